@@ -1,0 +1,47 @@
+"""Parameters and multiply-accumulates.
+
+A MAC is one multiply-accumulate of a convolution, a linear layer or a matrix product, bias left out; FLOPs are twice
+the MACs, which is what torch.utils.flop_counter counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.network import Network, Node, Parameter
+from vggscope.ops.base import numel
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One node's share: `params` are those that no earlier node has owned; `macs` is None where it is not known."""
+
+    params: int
+    trainable_params: int
+    macs: int | None
+
+
+def costs(network: Network, batch: int = 1) -> dict[str, Cost]:
+    """Each node's cost, by name. Shared parameters count once, where they are first used; MACs count for each call."""
+    counted: set[str] = set()
+    found = {}
+    for node in network.nodes:
+        new = [parameter for parameter in node.parameters if parameter.name not in counted]
+        counted.update(parameter.name for parameter in new)
+        found[node.name] = Cost(_size(new), _size([p for p in new if p.trainable]), _macs(network, node, batch))
+    return found
+
+
+def total_macs(costs: dict[str, Cost]) -> int | None:
+    """The sum, or None where one node's MACs are not known."""
+    known = [cost.macs for cost in costs.values()]
+    return None if None in known else sum(macs or 0 for macs in known)
+
+
+def _macs(network: Network, node: Node, batch: int) -> int | None:
+    macs = node.op.macs(network.input_shapes(node), network.output_shape(node))
+    return None if macs is None else macs * batch
+
+
+def _size(parameters: list[Parameter]) -> int:
+    return sum(numel(parameter.shape) for parameter in parameters)

@@ -1,0 +1,152 @@
+"""Everything that is known of a network, layer by layer and in total: the result that `summary` shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.analysis.cost import Cost, costs, total_macs
+from vggscope.analysis.memory import inference_peak, training_peak
+from vggscope.analysis.receptive_field import ReceptiveField, receptive_fields
+from vggscope.network import Network, Node
+from vggscope.ops.base import Shape, Window, numel
+from vggscope.units import DTYPE_BYTES, rule_text
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One executed layer. Shapes are torch's, batch first; `activation_bytes` is the memory its output takes, 0 where
+    it shares its input's; `rule` is (W-K+2P)/S+1 with its numbers; None is unknown.
+    """
+
+    name: str
+    label: str
+    op: str
+    input_shape: Shape
+    output_shape: Shape
+    kernel_size: tuple[int, ...] | None
+    stride: tuple[int, ...] | None
+    padding: tuple[int, ...] | None
+    rule: str | None
+    params: int
+    macs: int | None
+    flops: int | None
+    activation_bytes: int
+    receptive_field: ReceptiveField | None
+
+
+@dataclass(frozen=True)
+class OtherParameters:
+    """Parameters that no executed layer owns."""
+
+    name: str
+    params: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the layers, the parameters that no layer owns included."""
+
+    params: int
+    trainable_params: int
+    macs: int | None
+    flops: int | None
+    param_bytes: int
+    activation_bytes: int
+    other_params: tuple[OtherParameters, ...]
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The most bytes alive at once, in one forward pass and in one step of training."""
+
+    inference_peak_bytes: int
+    training_peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """A network's summary; `str` of it is the table."""
+
+    schema: str
+    model: str
+    input_shape: Shape
+    dtype: str
+    layers: tuple[LayerReport, ...]
+    totals: Totals
+    memory: Peaks
+    warnings: tuple[str, ...]
+
+
+def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Report:
+    """The report of a network on a batch of that many inputs."""
+    itemsize = DTYPE_BYTES[dtype]
+    cost = costs(network, batch)
+    fields = receptive_fields(network)
+    layers = tuple(_layer(network, node, cost[node.name], fields[node.name], batch, itemsize) for node in network.nodes)
+    others = tuple(OtherParameters(p.name, numel(p.shape), why) for p, why in network.unused)
+    return Report(
+        schema="vggscope/summary@1",
+        model=network.name,
+        input_shape=(batch, *network.input_shape[1:]),
+        dtype=dtype,
+        layers=layers,
+        totals=_totals(network, layers, others, total_macs(cost), itemsize),
+        memory=Peaks(inference_peak(network, batch, itemsize), training_peak(network, batch, itemsize)),
+        warnings=network.warnings,
+    )
+
+
+def _layer(
+    network: Network, node: Node, cost: Cost, field: ReceptiveField | None, batch: int, itemsize: int
+) -> LayerReport:
+    inputs, output = network.input_shapes(node), network.output_shape(node)
+    before = inputs[0] if inputs else output
+    window = node.op.window(before[2:])
+    return LayerReport(
+        name=node.name,
+        label=node.label,
+        op=node.op.name,
+        input_shape=batched(before, batch),
+        output_shape=batched(output, batch),
+        kernel_size=window.kernel_size if window else None,
+        stride=window.stride if window else None,
+        padding=window.padding if window else None,
+        rule=rule(window, before[2:], output[2:]) if window else None,
+        params=cost.params,
+        macs=cost.macs,
+        flops=None if cost.macs is None else 2 * cost.macs,
+        activation_bytes=numel(output) * batch * itemsize if node.op.allocates else 0,
+        receptive_field=field,
+    )
+
+
+def batched(shape: Shape, batch: int) -> Shape:
+    """A shape worked out for a batch of one, for a larger batch."""
+    return (shape[0] * batch, *shape[1:])
+
+
+def rule(window: Window, size: tuple[int, ...], result: tuple[int, ...]) -> str:
+    """(W-K+2P)/S+1 with its numbers: once where the sides are alike, else side by side."""
+    sides = zip(size, window.kernel_size, window.padding, window.stride, window.dilation, result)
+    return ", ".join(dict.fromkeys(rule_text(*side) for side in sides))
+
+
+def _totals(
+    network: Network,
+    layers: tuple[LayerReport, ...],
+    others: tuple[OtherParameters, ...],
+    macs: int | None,
+    itemsize: int,
+) -> Totals:
+    parameters = list(network.parameters())
+    params = sum(numel(p.shape) for p in parameters)
+    return Totals(
+        params=params,
+        trainable_params=sum(numel(p.shape) for p in parameters if p.trainable),
+        macs=macs,
+        flops=None if macs is None else 2 * macs,
+        param_bytes=params * itemsize,
+        activation_bytes=sum(layer.activation_bytes for layer in layers),
+        other_params=others,
+    )

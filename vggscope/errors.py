@@ -1,0 +1,51 @@
+"""Every way in which vggscope says no.
+
+    VggscopeError
+    ├── ModelError        a MODEL word that names nothing, or names it wrongly
+    │   └── NotationError a line of Table 1 notation with a word that cannot be read
+    ├── ShapeError        a layer that does not fit the tensor it meets
+    ├── OptionError       an option's value that makes no sense
+    ├── OutputError       a file that cannot be written
+    └── MissingTool       a package or a program that is not installed
+
+An error's text is one or two lines: what was wrong, then what would work. Only `cli/` prints it and exits, with
+`exit_code`.
+"""
+
+
+class VggscopeError(Exception):
+    """The root: catch it to catch whatever vggscope raises on purpose."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, (self.problem, self.remedy)))
+
+
+class ModelError(VggscopeError):
+    """The word for the model names nothing that can be found, or not a model."""
+
+
+class NotationError(ModelError):
+    """A line of Table 1 notation has a word that cannot be read there."""
+
+
+class ShapeError(VggscopeError):
+    """A layer does not fit the tensor that it meets."""
+
+
+class OptionError(VggscopeError):
+    """An option's value makes no sense, alone or with this model."""
+
+
+class OutputError(VggscopeError):
+    """A result cannot be written where it was asked for."""
+
+
+class MissingTool(VggscopeError):
+    """A package or a program that this needs is not installed."""

@@ -1,0 +1,84 @@
+"""The names that the literature gives to a VGG's layers: conv1_1, relu1_1, pool1, fc6, prob.
+
+They are read off the structure, whoever built it: a stage ends with its pool, and the fully connected layers are
+numbered on from the last stage, so that five stages give fc6, fc7 and fc8. A head that is written as convolutions (an
+unpadded kernel over what the last pool leaves, then 1x1) is named as the FC layers it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from vggscope.network import Network, Node
+
+_BEHIND = {
+    "ReLU": "relu",
+    "Sigmoid": "sigmoid",
+    "BatchNorm2d": "bn",
+    "LocalResponseNorm": "norm",
+    "Dropout": "drop",
+}
+_POOLS = ("MaxPool2d", "AvgPool2d")
+
+
+def labelled(network: Network) -> Network:
+    """The same network with its layers named, if it is a chain with convolutions; else the network as it is."""
+    if not network.is_chain or not any(_is_conv(node) for node in network.nodes):
+        return network
+    nodes = tuple(replace(node, label=label) for node, label in zip(network.nodes, _labels(network.nodes)))
+    return replace(network, nodes=nodes)
+
+
+def stage_of(label: str) -> str:
+    """The stage that a label belongs to: `conv3_2` and `pool3` to `3`, `fc6` to `fc`; empty for none."""
+    if label.startswith(("fc", "prob")) or (label[4:].isdigit() and label.startswith(("relu", "drop"))):
+        return "fc"
+    return next((part.split("_")[0] for part in [label.lstrip("abcdefghijklmnopqrstuvwxyz")] if part), "")
+
+
+def _labels(nodes: Sequence[Node]) -> Iterator[str]:
+    head = _head_start(nodes)
+    stage, layer, current = 1, 0, ""
+    fully_connected = 0
+    for position, node in enumerate(nodes):
+        op = node.op.name
+        if position >= head and (_is_conv(node) or op == "Linear"):
+            fully_connected += 1
+            current = str(stage - (layer == 0) + fully_connected)
+            yield f"fc{current}"
+        elif _is_conv(node):
+            layer += 1
+            current = f"{stage}_{layer}"
+            yield f"conv{current}"
+        elif op in _POOLS and position < head:
+            yield f"pool{stage}"
+            stage, layer, current = stage + 1, 0, ""
+        elif op == "Softmax":
+            yield "prob"
+        else:
+            yield _BEHIND[op] + current if op in _BEHIND and current else ""
+
+
+def _head_start(nodes: Sequence[Node]) -> int:
+    """Where the fully connected layers begin, be they written as Linear or as convolutions."""
+    linear = next((i for i, node in enumerate(nodes) if node.op.name == "Linear"), len(nodes))
+    last_pool = max((i for i, node in enumerate(nodes[:linear]) if node.op.name in _POOLS), default=-1)
+    convs = [i for i in range(last_pool + 1, linear) if _is_conv(nodes[i])]
+    if last_pool >= 0 and convs and _covers(nodes[convs[0]]) and all(_is_pointwise(nodes[i]) for i in convs[1:]):
+        return convs[0]
+    return linear
+
+
+def _is_conv(node: Node) -> bool:
+    return node.op.name == "Conv2d"
+
+
+def _covers(node: Node) -> bool:
+    window = node.op.window((1, 1))
+    return window is not None and window.kernel_size[0] > 1 and not any(window.padding)
+
+
+def _is_pointwise(node: Node) -> bool:
+    window = node.op.window((1, 1))
+    return window is not None and set(window.kernel_size) == {1}

@@ -1,0 +1,152 @@
+"""Table 1's own notation, read and written.
+
+    conv3-64 conv3-64 maxpool conv3-128 maxpool FC-4096 FC-1000 soft-max
+
+A word is `conv<kernel>-<channels>`, `maxpool`, `LRN`, `FC-<units>` or `soft-max` as the paper prints it. The
+extension adds `avgpool`, `BN`, `dropout`, a kernel behind a pool (`maxpool3`), and stride and padding behind a slash
+(`conv11-64/s4p2`). What is left out is the paper's: a convolution keeps its input's size (stride 1, padding
+(kernel-1)/2), a pool is 2x2 with stride 2. ReLU is not written: it follows every convolution and every FC but the
+last.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vggscope.errors import NotationError
+
+EXPECTED = (
+    "conv3-64, maxpool, avgpool, LRN, BN, dropout, FC-4096 or soft-max, with /s2, /p0 or /s2p1 behind a conv or a pool"
+)
+
+LARGEST = 10**6
+"""No kernel, channel count, stride or padding above this is taken."""
+
+_WORD = re.compile(
+    r"""(?:(?P<conv>conv)(?P<kernel>\d+)-(?P<channels>\d+)
+        | (?P<pool>maxpool|avgpool)(?P<window>\d+)?
+        | (?P<fc>FC)-(?P<units>\d+)
+        | (?P<plain>LRN|BN|dropout|soft-?max))
+        (?:/(?=[sp])(?:s(?P<stride>\d+))?(?:p(?P<padding>\d+))?)?""",
+    re.IGNORECASE | re.VERBOSE | re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of the notation. `kind` is conv, maxpool, avgpool, fc, lrn, bn, dropout or softmax.
+
+    `size` is a convolution's channels or an FC's units; `kernel`, `stride` and `padding` are pixels, filled in where
+    they were left out.
+    """
+
+    kind: str
+    size: int = 0
+    kernel: int = 0
+    stride: int = 0
+    padding: int = 0
+
+
+_PLAIN = {"lrn": "LRN", "bn": "BN", "dropout": "dropout", "softmax": "soft-max"}
+
+
+def parse(line: str) -> tuple[Word, ...]:
+    """The words of a line.
+
+    >>> parse("conv3-64 maxpool")[0]
+    Word(kind='conv', size=64, kernel=3, stride=1, padding=1)
+
+    Raises NotationError, pointing at the word and saying what was expected.
+    """
+    texts = line.split()
+    if not texts:
+        raise NotationError("the notation is empty", f"a word is {EXPECTED}")
+    words = tuple(_word(text, position) for position, text in enumerate(texts, 1))
+    _check_order(words, texts)
+    return words
+
+
+def write(words: tuple[Word, ...]) -> str:
+    """The line that reads back as these words.
+
+    >>> write(parse("CONV3-64/s1p1 maxpool2 fc-10"))
+    'conv3-64 maxpool FC-10'
+    """
+    return " ".join(map(_text, words))
+
+
+def is_notation(text: str) -> bool:
+    """Whether a text is meant as notation: whether any word of it begins as one does."""
+    return any(
+        re.match(r"(conv\d|maxpool|avgpool|fc-|lrn$|bn$|soft-?max$)", word, re.IGNORECASE) for word in text.split()
+    )
+
+
+def _word(text: str, position: int) -> Word:
+    match = _WORD.fullmatch(text)
+    if match is None:
+        raise NotationError(f"word {position}, {text!r}, cannot be read", f"expected {EXPECTED}")
+    numbers = {name: int(value) for name, value in match.groupdict().items() if value and value.isdigit()}
+    _check_numbers(numbers, text, position)
+    if match["conv"]:
+        kernel = numbers["kernel"]
+        return Word(
+            "conv", numbers["channels"], kernel, numbers.get("stride", 1), numbers.get("padding", (kernel - 1) // 2)
+        )
+    if match["pool"]:
+        kernel = numbers.get("window", 2)
+        return Word(match["pool"].lower(), 0, kernel, numbers.get("stride", 2), numbers.get("padding", 0))
+    if numbers.keys() & {"stride", "padding"}:
+        raise NotationError(
+            f"word {position}, {text!r}: only a conv or a pool has a stride and a padding", f"expected {EXPECTED}"
+        )
+    if match["fc"]:
+        return Word("fc", numbers["units"])
+    return Word(match["plain"].lower().replace("-", ""))
+
+
+def _check_numbers(numbers: dict[str, int], text: str, position: int) -> None:
+    for name, value in numbers.items():
+        if not (name == "padding" or value) or value > LARGEST:
+            lowest = 0 if name == "padding" else 1
+            raise NotationError(f"word {position}, {text!r}: {name} is {value}", f"a {name} is {lowest} to {LARGEST}")
+    kernel = numbers.get("window", 2) if "kernel" not in numbers else 0
+    if kernel and numbers.get("padding", 0) > kernel // 2:
+        raise NotationError(
+            f"word {position}, {text!r}: padding {numbers['padding']} is more than half the window of {kernel}",
+            f"a pool's padding is 0 to {kernel // 2}",
+        )
+
+
+def _check_order(words: tuple[Word, ...], texts: list[str]) -> None:
+    """FC layers end a column: nothing with a window may stand behind one, and soft-max is last."""
+    seen_fc = False
+    for position, (word, text) in enumerate(zip(words, texts), 1):
+        seen_fc = seen_fc or word.kind == "fc"
+        if seen_fc and word.kind in ("conv", "maxpool", "avgpool", "lrn"):
+            raise NotationError(
+                f"word {position}, {text!r}, stands behind an FC layer",
+                "behind FC-<units> only FC, dropout and soft-max may stand",
+            )
+        if word.kind == "softmax" and position < len(words):
+            raise NotationError(f"word {position}, {text!r}, is not the last", "soft-max ends a column")
+        if word.kind == "bn" and (position == 1 or words[position - 2].kind != "conv"):
+            raise NotationError(
+                f"word {position}, {text!r}, has no convolution to normalise", "BN stands right behind a conv"
+            )
+
+
+def _text(word: Word) -> str:
+    if word.kind == "conv":
+        return f"conv{word.kernel}-{word.size}" + _window(word, 1, (word.kernel - 1) // 2)
+    if word.kind in ("maxpool", "avgpool"):
+        return word.kind + ("" if word.kernel == 2 else str(word.kernel)) + _window(word, 2, 0)
+    return f"FC-{word.size}" if word.kind == "fc" else _PLAIN[word.kind]
+
+
+def _window(word: Word, stride: int, padding: int) -> str:
+    changed = (f"s{word.stride}" if word.stride != stride else "") + (
+        f"p{word.padding}" if word.padding != padding else ""
+    )
+    return f"/{changed}" if changed else ""

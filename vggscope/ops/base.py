@@ -1,0 +1,146 @@
+"""What every op has, and the few shapes of an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import prod
+
+from vggscope.errors import ShapeError
+from vggscope.units import count_text, kernel_text, shape_text
+
+Shape = tuple[int, ...]
+"""A tensor's shape as torch has it, batch first; a Network is worked out for a batch of one."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one unit of a layer's output sees of the layer's input, axis by axis (height, width).
+
+    The output size is (W-K+2P)/S+1, rounded down as torch rounds it, or up with `ceil_mode`; a dilated kernel spans
+    dilation*(K-1)+1 pixels. (The rule as the VGG paper's readers know it; torch.nn.Conv2d and MaxPool2d state it with
+    dilation.)
+    """
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    ceil_mode: bool = False
+
+    @property
+    def span(self) -> tuple[int, ...]:
+        """Pixels from the first to the last that the kernel touches."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation))
+
+    def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The output's height and width for an input of this height and width.
+
+        Raises ShapeError where the kernel spans more than the padded input.
+        """
+        for have, span, padding in zip(size, self.span, self.padding):
+            if have + 2 * padding < span:
+                padded = f", padded by {padding} on each side" if padding else ""
+                raise ShapeError(
+                    f"a window of {kernel_text(self.span)} does not fit its input of {kernel_text(size)}{padded}"
+                )
+        return tuple(self._side(w, k, p, s) for w, k, p, s in zip(size, self.span, self.padding, self.stride))
+
+    def _side(self, size: int, span: int, padding: int, stride: int) -> int:
+        room = size - span + 2 * padding
+        if not self.ceil_mode:
+            return room // stride + 1
+        result = -(-room // stride) + 1
+        # torch drops a last window that would start in the padding behind the input.
+        return result - 1 if (result - 1) * stride >= size + padding else result
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What autograd keeps of one forward call until its backward has run.
+
+    `inputs` are positions among the call's inputs; `output` is whether the result is kept; `extra` are further
+    tensors, each with its shape and the bytes of one element (None: as wide as the network's dtype).
+    """
+
+    inputs: tuple[int, ...] = ()
+    output: bool = False
+    extra: tuple[tuple[Shape, int | None], ...] = ()
+
+
+NOTHING = Kept()
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation. A subclass says only where it differs from an op without weights, window or cost."""
+
+    @property
+    def name(self) -> str:
+        """The class that torch.nn has for it, or torch's function where there is no class."""
+        return type(self).__name__
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """The shape that comes out; raises ShapeError where an input does not fit."""
+        return inputs[0]
+
+    def parameters(self) -> dict[str, Shape]:
+        """Learned tensors: the name that the state dict has below the module's path, and the shape."""
+        return {}
+
+    def buffers(self) -> dict[str, Shape]:
+        """Kept tensors that are not learned, named likewise."""
+        return {}
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
+        """Multiply-accumulates for a batch of one, bias left out; None where they are not known."""
+        return 0
+
+    def window(self, size: tuple[int, ...]) -> Window | None:
+        """What one unit of the output sees of an input of this height and width; None: just the unit at its own
+        place.
+        """
+        return None
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        """What autograd keeps for the backward pass."""
+        return NOTHING
+
+    @property
+    def allocates(self) -> bool:
+        """Whether the output is new memory: not so in place, for a view, or where nothing is done."""
+        return True
+
+    @property
+    def active_in(self) -> str:
+        """`always`, or `training` for an op that does nothing at evaluation."""
+        return "always"
+
+    def arguments(self) -> dict[str, object]:
+        """The arguments that build torch's module of this name, those with torch's default left out."""
+        return {
+            field.name: _scalar(getattr(self, field.name))
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        }
+
+
+def _scalar(value: object) -> object:
+    """(3, 3) as 3: torch takes either, people write the second."""
+    return value[0] if isinstance(value, tuple) and value and len(set(value)) == 1 else value
+
+
+def numel(shape: Shape) -> int:
+    """How many elements a tensor of this shape has."""
+    return prod(shape)
+
+
+def expect_channels(expected: int, shape: Shape, spatial: int) -> None:
+    """Raise ShapeError unless the input is batch x `expected` channels x `spatial` sides."""
+    if len(shape) != spatial + 2:
+        raise ShapeError(
+            f"a tensor of {spatial + 2} dimensions is expected, this one has {len(shape)}: {shape_text(shape)}"
+        )
+    if shape[1] != expected:
+        raise ShapeError(
+            f"{count_text(expected)} channels are expected, the input has {count_text(shape[1])}: {shape_text(shape)}"
+        )

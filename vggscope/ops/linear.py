@@ -1,0 +1,36 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Kept, Op, Shape, numel
+from vggscope.units import count_text, shape_text
+
+
+@dataclass(frozen=True)
+class Linear(Op):
+    """Inner products of the input with `out_features` rows of weights: <w, x> + b."""
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if shape[-1] != self.in_features:
+            raise ShapeError(
+                f"{count_text(self.in_features)} features are expected, the input has {count_text(shape[-1])}: {shape_text(shape)}"
+            )
+        return (*shape[:-1], self.out_features)
+
+    def parameters(self) -> dict[str, Shape]:
+        weight = (self.out_features, self.in_features)
+        return {"weight": weight, "bias": (self.out_features,)} if self.bias else {"weight": weight}
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(output) * self.in_features
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(0,))

@@ -1,0 +1,102 @@
+"""Pooling: a window's maximum or mean, at a fixed stride or fitted to a fixed output size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Kept, Op, Shape, Window
+from vggscope.units import shape_text
+
+
+@dataclass(frozen=True)
+class MaxPool2d(Op):
+    """The largest value in each window. Autograd keeps the input and, for each output, the index of its maximum as
+    int64.
+    """
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+    ceil_mode: bool = False
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        return (*_channels(shape), *self.window(shape[-2:]).output_size(shape[-2:]))
+
+    def window(self, size: tuple[int, ...]) -> Window:
+        return Window(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(0,), extra=((output, 8),))
+
+
+@dataclass(frozen=True)
+class AvgPool2d(Op):
+    """The mean of each window."""
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] = (0, 0)
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        return (*_channels(shape), *self.window(shape[-2:]).output_size(shape[-2:]))
+
+    def window(self, size: tuple[int, ...]) -> Window:
+        return Window(self.kernel_size, self.stride, self.padding, (1, 1), self.ceil_mode)
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(0,))
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool2d(Op):
+    """The mean of the regions into which the input is cut so that `output_size` comes out, whatever the input's size.
+
+    Output i covers input floor(i*in/out) up to ceil((i+1)*in/out), as torch cuts it: at in = out it is the identity, at
+    in < out it repeats values.
+    """
+
+    output_size: tuple[int | None, ...]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        return (*_channels(shape), *self.sides(shape[-2:]))
+
+    def sides(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The output's height and width: None in `output_size` keeps the input's."""
+        return tuple(have if want is None else want for want, have in zip(self.output_size, size))
+
+    def is_identity(self, size: tuple[int, ...]) -> bool:
+        """Whether it changes nothing on an input of this height and width."""
+        return self.sides(size) == size
+
+    def is_regular(self, size: tuple[int, ...]) -> bool:
+        """Whether the regions are equal windows at equal steps; if not, `window` gives the largest of them."""
+        return all(have % want == 0 or have == 1 for have, want in zip(size, self.sides(size)))
+
+    def window(self, size: tuple[int, ...]) -> Window:
+        sides = self.sides(size)
+        regions = tuple(max(-(-(i + 1) * w // out) - i * w // out for i in range(out)) for w, out in zip(size, sides))
+        return Window(regions, tuple(w // out for w, out in zip(size, sides)), (0, 0), (1, 1))
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(0,))
+
+
+@dataclass(frozen=True)
+class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
+    """The maximum of the same regions. Autograd keeps the input and an int64 index for each output."""
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(0,), extra=((output, 8),))
+
+
+def _channels(shape: Shape) -> Shape:
+    if len(shape) not in (3, 4):
+        raise ShapeError(f"pooling needs channels, height and width, the input is {shape_text(shape)}")
+    return shape[:-2]

@@ -1,0 +1,24 @@
+"""Ops that move no data: the same elements under another shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.ops.base import Op, Shape, numel
+
+
+@dataclass(frozen=True)
+class Flatten(Op):
+    """Dimensions `start_dim` to `end_dim` as one: CxHxW becomes a row of C*H*W features, channel by channel."""
+
+    start_dim: int = 1
+    end_dim: int = -1
+
+    @property
+    def allocates(self) -> bool:
+        return False
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        start, end = self.start_dim % len(shape), self.end_dim % len(shape)
+        return (*shape[:start], numel(shape[start : end + 1]), *shape[end + 1 :])

@@ -1,0 +1,23 @@
+"""How the model that a word names is to be built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HEADS = ("adaptive", "flatten", "dense")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked of a model beside its name; None and False leave it as the source has it.
+
+    `input` is channels, height, width. `head` is one of HEADS: `adaptive` pools the features to 7x7 before the FC
+    layers (torchvision's), `flatten` fits the first FC layer to the input size (the paper's at training), `dense`
+    makes the FC layers convolutions (the paper's at test time, section 3.2).
+    """
+
+    input: tuple[int, ...] | None = None
+    head: str | None = None
+    batch_norm: bool = False
+    num_classes: int | None = None
+    soft_max: bool = False

@@ -1,0 +1,115 @@
+"""A MODEL word to a Network: the one place that knows every kind of source.
+
+Each kind is a row of SOURCES: what it is called, whether a word is meant as one, and what reads it. The rows are
+tried in order and the first that claims the word has it, so that a mistake inside a word is reported by the source
+that it was meant for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vggscope.columns import COLUMNS, LITERATURE
+from vggscope.errors import ModelError, OptionError
+from vggscope.network import Network
+from vggscope.notation import is_notation, parse
+from vggscope.sources.options import HEADS, Options
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of MODEL word. `example` is shown to people, `claims` tells whether a word is meant as this kind."""
+
+    title: str
+    example: str
+    claims: Callable[[str], bool]
+    load: Callable[[str, Options], Network]
+
+
+def resolve(word: str, options: Options | None = None) -> Network:
+    """The Network that a word names.
+
+    Raises ModelError, listing what a word may be, where nothing claims it.
+    """
+    options = options or Options()
+    _check(options)
+    word = word.strip()
+    for source in SOURCES:
+        if source.claims(word):
+            return source.load(word, options)
+    raise ModelError(
+        f"unknown model {_short(word)!r}{_nearest(word)}",
+        "a model is " + "; ".join(f"{s.title} ({s.example})" for s in SOURCES),
+    )
+
+
+def _check(options: Options) -> None:
+    if options.head is not None and options.head not in HEADS:
+        raise OptionError(f"unknown head {options.head!r}", f"--head is one of {', '.join(HEADS)}")
+    if options.num_classes is not None and not 1 <= options.num_classes <= 10**6:
+        raise OptionError(f"{options.num_classes} classes make no sense", "--num-classes is 1 to 1000000")
+
+
+def _nearest(word: str) -> str:
+    names = [*COLUMNS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE)]
+    found = difflib.get_close_matches(word.lower(), [name.lower() for name in names], n=1)
+    return f", did you mean {found[0]}?" if found else ""
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 60 else word[:57] + "..."
+
+
+def column_named(word: str) -> tuple[str, bool] | None:
+    """The column that a word names, and whether with batch norm: `vgg16_bn` gives ("D", True)."""
+    name, batch_norm = re.subn(r"[_-]bn$", "", word, flags=re.IGNORECASE)
+    column = next((known for known in COLUMNS if known.lower() == name.lower()), LITERATURE.get(name.lower()))
+    return (column, bool(batch_norm)) if column else None
+
+
+def _load_column(word: str, options: Options) -> Network:
+    from dataclasses import replace
+
+    from vggscope.sources.column import build_column
+
+    named = column_named(word)
+    assert named is not None
+    column, batch_norm = named[0], named[1] or options.batch_norm
+    name = column + ("_bn" if batch_norm else "")
+    return build_column(name, parse(COLUMNS[column]), replace(options, batch_norm=batch_norm))
+
+
+def _load_notation(word: str, options: Options) -> Network:
+    from vggscope.sources.column import build_column
+
+    return build_column(" ".join(word.split()), parse(word), options)
+
+
+def _load_toml(word: str, options: Options) -> Network:
+    from vggscope.sources.column import build_column
+    from vggscope.sources.toml import read_column
+
+    path, _, name = word.rpartition(":")
+    return build_column(name, parse(read_column(path, name)), options)
+
+
+def _load_torchvision(word: str, options: Options) -> Network:
+    from vggscope.sources.torchvision import load
+
+    return load(word.partition(":")[2], options)
+
+
+SOURCES = (
+    Source(
+        "a column of Table 1",
+        "A, A-LRN, B, C, D, E, vgg16, vgg16_bn",
+        lambda word: column_named(word) is not None,
+        _load_column,
+    ),
+    Source("a column in a file", "columns.toml:NAME", lambda word: ".toml:" in word.lower(), _load_toml),
+    Source("torchvision's", "torchvision:vgg16", lambda word: word.startswith("torchvision:"), _load_torchvision),
+    Source("Table 1 notation", '"conv3-64 maxpool FC-10"', is_notation, _load_notation),
+)

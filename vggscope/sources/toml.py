@@ -1,0 +1,35 @@
+"""A column from the user's own file: a TOML table `[columns]` of NAME = "notation"."""
+
+from __future__ import annotations
+
+import sys
+
+from vggscope.errors import ModelError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_column(path: str, name: str) -> str:
+    """The notation under `name` in the file's `[columns]`.
+
+    Raises ModelError where the file cannot be read, is no TOML, or has no such column (naming those that it has).
+    """
+    try:
+        with open(path, "rb") as file:
+            columns = tomllib.load(file).get("columns")
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}", "write the word as columns.toml:NAME") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} is not TOML: {error}") from None
+    if not isinstance(columns, dict) or not all(isinstance(line, str) for line in columns.values()):
+        raise ModelError(
+            f"{path} has no table [columns] of notation", 'write: [columns], then NAME = "conv3-64 maxpool FC-10"'
+        )
+    if name not in columns:
+        raise ModelError(f"{path} has no column {name!r}", f"it has {', '.join(columns) or 'none'}")
+    line = columns[name]
+    assert isinstance(line, str)
+    return line

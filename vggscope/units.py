@@ -1,0 +1,151 @@
+"""The only code that turns a number into text, or text into a number.
+
+Everywhere else numbers are raw integers: bytes, counts, pixels. 1 KiB is 2**10 bytes, 1 MiB 2**20, 1 GiB 2**30; kB,
+MB and GB are powers of ten. A shape is written without its batch dimension, channels first: 3x224x224.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vggscope.errors import OptionError
+
+UNKNOWN = "?"
+"""How a figure that is not known is printed; it is never printed as 0."""
+
+DTYPE_BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+"""Bytes of one element."""
+
+_SCALE = {
+    "": 1,
+    "B": 1,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+    "K": 2**10,
+    "M": 2**20,
+    "G": 2**30,
+    "T": 2**40,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+
+
+def count_text(value: int | None) -> str:
+    """A whole number with its thousands apart.
+
+    >>> count_text(138357544)
+    '138,357,544'
+    """
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def short_count(value: int | None, unit: str = "") -> str:
+    """A large number in its nearest thousand, to be read at a glance.
+
+    >>> short_count(138357544), short_count(15470264320, "MACs"), short_count(640)
+    ('138.36 M', '15.47 GMACs', '640')
+    """
+    if value is None:
+        return UNKNOWN
+    for scale, prefix in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if abs(value) >= scale:
+            return f"{value / scale:.2f} {prefix}{unit}"
+    return f"{value} {unit}".rstrip()
+
+
+def bytes_text(value: int | None) -> str:
+    """Bytes as MiB; a small amount as KiB or B.
+
+    >>> bytes_text(12845056), bytes_text(4000), bytes_text(12)
+    ('12.25 MiB', '3.9 KiB', '12 B')
+    """
+    if value is None:
+        return UNKNOWN
+    if abs(value) >= 2**20:
+        return f"{value / 2**20:,.2f} MiB"
+    return f"{value / 2**10:.1f} KiB" if abs(value) >= 2**10 else f"{value} B"
+
+
+def percent_text(part: int, whole: int) -> str:
+    """A share of a whole.
+
+    >>> percent_text(102764544, 138357544)
+    '74.3%'
+    """
+    return f"{100 * part / whole:.1f}%" if whole else UNKNOWN
+
+
+def parse_bytes(text: str) -> int:
+    """An amount of memory as text, in bytes.
+
+    >>> parse_bytes("24GiB"), parse_bytes("512 MB")
+    (25769803776, 512000000)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    scale = _SCALE.get(match[2].upper()) if match else None
+    if match is None or scale is None or float(match[1]) <= 0:
+        raise OptionError(f"{text!r} is not an amount of memory", "write it as 24GiB, 8192MiB or 16GB")
+    return int(float(match[1]) * scale)
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A tensor's shape without its batch dimension.
+
+    >>> shape_text((1, 64, 224, 224)), shape_text((8, 4096))
+    ('64x224x224', '4096')
+    """
+    return "x".join(map(str, shape[1:] or shape))
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """An input's channels, height and width as text.
+
+    >>> parse_shape("3x224x224")
+    (3, 224, 224)
+    """
+    match = re.fullmatch(
+        r"([1-9]\d{0,5})[x×,]([1-9]\d{0,5})[x×,]([1-9]\d{0,5})", text.strip(), re.IGNORECASE | re.ASCII
+    )
+    if match is None:
+        raise OptionError(
+            f"--input {text!r} is not a size",
+            "write channels, height and width, each 1 to 999999: --input 3x224x224",
+        )
+    return tuple(map(int, match.groups()))
+
+
+def pair_text(pair: tuple[int, ...] | None) -> str:
+    """Height and width of a window: one number where they are equal.
+
+    >>> pair_text((3, 3)), pair_text((3, 1))
+    ('3', '3x1')
+    """
+    if pair is None:
+        return UNKNOWN
+    return str(pair[0]) if len(set(pair)) == 1 else "x".join(map(str, pair))
+
+
+def kernel_text(pair: tuple[int, ...]) -> str:
+    """A window's size as one says it.
+
+    >>> kernel_text((3, 3))
+    '3x3'
+    """
+    return "x".join(map(str, pair))
+
+
+def rule_text(size: int, kernel: int, padding: int, stride: int, dilation: int, result: int) -> str:
+    """(W-K+2P)/S+1 with its numbers, for one side.
+
+    >>> rule_text(224, 3, 1, 1, 1, 224), rule_text(225, 2, 0, 2, 1, 112)
+    ('(224-3+2*1)/1+1 = 224', '(225-2+2*0)/2+1 = 112.5 -> 112')
+    """
+    reach = dilation * (kernel - 1) + 1
+    window = str(kernel) if dilation == 1 else f"({dilation}*({kernel}-1)+1)"
+    exact = (size - reach + 2 * padding) / stride + 1
+    value = str(result) if exact == result else f"{exact:.2f}".rstrip("0") + f" -> {result}"
+    return f"({size}-{window}+2*{padding})/{stride}+1 = {value}"
