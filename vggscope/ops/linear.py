@@ -21,7 +21,8 @@ class Linear(Op):
         (shape,) = inputs
         if shape[-1] != self.in_features:
             raise ShapeError(
-                f"{count_text(self.in_features)} features are expected, the input has {count_text(shape[-1])}: {shape_text(shape)}"
+                f"{count_text(self.in_features)} features are expected,"
+                f" the input has {count_text(shape[-1])}: {shape_text(shape)}"
             )
         return (*shape[:-1], self.out_features)
 

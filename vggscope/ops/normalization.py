@@ -51,5 +51,5 @@ class LocalResponseNorm(Op):
     k: float = 1.0
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        # torch writes it out in elementary ops: the square, its padded mean, the power and the quotient each keep a
-        # tensor. return Kept(inputs=(0,), extra=((output, None), (output, None)))
+        # torch writes it out in elementary ops: the square, its padded mean, the power and the quotient each keep one.
+        return Kept(inputs=(0,), extra=((output, None), (output, None)))
