@@ -7,6 +7,7 @@ unpadded kernel over what the last pool leaves, then 1x1) is named as the FC lay
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -31,10 +32,15 @@ def labelled(network: Network) -> Network:
 
 
 def stage_of(label: str) -> str:
-    """The stage that a label belongs to: `conv3_2` and `pool3` to `3`, `fc6` to `fc`; empty for none."""
-    if label.startswith(("fc", "prob")) or (label[4:].isdigit() and label.startswith(("relu", "drop"))):
-        return "fc"
-    return next((part.split("_")[0] for part in [label.lstrip("abcdefghijklmnopqrstuvwxyz")] if part), "")
+    """The stage that a label belongs to: `conv3_2` and `pool3` to `3`, `fc6`, `relu6` and `prob` to `classifier`.
+
+    >>> stage_of("conv3_2"), stage_of("pool3"), stage_of("relu6"), stage_of("")
+    ('3', '3', 'classifier', '')
+    """
+    match = re.fullmatch(r"([a-z]+)(\d*)(_\d+)?", label)
+    if match is None:
+        return ""
+    return match[2] if match[3] or match[1] == "pool" else "classifier"
 
 
 def _labels(nodes: Sequence[Node]) -> Iterator[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vggscope.analysis.cost import Cost, costs, total_macs
 from vggscope.analysis.memory import inference_peak, training_peak
 from vggscope.analysis.receptive_field import ReceptiveField, receptive_fields
+from vggscope.labels import stage_of
 from vggscope.network import Network, Node
 from vggscope.ops.base import Shape, Window, numel
 from vggscope.units import DTYPE_BYTES, rule_text
@@ -150,3 +151,55 @@ def _totals(
         activation_bytes=sum(layer.activation_bytes for layer in layers),
         other_params=others,
     )
+
+
+def by_stage(report: Report) -> Report:
+    """The report with one row for each stage: shapes from its first layer's input to its last layer's output, costs
+    added up, the receptive field at its end.
+
+    A stage is what the literature's labels make it (stage 3 is conv3_1 to pool3, then the FC layers); in a network
+    without labels it is the outermost module.
+    """
+    stages: dict[str, list[LayerReport]] = {}
+    current = ""
+    for layer in report.layers:
+        current = _stage(layer) or current
+        stages.setdefault(current, []).append(layer)
+    return replace(report, layers=tuple(_merge(name, layers) for name, layers in stages.items()))
+
+
+def _stage(layer: LayerReport) -> str:
+    stage = stage_of(layer.label)
+    if stage:
+        return stage if stage == "classifier" else f"stage {stage}"
+    return layer.name.partition(".")[0]
+
+
+def _merge(name: str, layers: list[LayerReport]) -> LayerReport:
+    macs = [layer.macs for layer in layers]
+    total = None if None in macs else sum(m or 0 for m in macs)
+    return LayerReport(
+        name=name,
+        label=_span([layer.label for layer in layers if layer.label]),
+        op=_counted([layer.op for layer in layers]),
+        input_shape=layers[0].input_shape,
+        output_shape=layers[-1].output_shape,
+        kernel_size=None,
+        stride=None,
+        padding=None,
+        rule=None,
+        params=sum(layer.params for layer in layers),
+        macs=total,
+        flops=None if total is None else 2 * total,
+        activation_bytes=sum(layer.activation_bytes for layer in layers),
+        receptive_field=layers[-1].receptive_field,
+    )
+
+
+def _counted(ops: list[str]) -> str:
+    """Ops by number, in order of first use: `2 Conv2d, 2 ReLU, MaxPool2d`."""
+    return ", ".join(f"{ops.count(op)} {op}" if ops.count(op) > 1 else op for op in dict.fromkeys(ops))
+
+
+def _span(labels: list[str]) -> str:
+    return " - ".join(dict.fromkeys((labels[0], labels[-1]))) if labels else ""

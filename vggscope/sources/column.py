@@ -65,7 +65,7 @@ def build_column(name: str, words: tuple[Word, ...], options: Options) -> Networ
     for position, word in enumerate(words[:first_fc]):
         _add_feature(chain, word, words[position + 1 : position + 2])
     if first_fc < len(words):
-        features = Network(name, input_shape, tuple(chain.nodes))
+        features = labelled(Network(name, input_shape, tuple(chain.nodes)))
         _HEADS[options.head or "adaptive"](chain, words[first_fc:], features)
     if options.soft_max:
         chain.append(module_node("softmax", Softmax(dim=1), chain.last))

@@ -54,9 +54,9 @@ def _check(options: Options) -> None:
 
 
 def _nearest(word: str) -> str:
-    names = [*COLUMNS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE)]
-    found = difflib.get_close_matches(word.lower(), [name.lower() for name in names], n=1)
-    return f", did you mean {found[0]}?" if found else ""
+    names = {name.lower(): name for name in (*COLUMNS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE))}
+    found = difflib.get_close_matches(word.lower(), names, n=1)
+    return f", did you mean {names[found[0]]}?" if found else ""
 
 
 def _short(word: str) -> str:

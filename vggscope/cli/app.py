@@ -1,0 +1,131 @@
+"""The program: the table of commands, and what becomes of an error.
+
+A command's file is imported when that command is run, so that no command pays for another's needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from vggscope import __version__
+from vggscope.cli.options import spread
+from vggscope.errors import VggscopeError
+
+COMMANDS = (
+    "summary",
+    "diagram",
+    "diff",
+    "build",
+    "verify",
+    "list",
+)
+"""Each is a function in the file of the same name in this folder (`list_` for `list`), in the order that `--help`
+shows.
+"""
+
+DEBUG = "--debug"
+
+
+class _Commands(TyperGroup):
+    """Commands that are imported by name."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"vggscope.cli.{_module(name)}")
+        app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+        app.command(name)(spread(getattr(module, _module(name))))
+        return get_command(app)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # for typer's "did you mean"
+        return super().resolve_command(ctx, args)
+
+
+def _module(name: str) -> str:
+    return f"{name}_" if name == "list" else name
+
+
+app = typer.Typer(
+    cls=_Commands,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vggscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show a traceback with an error.")] = False,
+) -> None:
+    """Look into VGG networks, and any PyTorch model: shapes, costs, memory, receptive fields, pictures, differences."""
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and give its exit code: 0 done, 1 a difference found, 2 anything wrong, 130 interrupted."""
+    debug = DEBUG in arguments
+    try:
+        code = get_command(app)(
+            [word for word in arguments if word != DEBUG], prog_name="vggscope", standalone_mode=False
+        )
+    except BrokenPipeError:
+        # The reader has gone; what is left in the buffer must not raise again when Python closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        return _report(error)
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception) -> int:
+    from vggscope.cli.output import note
+    from vggscope.render.plain import visible
+
+    if isinstance(error, VggscopeError):
+        text, code = str(error), error.exit_code
+    elif isinstance(error, typer.TyperException):
+        text, code = f"{_one_line(error.format_message())}\nsee {_path(error)} --help", 2
+    else:
+        text, code = (
+            f"{type(error).__name__}: {_one_line(str(error))}\nthis is a defect of vggscope; {DEBUG} shows where",
+            2,
+        )
+    note("vggscope: " + "\n".join(map(visible, text.split("\n"))))
+    return code
+
+
+def _path(error: Exception) -> str:
+    """The command that a usage error is about: `vggscope summary`."""
+    return str(getattr(getattr(error, "ctx", None), "command_path", "vggscope"))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

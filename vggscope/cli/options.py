@@ -1,0 +1,120 @@
+"""The options that commands share, and how a command takes them.
+
+A command's parameter whose type is one of these dataclasses stands for all of its fields: `spread` gives typer one
+option for each field and the command the dataclass filled in. So an option is written once, with its help, and every
+command that takes it takes it alike.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from vggscope.errors import OptionError
+from vggscope.sources.options import Options
+from vggscope.units import DTYPE_BYTES, parse_shape
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A column (A, A-LRN, B, C, D, E, vgg16_bn), Table 1 notation in quotes, columns.toml:NAME,"
+        " torchvision:NAME, timm:NAME, file.py:Class, or a checkpoint.",
+        show_default=False,
+    ),
+]
+
+BUILD = "How the model is built"
+SHOW = "What is shown"
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the model is built."""
+
+    input: Annotated[
+        str | None, typer.Option(metavar="CxHxW", help="Input size, e.g. 3x224x224.", rich_help_panel=BUILD)
+    ] = None
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="HEAD", help="adaptive (torchvision's), flatten or dense (the paper's, section 3.2)."),
+    ] = None
+    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm behind each convolution.")] = False
+    num_classes: Annotated[
+        int | None, typer.Option(metavar="N", help="Width of the last FC layer.", show_default=False)
+    ] = None
+    soft_max: Annotated[bool, typer.Option("--soft-max", help="End with the soft-max instead of the logits.")] = False
+
+    def source_options(self) -> Options:
+        """The same for `sources`; raises OptionError for an input that is no size."""
+        size = parse_shape(self.input) if self.input is not None else None
+        return Options(size, self.head, self.batch_norm, self.num_classes, self.soft_max)
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How much goes through the model at once, and in which numbers."""
+
+    batch: Annotated[int, typer.Option(metavar="N", help="Inputs in a batch.")] = 1
+    dtype: Annotated[str, typer.Option(metavar="DTYPE", help="float32, float64, float16 or bfloat16.")] = "float32"
+
+    def check(self) -> None:
+        """Raise OptionError for a batch or a dtype that makes no sense."""
+        if not 1 <= self.batch <= 10**9:
+            raise OptionError(f"a batch of {self.batch} makes no sense", "--batch is 1 to 1000000000")
+        if self.dtype not in DTYPE_BYTES:
+            raise OptionError(f"unknown dtype {self.dtype!r}", f"--dtype is one of {', '.join(DTYPE_BYTES)}")
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where the result goes, and as what."""
+
+    format: Annotated[
+        str | None, typer.Option("--format", "-f", metavar="FORMAT", help="table, json, csv or markdown.")
+    ] = None
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to a file; its suffix picks the format."),
+    ] = None
+
+
+def spread(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """The command with each parameter of a dataclass type replaced by that dataclass's fields."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
+
+    @wraps(command)
+    def spread_command(**given: Any) -> int | None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        return command(**given)
+
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in groups:
+            parameters += _fields_as_parameters(groups[parameter.name])
+        else:
+            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+    by_kind = sorted(parameters, key=lambda parameter: parameter.default is not inspect.Parameter.empty)
+    spread_command.__signature__ = inspect.Signature(by_kind)  # type: ignore[attr-defined]
+    spread_command.__annotations__ = {parameter.name: parameter.annotation for parameter in by_kind}
+    return spread_command
+
+
+def _fields_as_parameters(group: type[DataclassInstance]) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(group)
+    ]

@@ -1,0 +1,156 @@
+"""The only code that writes: results to stdout or to a file, everything else to stderr.
+
+A file is written whole or not at all: to a temporary file beside the target, which then takes the target's name. A
+link is followed; a target that is a device or a pipe is written to directly.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from vggscope.errors import OptionError, OutputError
+from vggscope.render.formats import FORMATS, Result, Style, by_name, by_suffix, write
+
+PIPE_WIDTH = 120
+"""Columns of text that no terminal takes."""
+
+
+def emit(
+    result: Result, format: str | None = None, output: str | None = None, columns: tuple[str, ...] | None = None
+) -> None:
+    """Show a result on stdout, or write it to the file `output`.
+
+    Raises OptionError where format and suffix name no format, and OutputError where the file cannot be written.
+    """
+    name = format or _name_of(output)
+    if output is None:
+        print_out(write(result, name, terminal_style(), columns))
+    else:
+        write_file(output, write(result, name, Style(PIPE_WIDTH), columns).encode())
+
+
+def _name_of(output: str | None) -> str:
+    if output is None:
+        return "table"
+    found = by_suffix(Path(output).suffix)
+    if found is not None:
+        return found.name
+    if _is_special(output):
+        return "table"
+    suffixes = ", ".join(form.suffix for form in FORMATS)
+    raise OptionError(f"no format ends in {Path(output).suffix or Path(output).name!r}", f"-o takes {suffixes}")
+
+
+def check_format(name: str | None) -> None:
+    """Raise OptionError at once for a format that is not there, before any work is done."""
+    if name is not None:
+        by_name(name)
+
+
+def terminal_style() -> Style:
+    """What stdout takes: colour by NO_COLOR, FORCE_COLOR and whether it is a terminal; a pipe has a fixed width."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    dumb = os.environ.get("TERM") == "dumb"
+    color = terminal and not dumb
+    if os.environ.get("FORCE_COLOR"):
+        color = True
+    if os.environ.get("NO_COLOR"):
+        color = False
+    width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns if terminal or "COLUMNS" in os.environ else PIPE_WIDTH
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
+    return Style(max(width, 20), color, not encoding.startswith("utf"))
+
+
+def print_out(text: str) -> None:
+    """Text to stdout; what its encoding cannot say shows as a question mark.
+
+    Raises OutputError where stdout is closed or full; a reader that has gone away ends the program quietly, in `app`.
+    """
+    if sys.stdout is None:
+        raise OutputError("cannot write to stdout: it is closed", "name a file with -o")
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {error.strerror}", "name a file with -o") from None
+
+
+def note(text: str) -> None:
+    """A line to stderr, for the person and not for the pipe."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            encoding = sys.stderr.encoding or "ascii"
+            sys.stderr.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write a file whole or not at all. Raises OutputError where that cannot be."""
+    with open_whole(path) as file:
+        file.write(data)
+
+
+def save(path: str, save_to: Callable[[BinaryIO], None]) -> None:
+    """Have `save_to` write a file that lands whole or not at all. Raises OutputError where that cannot be."""
+    with open_whole(path) as file:
+        save_to(file)
+
+
+@contextmanager
+def open_whole(path: str) -> Iterator[BinaryIO]:
+    """A file to write that takes its name only when all has been written."""
+    target = os.path.realpath(path)
+    try:
+        if _is_special(target):
+            with open(target, "wb") as file:
+                yield file
+            return
+        if os.path.isdir(target):
+            raise OutputError(f"cannot write {path}: it is a folder", "name a file in it")
+        handle, temporary = tempfile.mkstemp(prefix=".vggscope-", suffix=".tmp", dir=os.path.dirname(target))
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(temporary, _mode(target))
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _is_special(path: str) -> bool:
+    """Whether a path is a device, a pipe or a socket, which takes what is written to it and is not replaced."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _mode(target: str) -> int:
+    """The permissions of the file that is replaced, or those that a new file gets."""
+    with suppress(OSError):
+        return stat.S_IMODE(os.stat(target).st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _cannot_write(path: str, error: OSError) -> OutputError:
+    folder = os.path.dirname(os.path.realpath(path))
+    reason = "the folder is not there" if not os.path.isdir(folder) else (error.strerror or str(error)).lower()
+    return OutputError(f"cannot write {path}: {reason}", "name a file in a folder that you may write to")

@@ -1,0 +1,102 @@
+"""What a result says, before it is known how it will be shown.
+
+Each kind of result has one function that lays it out as a Document; each text format has one function that writes any
+Document. A new result needs no new format, and a new format no new result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vggscope.units import UNKNOWN
+
+
+def plain(value: object) -> str:
+    """A value as it stands; what is not known shows as a question mark."""
+    return UNKNOWN if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: the field that it holds (`key`, the name in JSON), its heading, and how a value prints.
+
+    `priority` tells which columns stay on a narrow terminal: the highest goes first, 0 stays always. Numbers stand to
+    the right.
+    """
+
+    key: str
+    title: str
+    text: Callable[..., str] = plain
+    right: bool = False
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of raw values, one for each column. `quiet` rows matter less, `breaks` are rows with a line above them."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[object, ...], ...]
+    quiet: frozenset[int] = frozenset()
+    breaks: frozenset[int] = frozenset()
+    total: tuple[object, ...] | None = None
+
+    def holds(self, key: str) -> bool:
+        """Whether any row has something in this column."""
+        place = next(i for i, column in enumerate(self.columns) if column.key == key)
+        return any(row[place] != "" for row in self.rows)
+
+    def choose(self, keys: tuple[str, ...]) -> Table:
+        """The same rows with these columns, in this order."""
+        places = [next(i for i, column in enumerate(self.columns) if column.key == key) for key in keys]
+
+        def pick(row: tuple[object, ...]) -> tuple[object, ...]:
+            return tuple(row[place] for place in places)
+
+        return Table(
+            tuple(self.columns[place] for place in places),
+            tuple(map(pick, self.rows)),
+            self.quiet,
+            self.breaks,
+            pick(self.total) if self.total else None,
+        )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and what is to be said of each."""
+
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of text that stand as they are: a diff, a piece of code."""
+
+    lines: tuple[str, ...]
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence. `kind` is note, warning or verdict."""
+
+    text: str
+    kind: str = "note"
+
+
+Block = Table | Facts | Lines | Note
+
+
+@dataclass(frozen=True)
+class Document:
+    """A heading and blocks, from the top down."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The tables among the blocks."""
+        return tuple(block for block in self.blocks if isinstance(block, Table))

@@ -1,0 +1,34 @@
+"""A result as JSON: its own fields under their own names (docs/json.md), raw integers, null for what is not known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from math import isfinite
+from typing import Any
+
+
+def write(result: object) -> str:
+    """The result as JSON, a scalar's list on one line."""
+    return _text(plain(result), "") + "\n"
+
+
+def plain(value: object) -> Any:
+    """Dataclasses as objects, tuples as arrays; a number that JSON has no word for as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _text(value: object, indent: str) -> str:
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        items = (f"{deeper}{json.dumps(key)}: {_text(item, deeper)}" for key, item in value.items())
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return "[\n" + ",\n".join(deeper + _text(item, deeper) for item in value) + f"\n{indent}]"
+    return json.dumps(value)

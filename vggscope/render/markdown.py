@@ -1,0 +1,39 @@
+"""A result as markdown, fit for a pull request or a README."""
+
+from __future__ import annotations
+
+import re
+
+from vggscope.render.document import Block, Document, Facts, Lines, Table
+from vggscope.render.formats import Style
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
+
+
+def write(document: Document, style: Style) -> str:
+    """The heading and the blocks, an empty line between them."""
+    return "\n\n".join([f"## {_escape(document.title)}", *map(_block, document.blocks)]) + "\n"
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Facts):
+        return "\n".join(f"- {_escape(name)}: {_escape(text)}" for name, text in block.items)
+    if isinstance(block, Lines):
+        fence = "`" * max(3, 1 + max((len(run) for line in block.lines for run in re.findall("`+", line)), default=0))
+        return "\n".join([fence + block.language, *block.lines, fence])
+    return _escape(block.text)
+
+
+def _table(table: Table) -> str:
+    rows = [*table.rows, *([table.total] if table.total else [])]
+    texts = [[_escape(c.text(v)) if v != "" else "" for c, v in zip(table.columns, row)] for row in rows]
+    rule = [" ---: " if column.right else " --- " for column in table.columns]
+    head = "| " + " | ".join(_escape(column.title) for column in table.columns) + " |"
+    return "\n".join([head, "|" + "|".join(rule) + "|", *("| " + " | ".join(row) + " |" for row in texts)])
+
+
+def _escape(text: str) -> str:
+    """Text that markdown shows as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

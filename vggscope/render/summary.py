@@ -1,0 +1,100 @@
+"""A summary laid out: the layers, their total, and what follows from them."""
+
+from __future__ import annotations
+
+from vggscope.analysis.report import Report
+from vggscope.errors import OptionError
+from vggscope.render.document import Block, Column, Document, Facts, Note, Table
+from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
+
+
+def _field_text(field: tuple[int, ...] | None) -> str:
+    return pair_text(field)
+
+
+COLUMNS = (
+    Column("name", "layer"),
+    Column("label", "label", priority=4),
+    Column("op", "op", priority=5),
+    Column("input_shape", "input", shape_text, priority=20),
+    Column("output_shape", "output", shape_text, right=True, priority=1),
+    Column("kernel_size", "kernel", lambda pair: pair_text(pair) if pair else "", right=True, priority=20),
+    Column("stride", "stride", lambda pair: pair_text(pair) if pair else "", right=True, priority=20),
+    Column("padding", "padding", lambda pair: pair_text(pair) if pair else "", right=True, priority=20),
+    Column("rule", "(W-K+2P)/S+1", lambda rule: rule or "", priority=8),
+    Column("params", "params", count_text, right=True, priority=2),
+    Column("macs", "MACs", short_count, right=True, priority=3),
+    Column("flops", "FLOPs", short_count, right=True, priority=20),
+    Column("activation_bytes", "memory", bytes_text, right=True, priority=6),
+    Column("receptive_field", "field", _field_text, right=True, priority=7),
+)
+
+SHOWN = ("name", "label", "op", "output_shape", "rule", "params", "macs", "activation_bytes", "receptive_field")
+"""The columns of a summary that nobody asked to be otherwise."""
+
+
+def document(report: Report, columns: tuple[str, ...] | None = None) -> Document:
+    """The report's table with these columns, then the totals. Unasked, a column that holds nothing is left out."""
+    rows = tuple(tuple(_value(layer, column.key) for column in COLUMNS) for layer in report.layers)
+    quiet = frozenset(i for i, layer in enumerate(report.layers) if not layer.params and layer.kernel_size is None)
+    total = {
+        "name": "total",
+        "params": report.totals.params,
+        "macs": report.totals.macs,
+        "flops": report.totals.flops,
+        "activation_bytes": report.totals.activation_bytes,
+    }
+    table = Table(COLUMNS, rows, quiet, total=tuple(total.get(column.key, "") for column in COLUMNS))
+    batch = f" x {report.input_shape[0]}" if report.input_shape[0] != 1 else ""
+    title = f"{report.model}   input {shape_text(report.input_shape)}{batch}, {report.dtype}"
+    warnings: tuple[Block, ...] = tuple(Note(f"note: {warning}", "warning") for warning in report.warnings)
+    chosen = columns or tuple(key for key in SHOWN if table.holds(key))
+    return Document(title, (table.choose(chosen), _totals(report), *warnings))
+
+
+def column_keys(names: str) -> tuple[str, ...]:
+    """The keys of the columns that a comma-separated list names, by key or by heading.
+
+    Raises OptionError for a name that no column has.
+    """
+    by_name = {name.lower(): column.key for column in COLUMNS for name in (column.key, column.title)}
+    by_name.update(rf="receptive_field", field="receptive_field", shape="output_shape")
+    keys = []
+    for name in filter(None, (part.strip().lower() for part in names.split(","))):
+        if name not in by_name:
+            known = ", ".join(column.title.lower() if " " not in column.title else column.key for column in COLUMNS)
+            raise OptionError(
+                f"no column is named {name!r}", f"--columns takes {known.replace('(w-k+2p)/s+1', 'rule')}"
+            )
+        keys.append(by_name[name])
+    if not keys:
+        raise OptionError("--columns names no column", f"for example --columns {','.join(SHOWN[:4])}")
+    return tuple(dict.fromkeys(keys))
+
+
+def _value(layer: object, key: str) -> object:
+    value = getattr(layer, key)
+    if key == "receptive_field":
+        return value.size if value else None
+    return "" if value is None and key in ("rule", "kernel_size", "stride", "padding") else value
+
+
+def _totals(report: Report) -> Facts:
+    totals, memory = report.totals, report.memory
+    frozen = totals.params - totals.trainable_params
+    trainable = f", {count_text(frozen)} of them frozen" if frozen else ""
+    batch = report.input_shape[0]
+    items = [
+        ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)})"),
+        ("MACs", f"{count_text(totals.macs)}  (FLOPs {count_text(totals.flops)} = 2 x MACs; bias left out)"),
+        (
+            "activations",
+            f"{bytes_text(totals.activation_bytes)}, each output once; 0 where it shares its input's memory",
+        ),
+        ("peak memory", f"{bytes_text(memory.inference_peak_bytes)} for inference, batch {batch}"),
+        ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {batch}"),
+    ]
+    others = (
+        (f"other: {other.name}", f"{count_text(other.params)} parameters: {other.why}") for other in totals.other_params
+    )
+    return Facts((*items, *others))
