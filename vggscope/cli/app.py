@@ -88,10 +88,9 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and give its exit code: 0 done, 1 a difference found, 2 anything wrong, 130 interrupted."""
     debug = DEBUG in arguments
+    words = [word for word in arguments if word != DEBUG] or ["--help"]
     try:
-        code = get_command(app)(
-            [word for word in arguments if word != DEBUG], prog_name="vggscope", standalone_mode=False
-        )
+        code = get_command(app)(words, prog_name="vggscope", standalone_mode=False)
     except BrokenPipeError:
         # The reader has gone; what is left in the buffer must not raise again when Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

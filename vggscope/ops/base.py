@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import prod
+from typing import TYPE_CHECKING, ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.units import count_text, kernel_text, shape_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Shape = tuple[int, ...]
 """A tensor's shape as torch has it, batch first; a Network is worked out for a batch of one."""
@@ -72,7 +76,14 @@ NOTHING = Kept()
 
 @dataclass(frozen=True)
 class Op:
-    """One operation. A subclass says only where it differs from an op without weights, window or cost."""
+    """One operation. A subclass says only where it differs from an op without weights, window or cost.
+
+    `width_field` names the field that must equal the input's size along `width_axis`, if there is one: it follows from
+    what stands before and is nobody's choice.
+    """
+
+    width_field: ClassVar[str] = ""
+    width_axis: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
@@ -114,6 +125,10 @@ class Op:
     def active_in(self) -> str:
         """`always`, or `training` for an op that does nothing at evaluation."""
         return "always"
+
+    def fitted(self, shape: Shape) -> Self:
+        """The same op made to fit an input of this shape."""
+        return replace(self, **{self.width_field: shape[self.width_axis]}) if self.width_field else self
 
     def arguments(self) -> dict[str, object]:
         """The arguments that build torch's module of this name, those with torch's default left out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vggscope.ops.base import Kept, Op, Shape, Window, expect_channels, numel
 
@@ -14,6 +15,8 @@ class Convolution(Op):
 
     Weights: out_channels x in_channels/groups x kernel. MACs: one weight's worth for each output position.
     """
+
+    width_field: ClassVar[str] = "in_channels"
 
     in_channels: int
     out_channels: int
@@ -28,6 +31,9 @@ class Convolution(Op):
     @property
     def name(self) -> str:
         return f"Conv{len(self.kernel_size)}d"
+
+    def fitted(self, shape: Shape) -> Convolution:
+        return super().fitted(shape) if self.groups == 1 else self
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape, numel
@@ -12,6 +13,9 @@ from vggscope.units import count_text, shape_text
 @dataclass(frozen=True)
 class Linear(Op):
     """Inner products of the input with `out_features` rows of weights: <w, x> + b."""
+
+    width_field: ClassVar[str] = "in_features"
+    width_axis: ClassVar[int] = -1
 
     in_features: int
     out_features: int

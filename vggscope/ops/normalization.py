@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vggscope.ops.base import Kept, Op, Shape, expect_channels
 
@@ -13,6 +14,8 @@ class BatchNorm2d(Op):
 
     Autograd keeps the input and each channel's saved mean and inverse deviation.
     """
+
+    width_field: ClassVar[str] = "num_features"
 
     num_features: int
     eps: float = 1e-5
