@@ -33,7 +33,7 @@ class Sigmoid(Op):
 class Softmax(Op):
     """exp(x) over its sum along `dim`. Autograd keeps the output."""
 
-    dim: int = 1
+    dim: int
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(output=True)

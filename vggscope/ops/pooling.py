@@ -79,6 +79,10 @@ class AdaptiveAvgPool2d(Op):
         """Whether the regions are equal windows at equal steps; if not, `window` gives the largest of them."""
         return all(have % want == 0 or have == 1 for have, want in zip(size, self.sides(size)))
 
+    def arguments(self) -> dict[str, object]:
+        # Here people write both sides, and torch prints what it was given.
+        return {"output_size": self.output_size}
+
     def window(self, size: tuple[int, ...]) -> Window:
         sides = self.sides(size)
         regions = tuple(max(-(-(i + 1) * w // out) - i * w // out for i in range(out)) for w, out in zip(size, sides))
