@@ -1,0 +1,91 @@
+"""Two networks compared: aligned, each difference judged alone, what only follows folded under its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vggscope.diff.align import align
+from vggscope.diff.consequence import consequences, edited
+from vggscope.diff.find import Aligned, Found, find
+from vggscope.diff.fold import fold
+from vggscope.diff.judge import changes
+from vggscope.diff.result import Diff, Difference, Numeric, ParameterCounts, Row
+from vggscope.errors import ShapeError
+from vggscope.network import Network, Node
+from vggscope.ops.base import numel
+from vggscope.units import shape_text
+
+MOST_EXPLAINED = 40
+"""How many differences get their consequences worked out: two networks that differ more are two networks."""
+
+
+def compare(ours: Network, reference: Network, numeric: Numeric | None = None, notes: tuple[str, ...] = ()) -> Diff:
+    """How `ours` differs from `reference`. `numeric` is the result of running both, where that was done."""
+    aligned = Aligned(ours, reference, tuple(align(ours, reference)))
+    differences = tuple(_explained(aligned, fold(find(aligned), ours, reference)))
+    return Diff(
+        schema="vggscope/diff@1",
+        model=ours.name,
+        reference=reference.name,
+        verdict=_verdict(differences),
+        differences=differences,
+        params=ParameterCounts(_params(ours), _params(reference)),
+        numeric=numeric,
+        notes=notes,
+        rows=tuple(_rows(aligned)),
+    )
+
+
+def _verdict(differences: tuple[Difference, ...]) -> str:
+    if not differences:
+        return "identical"
+    return "equivalent" if all(d.effect in ("none", "training_only") for d in differences) else "different"
+
+
+def _params(network: Network) -> int:
+    return sum(numel(parameter.shape) for parameter in network.parameters())
+
+
+def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
+    """Each cause with its consequences, where it has some."""
+    behind = aligned.counterparts()[0]
+    base = _in_our_style(aligned, causes, behind)
+    explained = 0
+    for cause in causes:
+        difference = cause.difference
+        if difference.effect in ("shape", "function") and explained < MOST_EXPLAINED:
+            explained += 1
+            other = edited(aligned.ours, base, cause.edits, behind)
+            name = difference.reference or difference.ours or ""
+            difference = replace(difference, consequences=consequences(base, other, name))
+        yield difference
+
+
+def _in_our_style(aligned: Aligned, causes: list[Found], behind: dict[str, str]) -> Network:
+    """The reference written as ours is, with every difference that changes nothing: what a mistake does is seen
+    there.
+    """
+    edits = tuple(edit for cause in causes if cause.difference.effect == "none" for edit in cause.edits)
+    base = edited(aligned.ours, aligned.reference, edits, behind)
+    try:
+        base.shapes  # noqa: B018 - asks whether it still runs
+    except ShapeError:
+        return aligned.reference
+    return base
+
+
+def _rows(aligned: Aligned) -> Iterator[Row]:
+    """The two networks side by side: `=` alike, `~` changed, `+` only ours, `-` only the reference's."""
+    for mine, theirs in aligned.nodes():
+        left = _row_text(aligned.ours, mine)
+        right = _row_text(aligned.reference, theirs)
+        if mine is None or theirs is None:
+            sign = "+" if theirs is None else "-"
+        else:
+            sign = "~" if changes(mine.op, theirs.op) else "="
+        yield Row(sign, left, right)
+
+
+def _row_text(network: Network, node: Node | None) -> str:
+    return "" if node is None else f"{node.title} {node.op.name} {shape_text(network.output_shape(node))}"

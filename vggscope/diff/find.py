@@ -1,0 +1,157 @@
+"""Each place where two aligned networks differ, with its kind, its effect and its words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vggscope.diff.align import Pair
+from vggscope.diff.judge import changes, effect_of_change, effect_of_presence
+from vggscope.diff.result import Change, Difference
+from vggscope.network import INPUT, Network, Node
+from vggscope.ops.base import Op
+from vggscope.units import count_text, pair_text
+
+Edit = tuple[Node | None, Node | None]
+"""Our layer and the reference's for which it stands; None where that side has none."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A difference with the layers that it is about."""
+
+    difference: Difference
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Two networks and which layer of one stands for which of the other."""
+
+    ours: Network
+    reference: Network
+    pairs: tuple[Pair, ...]
+
+    def nodes(self) -> Iterator[Edit]:
+        """The same with the layers themselves."""
+        for i, j in self.pairs:
+            yield (None if i is None else self.ours.nodes[i]), (None if j is None else self.reference.nodes[j])
+
+    def counterparts(self) -> tuple[dict[str, str], dict[str, str]]:
+        """For each of our layers, and for each of the reference's, the nearest layer of the reference that is paired:
+        itself, or what it reads.
+        """
+        ours, theirs = {INPUT: INPUT}, {INPUT: INPUT}
+        for mine, other in self.nodes():
+            if mine is not None:
+                ours[mine.name] = other.name if other else _first(ours, mine)
+            if other is not None:
+                theirs[other.name] = other.name if mine else _first(theirs, other)
+        return ours, theirs
+
+
+def _first(found: dict[str, str], node: Node) -> str:
+    return found[node.inputs[0]] if node.inputs else INPUT
+
+
+def find(aligned: Aligned) -> Iterator[Found]:
+    """Every difference, in the order of execution."""
+    ours, theirs = aligned.counterparts()
+    for mine, other in aligned.nodes():
+        if mine is not None and other is not None:
+            wiring = [ours[name] for name in mine.inputs], [theirs[name] for name in other.inputs]
+            difference = _pair(aligned, mine, other, wiring)
+        elif mine is not None:
+            difference = _inserted(aligned, mine, _first(ours, mine))
+        else:
+            assert other is not None
+            difference = _missing(aligned, other)
+        if difference is not None:
+            yield Found(difference, ((mine, other),))
+
+
+def _pair(aligned: Aligned, mine: Node, other: Node, wiring: tuple[list[str], list[str]]) -> Difference | None:
+    """Two layers that stand for each other: what was changed, or how it is called otherwise, or nothing."""
+    found = changes(mine.op, other.op)
+    shape, output = aligned.reference.input_shapes(other), aligned.reference.output_shape(other)
+    effect = effect_of_change(mine.op, other.op, shape[0], output) if found and shape else "function"
+    if not found and mine.op != other.op and other.inputs[:1] == (INPUT,):
+        # Nothing stands before the first layer, so its width follows from nothing: the input itself is another.
+        field = other.op.width_field
+        found, effect = (Change(field, getattr(mine.op, field), getattr(other.op, field)),), "shape"
+    if sorted(wiring[0]) != sorted(wiring[1]):
+        found, effect = (*found, Change("inputs", *map(tuple, wiring))), "function"
+    if found:
+        return _difference("changed", mine, other, effect, f"{_changes_text(found)}{_there(mine, other)}", found)
+    if (mine.name, mine.module, _keys(mine)) == (other.name, other.module, _keys(other)):
+        return None
+    return _difference("renamed", mine, other, "none", _renamed_text(mine, other))
+
+
+def _inserted(aligned: Aligned, mine: Node, behind: str) -> Difference:
+    network = aligned.ours
+    effect = _presence(network, mine)
+    text = f"{op_text(mine.op)} stands here, the reference has none behind {_title(aligned.reference, behind)}"
+    return _difference("inserted", mine, None, effect, text)
+
+
+def _missing(aligned: Aligned, other: Node) -> Difference:
+    effect = _presence(aligned.reference, other)
+    behind = _title(aligned.reference, other.inputs[0]) if other.inputs else "the input"
+    text = f"{op_text(other.op)} is missing, the reference has it behind {behind}"
+    return _difference("missing", None, other, effect, text)
+
+
+def _presence(network: Network, node: Node) -> str:
+    if len(node.inputs) != 1:
+        return "function"
+    before = next((other.op for other in network.nodes if other.name == node.inputs[0]), None)
+    return effect_of_presence(node.op, network.input_shapes(node)[0], before)
+
+
+def _difference(
+    kind: str, mine: Node | None, other: Node | None, effect: str, text: str, found: tuple[Change, ...] = ()
+) -> Difference:
+    node = mine or other
+    assert node is not None
+    label = (other.label if other else "") or node.label
+    names = mine.name if mine else None, other.name if other else None
+    return Difference(kind, *names, effect, f"{node.name}{f' ({label})' if label else ''}: {text}", label, found)
+
+
+def _keys(node: Node) -> list[str]:
+    return [parameter.name for parameter in node.parameters]
+
+
+def _title(network: Network, name: str) -> str:
+    return next((node.title for node in network.nodes if node.name == name), "the input")
+
+
+def _there(mine: Node, other: Node) -> str:
+    return f" (there {other.name})" if mine.name != other.name else ""
+
+
+def _renamed_text(mine: Node, other: Node) -> str:
+    if mine.name == other.name and (mine.module is None) != (other.module is None):
+        return "a function here, a module there" if mine.module is None else "a module here, a function there"
+    return f"called {other.name} in the reference"
+
+
+def _changes_text(found: tuple[Change, ...]) -> str:
+    if found[0].attribute == "op":
+        return f"{found[0].ours}, the reference has {found[0].reference}"
+    first, *more = found
+    texts = [f"{c.attribute} {_value(c.ours)}, there {_value(c.reference)}" for c in more]
+    return "; ".join((f"{first.attribute} {_value(first.ours)}, the reference has {_value(first.reference)}", *texts))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple) and value:
+        return pair_text(value)
+    return count_text(value) if type(value) is int else str(value)
+
+
+def op_text(op: Op) -> str:
+    """An op as one writes it in torch: `Conv2d(64, 128, kernel_size=3, padding=1)`."""
+    arguments = op.arguments()
+    return f"{op.name}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"

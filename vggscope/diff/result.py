@@ -1,0 +1,83 @@
+"""What a comparison of two networks says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.ops.base import Shape
+
+
+@dataclass(frozen=True)
+class Change:
+    """One attribute of a layer that is not what the reference has."""
+
+    attribute: str
+    ours: object
+    reference: object
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One cause, and what follows from it.
+
+    `kind` is inserted, missing, changed or renamed. `ours` and `reference` name the layer in either network, None
+    where it has none; `label` is the literature's name. `effect` is `none` (proved for this input), `training_only`,
+    `shape` or `function`. `consequences` are worked out by making this one change to the reference; `follows` are
+    further differences that only follow from this one.
+    """
+
+    kind: str
+    ours: str | None
+    reference: str | None
+    effect: str
+    message: str
+    label: str = ""
+    changes: tuple[Change, ...] = ()
+    consequences: tuple[str, ...] = ()
+    follows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """How many parameters either network has."""
+
+    ours: int
+    reference: int
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """How far apart two networks with the same weights are on the same input."""
+
+    max_abs_error: float
+    max_rel_error: float
+    seed: int
+    input_shape: Shape
+    dtype: str = "float32"
+    parts_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the two networks side by side: a layer of either, and the sign of how they stand to each other."""
+
+    sign: str
+    ours: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Two networks compared. `verdict` is identical (same ops, attributes, paths and keys), equivalent (written
+    otherwise, the same function of this input at evaluation) or different.
+    """
+
+    schema: str
+    model: str
+    reference: str
+    verdict: str
+    differences: tuple[Difference, ...]
+    params: ParameterCounts
+    numeric: Numeric | None
+    notes: tuple[str, ...]
+    rows: tuple[Row, ...]
