@@ -1,0 +1,201 @@
+"""Pictures: what stands in them, that it stands where it should, and that every format says the same."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from itertools import product
+
+import pytest
+
+from vggscope.columns import COLUMNS
+from vggscope.errors import MissingTool, OptionError
+from vggscope.network import Network, module_node
+from vggscope.ops.activation import ReLU
+from vggscope.render.diagram import THEMES, Diagram, diagram
+from vggscope.render.diagram.picture import Box, Part, Text
+from vggscope.render.diagram.theme import KINDS, READABLE, contrast
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def column(word: str, **options: object) -> Network:
+    return resolve(word, Options(soft_max=True, **options))  # type: ignore[arg-type]
+
+
+def svg_texts(drawn: Diagram) -> list[str]:
+    root = ElementTree.fromstring(drawn.render("svg"))
+    return [element.text or "" for element in root.iter(f"{SVG}text")]
+
+
+def box_of(part: Part) -> tuple[float, float, float, float]:
+    boxes = [shape for shape in part.shapes if isinstance(shape, Box)]
+    return (
+        min(box.x for box in boxes),
+        min(box.y for box in boxes),
+        max(box.x + box.width for box in boxes),
+        max(box.y + box.height for box in boxes),
+    )
+
+
+def assert_tidy(drawn: Diagram) -> None:
+    """Every text inside the page and inside its node, and no two texts on each other."""
+    picture = drawn.picture
+    texts = [shape for shape in picture.shapes() if isinstance(shape, Text)]
+    for text in texts:
+        left, top, right, bottom = text.bounds
+        assert left >= 0, text
+        assert top >= 0, text
+        assert right <= picture.width + 0.01, text
+        assert bottom <= picture.height + 0.01, text
+    for part in picture.parts:
+        frame = box_of(part)
+        for text in (shape for shape in part.shapes if isinstance(shape, Text)):
+            left, top, right, bottom = text.bounds
+            assert left >= frame[0], text
+            assert top >= frame[1], text
+            assert right <= frame[2], text
+            assert bottom <= frame[3], text
+    for index, one in enumerate(texts):
+        for other in texts[index + 1 :]:
+            apart = (
+                one.bounds[2] <= other.bounds[0]
+                or other.bounds[2] <= one.bounds[0]
+                or one.bounds[3] <= other.bounds[1]
+                or other.bounds[3] <= one.bounds[1]
+            )
+            assert apart, (one, other)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_blocks_show_every_layer_with_weights_once(name: str) -> None:
+    network = column(name)
+    drawn = diagram(network)
+    texts = svg_texts(drawn)
+    shown = [node.label for node in network.nodes if node.label.startswith(("conv", "pool", "norm", "fc", "prob"))]
+    assert [text for text in texts if text in set(shown)] == shown
+    assert_tidy(drawn)
+
+
+def test_blocks_say_size_share_and_field_of_vgg19() -> None:
+    texts = svg_texts(diagram(column("E")))
+    assert "E (VGG-19)" in texts
+    assert "143,667,240 parameters, 19.63 GMACs, input 3 × 224 × 224" in texts
+    # The last pool leaves 512 maps of 7x7, each unit of which sees 268 pixels a side.
+    assert {"512 × 7 × 7", "268×268 px"} <= set(texts)
+    # fc6, fc7 and fc8: 25088*4096 + 4096*4096 + 4096*1000 weights and 9192 biases, of 143,667,240.
+    assert "123.64 M (86.1%)" in texts
+
+
+@pytest.mark.parametrize("head", ["adaptive", "flatten", "dense"])
+def test_blocks_of_every_head(head: str) -> None:
+    drawn = diagram(column("D", head=head, batch_norm=True))
+    assert {"fc6", "fc7", "fc8"} <= set(svg_texts(drawn))
+    assert "Behind each convolution: BN, ReLU." in svg_texts(drawn)
+    assert_tidy(drawn)
+
+
+@pytest.mark.parametrize(
+    "line", ["conv3-64 maxpool", "conv3-8", "conv11-64/s4p2 LRN maxpool3 conv5-192 BN avgpool FC-10"]
+)
+def test_blocks_of_a_line_of_notation(line: str) -> None:
+    drawn = diagram(resolve(line))
+    assert "conv1_1" in svg_texts(drawn)
+    assert_tidy(drawn)
+
+
+@pytest.mark.parametrize("width", [150, 330, 540, 2000])
+def test_blocks_keep_to_the_width(width: int) -> None:
+    drawn = diagram(column("E"), width=width)
+    assert_tidy(drawn)
+    assert drawn.picture.width <= max(width, 250)
+
+
+def test_a_theme_contrasts_with_its_text() -> None:
+    for theme in THEMES.values():
+        grounds = [theme.page, theme.card, *theme.fills.values()]
+        assert set(theme.fills) == set(theme.accents) == set(KINDS)
+        for ground in grounds:
+            assert contrast(theme.ink, ground) >= READABLE, (theme.name, ground)
+        for ground in (theme.page, theme.card):
+            assert contrast(theme.muted, ground) >= READABLE, (theme.name, ground)
+        for step in range(11):
+            fill = theme.heat_at(step / 10)
+            assert contrast(theme.ink_on(fill), fill) >= READABLE, (theme.name, fill)
+
+
+@pytest.mark.parametrize(("theme", "form"), [*product(THEMES, ("svg", "png", "pdf", "dot"))])
+def test_the_same_bytes_on_every_run(theme: str, form: str) -> None:
+    network = column("A")
+    assert diagram(network, theme=theme).render(form) == diagram(network, theme=theme).render(form)
+
+
+def test_png_has_the_pictures_size_and_its_colours() -> None:
+    from matplotlib.image import imread
+
+    drawn = diagram(column("E"))
+    pixels = imread(io.BytesIO(drawn.render("png", dpi=72)))
+    assert pixels.shape[:2] == (int(drawn.picture.height), int(drawn.picture.width))
+    assert len({tuple(pixel) for pixel in pixels.reshape(-1, pixels.shape[2])}) > 100
+
+
+def test_pdf_embeds_its_font() -> None:
+    data = diagram(column("A")).render("pdf")
+    assert data.startswith(b"%PDF-")
+    assert b"/FontFile2" in data
+
+
+def test_svg_tells_its_title_and_each_nodes_details() -> None:
+    root = ElementTree.fromstring(diagram(column("E")).render("svg"))
+    assert root.findtext(f"{SVG}title") == "E (VGG-19)"
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert ids[0] == "E-VGG-19-input"
+    assert len(ids) == len(set(ids))
+    (stage,) = [element for element in root.iter(f"{SVG}g") if element.get("id") == "E-VGG-19-n-3"]
+    assert "conv3_4: 3×3, 256" in (stage.findtext(f"{SVG}title") or "")
+
+
+def test_hostile_names_stay_text() -> None:
+    hostile = 'a"><script>alert(1)</script>&#0;\\N\x00\x1b[31m\u202e\ud800$x^2$'
+    network = Network(hostile, (1, 3, 8, 8), (module_node(hostile, ReLU(), "input"),))
+    drawn = diagram(network)
+    root = ElementTree.fromstring(drawn.render("svg"))
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+        "svg", "title", "desc", "g", "rect", "path", "polygon", "text",
+    }  # fmt: skip
+    assert "<script>" in (root.findtext(f"{SVG}title") or "")
+    for form in ("png", "pdf"):
+        assert drawn.render(form)
+    assert "\x1b" not in drawn.source
+    assert '\\"><script>' in drawn.source
+
+
+def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = column("A")
+    with pytest.raises(OptionError, match="--style is one of blocks"):
+        diagram(network, style="cubes")
+    with pytest.raises(OptionError, match="--theme is one of light, dark, paper"):
+        diagram(network, theme="pink")
+    with pytest.raises(OptionError, match="--format is one of svg"):
+        diagram(network).render("gif")
+    with pytest.raises(OptionError, match="one model at a time"):
+        diagram([network, network])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingTool, match="on PATH"):
+        diagram(network, engine="system")
+
+
+def test_an_svg_needs_no_heavy_package() -> None:
+    code = """if True:
+        import sys
+        from vggscope.render.diagram import diagram
+        from vggscope.sources.resolve import resolve
+        diagram(resolve("E")).render("svg")
+        print([name for name in sys.modules if name in ("torch", "torchvision", "matplotlib", "numpy", "pygraphviz")])
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

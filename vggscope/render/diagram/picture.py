@@ -1,0 +1,141 @@
+"""What a style draws and a format writes: shapes on a page, in points (1/72 inch), y downward from the top left.
+
+A style makes a Picture; every format's writer reads the same one, so that they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vggscope.render.diagram.fonts import ASCENT, DESCENT, text_width
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle, its corners rounded by `radius`. Colours are #rrggbb, or empty for none."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    fill: str = ""
+    stroke: str = ""
+    line_width: float = 0.75
+    radius: float = 0.0
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """A closed, filled outline."""
+
+    points: tuple[Point, ...]
+    fill: str = ""
+    stroke: str = ""
+    line_width: float = 0.75
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through `points`; with `curved`, a chain of cubic Bézier curves (one point and then three for each)."""
+
+    points: tuple[Point, ...]
+    stroke: str
+    line_width: float = 0.75
+    curved: bool = False
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Text:
+    """One line of text. `x` is its `anchor` (start, middle or end), `y` its baseline; `turned` runs it upward."""
+
+    x: float
+    y: float
+    text: str
+    size: float
+    color: str
+    bold: bool = False
+    anchor: str = "start"
+    turned: bool = False
+
+    @property
+    def width(self) -> float:
+        """How far it runs, in points."""
+        return text_width(self.text, self.size, self.bold)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom."""
+        before = {"start": 0.0, "middle": 0.5, "end": 1.0}[self.anchor] * self.width
+        after = self.width - before
+        up, down = ASCENT * self.size, DESCENT * self.size
+        if self.turned:
+            return (self.x - up, self.y - after, self.x + down, self.y + before)
+        return (self.x - before, self.y - up, self.x + after, self.y + down)
+
+
+Shape = Box | Polygon | Line | Text
+
+
+@dataclass(frozen=True)
+class Part:
+    """A node of the picture: shapes that belong together, `name` unique in it.
+
+    `tooltip` tells the details, `lines` what the node says in words, `kind` is the theme's word for its colour,
+    `cluster` the path of the group that it stands in, `href` where a click leads.
+    """
+
+    name: str
+    shapes: tuple[Shape, ...]
+    lines: tuple[str, ...]
+    tooltip: str = ""
+    kind: str = "other"
+    cluster: tuple[str, ...] = ()
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """An arrow from one part to another, by their names, with what it says."""
+
+    source: str
+    target: str
+    shapes: tuple[Shape, ...]
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A page of `width` by `height` points. `frame` lies under everything: captions, legends, the groups' outlines."""
+
+    title: str
+    description: str
+    width: float
+    height: float
+    background: str
+    frame: tuple[Shape, ...]
+    links: tuple[Link, ...]
+    parts: tuple[Part, ...]
+
+    def shapes(self) -> Iterator[Shape]:
+        """Every shape, from the bottom up."""
+        yield from self.frame
+        for link in self.links:
+            yield from link.shapes
+        for part in self.parts:
+            yield from part.shapes
+
+
+def arrow(points: tuple[Point, ...], color: str, curved: bool = False, head: float = 5.0) -> tuple[Shape, ...]:
+    """A line that ends in an arrow's head at its last point."""
+    (x, y), (fx, fy) = points[-1], next(p for p in reversed(points[:-1]) if p != points[-1])
+    length = ((x - fx) ** 2 + (y - fy) ** 2) ** 0.5
+    dx, dy = (x - fx) / length, (y - fy) / length
+    base = (x - dx * head, y - dy * head)
+    half = head * 0.42
+    tip = ((x, y), (base[0] - dy * half, base[1] + dx * half), (base[0] + dy * half, base[1] - dx * half))
+    return (Line((*points[:-1], base), color, 1.0, curved), Polygon(tip, fill=color))

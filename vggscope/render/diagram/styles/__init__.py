@@ -1,0 +1,1 @@
+"""One file for each style: a function from what is to be drawn to a Picture."""

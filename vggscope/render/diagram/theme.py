@@ -1,0 +1,154 @@
+"""Colours and type sizes. Every text has a contrast of at least 4.5:1 (WCAG 2.2, 1.4.3) on what it stands on.
+
+The hues are Okabe and Ito's, told apart by people with any of the common kinds of colour blindness; every kind of
+layer is told by its words too, and the paper theme prints in grey.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TITLE, HEADING, BODY, SMALL = 12.0, 9.5, 8.5, 8.0
+"""The four type sizes, in points."""
+
+READABLE = 4.5
+"""The least contrast of text."""
+
+KINDS = ("input", "conv", "pool", "norm", "activation", "fc", "other")
+"""The kinds of layer that have a colour."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """`fills` and `accents` are by kind of layer, one of KINDS."""
+
+    name: str
+    page: str
+    card: str
+    border: str
+    ink: str
+    muted: str
+    arrow: str
+    bar: str
+    track: str
+    fills: dict[str, str]
+    accents: dict[str, str]
+    heat: tuple[str, str]
+
+    def heat_at(self, share: float) -> str:
+        """The colour of a share, 0 to 1, on the way from the first colour of `heat` to the second."""
+        low, high = _rgb(self.heat[0]), _rgb(self.heat[1])
+        return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(low, high))
+
+    def ink_on(self, fill: str) -> str:
+        """The theme's text colour, or the better of black and white where that is not read well on this fill."""
+        if contrast(self.ink, fill) >= READABLE:
+            return self.ink
+        return max(("#000000", "#ffffff"), key=lambda color: contrast(color, fill))
+
+
+LIGHT = Theme(
+    name="light",
+    page="#ffffff",
+    card="#ffffff",
+    border="#b6c0cc",
+    ink="#1b2430",
+    muted="#52606d",
+    arrow="#6b7785",
+    bar="#0072b2",
+    track="#e6eaef",
+    fills={
+        "input": "#eef1f4",
+        "conv": "#dcebf6",
+        "pool": "#fde6d2",
+        "norm": "#f4e1ee",
+        "activation": "#eef1f4",
+        "fc": "#d6f0e6",
+        "other": "#eef1f4",
+    },
+    accents={
+        "input": "#6b7785",
+        "conv": "#0072b2",
+        "pool": "#d55e00",
+        "norm": "#b0578d",
+        "activation": "#6b7785",
+        "fc": "#009e73",
+        "other": "#6b7785",
+    },
+    heat=("#f2f6fa", "#0a5c93"),
+)
+
+DARK = Theme(
+    name="dark",
+    page="#12171e",
+    card="#1a212b",
+    border="#465364",
+    ink="#eef2f6",
+    muted="#aeb9c5",
+    arrow="#8896a5",
+    bar="#56b4e9",
+    track="#303a47",
+    fills={
+        "input": "#2a3440",
+        "conv": "#173f5c",
+        "pool": "#5a3413",
+        "norm": "#52304a",
+        "activation": "#2a3440",
+        "fc": "#0f4a3a",
+        "other": "#2a3440",
+    },
+    accents={
+        "input": "#8896a5",
+        "conv": "#56b4e9",
+        "pool": "#e69f00",
+        "norm": "#cc79a7",
+        "activation": "#8896a5",
+        "fc": "#2bc297",
+        "other": "#8896a5",
+    },
+    heat=("#202a35", "#56b4e9"),
+)
+
+PAPER = Theme(
+    name="paper",
+    page="#ffffff",
+    card="#ffffff",
+    border="#000000",
+    ink="#000000",
+    muted="#3d3d3d",
+    arrow="#000000",
+    bar="#000000",
+    track="#e2e2e2",
+    fills={
+        "input": "#ffffff",
+        "conv": "#ececec",
+        "pool": "#c9c9c9",
+        "norm": "#ffffff",
+        "activation": "#ffffff",
+        "fc": "#dadada",
+        "other": "#ffffff",
+    },
+    accents=dict.fromkeys(KINDS, "#000000"),
+    heat=("#ffffff", "#4a4a4a"),
+)
+
+THEMES = {theme.name: theme for theme in (LIGHT, DARK, PAPER)}
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast of two colours, 1 to 21 (WCAG 2.2, relative luminance).
+
+    >>> contrast("#000000", "#ffffff")
+    21.0
+    """
+    low, high = sorted((_luminance(first), _luminance(second)))
+    return round((high + 0.05) / (low + 0.05), 2)
+
+
+def _rgb(color: str) -> tuple[int, ...]:
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def _luminance(color: str) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _rgb(color))]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,1 @@
+"""One file for each format: a function from a Picture to the file's contents."""
