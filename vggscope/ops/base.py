@@ -112,6 +112,13 @@ class Op:
         """
         return None
 
+    @property
+    def mixes(self) -> bool:
+        """Whether a unit depends on other places than `window` tells, so that no rule gives its receptive field: a
+        matrix product, a permutation of axes, an interpolation.
+        """
+        return False
+
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         """What autograd keeps for the backward pass."""
         return NOTHING

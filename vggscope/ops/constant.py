@@ -1,0 +1,62 @@
+"""An op some of whose inputs are no activations: learned tensors, buffers or numbers that are the same for every
+batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.ops.base import Kept, Op, Shape, Window
+
+
+@dataclass(frozen=True)
+class WithConstants(Op):
+    """`op` with the shapes of its constant inputs filled in: `constants` has one entry for each input of `op`, None
+    where an activation comes in.
+    """
+
+    op: Op
+    constants: tuple[Shape | None, ...]
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+    def _all(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        rest = iter(inputs)
+        return tuple(next(rest) if constant is None else constant for constant in self.constants)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return self.op.output_shape(*self._all(inputs))
+
+    def parameters(self) -> dict[str, Shape]:
+        return self.op.parameters()
+
+    def buffers(self) -> dict[str, Shape]:
+        return self.op.buffers()
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
+        return self.op.macs(self._all(inputs), output)
+
+    def window(self, size: tuple[int, ...]) -> Window | None:
+        return self.op.window(size)
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        kept = self.op.kept(self._all(inputs), output)
+        places = [position for position, constant in enumerate(self.constants) if constant is None]
+        return Kept(tuple(places.index(i) for i in kept.inputs if i in places), kept.output, kept.extra)
+
+    @property
+    def allocates(self) -> bool:
+        return self.op.allocates
+
+    @property
+    def active_in(self) -> str:
+        return self.op.active_in
+
+    @property
+    def mixes(self) -> bool:
+        return self.op.mixes
+
+    def arguments(self) -> dict[str, object]:
+        return self.op.arguments()

@@ -1,0 +1,68 @@
+"""Ops that carry the shape that was seen when they ran, where no rule of ours gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Op, Shape
+from vggscope.units import shape_text
+
+
+@dataclass(frozen=True)
+class Recorded(Op):
+    """A torch function without a multiply-accumulate, as it was seen to run: from inputs of the shapes `met` to an
+    output of the shape `gave`. On other inputs its output shape is not known. `shares` tells that the output lies in
+    the first input's memory.
+    """
+
+    function: str
+    met: tuple[Shape, ...]
+    gave: Shape
+    shares: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.function
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    @property
+    def allocates(self) -> bool:
+        return not self.shares
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        if inputs != self.met:
+            then, now = (" and ".join(map(shape_text, shapes)) for shapes in (self.met, inputs))
+            raise ShapeError(f"{self.function} was traced on {then}, its output for {now} is not known")
+        return self.gave
+
+
+@dataclass(frozen=True)
+class Unknown(Recorded):
+    """A function or a module that is in no table of ours: its shapes are those seen, its cost is not known."""
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Result(Op):
+    """A further result of the call before it, which gave several tensors: the indices of a `topk`, say."""
+
+    function: str
+    position: int
+    shape: Shape
+
+    @property
+    def name(self) -> str:
+        return self.function
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return self.shape

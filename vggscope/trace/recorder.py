@@ -1,0 +1,183 @@
+"""Writes a network's nodes down as its calls are seen.
+
+Which node gave a tensor is known by the tensor's identity. A tensor that no input of the network has touched (a
+weight, a buffer, a table made of them) is a Constant: what it was made of belongs to the first node that reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vggscope.errors import ShapeError
+from vggscope.network import INPUT, Node, Parameter
+from vggscope.ops.base import Op, Shape
+from vggscope.ops.constant import WithConstants
+from vggscope.ops.recorded import Result, Unknown
+from vggscope.units import shape_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Where a tensor comes from that no input has touched: the parameters that it was made of."""
+
+    parameters: tuple[Parameter, ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call as the tables read it.
+
+    `ops` is one op, or one for each result where each result is its own node (the pieces of a `chunk`). `weights` are
+    tensors that the op knows by itself, which are no inputs of the node.
+    """
+
+    ops: tuple[Op, ...]
+    inputs: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...] = ()
+
+
+@dataclass
+class Recorder:
+    """The nodes so far by name, in execution order, with the shapes seen; and where each tensor comes from."""
+
+    origins: MutableMapping[Tensor, str | Constant]
+    reserved: frozenset[str]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    warnings: dict[str, None] = field(default_factory=dict)
+    pieces: set[str] = field(default_factory=set)
+
+    def begin(self, tensor: Tensor) -> None:
+        """Take a tensor as the network's input."""
+        self.origins[tensor] = INPUT
+        self.shapes[INPUT] = shape_of(tensor)
+
+    def warn(self, text: str) -> None:
+        """Note what the reader should know, once."""
+        self.warnings.setdefault(text)
+
+    def origin(self, tensor: Tensor) -> str | Constant:
+        """The node that gave a tensor, or the Constant that it is."""
+        return self.origins.get(tensor, Constant())
+
+    def is_constant(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether no node has given any of these."""
+        return not any(isinstance(self.origin(tensor), str) for tensor in tensors)
+
+    def pass_on(self, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
+        """Results that are known by what they were made of: constants of constants."""
+        made_of = Constant(self._owned(inputs))
+        for tensor in results:
+            self.origins[tensor] = made_of
+
+    def add(
+        self,
+        base: str,
+        call: Call,
+        results: Sequence[Tensor],
+        module: str | None = None,
+        parameters: tuple[Parameter, ...] = (),
+    ) -> None:
+        """One call: a node, or one for each of its results."""
+        parameters = (*parameters, *self._owned((*call.inputs, *call.weights)))
+        if len(call.ops) == len(results) > 1:
+            for op, result in zip(call.ops, results):
+                self.pieces.add(self._add(base, op, call.inputs, result, None, parameters))
+            return
+        first = self._add(base, call.ops[0], call.inputs, results[0], module, parameters)
+        for position, result in enumerate(results[1:], 1):
+            op = Result(call.ops[0].name, position, shape_of(result))
+            self.pieces.add(self._add(first, op, results[:1], result, None, ()))
+
+    def finished(self) -> tuple[Node, ...]:
+        """The nodes, without the pieces that nothing reads."""
+        nodes = tuple(self.nodes.values())
+        while True:
+            read = {name for node in nodes for name in node.inputs}
+            kept = tuple(node for node in nodes if node.name in read or node.name not in self.pieces)
+            if len(kept) == len(nodes):
+                return nodes
+            nodes = kept
+
+    def _add(
+        self,
+        base: str,
+        op: Op,
+        inputs: Sequence[Tensor],
+        result: Tensor,
+        module: str | None,
+        parameters: tuple[Parameter, ...],
+    ) -> str:
+        name = self._unique(base, module is not None)
+        origins = [self.origin(tensor) for tensor in inputs]
+        sources = tuple(origin for origin in origins if isinstance(origin, str))
+        if len(sources) < len(origins):
+            constants = (None if isinstance(o, str) else shape_of(t) for o, t in zip(origins, inputs))
+            op = WithConstants(op, tuple(constants))
+        op = self._checked(name, op, tuple(self.shapes[source] for source in sources), shape_of(result))
+        self.nodes[name] = Node(name, op, sources, module, "", parameters)
+        self.shapes[name] = shape_of(result)
+        self.origins[result] = name
+        return name
+
+    def _checked(self, name: str, op: Op, met: tuple[Shape, ...], gave: Shape) -> Op:
+        """The op, if its rule gives the shape that was seen; else one that carries that shape, with a warning."""
+        try:
+            rule: Shape | None = op.output_shape(*met)
+        except (ShapeError, ValueError, IndexError, TypeError):
+            rule = None
+        if rule != gave:
+            said = "none" if rule is None else shape_text(rule)
+            self.warn(f"{name}: our rule for {op.name} gives {said}, torch {shape_text(gave)}; its cost is unknown")
+            return Unknown(op.name, met, gave)
+        if op.macs(met, gave) is None:
+            self.warn(f"{name}: the cost of {op.name} is unknown")
+        return op
+
+    def _owned(self, tensors: Sequence[Tensor]) -> tuple[Parameter, ...]:
+        origins = [self.origin(tensor) for tensor in tensors]
+        return tuple(dict.fromkeys(p for origin in origins if isinstance(origin, Constant) for p in origin.parameters))
+
+    def _unique(self, base: str, is_module: bool) -> str:
+        """The name, with :2, :3... where it is taken; a function leaves the modules' paths to them."""
+        if base not in self.nodes and base != INPUT and (is_module or base not in self.reserved):
+            return base
+        number = 2
+        while f"{base}:{number}" in self.nodes:
+            number += 1
+        return f"{base}:{number}"
+
+
+def shape_of(tensor: Tensor) -> Shape:
+    """A tensor's shape as a plain tuple."""
+    return tuple(tensor.shape)
+
+
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """The tensors in nested arguments or results, from left to right."""
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+
+
+def on_meta(value: object) -> object:
+    """The argument with its tensors without data: those that a forward brings along have some."""
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        return value if value.is_meta else value.to("meta")
+    if type(value) is tuple:
+        return tuple(map(on_meta, value))
+    return list(map(on_meta, value)) if type(value) is list else value

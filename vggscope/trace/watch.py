@@ -1,0 +1,181 @@
+"""Sees every call of a forward pass: hooks tell which module is running, a TorchFunctionMode which function.
+
+A module whose class is in the table of `modules` is one node, whatever it calls inside; elsewhere each function is a
+node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from vggscope.ops.base import Op, Shape
+from vggscope.ops.recorded import Unknown
+from vggscope.trace.functions import MATRIX_PRODUCTS, SAME_DATA, Function, function_name, read
+from vggscope.trace.modules import module_op
+from vggscope.trace.recorder import Call, Recorder, on_meta, shape_of, tensors_in
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass
+class Frame:
+    """A module that is running, the shapes that it was called with, and its op where it is one node."""
+
+    module: nn.Module
+    path: str
+    op: Op | None
+    met: tuple[Shape, ...]
+
+
+@dataclass
+class Watch:
+    """Follows one run and hands the recorder what becomes a node.
+
+    `paths` are the registered modules' paths by id; `parameters` those of each registered module alone, by its path.
+    """
+
+    recorder: Recorder
+    paths: Mapping[int, str]
+    on_meta: bool
+    stack: list[Frame] = field(default_factory=list)
+    failed: tuple[str, tuple[Shape, ...]] | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Hooks and mode in place, and taken away again."""
+        from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+        from torch.overrides import TorchFunctionMode
+
+        watch = self
+
+        class Mode(TorchFunctionMode):
+            def __torch_function__(
+                self, func: Function, types: object, args: tuple[object, ...] = (), kwargs: object = None
+            ) -> object:
+                return watch.call(func, args, kwargs if isinstance(kwargs, dict) else {})
+
+        hooks = (
+            register_module_forward_pre_hook(self.enter),
+            register_module_forward_hook(cast("Callable[..., None]", self.leave), with_kwargs=True),
+        )
+        try:
+            with Mode():
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @property
+    def inside_node(self) -> bool:
+        """Whether a module that is one node is running: nothing in it is written down."""
+        return bool(self.stack) and self.stack[-1].op is not None
+
+    @property
+    def path(self) -> str:
+        """The path of the innermost module that is running."""
+        return self.stack[-1].path if self.stack else ""
+
+    def enter(self, module: nn.Module, args: object) -> None:
+        """A module begins."""
+        with _unwatched():
+            path = self.paths.get(id(module))
+            if path is None:
+                path = below(self.path, type(module).__name__)
+                self.recorder.warn(
+                    f"{path} is not registered, as a module in a plain list is not: its parameters are in no state"
+                    " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
+                )
+            op = self.stack[-1].op if self.inside_node else module_op(module)
+            self.stack.append(Frame(module, path, op, tuple(map(shape_of, tensors_in(args)))))
+
+    def leave(self, module: nn.Module, args: object, kwargs: object, result: object) -> object:
+        """A module ends: it becomes a node if it is one. Gives another result where that must be told from an input."""
+        with _unwatched():
+            while self.stack[-1].module is not module:
+                self.stack.pop()  # a call that raised, in a forward that went on
+            frame = self.stack.pop()
+            if self.inside_node:
+                return result
+            inputs = tuple(tensors_in((args, kwargs)))
+            if frame.op is None:
+                self._unseen(frame, inputs, result)
+                return result
+            return self._module_node(frame, frame.op, inputs, result)
+
+    def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        """A function of torch is called: it runs, and becomes a node where it is one."""
+        if self.on_meta:
+            args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
+        if self.inside_node:
+            return function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except Exception:
+            self.failed = (function_name(function)[0], tuple(map(shape_of, tensors_in((args, kwargs)))))
+            raise
+        return self._function_node(function, args, kwargs, result)
+
+    def _module_node(self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
+        result = _told_apart(op, inputs, result)
+        distinct = tuple({id(tensor): tensor for tensor in inputs}.values())
+        base = frame.path or type(frame.module).__name__.lower()
+        call = Call((op,), distinct, tuple(frame.module.parameters()))
+        if results := tuple(tensors_in(result)):
+            self.recorder.add(base, call, results, module=frame.path)
+        return result
+
+    def _function_node(
+        self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], result: object
+    ) -> object:
+        name, in_place = function_name(function)
+        inputs = tuple(tensors_in((args, kwargs)))
+        results = inputs[:1] if name == "setitem" else tuple(tensors_in(result))
+        if not results:
+            return result  # a size, or a number
+        if name in SAME_DATA or (name not in MATRIX_PRODUCTS and self.recorder.is_constant(inputs)):
+            self.recorder.pass_on(inputs, results)
+            return result
+        op_call = read(name, in_place, args, kwargs, results)
+        if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
+            result = _told_apart(op_call.ops[0], inputs, result)
+            results = tuple(tensors_in(result))
+        elif op_call.ops[0].allocates:
+            return result  # the tensor itself: contiguous() of what is contiguous
+        self.recorder.add(below(self.path, name), op_call, results)
+        return result
+
+    def _unseen(self, frame: Frame, inputs: tuple[Tensor, ...], result: object) -> None:
+        """A module whose inside cannot be seen, as compiled code cannot: it is one node of unknown cost."""
+        unseen = [t for t in tensors_in(result) if t not in self.recorder.origins]
+        if unseen and not self.recorder.is_constant(inputs):
+            op = Unknown(type(frame.module).__name__, frame.met, shape_of(unseen[0]))
+            call = Call((op,), inputs, tuple(frame.module.parameters()))
+            self.recorder.add(frame.path, call, unseen, module=frame.path)
+
+
+def below(path: str, name: str) -> str:
+    """A name within a module's path."""
+    return f"{path}.{name}" if path else name
+
+
+def _told_apart(op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
+    """The result, as another tensor where the op gives its very input back: dropout at evaluation, an identity.
+
+    Else another reader of that input would seem to read the op.
+    """
+    from torch import Tensor
+
+    given_back = isinstance(result, Tensor) and any(result is tensor for tensor in inputs)
+    in_place = not op.allocates and op.active_in == "always" and op.name != "Identity"
+    return result.detach() if isinstance(result, Tensor) and given_back and not in_place else result
+
+
+def _unwatched() -> AbstractContextManager[None]:
+    """Within this, functions on tensors are not seen: those that the watch itself calls."""
+    from torch._C import DisableTorchFunction
+
+    return DisableTorchFunction()
