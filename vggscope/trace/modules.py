@@ -27,7 +27,7 @@ def module_op(module: nn.Module) -> Op | None:
     for kind in type(module).__mro__:
         maker = MODULES.get(kind.__name__)
         if maker is not None and kind.__module__.partition(".")[0] in ("torch", "torchvision"):
-            return maker(module) if type(module).forward is vars(kind).get("forward") else None
+            return maker(module) if type(module).forward is getattr(kind, "forward", None) else None
     return None
 
 
