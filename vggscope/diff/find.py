@@ -153,5 +153,6 @@ def _value(value: object) -> str:
 
 def op_text(op: Op) -> str:
     """An op as one writes it in torch: `Conv2d(64, 128, kernel_size=3, padding=1)`."""
-    arguments = op.arguments()
-    return f"{op.name}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+    bare = ("_channels", "_features")
+    arguments = (repr(value) if name.endswith(bare) else f"{name}={value!r}" for name, value in op.arguments().items())
+    return f"{op.name}({', '.join(arguments)})"

@@ -34,13 +34,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of raw values, one for each column. `quiet` rows matter less, `breaks` are rows with a line above them."""
+    """Rows of raw values, one for each column. `quiet` rows matter less, `breaks` are rows with a line above them.
+
+    `data` marks a table that says what the blocks around it say in words: formats for machines take it, the others do
+    not.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[object, ...], ...]
     quiet: frozenset[int] = frozenset()
     breaks: frozenset[int] = frozenset()
     total: tuple[object, ...] | None = None
+    data: bool = False
 
     def holds(self, key: str) -> bool:
         """Whether any row has something in this column."""
@@ -60,6 +65,7 @@ class Table:
             self.quiet,
             self.breaks,
             pick(self.total) if self.total else None,
+            self.data,
         )
 
 
@@ -79,6 +85,23 @@ class Lines:
 
 
 @dataclass(frozen=True)
+class Item:
+    """One finding: a sign that tells its kind without colour, a sentence, and what follows from it."""
+
+    sign: str
+    text: str
+    details: tuple[str, ...] = ()
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Items:
+    """Findings, one below the other."""
+
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
 class Note:
     """A sentence. `kind` is note, warning or verdict."""
 
@@ -86,7 +109,7 @@ class Note:
     kind: str = "note"
 
 
-Block = Table | Facts | Lines | Note
+Block = Table | Facts | Items | Lines | Note
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from vggscope.render.document import Block, Document, Facts, Lines, Table
+from vggscope.render.document import Block, Document, Facts, Item, Items, Lines, Table
 from vggscope.render.formats import Style
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
@@ -12,7 +12,8 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 def write(document: Document, style: Style) -> str:
     """The heading and the blocks, an empty line between them."""
-    return "\n\n".join([f"## {_escape(document.title)}", *map(_block, document.blocks)]) + "\n"
+    shown = [block for block in document.blocks if not (isinstance(block, Table) and block.data)]
+    return "\n\n".join([f"## {_escape(document.title)}", *map(_block, shown)]) + "\n"
 
 
 def _block(block: Block) -> str:
@@ -20,10 +21,16 @@ def _block(block: Block) -> str:
         return _table(block)
     if isinstance(block, Facts):
         return "\n".join(f"- {_escape(name)}: {_escape(text)}" for name, text in block.items)
+    if isinstance(block, Items):
+        return "\n".join(_item(item) for item in block.items)
     if isinstance(block, Lines):
         fence = "`" * max(3, 1 + max((len(run) for line in block.lines for run in re.findall("`+", line)), default=0))
         return "\n".join([fence + block.language, *block.lines, fence])
     return _escape(block.text)
+
+
+def _item(item: Item) -> str:
+    return "\n".join([f"- `{item.sign}` {_escape(item.text)}", *(f"  - {_escape(detail)}" for detail in item.details)])
 
 
 def _table(table: Table) -> str:

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vggscope.render.document import Block, Document, Facts, Lines, Note, Table
+from vggscope.render.document import Block, Document, Facts, Item, Items, Lines, Note, Table
 from vggscope.render.formats import Style
 from vggscope.render.plain import visible
 
@@ -38,8 +38,9 @@ def write(document: Document, style: Style) -> str:
     )
     console.print(Text(visible(document.title), style="bold"))
     for block in document.blocks:
-        console.print()
-        _print(console, block, style)
+        if not (isinstance(block, Table) and block.data):
+            console.print()
+            _print(console, block, style)
     lines = out.getvalue().split("\n")
     return "\n".join(line.rstrip() for line in lines)
 
@@ -49,11 +50,30 @@ def _print(console: Console, block: Block, style: Style) -> None:
         _print_table(console, block, style)
     elif isinstance(block, Facts):
         _print_facts(console, block)
+    elif isinstance(block, Items):
+        for item in block.items:
+            _print_item(console, item)
     elif isinstance(block, Lines):
         for line in block.lines:
-            console.print(Text(visible(line)), no_wrap=True, overflow="ellipsis", crop=False)
+            mark = _SIGN_STYLE.get(line[:1], "") if block.language == "diff" else ""
+            console.print(Text(visible(line), style=mark), no_wrap=True, overflow="ellipsis")
     elif isinstance(block, Note):
         console.print(Text(visible(block.text), style=_NOTE_STYLE[block.kind]))
+
+
+_SIGN_STYLE = {"+": "green", "-": "red", "~": "yellow"}
+
+
+def _print_item(console: Console, item: Item) -> None:
+    """The sentence behind its sign, what follows from it set in below; a long line wraps under its own text."""
+    grid = RichTable.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    quiet = "dim" if item.quiet else ""
+    grid.add_row(Text(item.sign, style=_SIGN_STYLE.get(item.sign, quiet)), Text(visible(item.text), style=quiet))
+    for detail in item.details:
+        grid.add_row("", Padding(Text(visible(detail), style="dim"), (0, 0, 0, 2)))
+    console.print(grid)
 
 
 def _print_facts(console: Console, facts: Facts) -> None:

@@ -1,0 +1,108 @@
+"""The same weights, the same input: how far apart two networks' outputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vggscope.diff.find import Aligned
+from vggscope.diff.result import Numeric
+from vggscope.network import Network, Node
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PARTED = 1e-3
+"""How large an error, relative to the layer's largest value, tells that two layers' outputs have parted."""
+
+
+def measure(aligned: Aligned, ours: nn.Module, reference: nn.Module, seed: int = 0, dtype: str = "float32") -> Numeric:
+    """Copy our weights to the reference across the alignment, run both on one seeded input, and compare.
+
+    Both modules are on the CPU, with weights; the reference's are overwritten in place, so that nothing is held
+    twice. A layer's weights are copied where they are as many (a Linear's to a convolution that covers its input,
+    reshaped); what has no counterpart keeps its own. The errors are infinite where the outputs are not of the same
+    size.
+    """
+    import torch
+
+    kind: torch.dtype = getattr(torch, dtype)
+    ours.eval().to(kind)
+    reference.eval().to(kind)
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(*aligned.ours.input_shape, generator=generator, dtype=torch.float64).to(kind)
+    pairs = [(mine, other) for mine, other in aligned.nodes() if mine is not None and other is not None]
+    with torch.no_grad():
+        for mine, other in pairs:
+            _copy(mine, ours, other, reference)
+        with _outputs(ours, [mine for mine, _ in pairs]) as left:
+            result = _tensor(ours(inputs))
+        with _outputs(reference, [other for _, other in pairs]) as right:
+            expected = _tensor(reference(_fitted(inputs, aligned.reference)))
+    absolute, relative = _errors(result, expected)
+    parts_at = next((mine.title for mine, other in pairs if _apart(left.get(mine.name), right.get(other.name))), None)
+    return Numeric(absolute, relative, seed, tuple(inputs.shape), dtype, parts_at)
+
+
+def _fitted(inputs: Tensor, network: Network) -> Tensor:
+    """The input with as many channels as the network takes: one is repeated, what is too much is left out."""
+    channels = network.input_shape[1]
+    repeated = inputs.expand(-1, channels, -1, -1) if inputs.shape[1] == 1 else inputs
+    return repeated[:, :channels]
+
+
+def _copy(mine: Node, ours: nn.Module, other: Node, reference: nn.Module) -> None:
+    """A layer's parameters and buffers into its counterpart's, in place, reshaped where they are as many."""
+    for source, target in zip(_tensors(mine, ours), _tensors(other, reference)):
+        if source.numel() == target.numel():
+            target.copy_(source.reshape(target.shape))
+
+
+def _tensors(node: Node, module: nn.Module) -> list[Tensor]:
+    parameters = [module.get_parameter(parameter.name) for parameter in node.parameters]
+    buffers = [f"{node.module}.{name}" for name in node.op.buffers()] if node.module is not None else []
+    return [*parameters, *(module.get_buffer(name) for name in buffers)]
+
+
+@contextmanager
+def _outputs(module: nn.Module, nodes: list[Node]) -> Iterator[dict[str, Tensor]]:
+    """What each node's module gives while the context is open, by the node's name."""
+    found: dict[str, Tensor] = {}
+    modules = dict(module.named_modules())
+    hooks = []
+    for node in nodes:
+        if node.module is not None and node.name == node.module and node.module in modules:
+
+            def keep(_module: nn.Module, _inputs: object, output: object, name: str = node.name) -> None:
+                # A copy: a ReLU that works in place writes over the convolution's output.
+                if hasattr(output, "detach"):
+                    found[name] = output.detach().clone()
+
+            hooks.append(modules[node.module].register_forward_hook(keep))
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _tensor(output: object) -> Tensor:
+    """The first tensor of a model's output, which may be a tuple or a dict of them."""
+    import torch
+
+    while not isinstance(output, torch.Tensor):
+        output = next(iter(output.values() if isinstance(output, dict) else output))  # type: ignore[call-overload]
+    return output
+
+
+def _errors(result: Tensor, expected: Tensor) -> tuple[float, float]:
+    if result.numel() != expected.numel():
+        return float("inf"), float("inf")
+    absolute = float((result.flatten() - expected.flatten()).abs().max())
+    scale = float(expected.abs().max())
+    return absolute, absolute / scale if scale else absolute
+
+
+def _apart(left: Tensor | None, right: Tensor | None) -> bool:
+    return left is not None and right is not None and _errors(left, right)[1] > PARTED

@@ -1,0 +1,122 @@
+"""A comparison laid out: the verdict, each cause with what follows from it, the two networks side by side."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from vggscope.diff.result import Diff, Difference, Numeric, Row
+from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
+from vggscope.units import count_text, shape_text
+
+SIGNS = {"inserted": "+", "missing": "-", "changed": "~", "renamed": "="}
+"""How each kind of difference is marked, colour or none."""
+
+EFFECTS = {
+    "none": "no effect on this input",
+    "training_only": "acts in training only",
+    "shape": "other shapes",
+    "function": "another function",
+}
+"""Each effect in words."""
+
+CONTEXT = 1
+"""Layers that are alike and stand beside a difference, shown around it."""
+
+_DATA = ("kind", "effect", "ours", "reference", "label", "message")
+
+
+def document(diff: Diff) -> Document:
+    """The verdict first, then why."""
+    blocks: list[Block] = [Note(f"{diff.verdict}: {_verdict_text(diff)}", "verdict")]
+    told = [difference for difference in diff.differences if difference.kind != "renamed"]
+    if told:
+        blocks.append(Items(tuple(_item(difference) for difference in told)))
+    renamed = [difference for difference in diff.differences if difference.kind == "renamed"]
+    if renamed:
+        blocks.append(Items((_renamed_item(renamed),)))
+    if told:
+        blocks.append(Lines(tuple(_side_by_side(diff)), "diff"))
+    blocks.append(Facts(tuple(_facts(diff))))
+    blocks += [Note(f"note: {note}", "warning") for note in diff.notes]
+    rows = tuple(tuple(getattr(difference, key) for key in _DATA) for difference in diff.differences)
+    blocks.append(Table(tuple(Column(key, key) for key in _DATA), rows, data=True))
+    return Document(f"{diff.model} against {diff.reference}", tuple(blocks))
+
+
+def _verdict_text(diff: Diff) -> str:
+    if diff.verdict == "identical":
+        return "the same layers in the same order, with the same attributes, paths and state-dict keys"
+    if diff.verdict == "equivalent":
+        return "written otherwise, the same function of this input at evaluation"
+    count = sum(difference.effect in ("shape", "function") for difference in diff.differences)
+    which = "1 difference that changes" if count == 1 else f"{count} differences that change"
+    return f"{which} what is computed"
+
+
+def _item(difference: Difference) -> Item:
+    consequences = ("; ".join(difference.consequences),) if difference.consequences else ()
+    return Item(
+        SIGNS[difference.kind],
+        f"{difference.message}  [{EFFECTS[difference.effect]}]",
+        (*consequences, *(f"with it: {text}" for text in _shortened(difference.follows))),
+        quiet=difference.effect in ("none", "training_only"),
+    )
+
+
+def _shortened(texts: tuple[str, ...], most: int = 3) -> tuple[str, ...]:
+    return texts if len(texts) <= most + 1 else (*texts[:most], f"and {len(texts) - most} more")
+
+
+def _renamed_item(renamed: list[Difference]) -> Item:
+    count = f"{len(renamed)} layers are" if len(renamed) > 1 else "1 layer is"
+    examples = _shortened(tuple(f"{d.ours} is {d.reference} in the reference" for d in renamed))
+    return Item("=", f"{count} called otherwise  [{EFFECTS['none']}]", examples, quiet=True)
+
+
+def _facts(diff: Diff) -> list[tuple[str, str]]:
+    ours, reference = diff.params.ours, diff.params.reference
+    if ours == reference:
+        found = [("parameters", f"{count_text(ours)} on both sides")]
+    else:
+        more = "more" if ours > reference else "fewer"
+        found = [
+            (
+                "parameters",
+                f"{count_text(ours)}, the reference {count_text(reference)}: {count_text(abs(ours - reference))} {more}",
+            )
+        ]
+    return [*found, *([("numeric", _numeric_text(diff.numeric))] if diff.numeric else [])]
+
+
+def _numeric_text(numeric: Numeric) -> str:
+    parts = f"; they part at {numeric.parts_at}" if numeric.parts_at else ""
+    return (
+        f"largest error {numeric.max_abs_error:.3g} (relative {numeric.max_rel_error:.3g})"
+        f" on one seeded {shape_text(numeric.input_shape)} input, seed {numeric.seed}, {numeric.dtype}{parts}"
+    )
+
+
+def _side_by_side(diff: Diff) -> list[str]:
+    """Two columns behind a sign, runs of layers that are alike cut short."""
+    width = max(len(row.ours) for row in diff.rows)
+    lines: list[str] = []
+    groups = [(alike, list(rows)) for alike, rows in groupby(diff.rows, key=lambda row: row.sign == "=")]
+    for place, (alike, rows) in enumerate(groups):
+        if not alike:
+            lines += [_line(row, width) for row in rows]
+            continue
+        first = rows[:CONTEXT] if place else []
+        last = rows[-CONTEXT:] if place < len(groups) - 1 else []
+        hidden = len(rows) - len(first) - len(last)
+        if hidden < 2:
+            lines += [_line(row, width) for row in rows]
+            continue
+        lines += [_line(row, width) for row in first]
+        lines.append(f"  ... {hidden} alike")
+        lines += [_line(row, width) for row in last]
+    return lines
+
+
+def _line(row: Row, width: int) -> str:
+    sign = " " if row.sign == "=" else row.sign
+    return f"{sign} {row.ours:<{width}} | {row.reference}".rstrip()
