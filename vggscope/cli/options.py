@@ -32,17 +32,16 @@ Model = Annotated[
     ),
 ]
 
-BUILD = "How the model is built"
-SHOW = "What is shown"
+Models = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="Models, each a word as `summary` takes it.", show_default=False)
+]
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """How the model is built."""
 
-    input: Annotated[
-        str | None, typer.Option(metavar="CxHxW", help="Input size, e.g. 3x224x224.", rich_help_panel=BUILD)
-    ] = None
+    input: Annotated[str | None, typer.Option(metavar="CxHxW", help="Input size, e.g. 3x224x224.")] = None
     head: Annotated[
         str | None,
         typer.Option(metavar="HEAD", help="adaptive (torchvision's), flatten or dense (the paper's, section 3.2)."),

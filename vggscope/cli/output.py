@@ -11,7 +11,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -100,29 +100,32 @@ def write_file(path: str, data: bytes) -> None:
         file.write(data)
 
 
-def save(path: str, save_to: Callable[[BinaryIO], None]) -> None:
-    """Have `save_to` write a file that lands whole or not at all. Raises OutputError where that cannot be."""
-    with open_whole(path) as file:
-        save_to(file)
+@contextmanager
+def open_whole(path: str) -> Iterator[BinaryIO]:
+    """A file to write, which takes its name only when all has been written. Raises OutputError where that cannot be."""
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 @contextmanager
-def open_whole(path: str) -> Iterator[BinaryIO]:
-    """A file to write that takes its name only when all has been written."""
+def whole_file(path: str) -> Iterator[str]:
+    """A path to write to, for code that opens files itself; what is there when the context ends takes the name `path`.
+
+    Raises OutputError where that cannot be.
+    """
     target = os.path.realpath(path)
     try:
         if _is_special(target):
-            with open(target, "wb") as file:
-                yield file
+            yield target
             return
         if os.path.isdir(target):
             raise OutputError(f"cannot write {path}: it is a folder", "name a file in it")
         handle, temporary = tempfile.mkstemp(prefix=".vggscope-", suffix=".tmp", dir=os.path.dirname(target))
     except OSError as error:
         raise _cannot_write(path, error) from None
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
+        yield temporary
         os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
     except OSError as error:

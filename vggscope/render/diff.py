@@ -82,7 +82,8 @@ def _facts(diff: Diff) -> list[tuple[str, str]]:
         found = [
             (
                 "parameters",
-                f"{count_text(ours)}, the reference {count_text(reference)}: {count_text(abs(ours - reference))} {more}",
+                f"{count_text(ours)}, the reference {count_text(reference)}:"
+                f" {count_text(abs(ours - reference))} {more}",
             )
         ]
     return [*found, *([("numeric", _numeric_text(diff.numeric))] if diff.numeric else [])]

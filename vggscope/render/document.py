@@ -30,6 +30,7 @@ class Column:
     text: Callable[..., str] = plain
     right: bool = False
     priority: int = 0
+    wrap: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from vggscope.render.formats import Style
 from vggscope.render.plain import visible
 
 _GAP = 2
+_LEAST_WRAPPED = 20
 _LINES = Box("    \n    \n ── \n    \n ── \n ── \n    \n    \n")
 _ASCII_LINES = Box("    \n    \n -- \n    \n -- \n -- \n    \n    \n", ascii=True)
 _NOTE_STYLE = {"note": "dim", "warning": "yellow", "verdict": "bold"}
@@ -102,8 +103,8 @@ def _print_table(console: Console, table: Table, style: Style) -> None:
             Text(column.title),
             footer=Text(totals[place]) if totals else "",
             justify="right" if column.right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
+            no_wrap=not column.wrap,
+            overflow="fold" if column.wrap else "ellipsis",
         )
     for position, row in enumerate(fitted.rows):
         if position in fitted.breaks and position:
@@ -127,6 +128,8 @@ def fit(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
 
 def _width(table: Table, place: int) -> int:
     column = table.columns[place]
+    if column.wrap:
+        return _LEAST_WRAPPED
     rows = [*table.rows, *([table.total] if table.total else [])]
     return max([len(column.title), *(len(_text(column.text, row[place])) for row in rows)])
 

@@ -1,0 +1,45 @@
+# Every target makes what it needs: a virtual environment in .venv, with the packages of pyproject.toml.
+
+PYTHON ?= python3
+BIN := .venv/bin
+VGGSCOPE := $(BIN)/vggscope
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types check bench clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed  ## the three main commands
+	$(VGGSCOPE) summary D
+	$(VGGSCOPE) diagram E -o vgg19.svg
+	$(VGGSCOPE) diff A --ref torchvision
+
+test: .venv/installed-dev  ## the whole suite
+	$(BIN)/python -m pytest --numprocesses auto
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed-dev
+	$(BIN)/mypy
+
+check: test lint types demo  ## what has to hold before a change lands
+
+bench: .venv/installed-dev  ## ratios against other tools, measured in one run
+	$(BIN)/python benchmarks/startup.py
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "vggscope needs Python 3.10 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(PIP) --editable .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	$(PIP) --editable '.[dev]'
+	@touch .venv/installed $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis vgg19.svg

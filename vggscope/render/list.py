@@ -1,0 +1,40 @@
+"""The catalogue laid out: one table for each kind of thing there is to choose."""
+
+from __future__ import annotations
+
+from vggscope.render.document import Block, Column, Document, Facts, Table
+from vggscope.sources.catalogue import Catalogue, Choice
+from vggscope.units import count_text
+
+
+def document(catalogue: Catalogue) -> Document:
+    """Columns first, then what they can be held against, then the rest."""
+    references = ", ".join(
+        reference.name + (f" ({count_text(reference.params)})" if reference.params is not None else "")
+        for reference in catalogue.references
+    )
+    blocks: list[Block] = [
+        _columns(catalogue),
+        Facts((("references", references or "none: torchvision is not installed"),)),
+        _choices("op", catalogue.ops),
+        _choices("format", catalogue.formats),
+        _choices("style", catalogue.styles),
+        Facts(tuple((package.name, package.version or "not installed") for package in catalogue.packages)),
+    ]
+    return Document("what there is to choose from", tuple(blocks))
+
+
+def _columns(catalogue: Catalogue) -> Table:
+    shown = (
+        Column("name", "column"),
+        Column("literature", "name", lambda name: name or ""),
+        Column("weight_layers", "weight layers", right=True),
+        Column("notation", "notation", wrap=True),
+    )
+    rows = tuple((c.name, c.literature, c.weight_layers, c.notation) for c in catalogue.columns)
+    return Table(shown, rows)
+
+
+def _choices(title: str, choices: tuple[Choice, ...]) -> Table:
+    shown = (Column("name", title), Column("about", "", wrap=True))
+    return Table(shown, tuple((choice.name, choice.about) for choice in choices))

@@ -1,0 +1,131 @@
+"""What there is to choose from: columns, references, ops, and which packages are installed."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import pkgutil
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from vggscope import ops
+from vggscope.columns import COLUMNS, LITERATURE
+from vggscope.notation import parse, write
+from vggscope.ops.base import Op
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "torchinfo",
+    "fvcore",
+    "pygraphviz",
+    "graphviz",
+    "matplotlib",
+    "jinja2",
+    "safetensors",
+    "onnx",
+)
+"""What the commands use beside typer and rich, each only where it is needed."""
+
+
+@dataclass(frozen=True)
+class ColumnEntry:
+    """A column of Table 1: the literature's name, if it has one, its layers with weights, and its notation."""
+
+    name: str
+    literature: str | None
+    weight_layers: int
+    notation: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model to compare with, as a MODEL word; its parameters where they are known without building it."""
+
+    name: str
+    params: int | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something to choose, with a line on what it is."""
+
+    name: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A package and its version, None where it is not installed."""
+
+    name: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything that `vggscope list` shows."""
+
+    schema: str
+    columns: tuple[ColumnEntry, ...]
+    references: tuple[Reference, ...]
+    ops: tuple[Choice, ...]
+    formats: tuple[Choice, ...]
+    styles: tuple[Choice, ...]
+    packages: tuple[Installed, ...]
+
+
+def columns() -> tuple[ColumnEntry, ...]:
+    """The six columns of Table 1."""
+    named = {column: name for name, column in LITERATURE.items()}
+    return tuple(_column(name, line, named.get(name)) for name, line in COLUMNS.items())
+
+
+def _column(name: str, line: str, literature: str | None) -> ColumnEntry:
+    words = parse(line)
+    return ColumnEntry(name, literature, sum(word.kind in ("conv", "fc") for word in words), write(words))
+
+
+def references() -> tuple[Reference, ...]:
+    """The VGGs of the installed torchvision, read off its source so that nothing of it has to run."""
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None:
+        return ()
+    source = Path(found.origin).parent / "models" / "vgg.py"
+    if not source.is_file():
+        return ()
+    defined = [node.name for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)]
+    names = [f"{name}{suffix}" for name in LITERATURE for suffix in ("", "_bn")]
+    return tuple(Reference(f"torchvision:{name}", None) for name in names if name in defined)
+
+
+def all_ops() -> tuple[Choice, ...]:
+    """Every op that there is, by name, with the first sentence that it says of itself."""
+    kinds = set()
+    for module in pkgutil.iter_modules(ops.__path__):
+        for found in vars(import_module(f"{ops.__name__}.{module.name}")).values():
+            if isinstance(found, type) and issubclass(found, Op) and found is not Op:
+                kinds.add(found)
+    described = {kind.__name__: _first_sentence(kind.__doc__ or "") for kind in kinds}
+    return tuple(Choice(name, described[name]) for name in sorted(described) if not name.startswith("_"))
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.:])\s", paragraph)[0]
+
+
+def packages() -> tuple[Installed, ...]:
+    """PACKAGES with their versions."""
+    return tuple(Installed(name, _version(name)) for name in PACKAGES)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
