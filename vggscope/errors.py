@@ -2,7 +2,8 @@
 
     VggscopeError
     ├── ModelError        a MODEL word that names nothing, or names it wrongly
-    │   └── NotationError a line of Table 1 notation with a word that cannot be read
+    │   ├── NotationError a line of Table 1 notation with a word that cannot be read
+    │   └── CheckpointError a checkpoint that cannot be read, or that holds code
     ├── ShapeError        a layer that does not fit the tensor it meets
     ├── OptionError       an option's value that makes no sense
     ├── OutputError       a file that cannot be written
@@ -35,6 +36,10 @@ class NotationError(ModelError):
     """A line of Table 1 notation has a word that cannot be read there."""
 
 
+class CheckpointError(ModelError):
+    """A checkpoint that is no such file, is damaged, holds code, or is not what it says."""
+
+
 class ShapeError(VggscopeError):
     """A layer does not fit the tensor that it meets."""
 
@@ -49,3 +54,13 @@ class OutputError(VggscopeError):
 
 class MissingTool(VggscopeError):
     """A package or a program that this needs is not installed."""
+
+
+def printable(text: str, longest: int = 80) -> str:
+    r"""A text from a file that we do not trust, as a message may show it: one line, no control characters, not long.
+
+    >>> printable("conv1\x1b[31m"), printable("a" * 100, longest=8)
+    ('conv1\\x1b[31m', 'aaaaa...')
+    """
+    text = text if len(text) <= longest else text[: longest - 3] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

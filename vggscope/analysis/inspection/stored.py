@@ -1,0 +1,102 @@
+"""What a checkpoint says without its data: the names, shapes and dtypes of its tensors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vggscope.ops.base import Shape, numel
+
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+"""Tensors that a batch norm keeps but does not learn."""
+
+_OPS = {5: "Conv3d", 4: "Conv2d", 3: "Conv1d", 2: "Linear"}
+"""The layer that most likely owns a `weight` of that many dimensions."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor: its key in the state dict, its shape and torch's name of its dtype."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+    @property
+    def leaf(self) -> str:
+        """The last part of the name: `weight`, `bias`."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is a parameter, as far as names tell."""
+        return self.leaf not in BUFFERS
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's tensors, in the file's order.
+
+    `format` is `torch zip`, `torch legacy` or `safetensors`. `wrapper` are the keys that lead to the state dict,
+    outermost first; `beside` are the keys that lie beside it, such as `optimizer`; `guarded` are the classes that
+    torch.load does not take with weights_only unless it is told to.
+    """
+
+    path: str
+    format: str
+    tensors: tuple[StoredTensor, ...]
+    wrapper: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """The tensors that share a path.
+
+    `label` is the literature's name where the layer is one of a VGG's; `op` is what it most likely is, by the shape of
+    its weight, or None.
+    """
+
+    name: str
+    label: str
+    op: str | None
+    params: int
+    tensors: tuple[StoredTensor, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """The weight's shape, or an empty one."""
+        return next((tensor.shape for tensor in self.tensors if tensor.leaf == "weight"), ())
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it has a scale for each channel and nothing larger."""
+        return len(self.shape) == 1 and all(len(tensor.shape) <= 1 for tensor in self.tensors)
+
+
+def layers_of(tensors: tuple[StoredTensor, ...]) -> tuple[StoredLayer, ...]:
+    """The tensors gathered by path, in the order in which the paths first come up."""
+    gathered: dict[str, list[StoredTensor]] = {}
+    for tensor in tensors:
+        gathered.setdefault(tensor.name.rpartition(".")[0], []).append(tensor)
+    return tuple(_layer(path, tuple(members)) for path, members in gathered.items())
+
+
+def _layer(path: str, tensors: tuple[StoredTensor, ...]) -> StoredLayer:
+    params = sum(numel(tensor.shape) for tensor in tensors if tensor.learned)
+    leaves = {tensor.leaf: tensor.shape for tensor in tensors}
+    op = _OPS.get(len(leaves.get("weight", ())))
+    if "running_mean" in leaves:
+        op = "BatchNorm2d"
+    return StoredLayer(path, "", op, params, tensors)
+
+
+def natural(name: str) -> tuple[tuple[int, str], ...]:
+    """A key that sorts names as people number them: features.9 before features.10.
+
+    >>> sorted(["conv10", "conv9"], key=natural)
+    ['conv9', 'conv10']
+    """
+    parts = re.split(r"([0-9]+)", name[:200])
+    return tuple((len(part.lstrip("0")), part.lstrip("0")) if i % 2 else (0, part) for i, part in enumerate(parts))
