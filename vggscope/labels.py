@@ -2,7 +2,8 @@
 
 They are read off the structure, whoever built it: a stage ends with its pool, and the fully connected layers are
 numbered on from the last stage, so that five stages give fc6, fc7 and fc8. A head that is written as convolutions (an
-unpadded kernel over what the last pool leaves, then 1x1) is named as the FC layers it stands for.
+unpadded kernel over what the last pool leaves, then 1x1, in a part of its own or with dropout behind) is named as the
+FC layers it stands for.
 """
 
 from __future__ import annotations
@@ -71,7 +72,12 @@ def _head_start(nodes: Sequence[Node]) -> int:
     linear = next((i for i, node in enumerate(nodes) if node.op.name == "Linear"), len(nodes))
     last_pool = max((i for i, node in enumerate(nodes[:linear]) if node.op.name in _POOLS), default=-1)
     convs = [i for i in range(last_pool + 1, linear) if _is_conv(nodes[i])]
-    if last_pool >= 0 and convs and _covers(nodes[convs[0]]) and all(_is_pointwise(nodes[i]) for i in convs[1:]):
+    if last_pool < 0 or not convs or not _covers(nodes[convs[0]]):
+        return linear
+    behind = nodes[convs[0] : convs[1] if len(convs) > 1 else linear]
+    set_apart = nodes[convs[0]].name.partition(".")[0] != nodes[last_pool].name.partition(".")[0]
+    dropped = any(node.op.name == "Dropout" for node in behind)
+    if (set_apart or dropped) and all(_is_pointwise(nodes[i]) for i in convs[1:]):
         return convs[0]
     return linear
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from vggscope.analysis.cost import Cost, costs, total_macs
 from vggscope.analysis.memory import inference_peak, training_peak
@@ -103,7 +104,7 @@ def _layer(
 ) -> LayerReport:
     inputs, output = network.input_shapes(node), network.output_shape(node)
     before = inputs[0] if inputs else output
-    window = node.op.window(before[2:])
+    window = _deciding(node.op.window(before[2:]), before[2:], output[2:])
     return LayerReport(
         name=node.name,
         label=node.label,
@@ -120,6 +121,15 @@ def _layer(
         activation_bytes=numel(output) * batch * itemsize if node.op.allocates else 0,
         receptive_field=field,
     )
+
+
+def _deciding(window: Window | None, size: tuple[int, ...], result: tuple[int, ...]) -> Window | None:
+    """The window if the rule makes the output's size of the input's: an adaptive pool may cut regions that no rule
+    does.
+    """
+    if window is None or 0 in window.stride or window.output_size(size) != result:
+        return None
+    return window
 
 
 def batched(shape: Shape, batch: int) -> Shape:
@@ -160,19 +170,23 @@ def by_stage(report: Report) -> Report:
     A stage is what the literature's labels make it (stage 3 is conv3_1 to pool3, then the FC layers); in a network
     without labels it is the outermost module.
     """
-    stages: dict[str, list[LayerReport]] = {}
-    current = ""
-    for layer in report.layers:
-        current = _stage(layer) or current
-        stages.setdefault(current, []).append(layer)
-    return replace(report, layers=tuple(_merge(name, layers) for name, layers in stages.items()))
+    stages = _stages(report.layers)
+    grouped = groupby(zip(stages, report.layers), key=lambda pair: pair[0])
+    return replace(report, layers=tuple(_merge(name, [layer for _, layer in pairs]) for name, pairs in grouped))
 
 
-def _stage(layer: LayerReport) -> str:
-    stage = stage_of(layer.label)
-    if stage:
-        return stage if stage == "classifier" else f"stage {stage}"
-    return layer.name.partition(".")[0]
+def _stages(layers: tuple[LayerReport, ...]) -> list[str]:
+    """Each layer's stage; one without a label belongs to the stage before it in the same module."""
+    stages: list[str] = []
+    module = ""
+    for layer in layers:
+        stage, inside = stage_of(layer.label), layer.name.partition(".")[0]
+        if stage:
+            stages.append(stage if stage == "classifier" else f"stage {stage}")
+        else:
+            stages.append(stages[-1] if stages and inside == module else inside)
+        module = inside
+    return stages
 
 
 def _merge(name: str, layers: list[LayerReport]) -> LayerReport:

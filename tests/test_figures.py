@@ -1,0 +1,96 @@
+"""The exact figures: hand formulas over Table 1, what torchvision publishes, and the paper's Table 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import vggscope
+from vggscope.analysis.report import Report, summarize
+from vggscope.columns import COLUMNS, LITERATURE
+from vggscope.notation import parse
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve
+
+FIGURES = json.loads((Path(__file__).parent / "figures.json").read_text())
+
+
+def field_at(report: Report, label: str) -> object:
+    return next(layer.receptive_field for layer in report.layers if layer.label == label)
+
+
+@pytest.mark.parametrize("column", FIGURES["exact"])
+def test_exact_parameters_macs_and_receptive_fields(column: str) -> None:
+    expected = FIGURES["exact"][column]
+    report = summarize(resolve(column))
+    assert report.totals.params == expected["params"]
+    assert report.totals.macs == expected["macs"]
+    assert report.totals.flops == 2 * expected["macs"]
+    pool5 = field_at(report, "pool5")
+    assert (pool5.size, pool5.stride, pool5.padding) == tuple(
+        (expected["rf_pool5"][k],) * 2 for k in ("size", "stride", "padding")
+    )
+    assert field_at(report, "fc6").size == (expected["rf_fc6_dense"],) * 2
+    dense = summarize(resolve(column, Options(head="dense")))
+    assert field_at(dense, "fc6").size == (expected["rf_fc6_dense"],) * 2
+    assert dense.totals.params == expected["params"]
+
+
+@pytest.mark.parametrize("name", FIGURES["torchvision_meta"])
+def test_what_torchvision_publishes(name: str) -> None:
+    totals = summarize(resolve(name)).totals
+    assert totals.params == FIGURES["torchvision_meta"][name]["num_params"]
+    assert round(totals.macs / 1e9, 3) == FIGURES["torchvision_meta"][name]["_ops"]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_table_2_in_millions(column: str) -> None:
+    assert round(summarize(resolve(column)).totals.params / 1e6) == FIGURES["paper_table2_params_millions"][column]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_hand_formula(column: str) -> None:
+    """Weights and MACs by the schoolbook: K*K*C*M and as much again for each output position."""
+    side, channels, params, macs = 224, 3, 0, 0
+    features = 0
+    for word in parse(COLUMNS[column]):
+        if word.kind == "conv":
+            params += word.kernel**2 * channels * word.size + word.size
+            macs += word.kernel**2 * channels * word.size * side**2
+            channels = word.size
+        elif word.kind == "maxpool":
+            side //= 2
+        elif word.kind == "fc":
+            features = features or channels * side * side
+            params += features * word.size + word.size
+            macs += features * word.size
+            features = word.size
+    totals = summarize(resolve(column)).totals
+    assert (totals.params, totals.macs) == (params, macs)
+
+
+def test_names_of_the_literature_are_the_columns() -> None:
+    for name, column in LITERATURE.items():
+        assert resolve(name) == resolve(column) == resolve(name.upper())
+        assert resolve(f"{name}_bn") == resolve(column, Options(batch_norm=True))
+        weights = sum(word.kind in ("conv", "fc") for word in parse(COLUMNS[column]))
+        assert name == f"vgg{weights}"
+
+
+def test_local_response_norm_has_the_papers_constants() -> None:
+    """k=2, n=5, alpha=1e-4, beta=0.75, and torch divides alpha by n."""
+    norm = next(node.op for node in resolve("A-LRN").nodes if node.op.name == "LocalResponseNorm")
+    assert (norm.size, norm.alpha / norm.size, norm.beta, norm.k) == (5, pytest.approx(1e-4), 0.75, 2.0)
+
+
+def test_c_has_three_convolutions_of_1x1() -> None:
+    kernels = [node.label for node in resolve("C").nodes if getattr(node.op, "kernel_size", None) == (1, 1)]
+    assert kernels == ["conv3_3", "conv4_3", "conv5_3"]
+
+
+def test_version_is_the_packages() -> None:
+    from importlib.metadata import version
+
+    assert vggscope.__version__ == version("vggscope")
