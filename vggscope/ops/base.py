@@ -63,15 +63,39 @@ class Kept:
     """What autograd keeps of one forward call until its backward has run.
 
     `inputs` are positions among the call's inputs; `output` is whether the result is kept; `extra` are further
-    tensors, each with its shape and the bytes of one element (None: as wide as the network's dtype).
+    tensors, each with its shape and the bytes of one element (None: as wide as the network's dtype). `masks` are
+    tensors of true and false, one byte a value on a GPU and as wide as the dtype on a CPU. `statistics` are tensors
+    made in training only, whose size does not grow with the batch.
     """
 
     inputs: tuple[int, ...] = ()
     output: bool = False
     extra: tuple[tuple[Shape, int | None], ...] = ()
+    masks: tuple[Shape, ...] = ()
+    statistics: tuple[Shape, ...] = ()
 
 
 NOTHING = Kept()
+
+
+@dataclass(frozen=True)
+class Elementary:
+    """One of the kernels that torch runs for an op that it writes out.
+
+    `inputs` count first the op's own inputs, then the results of the kernels before, as do `holds`: values that a
+    variable still names while this runs. `keeps` are positions among `inputs`, `shares` tells that the result is a
+    view of the first. The gradient of an input is new memory, unless it `passes_gradient` on; while it is made,
+    `scratch` tensors of the result's size are alive, for each input. The last input's is made first.
+    """
+
+    function: str
+    inputs: tuple[int, ...]
+    shape: Shape
+    keeps: tuple[int, ...] = ()
+    shares: bool = False
+    passes_gradient: bool = False
+    scratch: tuple[int, ...] = ()
+    holds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +146,17 @@ class Op:
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         """What autograd keeps for the backward pass."""
         return NOTHING
+
+    @property
+    def gradient(self) -> str:
+        """How an input's gradient is made of the output's: `new` memory, the `same` (as behind a view or a sum), or a
+        `part` of it (as behind a concatenation).
+        """
+        return "new"
+
+    def elementary(self, output: Shape) -> tuple[Elementary, ...]:
+        """The kernels that torch runs one after another, where it has no single one for the op."""
+        return ()
 
     @property
     def allocates(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import Kept, Op, Shape, Window
+from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window
 from vggscope.units import shape_text
 
 
@@ -89,7 +89,8 @@ class AdaptiveAvgPool2d(Op):
         return Window(regions, tuple(w // out for w, out in zip(size, sides)), (0, 0), (1, 1))
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,))
+        # Onto one pixel torch takes the mean, whose backward needs no values.
+        return NOTHING if output[-2:] == (1, 1) else Kept(inputs=(0,))
 
 
 @dataclass(frozen=True)

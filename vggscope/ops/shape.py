@@ -15,6 +15,10 @@ class Flatten(Op):
     end_dim: int = -1
 
     @property
+    def gradient(self) -> str:
+        return "same"
+
+    @property
     def allocates(self) -> bool:
         return False
 

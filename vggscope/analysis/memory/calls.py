@@ -1,0 +1,214 @@
+"""A network as the calls that torch makes for it: which tensors each makes, and what autograd keeps of it.
+
+Mostly a node is one call. A node that torch writes out in several (local response normalisation) is several, and
+under autocast the casts of weights and activations are calls of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from vggscope.analysis.memory.lines import Line
+from vggscope.analysis.memory.runtime import Runtime
+from vggscope.network import INPUT, Network, Node, Parameter
+from vggscope.ops.base import Kept, Shape, numel
+
+LOSS = "(loss)"
+LOG_SOFTMAX = "(log-softmax)"
+"""Names of values that no module has. The calls of the loss belong to no layer."""
+
+HALF_OPS = frozenset({"Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d", "Linear"})
+"""What autocast runs in half precision."""
+
+COPY = "@half"
+"""What a weight's copy in half precision has behind its name."""
+
+HALF = 2
+SINGLE = 4
+LABEL = 8
+"""Bytes of a class label, an int64."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: `inputs` and `output` are the names of values, `size` is the output's.
+
+    `shares` tells that the output lies in the first input's memory. `keeps` are the values that autograd keeps,
+    `extra` the further tensors that the call makes and autograd keeps. `gradient` is how an input's gradient is made
+    of the output's: `new` memory, the `same` memory, or a `part` of it. `scratch` counts for each input the tensors of
+    the output's size that are alive while its gradient is made, `reverse` tells that the last input's is made first.
+    `holds` are values that a Python variable still names while this runs.
+    """
+
+    layer: str
+    inputs: tuple[str, ...]
+    output: str
+    size: Line
+    shares: bool = False
+    keeps: tuple[str, ...] = ()
+    extra: tuple[Line, ...] = ()
+    gradient: str = "new"
+    scratch: tuple[int, ...] = ()
+    reverse: bool = False
+    holds: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """The calls in order, the sizes of their values, and the copies of weights that autocast holds until the loss."""
+
+    calls: tuple[Call, ...]
+    sizes: dict[str, Line]
+    copies: tuple[str, ...]
+
+
+@dataclass
+class _Writer:
+    network: Network
+    width: int
+    runtime: Runtime
+    training: bool
+    autocast: bool
+    calls: list[Call] = field(default_factory=list)
+    sizes: dict[str, Line] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
+
+    def add(self, call: Call, width: int) -> None:
+        self.calls.append(call)
+        self.sizes[call.output] = call.size
+        self.widths[call.output] = width
+
+    def node(self, node: Node) -> None:
+        """The calls of one node."""
+        steps = node.op.elementary(self.network.output_shape(node))
+        if not steps:
+            self.one(node)
+            return
+        names = [*node.inputs]
+        for position, step in enumerate(steps, 1):
+            output = node.name if position == len(steps) else f"{node.name}#{position}"
+            inputs, width = self.inputs(step.function, tuple(names[i] for i in step.inputs), node.name)
+            kept = tuple(inputs[i] for i in step.keeps)
+            self.add(
+                Call(
+                    node.name,
+                    inputs,
+                    output,
+                    per_sample(step.shape, width),
+                    shares=step.shares,
+                    keeps=kept,
+                    gradient="same" if step.passes_gradient else "new",
+                    scratch=step.scratch,
+                    reverse=True,
+                    holds=tuple(names[i] for i in step.holds),
+                ),
+                width,
+            )
+            names.append(output)
+
+    def one(self, node: Node) -> None:
+        """The one call of a node, with autocast's casts before it."""
+        op = node.op
+        shape = self.network.output_shape(node)
+        idle = op.active_in == "training" and not self.training
+        kept = op.kept(self.network.input_shapes(node), shape)
+        inputs, width = self.inputs(op.name, node.inputs, node.name)
+        parameters = node.parameters
+        copies: tuple[str, ...] = ()
+        if self.autocast and op.name in HALF_OPS:
+            copies = tuple(self.copy(node.name, parameter) for parameter in reversed(parameters))
+            parameters = ()
+            inputs, width = self.inputs(op.name, node.inputs, node.name)
+        self.add(
+            Call(
+                node.name,
+                (*inputs, *reversed(copies)),
+                node.name,
+                per_sample(shape, width),
+                shares=idle or not op.allocates,
+                keeps=(
+                    *(inputs[i] for i in kept.inputs),
+                    *copies[-1:],
+                    *((node.name,) if kept.output else ()),
+                ),
+                extra=() if idle else tuple(self.extra(kept, width)),
+                gradient="same" if idle else op.gradient,
+                parameters=parameters,
+            ),
+            width,
+        )
+
+    def extra(self, kept: Kept, width: int) -> Iterator[Line]:
+        """What a call makes beside its output."""
+        for shape, own in kept.extra:
+            yield per_sample(shape, own or width)
+        for shape in kept.masks:
+            yield per_sample(shape, self.runtime.mask_width or width)
+        if self.training:
+            for shape in kept.statistics:
+                yield Line(numel(shape) * max(width, self.runtime.statistics_width), 0)
+
+    def inputs(self, function: str, names: tuple[str, ...], layer: str) -> tuple[tuple[str, ...], int]:
+        """The inputs as the call gets them, and the width of what it gives."""
+        if not self.autocast:
+            return names, self.width
+        if function in HALF_OPS:
+            wanted = HALF
+        elif function in self.runtime.float32_ops:
+            wanted = SINGLE
+        else:
+            return names, max((self.widths[name] for name in names), default=SINGLE)
+        return tuple(self.cast(name, wanted, layer) for name in names), wanted
+
+    def cast(self, name: str, width: int, layer: str) -> str:
+        """An activation in another width: a new tensor for each reader."""
+        if self.widths[name] == width:
+            return name
+        size = self.sizes[name]
+        scaled = Line(size.fixed * width // self.widths[name], size.per_sample * width // self.widths[name])
+        copy = f"{name}@{layer}"
+        self.add(Call(layer, (name,), copy, scaled), width)
+        return copy
+
+    def copy(self, layer: str, parameter: Parameter) -> str:
+        """A weight's copy in half precision: made once, held until autocast ends."""
+        if parameter.name not in self.copies:
+            name = parameter.name + COPY
+            self.add(Call(layer, (), name, Line(numel(parameter.shape) * HALF, 0), parameters=(parameter,)), HALF)
+            self.copies[parameter.name] = name
+        return self.copies[parameter.name]
+
+    def loss(self) -> None:
+        """The cross-entropy of the network's output with int64 labels: log-soft-max, then the mean of its picks."""
+        logits = self.network.nodes[-1].name if self.network.nodes else INPUT
+        (scores,), width = self.inputs("cross_entropy", (logits,), "")
+        self.add(Call("", (scores,), LOG_SOFTMAX, self.sizes[scores], keeps=(LOG_SOFTMAX,)), width)
+        scalar = Line(width, 0)
+        held = tuple(dict.fromkeys((logits, scores)))
+        self.add(Call("", (LOG_SOFTMAX,), LOSS, scalar, keeps=(LOG_SOFTMAX,), extra=(scalar,), holds=held), width)
+
+
+def per_sample(shape: Shape, width: int) -> Line:
+    """The size of a tensor that each sample has one of."""
+    return Line(0, numel(shape) * width)
+
+
+def labels(network: Network) -> Line:
+    """The class labels: one for each position of the output, whose axis 1 holds the classes."""
+    shape = network.output_shape(network.nodes[-1]) if network.nodes else network.input_shape
+    return Line(0, numel(shape) // shape[1] * LABEL if len(shape) > 1 else LABEL)
+
+
+def program(network: Network, width: int, runtime: Runtime, *, training: bool, autocast: bool, loss: bool) -> Program:
+    """The calls of one forward pass; `width` is the bytes of one element of the weights and the input."""
+    writer = _Writer(network, width, runtime, training, autocast)
+    writer.sizes[INPUT] = per_sample(network.input_shape, width)
+    writer.widths[INPUT] = width
+    for node in network.nodes:
+        writer.node(node)
+    if loss:
+        writer.loss()
+    return Program(tuple(writer.calls), writer.sizes, tuple(writer.copies.values()))

@@ -1,0 +1,44 @@
+"""Where torch runs, as far as it changes what is in memory: the same Python line takes other tensors on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One of RUNTIMES.
+
+    `mask_width` is the bytes of one value of a dropout mask, None: as wide as the values it masks. `sums_in_place`
+    tells whether a second gradient of the same tensor is added into the first; torch makes a third tensor of the two
+    where a dispatch mode watches, as the memory tracker does. `counts_on_device` tells whether an optimizer's step
+    counters lie there. `statistics_width` is the least width of a batch's saved statistics. `float32_ops` are the
+    operations that autocast runs in float32.
+    """
+
+    name: str
+    mask_width: int | None
+    sums_in_place: bool
+    counts_on_device: bool
+    statistics_width: int
+    float32_ops: frozenset[str]
+
+
+_FLOAT32 = frozenset({"Softmax", "LogSoftmax", "LayerNorm", "GroupNorm", "pow", "cross_entropy"})
+
+CUDA = Runtime("cuda", 1, True, False, 4, _FLOAT32)
+"""A GPU, by torch's CUDA sources."""
+
+TRACKER = Runtime("tracker", None, False, True, 0, frozenset({"cross_entropy", "avg_pool3d"}))
+"""torch.distributed._tools.mem_tracker over CPU tensors: the witness that the tests hold the walk to, byte for byte."""
+
+RUNTIMES = {runtime.name: runtime for runtime in (CUDA, TRACKER)}
+
+
+def runtime_named(name: str) -> Runtime:
+    """The runtime of this name; raises OptionError where there is none."""
+    if name not in RUNTIMES:
+        raise OptionError(f"unknown runtime {name!r}", f"it is one of {', '.join(RUNTIMES)}")
+    return RUNTIMES[name]

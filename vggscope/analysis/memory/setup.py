@@ -1,0 +1,54 @@
+"""How a network is run: what is asked of the memory walk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.analysis.memory.optimizers import optimizer_named
+from vggscope.analysis.memory.runtime import runtime_named
+from vggscope.errors import OptionError
+from vggscope.units import DTYPE_BYTES
+
+MODES = ("train", "inference", "finetune-head")
+
+AMP = "amp"
+"""Automatic mixed precision: weights in float32, autocast to half."""
+
+DTYPES = (*DTYPE_BYTES, AMP)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """`mode` is one of MODES: a training step, a forward pass without gradients, or a training step that leaves all but
+    the head as it is. `foreach` has the optimizer step over all parameters at once, as torch does by default on a
+    GPU. `accumulate` cuts the batch into that many micro-batches, `checkpoint` recomputes each stage's activations in
+    the backward pass. `runtime` is one of RUNTIMES.
+    """
+
+    mode: str = "train"
+    optimizer: str = "sgd-momentum"
+    dtype: str = "float32"
+    foreach: bool = False
+    accumulate: int = 1
+    checkpoint: bool = False
+    runtime: str = "cuda"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise OptionError(f"unknown mode {self.mode!r}", f"--mode is one of {', '.join(MODES)}")
+        if self.dtype not in DTYPES:
+            raise OptionError(f"unknown dtype {self.dtype!r}", f"--dtype is one of {', '.join(DTYPES)}")
+        if not 1 <= self.accumulate <= 10**6:
+            raise OptionError(f"a batch cut into {self.accumulate} makes no sense", "--accumulate is 1 to 1000000")
+        optimizer_named(self.optimizer)
+        runtime_named(self.runtime)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a backward pass."""
+        return self.mode != "inference"
+
+    @property
+    def width(self) -> int:
+        """Bytes of one element of a weight."""
+        return DTYPE_BYTES.get(self.dtype, 4)

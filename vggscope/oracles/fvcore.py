@@ -1,0 +1,85 @@
+"""fvcore, as its FlopCountAnalysis counts: MACs, which it calls flops, and some element-wise work on top.
+
+It traces the module with torch.jit, which cannot see through tensors without data, so that it runs on the CPU with
+weights that hold whatever the memory held: the counts depend on shapes alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from vggscope.network import Network, Node
+from vggscope.ops.base import Shape, numel
+from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def params(module: nn.Module) -> int:
+    """The whole module, as parameter_count has it."""
+    from fvcore.nn import parameter_count
+
+    return int(parameter_count(module)[""])
+
+
+def macs(module: nn.Module, input_shape: Shape) -> int:
+    """FlopCountAnalysis's total for a module without data; it is computed in a copy."""
+    import torch
+    from fvcore.nn import FlopCountAnalysis
+
+    real = copy.deepcopy(module).to_empty(device="cpu")
+    for buffer in real.buffers():
+        buffer.zero_()  # indices among them must not point anywhere
+    with torch.no_grad():
+        return int(FlopCountAnalysis(real, torch.zeros(input_shape)).total())
+
+
+PER_VALUE: Mapping[str, int] = MappingProxyType(
+    {
+        "AdaptiveAvgPool2d": 1,
+        "BatchNorm2d": 2,
+        "LayerNorm": 5,
+        "GroupNorm": 5,
+    }
+)
+"""The operations that fvcore (its jit_handles) counts for each value of an op's input, at evaluation and with a learned
+scale; one less without.
+"""
+
+
+def flop_terms(network: Network) -> tuple[Term, ...]:
+    """What fvcore's total has beyond MACs, worked out from the network's ops."""
+    amounts: Counter[str] = Counter()
+    for node in network.nodes:
+        if node.op.name in PER_VALUE:
+            per_value = _per_value(node)
+            what = f"{per_value} for each value that {node.op.name} reads"
+            amounts[what] += per_value * numel(network.input_shapes(node)[0])
+    return tuple(Term(amount, what) for what, amount in amounts.items())
+
+
+def _per_value(node: Node) -> int:
+    plain = node.op.name.endswith("Norm") or node.op.name.startswith("BatchNorm")
+    return PER_VALUE[node.op.name] - (plain and not node.parameters)
+
+
+def _params(network: Network, module: nn.Module) -> Claim:
+    return Claim(params(module))
+
+
+def _macs(network: Network, module: nn.Module) -> Claim:
+    return Claim(macs(module, network.input_shape))
+
+
+WITNESS = Witness(
+    name="fvcore",
+    title="fvcore",
+    ask={PARAMS: _params, MACS: _macs},
+    explain={MACS: lambda network, value: flop_terms(network)},
+    package="fvcore",
+)

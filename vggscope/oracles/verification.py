@@ -1,0 +1,163 @@
+"""Every witness's figures beside ours: what `verify` shows.
+
+A difference is explained where the witness's convention, worked out from the network's own ops, gives it to the last
+digit; any other difference is a disagreement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from vggscope.analysis.cost import backward_macs, costs, total_macs
+from vggscope.build.module import module as build_module
+from vggscope.network import Network
+from vggscope.ops.base import Shape, numel
+from vggscope.oracles import flop_counter, fvcore, paper, torchinfo, torchvision
+from vggscope.oracles.witness import BACKWARD_MACS, MACS, PARAMS, Abstains, Claim, Term, Witness, without_data
+from vggscope.quiet import quiet
+from vggscope.units import count_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WITNESSES = (flop_counter.WITNESS, torchinfo.WITNESS, fvcore.WITNESS, torchvision.WITNESS, paper.WITNESS)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One witness's figure. `difference` is its value less ours.
+
+    `agrees` where the two are equal as far as the witness's rounding tells, or where `terms` add up to the difference;
+    `reason` is that sum in words. Both are None where our own figure is not known.
+    """
+
+    witness: str
+    value: int
+    rounded_to: int
+    difference: int | None
+    agrees: bool | None
+    terms: tuple[Term, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure by its name (params, macs, backward_macs), ours, and what the witnesses say of it."""
+
+    name: str
+    ours: int | None
+    answers: tuple[Answer, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no witness disagrees."""
+        return all(answer.agrees is not False for answer in self.answers)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A witness that did not give a figure that it could have given, and why not."""
+
+    witness: str
+    figure: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The figures of a network for a batch of one. `agrees` is whether at least one witness could be compared and
+    none disagrees.
+    """
+
+    schema: str
+    model: str
+    input_shape: Shape
+    figures: tuple[Figure, ...]
+    skipped: tuple[Skipped, ...]
+    agrees: bool
+
+
+def verify(
+    network: Network, module: nn.Module | None = None, progress: Callable[[str], None] = lambda witness: None
+) -> Verification:
+    """Ask every witness about a network. `module` is what it was traced from; a column's is built here.
+
+    `progress` is called with each witness's title before it is asked. The module is left as it is; nothing that the
+    witnesses say but their figures comes out.
+
+    Raises ModelError where there is no module and none can be built.
+    """
+    ours = _ours(network)
+    found: dict[str, list[Answer]] = {name: [] for name in ours}
+    skipped = []
+    with quiet():
+        empty = _without_data(network, module)
+    for witness in WITNESSES:
+        progress(witness.title)
+        for figure in witness.ask:
+            heard = _hear(witness, figure, network, empty)
+            if isinstance(heard, Claim):
+                found[figure].append(_judge(witness, figure, network, ours[figure], heard))
+            else:
+                skipped.append(Skipped(witness.name, figure, heard))
+    figures = tuple(Figure(name, ours[name], tuple(found[name])) for name in ours)
+    heard_any = any(answer.agrees is not None for figure in figures for answer in figure.answers)
+    agrees = heard_any and all(figure.agrees for figure in figures)
+    return Verification("vggscope/verify@1", network.name, network.input_shape, figures, tuple(skipped), agrees)
+
+
+def _ours(network: Network) -> Mapping[str, int | None]:
+    return MappingProxyType(
+        {
+            PARAMS: sum(numel(parameter.shape) for parameter in network.parameters()),
+            MACS: total_macs(costs(network)),
+            BACKWARD_MACS: backward_macs(network),
+        }
+    )
+
+
+def _without_data(network: Network, module: nn.Module | None) -> nn.Module:
+    if module is not None:
+        return without_data(module)
+    from torch import device
+
+    with device("meta"):
+        return build_module(network).eval()
+
+
+def _hear(witness: Witness, figure: str, network: Network, module: nn.Module) -> Claim | str:
+    """The witness's figure, or the reason why there is none: other people's code may fail in any way."""
+    try:
+        with quiet():
+            return witness.ask[figure](network, module)
+    except Abstains as reason:
+        return str(reason)
+    except ImportError as error:
+        return f"{error.name or witness.package} is not installed: pip install {witness.package}"
+    except Exception as error:
+        cause = error.__cause__ or error
+        text = next(iter(str(cause).splitlines()), "")
+        return f"{witness.package} failed: {type(cause).__name__}" + (f": {text}" if text else "")
+
+
+def _judge(witness: Witness, figure: str, network: Network, ours: int | None, claim: Claim) -> Answer:
+    if ours is None:
+        return Answer(witness.name, claim.value, claim.rounded_to, None, None, (), "ours is not known")
+    difference = claim.value - ours
+    if 2 * abs(difference) <= claim.rounded_to:
+        reason = f"rounded to {count_text(claim.rounded_to)}" if difference else ""
+        return Answer(witness.name, claim.value, claim.rounded_to, difference, True, (), reason)
+    terms = witness.explain[figure](network, claim.value) if figure in witness.explain else ()
+    if sum(term.amount for term in terms) != difference:
+        return Answer(witness.name, claim.value, claim.rounded_to, difference, False, (), "")
+    reason = _sum_text(ours, claim.value, terms)
+    return Answer(witness.name, claim.value, claim.rounded_to, difference, True, terms, reason)
+
+
+def _sum_text(ours: int, value: int, terms: tuple[Term, ...]) -> str:
+    """The difference as a sum: `15,470,289,408 = 15,470,264,320 + 25,088 (what that is)`."""
+    parts = (f" {'-' if t.amount < 0 else '+'} {count_text(abs(t.amount))} ({t.what})" for t in terms)
+    return f"{count_text(value)} = {count_text(ours)}" + "".join(parts)
