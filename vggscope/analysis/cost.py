@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vggscope.network import Network, Node, Parameter
+from vggscope.network import INPUT, Network, Node, Parameter
 from vggscope.ops.base import numel
 
 
@@ -36,6 +36,25 @@ def total_macs(costs: dict[str, Cost]) -> int | None:
     """The sum, or None where one node's MACs are not known."""
     known = [cost.macs for cost in costs.values()]
     return None if None in known else sum(macs or 0 for macs in known)
+
+
+def backward_macs(network: Network, batch: int = 1) -> int | None:
+    """The MACs of a backward pass from the output to the trainable parameters; None where they are not known.
+
+    A product costs as much again for the gradient of each of its two factors that needs one: the weights, and the
+    input. What no trainable layer stands before needs none, so that the first convolution has no input gradient.
+    """
+    needs = {INPUT: False}
+    total = 0
+    for node in network.nodes:
+        trained = any(parameter.trainable and len(parameter.shape) > 1 for parameter in node.parameters)
+        factors = sum(needs[name] for name in node.inputs) + trained
+        needs[node.name] = any(needs[name] for name in node.inputs) or any(p.trainable for p in node.parameters)
+        macs = _macs(network, node, batch)
+        if factors and macs is None:
+            return None
+        total += factors * (macs or 0)
+    return total
 
 
 def _macs(network: Network, node: Node, batch: int) -> int | None:

@@ -41,7 +41,7 @@ def part(model: nn.Module, at: str, network: Network | None = None) -> nn.Module
     Raises ModelError with the nearest names where there is none.
     """
     labels = {node.label: node.module for node in network.nodes if node.label and node.module} if network else {}
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     path = labels.get(at, at)
     if not path or path not in modules:
         names = [*filter(None, modules), *labels]

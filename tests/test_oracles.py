@@ -1,0 +1,299 @@
+"""Our figures beside those of torch, torchinfo, fvcore, torchvision and the paper."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+import torchvision
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from vggscope.analysis.cost import backward_macs
+from vggscope.network import INPUT, Network, module_node
+from vggscope.ops.convolution import Convolution
+from vggscope.oracles import verification
+from vggscope.oracles.paper import column_of
+from vggscope.oracles.torchvision import model_name
+from vggscope.oracles.verification import Answer, Figure, Verification, verify
+from vggscope.oracles.witness import Abstains, Claim, Term, Witness, without_data
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve
+
+FACTS = {
+    "A": (132863336, 7609090048),
+    "A-LRN": (132863336, 7609090048),
+    "B": (133047848, 11308466176),
+    "C": (133638952, 11770888192),
+    "D": (138357544, 15470264320),
+    "E": (143667240, 19632062464),
+}
+SMALL = Options(input=(3, 16, 16))
+
+
+def figure(found: Verification, name: str) -> Figure:
+    return next(figure for figure in found.figures if figure.name == name)
+
+
+def answer(found: Verification, name: str, witness: str) -> Answer:
+    return next(answer for answer in figure(found, name).answers if answer.witness == witness)
+
+
+def heard(found: Verification) -> dict[str, list[str]]:
+    return {figure.name: [answer.witness for answer in figure.answers] for figure in found.figures}
+
+
+@pytest.mark.parametrize("column", FACTS)
+def test_a_column_agrees_with_everybody(column: str) -> None:
+    found = verify(resolve(column))
+    params, macs = FACTS[column]
+    assert (figure(found, "params").ours, figure(found, "macs").ours) == (params, macs)
+    published = ["torchvision"] if column in "ABDE" else []
+    assert heard(found) == {
+        "params": ["torch", "torchinfo", "fvcore", *published, "paper"],
+        "macs": ["torch", "torchinfo", "fvcore", *published],
+        "backward_macs": ["torch"],
+    }
+    assert found.agrees is True
+    assert answer(found, "macs", "torch").value == macs
+    assert answer(found, "macs", "fvcore").terms == (
+        Term(512 * 7 * 7, "1 for each value that AdaptiveAvgPool2d reads"),
+    )
+
+
+@pytest.mark.parametrize("column", FACTS)
+def test_a_column_with_batch_norm_agrees(column: str) -> None:
+    found = verify(resolve(column, Options(batch_norm=True, input=(3, 64, 64))))
+    assert found.agrees is True
+    assert len(answer(found, "macs", "torchinfo").terms) == 2
+    reasons = {skipped.witness: skipped.reason for skipped in found.skipped}
+    assert reasons["paper"] == "Table 2 has the paper's columns at 3x224x224 with 1000 classes"
+
+
+def test_the_reasons_for_vgg16_are_exact() -> None:
+    found = verify(resolve("D"))
+    positions = [(64, 224, 2), (128, 112, 2), (256, 56, 3), (512, 28, 3), (512, 14, 3)]
+    biases = sum(channels * side**2 * layers for channels, side, layers in positions) + 4096 + 4096 + 1000
+    assert biases == 13_556_712
+    torchinfo = answer(found, "macs", "torchinfo")
+    assert torchinfo.reason == (
+        "15,483,821,032 = 15,470,264,320 + 13,556,712 (each bias, once for each output position)"
+    )
+    assert (torchinfo.difference, [term.amount for term in torchinfo.terms]) == (biases, [biases])
+    assert answer(found, "macs", "fvcore").reason == (
+        "15,470,289,408 = 15,470,264,320 + 25,088 (1 for each value that AdaptiveAvgPool2d reads)"
+    )
+    paper = answer(found, "params", "paper")
+    assert (paper.value, paper.rounded_to, paper.difference) == (138_000_000, 10**6, -357_544)
+    assert (paper.agrees, paper.reason) == (True, "rounded to 1,000,000")
+    assert (found.schema, found.model, found.input_shape) == ("vggscope/verify@1", "D", (1, 3, 224, 224))
+
+
+def test_batch_norm_is_explained_to_the_digit() -> None:
+    found = verify(resolve("vgg11_bn"))
+    channels = {64: 224, 128: 112, 256: 56, 512: 28}
+    maps = 64 * 224**2 + 128 * 112**2 + 2 * 256 * 56**2 + 2 * 512 * 28**2 + 2 * 512 * 14**2
+    assert len(channels) == 4
+    assert [term.amount for term in answer(found, "macs", "fvcore").terms] == [2 * maps, 25088]
+    norms = 2 * (64 + 128 + 2 * 256 + 4 * 512)
+    assert [term.amount for term in answer(found, "macs", "torchinfo").terms] == [maps + 9192, norms]
+    assert answer(found, "params", "torchvision").value == 132868840
+    assert found.agrees is True
+
+
+@pytest.mark.parametrize("options", [
+    Options(head="flatten", input=(1, 32, 32), num_classes=10),
+    Options(head="dense", input=(4, 224, 224), batch_norm=True),
+    Options(soft_max=True, input=(3, 96, 64)),
+])  # fmt: skip
+def test_heads_and_inputs_agree(options: Options) -> None:
+    found = verify(resolve("A-LRN", options))
+    assert found.agrees is True
+    assert heard(found)["macs"] == ["torch", "torchinfo", "fvcore"]
+
+
+FEATURES = st.lists(
+    st.builds("conv{}-{}{}{}".format, st.sampled_from([1, 3, 5]), st.integers(1, 9), st.sampled_from(["", "/s2"]),
+              st.sampled_from(["", " BN", " LRN", " dropout"]))
+    | st.just("avgpool3/s1p1"),
+    min_size=1, max_size=5,
+)  # fmt: skip
+HEAD = st.lists(st.builds("FC-{}".format, st.integers(1, 9)), max_size=2)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(FEATURES, HEAD)
+def test_any_column_agrees(features: list[str], head: list[str]) -> None:
+    found = verify(resolve(" ".join([*features, *head]), SMALL))
+    assert found.agrees is True
+    assert heard(found) == {
+        "params": ["torch", "torchinfo", "fvcore"],
+        "macs": ["torch", "torchinfo", "fvcore"],
+        "backward_macs": ["torch"],
+    }
+
+
+def test_grouped_convolutions_are_explained_backward() -> None:
+    convolutions = (
+        Convolution(3, 6, (3, 3), padding=(1, 1), groups=3),
+        Convolution(6, 4, (1, 1), groups=2, bias=False),
+        Convolution(4, 4, (3, 3), (2, 2)),
+    )
+    nodes = tuple(module_node(str(i), op, str(i - 1) if i else INPUT) for i, op in enumerate(convolutions))
+    found = verify(Network("grouped", (1, 3, 8, 8), nodes))
+    first, second, third = 6 * 1 * 9 * 64, 4 * 3 * 64, 4 * 4 * 9 * 9
+    assert figure(found, "macs").ours == first + second + third
+    assert figure(found, "backward_macs").ours == first + 2 * second + 2 * third
+    assert [t.amount for t in answer(found, "backward_macs", "torch").terms] == [2 * first + second]
+    assert found.agrees is True
+
+
+def test_backward_stops_at_frozen_layers() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Conv2d(5, 6, 1)).requires_grad_(False)
+    model[1].requires_grad_(True)
+    network = resolve("conv3-4/p0 conv3-5/p0 conv1-6", SMALL)
+    convolutions = [node for node in network.nodes if node.parameters]
+    nodes = tuple(
+        replace(node, inputs=(before,), parameters=tuple(replace(p, trainable=i == 1) for p in node.parameters))
+        for i, (before, node) in enumerate(zip([INPUT, *(n.name for n in convolutions)], convolutions))
+    )
+    network = replace(network, nodes=nodes)
+    assert backward_macs(network) == 5 * 4 * 9 * 144 + 6 * 5 * 144
+    assert answer(verify(network, model), "backward_macs", "torch").difference == 0
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    network = resolve("conv3-8 BN FC-4", SMALL)
+    from vggscope.build.module import module
+
+    model = module(network).train()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    assert verify(network, model).agrees is True
+    assert all(part.training for part in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+def test_a_copy_without_data_keeps_what_is_shared() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    model[0].bias.requires_grad_(False)
+    copied = without_data(model)
+    assert copied[2].weight is copied[0].weight
+    assert copied[0].weight is not model[0].weight
+    assert {tensor.device.type for tensor in copied.state_dict().values()} == {"meta"}
+    assert [p.requires_grad for p in copied.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert (copied.training, model.training) == (False, True)
+
+
+def test_a_module_that_is_not_the_network_disagrees() -> None:
+    found = verify(resolve("conv3-8 FC-4", SMALL), nn.Conv2d(3, 8, 3, padding=1, bias=False))
+    assert found.agrees is False
+    params = answer(found, "params", "torch")
+    assert (params.value, params.agrees, params.terms, params.reason) == (216, False, (), "")
+    assert params.difference == 216 - figure(found, "params").ours
+    assert answer(found, "macs", "fvcore").agrees is False
+
+
+class TestWitnesses:
+    def verified(self, monkeypatch: pytest.MonkeyPatch, *witnesses: Witness) -> Verification:
+        monkeypatch.setattr(verification, "WITNESSES", witnesses)
+        return verify(resolve("conv3-8 FC-4", SMALL))
+
+    def test_nothing_but_figures_comes_out(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def loud(network: Network, module: nn.Module) -> Claim:
+            print("counting")
+            print("counting", file=sys.stderr)
+            warnings.warn("deprecated", FutureWarning, stacklevel=1)
+            logging.getLogger("loud").error("unsupported operator")
+            return Claim(sum(p.numel() for p in module.parameters()))
+
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            found = self.verified(monkeypatch, *verification.WITNESSES, Witness("loud", "Loud", {"params": loud}))
+        assert answer(found, "params", "loud").agrees is True
+        assert (capfd.readouterr(), warned, caplog.records) == (("", ""), [], [])
+        logging.getLogger("loud").error("after")
+        assert [record.message for record in caplog.records] == ["after"]
+
+    def test_a_package_that_is_missing_is_skipped(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "torchinfo", None)
+        found = self.verified(monkeypatch, *verification.WITNESSES)
+        skipped = {(s.figure, s.reason) for s in found.skipped if s.witness == "torchinfo"}
+        assert skipped == {(name, "torchinfo is not installed: pip install torchinfo") for name in ("params", "macs")}
+        assert heard(found)["macs"] == ["torch", "fvcore"]
+        assert found.agrees is True
+
+    def test_failing_abstaining_and_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(network: Network, module: nn.Module) -> Claim:
+            raise ZeroDivisionError("by zero\nat length")
+
+        def abstains(network: Network, module: nn.Module) -> Claim:
+            raise Abstains("not my field")
+
+        ours = figure(verify(resolve("conv3-8 FC-4", SMALL)), "macs").ours
+        assert ours is not None
+
+        def wrong(network: Network, module: nn.Module) -> Claim:
+            return Claim(ours + 7)
+
+        half = Witness("half", "Half", {"macs": wrong}, {"macs": lambda network, value: (Term(6, "nearly"),)})
+        silent = Witness("silent", "Silent", {"params": fails, "macs": abstains}, package="silent")
+        found = self.verified(monkeypatch, silent, half)
+        assert [s.reason for s in found.skipped] == ["silent failed: ZeroDivisionError: by zero", "not my field"]
+        judged = answer(found, "macs", "half")
+        assert (judged.difference, judged.agrees, judged.terms) == (7, False, ())
+        assert found.agrees is False
+        assert self.verified(monkeypatch, silent).agrees is False
+
+    def test_unknown_figures_are_not_judged(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(verification, "total_macs", lambda costs: None)
+        found = verify(resolve("conv3-8 FC-4", SMALL))
+        macs = answer(found, "macs", "torch")
+        assert (macs.difference, macs.agrees, macs.reason) == (None, None, "ours is not known")
+        assert found.agrees is True
+
+    def test_progress_names_each_witness_in_turn(self) -> None:
+        seen: list[str] = []
+        verify(resolve("conv3-8", SMALL), progress=seen.append)
+        assert seen == [witness.title for witness in verification.WITNESSES]
+
+
+class TestPublished:
+    @pytest.mark.parametrize("column", FACTS)
+    @pytest.mark.parametrize("head", ["adaptive", "flatten", "dense"])
+    def test_a_column_is_known_by_its_layers(self, column: str, head: str) -> None:
+        network = replace(resolve(column, Options(head=head, batch_norm=head == "dense")), name="mine")
+        assert column_of(network) == column
+        names = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
+        expected = names.get(column)
+        assert model_name(network) == (expected and expected + "_bn" * (head == "dense"))
+
+    @pytest.mark.parametrize(
+        "options", [Options(num_classes=10), Options(input=(3, 256, 256)), Options(input=(1, 224, 224))]
+    )
+    def test_another_size_is_no_column(self, options: Options) -> None:
+        assert column_of(resolve("D", options)) is None
+
+    def test_a_name_does_not_make_a_column(self) -> None:
+        network = replace(resolve("conv3-64 maxpool FC-1000"), name="D")
+        assert column_of(network) is None
+        assert model_name(network) is None
+
+    @pytest.mark.parametrize("name", ["vgg11", "vgg13_bn", "vgg16", "vgg19_bn"])
+    def test_torchvisions_own_module_agrees(self, name: str) -> None:
+        with torch.device("meta"):
+            model = torchvision.models.get_model(name)
+        found = verify(resolve(name), model)
+        assert found.agrees is True
+        assert answer(found, "macs", "torchvision").rounded_to == 10**6
+        weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+        assert answer(found, "params", "torchvision").value == weights.meta["num_params"]
