@@ -96,6 +96,16 @@ def _load_toml(word: str, options: Options) -> Network:
     return build_column(name, parse(read_column(path, name)), options)
 
 
+def _load_checkpoint(word: str, options: Options) -> Network:
+    from vggscope.sources.checkpoint import inspect
+    from vggscope.sources.checkpoint.network import with_stored_names, words_and_options
+    from vggscope.sources.column import build_column
+
+    found = inspect(word)
+    words, fitting = words_and_options(found, options)
+    return with_stored_names(build_column(word, words, fitting), found)
+
+
 def _load_torchvision(word: str, options: Options) -> Network:
     from vggscope.sources.torchvision import load
 
@@ -110,6 +120,12 @@ SOURCES = (
         _load_column,
     ),
     Source("a column in a file", "columns.toml:NAME", lambda word: ".toml:" in word.lower(), _load_toml),
+    Source(
+        "a checkpoint",
+        "weights.pth, weights.safetensors",
+        lambda word: word.lower().endswith((".pth", ".pt", ".safetensors", ".pth.tar", ".ckpt")),
+        _load_checkpoint,
+    ),
     Source("torchvision's", "torchvision:vgg16", lambda word: word.startswith("torchvision:"), _load_torchvision),
     Source("Table 1 notation", '"conv3-64 maxpool FC-10"', is_notation, _load_notation),
 )

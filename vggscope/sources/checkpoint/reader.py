@@ -9,9 +9,6 @@ from vggscope.errors import CheckpointError, printable
 from vggscope.sources.checkpoint import safetensors, torchfile
 from vggscope.sources.checkpoint.file import BoundedFile
 
-SUFFIXES = (".pth", ".pt", ".safetensors", ".pth.tar", ".ckpt")
-"""How the name of a checkpoint ends."""
-
 _HEAD = 64
 """Bytes that tell what a file is."""
 

@@ -1,0 +1,69 @@
+"""An identified checkpoint as a column that can be built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.analysis.inspection.chain import GUESSED_POOL, UNKNOWN, Link, labelled
+from vggscope.analysis.inspection.head import HEAD_SIDE
+from vggscope.analysis.inspection.stored import StoredLayer
+from vggscope.notation import Word, parse, write
+
+LARGEST_KERNEL = 3
+"""VGG's: a larger one usually goes with a stride, of which a checkpoint says nothing."""
+
+_SIDE = 224
+"""Pixels that the paper's columns read."""
+
+
+Shaped = tuple[str | None, int | None]
+"""How FC layers are written, and the side of the map that the first of them reads."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The words of a column, the input (channels, height, width) that its FC layers fit, and how they are written."""
+
+    words: tuple[Word, ...]
+    input: tuple[int, int, int]
+    head: str | None
+
+
+def obstacle(notation: str | None, layers: tuple[StoredLayer, ...], channels: int | None, head: Shaped) -> str:
+    """Why no network can be built from a file with these layers that reads so many channels; empty if one can."""
+    if notation is None:
+        return "it is no VGG"
+    if UNKNOWN in notation.split():
+        return "where its pools stand cannot be told from the names"
+    words = _words(notation)
+    if GUESSED_POOL in notation and any(word.kernel > LARGEST_KERNEL for word in words):
+        return "the strides of its large kernels are not in the file"
+    if head == ("linear", None):
+        return "the map that its first FC layer reads is not square, or that layer is missing"
+    return _misfit(words, layers, channels or 3)
+
+
+def model(notation: str, channels: int | None, head: Shaped) -> Model:
+    """The column to build where there is no obstacle."""
+    words = _words(notation)
+    kind, side = head
+    if kind == "linear" and side is not None and side != HEAD_SIDE:
+        pixels = side * 2 ** sum(word.kind == "maxpool" for word in words)
+        return Model(words, (channels or 3, pixels, pixels), "flatten")
+    return Model(words, (channels or 3, _SIDE, _SIDE), {"linear": "adaptive", None: None}.get(kind, "dense"))
+
+
+def _words(notation: str) -> tuple[Word, ...]:
+    return parse(notation.replace(GUESSED_POOL, "maxpool"))
+
+
+def _misfit(words: tuple[Word, ...], layers: tuple[StoredLayer, ...], channels: int) -> str:
+    """Which convolution does not read what the one before it gives."""
+    stored = {layer.label: layer for layer in layers if layer.label}
+    for link in labelled(tuple(Link(write((word,)), word) for word in words)):
+        if link.word and link.word.kind == "conv":
+            layer = stored.get(link.label)
+            if layer and layer.shape[1] != channels:
+                return f"{link.label} reads {layer.shape[1]} channels where {channels} come in"
+            channels = link.word.size
+    return ""

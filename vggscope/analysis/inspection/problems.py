@@ -1,0 +1,155 @@
+"""What a checkpoint lacks, has too much or has otherwise than its column, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from vggscope.analysis.inspection.chain import Link
+from vggscope.analysis.inspection.columns import Found, same
+from vggscope.analysis.inspection.head import HIDDEN, Head
+from vggscope.analysis.inspection.stored import StoredTensor
+from vggscope.errors import printable
+from vggscope.units import kernel_text
+
+SHOWN = 6
+"""How many names a sentence lists."""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """`missing` and `extra` are state-dict keys, or a layer's label where the file tells no key; `sentences` are for
+    people.
+    """
+
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+
+NO_DIFFERENCES = Differences((), (), ())
+
+
+def differences(found: Found, head: Head, links: tuple[Link, ...], tensors: Sequence[StoredTensor]) -> Differences:
+    """The file beside its column."""
+    whole = _absent_convolutions(found)
+    cut = _cut(found, head, whole)
+    parts = tuple(_absent_tensors(links))
+    absent_fc = () if cut else tuple(_absent_fully_connected(head))
+    missing = (*([] if cut else whole), *parts, *absent_fc)
+    extra = tuple(_extra(links, tensors))
+    sentences = [cut, *_wrong_shapes(found), _head_differs(found, head), _renumbered(found)]
+    if missing:
+        sentences.append(f"missing: {listed(missing)}")
+    if extra:
+        sentences.append(
+            f"extra: {listed(extra)}; {_column(found)} has no place for {'it' if len(extra) == 1 else 'them'}"
+        )
+    return Differences(missing, extra, tuple(filter(None, sentences)))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some of the names, and how many more there are."""
+    shown = ", ".join(printable(name) for name in names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _column(found: Found) -> str:
+    return f"column {found.column}" if found.column else " and ".join(found.alike)
+
+
+def _absent_convolutions(found: Found) -> list[str]:
+    return [
+        f"{_path(found, i)}.{leaf}" for i, conv in enumerate(found.convs) if conv is None for leaf in ("weight", "bias")
+    ]
+
+
+def _path(found: Found, index: int) -> str:
+    place = found.places[index]
+    if found.run.style == "other":
+        return "conv{}_{}".format(*place.stage)
+    return found.run.path(place.position(found.run.style))
+
+
+def _cut(found: Found, head: Head, whole: list[str]) -> str:
+    """What is said of a file that ends early: at a convolution, or before the FC layers."""
+    if head.layers:
+        return ""
+    if found.column is None:
+        return f"cut: its {len(found.convs)} convolutions begin {_listing(found.alike)} alike, the rest is missing"
+    last = max(i for i, conv in enumerate(found.convs) if conv)
+    if last + 1 == len(found.places):
+        return "features only: the FC layers fc6, fc7 and fc8 are missing"
+    return (
+        f"cut: the last convolution is {_label(found, last)}; {_label(found, last + 1)} and all that follow are missing"
+    )
+
+
+def _label(found: Found, index: int) -> str:
+    return "conv{}_{}".format(*found.places[index].stage)
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}"
+
+
+def _absent_tensors(links: tuple[Link, ...]) -> Iterator[str]:
+    """Tensors that a layer of the file should have beside those that it has."""
+    for link in links:
+        if link.stored is None:
+            if link.label.startswith("bn"):
+                yield link.label
+            continue
+        have = {tensor.leaf for tensor in link.stored.tensors}
+        for leaf, _ in link.expected:
+            if leaf not in have:
+                yield f"{link.stored.name}.{leaf}"
+
+
+def _absent_fully_connected(head: Head) -> Iterator[str]:
+    """FC layers that the column has and the file does not: known by their labels alone."""
+    for label, layer in zip(("fc6", "fc7", "fc8"), head.layers):
+        if layer is None:
+            yield label
+
+
+def _extra(links: tuple[Link, ...], tensors: Iterable[StoredTensor]) -> Iterator[str]:
+    """Tensors that no layer of the column owns."""
+    owned: set[str] = set()
+    for link in links:
+        if link.stored:
+            leaves = {leaf for leaf, _ in link.expected} | ({"num_batches_tracked"} if link.text == "BN" else set())
+            owned.update(tensor.name for tensor in link.stored.tensors if tensor.leaf in leaves)
+    return (tensor.name for tensor in tensors if tensor.name not in owned)
+
+
+def _wrong_shapes(found: Found) -> Iterator[str]:
+    for i, (conv, place) in enumerate(zip(found.convs, found.places)):
+        if conv and not same(conv.shape, place.shape, not i):
+            yield (
+                f"{printable(conv.name)}.weight is {kernel_text(conv.shape)},"
+                f" {_label(found, i)} of {_column(found)} is {kernel_text(place.shape)}"
+            )
+
+
+def _head_differs(found: Found, head: Head) -> str:
+    """A head of other widths than the column's FC-4096 FC-4096."""
+    expected = [HIDDEN, HIDDEN]
+    have = [layer.shape[0] if layer else None for layer in head.layers]
+    if not have or (len(have) == 3 and all(a in (b, None) for a, b in zip(have, expected))):
+        return ""
+    words = " ".join(f"FC-{units}" for units in head.units)
+    return f"its head is {words}, {_column(found)} has FC-4096 FC-4096 FC-1000"
+
+
+def _renumbered(found: Found) -> str:
+    if not found.renumbered:
+        return ""
+    position = next(
+        i
+        for i, (have, place) in enumerate(zip(found.run.positions, found.places))
+        if have != place.position(found.run.style)
+    )
+    usual = found.run.path(found.places[position].position(found.run.style))
+    conv = found.convs[position]
+    return f"{_label(found, position)} is {printable(conv.name if conv else '')}, {usual} by the usual numbering"

@@ -1,0 +1,116 @@
+"""Convolutions of a checkpoint that may be one network's features, found by how their paths are numbered.
+
+features.0, features.2       torchvision's and timm's VGG
+0, 2 or encoder.0            a bare Sequential, or one inside something
+conv1_1, vgg.conv1_1         Caffe's names
+anything else                taken in the file's order, or in the names' natural order
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from vggscope.analysis.inspection.stored import StoredLayer, natural
+
+Position = tuple[int, ...]
+"""A layer's number in its Sequential, or its stage and its place there."""
+
+TORCHVISION, SEQUENTIAL, CAFFE, OTHER = "torchvision", "bare Sequential", "Caffe-like", "other"
+
+K = TypeVar("K")
+
+_HEAD_KERNEL = 7
+"""A convolution as wide as the map that five pools leave of 224 pixels is a fully connected layer."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Convolutions in order, each with its position and the batch norm that follows it, if any.
+
+    `prefix` is what stands before every path, such as `module.`; `style` is how the rest is named.
+    """
+
+    style: str
+    prefix: str
+    positions: tuple[Position, ...]
+    convs: tuple[StoredLayer, ...]
+    norms: tuple[StoredLayer | None, ...]
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether any convolution is followed by a batch norm."""
+        return any(self.norms)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether each convolution takes as many channels as the one before it gives."""
+        return all(a.shape[0] == b.shape[1] for a, b in zip(self.convs, self.convs[1:]))
+
+    def path(self, position: Position) -> str:
+        """The path that this style gives to a position."""
+        if self.style == CAFFE:
+            return f"{self.prefix}conv{position[0]}_{position[1]}"
+        return f"{self.prefix}{'features.' if self.style == TORCHVISION else ''}{position[0]}"
+
+
+def runs(layers: tuple[StoredLayer, ...]) -> Iterator[Run]:
+    """The runs that may be features, the likeliest first: numbered ones by length, then all convolutions in order."""
+    groups: dict[tuple[str, str], dict[Position, StoredLayer]] = {}
+    norms: dict[tuple[str, str], dict[Position, StoredLayer]] = {}
+    for layer in layers:
+        place = _place(layer)
+        if place is not None:
+            style, prefix, position = place
+            (norms if layer.is_norm else groups).setdefault((style, prefix), {})[position] = layer
+    for key in sorted(groups, key=lambda key: -len(groups[key]))[:3]:
+        yield _numbered(key, groups[key], norms.get(key, {}))
+    convs = [layer for layer in layers if len(layer.shape) == 4]
+    scales = [layer for layer in layers if layer.is_norm]
+    yield _ordered(convs, scales)
+    yield _ordered(sorted(convs, key=_natural), sorted(scales, key=_natural))
+
+
+def _natural(layer: StoredLayer) -> tuple[tuple[int, str], ...]:
+    return natural(layer.name)
+
+
+def _place(layer: StoredLayer) -> tuple[str, str, Position] | None:
+    """Style, prefix and position of a convolution or a norm with a numbered path."""
+    parent, _, last = layer.name.rpartition(".")
+    if not layer.is_norm and len(layer.shape) != 4:
+        return None
+    if re.fullmatch(r"[0-9]{1,5}", last):
+        if parent == "features" or parent.endswith(".features"):
+            return TORCHVISION, parent.removesuffix("features"), (int(last),)
+        return SEQUENTIAL, f"{parent}." if parent else "", (int(last),)
+    pattern = (
+        r"\w{0,20}?([0-9]{1,2})_([0-9]{1,3})(?:_?[a-z]+)?" if layer.is_norm else r"conv_?([0-9]{1,2})_([0-9]{1,3})"
+    )
+    found = re.fullmatch(pattern, last, re.ASCII | re.IGNORECASE)
+    return (CAFFE, f"{parent}." if parent else "", (int(found[1]), int(found[2]))) if found else None
+
+
+def _numbered(key: tuple[str, str], group: dict[Position, StoredLayer], norms: dict[Position, StoredLayer]) -> Run:
+    positions = _without_head(sorted(group), [group[position] for position in sorted(group)])
+    behind = 0 if key[0] == CAFFE else 1
+    followed = (norms.get((*position[:-1], position[-1] + behind)) for position in positions)
+    return Run(*key, tuple(positions), tuple(group[position] for position in positions), tuple(followed))
+
+
+def _ordered(convs: Iterable[StoredLayer], norms: list[StoredLayer]) -> Run:
+    """All convolutions as one run; the norms are theirs if there are as many, of the same channels."""
+    features = _without_head(list(convs), list(convs))
+    fits = [norm.shape[0] for norm in norms] == [conv.shape[0] for conv in features]
+    followed = tuple(norms) if fits else (None,) * len(features)
+    return Run(OTHER, "", tuple((i,) for i in range(len(features))), tuple(features), followed)
+
+
+def _without_head(keys: list[K], convs: list[StoredLayer]) -> list[K]:
+    """What comes before a head that is written as convolutions: 7x7, then 1x1."""
+    for place, conv in enumerate(convs):
+        if place and conv.shape[2:] == (_HEAD_KERNEL,) * 2 and all(c.shape[2:] == (1, 1) for c in convs[place + 1 :]):
+            return keys[:place]
+    return keys
