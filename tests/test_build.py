@@ -246,6 +246,11 @@ class TestSource:
             source(chain(("fc", Linear(Hostile(8), 2))))
 
 
+class FullDisk(io.BytesIO):
+    def write(self, data: object) -> int:
+        raise OSError(28, "No space left on device")
+
+
 class TestWeights:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", ["vgg11", "vgg11_bn"])
@@ -286,6 +291,13 @@ class TestWeights:
             assert read.keys() == tensors.keys()
             assert all(torch.equal(read[key], tensors[key]) for key in tensors)
             module(small()).load_state_dict(read, strict=True)
+
+    def test_a_full_disk_is_an_os_error(self, tmp_path: Path) -> None:
+        tensors = state_dict(small(), "paper")
+        with pytest.raises(OSError, match="No space left"):
+            write_pth(tensors, FullDisk())
+        with pytest.raises(OSError, match="No such file"):
+            write_safetensors(tensors, tmp_path / "nowhere" / "x.safetensors")
 
     def test_bad_options(self) -> None:
         with pytest.raises(OptionError, match="unknown initialisation 'xavier'\n--init is one of paper, torchvision"):

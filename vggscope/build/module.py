@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from vggscope.build.tree import REMEDY, Part, parts
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, printable
 from vggscope.network import Network
 from vggscope.ops.shape import Flatten
 
@@ -31,7 +31,7 @@ def module(network: Network) -> nn.Module:
     try:
         built: nn.Module = _vgg()(calls)
     except KeyError as error:  # torch refuses a module by the name of one of its own attributes
-        raise ModelError(f"{network.name} cannot be built: {error.args[0]}", REMEDY) from None
+        raise ModelError(f"{printable(network.name)} cannot be built: {printable(error.args[0])}", REMEDY) from None
     return built
 
 
@@ -93,6 +93,6 @@ def _built(part: Part) -> nn.Module:
     op = part.node.op
     found = getattr(nn, op.name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ModelError(f"{part.node.title} cannot be built: torch.nn has no {op.name}", REMEDY)
+        raise ModelError(f"{printable(part.node.title)} cannot be built: torch.nn has no {op.name}", REMEDY)
     built: nn.Module = found(**op.arguments())
     return built

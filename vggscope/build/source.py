@@ -1,7 +1,7 @@
 """A Network as a PyTorch source file that stands alone: it needs torch, not us.
 
 The file is laid out as ruff formats it. A name in a network may come from a file that nobody trusts: it enters the
-source as a plain identifier, as a quoted string or, in a comment, with what cannot be printed replaced.
+source as a plain identifier, as a quoted string or, in a comment, with what cannot be printed escaped.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from dataclasses import replace
 
 from vggscope.build.layout import WIDTH, Call
 from vggscope.build.tree import REMEDY, Part, parts
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, printable
 from vggscope.network import Network, Node
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.shape import Flatten
 from vggscope.units import count_text, shape_text
+
+LONGEST_NAME = 2000
+"""A network's name is cut there: a column's notation fits."""
 
 BODY = 8
 """How far the statements of a method are indented."""
@@ -62,7 +65,7 @@ def source(network: Network) -> str:
 
 def _heading(network: Network) -> list[str]:
     text = f"{network.name}, for an input of {shape_text(network.input_shape)}"
-    return textwrap.wrap(_comment(text), WIDTH, initial_indent="# ", subsequent_indent="# ")
+    return textwrap.wrap(printable(text, LONGEST_NAME), WIDTH, initial_indent="# ", subsequent_indent="# ")
 
 
 def _summary(network: Network) -> str:
@@ -101,7 +104,7 @@ def _expression(part: Part) -> Call:
     if not _is_plain(op.name):
         raise _unwritable(part.node, op.name)
     arguments = (_argument(part.node, name, value) for name, value in op.arguments().items())
-    return Call(f"nn.{op.name}", tuple(arguments), _comment(part.node.label))
+    return Call(f"nn.{op.name}", tuple(arguments), printable(part.node.label))
 
 
 def _argument(node: Node, name: str, value: object) -> str:
@@ -151,10 +154,5 @@ def _is_plain(name: str) -> bool:
     return name.isascii() and name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("__")
 
 
-def _comment(text: str) -> str:
-    """The text on one line."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def _unwritable(node: Node, what: object) -> ModelError:
-    return ModelError(f"{node.title} cannot be written as source: {what!r} is no literal", REMEDY)
+    return ModelError(f"{printable(node.title)} cannot be written as source: {what!r} is no literal", REMEDY)

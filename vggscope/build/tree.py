@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, printable
 from vggscope.network import INPUT, Network, Node
 from vggscope.ops.recorded import Recorded, Result
 from vggscope.ops.shape import Flatten
@@ -61,4 +61,4 @@ def _grouped(network: Network, nodes: Sequence[Node], depth: int) -> tuple[Part,
 
 
 def _refusal(network: Network, node: Node, problem: str) -> ModelError:
-    return ModelError(f"{network.name} cannot be built: {node.title} {problem}", REMEDY)
+    return ModelError(f"{printable(network.name)} cannot be built: {printable(node.title)} {problem}", REMEDY)

@@ -5,6 +5,8 @@ The tensors are held once: both writers read them where they are.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -60,17 +62,40 @@ def state_dict(network: Network, init: str = "torchvision", seed: int = 0) -> di
 
 
 def write_pth(tensors: Mapping[str, Tensor], file: BinaryIO) -> None:
-    """Write a state dict as torch.save does; it loads with `torch.load(path, weights_only=True)`."""
+    """Write a state dict as torch.save does; it loads with `torch.load(path, weights_only=True)`.
+
+    Raises OSError where the file cannot be written.
+    """
     import torch
 
-    torch.save(dict(tensors), file)
+    try:
+        torch.save(dict(tensors), file)
+    except RuntimeError as error:
+        # torch's writer, closing, says that the length is wrong and hides why: a disk that is full, say.
+        raise _first_os_error(error) or error from None
 
 
 def write_safetensors(tensors: Mapping[str, Tensor], path: str | PathLike[str]) -> None:
-    """Write a state dict as safetensors, under a path because the library writes from the tensors' own memory."""
+    """Write a state dict as safetensors, under a path because the library writes from the tensors' own memory.
+
+    Raises OSError where the file cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file(dict(tensors), path, metadata={"format": "pt"})
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+
+
+def _first_os_error(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 def _paper(layer: nn.Module) -> None:
