@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from vggscope.errors import ShapeError
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve
+
 SIDE = 64
 """The input side that every generated column fits."""
 
@@ -46,7 +50,20 @@ def heads(draw: st.DrawFn) -> list[str]:
 
 
 @st.composite
-def columns(draw: st.DrawFn) -> str:
+def lines(draw: st.DrawFn) -> str:
     """A whole line of notation."""
     end = draw(st.sampled_from([[], ["soft-max"]]))
     return " ".join([*draw(features()), *draw(heads()), *end])
+
+
+def fits(line: str) -> bool:
+    """Whether a column's windows fit an input of SIDE x SIDE."""
+    try:
+        return bool(resolve(line, Options(input=(3, SIDE, SIDE))).shapes)
+    except ShapeError:
+        return False
+
+
+def columns() -> st.SearchStrategy[str]:
+    """Lines of notation that fit an input of SIDE x SIDE."""
+    return lines().filter(fits)

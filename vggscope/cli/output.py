@@ -103,8 +103,12 @@ def write_file(path: str, data: bytes) -> None:
 @contextmanager
 def open_whole(path: str) -> Iterator[BinaryIO]:
     """A file to write, which takes its name only when all has been written. Raises OutputError where that cannot be."""
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        yield file
+    with whole_file(path) as temporary:
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+        except OSError as error:
+            raise _cannot_write(path, error) from None
 
 
 @contextmanager
@@ -113,11 +117,11 @@ def whole_file(path: str) -> Iterator[str]:
 
     Raises OutputError where that cannot be.
     """
+    if _is_special(path):
+        yield path
+        return
     target = os.path.realpath(path)
     try:
-        if _is_special(target):
-            yield target
-            return
         if os.path.isdir(target):
             raise OutputError(f"cannot write {path}: it is a folder", "name a file in it")
         handle, temporary = tempfile.mkstemp(prefix=".vggscope-", suffix=".tmp", dir=os.path.dirname(target))

@@ -1,0 +1,207 @@
+"""The command line as a user meets it: formats, messages, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from vggscope.render.summary import SHOWN
+
+
+def test_summary_as_a_table(vggscope, golden) -> None:
+    ran = vggscope("summary", "D")
+    assert (ran.code, ran.err) == (0, "")
+    golden("summary-D.txt", ran.out)
+    golden("summary-D-stage.txt", vggscope("summary", "D", "--depth", "stage").out)
+    golden("summary-A.md", vggscope("summary", "A", "--format", "markdown").out)
+
+
+def test_summary_as_json(vggscope) -> None:
+    found = json.loads(vggscope("summary", "D", "--format", "json", "--batch", "4").out)
+    assert list(found) == [
+        *("schema", "model", "input_shape", "dtype", "layers", "totals", "memory", "warnings"),
+    ]
+    assert (found["schema"], found["model"], found["dtype"]) == ("vggscope/summary@1", "D", "float32")
+    assert found["input_shape"] == [4, 3, 224, 224]
+    first = found["layers"][0]
+    assert first == {
+        "name": "features.0",
+        "label": "conv1_1",
+        "op": "Conv2d",
+        "input_shape": [4, 3, 224, 224],
+        "output_shape": [4, 64, 224, 224],
+        "kernel_size": [3, 3],
+        "stride": [1, 1],
+        "padding": [1, 1],
+        "rule": "(224-3+2*1)/1+1 = 224",
+        "params": 1792,
+        "macs": 4 * 86704128,
+        "flops": 4 * 2 * 86704128,
+        "activation_bytes": 4 * 64 * 224 * 224 * 4,
+        "receptive_field": {"size": [3, 3], "stride": [1, 1], "padding": [1, 1]},
+    }
+    totals = found["totals"]
+    assert (totals["params"], totals["trainable_params"], totals["param_bytes"]) == (
+        138357544,
+        138357544,
+        138357544 * 4,
+    )
+    assert (totals["macs"], totals["flops"], totals["other_params"]) == (4 * 15470264320, 8 * 15470264320, [])
+    assert set(found["memory"]) == {"inference_peak_bytes", "training_peak_bytes"}
+    relu = found["layers"][1]
+    assert (relu["op"], relu["kernel_size"], relu["rule"], relu["activation_bytes"]) == ("ReLU", None, None, 0)
+
+
+def test_summary_as_csv_adds_up(vggscope) -> None:
+    rows = list(csv.DictReader(io.StringIO(vggscope("summary", "E", "--format", "csv").out)))
+    assert list(rows[0]) == list(SHOWN)
+    assert sum(int(row["params"]) for row in rows) == 143667240
+    assert sum(int(row["macs"]) for row in rows) == 19632062464
+
+
+def test_columns_are_chosen_by_name_or_heading(vggscope) -> None:
+    ran = vggscope("summary", "A", "--columns", "layer,rf,kernel,flops", "--format", "csv")
+    assert ran.out.splitlines()[0] == "name,receptive_field,kernel_size,flops"
+    bad = vggscope("summary", "A", "--columns", "layer,size")
+    assert (bad.code, bad.out) == (2, "")
+    assert "no column is named 'size'" in bad.err
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_a_table_fits_the_terminal(vggscope, monkeypatch, width: int) -> None:
+    """No line is wider than the terminal, none wraps, and every layer keeps its row."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = vggscope("summary", "D").out
+    lines = out.split("\n")
+    assert max(map(len, lines)) <= width
+    assert sum(line.startswith(("features.", "classifier.")) for line in lines) == 38
+    assert ("not shown for want of width" in out) == (width < 117)
+    assert "…" not in out
+
+
+def test_a_pipe_gets_plain_text_of_a_fixed_width() -> None:
+    env = {**os.environ, "FORCE_COLOR": "", "NO_COLOR": ""}
+    env.pop("COLUMNS", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "vggscope", "summary", "A"], capture_output=True, text=True, check=True, env=env
+    )
+    assert "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.split("\n"))) <= 120
+
+
+def test_colour_follows_the_environment(vggscope, monkeypatch) -> None:
+    assert "\x1b[" not in vggscope("summary", "A").out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = vggscope("summary", "A").out
+    assert "\x1b[" in coloured
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = vggscope("summary", "A").out
+    assert "\x1b[" not in plain
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured).split() == plain.split()
+
+
+def test_ascii_output_has_no_other_character() -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "vggscope", "summary", "A"], capture_output=True, check=True, env=env)
+    text = done.stdout.decode("ascii")
+    assert "?" not in text
+    assert "-----" in text
+
+
+BAD = [
+    (("summary", "Z9"), "unknown model 'Z9'", "a model is"),
+    (("summary", "vgg17"), "unknown model 'vgg17', did you mean vgg1", "a model is"),
+    (("summary", "conv3-64 maxpol FC-10"), "word 2, 'maxpol', cannot be read", "expected"),
+    (("summary", "D", "--input", "3x0x224"), "'3x0x224' is not a size", "--input 3x224x224"),
+    (("summary", "D", "--input", "-1x3x3"), "'-1x3x3' is not a size", "--input 3x224x224"),
+    (("summary", "D", "--batch", "0"), "a batch of 0", "--batch is 1"),
+    (("summary", "D", "--batch", "x"), "--batch", "see vggscope summary --help"),
+    (("summary", "D", "--num-classes", "0"), "0 classes", "--num-classes is 1"),
+    (("summary", "D", "--dtype", "int3"), "unknown dtype 'int3'", "float32"),
+    (("summary", "D", "--head", "round"), "unknown head 'round'", "adaptive, flatten, dense"),
+    (("summary", "D", "--format", "xml"), "unknown format 'xml'", "table, json, csv, markdown"),
+    (("summary", "D", "-o", "x.foo"), "no format ends in '.foo'", "-o takes"),
+    (("summary", "D", "-o", "no/such/folder/x.json"), "the folder is not there", "name a file"),
+    (("summary", "D", "-o", "."), "", ""),
+    (("summary", "D", "--depth", "deep"), "unknown depth 'deep'", "layer or stage"),
+    (("summary",), "Missing argument", "see vggscope summary --help"),
+    (("summry", "D"), "Did you mean", "see vggscope --help"),
+    (("summary", "D", "--colums", "a"), "--colums", "see vggscope summary --help"),
+    (("diagram", "E", "-o", "x.jpg"), "no picture ends in '.jpg'", ".svg, .png, .pdf, .dot"),
+    (("diagram", "E", "-o", "no/such/x.svg"), "the folder is not there", "name a file"),
+    (("diagram", "E", "-o", "x.svg", "--style", "cubes"), "'cubes'", "blocks"),
+    (("build", "D", "-o", "x.gz"), "build cannot write '.gz'", ".py, .pth"),
+    (("build", "D", "--at", "features.99"), "no module 'features.99'", "features."),
+    (("build", "A", "-o", "no/such/x.py"), "the folder is not there", "name a file"),
+    (("diff", "A", "--ref", "Q7"), "unknown model 'Q7'", "a model is"),
+    (("diff", "A", "--ref", ""), "--ref names no model", "torchvision"),
+    (("summary", "columns.toml:X"), "cannot read columns.toml", "columns.toml:NAME"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"), BAD, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_bad_input_gets_two_lines_and_exit_code_2(vggscope, tmp_path, monkeypatch, words, problem, remedy) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = vggscope(*words)
+    assert (ran.code, ran.out) == (2, "")
+    lines = ran.err.rstrip("\n").split("\n")
+    assert 1 <= len(lines) <= 2
+    assert lines[0].startswith("vggscope: ")
+    assert problem in lines[0]
+    assert remedy in lines[-1]
+    assert "Traceback" not in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(vggscope) -> None:
+    from vggscope.errors import ModelError
+
+    with pytest.raises(ModelError):
+        vggscope("summary", "Z9", "--debug")
+
+
+def test_alone_it_shows_where_to_start(vggscope) -> None:
+    ran = vggscope()
+    assert ran.code == 0
+    assert "summary" in ran.out
+    assert "diff" in ran.out
+
+
+def test_every_command_has_an_example_in_its_help(vggscope) -> None:
+    from vggscope.cli.app import COMMANDS
+
+    for name in COMMANDS:
+        ran = vggscope(name, "--help")
+        assert ran.code == 0
+        assert f"Example: vggscope {name}" in " ".join(ran.out.split())
+
+
+def test_a_column_from_a_file(vggscope, tmp_path) -> None:
+    path = tmp_path / "columns.toml"
+    path.write_text('[columns]\nsmall = "conv3-8 maxpool FC-10"\n')
+    found = json.loads(vggscope("summary", f"{path}:small", "-f", "json").out)
+    assert found["model"] == "small"
+    assert found["totals"]["params"] == 8 * 27 + 8 + 8 * 49 * 10 + 10
+    missing = vggscope("summary", f"{path}:large")
+    assert (missing.code, "it has small" in missing.err) == (2, True)
+    path.write_text("[columns\n")
+    assert "is not TOML" in vggscope("summary", f"{path}:small").err
+
+
+def test_list_names_what_is_there(vggscope) -> None:
+    found = json.loads(vggscope("list", "-f", "json").out)
+    assert [column["name"] for column in found["columns"]] == ["A", "A-LRN", "B", "C", "D", "E"]
+    assert [column["weight_layers"] for column in found["columns"]] == [11, 11, 13, 16, 16, 19]
+    assert {"torchvision:vgg11", "torchvision:vgg16_bn"} <= {reference["name"] for reference in found["references"]}
+    assert {"table", "json", "csv", "markdown"} <= {form["name"] for form in found["formats"]}
+    assert "blocks" in {style["name"] for style in found["styles"]}
+    assert "MaxPool2d" in {op["name"] for op in found["ops"]}

@@ -1,0 +1,180 @@
+"""The diff: verdicts against torchvision, one difference for one mistake, consequences by hand."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.strategies import columns
+from vggscope.columns import COLUMNS
+from vggscope.diff.align import align
+from vggscope.diff.compare import compare
+from vggscope.network import Network
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve
+
+TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
+
+
+def mistaken(column: str, *changes: tuple[str, str], head: str | None = None) -> Network:
+    """A column with words of its notation exchanged, each once."""
+    line = " ".join(COLUMNS[column].split())
+    for old, new in changes:
+        assert old in line
+        line = line.replace(old, new, 1)
+    return resolve(line, Options(head=head))
+
+
+@pytest.mark.parametrize("suffix", ["", "_bn"])
+@pytest.mark.parametrize("column", TORCHVISION)
+def test_identical_to_torchvision(vggscope, column: str, suffix: str) -> None:
+    ran = vggscope("diff", column + suffix, "--ref", "torchvision", "--strict", "-f", "json")
+    found = json.loads(ran.out)
+    assert (ran.code, found["verdict"], found["differences"]) == (0, "identical", [])
+    assert found["reference"] == f"torchvision:{TORCHVISION[column]}{suffix}"
+    assert found["params"]["ours"] == found["params"]["reference"]
+
+
+def test_c_against_the_nearest(vggscope) -> None:
+    """Three convolutions are 1x1. By hand: 8 * C * C weights and C * C * 8 * side^2 MACs fewer each."""
+    ran = vggscope("diff", "C", "--ref", "torchvision", "-f", "json")
+    found = json.loads(ran.out)
+    assert (ran.code, found["verdict"], found["reference"]) == (1, "different", "torchvision:vgg16")
+    assert "column C of Table 1 has no counterpart" in found["notes"][0]
+    assert [d["label"] for d in found["differences"]] == ["conv3_3", "conv4_3", "conv5_3"]
+    for difference, width, field in zip(found["differences"], (256, 512, 512), (204, 196, 180)):
+        assert (difference["kind"], difference["effect"]) == ("changed", "function")
+        assert [(c["attribute"], c["ours"], c["reference"]) for c in difference["changes"]] == [
+            ("kernel_size", [1, 1], [3, 3]),
+            ("padding", [0, 0], [1, 1]),
+        ]
+        said = " ".join(difference["consequences"])
+        assert f"{8 * width * width:,} parameters fewer" in said
+        assert f"a receptive field of {field} instead of 212 pixels at pool5" in said
+    assert found["params"] == {"ours": 133638952, "reference": 138357544}
+
+
+def test_a_lrn_has_one_layer_more(vggscope) -> None:
+    ran = vggscope("diff", "A-LRN", "--ref", "torchvision", "-f", "json")
+    found = json.loads(ran.out)
+    assert (ran.code, found["reference"]) == (1, "torchvision:vgg11")
+    (difference,) = found["differences"]
+    assert (difference["kind"], difference["ours"], difference["reference"]) == ("inserted", "features.2", None)
+    assert "LocalResponseNorm" in difference["message"]
+    assert "numbered otherwise" in difference["follows"][0]
+
+
+@given(columns())
+def test_a_network_is_identical_to_itself(line: str) -> None:
+    network = resolve(line)
+    assert compare(network, network).verdict == "identical"
+
+
+@given(columns(), columns())
+def test_an_alignment_keeps_the_order_and_loses_nothing(one: str, other: str) -> None:
+    ours, reference = resolve(one, Options(input=(3, 64, 64))), resolve(other, Options(input=(3, 64, 64)))
+    pairs = align(ours, reference)
+    assert [i for i, _ in pairs if i is not None] == list(range(len(ours.nodes)))
+    assert [j for _, j in pairs if j is not None] == list(range(len(reference.nodes)))
+
+
+def test_a_dense_head_is_equivalent() -> None:
+    diff = compare(resolve("D", Options(head="dense")), resolve("D"))
+    assert diff.verdict == "equivalent"
+    assert {d.effect for d in diff.differences} == {"none"}
+
+
+def test_a_flat_head_is_equivalent_where_the_pool_is_the_identity() -> None:
+    assert compare(resolve("D", Options(head="flatten")), resolve("D")).verdict == "equivalent"
+    small = Options(input=(3, 32, 32))
+    diff = compare(resolve("D", replace(small, head="flatten")), resolve("D", small))
+    assert diff.verdict == "different"
+    assert [(d.kind, d.reference, d.effect) for d in diff.differences] == [("missing", "avgpool", "shape")]
+
+
+MISTAKES = [
+    (("conv3-128", "conv3-128/p0"), "changed", "conv2_1", "padding", "shape"),
+    (("conv3-128", "conv5-128/p1"), "changed", "conv2_1", "kernel_size", "shape"),
+    (("conv3-128", "conv3-96"), "changed", "conv2_1", "out_channels", "shape"),
+    (("conv3-128", "conv3-128/s2"), "changed", "conv2_1", "stride", "shape"),
+    (("conv3-64 maxpool", "conv3-64 avgpool"), "changed", "pool1", "op", "function"),
+    (("conv3-64 maxpool", "conv3-64 maxpool3"), "changed", "pool1", "kernel_size", "shape"),
+    (("FC-1000", "FC-10"), "changed", "fc8", "out_features", "shape"),
+    (("conv3-256 conv3-256", "conv3-256"), "missing", "conv3_2", None, "function"),
+    (("conv3-256 conv3-256", "conv3-256 conv3-256 conv3-256"), "inserted", "conv3_3", None, "function"),
+    (("conv3-512 conv3-512 maxpool", "conv3-512 conv3-512"), "missing", "pool4", None, "shape"),
+    (("FC-4096 FC-4096", "FC-4096"), "missing", "fc7", None, "function"),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "label", "attribute", "effect"), MISTAKES)
+def test_one_mistake_is_one_difference(change, kind: str, label: str, attribute: str | None, effect: str) -> None:
+    diff = compare(mistaken("A", change), resolve("A"))
+    causes = [d for d in diff.differences if d.effect not in ("none", "training_only")]
+    assert [(d.kind, d.label, d.effect) for d in causes] == [(kind, label, effect)]
+    if attribute:
+        assert causes[0].changes[0].attribute == attribute
+        assert attribute in causes[0].message or causes[0].changes[0].attribute == "op"
+    assert diff.verdict == "different"
+
+
+def test_what_follows_from_a_lost_padding() -> None:
+    """By hand: 110 instead of 112 behind conv2_1, then 55, 27, 13 and 6 instead of 7; 6 * 6 * 512 = 18,432 features."""
+    (difference,) = compare(mistaken("A", ("conv3-128", "conv3-128/p0")), resolve("A")).differences
+    said = difference.consequences
+    assert said[0] == "each side is 110 instead of 112"
+    assert said[1] == "each side is 6 instead of 7 after pool5"
+    assert said[2].startswith("avgpool hides it")
+    flat = compare(mistaken("A", ("conv3-128", "conv3-128/p0"), head="flatten"), resolve("A"))
+    cause = next(d for d in flat.differences if d.kind == "changed")
+    assert "classifier.0 (fc6) meets 18,432 features where it expects 25,088" in cause.consequences
+
+
+def test_a_mistake_made_everywhere_is_one_mistake() -> None:
+    (difference,) = compare(resolve("D"), resolve("D_bn")).differences
+    assert "so in all 13 BatchNorm2d layers" in difference.message
+    assert f"{2 * (2 * 64 + 2 * 128 + 3 * 256 + 6 * 512):,} parameters fewer" in difference.consequences
+
+
+def test_a_grayscale_input() -> None:
+    (difference,) = compare(resolve("A", Options(input=(1, 224, 224))), resolve("A")).differences
+    assert (difference.label, difference.effect) == ("conv1_1", "shape")
+    assert difference.changes[0].attribute == "in_channels"
+    assert f"{64 * 9 * 2:,} parameters fewer" in difference.consequences
+
+
+def test_two_thousand_layers_in_under_a_second() -> None:
+    """The time is bounded widely: it is an algorithm's growth that is tested, not the machine."""
+    words = [f"conv3-{4 + i % 3}" for i in range(1000)]
+    other = [f"conv{1 + 2 * (i % 2)}-{4 + i % 5}" for i in range(1000)]
+    ours, reference = (resolve(" ".join(line), Options(input=(3, 8, 8))) for line in (words, other))
+    started = time.perf_counter()
+    align(ours, reference)
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("words", [("C", "--ref", "paper"), ("D", "--head", "dense", "--ref", "D")])
+def test_exit_code_0_for_what_is_the_same(vggscope, words) -> None:
+    assert vggscope("diff", *words).code == 0
+
+
+def test_strict_takes_identical_only(vggscope) -> None:
+    assert vggscope("diff", "D", "--head", "dense", "--ref", "D", "--strict").code == 1
+
+
+def test_the_terminal_view(vggscope, golden) -> None:
+    golden("diff-C.txt", vggscope("diff", "C", "--ref", "torchvision").out)
+    golden("diff-C.md", vggscope("diff", "C", "--ref", "torchvision", "-f", "markdown").out)
+    golden("diff-A.txt", vggscope("diff", "A", "--ref", "torchvision").out)
+
+
+@given(st.sampled_from(["table", "json", "csv", "markdown"]))
+def test_every_format_takes_a_diff(form: str) -> None:
+    from vggscope.render.formats import write
+
+    assert "conv3_3" in write(compare(resolve("C"), resolve("D")), form)
