@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vggscope.analysis.cost import backward_macs
+from vggscope.errors import ModelError
 from vggscope.network import INPUT, Network, module_node
 from vggscope.ops.convolution import Convolution
 from vggscope.oracles import verification
@@ -190,6 +191,13 @@ def test_a_copy_without_data_keeps_what_is_shared() -> None:
     assert {tensor.device.type for tensor in copied.state_dict().values()} == {"meta"}
     assert [p.requires_grad for p in copied.parameters()] == [p.requires_grad for p in model.parameters()]
     assert (copied.training, model.training) == (False, True)
+
+
+def test_a_module_that_cannot_be_copied_is_named() -> None:
+    model = nn.Conv2d(3, 8, 3, padding=1)
+    model.kept = model.weight * 2
+    with pytest.raises(ModelError, match="conv3-8 cannot be copied for the witnesses: Only Tensors created explicitly"):
+        verify(resolve("conv3-8", SMALL), model)
 
 
 def test_a_module_that_is_not_the_network_disagrees() -> None:

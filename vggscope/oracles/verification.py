@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.analysis.cost import backward_macs, costs, total_macs
 from vggscope.build.module import module as build_module
+from vggscope.errors import ModelError, printable
 from vggscope.network import Network
 from vggscope.ops.base import Shape, numel
 from vggscope.oracles import flop_counter, fvcore, paper, torchinfo, torchvision
@@ -88,7 +89,7 @@ def verify(
     `progress` is called with each witness's title before it is asked. The module is left as it is; nothing that the
     witnesses say but their figures comes out.
 
-    Raises ModelError where there is no module and none can be built.
+    Raises ModelError where there is no module and none can be built, or where the module cannot be copied.
     """
     ours = _ours(network)
     found: dict[str, list[Answer]] = {name: [] for name in ours}
@@ -121,7 +122,10 @@ def _ours(network: Network) -> Mapping[str, int | None]:
 
 def _without_data(network: Network, module: nn.Module | None) -> nn.Module:
     if module is not None:
-        return without_data(module)
+        try:
+            return without_data(module)
+        except Exception as error:
+            raise ModelError(f"{printable(network.name)} cannot be copied for the witnesses: {error}") from error
     from torch import device
 
     with device("meta"):
