@@ -2,38 +2,177 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
+from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape
+from vggscope.units import shape_text
 
 
 @dataclass(frozen=True)
-class ReLU(Op):
-    """max(0, x). In place it overwrites its input; autograd keeps the output either way."""
+class Activation(Op):
+    """A function of each value. `keeps` is what its backward reads, the `input` or the `output`."""
 
-    inplace: bool = False
+    keeps: ClassVar[str] = "input"
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(output=True) if self.keeps == "output" else Kept(inputs=(0,))
+
+
+@dataclass(frozen=True)
+class Overwriting(Activation):
+    """A function of each value that may be asked to overwrite its input. `keeps_in_place` is what its backward reads
+    then: the `output`, or a `copy` of the input, made for it.
+    """
+
+    keeps_in_place: ClassVar[str] = "output"
+
+    inplace: bool = field(default=False, kw_only=True)
 
     @property
     def allocates(self) -> bool:
         return not self.inplace
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(output=True)
+        if self.inplace:
+            return Kept(output=True) if self.keeps_in_place == "output" else Kept(extra=((output, None),))
+        return super().kept(inputs, output)
 
 
 @dataclass(frozen=True)
-class Sigmoid(Op):
+class ReLU(Overwriting):
+    """max(0, x). In place it overwrites its input; autograd keeps the output either way."""
+
+    keeps = "output"
+
+
+@dataclass(frozen=True)
+class ReLU6(Overwriting):
+    """min(max(0, x), 6)."""
+
+
+@dataclass(frozen=True)
+class Hardtanh(Overwriting):
+    """x, cut off below `min_val` and above `max_val`."""
+
+    min_val: float = -1.0
+    max_val: float = 1.0
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Overwriting):
+    """x where it is positive, else `negative_slope` x."""
+
+    negative_slope: float = 0.01
+
+
+@dataclass(frozen=True)
+class ELU(Overwriting):
+    """x where it is positive, else alpha (exp(x) - 1)."""
+
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class SELU(Overwriting):
+    """ELU with the scale and the alpha that keep mean and variance (Klambauer et al. 2017)."""
+
+
+@dataclass(frozen=True)
+class SiLU(Overwriting):
+    """x sigmoid(x), also called swish."""
+
+    keeps_in_place = "copy"
+
+
+@dataclass(frozen=True)
+class Mish(Overwriting):
+    """x tanh(softplus(x))."""
+
+    keeps_in_place = "copy"
+
+
+@dataclass(frozen=True)
+class Hardswish(Overwriting):
+    """x ReLU6(x+3)/6, SiLU in straight lines."""
+
+    keeps_in_place = "copy"
+
+
+@dataclass(frozen=True)
+class Hardsigmoid(Overwriting):
+    """ReLU6(x+3)/6, the sigmoid in straight lines."""
+
+    keeps_in_place = "copy"
+
+
+@dataclass(frozen=True)
+class GELU(Activation):
+    """x times the normal distribution's cumulative share at x; `approximate` is `none` or `tanh`."""
+
+    approximate: str = "none"
+
+
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """log(1 + exp(beta x))/beta, a straight line above `threshold`."""
+
+    beta: float = 1.0
+    threshold: float = 20.0
+
+
+@dataclass(frozen=True)
+class Sigmoid(Activation):
     """1/(1+exp(-x)), between 0 and 1, both excluded. Autograd keeps the output."""
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(output=True)
+    keeps = "output"
 
 
 @dataclass(frozen=True)
-class Softmax(Op):
+class Tanh(Activation):
+    """The hyperbolic tangent, between -1 and 1. Autograd keeps the output."""
+
+    keeps = "output"
+
+
+@dataclass(frozen=True)
+class Softmax(Activation):
     """exp(x) over its sum along `dim`. Autograd keeps the output."""
+
+    keeps = "output"
 
     dim: int
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(output=True)
+
+@dataclass(frozen=True)
+class LogSoftmax(Activation):
+    """The logarithm of the soft-max along `dim`. Autograd keeps the output."""
+
+    keeps = "output"
+
+    dim: int
+
+
+@dataclass(frozen=True)
+class PReLU(Activation):
+    """x where it is positive, else a learned slope times x: one slope, or one a channel."""
+
+    num_parameters: int = 1
+
+    def parameters(self) -> dict[str, Shape]:
+        return {"weight": (self.num_parameters,)}
+
+
+@dataclass(frozen=True)
+class GLU(Activation):
+    """The first half along `dim` times the sigmoid of the second."""
+
+    dim: int = -1
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        axis = self.dim % len(shape)
+        if shape[axis] % 2:
+            raise ShapeError(f"axis {self.dim} is cut in halves, the input is {shape_text(shape)}")
+        return (*shape[:axis], shape[axis] // 2, *shape[axis + 1 :])

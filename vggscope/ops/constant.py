@@ -4,9 +4,9 @@ batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vggscope.ops.base import Kept, Op, Shape, Window
+from vggscope.ops.base import Elementary, Kept, Op, Shape, Window
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,17 @@ class WithConstants(Op):
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         kept = self.op.kept(self._all(inputs), output)
         places = [position for position, constant in enumerate(self.constants) if constant is None]
-        return Kept(tuple(places.index(i) for i in kept.inputs if i in places), kept.output, kept.extra)
+        return replace(kept, inputs=tuple(places.index(i) for i in kept.inputs if i in places))
+
+    @property
+    def gradient(self) -> str:
+        return self.op.gradient
+
+    def elementary(self, output: Shape) -> tuple[Elementary, ...]:
+        return self.op.elementary(output)
+
+    def fitted(self, shape: Shape) -> WithConstants:
+        return replace(self, op=self.op.fitted(shape))
 
     @property
     def allocates(self) -> bool:

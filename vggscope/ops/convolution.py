@@ -13,7 +13,8 @@ class Convolution(Op):
     """A bank of `out_channels` kernels slid over the input: torch's Conv1d, Conv2d or Conv3d, by the length of
     `kernel_size`.
 
-    Weights: out_channels x in_channels/groups x kernel. MACs: one weight's worth for each output position.
+    Weights: out_channels x in_channels/groups x kernel. MACs: one weight's worth for each output position. `same` is
+    torch's padding="same" where it cannot be halved: one more pixel behind than the `padding` before.
     """
 
     width_field: ClassVar[str] = "in_channels"
@@ -27,6 +28,7 @@ class Convolution(Op):
     groups: int = 1
     bias: bool = True
     padding_mode: str = "zeros"
+    same: bool = False
 
     @property
     def name(self) -> str:
@@ -38,7 +40,8 @@ class Convolution(Op):
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         expect_channels(self.in_channels, shape, len(self.kernel_size))
-        return (shape[0], self.out_channels, *self.window(shape[2:]).output_size(shape[2:]))
+        size = shape[2:] if self.same else self.window(shape[2:]).output_size(shape[2:])
+        return (shape[0], self.out_channels, *size)
 
     def parameters(self) -> dict[str, Shape]:
         weight = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
@@ -49,6 +52,55 @@ class Convolution(Op):
 
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(0,))
+
+    def arguments(self) -> dict[str, object]:
+        found = super().arguments()
+        return {**found, "padding": "same"} if found.pop("same", False) else found
+
+
+@dataclass(frozen=True)
+class TransposedConvolution(Op):
+    """A convolution run backwards, which spreads each input value over a kernel's reach: torch's ConvTranspose1d, 2d
+    or 3d.
+
+    Output size: (W-1)*S - 2P + dilation*(K-1) + output_padding + 1. MACs: one weight's worth for each input position.
+    """
+
+    width_field: ClassVar[str] = "in_channels"
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    output_padding: tuple[int, ...] = (0, 0)
+    groups: int = 1
+    bias: bool = True
+    dilation: tuple[int, ...] = (1, 1)
+
+    @property
+    def name(self) -> str:
+        return f"ConvTranspose{len(self.kernel_size)}d"
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        expect_channels(self.in_channels, shape, len(self.kernel_size))
+        rows = zip(shape[2:], self.kernel_size, self.stride, self.padding, self.output_padding, self.dilation)
+        return (shape[0], self.out_channels, *((w - 1) * s - 2 * p + d * (k - 1) + o + 1 for w, k, s, p, o, d in rows))
+
+    def parameters(self) -> dict[str, Shape]:
+        weight = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        return {"weight": weight, "bias": (self.out_channels,)} if self.bias else {"weight": weight}
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(inputs[0]) * (self.out_channels // self.groups) * numel(self.kernel_size)
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(inputs=(0,))

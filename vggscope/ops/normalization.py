@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vggscope.ops.base import Kept, Op, Shape, expect_channels
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Elementary, Kept, Op, Shape, expect_channels
+from vggscope.units import kernel_text, shape_text
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class BatchNorm2d(Op):
         return {"running_mean": (self.num_features,), "running_var": (self.num_features,), "num_batches_tracked": ()}
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,), extra=(((self.num_features,), None), ((self.num_features,), None)))
+        return Kept(inputs=(0,), statistics=((self.num_features,), (self.num_features,)))
 
 
 @dataclass(frozen=True)
@@ -54,5 +56,127 @@ class LocalResponseNorm(Op):
     k: float = 1.0
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        # torch writes it out in elementary ops: the square, its padded mean, the power and the quotient each keep one.
-        return Kept(inputs=(0,), extra=((output, None), (output, None)))
+        # The input; the padded squares, their mean and its power, which `elementary` tells one by one.
+        return Kept(inputs=(0,), extra=((self._padded(output), None), (output, None), (output, None)))
+
+    def elementary(self, output: Shape) -> tuple[Elementary, ...]:
+        # torch.nn.functional.local_response_norm. Values: 0 the input, 1 its square, 2 padded, 3 averaged over the
+        # neighbours, 4 times alpha, 5 plus k, 6 to the power beta, and the input divided by that.
+        return (
+            Elementary("mul", (0, 0), output, keeps=(0,)),
+            Elementary("pad", (1,), self._padded(output)),
+            Elementary("avg_pool3d", (2,), output, keeps=(0,)),
+            Elementary("mul", (3,), output),
+            Elementary("add", (4,), output, passes_gradient=True, holds=(3,)),
+            Elementary("pow", (5,), output, keeps=(0,), scratch=(2,), holds=(3,)),
+            Elementary("div", (0, 6), output, keeps=(0, 1), scratch=(0, 3)),
+        )
+
+    def _padded(self, shape: Shape) -> Shape:
+        return (shape[0], shape[1] + self.size - 1, *shape[2:])
+
+
+@dataclass(frozen=True)
+class BatchNorm1d(BatchNorm2d):
+    """The same on rows of features, or on sequences of them."""
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        expect_channels(self.num_features, inputs[0], 0 if len(inputs[0]) == 2 else 1)
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class BatchNorm3d(BatchNorm2d):
+    """The same on volumes."""
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        expect_channels(self.num_features, inputs[0], 3)
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class LayerNorm(Op):
+    """Each sample's values over the last axes, of the shape `normalized_shape`, shifted and scaled to mean 0 and
+    variance 1, then by a learned scale and shift for each of them. Autograd keeps the input, the means and the inverse
+    deviations.
+    """
+
+    normalized_shape: tuple[int, ...]
+    eps: float = 1e-5
+    elementwise_affine: bool = True
+    bias: bool = True
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if shape[-len(self.normalized_shape) :] != self.normalized_shape:
+            raise ShapeError(f"{kernel_text(self.normalized_shape)} is normalised, the input is {shape_text(shape)}")
+        return shape
+
+    def parameters(self) -> dict[str, Shape]:
+        if not self.elementwise_affine:
+            return {}
+        weight = {"weight": self.normalized_shape}
+        return {**weight, "bias": self.normalized_shape} if self.bias else weight
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        means = output[: len(output) - len(self.normalized_shape)]
+        return Kept(inputs=(0,), extra=((means, None), (means, None)))
+
+
+@dataclass(frozen=True)
+class GroupNorm(Op):
+    """Each sample's channels in `num_groups` groups, each group shifted and scaled to mean 0 and variance 1."""
+
+    width_field: ClassVar[str] = "num_channels"
+
+    num_groups: int
+    num_channels: int
+    eps: float = 1e-5
+    affine: bool = True
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        expect_channels(self.num_channels, inputs[0], len(inputs[0]) - 2)
+        return inputs[0]
+
+    def parameters(self) -> dict[str, Shape]:
+        return {"weight": (self.num_channels,), "bias": (self.num_channels,)} if self.affine else {}
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        groups = (output[0], self.num_groups)
+        return Kept(inputs=(0,), extra=((groups, None), (groups, None)))
+
+
+@dataclass(frozen=True)
+class InstanceNorm2d(Op):
+    """Each channel of each sample shifted and scaled to mean 0 and variance 1."""
+
+    width_field: ClassVar[str] = "num_features"
+
+    num_features: int
+    eps: float = 1e-5
+    momentum: float = 0.1
+    affine: bool = False
+    track_running_stats: bool = False
+
+    @property
+    def mixes(self) -> bool:
+        return not self.track_running_stats
+
+    def parameters(self) -> dict[str, Shape]:
+        return {"weight": (self.num_features,), "bias": (self.num_features,)} if self.affine else {}
+
+    def buffers(self) -> dict[str, Shape]:
+        if not self.track_running_stats:
+            return {}
+        return {"running_mean": (self.num_features,), "running_var": (self.num_features,), "num_batches_tracked": ()}
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(0,), extra=((output[:2], None), (output[:2], None)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vggscope.ops.base import Kept, Op, Shape
+from vggscope.ops.base import NOTHING, Kept, Op, Shape
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,21 @@ class Dropout(Op):
 
     @property
     def allocates(self) -> bool:
-        return not self.inplace
+        return not self.inplace and self.p > 0
+
+    @property
+    def gradient(self) -> str:
+        return "new" if self.p > 0 else "same"
 
     @property
     def active_in(self) -> str:
         return "training"
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(extra=((output, None),))
+        if self.p == 0:
+            return NOTHING
+        # In place torch multiplies by a tensor of 0 and 1/(1-p) instead of masking.
+        return Kept(extra=((output, None),)) if self.inplace else Kept(masks=(output,))
 
 
 @dataclass(frozen=True)
@@ -31,5 +38,43 @@ class Identity(Op):
     """The input, untouched."""
 
     @property
+    def gradient(self) -> str:
+        return "same"
+
+    @property
     def allocates(self) -> bool:
         return False
+
+
+@dataclass(frozen=True)
+class AlwaysDropout(Dropout):
+    """Dropout that forgot to ask whether the model is in training: it acts at evaluation too."""
+
+    @property
+    def name(self) -> str:
+        return "Dropout"
+
+    @property
+    def active_in(self) -> str:
+        return "always"
+
+
+@dataclass(frozen=True)
+class StochasticDepth(Op):
+    """A whole branch set to 0 with probability `p` during training, for each sample (`mode` row) or for all (batch);
+    nothing at evaluation (Huang et al. 2016). It is torchvision's class.
+    """
+
+    p: float
+    mode: str
+
+    @property
+    def allocates(self) -> bool:
+        return self.p > 0
+
+    @property
+    def active_in(self) -> str:
+        return "training"
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(extra=(((output[0], *(1,) * (len(output) - 1)), None),)) if self.p > 0 else NOTHING

@@ -1,16 +1,20 @@
-"""Which op a function of torch is: a table, read by the function's name.
+"""What a call of a torch function is: its name in the tables, its op, its inputs.
 
-`x.flatten(1)`, `torch.flatten(x, 1)` are one function; an entry takes the function's own arguments.
+`x.flatten(1)` and `torch.flatten(x, 1)` are one function, and so are `x + y` and `torch.add(x, y)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vggscope.ops.activation import Overwriting
 from vggscope.ops.base import Op
-from vggscope.ops.recorded import Unknown
-from vggscope.ops.shape import Flatten
+from vggscope.ops.elementwise import KEEPS, Elementwise
+from vggscope.ops.recorded import Recorded, Unknown
+from vggscope.ops.view import View
+from vggscope.trace.function_table import FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
 from vggscope.trace.recorder import Call, shape_of, tensors_in
 
 if TYPE_CHECKING:
@@ -18,40 +22,84 @@ if TYPE_CHECKING:
 
 Function = Callable[..., object]
 
-SAME_DATA = frozenset({"detach", "data", "requires_grad_", "alias"})
-"""Functions that give the same values: they are passed over."""
+_OPERATORS = {
+    **{f"{side}{name}": name for name in ("add", "mul", "matmul") for side in ("", "r", "i")},
+    **{f"{side}{name}": name for name in ("sub", "pow") for side in ("", "i")},
+    **{f"{side}{name}": "div" for name in ("div", "truediv") for side in ("", "i")},
+    **{"rsub": "rsub", "rpow": "rpow", "rdiv": "rdiv", "rtruediv": "rdiv"},
+    **{"floordiv": "floor_divide", "rfloordiv": "floor_divide", "ifloordiv": "floor_divide", "mod": "remainder"},
+}
+"""Python's operators, `i` before those in place and `r` before those with the tensor on the right."""
 
-MATRIX_PRODUCTS = frozenset({"matmul", "linear", "conv2d"})
-"""Functions that cost multiply-accumulates even where they read weights alone."""
+_ALIASES = {
+    **{"subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg"},
+    **{"absolute": "abs", "clip": "clamp", "concat": "cat", "concatenate": "cat", "upsample": "interpolate"},
+    **{"greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne"},
+    **{"swapdims": "transpose", "swapaxes": "transpose", "moveaxis": "movedim"},
+    **{f"{kind}_with_indices": kind for kind in ("max_pool2d", "adaptive_max_pool2d")},
+}
 
 
 def function_name(function: Function) -> tuple[str, bool]:
-    """A function's name in the tables, and whether it writes into its first argument: `add_` gives ("add", True)."""
+    """A function's name in the tables, and whether it writes into its first argument.
+
+    >>> import torch
+    >>> function_name(torch.Tensor.add_), function_name(torch.Tensor.__rsub__), function_name(torch.flatten)
+    (('add', True), ('rsub', False), ('flatten', False))
+    """
     name = str(getattr(function, "__name__", type(function).__name__))
     if name == "__get__":
         return str(getattr(getattr(function, "__self__", None), "__name__", name)), False
     if name.startswith("__") and name.endswith("__"):
-        plain = name.strip("_")
-        return _OPERATORS.get(plain, (plain, plain == "setitem"))
-    return (name[:-1], True) if name.endswith("_") else (name, False)
-
-
-_OPERATORS: dict[str, tuple[str, bool]] = {}
+        plain = name[2:-2]
+        return _OPERATORS.get(plain, plain), plain == "setitem" or (plain[0] == "i" and plain in _OPERATORS)
+    plain = name.removesuffix("_")
+    return _ALIASES.get(plain, plain), plain != name
 
 
 def read(
     name: str, in_place: bool, args: tuple[object, ...], kwargs: dict[str, object], results: tuple[Tensor, ...]
 ) -> Call:
-    """The call of a function as its op, its inputs and its weights."""
+    """The call of a function as its ops, its inputs and its weights."""
     inputs = tuple(tensors_in((args, kwargs)))
+    ops = _made(name, args, kwargs)
+    if not ops and name in KEEPS:
+        ops = (Elementwise(name, _plain_arguments(args, kwargs)),)
+    if not ops:
+        # A function of the table that was called in a way that its entry does not read costs what it costs.
+        free = name in WITHOUT_MACS or (name in FUNCTIONS and name not in MATRIX_PRODUCTS)
+        ops = ((Recorded if free else Unknown)(name, tuple(map(shape_of, inputs)), shape_of(results[0])),)
+    ops = tuple(_as_seen(op, in_place, inputs, result) for op, result in zip(ops, results))
+    return Call(ops, inputs[:1], inputs[1:]) if name in WEIGHTED else Call(ops, inputs)
+
+
+def _made(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Op, ...]:
     maker = FUNCTIONS.get(name)
-    if maker is not None:
-        return Call((maker(*args, **kwargs),), inputs)
-    return Call((Unknown(name, tuple(map(shape_of, inputs)), shape_of(results[0])),), inputs)
+    if maker is None:
+        return ()
+    try:
+        made = maker(*args, **kwargs)
+    except (TypeError, ValueError, AttributeError):
+        return ()
+    return made if isinstance(made, tuple) else (made,)
 
 
-def _flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Op:
-    return Flatten(start_dim, end_dim)
+def _as_seen(op: Op, in_place: bool, inputs: tuple[Tensor, ...], result: Tensor) -> Op:
+    """The op with what only the call tells: that it wrote into its input, or lies in its memory."""
+    if in_place and isinstance(op, (Overwriting, Elementwise)):
+        return replace(op, inplace=True)
+    if isinstance(op, (View, Recorded)):
+        storage = result.untyped_storage()._cdata
+        return replace(op, shares=any(tensor.untyped_storage()._cdata == storage for tensor in inputs))
+    return op
 
 
-FUNCTIONS: dict[str, Callable[..., Op]] = {"flatten": _flatten}
+def _plain_arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[object, ...]:
+    """A call's numbers, None where a tensor stands; nothing where there are tensors alone."""
+    from torch import Tensor
+
+    given = [None if isinstance(value, Tensor) else value for value in args]
+    named = [f"{key}={value}" for key, value in kwargs.items() if not isinstance(value, Tensor)]
+    if not named and all(value is None for value in given):
+        return ()
+    return (*(v if v is None or isinstance(v, (bool, int, float, str)) else str(v) for v in given), *named)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Unknown
-from vggscope.trace.functions import MATRIX_PRODUCTS, SAME_DATA, Function, function_name, read
-from vggscope.trace.modules import module_op
+from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
+from vggscope.trace.functions import Function, function_name, read
+from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Recorder, on_meta, shape_of, tensors_in
 
 if TYPE_CHECKING:
@@ -145,7 +146,10 @@ class Watch:
             results = tuple(tensors_in(result))
         elif op_call.ops[0].allocates:
             return result  # the tensor itself: contiguous() of what is contiguous
-        self.recorder.add(below(self.path, name), op_call, results)
+        if self.stack and is_plain(self.stack[-1].module):
+            self.recorder.add(self.path or name, op_call, results, module=self.path)
+        else:
+            self.recorder.add(below(self.path, name), op_call, results)
         return result
 
     def _unseen(self, frame: Frame, inputs: tuple[Tensor, ...], result: object) -> None:

@@ -1,0 +1,174 @@
+"""Matrix products of activations, and attention, which is two of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Kept, Op, Shape, numel
+from vggscope.ops.elementwise import broadcast
+from vggscope.units import kernel_text
+
+
+@dataclass(frozen=True)
+class MatrixProduct(Op):
+    """The product of the last two inputs' matrices, those in the leading axes side by side; `function` is torch's:
+    matmul, mm, bmm; addmm and baddbmm add it to the first input.
+    """
+
+    function: str = "matmul"
+
+    @property
+    def name(self) -> str:
+        return self.function
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        left, right = inputs[-2:]
+        rows = left if len(left) > 1 else (1, *left)
+        columns = right if len(right) > 1 else (*right, 1)
+        if rows[-1] != columns[-2]:
+            raise ShapeError(f"the matrices of {kernel_text(left)} and {kernel_text(right)} cannot be multiplied")
+        result = (*broadcast((rows[:-2] or (1,), columns[:-2] or (1,))), rows[-2], columns[-1])
+        result = result if len(rows) > 2 or len(columns) > 2 else result[1:]
+        result = result if len(left) > 1 else (*result[:-2], result[-1])
+        return result if len(right) > 1 else result[:-1]
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(output) * inputs[-2][-1]
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(len(inputs) - 2, len(inputs) - 1))
+
+
+@dataclass(frozen=True)
+class Einsum(Op):
+    """Einstein's summation of one or two tensors: letters that `equation` names on the left alone are summed over.
+
+    Without a letter that is summed, or with one tensor, it is no matrix product and costs no MACs.
+    """
+
+    equation: str
+
+    @property
+    def name(self) -> str:
+        return "einsum"
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    def _sizes(self, inputs: tuple[Shape, ...]) -> tuple[dict[str, int], str]:
+        left, arrow, right = self.equation.replace(" ", "").partition("->")
+        if "." in left or not arrow:
+            raise ShapeError(f"einsum {self.equation!r}: only letters with -> are read")
+        terms = left.split(",")
+        sizes: dict[str, int] = {}
+        for term, shape in zip(terms, inputs):
+            if len(term) != len(shape) or any(sizes.setdefault(letter, s) != s for letter, s in zip(term, shape)):
+                raise ShapeError(f"einsum {self.equation!r} does not fit {' and '.join(map(kernel_text, inputs))}")
+        return sizes, right
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        sizes, right = self._sizes(inputs)
+        return tuple(sizes[letter] for letter in right)
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
+        if len(inputs) > 2:
+            return None  # it depends on the order in which torch multiplies them
+        sizes, right = self._sizes(inputs)
+        left = self.equation.partition("->")[0].replace(" ", "").split(",")
+        contracted = len(left) == 2 and any(letter in left[1] and letter not in right for letter in left[0])
+        return numel(tuple(sizes.values())) if contracted else 0
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=tuple(range(len(inputs))))
+
+
+@dataclass(frozen=True)
+class ScaledDotProductAttention(Op):
+    """softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017, section 3.2.1), from queries, keys, values and perhaps a mask.
+
+    MACs: each query with each key, then each weight with each value.
+    """
+
+    dropout_p: float = 0.0
+    is_causal: bool = False
+
+    @property
+    def name(self) -> str:
+        return "scaled_dot_product_attention"
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        query, key, value = inputs[:3]
+        if query[-1] != key[-1] or key[-2] != value[-2]:
+            raise ShapeError(f"{' and '.join(map(kernel_text, inputs[:3]))} do not fit as queries, keys and values")
+        return (*query[:-1], value[-1])
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        query, key, value = inputs[:3]
+        return numel(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        # The kernels that do not write the weights out keep the logarithm of their sums instead, in single precision.
+        return Kept(inputs=tuple(range(len(inputs))), output=True, extra=((output[:-1], 4),))
+
+
+@dataclass(frozen=True)
+class MultiheadAttention(Op):
+    """Attention in `num_heads` parts of the width, with learned projections in and out (Vaswani et al. 2017, section
+    3.2.2). Its inputs are queries, keys and values, or one tensor that is all three.
+    """
+
+    embed_dim: int
+    num_heads: int
+    dropout: float = 0.0
+    bias: bool = True
+    add_bias_kv: bool = False
+    add_zero_attn: bool = False
+    kdim: int | None = None
+    vdim: int | None = None
+    batch_first: bool = False
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        query = inputs[0]
+        if query[-1] != self.embed_dim:
+            raise ShapeError(f"a width of {self.embed_dim} is expected, the input is {kernel_text(query)}")
+        return query
+
+    def parameters(self) -> dict[str, Shape]:
+        e, k, v = self.embed_dim, self.kdim or self.embed_dim, self.vdim or self.embed_dim
+        if k == e == v:
+            weights: dict[str, Shape] = {"in_proj_weight": (3 * e, e)}
+        else:
+            weights = {"q_proj_weight": (e, e), "k_proj_weight": (e, k), "v_proj_weight": (e, v)}
+        biases: dict[str, Shape] = {"in_proj_bias": (3 * e,), "out_proj.bias": (e,)} if self.bias else {}
+        learned: dict[str, Shape] = {"bias_k": (1, 1, e), "bias_v": (1, 1, e)} if self.add_bias_kv else {}
+        return {**weights, "out_proj.weight": (e, e), **biases, **learned}
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        query, key = inputs[0], inputs[min(1, len(inputs) - 1)]
+        value = inputs[min(2, len(inputs) - 1)]
+        e = self.embed_dim
+        batch = 1 if len(query) == 2 else query[0 if self.batch_first else 1]
+        queries, keys = numel(query[:-1]), numel(key[:-1])
+        projections = queries * e * e + keys * (key[-1] + value[-1]) * e + queries * e * e
+        added = self.add_bias_kv + self.add_zero_attn
+        return projections + 2 * queries * (keys // batch + added) * e
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        # The projected queries, keys and values, the attended values, and the logarithms of the weights' sums.
+        projected = (*inputs[min(1, len(inputs) - 1)][:-1], self.embed_dim)
+        made = (output, projected, projected, output, (*output[:-1], self.num_heads))
+        return Kept(tuple(range(len(inputs))), extra=tuple((shape, None) for shape in made))

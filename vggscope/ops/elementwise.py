@@ -1,0 +1,83 @@
+"""Arithmetic, place by place: `+`, `*`, comparisons, powers, roots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from vggscope.errors import ShapeError
+from vggscope.ops.base import NOTHING, Kept, Op, Shape
+from vggscope.units import kernel_text
+
+KEEPS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("add", "sub", "rsub", "neg", "clone", "to", "float", "half", "double", "bfloat16"), "nothing"),
+        **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"), "nothing"),
+        **dict.fromkeys(("logical_and", "logical_or", "logical_not", "logical_xor", "bool", "long", "int"), "nothing"),
+        **dict.fromkeys(("and", "or", "xor", "invert", "bitwise_and", "bitwise_or", "bitwise_not"), "nothing"),
+        **dict.fromkeys(("floor", "ceil", "round", "trunc", "sign", "floor_divide", "type", "type_as"), "nothing"),
+        **dict.fromkeys(("zero", "fill", "nan_to_num", "contiguous"), "nothing"),
+        **dict.fromkeys(("mul", "div"), "operands"),
+        **dict.fromkeys(("maximum", "minimum", "atan2", "addcmul", "addcdiv", "lerp", "remainder", "fmod"), "inputs"),
+        **dict.fromkeys(("pow", "rpow", "abs", "square", "log", "log2", "log10", "log1p", "sin", "cos"), "inputs"),
+        **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "tan", "erf", "logsigmoid", "softsign", "xlogy"), "inputs"),
+        **dict.fromkeys(("hardshrink", "softshrink", "tanhshrink", "threshold", "asin", "acos", "atan"), "inputs"),
+        **dict.fromkeys(("exp", "exp2", "expm1", "sqrt", "rsqrt", "reciprocal", "rdiv", "logit"), "output"),
+        **dict.fromkeys(("where", "masked_fill"), "condition"),
+    }
+)
+"""torch's functions of this kind and what autograd keeps of their call. `operands`: each for the other's gradient, a
+plain number needs neither; `condition`: the mask alone.
+"""
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """A function of the values at one place, of one tensor or of several, made alike by torch's broadcasting.
+
+    `arguments_given` are the call's plain arguments in order, None where a tensor stands, so that x-2 is not 2-x.
+    """
+
+    function: str
+    arguments_given: tuple[object, ...] = ()
+    inplace: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.function
+
+    @property
+    def allocates(self) -> bool:
+        return not self.inplace
+
+    @property
+    def gradient(self) -> str:
+        return "same" if self.function in ("add", "clone") else "new"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return broadcast(inputs)
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        keeps = KEEPS[self.function]
+        if keeps == "nothing" or (keeps == "operands" and len(inputs) == 1):
+            return NOTHING
+        if keeps == "condition":
+            return Kept(inputs=(0,) if self.function == "where" else (1,))
+        return Kept(output=True) if keeps == "output" else Kept(inputs=tuple(range(len(inputs))))
+
+
+def broadcast(shapes: tuple[Shape, ...]) -> Shape:
+    """The shape that these are made alike to: aligned at the last axis, 1 repeated.
+
+    Raises ShapeError where two sizes differ and neither is 1.
+    """
+    axes = max(map(len, shapes))
+    sizes = zip(*((1,) * (axes - len(shape)) + shape for shape in shapes))
+    result = []
+    for axis in sizes:
+        found = {size for size in axis if size != 1}
+        if len(found) > 1:
+            raise ShapeError(f"the shapes {' and '.join(map(kernel_text, shapes))} do not go together")
+        result.append(found.pop() if found else 1)
+    return tuple(result)

@@ -1,0 +1,57 @@
+"""Several tensors into one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Op, Shape
+from vggscope.units import kernel_text
+
+
+@dataclass(frozen=True)
+class Concatenation(Op):
+    """Tensors laid end to end along `dim` (torch.cat): the maps of two branches stacked channel upon channel."""
+
+    dim: int = 0
+
+    @property
+    def name(self) -> str:
+        return "cat"
+
+    @property
+    def gradient(self) -> str:
+        return "part"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        axis = self.dim % len(inputs[0])
+        rests = {(*shape[:axis], *shape[axis + 1 :]) for shape in inputs}
+        if len(rests) > 1:
+            shapes = " and ".join(map(kernel_text, inputs))
+            raise ShapeError(f"tensors that differ in more than axis {self.dim} cannot be joined there: {shapes}")
+        return (*inputs[0][:axis], sum(shape[axis] for shape in inputs), *inputs[0][axis + 1 :])
+
+
+@dataclass(frozen=True)
+class Stack(Op):
+    """Tensors of one shape along a new axis `dim`."""
+
+    dim: int = 0
+
+    @property
+    def name(self) -> str:
+        return "stack"
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    @property
+    def gradient(self) -> str:
+        return "part"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        if len(set(inputs)) > 1:
+            raise ShapeError(f"only equal shapes can be stacked: {' and '.join(map(kernel_text, inputs))}")
+        axis = self.dim % (len(inputs[0]) + 1)
+        return (*inputs[0][:axis], len(inputs), *inputs[0][axis:])

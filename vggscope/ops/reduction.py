@@ -1,0 +1,49 @@
+"""Many values into one: means, sums, maxima along axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window
+
+KEEPS_NOTHING = frozenset({"mean", "sum", "argmax", "argmin", "any", "all"})
+"""Those whose backward spreads the gradient without reading a value."""
+
+REDUCTIONS = KEEPS_NOTHING | {"amax", "amin", "prod", "std", "var", "logsumexp", "norm", "vector_norm"}
+
+
+@dataclass(frozen=True)
+class Reduction(Op):
+    """`function` over the axes `dim` (None: all), which stay as 1 with `keepdim`, else go."""
+
+    function: str
+    dim: tuple[int, ...] | None = None
+    keepdim: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.function
+
+    def _axes(self, shape: Shape) -> set[int]:
+        return {axis % len(shape) for axis in (range(len(shape)) if self.dim is None else self.dim)}
+
+    @property
+    def mixes(self) -> bool:
+        return self.dim is None or set(self.dim) not in ({2, 3}, {-1, -2})
+
+    def window(self, size: tuple[int, ...]) -> Window | None:
+        """The whole map, where its height and width are what is reduced."""
+        spatial = set(range(2, 2 + len(size)))
+        if self.dim is None or {axis % (2 + len(size)) for axis in self.dim} != spatial:
+            return None
+        return Window(size, (1,) * len(size), (0,) * len(size), (1,) * len(size))
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        axes = self._axes(shape)
+        if self.keepdim:
+            return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+        return tuple(size for axis, size in enumerate(shape) if axis not in axes)
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return NOTHING if self.function in KEEPS_NOTHING else Kept(inputs=(0,), output=True)

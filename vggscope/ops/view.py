@@ -1,0 +1,298 @@
+"""Ops that show the same elements in another arrangement, or some of them: torch's views, and what copies for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Op, Shape, Window, numel
+from vggscope.units import kernel_text
+
+
+@dataclass(frozen=True)
+class View(Op):
+    """What all of them have in common. `shares` tells whether the output lies in its input's memory: a reshape of what
+    is not laid out for it copies.
+    """
+
+    function: ClassVar[str] = "view"
+
+    shares: bool = field(default=True, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return self.function
+
+    @property
+    def mixes(self) -> bool:
+        return True
+
+    @property
+    def allocates(self) -> bool:
+        return not self.shares
+
+    @property
+    def gradient(self) -> str:
+        return "same" if self.shares else "new"
+
+
+@dataclass(frozen=True)
+class Reshape(View):
+    """The same elements in the same order under the shape `target`, in which one -1 takes what is left."""
+
+    function = "reshape"
+
+    target: Shape
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        known = numel(tuple(size for size in self.target if size != -1))
+        left = numel(shape) // known if known else 0
+        result = tuple(left if size == -1 else size for size in self.target)
+        if numel(result) != numel(shape):
+            raise ShapeError(f"{kernel_text(shape)} has not the elements of {kernel_text(self.target)}")
+        return result
+
+
+@dataclass(frozen=True)
+class Permute(View):
+    """The axes in another order: output axis i is input axis `dims[i]`."""
+
+    function = "permute"
+
+    dims: tuple[int, ...]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if len(shape) != len(self.dims):
+            raise ShapeError(f"{len(self.dims)} axes are reordered, the input has {len(shape)}: {kernel_text(shape)}")
+        return tuple(shape[axis] for axis in self.dims)
+
+
+@dataclass(frozen=True)
+class Squeeze(View):
+    """Without the axes `dim` (None: all) that are of size 1."""
+
+    function = "squeeze"
+
+    dim: tuple[int, ...] | None = None
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        axes = range(len(shape)) if self.dim is None else [axis % len(shape) for axis in self.dim]
+        return tuple(size for axis, size in enumerate(shape) if size != 1 or axis not in axes)
+
+
+@dataclass(frozen=True)
+class Unsqueeze(View):
+    """With a new axis of size 1 at `dim`."""
+
+    function = "unsqueeze"
+
+    dim: int
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        axis = self.dim % (len(shape) + 1)
+        return (*shape[:axis], 1, *shape[axis:])
+
+
+@dataclass(frozen=True)
+class Expand(View):
+    """Axes of size 1 repeated up to `target`, without copying; -1 keeps a size."""
+
+    function = "expand"
+
+    target: Shape
+
+    @property
+    def gradient(self) -> str:
+        return "new"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        aligned = (1,) * (len(self.target) - len(shape)) + shape
+        if any(want not in (-1, have) and have != 1 for have, want in zip(aligned, self.target)):
+            raise ShapeError(f"{kernel_text(shape)} cannot be expanded to {kernel_text(self.target)}")
+        return tuple(have if want == -1 else want for have, want in zip(aligned, self.target))
+
+
+Item = int | None | str | tuple[int | None, int | None, int | None]
+"""One part of an index: a position, None for a new axis, "..." for all axes between, or start, stop and step."""
+
+
+@dataclass(frozen=True)
+class Slice(View):
+    """x[index], with plain numbers and slices."""
+
+    function = "getitem"
+
+    index: tuple[Item, ...]
+
+    @property
+    def gradient(self) -> str:
+        return "new"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        used = sum(item is not None and item != "..." for item in self.index)
+        if used > len(shape):
+            raise ShapeError(f"{used} axes are indexed, the input has {len(shape)}: {kernel_text(shape)}")
+        index = self.index if "..." in self.index else (*self.index, "...")
+        result: list[int] = []
+        axis = 0
+        for item in index:
+            if item is None:
+                result.append(1)
+            elif item == "...":
+                result.extend(shape[axis : axis + len(shape) - used])
+                axis += len(shape) - used
+            else:
+                if isinstance(item, tuple):
+                    result.append(len(range(*slice(*item).indices(shape[axis]))))
+                elif not -shape[axis] <= int(item) < shape[axis]:
+                    raise ShapeError(f"there is no position {item} in axis {axis} of {kernel_text(shape)}")
+                axis += 1
+        return tuple(result)
+
+
+@dataclass(frozen=True)
+class Chunk(View):
+    """Piece `position` of an axis cut in `chunks` equal pieces, the last with what is left."""
+
+    function = "chunk"
+
+    chunks: int
+    dim: int
+    position: int
+
+    @property
+    def gradient(self) -> str:
+        return "new"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        axis = self.dim % len(shape)
+        size = -(-shape[axis] // self.chunks)
+        piece = min(size, shape[axis] - size * self.position)
+        if piece <= 0:
+            raise ShapeError(f"axis {axis} of {kernel_text(shape)} has no piece {self.position + 1} of {self.chunks}")
+        return (*shape[:axis], piece, *shape[axis + 1 :])
+
+
+@dataclass(frozen=True)
+class Split(View):
+    """Piece `position` of an axis cut in pieces of `size`, or of the sizes given."""
+
+    function = "split"
+
+    size: int | tuple[int, ...]
+    dim: int
+    position: int
+
+    @property
+    def gradient(self) -> str:
+        return "new"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        axis = self.dim % len(shape)
+        if isinstance(self.size, tuple):
+            piece = self.size[self.position]
+            if sum(self.size) != shape[axis]:
+                raise ShapeError(f"pieces of {self.size} do not make up axis {axis} of {kernel_text(shape)}")
+        else:
+            piece = min(self.size, shape[axis] - self.size * self.position)
+            if piece <= 0:
+                raise ShapeError(f"axis {axis} of {kernel_text(shape)} has no piece {self.position + 1} of {self.size}")
+        return (*shape[:axis], piece, *shape[axis + 1 :])
+
+
+@dataclass(frozen=True)
+class Select(View):
+    """Position `position` of the axis `dim`, which goes: one of `unbind`'s results."""
+
+    function = "unbind"
+
+    dim: int
+    position: int
+
+    @property
+    def gradient(self) -> str:
+        return "new"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        axis = self.dim % len(shape)
+        if self.position >= shape[axis]:
+            raise ShapeError(f"there is no position {self.position} in axis {axis} of {kernel_text(shape)}")
+        return (*shape[:axis], *shape[axis + 1 :])
+
+
+@dataclass(frozen=True)
+class Pad(View):
+    """More places around: `pad` counts them before and behind each axis, the last axis first, as torch does."""
+
+    function = "pad"
+
+    pad: tuple[int, ...]
+    mode: str = "constant"
+    value: float | None = None
+
+    @property
+    def mixes(self) -> bool:
+        return self.pad[::2] != self.pad[1::2]
+
+    def window(self, size: tuple[int, ...]) -> Window | None:
+        """One pixel at stride 1, padded, where both ends of each axis are padded alike."""
+        if self.mixes:
+            return None
+        before = (*self.pad[::2], *(0,) * len(size))[: len(size)]
+        return Window((1,) * len(size), (1,) * len(size), before[::-1], (1,) * len(size))
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        added = [before + behind for before, behind in zip(self.pad[::2], self.pad[1::2])]
+        if len(added) > len(shape):
+            raise ShapeError(f"{len(added)} axes are padded, the input has {len(shape)}: {kernel_text(shape)}")
+        sizes = [size + more for size, more in zip(shape, [*[0] * (len(shape) - len(added)), *reversed(added)])]
+        if min(sizes) < 0:
+            raise ShapeError(f"{kernel_text(shape)} is too small to cut {self.pad} off")
+        return tuple(sizes)
+
+
+@dataclass(frozen=True)
+class Roll(View):
+    """Each value `shifts` places on along `dims`, around the end."""
+
+    function = "roll"
+
+    shifts: tuple[int, ...]
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PixelShuffle(View):
+    """r*r channels laid out as r x r pixels, r being `upscale_factor`."""
+
+    function = "PixelShuffle"
+
+    upscale_factor: int
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        r = self.upscale_factor
+        channels, height, width = shape[-3:]
+        if channels % r**2:
+            raise ShapeError(f"{channels} channels are no multiple of {r}*{r}")
+        return (*shape[:-3], channels // r**2, height * r, width * r)
+
+
+@dataclass(frozen=True)
+class ChannelShuffle(View):
+    """The channels of `groups` groups interleaved."""
+
+    function = "ChannelShuffle"
+
+    groups: int

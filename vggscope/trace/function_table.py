@@ -1,0 +1,459 @@
+"""The functions of torch that are known, by name.
+
+An entry of FUNCTIONS takes the function's own arguments, under the names that torch gives them, and returns the op, or
+one op for each result where each is a node of its own. Functions of the values at one place are in
+`ops.elementwise.KEEPS`; adding a function is one entry here or there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from vggscope.ops import activation
+from vggscope.ops.attention import Einsum, MatrixProduct, ScaledDotProductAttention
+from vggscope.ops.base import Op
+from vggscope.ops.convolution import Convolution, TransposedConvolution
+from vggscope.ops.embedding import Embedding
+from vggscope.ops.linear import Linear
+from vggscope.ops.merge import Concatenation, Stack
+from vggscope.ops.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm, LocalResponseNorm
+from vggscope.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from vggscope.ops.reduction import REDUCTIONS, Reduction
+from vggscope.ops.regularization import AlwaysDropout, Dropout
+from vggscope.ops.sampling import Upsample
+from vggscope.ops.shape import Flatten
+from vggscope.ops.view import (
+    Chunk,
+    Expand,
+    Item,
+    Pad,
+    Permute,
+    PixelShuffle,
+    Reshape,
+    Roll,
+    Select,
+    Slice,
+    Split,
+    Squeeze,
+    Unsqueeze,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Made = Op | tuple[Op, ...]
+
+CONVOLUTIONS = frozenset(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))
+
+MATRIX_PRODUCTS = CONVOLUTIONS | {
+    *("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "linear", "bilinear", "mv", "dot", "tensordot", "inner"),
+    "scaled_dot_product_attention",
+}
+"""Functions that cost multiply-accumulates, even where they read weights alone."""
+
+WEIGHTED = CONVOLUTIONS | {"linear", "batch_norm", "layer_norm", "group_norm", "prelu", "embedding"}
+"""Functions whose op knows all its tensors but the first by itself: they are weights."""
+
+SAME_DATA = frozenset({"detach", "data", "requires_grad", "alias", "as_tensor", "as_subclass", "cpu", "cuda"})
+"""Functions that give the same values: they are passed over."""
+
+WITHOUT_MACS = frozenset(
+    (
+        *("affine_grid", "argsort", "as_strided", "bernoulli", "bincount", "broadcast_tensors", "broadcast_to"),
+        *("cosine_similarity", "count_nonzero", "cummax", "cummin", "cumprod", "cumsum", "diag", "diag_embed"),
+        *("diagonal", "diff", "expand_as", "flip", "fliplr", "flipud", "fold", "gather", "grid_sample", "hsplit"),
+        *("index_add", "index_copy", "index_fill", "index_put", "index_select", "kthvalue", "masked_scatter"),
+        *("masked_select", "median", "mode", "narrow", "nonzero", "normalize", "one_hot", "pixel_unshuffle"),
+        *("rand_like", "randn_like", "repeat", "repeat_interleave", "rot90", "scatter", "scatter_add", "setitem"),
+        *("sort", "take", "take_along_dim", "tensor_split", "tile", "topk", "tril", "triu", "unfold", "vsplit"),
+        *("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"),
+        *("max_unpool2d", "lp_pool2d", "max", "min", "std_mean", "var_mean", "aminmax", "alpha_dropout"),
+        *("instance_norm", "real", "imag", "view_as_real", "view_as_complex", "adaptive_avg_pool1d", "max_pool1d"),
+        *("avg_pool1d", "adaptive_max_pool1d", "adaptive_avg_pool3d", "avg_pool3d", "max_pool3d", "celu", "rrelu"),
+    )
+)
+"""Functions that hold no matrix product and have no rule of ours: their shapes are those seen."""
+
+
+def _each(value: int | tuple[int, ...] | list[int], sides: int) -> tuple[int, ...]:
+    """A window's number for each side."""
+    if isinstance(value, int):
+        return (value,) * sides
+    return tuple(value) if len(value) == sides else tuple(value) * sides
+
+
+def _sizes(first: int | tuple[int, ...] | list[int], rest: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes or axes that torch takes in a tuple or one by one."""
+    return (first, *rest) if isinstance(first, int) else tuple(first)
+
+
+def _activation(kind: type[Op], *names: str) -> Callable[..., Op]:
+    """An activation; `names` are its function's arguments behind the input, in order."""
+
+    def make(input: Tensor, *args: object, **kwargs: object) -> Op:
+        given = {**dict(zip(names, args)), **kwargs}
+        return kind(**{name: value for name, value in given.items() if name in names})
+
+    return make
+
+
+def _softmax(kind: type[activation.Softmax | activation.LogSoftmax]) -> Callable[..., Op]:
+    def make(input: Tensor, dim: int | None = None, *_: object, **__: object) -> Op:
+        # torch's own choice where none is given: the classes of a row or of a map, else the first axis.
+        return kind(dim=dim if dim is not None else int(input.dim() not in (0, 1, 3)))
+
+    return make
+
+
+def convolution_padding(
+    padding: str | int | tuple[int, ...], kernel: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, ...], bool]:
+    """Padding as numbers, and whether there is one pixel more behind: "same" splits dilation*(kernel-1) in halves."""
+    if padding == "valid":
+        return (0,) * len(kernel), False
+    if padding == "same":
+        whole = [d * (k - 1) for d, k in zip(dilation, kernel)]
+        return tuple(total // 2 for total in whole), any(total % 2 for total in whole)
+    assert not isinstance(padding, str)
+    return _each(padding, len(kernel)), False
+
+
+def _conv(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Op:
+    kernel = tuple(weight.shape[2:])
+    spread = _each(dilation, len(kernel))
+    around, same = convolution_padding(padding, kernel, spread)
+    return Convolution(
+        in_channels=weight.shape[1] * groups,
+        out_channels=weight.shape[0],
+        kernel_size=kernel,
+        stride=_each(stride, len(kernel)),
+        padding=around,
+        dilation=spread,
+        groups=groups,
+        bias=bias is not None,
+        same=same,
+    )
+
+
+def _conv_transpose(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Op:
+    kernel = tuple(weight.shape[2:])
+    return TransposedConvolution(
+        in_channels=weight.shape[0],
+        out_channels=weight.shape[1] * groups,
+        kernel_size=kernel,
+        stride=_each(stride, len(kernel)),
+        padding=_each(padding, len(kernel)),
+        output_padding=_each(output_padding, len(kernel)),
+        groups=groups,
+        bias=bias is not None,
+        dilation=_each(dilation, len(kernel)),
+    )
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Op:
+    return Linear(weight.shape[1], weight.shape[0], bias is not None)
+
+
+def _embedding(input: Tensor, weight: Tensor, *_: object, **__: object) -> Op:
+    return Embedding(*weight.shape)
+
+
+def _prelu(input: Tensor, weight: Tensor) -> Op:
+    return activation.PReLU(weight.numel())
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Op:
+    kind = {4: BatchNorm2d, 5: BatchNorm3d}.get(input.dim(), BatchNorm1d)
+    return kind(input.shape[1], eps, momentum, weight is not None, running_mean is not None)
+
+
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Op:
+    return LayerNorm(tuple(normalized_shape), eps, weight is not None, bias is not None)
+
+
+def _group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Op:
+    return GroupNorm(num_groups, input.shape[1], eps, weight is not None)
+
+
+def _local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Op:
+    return LocalResponseNorm(size, alpha, beta, k)
+
+
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Op:
+    return (AlwaysDropout if training else Dropout)(p, inplace)
+
+
+def _max_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Op:
+    step = kernel_size if stride is None or stride == [] else stride
+    return MaxPool2d(_each(kernel_size, 2), _each(step, 2), _each(padding, 2), _each(dilation, 2), ceil_mode)
+
+
+def _avg_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Op:
+    step = kernel_size if stride is None or stride == [] else stride
+    return AvgPool2d(_each(kernel_size, 2), _each(step, 2), _each(padding, 2), ceil_mode, count_include_pad)
+
+
+def _adaptive(kind: type[AdaptiveAvgPool2d]) -> Callable[..., Op]:
+    def make(input: Tensor, output_size: Any, return_indices: bool = False) -> Op:
+        return kind((output_size,) * 2 if output_size is None else _each(output_size, 2))
+
+    return make
+
+
+def _interpolate(
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Op:
+    sides = input.dim() - 2
+    scale = (scale_factor,) * sides if isinstance(scale_factor, (int, float)) else scale_factor
+    return Upsample(
+        None if size is None else _each(size, sides), None if scale is None else tuple(scale), mode, align_corners
+    )
+
+
+def _flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Op:
+    return Flatten(start_dim, end_dim)
+
+
+def _reshape(input: Tensor, shape: Any, *rest: int) -> Op:
+    return Reshape(_sizes(shape, rest))
+
+
+def _unflatten(input: Tensor, dim: int, sizes: Any) -> Op:
+    axis, before = dim % input.dim(), tuple(input.shape)
+    return Reshape((*before[:axis], *sizes, *before[axis + 1 :]))
+
+
+def _permute(input: Tensor, dims: Any, *rest: int) -> Op:
+    return Permute(tuple(axis % input.dim() for axis in _sizes(dims, rest)))
+
+
+def _transpose(input: Tensor, dim0: int, dim1: int) -> Op:
+    dims = list(range(input.dim()))
+    dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
+    return Permute(tuple(dims))
+
+
+def _transposed(input: Tensor) -> Op:
+    """`x.T`, `x.mT`, `x.t()`."""
+    return _transpose(input, -2, -1)
+
+
+def _movedim(input: Tensor, source: Any, destination: Any) -> Op:
+    axes = input.dim()
+    target = {d % axes: s % axes for s, d in zip(_sizes(source, ()), _sizes(destination, ()))}
+    rest = iter(axis for axis in range(axes) if axis not in target.values())
+    return Permute(tuple(target[i] if i in target else next(rest) for i in range(axes)))
+
+
+def _squeeze(input: Tensor, dim: Any = None) -> Op:
+    return Squeeze(None if dim is None else _sizes(dim, ()))
+
+
+def _unsqueeze(input: Tensor, dim: int) -> Op:
+    return Unsqueeze(dim)
+
+
+def _expand(input: Tensor, size: Any, *rest: int) -> Op:
+    return Expand(_sizes(size, rest))
+
+
+def _getitem(input: Tensor, index: object) -> Op:
+    return Slice(tuple(_item(part) for part in (index if isinstance(index, tuple) else (index,))))
+
+
+def _item(part: object) -> Item:
+    """One part of an index as it is written down; raises TypeError for a mask, a list or a tensor of positions."""
+    if isinstance(part, slice):
+        return (part.start, part.stop, part.step)
+    if part is Ellipsis:
+        return "..."
+    if part is None or (isinstance(part, int) and not isinstance(part, bool)):
+        return part
+    raise TypeError(part)
+
+
+def _chunk(input: Tensor, chunks: int, dim: int = 0) -> Made:
+    size = -(-input.shape[dim] // chunks)
+    return tuple(Chunk(chunks, dim, position) for position in range(-(-input.shape[dim] // size)))
+
+
+def _split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, **named: Any) -> Made:
+    size = named.get("split_size", split_size_or_sections)
+    pieces = -(-tensor.shape[dim] // size) if isinstance(size, int) else len(size)
+    return tuple(Split(size if isinstance(size, int) else tuple(size), dim, position) for position in range(pieces))
+
+
+def _unbind(input: Tensor, dim: int = 0) -> Made:
+    return tuple(Select(dim, position) for position in range(input.shape[dim]))
+
+
+def _select(input: Tensor, dim: int, index: int) -> Op:
+    return Select(dim, index % input.shape[dim])
+
+
+def _pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Op:
+    return Pad(tuple(pad), mode, value)
+
+
+def _roll(input: Tensor, shifts: Any, dims: Any = ()) -> Op:
+    return Roll(_sizes(shifts, ()), _sizes(dims, ()))
+
+
+def _pixel_shuffle(input: Tensor, upscale_factor: int) -> Op:
+    return PixelShuffle(upscale_factor)
+
+
+def _cat(tensors: object, dim: int = 0, *, axis: int | None = None) -> Op:
+    return Concatenation(dim if axis is None else axis)
+
+
+def _stack(tensors: object, dim: int = 0) -> Op:
+    return Stack(dim)
+
+
+def _reduction(function: str) -> Callable[..., Op]:
+    def make(input: Tensor, dim: Any = None, keepdim: bool = False, **_: object) -> Op:
+        axes = None if dim is None or dim == () else _sizes(dim, ())
+        return Reduction(function, axes, keepdim)
+
+    return make
+
+
+def _product(function: str) -> Callable[..., Op]:
+    def make(*_: object, **__: object) -> Op:
+        return MatrixProduct(function)
+
+    return make
+
+
+def _einsum(equation: str, *operands: object) -> Op:
+    return Einsum(equation)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **_: object,
+) -> Op:
+    return ScaledDotProductAttention(dropout_p, is_causal)
+
+
+FUNCTIONS: dict[str, Callable[..., Made]] = {
+    **{f"conv{n}d": _conv for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": _conv_transpose for n in (1, 2, 3)},
+    "linear": _linear,
+    "embedding": _embedding,
+    **{name: _product(name) for name in ("matmul", "mm", "bmm", "addmm", "baddbmm", "mv")},
+    "einsum": _einsum,
+    "scaled_dot_product_attention": _attention,
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "local_response_norm": _local_response_norm,
+    "dropout": _dropout,
+    "relu": _activation(activation.ReLU, "inplace"),
+    "relu6": _activation(activation.ReLU6, "inplace"),
+    "hardtanh": _activation(activation.Hardtanh, "min_val", "max_val", "inplace"),
+    "leaky_relu": _activation(activation.LeakyReLU, "negative_slope", "inplace"),
+    "elu": _activation(activation.ELU, "alpha", "inplace"),
+    "selu": _activation(activation.SELU, "inplace"),
+    "silu": _activation(activation.SiLU, "inplace"),
+    "mish": _activation(activation.Mish, "inplace"),
+    "hardswish": _activation(activation.Hardswish, "inplace"),
+    "hardsigmoid": _activation(activation.Hardsigmoid, "inplace"),
+    "gelu": _activation(activation.GELU, "approximate"),
+    "softplus": _activation(activation.Softplus, "beta", "threshold"),
+    "sigmoid": _activation(activation.Sigmoid),
+    "tanh": _activation(activation.Tanh),
+    "softmax": _softmax(activation.Softmax),
+    "log_softmax": _softmax(activation.LogSoftmax),
+    "glu": _activation(activation.GLU, "dim"),
+    "prelu": _prelu,
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": _adaptive(AdaptiveAvgPool2d),
+    "adaptive_max_pool2d": _adaptive(AdaptiveMaxPool2d),
+    "interpolate": _interpolate,
+    "pixel_shuffle": _pixel_shuffle,
+    "flatten": _flatten,
+    **dict.fromkeys(("reshape", "view"), _reshape),
+    "unflatten": _unflatten,
+    "permute": _permute,
+    "transpose": _transpose,
+    **dict.fromkeys(("T", "mT", "t"), _transposed),
+    "movedim": _movedim,
+    "squeeze": _squeeze,
+    "unsqueeze": _unsqueeze,
+    "expand": _expand,
+    "getitem": _getitem,
+    "chunk": _chunk,
+    "split": _split,
+    "unbind": _unbind,
+    "select": _select,
+    "pad": _pad,
+    "roll": _roll,
+    "cat": _cat,
+    "stack": _stack,
+    **{name: _reduction(name) for name in REDUCTIONS},
+}
