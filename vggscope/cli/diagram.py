@@ -10,8 +10,9 @@ import typer
 from vggscope.cli.options import ModelOptions, Models
 from vggscope.cli.output import note, write_file
 from vggscope.errors import OptionError
-from vggscope.render.diagram import FORMATS, WIDTH
+from vggscope.render.diagram import FORMATS, STYLES
 from vggscope.render.diagram import diagram as draw
+from vggscope.render.diagram.facts import FACTS
 from vggscope.sources.resolve import resolve
 from vggscope.units import bytes_text
 
@@ -22,8 +23,19 @@ def diagram(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="The picture: .svg, .png, .pdf or .dot.")
     ],
-    style: Annotated[str, typer.Option(metavar="STYLE", help="blocks: a stage a box, its layers listed.")] = "blocks",
+    style: Annotated[str, typer.Option(metavar="STYLE", help=", ".join(STYLES) + ".")] = "blocks",
     theme: Annotated[str, typer.Option(metavar="THEME", help="light, dark or paper.")] = "light",
+    annotate: Annotated[
+        str | None, typer.Option(metavar="NAMES", help=f"What is written beside the layers: {', '.join(FACTS)}.")
+    ] = None,
+    heat: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the strength of the colour tells, e.g. macs.")
+    ] = None,
+    fold: Annotated[bool, typer.Option(help="Draw equal blocks in a row once, with their number.")] = True,
+    direction: Annotated[str, typer.Option(metavar="LR|TB", help="Left to right, or top to bottom.")] = "LR",
+    width: Annotated[
+        float | None, typer.Option(metavar="POINTS", help="The widest that the picture may be.", show_default=False)
+    ] = None,
     engine: Annotated[
         str, typer.Option(metavar="ENGINE", help="bundled (with pygraphviz), or system (`dot` on PATH).")
     ] = "bundled",
@@ -38,7 +50,17 @@ def diagram(
         kinds = ", ".join(f".{name}" for name in FORMATS)
         raise OptionError(f"no picture ends in {Path(output).suffix or Path(output).name!r}", f"-o takes {kinds}")
     options = build.source_options()
-    drawn = draw([resolve(word, options) for word in models], style, theme, engine, WIDTH)
+    drawn = draw(
+        [resolve(word, options) for word in models],
+        style,
+        theme,
+        annotate=None if annotate is None else [name.strip() for name in annotate.split(",")],
+        heat=heat,
+        fold=fold,
+        direction=direction,
+        width=width,
+        engine=engine,
+    )
     data = drawn.render(form, dpi)
     write_file(output, data)
     note(f"wrote {output} ({bytes_text(len(data))})")

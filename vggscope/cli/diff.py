@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from vggscope.cli.options import Model, ModelOptions, OutputOptions
 from vggscope.cli.output import check_format, emit
 from vggscope.diff.compare import compare
 from vggscope.sources.reference import reference_for
-from vggscope.sources.resolve import resolve
+from vggscope.sources.resolve import resolve, resolve_module
 
 
 def diff(
@@ -36,11 +37,11 @@ def diff(
     options = build.source_options()
     ours = resolve(model, options)
     reference = reference_for(ref, model, ours, options)
-    measured = None
+    result = compare(ours, reference.network, reference.notes)
     if numeric:
-        from vggscope.sources.pair import run_both
+        from vggscope.diff.numeric import measure
 
-        measured = run_both((model, ours, options), (reference.word, reference.network), seed)
-    result = compare(ours, reference.network, measured, reference.notes)
+        measured = measure(ours, reference.network, lambda: resolve_module(model, options), reference.build, seed)
+        result = replace(result, numeric=measured)
     emit(result, output.format, output.output)
     return 0 if result.verdict == "identical" or (result.verdict == "equivalent" and not strict) else 1

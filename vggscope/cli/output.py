@@ -11,7 +11,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -92,6 +92,25 @@ def note(text: str) -> None:
         with suppress(OSError):
             encoding = sys.stderr.encoding or "ascii"
             sys.stderr.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+
+
+@contextmanager
+def progress(what: str, steps: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr while something takes its time, if a person is looking; call what is yielded before each step."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.fields[step]}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=steps, step="")
+
+        def advance(step: str) -> None:
+            bar.update(task, step=step, advance=1)
+
+        yield advance
 
 
 def write_file(path: str, data: bytes) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vggscope.diff.align import align
 from vggscope.diff.consequence import consequences, edited
-from vggscope.diff.find import Aligned, Found, find
+from vggscope.diff.find import Aligned, Found, align_networks, find
 from vggscope.diff.fold import fold
 from vggscope.diff.judge import changes
-from vggscope.diff.result import Diff, Difference, Numeric, ParameterCounts, Row
+from vggscope.diff.result import Diff, Difference, ParameterCounts, Row
 from vggscope.errors import ShapeError
 from vggscope.network import Network, Node
 from vggscope.ops.base import numel
@@ -20,9 +19,9 @@ MOST_EXPLAINED = 40
 """How many differences get their consequences worked out: two networks that differ more are two networks."""
 
 
-def compare(ours: Network, reference: Network, numeric: Numeric | None = None, notes: tuple[str, ...] = ()) -> Diff:
-    """How `ours` differs from `reference`. `numeric` is the result of running both, where that was done."""
-    aligned = Aligned(ours, reference, tuple(align(ours, reference)))
+def compare(ours: Network, reference: Network, notes: tuple[str, ...] = ()) -> Diff:
+    """How `ours` differs from `reference`; `notes` are what the reader should know of the choice of the reference."""
+    aligned = align_networks(ours, reference)
     differences = tuple(_explained(aligned, fold(find(aligned), ours, reference)))
     return Diff(
         schema="vggscope/diff@1",
@@ -31,7 +30,7 @@ def compare(ours: Network, reference: Network, numeric: Numeric | None = None, n
         verdict=_verdict(differences),
         differences=differences,
         params=ParameterCounts(_params(ours), _params(reference)),
-        numeric=numeric,
+        numeric=None,
         notes=notes,
         rows=tuple(_rows(aligned)),
     )

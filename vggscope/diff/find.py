@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vggscope.diff.align import Pair
+from vggscope.diff.align import Pair, align
 from vggscope.diff.judge import changes, effect_of_change, effect_of_presence
 from vggscope.diff.result import Change, Difference
 from vggscope.network import INPUT, Network, Node
@@ -48,6 +48,11 @@ class Aligned:
             if other is not None:
                 theirs[other.name] = other.name if mine else _first(theirs, other)
         return ours, theirs
+
+
+def align_networks(ours: Network, reference: Network) -> Aligned:
+    """Both, with the cheapest alignment between them."""
+    return Aligned(ours, reference, tuple(align(ours, reference)))
 
 
 def _first(found: dict[str, str], node: Node) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vggscope.diff.find import Aligned
+from vggscope.diff.find import align_networks
 from vggscope.diff.result import Numeric
 from vggscope.network import Network, Node
 
@@ -17,32 +17,38 @@ PARTED = 1e-3
 """How large an error, relative to the layer's largest value, tells that two layers' outputs have parted."""
 
 
-def measure(aligned: Aligned, ours: nn.Module, reference: nn.Module, seed: int = 0, dtype: str = "float32") -> Numeric:
+Build = Callable[[], "nn.Module"]
+
+
+def measure(
+    ours: Network, reference: Network, build_ours: Build, build_reference: Build, seed: int = 0, dtype: str = "float32"
+) -> Numeric:
     """Copy our weights to the reference across the alignment, run both on one seeded input, and compare.
 
-    Both modules are on the CPU, with weights; the reference's are overwritten in place, so that nothing is held
-    twice. A layer's weights are copied where they are as many (a Linear's to a convolution that covers its input,
-    reshaped); what has no counterpart keeps its own. The errors are infinite where the outputs are not of the same
-    size.
+    Both modules are built on the CPU under the seed; the reference's weights are overwritten in place, so that nothing
+    is held twice. A layer's weights are copied where they are as many (a Linear's to a convolution that covers its
+    input, reshaped); what has no counterpart keeps its own. The errors are infinite where the outputs are not of the
+    same size.
     """
     import torch
 
     kind: torch.dtype = getattr(torch, dtype)
-    ours.eval().to(kind)
-    reference.eval().to(kind)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        left, right = (build().eval().to(kind) for build in (build_ours, build_reference))
     generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(*aligned.ours.input_shape, generator=generator, dtype=torch.float64).to(kind)
-    pairs = [(mine, other) for mine, other in aligned.nodes() if mine is not None and other is not None]
+    inputs = torch.randn(*ours.input_shape, generator=generator, dtype=torch.float64).to(kind)
+    pairs = [(mine, other) for mine, other in align_networks(ours, reference).nodes() if mine and other]
     with torch.no_grad():
         for mine, other in pairs:
-            _copy(mine, ours, other, reference)
-        with _outputs(ours, [mine for mine, _ in pairs]) as left:
-            result = _tensor(ours(inputs))
-        with _outputs(reference, [other for _, other in pairs]) as right:
-            expected = _tensor(reference(_fitted(inputs, aligned.reference)))
+            _copy(mine, left, other, right)
+        with _outputs(left, [mine for mine, _ in pairs]) as seen:
+            result = _tensor(left(inputs))
+        with _outputs(right, [other for _, other in pairs]) as expected_seen:
+            expected = _tensor(right(_fitted(inputs, reference)))
     absolute, relative = _errors(result, expected)
-    parts_at = next((mine.title for mine, other in pairs if _apart(left.get(mine.name), right.get(other.name))), None)
-    return Numeric(absolute, relative, seed, tuple(inputs.shape), dtype, parts_at)
+    apart = (mine.title for mine, other in pairs if _apart(seen.get(mine.name), expected_seen.get(other.name)))
+    return Numeric(absolute, relative, seed, tuple(inputs.shape), dtype, next(apart, None))
 
 
 def _fitted(inputs: Tensor, network: Network) -> Tensor:

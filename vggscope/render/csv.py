@@ -15,7 +15,8 @@ def write(document: Document, style: Style) -> str:
     """The tables, headed by the names that the fields have in JSON."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    for position, table in enumerate(document.tables):
+    meant = [table for table in document.tables if table.data] or document.tables
+    for position, table in enumerate(meant):
         if position:
             out.write("\n")
         writer.writerow([column.key for column in table.columns])

@@ -52,6 +52,7 @@ DOCUMENTS = {
     "summary": "vggscope.render.summary:document",
     "diff": "vggscope.render.diff:document",
     "verify": "vggscope.render.verify:document",
+    "inspect": "vggscope.render.inspect:document",
     "list": "vggscope.render.list:document",
 }
 """For each kind of result the function that lays it out as a Document."""

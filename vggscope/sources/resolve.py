@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.errors import ModelError, OptionError
@@ -18,15 +19,22 @@ from vggscope.network import Network
 from vggscope.notation import is_notation, parse
 from vggscope.sources.options import HEADS, Options
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of MODEL word. `example` is shown to people, `claims` tells whether a word is meant as this kind."""
+    """A kind of MODEL word. `example` is shown to people, `claims` tells whether a word is meant as this kind.
+
+    `load` gives its Network, `build` the module with weights; without `build` it is built from the Network.
+    """
 
     title: str
     example: str
     claims: Callable[[str], bool]
     load: Callable[[str, Options], Network]
+    build: Callable[[str, Options], nn.Module] | None = None
 
 
 def resolve(word: str, options: Options | None = None) -> Network:
@@ -35,11 +43,27 @@ def resolve(word: str, options: Options | None = None) -> Network:
     Raises ModelError, listing what a word may be, where nothing claims it.
     """
     options = options or Options()
+    return _source_of(word, options).load(word.strip(), options)
+
+
+def resolve_module(word: str, options: Options | None = None) -> nn.Module:
+    """The module that a word names, with weights, on the device that the caller's context says; raises as `resolve`."""
+    options = options or Options()
+    source = _source_of(word, options)
+    if source.build is not None:
+        return source.build(word.strip(), options)
+    from vggscope.build.module import module
+
+    return module(source.load(word.strip(), options))
+
+
+def _source_of(word: str, options: Options) -> Source:
+    """The kind of source that claims a word, its options checked."""
     _check(options)
     word = word.strip()
     for source in SOURCES:
         if source.claims(word):
-            return source.load(word, options)
+            return source
     raise ModelError(
         f"unknown model {_short(word)!r}{_nearest(word)}",
         "a model is " + "; ".join(f"{s.title} ({s.example})" for s in SOURCES),
@@ -112,6 +136,12 @@ def _load_torchvision(word: str, options: Options) -> Network:
     return load(word.partition(":")[2], options)
 
 
+def _build_torchvision(word: str, options: Options) -> nn.Module:
+    from vggscope.sources.torchvision import build
+
+    return build(word.partition(":")[2], options)
+
+
 SOURCES = (
     Source(
         "a column of Table 1",
@@ -126,6 +156,12 @@ SOURCES = (
         lambda word: word.lower().endswith((".pth", ".pt", ".safetensors", ".pth.tar", ".ckpt")),
         _load_checkpoint,
     ),
-    Source("torchvision's", "torchvision:vgg16", lambda word: word.startswith("torchvision:"), _load_torchvision),
+    Source(
+        "torchvision's",
+        "torchvision:vgg16",
+        lambda word: word.startswith("torchvision:"),
+        _load_torchvision,
+        _build_torchvision,
+    ),
     Source("Table 1 notation", '"conv3-64 maxpool FC-10"', is_notation, _load_notation),
 )

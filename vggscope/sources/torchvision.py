@@ -32,6 +32,12 @@ def load(name: str, options: Options) -> Network:
     from vggscope.trace.build import without_data
     from vggscope.trace.run import trace
 
+    module = without_data(lambda: build(name, options))
+    return trace(module, options.input or (3, 224, 224), f"torchvision:{name}")
+
+
+def build(name: str, options: Options) -> nn.Module:
+    """Torchvision's model of this name, allocated where the caller's device context says; raises as `load` does."""
     models = _models()
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=3)
@@ -45,12 +51,8 @@ def load(name: str, options: Options) -> Network:
             "torchvision:vgg16_bn has batch normalisation; --num-classes is taken",
         )
     classes = {} if options.num_classes is None else {"num_classes": options.num_classes}
-
-    def build() -> nn.Module:
-        model: nn.Module = models.get_model(name, weights=None, **classes)
-        return model
-
-    return trace(without_data(build), options.input or (3, 224, 224), f"torchvision:{name}")
+    model: nn.Module = models.get_model(name, weights=None, **classes)
+    return model
 
 
 def _models() -> ModuleType:

@@ -1,0 +1,80 @@
+"""A verification laid out: a row for each figure, a column for each witness, then each difference as a sum."""
+
+from __future__ import annotations
+
+from vggscope.oracles.verification import WITNESSES, Answer, Figure, Verification
+from vggscope.render.document import Block, Column, Document, Item, Items, Note, Table
+from vggscope.units import count_text, shape_text
+
+TITLES = {"params": "parameters", "macs": "MACs", "backward_macs": "MACs, backward"}
+"""What each figure is called."""
+
+_DATA = ("figure", "witness", "ours", "value", "difference", "agrees", "reason")
+
+
+def document(verification: Verification) -> Document:
+    """The table, the reasons, who was skipped, and whether all agree."""
+    blocks: list[Block] = [_table(verification)]
+    reasons = tuple(
+        _reason(figure, answer) for figure in verification.figures for answer in figure.answers if _differs(answer)
+    )
+    if reasons:
+        blocks.append(Items(reasons))
+    blocks += [
+        Note(f"skipped: {_title(skipped.witness)}, {TITLES[skipped.figure]}: {skipped.reason}", "warning")
+        for skipped in verification.skipped
+    ]
+    blocks.append(Note(_verdict(verification), "verdict"))
+    rows = tuple(
+        (figure.name, answer.witness, figure.ours, answer.value, answer.difference, answer.agrees, answer.reason)
+        for figure in verification.figures
+        for answer in figure.answers
+    )
+    blocks.append(Table(tuple(Column(key, key) for key in _DATA), rows, data=True))
+    return Document(f"{verification.model}   input {shape_text(verification.input_shape)}, batch 1", tuple(blocks))
+
+
+def _table(verification: Verification) -> Table:
+    """Figures down, witnesses across; a mark behind a number tells that it differs: = explained, ! not."""
+    heard = {answer.witness for figure in verification.figures for answer in figure.answers}
+    witnesses = [witness for witness in WITNESSES if witness.name in heard]
+    columns = (
+        Column("figure", "figure"),
+        Column("ours", "ours", count_text, right=True),
+        *(
+            Column(witness.name, witness.name, right=True, priority=place)
+            for place, witness in enumerate(witnesses, 1)
+        ),
+    )
+    rows = []
+    for figure in verification.figures:
+        answers = {answer.witness: answer for answer in figure.answers}
+        cells = (_cell(answers[witness.name]) if witness.name in answers else "" for witness in witnesses)
+        rows.append((TITLES[figure.name], figure.ours, *cells))
+    return Table(columns, tuple(rows))
+
+
+def _cell(answer: Answer) -> str:
+    mark = " " if not _differs(answer) else "=" if answer.agrees else "!"
+    return f"{count_text(answer.value)} {mark}"
+
+
+def _differs(answer: Answer) -> bool:
+    return bool(answer.difference)
+
+
+def _reason(figure: Figure, answer: Answer) -> Item:
+    title = f"{_title(answer.witness)}, {TITLES[figure.name]}"
+    if answer.agrees:
+        return Item("=", f"{title}: {answer.reason}")
+    return Item("!", f"{title}: {count_text(answer.difference)} from ours, and no reason is known")
+
+
+def _title(name: str) -> str:
+    return next(witness.title for witness in WITNESSES if witness.name == name)
+
+
+def _verdict(verification: Verification) -> str:
+    if verification.agrees:
+        return "all agree: every difference is explained to the last digit"
+    return "not all agree" if verification.figures else "nothing could be compared"
