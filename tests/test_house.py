@@ -14,7 +14,7 @@ PACKAGE = ROOT / "vggscope"
 
 FLOORS = (
     ("errors",),
-    ("units", "quiet"),
+    ("units", "quiet", "result"),
     ("ops",),
     ("network",),
     ("notation", "columns", "labels"),
@@ -24,7 +24,7 @@ FLOORS = (
     ("sources",),
     ("render",),
     ("cli",),
-    ("__init__", "__main__"),
+    ("api", "__init__", "__main__"),
 )
 """From the ground up: a file imports from its own floor's folder and from the floors below."""
 

@@ -11,6 +11,7 @@ from vggscope.analysis.receptive_field import ReceptiveField, receptive_fields
 from vggscope.labels import stage_of
 from vggscope.network import Network, Node
 from vggscope.ops.base import Shape, Window, numel
+from vggscope.result import Result
 from vggscope.units import DTYPE_BYTES, rule_text
 
 
@@ -67,7 +68,7 @@ class Peaks:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Result):
     """A network's summary; `str` of it is the table."""
 
     schema: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vggscope.ops.base import Shape
+from vggscope.result import Result
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Diff:
+class Diff(Result):
     """Two networks compared. `verdict` is identical (same ops, attributes, paths and keys), equivalent (written
     otherwise, the same function of this input at evaluation) or different.
     """

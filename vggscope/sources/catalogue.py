@@ -15,6 +15,7 @@ from vggscope import ops
 from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.notation import parse, write
 from vggscope.ops.base import Op
+from vggscope.result import Result
 
 PACKAGES = (
     "torch",
@@ -67,7 +68,7 @@ class Installed:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalogue(Result):
     """Everything that `vggscope list` shows."""
 
     schema: str
