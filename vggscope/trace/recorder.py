@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ShapeError
-from vggscope.network import INPUT, Node, Parameter
+from vggscope.graph import INPUT, Node, Parameter
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Result, Unknown

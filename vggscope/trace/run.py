@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vggscope.labels import labelled
-from vggscope.network import Network, Parameter
+from vggscope.graph import Network, Parameter
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.watch import Watch
 
