@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.strategies import columns
 from vggscope.columns import COLUMNS
-from vggscope.diff.align import align
-from vggscope.diff.compare import compare
-from vggscope.network import Network
+from vggscope.diffing.align import align
+from vggscope.diffing.compare import compare
+from vggscope.graph import Network
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, OptionError
-from vggscope.network import Network
+from vggscope.graph import Network
 from vggscope.sources.options import Options
 
 if TYPE_CHECKING:
     from torch import nn
 
     from vggscope.analysis.report import Report
-    from vggscope.diff.result import Diff
+    from vggscope.diffing.result import Diff
     from vggscope.oracles.verification import Verification
     from vggscope.render.diagram import Diagram
 
@@ -71,7 +71,7 @@ def diff(
     >>> [difference.label for difference in diff("C", ref="D").differences]
     ['conv3_3', 'conv4_3', 'conv5_3']
     """
-    from vggscope.diff.compare import compare
+    from vggscope.diffing.compare import compare
 
     ours = network(model, input_size, **options)
     if not isinstance(ref, str):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vggscope.network import Network, Node
+from vggscope.graph import Network, Node
 
 _BEHIND = {
     "ReLU": "relu",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vggscope.network import INPUT, Network, Node, Parameter
+from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import numel
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vggscope.network import INPUT, Network, Node
+from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Window
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 

@@ -9,7 +9,7 @@ from vggscope.analysis.cost import Cost, costs, total_macs
 from vggscope.analysis.memory import inference_peak, training_peak
 from vggscope.analysis.receptive_field import ReceptiveField, receptive_fields
 from vggscope.labels import stage_of
-from vggscope.network import Network, Node
+from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, Window, numel
 from vggscope.result import Result
 from vggscope.units import DTYPE_BYTES, rule_text

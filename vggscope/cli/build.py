@@ -12,7 +12,7 @@ import typer
 from vggscope.cli.options import Model, ModelOptions
 from vggscope.cli.output import note, open_whole, print_out, whole_file, write_file
 from vggscope.errors import OptionError
-from vggscope.network import Network
+from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
 from vggscope.units import bytes_text
 

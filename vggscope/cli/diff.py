@@ -9,7 +9,7 @@ import typer
 
 from vggscope.cli.options import Model, ModelOptions, OutputOptions
 from vggscope.cli.output import check_format, emit
-from vggscope.diff.compare import compare
+from vggscope.diffing.compare import compare
 from vggscope.sources.reference import reference_for
 from vggscope.sources.resolve import resolve, resolve_module
 
@@ -39,7 +39,7 @@ def diff(
     reference = reference_for(ref, model, ours, options)
     result = compare(ours, reference.network, reference.notes)
     if numeric:
-        from vggscope.diff.numeric import measure
+        from vggscope.diffing.numeric import measure
 
         measured = measure(ours, reference.network, lambda: resolve_module(model, options), reference.build, seed)
         result = replace(result, numeric=measured)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from vggscope.diff.result import Diff, Difference, Numeric, Row
+from vggscope.diffing.result import Diff, Difference, Numeric, Row
 from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
 from vggscope.units import count_text, shape_text
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vggscope.errors import OptionError
 from vggscope.labels import labelled
-from vggscope.network import INPUT, Network, Node, module_node
+from vggscope.graph import INPUT, Network, Node, module_node
 from vggscope.notation import Word
 from vggscope.ops.activation import ReLU, Softmax
 from vggscope.ops.base import Op

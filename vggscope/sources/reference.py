@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
-from vggscope.diff.align import distance
+from vggscope.diffing.align import distance
 from vggscope.errors import ModelError
-from vggscope.network import Network
+from vggscope.graph import Network
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import column_named, resolve, resolve_module
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.errors import ModelError, OptionError
-from vggscope.network import Network
+from vggscope.graph import Network
 from vggscope.notation import is_notation, parse
 from vggscope.sources.options import HEADS, Options
 

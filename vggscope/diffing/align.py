@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
-from vggscope.network import Network, Node
+from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, numel
 
 Pair = tuple[int | None, int | None]

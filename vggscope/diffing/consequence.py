@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.memory import training_peak
 from vggscope.analysis.receptive_field import receptive_fields
-from vggscope.diff.find import Edit
+from vggscope.diffing.find import Edit
 from vggscope.errors import ShapeError
-from vggscope.network import INPUT, Network, Node, Parameter
+from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from vggscope.diff.find import Found
-from vggscope.network import Network, Node
+from vggscope.diffing.find import Found
+from vggscope.graph import Network, Node
 
 _FOLLOWERS = {"ReLU", "BatchNorm2d", "Dropout"}
 """What comes and goes with the layer before it."""

@@ -6,8 +6,8 @@ where another shape comes out, `function` for the rest.
 
 from __future__ import annotations
 
-from vggscope.diff.align import chosen
-from vggscope.diff.result import Change
+from vggscope.diffing.align import chosen
+from vggscope.diffing.result import Change
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.pooling import AdaptiveAvgPool2d

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vggscope.diff.consequence import consequences, edited
-from vggscope.diff.find import Aligned, Found, align_networks, find
-from vggscope.diff.fold import fold
-from vggscope.diff.judge import changes
-from vggscope.diff.result import Diff, Difference, ParameterCounts, Row
+from vggscope.diffing.consequence import consequences, edited
+from vggscope.diffing.find import Aligned, Found, align_networks, find
+from vggscope.diffing.fold import fold
+from vggscope.diffing.judge import changes
+from vggscope.diffing.result import Diff, Difference, ParameterCounts, Row
 from vggscope.errors import ShapeError
-from vggscope.network import Network, Node
+from vggscope.graph import Network, Node
 from vggscope.ops.base import numel
 from vggscope.units import shape_text
 

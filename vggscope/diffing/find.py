@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vggscope.diff.align import Pair, align
-from vggscope.diff.judge import changes, effect_of_change, effect_of_presence
-from vggscope.diff.result import Change, Difference
-from vggscope.network import INPUT, Network, Node
+from vggscope.diffing.align import Pair, align
+from vggscope.diffing.judge import changes, effect_of_change, effect_of_presence
+from vggscope.diffing.result import Change, Difference
+from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Op
 from vggscope.units import count_text, pair_text
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vggscope.diff.find import align_networks
-from vggscope.diff.result import Numeric
-from vggscope.network import Network, Node
+from vggscope.diffing.find import align_networks
+from vggscope.diffing.result import Numeric
+from vggscope.graph import Network, Node
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

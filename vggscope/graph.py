@@ -1,0 +1,160 @@
+"""The one thing that every source makes and every analysis reads.
+
+A Network is a frozen graph of named operations in execution order. It holds no tensors and knows no torch; it is
+worked out for a batch of one, and every figure that grows with the batch is multiplied by it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Op, Shape
+from vggscope.units import shape_text
+
+INPUT = "input"
+"""The name under which a node refers to the network's own input."""
+
+LARGEST_SIDE = 1024
+"""Where the search for the smallest input that fits gives up, in pixels."""
+
+LARGEST_SEARCH = 10**6
+"""How many layers that search passes in all: a deep network is not tried at as many sizes."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A learned tensor, by its key in the state dict. Two nodes that name the same key share it."""
+
+    name: str
+    shape: Shape
+    trainable: bool = True
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call of one operation.
+
+    `name` is unique in its network: the module's path where a module was called. `module` is that path, or None for a
+    function's call. `label` is the literature's name (conv1_1), or empty. `inputs` name earlier nodes, or INPUT.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    module: str | None = None
+    label: str = ""
+    parameters: tuple[Parameter, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Path and label as a message names the layer: `features.0 (conv1_1)`."""
+        return f"{self.name} ({self.label})" if self.label else self.name
+
+
+def module_node(path: str, op: Op, source: str, label: str = "") -> Node:
+    """A node for a module at `path`, its parameters named below that path."""
+    parameters = tuple(Parameter(f"{path}.{name}", shape) for name, shape in op.parameters().items())
+    return Node(path, op, (source,), path, label, parameters)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A graph of nodes in execution order; each node's inputs stand before it.
+
+    `input_shape` is batch (1), channels, height, width. `unused` are the parameters that no executed node owns, with
+    the reason; `warnings` are what the source wants its reader to know.
+    """
+
+    name: str
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+    unused: tuple[tuple[Parameter, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Each node's output shape, by name, the input's among them.
+
+        Raises ShapeError, naming the layer and a size that fits, where a layer does not fit what it meets.
+        """
+        try:
+            return self._infer(self.input_shape)
+        except ShapeError as error:
+            raise ShapeError(error.problem, self._way_out()) from None
+
+    def _infer(self, input_shape: Shape) -> dict[str, Shape]:
+        shapes = {INPUT: input_shape}
+        for node in self.nodes:
+            try:
+                shapes[node.name] = node.op.output_shape(*(shapes[name] for name in node.inputs))
+            except ShapeError as error:
+                raise ShapeError(
+                    f"{node.title}: {error.problem}; the network's input is {shape_text(input_shape)}"
+                ) from None
+        return shapes
+
+    def _way_out(self) -> str:
+        channels = self.input_shape[1]
+        side = self.smallest_side()
+        if side is None:
+            return f"no square input up to {channels}x{self._largest_tried()}x{self._largest_tried()} fits this network"
+        return f"the smallest square input that fits is --input {channels}x{side}x{side}"
+
+    def smallest_side(self) -> int | None:
+        """The side in pixels of the smallest square input that passes every layer, or None where none was found."""
+        return next((side for side in range(1, self._largest_tried() + 1) if self._fits(side)), None)
+
+    def _largest_tried(self) -> int:
+        return min(LARGEST_SIDE, LARGEST_SEARCH // (len(self.nodes) + 1))
+
+    def _fits(self, side: int) -> bool:
+        try:
+            self._infer((*self.input_shape[:2], side, side))
+        except ShapeError:
+            return False
+        return True
+
+    def with_input(self, shape: tuple[int, ...]) -> Network:
+        """The same layers on an input of channels x height x width."""
+        return replace(self, input_shape=(1, *shape))
+
+    def input_shapes(self, node: Node) -> tuple[Shape, ...]:
+        """The shapes that a node meets."""
+        return tuple(self.shapes[name] for name in node.inputs)
+
+    def output_shape(self, node: Node) -> Shape:
+        """The shape that a node gives."""
+        return self.shapes[node.name]
+
+    @cached_property
+    def consumers(self) -> dict[str, tuple[str, ...]]:
+        """The names of the nodes that read each node's output."""
+        readers: dict[str, list[str]] = {INPUT: [], **{node.name: [] for node in self.nodes}}
+        for node in self.nodes:
+            for name in node.inputs:
+                readers[name].append(node.name)
+        return {name: tuple(found) for name, found in readers.items()}
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether each node reads the one before it and nothing else."""
+        previous = INPUT
+        for node in self.nodes:
+            if node.inputs != (previous,):
+                return False
+            previous = node.name
+        return True
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter once, in the order of first use; those of no executed node last."""
+        seen: set[str] = set()
+        for node in self.nodes:
+            for parameter in node.parameters:
+                if parameter.name not in seen:
+                    seen.add(parameter.name)
+                    yield parameter
+        for parameter, _ in self.unused:
+            yield parameter
