@@ -16,7 +16,7 @@ from torch import nn
 
 from vggscope.analysis.cost import backward_macs
 from vggscope.errors import ModelError
-from vggscope.network import INPUT, Network, module_node
+from vggscope.graph import INPUT, Network, module_node
 from vggscope.ops.convolution import Convolution
 from vggscope.oracles import verification
 from vggscope.oracles.paper import column_of
@@ -25,6 +25,8 @@ from vggscope.oracles.verification import Answer, Figure, Verification, verify
 from vggscope.oracles.witness import Abstains, Claim, Term, Witness, without_data
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.trace.build import without_data as build_without_data
+from vggscope.trace.run import trace
 
 FACTS = {
     "A": (132863336, 7609090048),
@@ -97,9 +99,7 @@ def test_the_reasons_for_vgg16_are_exact() -> None:
 
 def test_batch_norm_is_explained_to_the_digit() -> None:
     found = verify(resolve("vgg11_bn"))
-    channels = {64: 224, 128: 112, 256: 56, 512: 28}
     maps = 64 * 224**2 + 128 * 112**2 + 2 * 256 * 56**2 + 2 * 512 * 28**2 + 2 * 512 * 14**2
-    assert len(channels) == 4
     assert [term.amount for term in answer(found, "macs", "fvcore").terms] == [2 * maps, 25088]
     norms = 2 * (64 + 128 + 2 * 256 + 4 * 512)
     assert [term.amount for term in answer(found, "macs", "torchinfo").terms] == [maps + 9192, norms]
@@ -305,3 +305,40 @@ class TestPublished:
         assert answer(found, "macs", "torchvision").rounded_to == 10**6
         weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
         assert answer(found, "params", "torchvision").value == weights.meta["num_params"]
+
+
+class TestTraced:
+    """Networks that are no chains, traced from torchvision's modules."""
+
+    def verified(self, name: str, **arguments: object) -> Verification:
+        model = build_without_data(lambda: torchvision.models.get_model(name, weights=None, **arguments))
+        found = verify(trace(model, (3, 224, 224), f"torchvision:{name}"), model)
+        assert heard(found) == {
+            "params": ["torch", "torchinfo", "fvcore", "torchvision"],
+            "macs": ["torch", "torchinfo", "fvcore", "torchvision"],
+            "backward_macs": ["torch"],
+        }
+        assert found.agrees is True
+        return found
+
+    def test_residuals(self) -> None:
+        assert figure(self.verified("resnet18"), "macs").ours == 1814073344
+
+    def test_depthwise_convolutions(self) -> None:
+        (term,) = answer(self.verified("mobilenet_v2"), "backward_macs", "torch").terms
+        assert "grouped" in term.what
+
+    def test_heads_for_training_alone(self) -> None:
+        found = self.verified("googlenet", init_weights=False)
+        assert figure(found, "params").ours == 13004888
+        assert answer(found, "params", "torchvision").terms == (
+            Term(6624904 - 13004888, "parameters that nothing reads at evaluation"),
+        )
+
+    def test_attention(self) -> None:
+        found = self.verified("vit_b_16")
+        tokens, width, layers = 197, 768, 12
+        attention, norms = answer(found, "macs", "fvcore").terms
+        assert {attention.amount, norms.amount} == {
+            -2 * tokens * tokens * width * layers, 5 * tokens * width * (2 * layers + 1),
+        }  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vggscope.network import Network, Node
+from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, numel
 from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness
 
@@ -31,18 +31,26 @@ def macs(module: nn.Module, input_shape: Shape) -> int:
     """FlopCountAnalysis's total for a module without data; it is computed in a copy."""
     import torch
     from fvcore.nn import FlopCountAnalysis
+    from torch.backends import mha
 
+    fused = mha.get_fastpath_enabled()
     real = copy.deepcopy(module).to_empty(device="cpu")
     for buffer in real.buffers():
         buffer.zero_()  # indices among them must not point anywhere
-    with torch.no_grad():
-        return int(FlopCountAnalysis(real, torch.zeros(input_shape)).total())
+    mha.set_fastpath_enabled(False)  # fvcore knows the projections of an attention, but not where they are fused
+    try:
+        with torch.no_grad():
+            return int(FlopCountAnalysis(real, torch.zeros(input_shape)).total())
+    finally:
+        mha.set_fastpath_enabled(fused)
 
 
 PER_VALUE: Mapping[str, int] = MappingProxyType(
     {
         "AdaptiveAvgPool2d": 1,
+        "BatchNorm1d": 2,
         "BatchNorm2d": 2,
+        "BatchNorm3d": 2,
         "LayerNorm": 5,
         "GroupNorm": 5,
     }
@@ -50,6 +58,9 @@ PER_VALUE: Mapping[str, int] = MappingProxyType(
 """The operations that fvcore (its jit_handles) counts for each value of an op's input, at evaluation and with a learned
 scale; one less without.
 """
+
+
+ATTENTION = "queries with keys and weights with values in attention, which it does not know"
 
 
 def flop_terms(network: Network) -> tuple[Term, ...]:
@@ -60,7 +71,16 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
             per_value = _per_value(node)
             what = f"{per_value} for each value that {node.op.name} reads"
             amounts[what] += per_value * numel(network.input_shapes(node)[0])
+        elif "attention" in node.op.name.lower():
+            amounts[ATTENTION] -= _attention(network, node)
     return tuple(Term(amount, what) for what, amount in amounts.items())
+
+
+def _attention(network: Network, node: Node) -> int:
+    """The MACs of queries with keys and of weights with values: all but the learned projections'."""
+    inputs = network.input_shapes(node)
+    projections = sum(numel(p.shape) for p in node.parameters if len(p.shape) == 2) * numel(inputs[0][:-1])
+    return (node.op.macs(inputs, network.output_shape(node)) or 0) - projections
 
 
 def _per_value(node: Node) -> int:

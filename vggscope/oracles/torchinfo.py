@@ -1,7 +1,8 @@
 """torchinfo, as its `summary` counts.
 
-Its mult-adds are each parameter called weight or bias once for each output position of a convolution, and once for
-each output of any other module: biases and the weights of normalisations are in them.
+Its mult-adds are each parameter called weight or bias, once for each output position of a convolution and once for
+each sample of any other module that has no modules inside: biases and the weights of normalisations are in them, and
+matrix products that a function makes are not.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from vggscope.network import Network, Node
+from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, numel
 from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BIASES = "each bias, once for each output position"
 SCALES = "each weight and bias of a normalisation, once"
+UNSEEN = "products of functions and of attention, which it does not see"
 WEIGHTS = "each weight of a linear layer once, less its MACs at all positions"
 
 
@@ -52,6 +54,8 @@ def _beyond(network: Network, node: Node) -> dict[str, int]:
     output = network.output_shape(node)
     sizes = {p.name.rpartition(".")[2]: numel(p.shape) for p in node.parameters}
     weight, bias = sizes.get("weight", 0), sizes.get("bias", 0)
+    if macs and (node.module is None or node.op.name == "MultiheadAttention"):
+        return {UNSEEN: -macs}
     if not macs:
         return {SCALES: output[0] * (weight + bias)}
     positions = output[0] * numel(output[2:]) if "Conv" in node.op.name else output[0]
