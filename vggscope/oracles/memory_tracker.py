@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
+    from torch.distributed._tools.mem_tracker import MemTracker
     from torch.optim import Optimizer
 
 
@@ -50,8 +51,6 @@ class TrackedStep:
         """Follow `make`'s model on a batch of inputs of this shape (channels, height, width)."""
         import torch
         from torch._subclasses.fake_tensor import FakeTensorMode
-        from torch.distributed._tools.mem_tracker import MemTracker
-
         dtype = torch.float32 if self.dtype == "amp" else getattr(torch, self.dtype)
         with FakeTensorMode():
             module = made_in(make, dtype).train(self.mode != "inference")
@@ -61,11 +60,11 @@ class TrackedStep:
             optimizer = self.make_optimizer(module) if self.mode != "inference" else None
             size = -(-batch // self.accumulate)
             batches = [torch.zeros(size, *input_shape, dtype=dtype) for _ in range(self.accumulate)]
-            step = self._step(module, optimizer, batches)
+            tracker = make_tracker()
+            step = self._step(module, optimizer, batches, tracker.reset_mod_stats)
             if optimizer is not None:
                 step()
                 optimizer.zero_grad(set_to_none=True)
-            tracker = MemTracker()
             tracker.track_external(module, *([optimizer] if optimizer else []))
             with tracker:
                 step()
@@ -73,7 +72,9 @@ class TrackedStep:
         parts = {kind.value: size for kind, size in snapshot.items() if kind != "Total"}
         return Tracked(snapshot["Total"], parts)
 
-    def _step(self, module: nn.Module, optimizer: Optimizer | None, batches: list[Tensor]) -> Callable[[], None]:
+    def _step(
+        self, module: nn.Module, optimizer: Optimizer | None, batches: list[Tensor], between: Callable[[], None]
+    ) -> Callable[[], None]:
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -88,6 +89,7 @@ class TrackedStep:
                 with self._autocast():
                     loss = cross_entropy(module(batch), target)
                 loss.backward()
+                between()
             assert optimizer is not None
             optimizer.step()
 
@@ -116,6 +118,20 @@ class TrackedStep:
             return optim.SGD(trained, lr=0.01, momentum=momentum, foreach=self.foreach)
         kinds = {"adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop}
         return kinds[self.optimizer](trained, lr=0.01, foreach=self.foreach)
+
+
+def make_tracker() -> MemTracker:
+    """torch's tracker, which as it stands refuses a model with a frozen parameter: it hooks the gradient of each."""
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    class Tracker(MemTracker):
+        def _track_module_params_and_buffers(
+            self, module: nn.Module, install_grad_hooks: bool = True
+        ) -> tuple[int, int]:
+            learns = all(parameter.requires_grad for parameter in module.parameters())
+            return super()._track_module_params_and_buffers(module, install_grad_hooks and learns)
+
+    return Tracker()
 
 
 def made_in(make: Callable[[], nn.Module], dtype: object) -> nn.Module:

@@ -13,7 +13,8 @@ from vggscope.analysis.memory.optimizers import optimizer_named
 from vggscope.analysis.memory.runtime import runtime_named
 from vggscope.analysis.memory.setup import AMP, Setup
 from vggscope.analysis.memory.step import Walk
-from vggscope.network import INPUT, Network
+from vggscope.analysis.memory.stages import head_parameters, stages
+from vggscope.graph import INPUT, Network
 from vggscope.ops.base import numel
 
 
@@ -25,6 +26,9 @@ def trace(network: Network, setup: Setup) -> Trace:
     parameters = list(network.parameters())
     unused = {p.name for p, _ in network.unused}
     trained = [p for p in parameters if p.trainable and p.name not in unused]
+    if setup.mode == "finetune-head":
+        head = head_parameters(network)
+        trained = [p for p in trained if p.name in head]
     for p in parameters:
         ledger.allocate("parameters", Line(numel(p.shape) * width, 0))
     for node in network.nodes:
@@ -44,11 +48,15 @@ def trace(network: Network, setup: Setup) -> Trace:
     if setup.trains:
         ledger.allocate("input", labels(network))
     resident = len(ledger.entries)
-    walk = Walk(program_, ledger, runtime, width, frozenset(p.name for p in trained), keeping=setup.trains)
+    cut = stages(network, program_.calls) if setup.checkpoint else ()
+    names = frozenset(p.name for p in trained)
+    walk = Walk(program_, ledger, runtime, width, names, keeping=setup.trains, stages=cut)
     walk.tensors[INPUT] = tensor
-    walk.forward(program_.calls)
+    for _ in range(min(setup.accumulate, 2)):
+        walk.forward()
+        if setup.trains:
+            walk.backward()
     if setup.trains:
-        walk.backward(program_.calls)
         walk.optimizer_step(optimizer, trained, setup.foreach)
     return ledger.finish(resident)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from vggscope.analysis.memory.lines import Line
 from vggscope.analysis.memory.runtime import Runtime
-from vggscope.network import INPUT, Network, Node, Parameter
+from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import Kept, Shape, numel
 
 LOSS = "(loss)"
@@ -115,13 +115,12 @@ class _Writer:
         shape = self.network.output_shape(node)
         idle = op.active_in == "training" and not self.training
         kept = op.kept(self.network.input_shapes(node), shape)
-        inputs, width = self.inputs(op.name, node.inputs, node.name)
         parameters = node.parameters
         copies: tuple[str, ...] = ()
         if self.autocast and op.name in HALF_OPS:
             copies = tuple(self.copy(node.name, parameter) for parameter in reversed(parameters))
             parameters = ()
-            inputs, width = self.inputs(op.name, node.inputs, node.name)
+        inputs, width = self.inputs(op.name, node.inputs, node.name)
         self.add(
             Call(
                 node.name,

@@ -6,7 +6,7 @@ run, a gradient until it has been used. The engine runs the calls' backwards in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vggscope.analysis.memory.calls import COPY, LOSS, Call, Program
@@ -14,7 +14,8 @@ from vggscope.analysis.memory.ledger import Ledger
 from vggscope.analysis.memory.lines import Line
 from vggscope.analysis.memory.optimizers import Optimizer
 from vggscope.analysis.memory.runtime import Runtime
-from vggscope.network import INPUT, Parameter
+from vggscope.analysis.memory.variables import last_reads
+from vggscope.graph import INPUT, Parameter
 from vggscope.ops.base import numel
 
 
@@ -30,7 +31,8 @@ class Gradient:
 class Walk:
     """The state of a step: which tensor each value lies in, what is kept, which gradients have come.
 
-    `trained` are the names of the parameters that require a gradient, `keeping` tells whether autograd is on.
+    `trained` are the names of the parameters that require a gradient, `keeping` tells whether autograd is on, `stages`
+    are the calls that are recomputed in the backward pass (torch.utils.checkpoint without reentry).
     """
 
     program: Program
@@ -39,58 +41,72 @@ class Walk:
     width: int
     trained: frozenset[str]
     keeping: bool = True
+    stages: tuple[range, ...] = ()
     tensors: dict[str, int] = field(default_factory=dict)
     kept: dict[int, list[int]] = field(default_factory=dict)
+    entries: dict[range, int] = field(default_factory=dict)
     gradients: dict[str, Gradient] = field(default_factory=dict)
     parameter_gradients: dict[str, int] = field(default_factory=dict)
     differentiable: set[str] = field(default_factory=set)
 
-    def forward(self, calls: Sequence[Call]) -> None:
-        """The calls in order; autograd keeps what the backward of a differentiable one needs."""
-        last = last_reads(calls)
-        for copy in self.program.copies:
-            # Autocast caches the copy of a weight that requires a gradient; it ends after the loss.
-            if copy.removesuffix(COPY) in self.trained:
-                last[copy] = len(calls) - 1
-        ends: dict[int, list[str]] = {}
-        for name, position in last.items():
-            ends.setdefault(position, []).append(name)
-        for position, call in enumerate(calls):
-            self.ledger.begin("forward" if call.layer else "loss", call.layer)
-            if self.keeping and self._requires_gradient(call):
-                self.differentiable.add(call.output)
-            self._run(position, call)
-            for name in ends.get(position, ()):
-                self._drop(name)
+    def forward(self) -> None:
+        """All calls in order; autograd keeps what the backward of a differentiable one needs, of a stage its input."""
+        before = self.tensors.pop(LOSS, None)
+        self._pass(range(len(self.program.calls)), "forward")
+        if before is not None:
+            # Until here the loss of the micro-batch before had its name.
+            self.ledger.release(before)
 
-    def _requires_gradient(self, call: Call) -> bool:
-        return any(p.name in self.trained for p in call.parameters) or not self.differentiable.isdisjoint(call.inputs)
+    def _pass(self, positions: range, event: str) -> None:
+        calls = self.program.calls[positions.start : positions.stop]
+        drops: dict[int, list[str]] = {}
+        for name, position in last_reads(calls).items():
+            cached = name in self.program.copies and name.removesuffix(COPY) in self.trained
+            # Autocast holds the copy of a weight that requires a gradient until it ends, with the pass.
+            drops.setdefault(positions.stop - 1 if cached else positions.start + position, []).append(name)
+        stages = {stage.start: stage for stage in self.stages} if event == "forward" else {}
+        within = range(0)
+        for position, call in zip(positions, calls):
+            self.ledger.begin(event if call.layer else "loss", call.layer)
+            if position in stages:
+                within = stages[position]
+                self._enter(within)
+            self._run(position, call, position not in within)
+            for name in drops.get(position, ()):
+                self.ledger.release(self.tensors[name])
 
-    def _run(self, position: int, call: Call) -> None:
+    def _enter(self, stage: range) -> None:
+        """Hold what a stage is recomputed from, if it has a backward."""
+        source = self.program.calls[stage.start - 1].output if stage.start else INPUT
+        calls = self.program.calls[stage.start : stage.stop]
+        if source in self.differentiable or any(p.name in self.trained for call in calls for p in call.parameters):
+            self.entries[stage] = self.tensors[source]
+            self.ledger.hold(self.tensors[source])
+
+    def _run(self, position: int, call: Call, keeps: bool) -> None:
         ledger = self.ledger
         if call.shares:
             tensor = self.tensors[call.inputs[0]]
             ledger.hold(tensor)
         else:
-            kind = "activations" if call.inputs else "temporary"
-            tensor = ledger.allocate(kind, call.size)
+            tensor = ledger.allocate("activations" if call.inputs else "temporary", call.size)
         self.tensors[call.output] = tensor
         extra = [ledger.allocate("activations", size) for size in call.extra]
-        if call.output in self.differentiable:
-            keeps = [self.tensors[name] for name in call.keeps]
-            for kept in keeps:
-                ledger.hold(kept)
-            self.kept[position] = [*keeps, *extra]
+        if self.keeping and self._requires_gradient(call):
+            self.differentiable.add(call.output)
+            self.kept[position] = []
+        if keeps and position in self.kept:
+            self.kept[position] = [*(self.tensors[name] for name in call.keeps), *extra]
+            for name in call.keeps:
+                ledger.hold(self.tensors[name])
         else:
             for made in extra:
                 ledger.release(made)
 
-    def _drop(self, name: str) -> None:
-        """No variable names the value any more."""
-        if name != INPUT:
-            self.ledger.release(self.tensors[name])
+    def _requires_gradient(self, call: Call) -> bool:
+        return any(p.name in self.trained for p in call.parameters) or not self.differentiable.isdisjoint(call.inputs)
 
-    def backward(self, calls: Sequence[Call]) -> None:
+    def backward(self) -> None:
         """The calls' backwards, last to first, from the gradient of the loss."""
         if LOSS not in self.differentiable:
             return
@@ -98,12 +114,24 @@ class Walk:
         one = self.ledger.allocate("temporary", self.program.sizes[LOSS])
         self.ledger.hold(one)
         self.gradients[LOSS] = Gradient(one)
-        for position in range(len(calls) - 1, -1, -1):
-            if position in self.kept:
-                call = calls[position]
-                self.ledger.begin("backward" if call.layer else "loss", call.layer)
-                self._run_backward(call, self.kept.pop(position))
+        waiting = list(self.entries)
+        for position in sorted(self.kept, reverse=True):
+            call = self.program.calls[position]
+            if waiting and position in waiting[-1] and (call.keeps or call.extra):
+                self._recompute(waiting.pop(), position)
+            self.ledger.begin("backward" if call.layer else "loss", call.layer)
+            self._run_backward(call, self.kept.pop(position))
+            for stage in [stage for stage in self.entries if position in stage and not self._pending(stage)]:
+                self.ledger.release(self.entries.pop(stage))
         self.ledger.release(one)
+
+    def _pending(self, stage: range) -> bool:
+        return any(position in self.kept for position in stage)
+
+    def _recompute(self, stage: range, last: int) -> None:
+        """A stage's forward once more, up to the last call of which anything is kept."""
+        self._pass(range(stage.start, last + 1), "recompute")
+        self.ledger.release(self.tensors[self.program.calls[last].output])
 
     def _run_backward(self, call: Call, kept: list[int]) -> None:
         ledger = self.ledger
@@ -116,7 +144,7 @@ class Walk:
             ledger.release(given.tensor)
         for tensor in kept:
             ledger.release(tensor)
-        if arrived and call.reverse:
+        if call.reverse:
             arrived.reverse()
         spent += [done for name, gradient in arrived if (done := self._accumulate(name, gradient)) is not None]
         for tensor in spent:
@@ -127,6 +155,7 @@ class Walk:
         return reversed(wanted) if call.reverse else wanted
 
     def _gradient(self, call: Call, position: int, given: Gradient) -> Gradient:
+        """The gradient of an input, made of the output's."""
         if call.gradient != "new":
             self.ledger.hold(given.tensor)
             return Gradient(given.tensor, given.dense and call.gradient == "same")
@@ -167,50 +196,13 @@ class Walk:
             for tensor in made:
                 self.ledger.release(tensor)
             return
-        if not optimizer.fresh:
-            return
-        before: int | None = None
-        for name, size in sizes.items():
+        named: list[int] = []
+        for name, size in sizes.items() if optimizer.fresh else ():
             self.ledger.begin("optimizer step", name.rpartition(".")[0])
-            first, *more = [self.ledger.allocate("temporary", size) for _ in range(optimizer.fresh)]
-            # The name of the last tensor is bound to the previous parameter's until the new one is complete.
-            for tensor in [first, *more][:-1] + ([before] if before is not None else []):
+            *made, result = [self.ledger.allocate("temporary", size) for _ in range(optimizer.fresh)]
+            # The previous parameter's result has its name until this one is complete.
+            for tensor in made + named:
                 self.ledger.release(tensor)
-            before = [first, *more][-1]
-        if before is not None:
-            self.ledger.release(before)
-
-
-def last_reads(calls: Sequence[Call]) -> Mapping[str, int]:
-    """The position of the call after which no Python variable names a value any more.
-
-    A module's caller holds what it passed in until the module returns; the last output is never dropped.
-    """
-    last: dict[str, int] = {}
-    made: dict[str, int] = {}
-    frames: list[tuple[str, int, set[str]]] = []
-    for position, call in enumerate(calls):
-        path = call.layer.rpartition(":")[0] or call.layer
-        parts = path.split(".")[:-1]
-        _close(frames, parts, position - 1, last)
-        for depth in range(len(frames), len(parts)):
-            frames.append((parts[depth], position, set()))
-        last[call.output] = position
-        made[call.output] = position
-        for name in (*call.inputs, *call.holds):
-            last[name] = position
-            for _, start, passed in frames:
-                if made.get(name, -1) < start:
-                    passed.add(name)
-    _close(frames, [], len(calls) - 1, last)
-    if calls:
-        last.pop(calls[-1].output)
-    return last
-
-
-def _close(frames: list[tuple[str, int, set[str]]], parts: list[str], position: int, last: dict[str, int]) -> None:
-    """Leave the modules that the next call is not in."""
-    depth = next((i for i, (frame, part) in enumerate(zip(frames, parts)) if frame[0] != part), min(len(frames), len(parts)))
-    while len(frames) > depth:
-        for name in frames.pop()[2]:
-            last[name] = position
+            named = [result]
+        for tensor in named:
+            self.ledger.release(tensor)
