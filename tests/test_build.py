@@ -22,7 +22,7 @@ from vggscope.build.onnx import write_onnx
 from vggscope.build.source import source
 from vggscope.build.weights import initialised, state_dict, write_pth, write_safetensors
 from vggscope.errors import MissingTool, ModelError, OptionError
-from vggscope.network import INPUT, Network, Node, module_node
+from vggscope.graph import INPUT, Network, Node, module_node
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import Convolution, conv2d
 from vggscope.ops.linear import Linear

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.build.tree import REMEDY, Part, parts
 from vggscope.errors import ModelError, printable
-from vggscope.network import Network
+from vggscope.graph import Network
 from vggscope.ops.shape import Flatten
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from vggscope.build.layout import WIDTH, Call
 from vggscope.build.tree import REMEDY, Part, parts
 from vggscope.errors import ModelError, printable
-from vggscope.network import Network, Node
+from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.shape import Flatten
 from vggscope.units import count_text, shape_text

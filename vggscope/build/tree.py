@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from vggscope.errors import ModelError, printable
-from vggscope.network import INPUT, Network, Node
+from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.recorded import Recorded, Result
 from vggscope.ops.shape import Flatten
 

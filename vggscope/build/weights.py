@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.build.module import module
 from vggscope.errors import OptionError
-from vggscope.network import Network
+from vggscope.graph import Network
 
 if TYPE_CHECKING:
     from os import PathLike

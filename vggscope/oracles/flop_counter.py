@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vggscope.network import Network
+from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.ops.convolution import Convolution
 from vggscope.oracles.witness import BACKWARD_MACS, MACS, PARAMS, Claim, Term, Witness

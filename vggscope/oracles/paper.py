@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS
-from vggscope.network import Network
+from vggscope.graph import Network
 from vggscope.notation import Word, parse
 from vggscope.ops.base import numel
 from vggscope.oracles.witness import PARAMS, Abstains, Claim, Witness

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, cast
 
 from vggscope.columns import COLUMNS, LITERATURE
-from vggscope.network import Network
+from vggscope.graph import Network
 from vggscope.notation import parse
 from vggscope.ops.base import numel
 from vggscope.oracles.paper import column_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vggscope.analysis.cost import backward_macs, costs, total_macs
 from vggscope.build.module import module as build_module
 from vggscope.errors import ModelError, printable
-from vggscope.network import Network
+from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
 from vggscope.oracles import flop_counter, fvcore, paper, torchinfo, torchvision
 from vggscope.oracles.witness import BACKWARD_MACS, MACS, PARAMS, Abstains, Claim, Term, Witness, without_data

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vggscope.network import Network
+from vggscope.graph import Network
 
 if TYPE_CHECKING:
     from torch import nn
