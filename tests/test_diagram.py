@@ -12,7 +12,7 @@ import pytest
 
 from vggscope.columns import COLUMNS
 from vggscope.errors import MissingTool, OptionError
-from vggscope.network import Network, module_node
+from vggscope.graph import Network, module_node
 from vggscope.ops.activation import ReLU
 from vggscope.render.diagram import THEMES, Diagram, diagram
 from vggscope.render.diagram.picture import Box, Part, Text
@@ -155,7 +155,7 @@ def test_svg_tells_its_title_and_each_nodes_details() -> None:
     ids = [element.get("id") for element in root.iter() if element.get("id")]
     assert ids[0] == "E-VGG-19-input"
     assert len(ids) == len(set(ids))
-    (stage,) = [element for element in root.iter(f"{SVG}g") if element.get("id") == "E-VGG-19-n-3"]
+    (stage,) = [element for element in root.iter(f"{SVG}g") if element.get("id") == "E-VGG-19-stage-3"]
     assert "conv3_4: 3×3, 256" in (stage.findtext(f"{SVG}title") or "")
 
 

@@ -8,27 +8,31 @@ Adding a style is one file in styles/ and a row of STYLES; adding a format is on
 from __future__ import annotations
 
 import importlib
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vggscope.errors import MissingTool, OptionError
-from vggscope.network import Network
-from vggscope.render.diagram.picture import Picture
+from vggscope.errors import OptionError
+from vggscope.graph import Network
+from vggscope.render.diagram.engine import ENGINES, check
+from vggscope.render.diagram.facts import FACTS
+from vggscope.render.diagram.look import Look
+from vggscope.render.diagram.picture import Picture, scaled
 from vggscope.render.diagram.stages import Subject
 from vggscope.render.diagram.theme import THEMES, Theme
 
-STYLES = {"blocks": "a stage a card, its layers listed in it"}
+STYLES = {
+    "blocks": "a stage a card, its layers listed in it",
+    "layers": "every op, with its shapes on the arrows",
+    "volumes": "each feature map a solid, on scale",
+    "table": "several networks side by side, as the paper prints Table 1",
+}
 """What `--style` takes, each with what it shows."""
 
 FORMATS = ("svg", "png", "pdf", "dot")
 """What a picture can be written as; the suffix of its file."""
 
-ENGINES = ("bundled", "system")
-"""What lays out a branched network: the Graphviz inside pygraphviz, or `dot` on PATH."""
-
-WIDTH = 540.0
-"""How wide a picture may grow before it goes on in another row, in points: 7.5 inch."""
+LEAST_WIDTH, MOST_WIDTH = 72, 14400
+"""What `--width` takes, in points: an inch to what a PDF page may be."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Diagram:
 
     picture: Picture
     theme: Theme
+    direction: str
 
     @property
     def source(self) -> str:
@@ -56,7 +61,7 @@ class Diagram:
         if form == "dot":
             from vggscope.render.diagram.writers import dot
 
-            return dot.write(self.picture, self.theme).encode()
+            return dot.write(self.picture, self.theme, self.direction).encode()
         from vggscope.render.diagram.writers import svg
 
         return svg.write(self.picture).encode()
@@ -69,23 +74,46 @@ def diagram(
     networks: Network | Sequence[Network],
     style: str = "blocks",
     theme: str = "light",
+    *,
+    annotate: Sequence[str] | None = None,
+    heat: str | None = None,
+    fold: bool = True,
+    direction: str = "LR",
+    width: float | None = None,
     engine: str = "bundled",
-    width: float = WIDTH,
 ) -> Diagram:
     """The picture of a network, or of several side by side.
 
-    Raises OptionError for a style, theme or engine that is not there or that cannot show these networks, and
-    MissingTool where `engine` is not installed.
+    `annotate` names what is written beside the layers, `heat` what their colour tells (FACTS). `fold` draws modules in
+    a row that do the same once, with their number. `direction` is LR or TB. `width` is the widest that the picture may
+    be, in points: it goes on in another row, and where that does not do is drawn smaller. `engine` lays out a network
+    that branches.
+
+    Raises OptionError for an option that is not there or that does not fit, and MissingTool where `engine` is needed
+    and not installed.
     """
+    given = (networks,) if isinstance(networks, Network) else tuple(networks)
     _check("style", style, tuple(STYLES))
     _check("theme", theme, tuple(THEMES))
+    _check("direction", direction, ("LR", "TB"))
     _check("engine", engine, ENGINES)
-    if engine == "system" and shutil.which("dot") is None:
-        raise MissingTool("--engine system needs Graphviz's `dot` on PATH", "install Graphviz, or leave --engine out")
-    given = (networks,) if isinstance(networks, Network) else tuple(networks)
-    draw = importlib.import_module(f"vggscope.render.diagram.styles.{style}").draw
-    picture: Picture = draw(tuple(map(Subject, given)), THEMES[theme], width)
-    return Diagram(picture, THEMES[theme])
+    for name in annotate or ():
+        _check("annotate", name, tuple(FACTS))
+    if heat is not None:
+        _check("heat", heat, tuple(name for name, fact in FACTS.items() if fact.value))
+    if width is not None and not LEAST_WIDTH <= width <= MOST_WIDTH:
+        raise OptionError(f"a width of {width:g} makes no sense", f"--width is {LEAST_WIDTH} to {MOST_WIDTH} points")
+    check(engine)
+    draw = importlib.import_module(f"vggscope.render.diagram.styles.{style}")
+    if style != "table" and len(given) != 1:
+        raise OptionError(f"style {style} draws one model at a time", "--style table sets several side by side")
+    said = tuple(draw.DEFAULT if annotate is None else annotate)
+    look = Look(THEMES[theme], width, direction, said, heat or "", engine)
+    subjects = tuple(Subject(network, fold) for network in given)
+    picture: Picture = draw.draw(subjects if style == "table" else subjects[0], look)
+    if width is not None and picture.width > width:
+        picture = scaled(picture, width / picture.width)
+    return Diagram(picture, THEMES[theme], direction)
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ A style makes a Picture; every format's writer reads the same one, so that they 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vggscope.render.diagram.fonts import ASCENT, DESCENT, text_width
 
@@ -100,7 +100,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Link:
-    """An arrow from one part to another, by their names, with what it says."""
+    """An arrow from one part to another, by their names; `label` is what runs along it."""
 
     source: str
     target: str
@@ -139,3 +139,26 @@ def arrow(points: tuple[Point, ...], color: str, curved: bool = False, head: flo
     half = head * 0.42
     tip = ((x, y), (base[0] - dy * half, base[1] + dx * half), (base[0] + dy * half, base[1] - dx * half))
     return (Line((*points[:-1], base), color, 1.0, curved), Polygon(tip, fill=color))
+
+
+def scaled(picture: Picture, factor: float) -> Picture:
+    """The same picture larger or smaller."""
+
+    def of(shape: Shape) -> Shape:
+        if isinstance(shape, Box):
+            sides = [value * factor for value in (shape.x, shape.y, shape.width, shape.height)]
+            x, y, width, height = sides
+            return replace(shape, x=x, y=y, width=width, height=height, radius=shape.radius * factor)
+        if isinstance(shape, Text):
+            return replace(shape, x=shape.x * factor, y=shape.y * factor, size=shape.size * factor)
+        points = tuple((x * factor, y * factor) for x, y in shape.points)
+        return replace(shape, points=points, line_width=shape.line_width * factor)
+
+    return replace(
+        picture,
+        width=picture.width * factor,
+        height=picture.height * factor,
+        frame=tuple(map(of, picture.frame)),
+        links=tuple(replace(link, shapes=tuple(map(of, link.shapes))) for link in picture.links),
+        parts=tuple(replace(part, shapes=tuple(map(of, part.shapes))) for part in picture.parts),
+    )

@@ -1,96 +1,43 @@
-"""A network cut into the stages that its picture shows: the paper's for a chain that has them, else its modules."""
+"""A network cut into the stages that its picture shows: the paper's for a chain that has them, else its modules.
+
+A stage holds blocks: the modules within it that stand one behind the other, equal ones folded into one that counts
+them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 
-from vggscope.analysis.report import LayerReport, Report, summarize
+from vggscope.analysis.report import Report, summarize
 from vggscope.columns import LITERATURE
+from vggscope.graph import Network
 from vggscope.labels import stage_of
-from vggscope.network import Network, Node
-from vggscope.ops.base import Shape
-from vggscope.units import kernel_text
+from vggscope.render.diagram.layer import Layer, Row
 
 HEAD = "classifier"
 """What the stage of the fully connected layers is called."""
 
+LARGEST_SHARE = 0.5
+"""A module with more than this share of all layers is cut into the modules within it."""
+
 
 @dataclass(frozen=True)
-class Layer:
-    """One node with what is known of it."""
+class Block:
+    """Rows that a picture draws together. `instances` are the modules' layers, equal to one another in what they do;
+    the rows are the first's, named within `path`.
+    """
 
-    node: Node
-    report: LayerReport
-
-    @property
-    def name(self) -> str:
-        """The literature's name where there is one, else the path."""
-        return self.node.label or self.node.name
-
-    @property
-    def kind(self) -> str:
-        """The theme's word for its colour."""
-        op = self.node.op.name
-        if op.startswith("Conv"):
-            # A dense head's convolutions stand for fully connected layers, and are named so.
-            return "fc" if self.node.label.startswith("fc") else "conv"
-        if op == "Linear":
-            return "fc"
-        if "Pool" in op:
-            return "pool"
-        if "Norm" in op:
-            return "norm"
-        return "activation" if type(self.node.op).__module__.endswith(".activation") else "other"
+    title: str
+    path: str
+    rows: tuple[Row, ...]
+    instances: tuple[tuple[Layer, ...], ...]
 
     @property
-    def is_minor(self) -> bool:
-        """Whether a picture of stages says it behind the layer before: it has no window and no weights, or is that
-        layer's batch norm.
-        """
-        if "BatchNorm" in self.node.op.name:
-            return True
-        return self.kind in ("activation", "other") and self.node.op.name != "Softmax"
-
-    @property
-    def spec(self) -> str:
-        """What it does, in a few signs: `3×3, 256`, `2×2, /2`, `4,096`."""
-        report = self.report
-        if report.kernel_size is None:
-            return f"{report.output_shape[1]:,}" if self.kind == "fc" else self.word
-        parts = [kernel_text(report.kernel_size).replace("x", "×")]
-        if self.node.op.name.startswith("Adaptive"):
-            parts = ["to " + "×".join(map(str, report.output_shape[2:]))]
-        elif self.kind in ("conv", "fc"):
-            parts.append(f"{report.output_shape[1]:,}")
-        groups = getattr(self.node.op, "groups", 1)
-        if groups > 1:
-            parts.append(f"g{groups}")
-        if report.stride and set(report.stride) != {1} and not self.node.op.name.startswith("Adaptive"):
-            parts.append("/" + "×".join(map(str, dict.fromkeys(report.stride))))
-        return ", ".join(parts)
-
-    @property
-    def word(self) -> str:
-        """The op in a word."""
-        op = self.node.op.name
-        return _WORDS.get(op, op)
-
-
-_WORDS = {
-    "BatchNorm2d": "BN",
-    "LocalResponseNorm": "LRN",
-    "MaxPool2d": "max pool",
-    "AvgPool2d": "avg pool",
-    "AdaptiveAvgPool2d": "avg pool",
-    "AdaptiveMaxPool2d": "max pool",
-    "Softmax": "soft-max",
-    "Dropout": "dropout",
-    "Flatten": "flatten",
-    "Identity": "identity",
-}
+    def count(self) -> int:
+        return len(self.instances)
 
 
 @dataclass(frozen=True)
@@ -100,29 +47,12 @@ class Stage:
     name: str
     title: str
     layers: tuple[Layer, ...]
+    blocks: tuple[Block, ...]
 
     @property
-    def output_shape(self) -> Shape:
-        return self.layers[-1].report.output_shape
-
-    @property
-    def kind(self) -> str:
-        """The kind of most of its layers with weights, for its colour."""
-        kinds = [layer.kind for layer in self.layers if layer.report.params] or ["other"]
-        return max(dict.fromkeys(kinds), key=kinds.count)
-
-    @property
-    def params(self) -> int:
-        return sum(layer.report.params for layer in self.layers)
-
-    @property
-    def macs(self) -> int | None:
-        known = [layer.report.macs for layer in self.layers]
-        return None if None in known else sum(macs or 0 for macs in known)
-
-    @property
-    def activation_bytes(self) -> int:
-        return sum(layer.report.activation_bytes for layer in self.layers)
+    def rows(self) -> Iterator[Row]:
+        """All rows, from the top down."""
+        return (row for block in self.blocks for row in block.rows)
 
 
 @dataclass(frozen=True)
@@ -130,6 +60,7 @@ class Subject:
     """A network to be drawn, with its report and its stages."""
 
     network: Network
+    fold: bool = True
 
     @property
     def title(self) -> str:
@@ -151,26 +82,174 @@ class Subject:
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        return tuple(_stages(self.layers))
+        if any(layer.node.label for layer in self.layers):
+            return tuple(_paper_stages(self.layers))
+        return tuple(_module_stages(self.layers, self.fold))
 
 
-def _stages(layers: Iterable[Layer]) -> Iterator[Stage]:
-    keyed = list(_keyed(layers))
-    for key, group in groupby(keyed, key=lambda pair: pair[0]):
-        title = key if key == HEAD or not key.isdigit() else f"stage {key}"
-        yield Stage(key, title, tuple(layer for _, layer in group))
+def _paper_stages(layers: Iterable[Layer]) -> Iterator[Stage]:
+    for key, pairs in groupby(_keyed(layers), key=lambda pair: pair[0]):
+        title = f"stage {key}" if key.isdigit() else key
+        found = tuple(layer for _, layer in pairs)
+        yield Stage(title, title, found, (Block("", "", rows(found), (found,)),))
 
 
 def _keyed(layers: Iterable[Layer]) -> Iterator[tuple[str, Layer]]:
     """Each layer with its stage: one that has no label of its own belongs with those before it within its module, else
     with the head that follows.
     """
-    labelled = any(layer.node.label for layer in layers)
     before: tuple[str, str] = ("", "")
     for layer in layers:
         top = layer.node.name.partition(".")[0]
-        stage = stage_of(layer.node.label)
-        if labelled and not stage:
-            stage = before[1] if before[0] == top else HEAD
-        before = (top, stage or top)
-        yield before[1], layer
+        stage = stage_of(layer.node.label) or (before[1] if before[0] == top else HEAD)
+        before = (top, stage)
+        yield stage, layer
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """A module's layers in a row: those whose paths begin with `path`."""
+
+    path: str
+    layers: tuple[Layer, ...]
+
+    @cached_property
+    def children(self) -> tuple[_Scope, ...]:
+        """The modules within, in the order that they run; a layer of its own is its own child."""
+        depth = len(self.path.split(".")) + 1 if self.path else 1
+        runs = groupby(self.layers, key=lambda layer: ".".join(layer.node.name.split(".")[:depth]))
+        return tuple(_Scope(path, tuple(run)) for path, run in runs)
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        return rows(self.layers, self.path)
+
+    @property
+    def is_layer(self) -> bool:
+        return sum(not row.layer.is_minor for row in self.rows) < 2
+
+    @property
+    def signature(self) -> tuple[tuple[str, str], ...]:
+        """What it does, line by line: equal for modules that a reader takes for the same."""
+        return tuple((row.name, row.spec) for row in self.rows)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether most of the modules within do the same as their neighbour."""
+        modules = [child for child in self.children if not child.is_layer]
+        same = sum(one.signature == other.signature for one, other in pairwise(modules))
+        return 2 * same >= max(1, len(modules) - 1)
+
+
+def rows(layers: Sequence[Layer], path: str = "") -> tuple[Row, ...]:
+    """Layers as rows, named within `path`: a minor layer joins the row whose last layer it reads."""
+    found: list[list[Layer]] = []
+    for layer in layers:
+        if found and layer.is_minor and layer.node.inputs == (found[-1][-1].node.name,):
+            found[-1].append(layer)
+        else:
+            found.append([layer])
+    return tuple(Row(within(path, group[0].name), tuple(group)) for group in found)
+
+
+def within(path: str, name: str) -> str:
+    """A layer's name without the path of the module that it is shown in."""
+    return name.removeprefix(f"{path}.") if path else name
+
+
+def _module_stages(layers: tuple[Layer, ...], fold: bool) -> Iterator[Stage]:
+    runs = [list(run) for _, run in groupby(_cut(layers, fold), key=lambda scope: _alike(scope, fold))]
+    names: dict[str, int] = {}
+    for position, run in enumerate(runs):
+        if run[0].is_layer:
+            scope = _merged(run, position, len(runs))
+            name = scope.path
+            blocks: tuple[Block, ...] = (Block("", "", rows(scope.layers), (scope.layers,)),)
+        elif len(run) > 1:
+            name, blocks = _range([scope.path for scope in run]), (_folded(run, ""),)
+        else:
+            name, blocks = run[0].path, tuple(_blocks(run[0], fold))
+        names[name] = names.get(name, 0) + 1
+        name = name if names[name] == 1 else f"{name} ({names[name]})"
+        yield Stage(name, name, tuple(layer for scope in run for layer in scope.layers), blocks)
+
+
+def _folded(same: list[_Scope], title: str) -> Block:
+    return Block(title, same[0].path, same[0].rows, tuple(scope.layers for scope in same))
+
+
+def _merged(run: list[_Scope], position: int, runs: int) -> _Scope:
+    """Modules of one layer each, as one stage: those before the first large module, behind the last, or between."""
+    title = run[0].path
+    if len(run) > 1:
+        title = "stem" if position == 0 and runs > 1 else "head" if position == runs - 1 and runs > 1 else "layers"
+    return _Scope(title, tuple(layer for scope in run for layer in scope.layers))
+
+
+def _cut(layers: tuple[Layer, ...], fold: bool) -> list[_Scope]:
+    """The network's modules, the one that holds most of it cut again, unless it is a row of equal ones."""
+    scopes = list(_Scope("", layers).children)
+    while True:
+        largest = max(scopes, key=lambda scope: len(scope.layers))
+        is_small = len(largest.layers) <= LARGEST_SHARE * len(layers)
+        if is_small or largest.is_layer or (fold and largest.repeats):
+            return scopes
+        place = scopes.index(largest)
+        scopes[place : place + 1] = largest.children
+
+
+def _blocks(scope: _Scope, fold: bool) -> Iterator[Block]:
+    """The modules within a stage, if they stand one behind the other; else the stage is one block."""
+    children = tuple(_opened(scope))
+    runs = [list(run) for _, run in groupby(children, key=lambda child: _alike(child, fold))]
+    modules = [run for run in runs if not run[0].is_layer]
+    if not _in_series(children) or (len(modules) < 2 and all(len(run) == 1 for run in modules)):
+        yield Block("", scope.path, scope.rows, (scope.layers,))
+        return
+    for run in runs:
+        if run[0].is_layer:
+            found = tuple(layer for child in run for layer in child.layers)
+            yield Block("", scope.path, rows(found, scope.path), (found,))
+        else:
+            yield _folded(run, _relative(scope.path, _range([child.path for child in run])))
+
+
+def _relative(path: str, name: str) -> str:
+    """A module's name within `path`; a mere number keeps the last part of that path before it."""
+    within = name.removeprefix(f"{path}.")
+    return f"{path.rpartition('.')[2]}.{within}" if within[:1].isdigit() else within
+
+
+def _opened(scope: _Scope) -> Iterator[_Scope]:
+    """The modules within, those that are rows of equal ones opened in turn."""
+    for child in scope.children:
+        if child.repeats or (len(scope.children) == 1 and not child.is_layer):
+            yield from _opened(child)
+        else:
+            yield child
+
+
+def _alike(scope: _Scope, fold: bool) -> object:
+    """Equal for neighbours that make one block."""
+    if scope.is_layer:
+        return ""
+    return scope.signature if fold else scope.path
+
+
+def _in_series(children: Sequence[_Scope]) -> bool:
+    """Whether each child reads the one before it."""
+    for before, child in pairwise(children):
+        names = {layer.node.name for layer in before.layers}
+        if not any(name in names for layer in child.layers for name in layer.node.inputs):
+            return False
+    return True
+
+
+def _range(paths: list[str]) -> str:
+    """The names of modules in a row: `layer1.1–2`."""
+    first, last = paths[0], paths[-1]
+    if first == last:
+        return first
+    stem = first.rstrip("0123456789")
+    end = last.removeprefix(stem)
+    return f"{first}–{end}" if end.isdigit() and stem != first else f"{first} … {last}"

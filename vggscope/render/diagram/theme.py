@@ -20,7 +20,7 @@ KINDS = ("input", "conv", "pool", "norm", "activation", "fc", "other")
 
 @dataclass(frozen=True)
 class Theme:
-    """`fills` and `accents` are by kind of layer, one of KINDS."""
+    """`fills` and `accents` are by kind of layer, one of KINDS; `outline` frames a fill, or is empty."""
 
     name: str
     page: str
@@ -33,12 +33,12 @@ class Theme:
     track: str
     fills: dict[str, str]
     accents: dict[str, str]
+    outline: str
     heat: tuple[str, str]
 
     def heat_at(self, share: float) -> str:
         """The colour of a share, 0 to 1, on the way from the first colour of `heat` to the second."""
-        low, high = _rgb(self.heat[0]), _rgb(self.heat[1])
-        return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(low, high))
+        return mixed(*self.heat, share)
 
     def ink_on(self, fill: str) -> str:
         """The theme's text colour, or the better of black and white where that is not read well on this fill."""
@@ -75,6 +75,7 @@ LIGHT = Theme(
         "fc": "#009e73",
         "other": "#6b7785",
     },
+    outline="",
     heat=("#f2f6fa", "#0a5c93"),
 )
 
@@ -106,6 +107,7 @@ DARK = Theme(
         "fc": "#2bc297",
         "other": "#8896a5",
     },
+    outline="",
     heat=("#202a35", "#56b4e9"),
 )
 
@@ -129,10 +131,20 @@ PAPER = Theme(
         "other": "#ffffff",
     },
     accents=dict.fromkeys(KINDS, "#000000"),
+    outline="#000000",
     heat=("#ffffff", "#4a4a4a"),
 )
 
 THEMES = {theme.name: theme for theme in (LIGHT, DARK, PAPER)}
+
+
+def mixed(first: str, second: str, share: float) -> str:
+    """A colour on the way from one to another.
+
+    >>> mixed("#000000", "#ffffff", 0.5)
+    '#808080'
+    """
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(_rgb(first), _rgb(second)))
 
 
 def contrast(first: str, second: str) -> float:

@@ -5,248 +5,187 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vggscope.errors import OptionError
-from vggscope.network import INPUT
+from vggscope.graph import INPUT
+from vggscope.render.diagram.engine import Frame
+from vggscope.render.diagram.flow import flow, input_part
 from vggscope.render.diagram.fonts import fitted, text_width
-from vggscope.render.diagram.picture import Box, Line, Link, Part, Picture, Point, Shape, Text, arrow
-from vggscope.render.diagram.stages import Layer, Stage, Subject
-from vggscope.render.diagram.theme import BODY, HEADING, SMALL, TITLE, Theme
-from vggscope.units import UNKNOWN, count_text, percent_text, short_count
+from vggscope.render.diagram.layer import Row
+from vggscope.render.diagram.look import Heat, Look, heat_of
+from vggscope.render.diagram.page import caption, page
+from vggscope.render.diagram.picture import Box, Line, Part, Picture, Shape, Text
+from vggscope.render.diagram.stages import Block, Stage, Subject
+from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
 
-MARGIN, GAP, ROW_GAP, CAPTION, INPUT_HEIGHT = 14.0, 22.0, 26.0, 36.0, 20.0
-"""Around the page, between cards, between rows of cards, for the title, and for the input's box, in points."""
+DEFAULT = ("shape", "rf", "params")
+"""What is written in a card where nothing else is asked for."""
 
-PADDING, HEAD, ROW, FACT = 7.0, 21.0, 15.0, 12.5
-"""Within a card: at its sides, and the height of its heading, of a layer's row, and of a line of facts."""
+PADDING, HEAD, ROW, RULE, TITLE, FACT = 7.0, 21.0, 15.0, 10.0, 14.0, 12.5
+"""In points: a card's sides; the heights of its heading, a row, a rule under it, a block's title, a line of facts."""
 
-WIDEST = 190.0
+WIDEST = 210.0
 """No card is wider than this; a longer name is cut in its middle."""
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A layer, and the minor ones behind it in words."""
-
-    layer: Layer
-    minor: tuple[str, ...] = ()
-
-    @property
-    def spec(self) -> str:
-        return ", ".join((self.layer.spec, *self.minor))
-
-
-@dataclass(frozen=True)
 class _Card:
-    """What a card says: its rows, and facts as name and value; `share` is drawn as a bar under them."""
+    """What a card says. `common` is what stands behind every convolution, said once for all below the cards; `share` is
+    the stage's share of all parameters, drawn as a bar.
+    """
 
-    name: str
-    title: str
-    kind: str
-    rows: tuple[_Row, ...]
+    stage: Stage
+    common: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
-    share: float
+    share: float | None
+    rules: bool
 
-    @property
-    def height(self) -> float:
-        return HEAD + ROW * len(self.rows) + 4 + self.footer
+    def spec(self, row: Row) -> str:
+        """A row's text on the right, without what is said once for all."""
+        return row.layer.spec if row.minor and row.minor == self.common else row.spec
+
+    def row_height(self, row: Row) -> float:
+        return ROW + (RULE if self.rules and row.layer.report.rule else 0.0)
+
+    def block_height(self, block: Block) -> float:
+        title = TITLE + 3 if block.title or block.count > 1 else 0.0
+        return title + sum(map(self.row_height, block.rows))
 
     @property
     def footer(self) -> float:
-        return FACT * len(self.facts) + 15
+        return FACT * len(self.facts) + (15 if self.share is not None else 8) if self.facts else 0.0
+
+    @property
+    def height(self) -> float:
+        return HEAD + sum(map(self.block_height, self.stage.blocks)) + 4 + self.footer
 
     @property
     def width(self) -> float:
         """The narrowest that holds every line."""
-        between = 10.0
-        lines = [text_width(self.title, HEADING, bold=True)]
-        lines += [text_width(r.layer.name, BODY) + between + text_width(r.spec, BODY) + 10 for r in self.rows]
-        lines += [text_width(name, SMALL) + between + text_width(value, SMALL) for name, value in self.facts]
+        lines = [text_width(self.stage.title, HEADING, bold=True)]
+        for block in self.stage.blocks:
+            lines.append(text_width(block.title, SMALL) + 40)
+            lines += [text_width(row.name, BODY) + 22 + text_width(self.spec(row), BODY) for row in block.rows]
+            if self.rules:
+                lines += [text_width(row.layer.report.rule or "", SMALL) + 14 for row in block.rows]
+        lines += [text_width(name, SMALL) + 10 + text_width(value, SMALL) for name, value in self.facts]
         return min(max(lines) + 2 * PADDING, WIDEST)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a card lies, and in which row of cards."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    row: int
-
-    @property
-    def middle(self) -> float:
-        return self.y + self.height / 2
-
-
-def draw(subjects: tuple[Subject, ...], theme: Theme, width: float) -> Picture:
-    """The picture of one network, its cards in rows of at most `width` points.
-
-    Raises OptionError for more than one network.
-    """
-    if len(subjects) != 1:
-        raise OptionError("style blocks draws one model at a time", "--style table draws several side by side")
-    (subject,) = subjects
-    cards, note = _cards(subject)
-    places = _places(cards, width)
-    said = max(text_width(line, SMALL) for line in (_caption(subject), note))
-    page_width = 2 * MARGIN + max(said, *(place.x + place.width - MARGIN for place in places))
-    bottom = max(place.y + place.height for place in places)
-    title = fitted(subject.title, TITLE, page_width - 2 * MARGIN, bold=True)
-    frame: list[Shape] = [
-        Text(MARGIN, MARGIN + 9, title, TITLE, theme.ink, bold=True),
-        Text(MARGIN, MARGIN + 23, _caption(subject), SMALL, theme.muted),
-    ]
-    if note:
-        frame.append(Text(MARGIN, bottom + 17, note, SMALL, theme.muted))
-    return Picture(
+def draw(subject: Subject, look: Look) -> Picture:
+    """The picture of one network, its cards in rows."""
+    common = _common(subject)
+    cards = {stage.name: _card(stage, subject, look, common) for stage in subject.stages}
+    width = max(card.width for card in cards.values())
+    placed = flow(subject, {name: (width, card.height) for name, card in cards.items()}, look)
+    heat = heat_of(look, [row.layers for stage in subject.stages for row in stage.rows])
+    parts = [input_part(subject, placed.frames[INPUT], look.theme)]
+    parts += [_part(card, placed.frames[name], look.theme, heat) for name, card in cards.items()]
+    return page(
         title=subject.title,
-        description=_caption(subject),
-        width=page_width,
-        height=bottom + (24 if note else MARGIN),
-        background=theme.page,
-        frame=tuple(frame),
-        links=tuple(_links(cards, places, theme)),
-        parts=(_input(subject, places[0], theme), *(_part(card, place, theme) for card, place in zip(cards, places))),
+        said=caption(subject),
+        theme=look.theme,
+        size=placed.size,
+        frame=(),
+        links=placed.links,
+        parts=tuple(parts),
+        notes=(f"Behind each convolution: {', '.join(common)}.",) if common else (),
+        heat=heat,
     )
 
 
-def _caption(subject: Subject) -> str:
-    totals = subject.report.totals
-    macs = UNKNOWN if totals.macs is None else short_count(totals.macs, "MACs")
-    return f"{count_text(totals.params)} parameters, {macs}, input {_sides(subject.network.input_shape)}"
+def _common(subject: Subject) -> tuple[str, ...]:
+    """The minor layers behind a convolution, where they are the same behind all."""
+    behind = {row.minor for stage in subject.stages for row in stage.rows if row.layer.kind == "conv"}
+    return behind.pop() if len(behind) == 1 else ()
 
 
-def _sides(shape: tuple[int, ...]) -> str:
-    return " × ".join(f"{side:,}" for side in shape[1:] or shape)
+def _card(stage: Stage, subject: Subject, look: Look, common: tuple[str, ...]) -> _Card:
+    said = look.facts.items()
+    facts = tuple((fact.title, fact.text(stage.layers, subject.report)) for name, fact in said if name != "rule")
+    params = sum(layer.report.params for layer in stage.layers)
+    share = params / max(1, subject.report.totals.params) if "params" in look.annotate else None
+    return _Card(stage, common, facts, share, "rule" in look.annotate)
 
 
-def _cards(subject: Subject) -> tuple[list[_Card], str]:
-    """A card a stage; and what is said once for all convolutions instead of in each row."""
-    rows = {stage.name: tuple(_rows(stage)) for stage in subject.stages}
-    behind = {row.minor for found in rows.values() for row in found if row.layer.kind == "conv"}
-    common = behind.pop() if len(behind) == 1 else ()
-    cards = []
-    for stage in subject.stages:
-        shown = tuple(_Row(row.layer) if row.minor == common else row for row in rows[stage.name])
-        share = stage.params / max(1, subject.report.totals.params)
-        cards.append(_Card(stage.name, stage.title, stage.kind, shown, tuple(_facts(stage, subject)), share))
-    return cards, f"Behind each convolution: {', '.join(common)}." if common else ""
-
-
-def _rows(stage: Stage) -> Iterator[_Row]:
-    row: _Row | None = None
-    for layer in stage.layers:
-        if layer.is_minor and row is not None:
-            row = _Row(row.layer, (*row.minor, layer.word))
-            continue
-        if row is not None:
-            yield row
-        row = _Row(layer)
-    if row is not None:
-        yield row
-
-
-def _facts(stage: Stage, subject: Subject) -> Iterator[tuple[str, str]]:
-    yield "output", _sides(stage.output_shape)
-    field = stage.layers[-1].report.receptive_field
-    yield "receptive field", UNKNOWN if field is None else "×".join(map(str, field.size)) + " px"
-    yield "parameters", f"{short_count(stage.params)} ({_share(stage.params, subject.report.totals.params)})"
-
-
-def _share(part: int, whole: int) -> str:
-    return "<0.1%" if 0 < part * 1000 < whole else percent_text(part, whole)
-
-
-def _places(cards: list[_Card], width: float) -> list[_Place]:
-    """Cards in rows of even length, as many in a row as fit, all in a row as high as the highest."""
-    card_width = max(card.width for card in cards)
-    fitting = max(1, int((width - 2 * MARGIN + GAP) // (card_width + GAP)))
-    rows = -(-len(cards) // fitting)
-    per_row = -(-len(cards) // rows)
-    places, y = [], MARGIN + CAPTION + INPUT_HEIGHT + ROW_GAP * 0.75
-    for row in range(rows):
-        found = cards[row * per_row : (row + 1) * per_row]
-        height = max(card.height for card in found)
-        places += [_Place(MARGIN + i * (card_width + GAP), y, card_width, height, row) for i in range(len(found))]
-        y += height + ROW_GAP
-    return places
-
-
-def _links(cards: list[_Card], places: list[_Place], theme: Theme) -> Iterator[Link]:
-    first = places[0]
-    middle = first.x + first.width / 2
-    entering = ((middle, MARGIN + CAPTION + INPUT_HEIGHT), (middle, first.y))
-    yield Link(INPUT, cards[0].name, arrow(entering, theme.arrow))
-    for (source, start), (target, end) in zip(zip(cards, places), zip(cards[1:], places[1:])):
-        label = dict(source.facts)["output"]
-        if start.row == end.row:
-            points: tuple[Point, ...] = ((start.x + start.width, start.middle), (end.x, end.middle))
-        else:
-            between = end.y - ROW_GAP / 2
-            points = (
-                (start.x + start.width / 2, start.y + start.height),
-                (start.x + start.width / 2, between),
-                (end.x + end.width / 2, between),
-                (end.x + end.width / 2, end.y),
-            )
-        yield Link(source.name, target.name, arrow(points, theme.arrow), label)
-
-
-def _input(subject: Subject, first: _Place, theme: Theme) -> Part:
-    size = _sides(subject.network.input_shape)
-    top = MARGIN + CAPTION
-    base = top + 13.2
-    return Part(
-        INPUT,
-        (
-            Box(first.x, top, first.width, INPUT_HEIGHT, theme.fills["input"], theme.border, radius=4),
-            Text(first.x + PADDING, base, "input", HEADING, theme.ink, bold=True),
-            Text(first.x + first.width - PADDING, base, size, SMALL, theme.ink, anchor="end"),
-        ),
-        (f"input {size}",),
-        f"input {size}",
-        "input",
-    )
-
-
-def _part(card: _Card, place: _Place, theme: Theme) -> Part:
-    x, y, width = place.x, place.y, place.width
-    right = x + width - PADDING
-    title = fitted(card.title, HEADING, width - 2 * PADDING, bold=True)
+def _part(card: _Card, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
+    title = fitted(card.stage.title, HEADING, frame.width - 2 * PADDING, bold=True)
     shapes: list[Shape] = [
-        Box(x, y, width, place.height, theme.card, theme.border, radius=4),
-        Text(x + PADDING, y + 14.5, title, HEADING, theme.ink, bold=True),
+        Box(frame.x, frame.y, frame.width, frame.height, theme.card, theme.border, radius=4),
+        Text(frame.x + PADDING, frame.y + 14.5, title, HEADING, theme.ink, bold=True),
     ]
-    for index, row in enumerate(card.rows):
-        shapes += _row_shapes(row, x + PADDING - 2, y + HEAD + index * ROW, width - 2 * PADDING + 4, theme)
-    top = y + place.height - card.footer
-    shapes.append(Line(((x, top), (x + width, top)), theme.border))
+    y = frame.y + HEAD
+    for block in card.stage.blocks:
+        shapes += _block(card, block, Frame(frame.x + 5, y, frame.width - 10, card.block_height(block)), theme, heat)
+        y += card.block_height(block)
+    shapes += _footer(card, frame, theme)
+    lines = tuple(_lines(card))
+    return Part(card.stage.name, tuple(shapes), lines, "\n".join(lines), _kind(card.stage))
+
+
+def _lines(card: _Card) -> Iterator[str]:
+    yield card.stage.title
+    for block in card.stage.blocks:
+        if block.title or block.count > 1:
+            yield f"{block.title} × {block.count}" if block.count > 1 else block.title
+        for row in block.rows:
+            yield f"{row.name}: {card.spec(row)}" if card.spec(row) else row.name
+    for name, value in card.facts:
+        yield f"{name}: {value}"
+
+
+def _kind(stage: Stage) -> str:
+    """The kind of most of its layers with weights, for its colour."""
+    kinds = [layer.kind for layer in stage.layers if layer.report.params] or ["other"]
+    return max(dict.fromkeys(kinds), key=kinds.count)
+
+
+def _block(card: _Card, block: Block, frame: Frame, theme: Theme, heat: Heat | None) -> list[Shape]:
+    shapes: list[Shape] = []
+    y, inset = frame.y, 0.0
+    if block.title or block.count > 1:
+        shapes.append(Box(frame.x, frame.y, frame.width, frame.height - 2, "", theme.border, radius=3))
+        title = fitted(block.title, SMALL, frame.width - 40)
+        shapes.append(Text(frame.x + 6, y + 10.5, title, SMALL, theme.muted))
+        if block.count > 1:
+            times = f"×{block.count}"
+            shapes.append(Text(frame.x + frame.width - 6, y + 10.5, times, BODY, theme.ink, bold=True, anchor="end"))
+        y, inset = y + TITLE, 2.0
+    for row in block.rows:
+        height = card.row_height(row)
+        shapes += _row(card, row, Frame(frame.x + inset, y, frame.width - 2 * inset, height - 2), theme, heat)
+        y += height
+    return shapes
+
+
+def _row(card: _Card, row: Row, frame: Frame, theme: Theme, heat: Heat | None) -> list[Shape]:
+    kind = row.layer.kind
+    fill = heat.fill(row.layers) if heat else theme.fills[kind]
+    ink = theme.ink_on(fill)
+    spec = fitted(card.spec(row), BODY, frame.width * 0.7)
+    name = fitted(row.name, BODY, frame.width - text_width(spec, BODY) - 16)
+    shapes: list[Shape] = [
+        Box(frame.x, frame.y, frame.width, frame.height, fill, theme.border if heat else theme.outline, 0.5),
+        Box(frame.x, frame.y, 2, frame.height, theme.accents[kind]),
+        Text(frame.x + 6, frame.y + 9.6, name, BODY, ink),
+        Text(frame.right - 4, frame.y + 9.6, spec, BODY, ink, anchor="end"),
+    ]
+    if card.rules and row.layer.report.rule:
+        rule = fitted(row.layer.report.rule, SMALL, frame.width - 10)
+        shapes.append(Text(frame.right - 4, frame.y + 19.6, rule, SMALL, ink, anchor="end"))
+    return [shape for shape in shapes if not isinstance(shape, Text) or shape.text]
+
+
+def _footer(card: _Card, frame: Frame, theme: Theme) -> list[Shape]:
+    """The facts under a line, and the share of all parameters as a bar."""
+    if not card.facts:
+        return []
+    top, left, right = frame.bottom - card.footer, frame.x + PADDING, frame.right - PADDING
+    shapes: list[Shape] = [Line(((frame.x, top), (frame.right, top)), theme.border)]
     for index, (name, value) in enumerate(card.facts):
-        base = top + 13 + FACT * index
-        room = width - 2 * PADDING - text_width(name, SMALL) - 6
-        shapes += [
-            Text(x + PADDING, base, name, SMALL, theme.muted),
-            Text(right, base, fitted(value, SMALL, room), SMALL, theme.ink, anchor="end"),
-        ]
-    shapes += _bar(card.share, x + PADDING, y + place.height - 9, width - 2 * PADDING, theme)
-    lines = (card.title, *(f"{row.layer.name}: {row.spec}" for row in card.rows), *(f"{n} {v}" for n, v in card.facts))
-    return Part(card.name, tuple(shapes), lines, "\n".join(lines), card.kind)
-
-
-def _row_shapes(row: _Row, x: float, y: float, width: float, theme: Theme) -> list[Shape]:
-    fill, accent = theme.fills[row.layer.kind], theme.accents[row.layer.kind]
-    spec = fitted(row.spec, BODY, width * 0.75)
-    name = fitted(row.layer.name, BODY, width - text_width(spec, BODY) - 14)
-    return [
-        Box(x, y, width, ROW - 2, fill, accent if theme.name == "paper" else "", 0.5),
-        Box(x, y, 2, ROW - 2, accent),
-        Text(x + 6, y + 9.6, name, BODY, theme.ink),
-        Text(x + width - 4, y + 9.6, spec, BODY, theme.ink, anchor="end"),
-    ]
-
-
-def _bar(share: float, x: float, y: float, width: float, theme: Theme) -> list[Shape]:
-    """The stage's share of all parameters, as a bar."""
-    shapes: list[Shape] = [Box(x, y, width, 2.5, theme.track)]
-    return [*shapes, Box(x, y, max(0.75, width * share), 2.5, theme.bar)] if share else shapes
+        base, room = top + 13 + FACT * index, frame.width - 2 * PADDING - text_width(name, SMALL) - 6
+        shapes.append(Text(left, base, name, SMALL, theme.muted))
+        shapes.append(Text(right, base, fitted(value, SMALL, room), SMALL, theme.ink, anchor="end"))
+    if card.share is not None:
+        shapes.append(Box(left, frame.bottom - 9, right - left, 2.5, theme.track))
+        if card.share:
+            shapes.append(Box(left, frame.bottom - 9, max(0.75, (right - left) * card.share), 2.5, theme.bar))
+    return shapes

@@ -45,6 +45,8 @@ def identifier(text: str) -> str:
 def _parts(parts: tuple[Part, ...], prefix: str) -> Iterator[str]:
     used: dict[str, int] = {}
     for part in parts:
+        if not part.shapes:
+            continue
         name = f"{prefix}-{identifier(part.name)}"
         used[name] = used.get(name, 0) + 1
         if used[name] > 1:
