@@ -17,10 +17,10 @@ import torch
 import torchvision
 from torch import nn
 
-from vggscope.build.module import module, part
-from vggscope.build.onnx import write_onnx
-from vggscope.build.source import source
-from vggscope.build.weights import initialised, state_dict, write_pth, write_safetensors
+from vggscope.builders.module import module, part
+from vggscope.builders.onnx import write_onnx
+from vggscope.builders.source import source
+from vggscope.builders.weights import initialised, state_dict, write_pth, write_safetensors
 from vggscope.errors import MissingTool, ModelError, OptionError
 from vggscope.graph import INPUT, Network, Node, module_node
 from vggscope.ops.activation import ReLU
@@ -186,7 +186,7 @@ class TestSource:
 
     def test_needs_no_torch_to_be_written(self) -> None:
         code = (
-            "import sys; from vggscope.sources.resolve import resolve; from vggscope.build.source import source\n"
+            "import sys; from vggscope.sources.resolve import resolve; from vggscope.builders.source import source\n"
             "assert 'nn.Conv2d(3, 64, kernel_size=3, padding=1)' in source(resolve('D'))\n"
             "assert 'torch' not in sys.modules"
         )

@@ -18,7 +18,7 @@ FLOORS = (
     ("ops",),
     ("graph", "network"),
     ("notation", "columns", "labels"),
-    ("analysis", "build"),
+    ("analysis", "builders"),
     ("diffing", "oracles"),
     ("trace",),
     ("sources",),

@@ -170,7 +170,7 @@ def test_backward_stops_at_frozen_layers() -> None:
 
 def test_the_module_is_left_as_it_was() -> None:
     network = resolve("conv3-8 BN FC-4", SMALL)
-    from vggscope.build.module import module
+    from vggscope.builders.module import module
 
     model = module(network).train()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}

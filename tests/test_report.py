@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.strategies import SIDE, columns
 from vggscope.analysis.report import by_stage, summarize
-from vggscope.build.module import module
+from vggscope.builders.module import module
 from vggscope.errors import OptionError, ShapeError
 from vggscope.ops.convolution import Convolution
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d

@@ -101,7 +101,7 @@ def build(model: Model, **options: object) -> nn.Module:
 
         return resolve_module(model, _options(None, options))
     if isinstance(model, Network):
-        from vggscope.build.module import module
+        from vggscope.builders.module import module
 
         return module(model)
     return model

@@ -52,7 +52,7 @@ def build(
 def _print(network: Network, at: str | None) -> None:
     import torch
 
-    from vggscope.build.module import module, part
+    from vggscope.builders.module import module, part
 
     with torch.device("meta"):
         built = module(network)
@@ -60,13 +60,13 @@ def _print(network: Network, at: str | None) -> None:
 
 
 def _write_source(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.build.source import source
+    from vggscope.builders.source import source
 
     write_file(output, source(network).encode())
 
 
 def _write_pth(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.build.weights import state_dict, write_pth
+    from vggscope.builders.weights import state_dict, write_pth
 
     tensors = state_dict(network, init, seed)
     with open_whole(output) as file:
@@ -74,7 +74,7 @@ def _write_pth(network: Network, output: str, init: str, seed: int) -> None:
 
 
 def _write_safetensors(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.build.weights import state_dict, write_safetensors
+    from vggscope.builders.weights import state_dict, write_safetensors
 
     tensors = state_dict(network, init, seed)
     with whole_file(output) as path:
@@ -82,8 +82,8 @@ def _write_safetensors(network: Network, output: str, init: str, seed: int) -> N
 
 
 def _write_onnx(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.build.onnx import write_onnx
-    from vggscope.build.weights import initialised
+    from vggscope.builders.onnx import write_onnx
+    from vggscope.builders.weights import initialised
 
     model = initialised(network, init, seed)
     with whole_file(output) as path:

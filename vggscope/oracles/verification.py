@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.cost import backward_macs, costs, total_macs
-from vggscope.build.module import module as build_module
+from vggscope.builders.module import module as build_module
 from vggscope.errors import ModelError, printable
 from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel

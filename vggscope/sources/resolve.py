@@ -52,7 +52,7 @@ def resolve_module(word: str, options: Options | None = None) -> nn.Module:
     source = _source_of(word, options)
     if source.build is not None:
         return source.build(word.strip(), options)
-    from vggscope.build.module import module
+    from vggscope.builders.module import module
 
     return module(source.load(word.strip(), options))
 

@@ -13,8 +13,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vggscope.build.layout import WIDTH, Call
-from vggscope.build.tree import REMEDY, Part, parts
+from vggscope.builders.layout import WIDTH, Call
+from vggscope.builders.tree import REMEDY, Part, parts
 from vggscope.errors import ModelError, printable
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, numel

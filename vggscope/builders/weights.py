@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vggscope.build.module import module
+from vggscope.builders.module import module
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 

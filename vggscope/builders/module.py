@@ -10,7 +10,7 @@ from collections import OrderedDict
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vggscope.build.tree import REMEDY, Part, parts
+from vggscope.builders.tree import REMEDY, Part, parts
 from vggscope.errors import ModelError, printable
 from vggscope.graph import Network
 from vggscope.ops.shape import Flatten
