@@ -65,9 +65,11 @@ def _numbered(path: str) -> tuple[str, int] | None:
 
 def _is_shift(mine: Node, other: Node, numbering: _Numbering) -> bool:
     here, there = _numbered(mine.name), _numbered(other.name)
+    # Without an offset the paths are equal, and it is the keys of the state dict that differ.
     return (
         here is not None
         and there is not None
+        and numbering.offset != 0
         and here[0] == there[0]
         and here[1] - there[1] == numbering.offset
         and (mine.module is None) == (other.module is None)

@@ -74,7 +74,12 @@ def feature_words(column: str, count: int) -> tuple[Word, ...]:
 
 def find(run: Run) -> Found | None:
     """The column that a run belongs to: all of it, its beginning, or most of it; None for another network."""
-    return _whole(run) or _beginning(run) or _most(run)
+    whole = _whole(run)
+    if whole:
+        return whole
+    beginning = _beginning(run)
+    # Numbers that leave a gap tell which convolution is missing; a beginning has none.
+    return beginning if beginning and not beginning.renumbered else _most(run) or beginning
 
 
 def same(shape: Shape, expected: Shape, first: bool) -> bool:

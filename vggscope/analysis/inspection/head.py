@@ -12,6 +12,8 @@ from vggscope.analysis.inspection.stored import StoredLayer, natural
 HIDDEN = 4096
 """Units of fc6 and fc7 in every column."""
 
+LABELS = ("fc6", "fc7", "fc8")
+
 HEAD_SIDE = 7
 """The side of the map that fc6 reads: 224 halved five times."""
 
@@ -20,20 +22,22 @@ _NAMES = {
         ("classifier.0", "classifier.3", "classifier.6"),
         ("pre_logits.fc1", "pre_logits.fc2", "head.fc"),
     ),
-    CAFFE: (("fc6", "fc7", "fc8"),),
+    CAFFE: (LABELS,),
 }
 """What fc6, fc7 and fc8 are called beside features of these styles: torchvision, timm, Caffe."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The FC layers in order, None for one that the file lacks between or behind others; empty for none.
+    """The FC layers in order, None for one that the file lacks between or behind others; empty for none. `names` are
+    the paths that they should have, or their labels.
 
     `kind` is `linear`, `dense` (convolutions) or `pre_logits` (timm's: convolutions, a global pool, one Linear), or
     None without FC layers. `side` is the side of the map that the first reads, or None where it is not known.
     """
 
     layers: tuple[StoredLayer | None, ...] = ()
+    names: tuple[str, ...] = ()
     kind: str | None = None
     side: int | None = None
 
@@ -61,26 +65,26 @@ def find_head(rest: Sequence[StoredLayer], channels: int, run: Run, is_column: b
     """The FC layers among `rest` that read the `channels` of the features."""
     chain = _chain(rest, channels) if channels else ()
     if is_column and channels:
-        named = _named(rest, channels, run)
-        if sum(layer is not None for layer in named) >= len(chain):
-            return _head(named, channels)
+        layers, names = _named(rest, channels, run)
+        if sum(layer is not None for layer in layers) >= len(chain):
+            return _head(layers, names, channels)
         if [layer.shape[0] for layer in chain] in ([HIDDEN], [HIDDEN, HIDDEN]):
-            return _head((*chain, *(None,) * (3 - len(chain))), channels)
-    return _head(chain, channels)
+            return _head((*chain, *(None,) * (3 - len(chain))), LABELS, channels)
+    return _head(chain, (), channels)
 
 
-def _head(layers: tuple[StoredLayer | None, ...], channels: int) -> Head:
+def _head(layers: tuple[StoredLayer | None, ...], names: tuple[str, ...], channels: int) -> Head:
     present = next((layer for layer in layers if layer), None)
     if present is None:
         return NO_HEAD
     kind = "linear" if len(present.shape) == 2 else "dense"
-    kind = "pre_logits" if kind == "dense" and any(layer and len(layer.shape) == 2 for layer in layers) else kind
-    return Head(layers, kind, _side(layers[0], channels) if layers[0] else None)
+    kind = "pre_logits" if kind == "dense" and "pre_logits" in present.name else kind
+    return Head(layers, names, kind, _side(layers[0], channels) if layers[0] else None)
 
 
 def _side(first: StoredLayer, channels: int) -> int | None:
     if len(first.shape) == 4:
-        return first.shape[2]
+        return first.shape[2] if first.shape[2] == first.shape[3] else None
     side = isqrt(first.shape[1] // channels)
     return side if side * side * channels == first.shape[1] else None
 
@@ -111,16 +115,18 @@ def _fits(layer: StoredLayer, features: int) -> bool:
     return layer.shape[1] == features and set(layer.shape[2:]) <= {1}
 
 
-def _named(rest: Sequence[StoredLayer], channels: int, run: Run) -> tuple[StoredLayer | None, ...]:
-    """fc6, fc7 and fc8 by their usual names, if what is there of them fits together."""
+def _named(
+    rest: Sequence[StoredLayer], channels: int, run: Run
+) -> tuple[tuple[StoredLayer | None, ...], tuple[str, ...]]:
+    """fc6, fc7 and fc8 by their usual names, if what is there of them fits together, and those names."""
     by_name = {layer.name: layer for layer in rest if len(layer.shape) in (2, 4)}
     for names in _NAMES.get(run.style, ()):
         fc6, fc7, fc8 = (by_name.get(run.prefix + name) for name in names)
         fits = (
             (fc6 is None or (fc6.shape[0] == HIDDEN and fc6.shape[1] % channels == 0))
-            and (fc7 is None or fc7.shape[:2] == (HIDDEN, HIDDEN))
-            and (fc8 is None or fc8.shape[1] == HIDDEN)
+            and (fc7 is None or (fc7.shape[0] == HIDDEN and _fits(fc7, HIDDEN)))
+            and (fc8 is None or _fits(fc8, HIDDEN))
         )
         if fits and (fc6 or fc7 or fc8):
-            return fc6, fc7, fc8
-    return ()
+            return (fc6, fc7, fc8), tuple(run.prefix + name for name in names)
+    return (), ()

@@ -16,13 +16,14 @@ from vggscope.analysis.inspection.stored import Checkpoint, StoredLayer, layers_
 from vggscope.analysis.inspection.vgg import VGG, find_vgg
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import numel
+from vggscope.result import Result
 
 _PARALLEL = "module."
 """What DataParallel puts before every key."""
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Result):
     """What a checkpoint is; `str` of it is the table.
 
     `column` is the column of Table 1 that it is or comes nearest to, or None for another network. `notation` is that
@@ -140,6 +141,8 @@ def _notes(checkpoint: Checkpoint, vgg: VGG | None) -> Iterator[str]:
     """What a reader should know that is no fault of the file."""
     if vgg:
         yield from _what_cannot_be_told(vgg)
+    if len(_dtypes(checkpoint)) > 1:
+        yield f"its parameters are of several dtypes: {listed(_dtypes(checkpoint))}"
     if checkpoint.beside:
         yield f"beside the state dict the file holds {listed(checkpoint.beside)}: left aside"
     if checkpoint.guarded:
@@ -157,5 +160,5 @@ def _what_cannot_be_told(vgg: VGG) -> Iterator[str]:
     if UNKNOWN in words:
         yield f"{UNKNOWN}: a pool or another layer without weights may stand there"
     if vgg.head.kind == "linear" and vgg.head.side not in (HEAD_SIDE, None):
-        side = vgg.head.side
-        yield f"the first FC layer reads a map of {side}x{side}: the input is not 224x224, or is pooled to that"
+        reason = ": the input is not 224x224, or is pooled to that" if vgg.column else ""
+        yield f"the first FC layer reads a map of {vgg.head.side}x{vgg.head.side}{reason}"

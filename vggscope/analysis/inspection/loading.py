@@ -16,7 +16,9 @@ _WRITTEN = "model = ...  # of the class whose weights these are"
 
 @dataclass(frozen=True)
 class Target:
-    """Where a file's tensors go: `model` are the lines that build it, `prefix` what its keys do without."""
+    """Where a file's tensors go: `model` are the lines that build it, `prefix` what the file has before its keys,
+    and `is_whole` tells that both have the same keys.
+    """
 
     model: tuple[str, ...]
     prefix: str
@@ -68,8 +70,9 @@ def _target(checkpoint: Checkpoint, vgg: VGG | None, prefix: str, *, is_whole: b
         features = "features." if vgg.style == TORCHVISION else ""
         model = (f"model = torchvision.models.{name}()", *_first_convolution(vgg), "model = model.features")
         return Target(model, prefix + features, is_whole)
-    model = (f"model = vggscope.build({checkpoint.path!r})" if is_buildable else _WRITTEN,)
-    return Target(model, prefix, is_whole or not is_buildable)
+    if is_buildable:
+        return Target((f"model = vggscope.builders({checkpoint.path!r})",), "", is_whole)
+    return Target((_WRITTEN,), prefix, True)
 
 
 def _first_convolution(vgg: VGG) -> Iterator[str]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from vggscope.analysis.inspection.chain import GUESSED_POOL, UNKNOWN, Link, labelled
 from vggscope.analysis.inspection.head import HEAD_SIDE
 from vggscope.analysis.inspection.stored import StoredLayer
+from vggscope.errors import NotationError
 from vggscope.notation import Word, parse, write
 
 LARGEST_KERNEL = 3
 """VGG's: a larger one usually goes with a stride, of which a checkpoint says nothing."""
 
-_SIDE = 224
-"""Pixels that the paper's columns read."""
+_SIDE, _POOLS = 224, 5
+"""Pixels that the paper's columns read, and how often they halve them."""
 
 
 Shaped = tuple[str | None, int | None]
@@ -35,10 +36,13 @@ def obstacle(notation: str | None, layers: tuple[StoredLayer, ...], channels: in
         return "it is no VGG"
     if UNKNOWN in notation.split():
         return "where its pools stand cannot be told from the names"
-    words = _words(notation)
+    try:
+        words = _words(notation)
+    except NotationError as error:
+        return error.problem
     if GUESSED_POOL in notation and any(word.kernel > LARGEST_KERNEL for word in words):
         return "the strides of its large kernels are not in the file"
-    if head == ("linear", None):
+    if head[0] and head[1] is None:
         return "the map that its first FC layer reads is not square, or that layer is missing"
     return _misfit(words, layers, channels or 3)
 
@@ -47,8 +51,9 @@ def model(notation: str, channels: int | None, head: Shaped) -> Model:
     """The column to build where there is no obstacle."""
     words = _words(notation)
     kind, side = head
-    if kind == "linear" and side is not None and side != HEAD_SIDE:
-        pixels = side * 2 ** sum(word.kind == "maxpool" for word in words)
+    pools = sum(word.kind == "maxpool" for word in words)
+    if kind == "linear" and side is not None and (side, pools) != (HEAD_SIDE, _POOLS):
+        pixels = side * 2**pools
         return Model(words, (channels or 3, pixels, pixels), "flatten")
     return Model(words, (channels or 3, _SIDE, _SIDE), {"linear": "adaptive", None: None}.get(kind, "dense"))
 
@@ -65,5 +70,7 @@ def _misfit(words: tuple[Word, ...], layers: tuple[StoredLayer, ...], channels: 
             layer = stored.get(link.label)
             if layer and layer.shape[1] != channels:
                 return f"{link.label} reads {layer.shape[1]} channels where {channels} come in"
+            if layer and layer.shape[2:] != (link.word.kernel,) * 2:
+                return f"the kernel of {link.label} is not square"
             channels = link.word.size
     return ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vggscope.analysis.inspection.chain import Link
 from vggscope.analysis.inspection.columns import Found, same
-from vggscope.analysis.inspection.head import HIDDEN, Head
+from vggscope.analysis.inspection.head import HIDDEN, LABELS, Head
 from vggscope.analysis.inspection.stored import StoredTensor
 from vggscope.errors import printable
 from vggscope.units import kernel_text
@@ -38,7 +38,7 @@ def differences(found: Found, head: Head, links: tuple[Link, ...], tensors: Sequ
     absent_fc = () if cut else tuple(_absent_fully_connected(head))
     missing = (*([] if cut else whole), *parts, *absent_fc)
     extra = tuple(_extra(links, tensors))
-    sentences = [cut, *_wrong_shapes(found), _head_differs(found, head), _renumbered(found)]
+    sentences = [cut, *_wrong_shapes(found), *_odd_parts(links), _head_differs(found, head), _renumbered(found)]
     if missing:
         sentences.append(f"missing: {listed(missing)}")
     if extra:
@@ -76,7 +76,7 @@ def _cut(found: Found, head: Head, whole: list[str]) -> str:
     if head.layers:
         return ""
     if found.column is None:
-        return f"cut: its {len(found.convs)} convolutions begin {_listing(found.alike)} alike, the rest is missing"
+        return f"cut: its {len(found.convs)} convolutions are the first of {_listing(found.alike)}; the rest is missing"
     last = max(i for i, conv in enumerate(found.convs) if conv)
     if last + 1 == len(found.places):
         return "features only: the FC layers fc6, fc7 and fc8 are missing"
@@ -107,10 +107,10 @@ def _absent_tensors(links: tuple[Link, ...]) -> Iterator[str]:
 
 
 def _absent_fully_connected(head: Head) -> Iterator[str]:
-    """FC layers that the column has and the file does not: known by their labels alone."""
-    for label, layer in zip(("fc6", "fc7", "fc8"), head.layers):
+    """FC layers that the column has and the file does not: their keys, or their labels where the names are unusual."""
+    for name, layer in zip(head.names, head.layers):
         if layer is None:
-            yield label
+            yield from (name,) if name in LABELS else (f"{name}.weight", f"{name}.bias")
 
 
 def _extra(links: tuple[Link, ...], tensors: Iterable[StoredTensor]) -> Iterator[str]:
@@ -130,6 +130,16 @@ def _wrong_shapes(found: Found) -> Iterator[str]:
                 f"{printable(conv.name)}.weight is {kernel_text(conv.shape)},"
                 f" {_label(found, i)} of {_column(found)} is {kernel_text(place.shape)}"
             )
+
+
+def _odd_parts(links: tuple[Link, ...]) -> Iterator[str]:
+    """Biases and statistics that are not as long as their layer is wide."""
+    for link in links:
+        expected = dict(link.expected)
+        for tensor in link.stored.tensors if link.stored else ():
+            shape = expected.get(tensor.leaf, tensor.shape)
+            if tensor.shape != shape:
+                yield f"{printable(tensor.name)} is {kernel_text(tensor.shape) or 'a number'}, not {kernel_text(shape)}"
 
 
 def _head_differs(found: Found, head: Head) -> str:

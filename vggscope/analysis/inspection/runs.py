@@ -22,6 +22,9 @@ TORCHVISION, SEQUENTIAL, CAFFE, OTHER = "torchvision", "bare Sequential", "Caffe
 
 K = TypeVar("K")
 
+_MOST = 1000
+"""Convolutions above which nothing is looked for among all of them."""
+
 _HEAD_KERNEL = 7
 """A convolution as wide as the map that five pools leave of 224 pixels is a fully connected layer."""
 
@@ -69,6 +72,8 @@ def runs(layers: tuple[StoredLayer, ...]) -> Iterator[Run]:
         yield _numbered(key, groups[key], norms.get(key, {}))
     convs = [layer for layer in layers if len(layer.shape) == 4]
     scales = [layer for layer in layers if layer.is_norm]
+    if len(convs) > _MOST:
+        return
     yield _ordered(convs, scales)
     yield _ordered(sorted(convs, key=_natural), sorted(scales, key=_natural))
 
@@ -79,16 +84,15 @@ def _natural(layer: StoredLayer) -> tuple[tuple[int, str], ...]:
 
 def _place(layer: StoredLayer) -> tuple[str, str, Position] | None:
     """Style, prefix and position of a convolution or a norm with a numbered path."""
-    parent, _, last = layer.name.rpartition(".")
-    if not layer.is_norm and len(layer.shape) != 4:
+    is_norm = layer.is_norm
+    if not is_norm and len(layer.shape) != 4:
         return None
+    parent, _, last = layer.name.rpartition(".")
     if re.fullmatch(r"[0-9]{1,5}", last):
         if parent == "features" or parent.endswith(".features"):
             return TORCHVISION, parent.removesuffix("features"), (int(last),)
         return SEQUENTIAL, f"{parent}." if parent else "", (int(last),)
-    pattern = (
-        r"\w{0,20}?([0-9]{1,2})_([0-9]{1,3})(?:_?[a-z]+)?" if layer.is_norm else r"conv_?([0-9]{1,2})_([0-9]{1,3})"
-    )
+    pattern = r"\w{0,20}?([0-9]{1,2})_([0-9]{1,3})(?:_?[a-z]+)?" if is_norm else r"conv_?([0-9]{1,2})_([0-9]{1,3})"
     found = re.fullmatch(pattern, last, re.ASCII | re.IGNORECASE)
     return (CAFFE, f"{parent}." if parent else "", (int(found[1]), int(found[2]))) if found else None
 

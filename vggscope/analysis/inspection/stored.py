@@ -50,24 +50,20 @@ class Checkpoint:
     guarded: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredLayer:
     """The tensors that share a path.
 
     `label` is the literature's name where the layer is one of a VGG's; `op` is what it most likely is, by the shape of
-    its weight, or None.
+    its weight, or None; `shape` is the weight's, or empty.
     """
 
     name: str
     label: str
     op: str | None
+    shape: Shape
     params: int
     tensors: tuple[StoredTensor, ...]
-
-    @property
-    def shape(self) -> Shape:
-        """The weight's shape, or an empty one."""
-        return next((tensor.shape for tensor in self.tensors if tensor.leaf == "weight"), ())
 
     @property
     def is_norm(self) -> bool:
@@ -86,10 +82,9 @@ def layers_of(tensors: tuple[StoredTensor, ...]) -> tuple[StoredLayer, ...]:
 def _layer(path: str, tensors: tuple[StoredTensor, ...]) -> StoredLayer:
     params = sum(numel(tensor.shape) for tensor in tensors if tensor.learned)
     leaves = {tensor.leaf: tensor.shape for tensor in tensors}
-    op = _OPS.get(len(leaves.get("weight", ())))
-    if "running_mean" in leaves:
-        op = "BatchNorm2d"
-    return StoredLayer(path, "", op, params, tensors)
+    shape = leaves.get("weight", ())
+    op = "BatchNorm2d" if "running_mean" in leaves else _OPS.get(len(shape))
+    return StoredLayer(path, "", op, shape, params, tensors)
 
 
 def natural(name: str) -> tuple[tuple[int, str], ...]:

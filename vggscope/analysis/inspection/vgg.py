@@ -57,20 +57,22 @@ class VGG:
 
 def find_vgg(layers: tuple[StoredLayer, ...]) -> VGG | None:
     """The VGG in a file, or None."""
-    for run in runs(layers):
+    candidates = tuple(runs(layers))
+    for run in candidates:
         found = find(run)
         if found:
             channels = next(conv.shape[0] for conv in reversed(found.convs) if conv)
             head = find_head(_others(layers, found.convs), channels, run, found.column is not None)
             return VGG(run, head, column_chain(found, head), found)
-    return next((vgg for run in runs(layers) if (vgg := _custom(layers, run))), None)
+    return next((vgg for run in candidates if (vgg := _custom(layers, run))), None)
 
 
 def _custom(layers: tuple[StoredLayer, ...], run: Run) -> VGG | None:
     """A column of another make: a chain of square convolutions and FC layers, and nothing else with a weight."""
     square = all(conv.shape[2] == conv.shape[3] and numel(conv.shape) for conv in run.convs)
-    norms = sum(layer.is_norm for layer in layers)
-    if len(run.convs) < 2 or not run.is_chain or not square or norms != sum(norm is not None for norm in run.norms):
+    if len(run.convs) < 2 or not run.is_chain or not square:
+        return None
+    if sum(layer.is_norm for layer in layers) != sum(norm is not None for norm in run.norms):
         return None
     rest = _others(layers, run.convs)
     head = find_head(rest, run.convs[-1].shape[0], run, False)

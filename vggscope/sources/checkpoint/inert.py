@@ -15,16 +15,19 @@ from vggscope.errors import CheckpointError, printable
 from vggscope.sources.checkpoint.records import BYTES, GUARDED, Dictionary, Global, Opaque, call, known, storage
 
 LARGEST_PICKLE = 16 * 2**20
-"""Bytes: some 100,000 tensors."""
+"""Bytes: some 150,000 tensors, more than the opcodes below allow for."""
 
-LARGEST_OPCODES = 2_500_000
+LARGEST_OPCODES = 2_000_000
 LARGEST_CONTAINERS = 600_000
+"""What a state dict of 50,000 tensors needs: a tensor takes some 38 opcodes and 9 tuples and records."""
 
 _MAX_LONG = 64
 """Bytes of the largest integer that is taken: Python's own have no end."""
 
 _MAX_NAME = 256
 """Characters of the longest name that is taken for a global's."""
+
+_TOO_MUCH = ("its pickle holds more than any checkpoint", "it is damaged, or made to harm")
 
 _MARKED = object()
 """Stands on the stack where MARK was."""
@@ -44,7 +47,6 @@ class Machine:
         self.storages: dict[str, int] = {}
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
-        self._opcodes = 0
         self._containers = 0
 
     def load(self) -> object:
@@ -55,17 +57,26 @@ class Machine:
         """
         self._stack, self._memo = [], {}
         try:
-            while (opcode := self._byte()) != _STOP:
-                self._opcodes += 1
-                if self._opcodes > LARGEST_OPCODES or self._containers > LARGEST_CONTAINERS:
-                    raise CheckpointError("its pickle holds more than any checkpoint", "it is damaged, or made to harm")
-                step = _STEPS.get(opcode)
-                if step is None:
-                    raise CheckpointError(f"its pickle has an opcode, 0x{opcode:02x}, that torch.save does not write")
-                step(self)
+            self._run()
             return self._pop()
         except (IndexError, KeyError, UnicodeDecodeError, struct.error):
             raise CheckpointError(f"its pickle is damaged at byte {self.position}") from None
+
+    def _run(self) -> None:
+        """Follow the opcodes up to STOP."""
+        data, size = self._data, len(self._data)
+        for _ in range(LARGEST_OPCODES):
+            if self.position >= size:
+                raise EOFError
+            opcode = data[self.position]
+            self.position += 1
+            if opcode == _STOP:
+                return
+            step = _STEPS.get(opcode)
+            if step is None:
+                raise CheckpointError(f"its pickle has an opcode, 0x{opcode:02x}, that torch.save does not write")
+            step(self)
+        raise CheckpointError(*_TOO_MUCH)
 
     def _take(self, count: int) -> bytes:
         end = self.position + count
@@ -76,10 +87,7 @@ class Machine:
         return found
 
     def _byte(self) -> int:
-        if self.position >= len(self._data):
-            raise EOFError
-        self.position += 1
-        return self._data[self.position - 1]
+        return self._take(1)[0]
 
     def _number(self, size: int) -> int:
         return int.from_bytes(self._take(size), "little")
@@ -106,8 +114,13 @@ class Machine:
         self._stack.append(value)
 
     def _contain(self, value: object) -> None:
-        self._containers += 1
+        self._spend(1)
         self._stack.append(value)
+
+    def _spend(self, count: int) -> None:
+        self._containers += count
+        if self._containers > LARGEST_CONTAINERS:
+            raise CheckpointError(*_TOO_MUCH)
 
     def _long(self, size: int) -> None:
         if size > _MAX_LONG:
@@ -159,9 +172,9 @@ class Machine:
         function = self._pop()
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise CheckpointError("its pickle calls what is not a function")
-        made = call(function, arguments)
-        self._containers += len(made.entries) if isinstance(made, Dictionary) else 0
-        self._contain(made)
+        # A list may be passed over and over again: each time it is walked through counts.
+        self._spend(sum(len(argument) for argument in arguments if isinstance(argument, list)))
+        self._contain(call(function, arguments))
 
     def _new(self) -> None:
         self._pop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePath
@@ -12,8 +12,8 @@ from vggscope.analysis.inspection.inspect import Inspection
 from vggscope.analysis.inspection.model import Model
 from vggscope.analysis.inspection.stored import StoredLayer
 from vggscope.errors import OptionError, printable
+from vggscope.graph import Network, Node, Parameter, module_node
 from vggscope.labels import labelled
-from vggscope.network import Network, Node, Parameter, module_node
 from vggscope.notation import Word
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import Convolution, conv2d
@@ -94,26 +94,51 @@ def _timm_head(column: Network, found: Inspection) -> Iterator[Node]:
 
 
 def _paths(column: Network, stored: dict[str, StoredLayer], found: Inspection) -> dict[str, str]:
-    """Each node's path: as in the file, less its prefix; where the file tells none, the column's if the file's numbers
-    are the column's, else the label.
+    """Each node's path in the file. Where the file tells none, behind its prefix: the column's own, if those around it
+    are the column's own; the next number, if the path before it ends with one and leaves room; else the label.
     """
     known = {
         node.name: stored[node.label].name.removeprefix(found.prefix) for node in column.nodes if node.label in stored
     }
-    paths = {}
-    for node in column.nodes:
+    parts = {name.partition(".")[0] for name in known}
+    usual = {part for part in parts if all(n == p for n, p in known.items() if n.startswith(f"{part}."))}
+    paths: dict[str, str] = {}
+    before = ""
+    for node, after in zip(column.nodes, _following(column, known)):
         part, _, number = node.name.partition(".")
-        here = {name: path for name, path in known.items() if name.startswith(f"{part}.")}
         if node.name in known:
-            paths[node.name] = known[node.name]
-        elif all(name == path for name, path in here.items()):
-            paths[node.name] = node.name
-        elif all(name.partition(".")[2] == path for name, path in here.items()):
-            paths[node.name] = number
+            before = known[node.name]
+        elif number and (part in usual or part not in parts):
+            before = node.name
         else:
-            paths[node.name] = node.label or node.name
-    repeated = any(count > 1 for count in Counter(paths.values()).values())
-    return {node.name: node.name for node in column.nodes} if repeated else paths
+            before = _next_number(before, after, is_certain=not number) or node.label or node.name
+        paths[node.name] = before
+    if len(set(paths.values())) < len(paths):
+        paths = {node.name: node.name for node in column.nodes}
+    return {name: found.prefix + path for name, path in paths.items()}
+
+
+def _following(column: Network, known: dict[str, str]) -> list[str]:
+    """For each node the next path behind it that is known, or an empty one."""
+    found, after = [], ""
+    for node in reversed(column.nodes):
+        found.append(after)
+        after = known.get(node.name, after)
+    return found[::-1]
+
+
+def _next_number(before: str, after: str, *, is_certain: bool) -> str:
+    """The path behind `before` in its Sequential, if it is numbered and leaves room before `after`; else empty. To be
+    certain, `after` must stand in the same Sequential.
+    """
+    parent, dot, number = before.rpartition(".")
+    if not re.fullmatch("[0-9]{1,6}", number):
+        return ""
+    path = f"{parent}{dot}{int(number) + 1}"
+    limit = after.removeprefix(parent + dot).partition(".")[0] if after.startswith(parent + dot) else ""
+    if not re.fullmatch("[0-9]{1,6}", limit):
+        return "" if is_certain else path
+    return path if int(limit) > int(number) + 1 else ""
 
 
 def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str]) -> Node:
@@ -122,7 +147,7 @@ def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str]) -> Node:
     parameters, op = node.parameters, node.op
     if layer:
         have = {tensor.leaf: tensor for tensor in layer.tensors}
-        parameters = tuple(Parameter(have[name].name, shape) for name, shape in op.parameters().items() if name in have)
+        parameters = tuple(Parameter(have[n].name, have[n].shape) for n in op.parameters() if n in have)
         if isinstance(op, (Convolution, Linear)) and "bias" not in have:
             op = replace(op, bias=False)
     return replace(
@@ -130,7 +155,8 @@ def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str]) -> Node:
         name=path,
         op=op,
         inputs=tuple(paths.get(name, name) for name in node.inputs),
-        module=path if node.module is not None else None,
+        # A function that the file numbers, or that stands inside a wrapped network, is a module there.
+        module=path if node.module is not None or path != node.name else None,
         parameters=parameters,
     )
 

@@ -65,10 +65,13 @@ class Dictionary:
     """A dict's entries in order. It hashes nothing, so that no choice of keys makes it slow."""
 
     entries: list[tuple[object, object]]
+    _names: dict[str, object] | None = None
 
     def named(self) -> dict[str, object]:
-        """The entries whose key is a text; the last of equal keys."""
-        return {key: value for key, value in self.entries if isinstance(key, str)}
+        """The entries whose key is a text, the last of equal keys: to be asked for once nothing is added any more."""
+        if self._names is None:
+            self._names = {key: value for key, value in self.entries if isinstance(key, str)}
+        return self._names
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +170,9 @@ def _first(arguments: tuple[object, ...]) -> object:
 
 def _of_type(arguments: tuple[object, ...]) -> object:
     """(function, type, arguments, state): a tensor with attributes, or of a subclass."""
-    if len(arguments) == 4 and isinstance(arguments[0], Global) and isinstance(arguments[2], tuple):
-        if arguments[0].name == _OF_TYPE:
-            raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
-        return call(arguments[0], arguments[2])
+    function, inner = (arguments[0], arguments[2]) if len(arguments) == 4 else (None, None)
+    if isinstance(function, Global) and function.name.startswith("torch._utils.") and isinstance(inner, tuple):
+        return call(function, inner)
     raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
 
 
@@ -185,8 +187,6 @@ def _dictionary(arguments: tuple[object, ...]) -> Dictionary:
     return Dictionary(entries)
 
 
-_OF_TYPE = "torch._tensor._rebuild_from_type_v2"
-
 _CALLS: dict[str, Callable[[tuple[object, ...]], object]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -195,7 +195,7 @@ _CALLS: dict[str, Callable[[tuple[object, ...]], object]] = {
     "torch._utils._rebuild_meta_tensor_no_storage": _meta_tensor,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
-    _OF_TYPE: _of_type,
+    "torch._tensor._rebuild_from_type_v2": _of_type,
     "torch.Size": lambda arguments: tuple(arguments[0]) if arguments and isinstance(arguments[0], tuple) else (),
     "collections.OrderedDict": _dictionary,
     "collections.defaultdict": _dictionary,

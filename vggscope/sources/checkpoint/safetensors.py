@@ -22,6 +22,14 @@ LARGEST_HEADER = 16 * 2**20
 LARGEST_COUNT = 50_000
 """Tensors."""
 
+_MOST_SIGNS = (
+    (b"{", LARGEST_COUNT + 2),
+    (b"[", 2 * LARGEST_COUNT + 1000),
+    (b",", 16 * LARGEST_COUNT),
+    (b":", 16 * LARGEST_COUNT),
+)
+"""How often they stand in the header of so many tensors."""
+
 _DTYPES = {
     "F64": ("float64", 64),
     "F32": ("float32", 32),
@@ -83,8 +91,8 @@ def _header(file: BoundedFile) -> bytes:
     if length > LARGEST_HEADER:
         raise CheckpointError(f"its header claims {length} bytes, at most {LARGEST_HEADER} are read")
     header = file.read(length)
-    # Each of these costs memory many times its one byte once it is parsed.
-    if any(header.count(sign) > 16 * LARGEST_COUNT for sign in (b"{", b"[", b",", b":")):
+    # Each of these signs costs many times its one byte once it is parsed.
+    if any(header.count(sign) > most for sign, most in _MOST_SIGNS):
         raise CheckpointError(f"its header names more than {LARGEST_COUNT} tensors")
     return header
 
@@ -121,21 +129,22 @@ def _no_number(text: str) -> float:
 
 
 def _tensor(name: str, value: object) -> Placed:
-    shown = printable(name)
     fields = dict(value) if isinstance(value, _Object) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if re.search("[\ud800-\udfff]", name):
-        raise CheckpointError(f"its tensor {shown} has a name that is no Unicode text")
+        raise CheckpointError(f"its tensor {printable(name)} has a name that is no Unicode text")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise CheckpointError(f"its tensor {shown} has no known dtype")
+        raise CheckpointError(f"its tensor {printable(name)} has no known dtype")
     if not _are_counts(shape) or len(shape) > LARGEST_RANK:
-        raise CheckpointError(f"its tensor {shown} has no shape that a tensor can have")
+        raise CheckpointError(f"its tensor {printable(name)} has no shape that a tensor can have")
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise CheckpointError(f"its tensor {shown} does not say where its data begins and ends")
+        raise CheckpointError(f"its tensor {printable(name)} does not say where its data begins and ends")
     torch_name, bits = _DTYPES[dtype]
     size = -(-numel(tuple(shape)) * bits // 8)
     if offsets[1] - offsets[0] != size:
-        raise CheckpointError(f"its tensor {shown} has {offsets[1] - offsets[0]} bytes where its shape needs {size}")
+        raise CheckpointError(
+            f"its tensor {printable(name)} has {offsets[1] - offsets[0]} bytes where its shape needs {size}"
+        )
     return StoredTensor(name, tuple(shape), torch_name), offsets[0], offsets[1]
 
 
