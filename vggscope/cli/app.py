@@ -24,6 +24,7 @@ COMMANDS = (
     "diff",
     "build",
     "verify",
+    "inspect",
     "list",
 )
 """Each is a function in the file of the same name in this folder (`list_` for `list`), in the order that `--help`

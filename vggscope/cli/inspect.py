@@ -1,0 +1,24 @@
+"""`vggscope inspect FILE`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vggscope.cli.options import OutputOptions
+from vggscope.cli.output import check_format, emit
+
+
+def inspect(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .pth, .pt or .safetensors file.", show_default=False)],
+    output: OutputOptions,
+) -> None:
+    """Which network a checkpoint belongs to, read from its names and shapes: its data is not read, no code in it runs.
+
+    Example: vggscope inspect vgg16_bn.pth
+    """
+    check_format(output.format)
+    from vggscope.sources.checkpoint import inspect as examine
+
+    emit(examine(file), output.format, output.output)

@@ -1,0 +1,55 @@
+"""A checkpoint laid out: what it is, what is wrong with it, how to load it, its layers."""
+
+from __future__ import annotations
+
+from vggscope.analysis.inspection.inspect import Inspection
+from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
+from vggscope.units import count_text
+
+
+def document(inspection: Inspection) -> Document:
+    """The answer first, then the problems and the layers."""
+    blocks: list[Block] = [Note(_verdict(inspection), "verdict"), Facts(tuple(_facts(inspection)))]
+    if inspection.problems:
+        blocks.append(Items(tuple(Item("!", problem) for problem in inspection.problems)))
+    blocks.append(_layers(inspection))
+    blocks += [Note(f"note: {note}", "warning") for note in inspection.notes]
+    if inspection.load:
+        blocks.append(Lines(("to load it:", *(f"    {line}" for line in inspection.load.splitlines())), "python"))
+    return Document(inspection.path, tuple(blocks))
+
+
+def _verdict(inspection: Inspection) -> str:
+    if inspection.column is None:
+        return "a VGG of its own" if inspection.notation else "no VGG"
+    norm = " with batch normalisation" if inspection.batch_norm else ""
+    exactly = "nearest to column" if inspection.problems else "column"
+    return f"{exactly} {inspection.column}{norm}"
+
+
+def _facts(inspection: Inspection) -> list[tuple[str, str]]:
+    found = [
+        ("file", inspection.format + (f", below {'.'.join(inspection.wrapper)}" if inspection.wrapper else "")),
+        ("parameters", count_text(inspection.params) + f"  ({', '.join(inspection.dtypes) or 'none'})"),
+        ("keys", inspection.key_style),
+    ]
+    if inspection.num_classes is not None:
+        found.append(("classes", count_text(inspection.num_classes)))
+    if inspection.input_channels is not None:
+        found.append(("input channels", count_text(inspection.input_channels)))
+    if inspection.notation is not None:
+        found.append(("notation", inspection.notation))
+    return found
+
+
+def _layers(inspection: Inspection) -> Table:
+    columns = (
+        Column("name", "layer"),
+        Column("label", "label", priority=2),
+        Column("op", "op", lambda op: op or "", priority=1),
+        Column("shape", "weight", lambda shape: "x".join(map(str, shape)), right=True),
+        Column("params", "params", count_text, right=True),
+        Column("dtype", "dtype", priority=3),
+    )
+    rows = tuple((s.name, s.label, s.op or "", s.shape, s.params, s.tensors[0].dtype) for s in inspection.layers)
+    return Table(columns, rows)
