@@ -32,43 +32,50 @@ def svg_texts(drawn: Diagram) -> list[str]:
     return [element.text or "" for element in root.iter(f"{SVG}text")]
 
 
-def box_of(part: Part) -> tuple[float, float, float, float]:
-    boxes = [shape for shape in part.shapes if isinstance(shape, Box)]
-    return (
-        min(box.x for box in boxes),
-        min(box.y for box in boxes),
-        max(box.x + box.width for box in boxes),
-        max(box.y + box.height for box in boxes),
+def within(inner: tuple[float, ...], outer: tuple[float, ...]) -> bool:
+    return all(
+        (
+            inner[0] >= outer[0] - 0.01,
+            inner[1] >= outer[1] - 0.01,
+            inner[2] <= outer[2] + 0.01,
+            inner[3] <= outer[3] + 0.01,
+        )
     )
+
+
+def frame_of(part: Part) -> tuple[float, float, float, float] | None:
+    """The boxes of a part together, or None for one that is drawn without boxes."""
+    boxes = [shape for shape in part.shapes if isinstance(shape, Box)]
+    if not boxes:
+        return None
+    ends = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes]
+    return min(e[0] for e in ends), min(e[1] for e in ends), max(e[2] for e in ends), max(e[3] for e in ends)
 
 
 def assert_tidy(drawn: Diagram) -> None:
     """Every text inside the page and inside its node, and no two texts on each other."""
     picture = drawn.picture
-    texts = [shape for shape in picture.shapes() if isinstance(shape, Text)]
-    for text in texts:
-        left, top, right, bottom = text.bounds
-        assert left >= 0, text
-        assert top >= 0, text
-        assert right <= picture.width + 0.01, text
-        assert bottom <= picture.height + 0.01, text
+    texts = [(shape.bounds, shape.text) for shape in picture.shapes() if isinstance(shape, Text)]
+    for bounds, text in texts:
+        assert within(bounds, (0, 0, picture.width, picture.height)), text
     for part in picture.parts:
-        frame = box_of(part)
+        frame = frame_of(part)
         for text in (shape for shape in part.shapes if isinstance(shape, Text)):
-            left, top, right, bottom = text.bounds
-            assert left >= frame[0], text
-            assert top >= frame[1], text
-            assert right <= frame[2], text
-            assert bottom <= frame[3], text
-    for index, one in enumerate(texts):
-        for other in texts[index + 1 :]:
-            apart = (
-                one.bounds[2] <= other.bounds[0]
-                or other.bounds[2] <= one.bounds[0]
-                or one.bounds[3] <= other.bounds[1]
-                or other.bounds[3] <= one.bounds[1]
-            )
-            assert apart, (one, other)
+            assert frame is None or within(text.bounds, frame), (part.name, text)
+    frames = [(frame, part.name) for part in picture.parts if (frame := frame_of(part))]
+    loose = [(s.bounds, s.text) for s in (*picture.frame, *picture.labels) if isinstance(s, Text)]
+    assert_apart(texts)
+    assert_apart([*frames, *loose])
+
+
+def assert_apart(named: list[tuple[tuple[float, ...], str]]) -> None:
+    """No two of these lie on each other."""
+    found = sorted(named, key=lambda pair: pair[0][1])
+    for index, (one, text) in enumerate(found):
+        for other, beside in found[index + 1 :]:
+            if other[1] >= one[3] - 0.01:
+                break
+            assert one[2] <= other[0] + 0.01 or other[2] <= one[0] + 0.01, (text, beside)
 
 
 @pytest.mark.parametrize("name", COLUMNS)

@@ -28,7 +28,7 @@ STYLES = {
 }
 """What `--style` takes, each with what it shows."""
 
-FORMATS = ("svg", "png", "pdf", "dot")
+FORMATS = ("svg", "png", "pdf", "dot", "tex")
 """What a picture can be written as; the suffix of its file."""
 
 LEAST_WIDTH, MOST_WIDTH = 72, 14400
@@ -62,6 +62,10 @@ class Diagram:
             from vggscope.render.diagram.writers import dot
 
             return dot.write(self.picture, self.theme, self.direction).encode()
+        if form == "tex":
+            from vggscope.render.diagram.writers import tex
+
+            return tex.write(self.picture).encode()
         from vggscope.render.diagram.writers import svg
 
         return svg.write(self.picture).encode()
@@ -78,16 +82,16 @@ def diagram(
     annotate: Sequence[str] | None = None,
     heat: str | None = None,
     fold: bool = True,
-    direction: str = "LR",
+    direction: str | None = None,
     width: float | None = None,
     engine: str = "bundled",
 ) -> Diagram:
     """The picture of a network, or of several side by side.
 
     `annotate` names what is written beside the layers, `heat` what their colour tells (FACTS). `fold` draws modules in
-    a row that do the same once, with their number. `direction` is LR or TB. `width` is the widest that the picture may
-    be, in points: it goes on in another row, and where that does not do is drawn smaller. `engine` lays out a network
-    that branches.
+    a row that do the same once, with their number. `direction` is LR (the default) or TB. `width` is the widest that
+    the picture may be, in points: it goes on in another row, and where that does not do is drawn smaller. `engine`
+    lays out a network that branches.
 
     Raises OptionError for an option that is not there or that does not fit, and MissingTool where `engine` is needed
     and not installed.
@@ -95,7 +99,7 @@ def diagram(
     given = (networks,) if isinstance(networks, Network) else tuple(networks)
     _check("style", style, tuple(STYLES))
     _check("theme", theme, tuple(THEMES))
-    _check("direction", direction, ("LR", "TB"))
+    _check("direction", direction or "LR", ("LR", "TB"))
     _check("engine", engine, ENGINES)
     for name in annotate or ():
         _check("annotate", name, tuple(FACTS))
@@ -108,12 +112,12 @@ def diagram(
     if style != "table" and len(given) != 1:
         raise OptionError(f"style {style} draws one model at a time", "--style table sets several side by side")
     said = tuple(draw.DEFAULT if annotate is None else annotate)
-    look = Look(THEMES[theme], width, direction, said, heat or "", engine)
+    look = Look(THEMES[theme], width, direction or "LR", said, heat or "", engine)
     subjects = tuple(Subject(network, fold) for network in given)
     picture: Picture = draw.draw(subjects if style == "table" else subjects[0], look)
     if width is not None and picture.width > width:
         picture = scaled(picture, width / picture.width)
-    return Diagram(picture, THEMES[theme], direction)
+    return Diagram(picture, THEMES[theme], direction or draw.RANKDIR)
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

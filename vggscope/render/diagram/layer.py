@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vggscope.analysis.report import LayerReport
@@ -83,11 +84,11 @@ class Layer:
     @property
     def spec(self) -> str:
         """What it does, in a few signs: `3×3, 256`, `2×2, /2`, `4,096`."""
-        report, adaptive = self.report, self.op.startswith("Adaptive")
+        report = self.report
+        if self.op.lower().startswith("adaptive"):
+            return "to " + "×".join(map(str, report.output_shape[2:]))
         if report.kernel_size is None:
             return f"{report.output_shape[-1]:,}" if self.op == "Linear" else self.word
-        if adaptive:
-            return "to " + "×".join(map(str, report.output_shape[2:]))
         parts = [kernel_text(report.kernel_size).replace("x", "×")]
         if self.kind in ("conv", "fc"):
             parts.append(f"{report.output_shape[1]:,}")
@@ -143,3 +144,15 @@ def shape(sides: tuple[int, ...]) -> str:
     '64 × 224 × 224'
     """
     return " × ".join(f"{side:,}" for side in sides[1:] or sides)
+
+
+def shapes(found: Sequence[tuple[int, ...]]) -> str:
+    """Several tensors' shapes as one, a side that is not the same in all as from the least to the largest.
+
+    >>> shapes([(1, 64, 56, 56), (1, 224, 56, 56)])
+    '64–224 × 56 × 56'
+    """
+    if len({len(sides) for sides in found}) > 1:
+        return shape(found[0])
+    ends = [(min(sides), max(sides)) for sides in zip(*found)]
+    return " × ".join(f"{low:,}" if low == high else f"{low:,}–{high:,}" for low, high in ends[1:] or ends)

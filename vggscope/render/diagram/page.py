@@ -37,6 +37,7 @@ def page(
     parts: tuple[Part, ...],
     notes: tuple[str, ...] = (),
     heat: Heat | None = None,
+    labels: tuple[Shape, ...] = (),
 ) -> Picture:
     """A picture whose drawing ends at `size`, right and bottom, its margin not counted."""
     right, bottom = size
@@ -58,4 +59,5 @@ def page(
         frame=(*head, *frame, *lines, *legend),
         links=links,
         parts=parts,
+        labels=labels,
     )

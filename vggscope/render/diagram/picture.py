@@ -86,7 +86,7 @@ class Part:
     """A node of the picture: shapes that belong together, `name` unique in it.
 
     `tooltip` tells the details, `lines` what the node says in words, `kind` is the theme's word for its colour,
-    `cluster` the path of the group that it stands in, `href` where a click leads.
+    `cluster` the names of the groups that it stands in, the outermost first, `href` where a click leads.
     """
 
     name: str
@@ -100,7 +100,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Link:
-    """An arrow from one part to another, by their names; `label` is what runs along it."""
+    """An arrow from one part to another, by their names; `label` is what runs along it. One without shapes is known to
+    the graph and not drawn, one without names is drawn and no edge of the graph.
+    """
 
     source: str
     target: str
@@ -110,7 +112,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Picture:
-    """A page of `width` by `height` points. `frame` lies under everything: captions, legends, the groups' outlines."""
+    """A page of `width` by `height` points. `frame` lies under everything: captions, legends, the groups' outlines;
+    `labels` lie over the links.
+    """
 
     title: str
     description: str
@@ -120,12 +124,14 @@ class Picture:
     frame: tuple[Shape, ...]
     links: tuple[Link, ...]
     parts: tuple[Part, ...]
+    labels: tuple[Shape, ...] = ()
 
     def shapes(self) -> Iterator[Shape]:
         """Every shape, from the bottom up."""
         yield from self.frame
         for link in self.links:
             yield from link.shapes
+        yield from self.labels
         for part in self.parts:
             yield from part.shapes
 
@@ -159,6 +165,7 @@ def scaled(picture: Picture, factor: float) -> Picture:
         width=picture.width * factor,
         height=picture.height * factor,
         frame=tuple(map(of, picture.frame)),
+        labels=tuple(map(of, picture.labels)),
         links=tuple(replace(link, shapes=tuple(map(of, link.shapes))) for link in picture.links),
         parts=tuple(replace(part, shapes=tuple(map(of, part.shapes))) for part in picture.parts),
     )

@@ -19,6 +19,9 @@ from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
 DEFAULT = ("shape", "rf", "params")
 """What is written in a card where nothing else is asked for."""
 
+RANKDIR = "LR"
+"""Which way the graph runs as DOT where nothing else is asked for."""
+
 PADDING, HEAD, ROW, RULE, TITLE, FACT = 7.0, 21.0, 15.0, 10.0, 14.0, 12.5
 """In points: a card's sides; the heights of its heading, a row, a rule under it, a block's title, a line of facts."""
 

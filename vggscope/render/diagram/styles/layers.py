@@ -10,7 +10,7 @@ from vggscope.graph import INPUT
 from vggscope.render.diagram.engine import Frame, Layout, lay_out
 from vggscope.render.diagram.flow import flow, input_part
 from vggscope.render.diagram.fonts import fitted, text_width
-from vggscope.render.diagram.layer import Layer, shape
+from vggscope.render.diagram.layer import Layer, shape, shapes
 from vggscope.render.diagram.look import Heat, Look, heat_of
 from vggscope.render.diagram.page import caption, page
 from vggscope.render.diagram.picture import Box, Link, Part, Picture, Shape, Text, arrow
@@ -20,8 +20,14 @@ from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
 DEFAULT = ()
 """Nothing is written beside the ops where nothing is asked for: their shapes stand on the arrows."""
 
+RANKDIR = "TB"
+"""Which way the graph runs as DOT where nothing else is asked for."""
+
 PADDING, HEAD, ROW, LINE, SHAPE, GAP = 8.0, 21.0, 14.0, 11.0, 12.0, 13.0
 """In points: a card's sides; the heights of its heading, an op, a line of facts, a shape; and the arrows' length."""
+
+INTO = "into "
+"""Before the name of a tensor that comes into a card: the entry's name."""
 
 WIDEST = 230.0
 """No op is wider than this; a longer name is cut in its middle."""
@@ -51,12 +57,13 @@ class _Op:
 @dataclass(frozen=True)
 class _Unit:
     """Ops stacked: each but the first reads only the one above and leaves its shape. Without ops it is an entry: what
-    comes into the card. `shape` is what comes out.
+    comes into the card. `shape` is what comes out, `cluster` the name of the module that it stands in, if one is drawn.
     """
 
     name: str
     ops: tuple[_Op, ...]
     shape: str
+    cluster: tuple[str, ...] = ()
 
     @property
     def body(self) -> float:
@@ -93,15 +100,20 @@ def draw(subject: Subject, look: Look) -> Picture:
     ops = [op for card in cards.values() for unit in card.units.values() for op in unit.ops]
     heat = heat_of(look, [(op.layer,) for op in ops])
     frame: list[Shape] = []
-    links, parts = list(placed.links), [input_part(subject, placed.frames[INPUT], look.theme)]
+    labels: list[Shape] = []
+    links = [Link("", "", link.shapes) for link in placed.links]
+    parts = [input_part(subject, placed.frames[INPUT], look.theme)]
+    drawn_as = _drawn_as(subject)
     for name, card in cards.items():
         outline = placed.frames[name]
         shift = (outline.x + (outline.width - card.layout.width) / 2, outline.y + HEAD)
         frame += _frame(card, outline, shift, look.theme)
-        links += _links(card, shift, look.theme)
+        links += _links(card, drawn_as, shift, look.theme)
+        labels += _names(card, shift, look.theme)
         for key, unit in card.units.items():
-            frame.append(_shape_text(unit, card.layout.boxes[key].moved(*shift), look.theme))
-            parts += _parts(unit, card.layout.boxes[key].moved(*shift), look.theme, heat)
+            labels.append(_shape_text(unit, card.layout.boxes[key].moved(*shift), look.theme))
+            groups = (card.stage.title, *unit.cluster)
+            parts += _parts(unit, groups, card.layout.boxes[key].moved(*shift), look.theme, heat)
     return page(
         title=subject.title,
         said=caption(subject),
@@ -111,6 +123,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         links=tuple(links),
         parts=tuple(parts),
         heat=heat,
+        labels=tuple(labels),
     )
 
 
@@ -147,21 +160,24 @@ def _units(block: Block, subject: Subject, look: Look) -> list[_Unit]:
             stacks[-1].append(layer)
         else:
             stacks.append([layer])
-    return [_unit(stack, block, subject, look) for stack in stacks]
+    ends = [sum(map(len, stacks[: i + 1])) - 1 for i in range(len(stacks))]
+    results = [shapes([instance[end].report.output_shape for instance in block.instances]) for end in ends]
+    cluster = (block.title,) if block.title else ()
+    return [
+        _Unit(stack[0].node.name, tuple(_op(layer, block, subject, look) for layer in stack), result, cluster)
+        for stack, result in zip(stacks, results)
+    ]
 
 
-def _unit(stack: list[Layer], block: Block, subject: Subject, look: Look) -> _Unit:
-    ops = []
-    for layer in stack:
-        name = within(block.path, layer.name)
-        spec = "" if layer.spec == name.partition(":")[0].rpartition(".")[2].rstrip("_") else layer.spec
-        facts = tuple(
-            f"{fact.title}: {text}"
-            for key, fact in look.facts.items()
-            if key != "shape" and (text := fact.text((layer,), subject.report)) not in ("", "0", "0 B")
-        )
-        ops.append(_Op(layer, name, layer.node.name if layer.node.label else "", spec, facts))
-    return _Unit(stack[0].node.name, tuple(ops), shape(stack[-1].report.output_shape))
+def _op(layer: Layer, block: Block, subject: Subject, look: Look) -> _Op:
+    name = within(block.path, layer.name)
+    spec = "" if layer.spec == name.partition(":")[0].rpartition(".")[2].rstrip("_") else layer.spec
+    facts = tuple(
+        f"{fact.title}: {text}"
+        for key, fact in look.facts.items()
+        if key != "shape" and (text := fact.text((layer,), subject.report)) not in ("", "0", "0 B")
+    )
+    return _Op(layer, name, layer.node.name if layer.node.label else "", spec, facts)
 
 
 def _edges(
@@ -182,7 +198,7 @@ def _edges(
         target = owners[layer.node.name]
         for source in layer.node.inputs:
             if source not in owners:
-                key = f"into {source}"
+                key = INTO + source
                 entries[key] = _Unit(key, (), shape(subject.network.shapes[source]))
                 edges[key, target] = None
                 continue
@@ -231,23 +247,49 @@ def _frame(card: _Card, outline: Frame, shift: tuple[float, float], theme: Theme
             bold=True,
         ),
     ]
-    for number, found in card.layout.clusters.items():
-        block, box = card.stage.blocks[int(number)], found.moved(*shift)
+    for found in card.layout.clusters.values():
+        box = found.moved(*shift)
         shapes.append(Box(box.x, box.y, box.width, box.height, "", theme.border, radius=3, dashed=True))
-        title = fitted(block.title, SMALL, box.width - 34)
-        shapes.append(Text(box.x + 5, box.y + 9.5, title, SMALL, theme.muted))
-        if block.count > 1:
-            times = f"×{block.count}"
-            shapes.append(Text(box.right - 5, box.y + 9.5, times, BODY, theme.ink, bold=True, anchor="end"))
     return shapes
 
 
-def _links(card: _Card, shift: tuple[float, float], theme: Theme) -> list[Link]:
+def _names(card: _Card, shift: tuple[float, float], theme: Theme) -> list[Shape]:
+    """The names of the modules in a card, and how often each is repeated, over whatever runs behind."""
+    shapes: list[Shape] = []
+    for number, found in card.layout.clusters.items():
+        block, box = card.stage.blocks[int(number)], found.moved(*shift)
+        title = Text(box.x + 5, box.y + 10, fitted(block.title, SMALL, box.width - 34), SMALL, theme.muted)
+        times = Text(box.right - 5, box.y + 10, f"×{block.count}", BODY, theme.ink, bold=True, anchor="end")
+        for text in (title, times) if block.count > 1 else (title,):
+            if text.text:
+                left, top, right, bottom = text.bounds
+                shapes += [Box(left - 1.5, top - 1, right - left + 3, bottom - top + 2, theme.card), text]
+    return shapes
+
+
+def _drawn_as(subject: Subject) -> dict[str, str]:
+    """Which op's drawing stands for each node: of modules drawn once, the first one's."""
+    found = {INPUT: INPUT}
+    for stage in subject.stages:
+        for block in stage.blocks:
+            for instance in block.instances:
+                pairs = zip(instance, block.instances[0])
+                found.update((layer.node.name, first.node.name) for layer, first in pairs)
+    return found
+
+
+def _links(card: _Card, drawn_as: dict[str, str], shift: tuple[float, float], theme: Theme) -> list[Link]:
+    """The arrows between units, by the ops at their ends; and the links within a stack, which needs none drawn."""
     links = []
     for source, target in card.edges:
         points = tuple((x + shift[0], y + shift[1]) for x, y in card.layout.curves[source, target])
         drawn = arrow(points, theme.arrow, curved=len(points) > 2, head=4.5)
-        links.append(Link(source, target, drawn, card.units[source].shape))
+        unit = card.units[source]
+        last = unit.ops[-1].layer.node.name if unit.ops else drawn_as[source.removeprefix(INTO)]
+        links.append(Link(last, target, drawn, unit.shape))
+    for unit in card.units.values():
+        names = [op.layer.node.name for op in unit.ops]
+        links += [Link(one, other, ()) for one, other in pairwise(names)]
     return links
 
 
@@ -255,15 +297,15 @@ def _shape_text(unit: _Unit, frame: Frame, theme: Theme) -> Text:
     return Text(frame.x + frame.width / 2, frame.bottom - 3, unit.shape, SMALL, theme.muted, anchor="middle")
 
 
-def _parts(unit: _Unit, frame: Frame, theme: Theme, heat: Heat | None) -> Sequence[Part]:
+def _parts(unit: _Unit, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: Heat | None) -> Sequence[Part]:
     parts, y = [], frame.y
     for op in unit.ops:
-        parts.append(_part(op, Frame(frame.x, y, frame.width, op.height), theme, heat))
+        parts.append(_part(op, cluster, Frame(frame.x, y, frame.width, op.height), theme, heat))
         y += op.height
     return parts
 
 
-def _part(op: _Op, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
+def _part(op: _Op, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: Heat | None) -> Part:
     kind = op.layer.kind
     fill = heat.fill((op.layer,)) if heat else theme.fills[kind]
     ink = theme.ink_on(fill)
@@ -280,11 +322,10 @@ def _part(op: _Op, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
     left = room - text_width(name, BODY) - 7
     if op.path and left > 20:
         muted = ink if heat else theme.muted
-        shapes.append(
-            Text(frame.x + 13 + text_width(name, BODY), frame.y + 10, fitted(op.path, SMALL, left), SMALL, muted)
-        )
+        x = frame.x + 13 + text_width(name, BODY)
+        shapes.append(Text(x, frame.y + 10, fitted(op.path, SMALL, left), SMALL, muted))
     for index, fact in enumerate(op.facts):
         said = fitted(fact, SMALL, frame.width - 12)
         shapes.append(Text(frame.x + 6, frame.y + ROW + 7 + LINE * index, said, SMALL, ink))
     lines = (f"{op.name} {op.spec}".rstrip(), *op.facts)
-    return Part(op.layer.node.name, tuple(shapes), lines, op.layer.details, kind)
+    return Part(op.layer.node.name, tuple(shapes), lines, op.layer.details, kind, cluster)

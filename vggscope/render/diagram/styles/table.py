@@ -21,6 +21,9 @@ from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
 DEFAULT = ("params",)
 """What is written under the columns where nothing else is asked for, as in the paper's Table 2."""
 
+RANKDIR = "TB"
+"""Which way the graph runs as DOT where nothing else is asked for."""
+
 ROW, PADDING, RULE_GAP, LEAST, WIDEST = 14.0, 9.0, 3.0, 62.0, 150.0
 """In points: a row's height, the space at a column's sides, that at a rule, and a column's least and largest width."""
 
@@ -130,7 +133,7 @@ def _stage(title: str, subjects: tuple[Subject, ...]) -> Iterator[_Line]:
     """A stage's rows: its layers from the top, and its pool in a row that all columns share if theirs are alike."""
     columns = [_cells(title, subject) for subject in subjects]
     marked = [columns[0], *(_marked(before, column) for before, column in pairwise(columns))]
-    pools = [column[-1] if column and column[-1].layers[0].kind == "pool" else None for column in marked]
+    pools = [column[-1] if column and _is_pool(column[-1]) else None for column in marked]
     shared = title != HEAD and all(pools) and len({pool.text for pool in pools if pool}) == 1
     bodies = [column[:-1] if shared else column for column in marked]
     for position, cells in enumerate(zip_longest(*bodies)):
@@ -176,10 +179,20 @@ def _word(layer: Layer) -> Word | None:
 
 
 def _marked(before: Sequence[_Cell], column: Sequence[_Cell]) -> list[_Cell]:
-    """The column with those cells marked that the one before it has not."""
-    matcher = SequenceMatcher(None, [cell.text for cell in before], [cell.text for cell in column], autojunk=False)
-    same = {place for block in matcher.get_matching_blocks() for place in range(block.b, block.b + block.size)}
+    """The column with those cells marked that the one before it has not: of layers alike the last, as in the paper, so
+    the pools that end both are left out of it.
+    """
+    ends = [[cell.text for cell in cells[-1:] if _is_pool(cell)] for cells in (before, column)]
+    texts = [[cell.text for cell in cells[: len(cells) - len(end)]] for cells, end in zip((before, column), ends)]
+    blocks = SequenceMatcher(None, texts[0], texts[1], autojunk=False).get_matching_blocks()
+    same = {place for block in blocks for place in range(block.b, block.b + block.size)}
+    if ends[0] == ends[1]:
+        same.add(len(texts[1]))
     return [_Cell(cell.text, cell.layers, place not in same) for place, cell in enumerate(column)]
+
+
+def _is_pool(cell: _Cell) -> bool:
+    return bool(cell.layers) and cell.layers[0].kind == "pool"
 
 
 def _grid(lines: Sequence[_Line], columns: int) -> _Grid:

@@ -22,6 +22,9 @@ from vggscope.render.diagram.theme import SMALL, Theme, mixed
 DEFAULT = ()
 """Beside each solid stand its name and its size; more where it is asked for."""
 
+RANKDIR = "LR"
+"""Which way the graph runs as DOT where nothing else is asked for."""
+
 TALLEST, PITCH, GAP, COLUMN_GAP = 150.0, 11.0, 4.0, 8.0
 """In points: the largest side, the least distance of two solids (their names stand under them) and of their faces, and
 the distance of the texts under them.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
 from vggscope.render.diagram.fonts import FAMILIES, plain
-from vggscope.render.diagram.picture import Part, Picture
+from vggscope.render.diagram.picture import Link, Part, Picture
 from vggscope.render.diagram.theme import Theme
 
 
@@ -16,12 +19,26 @@ def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
         f"  graph [rankdir={direction} bgcolor={quoted(theme.page)} {words}{quoted(theme.ink)}]",
         f"  node [shape=box style=filled fontsize=9 {words}{quoted(theme.ink)}]",
         f"  edge [fontsize=8 {words}{quoted(theme.muted)} color={quoted(theme.arrow)} arrowsize=0.6]",
-        *(f"  {_node(part, theme)}" for part in picture.parts),
-        *(f"  {quoted(e.source)} -> {quoted(e.target)} [label={quoted(e.label)}]" for e in picture.links),
+        *_nodes(picture.parts, 0, theme),
+        *(f"  {_edge(link)}" for link in picture.links if link.source),
         "}",
         "",
     ]
     return "\n".join(lines)
+
+
+def _nodes(parts: Sequence[Part], depth: int, theme: Theme) -> Iterator[str]:
+    """The nodes, those of one group within a cluster; `depth` groups are open already."""
+    indent = "  " * (depth + 1)
+    for cluster, run in groupby(parts, key=lambda part: part.cluster[: depth + 1]):
+        if len(cluster) <= depth:
+            yield from (f"{indent}{_node(part, theme)}" for part in run)
+            continue
+        name = quoted("cluster " + "/".join(cluster))
+        yield f"{indent}subgraph {name} {{"
+        yield f"{indent}  label={quoted(cluster[-1])} color={quoted(theme.border)} style=rounded"
+        yield from _nodes(list(run), depth + 1, theme)
+        yield f"{indent}}}"
 
 
 def _node(part: Part, theme: Theme) -> str:
@@ -29,6 +46,11 @@ def _node(part: Part, theme: Theme) -> str:
     tooltip = "\\n".join(map(escaped, part.tooltip.split("\n")))
     colors = f"fillcolor={quoted(theme.fills[part.kind])} color={quoted(theme.accents[part.kind])}"
     return f'{quoted(part.name)} [label="{label}" tooltip="{tooltip}" {colors}]'
+
+
+def _edge(link: Link) -> str:
+    label = f" [label={quoted(link.label)}]" if link.label else ""
+    return f"{quoted(link.source)} -> {quoted(link.target)}{label}"
 
 
 def quoted(text: str) -> str:

@@ -25,6 +25,7 @@ def write(picture: Picture) -> str:
         f'<rect width="{width}" height="{height}" fill="{picture.background}"/>',
         *map(_shape, picture.frame),
         *(_shape(shape) for link in picture.links for shape in link.shapes),
+        *map(_shape, picture.labels),
         *_parts(picture.parts, prefix),
         "</svg>",
         "",
