@@ -71,7 +71,7 @@ def _target(checkpoint: Checkpoint, vgg: VGG | None, prefix: str, *, is_whole: b
         model = (f"model = torchvision.models.{name}()", *_first_convolution(vgg), "model = model.features")
         return Target(model, prefix + features, is_whole)
     if is_buildable:
-        return Target((f"model = vggscope.builders({checkpoint.path!r})",), "", is_whole)
+        return Target((f"model = vggscope.build({checkpoint.path!r})",), "", is_whole)
     return Target((_WRITTEN,), prefix, True)
 
 

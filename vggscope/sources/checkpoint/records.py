@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from vggscope.errors import CheckpointError
 from vggscope.ops.base import Shape
 
+LARGEST_COUNT = 50_000
+"""Tensors in one file; the largest language models have some thousand in each of theirs."""
+
 LARGEST_SIDE = 2**63 - 1
 """What torch can count to."""
 

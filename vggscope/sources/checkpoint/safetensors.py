@@ -14,13 +14,10 @@ from vggscope.analysis.inspection.stored import Checkpoint, StoredTensor
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import numel
 from vggscope.sources.checkpoint.file import BoundedFile
-from vggscope.sources.checkpoint.records import LARGEST_RANK, LARGEST_SIDE
+from vggscope.sources.checkpoint.records import LARGEST_COUNT, LARGEST_RANK, LARGEST_SIDE
 
 LARGEST_HEADER = 16 * 2**20
 """Bytes; the format's own limit is 100 MB, of which no checkpoint comes near."""
-
-LARGEST_COUNT = 50_000
-"""Tensors."""
 
 _MOST_SIGNS = (
     (b"{", LARGEST_COUNT + 2),

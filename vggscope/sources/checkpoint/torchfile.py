@@ -11,13 +11,16 @@ from vggscope.analysis.inspection.stored import Checkpoint, StoredTensor
 from vggscope.errors import CheckpointError, printable
 from vggscope.sources.checkpoint.file import BoundedFile
 from vggscope.sources.checkpoint.inert import LARGEST_PICKLE, Machine
-from vggscope.sources.checkpoint.records import Dictionary, Tensor
+from vggscope.sources.checkpoint.records import LARGEST_COUNT, Dictionary, Tensor
 
 LARGEST_DIRECTORY = 6 * 2**20
 """Bytes of a zip's list of members: some 90,000 tensors."""
 
 _FIRST_LOOK = 2**18
 """Bytes of an old file that are read at first; its pickle is seldom longer."""
+
+_ENCRYPTED = 1
+"""The flag of a zip archive's member that a password locks."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first value in the old format."""
@@ -60,7 +63,8 @@ def read_zip(file: BoundedFile, path: str) -> Checkpoint:
             root = machine.load()
             _check_storages(archive, member.filename.removesuffix("data.pkl"), machine.storages, file.size)
     except _DAMAGE as error:
-        raise CheckpointError(f"its zip archive is damaged or cut short: {printable(str(error))}", _AGAIN) from None
+        reason = printable(str(error)) or "it ends within its pickle"
+        raise CheckpointError(f"its zip archive is damaged or cut short: {reason}", _AGAIN) from None
     return _checkpoint(root, machine, path, "torch zip")
 
 
@@ -80,6 +84,8 @@ def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
             f"it is a zip archive with {len(found) or 'no'} data.pkl, torch.save writes one", "is it another program's?"
         )
     member = archive.getinfo(found[0])
+    if member.flag_bits & _ENCRYPTED:
+        raise CheckpointError("its data.pkl is encrypted, which torch does not read")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise CheckpointError("its data.pkl is compressed in a way that torch does not read")
     if member.file_size > LARGEST_PICKLE:
@@ -136,6 +142,8 @@ def _legacy_root(machine: Machine) -> object:
 def _checkpoint(root: object, machine: Machine, path: str, layout: str) -> Checkpoint:
     names, state, beside = _state_dict(root)
     tensors = tuple(_tensors(state))
+    if len(tensors) > LARGEST_COUNT:
+        raise CheckpointError(f"it holds {len(tensors)} tensors, at most {LARGEST_COUNT} are read")
     guarded = tuple(sorted(machine.guarded))
     return Checkpoint(path, layout, tensors, names, beside, guarded)
 
