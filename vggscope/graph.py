@@ -65,7 +65,8 @@ class Network:
     """A graph of nodes in execution order; each node's inputs stand before it.
 
     `input_shape` is batch (1), channels, height, width. `unused` are the parameters that no executed node owns, with
-    the reason; `warnings` are what the source wants its reader to know.
+    the reason; `warnings` are what the source wants its reader to know. `failure` tells where and why a forward pass
+    broke off: the nodes are then those up to there.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Network:
     nodes: tuple[Node, ...]
     unused: tuple[tuple[Parameter, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    failure: str | None = None
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -137,6 +139,15 @@ class Network:
             for name in node.inputs:
                 readers[name].append(node.name)
         return {name: tuple(found) for name, found in readers.items()}
+
+    @cached_property
+    def batchless(self) -> frozenset[str]:
+        """The nodes that the input does not reach: what they give is the same for every batch, and is made once."""
+        found: set[str] = set()
+        for node in self.nodes:
+            if all(name in found for name in node.inputs):
+                found.add(node.name)
+        return frozenset(found)
 
     @property
     def is_chain(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vggscope.errors import OptionError
+
 HEADS = ("adaptive", "flatten", "dense")
 
 
@@ -21,3 +23,10 @@ class Options:
     batch_norm: bool = False
     num_classes: int | None = None
     soft_max: bool = False
+
+    def refuse_column_options(self, why: str) -> None:
+        """Raise OptionError where an option is set that builds a column and nothing else."""
+        given = {"--head": self.head is not None, "--batch-norm": self.batch_norm, "--soft-max": self.soft_max}
+        refused = [option for option, is_given in given.items() if is_given]
+        if refused:
+            raise OptionError(f"{' and '.join(refused)}: {why}", "these options build a column of Table 1")

@@ -142,6 +142,34 @@ def _build_torchvision(word: str, options: Options) -> nn.Module:
     return build(word.partition(":")[2], options)
 
 
+def _load_timm(word: str, options: Options) -> Network:
+    from vggscope.sources.timm import load
+
+    return load(word.partition(":")[2], options)
+
+
+def _build_timm(word: str, options: Options) -> nn.Module:
+    from vggscope.sources.timm import build
+
+    return build(word.partition(":")[2], options)
+
+
+def _is_code(word: str) -> bool:
+    return re.search(r"\.py(:|$)", word) is not None or re.match(r"[^\W\d][\w.]*:[^\W\d]", word) is not None
+
+
+def _load_code(word: str, options: Options) -> Network:
+    from vggscope.sources.code import load
+
+    return load(word, options)
+
+
+def _build_code(word: str, options: Options) -> nn.Module:
+    from vggscope.sources.code import build
+
+    return build(word, options)
+
+
 SOURCES = (
     Source(
         "a column of Table 1",
@@ -163,5 +191,7 @@ SOURCES = (
         _load_torchvision,
         _build_torchvision,
     ),
+    Source("timm's", "timm:vgg16", lambda word: word.startswith("timm:"), _load_timm, _build_timm),
+    Source("your own code", "path/file.py:Net, package.module:make_net", _is_code, _load_code, _build_code),
     Source("Table 1 notation", '"conv3-64 maxpool FC-10"', is_notation, _load_notation),
 )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from functools import partial
 from typing import TYPE_CHECKING
 
-from vggscope.errors import MissingTool, ModelError, OptionError
-from vggscope.network import Network
+from vggscope.errors import MissingTool, ModelError
+from vggscope.graph import Network
+from vggscope.quiet import quiet
+from vggscope.sources.module import network_of, parameter_count
 from vggscope.sources.options import Options
+from vggscope.trace.build import without_data
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,15 +33,14 @@ def load(name: str, options: Options) -> Network:
 
     Raises ModelError for a name that torchvision does not have, OptionError for an option that only a column takes.
     """
-    from vggscope.trace.build import without_data
-    from vggscope.trace.run import trace
-
-    module = without_data(lambda: build(name, options))
-    return trace(module, options.input or (3, 224, 224), f"torchvision:{name}")
+    with quiet():
+        module = without_data(lambda: build(name, options))
+        size = options.input or (3, *(input_side(name),) * 2)
+        return network_of(module, f"torchvision:{name}", size, rebuild=lambda: build(name, options))
 
 
 def build(name: str, options: Options) -> nn.Module:
-    """Torchvision's model of this name, allocated where the caller's device context says; raises as `load` does."""
+    """The model of this name, allocated where the caller's device context says; raises as `load` does."""
     models = _models()
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=3)
@@ -45,14 +48,35 @@ def build(name: str, options: Options) -> nn.Module:
             f"torchvision has no classification model {name!r}",
             f"near it: {', '.join(near)}" if near else "it has vgg16, resnet50 and others: vggscope list --refs",
         )
-    if options.head is not None or options.batch_norm or options.soft_max:
-        raise OptionError(
-            f"--head, --batch-norm and --soft-max build a column of Table 1, torchvision:{name} comes as it is",
-            "torchvision:vgg16_bn has batch normalisation; --num-classes is taken",
-        )
+    options.refuse_column_options(f"torchvision:{name} comes as it is")
     classes = {} if options.num_classes is None else {"num_classes": options.num_classes}
     model: nn.Module = models.get_model(name, weights=None, **classes)
     return model
+
+
+def input_side(name: str) -> int:
+    """The side in pixels that a model was first trained for: that of its smallest published weights."""
+    sides = [weights.transforms.keywords["crop_size"] for weights in _models().get_model_weights(name)]
+    return min(sides, default=224)
+
+
+def parameter_counts() -> dict[str, int]:
+    """Each model's parameters, as torchvision has written them down beside its weights.
+
+    Those of two models leave out the heads that run only in training; these are built, without data, and counted.
+    """
+    counted = {}
+    for name in names():
+        if name in _WITH_TRAINING_HEADS:
+            with quiet():
+                counted[name] = parameter_count(partial(build, name, Options()))
+        else:
+            weights = min(_models().get_model_weights(name), key=lambda w: w.transforms.keywords["crop_size"])
+            counted[name] = weights.meta["num_params"]
+    return counted
+
+
+_WITH_TRAINING_HEADS = ("googlenet", "inception_v3")
 
 
 def _models() -> ModuleType:

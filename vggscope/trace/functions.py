@@ -9,13 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vggscope.errors import ShapeError
 from vggscope.ops.activation import Overwriting
-from vggscope.ops.base import Op
+from vggscope.ops.base import Op, Shape
 from vggscope.ops.elementwise import KEEPS, Elementwise
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.view import View
 from vggscope.trace.function_table import FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
 from vggscope.trace.recorder import Call, shape_of, tensors_in
+from vggscope.units import shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,6 +73,32 @@ def read(
         ops = ((Recorded if free else Unknown)(name, tuple(map(shape_of, inputs)), shape_of(results[0])),)
     ops = tuple(_as_seen(op, in_place, inputs, result) for op, result in zip(ops, results))
     return Call(ops, inputs[:1], inputs[1:]) if name in WEIGHTED else Call(ops, inputs)
+
+
+def misfit(function: Function, args: tuple[object, ...], kwargs: dict[str, object], error: Exception) -> str:
+    """Why a function raised: the rule of its op where that tells what does not fit, else torch's words."""
+    name, _ = function_name(function)
+    shapes = tuple(map(shape_of, tensors_in((args, kwargs))))
+    op = next(iter(_made(name, args, kwargs)), Elementwise(name) if name in KEEPS else None)
+    return f"{name}: {problem(op, shapes[:1] if name in WEIGHTED else shapes, error)}"
+
+
+def problem(op: Op | None, met: tuple[Shape, ...], error: Exception) -> str:
+    """What an op's rule has against these shapes; else the error's first line, and the shapes."""
+    try:
+        if op is not None:
+            op.output_shape(*met)
+    except ShapeError as mismatch:
+        return mismatch.problem
+    except (ValueError, IndexError, TypeError):
+        pass
+    return first_line(error) + (f"; it met {' and '.join(map(shape_text, met))}" if any(met) else "")
+
+
+def first_line(error: BaseException) -> str:
+    """An error's message in one line, with its type where the message alone says little."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    return text if isinstance(error, RuntimeError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def _made(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Op, ...]:

@@ -25,7 +25,7 @@ from vggscope.ops.normalization import (
     LocalResponseNorm,
 )
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
-from vggscope.ops.regularization import Dropout, Identity, StochasticDepth
+from vggscope.ops.regularization import Dropout, Dropout2d, Identity, StochasticDepth
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import ChannelShuffle, PixelShuffle
 from vggscope.trace.function_table import convolution_padding
@@ -129,6 +129,7 @@ MODULES: dict[str, Maker] = {
     "AdaptiveAvgPool2d": _sided(AdaptiveAvgPool2d, 2),
     "AdaptiveMaxPool2d": _sided(AdaptiveMaxPool2d, 2),
     "Dropout": _like(Dropout),
+    "Dropout2d": _like(Dropout2d),
     "StochasticDepth": _like(StochasticDepth),
     "Identity": _like(Identity),
     "Flatten": _like(Flatten),

@@ -2,68 +2,143 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vggscope.labels import labelled
 from vggscope.graph import Network, Parameter
+from vggscope.labels import labelled
+from vggscope.trace.failure import explain
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.watch import Watch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+META = "meta"
+"""torch's name for the device whose tensors have a shape and no data."""
 
-def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = "meta") -> Network:
+
+@dataclass(frozen=True)
+class Run:
+    """A forward pass: its nodes as a Network, and the error that broke it off, if one did."""
+
+    network: Network
+    error: Exception | None = None
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether the forward broke off because it reads values, which tensors without data do not have."""
+        return isinstance(self.error, NotImplementedError) or "meta" in str(self.error).lower()
+
+
+def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Network:
     """The Network of a module at evaluation, for one input of this shape (without the batch).
 
-    The weights are replaced by tensors without data for the run, and nothing is computed; with `device` "cpu" the
-    module runs as it is. The module comes back as it was.
+    The weights are replaced by tensors without data for the run, and nothing is computed; with another `device`, the
+    one on which the module is, it runs as it is. The module comes back as it was. Where its forward raises, the Network
+    ends there and its `failure` tells why.
     """
+    return run(module, input_shape, name, device).network
+
+
+def run(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Run:
+    """As `trace`, with the error itself."""
+    owned = _parameters(module)
+    watch, error = _watched(module, owned, (1, *input_shape), device, training=False)
+    recorder = watch.recorder
+    nodes = recorder.finished()
+    read = {parameter.name for node in nodes for parameter in node.parameters}
+    missing = [parameter for parameter in owned.values() if parameter.name not in read]
+    if error is not None:
+        why = dict.fromkeys((p.name for p in missing), "behind the layer that failed, or not used")
+    else:
+        why = _reasons(module, owned, (2, *input_shape), missing)
+    unused = tuple((parameter, why[parameter.name]) for parameter in missing)
+    failure = None if error is None else explain(watch, error)
+    network = Network(name, (1, *input_shape), nodes, unused, tuple(recorder.warnings), failure)
+    return Run(labelled(network), error)
+
+
+def _reasons(
+    module: nn.Module, owned: Mapping[str, Parameter], shape: tuple[int, ...], missing: list[Parameter]
+) -> dict[str, str]:
+    """Why each parameter belongs to no node: a pass in training mode tells."""
+    if not missing:
+        return {}
+    watch, _ = _watched(module, owned, shape, META, training=True)
+    trained = {parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters}
+    return {p.name: "runs only in training" if p.name in trained else "not used by forward" for p in missing}
+
+
+def _watched(
+    module: nn.Module, owned: Mapping[str, Parameter], shape: tuple[int, ...], device: str, *, training: bool
+) -> tuple[Watch, Exception | None]:
     import torch
     from torch.utils.weak import WeakTensorKeyDictionary
 
     state = _state(module, device)
     origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-    parameters = dict(module.named_parameters())
-    owned = {n: Parameter(n, tuple(p.shape), p.requires_grad) for n, p in parameters.items()}
-    for key, tensor in state.items():
-        if key in owned:
-            origins[tensor] = Constant((owned[key],))
+    for key in owned.keys() & state.keys():
+        origins[state[key]] = Constant((owned[key],))
     paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
-    recorder = Recorder(origins, frozenset(paths.values()))
-    watch = Watch(recorder, paths, device == "meta")
-    batch = torch.zeros((1, *input_shape), device=device)
-    recorder.begin(batch)
-    with _evaluating(module), torch.no_grad(), torch.device(device), watch.watching():
-        torch.func.functional_call(module, state, (batch,))
-    nodes = recorder.finished()
-    read = {p.name for node in nodes for p in node.parameters}
-    unused = tuple((p, "not reached at evaluation") for p in owned.values() if p.name not in read)
-    return labelled(Network(name, (1, *input_shape), nodes, unused, tuple(recorder.warnings)))
+    watch = Watch(Recorder(origins, frozenset(paths.values())), paths, device == META)
+    batch = torch.zeros(shape, device=device)
+    watch.recorder.begin(batch)
+    try:
+        with _mode(module, training), _as_written(), torch.device(device), watch.watching():
+            torch.func.functional_call(module, state, (batch,))
+    except (Exception, SystemExit) as error:
+        return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
+    return watch, None
+
+
+def _parameters(module: nn.Module) -> dict[str, Parameter]:
+    return {key: Parameter(key, tuple(p.shape), p.requires_grad) for key, p in _made(module.named_parameters())}
+
+
+def _made(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Without the tensors of a lazy layer that has met no input: they have no shape."""
+    from torch.nn.parameter import is_lazy
+
+    return ((key, tensor) for key, tensor in named if not is_lazy(tensor))
 
 
 def _state(module: nn.Module, device: str) -> dict[str, Tensor]:
     """Parameters and buffers for the run: without data, or the parameters themselves and the buffers' copies."""
     import torch
 
-    if device != "meta":
-        return {**dict(module.named_parameters()), **{k: b.clone() for k, b in module.named_buffers()}}
+    if device != META:
+        return {**dict(module.named_parameters()), **{key: b.clone() for key, b in _made(module.named_buffers())}}
     weights = {
-        key: torch.nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
-        for key, p in module.named_parameters()
+        key: torch.nn.Parameter(torch.empty_like(p, device=META), requires_grad=p.requires_grad)
+        for key, p in _made(module.named_parameters())
     }
-    return {**weights, **{k: torch.empty_like(b, device="meta") for k, b in module.named_buffers()}}
+    return {**weights, **{key: torch.empty_like(b, device=META) for key, b in _made(module.named_buffers())}}
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode, each part put back afterwards."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
+def _mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """The module in training or evaluation mode, each part put back afterwards."""
+    before = {part: part.training for part in module.modules()}
+    module.train(training)
     try:
         yield
     finally:
-        for part, training in modes.items():
-            part.training = training
+        for part, mode in before.items():
+            part.training = mode
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """No gradients, no random numbers used up, and no shortcut that runs a Transformer layer as one function."""
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

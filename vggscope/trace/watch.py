@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Unknown
+from vggscope.ops.regularization import AlwaysDropout
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
-from vggscope.trace.functions import Function, function_name, read
+from vggscope.trace.functions import Function, function_name, misfit, read
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Recorder, on_meta, shape_of, tensors_in
 
@@ -43,7 +44,7 @@ class Watch:
     paths: Mapping[int, str]
     on_meta: bool
     stack: list[Frame] = field(default_factory=list)
-    failed: tuple[str, tuple[Shape, ...]] | None = None
+    failed: tuple[Exception, str] | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -86,10 +87,11 @@ class Watch:
             path = self.paths.get(id(module))
             if path is None:
                 path = below(self.path, type(module).__name__)
-                self.recorder.warn(
-                    f"{path} is not registered, as a module in a plain list is not: its parameters are in no state"
-                    " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
-                )
+                if next(module.parameters(), None) is not None:
+                    self.recorder.warn(
+                        f"{path} is not registered, as a module in a plain list is not: its parameters are in no state"
+                        " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
+                    )
             op = self.stack[-1].op if self.inside_node else module_op(module)
             self.stack.append(Frame(module, path, op, tuple(map(shape_of, tensors_in(args)))))
 
@@ -115,8 +117,8 @@ class Watch:
             return function(*args, **kwargs)
         try:
             result = function(*args, **kwargs)
-        except Exception:
-            self.failed = (function_name(function)[0], tuple(map(shape_of, tensors_in((args, kwargs)))))
+        except Exception as error:
+            self.failed = (error, misfit(function, args, kwargs, error))
             raise
         return self._function_node(function, args, kwargs, result)
 
@@ -146,6 +148,10 @@ class Watch:
             results = tuple(tensors_in(result))
         elif op_call.ops[0].allocates:
             return result  # the tensor itself: contiguous() of what is contiguous
+        if isinstance(op_call.ops[0], AlwaysDropout):
+            self.recorder.warn(
+                f"{below(self.path, name)} is on at evaluation too: F.dropout needs training=self.training"
+            )
         if self.stack and is_plain(self.stack[-1].module):
             self.recorder.add(self.path or name, op_call, results, module=self.path)
         else:

@@ -1,0 +1,228 @@
+"""A class or a function of the user's own that gives an nn.Module: `path/file.py:Net`, `package.module:make_net`.
+
+The file is imported from where it stands, so that its own imports work, and whatever it prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vggscope.errors import ModelError, OptionError
+from vggscope.graph import Network
+from vggscope.sources.module import network_of
+from vggscope.sources.options import Options
+from vggscope.sources.sandbox import apart, user_error
+from vggscope.trace.build import without_data
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from torch import nn
+
+    Make = Callable[[], nn.Module]
+
+_WORD = re.compile(r"(?P<file>.*\.py)(?::(?P<name>.*))?|(?P<module>[^\W\d][\w.]*):(?P<attribute>[^\W\d].*)", re.DOTALL)
+_CALL = re.compile(r"(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*(?P<arguments>\(.*\))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Word:
+    """`where:name(arguments)`: `where` is a path to a file or a module's dotted name."""
+
+    where: str
+    name: str
+    args: tuple[object, ...] = ()
+    kwargs: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def is_file(self) -> bool:
+        return self.where.endswith(".py")
+
+
+def load(word: str, options: Options) -> Network:
+    """The Network of the module that the word's class or function gives.
+
+    Raises ModelError, with the line of the user's code, where it cannot be imported or built.
+    """
+    read = _read(word)
+    with apart(_folder(read)):
+        make = _maker(read, options)
+        try:
+            module = without_data(make)
+        except ModelError as error:
+            if not _wants_data(error.__cause__):
+                raise
+            network = network_of(make(), word, options.input)
+            note = "the model reads values while it is built: it was built with its weights"
+            return replace(network, warnings=(*network.warnings, note))
+        return network_of(module, word, options.input, rebuild=make)
+
+
+def build(word: str, options: Options) -> nn.Module:
+    """The module itself, allocated where the caller's device context says; raises as `load` does."""
+    read = _read(word)
+    with apart(_folder(read)):
+        return _maker(read, options)()
+
+
+def _wants_data(error: BaseException | None) -> bool:
+    return isinstance(error, NotImplementedError) or "meta" in str(error).lower()
+
+
+def _read(word: str) -> Word:
+    match = _WORD.fullmatch(word)
+    if match is None:
+        raise ModelError(f"{word!r} names no class", "write path/file.py:Net or package.module:make_net")
+    where, called = match["file"] or match["module"], match["name"] or match["attribute"] or ""
+    if not called:
+        return Word(where, "")
+    call = _CALL.fullmatch(called.strip())
+    if call is None:
+        raise ModelError(f"{called!r} is no name of a class or a function", "write path/file.py:Net(num_classes=10)")
+    args, kwargs = _arguments(call["arguments"] or "()")
+    return Word(where, call["name"], args, kwargs)
+
+
+def _arguments(text: str) -> tuple[tuple[object, ...], tuple[tuple[str, object], ...]]:
+    """The literals in parentheses; nothing is evaluated."""
+    try:
+        call = ast.parse(f"f{text}", mode="eval").body
+        assert isinstance(call, ast.Call)
+        named = tuple((str(keyword.arg), ast.literal_eval(keyword.value)) for keyword in call.keywords)
+        return tuple(map(ast.literal_eval, call.args)), named
+    except (SyntaxError, ValueError, TypeError, AssertionError, MemoryError, RecursionError):
+        raise ModelError(
+            f"{text} are no literal arguments", "numbers, texts, lists and the like: Net(num_classes=10)"
+        ) from None
+
+
+def _folder(word: Word) -> Path:
+    """Where the word's imports start: the folder of the file, above the package that it belongs to."""
+    if not word.is_file:
+        return Path.cwd()
+    folder = Path(word.where).resolve().parent
+    while (folder / "__init__.py").exists():
+        folder = folder.parent
+    return folder
+
+
+def _imported(word: Word) -> ModuleType:
+    if not word.is_file:
+        try:
+            return importlib.import_module(word.where)
+        except (Exception, SystemExit) as error:
+            raise user_error(f"cannot import {word.where}", error) from error
+    path = Path(word.where).resolve()
+    if not path.is_file():
+        raise ModelError(f"there is no file {word.where}", "write path/file.py:Net")
+    name = ".".join(path.relative_to(_folder(word)).with_suffix("").parts)
+    try:
+        return importlib.import_module(name) if "." in name else _executed(name, path)
+    except (Exception, SystemExit) as error:
+        raise user_error(f"cannot import {word.where}", error) from error
+
+
+def _executed(name: str, path: Path) -> ModuleType:
+    """A file run as a module of its own, whatever else goes by its name."""
+    name = name if name not in sys.modules else f"{name} ({path})"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _maker(word: Word, options: Options) -> Make:
+    """What makes the module, its arguments checked; it raises ModelError with the line of the user's code."""
+    from torch import nn
+
+    options.refuse_column_options(f"{word.where} is taken as it is written")
+    target = _target(_imported(word), word)
+    if isinstance(target, nn.Module):
+        if word.args or word.kwargs or options.num_classes is not None:
+            raise OptionError(f"{word.name} is a module already, it takes no arguments", "leave them out")
+        return lambda: target
+    kwargs = dict(word.kwargs)
+    if options.num_classes is not None:
+        kwargs["num_classes"] = options.num_classes
+    _check_arguments(target, word, kwargs, options)
+
+    def make() -> nn.Module:
+        try:
+            found = target(*word.args, **kwargs)
+        except (Exception, SystemExit) as error:
+            raise user_error(f"{word.name} cannot be built", error) from error
+        if not isinstance(found, nn.Module):
+            raise ModelError(f"{word.name} gives a {type(found).__name__}, no nn.Module", "name a model's class")
+        return found
+
+    return make
+
+
+def _target(module: ModuleType, word: Word) -> Callable[..., object]:
+    from torch import nn
+
+    has = _names(module)
+    if not word.name:
+        raise ModelError(f"{word.where} names no class", f"it has {', '.join(has)}" if has else "it has no nn.Module")
+    found: object = module
+    for part in word.name.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(word.name, has, n=len(has), cutoff=0)
+            remedy = f"it has {', '.join(near)}" if near else "it has no nn.Module and no function"
+            raise ModelError(f"{word.where} has no {word.name!r}", remedy)
+        found = getattr(found, part)
+    is_other_class = isinstance(found, type) and not issubclass(found, nn.Module)
+    if is_other_class or not callable(found):
+        others = [name for name in has if name != word.name]
+        raise ModelError(
+            f"{word.name} in {word.where} is no nn.Module", f"it has {', '.join(others)}" if others else "name another"
+        )
+    return found
+
+
+def _names(module: ModuleType) -> list[str]:
+    """The models that a file has: modules, their classes, and functions of its own."""
+    from torch import nn
+
+    def counts(value: object) -> bool:
+        own = getattr(value, "__module__", None) == module.__name__
+        is_class = isinstance(value, type) and issubclass(value, nn.Module)
+        return isinstance(value, nn.Module) or (own and (is_class or inspect.isfunction(value)))
+
+    return [name for name, value in vars(module).items() if not name.startswith("_") and counts(value)]
+
+
+def _check_arguments(target: Callable[..., object], word: Word, kwargs: dict[str, object], options: Options) -> None:
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):
+        return
+    if options.num_classes is not None:
+        taken = signature.parameters.values()
+        if not any(p.name == "num_classes" or p.kind is p.VAR_KEYWORD for p in taken):
+            raise OptionError(
+                f"--num-classes: {word.name} has no argument num_classes", f"it is {word.name}{signature}"
+            )
+    try:
+        signature.bind(*word.args, **kwargs)
+    except TypeError as error:
+        raise ModelError(
+            f"{word.name}{signature}: {error}", f"give its arguments in the word: {word.where}:{word.name}(...)"
+        ) from None
