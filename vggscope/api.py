@@ -38,13 +38,13 @@ def network(model: Model, input_size: tuple[int, ...] | None = None, **options: 
         from vggscope.sources.resolve import resolve
 
         return resolve(model, _options(size, options))
-    from vggscope.trace.run import trace
+    from vggscope.sources.module import network_of
 
     if not hasattr(model, "named_parameters"):
         raise ModelError(f"{type(model).__name__} is no model", "a model is a word, an nn.Module or a Network")
     if options:
         raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
-    return trace(model, size or (3, 224, 224), type(model).__name__)
+    return network_of(model, type(model).__name__, size)
 
 
 def summary(
