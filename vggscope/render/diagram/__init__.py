@@ -17,7 +17,7 @@ from vggscope.render.diagram.engine import ENGINES, check
 from vggscope.render.diagram.facts import FACTS
 from vggscope.render.diagram.look import Look
 from vggscope.render.diagram.picture import Picture, scaled
-from vggscope.render.diagram.stages import Subject
+from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import THEMES, Theme
 
 STYLES = {
@@ -108,6 +108,9 @@ def diagram(
     if width is not None and not LEAST_WIDTH <= width <= MOST_WIDTH:
         raise OptionError(f"a width of {width:g} makes no sense", f"--width is {LEAST_WIDTH} to {MOST_WIDTH} points")
     check(engine)
+    for network in given:
+        if not network.nodes:
+            raise OptionError(f"{network.name} has no layers that could be drawn", "name another model")
     draw = importlib.import_module(f"vggscope.render.diagram.styles.{style}")
     if style != "table" and len(given) != 1:
         raise OptionError(f"style {style} draws one model at a time", "--style table sets several side by side")

@@ -64,15 +64,14 @@ def lay_out(
     sizes: Mapping[str, tuple[float, float]],
     edges: Sequence[tuple[str, str]],
     clusters: Mapping[str, Sequence[str]],
-    direction: str,
     engine: str,
 ) -> Layout:
-    """Boxes by name with their widths and heights, edges, and clusters of boxes, laid out from the top or the left.
+    """Boxes by name with their widths and heights, edges, and clusters of boxes, laid out from the top down.
 
     Raises MissingTool where the engine is not installed.
     """
     names = {name: f"n{index}" for index, name in enumerate(sizes)}
-    source = _source(sizes, edges, clusters, direction, names)
+    source = _source(sizes, edges, clusters, names)
     return _read(json.loads(_ENGINES[engine](source)), {short: name for name, short in names.items()}, list(clusters))
 
 
@@ -88,12 +87,11 @@ def _source(
     sizes: Mapping[str, tuple[float, float]],
     edges: Sequence[tuple[str, str]],
     clusters: Mapping[str, Sequence[str]],
-    direction: str,
     names: Mapping[str, str],
 ) -> str:
     lines = [
         "digraph {",
-        f"  graph [rankdir={direction} ranksep=0.3 nodesep=0.2 margin=0 pad=0]",
+        "  graph [ranksep=0.3 nodesep=0.2 margin=0 pad=0]",
         '  node [shape=box fixedsize=true label=""]',
         "  edge [arrowhead=none tailport=s]",
     ]

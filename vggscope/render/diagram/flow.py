@@ -1,4 +1,4 @@
-"""Cards on a page, one after another: in rows as lines of a text run, or laid out by Graphviz where they branch."""
+"""Cards on a page in rows, as the lines of a text run; what skips cards runs in lanes between the rows."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vggscope.graph import INPUT
-from vggscope.render.diagram.engine import Frame, lay_out
+from vggscope.render.diagram.engine import Frame
 from vggscope.render.diagram.layer import shape
 from vggscope.render.diagram.look import Look
 from vggscope.render.diagram.page import MARGIN, TOP
-from vggscope.render.diagram.picture import Box, Line, Link, Part, Point, Text, arrow
-from vggscope.render.diagram.stages import Subject
+from vggscope.render.diagram.picture import Box, Link, Part, Point, Text, arrow
+from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import HEADING, SMALL, Theme
 
-GAP, ROW_GAP, INPUT_HEIGHT = 22.0, 26.0, 20.0
-"""Between cards, between rows of cards, and the height of the input's box, in points."""
+GAP, ROW_GAP, INPUT_HEIGHT, LANE = 22.0, 26.0, 20.0, 5.0
+"""Between cards, between rows of cards, the height of the input's box, and between lanes, in points."""
+
+LEAST_INPUT = 110.0
+"""The least width of the input's box."""
 
 WIDTH = 600.0
 """How wide cards in rows grow if nothing else is asked for, in points: 8.3 inch, or 800 pixels of a web page."""
@@ -27,29 +30,36 @@ LONGEST = 1.6
 
 @dataclass(frozen=True)
 class Flow:
-    """Where the input's box and the cards lie, by name, and the arrows between them."""
+    """Where the input's box and the cards lie, by name, the arrows between them, and the drawing's right and bottom."""
 
     frames: dict[str, Frame]
     links: tuple[Link, ...]
-
-    @property
-    def size(self) -> tuple[float, float]:
-        """The right and the bottom end of it all."""
-        frames = self.frames.values()
-        bounds = [p for link in self.links for s in link.shapes if isinstance(s, Line) for p in s.points]
-        right = max((frame.right for frame in frames), default=0.0)
-        return max([right, *(x for x, _ in bounds)]), max(frame.bottom for frame in frames)
+    size: tuple[float, float]
 
 
 def flow(subject: Subject, sizes: dict[str, tuple[float, float]], look: Look) -> Flow:
     """The stages' cards, of these sizes, and the input's box before them."""
     edges = stage_edges(subject)
     names = [INPUT, *sizes]
+    rows = _broken(list(sizes.values()), look)
+    row_of = {INPUT: -1, **{names[i + 1]: row for row, (start, end) in enumerate(rows) for i in range(start, end)}}
+    skips = [edge for edge in edges if edge not in set(pairwise(names))]
+    lanes = _Lanes(skips, row_of, len(rows))
+    frames = _frames(sizes, rows, lanes)
+    right = max(frame.right for frame in frames.values())
     said = {stage.name: shape(stage.layers[-1].report.output_shape) for stage in subject.stages}
     said[INPUT] = shape(subject.network.input_shape)
-    if edges == list(pairwise(names)):
-        return _rows(sizes, look, said)
-    return _branched(sizes, edges, look, said)
+    links = []
+    for source, target in edges:
+        if (source, target) in skips:
+            points = lanes.points(source, target, frames, right)
+        elif row_of[source] == row_of[target]:
+            points = _across(frames[source], frames[target])
+        else:
+            points = _down(frames[source], frames[target])
+        links.append(Link(source, target, arrow(points, look.theme.arrow), said[source]))
+    bottom = max(frame.bottom for frame in frames.values()) + lanes.height(len(rows))
+    return Flow(frames, tuple(links), (right + lanes.width, bottom))
 
 
 def stage_edges(subject: Subject) -> list[tuple[str, str]]:
@@ -65,23 +75,78 @@ def stage_edges(subject: Subject) -> list[tuple[str, str]]:
     return list(found)
 
 
-def _rows(sizes: dict[str, tuple[float, float]], look: Look, said: dict[str, str]) -> Flow:
+class _Lanes:
+    """Where the arrows run that skip cards: below the row they leave, above the row they enter, and on the right from
+    one to the other. Gap 0 lies above the first row of cards.
+    """
+
+    def __init__(self, skips: Sequence[tuple[str, str]], row_of: dict[str, int], rows: int) -> None:
+        self._row_of = row_of
+        self._gaps: list[list[tuple[str, str]]] = [[] for _ in range(rows + 1)]
+        self._side: list[tuple[str, str]] = []
+        self._leaving: dict[str, list[tuple[str, str]]] = {}
+        self._entering: dict[str, list[tuple[str, str]]] = {}
+        for edge in skips:
+            source, target = edge
+            self._leaving.setdefault(source, []).append(edge)
+            self._entering.setdefault(target, []).append(edge)
+            self._gaps[row_of[source] + 1].append(edge)
+            if row_of[target] > row_of[source] + 1:
+                self._gaps[row_of[target]].append(edge)
+                self._side.append(edge)
+
+    def height(self, gap: int) -> float:
+        """How much higher the lanes make a gap."""
+        return LANE * len(self._gaps[gap])
+
+    @property
+    def width(self) -> float:
+        """How much wider the lanes on the right make the page."""
+        return GAP / 2 + LANE * len(self._side) if self._side else 0.0
+
+    def points(self, source: str, target: str, frames: dict[str, Frame], right: float) -> tuple[Point, ...]:
+        """The way from one card to another."""
+        edge = (source, target)
+        start, end = frames[source], frames[target]
+        leave = _spread(start, 1 + self._leaving[source].index(edge))
+        enter = _spread(end, -1 - self._entering[target].index(edge))
+        below = self._row_bottom(source, frames) + 8 + LANE * self._gaps[self._row_of[source] + 1].index(edge)
+        if self._row_of[source] == self._row_of[target]:
+            return ((leave, start.bottom), (leave, below), (enter, below), (enter, end.bottom))
+        if edge not in self._side:
+            return ((leave, start.bottom), (leave, below), (enter, below), (enter, end.y))
+        side = right + GAP / 2 + LANE * self._side.index(edge)
+        gap = self._row_of[target]
+        above = end.y - ROW_GAP + 8 - self.height(gap) + LANE * self._gaps[gap].index(edge)
+        return (
+            *((leave, start.bottom), (leave, below), (side, below)),
+            *((side, above), (enter, above), (enter, end.y)),
+        )
+
+    def _row_bottom(self, name: str, frames: dict[str, Frame]) -> float:
+        return max(frame.bottom for other, frame in frames.items() if self._row_of[other] == self._row_of[name])
+
+
+def _spread(frame: Frame, place: int) -> float:
+    """Where the arrows beside the middle one meet a card: to the right they leave, to the left they enter."""
+    room = frame.width / 2 - 8
+    return frame.x + frame.width / 2 + max(-room, min(room, place * 9.0))
+
+
+def _frames(sizes: dict[str, tuple[float, float]], rows: list[tuple[int, int]], lanes: _Lanes) -> dict[str, Frame]:
     names = list(sizes)
-    frames = {INPUT: Frame(MARGIN, TOP, max(sizes[names[0]][0], 90.0), INPUT_HEIGHT)}
-    y, row_of = TOP + INPUT_HEIGHT + ROW_GAP * 0.75, {}
-    for number, (start, end) in enumerate(_broken(list(sizes.values()), look)):
-        x, height = MARGIN, max(sizes[name][1] for name in names[start:end])
+    # The input's box is as wide as the first card, and holds its text: then it sticks out on both sides alike.
+    width = max(sizes[names[0]][0], LEAST_INPUT)
+    shift = (width - sizes[names[0]][0]) / 2
+    frames = {INPUT: Frame(MARGIN, TOP, width, INPUT_HEIGHT)}
+    y = TOP + INPUT_HEIGHT + ROW_GAP * 0.75 + lanes.height(0)
+    for number, (start, end) in enumerate(rows, 1):
+        x, height = MARGIN + (shift if number == 1 else 0), max(sizes[name][1] for name in names[start:end])
         for name in names[start:end]:
             frames[name] = Frame(x, y, sizes[name][0], height)
-            row_of[name] = number
             x += sizes[name][0] + GAP
-        y += height + ROW_GAP
-    links = [_link(INPUT, names[0], _down(frames[INPUT], frames[names[0]]), look.theme, said[INPUT])]
-    for source, target in pairwise(names):
-        run = _across if row_of[source] == row_of[target] else _down
-        points = run(frames[source], frames[target])
-        links.append(_link(source, target, points, look.theme, said[source]))
-    return Flow(frames, tuple(links))
+        y += height + ROW_GAP + lanes.height(number)
+    return frames
 
 
 def _broken(sizes: Sequence[tuple[float, float]], look: Look) -> list[tuple[int, int]]:
@@ -135,22 +200,6 @@ def _down(start: Frame, end: Frame) -> tuple[Point, ...]:
         return ((x, start.bottom), (x, end.y))
     between = end.y - ROW_GAP / 2
     return ((x, start.bottom), (x, between), (target, between), (target, end.y))
-
-
-def _branched(
-    sizes: dict[str, tuple[float, float]], edges: list[tuple[str, str]], look: Look, said: dict[str, str]
-) -> Flow:
-    layout = lay_out({INPUT: (110.0, INPUT_HEIGHT), **sizes}, edges, {}, look.direction, look.engine)
-    frames = {name: frame.moved(MARGIN, TOP) for name, frame in layout.boxes.items()}
-    links = []
-    for source, target in edges:
-        points = tuple((x + MARGIN, y + TOP) for x, y in layout.curves[source, target])
-        links.append(_link(source, target, points, look.theme, said[source], curved=True))
-    return Flow(frames, tuple(links))
-
-
-def _link(source: str, target: str, points: tuple[Point, ...], theme: Theme, label: str, curved: bool = False) -> Link:
-    return Link(source, target, arrow(points, theme.arrow, curved), label)
 
 
 def input_part(subject: Subject, frame: Frame, theme: Theme) -> Part:

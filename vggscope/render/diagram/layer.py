@@ -87,6 +87,9 @@ class Layer:
         report = self.report
         if self.op.lower().startswith("adaptive"):
             return "to " + "×".join(map(str, report.output_shape[2:]))
+        kernel = getattr(self.node.op, "kernel_size", None)
+        if report.kernel_size is None and self.kind == "conv" and isinstance(kernel, tuple):
+            return f"{kernel_text(kernel).replace('x', '×')} transposed, {report.output_shape[1]:,}"
         if report.kernel_size is None:
             return f"{report.output_shape[-1]:,}" if self.op == "Linear" else self.word
         parts = [kernel_text(report.kernel_size).replace("x", "×")]

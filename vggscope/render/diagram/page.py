@@ -6,7 +6,7 @@ from vggscope.render.diagram.fonts import fitted, text_width
 from vggscope.render.diagram.layer import shape
 from vggscope.render.diagram.look import Heat
 from vggscope.render.diagram.picture import Link, Part, Picture, Shape, Text
-from vggscope.render.diagram.stages import Subject
+from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import SMALL, TITLE, Theme
 from vggscope.units import UNKNOWN, count_text, short_count
 

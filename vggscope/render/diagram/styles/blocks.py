@@ -13,7 +13,8 @@ from vggscope.render.diagram.layer import Row
 from vggscope.render.diagram.look import Heat, Look, heat_of
 from vggscope.render.diagram.page import caption, page
 from vggscope.render.diagram.picture import Box, Line, Part, Picture, Shape, Text
-from vggscope.render.diagram.stages import Block, Stage, Subject
+from vggscope.render.diagram.stage import Block, Stage
+from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
 
 DEFAULT = ("shape", "rf", "params")
@@ -63,7 +64,7 @@ class _Card:
     @property
     def width(self) -> float:
         """The narrowest that holds every line."""
-        lines = [text_width(self.stage.title, HEADING, bold=True)]
+        lines = [text_width(self.stage.name, HEADING, bold=True)]
         for block in self.stage.blocks:
             lines.append(text_width(block.title, SMALL) + 40)
             lines += [text_width(row.name, BODY) + 22 + text_width(self.spec(row), BODY) for row in block.rows]
@@ -110,7 +111,7 @@ def _card(stage: Stage, subject: Subject, look: Look, common: tuple[str, ...]) -
 
 
 def _part(card: _Card, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
-    title = fitted(card.stage.title, HEADING, frame.width - 2 * PADDING, bold=True)
+    title = fitted(card.stage.name, HEADING, frame.width - 2 * PADDING, bold=True)
     shapes: list[Shape] = [
         Box(frame.x, frame.y, frame.width, frame.height, theme.card, theme.border, radius=4),
         Text(frame.x + PADDING, frame.y + 14.5, title, HEADING, theme.ink, bold=True),
@@ -125,7 +126,7 @@ def _part(card: _Card, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
 
 
 def _lines(card: _Card) -> Iterator[str]:
-    yield card.stage.title
+    yield card.stage.name
     for block in card.stage.blocks:
         if block.title or block.count > 1:
             yield f"{block.title} × {block.count}" if block.count > 1 else block.title
@@ -163,7 +164,7 @@ def _row(card: _Card, row: Row, frame: Frame, theme: Theme, heat: Heat | None) -
     kind = row.layer.kind
     fill = heat.fill(row.layers) if heat else theme.fills[kind]
     ink = theme.ink_on(fill)
-    spec = fitted(card.spec(row), BODY, frame.width * 0.7)
+    spec = fitted(card.spec(row), BODY, frame.width - 16 - min(text_width(row.name, BODY), frame.width * 0.4))
     name = fitted(row.name, BODY, frame.width - text_width(spec, BODY) - 16)
     shapes: list[Shape] = [
         Box(frame.x, frame.y, frame.width, frame.height, fill, theme.border if heat else theme.outline, 0.5),

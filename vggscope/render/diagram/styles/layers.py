@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vggscope.graph import INPUT
@@ -14,7 +14,8 @@ from vggscope.render.diagram.layer import Layer, shape, shapes
 from vggscope.render.diagram.look import Heat, Look, heat_of
 from vggscope.render.diagram.page import caption, page
 from vggscope.render.diagram.picture import Box, Link, Part, Picture, Shape, Text, arrow
-from vggscope.render.diagram.stages import Block, Stage, Subject, within
+from vggscope.render.diagram.stage import Block, Stage, within
+from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
 
 DEFAULT = ()
@@ -85,7 +86,7 @@ class _Card:
 
     @property
     def width(self) -> float:
-        heading = text_width(self.stage.title, HEADING, bold=True)
+        heading = text_width(self.stage.name, HEADING, bold=True)
         return max(self.layout.width, min(heading, 200.0)) + 2 * PADDING
 
     @property
@@ -112,7 +113,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         labels += _names(card, shift, look.theme)
         for key, unit in card.units.items():
             labels.append(_shape_text(unit, card.layout.boxes[key].moved(*shift), look.theme))
-            groups = (card.stage.title, *unit.cluster)
+            groups = (card.stage.name, *unit.cluster)
             parts += _parts(unit, groups, card.layout.boxes[key].moved(*shift), look.theme, heat)
     return page(
         title=subject.title,
@@ -205,6 +206,12 @@ def _edges(
             (block, turn), (own_block, own_turn) = place[source], place[layer.node.name]
             if owners[source] != target and (block != own_block or turn == own_turn):
                 edges[owners[source], target] = None
+    if len(entries) > 1:
+        makers = {layer.node.name: other.name for other in subject.stages for layer in other.layers}
+        entries = {
+            key: replace(unit, shape=f"{makers.get(key.removeprefix(INTO), INPUT)}: {unit.shape}")
+            for key, unit in entries.items()
+        }
     return entries, tuple(edges)
 
 
@@ -218,7 +225,7 @@ def _laid_out(
     }
     if not clusters and list(edges) == list(pairwise(units)):
         return _stacked(sizes)
-    return lay_out(sizes, edges, clusters, "TB", look.engine)
+    return lay_out(sizes, edges, clusters, look.engine)
 
 
 def _stacked(sizes: dict[str, tuple[float, float]]) -> Layout:
@@ -241,7 +248,7 @@ def _frame(card: _Card, outline: Frame, shift: tuple[float, float], theme: Theme
         Text(
             outline.x + PADDING,
             outline.y + 14.5,
-            fitted(card.stage.title, HEADING, room, bold=True),
+            fitted(card.stage.name, HEADING, room, bold=True),
             HEADING,
             theme.ink,
             bold=True,
@@ -309,7 +316,7 @@ def _part(op: _Op, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: H
     kind = op.layer.kind
     fill = heat.fill((op.layer,)) if heat else theme.fills[kind]
     ink = theme.ink_on(fill)
-    spec = fitted(op.spec, BODY, frame.width * 0.6)
+    spec = fitted(op.spec, BODY, frame.width - 18 - min(text_width(op.name, BODY), frame.width * 0.4))
     room = frame.width - text_width(spec, BODY) - 18
     name = fitted(op.name, BODY, room)
     shapes: list[Shape] = [

@@ -15,7 +15,7 @@ from vggscope.render.diagram.layer import Layer, Row, shape
 from vggscope.render.diagram.look import Heat, Look, heat_of
 from vggscope.render.diagram.page import MARGIN, TOP, page
 from vggscope.render.diagram.picture import Box, Line, Link, Part, Picture, Shape, Text
-from vggscope.render.diagram.stages import HEAD, Subject
+from vggscope.render.diagram.subject import HEAD, Subject
 from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
 
 DEFAULT = ("params",)
@@ -73,7 +73,7 @@ def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
     Raises OptionError for a network that is not built in the paper's stages.
     """
     for subject in subjects:
-        if not any(layer.node.label for layer in subject.layers):
+        if not subject.has_paper_stages:
             raise OptionError(
                 f"style table sets columns of the paper's Table 1 side by side, {subject.title} has no such stages",
                 "--style blocks draws it",
@@ -125,7 +125,7 @@ def _input(subject: Subject) -> str:
 
 def _titles(subjects: tuple[Subject, ...]) -> list[str]:
     """The stages that any network has, the classifier last."""
-    found = dict.fromkeys(stage.title for subject in subjects for stage in subject.stages)
+    found = dict.fromkeys(stage.name for subject in subjects for stage in subject.stages)
     return sorted(found, key=lambda title: (title == HEAD, len(title), title))
 
 
@@ -144,7 +144,7 @@ def _stage(title: str, subjects: tuple[Subject, ...]) -> Iterator[_Line]:
 
 
 def _cells(title: str, subject: Subject) -> list[_Cell]:
-    rows = (row for stage in subject.stages if stage.title == title for row in stage.rows)
+    rows = (row for stage in subject.stages if stage.name == title for row in stage.rows)
     return [_Cell(_text(row), row.layers) for row in rows if not _is_idle(row)]
 
 

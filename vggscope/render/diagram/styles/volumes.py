@@ -16,7 +16,8 @@ from vggscope.render.diagram.layer import Row, shape
 from vggscope.render.diagram.look import Heat, Look, heat_of
 from vggscope.render.diagram.page import MARGIN, TOP, caption, page
 from vggscope.render.diagram.picture import Link, Part, Picture, Point, Polygon, Shape, Text
-from vggscope.render.diagram.stages import Stage, Subject
+from vggscope.render.diagram.stage import Stage
+from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import SMALL, Theme, mixed
 
 DEFAULT = ()
