@@ -137,7 +137,7 @@ def test_what_follows_from_a_lost_padding() -> None:
 
 def test_a_mistake_made_everywhere_is_one_mistake() -> None:
     (difference,) = compare(resolve("D"), resolve("D_bn")).differences
-    assert "so in all 13 BatchNorm2d layers" in difference.message
+    assert "so in 13 BatchNorm2d layers" in difference.message
     assert f"{2 * (2 * 64 + 2 * 128 + 3 * 256 + 6 * 512):,} parameters fewer" in difference.consequences
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import NamedTuple
 
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, numel
@@ -35,8 +36,8 @@ _FAMILIES = (
     ({"MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d"}, 2.5),
     ({"ReLU", "Sigmoid", "Tanh", "LeakyReLU", "GELU", "SiLU", "ELU", "ReLU6", "Hardswish", "PReLU", "Softplus"}, 2.5),
     ({"BatchNorm2d", "LocalResponseNorm", "GroupNorm", "InstanceNorm2d", "LayerNorm"}, 3.0),
-    ({"Flatten", "Reshape"}, 0.5),
-    ({"Dropout", "Dropout2d", "AlphaDropout"}, 1.0),
+    ({"Flatten", "reshape", "squeeze"}, 0.5),
+    ({"Dropout", "Dropout2d"}, 1.0),
 )
 """Ops of which one may stand in the other's place, and what that exchange costs."""
 
@@ -78,7 +79,7 @@ def _slid(pairs: list[Pair], left: Sequence[Signature], right: Sequence[Signatur
 
 
 def _same(signatures: Sequence[Signature], one: int | None, other: int | None) -> bool:
-    return one is not None and other is not None and signatures[one][:2] == signatures[other][:2]
+    return one is not None and other is not None and signatures[one].does_as(signatures[other])
 
 
 def _swapped(gap: Pair, pair: Pair, side: int) -> tuple[Pair, Pair]:
@@ -101,10 +102,19 @@ def distance(ours: Network, reference: Network) -> float:
     return total
 
 
-Signature = tuple[str, tuple[tuple[str, object], ...], int]
-"""An op's name, what its writer chose about it, and the width that it takes in where it covers its whole input, else
-0.
-"""
+class Signature(NamedTuple):
+    """What an alignment knows of a layer: the op's name, what its writer chose about it, the width that it takes in
+    where it covers its whole input (else 0), and whether the network ends there.
+    """
+
+    name: str
+    chosen: tuple[tuple[str, object], ...]
+    covers: int
+    last: bool
+
+    def does_as(self, other: Signature) -> bool:
+        """Whether two layers do the same."""
+        return self.name == other.name and self.chosen == other.chosen
 
 
 def _signature(network: Network, node: Node) -> Signature:
@@ -114,32 +124,35 @@ def _signature(network: Network, node: Node) -> Signature:
         covers = inputs[0][-1]
     elif node.op.name == "Conv2d" and set(network.output_shape(node)[2:]) == {1}:
         covers = numel(inputs[0])
-    return node.op.name, chosen(node.op), covers
+    return Signature(node.op.name, chosen(node.op), covers, node is network.nodes[-1])
 
 
 def chosen(op: Op) -> tuple[tuple[str, object], ...]:
-    """The fields that its writer chose: all but the one that follows from the input."""
-    return tuple((f.name, getattr(op, f.name)) for f in fields(op) if f.name != op.width_field)
+    """What its writer chose about it: its fields but the one that follows from the input, and when it acts."""
+    named = ((f.name, getattr(op, f.name)) for f in fields(op) if f.name != op.width_field)
+    return (*named, ("active_in", op.active_in))
 
 
 def _common(left: Sequence[Signature], right: Sequence[Signature]) -> int:
-    return next((k for k, (a, b) in enumerate(zip(left, right)) if a[:2] != b[:2]), min(len(left), len(right)))
+    return next((k for k, (a, b) in enumerate(zip(left, right)) if not a.does_as(b)), min(len(left), len(right)))
 
 
 def _gap(signature: Signature) -> float:
-    return _GAPS.get(signature[0], _GAP)
+    return _GAPS.get(signature.name, _GAP)
 
 
 def _exchange(ours: Signature, reference: Signature) -> float:
     """What it costs that this layer stands where that one should."""
-    if ours[:2] == reference[:2]:
+    if ours.does_as(reference):
         return 0.0
-    if ours[0] == reference[0]:
-        changed = sum(a != b for a, b in zip(ours[1], reference[1]))
-        return min(0.75 + 0.5 * changed, 2 * _gap(ours) - 0.5)
-    if {ours[0], reference[0]} == {"Linear", "Conv2d"} and ours[2] and reference[2]:
-        return 0.5
-    return next((cost for family, cost in _FAMILIES if {ours[0], reference[0]} <= family), _IMPOSSIBLE)
+    elsewhere = 0.25 if ours.last != reference.last else 0.0
+    names = {ours.name, reference.name}
+    if len(names) == 1:
+        changed = sum(a != b for a, b in zip(ours.chosen, reference.chosen))
+        return min(0.75 + 0.5 * changed + elsewhere, 2 * _gap(ours) - 0.5)
+    if names == {"Linear", "Conv2d"} and ours.covers and reference.covers:
+        return 0.5 + elsewhere
+    return next((cost for family, cost in _FAMILIES if names <= family), _IMPOSSIBLE)
 
 
 def _cheapest(left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:

@@ -142,9 +142,14 @@ def _renamed_text(mine: Node, other: Node) -> str:
     return f"called {other.name} in the reference"
 
 
+_WHEN = {"always": "at evaluation too", "training": "in training only"}
+
+
 def _changes_text(found: tuple[Change, ...]) -> str:
     if found[0].attribute == "op":
         return f"{found[0].ours}, the reference has {found[0].reference}"
+    if found[0].attribute == "active_in":
+        return f"acts {_WHEN[str(found[0].ours)]}, the reference {_WHEN[str(found[0].reference)]}"
     first, *more = found
     texts = [f"{c.attribute} {_value(c.ours)}, there {_value(c.reference)}" for c in more]
     return "; ".join((f"{first.attribute} {_value(first.ours)}, the reference has {_value(first.reference)}", *texts))

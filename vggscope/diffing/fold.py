@@ -108,36 +108,51 @@ def _goes_with(item: Found, cause: Found) -> bool:
 
 
 def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[Found]:
-    """A mistake that was made in every layer of a kind is one mistake."""
+    """A mistake that was made in every layer of a kind, or changed alike in several in a row, is one mistake."""
     alike = Counter(_likeness(item) for item in found)
-    first: dict[tuple[object, ...], int] = {}
     causes: list[Found] = []
+    latest: dict[object, int] = {}
+    places: dict[object, int] = {}
     for item in found:
         likeness = _likeness(item)
         network = ours if item.difference.kind == "inserted" else reference
-        places = sum(node.op.name == likeness[1] for node in network.nodes)
-        if item.difference.kind == "renamed" or not _FEWEST <= alike[likeness] == places:
-            causes.append(item)
-        elif likeness not in first:
-            first[likeness] = len(causes)
-            causes.append(_for_all(item, places))
+        kind = [node.name for node in network.nodes if node.op.name == likeness[1]]
+        place = kind.index(_node(item).name)
+        in_all = _FEWEST <= alike[likeness] == len(kind)
+        in_a_row = item.difference.kind == "changed" and places.get(likeness) == place - 1
+        places[likeness] = place
+        if item.difference.kind != "renamed" and likeness in latest and (in_all or in_a_row):
+            cause = _with_follower(causes[latest[likeness]], item.difference.message)
+            causes[latest[likeness]] = replace(cause, edits=(*cause.edits, *item.edits))
         else:
-            cause = _with_follower(causes[first[likeness]], item.difference.message)
-            causes[first[likeness]] = replace(cause, edits=(*cause.edits, *item.edits))
-    return causes
+            latest[likeness] = len(causes)
+            causes.append(item)
+    return [_for_all(cause) if _is_group(cause) else cause for cause in causes]
+
+
+def _node(item: Found) -> Node:
+    """The layer that a difference is counted by: ours where only we have it, else the reference's."""
+    mine, other = item.edits[0]
+    node = mine if item.difference.kind == "inserted" else other
+    assert node is not None
+    return node
+
+
+def _is_group(cause: Found) -> bool:
+    """Whether equal differences were gathered here, and not just a layer's companions."""
+    names = [node.op.name for mine, other in cause.edits if (node := other or mine)]
+    return names.count(names[0]) > 1
 
 
 def _likeness(item: Found) -> tuple[object, ...]:
     """What makes two differences the same mistake made twice."""
-    mine, other = item.edits[0]
-    node = (mine if item.difference.kind == "inserted" else other) or mine
-    assert node is not None
-    return item.difference.kind, node.op.name, item.difference.effect, item.difference.changes, len(item.edits)
+    return item.difference.kind, _node(item).op.name, item.difference.effect, item.difference.changes
 
 
-def _for_all(item: Found, places: int) -> Found:
-    name = _likeness(item)[1]
-    message = f"{item.difference.message}; so in all {places} {name} layers"
+def _for_all(item: Found) -> Found:
+    name = _node(item).op.name
+    count = sum(node.op.name == name for mine, other in item.edits if (node := other or mine))
+    message = f"{item.difference.message}; so in {count} {name} layers"
     return replace(item, difference=replace(item.difference, message=message))
 
 

@@ -13,7 +13,7 @@ from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 
 _TRAINING_FIELDS = {"Dropout": {"p"}, "Dropout2d": {"p"}, "BatchNorm2d": {"momentum"}}
-_LAYOUT = {"Flatten", "Reshape"}
+_LAYOUT = {"Flatten", "reshape", "squeeze"}
 _IDEMPOTENT = {"ReLU", "ReLU6"}
 
 
@@ -44,7 +44,7 @@ def same_function(ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
     if names == {"Linear", "Conv2d"}:
         return _same_inner_product(ours, reference, shape)
     if names <= _LAYOUT:
-        return True
+        return _shape_of(ours, shape) == output
     if names == {"AdaptiveAvgPool2d", "AvgPool2d"} or ours.name == reference.name == "AdaptiveAvgPool2d":
         return _same_averages(ours, reference, shape)
     if ours.name != reference.name:

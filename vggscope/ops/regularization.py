@@ -34,6 +34,17 @@ class Dropout(Op):
 
 
 @dataclass(frozen=True)
+class Dropout2d(Dropout):
+    """Dropout of whole channels (torch's Dropout1d to Dropout3d)."""
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        if self.p == 0:
+            return NOTHING
+        # The noise is one value a channel.
+        return Kept(extra=((output[:2], None),)) if self.inplace else Kept(inputs=(0,), extra=((output[:2], None),))
+
+
+@dataclass(frozen=True)
 class Identity(Op):
     """The input, untouched."""
 

@@ -1,0 +1,123 @@
+"""The diff on files as people write them: right ones, and the same with one mistake each.
+
+For each mistake the diff must name the layer and the attribute, and no other cause.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vggscope.diffing.compare import compare
+from vggscope.diffing.result import Diff
+from vggscope.sources.options import Options
+from vggscope.sources.reference import reference_for
+from vggscope.sources.resolve import resolve
+
+REPLICAS = Path(__file__).parent / "replicas"
+
+RIGHT = [
+    ("by_hand.py:VGG11", "A", "identical"),
+    ("cfg_loop.py:VGG", "D", "equivalent"),
+    ("cfg_loop.py:vgg16_bn", "D_bn", "equivalent"),
+    ("functional.py:Net", "A", "equivalent"),
+    ("blocks.py:vgg", "E", "equivalent"),
+    ("conv_units.py:VGG13", "B_bn", "equivalent"),
+    ("dense_head.py:FullyConvolutional", "D", "equivalent"),
+    ("with_lrn.py:make_net", "A-LRN", "equivalent"),
+    ("column_c.py:ColumnC", "C", "equivalent"),
+]
+
+FEATURES_A = "            nn.MaxPool2d(kernel_size=2, stride=2),\n"
+
+MISTAKES = [
+    # padding, kernel, stride
+    ("by_hand.py:VGG11", "nn.Conv2d(64, 128, kernel_size=3, padding=1)", "nn.Conv2d(64, 128, kernel_size=3)", "changed conv2_1 padding"),
+    ("by_hand.py:VGG11", "nn.Conv2d(512, 512, kernel_size=3, padding=1)", "nn.Conv2d(512, 512, kernel_size=5, padding=2)", "changed conv4_2 kernel_size"),
+    ("by_hand.py:VGG11", "nn.Conv2d(3, 64, kernel_size=3, padding=1)", "nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1)", "changed conv1_1 stride"),
+    ("functional.py:Net", "nn.Conv2d(256, 512, 3, padding=1)", "nn.Conv2d(256, 512, 3, padding=2)", "changed conv4_1 padding"),
+    ("functional.py:Net", "nn.Conv2d(128, 256, 3, padding=1)", "nn.Conv2d(128, 256, 3, padding=2, dilation=2)", "changed conv3_1 padding"),
+    ("cfg_loop.py:VGG", "v, 3, padding=1)", "v, 3)", "changed conv1_1 padding"),
+    ("column_c.py:ColumnC", "width_in=width", "width_in=width", None),
+    ("column_c.py:ColumnC", "stage(4, 256, 512, (3, 3, 1))", "stage(4, 256, 512, (3, 3, 3))", "changed conv4_3 kernel_size"),
+    # channels and bias
+    ("by_hand.py:VGG11", "nn.Conv2d(64, 128, kernel_size=3, padding=1),\n            nn.ReLU(inplace=True),\n            nn.MaxPool2d(kernel_size=2, stride=2),\n            nn.Conv2d(128, 256", "nn.Conv2d(64, 96, kernel_size=3, padding=1),\n            nn.ReLU(inplace=True),\n            nn.MaxPool2d(kernel_size=2, stride=2),\n            nn.Conv2d(96, 256", "changed conv2_1 out_channels"),
+    ("blocks.py:vgg", "(4, 256), (4, 512), (4, 512))", "(4, 256), (4, 512), (4, 256))", "changed conv5_1 out_channels"),
+    ("functional.py:Net", "nn.Conv2d(256, 256, 3, padding=1)", "nn.Conv2d(256, 256, 3, padding=1, bias=False)", "changed conv3_2 bias"),
+    ("conv_units.py:VGG13", "stride=1, padding=1)", "stride=1, padding=1, bias=False)", "changed conv1_1 bias"),
+    ("by_hand.py:VGG11", "nn.Linear(4096, num_classes)", "nn.Linear(4096, num_classes, bias=False)", "changed fc8 bias"),
+    # a layer too few, a layer too many
+    ("cfg_loop.py:VGG", '256, 256, 256, "M"', '256, 256, "M"', "missing conv3_3"),
+    ("cfg_loop.py:VGG", '64, 64, "M", 128', '64, 64, 64, "M", 128', "inserted conv1_3"),
+    ("blocks.py:vgg", "(2, 128)", "(1, 128)", "missing conv2_2"),
+    ("conv_units.py:VGG13", "Unit(256, 512), Unit(512, 512))\n        self.stage5", "Unit(256, 512))\n        self.stage5", "missing conv4_2"),
+    ("with_lrn.py:make_net", "nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0), ", "", "missing norm1_1"),
+    ("with_lrn.py:make_net", "alpha=5e-4", "alpha=1e-4", "changed norm1_1 alpha"),
+    ("conv_units.py:VGG13", "self.relu(self.bn(self.conv(x)))", "self.relu(self.conv(x))", "missing bn1_1"),
+    ("by_hand.py:VGG11", "            nn.Linear(4096, 4096),\n            nn.ReLU(inplace=True),\n            nn.Dropout(0.5),\n", "", "missing fc7"),
+    # pools
+    ("by_hand.py:VGG11", "nn.MaxPool2d(kernel_size=2, stride=2)", "nn.AvgPool2d(kernel_size=2, stride=2)", "changed pool1 op"),
+    ("by_hand.py:VGG11", "nn.MaxPool2d(kernel_size=2, stride=2)", "nn.MaxPool2d(kernel_size=2, stride=1)", "changed pool1 stride"),
+    ("by_hand.py:VGG11", "nn.MaxPool2d(kernel_size=2, stride=2)", "nn.MaxPool2d(kernel_size=3, stride=2)", "changed pool1 kernel_size"),
+    ("functional.py:Net", "F.max_pool2d(F.relu(self.conv4b(x)), 2)", "F.relu(self.conv4b(x))", "missing pool4"),
+    ("functional.py:Net", "x = F.relu(self.conv5a(x))", "x = F.max_pool2d(F.relu(self.conv5a(x)), 2)", "inserted pool5"),
+    ("conv_units.py:VGG13", "nn.MaxPool2d(2)", "nn.AvgPool2d(2)", "changed pool1 op"),
+    # activations
+    ("functional.py:Net", "x = F.relu(self.conv3a(x))", "x = self.conv3a(x)", "missing relu3_1"),
+    ("functional.py:Net", "F.relu(self.fc1(x))", "F.sigmoid(self.fc1(x))", "changed relu6 op"),
+    ("cfg_loop.py:VGG", "nn.ReLU()]\n            in_channels", "nn.Sigmoid()]\n            in_channels", "changed relu1_1 op"),
+    ("by_hand.py:VGG11", "            nn.Linear(512 * 7 * 7, 4096),\n            nn.ReLU(inplace=True),\n", "            nn.Linear(512 * 7 * 7, 4096),\n", "missing relu6"),
+    ("functional.py:Net", "return self.fc3(x)", "return F.softmax(self.fc3(x), dim=1)", "inserted prob"),
+    # order, head, classes, input
+    ("blocks.py:vgg", "(4, 256), (4, 512), (4, 512))", "(4, 512), (4, 256), (4, 512))", "changed conv3_1 out_channels, changed conv4_1 out_channels"),
+    ("cfg_loop.py:VGG", "nn.Linear(4096, 1000)", "nn.Linear(4096, 100)", "changed fc8 out_features"),
+    ("functional.py:Net", "nn.Conv2d(3, 64, 3, padding=1)", "nn.Conv2d(1, 64, 3, padding=1)", "changed conv1_1 in_channels"),
+    ("by_hand.py:VGG11", "nn.AdaptiveAvgPool2d((7, 7))", "nn.AdaptiveAvgPool2d((1, 1))", "changed avgpool output_size"),
+    ("functional.py:Net", "F.dropout(F.relu(self.fc2(x)), 0.5, self.training)", "F.dropout(F.relu(self.fc2(x)))", "changed drop7 active_in"),
+    # training only: the verdict stays equivalent
+    ("by_hand.py:VGG11", "nn.Dropout(0.5)", "nn.Dropout(0.2)", "training changed drop6 p"),
+    ("conv_units.py:VGG13", "num_features=out_ch)", "num_features=out_ch, momentum=0.01)", "training changed bn1_1 momentum"),
+    ("functional.py:Net", "F.dropout(F.relu(self.fc1(x)), 0.5, self.training)", "F.relu(self.fc1(x))", "training missing drop6"),
+    # it does not run
+    ("by_hand.py:VGG11", "nn.Linear(512 * 7 * 7, 4096)", "nn.Linear(512 * 6 * 6, 4096)", "changed fc6 in_features"),
+    ("functional.py:Net", "nn.Conv2d(256, 512, 3, padding=1)", "nn.Conv2d(128, 512, 3, padding=1)", "changed conv4_1 in_channels"),
+]  # fmt: skip
+
+
+def against_its_column(word: str) -> Diff:
+    path, _, name = word.partition(":")
+    column = next(column for right, column, _ in RIGHT if right.partition(":")[0] == Path(path).name and right.endswith(name))
+    ours = resolve(word)
+    return compare(ours, resolve(column, Options(input=ours.input_shape[1:] if ours.input_shape[1] == 3 else None)))
+
+
+@pytest.mark.parametrize(("word", "column", "verdict"), RIGHT)
+def test_a_right_file_is_found_right(word: str, column: str, verdict: str) -> None:
+    word = f"{REPLICAS}/{word}"
+    ours = resolve(word)
+    reference = reference_for("paper", word, ours, Options())
+    assert reference.network.name == f"the paper's column {column}"
+    assert compare(ours, reference.network).verdict == verdict
+
+
+@pytest.mark.parametrize(("word", "old", "new", "expected"), MISTAKES)
+def test_one_mistake_is_named(tmp_path: Path, word: str, old: str, new: str, expected: str) -> None:
+    file, _, name = word.partition(":")
+    source = (REPLICAS / file).read_text()
+    if expected is None:
+        pytest.skip()
+    assert old in source
+    (tmp_path / file).write_text(source.replace(old, new, 1))
+    diff = against_its_column(f"{tmp_path / file}:{name}")
+    wanted = expected.removeprefix("training ")
+    effects = ("training_only",) if wanted != expected else ("shape", "function")
+    causes = [d for d in diff.differences if d.effect in effects]
+    assert ", ".join(named(d) for d in causes if d.effect in effects) == wanted, diff.differences
+    assert diff.verdict == ("different" if wanted == expected else "equivalent")
+
+
+def named(difference) -> str:
+    layer = difference.label or difference.ours
+    attribute = difference.changes[0].attribute if difference.changes else ""
+    return f"{difference.kind} {layer} {attribute}".strip()
