@@ -59,7 +59,7 @@ def backward_macs(network: Network, batch: int = 1) -> int | None:
 
 def _macs(network: Network, node: Node, batch: int) -> int | None:
     macs = node.op.macs(network.input_shapes(node), network.output_shape(node))
-    return None if macs is None else macs * batch
+    return None if macs is None else macs * (1 if node.name in network.batchless else batch)
 
 
 def _size(parameters: list[Parameter]) -> int:

@@ -104,6 +104,7 @@ def _layer(
     network: Network, node: Node, cost: Cost, field: ReceptiveField | None, batch: int, itemsize: int
 ) -> LayerReport:
     inputs, output = network.input_shapes(node), network.output_shape(node)
+    batch = 1 if node.name in network.batchless else batch
     before = inputs[0] if inputs else output
     window = _deciding(node.op.window(before[2:]), before[2:], output[2:])
     return LayerReport(
@@ -135,7 +136,7 @@ def _deciding(window: Window | None, size: tuple[int, ...], result: tuple[int, .
 
 def batched(shape: Shape, batch: int) -> Shape:
     """A shape worked out for a batch of one, for a larger batch."""
-    return (shape[0] * batch, *shape[1:])
+    return (shape[0] * batch, *shape[1:]) if shape else shape
 
 
 def rule(window: Window, size: tuple[int, ...], result: tuple[int, ...]) -> str:
