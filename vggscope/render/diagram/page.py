@@ -54,7 +54,7 @@ def page(
         title=title,
         description=". ".join((said, *(note.rstrip(".") for note in notes))) + ".",
         width=width,
-        height=bottom + (below + 10 if below else MARGIN),
+        height=bottom + (below + 17 if below else MARGIN),
         background=theme.page,
         frame=(*head, *frame, *lines, *legend),
         links=links,
