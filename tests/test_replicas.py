@@ -39,7 +39,6 @@ MISTAKES = [
     ("functional.py:Net", "nn.Conv2d(256, 512, 3, padding=1)", "nn.Conv2d(256, 512, 3, padding=2)", "changed conv4_1 padding"),
     ("functional.py:Net", "nn.Conv2d(128, 256, 3, padding=1)", "nn.Conv2d(128, 256, 3, padding=2, dilation=2)", "changed conv3_1 padding"),
     ("cfg_loop.py:VGG", "v, 3, padding=1)", "v, 3)", "changed conv1_1 padding"),
-    ("column_c.py:ColumnC", "width_in=width", "width_in=width", None),
     ("column_c.py:ColumnC", "stage(4, 256, 512, (3, 3, 1))", "stage(4, 256, 512, (3, 3, 3))", "changed conv4_3 kernel_size"),
     # channels and bias
     ("by_hand.py:VGG11", "nn.Conv2d(64, 128, kernel_size=3, padding=1),\n            nn.ReLU(inplace=True),\n            nn.MaxPool2d(kernel_size=2, stride=2),\n            nn.Conv2d(128, 256", "nn.Conv2d(64, 96, kernel_size=3, padding=1),\n            nn.ReLU(inplace=True),\n            nn.MaxPool2d(kernel_size=2, stride=2),\n            nn.Conv2d(96, 256", "changed conv2_1 out_channels"),
@@ -105,8 +104,6 @@ def test_a_right_file_is_found_right(word: str, column: str, verdict: str) -> No
 def test_one_mistake_is_named(tmp_path: Path, word: str, old: str, new: str, expected: str) -> None:
     file, _, name = word.partition(":")
     source = (REPLICAS / file).read_text()
-    if expected is None:
-        pytest.skip()
     assert old in source
     (tmp_path / file).write_text(source.replace(old, new, 1))
     diff = against_its_column(f"{tmp_path / file}:{name}")

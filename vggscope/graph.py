@@ -7,7 +7,7 @@ worked out for a batch of one, and every figure that grows with the batch is mul
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from vggscope.errors import ShapeError
@@ -39,6 +39,8 @@ class Node:
 
     `name` is unique in its network: the module's path where a module was called. `module` is that path, or None for a
     function's call. `label` is the literature's name (conv1_1), or empty. `inputs` name earlier nodes, or INPUT.
+    `named_until` is the last node that runs while a Python variable still names this one's output, where that was
+    seen: for memory alone.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Node:
     module: str | None = None
     label: str = ""
     parameters: tuple[Parameter, ...] = ()
+    named_until: str = field(default="", compare=False, repr=False)
 
     @property
     def title(self) -> str:
@@ -66,7 +69,7 @@ class Network:
 
     `input_shape` is batch (1), channels, height, width. `unused` are the parameters that no executed node owns, with
     the reason; `warnings` are what the source wants its reader to know. `failure` tells where and why a forward pass
-    broke off: the nodes are then those up to there.
+    broke off: the nodes are then those up to there, and `failed` is the layer that it was, if it was one.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Network:
     unused: tuple[tuple[Parameter, str], ...] = ()
     warnings: tuple[str, ...] = ()
     failure: str | None = None
+    failed: Node | None = None
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:

@@ -28,8 +28,11 @@ def labelled(network: Network) -> Network:
     """The same network with its layers named, if it is a chain with convolutions; else the network as it is."""
     if not network.is_chain or not any(_is_conv(node) for node in network.nodes):
         return network
-    nodes = tuple(replace(node, label=label) for node, label in zip(network.nodes, _labels(network.nodes)))
-    return replace(network, nodes=nodes)
+    ends = (network.failed,) if network.failed else ()
+    all_nodes = (*network.nodes, *ends)
+    named = tuple(replace(node, label=label) for node, label in zip(all_nodes, _labels(all_nodes)))
+    count = len(network.nodes)
+    return replace(network, nodes=named[:count], failed=named[count] if ends else None)
 
 
 def stage_of(label: str) -> str:

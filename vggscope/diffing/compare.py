@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vggscope.diffing.consequence import consequences, edited
-from vggscope.diffing.find import Aligned, Found, align_networks, find
-from vggscope.diffing.fold import fold
+from vggscope.diffing.find import Aligned, Edit, Found, align_networks, failed_pair, failing, find
+from vggscope.diffing.fold import broken_off, fold
 from vggscope.diffing.judge import changes
 from vggscope.diffing.result import Diff, Difference, ParameterCounts, Row
 from vggscope.errors import ShapeError
@@ -22,7 +22,11 @@ MOST_EXPLAINED = 40
 def compare(ours: Network, reference: Network, notes: tuple[str, ...] = ()) -> Diff:
     """How `ours` differs from `reference`; `notes` are what the reader should know of the choice of the reference."""
     aligned = align_networks(ours, reference)
-    differences = tuple(_explained(aligned, fold(find(aligned), ours, reference)))
+    causes = fold(find(aligned), ours, reference)
+    if ours.failure is not None:
+        causes = broken_off(causes, failing(aligned))
+        notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")
+    differences = tuple(_explained(aligned, causes))
     return Diff(
         schema="vggscope/diff@1",
         model=ours.name,
@@ -32,7 +36,7 @@ def compare(ours: Network, reference: Network, notes: tuple[str, ...] = ()) -> D
         params=ParameterCounts(_params(ours), _params(reference)),
         numeric=None,
         notes=notes,
-        rows=tuple(_rows(aligned)),
+        rows=tuple(_rows(aligned, causes)),
     )
 
 
@@ -53,11 +57,11 @@ def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
     explained = 0
     for cause in causes:
         difference = cause.difference
-        if difference.effect in ("shape", "function") and explained < MOST_EXPLAINED:
+        if cause.edits and difference.effect in ("shape", "function") and explained < MOST_EXPLAINED:
             explained += 1
             other = edited(aligned.ours, base, cause.edits, behind)
             name = difference.reference or difference.ours or ""
-            difference = replace(difference, consequences=consequences(base, other, name))
+            difference = replace(difference, consequences=consequences(base, other, name, aligned.ours.failure is None))
         yield difference
 
 
@@ -74,16 +78,39 @@ def _in_our_style(aligned: Aligned, causes: list[Found], behind: dict[str, str])
     return base
 
 
-def _rows(aligned: Aligned) -> Iterator[Row]:
-    """The two networks side by side: `=` alike, `~` changed, `+` only ours, `-` only the reference's."""
-    for mine, theirs in aligned.nodes():
-        left = _row_text(aligned.ours, mine)
-        right = _row_text(aligned.reference, theirs)
-        if mine is None or theirs is None:
-            sign = "+" if theirs is None else "-"
+def _rows(aligned: Aligned, causes: list[Found]) -> Iterator[Row]:
+    """The two networks side by side: `=` alike, `~` changed, `+` only ours, `-` only the reference's, `!` where ours
+    fails, `?` what it did not reach.
+    """
+    harmless = {edit for cause in causes if cause.difference.effect == "none" for edit in _names(cause)}
+    reached = list(aligned.reached().nodes()) if aligned.ours.failure is not None else list(aligned.nodes())
+    for mine, other in reached:
+        if mine is None or other is None:
+            sign = "+" if other is None else "-"
         else:
-            sign = "~" if changes(mine.op, theirs.op) else "="
-        yield Row(sign, left, right)
+            alike = not changes(mine.op, other.op) or (mine.name, other.name) in harmless
+            sign = "=" if alike else "~"
+        yield Row(sign, _row_text(aligned.ours, mine), _row_text(aligned.reference, other))
+    if aligned.ours.failure is not None:
+        yield from _beyond(aligned, reached)
+
+
+def _beyond(aligned: Aligned, reached: list[Edit]) -> Iterator[Row]:
+    """The layer that failed, and what the reference has from there on."""
+    known = {other.name for _, other in reached if other is not None}
+    failed, counterpart = failed_pair(aligned)
+    title = f"{failed.title} {failed.op.name} does not run" if failed else "does not run"
+    for node in aligned.reference.nodes:
+        if node is counterpart:
+            yield Row("!", title, _row_text(aligned.reference, node))
+        elif node.name not in known:
+            yield Row("?", "", _row_text(aligned.reference, node))
+    if counterpart is None:
+        yield Row("!", title, "")
+
+
+def _names(cause: Found) -> Iterator[tuple[str, str]]:
+    return ((mine.name, other.name) for mine, other in cause.edits if mine and other)
 
 
 def _row_text(network: Network, node: Node | None) -> str:

@@ -65,7 +65,7 @@ def _with_extra(nodes: list[Node], ours: Node, behind: str) -> list[Node]:
     return [*nodes[:place], extra, *readers]
 
 
-def consequences(reference: Network, other: Network, name: str) -> tuple[str, ...]:
+def consequences(reference: Network, other: Network, name: str, whole: bool = True) -> tuple[str, ...]:
     """In words: what is otherwise at the layer `name`, behind it, and in total, where `other` stands for the
     reference.
     """
@@ -73,7 +73,7 @@ def consequences(reference: Network, other: Network, name: str) -> tuple[str, ..
         shapes = other.shapes
     except ShapeError as error:
         return (f"it no longer runs: {error.problem}",)
-    return (*_shapes(reference, other, shapes, name), *_sizes(reference, other))
+    return (*_shapes(reference, other, shapes, name, whole), *_sizes(reference, other))
 
 
 def _refitted(reference: Network, nodes: list[Node]) -> Network:
@@ -101,7 +101,7 @@ class _Map:
     shape: Shape
 
 
-def _shapes(reference: Network, other: Network, shapes: dict[str, Shape], name: str) -> list[str]:
+def _shapes(reference: Network, other: Network, shapes: dict[str, Shape], name: str, whole: bool) -> list[str]:
     said = []
     here, there = shapes.get(name), reference.shapes.get(name)
     if here is not None and there is not None and here != there:
@@ -115,7 +115,7 @@ def _shapes(reference: Network, other: Network, shapes: dict[str, Shape], name: 
         and theirs.title.split(" ")[0] != name
     ):
         said.append(_side_by_side(ours.shape, theirs.shape, f" after {theirs.title}"))
-    if ours and theirs and ours.shape != theirs.shape:
+    if whole and ours and theirs and ours.shape != theirs.shape:
         said += _head(reference, other)
     last, expected = other.nodes[-1].name, reference.nodes[-1].name
     if shapes[last] != reference.shapes[expected] and expected != name:

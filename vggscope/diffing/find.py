@@ -37,6 +37,16 @@ class Aligned:
         for i, j in self.pairs:
             yield (None if i is None else self.ours.nodes[i]), (None if j is None else self.reference.nodes[j])
 
+    def reached(self) -> Aligned:
+        """Up to where our forward broke off: what the reference has behind the layer that failed was never looked at.
+
+        What it has between the last layer that ran and that one is missing.
+        """
+        last = max((k for k, (i, _) in enumerate(self.pairs) if i is not None), default=-1)
+        failed = _counterpart_of_failed(self, last)
+        end = next((k for k, (_, j) in enumerate(self.pairs[last + 1 :]) if j is not None and j == failed), 0)
+        return Aligned(self.ours, self.reference, self.pairs[: last + 1 + end])
+
     def counterparts(self) -> tuple[dict[str, str], dict[str, str]]:
         """For each of our layers, and for each of the reference's, the nearest layer of the reference that is paired:
         itself, or what it reads.
@@ -62,6 +72,8 @@ def _first(found: dict[str, str], node: Node) -> str:
 def find(aligned: Aligned) -> Iterator[Found]:
     """Every difference, in the order of execution."""
     ours, theirs = aligned.counterparts()
+    if aligned.ours.failure is not None:
+        aligned = aligned.reached()
     for mine, other in aligned.nodes():
         if mine is not None and other is not None:
             wiring = [ours[name] for name in mine.inputs], [theirs[name] for name in other.inputs]
@@ -73,6 +85,39 @@ def find(aligned: Aligned) -> Iterator[Found]:
             difference = _missing(aligned, other)
         if difference is not None:
             yield Found(difference, ((mine, other),))
+
+
+def _counterpart_of_failed(aligned: Aligned, last: int) -> int | None:
+    """The reference's first layer of that kind behind the last one that was reached."""
+    failed, nodes = aligned.ours.failed, aligned.reference.nodes
+    if failed is None:
+        return None
+    left = (j for _, j in aligned.pairs[last + 1 :] if j is not None)
+    return next((j for j in left if nodes[j].op.name == failed.op.name), None)
+
+
+def failed_pair(aligned: Aligned) -> Edit:
+    """The layer at which our forward broke off, and the reference's layer for which it stands."""
+    last = max((k for k, (i, _) in enumerate(aligned.pairs) if i is not None), default=-1)
+    place = _counterpart_of_failed(aligned, last)
+    return aligned.ours.failed, None if place is None else aligned.reference.nodes[place]
+
+
+def failing(aligned: Aligned) -> Found:
+    """That forward breaks off, as a difference: what was changed in the layer itself, or only that it fails."""
+    mine, other = failed_pair(aligned)
+    found: tuple[Change, ...] = ()
+    if mine is not None and other is not None:
+        found = changes(mine.op, other.op)
+        field = other.op.width_field
+        if not found and mine.op != other.op:
+            found = (Change(field, getattr(mine.op, field), getattr(other.op, field)),)
+    text = f"{_changes_text(found)}{_there(mine, other)}" if found and mine and other else "it does not run"
+    label = (other.label if other else "") or (mine.label if mine else "")
+    title = f"{mine.name}{f' ({label})' if label else ''}: " if mine else ""
+    names = mine.name if mine else None, other.name if other and found else None
+    difference = Difference("changed", *names, "shape", f"{title}{text}", label, found, (str(aligned.ours.failure),))
+    return Found(difference, ())
 
 
 def _pair(aligned: Aligned, mine: Node, other: Node, wiring: tuple[list[str], list[str]]) -> Difference | None:

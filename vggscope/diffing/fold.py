@@ -22,6 +22,17 @@ def fold(found: Iterable[Found], ours: Network, reference: Network) -> list[Foun
     return _everywhere(_companions(_renumbered(list(found))), ours, reference)
 
 
+def broken_off(causes: list[Found], failing: Found) -> list[Found]:
+    """The causes of a model that does not run: that a layer fails follows from the last one that changed a shape,
+    unless the layer itself is otherwise.
+    """
+    blamed = next((i for i in reversed(range(len(causes))) if causes[i].difference.effect == "shape"), None)
+    if failing.difference.changes or blamed is None:
+        return [*causes, failing]
+    causes[blamed] = _with_follower(causes[blamed], f"it does not run: {failing.difference.consequences[0]}")
+    return causes
+
+
 @dataclass
 class _Numbering:
     """How far the numbers of one Sequential are off so far, and since which cause."""

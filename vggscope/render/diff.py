@@ -12,12 +12,12 @@ SIGNS = {"inserted": "+", "missing": "-", "changed": "~", "renamed": "="}
 """How each kind of difference is marked, colour or none."""
 
 EFFECTS = {
-    "none": "no effect on this input",
-    "training_only": "acts in training only",
     "shape": "other shapes",
     "function": "another function",
+    "training_only": "acts in training only",
+    "none": "no effect on this input",
 }
-"""Each effect in words."""
+"""Each effect in words, the gravest first."""
 
 CONTEXT = 1
 """Layers that are alike and stand beside a difference, shown around it."""
@@ -29,6 +29,7 @@ def document(diff: Diff) -> Document:
     """The verdict first, then why."""
     blocks: list[Block] = [Note(f"{diff.verdict}: {_verdict_text(diff)}", "verdict")]
     told = [difference for difference in diff.differences if difference.kind != "renamed"]
+    told.sort(key=lambda difference: list(EFFECTS).index(difference.effect))
     if told:
         blocks.append(Items(tuple(_item(difference) for difference in told)))
     renamed = [difference for difference in diff.differences if difference.kind == "renamed"]
@@ -54,12 +55,13 @@ def _verdict_text(diff: Diff) -> str:
 
 
 def _item(difference: Difference) -> Item:
+    quiet = difference.effect in ("none", "training_only")
     consequences = ("; ".join(difference.consequences),) if difference.consequences else ()
     return Item(
         SIGNS[difference.kind],
         f"{difference.message}  [{EFFECTS[difference.effect]}]",
-        (*consequences, *(f"with it: {text}" for text in _shortened(difference.follows))),
-        quiet=difference.effect in ("none", "training_only"),
+        (*consequences, *(f"with it: {text}" for text in _shortened(difference.follows, 1 if quiet else 3))),
+        quiet,
     )
 
 

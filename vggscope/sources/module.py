@@ -17,8 +17,10 @@ from vggscope.trace.run import META, Run, run
 if TYPE_CHECKING:
     from torch import nn
 
-SIDES = (224, 32, 28, 64, 96, 128, 256, 299, 384, 512, 16, 8)
-"""The sides in pixels that are tried where no size is given: the paper's first, then the usual data sets'."""
+SIDES = (224, 32, 28)
+"""The sides in pixels that are tried where no size is given: the paper's, then those of the usual small data sets. More
+would be guessing: a model with a mistake may fit some other size by accident.
+"""
 
 
 def network_of(
@@ -42,7 +44,10 @@ def network_of(
         found = _run(module, name, shape, rebuild)
         tried.append("x".join(map(str, shape)))
         if found.error is None:
-            return found.network
+            if len(tried) == 1:
+                return found.network
+            note = f"{tried[0]} does not fit, {tried[-1]} was taken; --input gives another"
+            return replace(found.network, warnings=(*found.network.warnings, note))
         if best is None or len(found.network.nodes) > len(best.network.nodes):
             best = found
         if not isinstance(found.error, _MISFITS):
