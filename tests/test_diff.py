@@ -178,3 +178,68 @@ def test_every_format_takes_a_diff(form: str) -> None:
     from vggscope.render.formats import write
 
     assert "conv3_3" in write(compare(resolve("C"), resolve("D")), form)
+
+
+def test_the_same_weights_give_the_same_output(vggscope) -> None:
+    """A dense head computes what the Linear layers compute, up to the order of the sums."""
+    words = ("diff", "conv3-8 maxpool FC-16 FC-10", "--ref", "conv3-8 maxpool FC-16 FC-10", "--input", "3x14x14")
+    found = json.loads(vggscope(*words, "--head", "dense", "--numeric", "--float64", "-f", "json").out)
+    assert found["verdict"] == "equivalent"
+    assert found["numeric"]["max_abs_error"] < 1e-12
+    assert (found["numeric"]["seed"], found["numeric"]["dtype"]) == (0, "float64")
+    assert found["numeric"]["parts_at"] is None
+
+
+def test_where_the_outputs_part_is_named(vggscope) -> None:
+    words = (
+        "diff",
+        "conv3-8 maxpool conv3-8 FC-10",
+        "--ref",
+        "conv3-8 avgpool conv3-8 FC-10",
+        "--numeric",
+        "-f",
+        "json",
+    )
+    ran = vggscope(*words, "--input", "3x16x16")
+    found = json.loads(ran.out)
+    assert ran.code == 1
+    assert found["numeric"]["parts_at"] == "features.2 (pool1)"
+    assert found["numeric"]["max_rel_error"] > 1e-3
+
+
+def test_outputs_of_other_sizes_have_no_error_that_is_a_number(vggscope) -> None:
+    words = ("diff", "conv3-8 FC-10", "--ref", "conv3-8 FC-12", "--numeric", "-f", "json", "--input", "3x16x16")
+    assert json.loads(vggscope(*words).out)["numeric"]["max_abs_error"] is None
+
+
+def test_weights_come_from_a_checkpoint(vggscope, tmp_path) -> None:
+    model, path = "conv3-8 maxpool FC-10", str(tmp_path / "x.safetensors")
+    assert vggscope("build", model, "-o", path).code == 0
+    ran = vggscope("diff", model, "--ref", model, "--weights", path, "--input", "3x16x16", "-f", "json")
+    assert (ran.code, json.loads(ran.out)["numeric"]["max_abs_error"]) == (0, 0.0)
+    other = vggscope("diff", "conv3-9 FC-10", "--ref", model, "--weights", path)
+    assert (other.code, other.out) == (2, "")
+    assert "does not hold the weights of this model" in other.err
+
+
+@pytest.mark.parametrize(
+    ("ignored", "verdict"), [("", "different"), ("bias", "equivalent"), ("bias,inplace,names", "identical")]
+)
+def test_what_is_ignored_does_not_count(tmp_path, ignored: str, verdict: str) -> None:
+    from vggscope.diffing.ignore import IGNORABLE
+
+    path = tmp_path / "net.py"
+    path.write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(2, 2))\n"
+    )
+    ours, reference = resolve(f"{path}:net"), resolve("conv3-8 maxpool")
+    chosen = frozenset(filter(None, ignored.split(",")))
+    assert chosen <= IGNORABLE.keys()
+    assert compare(ours, reference, ignore=chosen).verdict == verdict
+
+
+def test_training_is_told_beside_the_structure(vggscope) -> None:
+    found = json.loads(vggscope("diff", "A", "--ref", "A", "--training", "-f", "json").out)
+    assert [fact["matter"] for fact in found["training"]][:3] == ["initialisation", "dropout", "preprocessing"]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vggscope.cli.options import Model, ModelOptions, OutputOptions
-from vggscope.cli.output import check_format, emit
+from vggscope.cli.output import check_format, emit, progress
 from vggscope.diffing.compare import compare
+from vggscope.diffing.ignore import IGNORABLE
+from vggscope.diffing.training import TRAINING
 from vggscope.sources.reference import reference_for
 from vggscope.sources.resolve import resolve, resolve_module
+from vggscope.sources.weights import with_weights
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def diff(
@@ -25,6 +31,16 @@ def diff(
         bool, typer.Option("--numeric", help="Copy the weights across, run both, and compare the outputs.")
     ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and the input of --numeric.")] = 0,
+    float64: Annotated[bool, typer.Option("--float64", help="Run --numeric in double precision.")] = False,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Weights for --numeric, from a checkpoint of the model.")
+    ] = None,
+    ignore: Annotated[
+        str, typer.Option(metavar="NAMES", help=f"Differences that do not count: {', '.join(IGNORABLE)}.")
+    ] = "",
+    training: Annotated[
+        bool, typer.Option("--training", help="Add what structure cannot show: how the paper and torchvision train.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless the two are identical.")] = False,
 ) -> int:
     """Where a model differs from a reference, what each difference does, and whether both compute the same.
@@ -37,11 +53,20 @@ def diff(
     options = build.source_options()
     ours = resolve(model, options)
     reference = reference_for(ref, model, ours, options)
-    result = compare(ours, reference.network, reference.notes)
-    if numeric:
-        from vggscope.diffing.numeric import measure
+    ignored = frozenset(filter(None, (name.strip() for name in ignore.split(","))))
+    result = compare(ours, reference.network, reference.notes, ignored)
+    if numeric or weights is not None:
+        from vggscope.diffing.numeric import STEPS, measure
 
-        measured = measure(ours, reference.network, lambda: resolve_module(model, options), reference.build, seed)
+        def build_ours() -> nn.Module:
+            module = resolve_module(model, options)
+            return module if weights is None else with_weights(module, weights)
+
+        dtype = "float64" if float64 else "float32"
+        with progress("comparing", len(STEPS)) as step:
+            measured = measure(ours, reference.network, build_ours, reference.build, seed, dtype, step)
         result = replace(result, numeric=measured)
+    if training:
+        result = replace(result, training=TRAINING)
     emit(result, output.format, output.output)
     return 0 if result.verdict == "identical" or (result.verdict == "equivalent" and not strict) else 1

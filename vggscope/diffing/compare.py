@@ -8,6 +8,7 @@ from dataclasses import replace
 from vggscope.diffing.consequence import consequences, edited
 from vggscope.diffing.find import Aligned, Edit, Found, align_networks, failed_pair, failing, find
 from vggscope.diffing.fold import broken_off, fold
+from vggscope.diffing.ignore import without
 from vggscope.diffing.judge import changes
 from vggscope.diffing.result import Diff, Difference, ParameterCounts, Row
 from vggscope.errors import ShapeError
@@ -19,10 +20,15 @@ MOST_EXPLAINED = 40
 """How many differences get their consequences worked out: two networks that differ more are two networks."""
 
 
-def compare(ours: Network, reference: Network, notes: tuple[str, ...] = ()) -> Diff:
-    """How `ours` differs from `reference`; `notes` are what the reader should know of the choice of the reference."""
+def compare(
+    ours: Network, reference: Network, notes: tuple[str, ...] = (), ignore: frozenset[str] = frozenset()
+) -> Diff:
+    """How `ours` differs from `reference`; `notes` are what the reader should know of the choice of the reference.
+
+    `ignore` names kinds of difference that do not count, a few of IGNORABLE. Raises OptionError for any other.
+    """
     aligned = align_networks(ours, reference)
-    causes = fold(find(aligned), ours, reference)
+    causes = fold(without(find(aligned), ignore), ours, reference)
     if ours.failure is not None:
         causes = broken_off(causes, failing(aligned))
         notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")

@@ -17,33 +17,46 @@ PARTED = 1e-3
 """How large an error, relative to the layer's largest value, tells that two layers' outputs have parted."""
 
 
+STEPS = ("building ours", "building the reference", "running ours", "running the reference")
+
 Build = Callable[[], "nn.Module"]
 
 
 def measure(
-    ours: Network, reference: Network, build_ours: Build, build_reference: Build, seed: int = 0, dtype: str = "float32"
+    ours: Network,
+    reference: Network,
+    build_ours: Build,
+    build_reference: Build,
+    seed: int = 0,
+    dtype: str = "float32",
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Numeric:
     """Copy our weights to the reference across the alignment, run both on one seeded input, and compare.
 
     Both modules are built on the CPU under the seed; the reference's weights are overwritten in place, so that nothing
     is held twice. A layer's weights are copied where they are as many (a Linear's to a convolution that covers its
     input, reshaped); what has no counterpart keeps its own. The errors are infinite where the outputs are not of the
-    same size.
+    same size. `progress` is told each of STEPS before it begins.
     """
     import torch
 
     kind: torch.dtype = getattr(torch, dtype)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        left, right = (build().eval().to(kind) for build in (build_ours, build_reference))
+        progress(STEPS[0])
+        left = build_ours().eval().to(kind)
+        progress(STEPS[1])
+        right = build_reference().eval().to(kind)
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(*ours.input_shape, generator=generator, dtype=torch.float64).to(kind)
     pairs = [(mine, other) for mine, other in align_networks(ours, reference).nodes() if mine and other]
     with torch.no_grad():
         for mine, other in pairs:
             _copy(mine, left, other, right)
+        progress(STEPS[2])
         with _outputs(left, [mine for mine, _ in pairs]) as seen:
             result = _tensor(left(inputs))
+        progress(STEPS[3])
         with _outputs(right, [other for _, other in pairs]) as expected_seen:
             expected = _tensor(right(_fitted(inputs, reference)))
     absolute, relative = _errors(result, expected)

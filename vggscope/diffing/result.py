@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vggscope.diffing.training import TrainingFact
 from vggscope.ops.base import Shape
 from vggscope.result import Result
 
@@ -82,3 +83,4 @@ class Diff(Result):
     numeric: Numeric | None
     notes: tuple[str, ...]
     rows: tuple[Row, ...]
+    training: tuple[TrainingFact, ...] = ()

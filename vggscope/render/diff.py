@@ -38,6 +38,8 @@ def document(diff: Diff) -> Document:
     if told:
         blocks.append(Lines(tuple(_side_by_side(diff)), "diff"))
     blocks.append(Facts(tuple(_facts(diff))))
+    if diff.training:
+        blocks.append(_training(diff))
     blocks += [Note(f"note: {note}", "warning") for note in diff.notes]
     rows = tuple(tuple(getattr(difference, key) for key in _DATA) for difference in diff.differences)
     blocks.append(Table(tuple(Column(key, key) for key in _DATA), rows, data=True))
@@ -73,6 +75,15 @@ def _renamed_item(renamed: list[Difference]) -> Item:
     count = f"{len(renamed)} layers are" if len(renamed) > 1 else "1 layer is"
     examples = _shortened(tuple(f"{d.ours} is {d.reference} in the reference" for d in renamed))
     return Item("=", f"{count} called otherwise  [{EFFECTS['none']}]", examples, quiet=True)
+
+
+def _training(diff: Diff) -> Table:
+    columns = (
+        Column("matter", "training"),
+        Column("paper", "the paper", wrap=True),
+        Column("torchvision", "torchvision", wrap=True),
+    )
+    return Table(columns, tuple((fact.matter, fact.paper, fact.torchvision) for fact in diff.training))
 
 
 def _facts(diff: Diff) -> list[tuple[str, str]]:
