@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape
+from vggscope.ops.reading import Reads, Regions, throughout
 from vggscope.units import shape_text
 
 
@@ -36,7 +37,7 @@ class Overwriting(Activation):
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         if self.inplace:
-            return Kept(output=True) if self.keeps_in_place == "output" else Kept(extra=((output, None),))
+            return Kept(output=True) if self.keeps_in_place == "output" else Kept(copies=(output,))
         return super().kept(inputs, output)
 
 
@@ -51,10 +52,14 @@ class ReLU(Overwriting):
 class ReLU6(Overwriting):
     """min(max(0, x), 6)."""
 
+    keeps_in_place = "copy"
+
 
 @dataclass(frozen=True)
 class Hardtanh(Overwriting):
     """x, cut off below `min_val` and above `max_val`."""
+
+    keeps_in_place = "copy"
 
     min_val: float = -1.0
     max_val: float = 1.0
@@ -144,14 +149,13 @@ class Softmax(Activation):
 
     dim: int
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (throughout(output, {self.dim % len(output)}),)
+
 
 @dataclass(frozen=True)
-class LogSoftmax(Activation):
+class LogSoftmax(Softmax):
     """The logarithm of the soft-max along `dim`. Autograd keeps the output."""
-
-    keeps = "output"
-
-    dim: int
 
 
 @dataclass(frozen=True)
@@ -176,3 +180,8 @@ class GLU(Activation):
         if shape[axis] % 2:
             raise ShapeError(f"axis {self.dim} is cut in halves, the input is {shape_text(shape)}")
         return (*shape[:axis], shape[axis] // 2, *shape[axis + 1 :])
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        axis = self.dim % len(output)
+        halves = Regions(tuple((i, i + output[axis] + 1) for i in range(output[axis])))
+        return ({**throughout(output, set()), axis: (axis, halves)},)

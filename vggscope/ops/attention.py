@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape, numel
 from vggscope.ops.elementwise import broadcast
+from vggscope.ops.reading import SAME, Reads, pointwise, throughout, without
 from vggscope.units import kernel_text
 
 
@@ -21,10 +22,6 @@ class MatrixProduct(Op):
     @property
     def name(self) -> str:
         return self.function
-
-    @property
-    def mixes(self) -> bool:
-        return True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         left, right = inputs[-2:]
@@ -43,6 +40,15 @@ class MatrixProduct(Op):
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(inputs=(len(inputs) - 2, len(inputs) - 1))
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+        left, right = inputs[-2:]
+        if min(len(left), len(right)) < 2:
+            return None
+        ahead = tuple(len(output) - len(shape) for shape in (left, right))
+        rows = {axis: (axis + ahead[0], SAME) for axis in range(len(left) - 1)}
+        columns = {axis: (axis + ahead[1], SAME) for axis in range(len(right)) if axis != len(right) - 2}
+        return (*(pointwise(shape, output) for shape in inputs[:-2]), rows, columns)
+
 
 @dataclass(frozen=True)
 class Einsum(Op):
@@ -56,10 +62,6 @@ class Einsum(Op):
     @property
     def name(self) -> str:
         return "einsum"
-
-    @property
-    def mixes(self) -> bool:
-        return True
 
     def _sizes(self, inputs: tuple[Shape, ...]) -> tuple[dict[str, int], str]:
         left, arrow, right = self.equation.replace(" ", "").partition("->")
@@ -87,6 +89,13 @@ class Einsum(Op):
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(inputs=tuple(range(len(inputs))))
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        left, _, right = self.equation.replace(" ", "").partition("->")
+        return tuple(
+            {axis: (right.index(letter), SAME) for axis, letter in enumerate(term) if letter in right}
+            for term in left.split(",")
+        )
+
 
 @dataclass(frozen=True)
 class ScaledDotProductAttention(Op):
@@ -102,10 +111,6 @@ class ScaledDotProductAttention(Op):
     def name(self) -> str:
         return "scaled_dot_product_attention"
 
-    @property
-    def mixes(self) -> bool:
-        return True
-
     def output_shape(self, *inputs: Shape) -> Shape:
         query, key, value = inputs[:3]
         if query[-1] != key[-1] or key[-2] != value[-2]:
@@ -119,6 +124,12 @@ class ScaledDotProductAttention(Op):
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         # The kernels that do not write the weights out keep the logarithm of their sums instead, in single precision.
         return Kept(inputs=tuple(range(len(inputs))), output=True, extra=((output[:-1], 4),))
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        axes = len(output)
+        query = without(inputs[0], {axes - 1})
+        others = (without(shape, {axes - 2, axes - 1}) for shape in inputs[1:3])
+        return (query, *others, *(pointwise(shape, output) for shape in inputs[3:]))
 
 
 @dataclass(frozen=True)
@@ -136,10 +147,6 @@ class MultiheadAttention(Op):
     kdim: int | None = None
     vdim: int | None = None
     batch_first: bool = False
-
-    @property
-    def mixes(self) -> bool:
-        return True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         query = inputs[0]
@@ -172,3 +179,8 @@ class MultiheadAttention(Op):
         projected = (*inputs[min(1, len(inputs) - 1)][:-1], self.embed_dim)
         made = (output, projected, projected, output, (*output[:-1], self.num_heads))
         return Kept(tuple(range(len(inputs))), extra=tuple((shape, None) for shape in made))
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        tokens = len(output) - 2 if self.batch_first or len(output) == 2 else 0
+        everywhere, own = throughout(output, {tokens}), throughout(output, set())
+        return (everywhere if len(inputs) == 1 else own, *(everywhere for _ in inputs[1:]))

@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from vggscope.errors import ShapeError
+from vggscope.ops.reading import SAME, Reads, Taps, pointwise
 from vggscope.units import count_text, kernel_text, shape_text
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ class Window:
         return result - 1 if (result - 1) * stride >= size + padding else result
 
 
+def windowed(window: Window) -> Reads:
+    """A window slides over the axes behind batch and channels."""
+    sides = zip(window.kernel_size, window.stride, window.padding, window.dilation)
+    return {0: (0, SAME), **{axis: (axis, Taps(*side)) for axis, side in enumerate(sides, 2)}}
+
+
 @dataclass(frozen=True)
 class Kept:
     """What autograd keeps of one forward call until its backward has run.
@@ -65,7 +72,8 @@ class Kept:
     `inputs` are positions among the call's inputs; `output` is whether the result is kept; `extra` are further
     tensors, each with its shape and the bytes of one element (None: as wide as the network's dtype). `masks` are
     tensors of true and false, one byte a value on a GPU and as wide as the dtype on a CPU. `statistics` are tensors
-    made in training only, whose size does not grow with the batch.
+    made in training only, whose size does not grow with the batch; `copies` are made only where there is a backward
+    pass, of an input that is overwritten.
     """
 
     inputs: tuple[int, ...] = ()
@@ -73,6 +81,7 @@ class Kept:
     extra: tuple[tuple[Shape, int | None], ...] = ()
     masks: tuple[Shape, ...] = ()
     statistics: tuple[Shape, ...] = ()
+    copies: tuple[Shape, ...] = ()
 
 
 NOTHING = Kept()
@@ -136,12 +145,12 @@ class Op:
         """
         return None
 
-    @property
-    def mixes(self) -> bool:
-        """Whether a unit depends on other places than `window` tells, so that no rule gives its receptive field: a
-        matrix product, a permutation of axes, an interpolation.
-        """
-        return False
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+        """For each input, which of its places a place of the output depends on; None where no rule tells."""
+        window = self.window(inputs[0][2:]) if inputs else None
+        if window is not None:
+            return (windowed(window),)
+        return tuple(pointwise(shape, output) for shape in inputs)
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         """What autograd keeps for the backward pass."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vggscope.ops.base import Elementary, Kept, Op, Shape, Window
+from vggscope.ops.reading import Reads
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class WithConstants(Op):
     def active_in(self) -> str:
         return self.op.active_in
 
-    @property
-    def mixes(self) -> bool:
-        return self.op.mixes
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+        reads = self.op.reads(self._all(inputs), output)
+        return reads and tuple(read for read, constant in zip(reads, self.constants) if constant is None)
 
     def arguments(self) -> dict[str, object]:
         return self.op.arguments()

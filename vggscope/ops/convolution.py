@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vggscope.ops.base import Kept, Op, Shape, Window, expect_channels, numel
+from vggscope.ops.reading import SAME, Reads, Regions
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Convolution(Op):
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation)
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+        # A circular border reads the other side's pixels; a mirrored or repeated one those that the window has anyway.
+        wraps = self.padding_mode == "circular" and any(self.padding)
+        return None if wraps else super().reads(inputs, output)
+
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(inputs=(0,))
 
@@ -85,10 +91,6 @@ class TransposedConvolution(Op):
     def name(self) -> str:
         return f"ConvTranspose{len(self.kernel_size)}d"
 
-    @property
-    def mixes(self) -> bool:
-        return True
-
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         expect_channels(self.in_channels, shape, len(self.kernel_size))
@@ -102,6 +104,11 @@ class TransposedConvolution(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(inputs[0]) * (self.out_channels // self.groups) * numel(self.kernel_size)
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        sides = zip(output[2:], inputs[0][2:], self.kernel_size, self.stride, self.padding, self.dilation)
+        regions = (Regions(tuple(_spread(i, *side) for i in range(size))) for size, *side in sides)
+        return ({0: (0, SAME), **{axis: (axis, region) for axis, region in enumerate(regions, 2)}},)
+
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(inputs=(0,))
 
@@ -111,3 +118,10 @@ def conv2d(
 ) -> Convolution:
     """A square two-dimensional convolution."""
     return Convolution(in_channels, out_channels, (kernel, kernel), (stride, stride), (padding, padding), bias=bias)
+
+
+def _spread(position: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> tuple[int, int]:
+    """The input positions whose kernels, run backwards, reach an output position: from, and up to."""
+    taps = (position + padding - k * dilation for k in range(kernel))
+    found = [tap // stride for tap in taps if tap % stride == 0 and 0 <= tap // stride < size]
+    return (min(found), max(found) + 1) if found else (0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vggscope.ops.base import Kept, Op, Shape
+from vggscope.ops.reading import SAME, Reads
 
 
 @dataclass(frozen=True)
@@ -14,10 +15,6 @@ class Embedding(Op):
     num_embeddings: int
     embedding_dim: int
 
-    @property
-    def mixes(self) -> bool:
-        return True
-
     def output_shape(self, *inputs: Shape) -> Shape:
         return (*inputs[0], self.embedding_dim)
 
@@ -26,3 +23,6 @@ class Embedding(Op):
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(inputs=(0,))
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return ({axis: (axis, SAME) for axis in range(len(inputs[0]))},)

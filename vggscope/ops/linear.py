@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape, numel
+from vggscope.ops.reading import Reads, without
 from vggscope.units import count_text, shape_text
 
 
@@ -39,3 +40,6 @@ class Linear(Op):
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(inputs=(0,))
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (without(inputs[0], {len(inputs[0]) - 1}),)

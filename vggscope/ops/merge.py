@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape
+from vggscope.ops.reading import SAME, Placed, Reads, throughout
 from vggscope.units import kernel_text
 
 
@@ -31,6 +33,11 @@ class Concatenation(Op):
             raise ShapeError(f"tensors that differ in more than axis {self.dim} cannot be joined there: {shapes}")
         return (*inputs[0][:axis], sum(shape[axis] for shape in inputs), *inputs[0][axis + 1 :])
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        axis = self.dim % len(output)
+        starts = accumulate((shape[axis] for shape in inputs), initial=0)
+        return tuple({**throughout(shape, set()), axis: (axis, Placed(start))} for shape, start in zip(inputs, starts))
+
 
 @dataclass(frozen=True)
 class Stack(Op):
@@ -43,10 +50,6 @@ class Stack(Op):
         return "stack"
 
     @property
-    def mixes(self) -> bool:
-        return True
-
-    @property
     def gradient(self) -> str:
         return "part"
 
@@ -55,3 +58,7 @@ class Stack(Op):
             raise ShapeError(f"only equal shapes can be stacked: {' and '.join(map(kernel_text, inputs))}")
         axis = self.dim % (len(inputs[0]) + 1)
         return (*inputs[0][:axis], len(inputs), *inputs[0][axis:])
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        new = self.dim % len(output)
+        return tuple({axis: (axis + (axis >= new), SAME) for axis in range(len(shape))} for shape in inputs)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Elementary, Kept, Op, Shape, expect_channels
+from vggscope.ops.reading import Reads, throughout
 from vggscope.units import kernel_text, shape_text
 
 
@@ -106,10 +107,6 @@ class LayerNorm(Op):
     elementwise_affine: bool = True
     bias: bool = True
 
-    @property
-    def mixes(self) -> bool:
-        return True
-
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         if shape[-len(self.normalized_shape) :] != self.normalized_shape:
@@ -126,6 +123,37 @@ class LayerNorm(Op):
         means = output[: len(output) - len(self.normalized_shape)]
         return Kept(inputs=(0,), extra=((means, None), (means, None)))
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        axes = len(output)
+        return (throughout(output, set(range(axes - len(self.normalized_shape), axes))),)
+
+
+@dataclass(frozen=True)
+class RMSNorm(Op):
+    """Each sample's values over the last axes divided by their root mean square, then scaled by a learned weight for
+    each of them.
+    """
+
+    normalized_shape: tuple[int, ...]
+    eps: float | None = None
+    elementwise_affine: bool = True
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        axes = len(output)
+        return (throughout(output, set(range(axes - len(self.normalized_shape), axes))),)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if shape[-len(self.normalized_shape) :] != self.normalized_shape:
+            raise ShapeError(f"{kernel_text(self.normalized_shape)} is normalised, the input is {shape_text(shape)}")
+        return shape
+
+    def parameters(self) -> dict[str, Shape]:
+        return {"weight": self.normalized_shape} if self.elementwise_affine else {}
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(0,), extra=((output[: len(output) - len(self.normalized_shape)], None),))
+
 
 @dataclass(frozen=True)
 class GroupNorm(Op):
@@ -138,10 +166,6 @@ class GroupNorm(Op):
     eps: float = 1e-5
     affine: bool = True
 
-    @property
-    def mixes(self) -> bool:
-        return True
-
     def output_shape(self, *inputs: Shape) -> Shape:
         expect_channels(self.num_channels, inputs[0], len(inputs[0]) - 2)
         return inputs[0]
@@ -152,6 +176,9 @@ class GroupNorm(Op):
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         groups = (output[0], self.num_groups)
         return Kept(inputs=(0,), extra=((groups, None), (groups, None)))
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (throughout(output, set(range(1, len(output)))),)
 
 
 @dataclass(frozen=True)
@@ -166,10 +193,6 @@ class InstanceNorm2d(Op):
     affine: bool = False
     track_running_stats: bool = False
 
-    @property
-    def mixes(self) -> bool:
-        return not self.track_running_stats
-
     def parameters(self) -> dict[str, Shape]:
         return {"weight": (self.num_features,), "bias": (self.num_features,)} if self.affine else {}
 
@@ -180,3 +203,6 @@ class InstanceNorm2d(Op):
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(inputs=(0,), extra=((output[:2], None), (output[:2], None)))
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (throughout(output, set() if self.track_running_stats else set(range(2, len(output)))),)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window
+from vggscope.ops.reading import SAME, Reads, Regions, Taps
 from vggscope.units import shape_text
 
 
@@ -77,7 +78,7 @@ class AdaptiveAvgPool2d(Op):
 
     def is_regular(self, size: tuple[int, ...]) -> bool:
         """Whether the regions are equal windows at equal steps; if not, `window` gives the largest of them."""
-        return all(have % want == 0 or have == 1 for have, want in zip(size, self.sides(size)))
+        return all(isinstance(_region(have, want), Taps) for have, want in zip(size, self.sides(size)))
 
     def arguments(self) -> dict[str, object]:
         # Here people write both sides, and torch prints what it was given.
@@ -87,6 +88,12 @@ class AdaptiveAvgPool2d(Op):
         sides = self.sides(size)
         regions = tuple(max(-(-(i + 1) * w // out) - i * w // out for i in range(out)) for w, out in zip(size, sides))
         return Window(regions, tuple(w // out for w, out in zip(size, sides)), (0, 0), (1, 1))
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        (shape,) = inputs
+        first = len(shape) - 2
+        sides = {axis: (axis, _region(shape[axis], output[axis])) for axis in (first, first + 1)}
+        return ({**{axis: (axis, SAME) for axis in range(first)}, **sides},)
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         # Onto one pixel torch takes the mean, whose backward needs no values.
@@ -105,3 +112,11 @@ def _channels(shape: Shape) -> Shape:
     if len(shape) not in (3, 4):
         raise ShapeError(f"pooling needs channels, height and width, the input is {shape_text(shape)}")
     return shape[:-2]
+
+
+def _region(have: int, want: int) -> Taps | Regions:
+    """What one of `want` positions reads of an axis of `have`: a window at equal steps where the cut gives that."""
+    bounds = [(i * have // want, -(-(i + 1) * have // want)) for i in range(want)]
+    size, step = bounds[0][1], bounds[1][0] if want > 1 else have
+    regular = all(bound == (i * step, i * step + size) for i, bound in enumerate(bounds))
+    return Taps(size, step) if regular else Regions(tuple(bounds))

@@ -25,9 +25,8 @@ class Recorded(Op):
     def name(self) -> str:
         return self.function
 
-    @property
-    def mixes(self) -> bool:
-        return True
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> None:
+        return None
 
     @property
     def allocates(self) -> bool:
@@ -60,9 +59,8 @@ class Result(Op):
     def name(self) -> str:
         return self.function
 
-    @property
-    def mixes(self) -> bool:
-        return True
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> None:
+        return None
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return self.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window
+from vggscope.ops.reading import Reads, without
 
 KEEPS_NOTHING = frozenset({"mean", "sum", "argmax", "argmin", "any", "all"})
 """Those whose backward spreads the gradient without reading a value."""
@@ -27,10 +28,6 @@ class Reduction(Op):
     def _axes(self, shape: Shape) -> set[int]:
         return {axis % len(shape) for axis in (range(len(shape)) if self.dim is None else self.dim)}
 
-    @property
-    def mixes(self) -> bool:
-        return self.dim is None or set(self.dim) not in ({2, 3}, {-1, -2})
-
     def window(self, size: tuple[int, ...]) -> Window | None:
         """The whole map, where its height and width are what is reduced."""
         spatial = set(range(2, 2 + len(size)))
@@ -46,4 +43,9 @@ class Reduction(Op):
         return tuple(size for axis, size in enumerate(shape) if axis not in axes)
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return NOTHING if self.function in KEEPS_NOTHING else Kept(inputs=(0,), output=True)
+        if self.function in KEEPS_NOTHING:
+            return NOTHING
+        return Kept(inputs=(0,), output=self.function != "var")
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (without(inputs[0], self._axes(inputs[0]), self.keepdim),)

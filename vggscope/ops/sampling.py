@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
 
 from vggscope.ops.base import Op, Shape
+from vggscope.ops.reading import SAME, Reads, Regions
 
 
 @dataclass(frozen=True)
@@ -16,12 +19,35 @@ class Upsample(Op):
     mode: str = "nearest"
     align_corners: bool | None = None
 
-    @property
-    def mixes(self) -> bool:
-        return True
-
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         scale = self.scale_factor or (1.0,) * len(shape[2:])
         size = self.size or tuple(int(have * times) for have, times in zip(shape[2:], scale))
         return (*shape[:2], *size)
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+        (shape,) = inputs
+        if self.scale_factor and any(
+            have * scale != made for have, scale, made in zip(shape[2:], self.scale_factor, output[2:])
+        ):
+            return None  # torch steps by the factor that was asked for, which does not fit the sizes
+        sides = {axis: (axis, self._regions(shape[axis], output[axis])) for axis in range(2, len(shape))}
+        return ({0: (0, SAME), 1: (1, SAME), **sides},)
+
+    def _regions(self, have: int, made: int) -> Regions:
+        """Of an axis of `have`, what each of `made` places is interpolated from."""
+        aside = 1 if self.mode == "bicubic" else 0
+        bounds = []
+        for i in range(made):
+            place = self._place(i, have, made)
+            last = floor(place) if self.mode.startswith("nearest") else ceil(place)
+            bounds.append((max(floor(place) - aside, 0), min(last + aside, have - 1) + 1))
+        return Regions(tuple(bounds))
+
+    def _place(self, i: int, have: int, made: int) -> Fraction:
+        if self.mode == "nearest":
+            return Fraction(i * have, made)
+        if self.align_corners:
+            return Fraction(i * (have - 1), max(made - 1, 1))
+        middle = Fraction((2 * i + 1) * have, 2 * made)
+        return middle if self.mode == "nearest-exact" else max(middle - Fraction(1, 2), Fraction(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vggscope.ops.base import Op, Shape, numel
+from vggscope.ops.reading import Reads, reshaped
 
 
 @dataclass(frozen=True)
@@ -26,3 +27,6 @@ class Flatten(Op):
         (shape,) = inputs
         start, end = self.start_dim % len(shape), self.end_dim % len(shape)
         return (*shape[:start], numel(shape[start : end + 1]), *shape[end + 1 :])
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (reshaped(inputs[0], output),)

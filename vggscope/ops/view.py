@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, Window, numel
+from vggscope.ops.reading import SAME, Reads, Regions, Taps, reshaped, throughout
 from vggscope.units import kernel_text
 
 
@@ -23,10 +24,6 @@ class View(Op):
     @property
     def name(self) -> str:
         return self.function
-
-    @property
-    def mixes(self) -> bool:
-        return True
 
     @property
     def allocates(self) -> bool:
@@ -54,6 +51,9 @@ class Reshape(View):
             raise ShapeError(f"{kernel_text(shape)} has not the elements of {kernel_text(self.target)}")
         return result
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (reshaped(inputs[0], output),)
+
 
 @dataclass(frozen=True)
 class Permute(View):
@@ -69,6 +69,9 @@ class Permute(View):
             raise ShapeError(f"{len(self.dims)} axes are reordered, the input has {len(shape)}: {kernel_text(shape)}")
         return tuple(shape[axis] for axis in self.dims)
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return ({axis % len(output): (place, SAME) for place, axis in enumerate(self.dims)},)
+
 
 @dataclass(frozen=True)
 class Squeeze(View):
@@ -83,6 +86,9 @@ class Squeeze(View):
         axes = range(len(shape)) if self.dim is None else [axis % len(shape) for axis in self.dim]
         return tuple(size for axis, size in enumerate(shape) if size != 1 or axis not in axes)
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (reshaped(inputs[0], output),)
+
 
 @dataclass(frozen=True)
 class Unsqueeze(View):
@@ -96,6 +102,9 @@ class Unsqueeze(View):
         (shape,) = inputs
         axis = self.dim % (len(shape) + 1)
         return (*shape[:axis], 1, *shape[axis:])
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (reshaped(inputs[0], output),)
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,29 @@ class Slice(View):
                 axis += 1
         return tuple(result)
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        (shape,) = inputs
+        used = sum(item is not None and item != "..." for item in self.index)
+        index = self.index if "..." in self.index else (*self.index, "...")
+        found: dict[int, tuple[int | None, Taps | Regions]] = {}
+        axis = place = 0
+        for item in index:
+            if item == "...":
+                between = len(shape) - used
+                found.update({axis + i: (place + i, SAME) for i in range(between)})
+                axis, place = axis + between, place + between
+            elif isinstance(item, tuple):
+                start, _, step = slice(*item).indices(shape[axis])
+                found[axis] = (place, Taps(stride=step, padding=-start))
+                axis, place = axis + 1, place + 1
+            elif item is None:
+                place += 1
+            else:
+                position = int(item) % shape[axis]
+                found[axis] = (None, Regions(((position, position + 1),)))
+                axis += 1
+        return (found,)
+
 
 @dataclass(frozen=True)
 class Chunk(View):
@@ -179,6 +211,11 @@ class Chunk(View):
         if piece <= 0:
             raise ShapeError(f"axis {axis} of {kernel_text(shape)} has no piece {self.position + 1} of {self.chunks}")
         return (*shape[:axis], piece, *shape[axis + 1 :])
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        (shape,) = inputs
+        axis = self.dim % len(shape)
+        return (_from(shape, axis, -(-shape[axis] // self.chunks) * self.position),)
 
 
 @dataclass(frozen=True)
@@ -208,6 +245,10 @@ class Split(View):
                 raise ShapeError(f"axis {axis} of {kernel_text(shape)} has no piece {self.position + 1} of {self.size}")
         return (*shape[:axis], piece, *shape[axis + 1 :])
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        before = sum(self.size[: self.position]) if isinstance(self.size, tuple) else self.size * self.position
+        return (_from(inputs[0], self.dim % len(output), before),)
+
 
 @dataclass(frozen=True)
 class Select(View):
@@ -229,6 +270,12 @@ class Select(View):
             raise ShapeError(f"there is no position {self.position} in axis {axis} of {kernel_text(shape)}")
         return (*shape[:axis], *shape[axis + 1 :])
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        (shape,) = inputs
+        gone = self.dim % len(shape)
+        kept = {axis: (axis - (axis > gone), SAME) for axis in range(len(shape)) if axis != gone}
+        return ({**kept, gone: (None, Regions(((self.position, self.position + 1),)))},)
+
 
 @dataclass(frozen=True)
 class Pad(View):
@@ -240,13 +287,9 @@ class Pad(View):
     mode: str = "constant"
     value: float | None = None
 
-    @property
-    def mixes(self) -> bool:
-        return self.pad[::2] != self.pad[1::2]
-
     def window(self, size: tuple[int, ...]) -> Window | None:
         """One pixel at stride 1, padded, where both ends of each axis are padded alike."""
-        if self.mixes:
+        if self.pad[::2] != self.pad[1::2]:
             return None
         before = (*self.pad[::2], *(0,) * len(size))[: len(size)]
         return Window((1,) * len(size), (1,) * len(size), before[::-1], (1,) * len(size))
@@ -261,6 +304,13 @@ class Pad(View):
             raise ShapeError(f"{kernel_text(shape)} is too small to cut {self.pad} off")
         return tuple(sizes)
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+        if self.mode not in ("constant", "replicate"):
+            return None
+        last = len(output) - 1
+        padded = {last - i: (last - i, Taps(padding=before)) for i, before in enumerate(self.pad[::2])}
+        return ({**throughout(output, set()), **padded},)
+
 
 @dataclass(frozen=True)
 class Roll(View):
@@ -270,6 +320,13 @@ class Roll(View):
 
     shifts: tuple[int, ...]
     dims: tuple[int, ...]
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+        if not self.dims:
+            return None
+        axes = {axis % len(output): shift for axis, shift in zip(self.dims, self.shifts)}
+        rolled = {axis: (axis, _rolled(output[axis], shift)) for axis, shift in axes.items()}
+        return ({**throughout(output, set()), **rolled},)
 
 
 @dataclass(frozen=True)
@@ -288,6 +345,13 @@ class PixelShuffle(View):
             raise ShapeError(f"{channels} channels are no multiple of {r}*{r}")
         return (*shape[:-3], channels // r**2, height * r, width * r)
 
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        last, r = len(output) - 1, self.upscale_factor
+        widened = {
+            axis: (axis, Regions(tuple((i // r, i // r + 1) for i in range(output[axis])))) for axis in (last - 1, last)
+        }
+        return ({**throughout(output, set()), **widened},)
+
 
 @dataclass(frozen=True)
 class ChannelShuffle(View):
@@ -296,3 +360,12 @@ class ChannelShuffle(View):
     function = "ChannelShuffle"
 
     groups: int
+
+
+def _from(shape: Shape, axis: int, start: int) -> Reads:
+    """A piece of an axis that begins at `start`."""
+    return {**throughout(shape, set()), axis: (axis, Taps(padding=-start))}
+
+
+def _rolled(size: int, shift: int) -> Regions:
+    return Regions(tuple(((i - shift) % size, (i - shift) % size + 1) for i in range(size)))

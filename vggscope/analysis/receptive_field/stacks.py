@@ -1,0 +1,108 @@
+"""Why small kernels in a row: what several see of their input against one that sees as much (the VGG paper, section
+2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vggscope.graph import Network, Node
+from vggscope.ops.activation import Activation
+from vggscope.ops.convolution import Convolution
+from vggscope.ops.reading import pointwise
+from vggscope.units import count_text
+
+_COUNTS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Convolutions of `channels` channels that read one another; `kernels` are their sides. Between the first and the
+    last are `nonlinearities` activations.
+    """
+
+    first: Node
+    last: Node
+    channels: int
+    kernels: tuple[int, ...]
+    nonlinearities: int = 0
+
+    @property
+    def side(self) -> int:
+        """The side of what the last one sees of the first one's input."""
+        return 1 + sum(kernel - 1 for kernel in self.kernels)
+
+    @property
+    def note(self) -> str:
+        """The stack beside the one convolution that sees as much."""
+        own, single, square = sum(kernel**2 for kernel in self.kernels), self.side**2, self.channels**2
+        window = f"{self.side}x{self.side}"
+        return (
+            f"{self.first.label or self.first.name} to {self.last.label or self.last.name}"
+            f" ({self._kernels_text()}) see {window} of their input, as one {window} convolution would:"
+            f" {own} C^2 weights against {single} C^2, with C = {self.channels}"
+            f" {count_text(own * square)} against {count_text(single * square)}"
+            f" ({100 * (single - own) / own:.0f}% more), and {self._between_text()} between them"
+        )
+
+    def _kernels_text(self) -> str:
+        kinds = [f"{kernel}x{kernel}" for kernel in self.kernels]
+        return f"{_number(len(kinds))} {kinds[0]}" if len(set(kinds)) == 1 else ", ".join(kinds)
+
+    def _between_text(self) -> str:
+        return f"{_number(self.nonlinearities)} nonlinearit{'y' if self.nonlinearities == 1 else 'ies'}"
+
+
+def stack_note(network: Network) -> str | None:
+    """The longest stack of convolutions of one width and stride 1, beside the single convolution that sees as much;
+    None where the network has none. Of several equally long, the last.
+    """
+    found = [stack for stack in _stacks(network) if stack.side > max(stack.kernels)]
+    longest = max((len(stack.kernels) for stack in found), default=0)
+    return next((stack.note for stack in reversed(found) if len(stack.kernels) == longest), None)
+
+
+def _stacks(network: Network) -> Iterator[Stack]:
+    """Runs of convolutions that read one another, with nothing between them but ops of each place by itself."""
+    run: list[Node] = []
+    for node in network.nodes:
+        if run and not _goes_on(network, run, node):
+            yield from _stack(run)
+            run = []
+        if run or _channels(node) is not None:
+            run.append(node)
+    yield from _stack(run)
+
+
+def _goes_on(network: Network, run: list[Node], node: Node) -> bool:
+    before = run[-1].name
+    if node.inputs != (before,) or network.consumers[before] != (node.name,):
+        return False
+    if isinstance(node.op, Convolution):
+        return _channels(node) == _channels(run[0])
+    output = network.output_shape(node)
+    return node.op.reads((output,), output) == (pointwise(output, output),)
+
+
+def _channels(node: Node) -> int | None:
+    """How many channels a convolution has that keeps them, and the resolution too; None for any other op."""
+    op = node.op
+    if not isinstance(op, Convolution) or len(op.kernel_size) != 2 or len(set(op.kernel_size)) > 1:
+        return None
+    kept = {*op.stride, *op.dilation, op.groups} == {1} and op.in_channels == op.out_channels
+    return op.out_channels if kept else None
+
+
+def _stack(run: list[Node]) -> Iterator[Stack]:
+    """The run as a stack, from its first convolution to its last, if there are several."""
+    places = [place for place, node in enumerate(run) if isinstance(node.op, Convolution)]
+    if len(places) > 1:
+        first, last = run[places[0]], run[places[-1]]
+        kernels = tuple(node.op.kernel_size[0] for node in run if isinstance(node.op, Convolution))
+        between = sum(isinstance(node.op, Activation) for node in run[: places[-1]])
+        yield Stack(first, last, _channels(first) or 0, kernels, between)
+
+
+def _number(count: int) -> str:
+    return _COUNTS.get(count, str(count))

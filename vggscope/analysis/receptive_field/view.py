@@ -1,0 +1,130 @@
+"""What each node sees of the image, from the input on: one pass over the graph.
+
+Height and width are followed apart. Each lies along one axis of a node's tensor until that axis is read whole, by a
+Linear or a global pool; from there on the tensor as a whole sees that much of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vggscope.analysis.receptive_field.extent import (
+    Even,
+    Extent,
+    centred_alike,
+    everywhere,
+    read,
+    union,
+    whole,
+)
+from vggscope.graph import INPUT, Network, Node
+from vggscope.ops.base import Shape
+from vggscope.ops.reading import SAME, Reads
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the image's axes as a node has it: the tensor's axis that goes along it (None: gone), and what its units
+    see.
+    """
+
+    axis: int | None
+    extent: Extent
+
+
+@dataclass(frozen=True)
+class View:
+    """What a node sees, for height and width. `aligned` is false where the node puts windows together that are centred
+    on different pixels.
+    """
+
+    sides: tuple[Side, ...]
+    aligned: bool = True
+
+
+@dataclass(frozen=True)
+class Untold:
+    """No rule gives what a node sees; `why` names the layer where that begins."""
+
+    why: str
+
+
+BLIND = View(())
+"""What a node sees that the input does not reach."""
+
+
+def views(network: Network) -> dict[str, View | Untold]:
+    """What each node sees, by name, the input among them.
+
+    Raises ShapeError where a layer does not fit.
+    """
+    shape = network.input_shape
+    pixels = tuple(Side(axis, Even(shape[axis], 1, 1, 0)) for axis in range(2, len(shape)))
+    found: dict[str, View | Untold] = {INPUT: View(pixels) if pixels else Untold("the input is no image")}
+    for node in network.nodes:
+        found[node.name] = _view(network, node, [found[name] for name in node.inputs])
+    return found
+
+
+def _view(network: Network, node: Node, before: list[View | Untold]) -> View | Untold:
+    untold = next((view for view in before if isinstance(view, Untold)), None)
+    if untold is not None:
+        return untold
+    output = network.output_shape(node)
+    reads = node.op.reads(network.input_shapes(node), output)
+    if reads is None:
+        return Untold(f"no rule tells what {node.op.name} at {node.title} reads")
+    seen = [(view, read) for view, read in zip(before, reads) if isinstance(view, View) and view is not BLIND]
+    if not seen:
+        return BLIND
+    if len(seen) == 1 and _changes_nothing(*seen[0]):
+        view = seen[0][0]
+        return view if view.aligned else replace(view, aligned=True)
+    return _merged(node, output, seen)
+
+
+def _changes_nothing(view: View, reads: Reads) -> bool:
+    return all(side.axis is None or reads.get(side.axis) == (side.axis, SAME) for side in view.sides)
+
+
+def _merged(node: Node, output: Shape, inputs: list[tuple[View, Reads]]) -> View | Untold:
+    """What a node sees through each of its inputs, put together."""
+    sides = []
+    aligned = True
+    for image_axis in range(len(inputs[0][0].sides)):
+        parts = [_through(view.sides[image_axis], reads, output) for view, reads in inputs]
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return Untold(f"{node.title} cuts an axis that goes along the image into several")
+        if len({part.axis for part in known if part.axis is not None}) > 1:
+            return Untold(f"{node.title} lays the image's pixels out along several axes")
+        side, alike = _joined(known)
+        sides.append(side)
+        aligned &= alike
+    return View(tuple(sides), aligned)
+
+
+def _through(side: Side, reads: Reads, output: Shape) -> Side | None:
+    """The side as an op has it that reads it so; None where that cannot be told."""
+    if side.axis is None:
+        return side
+    if side.axis not in reads:
+        return Side(None, whole(side.extent))
+    along = reads[side.axis]
+    if along is None:
+        return None
+    axis, reading = along
+    return Side(axis, read(side.extent, reading, 1 if axis is None else output[axis]))
+
+
+def _joined(sides: list[Side]) -> tuple[Side, bool]:
+    """The union, and whether all are centred alike. What has lost its axis is seen by every unit along it."""
+    if len(sides) == 1:
+        return sides[0], True
+    axis = next((side.axis for side in sides if side.axis is not None), None)
+    if axis is None:
+        return Side(None, union([side.extent for side in sides])), True
+    apart = [side.extent for side in sides if side.axis is not None]
+    units = apart[0].units
+    common = [everywhere(side.extent.hull, units) for side in sides if side.axis is None]
+    return Side(axis, union([*apart, *common])), centred_alike(apart)

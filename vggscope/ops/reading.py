@@ -1,0 +1,130 @@
+"""Which positions of an input a position of the output reads, axis by axis: what receptive fields are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Position i reads i*stride - padding + k*dilation for each k below kernel_size; beyond the input lies padding."""
+
+    kernel_size: int = 1
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+
+    def sources(self, positions: Set[int], size: int) -> Set[int]:
+        """What these positions read of an axis of this size."""
+        if self == SAME:
+            return positions
+        steps = range(0, self.kernel_size * self.dilation, self.dilation)
+        starts = (i * self.stride - self.padding for i in positions)
+        return {start + step for start in starts for step in steps if 0 <= start + step < size}
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Position i reads from bounds[i][0] up to bounds[i][1], which is left out; nothing where they are equal."""
+
+    bounds: tuple[tuple[int, int], ...]
+
+    def sources(self, positions: Set[int], size: int) -> Set[int]:
+        """What these positions read."""
+        return {source for i in positions for source in range(*self.bounds[i])}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Position i reads i - offset where the input has that position, and nothing elsewhere."""
+
+    offset: int
+
+    def sources(self, positions: Set[int], size: int) -> Set[int]:
+        """What these positions read of an axis of this size."""
+        return {i - self.offset for i in positions if 0 <= i - self.offset < size}
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Position i of a row into which several axes are laid reads i // inner % size of this one of them."""
+
+    inner: int
+    size: int
+
+    def sources(self, positions: Set[int], size: int) -> Set[int]:
+        """What these positions read."""
+        return {i // self.inner % self.size for i in positions}
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Every position reads all of the axis."""
+
+    def sources(self, positions: Set[int], size: int) -> Set[int]:
+        """All of an axis of this size, if there is anybody who reads."""
+        return set(range(size)) if positions else set()
+
+
+Reading = Taps | Regions | Placed | Folded | Whole
+
+SAME = Taps()
+"""Each position reads its own."""
+
+WHOLE = Whole()
+
+Along = tuple[int | None, Reading] | None
+"""The axis of the output that goes along an axis of the input, None where it is gone, and how it reads it; None alone
+where that cannot be told.
+"""
+
+Reads = Mapping[int, Along]
+"""For the axes of one input; one that is not named is read whole and is gone."""
+
+
+def pointwise(shape: tuple[int, ...], output: tuple[int, ...]) -> Reads:
+    """Each place reads its own place, axes of size 1 repeated as torch's broadcasting does."""
+    if shape == output:
+        return _same(len(shape))
+    ahead = len(output) - len(shape)
+    return {
+        axis: (axis + ahead, SAME if size == output[axis + ahead] else Taps(stride=0))
+        for axis, size in enumerate(shape)
+    }
+
+
+def without(shape: tuple[int, ...], gone: Set[int], keepdim: bool = False) -> Reads:
+    """The axes `gone` are read whole, the others place by place."""
+    kept = [axis for axis in range(len(shape)) if axis not in gone]
+    return {axis: (axis if keepdim else place, SAME) for place, axis in enumerate(kept)}
+
+
+def throughout(shape: tuple[int, ...], axes: Set[int]) -> Reads:
+    """Each position along `axes` reads all of them, the other axes place by place."""
+    return {axis: (axis, WHOLE if axis in axes else SAME) for axis in range(len(shape))}
+
+
+def reshaped(shape: tuple[int, ...], output: tuple[int, ...]) -> Reads:
+    """The same elements in the same order: an axis stays, is laid into a longer one, or is cut up, which no rule
+    follows.
+    """
+    return {axis: _new_place(axis, shape, output) for axis, size in enumerate(shape) if size > 1}
+
+
+def _new_place(axis: int, shape: tuple[int, ...], output: tuple[int, ...]) -> Along:
+    size, inner = shape[axis], prod(shape[axis + 1 :])
+    for place, length in enumerate(output):
+        step = prod(output[place + 1 :])
+        if (length, step) == (size, inner):
+            return place, SAME
+        if step <= inner and inner % step == 0 and step * length >= inner * size:
+            return place, Folded(inner // step, size)
+    return None
+
+
+@cache
+def _same(axes: int) -> Reads:
+    return {axis: (axis, SAME) for axis in range(axes)}
