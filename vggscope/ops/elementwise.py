@@ -21,14 +21,15 @@ KEEPS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("mul", "div"), "operands"),
         **dict.fromkeys(("maximum", "minimum", "atan2", "addcmul", "addcdiv", "lerp", "remainder", "fmod"), "inputs"),
         **dict.fromkeys(("pow", "rpow", "abs", "square", "log", "log2", "log10", "log1p", "sin", "cos"), "inputs"),
-        **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "tan", "erf", "logsigmoid", "softsign", "xlogy"), "inputs"),
+        **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "tan", "erf", "log_sigmoid", "softsign"), "inputs"),
         **dict.fromkeys(("hardshrink", "softshrink", "tanhshrink", "threshold", "asin", "acos", "atan"), "inputs"),
-        **dict.fromkeys(("exp", "exp2", "expm1", "sqrt", "rsqrt", "reciprocal", "rdiv", "logit"), "output"),
+        **dict.fromkeys(("exp", "exp2", "expm1", "sqrt", "rsqrt", "reciprocal"), "output"),
+        **dict.fromkeys(("rdiv", "logit"), "copy"),
         **dict.fromkeys(("where", "masked_fill"), "condition"),
     }
 )
 """torch's functions of this kind and what autograd keeps of their call. `operands`: each for the other's gradient, a
-plain number needs neither; `condition`: the mask alone.
+plain number needs neither; `condition`: the mask alone; `copy`: a tensor of the output's size made on the way.
 """
 
 
@@ -64,6 +65,8 @@ class Elementwise(Op):
             return NOTHING
         if keeps == "condition":
             return Kept(inputs=(0,) if self.function == "where" else (1,))
+        if keeps == "copy":
+            return Kept(extra=((output, None),))
         return Kept(output=True) if keeps == "output" else Kept(inputs=tuple(range(len(inputs))))
 
 

@@ -17,7 +17,15 @@ from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.embedding import Embedding
 from vggscope.ops.linear import Linear
 from vggscope.ops.merge import Concatenation, Stack
-from vggscope.ops.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm, LocalResponseNorm
+from vggscope.ops.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from vggscope.ops.reduction import REDUCTIONS, Reduction
 from vggscope.ops.regularization import AlwaysDropout, Dropout
@@ -52,7 +60,7 @@ MATRIX_PRODUCTS = CONVOLUTIONS | {
 }
 """Functions that cost multiply-accumulates, even where they read weights alone."""
 
-WEIGHTED = CONVOLUTIONS | {"linear", "batch_norm", "layer_norm", "group_norm", "prelu", "embedding"}
+WEIGHTED = CONVOLUTIONS | {"linear", "batch_norm", "layer_norm", "rms_norm", "group_norm", "prelu", "embedding"}
 """Functions whose op knows all its tensors but the first by itself: they are weights."""
 
 SAME_DATA = frozenset({"detach", "data", "requires_grad", "alias", "as_tensor", "as_subclass", "cpu", "cuda"})
@@ -69,8 +77,19 @@ WITHOUT_MACS = frozenset(
         *("sort", "take", "take_along_dim", "tensor_split", "tile", "topk", "tril", "triu", "unfold", "vsplit"),
         *("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"),
         *("max_unpool2d", "lp_pool2d", "max", "min", "std_mean", "var_mean", "aminmax", "alpha_dropout"),
+        *("reshape_as", "view_as"),
         *("instance_norm", "real", "imag", "view_as_real", "view_as_complex", "adaptive_avg_pool1d", "max_pool1d"),
-        *("avg_pool1d", "adaptive_max_pool1d", "adaptive_avg_pool3d", "avg_pool3d", "max_pool3d", "celu", "rrelu"),
+        *(
+            "reshape_as",
+            "view_as",
+            "avg_pool1d",
+            "adaptive_max_pool1d",
+            "adaptive_avg_pool3d",
+            "avg_pool3d",
+            "max_pool3d",
+            "celu",
+            "rrelu",
+        ),
     )
 )
 """Functions that hold no matrix product and have no rule of ours: their shapes are those seen."""
@@ -202,6 +221,10 @@ def _layer_norm(
     eps: float = 1e-5,
 ) -> Op:
     return LayerNorm(tuple(normalized_shape), eps, weight is not None, bias is not None)
+
+
+def _rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Op:
+    return RMSNorm(tuple(normalized_shape), eps, weight is not None)
 
 
 def _group_norm(
@@ -409,6 +432,7 @@ FUNCTIONS: dict[str, Callable[..., Made]] = {
     "scaled_dot_product_attention": _attention,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
     "group_norm": _group_norm,
     "local_response_norm": _local_response_norm,
     "dropout": _dropout,

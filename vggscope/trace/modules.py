@@ -23,8 +23,10 @@ from vggscope.ops.normalization import (
     InstanceNorm2d,
     LayerNorm,
     LocalResponseNorm,
+    RMSNorm,
 )
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import Dropout, Dropout2d, Identity, StochasticDepth
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import ChannelShuffle, PixelShuffle
@@ -33,7 +35,7 @@ from vggscope.trace.function_table import convolution_padding
 if TYPE_CHECKING:
     from torch import nn
 
-Maker = Callable[["nn.Module"], Op]
+Maker = Callable[["nn.Module"], "Op | None"]
 
 
 def module_op(module: nn.Module) -> Op | None:
@@ -95,16 +97,26 @@ def _attention(module: nn.Module) -> Op:
     return MultiheadAttention(**{**_attributes(MultiheadAttention, module), **added})  # type: ignore[arg-type]
 
 
+def _recurrent(module: nn.Module) -> Op | None:
+    """RNN_TANH and RNN_RELU are both an RNN; an LSTM that projects its states is not known."""
+    if getattr(module, "proj_size", 0):
+        return None
+    found = {**_attributes(Recurrent, module), "mode": str(module.mode).partition("_")[0]}
+    return Recurrent(**found)  # type: ignore[arg-type]
+
+
 MODULES: dict[str, Maker] = {
     **dict.fromkeys(("Conv1d", "Conv2d", "Conv3d"), _convolution),
     **dict.fromkeys(("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"), _like(TransposedConvolution)),
     "Linear": _like(Linear),
     "Embedding": _like(Embedding),
     "MultiheadAttention": _attention,
+    **dict.fromkeys(("RNN", "GRU", "LSTM"), _recurrent),
     "BatchNorm1d": _like(BatchNorm1d),
     "BatchNorm2d": _like(BatchNorm2d),
     "BatchNorm3d": _like(BatchNorm3d),
     "LayerNorm": _like(LayerNorm),
+    "RMSNorm": _like(RMSNorm),
     "GroupNorm": _like(GroupNorm),
     "InstanceNorm2d": _like(InstanceNorm2d),
     "LocalResponseNorm": _like(LocalResponseNorm),

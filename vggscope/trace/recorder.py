@@ -7,8 +7,9 @@ weight, a buffer, a table made of them) is a Constant: what it was made of belon
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from weakref import ReferenceType, ref
 
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Node, Parameter
@@ -51,6 +52,8 @@ class Recorder:
     shapes: dict[str, Shape] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     pieces: set[str] = field(default_factory=set)
+    named: dict[str, ReferenceType[Tensor]] = field(default_factory=dict)
+    named_until: dict[str, str] = field(default_factory=dict)
 
     def begin(self, tensor: Tensor) -> None:
         """Take a tensor as the network's input."""
@@ -96,7 +99,7 @@ class Recorder:
 
     def finished(self) -> tuple[Node, ...]:
         """The nodes, without the pieces that nothing reads."""
-        nodes = tuple(self.nodes.values())
+        nodes = tuple(replace(n, named_until=self.named_until.get(n.name, "")) for n in self.nodes.values())
         while True:
             read = {name for node in nodes for name in node.inputs}
             kept = tuple(node for node in nodes if node.name in read or node.name not in self.pieces)
@@ -123,7 +126,14 @@ class Recorder:
         self.nodes[name] = Node(name, op, sources, module, "", parameters)
         self.shapes[name] = shape_of(result)
         self.origins[result] = name
+        self._see_names(name, result)
         return name
+
+    def _see_names(self, name: str, result: Tensor) -> None:
+        """Note whose outputs the forward still names while this node runs: those tensors are alive."""
+        self.named = {other: tensor for other, tensor in self.named.items() if tensor() is not None}
+        self.named_until.update(dict.fromkeys(self.named, name))
+        self.named[name] = ref(result)
 
     def _checked(self, name: str, op: Op, met: tuple[Shape, ...], gave: Shape) -> Op:
         """The op, if its rule gives the shape that was seen; else one that carries that shape, with a warning."""

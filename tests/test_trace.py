@@ -1,0 +1,424 @@
+"""What a tracer sees: each call a node, each tensor from the node that gave it, nothing allocated, nothing changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.models.nets import Digits, Listed, Misfit, Mixed, Values
+from vggscope.analysis.cost import costs, total_macs
+from vggscope.errors import ShapeError
+from vggscope.graph import INPUT, Network
+from vggscope.ops.base import Op, numel
+from vggscope.ops.constant import WithConstants
+from vggscope.ops.recorded import Unknown
+from vggscope.sources.module import network_of
+from vggscope.sources.resolve import resolve
+from vggscope.trace.build import without_data
+from vggscope.trace.run import trace
+
+
+class Function(nn.Module):
+    """A module whose forward is one function."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def owned(network: Network, name: str) -> list[str]:
+    return [p.name for node in network.nodes if node.name == name for p in node.parameters]
+
+
+def inputs(network: Network) -> dict[str, tuple[str, ...]]:
+    return {node.name: node.inputs for node in network.nodes}
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [("A", "vgg11"), ("B", "vgg13"), ("D", "vgg16"), ("E", "vgg19"), ("A_bn", "vgg11_bn"), ("E_bn", "vgg19_bn")],
+)
+def test_a_traced_vgg_is_the_column(column: str, name: str) -> None:
+    traced, built = resolve(f"torchvision:{name}"), resolve(column)
+    assert traced.nodes == built.nodes
+    assert (traced.input_shape, traced.unused, traced.warnings) == (built.input_shape, (), ())
+
+
+def test_calls_become_nodes_in_order_of_execution() -> None:
+    network = trace(Digits(), (1, 28, 28), "Digits")
+    assert inputs(network) == {
+        "conv": (INPUT,),
+        "relu": ("conv",),
+        "max_pool2d": ("relu",),
+        "residual.conv": ("max_pool2d",),
+        "residual.relu": ("residual.conv",),
+        "residual.conv:2": ("residual.relu",),
+        "residual.relu:2": ("residual.conv:2",),
+        "residual.add": ("residual.relu:2", "max_pool2d"),
+        "view": ("residual.add",),
+        "dropout": ("view",),
+        "fc": ("dropout",),
+        "log_softmax": ("fc",),
+    }
+    modules = {node.name: node.module for node in network.nodes if node.module is not None}
+    assert modules == {
+        "conv": "conv",
+        "residual.conv": "residual.conv",
+        "residual.relu": "residual.relu",
+        "residual.conv:2": "residual.conv",
+        "residual.relu:2": "residual.relu",
+        "fc": "fc",
+    }
+
+
+def test_a_shared_layer_costs_its_parameters_once_and_its_macs_each_time() -> None:
+    network = trace(Digits(), (1, 28, 28), "Digits")
+    found = costs(network)
+    first, second = found["residual.conv"], found["residual.conv:2"]
+    assert (first.params, second.params) == (8 * 8 * 9 + 8, 0)
+    assert first.macs == second.macs == 8 * 8 * 9 * 14 * 14
+
+
+def test_parameters_belong_to_the_node_that_reads_them() -> None:
+    network = trace(Mixed(), (6, 3, 3), "Mixed")
+    assert owned(network, "cat") == ["token"]
+    assert owned(network, "mul") == ["scale"]
+    assert owned(network, "table") == ["table.weight", "table.bias"]
+    # A tied weight is one parameter, under the first of its names.
+    assert owned(network, "first") == owned(network, "second") == ["first.weight"]
+    assert {p.name: why for p, why in network.unused} == {
+        "auxiliary.weight": "runs only in training",
+        "auxiliary.bias": "runs only in training",
+        "spare": "not used by forward",
+    }
+    assert sum(numel(p.shape) for p in network.parameters()) == sum(p.numel() for p in Mixed().parameters())
+
+
+def test_what_the_input_does_not_reach_is_counted_once() -> None:
+    network = trace(Mixed(), (6, 3, 3), "Mixed")
+    assert network.batchless == {"table"}
+    assert inputs(network)["table"] == ()
+    assert (costs(network, 1)["table"].macs, costs(network, 8)["table"].macs) == (12, 12)
+    assert costs(network, 8)["first"].macs == 8 * 10 * 6 * 6
+
+
+def test_only_the_pieces_that_are_read_are_nodes() -> None:
+    network = trace(Mixed(), (6, 3, 3), "Mixed")
+    pieces = [node for node in network.nodes if node.op.name == "chunk"]
+    assert [getattr(node.op, "position", None) for node in pieces] == [0, 2]
+    assert inputs(network)["cat:2"] == (pieces[0].name, pieces[1].name, pieces[0].name)
+
+
+def test_frozen_parameters_are_not_trainable() -> None:
+    module = Digits()
+    module.conv.requires_grad_(False)
+    trainable = {p.name: p.trainable for p in trace(module, (1, 28, 28), "Digits").parameters()}
+    assert not trainable["conv.weight"]
+    assert trainable["fc.weight"]
+
+
+def test_a_residual_around_dropout_reads_what_stands_before_it() -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 2
+            return y + self.drop(y)
+
+    assert inputs(trace(Around(), (3, 4, 4), "Around"))["add"] == ("mul", "drop")
+
+
+def test_a_module_comes_back_as_it_was() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), Mixed())
+    module[2].eval()
+    modes = [part.training for part in module.modules()]
+    state = {key: (tensor.clone(), tensor.data_ptr()) for key, tensor in module.state_dict().items()}
+    random = torch.get_rng_state()
+    network_of(module, "m", (3, 8, 8))
+    assert [part.training for part in module.modules()] == modes
+    assert all(torch.equal(t, state[k][0]) and t.data_ptr() == state[k][1] for k, t in module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not torch.nn.modules.module._global_forward_hooks
+    assert torch.overrides._get_current_function_mode() is None
+
+
+def test_nothing_is_allocated() -> None:
+    made = without_data(lambda: nn.Sequential(nn.Flatten(), nn.Linear(10**6, 10**6)))
+    assert made[1].weight.is_meta
+    assert total_macs(costs(trace(made, (1, 1000, 1000), "large"))) == 10**12
+
+
+def test_settings_are_read_while_a_module_is_built_without_data() -> None:
+    made = without_data(lambda: nn.Conv2d(3, int(torch.linspace(1, 9, 5)[2].item()), 3))
+    assert made.out_channels == 5
+
+
+def test_a_hidden_module_is_traced_and_told() -> None:
+    network = trace(Listed(), (3, 8, 8), "Listed")
+    assert [node.op.name for node in network.nodes] == ["Conv2d", "ReLU", "mean", "Linear"]
+    assert [p.name for p in network.parameters()] == ["fc.weight", "fc.bias"]
+    (warning,) = network.warnings
+    assert warning.startswith("Conv2d is not registered")
+
+
+def test_an_unknown_function_keeps_its_shape_and_has_no_known_cost() -> None:
+    network = trace(Function(lambda x: torch.fft.rfft2(x).abs()), (3, 8, 8), "fft")
+    assert isinstance(network.nodes[0].op, Unknown)
+    assert network.shapes["fft_rfft2"] == (1, 3, 8, 5)
+    assert total_macs(costs(network)) is None
+    assert network.warnings == ("fft_rfft2: the cost of fft_rfft2 is unknown",)
+    with pytest.raises(ShapeError, match="traced on 3x8x8"):
+        _ = network.with_input((3, 16, 16)).shapes
+
+
+def test_dropout_that_is_on_at_evaluation_is_told() -> None:
+    network = trace(Function(F.dropout), (3, 8, 8), "x")
+    assert network.nodes[0].op.active_in == "always"
+    assert network.warnings == ("dropout is on at evaluation too: F.dropout needs training=self.training",)
+
+
+def test_a_forward_that_reads_values_is_run_for_real() -> None:
+    network = network_of(Values(), "Values", (3, 8, 8))
+    assert [node.op.name for node in network.nodes] == ["Conv2d", "sum", "gt"]
+    assert network.failure is None
+    assert len(network.warnings) == 1
+    assert "forward reads values (tests/models/nets.py, line" in network.warnings[0]
+
+
+def test_a_forward_that_fails_is_known_up_to_there() -> None:
+    network = trace(Misfit(), (3, 8, 8), "Misfit")
+    assert [node.name for node in network.nodes] == ["a"]
+    assert network.shapes["a"] == (1, 8, 6, 6)
+    assert network.failure is not None
+    assert network.failure.startswith(
+        "b (Conv2d): 9 channels are expected, the input has 8: 8x6x6 (tests/models/nets.py, line"
+    )
+    assert network.failure.endswith(": return self.b(x))")
+
+
+def test_a_misfit_of_two_tensors_names_both() -> None:
+    network = trace(Function(lambda x: x + x[..., 1:]), (3, 8, 8), "x")
+    assert network.failure is not None
+    assert network.failure.startswith("forward (Function): add: the shapes 1x3x8x8 and 1x3x8x7 do not go together")
+
+
+def test_an_input_size_is_found() -> None:
+    assert network_of(Digits(), "Digits").input_shape == (1, 1, 28, 28)
+    assert network_of(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)), "m").input_shape == (1, 3, 32, 32)
+    assert network_of(nn.Linear(10, 3), "m").input_shape == (1, 10)
+    none = network_of(Misfit(), "Misfit")
+    assert none.input_shape == (1, 3, 224, 224)
+    assert none.warnings[-1].startswith("no input size that was tried fits (3x224x224, 3x32x32")
+
+
+SIDE = 8
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "same padding": lambda x: F.conv2d(x, torch.ones(4, 2, 4, 2), padding="same", groups=4),
+    "dilated": lambda x: F.conv2d(x, torch.ones(6, 8, 3, 3), stride=2, padding=2, dilation=2),
+    "transposed": lambda x: F.conv_transpose2d(x, torch.ones(8, 3, 3, 3), stride=2, padding=1, output_padding=1),
+    "sequence": lambda x: F.conv1d(x.flatten(2), torch.ones(5, 8, 3), padding=1),
+    "linear": lambda x: F.linear(x.mean((2, 3)), torch.ones(5, 8)),
+    "max pool": lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+    "average pool": lambda x: F.avg_pool2d(x, (3, 2), ceil_mode=True),
+    "adaptive pool": lambda x: F.adaptive_avg_pool2d(x, (3, None)),
+    "uneven pad": lambda x: F.pad(x, (0, 1, 2, 0, 1, 1)),
+    "interpolate": lambda x: F.interpolate(x, scale_factor=1.5),
+    "shuffle": lambda x: F.pixel_shuffle(x, 2),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x[..., :5, :], x[..., :5, :]),
+    "matmul": lambda x: x.transpose(-2, -1) @ x,
+    "matrix by batch": lambda x: torch.matmul(x.mean(1), x.flatten(2).mT[:, :8]),
+    "bmm": lambda x: torch.bmm(x[:, 0], x[:, 1]),
+    "einsum": lambda x: torch.einsum("bchw,bcvw->bchv", x, x),
+    "einsum without a product": lambda x: torch.einsum("bchw,bchw->bchw", x, x),
+    "addmm": lambda x: torch.addmm(x[0, 0], x[0, 1], x[0, 2]),
+    "weights alone": lambda x: x + torch.ones(SIDE, 3) @ torch.ones(3, 1),
+    "normalise": lambda x: F.group_norm(F.layer_norm(x, x.shape[1:]), 4),
+    "glu": lambda x: F.glu(x, 1),
+    "arithmetic": lambda x: 1 / (2 - x * x.sigmoid().mean(1, keepdim=True)).clamp(min=0.5) ** 2,
+    "in place": lambda x: F.relu(x.clone().mul_(2).add_(1), inplace=True),
+    "views": lambda x: x.unsqueeze(1).expand(-1, 3, -1, -1, -1).reshape(-1, 8, x.shape[-1]).movedim(0, 2).squeeze(),
+    "slices": lambda x: x[:, ::2, 1:-1, None, ..., -3:],
+    "split": lambda x: torch.cat([*x.split(3, 1)[::2], x.unbind(1)[2][:, None]], 1),
+    "stack": lambda x: torch.stack(x.chunk(3, dim=-1)[:2], dim=-1),
+    "reduction": lambda x: x.sum(-1).amax((1, 2), keepdim=True) + x.norm(),
+    "softmax": lambda x: F.log_softmax(x, 1).softmax(-1).roll(1, 2),
+    "masked": lambda x: torch.where(x > 0, x, 0).masked_fill(x < 1, 2.0),
+    "gather": lambda x: x.topk(3, dim=1)[1].sort().values,
+    "set": lambda x: x.clone().index_fill_(1, torch.tensor([0]), 0.0),
+}
+
+
+EVEN = "ignore:Using padding='same' with even kernel lengths"
+"""torch's remark on what the first function does."""
+
+
+@pytest.mark.filterwarnings(EVEN)
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_function_gives_torchs_shape_and_macs(function: Callable[[Tensor], Tensor]) -> None:
+    module = Function(function)
+    network = trace(module, (8, SIDE, SIDE), "f")
+    assert network.failure is None
+    assert network.warnings == ()
+    with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
+        result = module(torch.empty(1, 8, SIDE, SIDE))
+    assert network.shapes[network.nodes[-1].name] == tuple(result.shape)
+    assert total_macs(costs(network)) == counter.get_total_flops() // 2
+
+
+RULED = [
+    "same padding",
+    "dilated",
+    "transposed",
+    "sequence",
+    "max pool",
+    "average pool",
+    "adaptive pool",
+    "interpolate",
+]
+RULED += ["uneven pad", "shuffle", "matmul", "einsum", "arithmetic", "slices", "split", "stack", "reduction", "softmax"]
+
+
+@pytest.mark.filterwarnings(EVEN)
+@pytest.mark.parametrize("function", RULED)
+def test_a_rule_holds_at_other_sizes(function: str) -> None:
+    traced = trace(Function(FUNCTIONS[function]), (8, SIDE, SIDE), "f")
+    for height, width in ((9, 13), (12, 7)):
+        anew = trace(Function(FUNCTIONS[function]), (8, height, width), "f")
+        assert traced.with_input((8, height, width)).shapes == anew.shapes
+
+
+LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
+    (nn.Conv3d(4, 6, 3, stride=2, groups=2), (4, 9, 9, 9)),
+    (nn.Conv2d(4, 6, (4, 2), padding="same", bias=False), (4, 9, 9)),
+    (nn.ConvTranspose1d(4, 6, 3, stride=2, groups=2), (4, 9)),
+    (nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect"), (4, 9, 9)),
+    (nn.utils.parametrizations.weight_norm(nn.Linear(4, 6)), (9, 4)),
+    (nn.MultiheadAttention(8, 2, batch_first=True, add_bias_kv=True), (5, 8)),
+    (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (5, 8)),
+    (nn.LSTM(4, 6, 2, bidirectional=True, batch_first=True), (5, 4)),
+    (nn.GRU(4, 6, batch_first=True), (5, 4)),
+    (nn.BatchNorm1d(4), (4,)),
+    (nn.BatchNorm3d(4), (4, 3, 3, 3)),
+    (nn.InstanceNorm2d(4, affine=True), (4, 9, 9)),
+    (nn.PReLU(4), (4, 9, 9)),
+    (nn.Softplus(), (4, 9, 9)),
+    (nn.ZeroPad2d(2), (4, 9, 9)),
+    (nn.Upsample(scale_factor=2, mode="bilinear"), (4, 9, 9)),
+    (nn.Unflatten(1, (2, 2)), (4, 9)),
+    (nn.RMSNorm(4), (9, 4)),
+]
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x)[0]
+
+
+@pytest.mark.filterwarnings(EVEN)
+@pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda value: type(value).__name__)
+def test_a_layer_gives_torchs_shape_macs_and_parameters(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    module = SelfAttention(layer) if isinstance(layer, nn.MultiheadAttention) else layer
+    network = trace(module, shape, "layer")
+    assert network.failure is None
+    assert network.warnings == ()
+    assert network.unused == ()
+    bare = module.to("meta").eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            result = bare(torch.empty(1, *shape, device="meta"))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+    result = result[0] if isinstance(result, tuple) else result
+    assert network.shapes[network.nodes[-1].name] == tuple(result.shape)
+    assert total_macs(costs(network)) == counter.get_total_flops() // 2
+    assert sum(numel(p.shape) for p in network.parameters()) == sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.filterwarnings(EVEN)
+def test_a_layers_op_names_its_own_parameters() -> None:
+    for layer, shape in LAYERS:
+        node = next((n for n in trace(layer, shape, "x").nodes if n.module is not None), None)
+        if node is not None and not hasattr(layer, "parametrizations") and len(list(layer.children())) == 0:
+            named = {name: tuple(p.shape) for name, p in layer.named_parameters()}
+            assert node.op.parameters() == named, type(layer).__name__
+
+
+def test_constants_pass_every_question_on() -> None:
+    asked = {
+        name
+        for name, value in vars(Op).items()
+        if not name.startswith("_") and (callable(value) or isinstance(value, property))
+    }
+    assert asked <= set(vars(WithConstants))
+
+
+KEPT: dict[str, Callable[[Tensor], Tensor]] = {
+    **{kind.__name__: kind() for kind in (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.SiLU, nn.Mish)},
+    **{kind.__name__: kind() for kind in (nn.Hardswish, nn.Hardsigmoid, nn.GELU, nn.Softplus, nn.Sigmoid, nn.Tanh)},
+    "ReLU in place": nn.ReLU(inplace=True),
+    "SiLU in place": nn.SiLU(inplace=True),
+    "ReLU6 in place": nn.ReLU6(inplace=True),
+    "Conv2d": nn.Conv2d(8, 4, 3),
+    "Linear": nn.Linear(6, 4),
+    "LayerNorm": nn.LayerNorm(6),
+    "GroupNorm": nn.GroupNorm(2, 8),
+    "MaxPool2d": nn.MaxPool2d(2),
+    "AdaptiveAvgPool2d": nn.AdaptiveAvgPool2d(2),
+    "the mean": nn.AdaptiveAvgPool2d(1),
+    "add": lambda x: x + x,
+    "scale": lambda x: x * 2,
+    "mul": lambda x: x * x,
+    "div": lambda x: 1 / x,
+    "exp": torch.exp,
+    "power": lambda x: x**2,
+    "concatenation": lambda x: torch.cat([x, x], 1),
+    "sum": lambda x: x.sum(1),
+    "largest": lambda x: x.amax(1),
+    "matmul": lambda x: x @ x,
+    "pad": lambda x: F.pad(x, (1, 1)),
+    "permute": lambda x: x.permute(0, 2, 3, 1),
+    "upsample": lambda x: F.interpolate(x, scale_factor=2),
+}
+
+
+@pytest.mark.parametrize("function", KEPT.values(), ids=KEPT)
+def test_an_op_keeps_what_autograd_keeps(function: Callable[[Tensor], Tensor]) -> None:
+    module = function if isinstance(function, nn.Module) else Function(function)
+    kept: dict[int, int] = {}
+    weights = {p.untyped_storage()._cdata for p in module.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    given = torch.rand(1, 8, 6, 6, requires_grad=True) + torch.zeros(1)  # a sum keeps nothing, and may be overwritten
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = module(given)
+    network = trace(module, (8, 6, 6), "kept")
+    (node,) = network.nodes
+    ours = node.op.kept(network.input_shapes(node), network.output_shape(node))
+    overwritten = result.untyped_storage()._cdata == given.untyped_storage()._cdata
+    extra = sum(numel(shape) * (width or 4) for shape, width in ours.extra) + sum(4 * math.prod(s) for s in ours.copies)
+    assert (given.untyped_storage()._cdata in kept) == (bool(ours.inputs) or (ours.output and overwritten))
+    assert (result.untyped_storage()._cdata in kept) == (ours.output or (bool(ours.inputs) and not node.op.allocates))
+    named = {given.untyped_storage()._cdata, result.untyped_storage()._cdata}
+    assert sum(size for storage, size in kept.items() if storage not in named) == extra

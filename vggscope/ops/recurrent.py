@@ -1,0 +1,69 @@
+"""Layers that read a sequence step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Kept, Op, Shape, numel
+from vggscope.units import shape_text
+
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+"""How many products with the input and with the last state each step takes."""
+
+
+@dataclass(frozen=True)
+class Recurrent(Op):
+    """torch's RNN, GRU or LSTM, by `mode`. Its inputs are the sequence and perhaps the first states.
+
+    MACs: at each step, for each gate, the products of the input and of the last state with their weights.
+    """
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    bias: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0
+    bidirectional: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.mode
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> None:
+        return None
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _widths(self) -> list[int]:
+        """What each layer reads: the first the input, the others the states of the one before."""
+        return [self.input_size, *[self.hidden_size * self._directions] * (self.num_layers - 1)]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        if inputs[0][-1] != self.input_size:
+            raise ShapeError(f"{self.input_size} features are expected, the input is {shape_text(inputs[0])}")
+        return (*inputs[0][:-1], self.hidden_size * self._directions)
+
+    def parameters(self) -> dict[str, Shape]:
+        rows = GATES[self.mode] * self.hidden_size
+        found: dict[str, Shape] = {}
+        for layer, width in enumerate(self._widths()):
+            for end in ("", "_reverse")[: self._directions]:
+                found[f"weight_ih_l{layer}{end}"] = (rows, width)
+                found[f"weight_hh_l{layer}{end}"] = (rows, self.hidden_size)
+                if self.bias:
+                    found |= {f"bias_ih_l{layer}{end}": (rows,), f"bias_hh_l{layer}{end}": (rows,)}
+        return found
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        steps = numel(inputs[0][:-1])
+        return steps * sum(numel(shape) for shape in self.parameters().values() if len(shape) == 2)
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        # The input, and of each layer its states and gates.
+        gates = (*output[:-1], output[-1] * GATES[self.mode])
+        return Kept(inputs=(0,), output=True, extra=((gates, None), (output, None)) * self.num_layers)
