@@ -35,7 +35,8 @@ class Call:
     """One call: `inputs` and `output` are the names of values, `size` is the output's.
 
     `shares` tells that the output lies in the first input's memory. `keeps` are the values that autograd keeps,
-    `extra` the further tensors that the call makes and autograd keeps. `gradient` is how an input's gradient is made
+    `extra` the further tensors that the call makes and autograd keeps, `copies` those that it makes for autograd
+    alone. `named_until` is the layer behind which no variable names the output, where known. `gradient` is how an input's gradient is made
     of the output's: `new` memory, the `same` memory, or a `part` of it. `scratch` counts for each input the tensors of
     the output's size that are alive while its gradient is made, `reverse` tells that the last input's is made first.
     `holds` are values that a Python variable still names while this runs.
@@ -48,6 +49,8 @@ class Call:
     shares: bool = False
     keeps: tuple[str, ...] = ()
     extra: tuple[Line, ...] = ()
+    copies: tuple[Line, ...] = ()
+    named_until: str = ""
     gradient: str = "new"
     scratch: tuple[int, ...] = ()
     reverse: bool = False
@@ -104,6 +107,7 @@ class _Writer:
                     scratch=step.scratch,
                     reverse=True,
                     holds=tuple(names[i] for i in step.holds),
+                    named_until=node.named_until if position == len(steps) else "",
                 ),
                 width,
             )
@@ -116,24 +120,26 @@ class _Writer:
         idle = op.active_in == "training" and not self.training
         kept = op.kept(self.network.input_shapes(node), shape)
         parameters = node.parameters
-        copies: tuple[str, ...] = ()
+        casts: tuple[str, ...] = ()
         if self.autocast and op.name in HALF_OPS:
-            copies = tuple(self.copy(node.name, parameter) for parameter in reversed(parameters))
+            casts = tuple(self.copy(node.name, parameter) for parameter in reversed(parameters))
             parameters = ()
         inputs, width = self.inputs(op.name, node.inputs, node.name)
         self.add(
             Call(
                 node.name,
-                (*inputs, *reversed(copies)),
+                (*inputs, *reversed(casts)),
                 node.name,
                 per_sample(shape, width),
                 shares=idle or not op.allocates,
                 keeps=(
                     *(inputs[i] for i in kept.inputs),
-                    *copies[-1:],
+                    *casts[-1:],
                     *((node.name,) if kept.output else ()),
                 ),
                 extra=() if idle else tuple(self.extra(kept, width)),
+                copies=() if idle else tuple(per_sample(shape, width) for shape in kept.copies),
+                named_until=node.named_until,
                 gradient="same" if idle else op.gradient,
                 parameters=parameters,
             ),

@@ -95,6 +95,7 @@ class Walk:
         if self.keeping and self._requires_gradient(call):
             self.differentiable.add(call.output)
             self.kept[position] = []
+            extra += [ledger.allocate("activations", size) for size in call.copies]
         if keeps and position in self.kept:
             self.kept[position] = [*(self.tensors[name] for name in call.keeps), *extra]
             for name in call.keeps:
@@ -117,7 +118,7 @@ class Walk:
         waiting = list(self.entries)
         for position in sorted(self.kept, reverse=True):
             call = self.program.calls[position]
-            if waiting and position in waiting[-1] and (call.keeps or call.extra):
+            if waiting and position in waiting[-1] and (call.keeps or call.extra or call.copies):
                 self._recompute(waiting.pop(), position)
             self.ledger.begin("backward" if call.layer else "loss", call.layer)
             self._run_backward(call, self.kept.pop(position))

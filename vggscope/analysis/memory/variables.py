@@ -10,8 +10,8 @@ from vggscope.analysis.memory.calls import Call
 def last_reads(calls: Sequence[Call]) -> dict[str, int]:
     """For each value that these calls make, the position of the call behind which no variable names it any more.
 
-    That is its last reader, or the end of a module that it went into: the caller holds its arguments until it returns.
-    The last value is returned, so it is not among them.
+    Where that was not seen, it is its last reader, or the end of a module that it went into: the caller holds its
+    arguments until it returns. The last value is returned, so it is not among them.
     """
     last: dict[str, int] = {}
     made: dict[str, int] = {}
@@ -28,6 +28,8 @@ def last_reads(calls: Sequence[Call]) -> dict[str, int]:
                     if made[name] < start:
                         passed.add(name)
     _leave(frames, [], len(calls) - 1, last)
+    ends = {call.layer: position for position, call in enumerate(calls)}
+    last.update({call.output: ends[call.named_until] for call in calls if call.named_until in ends})
     if calls:
         last.pop(calls[-1].output)
     return last
