@@ -1,138 +1,190 @@
 """A result for a terminal, or as plain text for a pipe.
 
-A table drops its least needed columns until it fits the width, and says which; a line never wraps into the next column.
+A document is first laid out as lines of styled pieces, none wider than the terminal: a table drops its least needed
+columns until it fits, and says which; a sentence wraps under itself. Only for colour is rich loaded to paint them.
 """
 
 from __future__ import annotations
 
-from io import StringIO
+import textwrap
+import unicodedata
+from collections.abc import Iterator
 
-from rich.box import Box
-from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table as RichTable
-from rich.text import Text
-
-from vggscope.render.document import Block, Document, Facts, Item, Items, Lines, Note, Table
+from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
 from vggscope.render.formats import Style
 from vggscope.render.plain import visible
 
-_GAP = 2
-_LEAST_WRAPPED = 20
-_LINES = Box("    \n    \n ── \n    \n ── \n ── \n    \n    \n")
-_ASCII_LINES = Box("    \n    \n -- \n    \n -- \n -- \n    \n    \n", ascii=True)
-_NOTE_STYLE = {"note": "dim", "warning": "yellow", "verdict": "bold"}
+Line = list[tuple[str, str]]
+"""Pieces of a line, each with the name of its style."""
+
+GAP = 2
+"""Columns of text between two columns of a table."""
+
+LEAST_WRAPPED = 20
+"""The least width in which a column of sentences can be read."""
+
+_NOTES = {"note": "dim", "warning": "yellow", "verdict": "bold"}
+_SIGNS = {"+": "green", "-": "red", "~": "yellow", "!": "red", "?": "dim"}
 
 
 def write(document: Document, style: Style) -> str:
-    """The heading and the blocks, an empty line between them, no line wider than the style's width."""
-    out = StringIO()
-    console = Console(
-        file=out,
-        width=style.width,
-        force_terminal=style.color,
-        color_system="standard" if style.color else None,
-        legacy_windows=False,
-        markup=False,
-        highlight=False,
-        emoji=False,
-    )
-    console.print(Text(visible(document.title), style="bold"))
+    """The heading and the blocks, an empty line between them."""
+    lines: list[Line] = [[(_cut(visible(document.title), style), "bold")]]
     for block in document.blocks:
         if not (isinstance(block, Table) and block.data):
-            console.print()
-            _print(console, block, style)
-    lines = out.getvalue().split("\n")
-    return "\n".join(line.rstrip() for line in lines)
+            lines += [[], *_block(block, style)]
+    if style.color:
+        return _painted(lines)
+    return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines)
 
 
-def _print(console: Console, block: Block, style: Style) -> None:
+def _painted(lines: list[Line]) -> str:
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.text import Text
+
+    out = StringIO()
+    console = Console(file=out, force_terminal=True, color_system="standard", legacy_windows=False, highlight=False)
+    for line in lines:
+        console.print(Text.assemble(*line), soft_wrap=True)
+    return out.getvalue()
+
+
+def _block(block: Block, style: Style) -> Iterator[Line]:
     if isinstance(block, Table):
-        _print_table(console, block, style)
+        yield from _table(block, style)
     elif isinstance(block, Facts):
-        _print_facts(console, block)
+        yield from _facts(block, style)
     elif isinstance(block, Items):
         for item in block.items:
-            _print_item(console, item)
+            yield from _item(item, style)
     elif isinstance(block, Lines):
-        for line in block.lines:
-            mark = _SIGN_STYLE.get(line[:1], "") if block.language == "diff" else ""
-            console.print(Text(visible(line), style=mark), no_wrap=True, overflow="ellipsis")
+        for text in block.lines:
+            yield [(_cut(visible(text), style), _SIGNS.get(text[:1], "") if block.language == "diff" else "")]
     elif isinstance(block, Note):
-        console.print(Text(visible(block.text), style=_NOTE_STYLE[block.kind]))
+        for part in _wrapped(block.text, style.width):
+            yield [(part, _NOTES[block.kind])]
 
 
-_SIGN_STYLE = {"+": "green", "-": "red", "~": "yellow"}
+def _facts(facts: Facts, style: Style) -> Iterator[Line]:
+    """Names in one column, what is said of each in the other."""
+    names = [visible(name) for name, _ in facts.items]
+    width = min(max(map(cells, names), default=0), style.width // 3) + GAP
+    for name, (_, text) in zip(names, facts.items):
+        for place, part in enumerate(_wrapped(text, style.width - width)):
+            yield [(_padded("" if place else _cut(name, style, width - GAP), width), "dim"), (part, "")]
 
 
-def _print_item(console: Console, item: Item) -> None:
-    """The sentence behind its sign, what follows from it set in below; a long line wraps under its own text."""
-    grid = RichTable.grid(padding=(0, 1, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+def _item(item: Item, style: Style) -> Iterator[Line]:
+    """The sentence behind its sign, what follows from it set in below."""
     quiet = "dim" if item.quiet else ""
-    grid.add_row(Text(item.sign, style=_SIGN_STYLE.get(item.sign, quiet)), Text(visible(item.text), style=quiet))
+    for place, part in enumerate(_wrapped(item.text, style.width - 2)):
+        yield [("  " if place else f"{item.sign} ", _SIGNS.get(item.sign, quiet)), (part, quiet)]
     for detail in item.details:
-        grid.add_row("", Padding(Text(visible(detail), style="dim"), (0, 0, 0, 2)))
-    console.print(grid)
+        for part in _wrapped(detail, style.width - 4):
+            yield [("    ", ""), (part, "dim")]
 
 
-def _print_facts(console: Console, facts: Facts) -> None:
-    grid = RichTable.grid(padding=(0, _GAP, 0, 0))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, text in facts.items:
-        grid.add_row(Text(visible(name)), Text(visible(text)))
-    console.print(grid)
-
-
-def _print_table(console: Console, table: Table, style: Style) -> None:
+def _table(table: Table, style: Style) -> Iterator[Line]:
+    """Headings, a rule, the rows, and under another rule the total."""
     fitted, dropped = fit(table, style.width)
-    drawn = RichTable(
-        box=_ASCII_LINES if style.ascii else _LINES,
-        padding=(0, _GAP - 1, 0, 0),  # the box puts one more between two columns
-        pad_edge=False,
-        show_edge=False,
-        show_footer=fitted.total is not None,
-        header_style="bold",
-        footer_style="bold",
-    )
-    totals = [_text(c.text, v) for c, v in zip(fitted.columns, fitted.total)] if fitted.total else []
-    for place, column in enumerate(fitted.columns):
-        drawn.add_column(
-            Text(column.title),
-            footer=Text(totals[place]) if totals else "",
-            justify="right" if column.right else "left",
-            no_wrap=not column.wrap,
-            overflow="fold" if column.wrap else "ellipsis",
-        )
-    for position, row in enumerate(fitted.rows):
-        if position in fitted.breaks and position:
-            drawn.add_section()
-        cells = [Text(_text(column.text, value)) for column, value in zip(fitted.columns, row)]
-        drawn.add_row(*cells, style="dim" if position in fitted.quiet else None)
-    console.print(drawn)
+    widths = _widths(fitted, style.width)
+    rule: Line = [(("-" if style.ascii else "─") * (sum(widths) + GAP * (len(widths) - 1)), "dim")]
+    yield from _row([column.title for column in fitted.columns], fitted, widths, "bold", style)
+    yield rule
+    for place, row in enumerate(fitted.rows):
+        if place in fitted.breaks and place:
+            yield rule
+        yield from _row(_texts(fitted, row), fitted, widths, "dim" if place in fitted.quiet else "", style)
+    if fitted.total is not None:
+        yield rule
+        yield from _row(_texts(fitted, fitted.total), fitted, widths, "bold", style)
     if dropped:
-        console.print(Padding(Text(f"not shown for want of width: {', '.join(dropped)}", style="dim"), (1, 0, 0, 0)))
+        yield []
+        for part in _wrapped(f"not shown for want of width: {', '.join(dropped)}", style.width):
+            yield [(part, "dim")]
+
+
+def _row(texts: list[str], table: Table, widths: list[int], look: str, style: Style) -> Iterator[Line]:
+    parts = [
+        _wrapped(text, width) if column.wrap else [_cut(text, style, width)]
+        for text, column, width in zip(texts, table.columns, widths)
+    ]
+    for number in range(max(map(len, parts))):
+        found = (part[number] if number < len(part) else "" for part in parts)
+        padded = (_padded(text, width, column.right) for text, width, column in zip(found, widths, table.columns))
+        yield [((" " * GAP).join(padded), look)]
 
 
 def fit(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
     """The table with its least needed columns dropped until it fits the width, and the titles of those dropped."""
     widths = {column.key: _width(table, place) for place, column in enumerate(table.columns)}
     kept = list(table.columns)
-    while sum(widths[c.key] + _GAP for c in kept) - _GAP > width and max(c.priority for c in kept) > 0:
+    while _sum([widths[column.key] for column in kept]) > width and any(column.priority for column in kept):
         kept.remove(max(kept, key=lambda column: column.priority))
     dropped = tuple(column.title for column in table.columns if column not in kept)
     return table.choose(tuple(column.key for column in kept)), dropped
 
 
+def _sum(widths: list[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
 def _width(table: Table, place: int) -> int:
+    """What a column needs: all of its longest text, or for one of sentences the least in which it can be read."""
     column = table.columns[place]
-    if column.wrap:
-        return _LEAST_WRAPPED
     rows = [*table.rows, *([table.total] if table.total else [])]
-    return max([len(column.title), *(len(_text(column.text, row[place])) for row in rows)])
+    longest = max([cells(column.title), *(cells(_text(column, row[place])) for row in rows)])
+    return min(longest, LEAST_WRAPPED) if column.wrap else longest
 
 
-def _text(text, value: object) -> str:  # type: ignore[no-untyped-def]
-    return "" if value == "" else visible(text(value))
+def _widths(table: Table, width: int) -> list[int]:
+    """Each column's width: those of sentences share what the others leave; the first gives way where nothing else
+    can.
+    """
+    widths = [_width(table, place) for place in range(len(table.columns))]
+    left = width - _sum(widths)
+    sentences = [place for place, column in enumerate(table.columns) if column.wrap]
+    for place in sentences:
+        widths[place] += max(left, 0) // len(sentences)
+    if left < 0:
+        widths[0] = max(widths[0] + left, 1)
+    return widths
+
+
+def _texts(table: Table, row: tuple[object, ...]) -> list[str]:
+    return [_text(column, value) for column, value in zip(table.columns, row)]
+
+
+def _text(column: Column, value: object) -> str:
+    return "" if value == "" else visible(column.text(value))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """A sentence in lines of that width; what cannot be broken between words is broken within one."""
+    return textwrap.wrap(visible(text), max(width, 1), break_on_hyphens=False) or [""]
+
+
+def _cut(text: str, style: Style, width: int | None = None) -> str:
+    """A text cut short to the width, with a sign that it was."""
+    width = style.width if width is None else width
+    if cells(text) <= width:
+        return text
+    sign = "..." if style.ascii else "…"
+    while text and cells(text) + len(sign) > width:
+        text = text[: min(len(text) - 1, width)]
+    return (text + sign)[:width]
+
+
+def _padded(text: str, width: int, right: bool = False) -> str:
+    space = " " * max(width - cells(text), 0)
+    return space + text if right else text + space
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal a text takes: an East Asian wide letter takes two, a combining mark none."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(bool(unicodedata.combining(letter)) for letter in text)
