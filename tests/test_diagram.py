@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,8 @@ from vggscope.errors import MissingTool, OptionError
 from vggscope.graph import Network, module_node
 from vggscope.ops.activation import ReLU
 from vggscope.render.diagram import THEMES, Diagram, diagram
-from vggscope.render.diagram.picture import Box, Part, Text
+from vggscope.render.diagram.facts import FACTS
+from vggscope.render.diagram.picture import Box, Part, Polygon, Text
 from vggscope.render.diagram.theme import KINDS, READABLE, contrast
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
@@ -115,11 +119,87 @@ def test_blocks_of_a_line_of_notation(line: str) -> None:
     assert_tidy(drawn)
 
 
-@pytest.mark.parametrize("width", [150, 330, 540, 2000])
-def test_blocks_keep_to_the_width(width: int) -> None:
-    drawn = diagram(column("E"), width=width)
+@pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
+@pytest.mark.parametrize("width", [150, 330, 2000])
+def test_a_picture_keeps_to_the_width(style: str, width: int) -> None:
+    drawn = diagram(column("E"), style, width=width)
     assert_tidy(drawn)
-    assert drawn.picture.width <= max(width, 250)
+    assert drawn.picture.width <= width + 0.01
+
+
+@pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
+@pytest.mark.parametrize("name", COLUMNS)
+def test_every_style_is_tidy_with_every_fact(style: str, name: str) -> None:
+    network = column(name, batch_norm=True)
+    assert_tidy(diagram(network, style))
+    assert_tidy(diagram(network, style, annotate=tuple(FACTS), heat="params"))
+
+
+def test_layers_show_every_op_once_with_its_path_and_shape() -> None:
+    network = column("D")
+    texts = svg_texts(diagram(network, "layers"))
+    for node in network.nodes:
+        assert texts.count(node.label or node.name) == 1, node.title
+        assert not node.label or texts.count(node.name) == 1, node.title
+    # Two convolutions leave 64 maps of 224x224; what comes into a stage is written in it too.
+    assert texts.count("64 × 224 × 224") == 2
+    assert texts.count("64 × 112 × 112") == 2
+
+
+def test_volumes_are_on_scale() -> None:
+    heights = {}
+    for part in diagram(column("D"), "volumes").picture.parts:
+        front = part.shapes[2]
+        assert isinstance(front, Polygon)
+        heights[part.lines[0]] = front.points[2][1] - front.points[1][1]
+    assert heights["conv1_1"] == pytest.approx(16 * heights["conv5_1"])
+    assert heights["conv2_2"] == pytest.approx(2 * heights["pool2"])
+
+
+def test_volumes_say_what_they_cannot_show() -> None:
+    with pytest.raises(OptionError, match="from left to right"):
+        diagram(column("A"), "volumes", direction="TB")
+
+
+def test_the_table_sets_in_bold_what_the_paper_does() -> None:
+    drawn = diagram([column(name) for name in COLUMNS], "table")
+    assert_tidy(drawn)
+    bold = [
+        (part.cluster[0].split()[1], shape.text)
+        for part in drawn.picture.parts
+        for shape in part.shapes
+        if isinstance(shape, Text) and shape.bold and part.tooltip
+    ]
+    assert sorted(bold) == sorted(
+        [("A-LRN", "LRN"), ("B", "conv3-64"), ("B", "conv3-128")]
+        + [("C", "conv1-256"), ("C", "conv1-512"), ("C", "conv1-512")]
+        + [(name, text) for name in "DE" for text in ("conv3-256", "conv3-512", "conv3-512")]
+    )
+    assert svg_texts(drawn).count("maxpool") == 5
+    assert {"132.86 M", "133.05 M", "133.64 M", "138.36 M", "143.67 M"} <= set(svg_texts(drawn))
+
+
+def test_heat_colours_the_largest_fully_and_says_the_scale() -> None:
+    drawn = diagram(column("D"), "layers", heat="params")
+    fills = {part.lines[0].split()[0]: part.shapes[0] for part in drawn.picture.parts}
+    largest, least = fills["fc6"], fills["pool1"]
+    assert isinstance(largest, Box)
+    assert isinstance(least, Box)
+    assert (least.fill, largest.fill) == THEMES["light"].heat
+    assert {"parameters: 0", "102.76 M"} <= set(svg_texts(drawn))
+
+
+def test_annotations_stand_where_they_belong() -> None:
+    texts = svg_texts(diagram(column("D"), annotate=("rule", "macs", "memory")))
+    assert "(224-3+2*1)/1+1 = 224" in texts
+    assert "receptive field" not in texts
+    # Stage 1: 224*224*(27*64 + 576*64) MACs of 15,470,264,320.
+    assert "1.94 G (12.5%)" in texts
+
+
+def test_top_to_bottom_is_one_column() -> None:
+    frames = [frame_of(part) for part in diagram(column("A"), direction="TB").picture.parts]
+    assert len({frame[0] for frame in frames if frame}) == 1
 
 
 def test_a_theme_contrasts_with_its_text() -> None:
@@ -128,14 +208,14 @@ def test_a_theme_contrasts_with_its_text() -> None:
         assert set(theme.fills) == set(theme.accents) == set(KINDS)
         for ground in grounds:
             assert contrast(theme.ink, ground) >= READABLE, (theme.name, ground)
-        for ground in (theme.page, theme.card):
+        for ground in grounds:
             assert contrast(theme.muted, ground) >= READABLE, (theme.name, ground)
         for step in range(11):
             fill = theme.heat_at(step / 10)
             assert contrast(theme.ink_on(fill), fill) >= READABLE, (theme.name, fill)
 
 
-@pytest.mark.parametrize(("theme", "form"), [*product(THEMES, ("svg", "png", "pdf", "dot"))])
+@pytest.mark.parametrize(("theme", "form"), [*product(THEMES, ("svg", "png", "pdf", "dot", "tex"))])
 def test_the_same_bytes_on_every_run(theme: str, form: str) -> None:
     network = column("A")
     assert diagram(network, theme=theme).render(form) == diagram(network, theme=theme).render(form)
@@ -175,10 +255,52 @@ def test_hostile_names_stay_text() -> None:
         "svg", "title", "desc", "g", "rect", "path", "polygon", "text",
     }  # fmt: skip
     assert "<script>" in (root.findtext(f"{SVG}title") or "")
-    for form in ("png", "pdf"):
+    for form in ("png", "pdf", "tex"):
         assert drawn.render(form)
     assert "\x1b" not in drawn.source
     assert '\\"><script>' in drawn.source
+
+
+@pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
+def test_dot_has_a_node_for_every_end_of_an_edge(style: str) -> None:
+    source = diagram(column("E"), style).source
+    nodes = set(re.findall(r'^ *("[^"]+") \[label=', source, re.MULTILINE))
+    ends = {end for pair in re.findall(r'^ *("[^"]+") -> ("[^"]+")', source, re.MULTILINE) for end in pair}
+    assert ends
+    assert ends <= nodes
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+@pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
+def test_graphviz_takes_the_dot(style: str) -> None:
+    source = diagram(column("E"), style).source
+    run = subprocess.run(["dot", "-Tplain"], input=source.encode(), capture_output=True, check=True)
+    assert run.stdout.startswith(b"graph ")
+
+
+def test_tex_says_every_layer_and_escapes_what_is_special() -> None:
+    source = diagram(column("E")).render("tex").decode()
+    assert source.startswith(r"\documentclass[border=0pt]{standalone}")
+    assert r"conv5\_4" in source
+    hostile = Network(r"\input{/etc/passwd}%$&", (1, 3, 8, 8), (module_node("x", ReLU(), "input"),))
+    assert r"{\textbackslash{}input\{/etc/passwd\}\%\$\&}" in diagram(hostile).render("tex").decode()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
+@pytest.mark.parametrize("style", ["blocks", "volumes"])
+def test_latex_compiles_the_tex(style: str, tmp_path: Path) -> None:
+    if subprocess.run(["kpsewhich", "standalone.cls"], capture_output=True, check=False).returncode:
+        pytest.skip("the standalone class is not installed")
+    (tmp_path / "e.tex").write_bytes(diagram(column("E"), style).render("tex"))
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "e.tex"]
+    subprocess.run(words, cwd=tmp_path, capture_output=True, check=True)
+    assert (tmp_path / "e.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_nodes_lead_where_they_are_told() -> None:
+    drawn = diagram(column("A"), href=lambda name: f"#{name}")
+    root = ElementTree.fromstring(drawn.render("svg"))
+    assert "#features.0" in {link.get("href") for link in root.iter(f"{SVG}a")}
 
 
 def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

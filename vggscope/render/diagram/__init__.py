@@ -8,7 +8,7 @@ Adding a style is one file in styles/ and a row of STYLES; adding a format is on
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vggscope.errors import OptionError
@@ -16,7 +16,7 @@ from vggscope.graph import Network
 from vggscope.render.diagram.engine import ENGINES, check
 from vggscope.render.diagram.facts import FACTS
 from vggscope.render.diagram.look import Look
-from vggscope.render.diagram.picture import Picture, scaled
+from vggscope.render.diagram.picture import Picture, linked, scaled
 from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import THEMES, Theme
 
@@ -85,13 +85,15 @@ def diagram(
     direction: str | None = None,
     width: float | None = None,
     engine: str = "bundled",
+    href: Callable[[str], str] | None = None,
 ) -> Diagram:
     """The picture of a network, or of several side by side.
 
     `annotate` names what is written beside the layers, `heat` what their colour tells (FACTS). `fold` draws modules in
     a row that do the same once, with their number. `direction` is LR (the default) or TB. `width` is the widest that
     the picture may be, in points: it goes on in another row, and where that does not do is drawn smaller. `engine`
-    lays out a network that branches.
+    lays out a network that branches. `href` gives the address to which an SVG's node leads, of the layer's or the
+    stage's name.
 
     Raises OptionError for an option that is not there or that does not fit, and MissingTool where `engine` is needed
     and not installed.
@@ -118,6 +120,8 @@ def diagram(
     look = Look(THEMES[theme], width, direction or "LR", said, heat or "", engine)
     subjects = tuple(Subject(network, fold) for network in given)
     picture: Picture = draw.draw(subjects if style == "table" else subjects[0], look)
+    if href is not None:
+        picture = linked(picture, href)
     if width is not None and picture.width > width:
         picture = scaled(picture, width / picture.width)
     return Diagram(picture, THEMES[theme], direction or draw.RANKDIR)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vggscope.errors import MissingTool
-from vggscope.render.diagram.picture import Point
+from vggscope.render.diagram.picture import Frame, Point
 
 ENGINES = ("bundled", "system")
 """Whose Graphviz: the one inside pygraphviz, or `dot` on PATH."""
@@ -29,27 +29,6 @@ _ROOM = '<<table border="0" cellborder="0" fixedsize="true" width="20" height="1
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where a box or a cluster lies."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    @property
-    def right(self) -> float:
-        return self.x + self.width
-
-    @property
-    def bottom(self) -> float:
-        return self.y + self.height
-
-    def moved(self, dx: float, dy: float) -> Frame:
-        return Frame(self.x + dx, self.y + dy, self.width, self.height)
-
-
-@dataclass(frozen=True)
 class Layout:
     """Frames of boxes and clusters, by name, and for each edge its Bézier curve; the whole begins at 0, 0."""
 
@@ -58,6 +37,8 @@ class Layout:
     curves: Mapping[tuple[str, str], tuple[Point, ...]]
     width: float
     height: float
+    engine: str = ""
+    """Which Graphviz made it, with its version; empty for a layout that needed none."""
 
 
 def lay_out(
@@ -72,7 +53,8 @@ def lay_out(
     """
     names = {name: f"n{index}" for index, name in enumerate(sizes)}
     source = _source(sizes, edges, clusters, names)
-    return _read(json.loads(_ENGINES[engine](source)), {short: name for name, short in names.items()}, list(clusters))
+    graph, version = _ENGINES[engine](source)
+    return _read(json.loads(graph), {short: name for name, short in names.items()}, list(clusters), version)
 
 
 def check(engine: str) -> None:
@@ -109,7 +91,7 @@ def _weights(edges: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], in
     return [((start, end), 20 if leaving[start] == entering[end] == 1 else 1) for start, end in edges]
 
 
-def _bundled(source: str) -> bytes:
+def _bundled(source: str) -> tuple[bytes, str]:
     try:
         import pygraphviz
     except ImportError:
@@ -124,21 +106,21 @@ def _bundled(source: str) -> bytes:
             drawn: bytes = graph.draw(format="json0", prog="dot")
     finally:
         graph.close()
-    return drawn
+    return drawn, f"Graphviz {pygraphviz.__graphviz_version__}"
 
 
-def _system(source: str) -> bytes:
+def _system(source: str) -> tuple[bytes, str]:
     check("system")
     import graphviz
 
     drawn: bytes = graphviz.Source(source, engine="dot").pipe(format="json0", quiet=True)
-    return drawn
+    return drawn, f"Graphviz {'.'.join(map(str, graphviz.version()))}"
 
 
-_ENGINES: dict[str, Callable[[str], bytes]] = {"bundled": _bundled, "system": _system}
+_ENGINES: dict[str, Callable[[str], tuple[bytes, str]]] = {"bundled": _bundled, "system": _system}
 
 
-def _read(graph: dict[str, Any], names: Mapping[str, str], clusters: Sequence[str]) -> Layout:
+def _read(graph: dict[str, Any], names: Mapping[str, str], clusters: Sequence[str], engine: str) -> Layout:
     left, low, right, high = _numbers(graph["bb"])
     objects: list[dict[str, Any]] = graph.get("objects", [])
     boxes, frames, by_id = {}, {}, {}
@@ -155,7 +137,7 @@ def _read(graph: dict[str, Any], names: Mapping[str, str], clusters: Sequence[st
     for edge in graph.get("edges", []):
         numbers = [_numbers(pair) for pair in edge["pos"].split()]
         curves[by_id[edge["tail"]], by_id[edge["head"]]] = tuple((x - left, high - y) for x, y in numbers)
-    return Layout(boxes, frames, curves, right - left, high - low)
+    return Layout(boxes, frames, curves, right - left, high - low, engine)
 
 
 def _numbers(text: str) -> list[float]:

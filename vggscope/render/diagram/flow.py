@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vggscope.graph import INPUT
-from vggscope.render.diagram.engine import Frame
 from vggscope.render.diagram.layer import shape
 from vggscope.render.diagram.look import Look
 from vggscope.render.diagram.page import MARGIN, TOP
-from vggscope.render.diagram.picture import Box, Link, Part, Point, Text, arrow
+from vggscope.render.diagram.picture import Box, Frame, Link, Part, Point, Text, arrow
 from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import HEADING, SMALL, Theme
 

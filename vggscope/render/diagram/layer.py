@@ -9,12 +9,17 @@ from vggscope.analysis.report import LayerReport
 from vggscope.graph import Node
 from vggscope.units import kernel_text
 
-_ACTIVATIONS = frozenset(
-    (
-        *("relu", "relu6", "prelu", "leakyrelu", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus", "tanh"),
-        *("hardswish", "hardsigmoid", "hardtanh", "sigmoid", "softmax", "log_softmax", "logsoftmax"),
-    )
-)
+_KINDS = {
+    "convolution": "conv",
+    "linear": "fc",
+    "attention": "fc",
+    "recurrent": "fc",
+    "embedding": "fc",
+    "pooling": "pool",
+    "normalization": "norm",
+    "activation": "activation",
+}
+"""The theme's word for the colour of each family of ops, by the file in ops/ that has it; the rest is `other`."""
 
 _WORDS = {
     "BatchNorm1d": "BN",
@@ -53,17 +58,12 @@ class Layer:
     @property
     def kind(self) -> str:
         """The theme's word for its colour."""
-        op = self.op.lower()
-        if op.startswith(("conv", "lazyconv")):
-            # A dense head's convolutions stand for fully connected layers, and are named so.
-            return "fc" if self.node.label.startswith("fc") else "conv"
-        if op in ("linear", "bilinear", "matmul", "bmm") or "attention" in op:
+        # Some inputs may be constants: then the op itself is inside.
+        op = getattr(self.node.op, "op", self.node.op)
+        # A dense head's convolutions stand for fully connected layers, and are named so.
+        if self.node.label.startswith("fc"):
             return "fc"
-        if "pool" in op:
-            return "pool"
-        if "norm" in op:
-            return "norm"
-        return "activation" if op in _ACTIVATIONS else "other"
+        return _KINDS.get(type(op).__module__.rpartition(".")[2], "other")
 
     @property
     def is_minor(self) -> bool:

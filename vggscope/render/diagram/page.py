@@ -38,13 +38,15 @@ def page(
     notes: tuple[str, ...] = (),
     heat: Heat | None = None,
     labels: tuple[Shape, ...] = (),
+    engine: str = "",
 ) -> Picture:
     """A picture whose drawing ends at `size`, right and bottom, its margin not counted."""
     right, bottom = size
     lines = [Text(MARGIN, bottom + 17 + LINE * i, note, SMALL, theme.muted) for i, note in enumerate(notes)]
     legend = heat.legend(MARGIN, bottom + 18 + LINE * len(lines)) if heat else ()
     width = max(right, *(text.bounds[2] for text in (*lines, *legend) if isinstance(text, Text)), 0.0)
-    width = max(width, MARGIN + min(text_width(said, SMALL), 400.0)) + MARGIN
+    # A short page grows as wide as its heading, within reason.
+    width = max(width, MARGIN + min(max(text_width(said, SMALL), text_width(title, TITLE, bold=True)), 400.0)) + MARGIN
     head = (
         Text(MARGIN, MARGIN + 9, fitted(title, TITLE, width - 2 * MARGIN, bold=True), TITLE, theme.ink, bold=True),
         Text(MARGIN, MARGIN + 23, fitted(said, SMALL, width - 2 * MARGIN), SMALL, theme.muted),
@@ -60,4 +62,5 @@ def page(
         links=links,
         parts=parts,
         labels=labels,
+        engine=engine,
     )

@@ -5,12 +5,33 @@ A style makes a Picture; every format's writer reads the same one, so that they 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from vggscope.render.diagram.fonts import ASCENT, DESCENT, text_width
 
 Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where something lies on the page."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+    def moved(self, dx: float, dy: float) -> Frame:
+        return Frame(self.x + dx, self.y + dy, self.width, self.height)
 
 
 @dataclass(frozen=True)
@@ -86,7 +107,8 @@ class Part:
     """A node of the picture: shapes that belong together, `name` unique in it.
 
     `tooltip` tells the details, `lines` what the node says in words, `kind` is the theme's word for its colour,
-    `cluster` the names of the groups that it stands in, the outermost first, `href` where a click leads.
+    `cluster` the names of the groups that it stands in, the outermost first, `href` where a click leads. `parts` lie
+    within it, over its shapes.
     """
 
     name: str
@@ -96,6 +118,18 @@ class Part:
     kind: str = "other"
     cluster: tuple[str, ...] = ()
     href: str = ""
+    parts: tuple[Part, ...] = ()
+
+    def every_shape(self) -> Iterator[Shape]:
+        """Its shapes and those of the parts within."""
+        yield from self.shapes
+        for part in self.parts:
+            yield from part.every_shape()
+
+    def changed(self, change: Callable[[Shape], Shape]) -> Part:
+        """The part with each shape changed, those of the parts within too."""
+        parts = tuple(part.changed(change) for part in self.parts)
+        return replace(self, shapes=tuple(map(change, self.shapes)), parts=parts)
 
 
 @dataclass(frozen=True)
@@ -113,7 +147,7 @@ class Link:
 @dataclass(frozen=True)
 class Picture:
     """A page of `width` by `height` points. `frame` lies under everything: captions, legends, the groups' outlines;
-    `labels` lie over the links.
+    `labels` lie over the links. `engine` names the Graphviz that laid something out, if one did.
     """
 
     title: str
@@ -125,6 +159,7 @@ class Picture:
     links: tuple[Link, ...]
     parts: tuple[Part, ...]
     labels: tuple[Shape, ...] = ()
+    engine: str = ""
 
     def shapes(self) -> Iterator[Shape]:
         """Every shape, from the bottom up."""
@@ -133,7 +168,7 @@ class Picture:
             yield from link.shapes
         yield from self.labels
         for part in self.parts:
-            yield from part.shapes
+            yield from part.every_shape()
 
 
 def arrow(points: tuple[Point, ...], color: str, curved: bool = False, head: float = 5.0) -> tuple[Shape, ...]:
@@ -167,5 +202,16 @@ def scaled(picture: Picture, factor: float) -> Picture:
         frame=tuple(map(of, picture.frame)),
         labels=tuple(map(of, picture.labels)),
         links=tuple(replace(link, shapes=tuple(map(of, link.shapes))) for link in picture.links),
-        parts=tuple(replace(part, shapes=tuple(map(of, part.shapes))) for part in picture.parts),
+        parts=tuple(part.changed(of) for part in picture.parts),
     )
+
+
+def linked(picture: Picture, href: Callable[[str], str]) -> Picture:
+    """The same picture, each part leading to the address that `href` gives for its name; of a part that holds others,
+    these do.
+    """
+
+    def of(part: Part) -> Part:
+        return replace(part, parts=tuple(map(of, part.parts))) if part.parts else replace(part, href=href(part.name))
+
+    return replace(picture, parts=tuple(map(of, picture.parts)))

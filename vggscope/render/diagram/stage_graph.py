@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vggscope.graph import INPUT
-from vggscope.render.diagram.engine import Frame, Layout, lay_out
+from vggscope.render.diagram.engine import Layout, lay_out
 from vggscope.render.diagram.fonts import text_width
 from vggscope.render.diagram.layer import Layer, shape, shapes
 from vggscope.render.diagram.look import Look
+from vggscope.render.diagram.picture import Frame
 from vggscope.render.diagram.stage import Block, Stage, within
 from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import BODY, SMALL

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vggscope.graph import INPUT
-from vggscope.render.diagram.engine import Frame
 from vggscope.render.diagram.flow import flow, input_part
 from vggscope.render.diagram.fonts import fitted, text_width
 from vggscope.render.diagram.layer import Row
 from vggscope.render.diagram.look import Heat, Look, heat_of
 from vggscope.render.diagram.page import caption, page
-from vggscope.render.diagram.picture import Box, Line, Part, Picture, Shape, Text
+from vggscope.render.diagram.picture import Box, Frame, Line, Part, Picture, Shape, Text
 from vggscope.render.diagram.stage import Block, Stage
 from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
@@ -97,9 +96,11 @@ def draw(subject: Subject, look: Look) -> Picture:
 
 
 def _common(subject: Subject) -> tuple[str, ...]:
-    """The minor layers behind a convolution, where they are the same behind all."""
-    behind = {row.minor for stage in subject.stages for row in stage.rows if row.layer.kind == "conv"}
-    return behind.pop() if len(behind) == 1 else ()
+    """The norm and the activation behind a convolution, where all convolutions have the same behind them."""
+    convolutions = [row for stage in subject.stages for row in stage.rows if row.layer.kind == "conv"]
+    behind = {row.minor for row in convolutions}
+    plain = all(layer.kind in ("norm", "activation") for row in convolutions for layer in row.layers[1:])
+    return behind.pop() if len(behind) == 1 and plain and len(convolutions) > 1 else ()
 
 
 def _card(stage: Stage, subject: Subject, look: Look, common: tuple[str, ...]) -> _Card:
@@ -116,13 +117,16 @@ def _part(card: _Card, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
         Box(frame.x, frame.y, frame.width, frame.height, theme.card, theme.border, radius=4),
         Text(frame.x + PADDING, frame.y + 14.5, title, HEADING, theme.ink, bold=True),
     ]
+    rows: list[Part] = []
     y = frame.y + HEAD
     for block in card.stage.blocks:
-        shapes += _block(card, block, Frame(frame.x + 5, y, frame.width - 10, card.block_height(block)), theme, heat)
-        y += card.block_height(block)
+        place = Frame(frame.x + 5, y, frame.width - 10, card.block_height(block))
+        shapes += _block_frame(block, place, theme)
+        rows += _rows(card, block, place, theme, heat)
+        y = place.bottom
     shapes += _footer(card, frame, theme)
     lines = tuple(_lines(card))
-    return Part(card.stage.name, tuple(shapes), lines, "\n".join(lines), _kind(card.stage))
+    return Part(card.stage.name, tuple(shapes), lines, "\n".join(lines), _kind(card.stage), parts=tuple(rows))
 
 
 def _lines(card: _Card) -> Iterator[str]:
@@ -142,40 +146,46 @@ def _kind(stage: Stage) -> str:
     return max(dict.fromkeys(kinds), key=kinds.count)
 
 
-def _block(card: _Card, block: Block, frame: Frame, theme: Theme, heat: Heat | None) -> list[Shape]:
-    shapes: list[Shape] = []
-    y, inset = frame.y, 0.0
-    if block.title or block.count > 1:
-        shapes.append(Box(frame.x, frame.y, frame.width, frame.height - 2, "", theme.border, radius=3))
-        title = fitted(block.title, SMALL, frame.width - 40)
-        shapes.append(Text(frame.x + 6, y + 10.5, title, SMALL, theme.muted))
-        if block.count > 1:
-            times = f"×{block.count}"
-            shapes.append(Text(frame.x + frame.width - 6, y + 10.5, times, BODY, theme.ink, bold=True, anchor="end"))
-        y, inset = y + TITLE, 2.0
+def _block_frame(block: Block, frame: Frame, theme: Theme) -> list[Shape]:
+    """What stands around a module's rows: its name, and how often it is repeated."""
+    if not block.title and block.count == 1:
+        return []
+    title = Text(frame.x + 6, frame.y + 10.5, fitted(block.title, SMALL, frame.width - 40), SMALL, theme.muted)
+    times = Text(frame.right - 6, frame.y + 10.5, f"×{block.count}", BODY, theme.ink, bold=True, anchor="end")
+    return [
+        Box(frame.x, frame.y, frame.width, frame.height - 2, "", theme.border, radius=3),
+        *([title] if block.title else []),
+        *([times] if block.count > 1 else []),
+    ]
+
+
+def _rows(card: _Card, block: Block, frame: Frame, theme: Theme, heat: Heat | None) -> Iterator[Part]:
+    named = bool(block.title) or block.count > 1
+    y, inset = frame.y + (TITLE if named else 0.0), 2.0 if named else 0.0
     for row in block.rows:
         height = card.row_height(row)
-        shapes += _row(card, row, Frame(frame.x + inset, y, frame.width - 2 * inset, height - 2), theme, heat)
+        yield _row(card, row, Frame(frame.x + inset, y, frame.width - 2 * inset, height - 2), theme, heat)
         y += height
-    return shapes
 
 
-def _row(card: _Card, row: Row, frame: Frame, theme: Theme, heat: Heat | None) -> list[Shape]:
-    kind = row.layer.kind
+def _row(card: _Card, row: Row, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
+    kind, said = row.layer.kind, card.spec(row)
     fill = heat.fill(row.layers) if heat else theme.fills[kind]
     ink = theme.ink_on(fill)
-    spec = fitted(card.spec(row), BODY, frame.width - 16 - min(text_width(row.name, BODY), frame.width * 0.4))
+    spec = fitted(said, BODY, frame.width - 16 - min(text_width(row.name, BODY), frame.width * 0.4))
     name = fitted(row.name, BODY, frame.width - text_width(spec, BODY) - 16)
     shapes: list[Shape] = [
         Box(frame.x, frame.y, frame.width, frame.height, fill, theme.border if heat else theme.outline, 0.5),
         Box(frame.x, frame.y, 2, frame.height, theme.accents[kind]),
         Text(frame.x + 6, frame.y + 9.6, name, BODY, ink),
-        Text(frame.right - 4, frame.y + 9.6, spec, BODY, ink, anchor="end"),
     ]
+    if spec:
+        shapes.append(Text(frame.right - 4, frame.y + 9.6, spec, BODY, ink, anchor="end"))
     if card.rules and row.layer.report.rule:
         rule = fitted(row.layer.report.rule, SMALL, frame.width - 10)
         shapes.append(Text(frame.right - 4, frame.y + 19.6, rule, SMALL, ink, anchor="end"))
-    return [shape for shape in shapes if not isinstance(shape, Text) or shape.text]
+    tooltip = "\n\n".join(layer.details for layer in row.layers)
+    return Part(row.layer.node.name, tuple(shapes), (f"{row.name} {said}".rstrip(),), tooltip, kind)
 
 
 def _footer(card: _Card, frame: Frame, theme: Theme) -> list[Shape]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vggscope.graph import INPUT
-from vggscope.render.diagram.engine import Frame, Layout
+from vggscope.render.diagram.engine import Layout
 from vggscope.render.diagram.flow import flow, input_part
 from vggscope.render.diagram.fonts import fitted, text_width
 from vggscope.render.diagram.look import Heat, Look, heat_of
 from vggscope.render.diagram.page import caption, page
-from vggscope.render.diagram.picture import Box, Link, Part, Picture, Shape, Text, arrow
+from vggscope.render.diagram.picture import Box, Frame, Link, Part, Picture, Shape, Text, arrow
 from vggscope.render.diagram.stage_graph import INTO, LINE, ROW, Op, StageGraph, Unit, drawn_as, stage_graph
 from vggscope.render.diagram.subject import Subject
 from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
@@ -75,6 +75,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         parts=tuple(parts),
         heat=heat,
         labels=tuple(labels),
+        engine=next((card.layout.engine for card in cards.values() if card.layout.engine), ""),
     )
 
 

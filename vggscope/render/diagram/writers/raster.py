@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from vggscope.errors import MissingTool
+from vggscope.quiet import quiet
 from vggscope.render.diagram.fonts import plain
 from vggscope.render.diagram.picture import Box, Line, Picture, Polygon, Shape, Text
 
@@ -15,15 +17,25 @@ DEJAVU = 0.87
 """DejaVu Sans is that much wider than Helvetica; drawn smaller by as much it is as wide, and looks as large."""
 
 
-def write(picture: Picture, form: str, dpi: int = 144) -> bytes:
-    """The picture's bytes; `form` is png or pdf, `dpi` a PNG's dots per inch."""
-    import matplotlib
-    from matplotlib.figure import Figure
+TOLERANCE = 1.02
+"""How much wider than laid out a text may be before it is drawn smaller."""
 
-    with matplotlib.rc_context():
+
+def write(picture: Picture, form: str, dpi: int = 144) -> bytes:
+    """The picture's bytes; `form` is png or pdf, `dpi` a PNG's dots per inch.
+
+    Raises MissingTool where matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingTool("matplotlib, which draws PNG and PDF, is not installed", "pip install matplotlib") from None
+
+    with quiet(), matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams["pdf.fonttype"] = 42
-        figure = Figure(figsize=(picture.width / 72, picture.height / 72), facecolor=picture.background)
+        figure = Figure(figsize=(picture.width / 72, picture.height / 72), dpi=72, facecolor=picture.background)
         for order, shape in enumerate(picture.shapes()):
             _add(figure, shape, picture, order)
         return _saved(figure, picture, form, dpi)
@@ -98,7 +110,7 @@ def _add_text(figure: Figure, text: Text, picture: Picture, order: int) -> None:
         text.x / picture.width,
         1 - text.y / picture.height,
         plain(text.text).replace("$", r"\$"),
-        fontsize=text.size * DEJAVU,
+        fontsize=_size(text),
         fontfamily="DejaVu Sans",
         fontweight="bold" if text.bold else "normal",
         color=text.color,
@@ -108,3 +120,16 @@ def _add_text(figure: Figure, text: Text, picture: Picture, order: int) -> None:
         rotation_mode="anchor",
         zorder=order,
     )
+
+
+def _size(text: Text) -> float:
+    """The type size at which DejaVu Sans takes the text's room, and no more than a little over it."""
+    from matplotlib import get_data_path
+    from matplotlib.font_manager import get_font
+    from matplotlib.ft2font import LoadFlags
+
+    font = get_font(f"{get_data_path()}/fonts/ttf/DejaVuSans{'-Bold' if text.bold else ''}.ttf")
+    font.set_size(100, 72)
+    font.set_text(plain(text.text), 0.0, flags=LoadFlags.NO_HINTING)
+    drawn = font.get_width_height()[0] / 64 / 100
+    return min(text.size * DEJAVU, text.width * TOLERANCE / drawn) if drawn else text.size * DEJAVU

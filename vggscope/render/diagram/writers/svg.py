@@ -5,28 +5,29 @@ Each text says how wide it is (`textLength`), so that it stays in its box whiche
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Iterator
-from xml.sax.saxutils import escape, quoteattr
 
+from vggscope import __version__
 from vggscope.render.diagram.fonts import FAMILIES, plain
 from vggscope.render.diagram.picture import Box, Line, Part, Picture, Point, Polygon, Shape, Text
 
 
 def write(picture: Picture) -> str:
     """The SVG. The same picture gives the same text."""
-    prefix = identifier(picture.title)
+    ids = _Ids(identifier(picture.title))
     width, height = _number(picture.width), _number(picture.height)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}"'
-        f' role="img" font-family={quoteattr(", ".join(FAMILIES))}>',
-        f"<title>{escape(plain(picture.title))}</title>",
-        f"<desc>{escape(plain(picture.description))}</desc>",
+        f' role="img" font-family={_quoted(", ".join(FAMILIES))}>',
+        f"<!-- {', '.join(filter(None, (f'vggscope {__version__}', picture.engine)))} -->",
+        f"<title>{_escaped(plain(picture.title))}</title>",
+        f"<desc>{_escaped(plain(picture.description))}</desc>",
         f'<rect width="{width}" height="{height}" fill="{picture.background}"/>',
         *map(_shape, picture.frame),
         *(_shape(shape) for link in picture.links for shape in link.shapes),
         *map(_shape, picture.labels),
-        *_parts(picture.parts, prefix),
+        *(_part(part, ids) for part in picture.parts if part.shapes),
         "</svg>",
         "",
     ]
@@ -43,19 +44,33 @@ def identifier(text: str) -> str:
     return found if found[:1].isalpha() else f"n-{found}".rstrip("-")
 
 
-def _parts(parts: tuple[Part, ...], prefix: str) -> Iterator[str]:
-    used: dict[str, int] = {}
-    for part in parts:
-        if not part.shapes:
-            continue
-        name = f"{prefix}-{identifier(part.name)}"
-        used[name] = used.get(name, 0) + 1
-        if used[name] > 1:
-            name += f"-{used[name]}"
-        tooltip = f"<title>{escape(_lines(part.tooltip))}</title>" if part.tooltip else ""
-        body = "\n".join(map(_shape, part.shapes))
-        group = f'<g id="{name}" class="{part.kind}">{tooltip}\n{body}\n</g>'
-        yield f"<a href={quoteattr(plain(part.href))}>{group}</a>" if part.href else group
+def _part(part: Part, ids: _Ids) -> str:
+    tooltip = f"<title>{_escaped(_lines(part.tooltip))}</title>" if part.tooltip else ""
+    head = f'<g id="{ids.of(part.name)}" class="{part.kind}">{tooltip}'
+    body = (*map(_shape, part.shapes), *(_part(inner, ids) for inner in part.parts))
+    group = "\n".join((head, *body, "</g>"))
+    return f"<a href={_quoted(plain(part.href))}>\n{group}\n</a>" if part.href else group
+
+
+class _Ids:
+    """Ids made of names, each used once."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._used: dict[str, int] = {}
+
+    def of(self, name: str) -> str:
+        found = f"{self._prefix}-{identifier(name)}"
+        self._used[found] = self._used.get(found, 0) + 1
+        return found if self._used[found] == 1 else f"{found}--{self._used[found]}"
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=False)
+
+
+def _quoted(text: str) -> str:
+    return f'"{html.escape(text)}"'
 
 
 def _lines(text: str) -> str:
@@ -83,7 +98,7 @@ def _text(text: Text) -> str:
     length = f' textLength="{_number(text.width)}" lengthAdjust="spacingAndGlyphs"'
     return (
         f'<text x="{_number(text.x)}" y="{_number(text.y)}" font-size="{_number(text.size)}"{weight}{anchor}'
-        f' fill="{text.color}"{length}{turn}>{escape(plain(text.text))}</text>'
+        f' fill="{text.color}"{length}{turn}>{_escaped(plain(text.text))}</text>'
     )
 
 
