@@ -358,6 +358,7 @@ MEASURE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
 def test_no_file_costs_more_than_five_seconds_and_300_mb(tmp_path: Path) -> None:
     cases = _costly(tmp_path)
@@ -460,6 +461,15 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
     encrypted = _forged(zipped(tmp_path / "e.pth", START + b"N."), b"PK\x01\x02", 8, 1)
     with pytest.raises(CheckpointError, match="encrypted"):
         inspect(_forged(encrypted, b"PK\x03\x04", 6, 1))
+
+
+def test_an_offset_beyond_all_files_is_refused(tmp_path: Path) -> None:
+    member = zipfile.ZipInfo("archive/data.pkl")
+    member.extra = struct.pack("<HHQ", 1, 8, 2**64 - 1)
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr(member, START + b"N.")
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        inspect(_forged(tmp_path / "x.pth", b"PK\x01\x02", 42, 2**32 - 1))
 
 
 @pytest.mark.parametrize(

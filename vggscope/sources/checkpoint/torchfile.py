@@ -25,7 +25,10 @@ _ENCRYPTED = 1
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first value in the old format."""
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError, LookupError)
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, OSError, ValueError, RuntimeError, LookupError, OverflowError),
+)
 """All that the standard library raises over an archive that is broken, encrypted or packed in an unusual way."""
 
 _WRAPPERS = (
