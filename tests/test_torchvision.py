@@ -1,0 +1,116 @@
+"""All of torchvision's classification models and timm's VGGs, beside torch's own counts and shapes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vggscope.analysis.cost import costs, total_macs
+from vggscope.errors import ModelError, OptionError
+from vggscope.graph import Network
+from vggscope.ops.base import Shape, numel
+from vggscope.quiet import quiet
+from vggscope.sources import timm, torchvision
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve
+from vggscope.trace.build import without_data
+
+COUNTS = torchvision.parameter_counts()
+
+
+def seen(module: nn.Module, shape: Shape) -> tuple[int, dict[str, list[Shape]]]:
+    """What torch counts, and the shapes that hooks on every module see, call by call."""
+    shapes: dict[str, list[Shape]] = defaultdict(list)
+
+    def hook(path: str) -> Callable[[nn.Module, object, object], None]:
+        def see(part: nn.Module, args: object, result: object) -> None:
+            first = result[0] if isinstance(result, tuple) else result
+            assert isinstance(first, Tensor)
+            shapes[path].append(tuple(first.shape))
+
+        return see
+
+    for path, part in module.named_modules():
+        part.register_forward_hook(hook(path))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(torch.empty(shape, device="meta"))
+    return counter.get_total_flops(), shapes
+
+
+def check(network: Network, build: Callable[[], nn.Module], batch: int = 1) -> None:
+    with quiet():
+        module = without_data(build).to("meta").eval()
+        flops, shapes = seen(module, (batch, *network.input_shape[1:]))
+    assert network.warnings == ()
+    assert network.failure is None
+    assert total_macs(costs(network, batch)) == flops // 2
+    assert sum(numel(p.shape) for p in network.parameters()) == sum(p.numel() for p in module.parameters())
+    if batch == 1:
+        ours: dict[str, list[Shape]] = defaultdict(list)
+        for node in network.nodes:
+            if node.module is not None:
+                ours[node.module].append(network.shapes[node.name])
+        assert ours == {path: shapes[path] for path in ours}
+        # Every module that holds parameters and ran belongs to a node, itself or by the parameters that a node reads.
+        read = {p.name.rpartition(".")[0] for node in network.nodes for p in node.parameters}
+        ran = {path for path in shapes if next(module.get_submodule(path).parameters(recurse=False), None) is not None}
+        assert ran <= read | set(ours)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", torchvision.names())
+def test_a_torchvision_model_agrees_with_torch(name: str) -> None:
+    network = resolve(f"torchvision:{name}")
+    check(network, lambda: torchvision.build(name, Options()))
+    assert sum(numel(p.shape) for p in network.parameters()) == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "googlenet", "mobilenet_v3_small", "swin_v2_t", "vit_b_32"])
+def test_a_batch_costs_what_torch_counts(name: str) -> None:
+    check(resolve(f"torchvision:{name}"), lambda: torchvision.build(name, Options()), batch=3)
+
+
+@pytest.mark.parametrize("name", timm.names("vgg*"))
+def test_timms_vgg_agrees_with_torch(name: str) -> None:
+    network = resolve(f"timm:{name}")
+    check(network, lambda: timm.build(name, Options()))
+    assert (network.nodes[-2].label, network.nodes[-2].op.name) == ("fc8", "Linear")
+    assert timm.parameter_counts()[name] == COUNTS[name]
+
+
+def test_heads_that_run_only_in_training_are_told() -> None:
+    network = resolve("torchvision:googlenet")
+    assert {parameter.name.split(".")[0] for parameter, _ in network.unused} == {"aux1", "aux2"}
+    assert {why for _, why in network.unused} == {"runs only in training"}
+
+
+@pytest.mark.parametrize(("name", "side"), [("vgg16", 224), ("inception_v3", 299), ("efficientnet_b7", 600)])
+def test_a_model_is_shown_at_its_own_input_size(name: str, side: int) -> None:
+    assert torchvision.input_side(name) == side
+
+
+def test_classes_are_handed_on_and_a_columns_options_are_not() -> None:
+    network = resolve("torchvision:vgg11", Options(num_classes=7, input=(3, 64, 64)))
+    assert network.shapes["classifier.6"] == (1, 7)
+    assert network.shapes["features.20"] == (1, 512, 2, 2)
+    for word in ("torchvision:vgg16", "timm:vgg16"):
+        with pytest.raises(OptionError, match="--head: "):
+            resolve(word, Options(head="dense"))
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_an_unknown_name_has_its_neighbours_named(library: str) -> None:
+    with pytest.raises(ModelError, match="vgg16"):
+        resolve(f"{library}:vgg61")
+
+
+def test_an_input_that_is_too_small_is_reported_up_to_there() -> None:
+    network = resolve("torchvision:vgg16", Options(input=(3, 16, 16)))
+    assert network.nodes[-1].label == "relu5_3"
+    assert network.failure is not None
+    assert network.failure.startswith("features.30 (MaxPool2d): a window of 2x2 does not fit its input of 1x1")
