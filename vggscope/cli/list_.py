@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from vggscope.cli.options import OutputOptions
 from vggscope.cli.output import check_format, emit
 from vggscope.render.diagram import STYLES
 from vggscope.render.formats import FORMATS
-from vggscope.sources.catalogue import Catalogue, Choice, all_ops, columns, packages, references
+from vggscope.sources.catalogue import Catalogue, Choice, all_ops, all_references, columns, packages, references
 
 
-def list_(output: OutputOptions) -> None:
+def list_(
+    output: OutputOptions,
+    refs: Annotated[
+        bool, typer.Option("--refs", help="All references with their parameters; this imports the libraries.")
+    ] = False,
+) -> None:
     """What there is to choose from: columns, references, ops, formats, styles, and what is installed.
 
     Example: vggscope list --format json
@@ -18,7 +27,7 @@ def list_(output: OutputOptions) -> None:
     catalogue = Catalogue(
         schema="vggscope/list@1",
         columns=columns(),
-        references=references(),
+        references=all_references() if refs else references(),
         ops=all_ops(),
         formats=tuple(Choice(form.name, form.suffix) for form in FORMATS),
         styles=tuple(Choice(name, about) for name, about in STYLES.items()),

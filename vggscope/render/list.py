@@ -9,13 +9,9 @@ from vggscope.units import count_text
 
 def document(catalogue: Catalogue) -> Document:
     """Columns first, then what they can be held against, then the rest."""
-    references = ", ".join(
-        reference.name + (f" ({count_text(reference.params)})" if reference.params is not None else "")
-        for reference in catalogue.references
-    )
     blocks: list[Block] = [
         _columns(catalogue),
-        Facts((("references", references or "none: torchvision is not installed"),)),
+        _references(catalogue),
         _choices("op", catalogue.ops),
         _choices("format", catalogue.formats),
         _choices("style", catalogue.styles),
@@ -33,6 +29,15 @@ def _columns(catalogue: Catalogue) -> Table:
     )
     rows = tuple((c.name, c.literature, c.weight_layers, c.notation) for c in catalogue.columns)
     return Table(shown, rows)
+
+
+def _references(catalogue: Catalogue) -> Block:
+    """A line of names, or a table where the parameters are known."""
+    if not any(reference.params for reference in catalogue.references):
+        names = ", ".join(reference.name for reference in catalogue.references)
+        return Facts((("references", names or "none: torchvision is not installed"),))
+    shown = (Column("name", "reference"), Column("params", "parameters", count_text, right=True))
+    return Table(shown, tuple((reference.name, reference.params) for reference in catalogue.references))
 
 
 def _choices(title: str, choices: tuple[Choice, ...]) -> Table:

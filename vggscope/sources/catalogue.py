@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vggscope import ops
 from vggscope.columns import COLUMNS, LITERATURE
+from vggscope.errors import MissingTool
 from vggscope.notation import parse, write
 from vggscope.ops.base import Op
 from vggscope.result import Result
@@ -102,6 +103,20 @@ def references() -> tuple[Reference, ...]:
     defined = [node.name for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)]
     names = [f"{name}{suffix}" for name in LITERATURE for suffix in ("", "_bn")]
     return tuple(Reference(f"torchvision:{name}", None) for name in names if name in defined)
+
+
+def all_references() -> tuple[Reference, ...]:
+    """Every classification model of the installed torchvision, and timm's VGGs, with their parameters."""
+    from vggscope.sources import timm, torchvision
+
+    found: list[Reference] = []
+    for library, module in (("torchvision", torchvision), ("timm", timm)):
+        try:
+            counts = module.parameter_counts()
+        except MissingTool:
+            continue
+        found += (Reference(f"{library}:{name}", params) for name, params in counts.items())
+    return tuple(found)
 
 
 def all_ops() -> tuple[Choice, ...]:
