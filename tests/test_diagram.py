@@ -261,11 +261,16 @@ def test_hostile_names_stay_text() -> None:
     assert '\\"><script>' in drawn.source
 
 
+def ends_and_nodes(drawn: Diagram) -> tuple[set[str], set[str]]:
+    """The names at the ends of a DOT graph's edges, and those of its nodes."""
+    nodes = set(re.findall(r'^ *("[^"]+") \[label=', drawn.source, re.MULTILINE))
+    edges = re.findall(r'^ *("[^"]+") -> ("[^"]+")', drawn.source, re.MULTILINE)
+    return {end for pair in edges for end in pair}, nodes
+
+
 @pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
 def test_dot_has_a_node_for_every_end_of_an_edge(style: str) -> None:
-    source = diagram(column("E"), style).source
-    nodes = set(re.findall(r'^ *("[^"]+") \[label=', source, re.MULTILINE))
-    ends = {end for pair in re.findall(r'^ *("[^"]+") -> ("[^"]+")', source, re.MULTILINE) for end in pair}
+    ends, nodes = ends_and_nodes(diagram(column("E"), style))
     assert ends
     assert ends <= nodes
 

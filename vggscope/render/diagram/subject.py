@@ -39,6 +39,11 @@ class Subject:
             return self.network.name
         return f"{self.network.name} ({known}{' with batch norm' if normalised else ''})"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader has to know of the whole."""
+        return (f"The forward pass breaks off here: {self.network.failure}",) if self.network.failure else ()
+
     @cached_property
     def report(self) -> Report:
         return summarize(self.network)

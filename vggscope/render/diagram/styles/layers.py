@@ -73,6 +73,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         frame=tuple(frame),
         links=tuple(links),
         parts=tuple(parts),
+        notes=subject.notes,
         heat=heat,
         labels=tuple(labels),
         engine=next((card.layout.engine for card in cards.values() if card.layout.engine), ""),

@@ -104,7 +104,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         frame=(),
         links=tuple(Link(a.key, b.key, (), shape(a.shape)) for a, b in pairwise(volumes)),
         parts=tuple(parts),
-        notes=_notes(volumes, scale),
+        notes=(*_notes(volumes, scale), *subject.notes),
         heat=heat,
     )
 
