@@ -111,8 +111,9 @@ def _sizes(module: nn.Module) -> Iterator[tuple[int, ...]]:
     axes = len(getattr(first, "kernel_size", (0, 0))) if features is None else 2
     if features:
         yield from ((depth, side, side) for side in SIDES for depth in (3, 1) if depth * side * side == features)
-        yield (features,)
     yield from ((channels, *(side,) * axes) for side in SIDES)
+    if features:
+        yield (features,)
 
 
 def parameter_count(build: Callable[[], nn.Module]) -> int:
