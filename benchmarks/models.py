@@ -1,0 +1,81 @@
+"""Write docs/models.md: every classification model of torchvision and every VGG of timm, beside torch's own counter.
+
+python benchmarks/models.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from vggscope.analysis.cost import costs, total_macs
+from vggscope.analysis.receptive_field import receptive_fields
+from vggscope.graph import Network
+from vggscope.ops.base import numel
+from vggscope.oracles import flop_counter
+from vggscope.oracles.witness import MACS, Claim, without_data
+from vggscope.sources import timm, torchvision
+from vggscope.sources.resolve import resolve, resolve_module
+from vggscope.units import count_text, pair_text, shape_text
+
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+
+HEAD = """# Models
+
+Every classification model of torchvision {torchvision} and every VGG of timm {timm}, traced without allocating a
+weight, at an input of {shape} unless the model's own differs. Written by `python benchmarks/models.py`.
+
+Parameters are compared with `sum(p.numel())`, multiply-accumulates with half of what `torch.utils.flop_counter` of
+torch {torch} counts. The receptive field is that of the last convolution: its size in pixels, height by width where
+they differ.
+
+| model | parameters | MACs | torch's counter | field at the last convolution |
+| --- | ---: | ---: | --- | ---: |
+"""
+
+
+def main() -> None:
+    """Trace, count, write."""
+    import timm as installed_timm
+    import torch
+    import torchvision as installed_torchvision
+
+    words = [f"torchvision:{name}" for name in torchvision.names()] + [f"timm:{name}" for name in timm.names("vgg*")]
+    rows = []
+    for word in words:
+        print(word, file=sys.stderr)
+        rows.append(row(word))
+    head = HEAD.format(
+        torchvision=installed_torchvision.__version__.partition("+")[0],
+        timm=installed_timm.__version__,
+        torch=torch.__version__.partition("+")[0],
+        shape="3x224x224",
+    )
+    PAGE.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def row(word: str) -> str:
+    """One model's line of the table."""
+    network = resolve(word)
+    module = without_data(resolve_module(word))
+    params = sum(numel(parameter.shape) for parameter in network.parameters())
+    expected = sum(parameter.numel() for parameter in module.parameters())
+    macs = total_macs(costs(network))
+    claim = flop_counter.WITNESS.ask[MACS](network, module)
+    assert isinstance(claim, Claim)
+    verdict = "equal" if claim.value == macs else f"{count_text(claim.value)}"
+    size = shape_text(network.input_shape)
+    name = word if size == "3x224x224" else f"{word} at {size}"
+    shown = count_text(params) if params == expected else f"{count_text(params)}, torch {count_text(expected)}"
+    return f"| {name} | {shown} | {count_text(macs)} | {verdict} | {field(network)} |"
+
+
+def field(network: Network) -> str:
+    """The receptive field of the last convolution."""
+    last = next((node for node in reversed(network.nodes) if node.op.name.startswith("Conv")), None)
+    found = receptive_fields(network)[last.name] if last else None
+    return pair_text(found.size) if found else "-"
+
+
+if __name__ == "__main__":
+    main()
