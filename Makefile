@@ -5,7 +5,7 @@ BIN := .venv/bin
 VGGSCOPE := $(BIN)/vggscope
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types check bench clean
+.PHONY: demo test lint types check bench gallery clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed  ## the three main commands
@@ -27,6 +27,9 @@ check: test lint types demo  ## what has to hold before a change lands
 
 bench: .venv/installed-dev  ## ratios against other tools, measured in one run
 	$(BIN)/python benchmarks/startup.py
+
+gallery: .venv/installed  ## docs/gallery.md and its pictures, drawn anew
+	$(BIN)/python docs/gallery.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from vggscope.columns import COLUMNS
-from vggscope.errors import MissingTool, OptionError
+from vggscope.errors import MissingTool, OptionError, OutputError
 from vggscope.graph import Network, module_node
 from vggscope.ops.activation import ReLU
-from vggscope.render.diagram import THEMES, Diagram, diagram
+from vggscope.render.diagram import FORMATS, THEMES, Diagram, diagram
 from vggscope.render.diagram.facts import FACTS
 from vggscope.render.diagram.picture import Box, Part, Polygon, Text
 from vggscope.render.diagram.theme import KINDS, READABLE, contrast
@@ -28,7 +28,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def column(word: str, **options: object) -> Network:
-    return resolve(word, Options(soft_max=True, **options))  # type: ignore[arg-type]
+    return resolve(word, Options(**options))  # type: ignore[arg-type]
 
 
 def svg_texts(drawn: Diagram) -> list[str]:
@@ -117,6 +117,13 @@ def test_blocks_of_a_line_of_notation(line: str) -> None:
     drawn = diagram(resolve(line))
     assert "conv1_1" in svg_texts(drawn)
     assert_tidy(drawn)
+
+
+def test_soft_max_ends_a_picture_where_it_ends_the_column() -> None:
+    for word in ("E", "vgg11_bn", "conv3-8 maxpool FC-10 soft-max"):
+        assert svg_texts(diagram(resolve(word))).count("soft-max") == 1, word
+        assert svg_texts(diagram(resolve(word, Options(soft_max=True)))).count("soft-max") == 1, word
+    assert "soft-max" not in svg_texts(diagram(resolve("conv3-8 maxpool FC-10")))
 
 
 @pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
@@ -306,6 +313,17 @@ def test_nodes_lead_where_they_are_told() -> None:
     drawn = diagram(column("A"), href=lambda name: f"#{name}")
     root = ElementTree.fromstring(drawn.render("svg"))
     assert "#features.0" in {link.get("href") for link in root.iter(f"{SVG}a")}
+
+
+def test_a_diagram_saves_itself(tmp_path: Path) -> None:
+    drawn = diagram(column("A"))
+    for form in FORMATS:
+        drawn.save(tmp_path / f"a.{form}")
+        assert (tmp_path / f"a.{form}").read_bytes() == drawn.render(form)
+    with pytest.raises(OptionError, match=r"write one of \.svg"):
+        drawn.save(tmp_path / "a.gif")
+    with pytest.raises(OutputError):
+        drawn.save(tmp_path / "missing" / "a.svg")
 
 
 def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ Adding a style is one file in styles/ and a row of STYLES; adding a format is on
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from vggscope.render.diagram.engine import ENGINES, check
 from vggscope.render.diagram.facts import FACTS
 from vggscope.render.diagram.look import Look
 from vggscope.render.diagram.picture import Picture, linked, scaled
-from vggscope.render.diagram.subject import Subject
+from vggscope.render.diagram.subject import Subject, as_printed
 from vggscope.render.diagram.theme import THEMES, Theme
 
 STYLES = {
@@ -70,8 +71,26 @@ class Diagram:
 
         return svg.write(self.picture).encode()
 
+    def save(self, path: str | os.PathLike[str], dpi: int = 144) -> None:
+        """Write a file, whole or not at all; its suffix names the format.
+
+        Raises OptionError for a suffix that is no format, and OutputError where the file cannot be written.
+        """
+        data = self.render(format_of(os.fspath(path)), dpi)
+        # Writing is the command line's business, which stands above; it is looked up only here.
+        importlib.import_module("vggscope.cli.output").write_file(os.fspath(path), data)
+
     def _repr_svg_(self) -> str:
         return self.render("svg").decode()
+
+
+def format_of(path: str) -> str:
+    """The format that a file's suffix names. Raises OptionError for one that is none."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix.removeprefix(".") not in FORMATS:
+        kinds = ", ".join(f".{name}" for name in FORMATS)
+        raise OptionError(f"no picture ends in {suffix or os.path.basename(path)!r}", f"write one of {kinds}")
+    return suffix.removeprefix(".")
 
 
 def diagram(
@@ -118,7 +137,7 @@ def diagram(
         raise OptionError(f"style {style} draws one model at a time", "--style table sets several side by side")
     said = tuple(draw.DEFAULT if annotate is None else annotate)
     look = Look(THEMES[theme], width, direction or "LR", said, heat or "", engine)
-    subjects = tuple(Subject(network, fold) for network in given)
+    subjects = tuple(Subject(as_printed(network), fold) for network in given)
     picture: Picture = draw.draw(subjects if style == "table" else subjects[0], look)
     if href is not None:
         picture = linked(picture, href)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
 from vggscope.analysis.report import Report, summarize
-from vggscope.columns import LITERATURE
-from vggscope.graph import Network
+from vggscope.columns import COLUMNS, LITERATURE
+from vggscope.errors import NotationError
+from vggscope.graph import Network, module_node
 from vggscope.labels import stage_of
+from vggscope.notation import parse
+from vggscope.ops.activation import Softmax
 from vggscope.render.diagram.layer import Layer
 from vggscope.render.diagram.modules import module_stages
 from vggscope.render.diagram.stage import Block, Stage, divided, rows, span
@@ -20,6 +23,20 @@ HEAD = "classifier"
 
 MOST_ALIKE = 8
 """More rows than this that say the same are drawn once, with their number. The paper's stages have four at most."""
+
+
+def as_printed(network: Network) -> Network:
+    """The network with the soft-max that ends it in Table 1, or in the notation that it was made of: what is built ends
+    at the logits, as torchvision's does, and leaves the soft-max to the loss.
+    """
+    try:
+        words = parse(COLUMNS.get(network.name.removesuffix("_bn"), network.name))
+    except NotationError:
+        return network
+    if words[-1].kind != "softmax" or not network.nodes or network.nodes[-1].op.name == "Softmax":
+        return network
+    ending = module_node("softmax", Softmax(dim=1), network.nodes[-1].name, "prob")
+    return replace(network, nodes=(*network.nodes, ending))
 
 
 @dataclass(frozen=True)

@@ -191,10 +191,12 @@ def _solid(
     left, top = place[0], place[1] - height / 2 + depth / 2
     right, bottom = left + thickness, top + height
     away = ((left + depth, top - depth), (right + depth, top - depth), (right + depth, bottom - depth))
+    # The side is the largest face: with heat it has the colour that the scale tells, else it is in the shade.
+    side, front = (fill, mixed(fill, theme.page, 0.2)) if heat else (mixed(fill, edge, 0.28), fill)
     return (
         Polygon(((left, top), away[0], away[1], (right, top)), mixed(fill, theme.page, 0.45), edge, 0.5),
-        Polygon(((right, top), away[1], away[2], (right, bottom)), mixed(fill, edge, 0.28), edge, 0.5),
-        Polygon(((left, top), (right, top), (right, bottom), (left, bottom)), fill, edge, 0.5),
+        Polygon(((right, top), away[1], away[2], (right, bottom)), side, edge, 0.5),
+        Polygon(((left, top), (right, top), (right, bottom), (left, bottom)), front, edge, 0.5),
     )
 
 
