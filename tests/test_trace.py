@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.nets import Digits, Listed, Misfit, Mixed, Values
 from vggscope.analysis.cost import costs, total_macs
-from vggscope.errors import ShapeError
+from vggscope.errors import ModelError, ShapeError
 from vggscope.graph import INPUT, Network
 from vggscope.ops.base import Op, numel
 from vggscope.ops.constant import WithConstants
@@ -220,6 +221,43 @@ def test_an_input_size_is_found() -> None:
     none = network_of(Misfit(), "Misfit")
     assert none.input_shape == (1, 3, 224, 224)
     assert none.warnings[-1].startswith("no input size that was tried fits (3x224x224, 3x32x32")
+
+
+def test_a_call_that_raises_in_a_forward_that_goes_on() -> None:
+    class Tries(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            try:
+                x = self.conv(torch.cat([x, x], 1))
+            except RuntimeError:
+                x = self.conv(x)
+            return x * 2
+
+    network = trace(Tries(), (3, 8, 8), "Tries")
+    assert network.failure is None
+    assert inputs(network) == {"cat": (INPUT, INPUT), "conv": (INPUT,), "mul": ("conv",)}
+
+
+def test_a_model_in_half_precision_gets_an_input_in_half_precision() -> None:
+    assert trace(nn.Conv2d(3, 4, 3).half(), (3, 8, 8), "half").failure is None
+
+
+def test_wrappers_are_taken_off_and_torchscript_is_refused() -> None:
+    conv = nn.Sequential(nn.Conv2d(3, 4, 3))
+    bare = network_of(conv, "m", (3, 8, 8))
+    assert network_of(nn.DataParallel(conv), "m", (3, 8, 8)) == bare
+    assert network_of(torch.compile(conv), "m", (3, 8, 8)) == bare
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is on its way out
+        scripted = torch.jit.script(conv)
+    with pytest.raises(ModelError, match="compiled by TorchScript"):
+        network_of(scripted, "m", (3, 8, 8))
+    (node,) = trace(nn.Sequential(scripted), (3, 8, 8), "m").nodes
+    assert isinstance(node.op, Unknown)
+    assert [p.name for p in node.parameters] == ["0.0.weight", "0.0.bias"]
 
 
 SIDE = 8

@@ -209,7 +209,7 @@ def test_a_model_that_cannot_be_built_without_data_is_built_with_it(tmp_path: Pa
     text = HEAD + "import torch\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
     text += "        self.fc = nn.Linear(100, 100)\n        assert self.fc.weight.abs().sum().item() > 0\n"
     path = written(tmp_path, text + "    def forward(self, x):\n        return self.fc(x)\n")
-    network = resolve(f"{path}:Net")
+    network = resolve(f"{path}:Net", Options(input=(3, 8, 100)))
     assert ops(network) == ["Linear"]
     assert network.warnings == ("the model reads values while it is built: it was built with its weights",)
 

@@ -36,6 +36,7 @@ def network_of(
     the layer that failed and its `failure` tells why. `rebuild` makes the module again with its weights: a forward that
     reads values needs them, if `module` was made without. Raises ModelError where not even the first layer runs.
     """
+    module = _itself(module, name)
     if size is not None:
         return _begun(_run(module, name, size, rebuild).network)
     best: Run | None = None
@@ -59,6 +60,23 @@ def network_of(
     return _begun(replace(best.network, warnings=(*best.network.warnings, note)))
 
 
+def _itself(module: nn.Module, name: str) -> nn.Module:
+    """The module behind a wrapper that only says how it is to be run.
+
+    Raises ModelError for what TorchScript has compiled.
+    """
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(
+            f"{name} is compiled by TorchScript and cannot be looked into", "give the module it is made of"
+        )
+    if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+        return _itself(module.module, name)
+    compiled = getattr(module, "_orig_mod", None)
+    return _itself(compiled, name) if isinstance(compiled, torch.nn.Module) else module
+
+
 def _begun(network: Network) -> Network:
     """The Network, if any layer of it ran."""
     if network.failure is not None and not network.nodes:
@@ -77,6 +95,8 @@ def _run(module: nn.Module, name: str, shape: tuple[int, ...], rebuild: Callable
     note = f"forward reads values ({own_line(found.error)}): it was run on zeros, with its weights"
     whole = rebuild() if rebuild else module
     device = next((str(p.device) for p in whole.parameters()), "cpu")
+    if device == META:
+        return found
     real = run(_made_for(whole, shape, None), shape, name, device)
     return Run(replace(real.network, warnings=(*real.network.warnings, note)), real.error)
 

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 def explain(watch: Watch, error: Exception) -> str:
     """One line: `fc1 (Linear): 25,088 features are expected, the input has 512: 512 (net.py, line 14: ...)`."""
-    layer = next((frame for frame in watch.stack if frame.op is not None), None)
+    running = watch.broken[1] if watch.broken is not None and watch.broken[0] is error else tuple(watch.stack)
+    layer = next((frame for frame in running if frame.op is not None), None)
     if layer is not None:
         what = problem(layer.op, layer.met, error)
     elif watch.failed is not None and watch.failed[0] is error:
         what = watch.failed[1]
     else:
         what = first_line(error)
-    frame = layer or (watch.stack[-1] if watch.stack else None)
+    frame = layer or (running[-1] if running else None)
     place = f"{frame.path or 'forward'} ({type(frame.module).__name__})" if frame else "forward"
     line = own_line(error)
     return f"{place}: {what}" + (f" ({line})" if line else "")

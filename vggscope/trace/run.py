@@ -93,7 +93,8 @@ def _watched(
         origins[state[key]] = Constant((owned[key],))
     paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
     watch = Watch(Recorder(origins, frozenset(paths.values())), paths, device == META)
-    batch = torch.zeros(shape, device=device)
+    floating = (tensor.dtype for tensor in state.values() if tensor.is_floating_point())
+    batch = torch.zeros(shape, dtype=next(floating, None), device=device)
     watch.recorder.begin(batch)
     try:
         with _mode(module, training), _as_written(), torch.device(device), watch.watching():

@@ -6,6 +6,7 @@ node.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -37,14 +38,16 @@ class Frame:
 class Watch:
     """Follows one run and hands the recorder what becomes a node.
 
-    `paths` are the registered modules' paths by id; `parameters` those of each registered module alone, by its path.
+    `paths` are the registered modules' paths by id. `failed` and `broken` are the last error with the function that
+    raised it and why, and with the modules that were running.
     """
 
     recorder: Recorder
     paths: Mapping[int, str]
     on_meta: bool
     stack: list[Frame] = field(default_factory=list)
-    failed: tuple[Exception, str] | None = None
+    failed: tuple[BaseException, str] | None = None
+    broken: tuple[BaseException, tuple[Frame, ...]] | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -62,7 +65,7 @@ class Watch:
 
         hooks = (
             register_module_forward_pre_hook(self.enter),
-            register_module_forward_hook(cast("Callable[..., None]", self.leave), with_kwargs=True),
+            register_module_forward_hook(cast("Callable[..., None]", self.leave), with_kwargs=True, always_call=True),
         )
         try:
             with Mode():
@@ -92,15 +95,25 @@ class Watch:
                         f"{path} is not registered, as a module in a plain list is not: its parameters are in no state"
                         " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
                     )
-            op = self.stack[-1].op if self.inside_node else module_op(module)
-            self.stack.append(Frame(module, path, op, tuple(map(shape_of, tensors_in(args)))))
+            met = tuple(map(shape_of, tensors_in(args)))
+            op = self.stack[-1].op if self.inside_node else module_op(module) or _opaque(module)
+            self.stack.append(Frame(module, path, op, met))
 
-    def leave(self, module: nn.Module, args: object, kwargs: object, result: object) -> object:
-        """A module ends: it becomes a node if it is one. Gives another result where that must be told from an input."""
+    def leave(self, module: nn.Module, args: object, *more: object) -> object:
+        """A module ends: it becomes a node if it is one. Gives another result where that must be told from an input.
+
+        `more` are its keyword arguments and its result; where it has raised, torch leaves the first out.
+        """
         with _unwatched():
-            while self.stack[-1].module is not module:
-                self.stack.pop()  # a call that raised, in a forward that went on
+            error = sys.exc_info()[1] if len(more) == 1 else None
+            if error is not None and (self.broken is None or self.broken[0] is not error):
+                self.broken = (error, tuple(self.stack))
             frame = self.stack.pop()
+            while frame.module is not module:
+                frame = self.stack.pop()
+            if error is not None:
+                return None
+            kwargs, result = more
             if self.inside_node:
                 return result
             inputs = tuple(tensors_in((args, kwargs)))
@@ -125,6 +138,9 @@ class Watch:
     def _module_node(self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
         result = _told_apart(op, inputs, result)
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values())
+        if isinstance(op, Unknown):
+            shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, tensors_in(result)))
+            op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
         base = frame.path or type(frame.module).__name__.lower()
         call = Call((op,), distinct, tuple(frame.module.parameters()))
         if results := tuple(tensors_in(result)):
@@ -170,6 +186,13 @@ class Watch:
 def below(path: str, name: str) -> str:
     """A name within a module's path."""
     return f"{path}.{name}" if path else name
+
+
+def _opaque(module: nn.Module) -> Op | None:
+    """TorchScript's modules cannot be looked into: each is one node of unknown cost."""
+    import torch
+
+    return Unknown(type(module).__name__, (), ()) if isinstance(module, torch.jit.ScriptModule) else None
 
 
 def _told_apart(op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
