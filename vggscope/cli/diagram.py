@@ -21,7 +21,7 @@ def diagram(
     models: Models,
     build: ModelOptions,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="The picture: .svg, .png, .pdf or .dot.")
+        str, typer.Option("--output", "-o", metavar="FILE", help="The picture: .svg, .png, .pdf, .dot or .tex.")
     ],
     style: Annotated[str, typer.Option(metavar="STYLE", help=", ".join(STYLES) + ".")] = "blocks",
     theme: Annotated[str, typer.Option(metavar="THEME", help="light, dark or paper.")] = "light",
@@ -32,7 +32,10 @@ def diagram(
         str | None, typer.Option(metavar="NAME", help="What the strength of the colour tells, e.g. macs.")
     ] = None,
     fold: Annotated[bool, typer.Option(help="Draw equal blocks in a row once, with their number.")] = True,
-    direction: Annotated[str, typer.Option(metavar="LR|TB", help="Left to right, or top to bottom.")] = "LR",
+    direction: Annotated[
+        str | None,
+        typer.Option(metavar="LR|TB", help="Left to right (as if left out), or top to bottom.", show_default=False),
+    ] = None,
     width: Annotated[
         float | None, typer.Option(metavar="POINTS", help="The widest that the picture may be.", show_default=False)
     ] = None,
