@@ -334,6 +334,11 @@ def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         diagram(network, theme="pink")
     with pytest.raises(OptionError, match="--format is one of svg"):
         diagram(network).render("gif")
+    for dpi in (0, -1, 10**6):
+        with pytest.raises(OptionError, match="--dpi is 1 to"):
+            diagram(network).render("png", dpi=dpi)
+    with pytest.raises(OptionError, match="no layers"):
+        diagram(Network("empty", (1, 3, 8, 8), ()))
     with pytest.raises(OptionError, match="one model at a time"):
         diagram([network, network])
     monkeypatch.setenv("PATH", "")

@@ -86,6 +86,13 @@ def test_modules_side_by_side_are_not_a_row() -> None:
     assert [name for name, _ in titles(network)] == ["left", "right", "add"]
 
 
+def test_a_module_may_be_called_input() -> None:
+    inside = block("input", INPUT, 3)
+    network = Network("n", (1, 3, 8, 8), (*inside, module_node("head", conv2d(3, 8, 1), inside[-1].name)))
+    assert [name for name, _ in titles(network)] == ["input [2]", "head"]
+    assert_tidy(diagram(network))
+
+
 def test_every_node_is_in_one_stage() -> None:
     for network in (residual(4, 3), skipping()):
         for fold in (True, False):

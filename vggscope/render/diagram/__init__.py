@@ -32,6 +32,9 @@ STYLES = {
 FORMATS = ("svg", "png", "pdf", "dot", "tex")
 """What a picture can be written as; the suffix of its file."""
 
+MOST_PIXELS = 10**8
+"""The largest PNG: 10,000 pixels a side if it is square."""
+
 LEAST_WIDTH, MOST_WIDTH = 72, 14400
 """What `--width` takes, in points: an inch to what a PDF page may be."""
 
@@ -52,9 +55,13 @@ class Diagram:
     def render(self, form: str = "svg", dpi: int = 144) -> bytes:
         """The contents of a file of one of FORMATS; `dpi` is a PNG's dots per inch.
 
-        Raises OptionError for a format that is not there.
+        Raises OptionError for a format that is not there, and for a PNG of no size or of more than MOST_PIXELS.
         """
         _check("format", form, FORMATS)
+        pixels = self.picture.width * self.picture.height * (dpi / 72) ** 2
+        if form == "png" and not (dpi >= 1 and pixels <= MOST_PIXELS):
+            most = int(72 * (MOST_PIXELS / (self.picture.width * self.picture.height)) ** 0.5)
+            raise OptionError(f"a PNG of {dpi} dots per inch makes no sense here", f"--dpi is 1 to {most}")
         if form in ("png", "pdf"):
             from vggscope.render.diagram.writers import raster
 

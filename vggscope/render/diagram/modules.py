@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
 
+from vggscope.graph import INPUT
 from vggscope.render.diagram.layer import Layer, Row
 from vggscope.render.diagram.stage import Block, Stage, rows, single, span
 
@@ -64,7 +65,8 @@ class _Scope:
 def module_stages(layers: tuple[Layer, ...], fold: bool) -> Iterator[Stage]:
     """The modules of a network, each a stage; single layers beside one another are one too."""
     runs = _runs(_cut(layers, fold), fold)
-    names: dict[str, int] = {}
+    # A module may be called as the network's own input is.
+    names = {INPUT: 1}
     for position, run in enumerate(runs):
         found = tuple(layer for scope in run for layer in scope.layers)
         name = span([scope.path for scope in run])
