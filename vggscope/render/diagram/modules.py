@@ -14,6 +14,9 @@ from vggscope.render.diagram.stage import Block, Stage, rows, single, span
 LARGEST_SHARE = 0.5
 """A module with more than this share of all layers is cut into the modules within it."""
 
+FEW_ROWS = 8
+"""A module of no more rows than this is not cut."""
+
 
 @dataclass(frozen=True)
 class _Scope:
@@ -102,7 +105,7 @@ def _cut(layers: tuple[Layer, ...], fold: bool) -> list[_Scope]:
     scopes = list(_Scope("", layers).children)
     while True:
         largest = max(scopes, key=lambda scope: len(scope.layers))
-        is_small = len(largest.layers) <= LARGEST_SHARE * len(layers)
+        is_small = len(largest.layers) <= LARGEST_SHARE * len(layers) or len(largest.rows) <= FEW_ROWS
         if is_small or largest.is_layer or (fold and largest.repeats):
             return scopes
         place = scopes.index(largest)
