@@ -44,9 +44,10 @@ def _call(function: Function, args: tuple[object, ...], kwargs: dict[str, object
     if name in _FACTORIES:
         made = function(*args, **{**kwargs, "device": "meta"})
         return made if _elements(made) >= LARGE else function(*args, **kwargs)
-    if name in _INITIALISERS and all(tensor.is_meta for tensor in tensors_in((args, kwargs))):
-        return next(tensors_in((args, kwargs)))
-    if any(tensor.is_meta for tensor in tensors_in((args, kwargs))):
+    tensors = tuple(tensors_in((args, kwargs)))
+    if name in _INITIALISERS and tensors and all(tensor.is_meta for tensor in tensors):
+        return tensors[0]
+    if any(tensor.is_meta for tensor in tensors):
         args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
     return function(*args, **kwargs)
 
