@@ -17,14 +17,6 @@ class Taps:
     padding: int = 0
     dilation: int = 1
 
-    def sources(self, positions: Set[int], size: int) -> Set[int]:
-        """What these positions read of an axis of this size."""
-        if self == SAME:
-            return positions
-        steps = range(0, self.kernel_size * self.dilation, self.dilation)
-        starts = (i * self.stride - self.padding for i in positions)
-        return {start + step for start in starts for step in steps if 0 <= start + step < size}
-
 
 @dataclass(frozen=True)
 class Regions:
@@ -32,20 +24,12 @@ class Regions:
 
     bounds: tuple[tuple[int, int], ...]
 
-    def sources(self, positions: Set[int], size: int) -> Set[int]:
-        """What these positions read."""
-        return {source for i in positions for source in range(*self.bounds[i])}
-
 
 @dataclass(frozen=True)
 class Placed:
     """Position i reads i - offset where the input has that position, and nothing elsewhere."""
 
     offset: int
-
-    def sources(self, positions: Set[int], size: int) -> Set[int]:
-        """What these positions read of an axis of this size."""
-        return {i - self.offset for i in positions if 0 <= i - self.offset < size}
 
 
 @dataclass(frozen=True)
@@ -55,18 +39,10 @@ class Folded:
     inner: int
     size: int
 
-    def sources(self, positions: Set[int], size: int) -> Set[int]:
-        """What these positions read."""
-        return {i // self.inner % self.size for i in positions}
-
 
 @dataclass(frozen=True)
 class Whole:
     """Every position reads all of the axis."""
-
-    def sources(self, positions: Set[int], size: int) -> Set[int]:
-        """All of an axis of this size, if there is anybody who reads."""
-        return set(range(size)) if positions else set()
 
 
 Reading = Taps | Regions | Placed | Folded | Whole

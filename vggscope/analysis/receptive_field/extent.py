@@ -84,14 +84,13 @@ def read(extent: Extent, reading: Reading, units: int) -> Extent:
     if isinstance(reading, Taps):
         return _tapped(extent, reading, units)
     if isinstance(reading, Regions):
-        return evened([around(map(extent.span, range(*bounds))) for bounds in reading.bounds])
+        return Uneven(tuple(around(map(extent.span, range(*bounds))) for bounds in reading.bounds))
     if isinstance(reading, Placed):
-        return evened(
-            [extent.span(i) if 0 <= (i := unit - reading.offset) < extent.units else None for unit in range(units)]
-        )
+        places = (unit - reading.offset for unit in range(units))
+        return Uneven(tuple(extent.span(place) if 0 <= place < extent.units else None for place in places))
     if isinstance(reading, Folded):
-        return Laid(units, evened(spans(extent)) if isinstance(extent, Laid) else extent, reading)
-    return everywhere(extent.hull, units)
+        return Laid(units, Uneven(spans(extent)) if isinstance(extent, Laid) else extent, reading)
+    return everywhere(extent, units)
 
 
 def _tapped(extent: Extent, taps: Taps, units: int) -> Extent:
@@ -105,50 +104,59 @@ def _tapped(extent: Extent, taps: Taps, units: int) -> Extent:
             extent.padding + extent.stride * taps.padding,
         )
     starts = (unit * taps.stride - taps.padding for unit in range(units))
-    return evened([around(map(extent.span, range(start, start + reach + 1, taps.dilation))) for start in starts])
+    return Uneven(tuple(around(map(extent.span, range(start, start + reach + 1, taps.dilation))) for start in starts))
 
 
-def everywhere(hull: Span | None, units: int, stride: int = 0) -> Extent:
-    """Units that all cover the same."""
-    return Uneven((None,) * units) if hull is None else Even(units, hull[1] - hull[0] + 1, stride, -hull[0])
+def everywhere(extent: Extent, units: int, stride: int = 0) -> Even | Uneven:
+    """Units that each cover all that those of `extent` do."""
+    hull = extent.hull
+    if hull is None or not isinstance(extent, Even):
+        return Uneven((hull,) * units)
+    return Even(units, hull[1] - hull[0] + 1, stride, -hull[0])
 
 
 def whole(extent: Extent) -> Extent:
     """The one unit that reads all of these; its stride is theirs, as in a convolution that covers the map."""
-    base = rule(extent)
-    return everywhere(extent.hull, 1, base.stride if base else 0)
+    base = extent.base if isinstance(extent, Laid) else extent
+    return everywhere(base, 1, base.stride if isinstance(base, Even) else 0)
+
+
+def spans(extent: Extent) -> tuple[Span | None, ...]:
+    """What each unit covers."""
+    return tuple(extent.span(unit) for unit in range(extent.units))
 
 
 def rule(extent: Extent) -> Even | None:
     """The rule that all units follow, if one does; a row into which a map is laid has the map's."""
     base = extent.base if isinstance(extent, Laid) else extent
-    return base if isinstance(base, Even) else None
-
-
-def spans(extent: Extent) -> list[Span | None]:
-    """What each unit covers."""
-    return [extent.span(unit) for unit in range(extent.units)]
-
-
-def evened(found: Sequence[Span | None]) -> Even | Uneven:
-    """Spans as a rule, where they are equally long at equal steps."""
-    first = found[0] if found else None
+    if isinstance(base, Even):
+        return base
+    first, *rest = base.spans or (None,)
     if first is None:
-        return Uneven(tuple(found))
-    second = found[1] if len(found) > 1 else None
-    even = Even(len(found), first[1] - first[0] + 1, second[0] - first[0] if second else 0, -first[0])
-    return even if all(span == even.span(unit) for unit, span in enumerate(found)) else Uneven(tuple(found))
+        return None
+    step = rest[0][0] - first[0] if rest and rest[0] else 0
+    even = Even(base.units, first[1] - first[0] + 1, step, -first[0])
+    return even if spans(even) == base.spans else None
 
 
 def union(extents: Sequence[Extent]) -> Extent:
     """What units cover that read their own place in each of these, which have as many units each."""
     even = [extent for extent in extents if isinstance(extent, Even)]
     first = extents[0]
-    if len(even) == len(extents) and len({extent.stride for extent in even}) == 1:
-        padding = max(extent.padding for extent in even)
-        size = max(extent.size - extent.padding for extent in even) + padding
-        return Even(first.units, size, even[0].stride, padding)
-    return evened([around(extent.span(unit) for extent in extents) for unit in range(first.units)])
+    if len(even) == len(extents):
+        if len({extent.stride for extent in even}) == 1:
+            padding = max(extent.padding for extent in even)
+            size = max(extent.size - extent.padding for extent in even) + padding
+            return Even(first.units, size, even[0].stride, padding)
+        covering = next((extent for extent in even if extent.stride == 0 and _covers(extent, even)), None)
+        if covering is not None:
+            return covering
+    return Uneven(tuple(around(extent.span(unit) for extent in extents) for unit in range(first.units)))
+
+
+def _covers(extent: Even, others: Sequence[Even]) -> bool:
+    """Whether what all units of `extent` see alike holds all that those of the others see."""
+    return around([extent.hull, *(other.hull for other in others)]) == extent.hull
 
 
 def centred_alike(extents: Sequence[Extent]) -> bool:

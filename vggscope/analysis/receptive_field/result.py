@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 from vggscope.analysis.receptive_field import field_of
 from vggscope.analysis.receptive_field.extent import Extent, Laid, Span, spans
-from vggscope.analysis.receptive_field.region import pixels_read
 from vggscope.analysis.receptive_field.stacks import stack_note
 from vggscope.analysis.receptive_field.view import Untold, View, views
 from vggscope.errors import OptionError, printable
@@ -38,6 +37,11 @@ class LayerField:
     map: tuple[int, ...]
     aligned: bool
     note: str | None
+
+    @property
+    def title(self) -> str:
+        """The layer as the literature calls it, or else by its path."""
+        return self.label or self.name
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,11 @@ def describe(network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | N
     Raises OptionError for a layer that is not there, with the nearest names, for a unit outside its map, and for a
     layer whose field no rule gives.
     """
-    found = views(network)
+    found, exact = views(network), views(network, exact=True) if at else {}
     layers = tuple(_layer(network, node, found[node.name]) for node in network.nodes)
     by_name = {layer.name: layer for layer in layers}
-    units = tuple(
-        _unit(network, found, by_name[node.name], node, unit) for node in (layer_named(network, w) for w in at)
-    )
+    nodes = [layer_named(network, word) for word in at]
+    units = tuple(_unit(network, by_name[node.name], found[node.name], exact[node.name], unit) for node in nodes)
     return ReceptiveFields(
         "vggscope/rf@1", network.name, network.input_shape, layers, units, tuple(filter(None, [stack_note(network)]))
     )
@@ -178,37 +181,38 @@ def _known(extent: Extent) -> list[Span]:
 
 
 def _unit(
-    network: Network,
-    found: Mapping[str, View | Untold],
-    layer: LayerField,
-    node: Node,
-    unit: tuple[int, ...] | None,
+    network: Network, layer: LayerField, view: View | Untold, exact: View | Untold, unit: tuple[int, ...] | None
 ) -> UnitField:
-    view = found[node.name]
-    if isinstance(view, Untold) or not view.sides:
-        raise OptionError(f"{node.title} has no receptive field: {layer.note}", "name a layer before it")
-    chosen = _checked(node, layer.map, tuple(side // 2 for side in layer.map) if unit is None else unit)
-    places = chosen * len(view.sides) if _is_row(view) else chosen
-    covered = [_base(side.extent).span(place) for side, place in zip(view.sides, places)]
-    if None in covered:
-        raise OptionError(f"unit {_pair(chosen)} of {node.title} sees nothing of the image", "name another unit")
-    box = _box([span for span in covered if span is not None])
+    if isinstance(view, Untold) or isinstance(exact, Untold) or not view.sides:
+        raise OptionError(f"{layer.title} has no receptive field: {layer.note}", "name a layer before it")
+    chosen = _checked(layer, tuple(side // 2 for side in layer.map) if unit is None else unit)
+    box, reads = _box(view, chosen), _box(exact, chosen)
+    if box is None:
+        raise OptionError(f"unit {_pair(chosen)} of {layer.title} sees nothing of the image", "name another unit")
     clipped = box.clipped(network.input_shape[2:])
-    reads = pixels_read(network, found, node, places)
     return UnitField(
-        name=node.name,
-        label=node.label,
+        name=layer.name,
+        label=layer.label,
         unit=chosen,
         map=layer.map,
         box=box,
         clipped=clipped,
-        reads=_box(reads) if reads else None,
+        reads=reads,
         pixels=box.pixels,
         padding_pixels=box.pixels - (clipped.pixels if clipped else 0),
     )
 
 
-def _checked(node: Node, sides: tuple[int, ...], unit: tuple[int, ...]) -> tuple[int, ...]:
+def _box(view: View, unit: tuple[int, ...]) -> Box | None:
+    """What a unit covers; a side that is gone has one unit, and in a row of tokens one number tells all sides."""
+    places = unit * len(view.sides) if len(unit) < len(view.sides) else unit
+    found = [_base(side.extent).span(place if side.axis is not None else 0) for place, side in zip(places, view.sides)]
+    known = [span for span in found if span is not None]
+    return Box(*zip(*known)) if len(known) == len(found) else None
+
+
+def _checked(layer: LayerField, unit: tuple[int, ...]) -> tuple[int, ...]:
+    sides = layer.map
     if len(unit) != len(sides):
         raise OptionError(
             f"unit {_pair(unit)} is none of a map of {kernel_text(sides)}", "write row,column: --unit 6,6"
@@ -216,7 +220,7 @@ def _checked(node: Node, sides: tuple[int, ...], unit: tuple[int, ...]) -> tuple
     if not all(0 <= place < side for place, side in zip(unit, sides)):
         last = _pair(tuple(side - 1 for side in sides))
         raise OptionError(
-            f"{node.title} has no unit {_pair(unit)}: its map is {kernel_text(sides)}",
+            f"{layer.title} has no unit {_pair(unit)}: its map is {kernel_text(sides)}",
             f"units go from {_pair((0,) * len(sides))} to {last}",
         )
     return unit
@@ -224,7 +228,3 @@ def _checked(node: Node, sides: tuple[int, ...], unit: tuple[int, ...]) -> tuple
 
 def _pair(unit: tuple[int, ...]) -> str:
     return ",".join(map(str, unit))
-
-
-def _box(found: Sequence[Span]) -> Box:
-    return Box(tuple(first for first, _ in found), tuple(last for _, last in found))

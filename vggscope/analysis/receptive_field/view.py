@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from vggscope.analysis.receptive_field.extent import (
     Even,
     Extent,
+    Uneven,
     centred_alike,
     everywhere,
     read,
@@ -53,17 +54,24 @@ BLIND = View(())
 """What a node sees that the input does not reach."""
 
 
-def views(network: Network) -> dict[str, View | Untold]:
+def views(network: Network, exact: bool = False) -> dict[str, View | Untold]:
     """What each node sees, by name, the input among them.
+
+    The rule lets padding see what lies beyond the border. With `exact` each unit has the pixels that it depends on in
+    truth, and no more: padding sees nothing, nor does anybody see rows that the last window leaves out.
 
     Raises ShapeError where a layer does not fit.
     """
     shape = network.input_shape
-    pixels = tuple(Side(axis, Even(shape[axis], 1, 1, 0)) for axis in range(2, len(shape)))
+    pixels = tuple(Side(axis, _pixels(shape[axis], exact)) for axis in range(2, len(shape)))
     found: dict[str, View | Untold] = {INPUT: View(pixels) if pixels else Untold("the input is no image")}
     for node in network.nodes:
         found[node.name] = _view(network, node, [found[name] for name in node.inputs])
     return found
+
+
+def _pixels(size: int, exact: bool) -> Extent:
+    return Uneven(tuple((pixel, pixel) for pixel in range(size))) if exact else Even(size, 1, 1, 0)
 
 
 def _view(network: Network, node: Node, before: list[View | Untold]) -> View | Untold:
@@ -126,5 +134,5 @@ def _joined(sides: list[Side]) -> tuple[Side, bool]:
         return Side(None, union([side.extent for side in sides])), True
     apart = [side.extent for side in sides if side.axis is not None]
     units = apart[0].units
-    common = [everywhere(side.extent.hull, units) for side in sides if side.axis is None]
+    common = [everywhere(side.extent, units) for side in sides if side.axis is None]
     return Side(axis, union([*apart, *common])), centred_alike(apart)

@@ -1,0 +1,221 @@
+"""torch's functions as functions that grow with everything they read and are 1 where all that is 1.
+
+A maximum has a gradient at one place of its window, an activation none where it is flat, and differences cancel; what
+stands here has one wherever the function of that name can. Backward each gradient becomes 1 where there is any, so
+that none fades on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Function = Callable[..., Any]
+
+_AS_THEY_ARE = (
+    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh", "hardswish"),
+    *("hardsigmoid", "sigmoid", "logsigmoid", "softplus", "tanh", "prelu", "rrelu", "clamp", "exp", "log", "sqrt"),
+    *("rsqrt", "abs", "neg", "pow", "square", "dropout", "dropout2d", "dropout3d", "batch_norm", "feature_dropout"),
+    *("local_response_norm", "alpha_dropout"),
+)
+"""Functions of each place by itself; the neighbours in LRN are channels."""
+
+_SUMS = ("add", "iadd", "radd", "sub", "isub", "rsub", "div", "truediv", "rdiv", "rtruediv", "idiv", "itruediv")
+_PRODUCTS = ("mul", "imul", "rmul", "multiply")
+
+
+@cache
+def functions() -> dict[str, Function]:
+    """By the name of torch's function, underscores left out."""
+    from torch.nn import functional
+
+    return {
+        **dict.fromkeys(_AS_THEY_ARE, lambda x, *_, **__: x),
+        **dict.fromkeys(_SUMS, _sum),
+        **dict.fromkeys(_PRODUCTS, _product),
+        **{f"conv{n}d": _convolution(getattr(functional, f"conv{n}d")) for n in (1, 2, 3)},
+        **{f"conv_transpose{n}d": _transposed(getattr(functional, f"conv_transpose{n}d")) for n in (1, 2, 3)},
+        "linear": lambda x, weight, bias=None: _one(x.mean(-1, keepdim=True)).expand(*x.shape[:-1], weight.shape[0]),
+        "max_pool2d": _max_pool,
+        "avg_pool2d": _pool(functional.avg_pool2d),
+        "adaptive_avg_pool2d": _pool(functional.adaptive_avg_pool2d),
+        "adaptive_max_pool2d": lambda x, size, *_, **__: _pool(functional.adaptive_avg_pool2d)(x, size),
+        "matmul": _matmul,
+        "softmax": lambda x, dim=-1, *_, **__: _spread(x, (dim,)),
+        "layer_norm": lambda x, shape, *_, **__: _spread(x, tuple(range(-len(shape), 0))),
+        "group_norm": lambda x, *_, **__: _spread(x, tuple(range(1, x.dim()))),
+        "instance_norm": lambda x, *_, **__: _spread(x, tuple(range(2, x.dim()))),
+        "scaled_dot_product_attention": _attention,
+        "multi_head_attention_forward": _multi_head,
+    }
+
+
+def ones(value: object) -> object:
+    """An argument whose tensors without data are ones."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        whole = None if value.is_floating_point() else value.dtype
+        return torch.ones((), dtype=whole).expand(value.shape) if value.is_meta else value
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return type(value)([ones(item) for item in value])
+    return value
+
+
+def alike(x: Tensor) -> Tensor | None:
+    """The one channel that all of a tensor's channels are copies of, where that is known."""
+    found = getattr(x, _ALIKE, None)
+    return found if found is None else cast("Tensor", found)
+
+
+_ALIKE = "_vggscope_alike"
+
+
+def _one(y: Tensor) -> Tensor:
+    """The same dependence at the value 1; its gradient is 1 wherever there is one."""
+    if not y.requires_grad:
+        return y
+    y = y + (1 - y).detach()
+    hook: Function = y.register_hook
+    hook(lambda gradient: gradient.ne(0).to(gradient.dtype))
+    return y
+
+
+def _channels(x: Tensor, groups: int = 1) -> Tensor:
+    """One channel for each group, or one for all where they are alike."""
+    single = alike(x)
+    if single is not None:
+        return single
+    parts = x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:])
+    return parts.mean(2)
+
+
+def _like(y: Tensor, channels: int) -> Tensor:
+    """That many channels of those that were computed."""
+    y = _one(y)
+    if y.shape[1] > 1:
+        return y.repeat_interleave(channels // y.shape[1], 1)
+    copies = y.expand(-1, channels, *y.shape[2:])
+    setattr(copies, _ALIKE, y)
+    return copies
+
+
+def _convolution(convolve: Function) -> Function:
+    def run(
+        x: Tensor,
+        weight: Tensor,
+        bias: object = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        read = _channels(x, groups)
+        return _like(_slid(convolve, read, weight.shape[2:], stride, padding, dilation), weight.shape[0])
+
+    return run
+
+
+def _slid(convolve: Function, x: Tensor, kernel: tuple[int, ...], *options: object) -> Tensor:
+    """The sum over a window of each image and channel by itself, which torch does fastest as channels of one image."""
+    maps = x.shape[0] * x.shape[1]
+    y: Tensor = convolve(x.reshape(1, maps, *x.shape[2:]), x.new_ones((maps, 1, *kernel)), None, *options, maps)
+    return y.reshape(*x.shape[:2], *y.shape[2:])
+
+
+def _transposed(convolve: Function) -> Function:
+    def run(
+        x: Tensor,
+        weight: Tensor,
+        bias: object = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Tensor:
+        def groupwise(x: Tensor, kernel: Tensor, bias: None, *options: object) -> object:
+            *before, dilation, groups = options
+            return convolve(x, kernel, bias, *before, groups, dilation)
+
+        read = _channels(x, groups)
+        y = _slid(groupwise, read, weight.shape[2:], stride, padding, output_padding, dilation)
+        return _like(y, weight.shape[1] * groups)
+
+    return run
+
+
+def _pool(pool: Function) -> Function:
+    def run(x: Tensor, *args: object, **options: object) -> Tensor:
+        return _like(pool(each_channel(x), *args, **options), x.shape[1])
+
+    return run
+
+
+def each_channel(x: Tensor) -> Tensor:
+    """All channels, or the one that they are copies of."""
+    single = alike(x)
+    return x if single is None else single
+
+
+def _max_pool(
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    """The sum over each window; torch's own maximum tells how many windows there are."""
+    from torch.nn import functional
+
+    read = each_channel(x)
+    height, width = functional.max_pool2d(read.detach(), kernel_size, stride, padding, dilation, ceil_mode).shape[2:]
+    kernel, step, around, spread = (
+        (side, side) if isinstance(side, int) else tuple(side)
+        for side in (kernel_size, stride or kernel_size, padding, dilation)
+    )
+    behind = [p + s for p, s in zip(around, step)]  # no less than ceil_mode adds; what is too much is cut off again
+    padded = functional.pad(read, (around[1], behind[1], around[0], behind[0]))
+    y = _slid(functional.conv2d, padded, kernel, step, 0, spread)
+    return _like(y[:, :, :height, :width], x.shape[1])
+
+
+def _sum(x: object, y: object = None, *_: object, **__: object) -> object:
+    from torch import Tensor
+
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        one, other = alike(x), alike(y)
+        if one is not None and other is not None and x.shape == y.shape:
+            return _like(one + other, x.shape[1])
+        return _one(x + y)
+    return x if isinstance(x, Tensor) else y
+
+
+def _product(x: object, y: object) -> object:
+    from torch import Tensor
+
+    return x * y if isinstance(x, Tensor) and isinstance(y, Tensor) else x if isinstance(x, Tensor) else y
+
+
+def _matmul(x: Tensor, y: Tensor) -> Tensor:
+    return _one(x @ y)
+
+
+def _spread(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Each value with all along these axes."""
+    return _one(x + x.mean(axes, keepdim=True))
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> Tensor:
+    return _one(query.mean(-1, keepdim=True) + key.mean((-2, -1), keepdim=True) + value.mean(-2, keepdim=True))
+
+
+def _multi_head(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:
+    read = query.mean(-1, keepdim=True) + key.mean((0, -1), keepdim=True) + value.mean((0, -1), keepdim=True)
+    return _one(read).expand_as(query), None
