@@ -16,7 +16,7 @@ FLOORS = (
     ("errors",),
     ("units", "quiet", "result"),
     ("ops",),
-    ("graph", "network"),
+    ("graph",),
     ("notation", "columns", "labels"),
     ("analysis", "builders"),
     ("diffing", "oracles"),
@@ -24,7 +24,8 @@ FLOORS = (
     ("sources",),
     ("render",),
     ("cli",),
-    ("api", "__init__", "__main__"),
+    ("api",),
+    ("__init__", "__main__"),
 )
 """From the ground up: a file imports from its own floor's folder and from the floors below."""
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.diffing.align import distance
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, ShapeError
 from vggscope.graph import Network
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import column_named, resolve, resolve_module
+from vggscope.units import shape_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +56,9 @@ def reference_for(word: str, model: str, ours: Network, options: Options) -> Ref
 
 def _reference(word: str, options: Options, name: str, note: str) -> Reference:
     network = replace(resolve(word, options), name=name)
+    if network.failure is not None:
+        shape = shape_text(network.input_shape)
+        raise ShapeError(f"{name} does not run on {shape}: {network.failure}", "--input gives both another size")
     return Reference(network, lambda: resolve_module(word, options), (note.format(name),) if note else ())
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from vggscope.trace.functions import first_line, problem
 
 if TYPE_CHECKING:
-    from vggscope.trace.watch import Watch
+    from vggscope.trace.watch import Frame, Watch
 
 
 def explain(watch: Watch, error: Exception) -> str:
     """One line: `fc1 (Linear): 25,088 features are expected, the input has 512: 512 (net.py, line 14: ...)`."""
-    running = watch.broken[1] if watch.broken is not None and watch.broken[0] is error else tuple(watch.stack)
-    layer = next((frame for frame in running if frame.op is not None), None)
+    running = _running(watch, error)
+    layer = failing_layer(watch, error)
     if layer is not None:
         what = problem(layer.op, layer.met, error)
     elif watch.failed is not None and watch.failed[0] is error:
@@ -27,6 +27,15 @@ def explain(watch: Watch, error: Exception) -> str:
     place = f"{frame.path or 'forward'} ({type(frame.module).__name__})" if frame else "forward"
     line = own_line(error)
     return f"{place}: {what}" + (f" ({line})" if line else "")
+
+
+def failing_layer(watch: Watch, error: Exception) -> Frame | None:
+    """The module that is one node and was running when the error came."""
+    return next((frame for frame in _running(watch, error) if frame.op is not None), None)
+
+
+def _running(watch: Watch, error: Exception) -> tuple[Frame, ...]:
+    return watch.broken[1] if watch.broken is not None and watch.broken[0] is error else tuple(watch.stack)
 
 
 def own_line(error: BaseException) -> str:

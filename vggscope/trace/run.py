@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.graph import INPUT, Network, Node, Parameter, module_node
 from vggscope.labels import labelled
-from vggscope.trace.failure import explain
+from vggscope.trace.failure import explain, failing_layer
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.watch import Watch
 
@@ -57,14 +57,14 @@ def run(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str 
         why = _reasons(module, owned, (2, *input_shape), missing)
     unused = tuple((parameter, why[parameter.name]) for parameter in missing)
     failure = None if error is None else explain(watch, error)
-    failed = _failed(watch, nodes) if error is not None else None
+    failed = None if error is None else _failed(watch, error, nodes)
     network = Network(name, (1, *input_shape), nodes, unused, tuple(recorder.warnings), failure, failed)
     return Run(labelled(network), error)
 
 
-def _failed(watch: Watch, nodes: tuple[Node, ...]) -> Node | None:
+def _failed(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | None:
     """The layer that was running when a forward broke off, as if it had read what ran before it."""
-    frame = next((frame for frame in watch.stack if frame.op is not None), None)
+    frame = failing_layer(watch, error)
     if frame is None or frame.op is None:
         return None
     return module_node(frame.path, frame.op, nodes[-1].name if nodes else INPUT)
