@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -114,3 +116,33 @@ def test_an_input_that_is_too_small_is_reported_up_to_there() -> None:
     assert network.nodes[-1].label == "relu5_3"
     assert network.failure is not None
     assert network.failure.startswith("features.30 (MaxPool2d): a window of 2x2 does not fit its input of 1x1")
+
+
+WEIGHED = """
+import resource, sys, time
+import torch, torchvision
+
+def megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+before, start = megabytes(), time.process_time()
+from vggscope.sources.resolve import resolve
+assert resolve(sys.argv[1]).shapes
+print(time.process_time() - start, megabytes() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no resource module")
+@pytest.mark.parametrize("name", ["efficientnet_v2_l", "swin_v2_b", "regnet_y_128gf", "vit_h_14"])
+def test_tracing_takes_a_second_and_a_hundred_megabytes_at_most(name: str) -> None:
+    words = [sys.executable, "-c", WEIGHED, f"torchvision:{name}"]
+    taken = []
+    for _ in range(3):  # processor time too depends on what else the machine does
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        seconds, megabytes = map(float, done.stdout.split())
+        assert megabytes <= 100
+        taken.append(seconds)
+        if seconds <= 1:
+            return
+    raise AssertionError(f"{min(taken):.2f} s")

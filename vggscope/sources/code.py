@@ -121,7 +121,9 @@ def _imported(word: Word) -> ModuleType:
         try:
             return importlib.import_module(word.where)
         except (Exception, SystemExit) as error:
-            raise user_error(f"cannot import {word.where}", error) from error
+            found = user_error(f"cannot import {word.where}", error)
+            searched = "it is looked for in the current folder and among what is installed"
+            raise ModelError(found.problem, found.remedy or searched) from error
     path = Path(word.where).resolve()
     if not path.is_file():
         raise ModelError(f"there is no file {word.where}", "write path/file.py:Net")
