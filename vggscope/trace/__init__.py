@@ -1,6 +1,6 @@
 """From an nn.Module to a Network: its forward runs once, for a batch of one, on tensors without data.
 
-`recorder` watches the call and writes the nodes down, `modules` and `functions` are the tables that say which op a
-class of torch.nn and a function of torch is, `build` makes a module without allocating its weights, `run` puts them
-together.
+`build` makes a module without allocating its weights; `run` calls it under `watch`, which sees every module and every
+function that is called; `modules` and `function_table` say which op each is; `recorder` writes the nodes down, each
+with the nodes that gave its inputs; `failure` tells where and why a forward broke off.
 """

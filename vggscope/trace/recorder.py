@@ -16,20 +16,21 @@ from vggscope.graph import INPUT, Node, Parameter
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Result, Unknown
+from vggscope.record import record
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@record
 class Constant:
     """Where a tensor comes from that no input has touched: the parameters that it was made of."""
 
     parameters: tuple[Parameter, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Call:
     """One call as the tables read it.
 

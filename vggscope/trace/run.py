@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vggscope.graph import INPUT, Network, Node, Parameter, module_node
 from vggscope.labels import labelled
+from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.watch import Watch
@@ -20,7 +20,7 @@ META = "meta"
 """torch's name for the device whose tensors have a shape and no data."""
 
 
-@dataclass(frozen=True)
+@record
 class Run:
     """A forward pass: its nodes as a Network, and the error that broke it off, if one did."""
 
