@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vggscope"
 
 FLOORS = (
-    ("errors",),
+    ("errors", "record"),
     ("units", "quiet", "result"),
     ("ops",),
     ("graph",),

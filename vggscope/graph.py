@@ -7,11 +7,12 @@ worked out for a batch of one, and every figure that grows with the batch is mul
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape
+from vggscope.record import record
 from vggscope.units import shape_text
 
 INPUT = "input"
@@ -24,7 +25,7 @@ LARGEST_SEARCH = 10**6
 """How many layers that search passes in all: a deep network is not tried at as many sizes."""
 
 
-@dataclass(frozen=True)
+@record
 class Parameter:
     """A learned tensor, by its key in the state dict. Two nodes that name the same key share it."""
 
@@ -33,7 +34,7 @@ class Parameter:
     trainable: bool = True
 
 
-@dataclass(frozen=True)
+@record
 class Node:
     """One call of one operation.
 
@@ -63,7 +64,7 @@ def module_node(path: str, op: Op, source: str, label: str = "") -> Node:
     return Node(path, op, (source,), path, label, parameters)
 
 
-@dataclass(frozen=True)
+@record
 class Network:
     """A graph of nodes in execution order; each node's inputs stand before it.
 

@@ -12,9 +12,9 @@ last.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from vggscope.errors import NotationError
+from vggscope.record import record
 
 EXPECTED = (
     "conv3-64, maxpool, avgpool, LRN, BN, dropout, FC-4096 or soft-max, with /s2, /p0 or /s2p1 behind a conv or a pool"
@@ -33,7 +33,7 @@ _WORD = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@record
 class Word:
     """One word of the notation. `kind` is conv, maxpool, avgpool, fc, lrn, bn, dropout or softmax.
 

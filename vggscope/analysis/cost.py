@@ -6,13 +6,12 @@ the MACs, which is what torch.utils.flop_counter counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import numel
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Cost:
     """One node's share: `params` are those that no earlier node has owned; `macs` is None where it is not known."""
 

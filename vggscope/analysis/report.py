@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 from vggscope.analysis.cost import Cost, costs, total_macs
 from vggscope.analysis.memory import inference_peak, training_peak
 from vggscope.analysis.receptive_field import ReceptiveField, receptive_fields
-from vggscope.labels import stage_of
 from vggscope.graph import Network, Node
+from vggscope.labels import stage_of
 from vggscope.ops.base import Shape, Window, numel
+from vggscope.record import record
 from vggscope.result import Result
 from vggscope.units import DTYPE_BYTES, rule_text
 
 
-@dataclass(frozen=True)
+@record
 class LayerReport:
     """One executed layer. Shapes are torch's, batch first; `activation_bytes` is the memory its output takes, 0 where
     it shares its input's; `rule` is (W-K+2P)/S+1 with its numbers; None is unknown.
@@ -37,7 +38,7 @@ class LayerReport:
     receptive_field: ReceptiveField | None
 
 
-@dataclass(frozen=True)
+@record
 class OtherParameters:
     """Parameters that no executed layer owns."""
 
@@ -46,7 +47,7 @@ class OtherParameters:
     why: str
 
 
-@dataclass(frozen=True)
+@record
 class Totals:
     """Sums over the layers, the parameters that no layer owns included."""
 
@@ -59,7 +60,7 @@ class Totals:
     other_params: tuple[OtherParameters, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Peaks:
     """The most bytes alive at once, in one forward pass and in one step of training."""
 
@@ -67,7 +68,7 @@ class Peaks:
     training_peak_bytes: int
 
 
-@dataclass(frozen=True)
+@record
 class Report(Result):
     """A network's summary; `str` of it is the table."""
 
@@ -96,7 +97,9 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Repor
         layers=layers,
         totals=_totals(network, layers, others, total_macs(cost), itemsize),
         memory=Peaks(inference_peak(network, batch, itemsize), training_peak(network, batch, itemsize)),
-        warnings=network.warnings,
+        warnings=network.warnings
+        if network.failure is None
+        else (f"it breaks off here: {network.failure}", *network.warnings),
     )
 
 

@@ -6,13 +6,13 @@ each argument has its own line and ends with a comma.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from vggscope.record import record
 
 WIDTH = 100
 """The longest line that is written, in characters, as far as names allow."""
 
 
-@dataclass(frozen=True)
+@record
 class Call:
     """`function(arguments)`: an argument is source text or a call. `spread` gives each argument its own line in any
     case.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from vggscope.errors import ModelError, printable
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.recorded import Recorded, Result
 from vggscope.ops.shape import Flatten
+from vggscope.record import record
 
 REMEDY = "what can be built is a chain of torch.nn modules, each called once; flatten may be a bare function"
 
 
-@dataclass(frozen=True)
+@record
 class Part:
     """One call: a module that runs `node`, a Sequential of `parts`, or, without a name, the function flatten."""
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from vggscope.errors import OptionError
+from vggscope.record import record
 from vggscope.sources.options import Options
 from vggscope.units import DTYPE_BYTES, parse_shape
 
@@ -37,7 +38,7 @@ Models = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@record
 class ModelOptions:
     """How the model is built."""
 
@@ -58,7 +59,7 @@ class ModelOptions:
         return Options(size, self.head, self.batch_norm, self.num_classes, self.soft_max)
 
 
-@dataclass(frozen=True)
+@record
 class BatchOptions:
     """How much goes through the model at once, and in which numbers."""
 
@@ -73,7 +74,7 @@ class BatchOptions:
             raise OptionError(f"unknown dtype {self.dtype!r}", f"--dtype is one of {', '.join(DTYPE_BYTES)}")
 
 
-@dataclass(frozen=True)
+@record
 class OutputOptions:
     """Where the result goes, and as what."""
 

@@ -5,7 +5,7 @@ Several mistakes in one model blur each other; each is therefore judged alone, o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.memory import training_peak
@@ -15,6 +15,7 @@ from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.pooling import AdaptiveAvgPool2d
+from vggscope.record import record
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
 
 FLOAT32 = 4
@@ -95,7 +96,7 @@ def _parameters(node: Node, shapes: dict[str, Shape]) -> tuple[Parameter, ...]:
     return tuple(Parameter(f"{node.name}.{name}", shape) for name, shape in shapes.items())
 
 
-@dataclass(frozen=True)
+@record
 class _Map:
     title: str
     shape: Shape

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vggscope.diffing.align import Pair, align
 from vggscope.diffing.judge import changes, effect_of_change, effect_of_presence
 from vggscope.diffing.result import Change, Difference
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Op
+from vggscope.record import record
 from vggscope.units import count_text, pair_text
 
 Edit = tuple[Node | None, Node | None]
 """Our layer and the reference's for which it stands; None where that side has none."""
 
 
-@dataclass(frozen=True)
+@record
 class Found:
     """A difference with the layers that it is about."""
 
@@ -24,7 +24,7 @@ class Found:
     edits: tuple[Edit, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Aligned:
     """Two networks and which layer of one stands for which of the other."""
 

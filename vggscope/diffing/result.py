@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.diffing.training import TrainingFact
 from vggscope.ops.base import Shape
+from vggscope.record import record
 from vggscope.result import Result
 
 
-@dataclass(frozen=True)
+@record
 class Change:
     """One attribute of a layer that is not what the reference has."""
 
@@ -18,7 +17,7 @@ class Change:
     reference: object
 
 
-@dataclass(frozen=True)
+@record
 class Difference:
     """One cause, and what follows from it.
 
@@ -39,7 +38,7 @@ class Difference:
     follows: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class ParameterCounts:
     """How many parameters either network has."""
 
@@ -47,7 +46,7 @@ class ParameterCounts:
     reference: int
 
 
-@dataclass(frozen=True)
+@record
 class Numeric:
     """How far apart two networks with the same weights are on the same input."""
 
@@ -59,7 +58,7 @@ class Numeric:
     parts_at: str | None = None
 
 
-@dataclass(frozen=True)
+@record
 class Row:
     """One line of the two networks side by side: a layer of either, and the sign of how they stand to each other."""
 
@@ -68,7 +67,7 @@ class Row:
     reference: str
 
 
-@dataclass(frozen=True)
+@record
 class Diff(Result):
     """Two networks compared. `verdict` is identical (same ops, attributes, paths and keys), equivalent (written
     otherwise, the same function of this input at evaluation) or different.

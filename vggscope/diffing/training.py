@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class TrainingFact:
     """One matter of training, as the paper has it and as torchvision has it."""
 

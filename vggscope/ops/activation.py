@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape
 from vggscope.ops.reading import Reads, Regions, throughout
+from vggscope.record import record
 from vggscope.units import shape_text
 
 
-@dataclass(frozen=True)
+@record
 class Activation(Op):
     """A function of each value. `keeps` is what its backward reads, the `input` or the `output`."""
 
@@ -21,7 +22,7 @@ class Activation(Op):
         return Kept(output=True) if self.keeps == "output" else Kept(inputs=(0,))
 
 
-@dataclass(frozen=True)
+@record
 class Overwriting(Activation):
     """A function of each value that may be asked to overwrite its input. `keeps_in_place` is what its backward reads
     then: the `output`, or a `copy` of the input, made for it.
@@ -41,21 +42,21 @@ class Overwriting(Activation):
         return super().kept(inputs, output)
 
 
-@dataclass(frozen=True)
+@record
 class ReLU(Overwriting):
     """max(0, x). In place it overwrites its input; autograd keeps the output either way."""
 
     keeps = "output"
 
 
-@dataclass(frozen=True)
+@record
 class ReLU6(Overwriting):
     """min(max(0, x), 6)."""
 
     keeps_in_place = "copy"
 
 
-@dataclass(frozen=True)
+@record
 class Hardtanh(Overwriting):
     """x, cut off below `min_val` and above `max_val`."""
 
@@ -65,61 +66,61 @@ class Hardtanh(Overwriting):
     max_val: float = 1.0
 
 
-@dataclass(frozen=True)
+@record
 class LeakyReLU(Overwriting):
     """x where it is positive, else `negative_slope` x."""
 
     negative_slope: float = 0.01
 
 
-@dataclass(frozen=True)
+@record
 class ELU(Overwriting):
     """x where it is positive, else alpha (exp(x) - 1)."""
 
     alpha: float = 1.0
 
 
-@dataclass(frozen=True)
+@record
 class SELU(Overwriting):
     """ELU with the scale and the alpha that keep mean and variance (Klambauer et al. 2017)."""
 
 
-@dataclass(frozen=True)
+@record
 class SiLU(Overwriting):
     """x sigmoid(x), also called swish."""
 
     keeps_in_place = "copy"
 
 
-@dataclass(frozen=True)
+@record
 class Mish(Overwriting):
     """x tanh(softplus(x))."""
 
     keeps_in_place = "copy"
 
 
-@dataclass(frozen=True)
+@record
 class Hardswish(Overwriting):
     """x ReLU6(x+3)/6, SiLU in straight lines."""
 
     keeps_in_place = "copy"
 
 
-@dataclass(frozen=True)
+@record
 class Hardsigmoid(Overwriting):
     """ReLU6(x+3)/6, the sigmoid in straight lines."""
 
     keeps_in_place = "copy"
 
 
-@dataclass(frozen=True)
+@record
 class GELU(Activation):
     """x times the normal distribution's cumulative share at x; `approximate` is `none` or `tanh`."""
 
     approximate: str = "none"
 
 
-@dataclass(frozen=True)
+@record
 class Softplus(Activation):
     """log(1 + exp(beta x))/beta, a straight line above `threshold`."""
 
@@ -127,21 +128,21 @@ class Softplus(Activation):
     threshold: float = 20.0
 
 
-@dataclass(frozen=True)
+@record
 class Sigmoid(Activation):
     """1/(1+exp(-x)), between 0 and 1, both excluded. Autograd keeps the output."""
 
     keeps = "output"
 
 
-@dataclass(frozen=True)
+@record
 class Tanh(Activation):
     """The hyperbolic tangent, between -1 and 1. Autograd keeps the output."""
 
     keeps = "output"
 
 
-@dataclass(frozen=True)
+@record
 class Softmax(Activation):
     """exp(x) over its sum along `dim`. Autograd keeps the output."""
 
@@ -153,12 +154,12 @@ class Softmax(Activation):
         return (throughout(output, {self.dim % len(output)}),)
 
 
-@dataclass(frozen=True)
+@record
 class LogSoftmax(Softmax):
     """The logarithm of the soft-max along `dim`. Autograd keeps the output."""
 
 
-@dataclass(frozen=True)
+@record
 class PReLU(Activation):
     """x where it is positive, else a learned slope times x: one slope, or one a channel."""
 
@@ -168,7 +169,7 @@ class PReLU(Activation):
         return {"weight": (self.num_parameters,)}
 
 
-@dataclass(frozen=True)
+@record
 class GLU(Activation):
     """The first half along `dim` times the sigmoid of the second."""
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape, numel
 from vggscope.ops.elementwise import broadcast
 from vggscope.ops.reading import SAME, Reads, pointwise, throughout, without
+from vggscope.record import record
 from vggscope.units import kernel_text
 
 
-@dataclass(frozen=True)
+@record
 class MatrixProduct(Op):
     """The product of the last two inputs' matrices, those in the leading axes side by side; `function` is torch's:
     matmul, mm, bmm; addmm and baddbmm add it to the first input.
@@ -50,7 +49,7 @@ class MatrixProduct(Op):
         return (*(pointwise(shape, output) for shape in inputs[:-2]), rows, columns)
 
 
-@dataclass(frozen=True)
+@record
 class Einsum(Op):
     """Einstein's summation of one or two tensors: letters that `equation` names on the left alone are summed over.
 
@@ -97,7 +96,7 @@ class Einsum(Op):
         )
 
 
-@dataclass(frozen=True)
+@record
 class ScaledDotProductAttention(Op):
     """softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017, section 3.2.1), from queries, keys, values and perhaps a mask.
 
@@ -132,7 +131,7 @@ class ScaledDotProductAttention(Op):
         return (query, *others, *(pointwise(shape, output) for shape in inputs[3:]))
 
 
-@dataclass(frozen=True)
+@record
 class MultiheadAttention(Op):
     """Attention in `num_heads` parts of the width, with learned projections in and out (Vaswani et al. 2017, section
     3.2.2). Its inputs are queries, keys and values, or one tensor that is all three.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.reading import SAME, Reads, Taps, pointwise
+from vggscope.record import record
 from vggscope.units import count_text, kernel_text, shape_text
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ Shape = tuple[int, ...]
 """A tensor's shape as torch has it, batch first; a Network is worked out for a batch of one."""
 
 
-@dataclass(frozen=True)
+@record
 class Window:
     """What one unit of a layer's output sees of the layer's input, axis by axis (height, width).
 
@@ -65,7 +66,7 @@ def windowed(window: Window) -> Reads:
     return {0: (0, SAME), **{axis: (axis, Taps(*side)) for axis, side in enumerate(sides, 2)}}
 
 
-@dataclass(frozen=True)
+@record
 class Kept:
     """What autograd keeps of one forward call until its backward has run.
 
@@ -87,7 +88,7 @@ class Kept:
 NOTHING = Kept()
 
 
-@dataclass(frozen=True)
+@record
 class Elementary:
     """One of the kernels that torch runs for an op that it writes out.
 
@@ -107,7 +108,7 @@ class Elementary:
     holds: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Op:
     """One operation. A subclass says only where it differs from an op without weights, window or cost.
 

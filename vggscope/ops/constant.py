@@ -4,13 +4,14 @@ batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vggscope.ops.base import Elementary, Kept, Op, Shape, Window
 from vggscope.ops.reading import Reads
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class WithConstants(Op):
     """`op` with the shapes of its constant inputs filled in: `constants` has one entry for each input of `op`, None
     where an activation comes in.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vggscope.ops.base import Kept, Op, Shape, Window, expect_channels, numel
 from vggscope.ops.reading import SAME, Reads, Regions
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Convolution(Op):
     """A bank of `out_channels` kernels slid over the input: torch's Conv1d, Conv2d or Conv3d, by the length of
     `kernel_size`.
@@ -67,7 +67,7 @@ class Convolution(Op):
         return {**found, "padding": "same"} if found.pop("same", False) else found
 
 
-@dataclass(frozen=True)
+@record
 class TransposedConvolution(Op):
     """A convolution run backwards, which spreads each input value over a kernel's reach: torch's ConvTranspose1d, 2d
     or 3d.

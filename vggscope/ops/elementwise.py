@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import NOTHING, Kept, Op, Shape
+from vggscope.record import record
 from vggscope.units import kernel_text
 
 KEEPS: Mapping[str, str] = MappingProxyType(
@@ -33,7 +33,7 @@ plain number needs neither; `condition`: the mask alone; `copy`: a tensor of the
 """
 
 
-@dataclass(frozen=True)
+@record
 class Elementwise(Op):
     """A function of the values at one place, of one tensor or of several, made alike by torch's broadcasting.
 

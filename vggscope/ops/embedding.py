@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.ops.base import Kept, Op, Shape
 from vggscope.ops.reading import SAME, Reads
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Embedding(Op):
     """For each index in the input, that row of a table of `num_embeddings` rows."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape, numel
 from vggscope.ops.reading import Reads, without
+from vggscope.record import record
 from vggscope.units import count_text, shape_text
 
 
-@dataclass(frozen=True)
+@record
 class Linear(Op):
     """Inner products of the input with `out_features` rows of weights: <w, x> + b."""
 

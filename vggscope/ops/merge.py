@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import accumulate
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.reading import SAME, Placed, Reads, throughout
+from vggscope.record import record
 from vggscope.units import kernel_text
 
 
-@dataclass(frozen=True)
+@record
 class Concatenation(Op):
     """Tensors laid end to end along `dim` (torch.cat): the maps of two branches stacked channel upon channel."""
 
@@ -39,7 +39,7 @@ class Concatenation(Op):
         return tuple({**throughout(shape, set()), axis: (axis, Placed(start))} for shape, start in zip(inputs, starts))
 
 
-@dataclass(frozen=True)
+@record
 class Stack(Op):
     """Tensors of one shape along a new axis `dim`."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Elementary, Kept, Op, Shape, expect_channels
 from vggscope.ops.reading import Reads, throughout
+from vggscope.record import record
 from vggscope.units import kernel_text, shape_text
 
 
-@dataclass(frozen=True)
+@record
 class BatchNorm2d(Op):
     """Each channel shifted and scaled to mean 0 and variance 1 over the batch, then by a learned scale and shift.
 
@@ -42,7 +42,7 @@ class BatchNorm2d(Op):
         return Kept(inputs=(0,), statistics=((self.num_features,), (self.num_features,)))
 
 
-@dataclass(frozen=True)
+@record
 class LocalResponseNorm(Op):
     """Each value divided by a power of the squares in the `size` channels around it (Krizhevsky et al. 2012, section
     3.3).
@@ -77,7 +77,7 @@ class LocalResponseNorm(Op):
         return (shape[0], shape[1] + self.size - 1, *shape[2:])
 
 
-@dataclass(frozen=True)
+@record
 class BatchNorm1d(BatchNorm2d):
     """The same on rows of features, or on sequences of them."""
 
@@ -86,7 +86,7 @@ class BatchNorm1d(BatchNorm2d):
         return inputs[0]
 
 
-@dataclass(frozen=True)
+@record
 class BatchNorm3d(BatchNorm2d):
     """The same on volumes."""
 
@@ -95,7 +95,7 @@ class BatchNorm3d(BatchNorm2d):
         return inputs[0]
 
 
-@dataclass(frozen=True)
+@record
 class LayerNorm(Op):
     """Each sample's values over the last axes, of the shape `normalized_shape`, shifted and scaled to mean 0 and
     variance 1, then by a learned scale and shift for each of them. Autograd keeps the input, the means and the inverse
@@ -128,7 +128,7 @@ class LayerNorm(Op):
         return (throughout(output, set(range(axes - len(self.normalized_shape), axes))),)
 
 
-@dataclass(frozen=True)
+@record
 class RMSNorm(Op):
     """Each sample's values over the last axes divided by their root mean square, then scaled by a learned weight for
     each of them.
@@ -155,7 +155,7 @@ class RMSNorm(Op):
         return Kept(inputs=(0,), extra=((output[: len(output) - len(self.normalized_shape)], None),))
 
 
-@dataclass(frozen=True)
+@record
 class GroupNorm(Op):
     """Each sample's channels in `num_groups` groups, each group shifted and scaled to mean 0 and variance 1."""
 
@@ -181,7 +181,7 @@ class GroupNorm(Op):
         return (throughout(output, set(range(1, len(output)))),)
 
 
-@dataclass(frozen=True)
+@record
 class InstanceNorm2d(Op):
     """Each channel of each sample shifted and scaled to mean 0 and variance 1."""
 

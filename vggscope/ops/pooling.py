@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.errors import ShapeError
 from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window
 from vggscope.ops.reading import SAME, Reads, Regions, Taps
+from vggscope.record import record
 from vggscope.units import shape_text
 
 
-@dataclass(frozen=True)
+@record
 class MaxPool2d(Op):
     """The largest value in each window. Autograd keeps the input and, for each output, the index of its maximum as
     int64.
@@ -33,7 +32,7 @@ class MaxPool2d(Op):
         return Kept(inputs=(0,), extra=((output, 8),))
 
 
-@dataclass(frozen=True)
+@record
 class AvgPool2d(Op):
     """The mean of each window."""
 
@@ -54,7 +53,7 @@ class AvgPool2d(Op):
         return Kept(inputs=(0,))
 
 
-@dataclass(frozen=True)
+@record
 class AdaptiveAvgPool2d(Op):
     """The mean of the regions into which the input is cut so that `output_size` comes out, whatever the input's size.
 
@@ -100,7 +99,7 @@ class AdaptiveAvgPool2d(Op):
         return NOTHING if output[-2:] == (1, 1) else Kept(inputs=(0,))
 
 
-@dataclass(frozen=True)
+@record
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
     """The maximum of the same regions. Autograd keeps the input and an int64 index for each output."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape
+from vggscope.record import record
 from vggscope.units import shape_text
 
 
-@dataclass(frozen=True)
+@record
 class Recorded(Op):
     """A torch function without a multiply-accumulate, as it was seen to run: from inputs of the shapes `met` to an
     output of the shape `gave`. On other inputs its output shape is not known. `shares` tells that the output lies in
@@ -39,7 +38,7 @@ class Recorded(Op):
         return self.gave
 
 
-@dataclass(frozen=True)
+@record
 class Unknown(Recorded):
     """A function or a module that is in no table of ours: its shapes are those seen, its cost is not known."""
 
@@ -47,7 +46,7 @@ class Unknown(Recorded):
         return None
 
 
-@dataclass(frozen=True)
+@record
 class Result(Op):
     """A further result of the call before it, which gave several tensors: the indices of a `topk`, say."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape, numel
+from vggscope.record import record
 from vggscope.units import shape_text
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 """How many products with the input and with the last state each step takes."""
 
 
-@dataclass(frozen=True)
+@record
 class Recurrent(Op):
     """torch's RNN, GRU or LSTM, by `mode`. Its inputs are the sequence and perhaps the first states.
 

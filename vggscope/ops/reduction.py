@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window
 from vggscope.ops.reading import Reads, without
+from vggscope.record import record
 
 KEEPS_NOTHING = frozenset({"mean", "sum", "argmax", "argmin", "any", "all"})
 """Those whose backward spreads the gradient without reading a value."""
@@ -13,7 +12,7 @@ KEEPS_NOTHING = frozenset({"mean", "sum", "argmax", "argmin", "any", "all"})
 REDUCTIONS = KEEPS_NOTHING | {"amax", "amin", "prod", "std", "var", "logsumexp", "norm", "vector_norm"}
 
 
-@dataclass(frozen=True)
+@record
 class Reduction(Op):
     """`function` over the axes `dim` (None: all), which stay as 1 with `keepdim`, else go."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.ops.base import NOTHING, Kept, Op, Shape
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Dropout(Op):
     """Each value set to 0 with probability `p` during training, the rest scaled by 1/(1-p); nothing at evaluation."""
 
@@ -33,7 +32,7 @@ class Dropout(Op):
         return Kept(extra=((output, None),)) if self.inplace else Kept(masks=(output,))
 
 
-@dataclass(frozen=True)
+@record
 class Dropout2d(Dropout):
     """Dropout of whole channels (torch's Dropout1d to Dropout3d)."""
 
@@ -44,7 +43,7 @@ class Dropout2d(Dropout):
         return Kept(extra=((output[:2], None),)) if self.inplace else Kept(inputs=(0,), extra=((output[:2], None),))
 
 
-@dataclass(frozen=True)
+@record
 class Identity(Op):
     """The input, untouched."""
 
@@ -57,7 +56,7 @@ class Identity(Op):
         return False
 
 
-@dataclass(frozen=True)
+@record
 class AlwaysDropout(Dropout):
     """Dropout that forgot to ask whether the model is in training: it acts at evaluation too."""
 
@@ -70,7 +69,7 @@ class AlwaysDropout(Dropout):
         return "always"
 
 
-@dataclass(frozen=True)
+@record
 class StochasticDepth(Op):
     """A whole branch set to 0 with probability `p` during training, for each sample (`mode` row) or for all (batch);
     nothing at evaluation (Huang et al. 2016). It is torchvision's class.

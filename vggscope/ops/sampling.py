@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.reading import SAME, Reads, Regions
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Upsample(Op):
     """The input interpolated to `size` (height, width), or to `scale_factor` times its own size, rounded down."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.reading import Reads, reshaped
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Flatten(Op):
     """Dimensions `start_dim` to `end_dim` as one: CxHxW becomes a row of C*H*W features, channel by channel."""
 

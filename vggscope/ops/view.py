@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, Window, numel
 from vggscope.ops.reading import SAME, Reads, Regions, Taps, reshaped, throughout
+from vggscope.record import record
 from vggscope.units import kernel_text
 
 
-@dataclass(frozen=True)
+@record
 class View(Op):
     """What all of them have in common. `shares` tells whether the output lies in its input's memory: a reshape of what
     is not laid out for it copies.
@@ -34,7 +35,7 @@ class View(Op):
         return "same" if self.shares else "new"
 
 
-@dataclass(frozen=True)
+@record
 class Reshape(View):
     """The same elements in the same order under the shape `target`, in which one -1 takes what is left."""
 
@@ -55,7 +56,7 @@ class Reshape(View):
         return (reshaped(inputs[0], output),)
 
 
-@dataclass(frozen=True)
+@record
 class Permute(View):
     """The axes in another order: output axis i is input axis `dims[i]`."""
 
@@ -73,7 +74,7 @@ class Permute(View):
         return ({axis % len(output): (place, SAME) for place, axis in enumerate(self.dims)},)
 
 
-@dataclass(frozen=True)
+@record
 class Squeeze(View):
     """Without the axes `dim` (None: all) that are of size 1."""
 
@@ -90,7 +91,7 @@ class Squeeze(View):
         return (reshaped(inputs[0], output),)
 
 
-@dataclass(frozen=True)
+@record
 class Unsqueeze(View):
     """With a new axis of size 1 at `dim`."""
 
@@ -107,7 +108,7 @@ class Unsqueeze(View):
         return (reshaped(inputs[0], output),)
 
 
-@dataclass(frozen=True)
+@record
 class Expand(View):
     """Axes of size 1 repeated up to `target`, without copying; -1 keeps a size."""
 
@@ -131,7 +132,7 @@ Item = int | None | str | tuple[int | None, int | None, int | None]
 """One part of an index: a position, None for a new axis, "..." for all axes between, or start, stop and step."""
 
 
-@dataclass(frozen=True)
+@record
 class Slice(View):
     """x[index], with plain numbers and slices."""
 
@@ -189,7 +190,7 @@ class Slice(View):
         return (found,)
 
 
-@dataclass(frozen=True)
+@record
 class Chunk(View):
     """Piece `position` of an axis cut in `chunks` equal pieces, the last with what is left."""
 
@@ -218,7 +219,7 @@ class Chunk(View):
         return (_from(shape, axis, -(-shape[axis] // self.chunks) * self.position),)
 
 
-@dataclass(frozen=True)
+@record
 class Split(View):
     """Piece `position` of an axis cut in pieces of `size`, or of the sizes given."""
 
@@ -250,7 +251,7 @@ class Split(View):
         return (_from(inputs[0], self.dim % len(output), before),)
 
 
-@dataclass(frozen=True)
+@record
 class Select(View):
     """Position `position` of the axis `dim`, which goes: one of `unbind`'s results."""
 
@@ -277,7 +278,7 @@ class Select(View):
         return ({**kept, gone: (None, Regions(((self.position, self.position + 1),)))},)
 
 
-@dataclass(frozen=True)
+@record
 class Pad(View):
     """More places around: `pad` counts them before and behind each axis, the last axis first, as torch does."""
 
@@ -312,7 +313,7 @@ class Pad(View):
         return ({**throughout(output, set()), **padded},)
 
 
-@dataclass(frozen=True)
+@record
 class Roll(View):
     """Each value `shifts` places on along `dims`, around the end."""
 
@@ -329,7 +330,7 @@ class Roll(View):
         return ({**throughout(output, set()), **rolled},)
 
 
-@dataclass(frozen=True)
+@record
 class PixelShuffle(View):
     """r*r channels laid out as r x r pixels, r being `upscale_factor`."""
 
@@ -353,7 +354,7 @@ class PixelShuffle(View):
         return ({**throughout(output, set()), **widened},)
 
 
-@dataclass(frozen=True)
+@record
 class ChannelShuffle(View):
     """The channels of `groups` groups interleaved."""
 

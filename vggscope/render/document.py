@@ -7,8 +7,8 @@ Document. A new result needs no new format, and a new format no new result.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from vggscope.record import record
 from vggscope.units import UNKNOWN
 
 
@@ -17,7 +17,7 @@ def plain(value: object) -> str:
     return UNKNOWN if value is None else str(value)
 
 
-@dataclass(frozen=True)
+@record
 class Column:
     """A column of a table: the field that it holds (`key`, the name in JSON), its heading, and how a value prints.
 
@@ -33,7 +33,7 @@ class Column:
     wrap: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Table:
     """Rows of raw values, one for each column. `quiet` rows matter less, `breaks` are rows with a line above them.
 
@@ -70,14 +70,14 @@ class Table:
         )
 
 
-@dataclass(frozen=True)
+@record
 class Facts:
     """Names and what is to be said of each."""
 
     items: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
+@record
 class Lines:
     """Lines of text that stand as they are: a diff, a piece of code."""
 
@@ -85,7 +85,7 @@ class Lines:
     language: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class Item:
     """One finding: a sign that tells its kind without colour, a sentence, and what follows from it."""
 
@@ -95,14 +95,14 @@ class Item:
     quiet: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Items:
     """Findings, one below the other."""
 
     items: tuple[Item, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Note:
     """A sentence. `kind` is note, warning or verdict."""
 
@@ -113,7 +113,7 @@ class Note:
 Block = Table | Facts | Items | Lines | Note
 
 
-@dataclass(frozen=True)
+@record
 class Document:
     """A heading and blocks, from the top down."""
 

@@ -6,17 +6,17 @@ beside it in PICTURES.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vggscope.errors import OptionError
+from vggscope.record import record
 
 if TYPE_CHECKING:
     from vggscope.render.document import Document
 
 
-@dataclass(frozen=True)
+@record
 class Style:
     """How a terminal wants its text: `width` in columns, and whether it takes colour and more than ASCII."""
 
@@ -32,7 +32,7 @@ class Result(Protocol):
     def schema(self) -> str: ...
 
 
-@dataclass(frozen=True)
+@record
 class Format:
     """A text format: its name, the suffix of its files, and the module whose `write` does it."""
 

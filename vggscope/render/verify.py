@@ -6,7 +6,12 @@ from vggscope.oracles.verification import WITNESSES, Answer, Figure, Verificatio
 from vggscope.render.document import Block, Column, Document, Item, Items, Note, Table
 from vggscope.units import count_text, shape_text
 
-TITLES = {"params": "parameters", "macs": "MACs", "backward_macs": "MACs, backward"}
+TITLES = {
+    "params": "parameters",
+    "macs": "MACs",
+    "backward_macs": "MACs, backward",
+    "receptive_fields": "layers' fields",
+}
 """What each figure is called."""
 
 _DATA = ("figure", "witness", "ours", "value", "difference", "agrees", "reason")
@@ -41,10 +46,7 @@ def _table(verification: Verification) -> Table:
     columns = (
         Column("figure", "figure"),
         Column("ours", "ours", count_text, right=True),
-        *(
-            Column(witness.name, witness.name, right=True, priority=place)
-            for place, witness in enumerate(witnesses, 1)
-        ),
+        *(Column(witness.name, witness.name, right=True, priority=place) for place, witness in enumerate(witnesses, 1)),
     )
     rows = []
     for figure in verification.figures:
@@ -67,7 +69,8 @@ def _reason(figure: Figure, answer: Answer) -> Item:
     title = f"{_title(answer.witness)}, {TITLES[figure.name]}"
     if answer.agrees:
         return Item("=", f"{title}: {answer.reason}")
-    return Item("!", f"{title}: {count_text(answer.difference)} from ours, and no reason is known")
+    what = answer.reason or "no reason is known"
+    return Item("!", f"{title}: {count_text(answer.difference)} from ours: {what}")
 
 
 def _title(name: str) -> str:

@@ -6,7 +6,6 @@ import ast
 import importlib.util
 import pkgutil
 import re
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +15,7 @@ from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.errors import MissingTool
 from vggscope.notation import parse, write
 from vggscope.ops.base import Op
+from vggscope.record import record
 from vggscope.result import Result
 
 PACKAGES = (
@@ -34,7 +34,7 @@ PACKAGES = (
 """What the commands use beside typer and rich, each only where it is needed."""
 
 
-@dataclass(frozen=True)
+@record
 class ColumnEntry:
     """A column of Table 1: the literature's name, if it has one, its layers with weights, and its notation."""
 
@@ -44,7 +44,7 @@ class ColumnEntry:
     notation: str
 
 
-@dataclass(frozen=True)
+@record
 class Reference:
     """A model to compare with, as a MODEL word; its parameters where they are known without building it."""
 
@@ -52,7 +52,7 @@ class Reference:
     params: int | None
 
 
-@dataclass(frozen=True)
+@record
 class Choice:
     """Something to choose, with a line on what it is."""
 
@@ -60,7 +60,7 @@ class Choice:
     about: str
 
 
-@dataclass(frozen=True)
+@record
 class Installed:
     """A package and its version, None where it is not installed."""
 
@@ -68,7 +68,7 @@ class Installed:
     version: str | None
 
 
-@dataclass(frozen=True)
+@record
 class Catalogue(Result):
     """Everything that `vggscope list` shows."""
 

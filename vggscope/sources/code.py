@@ -13,12 +13,13 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, OptionError
 from vggscope.graph import Network
+from vggscope.record import record
 from vggscope.sources.module import network_of
 from vggscope.sources.options import Options
 from vggscope.sources.sandbox import apart, user_error
@@ -35,7 +36,7 @@ _WORD = re.compile(r"(?P<file>.*\.py)(?::(?P<name>.*))?|(?P<module>[^\W\d][\w.]*
 _CALL = re.compile(r"(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*(?P<arguments>\(.*\))?", re.DOTALL)
 
 
-@dataclass(frozen=True)
+@record
 class Word:
     """`where:name(arguments)`: `where` is a path to a file or a module's dotted name."""
 

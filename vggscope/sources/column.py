@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from vggscope.errors import OptionError
-from vggscope.labels import labelled
 from vggscope.graph import INPUT, Network, Node, module_node
+from vggscope.labels import labelled
 from vggscope.notation import Word
 from vggscope.ops.activation import ReLU, Softmax
 from vggscope.ops.base import Op

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.errors import OptionError
+from vggscope.record import record
 
 HEADS = ("adaptive", "flatten", "dense")
 
 
-@dataclass(frozen=True)
+@record
 class Options:
     """What may be asked of a model beside its name; None and False leave it as the source has it.
 

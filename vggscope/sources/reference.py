@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.diffing.align import distance
 from vggscope.errors import ModelError, ShapeError
 from vggscope.graph import Network
+from vggscope.record import record
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import column_named, resolve, resolve_module
 from vggscope.units import shape_text
@@ -23,7 +24,7 @@ LIBRARIES = ("torchvision", "timm")
 _PUBLISHED = {column: name for name, column in LITERATURE.items()}
 
 
-@dataclass(frozen=True)
+@record
 class Reference:
     """A network to compare with, how to build its module, and what its reader should know of the choice."""
 

@@ -10,20 +10,20 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.errors import ModelError, OptionError
 from vggscope.graph import Network
 from vggscope.notation import is_notation, parse
+from vggscope.record import record
 from vggscope.sources.options import HEADS, Options
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
+@record
 class Source:
     """A kind of MODEL word. `example` is shown to people, `claims` tells whether a word is meant as this kind.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vggscope.analysis.inspection.columns import Found, feature_words
 from vggscope.analysis.inspection.head import HIDDEN, Head
@@ -11,6 +11,7 @@ from vggscope.analysis.inspection.runs import CAFFE, OTHER, Run
 from vggscope.analysis.inspection.stored import StoredLayer
 from vggscope.notation import Word, write
 from vggscope.ops.base import Shape
+from vggscope.record import record
 
 UNKNOWN = "?"
 """In notation: something without weights may stand here, and what it is cannot be told."""
@@ -21,7 +22,7 @@ GUESSED_POOL = "maxpool?"
 _BN = ("weight", "bias", "running_mean", "running_var")
 
 
-@dataclass(frozen=True)
+@record
 class Link:
     """One word. `stored` is the file's layer, or None for a word without weights or a layer that the file lacks;
     `expected` is the name below the layer's path and the shape of each tensor.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from vggscope.analysis.inspection.runs import CAFFE, OTHER, Position, Run
@@ -11,6 +10,7 @@ from vggscope.analysis.inspection.stored import StoredLayer
 from vggscope.columns import COLUMNS
 from vggscope.notation import Word, parse
 from vggscope.ops.base import Shape
+from vggscope.record import record
 
 FEWEST = 4
 """Convolutions below which nothing is taken for a column that is cut."""
@@ -19,7 +19,7 @@ _LIKENESS = 0.6
 """The share of a column's convolutions that a damaged file of it has at least."""
 
 
-@dataclass(frozen=True)
+@record
 class Place:
     """One convolution of a column: its weight's shape, and where torchvision's tree and Caffe's names have it."""
 
@@ -32,7 +32,7 @@ class Place:
         return self.stage if style == CAFFE else self.number
 
 
-@dataclass(frozen=True)
+@record
 class Found:
     """A run beside a column. `convs` are the file's, one for each of `places`, or None where the file has none.
 

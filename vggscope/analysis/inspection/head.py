@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isqrt
 
 from vggscope.analysis.inspection.runs import CAFFE, TORCHVISION, Run
 from vggscope.analysis.inspection.stored import StoredLayer, natural
+from vggscope.record import record
 
 HIDDEN = 4096
 """Units of fc6 and fc7 in every column."""
@@ -27,7 +27,7 @@ _NAMES = {
 """What fc6, fc7 and fc8 are called beside features of these styles: torchvision, timm, Caffe."""
 
 
-@dataclass(frozen=True)
+@record
 class Head:
     """The FC layers in order, None for one that the file lacks between or behind others; empty for none. `names` are
     the paths that they should have, or their labels.

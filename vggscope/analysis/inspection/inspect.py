@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vggscope.analysis.inspection.chain import GUESSED_POOL, UNKNOWN
 from vggscope.analysis.inspection.head import HEAD_SIDE
@@ -16,13 +16,14 @@ from vggscope.analysis.inspection.stored import Checkpoint, StoredLayer, layers_
 from vggscope.analysis.inspection.vgg import VGG, find_vgg
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import numel
+from vggscope.record import record
 from vggscope.result import Result
 
 _PARALLEL = "module."
 """What DataParallel puts before every key."""
 
 
-@dataclass(frozen=True)
+@record
 class Inspection(Result):
     """What a checkpoint is; `str` of it is the table.
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vggscope.analysis.inspection.columns import same
 from vggscope.analysis.inspection.runs import TORCHVISION
 from vggscope.analysis.inspection.stored import Checkpoint
 from vggscope.analysis.inspection.vgg import VGG
 from vggscope.columns import LITERATURE
+from vggscope.record import record
 
 _WRITTEN = "model = ...  # of the class whose weights these are"
 
 
-@dataclass(frozen=True)
+@record
 class Target:
     """Where a file's tensors go: `model` are the lines that build it, `prefix` what the file has before its keys,
     and `is_whole` tells that both have the same keys.

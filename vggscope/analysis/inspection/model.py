@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.analysis.inspection.chain import GUESSED_POOL, UNKNOWN, Link, labelled
 from vggscope.analysis.inspection.head import HEAD_SIDE
 from vggscope.analysis.inspection.stored import StoredLayer
 from vggscope.errors import NotationError
 from vggscope.notation import Word, parse, write
+from vggscope.record import record
 
 LARGEST_KERNEL = 3
 """VGG's: a larger one usually goes with a stride, of which a checkpoint says nothing."""
@@ -21,7 +20,7 @@ Shaped = tuple[str | None, int | None]
 """How FC layers are written, and the side of the map that the first of them reads."""
 
 
-@dataclass(frozen=True)
+@record
 class Model:
     """The words of a column, the input (channels, height, width) that its FC layers fit, and how they are written."""
 

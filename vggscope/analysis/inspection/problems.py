@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from vggscope.analysis.inspection.chain import Link
 from vggscope.analysis.inspection.columns import Found, same
 from vggscope.analysis.inspection.head import HIDDEN, LABELS, Head
 from vggscope.analysis.inspection.stored import StoredTensor
 from vggscope.errors import printable
+from vggscope.record import record
 from vggscope.units import kernel_text
 
 SHOWN = 6
 """How many names a sentence lists."""
 
 
-@dataclass(frozen=True)
+@record
 class Differences:
     """`missing` and `extra` are state-dict keys, or a layer's label where the file tells no key; `sentences` are for
     people.

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 from vggscope.analysis.inspection.stored import StoredLayer, natural
+from vggscope.record import record
 
 Position = tuple[int, ...]
 """A layer's number in its Sequential, or its stage and its place there."""
@@ -29,7 +29,7 @@ _HEAD_KERNEL = 7
 """A convolution as wide as the map that five pools leave of 224 pixels is a fully connected layer."""
 
 
-@dataclass(frozen=True)
+@record
 class Run:
     """Convolutions in order, each with its position and the batch norm that follows it, if any.
 

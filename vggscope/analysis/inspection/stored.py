@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from vggscope.ops.base import Shape, numel
+from vggscope.record import record
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Tensors that a batch norm keeps but does not learn."""
@@ -33,7 +34,7 @@ class StoredTensor:
         return self.leaf not in BUFFERS
 
 
-@dataclass(frozen=True)
+@record
 class Checkpoint:
     """A file's tensors, in the file's order.
 

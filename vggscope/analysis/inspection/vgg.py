@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.analysis.inspection.chain import Link, column_chain, custom_chain, notation
 from vggscope.analysis.inspection.columns import Found, find
 from vggscope.analysis.inspection.head import Head, find_head
 from vggscope.analysis.inspection.runs import TORCHVISION, Run, runs
 from vggscope.analysis.inspection.stored import StoredLayer
 from vggscope.ops.base import numel
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class VGG:
     """`found` is the run beside a column of Table 1, or None for a column of another make."""
 
