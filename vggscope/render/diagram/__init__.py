@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from vggscope.errors import OptionError
 from vggscope.graph import Network
+from vggscope.record import record
 from vggscope.render.diagram.engine import ENGINES, check
 from vggscope.render.diagram.facts import FACTS
 from vggscope.render.diagram.look import Look
@@ -39,7 +39,7 @@ LEAST_WIDTH, MOST_WIDTH = 72, 14400
 """What `--width` takes, in points: an inch to what a PDF page may be."""
 
 
-@dataclass(frozen=True)
+@record
 class Diagram:
     """A drawn network; a notebook shows it by itself."""
 

@@ -12,10 +12,10 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from vggscope.errors import MissingTool
+from vggscope.record import record
 from vggscope.render.diagram.picture import Frame, Point
 
 ENGINES = ("bundled", "system")
@@ -28,7 +28,7 @@ _ROOM = '<<table border="0" cellborder="0" fixedsize="true" width="20" height="1
 """An empty label: the room for a cluster's name."""
 
 
-@dataclass(frozen=True)
+@record
 class Layout:
     """Frames of boxes and clusters, by name, and for each edge its Bézier curve; the whole begins at 0, 0."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from vggscope.analysis.report import Report
+from vggscope.record import record
 from vggscope.render.diagram.layer import Layer, shape
 from vggscope.units import UNKNOWN, bytes_text, percent_text, short_count
 
 Layers = tuple[Layer, ...]
 
 
-@dataclass(frozen=True)
+@record
 class Fact:
     """`value` is the figure of layers taken together, None where it is not known; `text` says it, its share of the
     whole network with it where it has one. Without `value` it is words only.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from vggscope.graph import INPUT
+from vggscope.record import record
 from vggscope.render.diagram.layer import shape
 from vggscope.render.diagram.look import Look
 from vggscope.render.diagram.page import MARGIN, TOP
@@ -27,7 +27,7 @@ LONGEST = 1.6
 """How much higher than wide such a page may be; it grows wider instead."""
 
 
-@dataclass(frozen=True)
+@record
 class Flow:
     """Where the input's box and the cards lie, by name, the arrows between them, and the drawing's right and bottom."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from vggscope.analysis.report import LayerReport
 from vggscope.graph import Node
+from vggscope.record import record
 from vggscope.units import kernel_text
 
 _KINDS = {
@@ -38,7 +38,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True)
+@record
 class Layer:
     """One node with what is known of it."""
 
@@ -115,7 +115,7 @@ class Layer:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@record
 class Row:
     """A layer with the minor ones behind it: one line of a list. `name` is said within its stage."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vggscope.record import record
 from vggscope.render.diagram.facts import FACTS, Fact, Layers
 from vggscope.render.diagram.picture import Box, Shape, Text
 from vggscope.render.diagram.theme import SMALL, Theme
 from vggscope.units import bytes_text, short_count
 
 
-@dataclass(frozen=True)
+@record
 class Look:
     """`width` is how wide the picture may be, in points, or None for what looks well; `direction` LR or TB; `annotate`
     names rows of FACTS, `heat` one of them or nothing; `engine` lays out what branches.
@@ -29,7 +28,7 @@ class Look:
         return {name: FACTS[name] for name in self.annotate}
 
 
-@dataclass(frozen=True)
+@record
 class Heat:
     """One figure as the strength of a colour, from none at 0 to full at `top`, the largest drawn."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
 
 from vggscope.graph import INPUT
+from vggscope.record import record
 from vggscope.render.diagram.layer import Layer, Row
 from vggscope.render.diagram.stage import Block, Stage, rows, single, span
 
@@ -18,7 +18,7 @@ FEW_ROWS = 8
 """A module of no more rows than this is not cut."""
 
 
-@dataclass(frozen=True)
+@record
 class _Scope:
     """A module's layers in a row: those whose paths begin with `path`."""
 

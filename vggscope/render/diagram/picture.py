@@ -6,14 +6,15 @@ A style makes a Picture; every format's writer reads the same one, so that they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from vggscope.record import record
 from vggscope.render.diagram.fonts import ASCENT, DESCENT, text_width
 
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@record
 class Frame:
     """Where something lies on the page."""
 
@@ -34,7 +35,7 @@ class Frame:
         return Frame(self.x + dx, self.y + dy, self.width, self.height)
 
 
-@dataclass(frozen=True)
+@record
 class Box:
     """A rectangle, its corners rounded by `radius`. Colours are #rrggbb, or empty for none."""
 
@@ -49,7 +50,7 @@ class Box:
     dashed: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Polygon:
     """A closed, filled outline."""
 
@@ -59,7 +60,7 @@ class Polygon:
     line_width: float = 0.75
 
 
-@dataclass(frozen=True)
+@record
 class Line:
     """A line through `points`; with `curved`, a chain of cubic Bézier curves (one point and then three for each)."""
 
@@ -70,7 +71,7 @@ class Line:
     dashed: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class Text:
     """One line of text. `x` is its `anchor` (start, middle or end), `y` its baseline; `turned` runs it upward."""
 
@@ -102,7 +103,7 @@ class Text:
 Shape = Box | Polygon | Line | Text
 
 
-@dataclass(frozen=True)
+@record
 class Part:
     """A node of the picture: shapes that belong together, `name` unique in it.
 
@@ -132,7 +133,7 @@ class Part:
         return replace(self, shapes=tuple(map(change, self.shapes)), parts=parts)
 
 
-@dataclass(frozen=True)
+@record
 class Link:
     """An arrow from one part to another, by their names; `label` is what runs along it. One without shapes is known to
     the graph and not drawn, one without names is drawn and no edge of the graph.
@@ -144,7 +145,7 @@ class Link:
     label: str = ""
 
 
-@dataclass(frozen=True)
+@record
 class Picture:
     """A page of `width` by `height` points. `frame` lies under everything: captions, legends, the groups' outlines;
     `labels` lie over the links. `engine` names the Graphviz that laid something out, if one did.

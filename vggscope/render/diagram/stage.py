@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, chain
 
+from vggscope.record import record
 from vggscope.render.diagram.layer import Layer, Row
 
 LONGEST = 26
 """A stage of more rows than this is drawn as several."""
 
 
-@dataclass(frozen=True)
+@record
 class Block:
     """Rows that a picture draws together. `instances` are the layers of each repetition, equal to one another in what
     they do; the rows are the first's, named within `path`.
@@ -28,7 +28,7 @@ class Block:
         return len(self.instances)
 
 
-@dataclass(frozen=True)
+@record
 class Stage:
     """Layers that a picture draws as one. `name` is unique among the network's stages."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from vggscope.graph import INPUT
+from vggscope.record import record
 from vggscope.render.diagram.engine import Layout, lay_out
 from vggscope.render.diagram.fonts import text_width
 from vggscope.render.diagram.layer import Layer, shape, shapes
@@ -25,7 +26,7 @@ NARROWEST, WIDEST = 60.0, 230.0
 """No op is narrower or wider than this, in points; a longer name is cut in its middle."""
 
 
-@dataclass(frozen=True)
+@record
 class Op:
     """One op as it is written: its name, its path where that is another, what it does, the facts asked for."""
 
@@ -46,7 +47,7 @@ class Op:
         return min(max([first, *(text_width(fact, SMALL) + 14 for fact in self.facts)]), WIDEST)
 
 
-@dataclass(frozen=True)
+@record
 class Unit:
     """Ops stacked: each but the first reads only the one above and leaves its shape. Without ops it is an entry: what
     comes into the card. `shape` is what comes out, `cluster` the name of the module that it stands in, if one is drawn.
@@ -66,7 +67,7 @@ class Unit:
         return self.body + SHAPE
 
 
-@dataclass(frozen=True)
+@record
 class StageGraph:
     """The units of a stage by name, which reads which, and the units of each block that has a name, by its place."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 
@@ -14,6 +14,7 @@ from vggscope.graph import Network, module_node
 from vggscope.labels import stage_of
 from vggscope.notation import parse
 from vggscope.ops.activation import Softmax
+from vggscope.record import record
 from vggscope.render.diagram.layer import Layer
 from vggscope.render.diagram.modules import module_stages
 from vggscope.render.diagram.stage import Block, Stage, divided, rows, span
@@ -39,7 +40,7 @@ def as_printed(network: Network) -> Network:
     return replace(network, nodes=(*network.nodes, ending))
 
 
-@dataclass(frozen=True)
+@record
 class Subject:
     """A network with its report and its stages; with `fold` what repeats in a row is drawn once."""
 

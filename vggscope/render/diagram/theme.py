@@ -6,7 +6,7 @@ layer is told by its words too, and the paper theme prints in grey.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from vggscope.record import record
 
 TITLE, HEADING, BODY, SMALL = 12.0, 9.5, 8.5, 8.0
 """The four type sizes, in points."""
@@ -18,7 +18,7 @@ KINDS = ("input", "conv", "pool", "norm", "activation", "fc", "other")
 """The kinds of layer that have a colour."""
 
 
-@dataclass(frozen=True)
+@record
 class Theme:
     """`fills` and `accents` are by kind of layer, one of KINDS; `outline` frames a fill, or is empty."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vggscope.graph import INPUT
+from vggscope.record import record
 from vggscope.render.diagram.flow import flow, input_part
 from vggscope.render.diagram.fonts import fitted, text_width
 from vggscope.render.diagram.layer import Row
@@ -29,7 +29,7 @@ WIDEST = 210.0
 """No card is wider than this; a longer name is cut in its middle."""
 
 
-@dataclass(frozen=True)
+@record
 class _Card:
     """What a card says. `common` is what stands behind every convolution, said once for all below the cards; `share` is
     the stage's share of all parameters, drawn as a bar.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from vggscope.graph import INPUT
+from vggscope.record import record
 from vggscope.render.diagram.engine import Layout
 from vggscope.render.diagram.flow import flow, input_part
 from vggscope.render.diagram.fonts import fitted, text_width
@@ -27,7 +27,7 @@ PADDING, HEAD = 8.0, 21.0
 """A card's sides, and the height of its heading, in points."""
 
 
-@dataclass(frozen=True)
+@record
 class _Card:
     """A stage's graph with its layout, which begins at 0, 0."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise, zip_longest
 
 from vggscope.errors import OptionError
 from vggscope.notation import Word, write
+from vggscope.record import record
 from vggscope.render.diagram.facts import Layers
 from vggscope.render.diagram.fonts import fitted, text_width
 from vggscope.render.diagram.layer import Layer, Row, shape
@@ -28,7 +28,7 @@ ROW, PADDING, RULE_GAP, LEAST, WIDEST = 14.0, 9.0, 3.0, 62.0, 150.0
 """In points: a row's height, the space at a column's sides, that at a rule, and a column's least and largest width."""
 
 
-@dataclass(frozen=True)
+@record
 class _Cell:
     """One layer in one column; without layers it is a heading or a figure. `differs` tells that the column before has
     another there.
@@ -39,7 +39,7 @@ class _Cell:
     differs: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class _Line:
     """A row of the table, a cell for each column, None where a column has nothing. `spans` prints it once for all;
     `title` stands to its left, `rule` is a line above it, 2 for a strong one.
@@ -52,7 +52,7 @@ class _Line:
     strong: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class _Grid:
     """Where columns begin and end."""
 

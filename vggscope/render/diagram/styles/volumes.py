@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 from vggscope.errors import OptionError
 from vggscope.graph import INPUT
 from vggscope.ops.base import Shape as TensorShape
+from vggscope.record import record
 from vggscope.render.diagram.facts import Layers
 from vggscope.render.diagram.flow import WIDTH
 from vggscope.render.diagram.fonts import fitted, text_width
@@ -44,7 +44,7 @@ LONGEST = 110.0
 """The longest text under a solid, in points; a longer one is cut in its middle."""
 
 
-@dataclass(frozen=True)
+@record
 class _Volume:
     """A tensor: channels, height, width; the layers that made it, none for the input."""
 
@@ -62,7 +62,7 @@ class _Volume:
         return tuple(fitted(text, SMALL, LONGEST) for text in (self.name, shape(self.shape), *self.more))
 
 
-@dataclass(frozen=True)
+@record
 class _Scale:
     """Points for a pixel of a side, and for a channel."""
 
