@@ -140,6 +140,11 @@ BAD = [
     (("build", "D", "-o", "x.gz"), "build cannot write '.gz'", ".py, .pth"),
     (("build", "D", "--at", "features.99"), "no module 'features.99'", "features."),
     (("build", "A", "-o", "no/such/x.py"), "the folder is not there", "name a file"),
+    (("memory", "D", "--batch", "0"), "a batch of 0", "--batch is 1"),
+    (("memory", "D", "--optimizer", "lion"), "unknown optimizer", "sgd-momentum"),
+    (("memory", "D", "--gpu", "huge"), "no GPU and no amount", "24GiB"),
+    (("memory", "D", "--mode", "sleep"), "unknown mode", "inference"),
+    (("inspect", "no.pth"), "no.pth", ""),
     (("diff", "A", "--ref", "Q7"), "unknown model 'Q7'", "a model is"),
     (("diff", "A", "--ref", ""), "--ref names no model", "torchvision"),
     (("summary", "columns.toml:X"), "cannot read columns.toml", "columns.toml:NAME"),
@@ -205,3 +210,55 @@ def test_list_names_what_is_there(vggscope) -> None:
     assert {"table", "json", "csv", "markdown"} <= {form["name"] for form in found["formats"]}
     assert "blocks" in {style["name"] for style in found["styles"]}
     assert "MaxPool2d" in {op["name"] for op in found["ops"]}
+
+
+def test_memory_as_json(vggscope) -> None:
+    ran = vggscope("memory", "D", "--batch", "64", "--optimizer", "adam", "--gpu", "RTX 4090", "-f", "json")
+    found = json.loads(ran.out)
+    assert (ran.code, found["schema"], found["mode"], found["batch"]) == (0, "vggscope/memory@1", "train", 64)
+    parts = ("parameters", "buffers", "gradients", "optimizer", "activations", "temporary", "input")
+    assert sum(found[f"{part}_bytes"] for part in parts) == found["peak_bytes"]
+    assert max(entry["bytes"] for entry in found["timeline"]) == found["peak_bytes"]
+    assert found["assumptions"]
+    assert found["fit"]["fits"] is True
+    assert found["max_batch"] >= 64
+    assert json.loads(vggscope("memory", "D", "-f", "json").out)["optimizer"] == "sgd-momentum"
+
+
+def test_summary_and_memory_give_the_same_peak(vggscope) -> None:
+    summary = json.loads(vggscope("summary", "E", "-f", "json", "--batch", "8").out)["memory"]
+    memory = json.loads(vggscope("memory", "E", "-f", "json", "--batch", "8").out)
+    inference = json.loads(vggscope("memory", "E", "-f", "json", "--batch", "8", "--mode", "inference").out)
+    assert summary["training_peak_bytes"] == memory["peak_bytes"]
+    assert summary["inference_peak_bytes"] == inference["peak_bytes"]
+
+
+def test_what_does_not_fit_is_told_with_a_way_out(vggscope) -> None:
+    out = vggscope("memory", "D", "--gpu", "1GiB").out
+    assert "does not fit 1GiB" in out
+    assert "not even a batch of 1 fits: 619.17 MiB are missing" in out
+    assert "--dtype bfloat16" in out
+
+
+def test_inspect_as_json(vggscope, tmp_path) -> None:
+    path = str(tmp_path / "x.safetensors")
+    vggscope("build", "conv3-8 maxpool FC-10", "-o", path)
+    found = json.loads(vggscope("inspect", path, "-f", "json").out)
+    assert (found["schema"], found["column"], found["params"]) == ("vggscope/inspect@1", None, 8 * 27 + 8 + 3920 + 10)
+    assert {layer["name"] for layer in found["layers"]} == {"features.0", "classifier.0"}
+    table = vggscope("inspect", path).out
+    assert "classifier.0" in table
+
+
+def test_a_model_that_fails_is_shown_up_to_there(vggscope, tmp_path) -> None:
+    path = tmp_path / "net.py"
+    path.write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(7, 10))\n"
+    )
+    ran = vggscope("summary", f"{path}:net", "--input", "3x8x8")
+    assert ran.code == 2
+    assert "Conv2d" in ran.out
+    assert "7 features are expected, the input has 288" in ran.err
+    assert ran.err.count("\n") == 2

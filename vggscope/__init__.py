@@ -13,12 +13,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vggscope.api import build, diagram, diff, network, summary, verify
+    from vggscope.api import build, diagram, diff, inspect, memory, network, summary, verify
     from vggscope.errors import VggscopeError
 
 __version__ = "0.1.0"
 
-__all__ = ["VggscopeError", "__version__", "build", "diagram", "diff", "network", "summary", "verify"]
+__all__ = [
+    "VggscopeError",
+    "__version__",
+    "build",
+    "diagram",
+    "diff",
+    "inspect",
+    "memory",
+    "network",
+    "summary",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> object:

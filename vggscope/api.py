@@ -16,6 +16,8 @@ from vggscope.sources.options import Options
 if TYPE_CHECKING:
     from torch import nn
 
+    from vggscope.analysis.inspection.inspect import Inspection
+    from vggscope.analysis.memory.report import MemoryReport
     from vggscope.analysis.report import Report
     from vggscope.diffing.result import Diff
     from vggscope.oracles.verification import Verification
@@ -113,6 +115,37 @@ def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: o
 
     found = network(model, input_size, **options)
     return hear(found, None if isinstance(model, Network) else build(model, **options))
+
+
+def memory(
+    model: Model,
+    batch: int = 1,
+    input_size: tuple[int, ...] | None = None,
+    *,
+    gpu: str | None = None,
+    **options: object,
+) -> MemoryReport:
+    """What a step of training or inference takes, and with `gpu` (an amount or a card) whether it fits. `options` are
+    the command line's: mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus, parallel, and those of the
+    model.
+
+    >>> memory("D", batch=64, optimizer="adam", gpu="24GiB").max_batch >= 64
+    True
+    """
+    from vggscope.analysis.memory.fit import Room
+    from vggscope.analysis.memory.report import memory as analyse
+    from vggscope.analysis.memory.setup import Setup
+
+    of_setup = {key: options.pop(key) for key in list(options) if key in Setup.__dataclass_fields__}
+    setup = Setup(**of_setup)  # type: ignore[arg-type]
+    return analyse(network(model, input_size, **options), batch, setup, Room(gpu) if gpu is not None else None)
+
+
+def inspect(path: str) -> Inspection:
+    """Which network a checkpoint belongs to, read from its names and shapes; no code in it runs."""
+    from vggscope.sources.checkpoint import inspect as examine
+
+    return examine(path)
 
 
 def _without_batch(size: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -22,6 +22,7 @@ COMMANDS = (
     "summary",
     "diagram",
     "diff",
+    "memory",
     "build",
     "verify",
     "inspect",

@@ -51,6 +51,7 @@ FORMATS = (
 DOCUMENTS = {
     "summary": "vggscope.render.summary:document",
     "diff": "vggscope.render.diff:document",
+    "memory": "vggscope.render.memory:document",
     "verify": "vggscope.render.verify:document",
     "inspect": "vggscope.render.inspect:document",
     "list": "vggscope.render.list:document",

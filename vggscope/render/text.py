@@ -30,9 +30,12 @@ _SIGNS = {"+": "green", "-": "red", "~": "yellow", "!": "red", "?": "dim"}
 def write(document: Document, style: Style) -> str:
     """The heading and the blocks, an empty line between them."""
     lines: list[Line] = [[(_cut(visible(document.title), style), "bold")]]
+    before: Block | None = None
     for block in document.blocks:
         if not (isinstance(block, Table) and block.data):
-            lines += [[], *_block(block, style)]
+            apart = not (isinstance(block, Note) and isinstance(before, Note) and block.kind == before.kind)
+            lines += [*([[]] if apart else []), *_block(block, style)]
+            before = block
     if style.color:
         return _painted(lines)
     return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines)

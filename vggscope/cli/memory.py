@@ -1,0 +1,51 @@
+"""`vggscope memory MODEL`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vggscope.analysis.memory.fit import Room
+from vggscope.analysis.memory.report import memory as analyse
+from vggscope.analysis.memory.setup import Setup
+from vggscope.cli.options import Model, ModelOptions, OutputOptions
+from vggscope.cli.output import check_format, emit
+from vggscope.sources.resolve import resolve
+from vggscope.units import parse_bytes
+
+
+def memory(
+    model: Model,
+    build: ModelOptions,
+    output: OutputOptions,
+    batch: Annotated[int, typer.Option(metavar="N", help="Inputs in a batch.")] = 1,
+    mode: Annotated[str, typer.Option(metavar="MODE", help="train, inference or finetune-head.")] = "train",
+    optimizer: Annotated[
+        str, typer.Option(metavar="NAME", help="sgd, sgd-momentum, adam, adamw or rmsprop.")
+    ] = "sgd-momentum",
+    dtype: Annotated[str, typer.Option(metavar="DTYPE", help="float32, float16, bfloat16 or amp.")] = "float32",
+    foreach: Annotated[bool, typer.Option(help="Step over all parameters at once, torch's default on a GPU.")] = False,
+    accumulate: Annotated[int, typer.Option(metavar="N", help="Cut the batch into N micro-batches.")] = 1,
+    checkpoint: Annotated[
+        bool, typer.Option("--checkpoint", help="Recompute each stage in the backward pass.")
+    ] = False,
+    gpus: Annotated[int, typer.Option(metavar="N", help="GPUs that share the batch.")] = 1,
+    parallel: Annotated[
+        str | None, typer.Option(metavar="HOW", help="ddp, zero1, zero2 or fsdp.", show_default=False)
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="GPU", help="Does it fit? An amount (24GiB) or a card (RTX 4090).")
+    ] = None,
+    context: Annotated[str | None, typer.Option(metavar="SIZE", help="Set aside for the CUDA context.")] = None,
+    workspace: Annotated[str | None, typer.Option(metavar="SIZE", help="Set aside for cuDNN's workspace.")] = None,
+) -> None:
+    """What training or inference takes, where the peak is, and the largest batch that fits a GPU.
+
+    Example: vggscope memory D --batch 96 --optimizer adam --gpu 24GiB
+    """
+    check_format(output.format)
+    setup = Setup(mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus, parallel)
+    aside = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
+    room = Room(gpu, *aside) if gpu is not None else None
+    emit(analyse(resolve(model, build.source_options()), batch, setup, room), output.format, output.output)

@@ -1,0 +1,98 @@
+"""A memory report laid out: whether it fits, what is alive at the peak, the layers that hold most."""
+
+from __future__ import annotations
+
+from vggscope.analysis.memory.fit import Fit
+from vggscope.analysis.memory.report import MemoryReport
+from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Note, Table
+from vggscope.units import bytes_text, count_text, percent_text, shape_text
+
+PARTS = {
+    "parameters": "weights",
+    "buffers": "buffers of batch norms and the like",
+    "gradients": "gradients of the weights",
+    "optimizer": "the optimizer's states",
+    "activations": "activations, kept for the backward pass or in use",
+    "temporary": "temporaries: gradients of activations, an op's working memory",
+    "input": "the input batch, and its labels",
+}
+"""The parts of a peak, which add up to it, each with what it is."""
+
+MOST_LAYERS = 8
+"""How many of the layers that hold most are shown."""
+
+
+def document(report: MemoryReport) -> Document:
+    """The peak and its parts, the layers, the card, and what the figures rest on."""
+    blocks: list[Block] = [Note(_headline(report), "verdict")]
+    if report.fit is not None:
+        blocks.append(_fit(report.fit, report.batch))
+    blocks += [_parts(report), _layers(report), _reserved(report)]
+    blocks += [Note(f"counted: {assumption}") for assumption in report.assumptions]
+    columns = tuple(Column(key, key) for key in ("event", "layer", "bytes", *(f"{part}_bytes" for part in PARTS)))
+    rows = tuple(tuple(getattr(entry, column.key) for column in columns) for entry in report.timeline)
+    blocks.append(Table(columns, rows, data=True))
+    optimizer = f", {report.optimizer}" if report.optimizer else ""
+    gpus = f", {report.gpus} GPUs ({report.parallel})" if report.parallel else ""
+    shape = shape_text(report.input_shape)
+    title = (
+        f"{report.model}   {report.mode}, batch {count_text(report.batch)} of {shape}, {report.dtype}{optimizer}{gpus}"
+    )
+    return Document(title, tuple(blocks))
+
+
+def _headline(report: MemoryReport) -> str:
+    return f"peak {bytes_text(report.peak_bytes)}, at the {report.peak_at}"
+
+
+def _parts(report: MemoryReport) -> Table:
+    columns = (
+        Column("part", "at the peak"),
+        Column("bytes", "memory", bytes_text, right=True),
+        Column("share", "share", right=True, priority=1),
+        Column("about", "", wrap=True, priority=2),
+    )
+    sizes = {part: getattr(report, f"{part}_bytes") for part in PARTS}
+    rows = tuple((part, sizes[part], percent_text(sizes[part], report.peak_bytes), PARTS[part]) for part in PARTS)
+    return Table(columns, rows, total=("peak", report.peak_bytes, "", ""))
+
+
+def _layers(report: MemoryReport) -> Table:
+    columns = (
+        Column("layer", "layers that hold most then"),
+        Column("label", "label", priority=1),
+        Column("bytes", "memory", bytes_text, right=True),
+    )
+    return Table(columns, tuple((share.layer, share.label, share.bytes) for share in report.layers[:MOST_LAYERS]))
+
+
+def _reserved(report: MemoryReport) -> Facts:
+    return Facts(
+        (
+            ("allocated", f"{bytes_text(report.allocated_bytes)} in the caching allocator's rounded blocks"),
+            ("reserved", f"{bytes_text(report.reserved_bytes)} of segments that it takes of the card (replayed)"),
+        )
+    )
+
+
+def _fit(fit: Fit, batch: int) -> Items:
+    """Whether it fits; if not, what is missing and what would help."""
+    aside = fit.context_bytes + fit.workspace_bytes
+    room = f"{fit.gpu} ({bytes_text(fit.capacity_bytes)}{f', {bytes_text(aside)} set aside' if aside else ''})"
+    if fit.max_batch:
+        most = (
+            f"the largest batch that fits is {count_text(fit.max_batch)},"
+            f" {count_text(fit.max_batch_reserved)} with the caching allocator's segments"
+        )
+    else:
+        most = f"not even a batch of 1 fits: {bytes_text(fit.missing_for_one_bytes)} are missing"
+    if fit.fits:
+        return Items((Item("=", f"it fits {room}", (most,)),))
+    help_ = tuple(
+        f"{remedy.change}: {bytes_text(remedy.peak_bytes)}"
+        + (f", largest batch {count_text(remedy.max_batch)}" if remedy.max_batch else "")
+        for remedy in fit.remedies
+    )
+    head = "what would make it fit:" if any(r.max_batch >= batch for r in fit.remedies) else "what comes nearest:"
+    text = f"batch {count_text(batch)} does not fit {room}: {bytes_text(fit.missing_bytes)} are missing"
+    return Items((Item("!", text, (most, *((head, *help_) if help_ else ()))),))
