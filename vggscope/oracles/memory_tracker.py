@@ -1,27 +1,35 @@
-"""The witness for memory: torch.distributed._tools.mem_tracker over tensors without data.
+"""The witnesses for memory: torch's memory tracker over tensors without data, and on a GPU the allocator's own count.
 
-The tracker is a dispatch mode that books every tensor which torch makes and frees. Under FakeTensorMode nothing is
-allocated, so that a batch of 256 is followed in a fraction of a second on any machine. It works on fake CPU tensors;
-a fake CUDA device fails in the backward pass, so what CUDA does otherwise it does not see.
+torch.distributed._tools.mem_tracker is a dispatch mode that books every tensor which torch makes and frees. Under
+FakeTensorMode nothing is allocated, so that a batch of 256 is followed in a fraction of a second on any machine. It
+works on fake CPU tensors; a fake CUDA device fails in the backward pass, so what CUDA does otherwise it does not see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vggscope.analysis.memory.allocator import replay
+from vggscope.analysis.memory.ledger import KINDS
+from vggscope.analysis.memory.runtime import CUDA, TRACKER
+from vggscope.analysis.memory.setup import AMP, Setup
+from vggscope.analysis.memory.trace import trace, trained
+from vggscope.errors import OptionError
+from vggscope.graph import Network
 from vggscope.ops.base import Shape
+from vggscope.record import record
+from vggscope.result import Result
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
+    import torch
     from torch import Tensor, nn
     from torch.distributed._tools.mem_tracker import MemTracker
     from torch.optim import Optimizer
 
 
-@dataclass(frozen=True)
+@record
 class Tracked:
     """The most bytes alive at once and what they were for, in the tracker's own words (Parameter, Gradient...).
 
@@ -32,99 +40,183 @@ class Tracked:
     parts: dict[str, int]
 
 
-@dataclass(frozen=True)
-class TrackedStep:
-    """What is run: a forward pass without gradients, or a step of training behind a first one.
-
-    `trained` are the names of the parameters that require a gradient, None: as the model has it. `batch` is cut into
-    `accumulate` micro-batches.
+@record
+class Measurement(Result):
+    """A step's peak as foretold and as measured, in bytes. `witness` is what measured, `counts` what both figures are
+    of.
     """
 
-    mode: str = "train"
-    optimizer: str = "sgd-momentum"
-    dtype: str = "float32"
-    foreach: bool = False
-    accumulate: int = 1
-    trained: Collection[str] | None = None
+    schema: str
+    model: str
+    batch: int
+    witness: str
+    counts: str
+    predicted_bytes: int
+    measured_bytes: int
 
-    def run(self, make: Callable[[], nn.Module], input_shape: Shape, batch: int) -> Tracked:
-        """Follow `make`'s model on a batch of inputs of this shape (channels, height, width)."""
-        import torch
-        from torch._subclasses.fake_tensor import FakeTensorMode
-        dtype = torch.float32 if self.dtype == "amp" else getattr(torch, self.dtype)
-        with FakeTensorMode():
-            module = made_in(make, dtype).train(self.mode != "inference")
+    @property
+    def difference_bytes(self) -> int:
+        """How much more was foretold than measured."""
+        return self.predicted_bytes - self.measured_bytes
+
+
+def measure(network: Network, make: Callable[[], nn.Module], batch: int, setup: Setup) -> Measurement:
+    """Run two steps of `make`'s module and set the second's peak beside the figure foretold for `network`.
+
+    With CUDA the steps are real and the measure is torch.cuda.max_memory_allocated, which rounds tensors up to blocks:
+    the figure foretold is rounded likewise. Elsewhere the steps have no data and the memory tracker measures.
+
+    Raises OptionError for what one device does not run by itself.
+    """
+    import torch
+
+    if setup.checkpoint or setup.shards.parallel is not None:
+        raise OptionError("only a plain step on one device is measured", "leave out --checkpoint and --parallel")
+    names = {p.name for p in trained(network, setup)} if setup.trains else None
+    samples = setup.samples(batch)
+    if torch.cuda.is_available():
+        foretold = replay(trace(network, replace(setup, runtime=CUDA.name)), samples).allocated_bytes
+        measured = allocated_on_gpu(make, network.input_shape[1:], batch, setup, names)
+        witness = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
+        counts = (
+            "tensors in the allocator's rounded blocks, with the input; what libraries hold is in the measured alone"
+        )
+        return Measurement("vggscope/measure@1", network.name, batch, witness, counts, foretold, measured)
+    moment = trace(network, replace(setup, runtime=TRACKER.name)).peak(samples)
+    foretold = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
+    tracked = track(make, network.input_shape[1:], batch, setup, names)
+    witness = "torch.distributed._tools.mem_tracker, CPU tensors without data"
+    counts = "tensors exactly, without the input and its labels"
+    return Measurement("vggscope/measure@1", network.name, batch, witness, counts, foretold, tracked.peak_bytes)
+
+
+def track(
+    make: Callable[[], nn.Module],
+    input_shape: Shape,
+    batch: int,
+    setup: Setup,
+    learned: Collection[str] | None = None,
+) -> Tracked:
+    """Follow one forward pass, or the second step of training, of `make`'s module on inputs of channels x height x
+    width. `learned` are the names of the parameters that require a gradient; None: as the module has it.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        tracker = make_tracker()
+        step = Step(made(make, setup), "cpu", setup, learned, tracker.reset_mod_stats)
+        batches = step.batches(input_shape, batch)
+        step.warm_up(batches)
+        tracker.track_external(step.module, *([step.optimizer] if step.optimizer else []))
+        with tracker:
+            step.run(batches)
+        (snapshot,) = tracker.get_tracker_snapshot("peak").values()
+    parts = {str(getattr(kind, "value", kind)): size for kind, size in snapshot.items()}
+    return Tracked(parts.pop("Total"), parts)
+
+
+def allocated_on_gpu(
+    make: Callable[[], nn.Module],
+    input_shape: Shape,
+    batch: int,
+    setup: Setup,
+    learned: Collection[str] | None = None,
+) -> int:
+    """torch.cuda.max_memory_allocated over the same step, run for real."""
+    import torch
+
+    step = Step(made(make, setup).to("cuda"), "cuda", setup, learned)
+    batches = step.batches(input_shape, batch)
+    step.warm_up(batches)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    step.run(batches)
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated()
+
+
+class Step:
+    """A module with what runs it. `between` is called behind each micro-batch."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        device: str,
+        setup: Setup,
+        learned: Collection[str] | None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.module, self.device, self.setup, self.between = module.train(setup.trains), device, setup, between
+        if learned is not None:
             for name, parameter in module.named_parameters():
-                if self.trained is not None:
-                    parameter.requires_grad_(name in self.trained)
-            optimizer = self.make_optimizer(module) if self.mode != "inference" else None
-            size = -(-batch // self.accumulate)
-            batches = [torch.zeros(size, *input_shape, dtype=dtype) for _ in range(self.accumulate)]
-            tracker = make_tracker()
-            step = self._step(module, optimizer, batches, tracker.reset_mod_stats)
-            if optimizer is not None:
-                step()
-                optimizer.zero_grad(set_to_none=True)
-            tracker.track_external(module, *([optimizer] if optimizer else []))
-            with tracker:
-                step()
-            (snapshot,) = tracker.get_tracker_snapshot("peak").values()
-        parts = {kind.value: size for kind, size in snapshot.items() if kind != "Total"}
-        return Tracked(snapshot["Total"], parts)
+                parameter.requires_grad_(name in learned)
+        self.optimizer = make_optimizer(module, setup) if setup.trains else None
 
-    def _step(
-        self, module: nn.Module, optimizer: Optimizer | None, batches: list[Tensor], between: Callable[[], None]
-    ) -> Callable[[], None]:
+    def batches(self, input_shape: Shape, batch: int) -> list[tuple[Tensor, Tensor]]:
+        """The micro-batches, each with a label for every position of the output behind its classes."""
+        import torch
+
+        found = []
+        for _ in range(self.setup.accumulate if self.setup.trains else 1):
+            inputs = torch.zeros(
+                self.setup.samples(batch), *input_shape, dtype=element_type(self.setup), device=self.device
+            )
+            with torch.no_grad():
+                shape = self.module(inputs).shape
+            found.append((inputs, torch.zeros(shape[0], *shape[2:], dtype=torch.long, device=self.device)))
+        return found
+
+    def warm_up(self, batches: list[tuple[Tensor, Tensor]]) -> None:
+        """A first step, behind which the optimizer has its states and no gradient is left."""
+        if self.optimizer is not None:
+            self.run(batches)
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def run(self, batches: list[tuple[Tensor, Tensor]]) -> None:
+        """One step, or one forward pass without gradients."""
         import torch
         from torch.nn.functional import cross_entropy
 
-        labels = [self._labels(module, batch) for batch in batches] if optimizer else []
+        autocast = torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.setup.dtype == AMP)
+        if self.optimizer is None:
+            with torch.no_grad(), autocast:
+                self.module(batches[0][0])
+            return
+        for inputs, labels in batches:
+            with autocast:
+                loss = cross_entropy(self.module(inputs), labels)
+            torch.autograd.backward(loss)
+            self.between()
+        self.optimizer.step()
 
-        def forward() -> None:
-            with torch.no_grad(), self._autocast():
-                module(batches[0])
 
-        def train() -> None:
-            for batch, target in zip(batches, labels):
-                with self._autocast():
-                    loss = cross_entropy(module(batch), target)
-                loss.backward()
-                between()
-            assert optimizer is not None
-            optimizer.step()
+def element_type(setup: Setup) -> torch.dtype:
+    """The dtype of weights and inputs."""
+    import torch
 
-        return train if optimizer else forward
+    found: torch.dtype = torch.float32 if setup.dtype == AMP else getattr(torch, setup.dtype)
+    return found
 
-    def _labels(self, module: nn.Module, batch: Tensor) -> Tensor:
-        """Zeros for each position of the output behind its classes."""
-        import torch
 
-        with torch.no_grad():
-            shape = module(batch).shape
-        return torch.zeros(shape[0], *shape[2:], dtype=torch.long)
+def make_optimizer(module: nn.Module, setup: Setup) -> Optimizer:
+    """The optimizer of the setup's name, otherwise with torch's own defaults."""
+    from torch import optim
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        import torch
-
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.dtype == "amp")
-
-    def make_optimizer(self, module: nn.Module) -> Optimizer:
-        """The optimizer of this name with torch's own defaults."""
-        from torch import optim
-
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        if self.optimizer in ("sgd", "sgd-momentum"):
-            momentum = 0.9 if self.optimizer == "sgd-momentum" else 0.0
-            return optim.SGD(trained, lr=0.01, momentum=momentum, foreach=self.foreach)
-        kinds = {"adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop}
-        return kinds[self.optimizer](trained, lr=0.01, foreach=self.foreach)
+    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if setup.optimizer in ("sgd", "sgd-momentum"):
+        momentum = 0.9 if setup.optimizer == "sgd-momentum" else 0.0
+        return optim.SGD(learned, lr=0.01, momentum=momentum, foreach=setup.foreach)
+    if setup.optimizer == "rmsprop":
+        return optim.RMSprop(learned, lr=0.01, foreach=setup.foreach)
+    kind = optim.AdamW if setup.optimizer == "adamw" else optim.Adam
+    return kind(learned, lr=0.01, foreach=setup.foreach)
 
 
 def make_tracker() -> MemTracker:
-    """torch's tracker, which as it stands refuses a model with a frozen parameter: it hooks the gradient of each."""
+    """The tracker, which as it stands refuses a model with a frozen parameter: it hooks the gradient of each."""
     from torch.distributed._tools.mem_tracker import MemTracker
 
-    class Tracker(MemTracker):
+    class Tracker(MemTracker):  # type: ignore[no-untyped-call]
         def _track_module_params_and_buffers(
             self, module: nn.Module, install_grad_hooks: bool = True
         ) -> tuple[int, int]:
@@ -134,12 +226,12 @@ def make_tracker() -> MemTracker:
     return Tracker()
 
 
-def made_in(make: Callable[[], nn.Module], dtype: object) -> nn.Module:
-    """A model whose weights are made in this dtype from the start: fake parameters cannot be converted in place."""
+def made(make: Callable[[], nn.Module], setup: Setup) -> nn.Module:
+    """A module whose weights are made in the setup's dtype from the start: fake ones cannot be converted in place."""
     import torch
 
     before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)  # type: ignore[arg-type]
+    torch.set_default_dtype(element_type(setup))
     try:
         return make()
     finally:

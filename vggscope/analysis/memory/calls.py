@@ -7,12 +7,12 @@ under autocast the casts of weights and activations are calls of their own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from vggscope.analysis.memory.lines import Line
 from vggscope.analysis.memory.runtime import Runtime
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import Kept, Shape, numel
+from vggscope.record import record
 
 LOSS = "(loss)"
 LOG_SOFTMAX = "(log-softmax)"
@@ -30,16 +30,16 @@ LABEL = 8
 """Bytes of a class label, an int64."""
 
 
-@dataclass(frozen=True)
+@record
 class Call:
     """One call: `inputs` and `output` are the names of values, `size` is the output's.
 
     `shares` tells that the output lies in the first input's memory. `keeps` are the values that autograd keeps,
     `extra` the further tensors that the call makes and autograd keeps, `copies` those that it makes for autograd
-    alone. `named_until` is the layer behind which no variable names the output, where known. `gradient` is how an input's gradient is made
-    of the output's: `new` memory, the `same` memory, or a `part` of it. `scratch` counts for each input the tensors of
-    the output's size that are alive while its gradient is made, `reverse` tells that the last input's is made first.
-    `holds` are values that a Python variable still names while this runs.
+    alone. `named_until` is the layer behind which no variable names the output, where known. `gradient` is how an
+    input's gradient is made of the output's: `new` memory, the `same` memory, or a `part` of it. `scratch` counts for
+    each input the tensors of the output's size that are alive while its gradient is made, `reverse` tells that the
+    last input's is made first. `holds` are values that a Python variable still names while this runs.
     """
 
     layer: str
@@ -58,7 +58,7 @@ class Call:
     parameters: tuple[Parameter, ...] = ()
 
 
-@dataclass(frozen=True)
+@record
 class Program:
     """The calls in order, the sizes of their values, and the copies of weights that autocast holds until the loss."""
 
@@ -67,17 +67,14 @@ class Program:
     copies: tuple[str, ...]
 
 
-@dataclass
 class _Writer:
-    network: Network
-    width: int
-    runtime: Runtime
-    training: bool
-    autocast: bool
-    calls: list[Call] = field(default_factory=list)
-    sizes: dict[str, Line] = field(default_factory=dict)
-    widths: dict[str, int] = field(default_factory=dict)
-    copies: dict[str, str] = field(default_factory=dict)
+    def __init__(self, network: Network, width: int, runtime: Runtime, training: bool, autocast: bool) -> None:
+        self.network, self.width, self.runtime = network, width, runtime
+        self.training, self.autocast = training, autocast
+        self.calls: list[Call] = []
+        self.sizes: dict[str, Line] = {}
+        self.widths: dict[str, int] = {}
+        self.copies: dict[str, str] = {}
 
     def add(self, call: Call, width: int) -> None:
         self.calls.append(call)
@@ -137,7 +134,7 @@ class _Writer:
                     *casts[-1:],
                     *((node.name,) if kept.output else ()),
                 ),
-                extra=() if idle else tuple(self.extra(kept, width)),
+                extra=() if idle else tuple(self.beside(kept, width)),
                 copies=() if idle else tuple(per_sample(shape, width) for shape in kept.copies),
                 named_until=node.named_until,
                 gradient="same" if idle else op.gradient,
@@ -146,7 +143,7 @@ class _Writer:
             width,
         )
 
-    def extra(self, kept: Kept, width: int) -> Iterator[Line]:
+    def beside(self, kept: Kept, width: int) -> Iterator[Line]:
         """What a call makes beside its output."""
         for shape, own in kept.extra:
             yield per_sample(shape, own or width)

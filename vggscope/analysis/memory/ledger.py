@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
-from vggscope.analysis.memory.lines import Line
+from vggscope.analysis.memory.lines import NO_BYTES, Line
+from vggscope.record import record
 
 KINDS = ("parameters", "buffers", "gradients", "optimizer", "activations", "temporary", "input")
 """What memory is for. Gradients are those of parameters; `temporary` holds the gradients of activations, autocast's
 copies of weights, and what an optimizer takes for the length of its step.
 """
 
+_POSITIONS = {kind: position for position, kind in enumerate(KINDS)}
+
 Lines = tuple[Line, ...]
 """One line for each of KINDS."""
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What is alive at a height of an event: after it has allocated, before it frees."""
+class Moment(NamedTuple):
+    """What is alive at a height of an event: after it has allocated, before it frees. `entries` counts the entries of
+    the book until then.
+    """
 
     event: str
     layer: str
     alive: Lines
     total: Line
+    entries: int
 
 
-@dataclass(frozen=True)
-class Entry:
-    """An allocation (`size` given) or a free (None) of the tensor with this number; `moment` counts the moments before it."""
+class Entry(NamedTuple):
+    """An allocation (`size` given) or a free (None) of the tensor with this number; `kind` is one of KINDS, `layer` the
+    one in whose event the tensor was made, or whose parameter it belongs to.
+    """
 
     tensor: int
     size: Line | None
+    kind: str
+    layer: str
 
 
-@dataclass(frozen=True)
+@record
 class Trace:
-    """A finished book. `resident` are the entries before the step: what is there from the start."""
+    """A finished book. `resident` counts the entries before the step: what is there from its start. `stepping` counts
+    those before the optimizer's step.
+    """
 
     moments: tuple[Moment, ...]
     entries: tuple[Entry, ...]
     resident: int
+    stepping: int
 
     def peak(self, batch: int) -> Moment:
         """The first of the highest moments.
@@ -66,6 +77,18 @@ class Trace:
                 limits.append((capacity - fixed) // slope)
         return min(limits)
 
+    def holders(self, moment: Moment, batch: int) -> dict[str, int]:
+        """Bytes alive at a moment by the layer that they belong to, the most first; the input is no layer's."""
+        alive = {entry.tensor: entry for entry in self.entries[: moment.entries] if entry.size is not None}
+        for entry in self.entries[: moment.entries]:
+            if entry.size is None:
+                del alive[entry.tensor]
+        held: dict[str, int] = {}
+        for entry in alive.values():
+            if entry.layer and entry.size is not None:
+                held[entry.layer] = held.get(entry.layer, 0) + entry.size.at(batch)
+        return dict(sorted(held.items(), key=lambda item: -item[1]))
+
     @cached_property
     def summits(self) -> tuple[Moment, ...]:
         """The moments that are the peak for some batch from 1 up, in order of time."""
@@ -82,7 +105,9 @@ def upper_envelope(moments: tuple[Moment, ...]) -> list[Moment]:
     hull: list[Moment] = []
     for slope in sorted(steepest):
         moment = steepest[slope]
-        while hull and (hull[-1].total.at(1) <= moment.total.at(1) or (len(hull) > 1 and _hidden(*hull[-2:], moment))):
+        while hull and (
+            hull[-1].total.at(1) <= moment.total.at(1) or (len(hull) > 1 and _hidden(hull[-2], hull[-1], moment))
+        ):
             hull.pop()
         hull.append(moment)
     return hull
@@ -94,21 +119,20 @@ def _hidden(low: Moment, middle: Moment, high: Moment) -> bool:
     return (a - b) * (r - q) >= (b - c) * (q - p)
 
 
-@dataclass
 class Ledger:
     """Written while a step is walked. A tensor is known by the number that `allocate` gives; it is freed when as many
     holds as it has are released.
     """
 
-    event: str = "start"
-    layer: str = ""
-    moments: list[Moment] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    _kinds: list[int] = field(default_factory=list)
-    _sizes: list[Line] = field(default_factory=list)
-    _holds: list[int] = field(default_factory=list)
-    _alive: list[Line] = field(default_factory=lambda: [Line(0, 0)] * len(KINDS))
-    _risen: bool = True
+    def __init__(self) -> None:
+        self.event = "start"
+        self.layer = ""
+        self.moments: list[Moment] = []
+        self.entries: list[Entry] = []
+        self._made: list[Entry] = []
+        self._holds: list[int] = []
+        self._alive = [NO_BYTES] * len(KINDS)
+        self._risen = True
 
     def begin(self, event: str, layer: str = "") -> None:
         """What is written from now on belongs to this event."""
@@ -116,14 +140,14 @@ class Ledger:
             self._mark()
         self.event, self.layer, self._risen = event, layer, True
 
-    def allocate(self, kind: str, size: Line) -> int:
-        """A new tensor with one hold; its number."""
-        tensor = len(self._sizes)
-        self._kinds.append(KINDS.index(kind))
-        self._sizes.append(size)
+    def allocate(self, kind: str, size: Line, layer: str | None = None) -> int:
+        """A new tensor with one hold; its number. Its layer is the event's, unless one is given."""
+        tensor = len(self._made)
+        entry = Entry(tensor, size, kind, self.layer if layer is None else layer)
+        self._made.append(entry)
         self._holds.append(1)
-        self._count(tensor, 1)
-        self.entries.append(Entry(tensor, size))
+        self._count(kind, size.fixed, size.per_sample)
+        self.entries.append(entry)
         self._risen = True
         return tensor
 
@@ -138,25 +162,28 @@ class Ledger:
             return
         if self._risen:
             self._mark()
-        self._count(tensor, -1)
-        self.entries.append(Entry(tensor, None))
+        made = self._made[tensor]
+        assert made.size is not None
+        self._count(made.kind, -made.size.fixed, -made.size.per_sample)
+        self.entries.append(Entry(tensor, None, made.kind, made.layer))
 
     def is_single(self, tensor: int) -> bool:
         """Whether one hold is left."""
         return self._holds[tensor] == 1
 
-    def finish(self, resident: int) -> Trace:
-        """The book, closed."""
+    def finish(self, resident: int, stepping: int) -> Trace:
+        """The book, closed; the counts are those of Trace."""
         if self._risen:
             self._mark()
-        return Trace(tuple(self.moments), tuple(self.entries), resident)
+        return Trace(tuple(self.moments), tuple(self.entries), resident, stepping)
 
     def _mark(self) -> None:
         alive = tuple(self._alive)
-        total = Line(sum(line.fixed for line in alive), sum(line.per_sample for line in alive))
-        self.moments.append(Moment(self.event, self.layer, alive, total))
+        total = Line(sum([line.fixed for line in alive]), sum([line.per_sample for line in alive]))
+        self.moments.append(Moment(self.event, self.layer, alive, total, len(self.entries)))
         self._risen = False
 
-    def _count(self, tensor: int, sign: int) -> None:
-        kind, size, alive = self._kinds[tensor], self._sizes[tensor], self._alive
-        alive[kind] = Line(alive[kind].fixed + sign * size.fixed, alive[kind].per_sample + sign * size.per_sample)
+    def _count(self, kind: str, fixed: int, per_sample: int) -> None:
+        position = _POSITIONS[kind]
+        before = self._alive[position]
+        self._alive[position] = Line(before.fixed + fixed, before.per_sample + per_sample)

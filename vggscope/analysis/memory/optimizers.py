@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from vggscope.errors import OptionError
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Optimizer:
     """`states` are the tensors of a parameter's size kept between steps, `counter` tells of a float32 step counter.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.errors import OptionError
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Runtime:
     """One of RUNTIMES.
 

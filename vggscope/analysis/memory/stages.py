@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from vggscope.analysis.memory.calls import Call
 from vggscope.graph import INPUT, Network
@@ -50,7 +51,7 @@ def _crossings(calls: Sequence[Call]) -> Iterator[int]:
     """The positions behind which only that call's output is read, and is not overwritten."""
     last = {name: position for position, call in enumerate(calls) for name in call.inputs}
     needed_until = last.get(INPUT, -1)
-    for position, (call, following) in enumerate(zip(calls, calls[1:])):
+    for position, (call, following) in enumerate(pairwise(calls)):
         overwritten = following.shares and following.gradient == "new"
         if needed_until <= position and not overwritten:
             yield position

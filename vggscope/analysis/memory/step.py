@@ -6,48 +6,61 @@ run, a gradient until it has been used. The engine runs the calls' backwards in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from vggscope.analysis.memory.calls import COPY, LOSS, Call, Program
 from vggscope.analysis.memory.ledger import Ledger
 from vggscope.analysis.memory.lines import Line
 from vggscope.analysis.memory.optimizers import Optimizer
 from vggscope.analysis.memory.runtime import Runtime
+from vggscope.analysis.memory.sharding import ALONE, Shards
 from vggscope.analysis.memory.variables import last_reads
-from vggscope.graph import INPUT, Parameter
+from vggscope.graph import INPUT
 from vggscope.ops.base import numel
 
 
-@dataclass(frozen=True)
-class Gradient:
+class Gradient(NamedTuple):
     """The gradient of a value: the tensor it lies in, and whether it fills its own memory without gaps."""
 
     tensor: int
     dense: bool = True
 
 
-@dataclass
 class Walk:
     """The state of a step: which tensor each value lies in, what is kept, which gradients have come.
 
-    `trained` are the names of the parameters that require a gradient, `keeping` tells whether autograd is on, `stages`
-    are the calls that are recomputed in the backward pass (torch.utils.checkpoint without reentry).
+    `width` is the bytes of one element of a weight, `trained` are the names of the parameters that require a gradient,
+    `keeping` tells whether autograd is on, `stages` are the calls that are recomputed in the backward pass
+    (torch.utils.checkpoint without reentry).
     """
 
-    program: Program
-    ledger: Ledger
-    runtime: Runtime
-    width: int
-    trained: frozenset[str]
-    keeping: bool = True
-    stages: tuple[range, ...] = ()
-    tensors: dict[str, int] = field(default_factory=dict)
-    kept: dict[int, list[int]] = field(default_factory=dict)
-    entries: dict[range, int] = field(default_factory=dict)
-    gradients: dict[str, Gradient] = field(default_factory=dict)
-    parameter_gradients: dict[str, int] = field(default_factory=dict)
-    differentiable: set[str] = field(default_factory=set)
+    def __init__(
+        self,
+        program: Program,
+        ledger: Ledger,
+        runtime: Runtime,
+        width: int,
+        trained: frozenset[str],
+        shards: Shards = ALONE,
+        *,
+        keeping: bool = True,
+        stages: tuple[range, ...] = (),
+    ) -> None:
+        self.program, self.ledger, self.runtime, self.width = program, ledger, runtime, width
+        self.trained, self.shards, self.keeping, self.stages = trained, shards, keeping, stages
+        self.tensors: dict[str, int] = {}
+        self.kept: dict[int, list[int]] = {}
+        self.entries: dict[range, int] = {}
+        self.gradients: dict[str, Gradient] = {}
+        self.parameter_gradients: dict[str, int] = {}
+        self.differentiable: set[str] = set()
+        self.gathered: dict[int, int] = {}
+        units = [position for position, call in enumerate(program.calls) if call.parameters]
+        gathers = shards.parallel is not None and shards.parallel.weights
+        # Where weights are cut: for each call that has any, the call before it and the one behind it that have.
+        around = zip([None, *units], [*units[1:], None])
+        self.units: dict[int, tuple[int | None, int | None]] = dict(zip(units, around)) if gathers else {}
 
     def forward(self) -> None:
         """All calls in order; autograd keeps what the backward of a differentiable one needs, of a stage its input."""
@@ -71,7 +84,9 @@ class Walk:
             if position in stages:
                 within = stages[position]
                 self._enter(within)
+            self._gather(position, self.units.get(position, (None, None))[1])
             self._run(position, call, position not in within)
+            self._scatter(position)
             for name in drops.get(position, ()):
                 self.ledger.release(self.tensors[name])
 
@@ -121,7 +136,9 @@ class Walk:
             if waiting and position in waiting[-1] and (call.keeps or call.extra or call.copies):
                 self._recompute(waiting.pop(), position)
             self.ledger.begin("backward" if call.layer else "loss", call.layer)
+            self._gather(position, self.units.get(position, (None, None))[0])
             self._run_backward(call, self.kept.pop(position))
+            self._scatter(position)
             for stage in [stage for stage in self.entries if position in stage and not self._pending(stage)]:
                 self.ledger.release(self.entries.pop(stage))
         self.ledger.release(one)
@@ -141,7 +158,7 @@ class Walk:
         given = self.gradients.pop(call.output, None)
         if given is not None:
             arrived = [(name, self._gradient(call, i, given)) for i, name in self._wanted(call)]
-            spent = [g for p in call.parameters if (g := self._parameter_gradient(p)) is not None]
+            spent = self._parameter_gradients(call)
             ledger.release(given.tensor)
         for tensor in kept:
             ledger.release(tensor)
@@ -178,19 +195,47 @@ class Walk:
             self.ledger.release(before.tensor)
         return gradient.tensor
 
-    def _parameter_gradient(self, parameter: Parameter) -> int | None:
-        """A parameter's gradient: its own tensor, or, where there is one already, a temporary that is added to it."""
-        if parameter.name not in self.trained:
-            return None
-        size = Line(numel(parameter.shape) * self.width, 0)
-        if parameter.name in self.parameter_gradients:
-            return self.ledger.allocate("temporary", size)
-        self.parameter_gradients[parameter.name] = self.ledger.allocate("gradients", size)
-        return None
+    def _parameter_gradients(self, call: Call) -> list[int]:
+        """The gradients of a call's parameters, each its own tensor, or, where there is one already or each GPU keeps
+        its part alone, a temporary. Gives the temporaries.
+        """
+        spent = []
+        learned = [p for p in call.parameters if p.name in self.trained]
+        for p in learned:
+            if p.name in self.parameter_gradients or self._cuts_gradients:
+                spent.append(self.ledger.allocate("temporary", self._size(numel(p.shape))))
+            else:
+                self.parameter_gradients[p.name] = self.ledger.allocate("gradients", self._size(numel(p.shape)))
+        if spent and self._cuts_gradients:
+            # They are copied together, summed over the GPUs, and each GPU takes its part.
+            spent.append(self.ledger.allocate("temporary", self._size(sum(numel(p.shape) for p in learned))))
+            for p in learned:
+                if p.name not in self.parameter_gradients:
+                    part = self._size(self.shards.gradient(numel(p.shape)))
+                    self.parameter_gradients[p.name] = self.ledger.allocate("gradients", part)
+        return spent
 
-    def optimizer_step(self, optimizer: Optimizer, parameters: Sequence[Parameter], foreach: bool) -> None:
-        """The temporaries of a step, parameter by parameter or for all at once."""
-        sizes = {p.name: Line(numel(p.shape) * self.width, 0) for p in parameters if p.name in self.parameter_gradients}
+    @property
+    def _cuts_gradients(self) -> bool:
+        return self.shards.parallel is not None and self.shards.parallel.gradients
+
+    def _size(self, elements: int) -> Line:
+        return Line(elements * self.width, 0)
+
+    def _gather(self, position: int, ahead: int | None) -> None:
+        """Where weights are cut: have those of this call whole, and those of the next that has any ahead of time."""
+        for unit in (position, ahead):
+            if unit in self.units and unit not in self.gathered and unit is not None:
+                whole = sum(numel(p.shape) for p in self.program.calls[unit].parameters)
+                self.gathered[unit] = self.ledger.allocate("parameters", self._size(whole))
+
+    def _scatter(self, position: int) -> None:
+        if position in self.gathered:
+            self.ledger.release(self.gathered.pop(position))
+
+    def optimizer_step(self, optimizer: Optimizer, parameters: Mapping[str, int], foreach: bool) -> None:
+        """The temporaries of a step over parameters of so many elements, one by one or all at once."""
+        sizes = {name: self._size(n) for name, n in parameters.items() if n and name in self.parameter_gradients}
         self.ledger.begin("optimizer step")
         if foreach:
             made = [self.ledger.allocate("temporary", s) for s in sizes.values() for _ in range(optimizer.foreach)]

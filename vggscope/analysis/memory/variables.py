@@ -28,7 +28,7 @@ def last_reads(calls: Sequence[Call]) -> dict[str, int]:
                     if made[name] < start:
                         passed.add(name)
     _leave(frames, [], len(calls) - 1, last)
-    ends = {call.layer: position for position, call in enumerate(calls)}
+    ends = {call.layer: position for position, call in enumerate(calls) if call.layer}
     last.update({call.output: ends[call.named_until] for call in calls if call.named_until in ends})
     if calls:
         last.pop(calls[-1].output)
@@ -37,7 +37,7 @@ def last_reads(calls: Sequence[Call]) -> dict[str, int]:
 
 def _module(layer: str) -> list[str]:
     """The modules around a layer, from the outermost: a node's name is its path, with :2, :3... for further calls."""
-    return layer.split(":")[0].split(".")[:-1]
+    return layer.partition(":")[0].split(".")[:-1]
 
 
 def _leave(frames: list[tuple[str, int, set[str]]], path: list[str], position: int, last: dict[str, int]) -> None:

@@ -1,0 +1,99 @@
+"""A network and a setup to the book of one step: the one place where the parts of the walk are put together."""
+
+from __future__ import annotations
+
+from vggscope.analysis.memory.calls import labels, per_sample, program
+from vggscope.analysis.memory.ledger import Ledger, Trace
+from vggscope.analysis.memory.lines import Line
+from vggscope.analysis.memory.optimizers import optimizer_named
+from vggscope.analysis.memory.runtime import runtime_named
+from vggscope.analysis.memory.setup import AMP, Setup
+from vggscope.analysis.memory.stages import head_parameters, stages
+from vggscope.analysis.memory.step import Walk
+from vggscope.graph import INPUT, Network, Parameter
+from vggscope.ops.base import numel
+
+COUNTER = 4
+"""Bytes of an optimizer's step counter, a float32."""
+
+BATCHES_TRACKED = 8
+"""Bytes of a batch norm's count of batches, an int64 whatever the dtype."""
+
+
+def trace(network: Network, setup: Setup) -> Trace:
+    """The book of one step, or of one forward pass, for every batch at once: it takes time linear in the nodes."""
+    ledger = Ledger()
+    learned = trained(network, setup)
+    _resident(ledger, network, setup, learned)
+    inputs = _inputs(ledger, network, setup)
+    resident = len(ledger.entries)
+    runtime = runtime_named(setup.runtime)
+    calls = program(
+        network, setup.width, runtime, training=setup.trains, autocast=setup.dtype == AMP, loss=setup.trains
+    )
+    walk = Walk(
+        calls,
+        ledger,
+        runtime,
+        setup.width,
+        frozenset(p.name for p in learned),
+        setup.shards,
+        keeping=setup.trains,
+        stages=stages(network, calls.calls) if setup.checkpoint else (),
+    )
+    walk.tensors[INPUT] = inputs
+    for _ in range(min(setup.accumulate, 2) if setup.trains else 1):
+        walk.forward()
+        if setup.trains:
+            walk.backward()
+    stepping = len(ledger.entries)
+    if setup.trains:
+        stepped = dict(zip((p.name for p in learned), setup.shards.states(learned)))
+        walk.optimizer_step(optimizer_named(setup.optimizer), stepped, setup.foreach)
+    return ledger.finish(resident, stepping)
+
+
+def trained(network: Network, setup: Setup) -> tuple[Parameter, ...]:
+    """The parameters that require a gradient: at inference too, where none is made."""
+    unused = {p.name for p, _ in network.unused}
+    head = head_parameters(network) if setup.mode == "finetune-head" else None
+    return tuple(
+        p for p in network.parameters() if p.trainable and p.name not in unused and (head is None or p.name in head)
+    )
+
+
+def _resident(ledger: Ledger, network: Network, setup: Setup, learned: tuple[Parameter, ...]) -> None:
+    """Weights, buffers, gradient buckets and the optimizer's states: what is there before the step."""
+    width, shards = setup.width, setup.shards
+    for p in network.parameters():
+        ledger.allocate("parameters", Line(shards.weight(numel(p.shape)) * width, 0), _layer(p))
+    buffers = {(n.module or n.name, name): shape for n in network.nodes for name, shape in n.op.buffers().items()}
+    for (module, _), shape in buffers.items():
+        ledger.allocate("buffers", Line(numel(shape) * width if shape else BATCHES_TRACKED, 0), module)
+    if setup.trains:
+        _resident_for_training(ledger, setup, learned)
+
+
+def _resident_for_training(ledger: Ledger, setup: Setup, learned: tuple[Parameter, ...]) -> None:
+    width, shards = setup.width, setup.shards
+    if shards.parallel is not None and shards.parallel.buckets:
+        for p in learned:
+            ledger.allocate("gradients", Line(numel(p.shape) * width, 0), _layer(p))
+    optimizer = optimizer_named(setup.optimizer)
+    for p, elements in zip(learned, shards.states(learned)):
+        for _ in range(optimizer.states if elements else 0):
+            ledger.allocate("optimizer", Line(elements * width, 0), _layer(p))
+        if elements and optimizer.counter and runtime_named(setup.runtime).counts_on_device:
+            ledger.allocate("optimizer", Line(COUNTER, 0), _layer(p))
+
+
+def _inputs(ledger: Ledger, network: Network, setup: Setup) -> int:
+    """The batch, and its labels where there is a loss; the batch's tensor."""
+    tensor = ledger.allocate("input", per_sample(network.input_shape, setup.width), "")
+    if setup.trains:
+        ledger.allocate("input", labels(network), "")
+    return tensor
+
+
+def _layer(parameter: Parameter) -> str:
+    return parameter.name.rpartition(".")[0]
