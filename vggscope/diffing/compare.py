@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vggscope.diffing.consequence import consequences, edited
-from vggscope.diffing.find import Aligned, Edit, Found, align_networks, failed_pair, failing, find
+from vggscope.diffing.find import Aligned, Found, align_networks, failing, find
 from vggscope.diffing.fold import broken_off, fold
 from vggscope.diffing.ignore import without
-from vggscope.diffing.judge import changes
-from vggscope.diffing.result import Diff, Difference, ParameterCounts, Row
+from vggscope.diffing.result import Diff, Difference, ParameterCounts
+from vggscope.diffing.rows import rows
 from vggscope.errors import ShapeError
-from vggscope.graph import Network, Node
+from vggscope.graph import Network
 from vggscope.ops.base import numel
-from vggscope.units import shape_text
 
 MOST_EXPLAINED = 40
 """How many differences get their consequences worked out: two networks that differ more are two networks."""
@@ -42,7 +41,7 @@ def compare(
         params=ParameterCounts(_params(ours), _params(reference)),
         numeric=None,
         notes=notes,
-        rows=tuple(_rows(aligned, causes)),
+        rows=tuple(rows(aligned, [cause.edits for cause in causes], differences)),
     )
 
 
@@ -82,42 +81,3 @@ def _in_our_style(aligned: Aligned, causes: list[Found], behind: dict[str, str])
     except ShapeError:
         return aligned.reference
     return base
-
-
-def _rows(aligned: Aligned, causes: list[Found]) -> Iterator[Row]:
-    """The two networks side by side: `=` alike, `~` changed, `+` only ours, `-` only the reference's, `!` where ours
-    fails, `?` what it did not reach.
-    """
-    harmless = {edit for cause in causes if cause.difference.effect == "none" for edit in _names(cause)}
-    reached = list(aligned.reached().nodes()) if aligned.ours.failure is not None else list(aligned.nodes())
-    for mine, other in reached:
-        if mine is None or other is None:
-            sign = "+" if other is None else "-"
-        else:
-            alike = not changes(mine.op, other.op) or (mine.name, other.name) in harmless
-            sign = "=" if alike else "~"
-        yield Row(sign, _row_text(aligned.ours, mine), _row_text(aligned.reference, other))
-    if aligned.ours.failure is not None:
-        yield from _beyond(aligned, reached)
-
-
-def _beyond(aligned: Aligned, reached: list[Edit]) -> Iterator[Row]:
-    """The layer that failed, and what the reference has from there on."""
-    known = {other.name for _, other in reached if other is not None}
-    failed, counterpart = failed_pair(aligned)
-    title = f"{failed.title} {failed.op.name} does not run" if failed else "does not run"
-    for node in aligned.reference.nodes:
-        if node is counterpart:
-            yield Row("!", title, _row_text(aligned.reference, node))
-        elif node.name not in known:
-            yield Row("?", "", _row_text(aligned.reference, node))
-    if counterpart is None:
-        yield Row("!", title, "")
-
-
-def _names(cause: Found) -> Iterator[tuple[str, str]]:
-    return ((mine.name, other.name) for mine, other in cause.edits if mine and other)
-
-
-def _row_text(network: Network, node: Node | None) -> str:
-    return "" if node is None else f"{node.title} {node.op.name} {shape_text(network.output_shape(node))}"

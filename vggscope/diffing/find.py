@@ -196,11 +196,14 @@ def _changes_text(found: tuple[Change, ...]) -> str:
     if found[0].attribute == "active_in":
         return f"acts {_WHEN[str(found[0].ours)]}, the reference {_WHEN[str(found[0].reference)]}"
     first, *more = found
-    texts = [f"{c.attribute} {_value(c.ours)}, there {_value(c.reference)}" for c in more]
-    return "; ".join((f"{first.attribute} {_value(first.ours)}, the reference has {_value(first.reference)}", *texts))
+    texts = [f"{c.attribute} {value_text(c.ours)}, there {value_text(c.reference)}" for c in more]
+    return "; ".join(
+        (f"{first.attribute} {value_text(first.ours)}, the reference has {value_text(first.reference)}", *texts)
+    )
 
 
-def _value(value: object) -> str:
+def value_text(value: object) -> str:
+    """An attribute's value as a message has it."""
     if isinstance(value, tuple) and value:
         return pair_text(value)
     return count_text(value) if type(value) is int else str(value)

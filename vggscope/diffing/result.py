@@ -59,12 +59,33 @@ class Numeric:
 
 
 @record
+class RowLayer:
+    """A layer as a row has it. `family` is the file in ops/ that has its op, `inputs` are the layers that it reads;
+    `output_shape` is None for one that does not run.
+    """
+
+    name: str
+    label: str
+    op: str
+    family: str
+    output_shape: Shape | None
+    inputs: tuple[str, ...]
+
+
+@record
 class Row:
-    """One line of the two networks side by side: a layer of either, and the sign of how they stand to each other."""
+    """One line of the two networks side by side: a layer of either, and the sign of how they stand to each other.
+
+    `ours` and `reference` say the layers in words; `our_layer` and `reference_layer` are what is said of them, None
+    where that side has none. `difference` is the place among the differences of the one that this row belongs to.
+    """
 
     sign: str
     ours: str
     reference: str
+    our_layer: RowLayer | None = None
+    reference_layer: RowLayer | None = None
+    difference: int | None = None
 
 
 @record

@@ -124,6 +124,11 @@ class Op:
         """The class that torch.nn has for it, or torch's function where there is no class."""
         return type(self).__name__
 
+    @property
+    def family(self) -> str:
+        """The file in ops/ that has it: convolution, pooling, ..."""
+        return type(self).__module__.rpartition(".")[2]
+
     def output_shape(self, *inputs: Shape) -> Shape:
         """The shape that comes out; raises ShapeError where an input does not fit."""
         return inputs[0]

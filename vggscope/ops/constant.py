@@ -24,6 +24,10 @@ class WithConstants(Op):
     def name(self) -> str:
         return self.op.name
 
+    @property
+    def family(self) -> str:
+        return self.op.family
+
     def _all(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         rest = iter(inputs)
         return tuple(next(rest) if constant is None else constant for constant in self.constants)

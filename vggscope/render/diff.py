@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from vggscope.diffing.result import Diff, Difference, Numeric, Row
+from vggscope.record import record
 from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
 from vggscope.units import count_text, shape_text
 
@@ -27,17 +29,17 @@ _DATA = ("kind", "effect", "ours", "reference", "label", "message")
 
 def document(diff: Diff) -> Document:
     """The verdict first, then why."""
-    blocks: list[Block] = [Note(f"{diff.verdict}: {_verdict_text(diff)}", "verdict")]
+    blocks: list[Block] = [Note(f"{diff.verdict}: {verdict_text(diff)}", "verdict")]
     told = [difference for difference in diff.differences if difference.kind != "renamed"]
     told.sort(key=lambda difference: list(EFFECTS).index(difference.effect))
     if told:
-        blocks.append(Items(tuple(_item(difference) for difference in told)))
+        blocks.append(Items(tuple(item(difference) for difference in told)))
     renamed = [difference for difference in diff.differences if difference.kind == "renamed"]
     if renamed:
-        blocks.append(Items((_renamed_item(renamed),)))
+        blocks.append(Items((renamed_item(renamed),)))
     if told:
         blocks.append(Lines(tuple(_side_by_side(diff)), "diff"))
-    blocks.append(Facts(tuple(_facts(diff))))
+    blocks.append(Facts(tuple(facts(diff))))
     if diff.training:
         blocks.append(_training(diff))
     blocks += [Note(f"note: {note}", "warning") for note in diff.notes]
@@ -46,7 +48,8 @@ def document(diff: Diff) -> Document:
     return Document(f"{diff.model} against {diff.reference}", tuple(blocks))
 
 
-def _verdict_text(diff: Diff) -> str:
+def verdict_text(diff: Diff) -> str:
+    """The verdict in a sentence."""
     if diff.verdict == "identical":
         return "the same layers in the same order, with the same attributes, paths and state-dict keys"
     if diff.verdict == "equivalent":
@@ -56,7 +59,8 @@ def _verdict_text(diff: Diff) -> str:
     return f"{which} what is computed"
 
 
-def _item(difference: Difference) -> Item:
+def item(difference: Difference) -> Item:
+    """A difference as a finding, with what follows from it."""
     quiet = difference.effect in ("none", "training_only")
     consequences = ("; ".join(difference.consequences),) if difference.consequences else ()
     return Item(
@@ -71,7 +75,8 @@ def _shortened(texts: tuple[str, ...], most: int = 3) -> tuple[str, ...]:
     return texts if len(texts) <= most + 1 else (*texts[:most], f"and {len(texts) - most} more")
 
 
-def _renamed_item(renamed: list[Difference]) -> Item:
+def renamed_item(renamed: Sequence[Difference]) -> Item:
+    """All layers that are only called otherwise, as one finding."""
     count = f"{len(renamed)} layers are" if len(renamed) > 1 else "1 layer is"
     examples = _shortened(tuple(f"{d.ours} is {d.reference} in the reference" for d in renamed))
     return Item("=", f"{count} called otherwise  [{EFFECTS['none']}]", examples, quiet=True)
@@ -86,7 +91,8 @@ def _training(diff: Diff) -> Table:
     return Table(columns, tuple((fact.matter, fact.paper, fact.torchvision) for fact in diff.training))
 
 
-def _facts(diff: Diff) -> list[tuple[str, str]]:
+def facts(diff: Diff) -> list[tuple[str, str]]:
+    """The parameters of both, and how far apart they are in numbers, if that was measured."""
     ours, reference = diff.params.ours, diff.params.reference
     if ours == reference:
         found = [("parameters", f"{count_text(ours)} on both sides")]
@@ -113,22 +119,34 @@ def _numeric_text(numeric: Numeric) -> str:
 def _side_by_side(diff: Diff) -> list[str]:
     """Two columns behind a sign, runs of layers that are alike cut short."""
     width = max(len(row.ours) for row in diff.rows)
-    lines: list[str] = []
-    groups = [(alike, list(rows)) for alike, rows in groupby(diff.rows, key=lambda row: row.sign == "=")]
-    for place, (alike, rows) in enumerate(groups):
-        if not alike:
-            lines += [_line(row, width) for row in rows]
+    found = shown(diff.rows, lambda row: "alike" if row.sign == "=" else "")
+    return [f"  ... {row.text}" if isinstance(row, Hidden) else _line(row, width) for row in found]
+
+
+@record
+class Hidden:
+    """Rows in a row that are counted and not shown, and what they are in a word."""
+
+    rows: tuple[Row, ...]
+    word: str
+
+    @property
+    def text(self) -> str:
+        return f"{len(self.rows)} {self.word}"
+
+
+def shown(rows: Sequence[Row], word: Callable[[Row], str]) -> Iterator[Row | Hidden]:
+    """The rows, runs of those that have the same `word` cut short; one without a word is always shown."""
+    groups = [(kind, tuple(run)) for kind, run in groupby(rows, key=word)]
+    for place, (kind, run) in enumerate(groups):
+        first = CONTEXT if place else 0
+        last = len(run) - (CONTEXT if place < len(groups) - 1 else 0)
+        if not kind or last - first < 2:
+            yield from run
             continue
-        first = rows[:CONTEXT] if place else []
-        last = rows[-CONTEXT:] if place < len(groups) - 1 else []
-        hidden = len(rows) - len(first) - len(last)
-        if hidden < 2:
-            lines += [_line(row, width) for row in rows]
-            continue
-        lines += [_line(row, width) for row in first]
-        lines.append(f"  ... {hidden} alike")
-        lines += [_line(row, width) for row in last]
-    return lines
+        yield from run[:first]
+        yield Hidden(run[first:last], kind)
+        yield from run[last:]
 
 
 def _line(row: Row, width: int) -> str:

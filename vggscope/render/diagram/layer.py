@@ -19,7 +19,7 @@ _KINDS = {
     "normalization": "norm",
     "activation": "activation",
 }
-"""The theme's word for the colour of each family of ops, by the file in ops/ that has it; the rest is `other`."""
+"""The theme's word for the colour of each family of ops; the rest is `other`."""
 
 _WORDS = {
     "BatchNorm1d": "BN",
@@ -58,12 +58,7 @@ class Layer:
     @property
     def kind(self) -> str:
         """The theme's word for its colour."""
-        # Some inputs may be constants: then the op itself is inside.
-        op = getattr(self.node.op, "op", self.node.op)
-        # A dense head's convolutions stand for fully connected layers, and are named so.
-        if self.node.label.startswith("fc"):
-            return "fc"
-        return _KINDS.get(type(op).__module__.rpartition(".")[2], "other")
+        return kind(self.node.op.family, self.node.label)
 
     @property
     def is_minor(self) -> bool:
@@ -138,6 +133,12 @@ class Row:
         spec = self.layer.spec
         said = self.name.rpartition(".")[2].partition(":")[0].rstrip("_")
         return ", ".join((*(() if spec == said else (spec,)), *self.minor))
+
+
+def kind(family: str, label: str) -> str:
+    """The theme's word for the colour of a layer of this family of ops, which the literature calls `label`."""
+    # A dense head's convolutions stand for fully connected layers, and are named so.
+    return "fc" if label.startswith("fc") else _KINDS.get(family, "other")
 
 
 def shape(sides: tuple[int, ...]) -> str:
