@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VGGSCOPE := $(BIN)/vggscope
+# What pip does for an installed package, it does not do for an editable one.
+COMPILE := $(BIN)/python -m compileall -q vggscope
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint types check bench gallery clean
@@ -38,10 +40,12 @@ gallery: .venv/installed  ## docs/gallery.md and its pictures, drawn anew
 
 .venv/installed: pyproject.toml | .venv/bin/python
 	$(PIP) --editable .
+	$(COMPILE)
 	@touch $@
 
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(PIP) --editable '.[dev]'
+	$(COMPILE)
 	@touch .venv/installed $@
 
 clean:

@@ -262,3 +262,10 @@ def test_a_model_that_fails_is_shown_up_to_there(vggscope, tmp_path) -> None:
     assert "Conv2d" in ran.out
     assert "7 features are expected, the input has 288" in ran.err
     assert ran.err.count("\n") == 2
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    code = "import sys; sys.modules['numpy'] = None; from vggscope.cli.app import run; sys.exit(run(['diff', 'C', '--ref', 'D']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "vggscope: this needs numpy, which is not installed\npip install numpy\n"

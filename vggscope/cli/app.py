@@ -110,7 +110,10 @@ def _report(error: Exception) -> int:
     from vggscope.cli.output import note
     from vggscope.render.plain import visible
 
-    if isinstance(error, VggscopeError):
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("vggscope"):
+        package = error.name.partition(".")[0]
+        text, code = f"this needs {package}, which is not installed\npip install {package}", 2
+    elif isinstance(error, VggscopeError):
         text, code = str(error), error.exit_code
     elif isinstance(error, typer.TyperException):
         text, code = f"{_one_line(error.format_message())}\nsee {_path(error)} --help", 2
