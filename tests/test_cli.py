@@ -265,7 +265,8 @@ def test_a_model_that_fails_is_shown_up_to_there(vggscope, tmp_path) -> None:
 
 
 def test_a_package_that_is_not_installed_is_named() -> None:
-    code = "import sys; sys.modules['numpy'] = None; from vggscope.cli.app import run; sys.exit(run(['diff', 'C', '--ref', 'D']))"
+    hidden = "import sys; sys.modules['numpy'] = None"
+    code = f"{hidden}; from vggscope.cli.app import run; sys.exit(run(['diff', 'C', '--ref', 'D']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "vggscope: this needs numpy, which is not installed\npip install numpy\n"
