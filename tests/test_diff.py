@@ -243,3 +243,15 @@ def test_what_is_ignored_does_not_count(tmp_path, ignored: str, verdict: str) ->
 def test_training_is_told_beside_the_structure(vggscope) -> None:
     found = json.loads(vggscope("diff", "A", "--ref", "A", "--training", "-f", "json").out)
     assert [fact["matter"] for fact in found["training"]][:3] == ["initialisation", "dropout", "preprocessing"]
+
+
+def test_a_block_that_is_missing_is_one_difference() -> None:
+    """ResNet-18 has 8 blocks of the 16 that ResNet-34 has."""
+    diff = compare(resolve("torchvision:resnet18"), resolve("torchvision:resnet34"))
+    assert [d.message.split(":")[0] for d in diff.differences] == [
+        *("layer1.2", "layer2.2", "layer2.3", "layer3.2", "layer3.3", "layer3.4", "layer3.5", "layer4.2"),
+    ]
+    assert {d.kind for d in diff.differences} == {"missing"}
+    assert diff.params.reference - diff.params.ours == sum(
+        int(d.consequences[0].split(" ")[0].replace(",", "")) for d in diff.differences
+    )

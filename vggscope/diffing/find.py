@@ -212,5 +212,9 @@ def value_text(value: object) -> str:
 def op_text(op: Op) -> str:
     """An op as one writes it in torch: `Conv2d(64, 128, kernel_size=3, padding=1)`."""
     bare = ("_channels", "_features")
-    arguments = (repr(value) if name.endswith(bare) else f"{name}={value!r}" for name, value in op.arguments().items())
+    arguments = (
+        repr(value) if name.endswith(bare) else f"{name}={value!r}"
+        for name, value in op.arguments().items()
+        if value != op.name
+    )
     return f"{op.name}({', '.join(arguments)})"

@@ -19,7 +19,8 @@ _FEWEST = 3
 
 def fold(found: Iterable[Found], ours: Network, reference: Network) -> list[Found]:
     """The causes in order, each with what follows from it."""
-    return _everywhere(_companions(_renumbered(list(found))), ours, reference)
+    whole = _blocks(_renumbered(list(found)), ours, reference)
+    return _everywhere(_companions(whole), ours, reference)
 
 
 def broken_off(causes: list[Found], failing: Found) -> list[Found]:
@@ -93,6 +94,55 @@ def _numbering_text(numbering: _Numbering) -> str:
     return f"{layers} numbered otherwise: {here} is {there} in the reference"
 
 
+def _blocks(found: list[Found], ours: Network, reference: Network) -> list[Found]:
+    """A module all of whose layers are missing, or too many, is one difference: a block of a residual network."""
+    causes: list[Found] = []
+    place = 0
+    while place < len(found):
+        item = found[place]
+        kind = item.difference.kind
+        network = {"inserted": ours, "missing": reference}.get(kind)
+        run = _run_of(found, place) if network else []
+        block = _whole_module(run, network) if network else None
+        if block is None:
+            causes.append(item)
+            place += 1
+        else:
+            path, size = block
+            causes.append(_as_block(run[:size], path, kind))
+            place += size
+    return causes
+
+
+def _run_of(found: list[Found], place: int) -> list[Found]:
+    """The differences of one kind in a row from there on."""
+    kind = found[place].difference.kind
+    end = next((k for k in range(place, len(found)) if found[k].difference.kind != kind), len(found))
+    return found[place:end]
+
+
+def _whole_module(run: list[Found], network: Network) -> tuple[str, int] | None:
+    """The outermost module below the root's parts whose layers the run begins with, all of them, and how many."""
+    names = [_node(item).name for item in run]
+    parts = names[0].split(".")
+    for depth in range(2, len(parts)):
+        path = ".".join(parts[:depth])
+        inside = [node.name for node in network.nodes if node.name.startswith(f"{path}.")]
+        if len(inside) >= _FEWEST and names[: len(inside)] == inside:
+            return path, len(inside)
+    return None
+
+
+def _as_block(run: list[Found], path: str, kind: str) -> Found:
+    first, last = _node(run[0]), _node(run[-1])
+    what = "stands here, the reference has none" if kind == "inserted" else "is missing"
+    message = f"{path}: the block {what}, {len(run)} layers from {first.title} to {last.title}"
+    effect = "shape" if any(item.difference.effect == "shape" for item in run) else "function"
+    follows = tuple(text for item in run for text in item.difference.follows)
+    difference = replace(run[0].difference, message=message, effect=effect, follows=follows)
+    return Found(difference, tuple(edit for item in run for edit in item.edits))
+
+
 def _companions(found: list[Found]) -> list[Found]:
     """The ReLU, batch norm and dropout of a layer that is missing, or one too many, go with it."""
     causes: list[Found] = []
@@ -124,6 +174,7 @@ def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[F
     causes: list[Found] = []
     latest: dict[object, int] = {}
     places: dict[object, int] = {}
+    gathered: set[int] = set()
     for item in found:
         likeness = _likeness(item)
         network = ours if item.difference.kind == "inserted" else reference
@@ -135,10 +186,11 @@ def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[F
         if item.difference.kind != "renamed" and likeness in latest and (in_all or in_a_row):
             cause = _with_follower(causes[latest[likeness]], item.difference.message)
             causes[latest[likeness]] = replace(cause, edits=(*cause.edits, *item.edits))
+            gathered.add(latest[likeness])
         else:
             latest[likeness] = len(causes)
             causes.append(item)
-    return [_for_all(cause) if _is_group(cause) else cause for cause in causes]
+    return [_for_all(cause) if place in gathered else cause for place, cause in enumerate(causes)]
 
 
 def _node(item: Found) -> Node:
@@ -147,12 +199,6 @@ def _node(item: Found) -> Node:
     node = mine if item.difference.kind == "inserted" else other
     assert node is not None
     return node
-
-
-def _is_group(cause: Found) -> bool:
-    """Whether equal differences were gathered here, and not just a layer's companions."""
-    names = [node.op.name for mine, other in cause.edits if (node := other or mine)]
-    return names.count(names[0]) > 1
 
 
 def _likeness(item: Found) -> tuple[object, ...]:

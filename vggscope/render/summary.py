@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.report import Report
+from collections.abc import Iterator
+
+from vggscope.analysis.report import OtherParameters, Report
 from vggscope.errors import OptionError
 from vggscope.render.document import Block, Column, Document, Facts, Note, Table
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
@@ -28,6 +30,9 @@ COLUMNS = (
     Column("activation_bytes", "memory", bytes_text, right=True, priority=6),
     Column("receptive_field", "field", _field_text, right=True, priority=7),
 )
+
+MOST_OTHERS = 3
+"""How many parameters of no layer are named for a reason."""
 
 SHOWN = ("name", "label", "op", "output_shape", "rule", "params", "macs", "activation_bytes", "receptive_field")
 """The columns of a summary that nobody asked to be otherwise."""
@@ -94,7 +99,13 @@ def _totals(report: Report) -> Facts:
         ("peak memory", f"{bytes_text(memory.inference_peak_bytes)} for inference, batch {batch}"),
         ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {batch}"),
     ]
-    others = (
-        (f"other: {other.name}", f"{count_text(other.params)} parameters: {other.why}") for other in totals.other_params
-    )
-    return Facts((*items, *others))
+    return Facts((*items, *_others(totals.other_params)))
+
+
+def _others(others: tuple[OtherParameters, ...]) -> Iterator[tuple[str, str]]:
+    """The parameters that no layer owns, those with the same reason together."""
+    for why in dict.fromkeys(other.why for other in others):
+        alike = [other for other in others if other.why == why]
+        names = ", ".join(other.name for other in alike[:MOST_OTHERS])
+        more = f" and {len(alike) - MOST_OTHERS} more" if len(alike) > MOST_OTHERS else ""
+        yield "other", f"{count_text(sum(other.params for other in alike))} parameters, {why}: {names}{more}"
