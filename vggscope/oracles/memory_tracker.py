@@ -99,12 +99,16 @@ def track(
 ) -> Tracked:
     """Follow one forward pass, or the second step of training, of `make`'s module on inputs of channels x height x
     width. `learned` are the names of the parameters that require a gradient; None: as the module has it.
+
+    The module's own tensors are not read: it may have been made on the meta device.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    module = made(make, setup)
     with FakeTensorMode():
+        take_data_away(module)
         tracker = make_tracker()
-        step = Step(made(make, setup), "cpu", setup, learned, tracker.reset_mod_stats)
+        step = Step(module, "cpu", setup, learned, tracker.reset_mod_stats)
         batches = step.batches(input_shape, batch)
         step.warm_up(batches)
         tracker.track_external(step.module, *([step.optimizer] if step.optimizer else []))
@@ -125,7 +129,10 @@ def allocated_on_gpu(
     """torch.cuda.max_memory_allocated over the same step, run for real."""
     import torch
 
-    step = Step(made(make, setup).to("cuda"), "cuda", setup, learned)
+    module = made(make, setup)
+    is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+    module = module.to_empty(device="cuda") if is_empty else module.to("cuda")
+    step = Step(module, "cuda", setup, learned)
     batches = step.batches(input_shape, batch)
     step.warm_up(batches)
     torch.cuda.synchronize()
@@ -227,7 +234,7 @@ def make_tracker() -> MemTracker:
 
 
 def made(make: Callable[[], nn.Module], setup: Setup) -> nn.Module:
-    """A module whose weights are made in the setup's dtype from the start: fake ones cannot be converted in place."""
+    """A module whose weights are in the setup's dtype from the start."""
     import torch
 
     before = torch.get_default_dtype()
@@ -236,3 +243,18 @@ def made(make: Callable[[], nn.Module], setup: Setup) -> nn.Module:
         return make()
     finally:
         torch.set_default_dtype(before)
+
+
+def take_data_away(module: nn.Module) -> None:
+    """Put a tensor without data in the place of each parameter and buffer; to be called under FakeTensorMode."""
+    import torch
+
+    made: dict[int, Tensor] = {}
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                empty = torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype), parameter.requires_grad)
+                part._parameters[name] = made.setdefault(id(parameter), empty)  # type: ignore[assignment]
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = made.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))

@@ -18,7 +18,12 @@ LOSS = "(loss)"
 LOG_SOFTMAX = "(log-softmax)"
 """Names of values that no module has. The calls of the loss belong to no layer."""
 
-HALF_OPS = frozenset({"Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d", "Linear"})
+HALF_OPS = frozenset(
+    {
+        *("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Linear"),
+        *("matmul", "einsum", "scaled_dot_product_attention", "MultiheadAttention"),
+    }
+)
 """What autocast runs in half precision."""
 
 COPY = "@half"
@@ -103,7 +108,8 @@ class _Writer:
                     gradient="same" if step.passes_gradient else "new",
                     scratch=step.scratch,
                     reverse=True,
-                    holds=tuple(names[i] for i in step.holds),
+                    # A caller names what it passed in, not autocast's copy of it.
+                    holds=tuple(names[i] for i in (*step.inputs, *step.holds)),
                     named_until=node.named_until if position == len(steps) else "",
                 ),
                 width,
@@ -131,7 +137,7 @@ class _Writer:
                 shares=idle or not op.allocates,
                 keeps=(
                     *(inputs[i] for i in kept.inputs),
-                    *casts[-1:],
+                    *(cast for cast, p in zip(casts, reversed(node.parameters)) if len(p.shape) > 1),
                     *((node.name,) if kept.output else ()),
                 ),
                 extra=() if idle else tuple(self.beside(kept, width)),
@@ -139,6 +145,7 @@ class _Writer:
                 named_until=node.named_until,
                 gradient="same" if idle else op.gradient,
                 parameters=parameters,
+                holds=node.inputs,
             ),
             width,
         )
