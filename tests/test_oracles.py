@@ -37,6 +37,13 @@ FACTS = {
     "E": (143667240, 19632062464),
 }
 SMALL = Options(input=(3, 16, 16))
+TORCH_ALONE = {
+    "backward_macs": ["torch"],
+    "inference_peak_bytes": ["tracker"],
+    "training_peak_bytes": ["tracker"],
+    "receptive_fields": ["autograd"],
+}
+"""The figures that nobody else has."""
 
 
 def figure(found: Verification, name: str) -> Figure:
@@ -60,7 +67,7 @@ def test_a_column_agrees_with_everybody(column: str) -> None:
     assert heard(found) == {
         "params": ["torch", "torchinfo", "fvcore", *published, "paper"],
         "macs": ["torch", "torchinfo", "fvcore", *published],
-        "backward_macs": ["torch"],
+        **TORCH_ALONE,
     }
     assert found.agrees is True
     assert answer(found, "macs", "torch").value == macs
@@ -135,7 +142,8 @@ def test_any_column_agrees(features: list[str], head: list[str]) -> None:
     assert heard(found) == {
         "params": ["torch", "torchinfo", "fvcore"],
         "macs": ["torch", "torchinfo", "fvcore"],
-        "backward_macs": ["torch"],
+        **TORCH_ALONE,
+        "training_peak_bytes": ["tracker"] * (figure(found, "params").ours != 0),
     }
 
 
@@ -311,18 +319,23 @@ class TestTraced:
     """Networks that are no chains, traced from torchvision's modules."""
 
     def verified(self, name: str, **arguments: object) -> Verification:
+        side = 299 if name == "inception_v3" else 224
         model = build_without_data(lambda: torchvision.models.get_model(name, weights=None, **arguments))
-        found = verify(trace(model, (3, 224, 224), f"torchvision:{name}"), model)
-        assert heard(found) == {
-            "params": ["torch", "torchinfo", "fvcore", "torchvision"],
-            "macs": ["torch", "torchinfo", "fvcore", "torchvision"],
-            "backward_macs": ["torch"],
-        }
+        found = verify(trace(model, (3, side, side), f"torchvision:{name}"), model)
+        everybody = ["torch", "torchinfo", "fvcore", "torchvision"]
+        assert (heard(found)["params"], heard(found)["macs"]) == (everybody, everybody)
+        assert heard(found)["backward_macs"] == ["torch"]
+        assert heard(found)["receptive_fields"] == ["autograd"]
         assert found.agrees is True
         return found
 
     def test_residuals(self) -> None:
-        assert figure(self.verified("resnet18"), "macs").ours == 1814073344
+        found = self.verified("resnet18")
+        assert figure(found, "macs").ours == 1814073344
+        assert answer(found, "receptive_fields", "autograd").value == 60
+        label, third_tensor = 8, 4 * 256 * 14**2
+        terms = answer(found, "training_peak_bytes", "tracker").terms
+        assert [term.amount for term in terms] == [-(4 * 3 * 224**2 + label), third_tensor]
 
     def test_depthwise_convolutions(self) -> None:
         (term,) = answer(self.verified("mobilenet_v2"), "backward_macs", "torch").terms
@@ -334,6 +347,11 @@ class TestTraced:
         assert answer(found, "params", "torchvision").terms == (
             Term(6624904 - 13004888, "parameters that nothing reads at evaluation"),
         )
+        statistics = 2 * (2 * 128 * 4 + 8)
+        assert Term(statistics, "buffers of parts that do not run") in (
+            answer(found, "inference_peak_bytes", "tracker").terms
+        )
+        assert "the network has heads that run only in training" in [skipped.reason for skipped in found.skipped]
 
     def test_attention(self) -> None:
         found = self.verified("vit_b_16")
@@ -342,3 +360,20 @@ class TestTraced:
         assert {attention.amount, norms.amount} == {
             -2 * tokens * tokens * width * layers, 5 * tokens * width * (2 * layers + 1),
         }  # fmt: skip
+
+    def test_einsum_is_explained_by_the_text_that_is_read(self) -> None:
+        found = self.verified("maxvit_t")
+        products = [(64 * 2 * 49 * 49 * 32, 8), (16 * 4 * 49 * 49 * 32, 8), (4 * 8 * 49 * 49 * 32, 20),
+                    (16 * 49 * 49 * 32, 8)]  # fmt: skip
+        read = sum((int(float(f"{2 * macs:.3e}")) // 2 - macs) * times for macs, times in products)
+        assert read == 8 * 504 - 8 * 248 - 20 * 124 + 8 * 188
+        (term,) = (t for t in answer(found, "macs", "fvcore").terms if "einsum" in t.what)
+        assert term.amount == read
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", [
+        "alexnet", "squeezenet1_1", "densenet121", "inception_v3", "shufflenet_v2_x1_0", "mobilenet_v3_small",
+        "mnasnet0_5", "efficientnet_b0", "regnet_y_400mf", "resnext50_32x4d", "convnext_tiny", "swin_t",
+    ])  # fmt: skip
+    def test_other_families(self, name: str) -> None:
+        self.verified(name)

@@ -57,6 +57,15 @@ def short_count(value: int | None, unit: str = "") -> str:
     return f"{value} {unit}".rstrip()
 
 
+def rounded_text(value: int, rounded_to: int) -> str:
+    """A number that is known to the million, or to the last digit.
+
+    >>> rounded_text(15470000000, 10**6), rounded_text(15470264320, 1)
+    ('15,470 M', '15,470,264,320')
+    """
+    return f"{count_text(value // 10**6)} M" if rounded_to == 10**6 else count_text(value)
+
+
 def bytes_text(value: int | None) -> str:
     """Bytes as MiB; a small amount as KiB or B.
 

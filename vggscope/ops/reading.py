@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 
+from vggscope.record import record
 
-@dataclass(frozen=True)
+
+@record
 class Taps:
     """Position i reads i*stride - padding + k*dilation for each k below kernel_size; beyond the input lies padding."""
 
@@ -18,21 +19,21 @@ class Taps:
     dilation: int = 1
 
 
-@dataclass(frozen=True)
+@record
 class Regions:
     """Position i reads from bounds[i][0] up to bounds[i][1], which is left out; nothing where they are equal."""
 
     bounds: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True)
+@record
 class Placed:
     """Position i reads i - offset where the input has that position, and nothing elsewhere."""
 
     offset: int
 
 
-@dataclass(frozen=True)
+@record
 class Folded:
     """Position i of a row into which several axes are laid reads i // inner % size of this one of them."""
 
@@ -40,7 +41,7 @@ class Folded:
     size: int
 
 
-@dataclass(frozen=True)
+@record
 class Whole:
     """Every position reads all of the axis."""
 

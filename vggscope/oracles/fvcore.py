@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.graph import Network, Node
+from vggscope.ops.attention import Einsum
 from vggscope.ops.base import Shape, numel
 from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness
 
@@ -60,6 +61,7 @@ scale; one less without.
 """
 
 
+EINSUM = "einsum, its FLOPs read from a text of four digits"
 ATTENTION = "queries with keys and weights with values in attention, which it does not know"
 
 
@@ -73,7 +75,24 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
             amounts[what] += per_value * numel(network.input_shapes(node)[0])
         elif "attention" in node.op.name.lower():
             amounts[ATTENTION] -= _attention(network, node)
-    return tuple(Term(amount, what) for what, amount in amounts.items())
+        elif isinstance(node.op, Einsum):
+            macs = node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0
+            amounts[EINSUM] += _einsum(node.op, network.input_shapes(node)) - macs
+    return tuple(Term(amount, what) for what, amount in amounts.items() if amount)
+
+
+def _einsum(op: Einsum, inputs: tuple[Shape, ...]) -> int:
+    """What fvcore takes an einsum for (its einsum_flop_jit): two forms it knows; the FLOPs of any other it reads from
+    the text of numpy's einsum_path, which has four digits.
+    """
+    left, _, right = op.equation.replace(" ", "").partition("->")
+    sizes = dict(zip(left.replace(",", ""), (size for shape in inputs for size in shape)))
+    renamed = str.maketrans("".join(sizes), "".join(chr(ord("a") + place) for place in range(len(sizes))))
+    product = numel(tuple(sizes.values()))
+    if f"{left}->{right}".translate(renamed) in ("abc,abd->acd", "abc,adc->adb"):
+        return product
+    factor = max(1, len(inputs) - 1) + any(letter not in right for letter in sizes)
+    return int(float(f"{factor * product:.3e}") // 2)
 
 
 def _attention(network: Network, node: Node) -> int:

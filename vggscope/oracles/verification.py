@@ -7,27 +7,48 @@ digit; any other difference is a disagreement.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.cost import backward_macs, costs, total_macs
+from vggscope.analysis.memory import inference_peak, training_peak
 from vggscope.builders.module import module as build_module
 from vggscope.errors import ModelError, printable
 from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
-from vggscope.oracles import flop_counter, fvcore, paper, torchinfo, torchvision
-from vggscope.oracles.witness import BACKWARD_MACS, MACS, PARAMS, Abstains, Claim, Term, Witness, without_data
+from vggscope.oracles import autograd, flop_counter, fvcore, paper, torchinfo, torchvision, tracker
+from vggscope.oracles.witness import (
+    BACKWARD_MACS,
+    FIELDS,
+    INFERENCE_PEAK,
+    MACS,
+    PARAMS,
+    TRAINING_PEAK,
+    Abstains,
+    Claim,
+    Term,
+    Witness,
+    without_data,
+)
 from vggscope.quiet import quiet
+from vggscope.record import record
 from vggscope.units import count_text
 
 if TYPE_CHECKING:
     from torch import nn
 
-WITNESSES = (flop_counter.WITNESS, torchinfo.WITNESS, fvcore.WITNESS, torchvision.WITNESS, paper.WITNESS)
+WITNESSES = (
+    flop_counter.WITNESS,
+    torchinfo.WITNESS,
+    fvcore.WITNESS,
+    torchvision.WITNESS,
+    paper.WITNESS,
+    tracker.WITNESS,
+    autograd.WITNESS,
+)
 
 
-@dataclass(frozen=True)
+@record
 class Answer:
     """One witness's figure. `difference` is its value less ours.
 
@@ -44,7 +65,7 @@ class Answer:
     reason: str
 
 
-@dataclass(frozen=True)
+@record
 class Figure:
     """A figure by its name (params, macs, backward_macs), ours, and what the witnesses say of it."""
 
@@ -58,7 +79,7 @@ class Figure:
         return all(answer.agrees is not False for answer in self.answers)
 
 
-@dataclass(frozen=True)
+@record
 class Skipped:
     """A witness that did not give a figure that it could have given, and why not."""
 
@@ -67,7 +88,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
+@record
 class Verification:
     """The figures of a network for a batch of one. `agrees` is whether at least one witness could be compared and
     none disagrees.
@@ -116,6 +137,9 @@ def _ours(network: Network) -> Mapping[str, int | None]:
             PARAMS: sum(numel(parameter.shape) for parameter in network.parameters()),
             MACS: total_macs(costs(network)),
             BACKWARD_MACS: backward_macs(network),
+            INFERENCE_PEAK: inference_peak(network, 1, 4),
+            TRAINING_PEAK: training_peak(network, 1, 4),
+            FIELDS: len(autograd.measured_layers(network)) or None,
         }
     )
 
@@ -154,9 +178,9 @@ def _judge(witness: Witness, figure: str, network: Network, ours: int | None, cl
     if 2 * abs(difference) <= claim.rounded_to:
         reason = f"rounded to {count_text(claim.rounded_to)}" if difference else ""
         return Answer(witness.name, claim.value, claim.rounded_to, difference, True, (), reason)
-    terms = witness.explain[figure](network, claim.value) if figure in witness.explain else ()
+    terms = claim.terms + (witness.explain[figure](network, claim.value) if figure in witness.explain else ())
     if sum(term.amount for term in terms) != difference:
-        return Answer(witness.name, claim.value, claim.rounded_to, difference, False, (), "")
+        return Answer(witness.name, claim.value, claim.rounded_to, difference, False, (), claim.detail)
     reason = _sum_text(ours, claim.value, terms)
     return Answer(witness.name, claim.value, claim.rounded_to, difference, True, terms, reason)
 

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from vggscope.graph import Network
+from vggscope.record import record
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 PARAMS = "params"
 MACS = "macs"
 BACKWARD_MACS = "backward_macs"
+INFERENCE_PEAK = "inference_peak_bytes"
+TRAINING_PEAK = "training_peak_bytes"
+FIELDS = "receptive_fields"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A figure as a witness gives it, rounded to a multiple of `rounded_to`."""
-
-    value: int
-    rounded_to: int = 1
-
-
-@dataclass(frozen=True)
+@record
 class Term:
     """A part of a difference: what a witness counts that we do not (or, negative, the reverse), and what that is."""
 
     amount: int
     what: str
+
+
+@record
+class Claim:
+    """A figure as a witness gives it, rounded to a multiple of `rounded_to`.
+
+    `terms` is what only the module tells of its difference from ours; `detail` is what was seen otherwise, in words.
+    """
+
+    value: int
+    rounded_to: int = 1
+    terms: tuple[Term, ...] = ()
+    detail: str = ""
 
 
 class Abstains(Exception):
@@ -41,7 +50,7 @@ Ask = Callable[[Network, "nn.Module"], Claim]
 Explain = Callable[[Network, int], tuple[Term, ...]]
 
 
-@dataclass(frozen=True)
+@record
 class Witness:
     """Somebody who has counted: `title` is the name that people know, `package` what is to be installed for it.
 
@@ -62,10 +71,16 @@ def without_data(module: nn.Module) -> nn.Module:
     """A copy at evaluation whose tensors are on the meta device: it takes no memory, and the module stays as it is."""
     import torch
 
+    return copied(module, lambda tensor: torch.empty_like(tensor, device="meta")).eval()
+
+
+def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A copy whose parameters and buffers are what `empty` makes of them; what is shared stays so."""
+    from torch import nn
+
     memo: dict[int, object] = {}
     for parameter in module.parameters():
-        empty = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = torch.nn.Parameter(empty, requires_grad=parameter.requires_grad)
+        memo[id(parameter)] = nn.Parameter(empty(parameter), requires_grad=parameter.requires_grad)
     for buffer in module.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(module, memo).eval()
+        memo[id(buffer)] = empty(buffer)
+    return copy.deepcopy(module, memo)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from vggscope.oracles.verification import WITNESSES, Answer, Figure, Verification
 from vggscope.render.document import Block, Column, Document, Item, Items, Note, Table
-from vggscope.units import count_text, shape_text
+from vggscope.units import count_text, rounded_text, shape_text
 
 TITLES = {
     "params": "parameters",
     "macs": "MACs",
     "backward_macs": "MACs, backward",
+    "inference_peak_bytes": "bytes, inference",
+    "training_peak_bytes": "bytes, training",
     "receptive_fields": "layers' fields",
 }
 """What each figure is called."""
@@ -40,7 +42,7 @@ def document(verification: Verification) -> Document:
 
 
 def _table(verification: Verification) -> Table:
-    """Figures down, witnesses across; a mark behind a number tells that it differs: = explained, ! not."""
+    """Figures down, witnesses across; a number stands where a witness's differs, with ! before it if unexplained."""
     heard = {answer.witness for figure in verification.figures for answer in figure.answers}
     witnesses = [witness for witness in WITNESSES if witness.name in heard]
     columns = (
@@ -57,8 +59,9 @@ def _table(verification: Verification) -> Table:
 
 
 def _cell(answer: Answer) -> str:
-    mark = " " if not _differs(answer) else "=" if answer.agrees else "!"
-    return f"{count_text(answer.value)} {mark}"
+    if not _differs(answer):
+        return count_text(answer.value) if answer.agrees is None else "same"
+    return ("" if answer.agrees else "! ") + rounded_text(answer.value, answer.rounded_to)
 
 
 def _differs(answer: Answer) -> bool:

@@ -7,14 +7,13 @@ Size, stride and padding as in Araujo, Norris and Sim, "Computing Receptive Fiel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vggscope.analysis.receptive_field.extent import rule
 from vggscope.analysis.receptive_field.view import Untold, View, views
 from vggscope.graph import Network
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class ReceptiveField:
     """Pixels, each for (height, width)."""
 

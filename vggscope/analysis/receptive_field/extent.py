@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from vggscope.ops.reading import Folded, Placed, Reading, Regions, Taps
+from vggscope.record import record
 
 Span = tuple[int, int]
 """The first and the last pixel; below 0 and behind the image lies padding."""
 
 
-@dataclass(frozen=True)
+@record
 class Even:
     """Unit i covers the pixels [-padding + i*stride, -padding + i*stride + size - 1] (Araujo et al. 2019)."""
 
@@ -31,7 +31,7 @@ class Even:
         return self.span(0)[0], self.span(self.units - 1)[1]
 
 
-@dataclass(frozen=True)
+@record
 class Uneven:
     """What each unit covers; None for one that sees nothing of the image."""
 
@@ -52,7 +52,7 @@ class Uneven:
         return around(self.spans)
 
 
-@dataclass(frozen=True)
+@record
 class Laid:
     """The units of `base` in a row with those of other axes: what a map's flattening gives."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 from vggscope.analysis.receptive_field import field_of
@@ -14,11 +13,12 @@ from vggscope.analysis.receptive_field.view import Untold, View, views
 from vggscope.errors import OptionError, printable
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
+from vggscope.record import record
 from vggscope.result import Result
 from vggscope.units import kernel_text
 
 
-@dataclass(frozen=True)
+@record
 class LayerField:
     """One layer's field, each figure for (height, width): unit i covers the pixels [-padding + i*stride, -padding +
     i*stride + size - 1].
@@ -44,7 +44,7 @@ class LayerField:
         return self.label or self.name
 
 
-@dataclass(frozen=True)
+@record
 class Box:
     """Pixels from `first` to `last`, both included, each (row, column)."""
 
@@ -68,7 +68,7 @@ class Box:
         return None if any(begin > end for begin, end in zip(first, last)) else Box(first, last)
 
 
-@dataclass(frozen=True)
+@record
 class UnitField:
     """What one unit sees. `box` is the rule's, which goes on beyond the image's border; `clipped` its part on the
     image, None where that is nothing; `padding_pixels` of its `pixels` are padding. `reads` is what the unit depends on
@@ -91,7 +91,7 @@ class UnitField:
         return self.label or self.name
 
 
-@dataclass(frozen=True)
+@record
 class ReceptiveFields(Result):
     """The receptive fields of a network's layers, and those of the units that were asked for."""
 

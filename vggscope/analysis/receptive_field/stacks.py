@@ -5,18 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vggscope.graph import Network, Node
 from vggscope.ops.activation import Activation
 from vggscope.ops.convolution import Convolution
 from vggscope.ops.reading import pointwise
+from vggscope.record import record
 from vggscope.units import count_text
 
 _COUNTS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 
 
-@dataclass(frozen=True)
+@record
 class Stack:
     """Convolutions of `channels` channels that read one another; `kernels` are their sides. Between the first and the
     last are `nonlinearities` activations.

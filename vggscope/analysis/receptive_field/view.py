@@ -6,7 +6,7 @@ Linear or a global pool; from there on the tensor as a whole sees that much of i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vggscope.analysis.receptive_field.extent import (
     Even,
@@ -21,9 +21,10 @@ from vggscope.analysis.receptive_field.extent import (
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape
 from vggscope.ops.reading import SAME, Reads
+from vggscope.record import record
 
 
-@dataclass(frozen=True)
+@record
 class Side:
     """One of the image's axes as a node has it: the tensor's axis that goes along it (None: gone), and what its units
     see.
@@ -33,7 +34,7 @@ class Side:
     extent: Extent
 
 
-@dataclass(frozen=True)
+@record
 class View:
     """What a node sees, for height and width. `aligned` is false where the node puts windows together that are centred
     on different pixels.
@@ -43,7 +44,7 @@ class View:
     aligned: bool = True
 
 
-@dataclass(frozen=True)
+@record
 class Untold:
     """No rule gives what a node sees; `why` names the layer where that begins."""
 
