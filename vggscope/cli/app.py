@@ -26,6 +26,7 @@ COMMANDS = (
     "build",
     "verify",
     "inspect",
+    "report",
     "list",
 )
 """Each is a function in the file of the same name in this folder (`list_` for `list`), in the order that `--help`

@@ -1,0 +1,66 @@
+"""`vggscope report MODEL... -o FILE.html`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vggscope.cli.options import ModelOptions, Models
+from vggscope.cli.output import note, write_file
+from vggscope.diffing.compare import compare
+from vggscope.diffing.result import Diff
+from vggscope.errors import OptionError, ShapeError
+from vggscope.graph import Network
+from vggscope.render.diagram.subject import Subject
+from vggscope.render.page import Exhibit, page
+from vggscope.sources.options import Options
+from vggscope.sources.reference import reference_for
+from vggscope.sources.resolve import resolve
+from vggscope.units import bytes_text
+
+
+def report(
+    models: Models,
+    build: ModelOptions,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The page: FILE.html.")],
+    ref: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Compare each model with torchvision, timm, paper or any MODEL; several models are compared with the"
+            " first.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write one page to explore models with: everything is in the file, and it works offline.
+
+    Example: vggscope report D -o vgg16.html
+    """
+    if Path(output).suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"no page ends in {Path(output).suffix or Path(output).name!r}", "-o takes .html")
+    options = build.source_options()
+    networks = [_running(resolve(word, options)) for word in models]
+    exhibits = [
+        Exhibit(network, Subject(network).title, tuple(_diffs(word, network, networks[0], ref, options)))
+        for word, network in zip(models, networks)
+    ]
+    data = page(exhibits).encode()
+    write_file(output, data)
+    note(f"wrote {output} ({bytes_text(len(data))})")
+
+
+def _running(network: Network) -> Network:
+    if network.failure is not None:
+        raise ShapeError(f"{network.name} breaks off: {network.failure}", "--input gives another size")
+    return network
+
+
+def _diffs(word: str, network: Network, first: Network, ref: str | None, options: Options) -> list[Diff]:
+    """With the reference, if one is named; else with the first of several models."""
+    if ref is not None:
+        reference = reference_for(ref, word, network, options)
+        return [compare(network, reference.network, reference.notes)]
+    return [] if network is first else [compare(network, first)]

@@ -1,0 +1,98 @@
+// Four charts over the layers in order; one hand in all of them.
+
+const CHARTS = [
+  { key: 'params', title: 'Parameters', value: (layer) => layer.params, text: count },
+  { key: 'macs', title: 'MACs', value: (layer) => layer.macs, text: (value) => shortCount(value) },
+  { key: 'bytes', title: 'Activation memory, batch 1', value: (layer) => layer.bytes, text: bytesText },
+  { key: 'field', title: 'Receptive field', value: (layer, place) => fieldSize(place)?.[0] ?? null, text: (value) => `${count(value)} px`, line: true },
+];
+
+const HEIGHT = 100;
+
+let charts = [];
+
+function fillCharts() {
+  const layers = model().layers;
+  const logarithmic = find('#logarithmic').checked;
+  charts = CHARTS.map((chart) => {
+    const values = layers.map((layer, place) => chart.value(layer, place));
+    const most = Math.max(1, ...values.map((value) => value ?? 0));
+    const scaled = (value) => HEIGHT * (logarithmic ? Math.log1p(value) / Math.log1p(most) : value / most);
+    const seen = svg('rect', { class: 'seen', y: 0, width: 1, height: HEIGHT });
+    const chosen = svg('rect', { class: 'chosen', y: 0, width: 1, height: HEIGHT });
+    const drawing = svg('svg', { viewBox: `0 0 ${layers.length} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, chosen, seen, ...bars(chart, layers, values, scaled));
+    if (chart.key === 'field') drawing.append(inputLine(most, scaled));
+    const readout = el('output', {});
+    const plot = el('div', { class: 'plot', tabindex: 0, role: 'slider', 'aria-label': `${chart.title} by layer`, 'aria-valuemin': 1, 'aria-valuemax': layers.length, 'data-chart': chart.key }, drawing);
+    listenTo(plot, layers.length);
+    const box = el('div', { class: 'chart' }, el('h3', {}, chart.title, ' ', readout), plot, stageBand(layers));
+    return { chart, values, seen, chosen, readout, plot, box };
+  });
+  find('#charts').replaceChildren(...charts.map(({ box }) => box));
+}
+
+function bars(chart, layers, values, scaled) {
+  if (chart.line) {
+    const path = values.map((value, place) => (value === null ? '' : `M${place} ${HEIGHT}V${HEIGHT - scaled(value)}h1V${HEIGHT}z`)).join('');
+    return [svg('path', { class: 'area', d: path })];
+  }
+  const kinds = [...new Set(layers.map((layer) => layer.kind))];
+  return kinds.map((kind) => svg('path', {
+    class: `fill ${kind}`,
+    d: layers.map((layer, place) => (layer.kind === kind && values[place] ? `M${place + 0.08} ${HEIGHT}V${HEIGHT - Math.max(0.8, scaled(values[place]))}h.84V${HEIGHT}z` : '')).join(''),
+  }));
+}
+
+// Where the field is as large as the image.
+function inputLine(most, scaled) {
+  const side = model().input[1];
+  const y = side && side <= most ? HEIGHT - scaled(side) : -10;
+  return svg('path', { class: 'limit', d: `M0 ${y}H${model().layers.length}`, 'vector-effect': 'non-scaling-stroke' });
+}
+
+function stageBand(layers) {
+  const groups = [];
+  layers.forEach((layer) => {
+    if (groups.length && groups[groups.length - 1][0] === layer.stage) groups[groups.length - 1][1] += 1;
+    else groups.push([layer.stage, 1]);
+  });
+  return el('div', { class: 'band', 'aria-hidden': 'true' }, ...groups.map(([stage, size]) => {
+    const part = el('span', { title: stage }, size < 0.07 * layers.length ? '' : stage);
+    part.style.flexGrow = size;
+    return part;
+  }));
+}
+
+function listenTo(plot, length) {
+  const placeAt = (event) => {
+    const box = plot.getBoundingClientRect();
+    return clamp(Math.floor((event.clientX - box.left) / box.width * length), 0, length - 1);
+  };
+  plot.addEventListener('pointermove', (event) => peek(placeAt(event)));
+  plot.addEventListener('pointerleave', () => peek(null));
+  plot.addEventListener('click', (event) => select(placeAt(event)));
+  plot.addEventListener('keydown', (event) => {
+    const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -length, End: length }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    step(by);
+  });
+}
+
+function markCharts() {
+  for (const { chart, values, seen, chosen, readout, plot } of charts) {
+    const text = `${nameOf(layerAt(shown()))}: ${values[shown()] === null ? UNKNOWN : chart.text(values[shown()])}`;
+    seen.setAttribute('x', shown());
+    chosen.setAttribute('x', state.layer);
+    readout.textContent = text;
+    plot.setAttribute('aria-valuenow', state.layer + 1);
+    plot.setAttribute('aria-valuetext', text);
+  }
+}
+
+function startCharts() {
+  find('#logarithmic').addEventListener('change', () => { fillCharts(); markCharts(); });
+  on('model', fillCharts);
+  on('layer', markCharts);
+  fillCharts();
+}

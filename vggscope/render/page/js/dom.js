@@ -1,0 +1,41 @@
+// Elements made by hand: text enters as text nodes alone, so no name of a layer can become markup.
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+const find = (selector, root = document) => root.querySelector(selector);
+const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+function filled(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) element.setAttribute(name, '');
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+const el = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
+const svg = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+// Run a function at most once a frame: pointers move faster than pictures are drawn.
+function eachFrame(run) {
+  let waiting = null;
+  return (...values) => {
+    if (waiting === null) requestAnimationFrame(() => { const latest = waiting; waiting = null; run(...latest); });
+    waiting = values;
+  };
+}
+
+function segments(holder, choices, choose) {
+  const buttons = choices.map(([value, word]) => {
+    const button = el('button', { type: 'button', 'aria-pressed': 'false' }, word);
+    button.addEventListener('click', () => choose(value));
+    return [value, button];
+  });
+  holder.replaceChildren(...buttons.map(([, button]) => button));
+  return (chosen) => buttons.forEach(([value, button]) => button.setAttribute('aria-pressed', String(value === chosen)));
+}
+
+const facts = (items) => items.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, value)]);

@@ -1,0 +1,45 @@
+// The chosen layer in short, beside everything else.
+
+function fillInspector() {
+  const { totals } = model();
+  const place = shown();
+  const layer = layerAt(place);
+  const field = model().fields.layers[place];
+  const [before, after] = [el('button', { type: 'button', 'aria-label': 'Layer before' }, '◀'), el('button', { type: 'button', 'aria-label': 'Layer behind' }, '▶')];
+  before.addEventListener('click', () => { step(-1); find('#inspector button').focus(); });
+  after.addEventListener('click', () => { step(1); find('#inspector button:last-of-type').focus(); });
+  before.disabled = place === 0;
+  after.disabled = place === model().layers.length - 1;
+  const items = [
+    ['output', times(layer.out)],
+    ['from', times(layer.in)],
+    layer.rule ? ['rule', layer.rule] : null,
+    ['parameters', layer.params ? `${count(layer.params)} (${share(layer.params, totals.params)})` : 'none'],
+    ['MACs', layer.macs ? `${shortCount(layer.macs)} (${share(layer.macs, totals.macs)})` : count(layer.macs)],
+    ['activation', layer.bytes ? bytesText(layer.bytes) : 'shares its input’s memory'],
+    ['receptive field', field.size ? `${pair(field.size)} px${field.stride ? `, stride ${pair(field.stride)}` : ''}` : UNKNOWN],
+  ].filter(Boolean);
+  find('#inspector').replaceChildren(
+    el('div', { class: 'heading' }, el('h2', { id: 'chosen' }, nameOf(layer)), el('span', { class: 'steps' }, before, after)),
+    el('p', { class: 'quiet' }, el('span', { class: `dot ${layer.kind}`, 'aria-hidden': 'true' }), `${layer.op}${layer.label ? `, ${layer.name}` : ''}`),
+    el('div', { class: 'thumb', id: 'thumb', 'aria-hidden': 'true' }),
+    el('dl', { class: 'facts' }, ...facts(items)),
+    readsFrom(layer),
+  );
+  drawImage(find('#thumb'), place, unitOf(place));
+}
+
+function readsFrom(layer) {
+  const links = layer.inputs.filter((place) => place >= 0).map((place) => {
+    const link = el('a', { href: `#${encodeURIComponent(layerAt(place).key)}` }, nameOf(layerAt(place)));
+    link.addEventListener('click', (event) => { event.preventDefault(); select(place); });
+    return link;
+  });
+  const parts = links.flatMap((link, at) => (at ? [', ', link] : [link]));
+  return el('p', { class: 'quiet' }, 'reads ', ...(parts.length ? parts : ['the input']));
+}
+
+function startInspector() {
+  on('layer', fillInspector);
+  on('unit', () => drawImage(find('#thumb'), shown(), unitOf(shown())));
+}

@@ -1,0 +1,5 @@
+// What the weights make of the image.
+
+function startMaps() {
+  if (!find('#maps')) return;
+}

@@ -1,0 +1,195 @@
+// Memory over a step: each moment is a line over the batch, so every batch is one evaluation away.
+
+const GPUS = [0, 6, 8, 11, 12, 16, 24, 32, 40, 48, 80, 96, 141];
+
+const memory = { moments: [], totals: [], peak: 0, at: null };
+
+// The moments of a step: what is alive at each, for each kind [fixed bytes, bytes a sample].
+function momentsOf(mode, optimizer, dtype) {
+  const source = model().memory;
+  const kinds = source.kinds.length;
+  const alive = Array.from({ length: kinds }, () => [0, 0]);
+  const found = source.walks[`${mode}/${source.walkOf[dtype]}`].map(([event, layer, ...changes]) => {
+    for (let at = 0; at < changes.length; at += 3) {
+      const line = alive[changes[at]];
+      alive[changes[at]] = [line[0] + changes[at + 1], line[1] + changes[at + 2]];
+    }
+    return { event: source.events[event], layer, alive: [...alive] };
+  });
+  const own = source.optimizers[`${mode}/${source.weightsOf[dtype]}`]?.[optimizer];
+  return own ? found.map((moment) => withOptimizer(moment, own, source.kinds)) : found;
+}
+
+// What an optimizer keeps is there all the time; what it takes, in its own step.
+function withOptimizer(moment, [states, taken, layer], kinds) {
+  const stepping = moment.event === 'optimizer step';
+  const more = { optimizer: states, temporary: stepping ? taken : 0 };
+  return {
+    event: moment.event,
+    layer: stepping ? layer : moment.layer,
+    alive: moment.alive.map(([fixed, perSample], kind) => [fixed + (more[kinds[kind]] ?? 0), perSample]),
+  };
+}
+
+const at = ([fixed, perSample], batch) => fixed + perSample * batch;
+
+const totalAt = (moment, batch) => moment.alive.reduce((total, line) => total + at(line, batch), 0);
+
+// The largest batch whose highest moment fits: every moment is a straight line with a largest batch of its own.
+function largestBatch(moments, capacity) {
+  let most = Infinity;
+  for (const moment of moments) {
+    const [fixed, slope] = moment.alive.reduce(([f, s], line) => [f + line[0], s + line[1]], [0, 0]);
+    if (fixed + slope > capacity) return 0;
+    if (slope) most = Math.min(most, Math.floor((capacity - fixed) / slope));
+  }
+  return most;
+}
+
+const setup = () => ({
+  mode: find('#memory-mode').value,
+  optimizer: find('#memory-optimizer').value,
+  dtype: find('#memory-dtype').value,
+  batch: clamp(Math.floor(Number(find('#memory-batch').value)) || 1, 1, 1e6),
+});
+
+function showMemory() {
+  const { mode, optimizer, dtype, batch } = setup();
+  find('#memory-optimizer').disabled = mode === 'inference';
+  memory.moments = momentsOf(mode, optimizer, dtype);
+  memory.totals = memory.moments.map((moment) => totalAt(moment, batch));
+  const most = memory.totals.reduce((a, b) => Math.max(a, b), 0);
+  memory.peak = memory.totals.indexOf(most);
+  memory.at = null;
+  answer(most, batch);
+  drawTimeline(batch);
+  showMoment();
+}
+
+const eventText = (moment) => {
+  const layer = moment.layer >= 0 ? nameOf(layerAt(moment.layer)) : '';
+  return [moment.event, layer].filter(Boolean).join(' of ');
+};
+
+function answer(most, batch) {
+  const gpu = Number(find('#memory-gpu').value) * 2 ** 30;
+  const parts = ['Peak ', el('data', { id: 'peak', value: most }, bytesText(most)), ` for a batch of ${count(batch)}, at ${eventText(memory.moments[memory.peak])}.`];
+  if (gpu) {
+    const fits = largestBatch(memory.moments, gpu);
+    parts.push(' ', el('data', { id: 'fits', value: fits }, fits ? `Up to ${count(fits)} fit` : 'Not one sample fits'), ` ${find('#memory-gpu').value} GiB, tensors alone.`);
+  }
+  find('#memory-answer').replaceChildren(...parts);
+}
+
+function drawTimeline(batch) {
+  const { moments, totals } = memory;
+  const gpu = Number(find('#memory-gpu').value) * 2 ** 30;
+  const most = Math.max(...totals, Math.min(gpu, 2 * Math.max(...totals))) || 1;
+  const y = (value) => HEIGHT - HEIGHT * value / most;
+  const drawing = svg('svg', { viewBox: `0 0 ${moments.length} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' });
+  const below = moments.map(() => 0);
+  model().memory.kinds.forEach((kind, place) => {
+    const tops = moments.map((moment, x) => below[x] + at(moment.alive[place], batch));
+    if (tops.some((top, x) => top > below[x])) drawing.append(svg('path', { class: `kind ${kind}`, d: band(below.map(y), tops.map(y)) }));
+    tops.forEach((top, x) => { below[x] = top; });
+  });
+  drawing.append(svg('path', { class: 'own', id: 'own' }), svg('path', { class: 'peak', 'vector-effect': 'non-scaling-stroke', d: `M${memory.peak + 0.5} 0V${HEIGHT}` }));
+  if (gpu && gpu <= most) drawing.append(svg('path', { class: 'limit', 'vector-effect': 'non-scaling-stroke', d: `M0 ${y(gpu)}H${moments.length}` }));
+  drawing.append(svg('path', { class: 'hand', id: 'hand', 'vector-effect': 'non-scaling-stroke' }));
+  find('#timeline').replaceChildren(drawing);
+  find('#timeline').setAttribute('aria-valuemax', moments.length - 1);
+  find('#events').replaceChildren(...eventBand(moments));
+  markTimeline();
+}
+
+function band(lower, upper) {
+  const top = upper.map((y, x) => `L${x} ${y}H${x + 1}`).join('');
+  const back = lower.map((_, x) => lower.length - 1 - x).map((x) => `L${x + 1} ${lower[x]}H${x}`).join('');
+  return `M0 ${upper[0]}${top}${back}z`;
+}
+
+function eventBand(moments) {
+  const groups = [];
+  for (const { event } of moments) {
+    if (groups.length && groups[groups.length - 1][0] === event) groups[groups.length - 1][1] += 1;
+    else groups.push([event, 1]);
+  }
+  return groups.map(([event, size]) => {
+    const part = el('span', { title: event }, size < 0.07 * moments.length ? '' : event);
+    part.style.flexGrow = size;
+    return part;
+  });
+}
+
+// The moments of the layer that is chosen.
+function markTimeline() {
+  const own = find('#own');
+  if (!own) return;
+  own.setAttribute('d', memory.moments.map((moment, x) => (moment.layer === shown() ? `M${x} 0h1V${HEIGHT}h-1z` : '')).join(''));
+}
+
+function showMoment() {
+  const { batch } = setup();
+  const chosen = memory.at ?? memory.peak;
+  const [moment, peak] = [memory.moments[chosen], memory.moments[memory.peak]];
+  const text = `${eventText(moment)}: ${bytesText(memory.totals[chosen])}`;
+  find('#moment').textContent = memory.at === null ? `At the peak: ${text}` : text;
+  find('#timeline').setAttribute('aria-valuenow', chosen);
+  find('#timeline').setAttribute('aria-valuetext', text);
+  find('#hand').setAttribute('d', memory.at === null ? '' : `M${chosen + 0.5} 0V${HEIGHT}`);
+  const rows = model().memory.kinds.map((kind, place) => el('tr', {},
+    el('th', { scope: 'row' }, el('span', { class: `dot ${kind}`, 'aria-hidden': 'true' }), kind),
+    el('td', { class: 'number' }, el('data', { value: at(peak.alive[place], batch), 'data-kind': kind }, bytesText(at(peak.alive[place], batch)))),
+    el('td', { class: 'number' }, bytesText(at(moment.alive[place], batch)))));
+  find('#memory-kinds tbody').replaceChildren(...rows);
+}
+
+function moveHand(place) {
+  memory.at = place;
+  showMoment();
+}
+
+function fillChoices() {
+  const fill = (id, values, chosen) => find(id).replaceChildren(...values.map(([value, word]) => el('option', { value, selected: value === chosen }, word)));
+  const same = (values) => values.map((value) => [value, value]);
+  const source = data.models[0].memory;
+  fill('#memory-mode', same(source.modes), 'train');
+  fill('#memory-optimizer', same(Object.keys(Object.values(source.optimizers)[0])), 'sgd-momentum');
+  fill('#memory-dtype', same(Object.keys(source.walkOf)), 'float32');
+  fill('#memory-gpu', GPUS.map((size) => [size, size ? `${size} GiB` : 'any']), 0);
+}
+
+function startMemory() {
+  fillChoices();
+  const draw = eachFrame(showMemory);
+  find('#memory-form').addEventListener('submit', (event) => event.preventDefault());
+  find('#memory-slide').addEventListener('input', () => {
+    find('#memory-batch').value = Math.round(2 ** (Number(find('#memory-slide').value) / 10));
+  });
+  find('#memory-batch').addEventListener('input', () => { find('#memory-slide').value = 10 * Math.log2(setup().batch); });
+  find('#memory-form').addEventListener('input', draw);
+  listenToTimeline(find('#timeline'));
+  on('model', showMemory);
+  on('layer', markTimeline);
+  showMemory();
+}
+
+function listenToTimeline(plot) {
+  const placeAt = (event) => {
+    const box = plot.getBoundingClientRect();
+    return clamp(Math.floor((event.clientX - box.left) / box.width * memory.moments.length), 0, memory.moments.length - 1);
+  };
+  const chooseLayer = () => {
+    const { layer } = memory.moments[memory.at ?? memory.peak];
+    if (layer >= 0) select(layer);
+  };
+  plot.addEventListener('pointermove', eachFrame((event) => moveHand(placeAt(event))));
+  plot.addEventListener('click', (event) => { moveHand(placeAt(event)); chooseLayer(); });
+  plot.addEventListener('keydown', (event) => {
+    const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -1e6, End: 1e6 }[event.key];
+    if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); chooseLayer(); }
+    if (!by) return;
+    event.preventDefault();
+    moveHand(clamp((memory.at ?? memory.peak) + by, 0, memory.moments.length - 1));
+  });
+}

@@ -1,0 +1,78 @@
+"""The memory of a step as the page takes it: every moment's bytes as lines over the batch, so that the page can put in
+a batch by itself.
+
+An optimizer keeps the same from the step's first moment to its last, and what it takes for its step does not grow with
+the batch: a walk is made once for each mode and dtype, with plain SGD, and each optimizer adds two numbers to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vggscope.analysis.memory.ledger import KINDS, Lines, Trace
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
+from vggscope.analysis.memory.setup import MODES, Setup
+from vggscope.analysis.memory.trace import trace
+from vggscope.graph import Network
+
+WALKS = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "amp": "amp"}
+"""The dtypes that the page offers, each with the one whose walk it shares: the same bytes an element."""
+
+WEIGHTS = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "amp": "float32"}
+"""The same for what an optimizer keeps and takes, which is as wide as the weights."""
+
+STEP = "optimizer step"
+
+EVENTS = ("start", "forward", "loss", "recompute", "backward", STEP)
+"""What a moment can belong to."""
+
+
+def timelines(network: Network) -> dict[str, object]:
+    """`walks` by mode and dtype: the moments of a step with plain SGD, each [event, layer, and then for each kind that
+    has changed: kind, fixed bytes, bytes a sample]. `optimizers` by mode and dtype, and by name: [bytes of the states,
+    bytes taken at the height of the step, the layer it is at].
+    """
+    places = {node.name: place for place, node in enumerate(network.nodes)}
+    for node in network.nodes:
+        places.setdefault(node.module or node.name, places[node.name])
+    bare = {
+        f"{mode}/{dtype}": trace(network, Setup(mode=mode, optimizer="sgd", dtype=dtype))
+        for mode in MODES
+        for dtype in dict.fromkeys(WALKS.values())
+    }
+    return {
+        "kinds": KINDS,
+        "modes": MODES,
+        "events": EVENTS,
+        "walkOf": WALKS,
+        "weightsOf": WEIGHTS,
+        "walks": {name: list(_changes(found, places)) for name, found in bare.items()},
+        "optimizers": {
+            f"{mode}/{dtype}": {
+                name: _own(trace(network, Setup(mode=mode, optimizer=name, dtype=dtype)), places) for name in OPTIMIZERS
+            }
+            for mode in MODES
+            for dtype in dict.fromkeys(WEIGHTS.values())
+            if mode != "inference"
+        },
+    }
+
+
+def _own(found: Trace, places: dict[str, int]) -> list[int]:
+    """What an optimizer adds to a step."""
+    states = found.moments[0].alive[KINDS.index("optimizer")].fixed
+    height = max((moment for moment in found.moments if moment.event == STEP), key=lambda moment: moment.total.fixed)
+    return [states, height.alive[KINDS.index("temporary")].fixed, places.get(height.layer, -1)]
+
+
+def _changes(found: Trace, places: dict[str, int]) -> Iterator[list[int]]:
+    """Each moment by what has changed since the one before; the first since nothing was there."""
+    before: Lines = ()
+    for moment in found.moments:
+        told = [EVENTS.index(moment.event), places.get(moment.layer, -1)]
+        for kind, line in enumerate(moment.alive):
+            fixed, per_sample = before[kind] if before else (0, 0)
+            if (line.fixed, line.per_sample) != (fixed, per_sample):
+                told += [kind, line.fixed - fixed, line.per_sample - per_sample]
+        before = moment.alive
+        yield told
