@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vggscope.diffing.consequence import consequences, edited
+from vggscope.diffing.consequence import consequences, edited, figures
 from vggscope.diffing.find import Aligned, Found, align_networks, failing, find
 from vggscope.diffing.fold import broken_off, fold
 from vggscope.diffing.ignore import without
@@ -15,8 +15,10 @@ from vggscope.errors import ShapeError
 from vggscope.graph import Network
 from vggscope.ops.base import numel
 
-MOST_EXPLAINED = 40
-"""How many differences get their consequences worked out: two networks that differ more are two networks."""
+EXPLAINED_LAYERS = 8_000
+"""How many layers are worked through to tell what follows: all of a VGG's differences, a few of a very deep
+network's.
+"""
 
 
 def compare(
@@ -56,15 +58,15 @@ def _params(network: Network) -> int:
 
 
 def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
-    """Each cause with its consequences, where it has some."""
+    """Each cause with its consequences, where it has some; for large networks the first causes alone."""
     behind = aligned.counterparts()[0]
-    base = _in_our_style(aligned, causes, behind)
-    explained = 0
+    base = figures(_in_our_style(aligned, causes, behind))
+    left = max(1, EXPLAINED_LAYERS // (len(base.network.nodes) + 1))
     for cause in causes:
         difference = cause.difference
-        if cause.edits and difference.effect in ("shape", "function") and explained < MOST_EXPLAINED:
-            explained += 1
-            other = edited(aligned.ours, base, cause.edits, behind)
+        if cause.edits and difference.effect in ("shape", "function") and left:
+            left -= 1
+            other = edited(aligned.ours, base.network, cause.edits, behind)
             name = difference.reference or difference.ours or ""
             difference = replace(difference, consequences=consequences(base, other, name, aligned.ours.failure is None))
         yield difference

@@ -66,15 +66,44 @@ def _with_extra(nodes: list[Node], ours: Node, behind: str) -> list[Node]:
     return [*nodes[:place], extra, *readers]
 
 
-def consequences(reference: Network, other: Network, name: str, whole: bool = True) -> tuple[str, ...]:
+@record
+class _Map:
+    """A layer by its name and as messages call it, and the shape of what it gives."""
+
+    name: str
+    title: str
+    shape: Shape
+
+
+@record
+class Figures:
+    """What is compared of two networks as wholes. `field` is the receptive field at the last map, as text."""
+
+    network: Network
+    params: int
+    macs: int | None
+    last_map: _Map | None
+    field: str | None
+    training: int
+
+
+def figures(network: Network) -> Figures:
+    """A network's figures; raises ShapeError where it does not run."""
+    last = _last_map(network)
+    params = sum(numel(parameter.shape) for parameter in network.parameters())
+    field = _field_at(network, last) if last else None
+    return Figures(network, params, total_macs(costs(network)), last, field, training_peak(network, 1, FLOAT32))
+
+
+def consequences(reference: Figures, other: Network, name: str, whole: bool = True) -> tuple[str, ...]:
     """In words: what is otherwise at the layer `name`, behind it, and in total, where `other` stands for the
-    reference.
+    reference. `whole` is false where our own network breaks off, so that nothing is known of its head.
     """
     try:
-        shapes = other.shapes
+        ours = figures(other)
     except ShapeError as error:
         return (f"it no longer runs: {error.problem}",)
-    return (*_shapes(reference, other, shapes, name, whole), *_sizes(reference, other))
+    return (*_shapes(reference, ours, name, whole), *_sizes(reference, ours))
 
 
 def _refitted(reference: Network, nodes: list[Node]) -> Network:
@@ -96,31 +125,20 @@ def _parameters(node: Node, shapes: dict[str, Shape]) -> tuple[Parameter, ...]:
     return tuple(Parameter(f"{node.name}.{name}", shape) for name, shape in shapes.items())
 
 
-@record
-class _Map:
-    title: str
-    shape: Shape
-
-
-def _shapes(reference: Network, other: Network, shapes: dict[str, Shape], name: str, whole: bool) -> list[str]:
+def _shapes(reference: Figures, ours: Figures, name: str, whole: bool) -> list[str]:
     said = []
-    here, there = shapes.get(name), reference.shapes.get(name)
-    if here is not None and there is not None and here != there:
-        said.append(_side_by_side(here, there, ""))
-    ours, theirs = _last_map(other), _last_map(reference)
-    if (
-        ours
-        and theirs
-        and ours.shape != theirs.shape
-        and ours.title == theirs.title
-        and theirs.title.split(" ")[0] != name
-    ):
-        said.append(_side_by_side(ours.shape, theirs.shape, f" after {theirs.title}"))
-    if whole and ours and theirs and ours.shape != theirs.shape:
-        said += _head(reference, other)
-    last, expected = other.nodes[-1].name, reference.nodes[-1].name
-    if shapes[last] != reference.shapes[expected] and expected != name:
-        said.append(f"{shape_text(shapes[last])} comes out instead of {shape_text(reference.shapes[expected])}")
+    shapes, expected = ours.network.shapes, reference.network.shapes
+    if name in shapes and name in expected and shapes[name] != expected[name]:
+        said.append(_side_by_side(shapes[name], expected[name], ""))
+    here, there = ours.last_map, reference.last_map
+    if here and there and here.shape != there.shape:
+        if here.title == there.title != name:
+            said.append(_side_by_side(here.shape, there.shape, f" after {there.title}"))
+        if whole:
+            said += _head(reference.network, ours.network)
+    last, wanted = ours.network.nodes[-1].name, reference.network.nodes[-1].name
+    if shapes[last] != expected[wanted] and wanted != name:
+        said.append(f"{shape_text(shapes[last])} comes out instead of {shape_text(expected[wanted])}")
     return said
 
 
@@ -138,7 +156,7 @@ def _last_map(network: Network) -> _Map | None:
         if node.op.name in ("Linear", "Flatten") or isinstance(node.op, AdaptiveAvgPool2d):
             break
         if len(network.output_shape(node)) == 4:
-            found = _Map(node.label or node.name, network.output_shape(node))
+            found = _Map(node.name, node.label or node.name, network.output_shape(node))
     return found
 
 
@@ -159,38 +177,24 @@ def _head(reference: Network, other: Network) -> list[str]:
     return []
 
 
-def _sizes(reference: Network, other: Network) -> list[str]:
+def _sizes(reference: Figures, ours: Figures) -> list[str]:
     """Parameters, MACs, receptive field and training memory, where they are otherwise."""
     said = []
-    params = _params(other) - _params(reference)
+    params = ours.params - reference.params
     if params:
         said.append(f"{count_text(abs(params))} parameters {'more' if params > 0 else 'fewer'}")
-    macs, wanted = total_macs(costs(other)), total_macs(costs(reference))
-    if macs is not None and wanted is not None and macs != wanted:
-        said.append(f"{short_count(abs(macs - wanted), 'MACs')} {'more' if macs > wanted else 'fewer'}")
-    said += _field(reference, other)
-    memory = training_peak(other, 1, FLOAT32) - training_peak(reference, 1, FLOAT32)
+    if ours.macs is not None and reference.macs is not None and ours.macs != reference.macs:
+        macs = ours.macs - reference.macs
+        said.append(f"{short_count(abs(macs), 'MACs')} {'more' if macs > 0 else 'fewer'}")
+    here, there = ours.last_map, reference.last_map
+    if here and there and here.title == there.title and ours.field and reference.field != ours.field:
+        said.append(f"a receptive field of {ours.field} instead of {reference.field} pixels at {there.title}")
+    memory = ours.training - reference.training
     if memory:
         said.append(f"{bytes_text(abs(memory))} {'more' if memory > 0 else 'less'} to train at batch 1")
     return said
 
 
-def _params(network: Network) -> int:
-    return sum(numel(parameter.shape) for parameter in network.parameters())
-
-
-def _field(reference: Network, other: Network) -> list[str]:
-    ours, theirs = _last_map(other), _last_map(reference)
-    if ours is None or theirs is None or ours.title != theirs.title:
-        return []
-    fields = [_field_of(network, theirs.title) for network in (other, reference)]
-    if None in fields or fields[0] == fields[1]:
-        return []
-    return [f"a receptive field of {fields[0]} instead of {fields[1]} pixels at {theirs.title}"]
-
-
-def _field_of(network: Network, title: str) -> str | None:
-    fields = receptive_fields(network)
-    node = next(node for node in network.nodes if title in (node.label, node.name))
-    field = fields[node.name]
+def _field_at(network: Network, place: _Map) -> str | None:
+    field = receptive_fields(network)[place.name]
     return pair_text(field.size) if field else None
