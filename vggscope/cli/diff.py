@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggscope.cli.options import Model, ModelOptions, OutputOptions
+from vggscope.cli.options import Model, ModelOptions, OutputOptions, PictureOptions
 from vggscope.cli.output import check_format, emit, progress
 from vggscope.diffing.compare import compare
 from vggscope.diffing.ignore import IGNORABLE
@@ -24,6 +24,7 @@ def diff(
     model: Model,
     build: ModelOptions,
     output: OutputOptions,
+    picture: PictureOptions,
     ref: Annotated[
         str, typer.Option(metavar="REF", help="torchvision or timm (the counterpart there), paper, or any MODEL.")
     ] = "torchvision",
@@ -41,15 +42,17 @@ def diff(
     training: Annotated[
         bool, typer.Option("--training", help="Add what structure cannot show: how the paper and torchvision train.")
     ] = False,
+    fold: Annotated[bool, typer.Option(help="In a picture, count layers that are alike and do not draw them.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless the two are identical.")] = False,
 ) -> int:
     """Where a model differs from a reference, what each difference does, and whether both compute the same.
 
-    Exits with 0 when they are identical or equivalent, with 1 when they differ.
+    Exits with 0 when they are identical or equivalent, with 1 when they differ. -o diff.svg (or .png, .pdf, .dot, .tex)
+    draws both, aligned and marked.
 
     Example: vggscope diff my_vgg.py:VGG --ref torchvision
     """
-    check_format(output.format)
+    check_format(output.format, output.output, "diff")
     options = build.source_options()
     ours = resolve(model, options)
     reference = reference_for(ref, model, ours, options)
@@ -68,5 +71,5 @@ def diff(
         result = replace(result, numeric=measured)
     if training:
         result = replace(result, training=TRAINING)
-    emit(result, output.format, output.output)
+    emit(result, output.format, output.output, theme=picture.theme, dpi=picture.dpi, fold=fold)
     return 0 if result.verdict == "identical" or (result.verdict == "equivalent" and not strict) else 1

@@ -87,6 +87,14 @@ class OutputOptions:
     ] = None
 
 
+@record
+class PictureOptions:
+    """How a picture of the result looks, where -o names one."""
+
+    theme: Annotated[str, typer.Option(metavar="THEME", help="Of a picture: light, dark or paper.")] = "light"
+    dpi: Annotated[int, typer.Option(metavar="N", help="Dots per inch of a PNG.")] = 144
+
+
 def spread(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """The command with each parameter of a dataclass type replaced by that dataclass's fields."""
     hints = get_type_hints(command, include_extras=True)

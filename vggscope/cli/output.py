@@ -17,42 +17,62 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vggscope.errors import OptionError, OutputError
-from vggscope.render.formats import FORMATS, Result, Style, by_name, by_suffix, write
+from vggscope.render.formats import Result, Style, by_name, by_suffix, draw, kind_of, suffixes, write
+from vggscope.units import bytes_text
+
+PICTURE = "picture"
+"""What is no text format: the suffix of the file tells which picture."""
 
 PIPE_WIDTH = 120
 """Columns of text that no terminal takes."""
 
 
 def emit(
-    result: Result, format: str | None = None, output: str | None = None, columns: tuple[str, ...] | None = None
+    result: Result,
+    format: str | None = None,
+    output: str | None = None,
+    columns: tuple[str, ...] | None = None,
+    **look: object,
 ) -> None:
-    """Show a result on stdout, or write it to the file `output`.
+    """Show a result on stdout, or write it to the file `output`, as a picture if its suffix names one; `look` is how
+    that is to look (formats.draw).
 
     Raises OptionError where format and suffix name no format, and OutputError where the file cannot be written.
     """
-    name = format or _name_of(output)
-    if output is None:
+    name = format or _name_of(output, kind_of(result))
+    if output is not None and name == PICTURE:
+        data = draw(result, Path(output).suffix, **look)  # type: ignore[arg-type]
+        write_file(output, data)
+        note(f"wrote {output} ({bytes_text(len(data))})")
+    elif output is None:
         print_out(write(result, name, terminal_style(), columns))
     else:
         write_file(output, write(result, name, Style(PIPE_WIDTH), columns).encode())
 
 
-def _name_of(output: str | None) -> str:
+def _name_of(output: str | None, kind: str) -> str:
+    """The format that a file of a kind of result gets."""
     if output is None:
         return "table"
-    found = by_suffix(Path(output).suffix)
+    suffix = Path(output).suffix
+    found = by_suffix(suffix)
     if found is not None:
         return found.name
+    if suffix.lower() in suffixes(kind):
+        return PICTURE
     if _is_special(output):
         return "table"
-    suffixes = ", ".join(form.suffix for form in FORMATS)
-    raise OptionError(f"no format ends in {Path(output).suffix or Path(output).name!r}", f"-o takes {suffixes}")
+    raise OptionError(f"no format ends in {suffix or Path(output).name!r}", f"-o takes {', '.join(suffixes(kind))}")
 
 
-def check_format(name: str | None) -> None:
-    """Raise OptionError at once for a format that is not there, before any work is done."""
+def check_format(name: str | None, output: str | None = None, kind: str = "") -> None:
+    """Raise OptionError at once for a format that is not there, or for a file whose suffix names none for this kind of
+    result, before any work is done.
+    """
     if name is not None:
         by_name(name)
+    elif kind:
+        _name_of(output, kind)
 
 
 def terminal_style() -> Style:

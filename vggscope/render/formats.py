@@ -33,6 +33,22 @@ class Result(Protocol):
 
 
 @record
+class Picture:
+    """What draws a kind of result: a function of the result and of how it is to look, and the suffixes of the files
+    that `render` of what it gives can make.
+    """
+
+    function: str
+    suffixes: tuple[str, ...]
+
+
+class Drawn(Protocol):
+    """A drawn result."""
+
+    def render(self, form: str, dpi: int) -> bytes: ...
+
+
+@record
 class Format:
     """A text format: its name, the suffix of its files, and the module whose `write` does it."""
 
@@ -52,11 +68,17 @@ DOCUMENTS = {
     "summary": "vggscope.render.summary:document",
     "diff": "vggscope.render.diff:document",
     "memory": "vggscope.render.memory:document",
+    "rf": "vggscope.render.rf:document",
     "verify": "vggscope.render.verify:document",
     "inspect": "vggscope.render.inspect:document",
     "list": "vggscope.render.list:document",
 }
 """For each kind of result the function that lays it out as a Document."""
+
+PICTURES = {
+    "diff": Picture("vggscope.render.diagram.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
+}
+"""For each kind of result that can be drawn what draws it. Every function takes the result and `theme`."""
 
 
 def write(
@@ -75,11 +97,34 @@ def write(
 
 def document(result: Result, columns: tuple[str, ...] | None = None) -> Document:
     """The Document of a result, its table reduced to `columns`."""
-    kind = result.schema.removeprefix("vggscope/").partition("@")[0]
-    module, _, function = DOCUMENTS[kind].partition(":")
-    make: Any = getattr(import_module(module), function)
+    make = _function(DOCUMENTS[kind_of(result)])
     made: Document = make(result, columns) if columns else make(result)
     return made
+
+
+def draw(result: Result, suffix: str, dpi: int = 144, **look: object) -> bytes:
+    """The contents of a picture of a result whose file ends in `suffix`; `dpi` is a PNG's dots per inch, `look` what
+    the function in PICTURES takes.
+
+    Raises OptionError for a look that is not there.
+    """
+    drawn: Drawn = _function(PICTURES[kind_of(result)].function)(result, **look)
+    return drawn.render(suffix.lower().removeprefix("."), dpi)
+
+
+def suffixes(kind: str) -> tuple[str, ...]:
+    """What the files of a kind of result may end in."""
+    return (*(form.suffix for form in FORMATS), *(PICTURES[kind].suffixes if kind in PICTURES else ()))
+
+
+def kind_of(result: Result) -> str:
+    """The word of its schema: summary, diff, ..."""
+    return result.schema.removeprefix("vggscope/").partition("@")[0]
+
+
+def _function(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
 
 
 def by_name(name: str) -> Format:

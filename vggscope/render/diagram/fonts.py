@@ -70,6 +70,34 @@ def fitted(text: str, size: float, width: float, bold: bool = False) -> str:
     return "…"
 
 
+def wrapped(text: str, size: float, width: float) -> list[str]:
+    """The text in lines of `width` points; a word that is wider is broken.
+
+    >>> wrapped("padding 0, the reference has 1", 8, 60)
+    ['padding 0, the', 'reference has 1']
+    """
+    lines, line = [], ""
+    for word in text.split():
+        longer = f"{line} {word}" if line else word
+        if text_width(longer, size) <= width:
+            line = longer
+            continue
+        lines += [line] if line else []
+        *whole, line = _pieces(word, size, width)
+        lines += whole
+    return [*lines, line]
+
+
+def _pieces(word: str, size: float, width: float) -> list[str]:
+    """A word in pieces of at most this width, a letter each at the least."""
+    pieces = [""]
+    for char in word:
+        if pieces[-1] and text_width(pieces[-1] + char, size) > width:
+            pieces.append("")
+        pieces[-1] += char
+    return pieces
+
+
 def plain(text: str) -> str:
     r"""The text with what no picture can show, or what would garble it, replaced: control characters, surrogates, marks
     that turn the direction of writing.

@@ -17,10 +17,15 @@ READABLE = 4.5
 KINDS = ("input", "conv", "pool", "norm", "activation", "fc", "other")
 """The kinds of layer that have a colour."""
 
+SIGNS = ("+", "-", "~", "!", "?", "=")
+"""The signs of a diff that have a colour."""
+
 
 @record
 class Theme:
-    """`fills` and `accents` are by kind of layer, one of KINDS; `outline` frames a fill, or is empty."""
+    """`fills` and `accents` are by kind of layer, one of KINDS, `signs` by sign of a diff, one of SIGNS; `outline`
+    frames a fill, or is empty.
+    """
 
     name: str
     page: str
@@ -33,6 +38,7 @@ class Theme:
     track: str
     fills: dict[str, str]
     accents: dict[str, str]
+    signs: dict[str, str]
     outline: str
     heat: tuple[str, str]
 
@@ -75,6 +81,7 @@ LIGHT = Theme(
         "fc": "#009e73",
         "other": "#6b7785",
     },
+    signs={"+": "#00714f", "-": "#b23c00", "~": "#6a3fa0", "!": "#a8121f", "?": "#52606d", "=": "#52606d"},
     outline="",
     heat=("#f2f6fa", "#0a5c93"),
 )
@@ -107,6 +114,7 @@ DARK = Theme(
         "fc": "#2bc297",
         "other": "#8896a5",
     },
+    signs={"+": "#3ad6a4", "-": "#ff9a5c", "~": "#c8a6ff", "!": "#ff7b85", "?": "#aeb9c5", "=": "#aeb9c5"},
     outline="",
     heat=("#202a35", "#56b4e9"),
 )
@@ -131,6 +139,7 @@ PAPER = Theme(
         "other": "#ffffff",
     },
     accents=dict.fromkeys(KINDS, "#000000"),
+    signs=dict.fromkeys(SIGNS, "#000000"),
     outline="#000000",
     heat=("#ffffff", "#4a4a4a"),
 )

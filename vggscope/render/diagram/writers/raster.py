@@ -35,6 +35,8 @@ def write(picture: Picture, form: str, dpi: int = 144) -> bytes:
     with quiet(), matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams["pdf.fonttype"] = 42
+        # Hinted letters are whole pixels wide: a long line would run out of its box.
+        matplotlib.rcParams["text.hinting"] = "none"
         figure = Figure(figsize=(picture.width / 72, picture.height / 72), dpi=72, facecolor=picture.background)
         for order, shape in enumerate(picture.shapes()):
             _add(figure, shape, picture, order)

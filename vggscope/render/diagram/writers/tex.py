@@ -42,6 +42,7 @@ _SPECIAL = {
     "…": r"\ldots{}",
     "·": r"\textperiodcentered{}",
     "→": r"$\rightarrow$",
+    "−": "$-$",
 }
 
 
