@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from vggscope.analysis.inspection.inspect import Inspection
     from vggscope.analysis.memory.report import MemoryReport
+    from vggscope.analysis.receptive_field.result import ReceptiveFields
     from vggscope.analysis.report import Report
     from vggscope.diffing.result import Diff
     from vggscope.oracles.verification import Verification
@@ -107,6 +109,25 @@ def build(model: Model, **options: object) -> nn.Module:
 
         return module(model)
     return model
+
+
+def receptive_fields(
+    model: Model,
+    input_size: tuple[int, ...] | None = None,
+    *,
+    at: str | Sequence[str] = (),
+    unit: tuple[int, ...] | None = None,
+    **options: object,
+) -> ReceptiveFields:
+    """Which pixels each layer's units see. `at` names layers of which one unit's region is given too: `unit`, (row,
+    column), or the middle one.
+
+    >>> receptive_fields("D", at="conv5_3", unit=(6, 6)).units[0].box
+    Box(first=(6, 6), last=(201, 201))
+    """
+    from vggscope.analysis.receptive_field.result import describe
+
+    return describe(network(model, input_size, **options), (at,) if isinstance(at, str) else at, unit)
 
 
 def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: object) -> Verification:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from math import prod
 
-from vggscope.analysis.receptive_field import field_of
+from vggscope.analysis.receptive_field import ReceptiveField, field_of
 from vggscope.analysis.receptive_field.extent import Extent, Laid, Span, spans
 from vggscope.analysis.receptive_field.stacks import stack_note
 from vggscope.analysis.receptive_field.view import Untold, View, views
@@ -133,7 +133,7 @@ def layer_named(network: Network, word: str) -> Node:
 
 def _layer(network: Network, node: Node, view: View | Untold) -> LayerField:
     rule = field_of(view)
-    size, note = (rule.size, None) if rule else _largest(view)
+    size, note = (rule.size, _said(network, rule, view)) if rule else _largest(view)
     return LayerField(
         name=node.name,
         label=node.label,
@@ -143,7 +143,7 @@ def _layer(network: Network, node: Node, view: View | Untold) -> LayerField:
         padding=rule.padding if rule else None,
         map=_map(view, network.output_shape(node)),
         aligned=isinstance(view, Untold) or view.aligned,
-        note=note if isinstance(view, Untold) or view.aligned else "branches meet whose windows are not centred alike",
+        note=note,
     )
 
 
@@ -165,6 +165,16 @@ def _base(extent: Extent) -> Extent:
     return extent.base if isinstance(extent, Laid) else extent
 
 
+def _said(network: Network, field: ReceptiveField, view: View | Untold) -> str | None:
+    """What the numbers of a field do not say."""
+    if isinstance(view, View) and not view.aligned:
+        return "branches meet whose windows are not centred alike"
+    reach = zip(field.size, field.padding, network.input_shape[2:])
+    if set(field.stride) == {0} and all(padding >= 0 and size - padding >= side for size, padding, side in reach):
+        return "whole image"
+    return None
+
+
 def _largest(view: View | Untold) -> tuple[tuple[int, ...] | None, str]:
     """The largest field on each side where the units differ, and what there is to say of it."""
     if isinstance(view, Untold):
@@ -172,8 +182,12 @@ def _largest(view: View | Untold) -> tuple[tuple[int, ...] | None, str]:
     lengths = [[last - first + 1 for first, last in _known(_base(side.extent))] for side in view.sides]
     if not lengths or not all(lengths):
         return None, "it does not depend on the input"
-    ranges = dict.fromkeys(f"{min(found)} to {max(found)}" for found in lengths)
-    return tuple(map(max, lengths)), f"its units see regions of {' x '.join(ranges)} pixels"
+    return tuple(map(max, lengths)), f"regions of {' x '.join(map(_range, lengths))} pixels, not at equal steps"
+
+
+def _range(lengths: list[int]) -> str:
+    least, most = min(lengths), max(lengths)
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _known(extent: Extent) -> list[Span]:

@@ -38,12 +38,12 @@ class Stack:
         """The stack beside the one convolution that sees as much."""
         own, single, square = sum(kernel**2 for kernel in self.kernels), self.side**2, self.channels**2
         window = f"{self.side}x{self.side}"
+        names = f"{self.first.label or self.first.name} to {self.last.label or self.last.name}"
         return (
-            f"{self.first.label or self.first.name} to {self.last.label or self.last.name}"
-            f" ({self._kernels_text()}) see {window} of their input, as one {window} convolution would:"
-            f" {own} C^2 weights against {single} C^2, with C = {self.channels}"
-            f" {count_text(own * square)} against {count_text(single * square)}"
-            f" ({100 * (single - own) / own:.0f}% more), and {self._between_text()} between them"
+            f"{names} ({self._kernels_text()}) see {window} of their input, as one {window} convolution would:"
+            f" {own} C^2 weights against {single} C^2, {100 * (single - own) / own:.0f}% more;"
+            f" with C = {self.channels} that is {count_text(own * square)} against {count_text(single * square)},"
+            f" and {self._between_text()} between them"
         )
 
     def _kernels_text(self) -> str:

@@ -1,0 +1,117 @@
+"""Receptive fields laid out: the layers' rule, or the regions of the units that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+from vggscope.analysis.receptive_field.result import Box, LayerField, ReceptiveFields, UnitField
+from vggscope.render.document import Block, Column, Document, Note, Table
+from vggscope.units import kernel_text, pair_text, percent_text, shape_text
+
+
+def _pair(pair: tuple[int, ...] | None) -> str:
+    return "" if pair is None else pair_text(pair)
+
+
+def _place(place: tuple[int, ...]) -> str:
+    return ",".join(map(str, place))
+
+
+def _box(box: Box | None) -> str:
+    return "nothing" if box is None else f"{_place(box.first)} to {_place(box.last)}"
+
+
+LAYERS = (
+    Column("name", "layer"),
+    Column("label", "label", priority=3),
+    Column("op", "op", priority=4),
+    Column("map", "map", kernel_text, right=True, priority=2),
+    Column("size", "field", pair_text, right=True),
+    Column("stride", "stride", _pair, right=True),
+    Column("padding", "padding", _pair, right=True),
+    Column("note", "note", lambda note: note or "", priority=1, wrap=True),
+)
+
+UNITS = (
+    Column("name", "layer", priority=4),
+    Column("label", "label"),
+    Column("unit", "unit", _place, right=True),
+    Column("map", "map", kernel_text, right=True, priority=3),
+    Column("box", "rows,columns", _box),
+    Column("size", "size", kernel_text, right=True, priority=2),
+    Column("clipped", "on the image", _box),
+    Column("padding", "padding", right=True, priority=1),
+    Column("reads", "reads", _box, priority=5),
+)
+
+
+def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) -> Document:
+    """The units, where some were asked for; else every layer. Unasked, a column that holds nothing is left out."""
+    table = _units(fields.units) if fields.units else _layers(fields.layers)
+    chosen = columns or tuple(column.key for column in table.columns if table.holds(column.key))
+    blocks: list[Block] = [table.choose(chosen)]
+    if fields.units:
+        blocks.append(_data(fields.units))
+    else:
+        blocks.append(Note("unit i covers the pixels from -padding + i x stride to -padding + i x stride + field - 1"))
+        blocks += [Note(note) for note in fields.notes]
+    return Document(f"{fields.model}   input {shape_text(fields.input_shape)}", tuple(blocks))
+
+
+def _layers(layers: tuple[LayerField, ...]) -> Table:
+    rows = tuple(tuple(_cell(getattr(layer, column.key)) for column in LAYERS) for layer in _said_once(layers))
+    quiet = frozenset(
+        place
+        for place, (before, layer) in enumerate(pairwise(layers), 1)
+        if (layer.size, layer.stride, layer.padding) == (before.size, before.stride, before.padding)
+    )
+    return Table(LAYERS, rows, quiet)
+
+
+def _said_once(layers: tuple[LayerField, ...]) -> Iterator[LayerField]:
+    """The layers, a note that goes on through several standing at the first."""
+    before = None
+    for layer in layers:
+        yield replace(layer, note=None) if layer.note == before else layer
+        before = layer.note
+
+
+def _cell(value: object) -> object:
+    return "" if value is None or value == () else value
+
+
+def _units(units: tuple[UnitField, ...]) -> Table:
+    differs = any(unit.reads != unit.clipped for unit in units)
+    rows = tuple(
+        (
+            unit.name,
+            unit.label,
+            unit.unit,
+            unit.map,
+            unit.box,
+            unit.box.size,
+            unit.clipped,
+            percent_text(unit.padding_pixels, unit.pixels),
+            unit.reads if differs else "",
+        )
+        for unit in units
+    )
+    return Table(UNITS, rows)
+
+
+def _data(units: tuple[UnitField, ...]) -> Table:
+    """The same with a column for each number."""
+    axes = ("row", "column") if len(units[0].unit) == 2 else tuple(map(str, range(len(units[0].unit))))
+    boxes = ("first", "last", "clipped_first", "clipped_last", "reads_first", "reads_last")
+    keys = ("name", "label", *(f"{what}_{axis}" for what in ("unit", "map", *boxes) for axis in axes))
+    columns = tuple(Column(key, key) for key in (*keys, "pixels", "padding_pixels"))
+    return Table(columns, tuple(_numbers(unit) for unit in units), data=True)
+
+
+def _numbers(unit: UnitField) -> tuple[object, ...]:
+    nothing: tuple[object, ...] = ("",) * len(unit.unit)
+    boxes = (unit.box, unit.clipped, unit.reads)
+    ends = [number for box in boxes for end in ((box.first, box.last) if box else (nothing, nothing)) for number in end]
+    return (unit.name, unit.label, *unit.unit, *unit.map, *ends, unit.pixels, unit.padding_pixels)
