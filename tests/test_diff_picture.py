@@ -1,0 +1,294 @@
+"""The picture of a diff: that it shows every difference, tells it, and keeps each text where it belongs."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.test_diagram import SVG, assert_tidy, ends_and_nodes, svg_texts
+from vggscope.cli.app import run
+from vggscope.diffing.compare import compare
+from vggscope.diffing.result import Diff
+from vggscope.errors import OptionError
+from vggscope.graph import Network, module_node
+from vggscope.ops.activation import ReLU, Sigmoid
+from vggscope.render.diagram import Diagram
+from vggscope.render.diagram.diff import diagram
+from vggscope.render.diagram.diff.legend import MOST_TOLD
+from vggscope.render.diagram.fonts import wrapped
+from vggscope.render.diagram.picture import Box, Polygon, Text
+from vggscope.render.diagram.theme import READABLE, SIGNS, SMALL, THEMES, contrast
+from vggscope.render.formats import PICTURES, draw
+from vggscope.sources.options import Options
+from vggscope.sources.reference import reference_for
+from vggscope.sources.resolve import resolve
+
+REPLICAS = Path(__file__).parent / "replicas"
+
+
+def diff(ours: str, reference: str, **options: object) -> Diff:
+    network = resolve(ours, Options(**options))  # type: ignore[arg-type]
+    found = reference_for(reference, ours, network, Options())
+    return compare(network, found.network, found.notes)
+
+
+def failing(folder: Path) -> Diff:
+    """A VGG-11 whose first linear layer does not fit what comes in."""
+    source = (REPLICAS / "by_hand.py").read_text()
+    (folder / "net.py").write_text(source.replace("nn.Linear(512 * 7 * 7", "nn.Linear(512 * 6 * 6"))
+    return diff(f"{folder}/net.py:VGG11", "A")
+
+
+def made(name: str, folder: Path) -> Diff:
+    if name == "fails":
+        return failing(folder)
+    words = {
+        "C": ("C", "torchvision"),
+        "A-LRN": ("A-LRN", "torchvision:vgg11"),
+        "bn": ("vgg16", "vgg16_bn"),
+        "by hand": (f"{REPLICAS}/cfg_loop.py:VGG", "D"),
+        "resnet": ("torchvision:resnet18", "torchvision:resnet34"),
+        "far": ("torchvision:resnet18", "torchvision:googlenet"),
+    }
+    return diff("D", "D", head="dense") if name == "dense" else diff(*words[name])
+
+
+CASES = ("C", "A-LRN", "dense", "fails", "bn", "by hand", "resnet", "far")
+
+
+def parts_named(drawn: Diagram) -> set[str]:
+    return {part.name for part in drawn.picture.parts}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_difference_is_drawn_and_told(name: str, tmp_path: Path) -> None:
+    found = made(name, tmp_path)
+    drawn = diagram(found)
+    assert_tidy(drawn)
+    texts = svg_texts(drawn)
+    said = " ".join(texts)
+    names = parts_named(drawn)
+    numbered = [d for d in found.differences if d.kind != "renamed"]
+    for number, difference in enumerate(numbered[:MOST_TOLD], 1):
+        assert " ".join(difference.message.split()) in said
+        marks = [text for text in texts if text[:1] in "+−~!" and text[2:] == str(number)]
+        # Once in the legend, and at one row at the least.
+        assert len(marks) >= 2, difference
+    differing = [row for row in found.rows if row.sign in "+-~!"]
+    assert {f"ours: {row.our_layer.name}" for row in differing if row.our_layer} <= names
+    assert {f"reference: {row.reference_layer.name}" for row in differing if row.reference_layer} <= names
+    labels = [layer.label for row in differing for layer in (row.our_layer, row.reference_layer) if layer]
+    assert {label for label in labels if label} <= set(texts)
+    assert f"{found.params.ours:,} parameters" in texts
+    assert f"{found.params.reference:,} parameters" in texts
+    assert any(text.startswith(f"{found.verdict}: ") for text in texts)
+
+
+def test_three_kernels_of_column_c() -> None:
+    drawn = diagram(diff("C", "D"))
+    texts = svg_texts(drawn)
+    for label in ("conv3_3", "conv4_3", "conv5_3"):
+        assert texts.count(label) == 2
+    assert texts.count("kernel_size") == texts.count("padding") == 3
+    # Between the sides: a 1x1 kernel and no padding here, 3x3 and 1 there, three times.
+    values = [
+        shape.text for shape in drawn.picture.frame if isinstance(shape, Text) and shape.bold and shape.size == SMALL
+    ]
+    assert [value for value in values if value.isdigit()] == ["1", "3", "0", "1"] * 3
+    assert [text for text in texts if text.endswith("alike")] == ["13 alike", "4 alike", "4 alike", "10 alike"]
+    assert texts.count("conv1_1 … conv3_2") == 2
+    assert [text for text in texts if text.startswith("~ ")] == ["~ 1", "~ 2", "~ 3"] * 2
+
+
+def test_an_inserted_layer_faces_a_gap() -> None:
+    drawn = diagram(diff("A-LRN", "A"))
+    texts = svg_texts(drawn)
+    assert texts.count("norm1_1") == texts.count("not in the reference") == 1
+    assert texts.count("+ 1") == 2
+    gaps = [shape for shape in drawn.picture.frame if isinstance(shape, Box) and shape.dashed]
+    (norm,) = [part for part in drawn.picture.parts if part.name == "ours: features.2"]
+    frame = norm.shapes[0]
+    assert isinstance(frame, Box)
+    assert [(gap.y, gap.width) for gap in gaps] == [(frame.y, frame.width)]
+    assert gaps[0].x > frame.x + frame.width
+
+
+def test_thirteen_batch_norms_are_missing_for_one_reason() -> None:
+    texts = svg_texts(diagram(diff("vgg16", "vgg16_bn")))
+    assert texts.count("missing here") == 13
+    assert texts.count("− 1") == 14
+
+
+def test_a_model_that_breaks_off(tmp_path: Path) -> None:
+    texts = svg_texts(diagram(failing(tmp_path)))
+    assert texts.count("! 1") == 2
+    assert {"does not run", "in_features", "18,432", "25,088", "not reached", "5 not reached"} <= set(texts)
+
+
+def test_what_changes_nothing_is_marked_with_less_weight() -> None:
+    found = diff("D", "D", head="dense")
+    assert found.verdict == "equivalent"
+    badges = [shape for shape in diagram(found).picture.frame if isinstance(shape, Polygon)]
+    assert {badge.fill for badge in badges} == {THEMES["light"].page}
+    strong = [shape for shape in diagram(diff("C", "D")).picture.frame if isinstance(shape, Polygon)]
+    assert {badge.fill for badge in strong} == {THEMES["light"].signs["~"]}
+
+
+def test_no_sign_needs_its_colour() -> None:
+    """In the paper theme all signs are black, and each badge has an outline of its own."""
+    outlines = []
+    for text, words in (("+ 1", ("A-LRN", "A")), ("− 1", ("A", "A-LRN")), ("~ 1", ("C", "D"))):
+        frame = diagram(diff(*words), "paper").picture.frame
+        badge = next(shape for shape, after in pairwise(frame) if isinstance(after, Text) and after.text == text)
+        outlines.append((type(badge), isinstance(badge, Box) and badge.radius > 0))
+    assert outlines == [(Box, True), (Box, False), (Polygon, False)]
+    assert set(THEMES["paper"].signs.values()) == {"#000000"}
+
+
+def test_signs_are_read_well_in_every_theme() -> None:
+    for theme in THEMES.values():
+        assert set(theme.signs) == set(SIGNS)
+        for color in theme.signs.values():
+            assert contrast(color, theme.page) >= READABLE, (theme.name, color)
+            assert contrast(theme.ink_on(color), color) >= READABLE, (theme.name, color)
+
+
+def test_without_folding_every_layer_is_drawn() -> None:
+    found = diff("E", "D")
+    drawn = diagram(found, fold=False)
+    assert_tidy(drawn)
+    names = parts_named(drawn)
+    assert {f"ours: {row.our_layer.name}" for row in found.rows if row.our_layer} <= names
+    assert {f"reference: {row.reference_layer.name}" for row in found.rows if row.reference_layer} <= names
+    assert not any(text.endswith("alike") for text in svg_texts(drawn))
+    same = diagram(diff("A", "A"))
+    assert svg_texts(same).count("conv1_1 … fc8") == 2
+    assert_tidy(same)
+
+
+def test_a_long_diff_goes_on_to_the_right() -> None:
+    found = diff("vgg19", "vgg19_bn")
+    twice = replace(found, rows=found.rows * 4)
+    picture = diagram(twice).picture
+    assert 0.5 < picture.height / picture.width < 2.5
+    assert_tidy(diagram(found, "dark", fold=False))
+
+
+def test_an_input_of_another_width_is_marked() -> None:
+    found = compare(resolve("A", Options(input=(1, 224, 224))), resolve("A"))
+    assert [row.sign for row in found.rows[:2]] == ["~", "="]
+    assert {"in_channels", "~ 1"} <= set(svg_texts(diagram(found)))
+
+
+def test_a_row_names_its_layers_and_its_difference() -> None:
+    row = next(row for row in diff("C", "D").rows if row.sign == "~")
+    assert row.our_layer is not None
+    assert (row.our_layer.name, row.our_layer.label, row.our_layer.family) == ("features.14", "conv3_3", "convolution")
+    assert row.our_layer.output_shape == (1, 256, 56, 56)
+    assert row.our_layer.inputs == ("features.13",)
+    assert row.difference == 0
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("suffix", PICTURES["diff"].suffixes)
+def test_the_same_bytes_on_every_run(theme: str, suffix: str) -> None:
+    found = diff("C", "D")
+    assert draw(found, suffix, theme=theme) == draw(found, suffix, theme=theme)
+
+
+def test_png_and_pdf_show_something() -> None:
+    from matplotlib.image import imread
+
+    drawn = diagram(diff("C", "D"))
+    pixels = imread(io.BytesIO(drawn.render("png", dpi=72)))
+    assert pixels.shape[:2] == (int(drawn.picture.height), int(drawn.picture.width))
+    assert len({tuple(pixel) for pixel in pixels.reshape(-1, pixels.shape[2])}) > 100
+    # No line of the legend runs into the margin.
+    assert (pixels[:, -10:, :3] == 1.0).all()
+    pdf = drawn.render("pdf")
+    assert pdf.startswith(b"%PDF-")
+    assert b"/FontFile2" in pdf
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+def test_graphviz_takes_the_dot() -> None:
+    drawn = diagram(diff("C", "D"))
+    ends, nodes = ends_and_nodes(drawn)
+    assert '"ours: features.14"' in ends
+    assert ends <= nodes
+    done = subprocess.run(["dot", "-Tplain"], input=drawn.source.encode(), capture_output=True, check=True)
+    assert done.stdout.startswith(b"graph ")
+
+
+def test_hostile_names_stay_text() -> None:
+    hostile = 'a"><script>alert(1)</script>&#0;\\N\x00\x1b[31m\u202e\ud800$x^2$'
+    ours = Network(hostile, (1, 3, 8, 8), (module_node(hostile, ReLU(), "input"),))
+    theirs = Network("b", (1, 3, 8, 8), (module_node("b", Sigmoid(), "input"),))
+    drawn = diagram(compare(ours, theirs))
+    root = ElementTree.fromstring(drawn.render("svg"))
+    assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
+        "svg", "title", "desc", "g", "rect", "path", "polygon", "text",
+    }  # fmt: skip
+    assert "<script>" in (root.findtext(f"{SVG}title") or "")
+    assert_tidy(drawn)
+    for form in ("png", "pdf", "tex", "dot"):
+        assert drawn.render(form)
+    assert "\x1b" not in drawn.source
+
+
+@pytest.mark.parametrize("text", ["", "a", "padding 0, the reference has 1", "x" * 200, "ab " * 50 + "y" * 90 + " z"])
+def test_wrapped_lines_fit_and_lose_nothing(text: str) -> None:
+    from vggscope.render.diagram.fonts import text_width
+
+    lines = wrapped(text, 8, 50)
+    assert all(text_width(line, 8) <= 50 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+def test_the_command_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "diff.svg"
+    assert run(["diff", "C", "--ref", "D", "-o", str(target), "--theme", "dark", "--no-fold"]) == 1
+    assert f'fill="{THEMES["dark"].page}"' in target.read_text()
+    assert "conv1_1" in target.read_text()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"wrote {target} (")
+    assert run(["diff", "D", "--ref", "D", "-o", str(tmp_path / "same.PNG"), "--dpi", "50"]) == 0
+    assert (tmp_path / "same.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "x.jpg"], "-o takes .txt, .json, .csv, .md, .svg, .png, .pdf, .dot, .tex"),
+        (["-o", "x.svg", "--theme", "pink"], "--theme is one of light, dark, paper"),
+        (["-o", "x.png", "--dpi", "0"], "--dpi is 1 to"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["diff", "C", "--ref", "D", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OptionError, match="unknown theme 'pink'"):
+        diagram(diff("A", "A"), "pink")
+
+
+def test_an_svg_loads_no_heavy_package(tmp_path: Path) -> None:
+    program = (
+        "import sys; from vggscope.cli.app import run;"
+        f"run(['diff', 'C', '--ref', 'D', '-o', {str(tmp_path / 'x.svg')!r}]); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"torch", "torchvision", "timm", "matplotlib", "pygraphviz", "jinja2"}
