@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from vggscope.analysis.memory.ledger import KINDS, Lines, Trace
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
+from vggscope.analysis.memory.report import assumptions
 from vggscope.analysis.memory.setup import MODES, Setup
 from vggscope.analysis.memory.trace import trace
 from vggscope.graph import Network
@@ -30,7 +31,8 @@ EVENTS = ("start", "forward", "loss", "recompute", "backward", STEP)
 def timelines(network: Network) -> dict[str, object]:
     """`walks` by mode and dtype: the moments of a step with plain SGD, each [event, layer, and then for each kind that
     has changed: kind, fixed bytes, bytes a sample]. `optimizers` by mode and dtype, and by name: [bytes of the states,
-    bytes taken at the height of the step, the layer it is at].
+    bytes taken at the height of the step, the layer it is at]. `restsOn` by mode, optimizer and dtype: the numbers of the
+    sentences in `assumptions`.
     """
     places = {node.name: place for place, node in enumerate(network.nodes)}
     for node in network.nodes:
@@ -41,6 +43,7 @@ def timelines(network: Network) -> dict[str, object]:
         for dtype in dict.fromkeys(WALKS.values())
     }
     return {
+        **_assumptions(network),
         "kinds": KINDS,
         "modes": MODES,
         "events": EVENTS,
@@ -56,6 +59,20 @@ def timelines(network: Network) -> dict[str, object]:
             if mode != "inference"
         },
     }
+
+
+def _assumptions(network: Network) -> dict[str, object]:
+    sentences: dict[str, int] = {}
+    rests_on = {
+        f"{mode}/{optimizer}/{dtype}": [
+            sentences.setdefault(text, len(sentences))
+            for text in assumptions(network, Setup(mode=mode, optimizer=optimizer, dtype=dtype), 1)
+        ]
+        for mode in MODES
+        for optimizer in OPTIMIZERS
+        for dtype in WALKS
+    }
+    return {"assumptions": list(sentences), "restsOn": rests_on}
 
 
 def _own(found: Trace, places: dict[str, int]) -> list[int]:

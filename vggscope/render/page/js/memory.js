@@ -62,6 +62,8 @@ function showMemory() {
   memory.peak = memory.totals.indexOf(most);
   memory.at = null;
   answer(most, batch);
+  const source = model().memory;
+  find('#assumptions').replaceChildren(...source.restsOn[`${mode}/${optimizer}/${dtype}`].map((number) => el('li', {}, source.assumptions[number])));
   drawTimeline(batch);
   showMoment();
 }

@@ -1,0 +1,545 @@
+"""The page to explore models, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vggscope.analysis.memory.ledger import KINDS
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
+from vggscope.analysis.memory.report import memory
+from vggscope.analysis.memory.setup import MODES, Setup
+from vggscope.analysis.memory.trace import trace
+from vggscope.analysis.receptive_field.result import describe
+from vggscope.cli.app import run
+from vggscope.graph import Network, module_node
+from vggscope.ops.activation import ReLU
+from vggscope.ops.convolution import conv2d
+from vggscope.render.page import Exhibit, page
+from vggscope.render.page.embed import data_block
+from vggscope.render.page.timeline import WALKS, WEIGHTS, timelines
+from vggscope.sources.resolve import resolve
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+Open = Callable[..., "Page"]
+
+HOSTILE = (
+    "</script><script>window.pwned=1</script>",
+    "<!--<script>",
+    "a\u2028b",
+    "<img src=x onerror=window.pwned=1>",
+    "'\"&amp;`${window.pwned=1}",
+)
+
+
+def refuse(reason: str) -> None:
+    """Skip, but on the machine that judges a change: there the browser belongs to the tests."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        refuse("there is no chromium on PATH")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        refuse("playwright is not installed")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The page of some models, written once."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    @cache
+    def write(*words: str) -> Path:
+        path = folder / f"{len(list(folder.iterdir()))}.html"
+        assert run(["report", *words, "-o", str(path)]) == 0
+        return path
+
+    return write
+
+
+@pytest.fixture
+def opened(browser: Browser, written: Callable[..., Path]) -> Iterator[Open]:
+    """Open a page; that nothing was asked of the net and nothing went wrong is checked at the end of each test."""
+    wrong: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def open_page(*words: str, path: Path | None = None, at: str = "", width: int = 1280, **options: Any) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        shown = context.new_page()
+        shown.on("console", lambda message: wrong.append(message.text) if message.type != "log" else None)
+        shown.on("pageerror", lambda error: wrong.append(str(error)))
+        shown.on("request", lambda request: asked.append(request.url))
+        shown.goto((path or written(*words)).as_uri() + at)
+        shown.wait_for_selector("html[data-ready]")
+        return shown
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+    assert [url for url in asked if not re.match(r"file://.*\.html(#.*)?$|data:", url)] == []
+
+
+def text(page: Page, selector: str) -> str:
+    return page.locator(selector).inner_text()
+
+
+def value(page: Page, selector: str) -> int:
+    return int(page.locator(selector).get_attribute("value") or "")
+
+
+def choose(page: Page, **settings: str | int) -> None:
+    """Set the controls of the memory timeline, and let a frame pass."""
+    for name, chosen in settings.items():
+        control = page.locator(f"#memory-{name}")
+        if name == "batch":
+            control.fill(str(chosen))
+        else:
+            control.select_option(str(chosen))
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def shows(page: Page, label: str) -> None:
+    """Wait until the layer is the one that is shown."""
+    from playwright.sync_api import expect
+
+    expect(page.locator("#inspector h2")).to_have_text(label)
+
+
+def chosen_everywhere(page: Page, label: str) -> None:
+    """The layer is the one that every view shows."""
+    assert text(page, "#inspector h2") == label
+    assert page.locator("#layers tbody tr[aria-current] a").inner_text() == label
+    assert text(page, "#map-caption").startswith(f"Feature map of {label}:")
+    for plot in page.locator(".plot").all():
+        assert (plot.get_attribute("aria-valuetext") or "").startswith(f"{label}: ")
+
+
+def test_selecting_a_layer_anywhere_selects_it_everywhere(opened: Open) -> None:
+    page = opened("D")
+    chosen_everywhere(page, "conv5_3")
+    page.locator(".picture:visible a[href='#conv3_2']").click()
+    chosen_everywhere(page, "conv3_2")
+    assert page.evaluate("location.hash") == "#conv3_2"
+    assert page.locator(".picture:visible a.chosen").get_attribute("href") == "#conv3_2"
+    page.locator("#layers tbody tr", has_text="pool4").click()
+    chosen_everywhere(page, "pool4")
+    assert page.locator(".picture:visible a.chosen").get_attribute("href") == "#pool4"
+    assert text(page, "#formula .line:last-child") == "(28 − 2 + 2·0) / 2 + 1 = 14"
+    page.locator("[data-chart=macs]").focus()
+    page.keyboard.press("ArrowRight")
+    chosen_everywhere(page, "conv5_1")
+    assert page.evaluate("location.hash") == "#conv5_1"
+    # An activation is shown by the row that it stands in.
+    page.evaluate("location.hash = '#relu2_1'")
+    shows(page, "relu2_1")
+    chosen_everywhere(page, "relu2_1")
+    assert page.locator(".picture:visible a.chosen").get_attribute("href") == "#conv2_1"
+
+
+def test_pointing_shows_and_leaving_shows_the_choice_again(opened: Open) -> None:
+    page = opened("D", at="#conv4_1")
+    page.locator(".picture:visible a[href='#conv2_2']").hover()
+    shows(page, "conv2_2")
+    assert page.evaluate("location.hash") == "#conv4_1"
+    page.mouse.move(5, 5)
+    shows(page, "conv4_1")
+
+
+def test_the_address_selects_on_opening(opened: Open) -> None:
+    chosen_everywhere(opened("D", at="#conv2_1"), "conv2_1")
+    chosen_everywhere(opened("D", at="#features.10"), "conv3_1")
+    chosen_everywhere(opened("D", at="#no-such-layer"), "conv5_3")
+    chosen_everywhere(opened("D", at="#%E0%A4%A"), "conv5_3")
+
+
+def test_the_table_sorts_and_filters(opened: Open) -> None:
+    page = opened("D")
+    names = "#layers tbody tr:visible th a"
+    head = page.locator("#layers thead th[data-key=params]")
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    sizes = [
+        int(found.replace(",", "")) for found in page.locator("#layers tbody td[data-column=params]").all_inner_texts()
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(sizes) == 138_357_544
+    assert page.locator(names).all_inner_texts()[:3] == ["fc6", "fc7", "fc8"]
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert page.locator(names).all_inner_texts()[-1] == "fc6"
+    page.locator("#layers thead th[data-key=place] button").click()
+    assert page.locator(names).all_inner_texts()[:2] == ["conv1_1", "relu1_1"]
+    assert head.get_attribute("aria-sort") is None
+    page.locator("#filter").fill("conv3")
+    assert page.locator(names).all_inner_texts() == ["conv3_1", "conv3_2", "conv3_3"]
+    assert text(page, "#shown") == "3 of 40 layers"
+
+
+FIELDS = [
+    ("conv1_1", (0, 0)),
+    ("conv3_2", (55, 7)),
+    ("conv5_3", (7, 7)),
+    ("conv5_3", (0, 13)),
+    ("pool5", (6, 0)),
+    ("fc6", (0, 0)),
+]
+
+
+def test_the_explorers_box_is_that_of_rf(opened: Open) -> None:
+    network = resolve("D")
+    page = opened("D")
+    for label, unit in FIELDS:
+        (found,) = describe(network, [label], unit).units
+        (first_row, first_column), (last_row, last_column) = found.box.first, found.box.last
+        go_to(page, label, unit)
+        rect = page.locator("#image rect.box")
+        drawn = [float(rect.get_attribute(side) or "") for side in ("x", "y", "width", "height")]
+        assert drawn == [first_column, first_row, *reversed(found.box.size)]
+        assert text(page, "#rows") == f"{first_row} to {last_row}"
+        assert text(page, "#columns") == f"{first_column} to {last_column}"
+        told = dict(
+            zip(page.locator("#field-facts dt").all_inner_texts(), page.locator("#field-facts dd").all_inner_texts())
+        )
+        layer = next(layer for layer in describe(network).layers if layer.label == label)
+        assert (layer.size, layer.stride, layer.padding) == tuple(
+            (int(told[name].removesuffix(" px")),) * 2 for name in ("size", "stride", "padding")
+        )
+        assert told["padding’s share"] == f"{100 * found.padding_pixels / found.pixels:.1f}%"
+
+
+def go_to(page: Page, label: str, unit: tuple[int, int]) -> None:
+    """To a unit from the middle of its layer's map, by the keyboard."""
+    page.evaluate("(key) => { location.hash = key; }", f"#{label}")
+    shows(page, label)
+    page.locator("#map").focus()
+    page.keyboard.press("Home")
+    for key, steps in zip(("ArrowDown", "ArrowRight"), unit):
+        for _ in range(steps):
+            page.keyboard.press(key)
+
+
+def test_units_that_see_unlike_each_other_are_shown_as_rf_tells_them(opened: Open) -> None:
+    model = "conv3-8 avgpool conv3-8 FC-10"
+    network = replace(resolve(model, replace_input(10)), name=model)
+    page = opened(model, "--input", "3x10x10")
+    label = network.nodes[3].label
+    (found,) = describe(network, [label], (4, 2)).units
+    go_to(page, label, (4, 2))
+    assert text(page, "#rows") == f"{found.box.first[0]} to {found.box.last[0]}"
+    assert text(page, "#columns") == f"{found.box.first[1]} to {found.box.last[1]}"
+
+
+def replace_input(side: int) -> Any:
+    from vggscope.sources.options import Options
+
+    return Options(input=(3, side, side))
+
+
+SETTINGS = [
+    ("train", "sgd-momentum", "float32", 1),
+    ("train", "sgd", "float32", 64),
+    ("train", "adam", "float32", 8),
+    ("train", "adamw", "amp", 128),
+    ("train", "rmsprop", "float16", 33),
+    ("train", "sgd-momentum", "bfloat16", 1000),
+    ("inference", "sgd-momentum", "float32", 256),
+    ("inference", "sgd-momentum", "amp", 5),
+    ("finetune-head", "adam", "float32", 512),
+    ("finetune-head", "sgd", "amp", 17),
+]
+
+
+@pytest.mark.parametrize("word", ["D", "vgg11_bn"])
+def test_memory_in_the_page_is_that_of_memory(opened: Open, word: str) -> None:
+    network = resolve(word)
+    page = opened(word)
+    for mode, optimizer, dtype, batch in SETTINGS:
+        expected = memory(network, batch, Setup(mode=mode, optimizer=optimizer, dtype=dtype))
+        choose(
+            page,
+            mode=mode,
+            dtype=dtype,
+            batch=batch,
+            gpu=24,
+            **({} if mode == "inference" else {"optimizer": optimizer}),
+        )
+        assert value(page, "#peak") == expected.peak_bytes
+        for kind in KINDS:
+            assert value(page, f"[data-kind={kind}]") == getattr(expected, f"{kind}_bytes")
+        assert f"at {expected.peak_at.partition(' (')[0].split(' of ')[0]}" in text(page, "#memory-answer")
+        assert page.locator("#assumptions li").all_text_contents() == list(expected.assumptions)
+        book = trace(network, Setup(mode=mode, optimizer=optimizer, dtype=dtype))
+        assert value(page, "#fits") == book.largest_batch(24 * 2**30)
+
+
+@pytest.mark.parametrize("word", ["A-LRN", "C", "vgg11_bn", "conv3-8 maxpool FC-10"])
+def test_the_timelines_data_is_the_walk_of_every_setting(word: str) -> None:
+    network = resolve(word)
+    data = json.loads(json.dumps(timelines(network)))
+    for mode, optimizer, dtype in product(MODES, OPTIMIZERS, WALKS):
+        book = trace(network, Setup(mode=mode, optimizer=optimizer, dtype=dtype))
+        states, taken, _ = data["optimizers"].get(f"{mode}/{WEIGHTS[dtype]}", {}).get(optimizer, (0, 0, 0))
+        totals, fixed, slope = [], 0, 0
+        for event, _, *changes in data["walks"][f"{mode}/{WALKS[dtype]}"]:
+            fixed += sum(changes[1::3])
+            slope += sum(changes[2::3])
+            totals.append((fixed + states + (taken if data["events"][event] == "optimizer step" else 0), slope))
+        for batch in (1, 2, 100, 10**6):
+            assert max(f + s * batch for f, s in totals) == book.peak_bytes(batch)
+        before = [moment.total for moment in book.moments if moment.event != "optimizer step"]
+        assert totals[: len(before)] == before
+
+
+def test_the_rule_is_filled_in_and_the_window_slides(opened: Open) -> None:
+    from playwright.sync_api import expect
+
+    page = opened("conv11-64/s4p2 maxpool3/s2", at="#conv1_1")
+    assert text(page, "#formula .line:last-child") == "(224 − 11 + 2·2) / 4 + 1 = 55.25, rounded down: 55"
+    page.locator("#slide-in").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    rect = page.locator("#window")
+    assert [rect.get_attribute(side) for side in ("x", "y", "width", "height")] == ["2", "6", "11", "11"]
+    assert text(page, "#slide-text").startswith("Unit 2, 1 reads rows 6 to 16 and columns 2 to 12; 0 of its 121 places")
+    page.keyboard.press("End")
+    assert rect.get_attribute("x") == str(54 * 4 - 2)
+    page.keyboard.press("Home")
+    assert "40 of its 121 places are padding" in text(page, "#slide-text")
+    assert "11 × 11 × 3 = 363 products" in text(page, "#slide-text")
+    page.get_by_role("button", name="Step", exact=True).click()
+    assert rect.get_attribute("x") == "2"
+    page.get_by_role("button", name="Play").click()
+    expect(rect).to_have_attribute("x", "10")
+    page.get_by_role("button", name="Pause").click()
+
+
+def test_the_keyboard_reaches_everything(opened: Open) -> None:
+    page = opened("D", at="#conv1_1")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "table-heading"
+    assert page.evaluate("location.hash") == "#conv1_1"
+    page.locator("#layers tbody a", has_text="conv1_1").focus()
+    page.keyboard.press("ArrowDown")
+    chosen_everywhere(page, "relu1_1")
+    page.locator(".picture:visible a.chosen").focus()
+    page.keyboard.press("ArrowRight")
+    chosen_everywhere(page, "conv1_2")
+    page.locator("#timeline").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    chosen_everywhere(page, "relu1_1")
+    page.locator("#inspector").get_by_role("button", name="Layer behind").click()
+    chosen_everywhere(page, "conv1_2")
+    reached = set()
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert {"map", "slide-in", "slide-play", "memory-mode", "memory-batch", "timeline", "filter"} <= reached
+
+
+def test_dark_and_light_follow_the_reader_and_the_switch(opened: Open) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    card = "getComputedStyle(document.querySelector('.picture:not([hidden]) text')).fill"
+    light, dark = opened("D", color_scheme="light"), opened("D", color_scheme="dark")
+    day, night = light.evaluate(ground), dark.evaluate(ground)
+    assert (day, night) == ("rgb(245, 247, 249)", "rgb(14, 19, 25)")
+    ink = light.evaluate(card), dark.evaluate(card)
+    assert ink[0] != ink[1]
+    light.get_by_role("button", name="Dark").click()
+    assert (light.evaluate(ground), light.evaluate(card)) == (night, ink[1])
+    light.reload()
+    assert light.evaluate(ground) == night
+    light.get_by_role("button", name="Auto").click()
+    assert light.evaluate(ground) == day
+    dark.get_by_role("button", name="Light").click()
+    assert (dark.evaluate(ground), dark.evaluate(card)) == (day, ink[0])
+
+
+def test_names_can_break_nothing(opened: Open, tmp_path: Path) -> None:
+    nodes, before = [], "input"
+    for name in HOSTILE:
+        nodes += [module_node(name, conv2d(3, 3, 3, padding=1), before)]
+        before = name
+    network = Network("</title><script>window.pwned=1</script>", (1, 3, 16, 16), tuple(nodes))
+    path = tmp_path / "hostile.html"
+    path.write_text(page([Exhibit(network, network.name)]), encoding="utf-8")
+    shown = opened(path=path)
+    assert shown.locator("#layers tbody th a").all_text_contents() == list(HOSTILE)
+    assert shown.evaluate("window.pwned") is None
+    for place, name in enumerate(HOSTILE):
+        shown.locator("#layers tbody tr").nth(place).click()
+        assert shown.locator("#inspector h2").text_content() == name
+        assert shown.evaluate("decodeURIComponent(location.hash.slice(1))") == name
+        shown.evaluate("dispatchEvent(new HashChangeEvent('hashchange'))")
+        assert shown.locator("#inspector h2").text_content() == name
+    assert shown.evaluate("[window.pwned ?? 0, document.scripts.length, document.images.length]") == [0, 2, 0]
+
+
+def test_data_that_ends_no_script() -> None:
+    block = data_block({"names": HOSTILE})
+    assert not re.search(r"[<>&\u2028]", block)
+    assert json.loads(block)["names"] == list(HOSTILE)
+
+
+def test_no_code_but_the_pages_own_runs(opened: Open) -> None:
+    page = opened("A")
+    policy = page.locator("meta[http-equiv]").get_attribute("content") or ""
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in re.sub(
+        r"http://www\.w3\.org/(2000/svg|1999/xhtml)", "", page.locator("script:not([type])").text_content() or ""
+    )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing_serious(opened: Open, theme: str, width: int) -> None:
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        refuse("axe-playwright-python is not installed")
+    page = opened("A", "B", color_scheme=theme, width=width)
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (rule["id"], [node["html"][:120] for node in rule["nodes"][:3]])
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@pytest.mark.parametrize("width", [360, 768, 1600])
+def test_the_page_is_as_wide_as_the_window(opened: Open, width: int) -> None:
+    page = opened("E", width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_it_prints_without_its_controls(opened: Open) -> None:
+    page = opened("A")
+    page.emulate_media(media="print")
+    assert not page.locator(".top").is_visible()
+    assert page.locator("#layers tbody tr").last.is_visible()
+    assert page.evaluate("getComputedStyle(document.querySelector('#table-section .scroll')).maxHeight") == "none"
+
+
+def test_several_models_share_a_page(opened: Open) -> None:
+    page = opened("A", "D", "vgg19", at="#A%20(VGG-11)/conv3_2")
+    assert text(page, "h1") == "A (VGG-11)"
+    chosen_everywhere(page, "conv3_2")
+    page.locator("#models").get_by_role("button", name="E (VGG-19)").click()
+    assert text(page, "h1") == "E (VGG-19)"
+    chosen_everywhere(page, "conv3_2")
+    assert page.evaluate("decodeURIComponent(location.hash)") == "#E (VGG-19)/conv3_2"
+    assert text(page, "#diffs h3") == "E against A different"
+    messages = page.locator(".differences > li").all_inner_texts()
+    assert len(messages) == 8
+    assert "138.36 M" not in text(page, "#totals")
+    totals = page.locator("#compare-totals tbody tr").all_inner_texts()
+    assert ["132,863,336" in totals[0], "138,357,544" in totals[1], "143,667,240" in totals[2]] == [True] * 3
+
+
+def test_a_reference_is_compared_with(opened: Open) -> None:
+    page = opened("C", "--ref", "D")
+    assert text(page, "#diffs h3") == "C against D different"
+    page.locator(".differences a").first.click()
+    chosen_everywhere(page, "conv3_3")
+
+
+def test_a_network_that_branches(opened: Open, written: Callable[..., Path]) -> None:
+    page = opened("torchvision:resnet18", at="#layer3.0.conv2")
+    chosen_everywhere(page, "layer3.0.conv2")
+    assert page.locator(".picture:visible a.chosen").count() == 1
+    page.get_by_role("button", name="graph").click()
+    assert page.locator(".picture:visible a.chosen").get_attribute("href") == "#layer3.0.conv2"
+    choose(page, mode="train", optimizer="adam", dtype="amp", batch=7)
+    expected = memory(resolve("torchvision:resnet18"), 7, Setup(optimizer="adam", dtype="amp"))
+    assert value(page, "#peak") == expected.peak_bytes
+    assert written("torchvision:resnet18").stat().st_size < 10**6
+
+
+@pytest.mark.slow
+def test_a_deep_network_opens_without_lag(opened: Open, written: Callable[..., Path]) -> None:
+    assert written("torchvision:resnet152").stat().st_size < 10**6
+    page = opened("torchvision:resnet152")
+    took = page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
+    assert took < 4000
+    page.locator("[data-chart=params]").focus()
+    start = page.evaluate("performance.now()")
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    assert (page.evaluate("performance.now()") - start) / 20 < 200
+
+
+def test_the_page_of_d_takes_less_than_a_second_and_no_torch(tmp_path: Path) -> None:
+    path = tmp_path / "d.html"
+    code = (
+        "import sys, time; from vggscope.cli.app import run;"
+        f"code = run(['report', 'D', '-o', {str(path)!r}]);"
+        "print(code, time.process_time(), 'torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code, seconds, *heavy = done.stdout.split()
+    assert (code, heavy) == ("0", ["False", "False"])
+    assert float(seconds) < 1
+    assert path.stat().st_size < 400_000
+
+
+def test_what_cannot_be_analysed_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "none.html"
+    for words in (
+        ["D", "--input", "3x8x8", "--head", "flatten"],
+        ["no-such-model"],
+        ["D", "no-such-model"],
+        ["D", "--ref", "nobody"],
+    ):
+        assert run(["report", *words, "-o", str(path)]) == 2
+        assert not path.exists()
+        assert capsys.readouterr().err.startswith("vggscope: ")
+    assert run(["report", "D", "-o", str(tmp_path / "page.svg")]) == 2
+    assert "-o takes .html" in capsys.readouterr().err
+    empty = replace(resolve("A"), nodes=())
+    with pytest.raises(Exception, match="has no layers"):
+        page([Exhibit(empty, "nothing")])
+
+
+def test_an_activation_has_no_window_and_leads_to_one_that_has(opened: Open) -> None:
+    page = opened("D", at="#relu3_1")
+    assert "relu3_1 slides no window." in text(page, "#rule-none")
+    page.locator("#rule-none button").click()
+    chosen_everywhere(page, "conv3_1")
+    assert ReLU().window((3, 3)) is None
