@@ -1,0 +1,403 @@
+"""Receptive fields: the rule against Araujo et al.'s tables, and against what autograd says that each unit reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+import vggscope
+from tests.strategies import SIDE, columns
+from vggscope.analysis.receptive_field import ReceptiveField, receptive_fields
+from vggscope.analysis.receptive_field.result import Box, describe, layer_named
+from vggscope.analysis.receptive_field.view import View, views
+from vggscope.builders.module import module
+from vggscope.errors import OptionError, ShapeError
+from vggscope.graph import INPUT, Network, module_node
+from vggscope.ops.convolution import Convolution
+from vggscope.ops.pooling import AvgPool2d, MaxPool2d
+from vggscope.oracles.autograd import differences, measured_layers, units
+from vggscope.oracles.gradients import measure
+from vggscope.oracles.witness import without_data
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve
+from vggscope.trace.build import without_data as build_without_data
+from vggscope.trace.run import trace
+
+POOL5 = {
+    "A": (150, 32, 59),
+    "A-LRN": (150, 32, 59),
+    "B": (156, 32, 62),
+    "C": (156, 32, 62),
+    "D": (212, 32, 90),
+    "E": (268, 32, 118),
+}
+"""Size, stride and padding behind the last pool; those of A and D are in google-research/receptive_field's table."""
+
+
+def square(size: int, stride: int, padding: int) -> ReceptiveField:
+    return ReceptiveField((size, size), (stride, stride), (padding, padding))
+
+
+def on_meta(network: Network) -> nn.Module:
+    with torch.device("meta"):
+        return module(network).eval()
+
+
+def field(network: Network, layer: str) -> ReceptiveField | None:
+    return receptive_fields(network)[layer_named(network, layer).name]
+
+
+class TestColumns:
+    @pytest.mark.parametrize("column", POOL5)
+    def test_the_published_fields(self, column: str) -> None:
+        network = resolve(column)
+        size, stride, padding = POOL5[column]
+        assert field(network, "pool5") == square(size, stride, padding)
+        # The paper's dense fc6 is a 7x7 convolution over pool5: six strides more.
+        assert field(network, "fc6") == field(network, "fc8") == square(size + 6 * 32, 32, padding)
+        assert field(resolve(column, Options(head="dense")), "fc6") == square(size + 6 * 32, 32, padding)
+
+    @pytest.mark.parametrize("column", POOL5)
+    @pytest.mark.parametrize("options", [Options(), Options(batch_norm=True, input=(3, 96, 64))])
+    def test_every_layer_as_autograd_has_it(self, column: str, options: Options) -> None:
+        network = resolve(column, options)
+        layers = measured_layers(network)
+        assert set(layers) == {node.name for node in network.nodes} - {"flatten"}
+        assert differences(network, on_meta(network), layers) == []
+
+    def test_at_the_border_the_rule_is_clipped(self) -> None:
+        network = resolve("D")
+        seen, exact = views(network), views(network, exact=True)
+        for name in measured_layers(network):
+            for side, true in zip(seen[name].sides, exact[name].sides):
+                clipped = [side.extent.span(unit) for unit in range(side.extent.units)]
+                assert [(max(a, 0), min(b, 223)) for a, b in clipped] == list(true.extent.spans)
+
+    @pytest.mark.parametrize("input", [(3, 300, 280), (3, 32, 32), (3, 225, 50)])
+    def test_an_adaptive_pool_of_any_size(self, input: tuple[int, ...]) -> None:
+        network = resolve("conv3-4 maxpool conv3-4 maxpool conv3-4 maxpool FC-3", Options(input=input))
+        assert differences(network, on_meta(network), measured_layers(network)) == []
+
+    def test_regions_that_are_no_windows(self) -> None:
+        layers = {layer.name: layer for layer in describe(resolve("D", Options(input=(3, 300, 224)))).layers}
+        pool, fc = layers["avgpool"], layers["classifier.0"]
+        # 9 rows for 7: regions of 2 and one of 3, so 212 + 32 or 64.
+        assert (pool.size, pool.stride, pool.padding) == ((276, 212), None, None)
+        assert pool.note == "regions of 244 to 276 x 212 pixels, not at equal steps"
+        assert (fc.size, fc.padding) == ((212 + 8 * 32, 404), (90, 90))
+        assert field(resolve("D", Options(input=(3, 300, 224))), "avgpool") is None
+
+    def test_an_even_cut_is_a_window(self) -> None:
+        # Behind 64x64 pool5 is 2x2, and each of its units is repeated; 8 rows for 7 overlap at equal steps.
+        assert field(resolve("D", Options(input=(3, 32, 32))), "avgpool") == square(212, 0, 90)
+        assert field(resolve("D", Options(input=(3, 256, 256))), "avgpool") == square(244, 32, 90)
+
+
+@given(columns())
+def test_any_column_as_autograd_has_it(line: str) -> None:
+    network = resolve(line, Options(input=(3, SIDE, SIDE)))
+    assert differences(network, on_meta(network), measured_layers(network)) == []
+
+
+SIDES = st.tuples(st.integers(1, 4), st.integers(1, 4))
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> Network:
+    """Convolutions and pools whose windows differ in height and width: kernel, stride, padding, dilation."""
+    nodes, channels, before = [], 2, INPUT
+    for place in range(draw(st.integers(1, 5))):
+        kernel, dilation = draw(SIDES), draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+        stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+        padding = tuple(draw(st.integers(0, side // 2)) for side in kernel)
+        kind = draw(st.sampled_from(["conv", "conv", "grouped", "max", "avg"]))
+        ceil = draw(st.booleans())
+        if kind in ("conv", "grouped"):
+            op = Convolution(channels, 4, kernel, stride, padding, dilation, groups=2 if kind == "grouped" else 1)
+            channels = 4
+        elif kind == "max":
+            op = MaxPool2d(kernel, stride, padding, dilation, ceil)
+        else:
+            op = AvgPool2d(kernel, stride, padding, ceil)
+        nodes.append(module_node(f"layer{place}", op, before))
+        before = nodes[-1].name
+    return Network("windows", (1, 2, 23, 30), tuple(nodes))
+
+
+def fits(network: Network) -> bool:
+    try:
+        return all(min(shape) > 0 for shape in network.shapes.values())
+    except ShapeError:
+        return False
+
+
+@settings(max_examples=80)
+@given(windows().filter(fits))
+def test_any_windows_as_autograd_has_them(network: Network) -> None:
+    assert differences(network, on_meta(network), measured_layers(network)) == []
+
+
+class Branches(nn.Module):
+    """A convolution of stride `stride`, then branches side by side that are added, or joined channel upon channel."""
+
+    def __init__(self, stride: int, kernels: list[list[int]], joined: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, stride, 1)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(nn.Conv2d(4, 4, k, 1, k // 2) for k in branch), nn.MaxPool2d(3, 2, 1)) for branch in kernels
+        )
+        self.joined = joined
+        self.last = nn.Conv2d(4 * len(kernels) if joined else 4, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        found = [branch(x) for branch in self.branches]
+        return self.last(torch.cat(found, 1) if self.joined else sum(found[1:], found[0]))
+
+
+@settings(max_examples=50)
+@given(
+    st.integers(1, 2),
+    st.lists(st.lists(st.sampled_from([1, 3, 5]), max_size=3), min_size=1, max_size=3),
+    st.booleans(),
+)
+def test_any_branches_as_autograd_has_them(stride: int, kernels: list[list[int]], joined: bool) -> None:
+    model = Branches(stride, kernels, joined).eval()
+    network = trace(model, (2, 20, 26), "branches")
+    assert differences(network, without_data(model), measured_layers(network)) == []
+    widest = max(sum(k - 1 for k in branch) for branch in kernels)
+    assert field(network, "last").size == (3 + (widest + 2 + 2 * 2) * stride,) * 2
+    assert all(layer.aligned for layer in describe(network).layers)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "resnet18", "resnet50", "densenet121", "googlenet", "mobilenet_v2"])
+def test_torchvisions_networks_as_autograd_has_them(name: str) -> None:
+    arguments = {"init_weights": False} if name == "googlenet" else {}
+    model = build_without_data(lambda: torchvision.models.get_model(name, weights=None, **arguments)).eval()
+    network = trace(model, (3, 64, 64), name)
+    layers = tuple(node.name for node in network.nodes if node.module)
+    assert differences(network, without_data(model), layers) == []
+
+
+def test_autograd_itself_on_positive_weights() -> None:
+    """The witness against plain autograd: real weights, in double precision, a mean for each maximum."""
+    network = resolve("A", Options(input=(3, 64, 64)))
+    model = module(network).double()
+    for name, part in list(model.features.named_children()):
+        if isinstance(part, nn.MaxPool2d):
+            model.features[int(name)] = nn.AvgPool2d(2)
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 1 / parameter[0].numel() if parameter.dim() > 1 else 0.1)
+    image = torch.ones(1, 3, 64, 64, dtype=torch.double, requires_grad=True)
+    output = image
+    for position, part in enumerate(model.features):
+        output = part(output)
+        if isinstance(part, nn.ReLU):
+            continue
+        name = f"features.{position}"
+        place = ((2, output.shape[2] // 3), (3, output.shape[3] - 1))
+        (gradient,) = torch.autograd.grad(output[0, :, place[0][1], place[1][1]].sum(), image, retain_graph=True)
+        rows, columns = (gradient[0].sum(0) > 0).nonzero().T
+        plain = ((int(rows.min()), int(rows.max())), (int(columns.min()), int(columns.max())))
+        unit = describe(network, [name], (place[0][1], place[1][1])).units[0]
+        assert unit.reads == unit.clipped == Box((plain[0][0], plain[1][0]), (plain[0][1], plain[1][1]))
+        assert measure(on_meta(network), network.input_shape, {name: [place]}) == {name: {place: plain}}
+
+
+class Apply(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "a crop": lambda x: x[:, :, 1:7, 2:],
+    "every second": lambda x: x[..., ::2, 1::2],
+    "one row": lambda x: x[:, :, 3],
+    "a piece": lambda x: x.chunk(2, 2)[1].relu(),
+    "pieces": lambda x: x.split([3, 5], 3)[1].relu(),
+    "roll": lambda x: x.roll((2, -1), (2, 3)),
+    "pad": lambda x: functional.pad(x, (1, 0, 2, 3)),
+    "channels last": lambda x: x.permute(0, 2, 3, 1).mean(3),
+    "transposed": lambda x: x.transpose(2, 3).contiguous(),
+    "side by side": lambda x: torch.cat([x, x[:, :, :2]], 2),
+    "stack": lambda x: torch.stack([x, x], 2).sum(2),
+    "nearest": lambda x: functional.interpolate(x, scale_factor=2),
+    "nearest to a size": lambda x: functional.interpolate(x, size=(5, 11)),
+    "bilinear": lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"),
+    "bilinear to the corners": lambda x: functional.interpolate(x, size=(15, 9), mode="bilinear", align_corners=True),
+    "pixels from channels": lambda x: functional.pixel_shuffle(x, 2),
+    "spread": lambda x: functional.conv_transpose2d(x, torch.ones(4, 2, 3, 2), stride=(2, 1), padding=(1, 0)),
+    "a row of tokens": lambda x: x.flatten(2).transpose(1, 2),
+    "tokens and one more": lambda x: torch.cat([torch.ones(len(x), 1, 4), x.flatten(2).transpose(1, 2)], 1),
+    "soft-max over the width": lambda x: x.softmax(3),
+    "scaled by the whole": lambda x: x * functional.adaptive_avg_pool2d(x, 1).sigmoid(),
+    "mean of rows": lambda x: x.mean(2, keepdim=True) + x,
+    "through a product": lambda x: torch.ones(6, 8) @ x,
+    "product from the right": lambda x: x @ torch.ones(8, 3),
+    "a group normalised": lambda x: functional.group_norm(x, 2),
+    "channel by channel": nn.InstanceNorm2d(4),
+    "columns pooled": lambda x: functional.adaptive_max_pool2d(x, (8, 3)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_as_autograd_has_them(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Apply(FUNCTIONS[name])).eval()
+    network = trace(model, (4, 8, 8), name)
+    view = views(network, exact=True)[network.nodes[-1].name]
+    assert isinstance(view, View)
+    counts = {side.axis: side.extent.units for side in view.sides if side.axis is not None}
+    places = [tuple(zip(counts, positions)) for positions in product(*map(range, counts.values()))]
+    measured = measure(without_data(model), network.input_shape, {"1": places})["1"]
+    for place in places:
+        positions = dict(place)
+        spans = [side.extent.span(positions.get(side.axis, 0)) for side in view.sides]
+        assert measured[place] == (None if None in spans else tuple(spans)), place
+    assert set(units(view)) <= set(places)
+
+
+class TestGraphs:
+    def test_windows_that_are_not_centred_alike(self) -> None:
+        class Shifted(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.narrow, self.wide = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 2)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.wide(x) + self.narrow(x)[:, :, 1:, 1:]
+
+        layers = {layer.name: layer for layer in describe(trace(Shifted(), (3, 9, 9), "shifted")).layers}
+        merged = layers["add"]
+        assert (merged.size, merged.stride, merged.padding) == ((2, 2), (1, 1), (0, 0))
+        assert merged.aligned is False
+        assert merged.note == "branches meet whose windows are not centred alike"
+        assert [layer.aligned for name, layer in layers.items() if name != "add"] == [True] * (len(layers) - 1)
+
+    def test_attention_sees_everything(self) -> None:
+        model = build_without_data(lambda: torchvision.models.vit_b_32(weights=None))
+        layers = {layer.name: layer for layer in describe(trace(model, (3, 224, 224), "vit")).layers}
+        assert layers["conv_proj"].size == (32, 32)
+        attention = layers["encoder.layers.encoder_layer_0.self_attention"]
+        assert (attention.size, attention.stride, attention.map) == ((224, 224), (0, 0), (50,))
+        assert attention.note == "whole image"
+
+    def test_what_no_rule_tells_has_a_reason(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), Apply(lambda x: x.unfold(2, 2, 2).sum(4)), nn.Conv2d(4, 4, 1))
+        first, unknown, _, after = describe(trace(model, (3, 8, 8), "odd")).layers
+        assert first.size == (3, 3)
+        assert (unknown.size, after.size, after.stride) == (None, None, None)
+        assert unknown.note == after.note == "no rule tells what unfold at 1.unfold reads"
+
+    def test_rows_of_features_have_no_field(self) -> None:
+        (layer,) = describe(trace(nn.Linear(5, 3), (5,), "row")).layers
+        assert (layer.size, layer.note) == (None, "the input is no image")
+
+    def test_one_and_three_sides(self) -> None:
+        sequence = trace(nn.Sequential(nn.Conv1d(2, 4, 5, 2), nn.Conv1d(4, 4, 3)), (2, 40), "sequence")
+        assert field(sequence, "1") == ReceptiveField((9,), (2,), (0,))
+        volume = trace(nn.Sequential(nn.Conv3d(1, 2, (1, 3, 5), padding=(0, 1, 2))), (1, 4, 9, 9), "volume")
+        assert field(volume, "0") == ReceptiveField((1, 3, 5), (1, 1, 1), (0, 1, 2))
+
+
+class TestUnits:
+    def test_the_region_of_a_unit(self) -> None:
+        (unit,) = describe(resolve("D"), ["conv5_3"], (6, 6)).units
+        assert (unit.box, unit.clipped, unit.reads) == (Box((6, 6), (201, 201)),) * 3
+        assert (unit.pixels, unit.padding_pixels) == (196**2, 0)
+
+    def test_the_share_of_padding(self) -> None:
+        (unit,) = describe(resolve("D"), ["pool5"], (0, 3)).units
+        assert (unit.box.first, unit.box.last) == ((-90, 6), (121, 217))
+        assert unit.clipped == unit.reads == Box((0, 6), (121, 217))
+        assert unit.padding_pixels == 90 * 212
+
+    def test_rows_that_no_window_reaches(self) -> None:
+        # 7 rows pooled in twos leave one behind; padding of 1 in front of the next window lies where it would be.
+        network = resolve("maxpool conv3-4", Options(input=(3, 7, 7)))
+        (unit,) = describe(network, ["features.1"], (2, 0)).units
+        assert unit.clipped == Box((2, 0), (6, 3))
+        assert unit.reads == Box((2, 0), (5, 3))
+        assert str(describe(network, ["features.1"], (2, 0))).splitlines()[2].split()[-1] == "reads"
+
+    def test_the_middle_unit_of_several_layers(self) -> None:
+        found = describe(resolve("D"), ["conv3_3", "features.30", "flatten", "fc8"]).units
+        assert [(unit.title, unit.unit, unit.map) for unit in found] == [
+            ("conv3_3", (28, 28), (56, 56)),
+            ("pool5", (3, 3), (7, 7)),
+            ("flatten", (3, 3), (7, 7)),
+            ("fc8", (0, 0), (1, 1)),
+        ]
+        assert found[1].reads == found[2].reads == Box((6, 6), (217, 217))
+        assert found[3].box == Box((-90, -90), (313, 313))
+
+    @pytest.mark.parametrize(("at", "unit", "text"), [
+        ("conv5_4", None, "D has no layer 'conv5_4'\nnear it: conv5_3, conv5_2, conv5_1"),
+        ("zzz", None, "D has no layer 'zzz'\nits layers are conv1_1, relu1_1, conv1_2 and so on"),
+        ("conv5_3", (14, 0), "conv5_3 has no unit 14,0: its map is 14x14\nunits go from 0,0 to 13,13"),
+        ("conv5_3", (0, -1), "conv5_3 has no unit 0,-1: its map is 14x14\nunits go from 0,0 to 13,13"),
+        ("pool5", (3,), "unit 3 is none of a map of 7x7\nwrite row,column: --unit 6,6"),
+    ])  # fmt: skip
+    def test_what_is_not_there(self, at: str, unit: tuple[int, ...] | None, text: str) -> None:
+        with pytest.raises(OptionError) as raised:
+            describe(resolve("D"), [at], unit)
+        assert str(raised.value) == text
+
+    def test_no_unit_where_no_rule_tells(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), Apply(lambda x: x.unfold(2, 2, 2).sum(4)))
+        with pytest.raises(OptionError, match=r"1\.unfold has no receptive field: no rule tells what unfold"):
+            describe(trace(model, (3, 8, 8), "odd"), ["1.unfold"])
+
+
+class TestShown:
+    def test_the_table_of_layers(self) -> None:
+        lines = str(vggscope.receptive_fields("D")).splitlines()
+        assert lines[2].split() == ["layer", "label", "op", "map", "field", "stride", "padding"]
+        assert lines[4].split() == ["features.0", "conv1_1", "Conv2d", "224x224", "3", "1", "1"]
+        assert lines[34].split() == ["features.30", "pool5", "MaxPool2d", "7x7", "212", "32", "90"]
+
+    @pytest.mark.parametrize(("column", "note"), [
+        ("D", "conv5_1 to conv5_3 (three 3x3) see 7x7 of their input, as one 7x7 convolution would: 27 C^2 weights"
+              " against 49 C^2, 81% more; with C = 512 that is 7,077,888 against 12,845,056, and two nonlinearities"
+              " between them"),
+        ("C", "conv5_1 to conv5_3 (3x3, 3x3, 1x1) see 5x5 of their input, as one 5x5 convolution would: 19 C^2 weights"
+              " against 25 C^2, 32% more; with C = 512 that is 4,980,736 against 6,553,600, and two nonlinearities"
+              " between them"),
+    ])  # fmt: skip
+    def test_the_note_on_small_kernels(self, column: str, note: str) -> None:
+        assert 3 * 9 * 512**2 == 7_077_888
+        assert 49 * 512**2 == 12_845_056
+        assert vggscope.receptive_fields(column).notes == (note,)
+
+    def test_without_a_stack_there_is_no_note(self) -> None:
+        assert vggscope.receptive_fields("conv3-8 conv3-16 maxpool conv3-16").notes == ()
+
+    def test_json(self) -> None:
+        found = json.loads(vggscope.receptive_fields("D", at="pool5", unit=(0, 0)).to_json())
+        assert (found["schema"], found["model"], found["input_shape"]) == ("vggscope/rf@1", "D", [1, 3, 224, 224])
+        pool5 = next(layer for layer in found["layers"] if layer["label"] == "pool5")
+        assert {key: pool5[key] for key in ("name", "op", "size", "stride", "padding", "map", "note")} == {
+            "name": "features.30", "op": "MaxPool2d", "size": [212, 212], "stride": [32, 32], "padding": [90, 90],
+            "map": [7, 7], "note": None,
+        }  # fmt: skip
+        assert found["units"][0]["box"] == {"first": [-90, -90], "last": [121, 121]}
+        assert found["units"][0]["padding_pixels"] == 212**2 - 122**2
+
+    def test_csv_of_units(self) -> None:
+        from vggscope.render.formats import write
+
+        head, row = write(vggscope.receptive_fields("D", at="fc6"), "csv").splitlines()
+        values = dict(zip(head.split(","), row.split(",")))
+        assert (values["label"], values["first_row"], values["last_column"]) == ("fc6", "-90", "313")
