@@ -63,4 +63,6 @@ def printable(text: str, longest: int = 80) -> str:
     ('conv1\\x1b[31m', 'aaaaa...')
     """
     text = text if len(text) <= longest else text[: longest - 3] + "..."
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -9,6 +9,10 @@ from io import StringIO
 
 from vggscope.render.document import Document
 from vggscope.render.formats import Style
+from vggscope.render.plain import visible
+
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""How a formula begins, the full-width forms included, which some spreadsheets take for the narrow ones."""
 
 
 def write(document: Document, style: Style) -> str:
@@ -25,9 +29,13 @@ def write(document: Document, style: Style) -> str:
 
 
 def _cell(value: object) -> object:
-    """A value for a spreadsheet, which must not take a name for a formula."""
+    """A value for a spreadsheet, which must not take a name for a formula, and for a terminal, which must not obey it.
+
+    What begins as a formula does, blanks before it or not, is told by an apostrophe to be text (OWASP, CSV injection).
+    """
     if isinstance(value, tuple):
         return "x".join(map(str, value))
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return "'" + text if value.lstrip().startswith(_FORMULA) else text

@@ -6,6 +6,7 @@ import re
 
 from vggscope.render.document import Block, Document, Facts, Item, Items, Lines, Table
 from vggscope.render.formats import Style
+from vggscope.render.plain import visible
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
@@ -25,7 +26,7 @@ def _block(block: Block) -> str:
         return "\n".join(_item(item) for item in block.items)
     if isinstance(block, Lines):
         fence = "`" * max(3, 1 + max((len(run) for line in block.lines for run in re.findall("`+", line)), default=0))
-        return "\n".join([fence + block.language, *block.lines, fence])
+        return "\n".join([fence + block.language, *map(visible, block.lines), fence])
     return _escape(block.text)
 
 
@@ -43,4 +44,4 @@ def _table(table: Table) -> str:
 
 def _escape(text: str) -> str:
     """Text that markdown shows as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-# C0 and C1 controls, and the marks that turn the direction of text or break its line.
-_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+from vggscope.errors import printable
 
 
 def visible(text: str) -> str:
@@ -14,4 +11,4 @@ def visible(text: str) -> str:
     >>> visible("conv\x1b[31m1")
     'conv\\x1b[31m1'
     """
-    return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    return printable(text, len(text))
