@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vggscope
+from vggscope.render.formats import draw
 
 DOCS = Path(__file__).parent
 
@@ -37,7 +38,27 @@ class Shown:
         (DOCS / "images" / f"{self.name}.svg").write_bytes(drawn.render("svg"))
 
 
-SECTIONS: dict[str, tuple[Shown, ...]] = {
+@dataclass(frozen=True)
+class Compared:
+    """The picture of a diff."""
+
+    name: str
+    model: str
+    reference: str
+    look: dict[str, object]
+    says: str
+
+    @property
+    def command(self) -> str:
+        words = [f"--{option} {value}" for option, value in self.look.items()]
+        return " ".join(["vggscope diff", self.model, "--ref", self.reference, *words, f"-o {self.name}.svg"])
+
+    def draw(self) -> None:
+        found = vggscope.diff(self.model, self.reference)
+        (DOCS / "images" / f"{self.name}.svg").write_bytes(draw(found, ".svg", **self.look))
+
+
+SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
     "Stages as blocks": (
         Shown(
             "vgg19",
@@ -94,6 +115,25 @@ SECTIONS: dict[str, tuple[Shown, ...]] = {
             ("A", "A-LRN", "B", "C", "D", "E"),
             {"style": "table"},
             "Table 1 of the paper, made from the networks; what a column adds to the one before is bold.",
+        ),
+    ),
+    "Two networks compared": (
+        Compared(
+            "diff-c",
+            "C",
+            "torchvision",
+            {},
+            "What is alike is counted; the attributes that differ stand between the sides, what follows below.",
+        ),
+        Compared(
+            "diff-a-lrn-dark", "A-LRN", "torchvision:vgg11", {"theme": "dark"}, "A layer that the reference has not."
+        ),
+        Compared(
+            "diff-resnet-paper",
+            "torchvision:resnet18",
+            "torchvision:resnet34",
+            {"theme": "paper"},
+            "Eight blocks are missing; a long picture goes on to the right.",
         ),
     ),
 }
