@@ -15,7 +15,7 @@ demo: .venv/installed  ## the three main commands
 	$(VGGSCOPE) diagram E -o vgg19.svg
 	$(VGGSCOPE) diff A --ref torchvision
 
-test: .venv/installed-dev  ## the whole suite
+test: .venv/installed-test  ## the whole suite
 	$(BIN)/python -m pytest --numprocesses auto
 
 lint: .venv/installed-dev
@@ -43,10 +43,15 @@ gallery: .venv/installed  ## docs/gallery.md and its pictures, drawn anew
 	$(COMPILE)
 	@touch $@
 
+.venv/installed-test: pyproject.toml | .venv/bin/python
+	$(PIP) --editable '.[test]'
+	$(COMPILE)
+	@touch .venv/installed $@
+
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(PIP) --editable '.[dev]'
 	$(COMPILE)
-	@touch .venv/installed $@
+	@touch .venv/installed .venv/installed-test $@
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis vgg19.svg
