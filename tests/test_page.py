@@ -543,3 +543,110 @@ def test_an_activation_has_no_window_and_leads_to_one_that_has(opened: Open) -> 
     page.locator("#rule-none button").click()
     chosen_everywhere(page, "conv3_1")
     assert ReLU().window((3, 3)) is None
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image that is wider than high, one half red and one half blue."""
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    image = Image.new("RGB", (300, 200), (200, 30, 20))
+    image.paste((20, 40, 220), (150, 0, 300, 200))
+    image.save(path)
+    return path
+
+
+def test_an_image_takes_the_samples_place(opened: Open, written: Callable[..., Path], photo: Path) -> None:
+    page = opened("A", "--image", str(photo))
+    assert (page.locator("#image image").get_attribute("href") or "").startswith("data:image/jpeg;base64,")
+    assert page.locator("#image use").count() == 0
+    assert page.locator("#maps-section").count() == 0
+    assert written("A", "--image", str(photo)).stat().st_size < written("A").stat().st_size + 100_000
+
+
+MAPPED = "conv3-8 maxpool conv5-6/s2p1 FC-4"
+
+
+def test_feature_maps_are_torchs(opened: Open, photo: Path, tmp_path: Path) -> None:
+    import torch
+
+    from vggscope.render.page.activations import _tensor
+    from vggscope.render.page.photo import open_photo
+    from vggscope.sources.resolve import resolve_module
+
+    torch.manual_seed(3)
+    options = replace_input(20)
+    network, module = resolve(MAPPED, options), resolve_module(MAPPED, options)
+    weights = tmp_path / "weights.pth"
+    torch.save(module.state_dict(), weights)
+    page = opened(MAPPED, "--input", "3x20x20", "--image", str(photo), "--weights", str(weights), at="#conv2_1")
+    image = _tensor(network, open_photo(str(photo)))
+    assert image.shape == (1, 3, 20, 20)
+    with torch.no_grad():
+        made = module.eval().features[:4](image)[0]  # type: ignore[index]
+    means = made.clamp(min=0).mean((1, 2))
+    order = means.argsort(descending=True, stable=True).tolist()
+    captions = page.locator("#maps button span:first-of-type").all_inner_texts()
+    assert captions == [f"channel {channel}" for channel in order]
+    page.locator("#maps button").first.click()
+    best = made[order[0]]
+    unit = divmod(int(best.argmax()), best.shape[1])
+    assert text(page, "#product h3").startswith(f"Unit {unit[0]}, {unit[1]} of channel {order[0]} of conv2_1 is ")
+    assert float(page.locator("#product data").get_attribute("value") or "") == pytest.approx(
+        float(best.max()), rel=1e-4
+    )
+    told = re.sub(r" from \d+ other channels?|\s", "", text(page, "#sum")).replace("−", "-")
+    parts, _, total = told.partition("=")
+    terms = [float(term) for term in re.findall(r"[+-]?\d+\.?\d*(?:e-\d+)?", parts)]
+    assert len(terms) == 6
+    assert sum(terms) == pytest.approx(float(total), abs=0.02)
+    assert text(page, "#field-text").startswith(f"Unit {unit[0]}, {unit[1]} of conv2_1")
+    page.evaluate("location.hash = '#pool1'")
+    shows(page, "pool1")
+    page.locator("#maps button").first.click()
+    assert "the largest of" in text(page, "#product")
+    page.evaluate("location.hash = '#fc3'")
+    shows(page, network.nodes[-1].label)
+    with torch.no_grad():
+        strongest = module(image)[0].argsort(descending=True).tolist()
+    assert page.locator("#maps tbody th").all_inner_texts() == [str(found) for found in strongest]
+
+
+def test_an_inner_product_adds_up_to_what_torch_gives() -> None:
+    import torch
+
+    from vggscope.ops.convolution import Convolution
+    from vggscope.render.page.inner_product import inner_product
+
+    torch.manual_seed(0)
+    for groups, stride, dilation, bias in ((1, 1, 1, True), (2, 2, 1, False), (6, 1, 2, True)):
+        op = Convolution(6, 12, (3, 3), (stride,) * 2, (1, 1), (dilation,) * 2, groups, bias)
+        layer = torch.nn.Conv2d(6, 12, 3, stride, 1, dilation, groups, bias)
+        given = torch.randn(6, 9, 9)
+        layer.requires_grad_(False)
+        made = layer(given[None])[0]
+        for channel, row, column in ((0, 0, 0), (7, 3, 2), (11, made.shape[1] - 1, made.shape[2] - 1)):
+            told = inner_product(module_node("conv", op, "input"), layer, given, channel, (row, column))
+            assert told is not None
+            terms = told["terms"]
+            total = sum(term["sum"] for term in terms) + told["others"] + (told["bias"] or 0)
+            assert total == pytest.approx(float(made[channel, row, column]), abs=1e-3)
+            for term in terms:
+                rows = zip(term["values"], term["weights"])
+                assert term["sum"] == pytest.approx(sum(x * w for xs, ws in rows for x, w in zip(xs, ws)), abs=1e-3)
+
+
+def test_an_image_that_is_none_is_refused(tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, broken = tmp_path / "page.html", tmp_path / "broken.png"
+    broken.write_bytes(photo.read_bytes()[:60])
+    (tmp_path / "text.jpg").write_text("no image")
+    for words, said in (
+        (["--image", str(tmp_path / "nowhere.jpg")], "there is no such file"),
+        (["--image", str(tmp_path / "text.jpg")], "it is no image"),
+        (["--image", str(broken)], "cannot be read"),
+        (["--weights", "w.pth"], "--image photo.jpg"),
+    ):
+        assert run(["report", "A", *words, "-o", str(path)]) == 2
+        assert said in capsys.readouterr().err
+        assert not path.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +16,11 @@ from vggscope.errors import OptionError, ShapeError
 from vggscope.graph import Network
 from vggscope.render.diagram.subject import Subject
 from vggscope.render.page import Exhibit, page
+from vggscope.render.page.photo import data_uri, open_photo
 from vggscope.sources.options import Options
 from vggscope.sources.reference import reference_for
-from vggscope.sources.resolve import resolve
+from vggscope.sources.resolve import resolve, resolve_module
+from vggscope.sources.weights import with_weights
 from vggscope.units import bytes_text
 
 
@@ -34,6 +37,13 @@ def report(
             show_default=False,
         ),
     ] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your own image for the receptive fields.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Weights of the model: shows the image's feature maps.", show_default=False),
+    ] = None,
 ) -> None:
     """Write one page to explore models with: everything is in the file, and it works offline.
 
@@ -41,13 +51,22 @@ def report(
     """
     if Path(output).suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"no page ends in {Path(output).suffix or Path(output).name!r}", "-o takes .html")
+    if weights is not None and (image is None or len(models) > 1):
+        raise OptionError("--weights shows what one model makes of an image", "name one model, and --image photo.jpg")
     options = build.source_options()
     networks = [_running(resolve(word, options)) for word in models]
+    photo = open_photo(image) if image is not None else None
+    shown = data_uri(photo, networks[0].input_shape) if photo is not None else None
     exhibits = [
         Exhibit(network, Subject(network).title, tuple(_diffs(word, network, networks[0], ref, options)))
         for word, network in zip(models, networks)
     ]
-    data = page(exhibits).encode()
+    if weights is not None and photo is not None:
+        from vggscope.render.page.activations import activations
+
+        module = with_weights(resolve_module(models[0], options), weights)
+        exhibits = [replace(exhibits[0], maps=activations(networks[0], module, photo))]
+    data = page(exhibits, shown).encode()
     write_file(output, data)
     note(f"wrote {output} ({bytes_text(len(data))})")
 

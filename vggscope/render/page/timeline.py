@@ -31,8 +31,8 @@ EVENTS = ("start", "forward", "loss", "recompute", "backward", STEP)
 def timelines(network: Network) -> dict[str, object]:
     """`walks` by mode and dtype: the moments of a step with plain SGD, each [event, layer, and then for each kind that
     has changed: kind, fixed bytes, bytes a sample]. `optimizers` by mode and dtype, and by name: [bytes of the states,
-    bytes taken at the height of the step, the layer it is at]. `restsOn` by mode, optimizer and dtype: the numbers of the
-    sentences in `assumptions`.
+    bytes taken at the height of the step, the layer it is at]. `restsOn` by mode, optimizer and dtype: the numbers of
+    the sentences in `assumptions`.
     """
     places = {node.name: place for place, node in enumerate(network.nodes)}
     for node in network.nodes:

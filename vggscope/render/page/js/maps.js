@@ -1,5 +1,93 @@
-// What the weights make of the image.
+// What the weights make of the image: the strongest channels of a layer, and how one unit comes by its value.
+
+// Dark to bright in perceptually even steps, told apart in grey too.
+const RAMP = [[13, 8, 46], [84, 15, 109], [160, 42, 99], [217, 78, 55], [249, 142, 9], [252, 255, 164]];
+
+const number = (value) => (value === null ? '' : Number(value.toPrecision(3)).toString());
+
+function colourAt(share) {
+  const place = share * (RAMP.length - 1);
+  const [low, high] = [RAMP[Math.floor(place)], RAMP[Math.ceil(place)]];
+  return low.map((part, at) => part + (high[at] - part) * (place % 1));
+}
+
+function canvasOf(channel) {
+  const [height, width] = channel.size;
+  const canvas = el('canvas', { width, height });
+  const context = canvas.getContext('2d');
+  const pixels = context.createImageData(width, height);
+  const steps = atob(channel.map);
+  for (let at = 0; at < steps.length; at += 1) pixels.data.set([...colourAt(steps.charCodeAt(at) / 255), 255], 4 * at);
+  context.putImageData(pixels, 0, 0);
+  return canvas;
+}
+
+let mapped = null;
+
+// The maps of the choice; what is only pointed at in passing leaves them as they are.
+function showMaps() {
+  const key = `${state.model}/${state.layer}`;
+  if (state.layer === null || key === mapped) return;
+  mapped = key;
+  const found = model().maps?.layers[state.layer];
+  find('#product').replaceChildren();
+  find('#maps-hint').textContent = model().maps?.how ?? '';
+  if (!found) find('#maps').replaceChildren(el('p', { class: 'quiet' }, `No feature maps of ${nameOf(layerAt(state.layer))} are kept.`));
+  else if (found.units) find('#maps').replaceChildren(unitsOf(found.units));
+  else find('#maps').replaceChildren(...found.channels.map(mapOf));
+}
+
+function mapOf(channel) {
+  const button = el('button', { type: 'button', 'aria-label': `Channel ${channel.channel}: how its strongest unit comes by ${number(channel.value)}` }, canvasOf(channel), el('span', {}, `channel ${channel.channel}`), el('span', { class: 'quiet' }, `mean ${number(channel.mean)}`));
+  button.addEventListener('click', () => {
+    findAll('#maps button').forEach((other) => other.removeAttribute('aria-current'));
+    button.setAttribute('aria-current', 'true');
+    chooseUnit(channel.unit);
+    showProduct(channel);
+  });
+  return button;
+}
+
+function showProduct(channel) {
+  const layer = layerAt(state.layer);
+  const head = el('h3', {}, `Unit ${channel.unit.join(', ')} of channel ${channel.channel} of ${nameOf(layer)} is `, el('data', { value: channel.value }, number(channel.value)));
+  const { product: told } = channel;
+  if (told?.terms) find('#product').replaceChildren(head, ...termsOf(told, channel));
+  else if (told?.values) find('#product').replaceChildren(head, el('p', {}, layer.op.includes('Max') ? 'It is the largest of' : 'It is the mean of'), numbers(told.values, 'values'));
+  else find('#product').replaceChildren(head);
+}
+
+function termsOf(told, channel) {
+  const rest = told.inputs - told.terms.length;
+  const terms = told.terms.map((term) => el('div', { class: 'term-row' },
+    el('div', {}, el('span', { class: 'quiet' }, `input channel ${term.channel}`), numbers(term.values, 'values')), el('span', { class: 'sign' }, '·'),
+    el('div', {}, el('span', { class: 'quiet' }, 'weights'), numbers(term.weights, 'weights')), el('span', { class: 'sign' }, '='), el('b', {}, number(term.sum))));
+  const sum = [...told.terms.map((term) => number(term.sum)), ...(rest ? [`${number(told.others)} from ${plural(rest, 'other channel')}`] : []), ...(told.bias === null ? [] : [`${number(told.bias)} bias`])];
+  return [...terms, el('p', { id: 'sum' }, `${sum.join(' + ').replaceAll('+ -', '− ')} = ${number(channel.value)}`)];
+}
+
+function numbers(rows, what) {
+  const most = Math.max(...rows.flat().map((value) => Math.abs(value ?? 0))) || 1;
+  return el('table', { class: 'numbers', 'aria-label': what }, el('tbody', {}, ...rows.map((row) => el('tr', {}, ...row.map((value) => {
+    const cell = el('td', { class: value === null ? 'outside' : value < 0 ? 'minus' : 'plus' }, number(value));
+    cell.style.setProperty('--strength', `${Math.round(60 * Math.abs(value ?? 0) / most)}%`);
+    return cell;
+  })))));
+}
+
+function unitsOf(units) {
+  const most = Math.max(...units.map(([, value]) => Math.abs(value))) || 1;
+  const names = state.layer === model().layers.length - 1 ? model().maps.classes : null;
+  return el('table', { class: 'small' }, el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, 'Strongest units'), el('th', { scope: 'col', class: 'number' }, 'value'))),
+    el('tbody', {}, ...units.map(([unit, value]) => {
+      const bar = el('span', { class: 'bar fc', 'aria-hidden': 'true' });
+      bar.style.setProperty('--share', `${Math.max(0, 100 * value / most)}%`);
+      return el('tr', {}, el('th', { scope: 'row' }, names ? `${unit}: ${names[unit]}` : String(unit)), el('td', { class: 'number' }, bar, el('span', {}, number(value))));
+    })));
+}
 
 function startMaps() {
   if (!find('#maps')) return;
+  on('model', showMaps);
+  on('layer', showMaps);
 }
