@@ -22,6 +22,7 @@ FLOORS = (
     ("diffing", "oracles"),
     ("trace",),
     ("sources",),
+    ("lessons",),
     ("render",),
     ("cli",),
     ("api",),

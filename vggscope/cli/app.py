@@ -27,6 +27,8 @@ COMMANDS = (
     "verify",
     "inspect",
     "report",
+    "compare",
+    "explain",
     "list",
 )
 """Each is a function in the file of the same name in this folder (`list_` for `list`), in the order that `--help`

@@ -104,7 +104,7 @@ class Items:
 
 @record
 class Note:
-    """A sentence. `kind` is note, warning or verdict."""
+    """A sentence. `kind` is text, note (which matters less), warning or verdict."""
 
     text: str
     kind: str = "note"

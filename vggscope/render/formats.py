@@ -71,6 +71,8 @@ DOCUMENTS = {
     "rf": "vggscope.render.rf:document",
     "verify": "vggscope.render.verify:document",
     "inspect": "vggscope.render.inspect:document",
+    "compare": "vggscope.render.compare:document",
+    "explain": "vggscope.render.explain:document",
     "list": "vggscope.render.list:document",
 }
 """For each kind of result the function that lays it out as a Document."""

@@ -23,7 +23,7 @@ GAP = 2
 LEAST_WRAPPED = 20
 """The least width in which a column of sentences can be read."""
 
-_NOTES = {"note": "dim", "warning": "yellow", "verdict": "bold"}
+_NOTES = {"text": "", "note": "dim", "warning": "yellow", "verdict": "bold"}
 _SIGNS = {"+": "green", "-": "red", "~": "yellow", "!": "red", "?": "dim"}
 
 

@@ -1,0 +1,135 @@
+"""An image file, or an array of one, as what `explain input` has to know of it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vggscope.errors import MissingTool, OptionError, printable
+from vggscope.ops.base import Shape
+from vggscope.record import record
+from vggscope.units import kernel_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+GREY, RGB, RGBA = 1, 3, 4
+PLAIN_MODES = ("L", "RGB", "RGBA", "I;16", "F", "I")
+
+
+@record
+class Channel:
+    """A channel's least, mean and largest value, on a scale of 0 to 255."""
+
+    least: float
+    mean: float
+    largest: float
+
+
+@record
+class Pixels:
+    """The array's own shape; red, green and blue of it; and its middle pixel, on a scale of 0 to 255."""
+
+    shape: Shape
+    channels: tuple[Channel, ...]
+    middle: tuple[float, ...]
+    notes: tuple[str, ...]
+
+
+def read(path: str) -> Pixels:
+    """An image file that pillow reads, or an array in a .npy file.
+
+    Raises OptionError for a file that is neither, and MissingTool where pillow is not installed.
+    """
+    notes: list[str] = []
+    array = _array(path) if path.lower().endswith(".npy") else _image(path, notes)
+    notes.append(f"values of type {array.dtype}")
+    planes, scale = _planes(array, path, notes), _scale(array, notes)
+    channels = tuple(Channel(*(float(v) * scale for v in (p.min(), p.mean(dtype="float64"), p.max()))) for p in planes)
+    middle = tuple(float(p[p.shape[0] // 2, p.shape[1] // 2]) * scale for p in planes)
+    return Pixels(tuple(array.shape), channels, middle, tuple(notes))
+
+
+def _array(path: str) -> Array:
+    import numpy as np
+
+    try:
+        found: Array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _unreadable(path, error) from None
+    if found.dtype.kind not in "uif" or not found.size:
+        raise OptionError(
+            f"{printable(path)} holds no numbers of an image", "--image takes an image or an array of one"
+        )
+    return found
+
+
+def _image(path: str, notes: list[str]) -> Array:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingTool("pillow, which reads images, is not installed", "pip install pillow") from None
+    import numpy as np
+
+    if not Path(path).is_file():
+        raise OptionError(f"there is no file {printable(path)}", "--image takes an image or an array of one (.npy)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # pillow warns of an image that is far too large, and then reads it
+            with Image.open(path) as image:
+                return np.asarray(_with_channels(image, notes))
+    except Exception as error:  # a damaged file makes pillow's readers raise whatever they like
+        raise _unreadable(path, error) from None
+
+
+def _with_channels(image: Image.Image, notes: list[str]) -> Image.Image:
+    """The image in a mode whose channels are grey, RGB or RGBA."""
+    if image.mode in PLAIN_MODES:
+        return image
+    transparent = image.mode in ("LA", "PA", "La") or "transparency" in image.info
+    mode = "L" if image.mode == "1" else "RGBA" if transparent else "RGB"
+    notes.append(f"the file's mode is {image.mode}; read as {mode}")
+    return image.convert(mode)
+
+
+def _planes(array: Array, path: str, notes: list[str]) -> list[Array]:
+    """Red, green and blue."""
+    while array.ndim == 4:
+        notes.append("the first of the batch is shown")
+        array = array[0]
+    if array.ndim == 2:
+        notes.append("grey: its one channel is repeated for red, green and blue")
+        return [array] * RGB
+    if array.ndim != 3 or not {array.shape[0], array.shape[2]} & {GREY, RGB, RGBA}:
+        raise OptionError(
+            f"{printable(path)} is {kernel_text(array.shape)}, which is no image's shape",
+            "an image is H,W or has 1, 3 or 4 channels first or last",
+        )
+    first = array.shape[2] not in (GREY, RGB, RGBA)
+    planes = [array[place] if first else array[:, :, place] for place in range(array.shape[0 if first else 2])]
+    if len(planes) == RGBA:
+        notes.append("the fourth channel, alpha, is left out below")
+    if len(planes) == GREY:
+        notes.append("grey: its one channel is repeated for red, green and blue")
+    return planes * RGB if len(planes) == GREY else planes[:RGB]
+
+
+def _scale(array: Array, notes: list[str]) -> float:
+    """What brings the values to 0..255."""
+    kind, largest = array.dtype.kind, float(array.max())
+    if kind == "f" and largest <= 1:
+        notes.append("taken for values of 0 to 1, as ToTensor gives them; shown times 255")
+        return 255.0
+    if kind in "ui" and largest > 255:
+        notes.append("taken for values of 0 to 65535; shown on a scale of 0 to 255")
+        return 255 / 65535
+    return 1.0
+
+
+def _unreadable(path: str, error: Exception) -> OptionError:
+    reason = printable(str(error).split("\n")[0]) or type(error).__name__
+    return OptionError(f"cannot read {printable(path)}: {reason}", "--image takes an image or an array of one (.npy)")

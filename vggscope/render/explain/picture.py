@@ -1,0 +1,40 @@
+"""Pictures of lessons: for each topic that has one the function that draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from vggscope.errors import OptionError
+from vggscope.lessons.lesson import Lesson
+from vggscope.render.diagram import Diagram
+from vggscope.render.diagram.picture import Picture
+from vggscope.render.diagram.theme import THEMES
+
+PICTURES: Mapping[str, str] = MappingProxyType(
+    {
+        "conv": "vggscope.render.explain.windows:convolution",
+        "pool": "vggscope.render.explain.windows:pooling",
+        "relu": "vggscope.render.explain.curves:curves",
+        "dense": "vggscope.render.explain.maps:maps",
+        "depth": "vggscope.render.explain.reach:reach",
+    }
+)
+"""By topic, the function that makes a Picture of the lesson's data in a theme."""
+
+
+def picture(lesson: Lesson, theme: str = "light") -> Diagram:
+    """The lesson drawn.
+
+    Raises OptionError for a topic without a picture, a theme that is not there, and numbers too many to be read.
+    """
+    if lesson.topic not in PICTURES:
+        raise OptionError(f"{lesson.topic} has no picture", f"these have: {', '.join(PICTURES)}")
+    if theme not in THEMES:
+        raise OptionError(f"unknown theme {theme!r}", f"--theme is one of {', '.join(THEMES)}")
+    module, _, function = PICTURES[lesson.topic].partition(":")
+    draw: Any = getattr(import_module(module), function)
+    drawn: Picture = draw(lesson.title, lesson.data, THEMES[theme])
+    return Diagram(drawn, THEMES[theme], "LR")

@@ -1,0 +1,83 @@
+"""What a unit sees through a stack of small convolutions and through one large, drawn: `explain depth`."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from vggscope.lessons.depth import Depth, StackOf
+from vggscope.render.diagram.fonts import text_width
+from vggscope.render.diagram.page import MARGIN, TOP, page
+from vggscope.render.diagram.picture import Box, Picture, Polygon, Shape, Text
+from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
+
+CELL, ROW, GAP = 16.0, 44.0, 60.0
+"""In points: a unit's side, from a layer to the next, between the two drawings."""
+
+
+def reach(title: str, found: Depth, theme: Theme) -> Picture:
+    """One row of each map, the output's unit on top, and under it what it sees of the maps before it."""
+    frame: list[Shape] = []
+    x = MARGIN
+    height = len(found.stack.kernels) * ROW
+    for stack in (found.stack, found.single):
+        shapes, width = _stack(stack, x, height, theme)
+        frame += shapes
+        x += width + GAP
+    said = f"a row of each map: the unit on top sees {found.single.sees[-1]} pixels of the lowest, either way"
+    return page(title, said, theme, (x - GAP, TOP + 20 + height + CELL), tuple(frame), (), ())
+
+
+def _stack(stack: StackOf, x: float, height: float, theme: Theme) -> tuple[list[Shape], float]:
+    """The maps from the output down to the input, and how wide they are with their words."""
+    sees = (1, *(1 + sum(k - 1 for k in stack.kernels[-count:]) for count in range(1, len(stack.kernels) + 1)))
+    widest = sees[-1]
+    heading = f"{stack.weights_per_c2} C\N{MULTIPLICATION SIGN}C weights, {stack.activations} ReLU"
+    shapes: list[Shape] = [Text(x, TOP + 8, heading, HEADING, theme.ink, bold=True)]
+    step = height / len(stack.kernels)
+    top = TOP + 20
+    for depth, (above, below) in enumerate(pairwise(sees)):
+        y = top + depth * step
+        shapes.append(_fan(x, y, step, widest, above, below, theme))
+    for depth, seen in enumerate(sees):
+        shapes += _units(x, top + depth * step, widest, seen, depth == 0, theme)
+    words = [f"{k}\N{MULTIPLICATION SIGN}{k}" for k in reversed(stack.kernels)]
+    side = x + widest * CELL + 8
+    for depth, word in enumerate(words):
+        shapes.append(Text(side, top + (depth + 0.5) * step + CELL / 2 + 3, f"{word} conv", BODY, theme.muted))
+    for depth, seen in enumerate(sees):
+        shapes.append(Text(side, top + depth * step + 11, _seen(seen), SMALL, theme.ink))
+    text = max(text_width(f"{word} conv", BODY) for word in words)
+    return shapes, max(
+        widest * CELL + 8 + max(text, text_width(_seen(widest), SMALL)), text_width(heading, HEADING, True)
+    )
+
+
+def _seen(units: int) -> str:
+    return "1 unit" if units == 1 else f"{units}\N{MULTIPLICATION SIGN}{units}"
+
+
+def _fan(x: float, y: float, step: float, widest: int, above: int, below: int, theme: Theme) -> Polygon:
+    """From the units above down to those that they see."""
+
+    def edge(units: int, end: int) -> float:
+        return x + (widest + end * units) * CELL / 2
+
+    upper, lower = y + CELL, y + step
+    corners = ((edge(above, -1), upper), (edge(above, 1), upper), (edge(below, 1), lower), (edge(below, -1), lower))
+    return Polygon(corners, theme.fills["conv"])
+
+
+def _units(x: float, y: float, widest: int, seen: int, top: bool, theme: Theme) -> list[Shape]:
+    first = (widest - seen) // 2
+    return [
+        Box(
+            x + place * CELL,
+            y,
+            CELL,
+            CELL,
+            (theme.fills["fc" if top else "conv"] if first <= place < first + seen else theme.card),
+            theme.accents["conv"] if first <= place < first + seen else theme.border,
+            0.9 if first <= place < first + seen else 0.4,
+        )
+        for place in range(widest)
+    ]

@@ -1,0 +1,159 @@
+"""A window slid over a grid of numbers, drawn: `explain conv` and `explain pool`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vggscope.errors import OptionError
+from vggscope.lessons.convolution import Slide, Step, inner_product, products
+from vggscope.lessons.lesson import Rows
+from vggscope.lessons.pooling import Pools
+from vggscope.lessons.window import padded, patch
+from vggscope.record import record
+from vggscope.render.diagram.fonts import text_width
+from vggscope.render.diagram.page import MARGIN, TOP, page
+from vggscope.render.diagram.picture import Box, Picture, Shape, Text
+from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
+from vggscope.render.explain import number
+
+CELL = 27.0
+"""The side of a number's cell, in points."""
+
+GAP = 30.0
+"""Between two grids, with room for a sign."""
+
+LARGEST = 14
+"""A grid with a longer side has numbers that nobody reads."""
+
+
+@record
+class _Look:
+    """How a grid is drawn: `window` (top, left, side) is outlined, `strong` cells are filled with `fill`; the outer
+    `border` cells are padding; cells behind `until` are still empty.
+    """
+
+    theme: Theme
+    fill: str
+    accent: str
+    window: tuple[int, int, int] | None = None
+    border: int = 0
+    until: tuple[int, int] | None = None
+
+
+def convolution(title: str, found: Slide, theme: Theme) -> Picture:
+    """The kernel at its first position, its second and its last: what it sees, the weights, what comes out."""
+    around = padded(found.input, found.padding)
+    _check(around)
+    places = dict.fromkeys((0, 1, len(found.output) ** 2 - 1) if len(found.output) > 1 else (0,))
+    frame: list[Shape] = []
+    y, right = TOP, 0.0
+    for place in places:
+        step = _step(found, around, place)
+        shapes, end, bottom = _position(found, around, step, y, theme)
+        frame += shapes
+        y, right = bottom + 22, max(right, end)
+    side = len(found.output)
+    drawn = "the first, the second and the last" if side > 1 else "the only one"
+    said = f"{found.rule}: {side}x{side} positions, drawn {drawn}; each gives the sum of pixel times weight"
+    return page(title, said, theme, (right, y - 22), tuple(frame), (), ())
+
+
+def _step(found: Slide, around: Rows, place: int) -> Step:
+    row, column = divmod(place, len(found.output))
+    window = patch(around, row * found.stride, column * found.stride, found.kernel_size)
+    return Step((row, column), window, products(window, found.kernel), inner_product(window, found.kernel))
+
+
+def _position(found: Slide, around: Rows, step: Step, y: float, theme: Theme) -> tuple[list[Shape], float, float]:
+    """One position of the kernel, and where the drawing ends."""
+    row, column = step.output
+    fill, accent = theme.fills["conv"], theme.accents["conv"]
+    at = (row * found.stride, column * found.stride, found.kernel_size)
+    height = max(len(around), len(found.output), found.kernel_size) * CELL
+    grids = (
+        (around, _Look(theme, fill, accent, at, found.padding), "\N{MULTIPLICATION SIGN}"),
+        (found.kernel, _Look(theme, fill, accent, (0, 0, found.kernel_size)), "="),
+        (found.output, _Look(theme, theme.fills["fc"], theme.accents["fc"], (row, column, 1), 0, (row, column)), ""),
+    )
+    shapes: list[Shape] = []
+    x = MARGIN
+    for rows, look, sign in grids:
+        top = y + (height - len(rows) * CELL) / 2
+        shapes += _grid(rows, x, top, look)
+        x += len(rows[0]) * CELL
+        if sign:
+            shapes.append(Text(x + GAP / 2, y + height / 2 + 4, sign, 12, theme.ink, bold=True, anchor="middle"))
+            x += GAP
+    bottom = y + height
+    for line in _lines(f"y[{row},{column}] = {step.products} = {number(step.sum)}", x - MARGIN):
+        bottom += 13
+        shapes.append(Text(MARGIN, bottom, line, BODY, theme.ink))
+    return shapes, x, bottom
+
+
+def _lines(text: str, width: float) -> list[str]:
+    """The sum in lines that are broken between the kernel's rows."""
+    lines = [""]
+    for part in text.split(" + "):
+        longer = f"{lines[-1]} + {part}" if lines[-1] else part
+        if lines[-1] and text_width(longer, BODY) > width:
+            lines.append(f"    + {part}")
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def pooling(title: str, found: Pools, theme: Theme) -> Picture:
+    """The picture with its first window, and what both pools make of it."""
+    around = padded(found.input, found.padding)
+    _check(around)
+    pool, mean = (theme.fills["pool"], theme.accents["pool"]), (theme.fills["fc"], theme.accents["fc"])
+    grids = (
+        ("input", around, _Look(theme, *pool, (0, 0, found.kernel_size), found.padding)),
+        ("largest of each window", found.maximum, _Look(theme, *pool, (0, 0, 1))),
+        ("mean of each window", found.average, _Look(theme, *mean, (0, 0, 1))),
+    )
+    frame: list[Shape] = []
+    x, height = MARGIN, len(around) * CELL
+    for heading, rows, look in grids:
+        top = TOP + 14 + (height - len(rows) * CELL) / 2
+        frame.append(Text(x, top - 6, heading, HEADING, theme.ink, bold=True))
+        cell = max(CELL, *(text_width(number(v), SMALL) + 6 for row in rows for v in row))
+        frame += _grid(rows, x, top, look, cell)
+        x += max(len(rows[0]) * cell, text_width(heading, HEADING, bold=True)) + GAP
+    said = f"{found.rule} windows along each side, the first one outlined"
+    return page(title, said, theme, (x - GAP, TOP + 14 + height), tuple(frame), (), ())
+
+
+def _check(rows: Rows) -> None:
+    if len(rows) > LARGEST:
+        raise OptionError(
+            f"a picture of {len(rows)}x{len(rows)} numbers cannot be read",
+            f"--size and --padding up to {LARGEST} in all",
+        )
+
+
+def _grid(rows: Rows, x: float, y: float, look: _Look, cell: float = CELL) -> Iterator[Shape]:
+    theme = look.theme
+    for row, values in enumerate(rows):
+        for column, value in enumerate(values):
+            left, top = x + column * cell, y + row * CELL
+            edge = look.border and not (
+                look.border <= row < len(rows) - look.border and look.border <= column < len(values) - look.border
+            )
+            chosen = _within(look.window, row, column)
+            fill = look.fill if chosen else theme.track if edge else theme.card
+            yield Box(left, top, cell, CELL, fill, theme.border, 0.5, dashed=bool(edge))
+            if look.until is None or (row, column) <= look.until:
+                ink = theme.ink if chosen or not edge else theme.muted
+                yield Text(left + cell / 2, top + CELL / 2 + 3, number(value), SMALL, ink, bold=chosen, anchor="middle")
+    if look.window is not None:
+        top_row, left_column, side = look.window
+        yield Box(x + left_column * cell, y + top_row * CELL, side * cell, side * CELL, "", look.accent, 1.8)
+
+
+def _within(window: tuple[int, int, int] | None, row: int, column: int) -> bool:
+    if window is None:
+        return False
+    top, left, side = window
+    return top <= row < top + side and left <= column < left + side
