@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vggscope.diffing.find import Aligned, Edit, failed_pair
-from vggscope.diffing.judge import changes
 from vggscope.diffing.result import Difference, Row, RowLayer
 from vggscope.graph import Network, Node
 from vggscope.units import shape_text
@@ -29,10 +28,8 @@ def _sign(edit: Edit, difference: Difference | None) -> str:
     mine, other = edit
     if mine is None or other is None:
         return "+" if other is None else "-"
-    if difference is not None and difference.kind == "changed":
-        return "=" if difference.effect == "none" else "~"
     # What was changed and is no difference was asked to be ignored.
-    return "~" if changes(mine.op, other.op) else "="
+    return "~" if difference is not None and difference.kind == "changed" and difference.effect != "none" else "="
 
 
 def _beyond(aligned: Aligned, reached: Sequence[Edit], differences: Sequence[Difference]) -> Iterator[Row]:
