@@ -13,7 +13,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vggscope.api import build, diagram, diff, inspect, memory, network, receptive_fields, summary, verify
+    from vggscope.api import (
+        build,
+        diagram,
+        diff,
+        inspect,
+        memory,
+        network,
+        operations,
+        receptive_fields,
+        summary,
+        verify,
+    )
     from vggscope.errors import VggscopeError
 
 __version__ = "0.1.0"
@@ -27,6 +38,7 @@ __all__ = [
     "inspect",
     "memory",
     "network",
+    "operations",
     "receptive_fields",
     "summary",
     "verify",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from vggscope.analysis.inspection.inspect import Inspection
     from vggscope.analysis.memory.report import MemoryReport
+    from vggscope.analysis.operations.result import Operations
     from vggscope.analysis.receptive_field.result import ReceptiveFields
     from vggscope.analysis.report import Report
     from vggscope.diffing.result import Diff
@@ -128,6 +129,27 @@ def receptive_fields(
     from vggscope.analysis.receptive_field.result import describe
 
     return describe(network(model, input_size, **options), (at,) if isinstance(at, str) else at, unit)
+
+
+def operations(
+    model: Model,
+    input_size: tuple[int, ...] | None = None,
+    *,
+    dtype: str = "float32",
+    count: str = "macs",
+    card: str | None = None,
+    **options: object,
+) -> Operations:
+    """MACs and FLOPs of each layer, forward and backward, with the bytes that it moves. `count="all"` takes in what is
+    no multiply-accumulate; `card` gives the least time that each layer takes on it.
+
+    >>> operations("D", count="all").totals.other
+    31728616
+    """
+    from vggscope.analysis.operations.result import operations as count_operations
+
+    batch = input_size[0] if input_size is not None and len(input_size) == 4 else 1
+    return count_operations(network(model, input_size, **options), batch, dtype, count=count, card=card)
 
 
 def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: object) -> Verification:

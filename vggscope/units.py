@@ -79,6 +79,20 @@ def bytes_text(value: int | None) -> str:
     return f"{value / 2**10:.1f} KiB" if abs(value) >= 2**10 else f"{value} B"
 
 
+def time_text(nanoseconds: int | None) -> str:
+    """A length of time.
+
+    >>> time_text(420), time_text(64012), time_text(1501200000)
+    ('420 ns', '64.0 us', '1.50 s')
+    """
+    if nanoseconds is None:
+        return UNKNOWN
+    for scale, unit, digits in ((10**9, "s", 2), (10**6, "ms", 2), (10**3, "us", 1)):
+        if nanoseconds >= scale:
+            return f"{nanoseconds / scale:.{digits}f} {unit}"
+    return f"{nanoseconds} ns"
+
+
 def percent_text(part: int, whole: int) -> str:
     """A share of a whole.
 

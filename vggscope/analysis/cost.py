@@ -38,22 +38,26 @@ def total_macs(costs: dict[str, Cost]) -> int | None:
 
 
 def backward_macs(network: Network, batch: int = 1) -> int | None:
-    """The MACs of a backward pass from the output to the trainable parameters; None where they are not known.
+    """The MACs of a backward pass from the output to the trainable parameters; None where they are not known."""
+    known = backward_costs(network, batch).values()
+    return None if None in known else sum(macs or 0 for macs in known)
+
+
+def backward_costs(network: Network, batch: int = 1) -> dict[str, int | None]:
+    """Each node's MACs in a backward pass, by name; None where they are not known.
 
     A product costs as much again for the gradient of each of its two factors that needs one: the weights, and the
     input. What no trainable layer stands before needs none, so that the first convolution has no input gradient.
     """
     needs = {INPUT: False}
-    total = 0
+    found: dict[str, int | None] = {}
     for node in network.nodes:
         trained = any(parameter.trainable and len(parameter.shape) > 1 for parameter in node.parameters)
         factors = sum(needs[name] for name in node.inputs) + trained
         needs[node.name] = any(needs[name] for name in node.inputs) or any(p.trainable for p in node.parameters)
-        macs = _macs(network, node, batch)
-        if factors and macs is None:
-            return None
-        total += factors * (macs or 0)
-    return total
+        macs = _macs(network, node, batch) if factors else 0
+        found[node.name] = None if macs is None else factors * macs
+    return found
 
 
 def _macs(network: Network, node: Node, batch: int) -> int | None:

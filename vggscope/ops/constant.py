@@ -28,12 +28,13 @@ class WithConstants(Op):
     def family(self) -> str:
         return self.op.family
 
-    def _all(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
+    def all_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """The shapes of all that `op` reads, the constants among them."""
         rest = iter(inputs)
         return tuple(next(rest) if constant is None else constant for constant in self.constants)
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        return self.op.output_shape(*self._all(inputs))
+        return self.op.output_shape(*self.all_inputs(inputs))
 
     def parameters(self) -> dict[str, Shape]:
         return self.op.parameters()
@@ -42,13 +43,13 @@ class WithConstants(Op):
         return self.op.buffers()
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
-        return self.op.macs(self._all(inputs), output)
+        return self.op.macs(self.all_inputs(inputs), output)
 
     def window(self, size: tuple[int, ...]) -> Window | None:
         return self.op.window(size)
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        kept = self.op.kept(self._all(inputs), output)
+        kept = self.op.kept(self.all_inputs(inputs), output)
         places = [position for position, constant in enumerate(self.constants) if constant is None]
         return replace(kept, inputs=tuple(places.index(i) for i in kept.inputs if i in places))
 
@@ -71,7 +72,7 @@ class WithConstants(Op):
         return self.op.active_in
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
-        reads = self.op.reads(self._all(inputs), output)
+        reads = self.op.reads(self.all_inputs(inputs), output)
         return reads and tuple(read for read, constant in zip(reads, self.constants) if constant is None)
 
     def arguments(self) -> dict[str, object]:

@@ -68,6 +68,7 @@ DOCUMENTS = {
     "summary": "vggscope.render.summary:document",
     "diff": "vggscope.render.diff:document",
     "memory": "vggscope.render.memory:document",
+    "operations": "vggscope.render.operations:document",
     "rf": "vggscope.render.rf:document",
     "verify": "vggscope.render.verify:document",
     "inspect": "vggscope.render.inspect:document",

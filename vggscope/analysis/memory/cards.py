@@ -1,4 +1,6 @@
-"""Cards with their memory: less than the name says, what nvidia-smi shows as total is what programs share."""
+"""Cards with their memory, less than the name says (what nvidia-smi shows as total is what programs share), and with
+their speed.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,20 @@ MIB = 2**20
 
 @record
 class Card:
-    """`sold_gb` is the maker's figure (NVIDIA's data sheet), `memory_mib` the total that nvidia-smi shows for it."""
+    """`sold_gb` is the maker's figure (NVIDIA's data sheet), `memory_mib` the total that nvidia-smi shows for it.
+
+    The rest is the data sheet's too: memory bandwidth in GB/s, and the most TFLOPS, in float32 on the plain cores and
+    in float16 on the tensor cores, added up in float32, without sparsity; None where it has no such figure.
+    `bfloat16` is as fast as float16 where the card has it.
+    """
 
     name: str
     sold_gb: int
     memory_mib: int
+    bandwidth_gb: int
+    float32_tflops: float
+    float16_tflops: float | None
+    bfloat16: bool = True
 
     @property
     def memory_bytes(self) -> int:
@@ -27,29 +38,29 @@ class Card:
 
 CARDS = (
     # The paper's four (section 3.3).
-    Card("GTX Titan Black", 6, 6144),
-    Card("GTX 1080 Ti", 11, 11264),
-    Card("RTX 2080 Ti", 11, 11264),
-    Card("RTX 3060", 12, 12288),
-    Card("RTX 3090", 24, 24576),
-    Card("RTX 4080", 16, 16376),
-    Card("RTX 4090", 24, 24564),
-    Card("RTX 5090", 32, 32607),
-    Card("P100", 16, 16384),
-    Card("V100-16GB", 16, 16384),
-    Card("V100-32GB", 32, 32768),
-    Card("T4", 16, 15360),
-    Card("A10", 24, 23028),
-    Card("A10G", 24, 23028),
-    Card("L4", 24, 23034),
-    Card("A40", 48, 46068),
-    Card("L40S", 48, 46068),
-    Card("RTX A6000", 48, 49140),
-    Card("RTX 6000 Ada", 48, 49140),
-    Card("A100-40GB", 40, 40960),
-    Card("A100-80GB", 80, 81920),
-    Card("H100", 80, 81559),
-    Card("H200", 141, 143771),
+    Card("GTX Titan Black", 6, 6144, 336, 5.1, None, bfloat16=False),
+    Card("GTX 1080 Ti", 11, 11264, 484, 11.3, None, bfloat16=False),
+    Card("RTX 2080 Ti", 11, 11264, 616, 13.4, 53.8, bfloat16=False),
+    Card("RTX 3060", 12, 12288, 360, 12.7, None, bfloat16=False),
+    Card("RTX 3090", 24, 24576, 936, 35.6, 71.0),
+    Card("RTX 4080", 16, 16376, 717, 48.7, 97.5),
+    Card("RTX 4090", 24, 24564, 1008, 82.6, 165.2),
+    Card("RTX 5090", 32, 32607, 1792, 104.8, 209.5),
+    Card("P100", 16, 16384, 732, 9.3, None, bfloat16=False),
+    Card("V100-16GB", 16, 16384, 900, 15.7, 125.0, bfloat16=False),
+    Card("V100-32GB", 32, 32768, 900, 15.7, 125.0, bfloat16=False),
+    Card("T4", 16, 15360, 320, 8.1, 65.0, bfloat16=False),
+    Card("A10", 24, 23028, 600, 31.2, 125.0),
+    Card("A10G", 24, 23028, 600, 31.5, None, bfloat16=False),
+    Card("L4", 24, 23034, 300, 30.3, 121.0),
+    Card("A40", 48, 46068, 696, 37.4, 149.7),
+    Card("L40S", 48, 46068, 864, 91.6, 362.0),
+    Card("RTX A6000", 48, 49140, 768, 38.7, 154.8),
+    Card("RTX 6000 Ada", 48, 49140, 960, 91.1, 364.2),
+    Card("A100-40GB", 40, 40960, 1555, 19.5, 312.0),
+    Card("A100-80GB", 80, 81920, 2039, 19.5, 312.0),
+    Card("H100", 80, 81559, 3350, 66.9, 989.4),
+    Card("H200", 141, 143771, 4800, 66.9, 989.4),
 )
 
 
@@ -61,9 +72,9 @@ def gpu_memory(text: str) -> int:
 
     Raises OptionError for what is neither, and for an amount below one MiB.
     """
-    for card in CARDS:
-        if _plain(card.name) == _plain(text):
-            return card.memory_bytes
+    card = card_named(text)
+    if card is not None:
+        return card.memory_bytes
     remedy = f"--gpu is an amount such as 24GiB, or one of {', '.join(card.name for card in CARDS)}"
     try:
         amount = parse_bytes(text)
@@ -72,6 +83,11 @@ def gpu_memory(text: str) -> int:
     if not MIB <= amount <= 2**50:
         raise OptionError(f"a GPU with {text!r} makes no sense", remedy)
     return amount
+
+
+def card_named(text: str) -> Card | None:
+    """The card of this name, however it is written."""
+    return next((card for card in CARDS if _plain(card.name) == _plain(text)), None)
 
 
 def _plain(name: str) -> str:

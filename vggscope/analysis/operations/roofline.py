@@ -1,0 +1,49 @@
+"""The roofline of a card: no layer is faster than its arithmetic at the card's peak, nor than its bytes at the card's
+bandwidth (Williams, Waterman and Patterson 2009).
+"""
+
+from __future__ import annotations
+
+from vggscope.analysis.memory.cards import CARDS, card_named
+from vggscope.errors import OptionError
+from vggscope.record import record
+
+SECOND = 10**9
+"""In nanoseconds."""
+
+
+@record
+class Roof:
+    """What a card can do at most in one second with one type of numbers: FLOPs, and bytes to and from its memory."""
+
+    card: str
+    flops: int
+    bytes: int
+
+    @property
+    def ridge(self) -> float:
+        """The FLOPs per byte from which on arithmetic is what takes longest."""
+        return self.flops / self.bytes
+
+    def time_ns(self, flops: int, moved: int) -> int:
+        """The least time that a layer takes."""
+        return round(max(flops * SECOND / self.flops, moved * SECOND / self.bytes))
+
+    def bound(self, flops: int, moved: int) -> str:
+        """What a layer waits for: `compute` or `memory`."""
+        return "compute" if flops * self.bytes > moved * self.flops else "memory"
+
+
+def roof_of(card: str, dtype: str) -> Roof:
+    """The roof of a card by its name.
+
+    Raises OptionError for a card that is not in the table, and for a type of numbers whose speed is not.
+    """
+    found = card_named(card)
+    if found is None:
+        raise OptionError(f"{card!r} is no card that is known", f"--card is one of {', '.join(c.name for c in CARDS)}")
+    tensor = found.float16_tflops if dtype == "float16" or found.bfloat16 else None
+    speed = {"float32": found.float32_tflops, "float16": tensor, "bfloat16": tensor}.get(dtype)
+    if speed is None:
+        raise OptionError(f"no figure is known for {dtype} on {found.name}", "--dtype float32 has one for every card")
+    return Roof(found.name, round(speed * 10**12), found.bandwidth_gb * 10**9)

@@ -1,0 +1,78 @@
+"""Operations laid out: the layers, their total, and how they were counted."""
+
+from __future__ import annotations
+
+from vggscope.analysis.operations.result import LayerOperations, Operations
+from vggscope.render.document import Block, Column, Document, Facts, Note, Table
+from vggscope.units import bytes_text, count_text, percent_text, shape_text, short_count, time_text
+
+
+def _intensity(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+COLUMNS = (
+    Column("name", "layer"),
+    Column("label", "label", priority=4),
+    Column("op", "op", priority=6),
+    Column("output_shape", "output", shape_text, right=True, priority=7),
+    Column("macs", "MACs", short_count, right=True, priority=5),
+    Column("other", "other", short_count, right=True, priority=8),
+    Column("flops", "FLOPs", short_count, right=True),
+    Column("backward_macs", "MACs, backward", short_count, right=True, priority=9),
+    Column("backward_flops", "FLOPs, backward", short_count, right=True, priority=3),
+    Column("bytes", "moved", bytes_text, right=True, priority=2),
+    Column("intensity", "FLOPs/byte", _intensity, right=True, priority=1),
+    Column("time_ns", "least time", time_text, right=True),
+    Column("bound", "waits for", lambda bound: bound or "", priority=1),
+)
+
+
+def document(operations: Operations, columns: tuple[str, ...] | None = None) -> Document:
+    """The table with these columns, the formulas, and what the figures mean."""
+    rows = tuple(tuple(getattr(layer, column.key) for column in COLUMNS) for layer in operations.layers)
+    quiet = frozenset(place for place, layer in enumerate(operations.layers) if not layer.macs)
+    total = tuple("total" if column.key == "name" else getattr(operations.totals, column.key, "") for column in COLUMNS)
+    table = Table(COLUMNS, rows, quiet, total=total).choose(columns or _shown(operations))
+    blocks: list[Block] = [table]
+    if operations.formulas:
+        blocks.append(Facts(tuple((formula.op, formula.formula) for formula in operations.formulas)))
+    blocks.append(_meaning(operations))
+    if operations.roof is not None:
+        blocks.append(_bounds(operations))
+    batch = f" x {operations.input_shape[0]}" if operations.input_shape[0] != 1 else ""
+    title = f"{operations.model}   input {shape_text(operations.input_shape)}{batch}, {operations.dtype}"
+    return Document(title, tuple(blocks))
+
+
+def _shown(operations: Operations) -> tuple[str, ...]:
+    """The columns of somebody who has not asked for others."""
+    other = ("other",) if operations.count == "all" else ()
+    card = ("time_ns", "bound") if operations.roof is not None else ()
+    return ("name", "label", "op", "macs", *other, "flops", "backward_flops", "bytes", "intensity", *card)
+
+
+def _meaning(operations: Operations) -> Note:
+    flops = "2 x MACs and the other operations" if operations.count == "all" else "2 x MACs, bias left out"
+    return Note(
+        f"FLOPs are {flops}; backward, 2 x MACs of the gradients that training needs. Moved are a layer's inputs,"
+        " parameters and output, each once."
+    )
+
+
+def _bounds(operations: Operations) -> Note:
+    roof, total = operations.roof, operations.totals.time_ns
+    assert roof is not None
+    layers = operations.layers
+    waiting = {bound: sum(_time(layer) for layer in layers if layer.bound == bound) for bound in ("compute", "memory")}
+    whole = sum(waiting.values())
+    shares = ", ".join(f"{percent_text(time, whole)} waiting for {bound}" for bound, time in waiting.items())
+    return Note(
+        f"{roof.card} at its peak, {short_count(roof.flops, 'FLOP/s')} and {short_count(roof.bytes, 'B/s')}: no layer"
+        f" takes less than its FLOPs or its bytes do, {time_text(total)} in all, {shares}; from"
+        f" {count_text(round(roof.ridge))} FLOPs/byte on a layer waits for compute."
+    )
+
+
+def _time(layer: LayerOperations) -> int:
+    return layer.time_ns or 0
