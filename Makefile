@@ -7,7 +7,7 @@ VGGSCOPE := $(BIN)/vggscope
 COMPILE := $(BIN)/python -m compileall -q vggscope
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types check bench gallery clean
+.PHONY: demo test lint types check bench docs gallery clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed  ## the three main commands
@@ -29,6 +29,9 @@ check: test lint types demo  ## what has to hold before a change lands
 
 bench: .venv/installed-dev  ## ratios against other tools, measured in one run
 	$(BIN)/python benchmarks/startup.py
+
+docs: .venv/installed-dev  ## the documentation as a site, in docs/_build/html
+	$(BIN)/sphinx-build -W -n -q -b html docs docs/_build/html
 
 gallery: .venv/installed  ## docs/gallery.md and its pictures, drawn anew
 	$(BIN)/python docs/gallery.py
