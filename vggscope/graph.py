@@ -137,6 +137,11 @@ class Network:
         return self.shapes[node.name]
 
     @cached_property
+    def by_name(self) -> dict[str, Node]:
+        """Each node by its name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
     def consumers(self) -> dict[str, tuple[str, ...]]:
         """The names of the nodes that read each node's output."""
         readers: dict[str, list[str]] = {INPUT: [], **{node.name: [] for node in self.nodes}}

@@ -7,6 +7,7 @@ more than leaving out a dropout, and changing an attribute costs less than excha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import NamedTuple
@@ -43,17 +44,31 @@ _FAMILIES = (
 
 _IMPOSSIBLE = 1e9
 
+MOST_CELLS = 10**7
+"""How many pairs of layers are looked at: all of two networks of 3,000 layers; of longer ones those that stand at
+about the same place.
+"""
 
-def align(ours: Network, reference: Network) -> list[Pair]:
-    """Pairs of positions in order, each position of either network once."""
+
+class Alignment(NamedTuple):
+    """Pairs of positions in order, each position of either network once. `is_cheapest` is false where a cheaper
+    alignment may have been overlooked, because the networks are very long and very different.
+    """
+
+    pairs: list[Pair]
+    is_cheapest: bool
+
+
+def align(ours: Network, reference: Network) -> Alignment:
+    """The cheapest alignment of two networks."""
     left = [_signature(ours, node) for node in ours.nodes]
     right = [_signature(reference, node) for node in reference.nodes]
     start = _common(left, right)
     end = _common(left[start:][::-1], right[start:][::-1])
-    middle = _cheapest(left[start : len(left) - end], right[start : len(right) - end])
+    middle, is_cheapest = _cheapest(left[start : len(left) - end], right[start : len(right) - end])
     shifted = [(None if i is None else i + start, None if j is None else j + start) for i, j in middle]
     tail: list[Pair] = [(len(left) - end + k, len(right) - end + k) for k in range(end)]
-    return _slid([*[(k, k) for k in range(start)], *shifted, *tail], left, right)
+    return Alignment(_slid([*[(k, k) for k in range(start)], *shifted, *tail], left, right), is_cheapest)
 
 
 def _slid(pairs: list[Pair], left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:
@@ -94,7 +109,7 @@ def distance(ours: Network, reference: Network) -> float:
     left = [_signature(ours, node) for node in ours.nodes]
     right = [_signature(reference, node) for node in reference.nodes]
     total = 0.0
-    for i, j in align(ours, reference):
+    for i, j in align(ours, reference).pairs:
         if i is not None and j is not None:
             total += _exchange(left[i], right[j])
         else:
@@ -155,25 +170,71 @@ def _exchange(ours: Signature, reference: Signature) -> float:
     return next((cost for family, cost in _FAMILIES if names <= family), _IMPOSSIBLE)
 
 
-def _cheapest(left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:
-    """The alignment by dynamic programming, a row at a time over the reference."""
+def _cheapest(left: Sequence[Signature], right: Sequence[Signature]) -> Alignment:
+    """The alignment by dynamic programming, a row at a time over the reference.
+
+    Of long networks each row is a band around the straight line from the start to the end of both. What leaves the
+    band leaves out so many layers that the alignment is known to be the cheapest unless it costs more than those.
+    """
     if not left or not right:
-        return [*((i, None) for i in range(len(left))), *((None, j) for j in range(len(right)))]
+        return Alignment([*((i, None) for i in range(len(left))), *((None, j) for j in range(len(right)))], True)
+    import numpy as np
+
+    exchange = _exchanges(left, right)
+    skipped = np.concatenate(([0.0], np.cumsum([_gap(signature) for signature in right])))
+    width = min(len(right) + 1, MOST_CELLS // (len(left) + 1))
+    line = np.arange(len(left) + 1) * len(right) // len(left)
+    starts = np.clip(line - width // 2, 0, len(right) + 1 - width)
+    costs = np.empty((len(left) + 1, width))
+    costs[0] = skipped[:width]
+    for i, signature in enumerate(left):
+        start, shift = starts[i + 1], starts[i + 1] - starts[i]
+        above = np.concatenate(([np.inf], costs[i, max(shift - 1, 0) :], np.full(shift, np.inf)))[-width - 1 :]
+        row = np.minimum(above[1:] + _gap(signature), above[:-1] + exchange(i, start, start + width))
+        # The cheapest way along the row: arrive somewhere, then skip the reference's layers up to here.
+        skips = skipped[start : start + width]
+        costs[i + 1] = np.minimum.accumulate(row - skips) + skips
+    is_cheapest = costs[-1, -1] < _least_outside(starts, width, left, right)
+    return Alignment(_trace_back(costs, starts, left, right), bool(is_cheapest))
+
+
+def _exchanges(left: Sequence[Signature], right: Sequence[Signature]):  # type: ignore[no-untyped-def]
+    """A function that gives what it costs that layer i of ours stands where the reference has those before place
+    `start` to `end`; before place 0 there is none, and what it says there counts for nothing.
+    """
     import numpy as np
 
     left_kinds, left_index = _distinct(left)
     right_kinds, right_index = _distinct(right)
-    table = np.array([[_exchange(a, b) for b in right_kinds] for a in left_kinds])
-    exchange = table[:, right_index]
-    skipped = np.concatenate(([0.0], np.cumsum([_gap(signature) for signature in right])))
-    costs = np.empty((len(left) + 1, len(right) + 1))
-    costs[0] = skipped
-    for i, signature in enumerate(left):
-        row = costs[i] + _gap(signature)
-        row[1:] = np.minimum(row[1:], costs[i, :-1] + exchange[left_index[i]])
-        # The cheapest way along the row: arrive somewhere, then skip the reference's layers up to here.
-        costs[i + 1] = np.minimum.accumulate(row - skipped) + skipped
-    return _trace_back(costs, left, right)
+    before = np.array([0, *right_index])
+    if len(left_kinds) * len(right_kinds) <= MOST_CELLS:
+        table = np.array([[_exchange(a, b) for b in right_kinds] for a in left_kinds])
+        return lambda i, start, end: table[left_index[i], before[start:end]]
+
+    def exchange(i: int, start: int, end: int):  # type: ignore[no-untyped-def]
+        kinds, places = np.unique(before[start:end], return_inverse=True)
+        return np.array([_exchange(left[i], right_kinds[kind]) for kind in kinds])[places]
+
+    return exchange
+
+
+def _least_outside(starts, width: int, left: Sequence[Signature], right: Sequence[Signature]) -> float:  # type: ignore[no-untyped-def]
+    """What an alignment costs at the least that leaves the band: the layers that it has to leave out on its way there
+    and back.
+    """
+    import numpy as np
+
+    ours, theirs = min(map(_gap, left)), min(map(_gap, right))
+    behind = len(right) - len(left)
+    ahead = starts - np.arange(len(left) + 1)
+    above = min((ahead + width)[starts + width <= len(right)], default=np.inf)
+    below = max((ahead - 1)[starts > 0], default=-np.inf)
+    return float(
+        min(
+            max(above, 0) * theirs + max(above - behind, 0) * ours,
+            max(-below, 0) * ours + max(behind - below, 0) * theirs,
+        )
+    )
 
 
 def _distinct(signatures: Sequence[Signature]) -> tuple[list[Signature], list[int]]:
@@ -182,16 +243,22 @@ def _distinct(signatures: Sequence[Signature]) -> tuple[list[Signature], list[in
     return list(places), [places[signature] for signature in signatures]
 
 
-def _trace_back(costs, left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:  # type: ignore[no-untyped-def]
-    """From the end to the start along the cheapest way."""
+def _trace_back(costs, starts, left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:  # type: ignore[no-untyped-def]
+    """From the end to the start along the cheapest way. Row i of the costs begins at place `starts[i]`."""
     i, j = len(left), len(right)
+    width = costs.shape[1]
+
+    def cost(i: int, j: int) -> float:
+        place = j - starts[i]
+        return float(costs[i, place]) if 0 <= place < width else math.inf
+
     pairs: list[Pair] = []
     while i or j:
-        here = costs[i, j] + 1e-6
-        if i and costs[i - 1, j] + _gap(left[i - 1]) <= here:
+        here = cost(i, j) + 1e-6
+        if i and cost(i - 1, j) + _gap(left[i - 1]) <= here:
             i -= 1
             pairs.append((i, None))
-        elif j and costs[i, j - 1] + _gap(right[j - 1]) <= here:
+        elif j and cost(i, j - 1) + _gap(right[j - 1]) <= here:
             j -= 1
             pairs.append((None, j))
         else:

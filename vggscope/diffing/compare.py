@@ -33,6 +33,8 @@ def compare(
     if ours.failure is not None:
         causes = broken_off(causes, failing(aligned))
         notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")
+    if not aligned.is_cheapest:
+        notes = (*notes, "both are very long and differ much: fewer differences might explain as much")
     differences = tuple(_explained(aligned, causes))
     return Diff(
         schema="vggscope/diff@1",

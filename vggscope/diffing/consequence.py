@@ -5,6 +5,7 @@ Several mistakes in one model blur each other; each is therefore judged alone, o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from vggscope.analysis.cost import costs, total_macs
@@ -13,7 +14,7 @@ from vggscope.analysis.receptive_field import receptive_fields
 from vggscope.diffing.find import Edit
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network, Node, Parameter
-from vggscope.ops.base import Shape, numel
+from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 from vggscope.record import record
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
@@ -29,41 +30,43 @@ def edited(ours: Network, reference: Network, edits: tuple[Edit, ...], behind: d
     `behind` names, for each of our layers, the layer of the reference at whose place it stands. Every width is then
     made to follow from what stands before, as somebody writing the model would.
     """
-    nodes, input_shape = list(reference.nodes), reference.input_shape
-    for mine, other in edits:
-        if mine is None:
-            assert other is not None
-            nodes = _without(nodes, other)
-        elif other is None:
-            nodes = _with_extra(nodes, mine, behind[mine.inputs[0]])
+    exchanged, gone, extra = _by_place(edits, behind)
+    first = any(other is not None and mine is not None and other.inputs == (INPUT,) for mine, other in edits)
+    reads: dict[str, str] = {}
+    """What is read in the place of a node, or of the input: what a node that is gone read, or one that is put in."""
+    nodes = list(_put_in(extra, INPUT, reads))
+    for node in reference.nodes:
+        inputs = tuple(reads.get(name, name) for name in node.inputs)
+        if node.name in gone:
+            reads[node.name] = inputs[0] if inputs else INPUT
         else:
-            nodes = [replace(node, op=mine.op) if node.name == other.name else node for node in nodes]
-            input_shape = ours.input_shape if other.inputs == (INPUT,) else input_shape
-    return _refitted(replace(reference, input_shape=input_shape), nodes)
+            nodes.append(replace(node, op=exchanged.get(node.name, node.op), inputs=inputs))
+        nodes += _put_in(extra, node.name, reads)
+    return _refitted(replace(reference, input_shape=ours.input_shape if first else reference.input_shape), nodes)
 
 
-def _without(nodes: list[Node], gone: Node) -> list[Node]:
-    """The nodes without one, its readers reading what it read."""
-    source = next(node.inputs[0] for node in nodes if node.name == gone.name)
-    return [
-        replace(node, inputs=tuple(source if name == gone.name else name for name in node.inputs))
-        for node in nodes
-        if node.name != gone.name
-    ]
+def _by_place(edits: tuple[Edit, ...], behind: dict[str, str]) -> tuple[dict[str, Op], set[str], dict[str, list[Node]]]:
+    """The edits by the layer of the reference that they are about: its other op, that it goes, ours put in behind."""
+    exchanged: dict[str, Op] = {}
+    gone: set[str] = set()
+    extra: dict[str, list[Node]] = {}
+    for mine, other in edits:
+        if mine is not None and other is not None:
+            exchanged[other.name] = mine.op
+        elif other is not None:
+            gone.add(other.name)
+        elif mine is not None:
+            extra.setdefault(behind[mine.inputs[0]] if mine.inputs else INPUT, []).append(mine)
+    return exchanged, gone, extra
 
 
-def _with_extra(nodes: list[Node], ours: Node, behind: str) -> list[Node]:
-    """The nodes with one of ours behind the node of that name, or behind others of ours that stand there already."""
-    names = [node.name for node in nodes]
-    place = names.index(behind) + 1 if behind in names else 0
-    while place < len(nodes) and nodes[place].name.endswith(_EXTRA):
-        behind, place = nodes[place].name, place + 1
-    extra = replace(ours, name=ours.name + _EXTRA, inputs=(behind,))
-    readers = [
-        replace(node, inputs=tuple(extra.name if name == behind else name for name in node.inputs))
-        for node in nodes[place:]
-    ]
-    return [*nodes[:place], extra, *readers]
+def _put_in(extra: dict[str, list[Node]], name: str, reads: dict[str, str]) -> Iterator[Node]:
+    """Those of ours that stand behind a node, one behind the other; its readers are to read the last."""
+    for node in extra.get(name, ()):
+        put_in = node.name + _EXTRA
+        yield replace(node, name=put_in, inputs=(reads.get(name, name),) if node.inputs else ())
+        if node.inputs:
+            reads[name] = put_in
 
 
 @record
@@ -170,7 +173,7 @@ def _head(reference: Network, other: Network) -> list[str]:
             sides = pair_text(node.op.sides(shape[2:]))
             return [f"{node.title} hides it: it makes {sides} a side of {pair_text(shape[2:])}"]
         if node.op.name == "Linear":
-            expected = next((n for n in reference.nodes if n.name == node.name), None)
+            expected = reference.by_name.get(node.name)
             if expected is not None and reference.input_shapes(expected)[0] != shape:
                 want = count_text(reference.input_shapes(expected)[0][-1])
                 return [f"{node.title} meets {count_text(shape[-1])} features where it expects {want}"]
@@ -187,7 +190,8 @@ def _sizes(reference: Figures, ours: Figures) -> list[str]:
         macs = ours.macs - reference.macs
         said.append(f"{short_count(abs(macs), 'MACs')} {'more' if macs > 0 else 'fewer'}")
     here, there = ours.last_map, reference.last_map
-    if here and there and here.title == there.title and ours.field and reference.field != ours.field:
+    known = ours.field is not None and reference.field is not None
+    if known and here and there and here.title == there.title and reference.field != ours.field:
         said.append(f"a receptive field of {ours.field} instead of {reference.field} pixels at {there.title}")
     memory = ours.training - reference.training
     if memory:

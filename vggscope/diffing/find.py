@@ -26,11 +26,12 @@ class Found:
 
 @record
 class Aligned:
-    """Two networks and which layer of one stands for which of the other."""
+    """Two networks and which layer of one stands for which of the other; `is_cheapest` as an Alignment's."""
 
     ours: Network
     reference: Network
     pairs: tuple[Pair, ...]
+    is_cheapest: bool = True
 
     def nodes(self) -> Iterator[Edit]:
         """The same with the layers themselves."""
@@ -45,7 +46,7 @@ class Aligned:
         last = max((k for k, (i, _) in enumerate(self.pairs) if i is not None), default=-1)
         failed = _counterpart_of_failed(self, last)
         end = next((k for k, (_, j) in enumerate(self.pairs[last + 1 :]) if j is not None and j == failed), 0)
-        return Aligned(self.ours, self.reference, self.pairs[: last + 1 + end])
+        return Aligned(self.ours, self.reference, self.pairs[: last + 1 + end], self.is_cheapest)
 
     def counterparts(self) -> tuple[dict[str, str], dict[str, str]]:
         """For each of our layers, and for each of the reference's, the nearest layer of the reference that is paired:
@@ -62,7 +63,8 @@ class Aligned:
 
 def align_networks(ours: Network, reference: Network) -> Aligned:
     """Both, with the cheapest alignment between them."""
-    return Aligned(ours, reference, tuple(align(ours, reference)))
+    pairs, is_cheapest = align(ours, reference)
+    return Aligned(ours, reference, tuple(pairs), is_cheapest)
 
 
 def _first(found: dict[str, str], node: Node) -> str:
@@ -155,8 +157,8 @@ def _missing(aligned: Aligned, other: Node) -> Difference:
 def _presence(network: Network, node: Node) -> str:
     if len(node.inputs) != 1:
         return "function"
-    before = next((other.op for other in network.nodes if other.name == node.inputs[0]), None)
-    return effect_of_presence(node.op, network.input_shapes(node)[0], before)
+    before = network.by_name.get(node.inputs[0])
+    return effect_of_presence(node.op, network.input_shapes(node)[0], before.op if before else None)
 
 
 def _difference(
@@ -174,7 +176,7 @@ def _keys(node: Node) -> list[str]:
 
 
 def _title(network: Network, name: str) -> str:
-    return next((node.title for node in network.nodes if node.name == name), "the input")
+    return network.by_name[name].title if name in network.by_name else "the input"
 
 
 def _there(mine: Node, other: Node) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from vggscope.diffing.find import Found
 from vggscope.graph import Network, Node
@@ -15,6 +16,9 @@ _FOLLOWERS = {"ReLU", "BatchNorm2d", "Dropout"}
 
 _FEWEST = 3
 """From how many equal mistakes on, made in every layer of a kind, one mistake is named for all."""
+
+_DEEPEST = 20
+"""Modules further below the root are not looked at as wholes."""
 
 
 def fold(found: Iterable[Found], ours: Network, reference: Network) -> list[Found]:
@@ -97,39 +101,42 @@ def _numbering_text(numbering: _Numbering) -> str:
 def _blocks(found: list[Found], ours: Network, reference: Network) -> list[Found]:
     """A module all of whose layers are missing, or too many, is one difference: a block of a residual network."""
     causes: list[Found] = []
-    place = 0
-    while place < len(found):
-        item = found[place]
-        kind = item.difference.kind
+    for kind, items in groupby(found, key=lambda item: item.difference.kind):
+        run = list(items)
         network = {"inserted": ours, "missing": reference}.get(kind)
-        run = _run_of(found, place) if network else []
-        block = _whole_module(run, network) if network else None
-        if block is None:
-            causes.append(item)
-            place += 1
-        else:
-            path, size = block
-            causes.append(_as_block(run[:size], path, kind))
-            place += size
+        causes += run if network is None else _blocks_of(run, kind, network)
     return causes
 
 
-def _run_of(found: list[Found], place: int) -> list[Found]:
-    """The differences of one kind in a row from there on."""
-    kind = found[place].difference.kind
-    end = next((k for k in range(place, len(found)) if found[k].difference.kind != kind), len(found))
-    return found[place:end]
-
-
-def _whole_module(run: list[Found], network: Network) -> tuple[str, int] | None:
-    """The outermost module below the root's parts whose layers the run begins with, all of them, and how many."""
+def _blocks_of(run: list[Found], kind: str, network: Network) -> Iterator[Found]:
+    """The differences of one kind in a row, a whole module as one."""
+    sizes = Counter(path for node in network.nodes for path in _modules(node.name))
     names = [_node(item).name for item in run]
-    parts = names[0].split(".")
-    for depth in range(2, len(parts)):
-        path = ".".join(parts[:depth])
-        inside = [node.name for node in network.nodes if node.name.startswith(f"{path}.")]
-        if len(inside) >= _FEWEST and names[: len(inside)] == inside:
-            return path, len(inside)
+    place = 0
+    while place < len(run):
+        path = _whole_module(names, place, sizes)
+        if path is None:
+            yield run[place]
+            place += 1
+        else:
+            yield _as_block(run[place : place + sizes[path]], path, kind)
+            place += sizes[path]
+
+
+def _modules(name: str) -> list[str]:
+    """The paths of the modules that a layer is in, without the root's parts, the outermost first."""
+    parts = name.split(".")[:_DEEPEST]
+    return [".".join(parts[:depth]) for depth in range(2, len(parts))]
+
+
+def _whole_module(names: list[str], place: int, sizes: Counter[str]) -> str | None:
+    """The outermost module whose layers are the names from this place on, all of them."""
+    for path in _modules(names[place]):
+        size, prefix = sizes[path], f"{path}."
+        begins = place == 0 or not names[place - 1].startswith(prefix)
+        inside = names[place : place + size]
+        if begins and _FEWEST <= size == len(inside) and all(name.startswith(prefix) for name in inside):
+            return path
     return None
 
 
@@ -170,27 +177,35 @@ def _goes_with(item: Found, cause: Found) -> bool:
 
 def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[Found]:
     """A mistake that was made in every layer of a kind, or changed alike in several in a row, is one mistake."""
-    alike = Counter(_likeness(item) for item in found)
-    causes: list[Found] = []
+    alike = Counter(map(_likeness, found))
+    kinds = {"inserted": _places(ours)}
+    in_reference = _places(reference)
+    groups: list[list[Found]] = []
     latest: dict[object, int] = {}
     places: dict[object, int] = {}
-    gathered: set[int] = set()
     for item in found:
-        likeness = _likeness(item)
-        network = ours if item.difference.kind == "inserted" else reference
-        kind = [node.name for node in network.nodes if node.op.name == likeness[1]]
-        place = kind.index(_node(item).name)
-        in_all = _FEWEST <= alike[likeness] == len(kind)
+        likeness, node = _likeness(item), _node(item)
+        place, count = kinds.get(item.difference.kind, in_reference)[node.name]
+        in_all = _FEWEST <= alike[likeness] == count
         in_a_row = item.difference.kind == "changed" and places.get(likeness) == place - 1
         places[likeness] = place
         if item.difference.kind != "renamed" and likeness in latest and (in_all or in_a_row):
-            cause = _with_follower(causes[latest[likeness]], item.difference.message)
-            causes[latest[likeness]] = replace(cause, edits=(*cause.edits, *item.edits))
-            gathered.add(latest[likeness])
+            groups[latest[likeness]].append(item)
         else:
-            latest[likeness] = len(causes)
-            causes.append(item)
-    return [_for_all(cause) if place in gathered else cause for place, cause in enumerate(causes)]
+            latest[likeness] = len(groups)
+            groups.append([item])
+    return [_for_all(group) if len(group) > 1 else group[0] for group in groups]
+
+
+def _places(network: Network) -> dict[str, tuple[int, int]]:
+    """For each layer the place among those of its kind, and how many there are."""
+    counts = Counter(node.op.name for node in network.nodes)
+    seen: Counter[str] = Counter()
+    found = {}
+    for node in network.nodes:
+        found[node.name] = seen[node.op.name], counts[node.op.name]
+        seen[node.op.name] += 1
+    return found
 
 
 def _node(item: Found) -> Node:
@@ -206,11 +221,15 @@ def _likeness(item: Found) -> tuple[object, ...]:
     return item.difference.kind, _node(item).op.name, item.difference.effect, item.difference.changes
 
 
-def _for_all(item: Found) -> Found:
-    name = _node(item).op.name
-    count = sum(node.op.name == name for mine, other in item.edits if (node := other or mine))
-    message = f"{item.difference.message}; so in {count} {name} layers"
-    return replace(item, difference=replace(item.difference, message=message))
+def _for_all(group: list[Found]) -> Found:
+    """The same mistake made several times as one."""
+    first, *others = group
+    name = _node(first).op.name
+    edits = tuple(edit for item in group for edit in item.edits)
+    count = sum(node.op.name == name for mine, other in edits if (node := other or mine))
+    message = f"{first.difference.message}; so in {count} {name} layers"
+    follows = (*first.difference.follows, *(item.difference.message for item in others))
+    return Found(replace(first.difference, message=message, follows=follows), edits)
 
 
 def _with_follower(item: Found, *messages: str) -> Found:
