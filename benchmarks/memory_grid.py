@@ -1,0 +1,71 @@
+"""The memory that is foretold beside torch's memory tracker, over a grid: the largest error, model by model.
+
+    python benchmarks/memory_grid.py [--quick] [MODEL...]
+
+For every model: batches 1 to 256, inputs of 64 to 384 pixels, four optimizers and inference, float32 and bfloat16. The
+tracker follows the second step on CPU tensors without data; its figure leaves out the input batch, and so does the one
+set beside it. Ends with exit code 1 where an error is above one percent. A case takes a fifth of a second for a VGG, a
+second for densenet121.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from vggscope.analysis.memory.setup import Setup
+from vggscope.graph import Network
+from vggscope.oracles.memory_tracker import Measurement, measure
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve, resolve_module
+from vggscope.trace.build import without_data
+
+COLUMNS = [f"{column}{norm}" for column in ("A", "A-LRN", "B", "C", "D", "E") for norm in ("", "_bn")]
+OTHERS = ["torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:densenet121"]
+BATCHES = (1, 8, 64, 256)
+SIDES = (64, 128, 224, 384)
+RUNS = [("train", name) for name in ("sgd", "sgd-momentum", "adam", "rmsprop")] + [("inference", "sgd")]
+DTYPES = ("float32", "bfloat16")
+LARGEST_ERROR = 0.01
+
+
+def cases(model: str, quick: bool) -> Iterator[Measurement]:
+    """A model's measurements. The quick grid has the ends of each range."""
+    for side in (SIDES[0], SIDES[-1]) if quick else SIDES:
+        options = Options(input=(3, side, side))
+        network: Network = resolve(model, options)
+        make = partial(without_data, partial(resolve_module, model, options))
+        batches = (BATCHES[0], BATCHES[-1]) if quick else BATCHES
+        for batch, (mode, optimizer), dtype in itertools.product(batches, RUNS, DTYPES):
+            setup = Setup(mode=mode, optimizer=optimizer, dtype=dtype)
+            yield measure(network, make, batch, setup)
+
+
+def main() -> int:
+    """Print a row for each model and the largest error of all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="MODEL", default=[*COLUMNS, *OTHERS])
+    parser.add_argument("--quick", action="store_true", help="the ends of each range alone")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    total = equal = 0
+    worst = 0.0
+    print("| model | cases | equal to the byte | largest error, bytes | largest error |")
+    print("|---|---:|---:|---:|---:|")
+    for model in arguments.models:
+        found = list(cases(model, arguments.quick))
+        errors = [abs(m.difference_bytes) for m in found]
+        share = max(abs(m.difference_bytes) / m.measured_bytes for m in found)
+        print(f"| {model} | {len(found)} | {errors.count(0)} | {max(errors):,} | {share:.4%} |", flush=True)
+        total, equal, worst = total + len(found), equal + errors.count(0), max(worst, share)
+    print(f"\n{equal} of {total} cases equal to the byte; the largest error is {worst:.4%}")
+    print(f"witness: {found[0].witness}; {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    return int(worst > LARGEST_ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

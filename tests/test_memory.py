@@ -1,0 +1,482 @@
+"""Memory against torch's own tracker, byte for byte, against a real run, and against hand counts."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.strategies import SIDE, columns
+from vggscope.analysis.memory import inference_peak, training_peak
+from vggscope.analysis.memory.allocator import Allocator, replay
+from vggscope.analysis.memory.cards import CARDS, gpu_memory
+from vggscope.analysis.memory.fit import Room
+from vggscope.analysis.memory.ledger import KINDS, Entry
+from vggscope.analysis.memory.lines import Line
+from vggscope.analysis.memory.report import memory
+from vggscope.analysis.memory.setup import Setup
+from vggscope.analysis.memory.sharding import PARALLEL, Shards
+from vggscope.analysis.memory.stages import head_parameters, stages
+from vggscope.analysis.memory.trace import trace
+from vggscope.analysis.report import summarize
+from vggscope.builders.module import module
+from vggscope.errors import OptionError
+from vggscope.graph import Network, Parameter
+from vggscope.oracles.memory_tracker import measure, track
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve, resolve_module
+from vggscope.trace.build import without_data
+from vggscope.trace.run import trace as trace_module
+
+MIB = 2**20
+INPUT = KINDS.index("input")
+
+FACTS = {
+    ("vgg16", 1, "sgd-momentum"): 1642.60,
+    ("vgg16", 64, "sgd-momentum"): 6013.25,
+    ("vgg16", 256, "sgd-momentum"): 19390.25,
+    ("vgg16", 64, "adam"): 6541.04,
+    ("vgg11", 64, "sgd-momentum"): 4492.33,
+    ("vgg16_bn", 64, "sgd-momentum"): 9293.87,
+}
+"""MiB at the peak of a step on 224x224 in float32, by torch's tracker, the input batch not counted."""
+
+BRANCHED = ("torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:densenet121")
+
+
+@cache
+def network(word: str, side: int = 224) -> Network:
+    return resolve(word, Options(input=(3, side, side)))
+
+
+def maker(word: str, side: int = 224) -> Callable[[], nn.Module]:
+    return partial(without_data, partial(resolve_module, word, Options(input=(3, side, side))))
+
+
+def difference(word: str, batch: int, setup: Setup, side: int = 224) -> int:
+    """How many bytes more are foretold than the tracker sees."""
+    return measure(network(word, side), maker(word, side), batch, setup).difference_bytes
+
+
+@pytest.mark.parametrize(("case", "mib"), FACTS.items(), ids=str)
+def test_the_six_facts(case: tuple[str, int, str], mib: float) -> None:
+    word, batch, optimizer = case
+    report = memory(network(word), batch, Setup(optimizer=optimizer))
+    assert (report.peak_bytes - report.input_bytes) / MIB == pytest.approx(mib, abs=0.005)
+    assert report.input_bytes == batch * (3 * 224 * 224 * 4 + 8)
+    assert difference(word, batch, Setup(optimizer=optimizer)) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "amp"])
+@pytest.mark.parametrize("mode", ["train", "inference", "finetune-head"])
+@pytest.mark.parametrize("word", ["A-LRN", "C_bn"])
+def test_equals_the_tracker(word: str, mode: str, dtype: str) -> None:
+    assert difference(word, 3, Setup(mode=mode, dtype=dtype, optimizer="rmsprop"), side=96) == 0
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd-momentum", "adam", "adamw", "rmsprop"])
+def test_optimizers_equal_the_tracker(optimizer: str, foreach: bool) -> None:
+    assert difference("A", 1, Setup(optimizer=optimizer, foreach=foreach), side=32) == 0
+
+
+@pytest.mark.parametrize("accumulate", [2, 5])
+def test_micro_batches_equal_the_tracker(accumulate: int) -> None:
+    assert difference("B", 20, Setup(accumulate=accumulate), side=64) == 0
+
+
+@pytest.mark.parametrize("word", BRANCHED[:2])
+def test_branched_networks_equal_the_tracker(word: str) -> None:
+    assert difference(word, 2, Setup(optimizer="sgd"), side=64) == 0
+
+
+@given(
+    columns(),
+    st.sampled_from(["train", "inference"]),
+    st.sampled_from(["sgd", "adam", "rmsprop"]),
+    st.sampled_from(["float32", "bfloat16", "amp"]),
+    st.integers(1, 9),
+    st.integers(1, 3),
+)
+@settings(max_examples=40)
+def test_generated_columns_equal_the_tracker(
+    line: str, mode: str, optimizer: str, dtype: str, batch: int, accumulate: int
+) -> None:
+    setup = Setup(mode=mode, optimizer=optimizer, dtype=dtype, accumulate=accumulate)
+    assert difference(line, batch, setup, side=SIDE) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", [f"{c}{norm}" for c in ("A", "A-LRN", "B", "C", "D", "E") for norm in ("", "_bn")])
+def test_the_grid_of_columns(word: str) -> None:
+    runs = (("train", "sgd"), ("train", "sgd-momentum"), ("train", "adam"), ("train", "rmsprop"), ("inference", "sgd"))
+    for side, batch, (mode, optimizer) in itertools.product((64, 384), (1, 256), runs):
+        dtype = "bfloat16" if batch == 1 else "float32"
+        assert difference(word, batch, Setup(mode=mode, optimizer=optimizer, dtype=dtype), side) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", BRANCHED)
+def test_the_grid_of_branched_networks(word: str) -> None:
+    for side, batch, mode in ((64, 256, "train"), (224, 1, "train"), (64, 256, "inference")):
+        assert difference(word, batch, Setup(mode=mode, optimizer="adam"), side) == 0
+
+
+class Staged(nn.Module):
+    """A VGG whose stages are recomputed in the backward pass."""
+
+    def __init__(self, vgg: nn.Module, ends: list[int]) -> None:
+        super().__init__()
+        self.vgg, self.ends = vgg, ends
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        from torch.utils.checkpoint import checkpoint
+
+        for start, end in zip([0, *self.ends], self.ends):
+            x = checkpoint(self.vgg.features[start:end], x, use_reentrant=False)
+        return self.vgg.classifier(torch.flatten(self.vgg.avgpool(x), 1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "amp"])
+def test_checkpointed_stages_equal_the_tracker(dtype: str) -> None:
+    net = network("D_bn", 96)
+    ends = [7, 14, 24, 34, 44]  # behind each pool
+    setup = Setup(checkpoint=True, dtype=dtype)
+    with warnings.catch_warnings():
+        # The tracker says that a stage's module has gone when its hook fires.
+        warnings.filterwarnings("ignore", "Module is None")
+        seen = track(lambda: without_data(lambda: Staged(module(net), ends)), (3, 96, 96), 8, setup)
+    peak = trace(net, replace(setup, runtime="tracker")).peak(8)
+    assert peak.total.at(8) - peak.alive[INPUT].at(8) == seen.peak_bytes
+    assert seen.peak_bytes < track(maker("D_bn", 96), (3, 96, 96), 8, Setup(dtype=dtype)).peak_bytes
+
+
+class Residual(nn.Module):
+    """h is read twice: two gradients meet where the step is highest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.within, self.out = nn.Linear(20, 200), nn.Linear(200, 200), nn.Linear(200, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.sigmoid(self.into(x))
+        return self.out(h + self.within(h))
+
+
+def real_peak(batch: int) -> int:
+    """The most bytes that a second step allocates on the CPU, by torch's profiler: no mode stands between."""
+    from torch.profiler import ProfilerActivity, profile
+
+    model, x, y = Residual(), torch.zeros(batch, 20), torch.zeros(batch, dtype=torch.long)
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(model(x), y).backward()
+
+    step()
+    model.zero_grad(set_to_none=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            step()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(itertools.accumulate(event.nbytes() for event in events))
+
+
+def test_a_real_run_sums_gradients_in_place_where_the_tracker_does_not() -> None:
+    net = trace_module(Residual(), (20,), "Residual")
+    peaks = {}
+    for runtime in ("cuda", "tracker"):
+        book = trace(net, Setup(optimizer="sgd", runtime=runtime))
+        peaks[runtime] = book.peak_bytes(1000) - book.moments[0].total.at(1000)
+    assert peaks["cuda"] == real_peak(1000)
+    assert peaks["tracker"] - peaks["cuda"] == 1000 * 200 * 4  # the sum, a third tensor
+    assert track(Residual, (20,), 1000, Setup(optimizer="sgd")).peak_bytes == peaks["tracker"] + 4 * (
+        20 * 200 + 200 + 200 * 200 + 200 + 200 * 10 + 10
+    )
+
+
+def test_parts_and_layers_add_up_and_the_timeline_holds_the_peak() -> None:
+    report = memory(network("D"), 64, Setup(optimizer="adam"))
+    parts = [getattr(report, f"{kind}_bytes") for kind in KINDS]
+    assert sum(parts) == report.peak_bytes == max(entry.bytes for entry in report.timeline)
+    assert all(sum(getattr(e, f"{kind}_bytes") for kind in KINDS) == e.bytes for e in report.timeline)
+    # What no layer owns is the loss and its gradient, two floats.
+    assert sum(share.bytes for share in report.layers) == report.peak_bytes - report.input_bytes - 8
+    assert [share.bytes for share in report.layers] == sorted((s.bytes for s in report.layers), reverse=True)
+    assert (report.parameters_bytes, report.optimizer_bytes) == (138357544 * 4, 2 * 138357544 * 4)
+    assert report.peak_at == "backward of features.22 (relu4_3)"
+    assert [entry.event for entry in report.timeline[:2]] == ["start", "forward"]
+    assert report.timeline[-1].event == "optimizer step"
+
+
+@given(columns(), st.sampled_from(["train", "inference", "finetune-head"]), st.booleans(), st.integers(1, 10**7))
+def test_the_peak_rises_with_the_batch_and_the_largest_batch_is_exact(
+    line: str, mode: str, checkpoint: bool, batch: int
+) -> None:
+    book = trace(network(line, SIDE), Setup(mode=mode, checkpoint=checkpoint))
+    peak = book.peak_bytes(batch)
+    assert peak == max(moment.total.at(batch) for moment in book.moments)
+    assert book.peak_bytes(batch + 1) > peak
+    assert book.largest_batch(peak) == batch
+    assert book.largest_batch(peak - 1) == batch - 1
+
+
+def test_a_batch_of_ten_million_takes_the_time_of_one() -> None:
+    net = network("D")
+    assert net.shapes
+    taken = {}
+    for batch in (1, 10**7):
+        started = time.perf_counter()
+        report = memory(net, batch)
+        taken[batch] = time.perf_counter() - started
+        assert report.timeline[-1].input_bytes == batch * (3 * 224 * 224 * 4 + 8)
+    assert taken[10**7] < 5 * taken[1] + 0.05
+
+
+def test_summary_and_memory_give_the_same_numbers() -> None:
+    net = network("C", 128)
+    peaks = summarize(net, 16, "bfloat16").memory
+    assert peaks.training_peak_bytes == memory(net, 16, Setup(dtype="bfloat16")).peak_bytes == training_peak(net, 16, 2)
+    inference = memory(net, 16, Setup(mode="inference", dtype="bfloat16"))
+    assert peaks.inference_peak_bytes == inference.peak_bytes == inference_peak(net, 16, 2)
+    assert inference.optimizer is None
+    assert inference.gradients_bytes == inference.optimizer_bytes == 0
+
+
+def test_adam_names_the_last_result_while_it_makes_the_next() -> None:
+    net = network("FC-10 FC-20", 8)
+    assert [p.shape for p in net.parameters()] == [(10, 3 * 7 * 7), (10,), (20, 10), (20,)]
+    moments = [m for m in trace(net, Setup(optimizer="adam")).moments if m.event == "optimizer step"]
+    temporary = [m.alive[KINDS.index("temporary")].fixed for m in moments if m.layer]
+    # The square root and the denominator of this parameter, and the denominator of the one before.
+    assert temporary == [4 * (2 * 1470), 4 * (1470 + 2 * 10), 4 * (10 + 2 * 200), 4 * (200 + 2 * 20)]
+    whole = trace(net, Setup(optimizer="adam", foreach=True)).moments[-1]
+    assert whole.alive[KINDS.index("temporary")].fixed == 4 * (1470 + 10 + 200 + 20)
+
+
+def test_a_frozen_network_keeps_nothing_and_trains_its_head() -> None:
+    net = network("D")
+    assert {name.split(".")[0] for name in head_parameters(net)} == {"classifier"}
+    assert head_parameters(network("torchvision:resnet50")) == {"fc.weight", "fc.bias"}
+    report = memory(net, 32, Setup(mode="finetune-head"))
+    head = 4096 * 25088 + 4096 + 4096 * 4096 + 4096 + 1000 * 4096 + 1000
+    assert report.optimizer_bytes == head * 4
+    assert report.peak_bytes < memory(net, 32).peak_bytes / 1.4
+
+
+def test_stages_end_where_the_map_shrinks_and_one_tensor_goes_on() -> None:
+    from vggscope.analysis.memory.calls import program
+    from vggscope.analysis.memory.runtime import CUDA
+
+    def ends(word: str) -> list[str]:
+        net = network(word)
+        calls = program(net, 4, CUDA, training=True, autocast=False, loss=True).calls
+        return [calls[stage.stop - 1].layer for stage in stages(net, calls)]
+
+    assert ends("D") == [f"features.{pool}" for pool in (4, 9, 16, 23, 30)]
+    # A residual block is left only behind its sum: before it, two tensors go on.
+    blocks = [f"layer{stage}.0.relu:3" for stage in (2, 3, 4)]
+    assert ends("torchvision:resnet50") == ["conv1", "maxpool", *blocks, "avgpool"]
+
+
+def test_the_allocator_rounds_splits_and_merges() -> None:
+    def run(*sizes: int) -> Allocator:
+        allocator = Allocator()
+        entries = [Entry(n, Line(size, 0), "activations", "") for n, size in enumerate(sizes)]
+        assert allocator.run(entries, 1, 1)
+        return allocator
+
+    small = run(1, 513)
+    assert (small.most_allocated, small.most_reserved) == (512 + 1024, 2 * MIB)
+    assert run(MIB, MIB, MIB).most_reserved == 4 * MIB
+    assert run(MIB + 1).most_reserved == 20 * MIB
+    # A rest of 1 MiB or less is not split off a large block: it counts as allocated.
+    own = run(11 * MIB)
+    assert (own.most_allocated, own.most_reserved) == (12 * MIB, 12 * MIB)
+    assert run(9 * MIB, 9 * MIB, 2 * MIB).most_reserved == 20 * MIB
+    assert run(10 * MIB - 512, 11 * MIB).most_reserved == 20 * MIB + 12 * MIB
+
+
+def test_the_allocator_takes_the_best_fit_and_gives_back_when_full() -> None:
+    made = [Entry(n, Line(size * MIB, 0), "activations", "") for n, size in enumerate((40, 30, 30))]
+    freed = [Entry(entry.tensor, None, "activations", "") for entry in made]
+    allocator = Allocator()
+    assert allocator.run([made[0], made[1], freed[0], freed[1], made[2]], 1, 1)
+    assert allocator.most_reserved == 70 * MIB  # the third took the 30, not a part of the 40
+    merged = Allocator()
+    assert merged.run([made[0], freed[0], made[1], freed[1], made[0]], 1, 1)
+    assert merged.most_reserved == 40 * MIB  # 30 and the 10 behind it are one again
+    tight = Allocator(capacity=60 * MIB)
+    assert tight.run([made[1], freed[1], made[0]], 1, 1)  # 30 free cannot hold 40: the segment goes back
+    assert tight.most_reserved == 40 * MIB
+    assert not Allocator(capacity=60 * MIB).run([made[1], made[0]], 1, 1)
+
+
+def test_reserved_is_at_least_what_is_alive() -> None:
+    book = trace(network("D"), Setup())
+    reserve = replay(book, 64)
+    assert book.peak_bytes(64) <= reserve.allocated_bytes <= reserve.reserved_bytes
+    assert reserve.allocated_bytes < 1.005 * book.peak_bytes(64)
+    assert not replay(book, 64, capacity=book.peak_bytes(64) - 1).fits
+    assert replay(book, 64, capacity=reserve.reserved_bytes).fits
+
+
+def test_whether_a_card_takes_it() -> None:
+    net = network("D")
+    report = memory(net, 96, Setup(optimizer="adam"), Room("24GiB"))
+    assert report.fit is not None
+    assert report.fit.fits
+    assert report.fit.missing_bytes == 0
+    largest = report.max_batch
+    assert largest is not None
+    assert memory(net, largest, Setup(optimizer="adam")).peak_bytes <= 24 * 2**30
+    assert memory(net, largest + 1, Setup(optimizer="adam")).peak_bytes > 24 * 2**30
+    assert 96 < report.fit.max_batch_reserved <= largest
+    aside = memory(net, 96, Setup(optimizer="adam"), Room("24GiB", context_bytes=500 * MIB, workspace_bytes=2**30))
+    assert aside.max_batch is not None
+    assert aside.max_batch < largest
+    assert aside.peak_bytes == report.peak_bytes
+
+
+def test_what_would_make_it_fit() -> None:
+    report = memory(network("D"), 512, Setup(optimizer="adam"), Room("T4"))
+    assert report.fit is not None
+    assert not report.fit.fits
+    assert report.fit.missing_bytes == report.peak_bytes - 15360 * MIB
+    changes = {remedy.change: remedy for remedy in report.fit.remedies}
+    assert "--accumulate 4" in changes
+    assert "--accumulate 2" not in changes
+    assert all(remedy.peak_bytes <= 15360 * MIB and remedy.max_batch >= 512 for remedy in changes.values())
+    small = memory(network("D"), 1, Setup(optimizer="adam"), Room("1GiB")).fit
+    assert small is not None
+    assert (small.max_batch, small.max_batch_reserved) == (0, 0)
+    assert small.missing_for_one_bytes == small.missing_bytes > 1600 * MIB
+    assert small.remedies
+    assert all(remedy.max_batch == 0 for remedy in small.remedies)
+
+
+def test_several_gpus_by_hand() -> None:
+    net, weights = network("D"), 138357544 * 4
+    alone = memory(net, 64)
+    ddp = memory(net, 256, Setup(gpus=4))
+    assert ddp.parallel == "ddp"
+    assert ddp.peak_bytes - alone.peak_bytes == weights  # the buckets
+    assert ddp.input_bytes == alone.input_bytes
+    whole = [numel * 4 for numel in Shards(PARALLEL["zero1"], 4).states(tuple(net.parameters()))]
+    assert max(whole) == sum(whole) == 4096 * 25088 * 4  # fc6's weights alone outweigh the other GPUs' shares
+    assert memory(net, 256, Setup(gpus=4, parallel="zero1")).optimizer_bytes == sum(whole)
+    cut = memory(net, 256, Setup(gpus=4, parallel="fsdp"))
+    assert cut.optimizer_bytes == sum(-(-p // 4) * 4 for p in map(_numel, net.parameters()))
+    start = cut.timeline[0]
+    assert start.parameters_bytes == cut.optimizer_bytes
+    assert max(e.parameters_bytes for e in cut.timeline) == start.parameters_bytes + (4096 * (25088 + 4096) + 8192) * 4
+    ends = memory(net, 256, Setup(gpus=4, parallel="zero2")).timeline[-1]
+    assert ends.gradients_bytes == cut.optimizer_bytes
+    assert Setup(gpus=4, accumulate=2).samples(100) == 13
+    assert Setup(gpus=4, accumulate=2).batch(13) == 104
+
+
+def _numel(parameter: Parameter) -> int:
+    return torch.Size(parameter.shape).numel()
+
+
+def test_cards_are_known_by_the_names_that_people_write() -> None:
+    assert gpu_memory("T4") == gpu_memory("NVIDIA Tesla T4") == 15360 * MIB
+    assert gpu_memory("geforce rtx 4090") == gpu_memory("RTX-4090") == 24564 * MIB
+    assert gpu_memory("16GB") == 16 * 10**9
+    assert all(0.9 < card.memory_mib / (card.sold_gb * 1024) <= 1 for card in CARDS)
+
+
+@pytest.mark.parametrize("text", ["", "lots", "0GiB", "24", "RTX 9999", "-1GiB"])
+def test_what_is_no_gpu(text: str) -> None:
+    with pytest.raises(OptionError, match="24GiB"):
+        gpu_memory(text)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Setup(optimizer="adagrad"), "--optimizer is one of sgd, sgd-momentum, adam, adamw, rmsprop"),
+        (lambda: Setup(mode="eval"), "--mode is one of train, inference, finetune-head"),
+        (lambda: Setup(dtype="int8"), "--dtype is one of .*amp"),
+        (lambda: Setup(parallel="tp"), "--parallel is one of ddp, zero1, zero2, fsdp"),
+        (lambda: Setup(gpus=0), "--gpus is 1 to"),
+        (lambda: Setup(accumulate=0), "--accumulate is 1 to"),
+        (lambda: Room("24GiB", context_bytes=-1), "500MiB"),
+        (lambda: memory(network("A"), 0), "--batch is 1 to"),
+    ],
+)
+def test_what_makes_no_sense(make: Callable[[], object], says: str) -> None:
+    with pytest.raises(OptionError, match=says) as raised:
+        make()
+    assert raised.value.exit_code == 2
+
+
+def test_a_network_without_weights_has_a_forward_pass_alone() -> None:
+    report = memory(network("maxpool avgpool", 32), 4)
+    assert report.gradients_bytes == 0
+    assert {entry.event for entry in report.timeline} == {"start", "forward", "loss", "optimizer step"}
+
+
+def test_assumptions_say_what_the_number_rests_on() -> None:
+    plain = " ".join(memory(network("A"), 8, Setup(optimizer="adam")).assumptions)
+    assert "without the CUDA context" in plain
+    assert "foreach, torch's default on a GPU, takes more" in plain
+    assert "not measured on a GPU" in plain
+    shared = " ".join(memory(network("A"), 10, Setup(gpus=4, dtype="amp", checkpoint=True)).assumptions)
+    assert "4 GPUs share the batch, 3 samples at once on each" in shared
+    assert "autocast" in shared
+    assert "recomputed" in shared
+
+
+def test_measure_says_what_measured() -> None:
+    found = measure(network("A", 64), maker("A", 64), 4, Setup())
+    assert found.measured_bytes == found.predicted_bytes
+    assert "mem_tracker" in found.witness
+    with pytest.raises(OptionError, match="leave out --checkpoint"):
+        measure(network("A", 64), maker("A", 64), 4, Setup(checkpoint=True))
+
+
+def test_no_torch_is_needed() -> None:
+    script = (
+        "import sys; from vggscope.analysis.memory.report import memory; from vggscope.analysis.memory.fit import Room;"
+        "from vggscope.sources.resolve import resolve; memory(resolve('D'), 8, None, Room('T4'));"
+        "print(sorted({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "paper"])
+def test_the_plot_marks_the_peak(theme: str) -> None:
+    from vggscope.render.plot import plot
+
+    report = memory(network("D"), 64, Setup(checkpoint=True), Room("6GiB"))
+    svg = plot(report, theme).render("svg").decode()
+    for words in ("peak ", "backward", "optimizer step", "gradients of weights", "6GiB: 6,144.00 MiB", report.peak_at):
+        assert words in svg
+    assert svg == plot(report, theme).render("svg").decode()
+    assert plot(report).render("png", dpi=40).startswith(b"\x89PNG")
+
+
+def test_a_plot_says_no() -> None:
+    from vggscope.render.plot import plot
+
+    report = memory(network("A", 64), 1)
+    with pytest.raises(OptionError, match="svg, png, pdf"):
+        plot(report).render("gif")
+    with pytest.raises(OptionError, match="light, dark, paper"):
+        plot(report, "neon")

@@ -1,0 +1,218 @@
+"""A memory report's timeline as a stacked area: what is alive at the height of each event, the peak marked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from vggscope.analysis.memory.fit import Fit
+from vggscope.analysis.memory.report import MemoryReport, TimelineEntry
+from vggscope.errors import MissingTool, OptionError
+from vggscope.quiet import quiet
+from vggscope.record import record
+from vggscope.render.diagram.theme import BODY, SMALL, THEMES, TITLE, Theme
+from vggscope.units import bytes_text, count_text, shape_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMS = ("svg", "png", "pdf")
+"""What a plot can be written as."""
+
+PARTS = {
+    "parameters": ("weights", "#0072b2", "#5a5a5a", ""),
+    "buffers": ("buffers", "#56b4e9", "#8c8c8c", ""),
+    "optimizer": ("optimizer's states", "#e69f00", "#b4b4b4", ""),
+    "input": ("input and labels", "#8a94a0", "#dcdcdc", ""),
+    "gradients": ("gradients of weights", "#d55e00", "#f2f2f2", "////"),
+    "activations": ("activations", "#009e73", "#ffffff", "...."),
+    "temporary": ("temporaries", "#cc79a7", "#ffffff", r"\\\\"),
+}
+"""The parts from the ground up: what stays first. Each with its words, its colour (Okabe and Ito's), and its grey and
+hatch on paper.
+"""
+
+MOST_TICKS = 40
+"""How many layers are named along the axis."""
+
+MOST_ABOVE = 1.6
+"""A card that reaches this many times above the peak is not drawn: the areas would shrink."""
+
+MIB = 2**20
+
+
+@record
+class Plot:
+    """A drawn timeline."""
+
+    report: MemoryReport
+    theme: Theme
+
+    def render(self, form: str = "svg", dpi: int = 144) -> bytes:
+        """The contents of a file of one of FORMS; `dpi` is a PNG's dots per inch.
+
+        Raises OptionError for a form that is not there, and MissingTool where matplotlib is not installed.
+        """
+        if form not in FORMS:
+            raise OptionError(f"no plot is written as {form!r}", f"a plot is {', '.join(FORMS)}")
+        try:
+            import matplotlib
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise MissingTool("matplotlib, which draws plots, is not installed", "pip install matplotlib") from None
+        with quiet(), matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vggscope", "pdf.fonttype": 42})
+            matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
+            matplotlib.rcParams["hatch.linewidth"] = 0.4
+            figure = Figure(figsize=(11, 5.5), facecolor=self.theme.page, layout="constrained")
+            _draw(figure.add_subplot(), self.report, self.theme)
+            return _saved(figure, self.report, form, dpi)
+
+
+def plot(report: MemoryReport, theme: str = "light") -> Plot:
+    """The timeline of a report; raises OptionError for a theme that is not there."""
+    if theme not in THEMES:
+        raise OptionError(f"unknown theme {theme!r}", f"--theme is one of {', '.join(THEMES)}")
+    return Plot(report, THEMES[theme])
+
+
+def _saved(figure: Figure, report: MemoryReport, form: str, dpi: int) -> bytes:
+    # Without the date the same report gives the same file.
+    stamp = {"svg": "Date", "png": "Software", "pdf": "CreationDate"}[form]
+    metadata: dict[str, Any] = {"Title": _title(report), stamp: None}
+    with io.BytesIO() as file:
+        figure.savefig(file, format=form, dpi=dpi, metadata=metadata, facecolor=figure.get_facecolor())
+        return file.getvalue()
+
+
+def _title(report: MemoryReport) -> str:
+    optimizer = f", {report.optimizer}" if report.optimizer else ""
+    shape = f"{count_text(report.batch)} x {shape_text(report.input_shape)}"
+    return f"{report.model}: {report.mode} on {shape}, {report.dtype}{optimizer}"
+
+
+def _draw(axes: Axes, report: MemoryReport, theme: Theme) -> None:
+    _areas(axes, report, theme)
+    _events(axes, report, theme)
+    _peak(axes, report, theme)
+    if report.fit is not None and report.fit.capacity_bytes < MOST_ABOVE * report.peak_bytes:
+        _card(axes, report.fit, theme)
+    axes.set_title(_title(report), color=theme.ink, fontsize=TITLE, loc="left", pad=22)
+    axes.set_ylabel("MiB", color=theme.ink, fontsize=BODY)
+    axes.set_facecolor(theme.card)
+    axes.tick_params(colors=theme.muted, labelsize=SMALL)
+    axes.yaxis.set_major_formatter(lambda value, _: count_text(round(value)))
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(theme.border)
+
+
+def _card(axes: Axes, fit: Fit, theme: Theme) -> None:
+    """How far the card reaches."""
+    level = fit.capacity_bytes / MIB
+    axes.axhline(level, color=theme.ink, linewidth=1, linestyle="--")
+    axes.set_ylim(0, max(axes.get_ylim()[1], level * 1.08))
+    axes.annotate(
+        f"{fit.gpu}: {bytes_text(fit.capacity_bytes)}",
+        (0.004, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        color=theme.ink,
+        fontsize=SMALL,
+    )
+
+
+def _areas(axes: Axes, report: MemoryReport, theme: Theme) -> None:
+    """One area for each part that is ever there, a step for each event."""
+    timeline = report.timeline
+    places = range(len(timeline) + 1)
+    below = [0.0] * len(places)
+    for part, (words, color, grey, hatch) in PARTS.items():
+        sizes = [getattr(entry, f"{part}_bytes") / MIB for entry in timeline]
+        if not any(sizes):
+            continue
+        above = [low + size for low, size in zip(below, [*sizes, sizes[-1]])]
+        paper = theme.name == "paper"
+        axes.fill_between(
+            places,
+            below,
+            above,
+            step="post",
+            facecolor=grey if paper else color,
+            edgecolor=theme.ink if paper else theme.card,
+            hatch=hatch if paper else None,
+            linewidth=0.4,
+            label=words,
+        )
+        below = above
+    axes.set_xlim(0, len(timeline))
+    axes.set_ylim(0, max(below) * 1.12)
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(
+        handles[::-1],
+        labels[::-1],
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor=theme.ink,
+    )
+
+
+def _events(axes: Axes, report: MemoryReport, theme: Theme) -> None:
+    """What runs: phases above the areas, layers below."""
+    phases = list(_phases(report))
+    for number, (event, start, end) in enumerate(phases):
+        if start:
+            axes.axvline(start, color=theme.border, linewidth=0.8)
+        if end - start > 1 or event == "optimizer step":
+            axes.annotate(
+                event,
+                ((start + end) / 2 if end - start > 1 else end, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 4),
+                textcoords="offset points",
+                ha="right" if number == len(phases) - 1 and end - start == 1 else "center",
+                color=theme.muted,
+                fontsize=BODY,
+            )
+    stride = -(-len(report.timeline) // MOST_TICKS)
+    named = [(i + 0.5, entry.layer) for i, entry in enumerate(report.timeline) if entry.layer and i % stride == 0]
+    axes.set_xticks([place for place, _ in named], [layer for _, layer in named], rotation=90)
+
+
+def _phases(report: MemoryReport) -> Iterator[tuple[str, int, int]]:
+    """Runs of the same event, each with its first entry and the one behind its last. Stages that are recomputed are
+    part of the backward pass.
+    """
+
+    def phase(entry: TimelineEntry) -> str:
+        return "backward" if entry.event == "recompute" else entry.event
+
+    start = 0
+    for event, entries in groupby(report.timeline, key=phase):
+        end = start + len(list(entries))
+        yield event, start, end
+        start = end
+
+
+def _peak(axes: Axes, report: MemoryReport, theme: Theme) -> None:
+    place = max(range(len(report.timeline)), key=lambda i: report.timeline[i].bytes)
+    level = report.peak_bytes / MIB
+    axes.plot([place + 0.5], [level], marker="v", color=theme.ink, markersize=6, clip_on=False)
+    right = place > len(report.timeline) * 2 / 3
+    axes.annotate(
+        f"peak {bytes_text(report.peak_bytes)}, {report.peak_at}",
+        (place + 0.5, level),
+        xytext=(-8 if right else 8, 5),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        color=theme.ink,
+        fontsize=BODY,
+        fontweight="bold",
+    )
