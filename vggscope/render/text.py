@@ -166,7 +166,29 @@ def _text(column: Column, value: object) -> str:
 
 def _wrapped(text: str, width: int) -> list[str]:
     """A sentence in lines of that width; what cannot be broken between words is broken within one."""
-    return textwrap.wrap(visible(text), max(width, 1), break_on_hyphens=False) or [""]
+    shown, width = visible(text), max(width, 1)
+    if shown.isascii():
+        return textwrap.wrap(shown, width, break_on_hyphens=False) or [""]
+    lines = [""]
+    for piece in (piece for word in shown.split() for piece in _pieces(word, width)):
+        longer = f"{lines[-1]} {piece}" if lines[-1] else piece
+        if cells(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(piece)
+    return lines
+
+
+def _pieces(word: str, width: int) -> Iterator[str]:
+    """A word in pieces that fit the width."""
+    start = taken = 0
+    for place, letter in enumerate(word):
+        needed = cells(letter)
+        if taken + needed > width and place > start:
+            yield word[start:place]
+            start, taken = place, 0
+        taken += needed
+    yield word[start:]
 
 
 def _cut(text: str, style: Style, width: int | None = None) -> str:
