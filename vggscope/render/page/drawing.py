@@ -86,8 +86,10 @@ def themed(light: str, dark: str, prefix: str) -> tuple[str, str]:
 
     svg = _COLOR.sub(variable, light)
     first, second = ("".join(f"{name}:{pair[side]};" for pair, name in pairs.items()) for side in (0, 1))
-    chosen = f':root[data-theme="dark"]{{{second}}}'
-    return svg, f":root{{{first}}}{chosen}@media (prefers-color-scheme:dark){{:root:not([data-theme]){{{second}}}}}"
+    # Paper is light, whatever the screen is.
+    chosen = f'@media screen{{:root[data-theme="dark"]{{{second}}}}}'
+    preferred = f"@media screen and (prefers-color-scheme:dark){{:root:not([data-theme]){{{second}}}}}"
+    return svg, f":root{{{first}}}{chosen}{preferred}"
 
 
 def _framed(svg: str, prefix: str) -> str:

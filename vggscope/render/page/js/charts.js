@@ -18,8 +18,8 @@ function fillCharts() {
     const values = layers.map((layer, place) => chart.value(layer, place));
     const most = Math.max(1, ...values.map((value) => value ?? 0));
     const scaled = (value) => HEIGHT * (logarithmic ? Math.log1p(value) / Math.log1p(most) : value / most);
-    const seen = svg('rect', { class: 'seen', y: 0, width: 1, height: HEIGHT });
-    const chosen = svg('rect', { class: 'chosen', y: 0, width: 1, height: HEIGHT });
+    const seen = svg('rect', { class: 'seen', y: 0, width: markWidth(), height: HEIGHT });
+    const chosen = svg('rect', { class: 'chosen', y: 0, width: markWidth(), height: HEIGHT });
     const drawing = svg('svg', { viewBox: `0 0 ${layers.length} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, chosen, seen, ...bars(chart, layers, values, scaled));
     if (chart.key === 'field') drawing.append(inputLine(most, scaled));
     const readout = el('output', {});
@@ -31,15 +31,20 @@ function fillCharts() {
   find('#charts').replaceChildren(...charts.map(({ box }) => box));
 }
 
+// Wide enough to be seen, however many layers there are.
+const markWidth = () => Math.max(1, model().layers.length / 120);
+
 function bars(chart, layers, values, scaled) {
   if (chart.line) {
     const path = values.map((value, place) => (value === null ? '' : `M${place} ${HEIGHT}V${HEIGHT - scaled(value)}h1V${HEIGHT}z`)).join('');
     return [svg('path', { class: 'area', d: path })];
   }
+  // Where bars are as thin as the gaps between them, gaps only make them pale.
+  const gap = layers.length > 120 ? 0 : 0.08;
   const kinds = [...new Set(layers.map((layer) => layer.kind))];
   return kinds.map((kind) => svg('path', {
     class: `fill ${kind}`,
-    d: layers.map((layer, place) => (layer.kind === kind && values[place] ? `M${place + 0.08} ${HEIGHT}V${HEIGHT - Math.max(0.8, scaled(values[place]))}h.84V${HEIGHT}z` : '')).join(''),
+    d: layers.map((layer, place) => (layer.kind === kind && values[place] ? `M${place + gap} ${HEIGHT}V${HEIGHT - Math.max(0.8, scaled(values[place]))}h${1 - 2 * gap}V${HEIGHT}z` : '')).join(''),
   }));
 }
 
@@ -82,8 +87,8 @@ function listenTo(plot, length) {
 function markCharts() {
   for (const { chart, values, seen, chosen, readout, plot } of charts) {
     const text = `${nameOf(layerAt(shown()))}: ${values[shown()] === null ? UNKNOWN : chart.text(values[shown()])}`;
-    seen.setAttribute('x', shown());
-    chosen.setAttribute('x', state.layer);
+    seen.setAttribute('x', shown() + (1 - markWidth()) / 2);
+    chosen.setAttribute('x', state.layer + (1 - markWidth()) / 2);
     readout.textContent = text;
     plot.setAttribute('aria-valuenow', state.layer + 1);
     plot.setAttribute('aria-valuetext', text);

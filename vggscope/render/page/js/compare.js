@@ -50,9 +50,11 @@ function differenceOf(difference) {
   const text = el('span', {}, difference.message);
   const link = place >= 0 ? el('a', { href: `#${encodeURIComponent(layerAt(place).key)}` }, 'show') : null;
   link?.addEventListener('click', (event) => { event.preventDefault(); select(place); });
-  const more = [...difference.consequences, ...difference.follows.map((found) => `with it: ${found}`)];
+  const { consequences, follows } = difference;
+  const also = follows.length > 1 ? `with it: ${follows[0]}, and ${count(follows.length - 1)} more` : follows.map((found) => `with it: ${found}`)[0];
+  const more = [consequences.join('; '), also].filter(Boolean);
   return el('li', {}, el('span', { class: `effect ${difference.effect}` }, EFFECTS[difference.effect] ?? difference.effect), ' ', text, ' ', link,
-    more.length ? el('ul', {}, ...more.slice(0, 6).map((found) => el('li', { class: 'quiet' }, found))) : null);
+    more.length ? el('ul', {}, ...more.map((found) => el('li', { class: 'quiet' }, found))) : null);
 }
 
 const SIGNS = { '=': 'alike', '~': 'changed', '+': 'only here', '-': 'only in the reference', '!': 'fails here', '?': 'not reached' };

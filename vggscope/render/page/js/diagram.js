@@ -18,10 +18,25 @@ function showPicture() {
   findAll('#pictures .picture').forEach((found) => { found.hidden = found !== pictureOf(pictures.style); });
   find('#no-picture').hidden = own.length > 0;
   find('#styles').hidden = own.length < 2;
+  if (own.length) keepReadable(find('svg', pictureOf(pictures.style)));
   const links = own.length ? findAll('a', pictureOf(pictures.style)) : [];
   pictures.stepped = links.map((link) => [link, placeOf(link)]).filter(([, place]) => place >= 0);
   pictures.links = new Map(links.map((link) => [keyOf(link), link]));
   links.forEach((link) => link.setAttribute('tabindex', '-1'));
+}
+
+// A wide picture is scrolled rather than made too small to be read.
+function keepReadable(drawing) {
+  const { width } = drawing.viewBox.baseVal;
+  drawing.style.minWidth = `${Math.max(416, width)}px`;
+  drawing.style.maxWidth = `${Math.max(864, 1.3 * width)}px`;
+}
+
+// Sideways alone, within the picture's own scroller: the page stays where the reader is.
+function showLink(link) {
+  const scroller = find('#pictures');
+  const [around, own] = [scroller.getBoundingClientRect(), link.getBoundingClientRect()];
+  if (own.left < around.left || own.right > around.right) scroller.scrollLeft += (own.left + own.right - around.left - around.right) / 2;
 }
 
 const keyOf = (link) => decodeURIComponent(link.getAttribute('href').slice(1));
@@ -45,6 +60,7 @@ function markPicture() {
     else link.removeAttribute('aria-current');
     link.setAttribute('tabindex', link === chosen ? '0' : '-1');
   }
+  if (chosen && state.peeked === null) showLink(chosen);
 }
 
 function startDiagram() {

@@ -11,8 +11,8 @@ function fillInspector() {
   before.disabled = place === 0;
   after.disabled = place === model().layers.length - 1;
   const items = [
+    ['input', times(layer.in)],
     ['output', times(layer.out)],
-    ['from', times(layer.in)],
     layer.rule ? ['rule', layer.rule] : null,
     ['parameters', layer.params ? `${count(layer.params)} (${share(layer.params, totals.params)})` : 'none'],
     ['MACs', layer.macs ? `${shortCount(layer.macs)} (${share(layer.macs, totals.macs)})` : count(layer.macs)],

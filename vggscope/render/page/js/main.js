@@ -33,7 +33,7 @@ function fillOverview() {
   const { title, totals, input, layers, warnings } = model();
   const named = layers.filter(({ kind, params }) => params && (kind === 'conv' || kind === 'fc')).length;
   find('#title').textContent = title;
-  find('#subtitle').textContent = `Input ${times(input)}, ${plural(layers.length, 'layer')}, ${count(named)} of them with weights to multiply by`;
+  find('#subtitle').textContent = `Input ${times(input)}, ${plural(layers.length, 'layer')}, ${count(named)} with weights`;
   const items = [
     ['Parameters', shortCount(totals.params), `${count(totals.params)}${totals.trainable < totals.params ? `, ${count(totals.params - totals.trainable)} frozen` : ''}`],
     ['MACs', shortCount(totals.macs), `${shortCount(totals.flops)} FLOPs`],

@@ -106,8 +106,7 @@ function showRow(row) {
   const scroller = find('#table-section .scroll');
   const [around, own] = [scroller.getBoundingClientRect(), row.getBoundingClientRect()];
   const head = find('thead', scroller).getBoundingClientRect().height;
-  if (own.top < around.top + head) scroller.scrollTop += own.top - around.top - head;
-  else if (own.bottom > around.bottom) scroller.scrollTop += own.bottom - around.bottom;
+  if (own.top < around.top + head || own.bottom > around.bottom) scroller.scrollTop += own.top - around.top - head - around.height / 3;
 }
 
 function startTable() {
