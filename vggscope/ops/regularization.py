@@ -83,6 +83,10 @@ class StochasticDepth(Op):
         return self.p > 0
 
     @property
+    def gradient(self) -> str:
+        return "new" if self.p > 0 else "same"
+
+    @property
     def active_in(self) -> str:
         return "training"
 

@@ -12,6 +12,7 @@ from vggscope.analysis.memory.lines import Line
 from vggscope.analysis.memory.runtime import Runtime
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import Kept, Shape, numel
+from vggscope.ops.elementwise import Elementwise
 from vggscope.record import record
 
 LOSS = "(loss)"
@@ -128,6 +129,9 @@ class _Writer:
             casts = tuple(self.copy(node.name, parameter) for parameter in reversed(parameters))
             parameters = ()
         inputs, width = self.inputs(op.name, node.inputs, node.name)
+        # Where torch repeats an operand, its gradient is made in the output's size and then summed.
+        repeated = tuple(int(numel(met) < numel(shape)) for met in self.network.input_shapes(node))
+        repeated = repeated if isinstance(op, Elementwise) and len(repeated) > 1 else ()
         self.add(
             Call(
                 node.name,
@@ -144,6 +148,8 @@ class _Writer:
                 copies=() if idle else tuple(per_sample(shape, width) for shape in kept.copies),
                 named_until=node.named_until,
                 gradient="same" if idle else op.gradient,
+                scratch=repeated,
+                reverse=bool(repeated),
                 parameters=parameters,
                 holds=node.inputs,
             ),

@@ -174,12 +174,13 @@ class Walk:
 
     def _gradient(self, call: Call, position: int, given: Gradient) -> Gradient:
         """The gradient of an input, made of the output's."""
-        if call.gradient != "new":
+        size = self.program.sizes[call.inputs[position]]
+        if call.gradient == "part" or (call.gradient == "same" and size == call.size):
             self.ledger.hold(given.tensor)
             return Gradient(given.tensor, given.dense and call.gradient == "same")
-        scratch = call.scratch[position] if call.scratch else 0
+        scratch = call.scratch[position] if call.scratch and call.gradient == "new" else 0
         made = [self.ledger.allocate("temporary", call.size) for _ in range(scratch)]
-        tensor = self.ledger.allocate("temporary", self.program.sizes[call.inputs[position]])
+        tensor = self.ledger.allocate("temporary", size)
         for temporary in made:
             self.ledger.release(temporary)
         return Gradient(tensor)
