@@ -9,9 +9,9 @@ import typer
 from vggscope.analysis.memory.fit import Room
 from vggscope.analysis.memory.report import memory as analyse
 from vggscope.analysis.memory.setup import Setup
-from vggscope.cli.options import Model, ModelOptions, OutputOptions
+from vggscope.cli.options import Model, ModelOptions, OutputOptions, PictureOptions
 from vggscope.cli.output import check_format, emit
-from vggscope.sources.resolve import resolve
+from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.units import parse_bytes
 
 
@@ -19,6 +19,7 @@ def memory(
     model: Model,
     build: ModelOptions,
     output: OutputOptions,
+    picture: PictureOptions,
     batch: Annotated[int, typer.Option(metavar="N", help="Inputs in a batch.")] = 1,
     mode: Annotated[str, typer.Option(metavar="MODE", help="train, inference or finetune-head.")] = "train",
     optimizer: Annotated[
@@ -38,14 +39,25 @@ def memory(
         str | None, typer.Option(metavar="GPU", help="Does it fit? An amount (24GiB) or a card (RTX 4090).")
     ] = None,
     context: Annotated[str | None, typer.Option(metavar="SIZE", help="Set aside for the CUDA context.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Run a step and show predicted beside measured.")] = False,
     workspace: Annotated[str | None, typer.Option(metavar="SIZE", help="Set aside for cuDNN's workspace.")] = None,
 ) -> None:
     """What training or inference takes, where the peak is, and the largest batch that fits a GPU.
 
+    -o memory.svg (or .png, .pdf) plots the step's timeline.
+
     Example: vggscope memory D --batch 96 --optimizer adam --gpu 24GiB
     """
-    check_format(output.format)
+    check_format(output.format, output.output, "memory")
     setup = Setup(mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus, parallel)
     aside = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
     room = Room(gpu, *aside) if gpu is not None else None
-    emit(analyse(resolve(model, build.source_options()), batch, setup, room), output.format, output.output)
+    options = build.source_options()
+    network = resolve(model, options)
+    if measure:
+        from vggscope.oracles.memory_tracker import measure as run
+
+        emit(run(network, lambda: resolve_module(model, options), batch, setup), output.format, output.output)
+        return
+    found = analyse(network, batch, setup, room)
+    emit(found, output.format, output.output, theme=picture.theme, dpi=picture.dpi)

@@ -69,6 +69,7 @@ DOCUMENTS = {
     "diff": "vggscope.render.diff:document",
     "memory": "vggscope.render.memory:document",
     "operations": "vggscope.render.operations:document",
+    "measure": "vggscope.render.measure:document",
     "rf": "vggscope.render.rf:document",
     "verify": "vggscope.render.verify:document",
     "inspect": "vggscope.render.inspect:document",
@@ -79,6 +80,7 @@ DOCUMENTS = {
 """For each kind of result the function that lays it out as a Document."""
 
 PICTURES = {
+    "memory": Picture("vggscope.render.plot:plot", (".svg", ".png", ".pdf")),
     "diff": Picture("vggscope.render.diagram.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
 }
 """For each kind of result that can be drawn what draws it. Every function takes the result and `theme`."""

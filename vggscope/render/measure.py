@@ -1,0 +1,31 @@
+"""A measurement laid out: what was foretold beside what was measured."""
+
+from __future__ import annotations
+
+from vggscope.oracles.memory_tracker import Measurement
+from vggscope.render.document import Column, Document, Note, Table
+from vggscope.units import bytes_text, count_text
+
+
+def document(measurement: Measurement) -> Document:
+    """Both figures, their difference, and who measured."""
+    difference = measurement.difference_bytes
+    rows = (
+        ("predicted", measurement.predicted_bytes, count_text(measurement.predicted_bytes)),
+        ("measured", measurement.measured_bytes, count_text(measurement.measured_bytes)),
+    )
+    columns = (
+        Column("figure", "peak"),
+        Column("bytes", "memory", bytes_text, right=True),
+        Column("exact", "bytes", right=True),
+    )
+    share = 100 * abs(difference) / measurement.measured_bytes
+    apart = f"{count_text(abs(difference))} bytes apart, {share:.3g}%" if difference else "equal to the byte"
+    return Document(
+        f"{measurement.model}   batch {count_text(measurement.batch)}",
+        (
+            Table(columns, rows),
+            Note(apart, "verdict"),
+            Note(f"measured by {measurement.witness}: {measurement.counts}"),
+        ),
+    )
