@@ -270,3 +270,30 @@ def test_a_package_that_is_not_installed_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "vggscope: this needs numpy, which is not installed\npip install numpy\n"
+
+
+def test_memory_plots_and_measures(vggscope, tmp_path) -> None:
+    path = tmp_path / "memory.svg"
+    assert vggscope("memory", "A", "-o", str(path)).code == 0
+    assert path.read_text().count("<svg") == 1
+    found = json.loads(vggscope("memory", "conv3-8 maxpool FC-10", "--measure", "-f", "json").out)
+    assert found["schema"] == "vggscope/measure@1"
+    assert found["predicted_bytes"] == found["measured_bytes"] > 0
+
+
+def test_rf_as_json(vggscope) -> None:
+    found = json.loads(vggscope("rf", "D", "--at", "conv5_3", "--unit", "6,6", "-f", "json").out)
+    assert found["schema"] == "vggscope/rf@1"
+    pool5 = next(layer for layer in found["layers"] if layer["label"] == "pool5")
+    assert (pool5["size"], pool5["stride"], pool5["padding"]) == ([212, 212], [32, 32], [90, 90])
+    (unit,) = found["units"]
+    # By hand: conv5_3 has size 196, stride 16, padding 90; unit 6 starts at -90 + 6 * 16 = 6.
+    assert unit["box"] == {"first": [6, 6], "last": [201, 201]}
+    for words in (
+        ("--at", "conv9"),
+        ("--at", "conv5_3", "--unit", "99,0"),
+        ("--unit", "1,1"),
+        ("--at", "fc6", "--unit", "a"),
+    ):
+        ran = vggscope("rf", "D", *words)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 2)
