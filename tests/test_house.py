@@ -14,10 +14,10 @@ PACKAGE = ROOT / "vggscope"
 
 FLOORS = (
     ("errors", "record"),
-    ("units", "quiet", "result"),
+    ("units", "quiet", "result", "whole_file"),
     ("ops",),
     ("graph",),
-    ("notation", "columns", "labels"),
+    ("notation", "columns", "labels", "graph_json"),
     ("analysis", "builders"),
     ("diffing", "oracles"),
     ("trace",),

@@ -68,10 +68,15 @@ def summary(
 
 
 def diff(
-    model: Model, ref: Model = "torchvision", input_size: tuple[int, ...] | None = None, **options: object
+    model: Model,
+    ref: Model = "torchvision",
+    input_size: tuple[int, ...] | None = None,
+    *,
+    cache: bool = True,
+    **options: object,
 ) -> Diff:
     """Where a model differs from a reference: `"torchvision"` or `"timm"` for its counterpart there, `"paper"`, or any
-    model.
+    model. A library's model is remembered in the user's cache folder, unless `cache` is off.
 
     >>> [difference.label for difference in diff("C", ref="D").differences]
     ['conv3_3', 'conv4_3', 'conv5_3']
@@ -84,7 +89,7 @@ def diff(
     from vggscope.sources.reference import reference_for
 
     word = model if isinstance(model, str) else ""
-    reference = reference_for(ref, word, ours, _options(ours.input_shape[1:], options))
+    reference = reference_for(ref, word, ours, _options(ours.input_shape[1:], options), cache=cache)
     return compare(ours, reference.network, reference.notes)
 
 

@@ -43,6 +43,9 @@ def diff(
         bool, typer.Option("--training", help="Add what structure cannot show: how the paper and torchvision train.")
     ] = False,
     fold: Annotated[bool, typer.Option(help="In a picture, count layers that are alike and do not draw them.")] = True,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Remember what the library's model is for the next diff.")
+    ] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless the two are identical.")] = False,
 ) -> int:
     """Where a model differs from a reference, what each difference does, and whether both compute the same.
@@ -55,7 +58,7 @@ def diff(
     check_format(output.format, output.output, "diff")
     options = build.source_options()
     ours = resolve(model, options)
-    reference = reference_for(ref, model, ours, options)
+    reference = reference_for(ref, model, ours, options, cache=cache)
     ignored = frozenset(filter(None, (name.strip() for name in ignore.split(","))))
     result = compare(ours, reference.network, reference.notes, ignored)
     if numeric or weights is not None:

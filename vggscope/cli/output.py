@@ -10,7 +10,6 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import BinaryIO
 from vggscope.errors import OptionError, OutputError
 from vggscope.render.formats import Result, Style, by_name, by_suffix, draw, kind_of, suffixes, write
 from vggscope.units import bytes_text
+from vggscope.whole_file import whole_file as written_whole
 
 PICTURE = "picture"
 """What is no text format: the suffix of the file tells which picture."""
@@ -159,23 +159,13 @@ def whole_file(path: str) -> Iterator[str]:
     if _is_special(path):
         yield path
         return
-    target = os.path.realpath(path)
     try:
-        if os.path.isdir(target):
-            raise OutputError(f"cannot write {path}: it is a folder", "name a file in it")
-        handle, temporary = tempfile.mkstemp(prefix=".vggscope-", suffix=".tmp", dir=os.path.dirname(target))
+        with written_whole(path) as temporary:
+            yield temporary
+    except IsADirectoryError:
+        raise OutputError(f"cannot write {path}: it is a folder", "name a file in it") from None
     except OSError as error:
         raise _cannot_write(path, error) from None
-    os.close(handle)
-    try:
-        yield temporary
-        os.chmod(temporary, _mode(target))
-        os.replace(temporary, target)
-    except OSError as error:
-        raise _cannot_write(path, error) from None
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 def _is_special(path: str) -> bool:
@@ -185,15 +175,6 @@ def _is_special(path: str) -> bool:
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _mode(target: str) -> int:
-    """The permissions of the file that is replaced, or those that a new file gets."""
-    with suppress(OSError):
-        return stat.S_IMODE(os.stat(target).st_mode)
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def _cannot_write(path: str, error: OSError) -> OutputError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
@@ -11,6 +12,7 @@ from vggscope.diffing.align import distance
 from vggscope.errors import ModelError, ShapeError
 from vggscope.graph import Network
 from vggscope.record import record
+from vggscope.sources.cache import remembered
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import column_named, resolve, resolve_module
 from vggscope.units import shape_text
@@ -33,12 +35,12 @@ class Reference:
     notes: tuple[str, ...] = ()
 
 
-def reference_for(word: str, model: str, ours: Network, options: Options) -> Reference:
+def reference_for(word: str, model: str, ours: Network, options: Options, *, cache: bool = True) -> Reference:
     """What `--ref word` means for the model that the word `model` named.
 
     `torchvision` and `timm` mean the model's counterpart there, `paper` its column of Table 1; where it has none, the
     one whose layers are nearest by alignment. Any other word is a MODEL of its own. Raises ModelError where a word
-    names nothing.
+    names nothing. A library's model is remembered for the next time, unless `cache` is off.
     """
     if not word:
         raise ModelError("--ref names no model", "it is torchvision, timm, paper or any MODEL")
@@ -48,15 +50,16 @@ def reference_for(word: str, model: str, ours: Network, options: Options) -> Ref
         same = replace(same, input=(3, *ours.input_shape[2:]))
         column, note = _counterpart(model, ours, list(_PUBLISHED), options)
         word = f"{word}:{_PUBLISHED[column.removesuffix('_bn')]}{'_bn' if column.endswith('_bn') else ''}"
-        return _reference(word, same, word, note)
+        return _reference(word, same, word, note, cache)
     if word == "paper":
         column, note = _counterpart(model, ours, list(COLUMNS), options)
-        return _reference(column, same, f"the paper's column {column}", note)
-    return _reference(word, same, word, "")
+        return _reference(column, same, f"the paper's column {column}", note, cache)
+    return _reference(word, same, word, "", cache)
 
 
-def _reference(word: str, options: Options, name: str, note: str) -> Reference:
-    network = replace(resolve(word, options), name=name)
+def _reference(word: str, options: Options, name: str, note: str, cache: bool) -> Reference:
+    load = partial(resolve, word, options)
+    network = replace(remembered(word, options, load) if cache else load(), name=name)
     if network.failure is not None:
         shape = shape_text(network.input_shape)
         raise ShapeError(f"{name} does not run on {shape}: {network.failure}", "--input gives both another size")

@@ -1,0 +1,161 @@
+"""A Network as JSON and back, exactly.
+
+A record is an object that names its class and its fields. Read back are only the classes of this package's graph and
+ops, and each field only as what the class says that it holds: a file can make no other object, and nothing in it runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import fields
+from functools import cache
+from importlib import import_module
+from types import MappingProxyType, NoneType, UnionType
+from typing import Union, get_args, get_origin, get_type_hints
+
+from vggscope.graph import INPUT, Network, Node, Parameter
+from vggscope.ops.base import Op
+
+FAMILIES = frozenset(
+    {
+        *("activation", "attention", "constant", "convolution", "elementwise", "embedding", "linear", "merge"),
+        *("normalization", "pooling", "recorded", "recurrent", "reduction", "regularization", "sampling", "shape"),
+        "view",
+    }
+)
+"""The files in ops/ whose ops are written and read."""
+
+GRAPH: Mapping[str, type[Network | Node | Parameter]] = MappingProxyType(
+    {"Network": Network, "Node": Node, "Parameter": Parameter}
+)
+
+CLASS = "class"
+"""The key under which an object names its class: `Node`, or family and name of an op, as `pooling.MaxPool2d`."""
+
+_Scalar = (int, float, str, NoneType)
+
+
+def to_json(network: Network) -> str:
+    """The text of a Network. Raises ValueError where it holds a value that JSON cannot give back as it was.
+
+    >>> from vggscope.sources.resolve import resolve
+    >>> network = resolve("A")
+    >>> from_json(to_json(network)) == network
+    True
+    """
+    text = json.dumps(_encode(network), separators=(",", ":"))
+    if from_json(text) != network:
+        raise ValueError(f"{network.name} is not what is read back")
+    return text
+
+
+def from_json(text: str) -> Network:
+    """The Network of a text. Raises ValueError where the text is anything else."""
+    try:
+        found = _decode(Network, json.loads(text))
+        assert isinstance(found, Network)
+        _check(found)
+    except (ArithmeticError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"no network: {error}") from None
+    return found
+
+
+def _check(network: Network) -> None:
+    """Raise ValueError unless names are unique, and inputs name what stands before."""
+    before = {INPUT}
+    for node in network.nodes:
+        if node.name in before or not before.issuperset(node.inputs):
+            raise ValueError(f"{node.name!r} stands at the wrong place")
+        before.add(node.name)
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, _Scalar):
+        return value
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, (Op, Network, Node, Parameter)):
+        return {CLASS: _class_name(type(value)), **{f.name: _encode(getattr(value, f.name)) for f in fields(value)}}
+    raise ValueError(f"{type(value).__name__} is not written")
+
+
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}" if issubclass(cls, Op) else cls.__name__
+
+
+@cache
+def _class_named(name: str) -> type[Op | Network | Node | Parameter]:
+    if name in GRAPH:
+        return GRAPH[name]
+    family, _, name = name.partition(".")
+    if family in FAMILIES:
+        module = import_module(f"vggscope.ops.{family}")
+        found = vars(module).get(name)
+        if isinstance(found, type) and issubclass(found, Op) and found.__module__ == module.__name__:
+            return found
+    raise _misfit(name, "class of the graph or the ops")
+
+
+@cache
+def _fields(name: str) -> dict[str, object]:
+    """What each field of the class of this name holds."""
+    cls = _class_named(name)
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def _decode(kind: object, value: object) -> object:
+    """A value read from JSON as what a field of this kind holds. Raises ValueError where it is none."""
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return _decode_either(get_args(kind), value)
+    if origin is tuple and isinstance(value, list):
+        return _decode_tuple(get_args(kind), value)
+    if kind is object:
+        return tuple(_decode(object, item) for item in value) if isinstance(value, list) else _scalar(value)
+    if isinstance(kind, type) and issubclass(kind, (Op, Network, Node, Parameter)):
+        return _decode_record(kind, value)
+    if type(value) is kind or (kind is float and type(value) is int):
+        return _scalar(value)
+    raise _misfit(value, str(kind))
+
+
+def _misfit(value: object, wanted: str) -> ValueError:
+    return ValueError(f"{value!r:.60} is no {wanted}")
+
+
+def _scalar(value: object) -> object:
+    if not isinstance(value, _Scalar):
+        raise _misfit(value, "plain value")
+    return value
+
+
+def _decode_either(kinds: tuple[object, ...], value: object) -> object:
+    for kind in kinds:
+        with suppress(ValueError):
+            return _decode(kind, value)
+    raise _misfit(value, str(kinds))
+
+
+def _decode_tuple(kinds: tuple[object, ...], values: list[object]) -> tuple[object, ...]:
+    if kinds[-1:] == (Ellipsis,):
+        return tuple(_decode(kinds[0], value) for value in values)
+    if len(kinds) != len(values):
+        raise _misfit(values, f"row of {len(kinds)}")
+    return tuple(_decode(kind, value) for kind, value in zip(kinds, values))
+
+
+def _decode_record(kind: type, value: object) -> object:
+    named = value.pop(CLASS, None) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(named, str):
+        raise _misfit(value, kind.__name__)
+    made = _class_named(named)
+    if not issubclass(made, kind):
+        raise _misfit(named, kind.__name__)
+    kinds = _fields(named)
+    if value.keys() != kinds.keys():
+        raise _misfit(value, named)
+    make: Callable[..., object] = made
+    return make(**{name: _decode(kinds[name], item) for name, item in value.items()})
