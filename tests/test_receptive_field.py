@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -25,8 +26,10 @@ from vggscope.graph import INPUT, Network, module_node
 from vggscope.ops.convolution import Convolution
 from vggscope.ops.pooling import AvgPool2d, MaxPool2d
 from vggscope.oracles.autograd import differences, measured_layers, units
+from vggscope.oracles.effective_field import effective_field
 from vggscope.oracles.gradients import measure
 from vggscope.oracles.witness import without_data
+from vggscope.render.rf_plot import growth, heat_map, regions
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
@@ -401,3 +404,115 @@ class TestShown:
         head, row = write(vggscope.receptive_fields("D", at="fc6"), "csv").splitlines()
         values = dict(zip(head.split(","), row.split(",")))
         assert (values["label"], values["first_row"], values["last_column"]) == ("fc6", "-90", "313")
+
+
+class TestEffective:
+    def network_and_module(self) -> tuple[Network, nn.Module]:
+        network = resolve("conv3-8 conv3-8 maxpool conv3-8 conv3-8 FC-3", Options(input=(3, 32, 32)))
+        torch.manual_seed(3)
+        return network, module(network).train()
+
+    def test_the_energy_by_hand(self) -> None:
+        """With one sample of a linear network, the heat is the squared derivative itself."""
+        network = resolve("conv3-1", Options(input=(1, 9, 9)))
+        model = module(network)
+        model.features[0].weight.data = torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+        model.features[0].bias.data.fill_(1000)  # above zero everywhere: ReLU passes all
+        found = effective_field(network, model, "relu1_1", (4, 4), samples=1)
+        squares = [[row * row for row in range(start, start + 3)] for start in (1, 4, 7)]
+        whole = sum(map(sum, squares))
+        assert [row[3:6] for row in found.heat[3:6]] == [
+            tuple(pytest.approx(square / whole, rel=1e-5) for square in row) for row in squares
+        ]
+        assert sum(map(sum, found.heat)) == pytest.approx(1)
+        assert found.field.boxes[1].box == found.field.box == Box((3, 3), (5, 5))
+        # The middle alone holds 25 of 285.
+        assert (found.field.boxes[0].box, found.field.boxes[0].share) == (Box((3, 3), (5, 5)), pytest.approx(1))
+
+    def test_the_middle_holds_most(self) -> None:
+        network, model = self.network_and_module()
+        seen: list[int] = []
+        found = effective_field(network, model, "conv2_2", samples=3, progress=seen.append)
+        half, most = found.field.boxes
+        assert seen == [0, 1, 2]
+        assert found.field.box == Box((10, 10), (23, 23))  # 14 pixels, padding 6, stride 2
+        assert (half.percent, most.percent) == (50, 95)
+        assert half.share >= 0.5
+        assert most.share >= 0.95
+        assert half.box.pixels < most.box.pixels < found.field.box.pixels
+        outside = sum(sum(row) for place, row in enumerate(found.heat) if not 10 <= place <= 23)
+        assert outside == 0
+        assert effective_field(network, model, "conv2_2", samples=3) == found
+
+    def test_the_module_is_left_as_it_was(self) -> None:
+        network, model = self.network_and_module()
+        effective_field(network, model, "fc3", samples=1)
+        assert all(part.training for part in model.modules())
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+        assert not any(part._forward_hooks for part in model.modules())
+
+    @pytest.mark.parametrize(("at", "samples", "text"), [
+        ("conv9", 1, "has no layer 'conv9'"),
+        ("flatten", 1, "flatten is no module whose units can be told apart"),
+        ("conv1_1", 0, "0 samples make no sense"),
+    ])  # fmt: skip
+    def test_what_cannot_be_measured(self, at: str, samples: int, text: str) -> None:
+        with pytest.raises(OptionError, match=text):
+            effective_field(*self.network_and_module(), at, samples=samples)
+
+    def test_weights_of_nothing(self) -> None:
+        network, model = self.network_and_module()
+        for parameter in model.parameters():
+            nn.init.zeros_(parameter)
+        with pytest.raises(OptionError, match="no gradient reaches the image from conv2_1"):
+            effective_field(network, model, "conv2_1", samples=1)
+
+    def test_the_table(self) -> None:
+        network, model = self.network_and_module()
+        found = effective_field(network, model, "conv2_2", samples=2)
+        fields = replace(describe(network, ["conv2_2"]), effective=found.field)
+        assert "the effective field of conv2_2, unit 8,8: where the energy of its gradients lies" in str(fields)
+        assert json.loads(fields.to_json())["effective"]["boxes"][1]["percent"] == 95
+
+
+class TestPictures:
+    @pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+    def test_growth(self, form: str, start: bytes) -> None:
+        fields = [vggscope.receptive_fields(column) for column in ("A", "B", "C", "D")]
+        drawn = growth(fields, form)
+        assert drawn.startswith(start)
+        assert drawn == growth(fields, form)
+
+    def test_growth_names_lines_and_layers(self) -> None:
+        several = growth([vggscope.receptive_fields(column) for column in ("A", "B", "C")]).decode()
+        assert [text in several for text in (">A  342<", ">B, C  348<", ">the image: 224<")] == [True] * 3
+        one = growth([vggscope.receptive_fields("D")], theme="paper").decode()
+        assert [f">{layer}<" in one for layer in ("conv1_1", "pool5", "fc6", "relu1_1")] == [True, True, True, False]
+
+    def test_regions_on_a_photo(self) -> None:
+        from PIL import Image
+
+        fields = vggscope.receptive_fields("D", at=["conv3_3", "pool5"], unit=(0, 6))
+        drawn = regions(fields, Image.new("RGB", (50, 80), "red"), "svg").decode()
+        assert "pool5, unit 0,6: 212x212, 66.9% padding" in drawn
+        assert "conv3_3, unit 0,6: 40x40, 45.0% padding" in drawn
+        assert "<image" in drawn
+        assert "<image" not in regions(fields, None, "svg").decode()
+
+    def test_a_heat_map(self) -> None:
+        network = resolve("conv3-4 conv3-4", Options(input=(3, 16, 16)))
+        found = effective_field(network, module(network), "conv1_2", samples=1)
+        drawn = heat_map(found, "svg", "dark").decode()
+        assert "by the rule: 5x5" in drawn
+        assert "energy of the gradients, 1 image of noise" in drawn
+
+    def test_what_cannot_be_drawn(self) -> None:
+        fields = vggscope.receptive_fields("D")
+        for drawing, text in (
+            (lambda: regions(fields), "no layer is named"),
+            (lambda: growth([fields] * 13), "13 models are too many"),
+            (lambda: growth([fields], "gif"), "no plot is written as 'gif'"),
+            (lambda: growth([fields], theme="pink"), "unknown theme 'pink'"),
+        ):
+            with pytest.raises(OptionError, match=text):
+                drawing()

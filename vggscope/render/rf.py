@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from vggscope.analysis.receptive_field.result import Box, LayerField, ReceptiveFields, UnitField
+from vggscope.analysis.receptive_field.result import Box, EffectiveField, LayerField, ReceptiveFields, UnitField
 from vggscope.render.document import Block, Column, Document, Note, Table
 from vggscope.units import kernel_text, pair_text, percent_text, shape_text
 
@@ -52,12 +52,39 @@ def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) ->
     table = _units(fields.units) if fields.units else _layers(fields.layers)
     chosen = columns or tuple(column.key for column in table.columns if table.holds(column.key))
     blocks: list[Block] = [table.choose(chosen)]
+    if fields.effective is not None:
+        blocks += _effective(fields.effective)
     if fields.units:
         blocks.append(_data(fields.units))
     else:
         blocks.append(Note("unit i covers the pixels from -padding + i x stride to -padding + i x stride + field - 1"))
         blocks += [Note(note) for note in fields.notes]
     return Document(f"{fields.model}   input {shape_text(fields.input_shape)}", tuple(blocks))
+
+
+def _effective(field: EffectiveField) -> list[Block]:
+    """The boxes that hold the energy, and what that is."""
+    columns = (
+        Column("percent", "energy", right=True),
+        Column("box", "rows,columns", _box),
+        Column("size", "size", kernel_text, right=True),
+        Column("area", "of the field", right=True),
+    )
+    rows = tuple(
+        (
+            f"{100 * found.share:.1f}%",
+            found.box,
+            found.box.size,
+            percent_text(found.box.pixels, field.box.pixels),
+        )
+        for found in field.boxes
+    )
+    images = f"{field.samples} image{'' if field.samples == 1 else 's'}"
+    note = (
+        f"the effective field of {field.title}, unit {_place(field.unit)}: where the energy of its gradients lies, mean"
+        f" over {images} of noise (seed {field.seed}), with the weights that the module has"
+    )
+    return [Note(note), Table(columns, rows)]
 
 
 def _layers(layers: tuple[LayerField, ...]) -> Table:

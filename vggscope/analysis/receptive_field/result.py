@@ -92,8 +92,39 @@ class UnitField:
 
 
 @record
+class EnergyBox:
+    """The smallest box about a unit's middle that holds at least `percent` of the energy; it holds `share` of it."""
+
+    percent: int
+    box: Box
+    share: float
+
+
+@record
+class EffectiveField:
+    """How the energy of a unit's gradients lies in its field (Luo et al. 2016): the squares of the derivatives of all
+    its channels, added up over the image's channels, the mean over `samples` images of noise drawn with `seed`.
+    """
+
+    name: str
+    label: str
+    unit: tuple[int, ...]
+    box: Box
+    samples: int
+    seed: int
+    boxes: tuple[EnergyBox, ...]
+
+    @property
+    def title(self) -> str:
+        """The layer as the literature calls it, or else by its path."""
+        return self.label or self.name
+
+
+@record
 class ReceptiveFields(Result):
-    """The receptive fields of a network's layers, and those of the units that were asked for."""
+    """The receptive fields of a network's layers, those of the units that were asked for, and one unit's effective
+    field where it was measured.
+    """
 
     schema: str
     model: str
@@ -101,6 +132,7 @@ class ReceptiveFields(Result):
     layers: tuple[LayerField, ...]
     units: tuple[UnitField, ...]
     notes: tuple[str, ...]
+    effective: EffectiveField | None = None
 
 
 def describe(network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | None = None) -> ReceptiveFields:

@@ -1,0 +1,165 @@
+"""Effective receptive fields, by gradients: within its field a unit depends on the middle far more than on the border.
+
+Luo, Li, Urtasun and Zemel, "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks" (NeurIPS
+2016). They send a gradient of 1 back from one unit; here every channel of the unit counts. A gradient of noise over the
+channels gives, squared and averaged, the sum of the channels' squared derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vggscope.analysis.receptive_field.result import Box, EffectiveField, EnergyBox, UnitField, describe, layer_named
+from vggscope.errors import OptionError
+from vggscope.graph import Network
+from vggscope.record import record
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PERCENTS = (50, 95)
+"""How much of the energy the boxes hold."""
+
+MOST_SAMPLES = 10**4
+
+
+@record
+class EffectiveMap:
+    """A measured field and, pixel by pixel (rows, then columns), each one's share of the energy."""
+
+    model: str
+    input_shape: tuple[int, ...]
+    field: EffectiveField
+    heat: tuple[tuple[float, ...], ...]
+
+
+def effective_field(
+    network: Network,
+    module: nn.Module,
+    at: str,
+    unit: tuple[int, ...] | None = None,
+    *,
+    samples: int = 4,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda sample: None,
+) -> EffectiveMap:
+    """Measure a unit of the layer `at`, the middle one if none is named, with the module's own weights at evaluation.
+
+    `progress` is called with the number of each sample before it is run. The module stays as it is.
+
+    Raises OptionError for a layer or a unit that is not there, and for a layer that is no module.
+    """
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise OptionError(f"{samples} samples make no sense", f"--samples is 1 to {MOST_SAMPLES}")
+    (found,) = describe(network, [at], unit).units
+    node = layer_named(network, at)
+    output = network.output_shape(node)
+    if node.module is None or (len(output) != 2 and output[2:] != found.map):
+        raise OptionError(f"{node.title} is no module whose units can be told apart", "name a layer before it")
+    if found.reads is None or len(network.input_shape) != 4:
+        raise OptionError(f"unit {found.unit} of {found.title} has no pixels to look at", "name another unit or layer")
+    energy = _energy(module, network, node.name, found, samples, seed, progress)
+    total = float(energy.sum())
+    if not total:
+        raise OptionError(f"no gradient reaches the image from {found.title}", "its weights, or what is before, are 0")
+    boxes = tuple(_energy_box(energy / total, found.box, percent) for percent in PERCENTS)
+    field = EffectiveField(found.name, found.label, found.unit, found.box, samples, seed, boxes)
+    shares: list[list[float]] = (energy / total).tolist()
+    return EffectiveMap(network.name, network.input_shape, field, tuple(map(tuple, shares)))
+
+
+def _energy(
+    module: nn.Module,
+    network: Network,
+    name: str,
+    unit: UnitField,
+    samples: int,
+    seed: int,
+    progress: Callable[[int], None],
+) -> Tensor:
+    """The mean over the samples, in double precision: a deep network's gradients are small."""
+    import torch
+
+    state = {key: tensor.detach() for key, tensor in (*module.named_parameters(), *module.named_buffers())}
+    noise = torch.Generator().manual_seed(seed)
+    energy = torch.zeros(network.input_shape[2:], dtype=torch.double)
+    with _evaluating(module):
+        for sample in range(samples):
+            progress(sample)
+            image = torch.randn(network.input_shape, generator=noise).requires_grad_()
+            output = _output(module, state, image, name)
+            wanted = torch.zeros_like(output)
+            place = unit.unit if output.dim() > 2 else ()
+            channels: tuple[int | slice, ...] = (0, slice(None), *place)
+            wanted[channels] = torch.randn(output.shape[1], generator=noise)
+            (gradient,) = torch.autograd.grad(output, image, wanted)
+            energy += gradient[0].double().square().sum(0)
+    return energy / samples
+
+
+class _Reached(Exception):
+    """The layer has run: nothing behind it is needed."""
+
+
+def _output(module: nn.Module, state: dict[str, Tensor], image: Tensor, name: str) -> Tensor:
+    """What the layer gives for an image; the forward pass stops there."""
+    import torch
+
+    path, _, call = name.partition(":")
+    left = int(call or 1)
+    found: list[Tensor] = []
+
+    def stop(part: object, inputs: object, output: Tensor) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            found.append(output)
+            raise _Reached
+
+    hook = module.get_submodule(path).register_forward_hook(stop)
+    try:
+        torch.func.functional_call(module, state, (image,))
+    except _Reached:
+        return found[0]
+    finally:
+        hook.remove()
+    raise OptionError(f"{name} was not called", "name another layer")
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """The module at evaluation, each part put back afterwards."""
+    before = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before.items():
+            part.training = training
+
+
+def _energy_box(shares: Tensor, box: Box, percent: int) -> EnergyBox:
+    """The unit's field drawn in from all sides alike, as far as that much of the energy stays inside."""
+    within, inside = box, 1.0
+    steps = min(box.size) // 2
+    for step in range(1, steps + 1):
+        drawn_in = [round(step * side / min(box.size)) for side in box.size]
+        smaller = Box(
+            tuple(first + by for first, by in zip(box.first, drawn_in)),
+            tuple(last - by for last, by in zip(box.last, drawn_in)),
+        )
+        held = _held(shares, smaller)
+        if min(smaller.size) < 1 or 100 * held < percent:
+            break
+        within, inside = smaller, held
+    return EnergyBox(percent, within, inside)
+
+
+def _held(shares: Tensor, box: Box) -> float:
+    clipped = box.clipped(tuple(shares.shape))
+    if clipped is None:
+        return 0.0
+    (top, left), (bottom, right) = clipped.first, clipped.last
+    return float(shares[top : bottom + 1, left : right + 1].sum())
