@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vggscope.analysis.compare import compare as analyse
 from vggscope.cli.options import BatchOptions, ModelOptions, OutputOptions
-from vggscope.cli.output import check_format, emit, note, write_file
+from vggscope.cli.output import check_format, emit
+from vggscope.cli.picture import picture_form, write_picture
 from vggscope.columns import COLUMNS
 from vggscope.errors import OptionError
 from vggscope.lessons.paper import published
 from vggscope.sources.resolve import resolve
-from vggscope.units import bytes_text
-
-PICTURES = (".svg", ".png", ".pdf")
 
 
 def compare(
@@ -37,18 +34,17 @@ def compare(
     """
     batch.check()
     check_format(output.format)
+    form = picture_form(output.output, output.format, theme)
     words = models or (list(COLUMNS) if paper else [])
     if not words:
         raise OptionError("no model to compare", "for example vggscope compare A D E torchvision:resnet18, or --paper")
     options = build.source_options()
     networks = [resolve(word, options) for word in words]
     found = analyse(networks, batch.batch, batch.dtype, published() if paper else ())
-    if output.output is not None and output.format is None and Path(output.output).suffix.lower() in PICTURES:
+    if form is not None and output.output is not None:
         from vggscope.render.compare_plot import plot
 
-        data = plot(found, Path(output.output).suffix.lower().removeprefix("."), theme)
-        write_file(output.output, data)
-        note(f"wrote {output.output} ({bytes_text(len(data))})")
+        write_picture(output.output, plot(found, form, theme))
     else:
         emit(found, output.format, output.output)
     return 2 if any(network.failure is not None for network in networks) else 0

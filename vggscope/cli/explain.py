@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vggscope.cli.options import ModelOptions, OutputOptions
-from vggscope.cli.output import check_format, emit, note, write_file
+from vggscope.cli.output import check_format, emit
+from vggscope.cli.picture import picture_form, write_picture
 from vggscope.errors import ModelError, OptionError
 from vggscope.lessons import TOPICS, contents, unknown_topic
 from vggscope.lessons import explain as explain_topic
 from vggscope.lessons.lesson import Lesson
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
-from vggscope.units import bytes_text
-
-PICTURES = (".svg", ".png", ".pdf")
 
 
 def explain(
@@ -44,15 +41,18 @@ def explain(
     Example: vggscope explain conv --size 6 --kernel 3 --stride 2 --padding 1
     """
     check_format(output.format)
-    given = (words or [])[:]
+    form = picture_form(output.output, output.format, theme)
+    given = words or []
     options = {"size": size, "kernel": kernel, "stride": stride, "padding": padding, "channels": channels}
     found = _lesson(given, {**options, "image": image, "shape": shape}, build.source_options())
     if torch:
         from vggscope.lessons.agreement import with_torch
 
         found = with_torch(found)
-    if output.output is not None and output.format is None and Path(output.output).suffix.lower() in PICTURES:
-        _draw(found, output.output, theme)
+    if form is not None and output.output is not None:
+        from vggscope.render.explain.picture import picture
+
+        write_picture(output.output, picture(found, theme).render(form))
     else:
         emit(found, output.format, output.output)
     return 0 if found.torch is None or found.torch.agrees else 1
@@ -87,11 +87,3 @@ def _no_layer(word: str) -> OptionError:
         return unknown_topic(word)
     node = next((node for node in network.nodes if node.parameters), network.nodes[0])
     return OptionError(f"which layer of {word}?", f"for example vggscope explain {word} {node.label or node.name}")
-
-
-def _draw(found: Lesson, path: str, theme: str) -> None:
-    from vggscope.render.explain.picture import picture
-
-    data = picture(found, theme).render(Path(path).suffix.lower().removeprefix("."))
-    write_file(path, data)
-    note(f"wrote {path} ({bytes_text(len(data))})")

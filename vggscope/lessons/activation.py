@@ -36,7 +36,7 @@ def relu(x: float) -> float:
 def sigmoid(x: float) -> float:
     """1/(1+exp(-x)), written so that exp is never of a large number.
 
-    >>> sigmoid(0.0), sigmoid(2.0) + sigmoid(-2.0)
+    >>> sigmoid(0.0), round(sigmoid(2.0) + sigmoid(-2.0), 12)
     (0.5, 1.0)
     """
     return 1 / (1 + exp(-x)) if x >= 0 else exp(x) / (1 + exp(x))

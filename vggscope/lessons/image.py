@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from vggscope.errors import OptionError, printable
-from vggscope.lessons.image_file import Channel, Pixels, read
+from vggscope.lessons.image_file import CHANNELS, Channel, Pixels, order_of, read
 from vggscope.lessons.lesson import Block, Code, Figures, Lesson, Listing, Text, lesson
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
@@ -22,8 +20,6 @@ TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NAMES = ("red", "green", "blue")
 PIXEL = (200.0, 120.0, 40.0)
 """An orange, where there is no image."""
-
-CHANNELS = (1, 3, 4)
 
 
 @record
@@ -60,23 +56,6 @@ class InputLesson:
     first_layers: tuple[FirstLayer, ...]
 
 
-def order_of(shape: Sequence[int]) -> str:
-    """Which axis of an image's array is which, told by where 1, 3 or 4 stands: `CHW`, `HWC`, `HW`, with `N` before for
-    a batch; `` where it cannot be told.
-
-    >>> order_of((224, 224, 3)), order_of((3, 224, 224)), order_of((8, 224, 224, 3)), order_of((3, 5, 3))
-    ('HWC', 'CHW', 'NHWC', '')
-    """
-    if len(shape) == 4:
-        found = order_of(shape[1:])
-        return f"N{found}" if found else ""
-    if len(shape) == 2:
-        return "HW"
-    if len(shape) != 3 or (shape[0] in CHANNELS) == (shape[2] in CHANNELS):
-        return ""
-    return "CHW" if shape[0] in CHANNELS else "HWC"
-
-
 def explain(image: str | None = None, shape: str | None = None) -> Lesson:
     """The order of an input's axes, its channels, and what the paper's preprocessing and torchvision's do to it.
 
@@ -89,7 +68,7 @@ def explain(image: str | None = None, shape: str | None = None) -> Lesson:
     found = InputLesson(
         source=image or "",
         shape=given,
-        order=order_of(given) if given else "",
+        order=pixels.order if pixels else order_of(given) if given else "",
         notes=pixels.notes if pixels else (),
         channels=tuple(_centred(*pair) for pair in zip(NAMES, pixels.channels, range(3))) if pixels else (),
         pixel=tuple(_pixel(*row) for row in zip(NAMES, pixels.middle if pixels else PIXEL, range(3))),
@@ -228,7 +207,8 @@ import torch
 
 pixel = torch.tensor({[c.raw[0] for c in found.pixel]})  # red, green, blue
 paper = pixel - torch.tensor({list(PAPER_MEAN)})
-mean, std = torch.tensor({list(TORCHVISION_MEAN)}), torch.tensor({list(TORCHVISION_STD)})
+mean = torch.tensor({list(TORCHVISION_MEAN)})
+std = torch.tensor({list(TORCHVISION_STD)})
 torchvision = (pixel / 255 - mean) / std
 y = torch.stack([paper, torchvision])
 print(y)

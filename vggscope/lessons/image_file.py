@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
-GREY, RGB, RGBA = 1, 3, 4
+CHANNELS = GREY, RGB, RGBA = 1, 3, 4
 PLAIN_MODES = ("L", "RGB", "RGBA", "I;16", "F", "I")
 
 
@@ -32,9 +33,12 @@ class Channel:
 
 @record
 class Pixels:
-    """The array's own shape; red, green and blue of it; and its middle pixel, on a scale of 0 to 255."""
+    """The array's own shape, and the order of its axes as `order_of` has it; red, green and blue of it; and its middle
+    pixel, on a scale of 0 to 255.
+    """
 
     shape: Shape
+    order: str
     channels: tuple[Channel, ...]
     middle: tuple[float, ...]
     notes: tuple[str, ...]
@@ -46,12 +50,14 @@ def read(path: str) -> Pixels:
     Raises OptionError for a file that is neither, and MissingTool where pillow is not installed.
     """
     notes: list[str] = []
-    array = _array(path) if path.lower().endswith(".npy") else _image(path, notes)
+    is_array = path.lower().endswith(".npy")
+    array = _array(path) if is_array else _image(path, notes)
     notes.append(f"values of type {array.dtype}")
-    planes, scale = _planes(array, path, notes), _scale(array, notes)
+    order = order_of(array.shape) if is_array else "HWC"[: array.ndim]
+    planes, scale = _planes(array, order, path, notes), _scale(array, notes)
     channels = tuple(Channel(*(float(v) * scale for v in (p.min(), p.mean(dtype="float64"), p.max()))) for p in planes)
     middle = tuple(float(p[p.shape[0] // 2, p.shape[1] // 2]) * scale for p in planes)
-    return Pixels(tuple(array.shape), channels, middle, tuple(notes))
+    return Pixels(tuple(array.shape), order, channels, middle, tuple(notes))
 
 
 def _array(path: str) -> Array:
@@ -61,7 +67,7 @@ def _array(path: str) -> Array:
         found: Array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _unreadable(path, error) from None
-    if found.dtype.kind not in "uif" or not found.size:
+    if found.dtype.kind not in "uif" or not found.size or not np.isfinite(found.sum(dtype=float)):
         raise OptionError(
             f"{printable(path)} holds no numbers of an image", "--image takes an image or an array of one"
         )
@@ -96,21 +102,37 @@ def _with_channels(image: Image.Image, notes: list[str]) -> Image.Image:
     return image.convert(mode)
 
 
-def _planes(array: Array, path: str, notes: list[str]) -> list[Array]:
+def order_of(shape: Sequence[int]) -> str:
+    """Which axis of an image's array is which, told by where 1, 3 or 4 stands: `CHW`, `HWC`, `HW`, with `N` before for
+    a batch; `` where it cannot be told.
+
+    >>> order_of((224, 224, 3)), order_of((3, 224, 224)), order_of((8, 224, 224, 3)), order_of((3, 5, 3))
+    ('HWC', 'CHW', 'NHWC', '')
+    """
+    if len(shape) == 4:
+        found = order_of(shape[1:])
+        return f"N{found}" if found else ""
+    if len(shape) == 2:
+        return "HW"
+    if len(shape) != 3 or (shape[0] in CHANNELS) == (shape[2] in CHANNELS):
+        return ""
+    return "CHW" if shape[0] in CHANNELS else "HWC"
+
+
+def _planes(array: Array, order: str, path: str, notes: list[str]) -> list[Array]:
     """Red, green and blue."""
-    while array.ndim == 4:
-        notes.append("the first of the batch is shown")
-        array = array[0]
-    if array.ndim == 2:
-        notes.append("grey: its one channel is repeated for red, green and blue")
-        return [array] * RGB
-    if array.ndim != 3 or not {array.shape[0], array.shape[2]} & {GREY, RGB, RGBA}:
+    if not order and array.ndim == 3 and array.shape[2] in CHANNELS:
+        notes.append("taken below for H,W,C")
+        order = "HWC"
+    if not order:
         raise OptionError(
             f"{printable(path)} is {kernel_text(array.shape)}, which is no image's shape",
             "an image is H,W or has 1, 3 or 4 channels first or last",
         )
-    first = array.shape[2] not in (GREY, RGB, RGBA)
-    planes = [array[place] if first else array[:, :, place] for place in range(array.shape[0 if first else 2])]
+    if order.startswith("N"):
+        notes.append("the first of the batch is shown")
+        array, order = array[0], order[1:]
+    planes = [array] if order == "HW" else list(array if order == "CHW" else array.transpose(2, 0, 1))
     if len(planes) == RGBA:
         notes.append("the fourth channel, alpha, is left out below")
     if len(planes) == GREY:

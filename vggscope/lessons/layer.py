@@ -109,7 +109,7 @@ def _weights(found: LayerLesson, op: Op) -> list[tuple[str, str]]:
     sizes = [f"{weights.name.rpartition('.')[2]} {kernel_text(weights.shape)}" for weights in found.weights]
     total = sum(weights.params for weights in found.weights)
     product = " + ".join(" x ".join(map(str, weights.shape)) for weights in found.weights)
-    share = percent_text(total, found.network_params)
+    share = _share(total, found.network_params)
     shared = "" if found.layer.params == total else f"; {count_text(found.layer.params)} not owned by an earlier layer"
     return [
         ("weights", ", ".join(sizes)),
@@ -122,9 +122,13 @@ def _macs(found: LayerLesson, op: Op) -> str:
     if macs is None:
         return "not known"
     if not macs:
-        return "0: it multiplies by no weights"
-    share = f", {percent_text(macs, found.network_macs)} of the network's" if found.network_macs else ""
+        return "0: no convolution, linear layer or matrix product"
+    share = f", {_share(macs, found.network_macs)} of the network's" if found.network_macs else ""
     return f"{_product(found, op)}{count_text(macs)}{share}; FLOPs = 2 x MACs = {count_text(2 * macs)}"
+
+
+def _share(part: int, whole: int) -> str:
+    return "less than 0.1%" if 2000 * part < whole else percent_text(part, whole)
 
 
 def _product(found: LayerLesson, op: Op) -> str:

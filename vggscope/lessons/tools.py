@@ -92,9 +92,5 @@ def _figures(network: Network, params: int) -> tuple[tuple[str, str], ...]:
             f" {size / 10**6:,.2f} MB (10^6)",
         ),
         ("which is right", "say which one you mean, and compare figures of one kind"),
-        ("to hear them", f"vggscope verify {_quoted(network.name)} runs the tools themselves"),
+        ("to hear them", "vggscope verify runs the tools themselves and lays their figures side by side"),
     )
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"' if " " in name else name

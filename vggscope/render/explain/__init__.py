@@ -10,7 +10,7 @@ from vggscope.units import count_text
 MOST_COLUMNS = 16
 """So many columns of a grid are shown, and as many rows."""
 
-LONGEST = 24
+LONGEST = 40
 """A table's text that is longer than this wraps."""
 
 
@@ -19,6 +19,8 @@ def document(lesson: Lesson) -> Document:
     blocks = [made for block in lesson.blocks for made in laid_out(block)]
     if lesson.torch is not None:
         blocks.append(_agreement(lesson.torch))
+    if not any(isinstance(block, Table) for block in blocks):
+        blocks.append(_facts_data([block for block in blocks if isinstance(block, Facts)]))
     return Document(lesson.title, tuple(blocks))
 
 
@@ -49,13 +51,13 @@ def number(value: Number) -> str:
 
 
 def listing(block: Listing) -> Table:
-    """A table whose columns of numbers stand to the right."""
+    """A table whose columns of numbers stand to the right; a narrow terminal loses the last ones first."""
     columns = []
     for place, heading in enumerate(block.headings):
         cells = [row[place] for row in block.rows]
         right = bool(cells) and all(isinstance(cell, (int, float)) for cell in cells)
         wrap = any(isinstance(cell, str) and len(cell) > LONGEST for cell in cells)
-        columns.append(Column(_key(heading, place), heading, _cell, right=right, wrap=wrap))
+        columns.append(Column(_key(heading, place), heading, _cell, right=right, priority=place, wrap=wrap))
     return Table(tuple(columns), block.rows, breaks=frozenset(block.breaks))
 
 
@@ -81,6 +83,13 @@ def _grid_data(grid: Grid) -> Table:
     """The grid for a spreadsheet: a row for each number."""
     rows = tuple((grid.title, y, x, value) for y, row in enumerate(grid.rows) for x, value in enumerate(row))
     return Table(tuple(Column(key, key) for key in ("grid", "row", "column", "value")), rows, data=True)
+
+
+def _facts_data(facts: list[Facts]) -> Table:
+    """Names and what is said of them, for a spreadsheet, where there is no other table."""
+    return Table(
+        (Column("name", "name"), Column("text", "text")), tuple(i for block in facts for i in block.items), data=True
+    )
 
 
 def _sums(sums: Sums) -> Facts:
