@@ -29,7 +29,8 @@ from vggscope.oracles.autograd import differences, measured_layers, units
 from vggscope.oracles.effective_field import effective_field
 from vggscope.oracles.gradients import measure
 from vggscope.oracles.witness import without_data
-from vggscope.render.rf_plot import growth, heat_map, regions
+from vggscope.render.formats import draw, write
+from vggscope.render.rf_plot import growth, regions
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
@@ -399,8 +400,6 @@ class TestShown:
         assert found["units"][0]["padding_pixels"] == 212**2 - 122**2
 
     def test_csv_of_units(self) -> None:
-        from vggscope.render.formats import write
-
         head, row = write(vggscope.receptive_fields("D", at="fc6"), "csv").splitlines()
         values = dict(zip(head.split(","), row.split(",")))
         assert (values["label"], values["first_row"], values["last_column"]) == ("fc6", "-90", "313")
@@ -478,40 +477,43 @@ class TestEffective:
 class TestPictures:
     @pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
     def test_growth(self, form: str, start: bytes) -> None:
-        fields = [vggscope.receptive_fields(column) for column in ("A", "B", "C", "D")]
-        drawn = growth(fields, form)
-        assert drawn.startswith(start)
-        assert drawn == growth(fields, form)
+        drawn = growth([vggscope.receptive_fields(column) for column in ("A", "B", "C", "D")])
+        assert drawn.render(form).startswith(start)
+        assert drawn.render(form) == drawn.render(form)
 
     def test_growth_names_lines_and_layers(self) -> None:
-        several = growth([vggscope.receptive_fields(column) for column in ("A", "B", "C")]).decode()
+        first, *others = (vggscope.receptive_fields(column) for column in ("A", "B", "C"))
+        several = draw(first, ".svg", beside=others).decode()
         assert [text in several for text in (">A  342<", ">B, C  348<", ">the image: 224<")] == [True] * 3
-        one = growth([vggscope.receptive_fields("D")], theme="paper").decode()
+        one = draw(vggscope.receptive_fields("D"), ".svg", theme="paper").decode()
         assert [f">{layer}<" in one for layer in ("conv1_1", "pool5", "fc6", "relu1_1")] == [True, True, True, False]
 
     def test_regions_on_a_photo(self) -> None:
         from PIL import Image
 
         fields = vggscope.receptive_fields("D", at=["conv3_3", "pool5"], unit=(0, 6))
-        drawn = regions(fields, Image.new("RGB", (50, 80), "red"), "svg").decode()
+        drawn = draw(fields, ".svg", photo=Image.new("RGB", (50, 80), "red")).decode()
         assert "pool5, unit 0,6: 212x212, 66.9% padding" in drawn
         assert "conv3_3, unit 0,6: 40x40, 45.0% padding" in drawn
         assert "<image" in drawn
-        assert "<image" not in regions(fields, None, "svg").decode()
+        assert "<image" not in draw(fields, ".svg").decode()
 
     def test_a_heat_map(self) -> None:
         network = resolve("conv3-4 conv3-4", Options(input=(3, 16, 16)))
-        found = effective_field(network, module(network), "conv1_2", samples=1)
-        drawn = heat_map(found, "svg", "dark").decode()
+        heat = effective_field(network, module(network), "conv1_2", samples=1)
+        drawn = draw(describe(network), ".svg", theme="dark", heat=heat).decode()
         assert "by the rule: 5x5" in drawn
         assert "energy of the gradients, 1 image of noise" in drawn
 
     def test_what_cannot_be_drawn(self) -> None:
         fields = vggscope.receptive_fields("D")
+        sequence = describe(trace(nn.Conv1d(2, 3, 3), (2, 9), "sequence"), ["conv1d"])
         for drawing, text in (
             (lambda: regions(fields), "no layer is named"),
+            (lambda: regions(sequence), "an input of 2x9 is no image"),
             (lambda: growth([fields] * 13), "13 models are too many"),
-            (lambda: growth([fields], "gif"), "no plot is written as 'gif'"),
+            (lambda: growth([describe(trace(nn.Linear(5, 3), (5,), "row"))]), "row has no known receptive field"),
+            (lambda: growth([fields]).render("gif"), "no plot is written as 'gif'"),
             (lambda: growth([fields], theme="pink"), "unknown theme 'pink'"),
         ):
             with pytest.raises(OptionError, match=text):

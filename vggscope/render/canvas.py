@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import MissingTool, OptionError
 from vggscope.quiet import quiet
+from vggscope.record import record
 from vggscope.render.diagram.theme import SMALL, THEMES, Theme
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 FORMS = ("svg", "png", "pdf")
 """What a plot can be written as."""
+
+FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
+"""The first is in matplotlib's package; a reader of an SVG may have one of the others."""
 
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's, told apart by people with any of the common kinds of colour blindness."""
@@ -31,36 +35,40 @@ def theme_named(name: str) -> Theme:
     return THEMES[name]
 
 
-def drawn(
-    paint: Callable[[Figure, Theme], None], title: str, size: tuple[float, float], form: str, theme: str
-) -> bytes:
-    """The contents of a file with what `paint` draws on a figure of this width and height in inches. The same drawing
-    gives the same bytes.
+@record
+class Plot:
+    """What `paint` draws on a figure of `size`, width and height in inches."""
 
-    Raises OptionError for a form or a theme that is not there, MissingTool where matplotlib is not installed.
-    """
-    if form not in FORMS:
-        raise OptionError(f"no plot is written as {form!r}", f"a plot is {', '.join(FORMS)}")
-    chosen = theme_named(theme)
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingTool("matplotlib, which draws plots, is not installed", "pip install matplotlib") from None
-    with quiet(), mpl.rc_context(), io.BytesIO() as file:
-        mpl.rcdefaults()
-        mpl.rcParams.update({"svg.hashsalt": "vggscope", "svg.fonttype": "none", "pdf.fonttype": 42})
-        mpl.rcParams.update(
-            {"font.family": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"], "hatch.linewidth": 0.5}
-        )
-        figure = Figure(figsize=size, facecolor=chosen.page, layout="constrained")
-        paint(figure, chosen)
-        stamp = {"svg": "Date", "png": "Software", "pdf": "CreationDate"}[form]
-        metadata: dict[str, Any] = {"Title": title, stamp: None}
-        # Axes of a fixed aspect leave room over, or have too little.
-        cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.15}
-        figure.savefig(file, format=form, dpi=144, metadata=metadata, facecolor=figure.get_facecolor(), **cut)
-        return file.getvalue()
+    paint: Callable[[Figure, Theme], None]
+    title: str
+    size: tuple[float, float]
+    theme: Theme
+
+    def render(self, form: str = "svg", dpi: int = 144) -> bytes:
+        """The contents of a file of one of FORMS; `dpi` is a PNG's dots per inch. The same drawing gives the same
+        bytes.
+
+        Raises OptionError for a form that is not there, and MissingTool where matplotlib is not installed.
+        """
+        if form not in FORMS:
+            raise OptionError(f"no plot is written as {form!r}", f"a plot is {', '.join(FORMS)}")
+        try:
+            import matplotlib as mpl
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise MissingTool("matplotlib, which draws plots, is not installed", "pip install matplotlib") from None
+        with quiet(), mpl.rc_context(), io.BytesIO() as file:
+            mpl.rcdefaults()
+            mpl.rcParams.update({"svg.hashsalt": "vggscope", "svg.fonttype": "none", "pdf.fonttype": 42})
+            mpl.rcParams.update({"font.family": FONTS, "hatch.linewidth": 0.5})
+            figure = Figure(figsize=self.size, facecolor=self.theme.page, layout="constrained")
+            self.paint(figure, self.theme)
+            stamp = {"svg": "Date", "png": "Software", "pdf": "CreationDate"}[form]
+            metadata: dict[str, Any] = {"Title": self.title, stamp: None}
+            # Axes of a fixed aspect leave room over, or have too little: the page is cut to what is drawn.
+            cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.15}
+            figure.savefig(file, format=form, dpi=dpi, metadata=metadata, facecolor=figure.get_facecolor(), **cut)
+            return file.getvalue()
 
 
 def plain_axes(axes: Axes, theme: Theme) -> None:

@@ -81,6 +81,7 @@ DOCUMENTS = {
 
 PICTURES = {
     "memory": Picture("vggscope.render.plot:plot", (".svg", ".png", ".pdf")),
+    "rf": Picture("vggscope.render.rf_plot:plot", (".svg", ".png", ".pdf")),
     "diff": Picture("vggscope.render.diagram.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
 }
 """For each kind of result that can be drawn what draws it. Every function takes the result and `theme`."""

@@ -9,7 +9,7 @@ from vggscope.analysis.receptive_field.result import Box, ReceptiveFields, UnitF
 from vggscope.errors import OptionError
 from vggscope.oracles.effective_field import EffectiveMap
 from vggscope.record import record
-from vggscope.render.canvas import DASHES, HUES, drawn, literal, plain_axes
+from vggscope.render.canvas import DASHES, HUES, Plot, literal, plain_axes, theme_named
 from vggscope.render.diagram.theme import BODY, SMALL, TITLE, Theme
 from vggscope.render.page.photo import cut
 from vggscope.units import count_text, kernel_text, percent_text, shape_text
@@ -37,8 +37,26 @@ class Line:
     sides: tuple[int, ...]
 
 
-def growth(fields: Sequence[ReceptiveFields], form: str = "svg", theme: str = "light") -> bytes:
-    """The fields of one model or of several over depth, as an SVG, PNG or PDF file.
+def plot(
+    fields: ReceptiveFields,
+    theme: str = "light",
+    *,
+    beside: Sequence[ReceptiveFields] = (),
+    photo: Image | None = None,
+    heat: EffectiveMap | None = None,
+) -> Plot:
+    """The picture of what was asked for: a unit's effective field where its `heat` was measured, the regions of units
+    where some were named, on a photo if there is one; else growth over depth, with that of other models `beside`.
+
+    Raises OptionError for what cannot be drawn and for a theme that is not there.
+    """
+    if heat is not None:
+        return heat_map(heat, theme)
+    return regions(fields, photo, theme) if fields.units else growth((fields, *beside), theme)
+
+
+def growth(fields: Sequence[ReceptiveFields], theme: str = "light") -> Plot:
+    """The fields of one model or of several over depth.
 
     Raises OptionError for too many models and for one without a known field.
     """
@@ -50,7 +68,7 @@ def growth(fields: Sequence[ReceptiveFields], form: str = "svg", theme: str = "l
     def paint(figure: Figure, chosen: Theme) -> None:
         _draw_growth(figure.add_subplot(), lines, image, chosen)
 
-    return drawn(paint, "receptive fields", (9, 5), form, theme)
+    return Plot(paint, "receptive fields", (9, 5), theme_named(theme))
 
 
 def _lines(fields: Sequence[ReceptiveFields]) -> list[Line]:
@@ -144,7 +162,7 @@ def _hue(number: int, theme: Theme) -> str:
     return theme.ink if theme.name == "paper" else HUES[number % len(HUES)]
 
 
-def regions(fields: ReceptiveFields, photo: Image | None = None, form: str = "png", theme: str = "light") -> bytes:
+def regions(fields: ReceptiveFields, photo: Image | None = None, theme: str = "light") -> Plot:
     """The units' regions, of several layers in one picture, on the middle of a photo scaled to the network's input.
     What lies in the padding around the image is hatched.
 
@@ -163,7 +181,7 @@ def regions(fields: ReceptiveFields, photo: Image | None = None, form: str = "pn
         title = f"{literal(fields.model)}: what one unit sees of {shape_text(fields.input_shape)}"
         _finish(figure, axes, title, chosen)
 
-    return drawn(paint, f"{fields.model}, receptive fields", (9, 6), form, theme)
+    return Plot(paint, f"{fields.model}, receptive fields", (9, 6), theme_named(theme))
 
 
 def _sides(input_shape: tuple[int, ...]) -> tuple[int, int]:
@@ -226,7 +244,7 @@ def _outside(box: Box, image: tuple[int, int]) -> Iterator[tuple[tuple[int, int]
     yield from ((first, last) for first, last in parts if first[0] < last[0] and first[1] < last[1])
 
 
-def heat_map(found: EffectiveMap, form: str = "png", theme: str = "light") -> bytes:
+def heat_map(found: EffectiveMap, theme: str = "light") -> Plot:
     """Where in a unit's field the energy of its gradients lies, with the boxes that hold half of it and 95%."""
     height, width = _sides(found.input_shape)
     field = found.field
@@ -248,7 +266,7 @@ def heat_map(found: EffectiveMap, form: str = "png", theme: str = "light") -> by
         samples = "1 image" if field.samples == 1 else f"{field.samples} images"
         axes.set_xlabel(f"energy of the gradients, {samples} of noise", color=chosen.muted, fontsize=SMALL)
 
-    return drawn(paint, f"{found.model}, effective receptive field", (9, 6), form, theme)
+    return Plot(paint, f"{found.model}, effective receptive field", (9, 6), theme_named(theme))
 
 
 def _draw_heat(axes: Axes, found: EffectiveMap, height: int, width: int, theme: Theme) -> None:
