@@ -150,7 +150,7 @@ def _training() -> list[TrainingLine]:
             "dropout", said["dropout"], "in the module: " + ", ".join(f"{node.label or node.name}" for node in drops)
         ),
         TrainingLine("preprocessing", said["preprocessing"], f"on a scale of 0..1 the mean is {scaled}"),
-        TrainingLine("optimiser", said["optimiser"], f"rates {', '.join(f'{10.0**-e:g}' for e in range(2, 6))}"),
+        TrainingLine("optimiser", said["optimiser"], f"rates {', '.join(f'{10.0**-e:.{e}f}' for e in range(2, 6))}"),
         TrainingLine(
             "length",
             f"{PAPER_ITERATIONS // 1000} thousand iterations, {EPOCHS} epochs",
