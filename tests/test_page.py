@@ -426,21 +426,24 @@ def test_no_code_but_the_pages_own_runs(opened: Open) -> None:
     )
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-def test_axe_finds_nothing_serious(opened: Open, theme: str, width: int) -> None:
+def serious_findings(page: Page) -> list[object]:
+    """What axe-core finds that shuts readers out."""
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
         refuse("axe-playwright-python is not installed")
-    page = opened("A", "B", color_scheme=theme, width=width)
     found = Axe().run(page).response["violations"]
-    serious = [
+    return [
         (rule["id"], [node["html"][:120] for node in rule["nodes"][:3]])
         for rule in found
         if rule["impact"] in ("serious", "critical")
     ]
-    assert serious == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing_serious(opened: Open, theme: str, width: int) -> None:
+    assert serious_findings(opened("A", "B", color_scheme=theme, width=width)) == []
 
 
 @pytest.mark.parametrize("width", [360, 768, 1600])
@@ -478,6 +481,12 @@ def test_a_reference_is_compared_with(opened: Open) -> None:
     assert text(page, "#diffs h3") == "C against D different"
     page.locator(".differences a").first.click()
     chosen_everywhere(page, "conv3_3")
+
+
+def test_somebody_elses_vgg_is_compared_with_the_papers(opened: Open, written: Callable[..., Path]) -> None:
+    page = opened("torchvision:vgg11_bn")
+    assert text(page, "#diffs h3").startswith("torchvision:vgg11_bn against the paper's column A")
+    assert opened("A").locator("#diffs").count() == 0
 
 
 def test_a_network_that_branches(opened: Open, written: Callable[..., Path]) -> None:
@@ -602,6 +611,7 @@ def test_feature_maps_are_torchs(opened: Open, photo: Path, tmp_path: Path) -> N
     assert len(terms) == 6
     assert sum(terms) == pytest.approx(float(total), abs=0.02)
     assert text(page, "#field-text").startswith(f"Unit {unit[0]}, {unit[1]} of conv2_1")
+    assert serious_findings(page) == []
     page.evaluate("location.hash = '#pool1'")
     shows(page, "pool1")
     page.locator("#maps button").first.click()

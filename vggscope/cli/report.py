@@ -19,9 +19,12 @@ from vggscope.render.page import Exhibit, page
 from vggscope.render.page.photo import data_uri, open_photo
 from vggscope.sources.options import Options
 from vggscope.sources.reference import reference_for
-from vggscope.sources.resolve import resolve, resolve_module
+from vggscope.sources.resolve import column_named, resolve, resolve_module
 from vggscope.sources.weights import with_weights
 from vggscope.units import bytes_text
+
+PAPER = "paper"
+"""The reference that needs no other package: the column of Table 1."""
 
 
 def report(
@@ -32,8 +35,8 @@ def report(
         str | None,
         typer.Option(
             metavar="REF",
-            help="Compare each model with torchvision, timm, paper or any MODEL; several models are compared with the"
-            " first.",
+            help="Compare each model with torchvision, timm, paper or any MODEL. Left out, several models are compared"
+            " with the first, and somebody else's VGG with the paper's.",
             show_default=False,
         ),
     ] = None,
@@ -78,8 +81,14 @@ def _running(network: Network) -> Network:
 
 
 def _diffs(word: str, network: Network, first: Network, ref: str | None, options: Options) -> list[Diff]:
-    """With the reference, if one is named; else with the first of several models."""
+    """With the reference, if one is named or at hand; else with the first of several models."""
+    ref = ref or (PAPER if network is first and _is_meant_as_column(word, network) else None)
     if ref is not None:
         reference = reference_for(ref, word, network, options)
         return [compare(network, reference.network, reference.notes)]
     return [] if network is first else [compare(network, first)]
+
+
+def _is_meant_as_column(word: str, network: Network) -> bool:
+    """Whether somebody else's network has the paper's five stages, so that one asks how it differs from the paper."""
+    return column_named(word) is None and any(node.label == "pool5" for node in network.nodes)

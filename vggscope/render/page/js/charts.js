@@ -86,12 +86,13 @@ function listenTo(plot, length) {
 
 function markCharts() {
   for (const { chart, values, seen, chosen, readout, plot } of charts) {
-    const text = `${nameOf(layerAt(shown()))}: ${values[shown()] === null ? UNKNOWN : chart.text(values[shown()])}`;
+    const value = values[shown()] === null ? UNKNOWN : chart.text(values[shown()]);
+    const name = nameOf(layerAt(shown()));
     seen.setAttribute('x', shown() + (1 - markWidth()) / 2);
     chosen.setAttribute('x', state.layer + (1 - markWidth()) / 2);
-    readout.textContent = text;
+    readout.textContent = `${value}, ${name}`;
     plot.setAttribute('aria-valuenow', state.layer + 1);
-    plot.setAttribute('aria-valuetext', text);
+    plot.setAttribute('aria-valuetext', `${name}: ${value}`);
   }
 }
 
