@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from vggscope.oracles.paper import column_of
 from vggscope.oracles.torchvision import model_name
 from vggscope.oracles.verification import Answer, Figure, Verification, verify
 from vggscope.oracles.witness import Abstains, Claim, Term, Witness, without_data
+from vggscope.render.formats import write
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
@@ -74,6 +77,12 @@ def test_a_column_agrees_with_everybody(column: str) -> None:
     assert answer(found, "macs", "fvcore").terms == (
         Term(512 * 7 * 7, "1 for each value that AdaptiveAvgPool2d reads"),
     )
+
+
+def test_the_documentation_shows_the_output() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "verify.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"`vggscope verify D`\n\n```text\n(.*?)```", text, re.DOTALL)
+    assert shown == write(verify(resolve("D")))
 
 
 @pytest.mark.parametrize("column", FACTS)
@@ -371,9 +380,8 @@ class TestTraced:
         assert term.amount == read
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("name", [
-        "alexnet", "squeezenet1_1", "densenet121", "inception_v3", "shufflenet_v2_x1_0", "mobilenet_v3_small",
-        "mnasnet0_5", "efficientnet_b0", "regnet_y_400mf", "resnext50_32x4d", "convnext_tiny", "swin_t",
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        "name", ["alexnet", "squeezenet1_1", "densenet121", "mobilenet_v3_small", "shufflenet_v2_x0_5", "swin_t"]
+    )
     def test_other_families(self, name: str) -> None:
         self.verified(name)

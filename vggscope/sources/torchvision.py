@@ -50,7 +50,8 @@ def build(name: str, options: Options) -> nn.Module:
         )
     options.refuse_column_options(f"torchvision:{name} comes as it is")
     classes = {} if options.num_classes is None else {"num_classes": options.num_classes}
-    model: nn.Module = models.get_model(name, weights=None, **classes)
+    with quiet():  # two of them warn of what a future release will do
+        model: nn.Module = models.get_model(name, weights=None, **classes)
     return model
 
 
