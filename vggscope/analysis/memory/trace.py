@@ -22,8 +22,17 @@ BATCHES_TRACKED = 8
 
 def trace(network: Network, setup: Setup) -> Trace:
     """The book of one step, or of one forward pass, for every batch at once: it takes time linear in the nodes."""
-    ledger = Ledger()
     learned = trained(network, setup)
+    walk, resident = passes(network, setup, learned)
+    stepping = len(walk.ledger.entries)
+    if setup.trains:
+        step(walk, setup, learned)
+    return walk.ledger.finish(resident, stepping)
+
+
+def passes(network: Network, setup: Setup, learned: tuple[Parameter, ...]) -> tuple[Walk, int]:
+    """A step up to the optimizer's, and how many entries of its book were there before it."""
+    ledger = Ledger()
     _resident(ledger, network, setup, learned)
     inputs = _inputs(ledger, network, setup)
     resident = len(ledger.entries)
@@ -46,11 +55,13 @@ def trace(network: Network, setup: Setup) -> Trace:
         walk.forward()
         if setup.trains:
             walk.backward()
-    stepping = len(ledger.entries)
-    if setup.trains:
-        stepped = dict(zip((p.name for p in learned), setup.shards.states(learned)))
-        walk.optimizer_step(optimizer_named(setup.optimizer), stepped, setup.foreach)
-    return ledger.finish(resident, stepping)
+    return walk, resident
+
+
+def step(walk: Walk, setup: Setup, learned: tuple[Parameter, ...]) -> None:
+    """The optimizer's step, behind the passes."""
+    elements = dict(zip((p.name for p in learned), setup.shards.states(learned)))
+    walk.optimizer_step(optimizer_named(setup.optimizer), elements, setup.foreach)
 
 
 def trained(network: Network, setup: Setup) -> tuple[Parameter, ...]:
@@ -75,14 +86,18 @@ def _resident(ledger: Ledger, network: Network, setup: Setup, learned: tuple[Par
 
 
 def _resident_for_training(ledger: Ledger, setup: Setup, learned: tuple[Parameter, ...]) -> None:
-    width, shards = setup.width, setup.shards
-    if shards.parallel is not None and shards.parallel.buckets:
+    if setup.shards.parallel is not None and setup.shards.parallel.buckets:
         for p in learned:
-            ledger.allocate("gradients", Line(numel(p.shape) * width, 0), _layer(p))
+            ledger.allocate("gradients", Line(numel(p.shape) * setup.width, 0), _layer(p))
+    states(ledger, setup, learned)
+
+
+def states(ledger: Ledger, setup: Setup, learned: tuple[Parameter, ...]) -> None:
+    """What the optimizer keeps between steps."""
     optimizer = optimizer_named(setup.optimizer)
-    for p, elements in zip(learned, shards.states(learned)):
+    for p, elements in zip(learned, setup.shards.states(learned)):
         for _ in range(optimizer.states if elements else 0):
-            ledger.allocate("optimizer", Line(elements * width, 0), _layer(p))
+            ledger.allocate("optimizer", Line(elements * setup.width, 0), _layer(p))
         if elements and optimizer.counter and runtime_named(setup.runtime).counts_on_device:
             ledger.allocate("optimizer", Line(COUNTER, 0), _layer(p))
 
