@@ -434,7 +434,7 @@ def test_a_network_without_weights_has_a_forward_pass_alone() -> None:
 def test_assumptions_say_what_the_number_rests_on() -> None:
     plain = " ".join(memory(network("A"), 8, Setup(optimizer="adam")).assumptions)
     assert "without the CUDA context" in plain
-    assert "foreach, torch's default on a GPU, takes more" in plain
+    assert "parameter by parameter (foreach=False" in plain
     assert "not measured on a GPU" in plain
     shared = " ".join(memory(network("A"), 10, Setup(gpus=4, dtype="amp", checkpoint=True)).assumptions)
     assert "4 GPUs share the batch, 3 samples at once on each" in shared

@@ -143,5 +143,8 @@ def _changes_of_training(setup: Setup, batch: int) -> Iterator[tuple[str, str, S
         yield "optimizer", "--optimizer sgd-momentum", replace(setup, optimizer="sgd-momentum")
     if setup.mode == "train":
         yield "head", "--mode finetune-head", replace(setup, mode="finetune-head")
+    for parallel in ("zero2", "fsdp") if setup.gpus > 1 else ():
+        if parallel != setup.parallel:
+            yield parallel, f"--parallel {parallel}", replace(setup, parallel=parallel)
     for gpus in (2, 4, 8) if setup.gpus == 1 else ():
         yield "gpus", f"--gpus {gpus} --parallel fsdp", replace(setup, gpus=gpus, parallel="fsdp")

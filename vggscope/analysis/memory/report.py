@@ -16,6 +16,7 @@ from vggscope.analysis.memory.stages import head_parameters
 from vggscope.analysis.memory.trace import trace
 from vggscope.errors import OptionError
 from vggscope.graph import Network
+from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Unknown
 from vggscope.record import record
 from vggscope.result import Result
@@ -163,7 +164,8 @@ def assumptions(network: Network, setup: Setup, batch: int) -> Iterator[str]:
         yield "CUDA's tensors: dropout masks of one byte a value, step counters on the CPU; not measured on a GPU"
     else:
         yield "torch's CPU path under the memory tracker: dropout masks as wide as the values"
-    if unknown := sorted({node.op.name for node in network.nodes if isinstance(node.op, Unknown)}):
+    ops = [node.op.op if isinstance(node.op, WithConstants) else node.op for node in network.nodes]
+    if unknown := sorted({op.name for op in ops if isinstance(op, Unknown)}):
         yield f"of {', '.join(unknown)} the output alone is counted: what autograd keeps is not known"
 
 
@@ -175,12 +177,13 @@ def _of_training(network: Network, setup: Setup) -> Iterator[str]:
         yield (
             "the optimizer steps over all parameters at once (foreach, torch's default on a GPU)"
             if setup.foreach
-            else "the optimizer steps parameter by parameter; foreach, torch's default on a GPU, takes more"
+            else "the optimizer steps parameter by parameter (foreach=False; torch's default on a GPU is foreach)"
         )
     if setup.dtype == AMP:
         yield "autocast to half precision: weights and gradients in float32, the weights' half copies as temporary"
     if setup.mode == "finetune-head":
-        names = [node.title for node in network.nodes if {p.name for p in node.parameters} & head_parameters(network)]
+        head = head_parameters(network)
+        names = [node.title for node in network.nodes if not head.isdisjoint(p.name for p in node.parameters)]
         yield f"trained are {', '.join(names)}; the rest is frozen, in training mode" if names else "nothing is trained"
     if setup.checkpoint:
         yield "each stage is recomputed in the backward pass (torch.utils.checkpoint, use_reentrant=False)"
