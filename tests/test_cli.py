@@ -297,3 +297,35 @@ def test_rf_as_json(vggscope) -> None:
     ):
         ran = vggscope("rf", "D", *words)
         assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 2)
+
+
+def test_rf_draws_growth_regions_and_heat(vggscope, tmp_path) -> None:
+    for words in (
+        ("A", "D", "-o", "growth.svg"),
+        ("A", "--at", "conv3_2,conv5_2", "-o", "regions.png"),
+        ("conv3-4 maxpool conv3-4", "--input", "3x16x16", "--at", "conv2_1", "--effective", "-o", "heat.svg"),
+    ):
+        path = tmp_path / words[-1]
+        assert vggscope("rf", *words[:-1], str(path)).code == 0
+        assert path.stat().st_size > 1000
+    for words in (("A", "D", "--at", "conv1_1"), ("A", "--effective"), ("A", "--at", "conv1_1", "--image", "no.jpg")):
+        ran = vggscope("rf", *words)
+        assert (ran.code, ran.out) == (2, "")
+
+
+def test_count_all_adds_what_is_no_multiply_accumulate(vggscope) -> None:
+    """By hand: conv 8x4x4 has 27 MACs a value and a bias each, ReLU one operation a value, the pool three a value."""
+    model = ("summary", "conv3-8 maxpool", "--input", "3x4x4", "-f", "json")
+    found = json.loads(vggscope(*model, "--count", "all").out)
+    conv, relu, pool = (layer["flops"] for layer in found["layers"])
+    assert (conv, relu, pool) == (2 * 27 * 128 + 128, 128, 3 * 32)
+    assert found["totals"]["flops"] == conv + relu + pool
+    assert json.loads(vggscope(*model).out)["totals"]["flops"] == 2 * 27 * 128
+
+
+def test_operations_backward_and_on_a_card(vggscope) -> None:
+    found = json.loads(vggscope("summary", "D", "--backward", "--gpu", "A100-80GB", "-f", "json").out)
+    assert found["schema"] == "vggscope/operations@1"
+    assert found["totals"]["backward_macs"] == 30853824512
+    assert {layer["bound"] for layer in found["layers"]} <= {"compute", "memory", None}
+    assert vggscope("summary", "D", "--gpu", "abacus").code == 2

@@ -1,39 +1,107 @@
-"""`vggscope rf MODEL`."""
+"""`vggscope rf MODEL...`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vggscope.analysis.receptive_field.result import describe
-from vggscope.cli.options import Model, ModelOptions, OutputOptions
-from vggscope.cli.output import check_format, emit
+from vggscope.cli.options import ModelOptions, Models, OutputOptions, PictureOptions
+from vggscope.cli.output import check_format, emit, progress
 from vggscope.errors import OptionError
-from vggscope.sources.resolve import resolve
+from vggscope.graph import Network
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve, resolve_module
+
+if TYPE_CHECKING:
+    from vggscope.oracles.effective_field import EffectiveMap
 
 
 def rf(
-    model: Model,
+    models: Models,
     build: ModelOptions,
     output: OutputOptions,
+    picture: PictureOptions,
     at: Annotated[
         str | None, typer.Option(metavar="LAYERS", help="Layers, by label or path: one unit's region, e.g. conv5_3.")
     ] = None,
     unit: Annotated[
         str | None, typer.Option(metavar="ROW,COLUMN", help="The unit of --at; the middle one if it is left out.")
     ] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A photo to draw the regions of --at on, with -o.")
+    ] = None,
+    effective: Annotated[
+        bool, typer.Option("--effective", help="Measure where the unit's gradient lies (Luo et al. 2016).")
+    ] = False,
+    samples: Annotated[int, typer.Option(metavar="N", help="Images of noise for --effective.")] = 4,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise.")] = 0,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Weights for --effective, from a checkpoint of the model.")
+    ] = None,
 ) -> None:
     """Receptive fields: size, stride and padding of each layer, or the pixels that one unit sees.
+
+    -o growth.svg (or .png, .pdf) draws how the field grows over depth, for several models too; with --at the regions on
+    the image, with --effective a heat map.
 
     Example: vggscope rf D --at conv5_3 --unit 6,6
     """
     check_format(output.format, output.output, "rf")
     layers = [name for part in (at or "").split(",") if (name := part.strip())]
-    if unit is not None and not layers:
-        raise OptionError("--unit needs a layer", "for example --at conv5_3 --unit 6,6")
-    found = describe(resolve(model, build.source_options()), layers, _place(unit))
-    emit(found, output.format, output.output)
+    _check(layers, models, unit=unit, image=image, effective=effective, weights=weights)
+    options = build.source_options()
+    networks = [resolve(word, options) for word in models]
+    first, *others = (describe(network, layers, _place(unit)) for network in networks)
+    heat = None
+    if effective:
+        heat = _measure(networks[0], models[0], options, layers[0], _place(unit), (samples, seed), weights)
+        first = replace(first, effective=heat.field)
+    photo = None
+    if image is not None:
+        from vggscope.render.page.photo import open_photo
+
+        photo = open_photo(image)
+    to = output.format, output.output
+    emit(first, *to, theme=picture.theme, dpi=picture.dpi, beside=tuple(others), photo=photo, heat=heat)
+
+
+def _check(layers: list[str], models: list[str], **given: object) -> None:
+    """Raise OptionError for options that say nothing together."""
+    for name in ("unit", "image", "effective", "weights"):
+        if given[name] and not layers:
+            raise OptionError(f"--{name} needs a layer", "for example --at conv5_3")
+    if given["weights"] and not given["effective"]:
+        raise OptionError("--weights is for --effective", "the rule needs no weights")
+    if given["effective"] and len(layers) > 1:
+        raise OptionError("--effective measures one layer", f"name one: --at {layers[0]}")
+    if len(models) > 1 and layers:
+        raise OptionError("--at looks into one model", "several models are drawn by their growth: leave out --at")
+
+
+def _measure(
+    network: Network,
+    word: str,
+    options: Options,
+    layer: str,
+    unit: tuple[int, ...] | None,
+    runs: tuple[int, int],
+    weights: str | None,
+) -> EffectiveMap:
+    """The effective field by gradients, with the weights of a file or those that the model begins with."""
+    from vggscope.oracles.effective_field import effective_field
+    from vggscope.sources.weights import with_weights
+
+    module = resolve_module(word, options)
+    if weights is not None:
+        module = with_weights(module, weights)
+    samples, seed = runs
+    with progress("measuring", samples) as step:
+        return effective_field(
+            network, module, layer, unit, samples=samples, seed=seed, progress=lambda n: step(f"image {n + 1}")
+        )
 
 
 def _place(text: str | None) -> tuple[int, ...] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vggscope.analysis.report import OtherParameters, Report
+from vggscope.analysis.report import OtherParameters, Report, Totals
 from vggscope.errors import OptionError
 from vggscope.render.document import Block, Column, Document, Facts, Note, Table
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
@@ -91,7 +91,7 @@ def _totals(report: Report) -> Facts:
     batch = report.input_shape[0]
     items = [
         ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)})"),
-        ("MACs", f"{count_text(totals.macs)}  (FLOPs {count_text(totals.flops)} = 2 x MACs; bias left out)"),
+        ("MACs", f"{count_text(totals.macs)}  ({_flops(totals)})"),
         (
             "activations",
             f"{bytes_text(totals.activation_bytes)}, each output once; 0 where it shares its input's memory",
@@ -100,6 +100,13 @@ def _totals(report: Report) -> Facts:
         ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {batch}"),
     ]
     return Facts((*items, *_others(totals.other_params)))
+
+
+def _flops(totals: Totals) -> str:
+    if totals.macs is not None and totals.flops not in (None, 2 * totals.macs):
+        more = count_text(totals.flops - 2 * totals.macs)
+        return f"FLOPs {count_text(totals.flops)} = 2 x MACs + {more} other operations"
+    return f"FLOPs {count_text(totals.flops)} = 2 x MACs; bias left out"
 
 
 def _others(others: tuple[OtherParameters, ...]) -> Iterator[tuple[str, str]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vggscope.analysis.cost import backward_costs, costs
 from vggscope.analysis.operations.counting import operations as beyond_macs
 from vggscope.analysis.operations.counting import rule_for
 from vggscope.analysis.operations.roofline import Roof, roof_of
+from vggscope.analysis.report import Report
 from vggscope.errors import OptionError
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape, numel
@@ -181,3 +184,9 @@ def _formulas(network: Network) -> tuple[Formula, ...]:
         rule = rule_for(node.op)
         found.setdefault(node.op.name, "not known" if rule is None else rule.formula)
     return tuple(Formula(op, formula) for op, formula in found.items())
+
+
+def with_all(report: Report, counted: Operations) -> Report:
+    """A summary whose FLOPs count all operations and not only the MACs."""
+    layers = tuple(replace(layer, flops=other.flops) for layer, other in zip(report.layers, counted.layers))
+    return replace(report, layers=layers, totals=replace(report.totals, flops=counted.totals.flops))
