@@ -10,7 +10,7 @@ from vggscope.analysis.report import by_stage, summarize
 from vggscope.cli.options import BatchOptions, Model, ModelOptions, OutputOptions
 from vggscope.cli.output import check_format, emit, note
 from vggscope.errors import OptionError
-from vggscope.render.summary import column_keys
+from vggscope.render.summary import SHOWN, column_keys
 from vggscope.sources.resolve import resolve
 
 
@@ -21,6 +21,15 @@ def summary(
     output: OutputOptions,
     columns: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Columns to show, e.g. layer,output,rule,params.")
+    ] = None,
+    count: Annotated[
+        str, typer.Option(metavar="WHAT", help="FLOPs as 2 x macs, or all: bias, activation, pooling and the rest too.")
+    ] = "macs",
+    backward: Annotated[
+        bool, typer.Option("--backward", help="Operations, forward and backward, and the bytes that they move.")
+    ] = False,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="CARD", help="The least time of each layer on a card, e.g. A100-80GB.")
     ] = None,
     depth: Annotated[str, typer.Option(metavar="DEPTH", help="layer, or stage for a row per stage.")] = "layer",
 ) -> int:
@@ -34,9 +43,20 @@ def summary(
     if depth not in ("layer", "stage"):
         raise OptionError(f"unknown depth {depth!r}", "--depth is layer or stage")
     network = resolve(model, build.source_options())
+    if backward or gpu is not None:
+        from vggscope.analysis.operations.result import operations
+
+        counted = operations(network, batch.batch, batch.dtype, count=count, card=gpu)
+        emit(counted, output.format, output.output)
+        return 0
     report = summarize(network, batch.batch, batch.dtype)
+    if count != "macs":
+        from vggscope.analysis.operations.result import operations, with_all
+
+        report = with_all(report, operations(network, batch.batch, batch.dtype, count=count))
+        keys = keys or tuple("flops" if key == "macs" else key for key in SHOWN)
     emit(by_stage(report) if depth == "stage" else report, output.format, output.output, keys)
     if network.failure is not None:
-        note(f"vggscope: {network.failure}\nwhat is shown ends there; --input gives another size")
+        note(f"vggscope: {network.failure}", "what is shown ends there; --input gives another size")
         return 2
     return 0
