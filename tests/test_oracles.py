@@ -217,6 +217,33 @@ def test_a_module_that_cannot_be_copied_is_named() -> None:
         verify(resolve("conv3-8", SMALL), model)
 
 
+def test_a_normalisation_with_parts_inside_is_passed_over_by_torchinfo() -> None:
+    class NormAndActivation(nn.BatchNorm2d):
+        def __init__(self, channels: int) -> None:
+            super().__init__(channels)
+            self.act = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(super().forward(x))
+
+    class Scale(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.weight
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), NormAndActivation(4), nn.BatchNorm2d(4), Scale(4)).eval()
+    found = verify(trace(model, (3, 9, 9), "parts"), model)
+    terms = answer(found, "macs", "torchinfo").terms
+    assert [term.amount for term in terms] == [4 * 7 * 7, 2 * 4 + 4]
+    assert found.agrees is True
+    assert "how mul gives its weights their gradient is not followed tensor by tensor" in [
+        skipped.reason for skipped in found.skipped
+    ]
+
+
 def test_a_module_that_is_not_the_network_disagrees() -> None:
     found = verify(resolve("conv3-8 FC-4", SMALL), nn.Conv2d(3, 8, 3, padding=1, bias=False))
     assert found.agrees is False

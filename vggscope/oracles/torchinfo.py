@@ -8,6 +8,7 @@ matrix products that a function makes are not.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vggscope.graph import Network, Node
@@ -41,24 +42,41 @@ def _summary(module: nn.Module, input_shape: Shape) -> ModelStatistics:
     return torchinfo.summary(module, input_data=[torch.empty(input_shape, device="meta")], device="meta", verbose=0)
 
 
-def mult_add_terms(network: Network) -> tuple[Term, ...]:
-    """What torchinfo's mult-adds have beyond MACs, worked out from the network's ops."""
+def mult_add_terms(network: Network, module: nn.Module | None = None) -> tuple[Term, ...]:
+    """What torchinfo's mult-adds have beyond MACs, worked out from the network's ops and from whose parameters they
+    are; without the module, as if each layer were torch's own.
+    """
+    parts = None if module is None else dict(module.named_modules())
     amounts: Counter[str] = Counter()
     for node in network.nodes:
-        amounts.update(_beyond(network, node))
+        amounts.update(_beyond(network, node, _own_kind(node) if parts is None else _kind(node, parts)))
     return tuple(Term(amount, what) for what, amount in amounts.items() if amount)
 
 
-def _beyond(network: Network, node: Node) -> dict[str, int]:
-    macs = node.op.macs(network.input_shapes(node), network.output_shape(node))
+def _own_kind(node: Node) -> str | None:
+    """The class of torch's module, None where torchinfo passes it over."""
+    return None if node.module is None or node.op.name == "MultiheadAttention" else node.op.name
+
+
+def _kind(node: Node, parts: Mapping[str, nn.Module]) -> str | None:
+    """The class of the module whose parameters a node reads, None where that has modules inside: torchinfo passes over
+    it.
+    """
+    owners = {parameter.name.rpartition(".")[0] for parameter in node.parameters}
+    owner = parts.get(owners.pop()) if len(owners) == 1 else None
+    return None if owner is None or any(True for _ in owner.children()) else type(owner).__name__
+
+
+def _beyond(network: Network, node: Node, kind: str | None) -> dict[str, int]:
+    macs = node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0
     output = network.output_shape(node)
     sizes = {p.name.rpartition(".")[2]: numel(p.shape) for p in node.parameters}
     weight, bias = sizes.get("weight", 0), sizes.get("bias", 0)
-    if macs and (node.module is None or node.op.name == "MultiheadAttention"):
+    if kind is None:
         return {UNSEEN: -macs}
     if not macs:
         return {SCALES: output[0] * (weight + bias)}
-    positions = output[0] * numel(output[2:]) if "Conv" in node.op.name else output[0]
+    positions = output[0] * numel(output[2:]) if "Conv" in kind else output[0]
     return {BIASES: positions * bias, WEIGHTS: positions * weight - macs}
 
 
@@ -67,13 +85,12 @@ def _params(network: Network, module: nn.Module) -> Claim:
 
 
 def _macs(network: Network, module: nn.Module) -> Claim:
-    return Claim(macs(module, network.input_shape))
+    return Claim(macs(module, network.input_shape), terms=mult_add_terms(network, module))
 
 
 WITNESS = Witness(
     name="torchinfo",
     title="torchinfo",
     ask={PARAMS: _params, MACS: _macs},
-    explain={MACS: lambda network, value: mult_add_terms(network)},
     package="torchinfo",
 )

@@ -48,6 +48,9 @@ def _beyond(network: Network, figure: str) -> Iterator[str]:
         return
     if not any(p.trainable for node in network.nodes for p in node.parameters):
         yield "there is nothing to train"
+    reading = dict.fromkeys(n.op.name for n in network.nodes if isinstance(n.op, WithConstants) and n.parameters)
+    if reading:
+        yield f"how {', '.join(reading)} gives its weights their gradient is not followed tensor by tensor"
     if any("attention" in op.name.lower() for op in ops):
         yield "attention keeps other tensors on a CPU than on a GPU"
     if any(why == "runs only in training" for _, why in network.unused):
