@@ -23,6 +23,7 @@ COMMANDS = (
     "diagram",
     "diff",
     "memory",
+    "rf",
     "build",
     "verify",
     "inspect",
@@ -111,21 +112,19 @@ def run(arguments: list[str]) -> int:
 
 def _report(error: Exception) -> int:
     from vggscope.cli.output import note
-    from vggscope.render.plain import visible
 
+    code = 2
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("vggscope"):
         package = error.name.partition(".")[0]
-        text, code = f"this needs {package}, which is not installed\npip install {package}", 2
+        problem, remedy = f"this needs {package}, which is not installed", f"pip install {package}"
     elif isinstance(error, VggscopeError):
-        text, code = str(error), error.exit_code
+        problem, remedy, code = error.problem, error.remedy, error.exit_code
     elif isinstance(error, typer.TyperException):
-        text, code = f"{_one_line(error.format_message())}\nsee {_path(error)} --help", 2
+        problem, remedy = _one_line(error.format_message()), f"see {_path(error)} --help"
     else:
-        text, code = (
-            f"{type(error).__name__}: {_one_line(str(error))}\nthis is a defect of vggscope; {DEBUG} shows where",
-            2,
-        )
-    note("vggscope: " + "\n".join(map(visible, text.split("\n"))))
+        problem = f"{type(error).__name__}: {_one_line(str(error))}"
+        remedy = f"this is a defect of vggscope; {DEBUG} shows where"
+    note(f"vggscope: {problem}", remedy)
     return code
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vggscope.errors import OptionError, OutputError
+from vggscope.errors import OptionError, OutputError, printable
 from vggscope.render.formats import Result, Style, by_name, by_suffix, draw, kind_of, suffixes, write
 from vggscope.units import bytes_text
 from vggscope.whole_file import whole_file as written_whole
@@ -25,6 +25,9 @@ PICTURE = "picture"
 
 PIPE_WIDTH = 120
 """Columns of text that no terminal takes."""
+
+LONGEST_LINE = 1000
+"""Characters of a message; what it quotes may be longer."""
 
 
 def emit(
@@ -106,12 +109,13 @@ def print_out(text: str) -> None:
         raise OutputError(f"cannot write to stdout: {error.strerror}", "name a file with -o") from None
 
 
-def note(text: str) -> None:
-    """A line to stderr, for the person and not for the pipe."""
+def note(*lines: str) -> None:
+    """Lines to stderr, for the person and not for the pipe; whatever they quote, each stays one line of text."""
     if sys.stderr is not None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             encoding = sys.stderr.encoding or "ascii"
-            sys.stderr.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+            text = "".join(printable(line, LONGEST_LINE) + "\n" for line in lines if line)
+            sys.stderr.write(text.encode(encoding, "replace").decode(encoding))
 
 
 @contextmanager

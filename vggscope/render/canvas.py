@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vggscope.errors import MissingTool, OptionError
 from vggscope.quiet import quiet
 from vggscope.record import record
+from vggscope.render.diagram.fonts import fitted, plain
 from vggscope.render.diagram.theme import SMALL, THEMES, Theme
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 FORMS = ("svg", "png", "pdf")
 """What a plot can be written as."""
+
+LONGEST_NAME = 400.0
+"""Points that a name takes at the most; the middle of a longer one is left out."""
 
 FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
 """The first is in matplotlib's package; a reader of an SVG may have one of the others."""
@@ -64,7 +68,7 @@ class Plot:
             figure = Figure(figsize=self.size, facecolor=self.theme.page, layout="constrained")
             self.paint(figure, self.theme)
             stamp = {"svg": "Date", "png": "Software", "pdf": "CreationDate"}[form]
-            metadata: dict[str, Any] = {"Title": self.title, stamp: None}
+            metadata: dict[str, Any] = {"Title": plain(self.title), stamp: None}
             # Axes of a fixed aspect leave room over, or have too little: the page is cut to what is drawn.
             cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.15}
             figure.savefig(file, format=form, dpi=dpi, metadata=metadata, facecolor=figure.get_facecolor(), **cut)
@@ -81,5 +85,5 @@ def plain_axes(axes: Axes, theme: Theme) -> None:
 
 
 def literal(text: str) -> str:
-    """A name as it stands: matplotlib takes what is between dollars for a formula."""
-    return text.replace("$", r"\$")
+    """A name as a plot can show it: matplotlib takes what is between dollars for a formula, and no surrogates."""
+    return fitted(plain(text), SMALL, LONGEST_NAME).replace("$", r"\$")

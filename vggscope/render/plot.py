@@ -12,6 +12,8 @@ from vggscope.analysis.memory.report import MemoryReport, TimelineEntry
 from vggscope.errors import MissingTool, OptionError
 from vggscope.quiet import quiet
 from vggscope.record import record
+from vggscope.render.canvas import literal
+from vggscope.render.diagram.fonts import plain
 from vggscope.render.diagram.theme import BODY, SMALL, THEMES, TITLE, Theme
 from vggscope.units import bytes_text, count_text, shape_text
 
@@ -83,7 +85,7 @@ def plot(report: MemoryReport, theme: str = "light") -> Plot:
 def _saved(figure: Figure, report: MemoryReport, form: str, dpi: int) -> bytes:
     # Without the date the same report gives the same file.
     stamp = {"svg": "Date", "png": "Software", "pdf": "CreationDate"}[form]
-    metadata: dict[str, Any] = {"Title": _title(report), stamp: None}
+    metadata: dict[str, Any] = {"Title": plain(_title(report)), stamp: None}
     with io.BytesIO() as file:
         figure.savefig(file, format=form, dpi=dpi, metadata=metadata, facecolor=figure.get_facecolor())
         return file.getvalue()
@@ -101,7 +103,7 @@ def _draw(axes: Axes, report: MemoryReport, theme: Theme) -> None:
     _peak(axes, report, theme)
     if report.fit is not None and report.fit.capacity_bytes < MOST_ABOVE * report.peak_bytes:
         _card(axes, report.fit, theme)
-    axes.set_title(_title(report), color=theme.ink, fontsize=TITLE, loc="left", pad=22)
+    axes.set_title(literal(_title(report)), color=theme.ink, fontsize=TITLE, loc="left", pad=22)
     axes.set_ylabel("MiB", color=theme.ink, fontsize=BODY)
     axes.set_facecolor(theme.card)
     axes.tick_params(colors=theme.muted, labelsize=SMALL)
@@ -117,7 +119,7 @@ def _card(axes: Axes, fit: Fit, theme: Theme) -> None:
     axes.axhline(level, color=theme.ink, linewidth=1, linestyle="--")
     axes.set_ylim(0, max(axes.get_ylim()[1], level * 1.08))
     axes.annotate(
-        f"{fit.gpu}: {bytes_text(fit.capacity_bytes)}",
+        literal(f"{fit.gpu}: {bytes_text(fit.capacity_bytes)}"),
         (0.004, level),
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
@@ -183,7 +185,7 @@ def _events(axes: Axes, report: MemoryReport, theme: Theme) -> None:
             )
     stride = -(-len(report.timeline) // MOST_TICKS)
     named = [(i + 0.5, entry.layer) for i, entry in enumerate(report.timeline) if entry.layer and i % stride == 0]
-    axes.set_xticks([place for place, _ in named], [layer for _, layer in named], rotation=90)
+    axes.set_xticks([place for place, _ in named], [literal(layer) for _, layer in named], rotation=90)
 
 
 def _phases(report: MemoryReport) -> Iterator[tuple[str, int, int]]:
@@ -207,7 +209,7 @@ def _peak(axes: Axes, report: MemoryReport, theme: Theme) -> None:
     axes.plot([place + 0.5], [level], marker="v", color=theme.ink, markersize=6, clip_on=False)
     right = place > len(report.timeline) * 2 / 3
     axes.annotate(
-        f"peak {bytes_text(report.peak_bytes)}, {report.peak_at}",
+        f"peak {bytes_text(report.peak_bytes)}, {literal(report.peak_at)}",
         (place + 0.5, level),
         xytext=(-8 if right else 8, 5),
         textcoords="offset points",

@@ -23,6 +23,9 @@ GAP = 2
 LEAST_WRAPPED = 20
 """The least width in which a column of sentences can be read."""
 
+LONGEST_NAME = 72
+"""The widest that a table's first column gets: one absurd name must not drive out all the others."""
+
 _NOTES = {"text": "", "note": "dim", "warning": "yellow", "verdict": "bold"}
 _SIGNS = {"+": "green", "-": "red", "~": "yellow", "!": "red", "?": "dim"}
 
@@ -139,7 +142,7 @@ def _width(table: Table, place: int) -> int:
     column = table.columns[place]
     rows = [*table.rows, *([table.total] if table.total else [])]
     longest = max([cells(column.title), *(cells(_text(column, row[place])) for row in rows)])
-    return min(longest, LEAST_WRAPPED) if column.wrap else longest
+    return min(longest, LEAST_WRAPPED if column.wrap else LONGEST_NAME) if column.wrap or not place else longest
 
 
 def _widths(table: Table, width: int) -> list[int]:

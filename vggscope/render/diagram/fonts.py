@@ -63,11 +63,18 @@ def fitted(text: str, size: float, width: float, bold: bool = False) -> str:
     """
     if text_width(text, size, bold) <= width:
         return text
-    for kept in range(len(text) - 1, 1, -1):
-        shorter = text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
-        if text_width(shorter, size, bold) <= width:
-            return shorter
-    return "…"
+
+    def shortened(kept: int) -> str:
+        return text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
+
+    fits, too_many = 1, len(text)
+    while too_many - fits > 1:
+        kept = (fits + too_many) // 2
+        if text_width(shortened(kept), size, bold) <= width:
+            fits = kept
+        else:
+            too_many = kept
+    return shortened(fits) if fits > 1 else "…"
 
 
 def wrapped(text: str, size: float, width: float) -> list[str]:

@@ -55,7 +55,7 @@ def _drawn(network: Network, style: str, prefix: str) -> Drawn | None:
     keys = addresses(network)
 
     def href(name: str) -> str:
-        return "#" + quote(keys.get(name, name), safe="")
+        return "#" + quote(keys.get(name, name), safe="", errors="replace")
 
     try:
         picture = diagram(network, style, "light", href=href)

@@ -9,6 +9,12 @@ from vggscope.render.diagram.fonts import FAMILIES, plain
 from vggscope.render.diagram.picture import Link, Part, Picture
 from vggscope.render.diagram.theme import Theme
 
+LONGEST = 16_000
+"""Characters within one pair of quotes."""
+
+PIECE = 1_000
+"""Characters of a text that stay together, each of them written as five at the most."""
+
 
 def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
     """The DOT text; every node has its label, written out."""
@@ -42,10 +48,10 @@ def _nodes(parts: Sequence[Part], depth: int, theme: Theme) -> Iterator[str]:
 
 
 def _node(part: Part, theme: Theme) -> str:
-    label = "".join(escaped(line) + "\\l" for line in part.lines)
-    tooltip = "\\n".join(map(escaped, part.tooltip.split("\n")))
+    label = _string(part.lines, "\\l", "\\l")
+    tooltip = _string(part.tooltip.split("\n"), "\\n")
     colors = f"fillcolor={quoted(theme.fills[part.kind])} color={quoted(theme.accents[part.kind])}"
-    return f'{quoted(part.name)} [label="{label}" tooltip="{tooltip}" {colors}]'
+    return f"{quoted(part.name)} [label={label} tooltip={tooltip} {colors}]"
 
 
 def _edge(link: Link) -> str:
@@ -55,7 +61,20 @@ def _edge(link: Link) -> str:
 
 def quoted(text: str) -> str:
     """A text as a DOT string."""
-    return f'"{escaped(text)}"'
+    return _string([text], "")
+
+
+def _string(lines: Sequence[str], between: str, end: str = "") -> str:
+    """Lines as a DOT string; a long one as a sum of strings, since Graphviz reads no more than LONGEST at once."""
+    strings = [""]
+    for place, line in enumerate(lines, 1):
+        for start in range(0, len(line), PIECE):
+            piece = escaped(line[start : start + PIECE])
+            if len(strings[-1]) + len(piece) > LONGEST:
+                strings.append("")
+            strings[-1] += piece
+        strings[-1] += end if place == len(lines) else between
+    return " + ".join(f'"{string}"' for string in strings)
 
 
 def escaped(text: str) -> str:
