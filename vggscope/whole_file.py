@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -18,9 +18,10 @@ def whole_file(path: str) -> Iterator[str]:
     target = os.path.realpath(path)
     if os.path.isdir(target):
         raise IsADirectoryError(f"{path} is a folder")
-    handle, temporary = tempfile.mkstemp(prefix=".vggscope-", suffix=".tmp", dir=os.path.dirname(target))
-    os.close(handle)
+    temporary = os.path.join(os.path.dirname(target), f".vggscope-{secrets.token_hex(8)}.tmp")
+    # The file is made within the try: a signal that comes in between finds it and takes it away.
     try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield temporary
         os.chmod(temporary, _mode(target))
         os.replace(temporary, target)

@@ -6,8 +6,10 @@ A command's file is imported when that command is run, so that no command pays f
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -86,24 +88,52 @@ def _root(
     """Look into VGG networks, and any PyTorch model: shapes, costs, memory, receptive fields, pictures, differences."""
 
 
+class Stopped(BaseException):
+    """A signal asked the program to end: what is open is closed and cleared away on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+_received: list[int] = []
+"""The signals that have come: code in C may turn the Stopped that was raised in it into an error of its own."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    raise Stopped(number)
+
+
 def main() -> None:
     """The console script."""
+    for name in ("SIGTERM", "SIGHUP", "SIGINT"):
+        # What is ignored stays so: nohup asks for that.
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+            signal.signal(getattr(signal, name), _stop)
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and give its exit code: 0 done, 1 a difference found, 2 anything wrong, 130 interrupted."""
+    """Run one command line and give its exit code: 0 done, 1 a difference found, 2 anything wrong, 130 interrupted, 143
+    terminated.
+    """
     debug = DEBUG in arguments
     words = [word for word in arguments if word != DEBUG] or ["--help"]
     try:
         code = get_command(app)(words, prog_name="vggscope", standalone_mode=False)
-    except BrokenPipeError:
-        # The reader has gone; what is left in the buffer must not raise again when Python closes stdout.
+    except SystemExit as error:
+        # This is how typer ends where the reader of a pipe has gone.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        # What is left in the buffer must not raise again when Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return 130
+    except Stopped as stopped:
+        return 128 + stopped.number
     except Exception as error:
+        if _received:
+            return 128 + _received[0]
         if debug:
             raise
         return _report(error)
@@ -119,6 +149,8 @@ def _report(error: Exception) -> int:
         problem, remedy = f"this needs {package}, which is not installed", f"pip install {package}"
     elif isinstance(error, VggscopeError):
         problem, remedy, code = error.problem, error.remedy, error.exit_code
+    elif isinstance(error, OSError) and error.filename is None:
+        problem, remedy = f"cannot write: {error.strerror}", ""
     elif isinstance(error, typer.TyperException):
         problem, remedy = _one_line(error.format_message()), f"see {_path(error)} --help"
     else:
