@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import Ran
 from tests.strategies import SIDE, columns
 from vggscope.analysis.memory.grid import Estimate, grid, highest
 from vggscope.analysis.memory.lines import Line
@@ -100,6 +104,68 @@ def test_a_size_that_does_not_fit_is_an_error() -> None:
     network = resolve("A").with_input((3, 8, 8))
     with pytest.raises(ShapeError, match="does not fit"):
         list(grid([network], [1], [Setup()]))
+
+
+def test_the_command_writes_csv(vggscope: Callable[..., Ran], tmp_path: Path) -> None:
+    lists = ("--sizes", "64,3x96x128", "--batches", "1-3,64", "--optimizers", "sgd,adam", "--modes", "train,inference")
+    done = vggscope("compare", "A", "vgg16_bn", "--grid", *lists, "--dtypes", "float32,amp")
+    assert (done.code, done.err) == (0, "")
+    rows = list(csv.DictReader(done.out.splitlines()))
+    assert len(rows) == 2 * 2 * 4 * (2 + 1) * 2  # inference knows no optimizer
+    for row in rows[::7]:
+        shape = tuple(map(int, row["input_shape"].split("x")))
+        network = resolve(row["model"], Options(input=shape))
+        setup = Setup(row["mode"], row["optimizer"] or "sgd", row["dtype"])
+        assert memory(network, int(row["batch"]), setup).peak_bytes == int(row["peak_bytes"])
+    file = tmp_path / "grid.csv"
+    assert vggscope("compare", "A", "vgg16_bn", "--grid", *lists, "--dtypes", "float32,amp", "-o", str(file)).code == 0
+    assert file.read_text() == done.out
+
+
+def test_the_command_writes_json_lines(vggscope: Callable[..., Ran], tmp_path: Path) -> None:
+    done = vggscope("compare", "A", "--grid", "--batches", "64", "-f", "json")
+    assert json.loads(done.out) == {
+        "schema": "vggscope/grid@1",
+        "model": "A",
+        "input_shape": [3, 224, 224],
+        "mode": "train",
+        "optimizer": "sgd-momentum",
+        "dtype": "float32",
+        "batch": 64,
+        "peak_bytes": 4749085928,
+    }
+    assert vggscope("compare", "A", "--grid", "--batches", "64", "-o", str(tmp_path / "x.jsonl")).code == 0
+    assert (tmp_path / "x.jsonl").read_text() == done.out
+
+
+def test_a_name_is_no_formula_and_no_cell_of_its_own(tmp_path: Path, vggscope: Callable[..., Ran]) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text('[columns]\n"=1,2" = "conv3-8 FC-10"\n')
+    done = vggscope("compare", f"{file}:=1,2", "--grid", "--batches", "1")
+    assert done.code == 0
+    assert next(csv.DictReader(done.out.splitlines()))["model"] == "'=1,2"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--batches", "1"), "--batches without --grid"),
+        (("--grid", "-f", "table"), "a grid is not written as table"),
+        (("--grid", "-o", "x.txt"), "a grid is not written as txt"),
+        (("--grid", "--batches", "3-1"), "no number or range"),
+        (("--grid", "--batches", "1-9999999999"), "no number or range"),
+        (("--grid", "--batches", "1-900000,1-900000"), "no number or range"),
+        (("--grid", "--sizes", "0"), "not a size"),
+        (("--grid", "--sizes", ","), "names nothing"),
+        (("--grid", "--sizes", "8"), "does not fit"),
+        (("--grid", "--optimizers", "best"), "unknown optimizer"),
+        (("--grid", "--paper"), "--paper and --grid"),
+    ],
+)
+def test_what_makes_no_grid_is_said(vggscope: Callable[..., Ran], words: tuple[str, ...], said: str) -> None:
+    done = vggscope("compare", "A", *words)
+    assert done.code == 2
+    assert said in done.err
 
 
 def test_a_million_estimates_take_seconds() -> None:

@@ -141,6 +141,22 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return tuple(map(int, match.groups()))
 
 
+def parse_numbers(text: str) -> list[int]:
+    """Whole numbers from 1 to a billion as text, ranges among them; no more than a million.
+
+    >>> parse_numbers("1-4, 64,128")
+    [1, 2, 3, 4, 64, 128]
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([1-9]\d{0,9})(?:-([1-9]\d{0,9}))?\s*", part, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last <= 10**9 or len(found) + last - first >= 10**6:
+            raise OptionError(f"{part.strip()!r:.40} is no number or range", "write numbers as 1,8,64 or 1-256")
+        found += range(first, last + 1)
+    return found
+
+
 def pair_text(pair: tuple[int, ...] | None) -> str:
     """Height and width of a window: one number where they are equal.
 

@@ -24,11 +24,11 @@ def write(document: Document, style: Style) -> str:
         if position:
             out.write("\n")
         writer.writerow([column.key for column in table.columns])
-        writer.writerows([_cell(value) for value in row] for row in table.rows)
+        writer.writerows([cell(value) for value in row] for row in table.rows)
     return out.getvalue()
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
     """A value for a spreadsheet, which must not take a name for a formula, and for a terminal, which must not obey it.
 
     What begins as a formula does, blanks before it or not, is told by an apostrophe to be text (OWASP, CSV injection).
