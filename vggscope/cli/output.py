@@ -10,8 +10,9 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -166,26 +167,39 @@ def write_file(path: str, data: bytes) -> None:
 @contextmanager
 def open_whole(path: str) -> Iterator[BinaryIO]:
     """A file to write, which takes its name only when all has been written. Raises OutputError where that cannot be."""
-    with whole_file(path) as temporary:
-        try:
-            with open(temporary, "wb") as file:
-                yield file
-        except OSError as error:
-            raise _cannot_write(path, error) from None
+    with (
+        _said(path),
+        nullcontext(path) if _is_special(path) else written_whole(path) as found,
+        open(found, "wb") as file,
+    ):
+        yield file
 
 
 @contextmanager
 def whole_file(path: str) -> Iterator[str]:
-    """A path to write to, for code that opens files itself; what is there when the context ends takes the name `path`.
+    """A path to write to, for code that opens files itself; what is there when the context ends takes the name `path`,
+    or goes to the device or the pipe that has it.
 
     Raises OutputError where that cannot be.
     """
-    if _is_special(path):
-        yield path
-        return
-    try:
-        with written_whole(path) as temporary:
+    with _said(path):
+        if not _is_special(path):
+            with written_whole(path) as temporary:
+                yield temporary
+            return
+        # Such code may put another file in the path's place.
+        with tempfile.TemporaryDirectory(prefix="vggscope-") as folder:
+            temporary = os.path.join(folder, os.path.basename(path))
             yield temporary
+            with open(temporary, "rb") as made, open(path, "wb") as target:
+                shutil.copyfileobj(made, target)
+
+
+@contextmanager
+def _said(path: str) -> Iterator[None]:
+    """Say what cannot be written, and why."""
+    try:
+        yield
     except IsADirectoryError:
         raise OutputError(f"cannot write {path}: it is a folder", "name a file in it") from None
     except OSError as error:
