@@ -7,7 +7,7 @@ VGGSCOPE := $(BIN)/vggscope
 COMPILE := $(BIN)/python -m compileall -q vggscope
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types check bench docs gallery clean
+.PHONY: demo test lint types check bench bench-check docs gallery clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed  ## the three main commands
@@ -27,8 +27,11 @@ types: .venv/installed-dev
 
 check: test lint types demo  ## what has to hold before a change lands
 
-bench: .venv/installed-dev  ## ratios against other tools, measured in one run
-	$(BIN)/python benchmarks/startup.py
+bench: .venv/installed-bench  ## docs/benchmarks.md: us and other tools in turn, ten minutes
+	$(BIN)/python benchmarks/peers.py
+
+bench-check: .venv/installed-bench  ## a minute: fails where a ratio is twice as bad as it should be
+	$(BIN)/python benchmarks/peers.py --check
 
 docs: .venv/installed-dev  ## the documentation as a site, in docs/_build/html
 	$(BIN)/sphinx-build -W -n -q -b html docs docs/_build/html
@@ -55,6 +58,10 @@ gallery: .venv/installed  ## docs/gallery.md and its pictures, drawn anew
 	$(PIP) --editable '.[dev]'
 	$(COMPILE)
 	@touch .venv/installed .venv/installed-test $@
+
+.venv/installed-bench: pyproject.toml | .venv/installed-dev
+	$(PIP) --editable '.[dev,bench]'
+	@touch $@
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis vgg19.svg
