@@ -511,7 +511,7 @@ def test_a_deep_network_opens_without_lag(opened: Open, written: Callable[..., P
     start = page.evaluate("performance.now()")
     for _ in range(20):
         page.keyboard.press("ArrowLeft")
-    assert (page.evaluate("performance.now()") - start) / 20 < 200
+    assert (page.evaluate("performance.now()") - start) / 20 < 500
 
 
 def test_the_page_of_d_takes_less_than_a_second_and_no_torch(tmp_path: Path) -> None:
