@@ -23,8 +23,8 @@ def document(catalogue: Catalogue) -> Document:
 def _columns(catalogue: Catalogue) -> Table:
     shown = (
         Column("name", "column"),
-        Column("literature", "name", lambda name: name or ""),
-        Column("weight_layers", "weight layers", right=True),
+        Column("literature", "name", lambda name: name or "", priority=1),
+        Column("weight_layers", "weight layers", right=True, priority=2),
         Column("notation", "notation", wrap=True),
     )
     rows = tuple((c.name, c.literature, c.weight_layers, c.notation) for c in catalogue.columns)

@@ -98,13 +98,13 @@ def _arguments(text: str) -> tuple[tuple[object, ...], tuple[tuple[str, object],
     """The literals in parentheses; nothing is evaluated."""
     try:
         call = ast.parse(f"f{text}", mode="eval").body
-        assert isinstance(call, ast.Call)
-        named = tuple((str(keyword.arg), ast.literal_eval(keyword.value)) for keyword in call.keywords)
-        return tuple(map(ast.literal_eval, call.args)), named
-    except (SyntaxError, ValueError, TypeError, AssertionError, MemoryError, RecursionError):
-        raise ModelError(
-            f"{text} are no literal arguments", "numbers, texts, lists and the like: Net(num_classes=10)"
-        ) from None
+        # Not more than one pair of parentheses, and no **.
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and all(k.arg for k in call.keywords):
+            named = tuple((str(keyword.arg), ast.literal_eval(keyword.value)) for keyword in call.keywords)
+            return tuple(map(ast.literal_eval, call.args)), named
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        pass
+    raise ModelError(f"{text} are no literal arguments", "numbers, texts, lists and the like: Net(num_classes=10)")
 
 
 def _folder(word: Word) -> Path:
