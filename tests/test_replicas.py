@@ -86,7 +86,9 @@ MISTAKES = [
 
 def against_its_column(word: str) -> Diff:
     path, _, name = word.partition(":")
-    column = next(column for right, column, _ in RIGHT if right.partition(":")[0] == Path(path).name and right.endswith(name))
+    column = next(
+        column for right, column, _ in RIGHT if right.partition(":")[0] == Path(path).name and right.endswith(name)
+    )
     ours = resolve(word)
     return compare(ours, resolve(column, Options(input=ours.input_shape[1:] if ours.input_shape[1] == 3 else None)))
 
