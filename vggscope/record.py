@@ -99,7 +99,7 @@ def _eq(self: Any, other: Any) -> bool:
         return False
     shape: _Shape = self.__record__
     mine, theirs = self.__dict__, other.__dict__
-    return all([mine[name] == theirs[name] for name in shape.compared])
+    return all(mine[name] == theirs[name] for name in shape.compared)
 
 
 def _hash(self: Any) -> int:
