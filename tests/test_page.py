@@ -366,7 +366,7 @@ def test_the_keyboard_reaches_everything(opened: Open) -> None:
     page.locator("#inspector").get_by_role("button", name="Layer behind").click()
     chosen_everywhere(page, "conv1_2")
     reached = set()
-    for _ in range(120):
+    for _ in range(300):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert {"map", "slide-in", "slide-play", "memory-mode", "memory-batch", "timeline", "filter"} <= reached

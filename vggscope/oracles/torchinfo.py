@@ -59,11 +59,12 @@ def _own_kind(node: Node) -> str | None:
 
 
 def _kind(node: Node, parts: Mapping[str, nn.Module]) -> str | None:
-    """The class of the module whose parameters a node reads, None where that has modules inside: torchinfo passes over
-    it.
+    """The class of the module whose parameters a node reads. None where torchinfo passes over it: the module has others
+    inside, or never ran itself, but another's forward read its parameters.
     """
-    owners = {parameter.name.rpartition(".")[0] for parameter in node.parameters}
-    owner = parts.get(owners.pop()) if len(owners) == 1 else None
+    paths = {parameter.name.rpartition(".")[0] for parameter in node.parameters}
+    path = paths.pop() if len(paths) == 1 else ""
+    owner = parts.get(path) if node.module == path or node.name.startswith(f"{path}.") else None
     return None if owner is None or any(True for _ in owner.children()) else type(owner).__name__
 
 
