@@ -7,7 +7,7 @@ VGGSCOPE := $(BIN)/vggscope
 COMPILE := $(BIN)/python -m compileall -q vggscope
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types check bench bench-check docs gallery clean
+.PHONY: demo test fuzz lint types check bench bench-check docs gallery clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed  ## the three main commands
@@ -17,6 +17,9 @@ demo: .venv/installed  ## the three main commands
 
 test: .venv/installed-test  ## the whole suite
 	$(BIN)/python -m pytest --numprocesses auto
+
+fuzz: .venv/installed-test  ## thousands of odd inputs, where `test` tries dozens
+	$(BIN)/python -m pytest tests/test_fuzz.py tests/test_checkpoint.py --hypothesis-profile fuzz
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

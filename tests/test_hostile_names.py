@@ -76,6 +76,8 @@ NAMES = {
     # Graphviz keeps names that begin with % for itself, and pygraphviz does not show them.
     "format": "a%s%n{0}{name}",
     "null": "null",
+    "digits": "9" * 5000,
+    "other digits": "features.\u0661\u00b2",
 }
 """What each of them attacks, and the name."""
 

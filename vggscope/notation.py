@@ -24,11 +24,11 @@ LARGEST = 10**6
 """No kernel, channel count, stride or padding above this is taken."""
 
 _WORD = re.compile(
-    r"""(?:(?P<conv>conv)(?P<kernel>\d+)-(?P<channels>\d+)
-        | (?P<pool>maxpool|avgpool)(?P<window>\d+)?
-        | (?P<fc>FC)-(?P<units>\d+)
+    r"""(?:(?P<conv>conv)(?P<kernel>\d{1,20})-(?P<channels>\d{1,20})
+        | (?P<pool>maxpool|avgpool)(?P<window>\d{1,20})?
+        | (?P<fc>FC)-(?P<units>\d{1,20})
         | (?P<plain>LRN|BN|dropout|soft-?max))
-        (?:/(?=[sp])(?:s(?P<stride>\d+))?(?:p(?P<padding>\d+))?)?""",
+        (?:/(?=[sp])(?:s(?P<stride>\d{1,20}))?(?:p(?P<padding>\d{1,20}))?)?""",
     re.IGNORECASE | re.VERBOSE | re.ASCII,
 )
 

@@ -108,7 +108,7 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("24GiB"), parse_bytes("512 MB")
     (25769803776, 512000000)
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z]*)\s*", text)
     scale = _SCALE.get(match[2].upper()) if match else None
     if match is None or scale is None or float(match[1]) <= 0:
         raise OptionError(f"{text!r} is not an amount of memory", "write it as 24GiB, 8192MiB or 16GB")

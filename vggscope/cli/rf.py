@@ -108,6 +108,6 @@ def _place(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
+    if not all(part.strip().isdecimal() and len(part) <= 18 for part in parts):
         raise OptionError(f"--unit {text!r} is no place in a map", "write row,column: --unit 6,6")
     return tuple(int(part) for part in parts)

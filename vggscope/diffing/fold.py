@@ -75,7 +75,7 @@ def _renumbered(found: list[Found]) -> list[Found]:
 
 def _numbered(path: str) -> tuple[str, int] | None:
     """`features.3` as ("features", 3)."""
-    match = re.fullmatch(r"(?:(.*)\.)?(\d+)", path)
+    match = re.fullmatch(r"(?:(.*)\.)?(\d{1,18})", path, re.ASCII | re.DOTALL)
     return (match[1] or "", int(match[2])) if match else None
 
 

@@ -193,7 +193,7 @@ def _first_layer(channels: int) -> FirstLayer:
 def _parsed(text: str) -> Shape:
     parts = text.replace("×", "x").replace(",", "x").split("x")
     if not 2 <= len(parts) <= 4 or not all(
-        part.isascii() and part.isdigit() and 0 < int(part) < 10**6 for part in parts
+        part.isascii() and part.isdigit() and len(part) <= 6 and int(part) > 0 for part in parts
     ):
         raise OptionError(
             f"--shape {printable(text)!r} is no array's shape", "write two to four sides: --shape 224x224x3"

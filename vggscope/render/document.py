@@ -49,9 +49,9 @@ class Table:
     data: bool = False
 
     def holds(self, key: str) -> bool:
-        """Whether any row has something in this column."""
+        """Whether any row has something in this column; of no rows each has."""
         place = next(i for i, column in enumerate(self.columns) if column.key == key)
-        return any(row[place] != "" for row in self.rows)
+        return not self.rows or any(row[place] != "" for row in self.rows)
 
     def choose(self, keys: tuple[str, ...]) -> Table:
         """The same rows with these columns, in this order."""

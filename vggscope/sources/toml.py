@@ -24,6 +24,8 @@ def read_column(path: str, name: str) -> str:
         raise ModelError(f"cannot read {path}: {error.strerror}", "write the word as columns.toml:NAME") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is not TOML: {error}") from None
+    except RecursionError:
+        raise ModelError(f"{path} is nested too deeply", 'write: [columns], then NAME = "conv3-64 FC-10"') from None
     if not isinstance(columns, dict) or not all(isinstance(line, str) for line in columns.values()):
         raise ModelError(
             f"{path} has no table [columns] of notation", 'write: [columns], then NAME = "conv3-64 maxpool FC-10"'
