@@ -97,6 +97,16 @@ def test_a_summary_loads_no_heavy_package() -> None:
     assert not loaded_by("summary", "D") & set(HEAVY)
 
 
+def test_a_summary_loads_typer_and_what_it_needs_itself() -> None:
+    """Of other people's packages a summary loads three, of our own files those on its way."""
+    code = "import sys; from vggscope.cli.app import run; run(['summary', 'D']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    names = done.stdout.split("\n")[-2].split(" ")
+    packages = {name.partition(".")[0] for name in names if not name.startswith("_")} - set(sys.stdlib_module_names)
+    assert packages <= {"vggscope", "typer", "annotated_doc", "shellingham"}
+    assert sum(name.startswith("vggscope") for name in names) <= 60
+
+
 def test_a_diagram_loads_no_torch(tmp_path: Path) -> None:
     loaded = loaded_by("diagram", "E", "-o", str(tmp_path / "x.svg"))
     assert not loaded & {"torch", "torchvision", "matplotlib", "torchinfo", "fvcore"}
