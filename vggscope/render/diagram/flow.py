@@ -23,6 +23,9 @@ LEAST_INPUT = 110.0
 WIDTH = 600.0
 """How wide cards in rows grow if nothing else is asked for, in points: 8.3 inch, or 800 pixels of a web page."""
 
+CLOSE = 0.001
+"""How exactly the narrowest room is found, in points."""
+
 LONGEST = 1.6
 """How much higher than wide such a page may be; it grows wider instead."""
 
@@ -168,9 +171,15 @@ def _broken(sizes: Sequence[tuple[float, float]], look: Look) -> list[tuple[int,
 def _even(sizes: Sequence[tuple[float, float]], room: float) -> list[tuple[int, int]]:
     """As few rows as fit into the room, and the narrowest room that takes no more rows."""
     rows = _filled(sizes, room)
-    lengths = sorted(_length(sizes[a:b]) for a in range(len(sizes)) for b in range(a + 1, len(sizes) + 1))
-    narrower = (_filled(sizes, length) for length in lengths if length <= room)
-    return next((found for found in narrower if len(found) == len(rows)), rows)
+    too_narrow, enough = 0.0, room
+    while enough - too_narrow > CLOSE:
+        middle = (too_narrow + enough) / 2
+        found = _filled(sizes, middle)
+        if len(found) == len(rows):
+            rows, enough = found, middle
+        else:
+            too_narrow = middle
+    return rows
 
 
 def _length(sizes: Sequence[tuple[float, float]]) -> float:
