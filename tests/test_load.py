@@ -1,0 +1,273 @@
+"""Networks of thousands of layers: everything takes time in proportion to them, and many commands run at once."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vggscope.analysis.compare import compare as side_by_side
+from vggscope.analysis.memory.report import memory
+from vggscope.analysis.memory.setup import Setup
+from vggscope.analysis.operations.result import operations
+from vggscope.analysis.receptive_field.result import describe
+from vggscope.analysis.report import by_stage, summarize
+from vggscope.diffing import align as alignment
+from vggscope.diffing.align import align
+from vggscope.diffing.compare import compare
+from vggscope.graph import INPUT, Network, Node, module_node
+from vggscope.ops.activation import ReLU
+from vggscope.ops.convolution import Convolution, conv2d
+from vggscope.ops.elementwise import Elementwise
+from vggscope.render.diagram import diagram
+from vggscope.render.formats import FORMATS, write
+from vggscope.sources.options import Options
+from vggscope.sources.resolve import resolve
+
+SHAPE = (1, 8, 32, 32)
+
+
+def conv(path: str, source: str) -> Node:
+    return module_node(path, conv2d(8, 8, 3, padding=1), source)
+
+
+def chain(layers: int) -> Network:
+    """A VGG that never pools."""
+    return resolve(" ".join(["conv3-8"] * (layers // 2)), Options(input=SHAPE[1:]))
+
+
+def residual(layers: int) -> Network:
+    """Blocks of two convolutions that are added to what they read."""
+    nodes: list[Node] = []
+    source = INPUT
+    for number in range(layers // 4):
+        path = f"blocks.{number}"
+        first = conv(f"{path}.conv1", source)
+        relu = module_node(f"{path}.relu", ReLU(), first.name)
+        second = conv(f"{path}.conv2", relu.name)
+        nodes += [first, relu, second, Node(f"{path}.add", Elementwise("add"), (second.name, source))]
+        source = nodes[-1].name
+    return Network("residual", SHAPE, tuple(nodes))
+
+
+def star(layers: int) -> Network:
+    """One tensor that every convolution reads."""
+    nodes = [conv("stem", INPUT)]
+    total = "stem"
+    for number in range(layers // 2):
+        branch = conv(f"branches.{number}.conv", "stem")
+        nodes += [branch, Node(f"branches.{number}.add", Elementwise("add"), (total, branch.name))]
+        total = nodes[-1].name
+    return Network("star", SHAPE, tuple(nodes))
+
+
+def ladder(layers: int) -> Network:
+    """Each tensor of the first half is read again in the second, the last one first."""
+    nodes: list[Node] = []
+    source = INPUT
+    for number in range(layers // 2):
+        nodes.append(conv(f"down.{number}", source))
+        source = nodes[-1].name
+    for number, other in enumerate([node.name for node in reversed(nodes)]):
+        nodes.append(Node(f"up.{number}", Elementwise("add"), (source, other)))
+        source = nodes[-1].name
+    return Network("ladder", SHAPE, tuple(nodes))
+
+
+NETWORKS: dict[str, Callable[[int], Network]] = {
+    "chain": chain,
+    "residual": residual,
+    "star": star,
+    "ladder": ladder,
+}
+
+
+def changed(network: Network, every: int) -> Network:
+    """The network with another kernel in each so-many-th convolution."""
+    wider = conv2d(8, 8, 5, padding=2)
+    nodes = (
+        replace(node, op=wider) if isinstance(node.op, Convolution) and place % every < 2 else node
+        for place, node in enumerate(network.nodes)
+    )
+    return replace(network, nodes=tuple(nodes))
+
+
+def renamed(network: Network) -> Network:
+    names = {INPUT: INPUT, **{node.name: f"other.{node.name}" for node in network.nodes}}
+    nodes = (
+        replace(node, name=names[node.name], inputs=tuple(map(names.__getitem__, node.inputs)))
+        for node in network.nodes
+    )
+    return replace(network, nodes=tuple(nodes))
+
+
+def in_every_format(result: object) -> None:
+    for form in FORMATS:
+        assert write(result, form.name)  # type: ignore[arg-type]
+
+
+WORK: dict[str, Callable[[Network], object]] = {
+    "summary": lambda network: in_every_format(summarize(network)),
+    "stages": lambda network: in_every_format(by_stage(summarize(network))),
+    "memory": lambda network: in_every_format(memory(network, 4)),
+    "memory, checkpoints": lambda network: memory(network, 4, Setup(optimizer="adam", checkpoint=True)),
+    "memory, sharded": lambda network: memory(network, 4, Setup(gpus=4, parallel="fsdp")),
+    "memory, inference": lambda network: memory(network, 4, Setup(mode="inference")),
+    "receptive fields": lambda network: in_every_format(describe(network)),
+    "operations": lambda network: in_every_format(operations(network)),
+    "compare": lambda network: in_every_format(side_by_side([network, network])),
+    "diff of the same": lambda network: in_every_format(compare(network, network)),
+    "diff, a few changed": lambda network: in_every_format(compare(changed(network, 997), network)),
+    "diff, all changed": lambda network: in_every_format(compare(changed(network, 1), network)),
+    "diff, renamed": lambda network: in_every_format(compare(renamed(network), network)),
+    "diff, half missing": lambda network: compare(
+        network, replace(network, nodes=network.nodes[: len(network.nodes) // 2])
+    ),
+}
+"""Everything that is worked out of a network."""
+
+PICTURES: dict[str, Callable[[Network], object]] = {
+    "blocks": lambda network: diagram(network, "blocks").render("svg"),
+    "layers": lambda network: diagram(network, "layers").render("svg"),
+    "volumes": lambda network: diagram(network, "volumes").render("svg"),
+    "blocks, not folded": lambda network: diagram(network, "blocks", fold=False).render("svg"),
+}
+
+
+def seconds(work: Callable[[Network], object], network: Network) -> float:
+    """The processor's time for a piece of work; the search for cycles, whose turn comes at any time, is left out."""
+    gc.collect()
+    gc.disable()
+    try:
+        started = time.process_time()
+        work(network)
+        return time.process_time() - started
+    finally:
+        gc.enable()
+
+
+def growths(work: Callable[[Network], object], make: Callable[[int], Network], *sizes: int) -> list[float]:
+    """How much more time a layer takes at each size than at the one before: 1 where time is in proportion to layers."""
+    took = [max(seconds(work, make(size)), 0.01) / size for size in sizes]
+    return [more / less for less, more in pairwise(took)]
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_time_grows_with_the_layers(name: str) -> None:
+    """What is quadratic would give 8; shared machines and caches that overflow give up to 2."""
+    for make in (chain, residual):
+        assert max(growths(WORK[name], make, 200, 1600)) < 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORK)
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_time_grows_with_fifty_thousand_layers(kind: str, name: str) -> None:
+    ten_fold, five_fold = growths(WORK[name], NETWORKS[kind], 1_000, 10_000, 50_000)
+    assert ten_fold < 5
+    assert five_fold < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("kind", ["chain", "residual"])
+def test_pictures_grow_with_the_layers(kind: str, name: str) -> None:
+    """The other kinds Graphviz lays out, in its own time."""
+    assert max(growths(PICTURES[name], NETWORKS[kind], 1_000, 10_000)) < 5
+
+
+def test_a_line_of_ten_thousand_layers() -> None:
+    line = " ".join(["conv3-8"] * 10_000 + ["FC-10"])
+    done = subprocess.run(
+        [sys.executable, "-m", "vggscope", "summary", line, "--input", "3x32x32", "-f", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert len(found["layers"]) == 20_000 + 3
+    assert found["totals"]["params"] == (27 + 1) * 8 + 9_999 * (72 + 1) * 8 + (8 * 49 + 1) * 10
+    if sys.platform == "linux":
+        assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_000_000
+
+
+@pytest.mark.slow
+def test_very_long_and_very_different_networks_are_compared_in_bounded_memory() -> None:
+    """A full table of them would take 800 MB."""
+    draw = random.Random(1)
+    ours, reference = (
+        resolve(
+            " ".join(f"conv{draw.choice('135')}-{draw.choice('48')}" for _ in range(5_000)), Options(input=(3, 8, 8))
+        )
+        for _ in range(2)
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    diff = compare(ours, reference)
+    assert diff.verdict == "different"
+    assert sum("fewer differences might explain as much" in note for note in diff.notes) <= 1
+    if sys.platform == "linux":
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+def test_networks_too_different_to_be_aligned_for_sure_say_so(monkeypatch) -> None:
+    ours = resolve(" ".join(["conv3-8"] * 60), Options(input=(3, 8, 8)))
+    reference = resolve(" ".join(["conv5-4", "maxpool/s1p0"] * 60), Options(input=(3, 80, 80)))
+    assert not any("fewer differences" in note for note in compare(ours, reference).notes)
+    monkeypatch.setattr(alignment, "MOST_CELLS", 1000)
+    assert any("fewer differences" in note for note in compare(ours, reference).notes)
+
+
+WORDS = st.lists(st.sampled_from(["conv1-4", "conv3-4", "conv3-8", "conv5-8"]), min_size=5, max_size=50)
+EDITS = st.lists(st.tuples(st.integers(0, 49), st.sampled_from(["", "conv1-4", "conv3-8", "conv5-8"])), max_size=6)
+
+
+@settings(max_examples=30)
+@given(WORDS, EDITS)
+def test_a_band_finds_what_the_whole_table_does(words: list[str], edits: list[tuple[int, str]]) -> None:
+    """Where it says that nothing is cheaper, it has found the same alignment."""
+    other = list(words)
+    for place, word in edits:
+        other[place % len(other) : place % len(other) + (word == "")] = [word] if word else []
+        other = other or ["conv1-4"]
+    ours, reference = (resolve(" ".join(line), Options(input=(3, 8, 8))) for line in (words, other))
+    whole = align(ours, reference)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alignment, "MOST_CELLS", 14 * len(ours.nodes))
+        band = align(ours, reference)
+    assert whole.is_cheapest
+    assert [i for i, _ in band.pairs if i is not None] == list(range(len(ours.nodes)))
+    assert [j for _, j in band.pairs if j is not None] == list(range(len(reference.nodes)))
+    assert not band.is_cheapest or band.pairs == whole.pairs
+
+
+@pytest.mark.slow
+def test_sixty_four_commands_at_once(tmp_path) -> None:
+    commands = [("summary", "D"), ("memory", "A"), ("diagram", "E", "-o", str(tmp_path / "x.svg")), ("rf", "B")]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "vggscope", *commands[number % 4]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for number in range(64)
+    ]
+    outputs: dict[int, set[bytes]] = {}
+    for number, process in enumerate(running):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        outputs.setdefault(number % 4, set()).add(out)
+    assert [len(found) for found in outputs.values()] == [1, 1, 1, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.svg"]
