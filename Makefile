@@ -7,7 +7,7 @@ VGGSCOPE := $(BIN)/vggscope
 COMPILE := $(BIN)/python -m compileall -q vggscope
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test fuzz lint types check bench bench-check docs gallery clean
+.PHONY: demo test fuzz lowest lint types check bench bench-check docs gallery clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed  ## the three main commands
@@ -20,6 +20,11 @@ test: .venv/installed-test  ## the whole suite
 
 fuzz: .venv/installed-test  ## thousands of odd inputs, where `test` tries dozens
 	$(BIN)/python -m pytest tests/test_fuzz.py tests/test_checkpoint.py --hypothesis-profile fuzz
+
+lowest: ## the suite with the lowest versions that pyproject.toml claims, in .venv-lowest: it downloads another torch
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
+	.venv-lowest/bin/python -m pytest -m 'not slow'
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
