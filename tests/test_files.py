@@ -181,3 +181,58 @@ def test_a_closed_stderr_changes_no_exit_code() -> None:
     for words, code in (("summary A", 0), ("summary Z9", 2)):
         command = f'"{sys.executable}" -m vggscope {words} 2>&- >/dev/null'
         assert subprocess.run(["bash", "-c", command], check=False).returncode == code
+
+
+def odd_files(folder: Path, suffix: str) -> Iterator[Path]:
+    """What may lie where a file is expected."""
+    for name, target in {
+        "zero": "/dev/zero",
+        "full": "/dev/full",
+        "loop": "loop" + suffix,
+        "folder": str(folder),
+    }.items():
+        (folder / f"{name}{suffix}").symlink_to(target)
+        yield folder / f"{name}{suffix}"
+    os.mkfifo(folder / f"fifo{suffix}")
+    yield folder / f"fifo{suffix}"
+    (folder / f"empty{suffix}").touch()
+    yield folder / f"empty{suffix}"
+    (folder / f"noise{suffix}").write_bytes(bytes(range(256)) * 4)
+    yield folder / f"noise{suffix}"
+    yield folder / f"nothing{suffix}"
+
+
+INPUTS = {
+    ".toml": ("summary", "{path}:x"),
+    ".py": ("summary", "{path}:Net"),
+    ".pth": ("inspect", "{path}"),
+    ".safetensors": ("summary", "{path}"),
+    ".npy": ("explain", "input", "--image", "{path}"),
+    ".png": ("report", "A", "--image", "{path}", "-o", "{folder}/x.html"),
+}
+"""A command for each kind of file that is read."""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices and pipes")
+@pytest.mark.parametrize("suffix", INPUTS)
+def test_what_is_no_file_is_refused_and_never_waited_for(suffix: str, tmp_path: Path, vggscope) -> None:
+    for path in odd_files(tmp_path, suffix):
+        ran = vggscope(*(word.format(path=path, folder=tmp_path) for word in INPUTS[suffix]))
+        assert ran.out == ""
+        check_refused(ran.code, ran.err)
+
+
+def test_an_array_that_promises_more_than_it_has_takes_no_memory(tmp_path: Path, vggscope) -> None:
+    import io
+
+    import numpy as np
+
+    header = io.BytesIO()
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6, 3)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    (tmp_path / "x.npy").write_bytes(header.getvalue() + bytes(100))
+    np.savez(tmp_path / "several.npz", one=np.zeros(3))
+    (tmp_path / "several.npz").rename(tmp_path / "several.npy")
+    for name in ("x.npy", "several.npy"):
+        ran = vggscope("explain", "input", "--image", str(tmp_path / name))
+        check_refused(ran.code, ran.err)

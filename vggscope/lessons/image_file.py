@@ -63,10 +63,14 @@ def read(path: str) -> Pixels:
 def _array(path: str) -> Array:
     import numpy as np
 
+    _check_there(path)
     try:
-        found: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped and not read, so that a header which promises more than the file holds takes no memory.
+        found: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise _unreadable(path, error) from None
+    if not isinstance(found, np.ndarray):
+        raise OptionError(f"{printable(path)} holds several arrays", "--image takes an image or an array of one (.npy)")
     if found.dtype.kind not in "uif" or not found.size or not np.isfinite(found.sum(dtype=float)):
         raise OptionError(
             f"{printable(path)} holds no numbers of an image", "--image takes an image or an array of one"
@@ -81,8 +85,7 @@ def _image(path: str, notes: list[str]) -> Array:
         raise MissingTool("pillow, which reads images, is not installed", "pip install pillow") from None
     import numpy as np
 
-    if not Path(path).is_file():
-        raise OptionError(f"there is no file {printable(path)}", "--image takes an image or an array of one (.npy)")
+    _check_there(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # pillow warns of an image that is far too large, and then reads it
@@ -90,6 +93,12 @@ def _image(path: str, notes: list[str]) -> Array:
                 return np.asarray(_with_channels(image, notes))
     except Exception as error:  # a damaged file makes pillow's readers raise whatever they like
         raise _unreadable(path, error) from None
+
+
+def _check_there(path: str) -> None:
+    """Opening a pipe would wait for its writer, and a device need not end."""
+    if not Path(path).is_file():
+        raise OptionError(f"there is no file {printable(path)}", "--image takes an image or an array of one (.npy)")
 
 
 def _with_channels(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -111,7 +112,7 @@ def _folder(word: Word) -> Path:
     """Where the word's imports start: the folder of the file, above the package that it belongs to."""
     if not word.is_file:
         return Path.cwd()
-    folder = Path(word.where).resolve().parent
+    folder = Path(os.path.realpath(word.where)).parent
     while (folder / "__init__.py").exists():
         folder = folder.parent
     return folder
@@ -125,7 +126,7 @@ def _imported(word: Word) -> ModuleType:
             found = user_error(f"cannot import {word.where}", error)
             searched = "it is looked for in the current folder and among what is installed"
             raise ModelError(found.problem, found.remedy or searched) from error
-    path = Path(word.where).resolve()
+    path = Path(os.path.realpath(word.where))
     if not path.is_file():
         raise ModelError(f"there is no file {word.where}", "write path/file.py:Net")
     name = ".".join(path.relative_to(_folder(word)).with_suffix("").parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from vggscope.errors import ModelError
@@ -12,11 +13,19 @@ else:
     import tomli as tomllib
 
 
+LARGEST = 10**6
+"""Bytes: a file of columns has a few thousand."""
+
+
 def read_column(path: str, name: str) -> str:
     """The notation under `name` in the file's `[columns]`.
 
     Raises ModelError where the file cannot be read, is no TOML, or has no such column (naming those that it has).
     """
+    if os.path.exists(path) and not (os.path.isfile(path) and os.path.getsize(path) <= LARGEST):
+        raise ModelError(
+            f"{path} is no file of columns", f"a pipe, a device or more than {LARGEST:,} bytes is not read"
+        )
     try:
         with open(path, "rb") as file:
             columns = tomllib.load(file).get("columns")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from base64 import b64encode
 from io import BytesIO
@@ -24,6 +25,8 @@ def open_photo(path: str) -> Image:
     """The image in a file, upright. Raises OptionError where there is none that can be read."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OptionError(f"--image {path} is no file", "name a JPEG or a PNG")
     try:
         with warnings.catch_warnings():
             # An image of so many pixels that reading it would fill the memory.
@@ -32,7 +35,7 @@ def open_photo(path: str) -> Image:
                 return ImageOps.exif_transpose(found).convert("RGB")
     except FileNotFoundError:
         raise OptionError(f"--image {path}: there is no such file", "name a JPEG or a PNG") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning, OSError) as error:
+    except Exception as error:  # a damaged file makes pillow's readers raise whatever they like
         reason = "it is no image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise OptionError(f"--image {path} cannot be read: {reason}", "name a JPEG or a PNG") from None
 
