@@ -188,7 +188,7 @@ def _target(module: ModuleType, word: Word) -> Callable[..., object]:
     found: object = module
     for part in word.name.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(word.name, has, n=len(has), cutoff=0)
+            near = difflib.get_close_matches(word.name, has, n=max(len(has), 1), cutoff=0)
             remedy = f"it has {', '.join(near)}" if near else "it has no nn.Module and no function"
             raise ModelError(f"{word.where} has no {word.name!r}", remedy)
         found = getattr(found, part)
