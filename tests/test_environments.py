@@ -119,7 +119,7 @@ def check_works(name: str, found: tuple[int, str, str], folder: Path) -> None:
     assert written or out, name
 
 
-QUICK = ("torch", "matplotlib", "jinja2", "numpy", "pygraphviz")
+QUICK = ("torch", "matplotlib", "jinja2", "numpy")
 """Those that more than one source or one writer needs."""
 
 PACKAGES = [package if package in QUICK else pytest.param(package, marks=pytest.mark.slow) for package in NEEDS]

@@ -51,6 +51,7 @@ def check(*words: str) -> tuple[int, str, str]:
 TEXT = st.text(st.characters(exclude_characters="\0"), max_size=30)
 
 NUMBERS = st.one_of(
+    st.integers(0, 300).map(str),
     st.integers(-(10**9), 10**9).map(str),
     st.sampled_from(["0", "1", "1e3", "1.5", "nan", "inf", "-0", "٣", "1_000", "0x10", "9" * 5000, ""]),
 )
@@ -84,6 +85,7 @@ PREFIXES = (
 )
 
 WORDS = st.one_of(
+    lines(),
     NOTATION,
     TEXT,
     st.builds("{}{}".format, st.sampled_from(PREFIXES), TEXT),
@@ -137,6 +139,10 @@ def test_notation_is_read_or_refused(line: str) -> None:
 @given(WORDS)
 @example("conv3-8 FC-\u0661")
 @example("\ud800.pth")
+@example("\ud800.py")
+@example("\udcff.py:Net")
+@example("\udcff.toml:x")
+@example("\udcff.safetensors")
 @example("a" * 5000)
 @example("/" * 5000 + ".pth")
 @example("x.py:Net(" + "(" * 500)

@@ -8,6 +8,7 @@ that it was meant for.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -61,6 +62,10 @@ def _source_of(word: str, options: Options) -> Source:
     """The kind of source that claims a word, its options checked."""
     _check(options)
     word = word.strip()
+    try:
+        os.fsencode(word)
+    except UnicodeEncodeError:
+        raise ModelError(f"{_short(word)!r} holds half a character", "write the word anew") from None
     for source in SOURCES:
         if source.claims(word):
             return source
