@@ -342,10 +342,14 @@ def _costly(folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 MEASURE = """
-    import json, resource, sys, time
+    import json, sys, time
     from vggscope.sources.checkpoint import inspect
     from vggscope.errors import CheckpointError
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss, which begins with what the process had that started this one.
+    def highest():
+        with open("/proc/self/status") as status:
+            return int(status.read().split("VmHWM:")[1].split()[0])
+    before = highest()
     told = []
     for path in json.load(sys.stdin):
         start = time.process_time()
@@ -354,12 +358,12 @@ MEASURE = """
         except CheckpointError as error:
             text = error.problem
         told.append((time.process_time() - start, text))
-    print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, told]))
+    print(json.dumps([highest() - before, told]))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 def test_no_file_costs_more_than_five_seconds_and_300_mb(tmp_path: Path) -> None:
     cases = _costly(tmp_path)
     done = subprocess.run(
