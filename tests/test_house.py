@@ -14,7 +14,7 @@ PACKAGE = ROOT / "vggscope"
 
 FLOORS = (
     ("errors", "record"),
-    ("units", "quiet", "result", "whole_file"),
+    ("units", "quiet", "result", "files"),
     ("ops",),
     ("graph",),
     ("notation", "columns", "labels", "graph_json"),

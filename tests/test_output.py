@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vggscope.cli.output import open_whole
 from vggscope.errors import OutputError
+from vggscope.files import open_whole
 
 PROGRAM = [sys.executable, "-m", "vggscope"]
 

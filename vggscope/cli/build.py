@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from vggscope.cli.options import Model, ModelOptions
-from vggscope.cli.output import note, open_whole, print_out, whole_file, write_file
+from vggscope.cli.output import note, print_out
 from vggscope.errors import OptionError
+from vggscope.files import open_whole, whole_file, write_file
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
 from vggscope.units import bytes_text

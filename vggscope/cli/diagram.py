@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from vggscope.cli.options import ModelOptions, Models
-from vggscope.cli.output import note, write_file
+from vggscope.cli.output import note
 from vggscope.errors import OptionError
+from vggscope.files import write_file
 from vggscope.render.diagram import FORMATS, STYLES
 from vggscope.render.diagram import diagram as draw
 from vggscope.render.diagram.facts import FACTS

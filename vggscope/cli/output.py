@@ -1,26 +1,19 @@
-"""The only code that writes: results to stdout or to a file, everything else to stderr.
-
-A file is written whole or not at all: to a temporary file beside the target, which then takes the target's name. A
-link is followed; a target that is a device or a pipe is written to directly.
-"""
+"""The only code that prints: results to stdout or to a file, everything else to stderr."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 from vggscope.errors import OptionError, OutputError, printable
+from vggscope.files import is_special, open_whole, write_file
 from vggscope.render.formats import Result, Style, by_name, by_suffix, draw, kind_of, suffixes, write
 from vggscope.units import bytes_text
-from vggscope.whole_file import whole_file as written_whole
 
 PICTURE = "picture"
 """What is no text format: the suffix of the file tells which picture."""
@@ -84,7 +77,7 @@ def _name_of(output: str | None, kind: str) -> str:
         return found.name
     if suffix.lower() in suffixes(kind):
         return PICTURE
-    if _is_special(output):
+    if is_special(output):
         return "table"
     raise OptionError(f"no format ends in {suffix or Path(output).name!r}", f"-o takes {', '.join(suffixes(kind))}")
 
@@ -156,66 +149,3 @@ def progress(what: str, steps: int) -> Iterator[Callable[[str], None]]:
             bar.update(task, step=step, advance=1)
 
         yield advance
-
-
-def write_file(path: str, data: bytes) -> None:
-    """Write a file whole or not at all. Raises OutputError where that cannot be."""
-    with open_whole(path) as file:
-        file.write(data)
-
-
-@contextmanager
-def open_whole(path: str) -> Iterator[BinaryIO]:
-    """A file to write, which takes its name only when all has been written. Raises OutputError where that cannot be."""
-    with (
-        _said(path),
-        nullcontext(path) if _is_special(path) else written_whole(path) as found,
-        open(found, "wb") as file,
-    ):
-        yield file
-
-
-@contextmanager
-def whole_file(path: str) -> Iterator[str]:
-    """A path to write to, for code that opens files itself; what is there when the context ends takes the name `path`,
-    or goes to the device or the pipe that has it.
-
-    Raises OutputError where that cannot be.
-    """
-    with _said(path):
-        if not _is_special(path):
-            with written_whole(path) as temporary:
-                yield temporary
-            return
-        # Such code may put another file in the path's place.
-        with tempfile.TemporaryDirectory(prefix="vggscope-") as folder:
-            temporary = os.path.join(folder, os.path.basename(path))
-            yield temporary
-            with open(temporary, "rb") as made, open(path, "wb") as target:
-                shutil.copyfileobj(made, target)
-
-
-@contextmanager
-def _said(path: str) -> Iterator[None]:
-    """Say what cannot be written, and why."""
-    try:
-        yield
-    except IsADirectoryError:
-        raise OutputError(f"cannot write {path}: it is a folder", "name a file in it") from None
-    except OSError as error:
-        raise _cannot_write(path, error) from None
-
-
-def _is_special(path: str) -> bool:
-    """Whether a path is a device, a pipe or a socket, which takes what is written to it and is not replaced."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _cannot_write(path: str, error: OSError) -> OutputError:
-    folder = os.path.dirname(os.path.realpath(path))
-    reason = "the folder is not there" if not os.path.isdir(folder) else (error.strerror or str(error)).lower()
-    return OutputError(f"cannot write {path}: {reason}", "name a file in a folder that you may write to")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vggscope.cli.output import note, write_file
+from vggscope.cli.output import note
 from vggscope.errors import OptionError
+from vggscope.files import write_file
 from vggscope.render.diagram.theme import THEMES
 from vggscope.render.formats import FORMATS, by_suffix
 from vggscope.units import bytes_text

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from vggscope.cli.options import ModelOptions, Models
-from vggscope.cli.output import note, write_file
+from vggscope.cli.output import note
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
 from vggscope.errors import OptionError, ShapeError
+from vggscope.files import write_file
 from vggscope.graph import Network
 from vggscope.render.diagram.subject import Subject
 from vggscope.render.page import Exhibit, page

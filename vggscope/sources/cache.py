@@ -16,11 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vggscope import __version__
+from vggscope.files import replacement
 from vggscope.graph import Network
 from vggscope.graph_json import from_json, to_json
 from vggscope.record import record
 from vggscope.sources.options import Options
-from vggscope.whole_file import whole_file
 
 FOLDER = "VGGSCOPE_CACHE"
 """The environment variable that names the cache folder."""
@@ -104,7 +104,7 @@ def _write(entry: Entry, network: Network) -> None:
     body = to_json(network).encode()
     head = json.dumps(_head(entry, _defining_file(entry), body)).encode()
     os.makedirs(os.path.dirname(entry.path), mode=0o700, exist_ok=True)
-    with whole_file(entry.path) as temporary, open(temporary, "wb") as file:
+    with replacement(entry.path) as temporary, open(temporary, "wb") as file:
         file.write(head + b"\n" + body)
 
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from vggscope.errors import OptionError
+from vggscope.files import write_file
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.render.diagram.engine import ENGINES, check
@@ -84,8 +85,7 @@ class Diagram:
         Raises OptionError for a suffix that is no format, and OutputError where the file cannot be written.
         """
         data = self.render(format_of(os.fspath(path)), dpi)
-        # Writing is the command line's business, which stands above; it is looked up only here.
-        importlib.import_module("vggscope.cli.output").write_file(os.fspath(path), data)
+        write_file(os.fspath(path), data)
 
     def _repr_svg_(self) -> str:
         return self.render("svg").decode()
