@@ -86,7 +86,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: str | PathLike[str]) 
     try:
         save_file(dict(tensors), path, metadata={"format": "pt"})
     except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
+        number = re.search(r"(?:os error|code:) (\d+)", str(error))  # before 0.6.1 it was "code: 28"
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
