@@ -25,10 +25,8 @@ class Linear(Op):
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         if shape[-1] != self.in_features:
-            raise ShapeError(
-                f"{count_text(self.in_features)} features are expected,"
-                f" the input has {count_text(shape[-1])}: {shape_text(shape)}"
-            )
+            met = f"{count_text(shape[-1])}: {shape_text(shape)}" if len(shape) > 1 else count_text(shape[-1])
+            raise ShapeError(f"{count_text(self.in_features)} features are expected, the input has {met}")
         return (*shape[:-1], self.out_features)
 
     def parameters(self) -> dict[str, Shape]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def explain(watch: Watch, error: Exception) -> str:
-    """One line: `fc1 (Linear): 25,088 features are expected, the input has 512: 512 (net.py, line 14: ...)`."""
+    """One line: `fc1 (Linear): 25,088 features are expected, the input has 512 (net.py, line 14: ...)`."""
     running = _running(watch, error)
     layer = failing_layer(watch, error)
     if layer is not None:
