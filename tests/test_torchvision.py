@@ -52,23 +52,23 @@ def check(network: Network, build: Callable[[], nn.Module], batch: int = 1) -> N
     assert network.failure is None
     assert total_macs(costs(network, batch)) == flops // 2
     assert sum(numel(p.shape) for p in network.parameters()) == sum(p.numel() for p in module.parameters())
-    if batch == 1:
-        ours: dict[str, list[Shape]] = defaultdict(list)
-        for node in network.nodes:
-            if node.module is not None:
-                ours[node.module].append(network.shapes[node.name])
-        assert ours == {path: shapes[path] for path in ours}
-        # Every module that holds parameters and ran belongs to a node, itself or by the parameters that a node reads.
-        read = {p.name.rpartition(".")[0] for node in network.nodes for p in node.parameters}
-        ran = {path for path in shapes if next(module.get_submodule(path).parameters(recurse=False), None) is not None}
-        assert ran <= read | set(ours)
+    ours: dict[str, list[Shape]] = defaultdict(list)
+    for node in network.nodes:
+        if node.module is not None:
+            ours[node.module].append(network.batched(node.name, batch))
+    assert ours == {path: shapes[path] for path in ours}
+    # Every module that holds parameters and ran belongs to a node, itself or by the parameters that a node reads.
+    read = {p.name.rpartition(".")[0] for node in network.nodes for p in node.parameters}
+    ran = {path for path in shapes if next(module.get_submodule(path).parameters(recurse=False), None) is not None}
+    assert ran <= read | set(ours)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", torchvision.names())
 def test_a_torchvision_model_agrees_with_torch(name: str) -> None:
     network = resolve(f"torchvision:{name}")
-    check(network, lambda: torchvision.build(name, Options()))
+    for batch in (1, 4):
+        check(network, lambda: torchvision.build(name, Options()), batch)
     assert sum(numel(p.shape) for p in network.parameters()) == COUNTS[name]
 
 

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.nets import Digits, Listed, Misfit, Mixed, Values
 from vggscope.analysis.cost import costs, total_macs
+from vggscope.analysis.report import summarize
 from vggscope.errors import ModelError, ShapeError
 from vggscope.graph import INPUT, Network
 from vggscope.ops.base import Op, numel
@@ -460,3 +461,92 @@ def test_an_op_keeps_what_autograd_keeps(function: Callable[[Tensor], Tensor]) -
     assert (result.untyped_storage()._cdata in kept) == (ours.output or (bool(ours.inputs) and not node.op.allocates))
     named = {given.untyped_storage()._cdata, result.untyped_storage()._cdata}
     assert sum(size for storage, size in kept.items() if storage not in named) == extra
+
+
+class Wired(nn.Module):
+    """Modules that a function of them and of the input puts together."""
+
+    def __init__(self, wire: Callable[..., object], *modules: nn.Module) -> None:
+        super().__init__()
+        self.parts, self.wire = nn.ModuleList(modules), wire
+
+    def forward(self, x: Tensor) -> object:
+        return self.wire(x, *self.parts)
+
+
+class Cut(nn.Module):
+    """A module whose result is one piece, or all, of what it cuts."""
+
+    def __init__(self, position: int | None = None) -> None:
+        super().__init__()
+        self.position = position
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        pieces = x.chunk(2, 1)
+        return pieces if self.position is None else pieces[self.position]
+
+
+def _sequence_first(x: Tensor, attention: nn.Module) -> Tensor:
+    x = x.transpose(0, 1)
+    return attention(x, x, x)[0]
+
+
+PIECES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "one piece": (Wired(lambda x: x.chunk(2, 1)[1]), (4, 6, 6)),
+    "all pieces": (Wired(lambda x: x.chunk(2, 1)), (4, 6, 6)),
+    "a module's piece at the end": (Wired(lambda x, a, b: b(a(x)), nn.Conv2d(4, 4, 1), Cut(0)), (4, 6, 6)),
+    "a module's piece, read": (Wired(lambda x, a, b: b(a(x)), Cut(1), nn.Conv2d(2, 3, 1)), (4, 6, 6)),
+    "a module's pieces, one read": (Wired(lambda x, a, b: b(a(x)[1]), Cut(), nn.Conv2d(2, 3, 1)), (4, 6, 6)),
+    "split": (Wired(lambda x, a: torch.split(a(x), [1, 3], 1)[1], nn.Conv2d(4, 4, 1)), (4, 6, 6)),
+    "tensor_split": (Wired(lambda x, a: a(x).tensor_split(2, 1)[1], nn.Conv2d(4, 4, 1)), (4, 6, 6)),
+    "unbind": (Wired(lambda x, a: a(x).unbind(1)[2], nn.Conv2d(4, 4, 1)), (4, 6, 6)),
+    "topk": (Wired(lambda x, a: a(x).topk(2)[1], nn.Linear(4, 5)), (4,)),
+    "an LSTM's states": (Wired(lambda x, a: a(x)[1][0], nn.LSTM(4, 6, batch_first=True)), (5, 4)),
+    "an LSTM's last state, read": (Wired(lambda x, a, b: b(a(x)[1][1][-1]), nn.LSTM(4, 6), nn.Linear(6, 2)), (5, 4)),
+    "detach": (Wired(lambda x, a, b: b(a(x).detach()), nn.Linear(8, 4), nn.Linear(4, 3)), (8,)),
+    "data": (Wired(lambda x, a, b: b(F.relu(a(x).data)), nn.Linear(8, 4), nn.Linear(4, 3)), (8,)),
+    "attention, sequence first": (Wired(_sequence_first, nn.MultiheadAttention(8, 2)), (5, 8)),
+    "attention's weights": (Wired(lambda x, a: a(x, x, x)[1], nn.MultiheadAttention(8, 2, batch_first=True)), (5, 8)),
+    "a batch in one row": (Wired(lambda x, a: a(x.reshape(1, -1, 6, 6)), nn.AvgPool2d(2)), (4, 6, 6)),
+    "a mean over the batch": (Wired(lambda x, a: a(x).mean(0), nn.Linear(4, 3)), (4,)),
+    "behind a prefix": (Wired(lambda x: torch.cat([torch.zeros(3, 4, device=x.device), x])), (4,)),
+    "each with each": (Wired(lambda x: x @ x.T), (4,)),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_the_result_is_torchs_for_every_batch(name: str, batch: int) -> None:
+    module, shape = PIECES[name]
+    network = trace(module, shape, "net")
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            result = module.to("meta")(torch.empty(batch, *shape, device="meta"))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+    first = result if isinstance(result, Tensor) else result[0]
+    report = summarize(network, batch)
+    assert network.warnings == ()
+    assert all(node.inputs for node in network.nodes)
+    last = next(layer for layer in reversed(report.layers) if name != "all pieces" or layer.op == "chunk")
+    assert last.output_shape == tuple(first.shape)
+    assert report.totals.params == sum(p.numel() for p in module.parameters())
+    quadratic = name == "each with each" and batch > 1
+    assert report.totals.macs == (None if quadratic else counter.get_total_flops() // 2)
+
+
+def test_a_forward_for_one_sample_alone_is_told_and_refused_for_more() -> None:
+    network = trace(Wired(lambda x, a: a(x.view(1, -1)), nn.Linear(4, 3)), (4,), "net")
+    assert summarize(network).layers[-1].output_shape == (1, 3)
+    with pytest.raises(ShapeError) as raised:
+        summarize(network, 2)
+    assert raised.value.problem.startswith(
+        "net is known for a batch of one alone: forward fails on two samples: parts.0 (Linear): 4 features are expected"
+    )
+    assert raised.value.remedy == "leave out --batch"
+
+
+def test_a_forward_that_takes_another_way_for_more_samples_is_told() -> None:
+    network = trace(Wired(lambda x, a: a(x) if len(x) == 1 else x.exp(), nn.Linear(4, 3)), (4,), "net")
+    assert network.single == "forward takes another way for two samples, from parts.0 on"

@@ -41,7 +41,8 @@ class Node:
     `name` is unique in its network: the module's path where a module was called. `module` is that path, or None for a
     function's call. `label` is the literature's name (conv1_1), or empty. `inputs` name earlier nodes, or INPUT.
     `named_until` is the last node that runs while a Python variable still names this one's output, where that was
-    seen: for memory alone.
+    seen: for memory alone. `growth` is by how much each axis of the output grows with each further sample of a batch,
+    None for the usual, the first axis by its own size; what an `irregular` one costs does not grow along.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Node:
     label: str = ""
     parameters: tuple[Parameter, ...] = ()
     named_until: str = field(default="", compare=False, repr=False)
+    growth: Shape | None = field(default=None, compare=False, repr=False)
+    irregular: bool = field(default=False, compare=False, repr=False)
 
     @property
     def title(self) -> str:
@@ -70,7 +73,8 @@ class Network:
 
     `input_shape` is batch (1), channels, height, width. `unused` are the parameters that no executed node owns, with
     the reason; `warnings` are what the source wants its reader to know. `failure` tells where and why a forward pass
-    broke off: the nodes are then those up to there, and `failed` is the layer that it was, if it was one.
+    broke off: the nodes are then those up to there, and `failed` is the layer that it was, if it was one. `single`
+    tells why nothing is known of a larger batch, if that is so.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Network:
     warnings: tuple[str, ...] = ()
     failure: str | None = None
     failed: Node | None = None
+    single: str | None = None
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -136,6 +141,21 @@ class Network:
         """The shape that a node gives."""
         return self.shapes[node.name]
 
+    def batched(self, name: str, batch: int) -> Shape:
+        """The shape of a node's output, or of the input, for a batch of that many.
+
+        Raises ShapeError where the network is known for one sample alone.
+        """
+        shape = self.shapes[name]
+        if batch == 1 or not shape:
+            return shape
+        if self.single is not None:
+            raise ShapeError(f"{self.name} is known for a batch of one alone: {self.single}", "leave out --batch")
+        node = self.by_name.get(name)
+        if node is None or node.growth is None:
+            return (shape[0] * batch, *shape[1:])
+        return tuple(size + (batch - 1) * more for size, more in zip(shape, node.growth))
+
     @cached_property
     def by_name(self) -> dict[str, Node]:
         """Each node by its name."""
@@ -152,12 +172,8 @@ class Network:
 
     @cached_property
     def batchless(self) -> frozenset[str]:
-        """The nodes that the input does not reach: what they give is the same for every batch, and is made once."""
-        found: set[str] = set()
-        for node in self.nodes:
-            if all(name in found for name in node.inputs):
-                found.add(node.name)
-        return frozenset(found)
+        """The nodes that give the same for every batch, and are run once."""
+        return frozenset(node.name for node in self.nodes if node.growth is not None and not any(node.growth))
 
     @property
     def is_chain(self) -> bool:

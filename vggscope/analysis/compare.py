@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vggscope.analysis.receptive_field import ReceptiveField
-from vggscope.analysis.report import Report, batched, summarize
+from vggscope.analysis.report import Report, summarize
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape
 from vggscope.ops.convolution import Convolution
@@ -89,11 +89,11 @@ def compare(
 
 def _compared(network: Network, report: Report, batch: int) -> Compared:
     whole = network.failure is None
-    output = network.output_shape(network.nodes[-1]) if network.nodes else network.input_shape
+    last = network.nodes[-1].name if network.nodes else INPUT
     return Compared(
         model=network.name,
         input_shape=report.input_shape,
-        output_shape=batched(output, batch) if whole else None,
+        output_shape=network.batched(last, batch) if whole else None,
         weight_layers=len({node.module or node.name for node in network.nodes if has_weights(network, node)}),
         depth=depth(network) if whole else None,
         params=report.totals.params if whole else None,

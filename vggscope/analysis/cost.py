@@ -62,7 +62,9 @@ def backward_costs(network: Network, batch: int = 1) -> dict[str, int | None]:
 
 def _macs(network: Network, node: Node, batch: int) -> int | None:
     macs = node.op.macs(network.input_shapes(node), network.output_shape(node))
-    return None if macs is None else macs * (1 if node.name in network.batchless else batch)
+    if macs is None or (node.irregular and batch > 1):
+        return None
+    return macs * (1 if node.name in network.batchless else batch)
 
 
 def _size(parameters: list[Parameter]) -> int:

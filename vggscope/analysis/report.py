@@ -18,8 +18,8 @@ from vggscope.units import DTYPE_BYTES, rule_text
 
 @record
 class LayerReport:
-    """One executed layer. Shapes are torch's, batch first; `activation_bytes` is the memory its output takes, 0 where
-    it shares its input's; `rule` is (W-K+2P)/S+1 with its numbers; None is unknown.
+    """One executed layer. Shapes are torch's, the batch among them; `activation_bytes` is the memory its output takes,
+    0 where it shares its input's; `rule` is (W-K+2P)/S+1 with its numbers; None is unknown.
     """
 
     name: str
@@ -106,16 +106,16 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Repor
 def _layer(
     network: Network, node: Node, cost: Cost, field: ReceptiveField | None, batch: int, itemsize: int
 ) -> LayerReport:
-    inputs, output = network.input_shapes(node), network.output_shape(node)
-    batch = 1 if node.name in network.batchless else batch
-    before = inputs[0] if inputs else output
+    output = network.output_shape(node)
+    source = node.inputs[0] if node.inputs else node.name
+    before = network.shapes[source]
     window = _deciding(node.op.window(before[2:]), before[2:], output[2:])
     return LayerReport(
         name=node.name,
         label=node.label,
         op=node.op.name,
-        input_shape=batched(before, batch),
-        output_shape=batched(output, batch),
+        input_shape=network.batched(source, batch),
+        output_shape=network.batched(node.name, batch),
         kernel_size=window.kernel_size if window else None,
         stride=window.stride if window else None,
         padding=window.padding if window else None,
@@ -123,7 +123,7 @@ def _layer(
         params=cost.params,
         macs=cost.macs,
         flops=None if cost.macs is None else 2 * cost.macs,
-        activation_bytes=numel(output) * batch * itemsize if node.op.allocates else 0,
+        activation_bytes=numel(network.batched(node.name, batch)) * itemsize if node.op.allocates else 0,
         receptive_field=field,
     )
 
@@ -135,11 +135,6 @@ def _deciding(window: Window | None, size: tuple[int, ...], result: tuple[int, .
     if window is None or 0 in window.stride or window.output_size(size) != result:
         return None
     return window
-
-
-def batched(shape: Shape, batch: int) -> Shape:
-    """A shape worked out for a batch of one, for a larger batch."""
-    return (shape[0] * batch, *shape[1:]) if shape else shape
 
 
 def rule(window: Window, size: tuple[int, ...], result: tuple[int, ...]) -> str:

@@ -53,6 +53,7 @@ class Recorder:
     shapes: dict[str, Shape] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     pieces: set[str] = field(default_factory=set)
+    returned: set[str] = field(default_factory=set)
     named: dict[str, ReferenceType[Tensor]] = field(default_factory=dict)
     named_until: dict[str, str] = field(default_factory=dict)
 
@@ -60,6 +61,15 @@ class Recorder:
         """Take a tensor as the network's input."""
         self.origins[tensor] = INPUT
         self.shapes[INPUT] = shape_of(tensor)
+
+    def end(self, result: object) -> None:
+        """Take what the forward returned: the first is the network's output.
+
+        Others that a call gave beside its first result, as an LSTM's states are, belong to the row of that call.
+        """
+        origins = [origin for origin in map(self.origin, tensors_in(result)) if isinstance(origin, str)]
+        beside = {name for name in origins[1:] if name != INPUT and isinstance(self.nodes[name].op, Result)}
+        self.returned.update(name for name in origins if name == origins[0] or name not in beside)
 
     def warn(self, text: str) -> None:
         """Note what the reader should know, once."""
@@ -78,6 +88,16 @@ class Recorder:
         made_of = Constant(self._owned(inputs))
         for tensor in results:
             self.origins[tensor] = made_of
+
+    def repeat(self, tensor: Tensor, results: Sequence[Tensor]) -> None:
+        """Results that are the values of another tensor."""
+        for result in results:
+            self.origins[result] = self.origin(tensor)
+
+    def macs(self, name: str) -> int | None:
+        """What a node cost, by the shapes that were seen."""
+        node = self.nodes[name]
+        return node.op.macs(tuple(self.shapes[source] for source in node.inputs), self.shapes[name])
 
     def add(
         self,
@@ -99,10 +119,10 @@ class Recorder:
             self.pieces.add(self._add(first, op, results[:1], result, None, ()))
 
     def finished(self) -> tuple[Node, ...]:
-        """The nodes, without the pieces that nothing reads."""
+        """The nodes, without the pieces that nothing reads or returns."""
         nodes = tuple(replace(n, named_until=self.named_until.get(n.name, "")) for n in self.nodes.values())
         while True:
-            read = {name for node in nodes for name in node.inputs}
+            read = self.returned.union(*(node.inputs for node in nodes))
             kept = tuple(node for node in nodes if node.name in read or node.name not in self.pieces)
             if len(kept) == len(nodes):
                 return nodes

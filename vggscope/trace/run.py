@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.graph import INPUT, Network, Node, Parameter, module_node
@@ -49,6 +50,9 @@ def run(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str 
     watch, error = _watched(module, owned, (1, *input_shape), device, training=False)
     recorder = watch.recorder
     nodes = recorder.finished()
+    single = None
+    if error is None:
+        nodes, single = _growing(nodes, recorder, *_watched(module, owned, (2, *input_shape), device, training=False))
     read = {parameter.name for node in nodes for parameter in node.parameters}
     missing = [parameter for parameter in owned.values() if parameter.name not in read]
     if error is not None:
@@ -58,8 +62,32 @@ def run(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str 
     unused = tuple((parameter, why[parameter.name]) for parameter in missing)
     failure = None if error is None else explain(watch, error)
     failed = None if error is None else _failed(watch, error, nodes)
-    network = Network(name, (1, *input_shape), nodes, unused, tuple(recorder.warnings), failure, failed)
+    network = Network(name, (1, *input_shape), nodes, unused, tuple(recorder.warnings), failure, failed, single)
     return Run(labelled(network), error)
+
+
+def _growing(
+    nodes: tuple[Node, ...], alone: Recorder, pair: Watch, error: Exception | None
+) -> tuple[tuple[Node, ...], str | None]:
+    """The nodes with how they grow from one sample to two; and why that is not known, if so."""
+    if error is not None:
+        return nodes, f"forward fails on two samples: {explain(pair, error)}"
+    met = pair.recorder
+    for node in nodes:
+        other = met.nodes.get(node.name)
+        if other is None or other.op.name != node.op.name or len(met.shapes[node.name]) != len(alone.shapes[node.name]):
+            return nodes, f"forward takes another way for two samples, from {node.title} on"
+    return tuple(_grown(node, alone, met) for node in nodes), None
+
+
+def _grown(node: Node, alone: Recorder, pair: Recorder) -> Node:
+    """A node with what its output and its cost are for a second sample, beside what they are for the first."""
+    one, two = alone.shapes[node.name], pair.shapes[node.name]
+    growth = tuple(more - size for size, more in zip(one, two))
+    usual = (*one[:1], *(0,) * (len(one) - 1))
+    cost, both = alone.macs(node.name), pair.macs(node.name)
+    expected = cost if one == two or cost is None else 2 * cost
+    return replace(node, growth=None if growth == usual else growth, irregular=both != expected)
 
 
 def _failed(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | None:
@@ -98,7 +126,7 @@ def _watched(
     watch.recorder.begin(batch)
     try:
         with _mode(module, training), _as_written(), torch.device(device), watch.watching():
-            torch.func.functional_call(module, state, (batch,))
+            watch.recorder.end(torch.func.functional_call(module, state, (batch,)))
     except (Exception, SystemExit) as error:
         return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
     return watch, None

@@ -156,7 +156,10 @@ class Watch:
         results = inputs[:1] if name == "setitem" else tuple(tensors_in(result))
         if not results:
             return result  # a size, or a number
-        if name in SAME_DATA or (name not in MATRIX_PRODUCTS and self.recorder.is_constant(inputs)):
+        if name in SAME_DATA and inputs:
+            self.recorder.repeat(inputs[0], results)
+            return result
+        if name not in MATRIX_PRODUCTS and self.recorder.is_constant(inputs):
             self.recorder.pass_on(inputs, results)
             return result
         op_call = read(name, in_place, args, kwargs, results)

@@ -103,7 +103,7 @@ class _Writer:
                     node.name,
                     inputs,
                     output,
-                    per_sample(step.shape, width),
+                    self.line(node, step.shape, width),
                     shares=step.shares,
                     keeps=kept,
                     gradient="same" if step.passes_gradient else "new",
@@ -137,15 +137,15 @@ class _Writer:
                 node.name,
                 (*inputs, *reversed(casts)),
                 node.name,
-                per_sample(shape, width),
+                self.line(node, shape, width),
                 shares=idle or not op.allocates,
                 keeps=(
                     *(inputs[i] for i in kept.inputs),
                     *(cast for cast, p in zip(casts, reversed(node.parameters)) if len(p.shape) > 1),
                     *((node.name,) if kept.output else ()),
                 ),
-                extra=() if idle else tuple(self.beside(kept, width)),
-                copies=() if idle else tuple(per_sample(shape, width) for shape in kept.copies),
+                extra=() if idle else tuple(self.beside(node, kept, width)),
+                copies=() if idle else tuple(self.line(node, shape, width) for shape in kept.copies),
                 named_until=node.named_until,
                 gradient="same" if idle else op.gradient,
                 scratch=repeated,
@@ -156,12 +156,18 @@ class _Writer:
             width,
         )
 
-    def beside(self, kept: Kept, width: int) -> Iterator[Line]:
+    def line(self, node: Node, shape: Shape, width: int) -> Line:
+        """The size of a tensor that a node makes: once, or for each sample."""
+        if node.name in self.network.batchless:
+            return Line(numel(shape) * width, 0)
+        return per_sample(shape, width)
+
+    def beside(self, node: Node, kept: Kept, width: int) -> Iterator[Line]:
         """What a call makes beside its output."""
         for shape, own in kept.extra:
-            yield per_sample(shape, own or width)
+            yield self.line(node, shape, own or width)
         for shape in kept.masks:
-            yield per_sample(shape, self.runtime.mask_width or width)
+            yield self.line(node, shape, self.runtime.mask_width or width)
         if self.training:
             for shape in kept.statistics:
                 yield Line(numel(shape) * max(width, self.runtime.statistics_width), 0)

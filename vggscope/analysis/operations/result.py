@@ -119,17 +119,16 @@ def _layer(
     roof: Roof | None,
 ) -> LayerOperations:
     inputs, output = network.input_shapes(node), network.output_shape(node)
-    samples = 1 if node.name in network.batchless else batch
     other = beyond_macs(node.op, inputs, output)
-    other = None if other is None else other * samples
+    other = None if other is None else other * (1 if node.name in network.batchless else batch)
     flops = _flops(macs, other if count == "all" else 0)
-    moved = _elements(node, inputs, output, samples) * itemsize
+    moved = _elements(network, node, batch) * itemsize
     known = roof is not None and flops is not None and moved > 0
     return LayerOperations(
         name=node.name,
         label=node.label,
         op=node.op.name,
-        output_shape=(output[0] * samples, *output[1:]),
+        output_shape=network.batched(node.name, batch),
         macs=macs,
         other=other,
         flops=flops,
@@ -146,13 +145,14 @@ def _flops(macs: int | None, other: int | None) -> int | None:
     return None if macs is None or other is None else 2 * macs + other
 
 
-def _elements(node: Node, inputs: tuple[Shape, ...], output: Shape, samples: int) -> int:
+def _elements(network: Network, node: Node, batch: int) -> int:
     """The elements that a layer reads and writes: its inputs, its parameters and its output, each once."""
     if not _moves(node.op):
         return 0
     looked_up = isinstance(node.op, Embedding)
     parameters = 0 if looked_up else sum(numel(parameter.shape) for parameter in node.parameters)
-    return (sum(map(numel, inputs)) + numel(output)) * samples + parameters
+    values = (*node.inputs, node.name)
+    return sum(numel(network.batched(name, batch)) for name in values) + parameters
 
 
 def _moves(op: Op) -> bool:

@@ -4,7 +4,7 @@ bandwidth (Williams, Waterman and Patterson 2009).
 
 from __future__ import annotations
 
-from vggscope.analysis.memory.cards import CARDS, card_named
+from vggscope.analysis.memory.cards import CARDS, Card, card_named
 from vggscope.errors import OptionError
 from vggscope.record import record
 
@@ -42,8 +42,15 @@ def roof_of(card: str, dtype: str) -> Roof:
     found = card_named(card)
     if found is None:
         raise OptionError(f"{card!r} is no card that is known", f"--card is one of {', '.join(c.name for c in CARDS)}")
-    tensor = found.float16_tflops if dtype == "float16" or found.bfloat16 else None
-    speed = {"float32": found.float32_tflops, "float16": tensor, "bfloat16": tensor}.get(dtype)
+    speed = _tflops(found, dtype)
     if speed is None:
-        raise OptionError(f"no figure is known for {dtype} on {found.name}", "--dtype float32 has one for every card")
+        cards = ", ".join(card.name for card in CARDS if _tflops(card, dtype) is not None)
+        remedy = f"for {dtype} --card is one of {cards}" if cards else "--dtype float32 has one for nearly every card"
+        raise OptionError(f"no figure is known for {dtype} on {found.name}", remedy)
     return Roof(found.name, round(speed * 10**12), found.bandwidth_gb * 10**9)
+
+
+def _tflops(card: Card, dtype: str) -> float | None:
+    """A card's speed with a type of numbers; None where no figure is known."""
+    tensor = card.float16_tflops if dtype == "float16" or card.bfloat16 else None
+    return {"float32": card.float32_tflops, "float16": tensor, "bfloat16": tensor}.get(dtype)
