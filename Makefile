@@ -21,10 +21,8 @@ test: .venv/installed-test  ## the whole suite
 fuzz: .venv/installed-test  ## thousands of odd inputs, where `test` tries dozens
 	$(BIN)/python -m pytest tests/test_fuzz.py tests/test_checkpoint.py --hypothesis-profile fuzz
 
-lowest: ## the suite with the lowest versions that pyproject.toml claims, in .venv-lowest: it downloads another torch
-	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
-	.venv-lowest/bin/python -m pytest -m 'not slow'
+lowest: .venv-lowest/installed  ## the suite with the lowest versions that pyproject.toml claims: downloads another torch
+	.venv-lowest/bin/python -m pytest -m 'not slow' --numprocesses auto
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -71,5 +69,10 @@ gallery: .venv/installed  ## docs/gallery.md and its pictures, drawn anew
 	$(PIP) --editable '.[dev,bench]'
 	@touch $@
 
+.venv-lowest/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
+	@touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis vgg19.svg
+	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis vgg19.svg

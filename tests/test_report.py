@@ -75,7 +75,7 @@ def test_rows_add_up_and_grow_with_the_batch(line: str, batch: int) -> None:
 )
 def test_the_rule_is_torchs_for_convolutions(height, width, kernel, stride, padding, dilation) -> None:
     op = Convolution(1, 1, (kernel,) * 2, (stride,) * 2, (padding,) * 2, (dilation,) * 2)
-    layer = nn.Conv2d(1, 1, kernel, stride, padding, dilation, device="meta")
+    layer = nn.Conv2d(1, 1, kernel, stride, padding, dilation)
     assert_same_shape(op, layer, (1, 1, height, width))
 
 
@@ -89,7 +89,8 @@ def test_the_rule_is_torchs_for_pools(side, kernel, stride, padding, ceil, large
 
 def assert_same_shape(op, layer: nn.Module, shape: tuple[int, ...]) -> None:
     try:
-        expected = tuple(layer(torch.empty(shape, device="meta")).shape)
+        # On real tensors: on the meta device torch 2.9 gives a convolution that does not fit a side of 0.
+        expected = tuple(layer(torch.zeros(shape)).shape)
     except RuntimeError:
         with pytest.raises(ShapeError):
             op.output_shape(shape)
