@@ -132,7 +132,7 @@ BAD = [
     (("summary", "D", "-o", "."), "", ""),
     (("summary", "D", "--depth", "deep"), "unknown depth 'deep'", "layer or stage"),
     (("summary",), "Missing argument", "see vggscope summary --help"),
-    (("summry", "D"), "Did you mean", "see vggscope --help"),
+    (("summry", "D"), "did you mean summary?", "see vggscope --help"),
     (("summary", "D", "--colums", "a"), "--colums", "see vggscope summary --help"),
     (("diagram", "E", "-o", "x.jpg"), "no picture ends in '.jpg'", ".svg, .png, .pdf, .dot"),
     (("diagram", "E", "-o", "no/such/x.svg"), "the folder is not there", "name a file"),
@@ -177,8 +177,9 @@ def test_debug_shows_the_traceback(vggscope) -> None:
 def test_alone_it_shows_where_to_start(vggscope) -> None:
     ran = vggscope()
     assert ran.code == 0
-    assert "summary" in ran.out
-    assert "diff" in ran.out
+    assert ran.out.count("vggscope summary D") == 1
+    assert "vggscope diff" in ran.out
+    assert ran.out.count("\n") <= 10  # a start, not the whole help
 
 
 def test_every_command_has_an_example_in_its_help(vggscope) -> None:
@@ -187,7 +188,7 @@ def test_every_command_has_an_example_in_its_help(vggscope) -> None:
     for name in COMMANDS:
         ran = vggscope(name, "--help")
         assert ran.code == 0
-        assert f"Example: vggscope {name}" in " ".join(ran.out.split())
+        assert f"Examples: vggscope {name}" in " ".join(ran.out.split())
 
 
 def test_a_column_from_a_file(vggscope, tmp_path) -> None:

@@ -13,6 +13,10 @@ An error's text is one or two lines: what was wrong, then what would work. Only 
 `exit_code`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class VggscopeError(Exception):
     """The root: catch it to catch whatever vggscope raises on purpose."""
@@ -54,6 +58,19 @@ class OutputError(VggscopeError):
 
 class MissingTool(VggscopeError):
     """A package or a program that this needs is not installed."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to add to a message on an unknown word: the known one that it is nearest to, if any is.
+
+    >>> nearest("ligth", ["light", "dark"]), nearest("blue", ["light", "dark"])
+    (', did you mean light?', '')
+    """
+    from difflib import get_close_matches
+
+    by_case = {name.lower(): name for name in known}
+    found = get_close_matches(word.lower(), by_case, n=1)
+    return f", did you mean {by_case[found[0]]}?" if found else ""
 
 
 def printable(text: str, longest: int = 80) -> str:

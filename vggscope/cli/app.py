@@ -7,39 +7,60 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from vggscope import __version__
 from vggscope.cli.options import spread
 from vggscope.errors import VggscopeError
 
-COMMANDS = (
-    "summary",
-    "diagram",
-    "diff",
-    "memory",
-    "rf",
-    "build",
-    "verify",
-    "inspect",
-    "report",
-    "compare",
-    "explain",
-    "list",
-)
-"""Each is a function in the file of the same name in this folder (`list_` for `list`), in the order that `--help`
-shows.
+GROUPS: Mapping[str, Mapping[str, str]] = {
+    "Look": {
+        "summary": "shapes with the rule, parameters, MACs, memory, layer by layer",
+        "diagram": "draw a model, or several side by side",
+        "rf": "receptive fields, and the pixels that one unit sees",
+        "memory": "what a step takes, its peak, the largest batch that fits a GPU",
+        "compare": "models side by side, the paper's tables, grids of memory",
+        "report": "one page to explore models with, that works offline",
+    },
+    "Check": {
+        "diff": "where a model differs from a reference, and what follows",
+        "verify": "our numbers beside other people's",
+        "inspect": "which network a checkpoint belongs to",
+    },
+    "Build": {
+        "build": "print a model's module; write its source, weights or ONNX graph",
+    },
+    "Learn": {
+        "explain": "a layer or an idea worked with its numbers",
+        "list": "columns, references, ops, formats, and what is installed",
+    },
+}
+"""The commands, each in a line, in the groups and the order that `--help` shows. Each is a function in the file of the
+same name in this folder (`list_` for `list`).
 """
 
+COMMANDS = tuple(name for group in GROUPS.values() for name in group)
+
 DEBUG = "--debug"
+
+
+class _Command(TyperCommand):
+    """A command, with help in groups."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from vggscope.cli.help import write_command
+
+        write_command(self, ctx, formatter)
 
 
 class _Commands(TyperGroup):
@@ -53,12 +74,20 @@ class _Commands(TyperGroup):
             return None
         module = import_module(f"vggscope.cli.{_module(name)}")
         app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-        app.command(name)(spread(getattr(module, _module(name))))
+        app.command(name, cls=_Command)(spread(getattr(module, _module(name))))
         return get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # for typer's "did you mean"
+        if args[0] not in COMMANDS:
+            from vggscope.cli.help import unknown_command
+
+            raise unknown_command(args[0], COMMANDS)
         return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from vggscope.cli.help import write_commands
+
+        write_commands(self, GROUPS, ctx, formatter)
 
 
 def _module(name: str) -> str:
@@ -79,14 +108,20 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
     debug: Annotated[bool, typer.Option(DEBUG, help="Show a traceback with an error.")] = False,
 ) -> None:
     """Look into VGG networks, and any PyTorch model: shapes, costs, memory, receptive fields, pictures, differences."""
+    if ctx.invoked_subcommand is None:
+        from vggscope.cli.help import start
+        from vggscope.cli.output import print_out
+
+        print_out(start(ctx))
 
 
 class Stopped(BaseException):
@@ -114,6 +149,11 @@ def main() -> None:
         # What is ignored stays so: nohup asks for that.
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
             signal.signal(getattr(signal, name), _stop)
+    if os.environ.get("_VGGSCOPE_COMPLETE", "").startswith("complete_"):
+        from vggscope.cli.completion import answer
+
+        sys.stdout.write(f"{answer()}\n")
+        sys.exit(0)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -122,9 +162,9 @@ def run(arguments: list[str]) -> int:
     terminated.
     """
     debug = DEBUG in arguments
-    words = [word for word in arguments if word != DEBUG] or ["--help"]
+    words = [word for word in arguments if word != DEBUG]
     try:
-        code = get_command(app)(words, prog_name="vggscope", standalone_mode=False)
+        code = get_command(app)(words, prog_name="vggscope", standalone_mode=False, terminal_width=_width())
     except SystemExit as error:
         # This is how typer ends where the reader of a pipe has gone.
         if not isinstance(error.__context__, BrokenPipeError):
@@ -143,6 +183,11 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _width() -> int:
+    """Columns of a help page: at most 80, at least what a name and a word beside it need."""
+    return max(min(shutil.get_terminal_size().columns, 80) - 1, 30)
+
+
 def _report(error: Exception) -> int:
     from vggscope.cli.output import note
 
@@ -154,18 +199,15 @@ def _report(error: Exception) -> int:
         problem, remedy, code = error.problem, error.remedy, error.exit_code
     elif isinstance(error, OSError) and error.filename is None:
         problem, remedy = f"cannot write: {error.strerror}", ""
-    elif isinstance(error, typer.TyperException):
-        problem, remedy = _one_line(error.format_message()), f"see {_path(error)} --help"
+    elif hasattr(error, "format_message"):  # typer's own, for which it has no public name before 0.28
+        from vggscope.cli.help import usage_error
+
+        problem, remedy = usage_error(error)
     else:
         problem = f"{type(error).__name__}: {_one_line(str(error))}"
         remedy = f"this is a defect of vggscope; {DEBUG} shows where"
     note(f"vggscope: {problem}", remedy)
     return code
-
-
-def _path(error: Exception) -> str:
-    """The command that a usage error is about: `vggscope summary`."""
-    return str(getattr(getattr(error, "ctx", None), "command_path", "vggscope"))
 
 
 def _one_line(text: str) -> str:

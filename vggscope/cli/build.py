@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vggscope.cli.options import Model, ModelOptions
+from vggscope.cli.options import Model, ModelOptions, completed
 from vggscope.cli.output import note, print_out
 from vggscope.errors import OptionError
 from vggscope.files import open_whole, whole_file, write_file
@@ -23,17 +23,35 @@ def build(
     options: ModelOptions,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write .py (source), .pth, .safetensors or .onnx."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write .py (source), .pth, .safetensors or .onnx.",
+            autocompletion=completed("modules"),
+        ),
     ] = None,
     at: Annotated[
-        str | None, typer.Option(metavar="LAYER", help="Print one part, by its path or label: features.0, conv1_1.")
+        str | None,
+        typer.Option(
+            metavar="LAYER",
+            help="Print one part, by its path or label: features.0, conv1_1.",
+            autocompletion=completed("layer"),
+        ),
     ] = None,
     init: Annotated[
-        str, typer.Option(metavar="INIT", help="Weights drawn as in the paper or torchvision.")
+        str,
+        typer.Option(
+            metavar="INIT",
+            help="Weights drawn as in the paper or torchvision.",
+            autocompletion=completed("one_of", "vggscope.builders.weights:INITS"),
+        ),
     ] = "torchvision",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights.")] = 0,
 ) -> None:
     """Print the model as a PyTorch module, or write its source, its initialised weights, or an ONNX graph.
+
+    Example: vggscope build D --at features
 
     Example: vggscope build D --num-classes 10 -o vgg16.py
     """

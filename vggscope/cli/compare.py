@@ -14,7 +14,7 @@ import typer
 from vggscope.analysis.compare import compare as analyse
 from vggscope.analysis.memory.grid import grid
 from vggscope.analysis.memory.setup import Setup
-from vggscope.cli.options import BatchOptions, ModelOptions, OutputOptions
+from vggscope.cli.options import DTYPES, MODES, OPTIMIZERS, THEMES, BatchOptions, ModelOptions, OutputOptions, completed
 from vggscope.cli.output import check_format, emit, emit_lines, progress
 from vggscope.cli.picture import picture_form, write_picture
 from vggscope.columns import COLUMNS
@@ -32,7 +32,7 @@ BATCHES = "1,2,4,8,16,32,64,128,256"
 
 @record
 class GridOptions:
-    """Memory over a grid instead of one table."""
+    """Memory over a grid."""
 
     grid: Annotated[
         bool, typer.Option("--grid", help="Peak memory at every point of a grid, as CSV or JSON lines.")
@@ -41,9 +41,24 @@ class GridOptions:
         str | None, typer.Option(metavar="SIZES", help="Of the grid: sides or CxHxW, e.g. 64,224,3x300x200.")
     ] = None
     batches: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Of the grid: e.g. 1-256 or 1,8,64.")] = None
-    modes: Annotated[str | None, typer.Option(metavar="MODES", help="Of the grid: e.g. train,inference.")] = None
-    optimizers: Annotated[str | None, typer.Option(metavar="NAMES", help="Of the grid: e.g. sgd,adam.")] = None
-    dtypes: Annotated[str | None, typer.Option(metavar="DTYPES", help="Of the grid: e.g. float32,amp.")] = None
+    modes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODES", help="Of the grid: e.g. train,inference.", autocompletion=completed("several", MODES)
+        ),
+    ] = None
+    optimizers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Of the grid: e.g. sgd,adam.", autocompletion=completed("several", OPTIMIZERS)
+        ),
+    ] = None
+    dtypes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPES", help="Of the grid: e.g. float32,amp.", autocompletion=completed("several", DTYPES)
+        ),
+    ] = None
 
     def setups(self, dtype: str) -> list[Setup]:
         """One for each mode, optimizer and dtype; without a backward pass an optimizer makes no difference.
@@ -86,12 +101,24 @@ def compare(
     output: OutputOptions,
     over: GridOptions,
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="MODEL...", help="Models, each a word as `summary` takes it.")
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL...",
+            help="Models, each a word as `summary` takes it.",
+            autocompletion=completed("models"),
+        ),
     ] = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Tables 1 and 2 beside computed values; without MODEL, all six columns.")
     ] = False,
-    theme: Annotated[str, typer.Option(metavar="THEME", help="A plot's theme: light, dark or paper.")] = "light",
+    theme: Annotated[
+        str,
+        typer.Option(
+            metavar="THEME",
+            help="A plot's theme: light, dark or paper.",
+            autocompletion=completed("one_of", THEMES),
+        ),
+    ] = "light",
 ) -> int:
     """Models side by side: parameters, MACs, memory, depth, receptive field; -o FILE.svg, .png or .pdf plots them.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vggscope.cli.options import ModelOptions, Models
+from vggscope.cli.options import THEMES, ModelOptions, Models, completed
 from vggscope.cli.output import note
 from vggscope.errors import OptionError
 from vggscope.files import write_file
@@ -22,32 +22,71 @@ def diagram(
     models: Models,
     build: ModelOptions,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="The picture: .svg, .png, .pdf, .dot or .tex.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The picture: .svg, .png, .pdf, .dot or .tex.",
+            autocompletion=completed("pictures"),
+        ),
     ],
-    style: Annotated[str, typer.Option(metavar="STYLE", help=", ".join(STYLES) + ".")] = "blocks",
-    theme: Annotated[str, typer.Option(metavar="THEME", help="light, dark or paper.")] = "light",
+    style: Annotated[
+        str,
+        typer.Option(
+            metavar="STYLE",
+            help=", ".join(STYLES) + ".",
+            autocompletion=completed("one_of", "vggscope.render.diagram:STYLES"),
+        ),
+    ] = "blocks",
+    theme: Annotated[
+        str,
+        typer.Option(metavar="THEME", help="light, dark or paper.", autocompletion=completed("one_of", THEMES)),
+    ] = "light",
     annotate: Annotated[
-        str | None, typer.Option(metavar="NAMES", help=f"What is written beside the layers: {', '.join(FACTS)}.")
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help=f"What is written beside the layers: {', '.join(FACTS)}.",
+            autocompletion=completed("several", "vggscope.render.diagram.facts:FACTS"),
+        ),
     ] = None,
     heat: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What the strength of the colour tells, e.g. macs.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What the strength of the colour tells, e.g. macs.",
+            autocompletion=completed("one_of", "vggscope.render.diagram.facts:HEATS"),
+        ),
     ] = None,
     fold: Annotated[bool, typer.Option(help="Draw equal blocks in a row once, with their number.")] = True,
     direction: Annotated[
         str | None,
-        typer.Option(metavar="LR|TB", help="Left to right (as if left out), or top to bottom.", show_default=False),
+        typer.Option(
+            metavar="LR|TB",
+            help="Left to right (as if left out), or top to bottom.",
+            show_default=False,
+            autocompletion=completed("words", "LR", "TB"),
+        ),
     ] = None,
     width: Annotated[
         float | None, typer.Option(metavar="POINTS", help="The widest that the picture may be.", show_default=False)
     ] = None,
     engine: Annotated[
-        str, typer.Option(metavar="ENGINE", help="bundled (with pygraphviz), or system (`dot` on PATH).")
+        str,
+        typer.Option(
+            metavar="ENGINE",
+            help="bundled (with pygraphviz), or system (`dot` on PATH).",
+            autocompletion=completed("one_of", "vggscope.render.diagram.engine:ENGINES"),
+        ),
     ] = "bundled",
     dpi: Annotated[int, typer.Option(metavar="N", help="Dots per inch of a PNG.")] = 144,
 ) -> None:
     """Draw a model, or several side by side.
 
     Example: vggscope diagram E -o vgg19.svg
+
+    Example: vggscope diagram A B C D E --style table --theme paper -o table1.pdf
     """
     form = Path(output).suffix.lower().removeprefix(".")
     if form not in FORMATS:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggscope.cli.options import Model, ModelOptions, OutputOptions, PictureOptions
+from vggscope.cli.options import CHECKPOINTS, Model, ModelOptions, OutputOptions, PictureOptions, completed
 from vggscope.cli.output import check_format, emit, progress
 from vggscope.diffing.compare import compare
 from vggscope.diffing.ignore import IGNORABLE
@@ -26,7 +26,12 @@ def diff(
     output: OutputOptions,
     picture: PictureOptions,
     ref: Annotated[
-        str, typer.Option(metavar="REF", help="torchvision or timm (the counterpart there), paper, or any MODEL.")
+        str,
+        typer.Option(
+            metavar="REF",
+            help="torchvision or timm (the counterpart there), paper, or any MODEL.",
+            autocompletion=completed("references"),
+        ),
     ] = "torchvision",
     numeric: Annotated[
         bool, typer.Option("--numeric", help="Copy the weights across, run both, and compare the outputs.")
@@ -34,10 +39,20 @@ def diff(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and the input of --numeric.")] = 0,
     float64: Annotated[bool, typer.Option("--float64", help="Run --numeric in double precision.")] = False,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Weights for --numeric, from a checkpoint of the model.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights for --numeric, from a checkpoint of the model.",
+            autocompletion=completed("paths", *CHECKPOINTS),
+        ),
     ] = None,
     ignore: Annotated[
-        str, typer.Option(metavar="NAMES", help=f"Differences that do not count: {', '.join(IGNORABLE)}.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help=f"Differences that do not count: {', '.join(IGNORABLE)}.",
+            autocompletion=completed("several", "vggscope.diffing.ignore:IGNORABLE"),
+        ),
     ] = "",
     training: Annotated[
         bool, typer.Option("--training", help="Add what structure cannot show: how the paper and torchvision train.")
@@ -54,6 +69,8 @@ def diff(
     draws both, aligned and marked.
 
     Example: vggscope diff my_vgg.py:VGG --ref torchvision
+
+    Example: vggscope diff C --ref D -o diff.svg
     """
     check_format(output.format, output.output, "diff")
     options = build.source_options()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vggscope.cli.options import ModelOptions, OutputOptions
+from vggscope.cli.options import IMAGES, THEMES, ModelOptions, OutputOptions, completed
 from vggscope.cli.output import check_format, emit
 from vggscope.cli.picture import picture_form, write_picture
 from vggscope.errors import ModelError, OptionError
@@ -23,7 +23,9 @@ def explain(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TOPIC | MODEL LAYER", help=f"{', '.join(TOPICS)}; or a model and one of its layers, as D conv3_2."
+            metavar="TOPIC | MODEL LAYER",
+            help=f"{', '.join(TOPICS)}; or a model and one of its layers, as D conv3_2.",
+            autocompletion=completed("topics"),
         ),
     ] = None,
     size: Annotated[int | None, typer.Option(metavar="N", help="conv, pool: the picture's side.")] = None,
@@ -31,12 +33,28 @@ def explain(
     stride: Annotated[int | None, typer.Option(metavar="N", help="conv, pool: the window's step.")] = None,
     padding: Annotated[int | None, typer.Option(metavar="N", help="conv, pool: pixels around the picture.")] = None,
     channels: Annotated[int | None, typer.Option(metavar="N", help="depth: the convolutions' channels.")] = None,
-    image: Annotated[str | None, typer.Option(metavar="FILE", help="input: an image, or its array (.npy).")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="input: an image, or its array (.npy).",
+            autocompletion=completed("paths", *IMAGES, ".npy"),
+        ),
+    ] = None,
     shape: Annotated[str | None, typer.Option(metavar="HxWxC", help="input: an array's shape.")] = None,
     torch: Annotated[bool, typer.Option("--torch", help="Run the code that is shown, and compare.")] = False,
-    theme: Annotated[str, typer.Option(metavar="THEME", help="A picture's theme: light, dark or paper.")] = "light",
+    theme: Annotated[
+        str,
+        typer.Option(
+            metavar="THEME",
+            help="A picture's theme: light, dark or paper.",
+            autocompletion=completed("one_of", THEMES),
+        ),
+    ] = "light",
 ) -> int:
     """A layer or an idea worked with its numbers; -o FILE.svg, .png or .pdf draws conv, pool, relu, dense and depth.
+
+    Example: vggscope explain D conv3_2
 
     Example: vggscope explain conv --size 6 --kernel 3 --stride 2 --padding 1
     """

@@ -6,17 +6,27 @@ from typing import Annotated
 
 import typer
 
-from vggscope.cli.options import OutputOptions
+from vggscope.cli.options import CHECKPOINTS, OutputOptions, completed
 from vggscope.cli.output import check_format, emit
 
 
 def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .pth, .pt or .safetensors file.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A .pth, .pt or .safetensors file.",
+            show_default=False,
+            autocompletion=completed("paths", *CHECKPOINTS),
+        ),
+    ],
     output: OutputOptions,
 ) -> None:
     """Which network a checkpoint belongs to, read from its names and shapes: its data is not read, no code in it runs.
 
     Example: vggscope inspect vgg16_bn.pth
+
+    Example: vggscope inspect weights.safetensors --format json
     """
     check_format(output.format)
     from vggscope.sources.checkpoint import inspect as examine

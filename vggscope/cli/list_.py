@@ -21,6 +21,8 @@ def list_(
 ) -> None:
     """What there is to choose from: columns, references, ops, formats, styles, and what is installed.
 
+    Example: vggscope list --refs
+
     Example: vggscope list --format json
     """
     check_format(output.format)

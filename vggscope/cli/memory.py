@@ -9,7 +9,17 @@ import typer
 from vggscope.analysis.memory.fit import Room
 from vggscope.analysis.memory.report import memory as analyse
 from vggscope.analysis.memory.setup import Setup
-from vggscope.cli.options import Model, ModelOptions, OutputOptions, PictureOptions
+from vggscope.cli.options import (
+    CARDS,
+    DTYPES,
+    MODES,
+    OPTIMIZERS,
+    Model,
+    ModelOptions,
+    OutputOptions,
+    PictureOptions,
+    completed,
+)
 from vggscope.cli.output import check_format, emit
 from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.units import parse_bytes
@@ -21,11 +31,26 @@ def memory(
     output: OutputOptions,
     picture: PictureOptions,
     batch: Annotated[int, typer.Option(metavar="N", help="Inputs in a batch.")] = 1,
-    mode: Annotated[str, typer.Option(metavar="MODE", help="train, inference or finetune-head.")] = "train",
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="MODE", help="train, inference or finetune-head.", autocompletion=completed("one_of", MODES)
+        ),
+    ] = "train",
     optimizer: Annotated[
-        str, typer.Option(metavar="NAME", help="sgd, sgd-momentum, adam, adamw or rmsprop.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="sgd, sgd-momentum, adam, adamw or rmsprop.",
+            autocompletion=completed("one_of", OPTIMIZERS),
+        ),
     ] = "sgd-momentum",
-    dtype: Annotated[str, typer.Option(metavar="DTYPE", help="float32, float16, bfloat16 or amp.")] = "float32",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="DTYPE", help="float32, float16, bfloat16 or amp.", autocompletion=completed("one_of", DTYPES)
+        ),
+    ] = "float32",
     foreach: Annotated[bool, typer.Option(help="Step over all parameters at once, torch's default on a GPU.")] = False,
     accumulate: Annotated[int, typer.Option(metavar="N", help="Cut the batch into N micro-batches.")] = 1,
     checkpoint: Annotated[
@@ -33,10 +58,21 @@ def memory(
     ] = False,
     gpus: Annotated[int, typer.Option(metavar="N", help="GPUs that share the batch.")] = 1,
     parallel: Annotated[
-        str | None, typer.Option(metavar="HOW", help="ddp, zero1, zero2 or fsdp.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="ddp, zero1, zero2 or fsdp.",
+            show_default=False,
+            autocompletion=completed("one_of", "vggscope.analysis.memory.sharding:PARALLEL"),
+        ),
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(metavar="GPU", help="Does it fit? An amount (24GiB) or a card (RTX 4090).")
+        str | None,
+        typer.Option(
+            metavar="GPU",
+            help="Does it fit? An amount (24GiB) or a card (RTX 4090).",
+            autocompletion=completed("one_of", CARDS),
+        ),
     ] = None,
     context: Annotated[str | None, typer.Option(metavar="SIZE", help="Set aside for the CUDA context.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Run a step and show predicted beside measured.")] = False,
@@ -45,6 +81,8 @@ def memory(
     """What training or inference takes, where the peak is, and the largest batch that fits a GPU.
 
     -o memory.svg (or .png, .pdf) plots the step's timeline.
+
+    Example: vggscope memory D -o memory.svg
 
     Example: vggscope memory D --batch 96 --optimizer adam --gpu 24GiB
     """

@@ -1,8 +1,8 @@
 """The options that commands share, and how a command takes them.
 
 A command's parameter whose type is one of these dataclasses stands for all of its fields: `spread` gives typer one
-option for each field and the command the dataclass filled in. So an option is written once, with its help, and every
-command that takes it takes it alike.
+option for each field and the command the dataclass filled in. So an option is written once, with its help and with what
+completes it, and every command that takes it takes it alike. In `--help` the dataclass's docstring is the heading.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import wraps
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -23,6 +24,28 @@ from vggscope.units import DTYPE_BYTES, parse_shape
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+CARDS = "vggscope.analysis.memory.cards:CARDS"
+MODES = "vggscope.analysis.memory.setup:MODES"
+OPTIMIZERS = "vggscope.analysis.memory.optimizers:OPTIMIZERS"
+DTYPES = "vggscope.analysis.memory.setup:DTYPES"
+THEMES = "vggscope.render.diagram.theme:THEMES"
+"""Tables of words, for `completed`."""
+
+CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Suffixes of files, for `completed`."""
+
+
+def completed(how: str, *given: str) -> Callable[[typer.Context, str], list[str]]:
+    """What completes an option's value: the function `how` of `cli/completion.py`, which is read when a shell asks."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        found: list[str] = getattr(import_module("vggscope.cli.completion"), how)(ctx, incomplete, *given)
+        return found
+
+    return complete
+
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -30,11 +53,18 @@ Model = Annotated[
         help="A column (A, A-LRN, B, C, D, E, vgg16_bn), Table 1 notation in quotes, columns.toml:NAME,"
         " torchvision:NAME, timm:NAME, file.py:Class, or a checkpoint.",
         show_default=False,
+        autocompletion=completed("models"),
     ),
 ]
 
 Models = Annotated[
-    list[str], typer.Argument(metavar="MODEL...", help="Models, each a word as `summary` takes it.", show_default=False)
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Models, each a word as `summary` takes it.",
+        show_default=False,
+        autocompletion=completed("models"),
+    ),
 ]
 
 
@@ -45,7 +75,11 @@ class ModelOptions:
     input: Annotated[str | None, typer.Option(metavar="CxHxW", help="Input size, e.g. 3x224x224.")] = None
     head: Annotated[
         str | None,
-        typer.Option(metavar="HEAD", help="adaptive (torchvision's), flatten or dense (the paper's, section 3.2)."),
+        typer.Option(
+            metavar="HEAD",
+            help="adaptive (torchvision's), flatten or dense (the paper's, section 3.2).",
+            autocompletion=completed("one_of", "vggscope.sources.options:HEADS"),
+        ),
     ] = None
     batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm behind each convolution.")] = False
     num_classes: Annotated[
@@ -61,10 +95,17 @@ class ModelOptions:
 
 @record
 class BatchOptions:
-    """How much goes through the model at once, and in which numbers."""
+    """Batch and numbers."""
 
     batch: Annotated[int, typer.Option(metavar="N", help="Inputs in a batch.")] = 1
-    dtype: Annotated[str, typer.Option(metavar="DTYPE", help="float32, float64, float16 or bfloat16.")] = "float32"
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="DTYPE",
+            help="float32, float64, float16 or bfloat16.",
+            autocompletion=completed("one_of", "vggscope.units:DTYPE_BYTES"),
+        ),
+    ] = "float32"
 
     def check(self) -> None:
         """Raise OptionError for a batch or a dtype that makes no sense."""
@@ -76,22 +117,40 @@ class BatchOptions:
 
 @record
 class OutputOptions:
-    """Where the result goes, and as what."""
+    """Where the result goes."""
 
     format: Annotated[
-        str | None, typer.Option("--format", "-f", metavar="FORMAT", help="table, json, csv or markdown.")
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="table, json, csv or markdown.",
+            autocompletion=completed("one_of", "vggscope.render.formats:FORMATS"),
+        ),
     ] = None
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write to a file; its suffix picks the format."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file; its suffix picks the format.",
+            autocompletion=completed("results"),
+        ),
     ] = None
 
 
 @record
 class PictureOptions:
-    """How a picture of the result looks, where -o names one."""
+    """How a picture looks."""
 
-    theme: Annotated[str, typer.Option(metavar="THEME", help="Of a picture: light, dark or paper.")] = "light"
+    theme: Annotated[
+        str,
+        typer.Option(
+            metavar="THEME", help="Of a picture: light, dark or paper.", autocompletion=completed("one_of", THEMES)
+        ),
+    ] = "light"
     dpi: Annotated[int, typer.Option(metavar="N", help="Dots per inch of a PNG.")] = 144
 
 
@@ -120,6 +179,8 @@ def spread(command: Callable[..., int | None]) -> Callable[..., int | None]:
 
 def _fields_as_parameters(group: type[DataclassInstance]) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
+    for hint in hints.values():
+        hint.__metadata__[0].rich_help_panel = (group.__doc__ or "").rstrip(".") or None
     return [
         inspect.Parameter(
             field.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=hints[field.name]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vggscope.cli.options import ModelOptions, Models
+from vggscope.cli.options import CHECKPOINTS, IMAGES, ModelOptions, Models, completed
 from vggscope.cli.output import note
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
@@ -31,7 +31,16 @@ PAPER = "paper"
 def report(
     models: Models,
     build: ModelOptions,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The page: FILE.html.")],
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The page: FILE.html.",
+            autocompletion=completed("written", ".html"),
+        ),
+    ],
     ref: Annotated[
         str | None,
         typer.Option(
@@ -39,19 +48,33 @@ def report(
             help="Compare each model with torchvision, timm, paper or any MODEL. Left out, several models are compared"
             " with the first, and somebody else's VGG with the paper's.",
             show_default=False,
+            autocompletion=completed("references"),
         ),
     ] = None,
     image: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Your own image for the receptive fields.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Your own image for the receptive fields.",
+            show_default=False,
+            autocompletion=completed("paths", *IMAGES),
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Weights of the model: shows the image's feature maps.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Weights of the model: shows the image's feature maps.",
+            show_default=False,
+            autocompletion=completed("paths", *CHECKPOINTS),
+        ),
     ] = None,
 ) -> None:
     """Write one page to explore models with: everything is in the file, and it works offline.
 
     Example: vggscope report D -o vgg16.html
+
+    Example: vggscope report A D E -o family.html
     """
     if Path(output).suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"no page ends in {Path(output).suffix or Path(output).name!r}", "-o takes .html")

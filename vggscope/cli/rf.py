@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vggscope.analysis.receptive_field.result import describe
-from vggscope.cli.options import ModelOptions, Models, OutputOptions, PictureOptions
+from vggscope.cli.options import CHECKPOINTS, IMAGES, ModelOptions, Models, OutputOptions, PictureOptions, completed
 from vggscope.cli.output import check_format, emit, progress
 from vggscope.errors import OptionError
 from vggscope.graph import Network
@@ -25,13 +25,23 @@ def rf(
     output: OutputOptions,
     picture: PictureOptions,
     at: Annotated[
-        str | None, typer.Option(metavar="LAYERS", help="Layers, by label or path: one unit's region, e.g. conv5_3.")
+        str | None,
+        typer.Option(
+            metavar="LAYERS",
+            help="Layers, by label or path: one unit's region, e.g. conv5_3.",
+            autocompletion=completed("layers"),
+        ),
     ] = None,
     unit: Annotated[
         str | None, typer.Option(metavar="ROW,COLUMN", help="The unit of --at; the middle one if it is left out.")
     ] = None,
     image: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A photo to draw the regions of --at on, with -o.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A photo to draw the regions of --at on, with -o.",
+            autocompletion=completed("paths", *IMAGES),
+        ),
     ] = None,
     effective: Annotated[
         bool, typer.Option("--effective", help="Measure where the unit's gradient lies (Luo et al. 2016).")
@@ -39,7 +49,12 @@ def rf(
     samples: Annotated[int, typer.Option(metavar="N", help="Images of noise for --effective.")] = 4,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise.")] = 0,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Weights for --effective, from a checkpoint of the model.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights for --effective, from a checkpoint of the model.",
+            autocompletion=completed("paths", *CHECKPOINTS),
+        ),
     ] = None,
 ) -> None:
     """Receptive fields: size, stride and padding of each layer, or the pixels that one unit sees.
@@ -48,6 +63,8 @@ def rf(
     the image, with --effective a heat map.
 
     Example: vggscope rf D --at conv5_3 --unit 6,6
+
+    Example: vggscope rf A D E -o growth.svg
     """
     check_format(output.format, output.output, "rf")
     layers = [name for part in (at or "").split(",") if (name := part.strip())]

@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from vggscope.analysis.report import by_stage, summarize
-from vggscope.cli.options import BatchOptions, Model, ModelOptions, OutputOptions
+from vggscope.cli.options import CARDS, BatchOptions, Model, ModelOptions, OutputOptions, completed
 from vggscope.cli.output import check_format, emit, note
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, nearest
 from vggscope.render.summary import SHOWN, column_keys
 from vggscope.sources.resolve import resolve
+
+DEPTHS = ("layer", "stage")
 
 
 def summary(
@@ -20,28 +22,52 @@ def summary(
     batch: BatchOptions,
     output: OutputOptions,
     columns: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Columns to show, e.g. layer,output,rule,params.")
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Columns to show, e.g. layer,output,rule,params.",
+            autocompletion=completed("several", "vggscope.render.summary:COLUMNS"),
+        ),
     ] = None,
     count: Annotated[
-        str, typer.Option(metavar="WHAT", help="FLOPs as 2 x macs, or all: bias, activation, pooling and the rest too.")
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="FLOPs as 2 x macs, or all: bias, activation, pooling and the rest too.",
+            autocompletion=completed("words", "macs", "all"),
+        ),
     ] = "macs",
     backward: Annotated[
         bool, typer.Option("--backward", help="Operations, forward and backward, and the bytes that they move.")
     ] = False,
     gpu: Annotated[
-        str | None, typer.Option(metavar="CARD", help="The least time of each layer on a card, e.g. A100-80GB.")
+        str | None,
+        typer.Option(
+            metavar="CARD",
+            help="The least time of each layer on a card, e.g. A100-80GB.",
+            autocompletion=completed("one_of", CARDS),
+        ),
     ] = None,
-    depth: Annotated[str, typer.Option(metavar="DEPTH", help="layer, or stage for a row per stage.")] = "layer",
+    depth: Annotated[
+        str,
+        typer.Option(
+            metavar="DEPTH",
+            help="layer, or stage for a row per stage.",
+            autocompletion=completed("words", *DEPTHS),
+        ),
+    ] = "layer",
 ) -> int:
     """Shapes with the rule, parameters, MACs, memory and receptive fields, layer by layer.
+
+    Example: vggscope summary my_vgg.py:VGG
 
     Example: vggscope summary D --input 3x160x160 --columns layer,output,rule,params
     """
     batch.check()
     check_format(output.format)
     keys = column_keys(columns) if columns is not None else None
-    if depth not in ("layer", "stage"):
-        raise OptionError(f"unknown depth {depth!r}", "--depth is layer or stage")
+    if depth not in DEPTHS:
+        raise OptionError(f"unknown depth {depth!r}{nearest(depth, DEPTHS)}", f"--depth is {' or '.join(DEPTHS)}")
     network = resolve(model, build.source_options())
     if backward or gpu is not None:
         from vggscope.analysis.operations.result import operations

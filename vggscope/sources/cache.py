@@ -61,6 +61,22 @@ def remembered(word: str, options: Options, load: Callable[[], Network]) -> Netw
     return found
 
 
+def recalled(word: str) -> Network | None:
+    """A library's model as it was remembered for any input: for what does not depend on that, as its layers' names."""
+    library, _, model = word.strip().partition(":")
+    within = folder()
+    if library in LIBRARIES and within and os.path.isdir(within):
+        for name in sorted(os.listdir(within)):
+            made = re.fullmatch(rf"{library}-{re.escape(model)}-(own|\d+x\d+x\d+)-(own|\d+)\.json", name, re.ASCII)
+            if made:
+                size = None if made[1] == "own" else tuple(map(int, made[1].split("x")))
+                options = Options(size, num_classes=None if made[2] == "own" else int(made[2]))
+                found = _read(Entry(os.path.join(within, name), library, model, options))
+                if found is not None:
+                    return found
+    return None
+
+
 def folder() -> str | None:
     """The cache folder, which need not be there; None where this user has none."""
     given = os.environ.get(FOLDER)

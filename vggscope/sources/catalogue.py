@@ -105,6 +105,22 @@ def references() -> tuple[Reference, ...]:
     return tuple(Reference(f"torchvision:{name}", None) for name in names if name in defined)
 
 
+def names_in(library: str) -> tuple[str, ...]:
+    """Every model that the installed torchvision (classification) or timm registers, read off its source; nothing of it
+    runs. Empty where it is not installed.
+    """
+    found = importlib.util.find_spec(library)
+    if found is None or found.origin is None:
+        return ()
+    names: set[str] = set()
+    for path in (Path(found.origin).parent / "models").glob("*.py"):
+        names.update(match.decode() for match in _REGISTERED.findall(path.read_bytes()))
+    return tuple(sorted(names))
+
+
+_REGISTERED = re.compile(rb"^@register_model\b.*\r?\n(?:@.*\r?\n)*def (\w+)", re.MULTILINE)
+
+
 def all_references() -> tuple[Reference, ...]:
     """Every classification model of the installed torchvision, and timm's VGGs, with their parameters."""
     from vggscope.sources import timm, torchvision

@@ -7,14 +7,13 @@ that it was meant for.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
-from vggscope.errors import ModelError, OptionError
+from vggscope.errors import ModelError, OptionError, nearest
 from vggscope.graph import Network
 from vggscope.notation import is_notation, parse
 from vggscope.record import record
@@ -47,6 +46,13 @@ def resolve(word: str, options: Options | None = None) -> Network:
     return _source_of(word, options).load(word.strip(), options)
 
 
+def read(word: str, options: Options | None = None) -> Network | None:
+    """The Network of a word that is only read; None where it takes a library or the user's code to run."""
+    options = options or Options()
+    source = _source_of(word, options)
+    return None if source.build is not None else source.load(word.strip(), options)
+
+
 def resolve_module(word: str, options: Options | None = None) -> nn.Module:
     """The module that a word names, with weights, on the device that the caller's context says; raises as `resolve`."""
     options = options or Options()
@@ -70,7 +76,7 @@ def _source_of(word: str, options: Options) -> Source:
         if source.claims(word):
             return source
     raise ModelError(
-        f"unknown model {_short(word)!r}{_nearest(word)}",
+        f"unknown model {_short(word)!r}{nearest(word, _names())}",
         "a model is " + "; ".join(f"{s.title} ({s.example})" for s in SOURCES),
     )
 
@@ -82,10 +88,8 @@ def _check(options: Options) -> None:
         raise OptionError(f"{options.num_classes} classes make no sense", "--num-classes is 1 to 1000000")
 
 
-def _nearest(word: str) -> str:
-    names = {name.lower(): name for name in (*COLUMNS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE))}
-    found = difflib.get_close_matches(word.lower(), names, n=1)
-    return f", did you mean {names[found[0]]}?" if found else ""
+def _names() -> tuple[str, ...]:
+    return (*COLUMNS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE))
 
 
 def _short(word: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,6 +22,19 @@ def read_column(path: str, name: str) -> str:
 
     Raises ModelError where the file cannot be read, is no TOML, or has no such column (naming those that it has).
     """
+    columns = _columns(path)
+    if name not in columns:
+        near = nearest(name, columns)
+        raise ModelError(f"{path} has no column {name!r}{near}", f"it has {', '.join(columns) or 'none'}")
+    return columns[name]
+
+
+def column_names(path: str) -> tuple[str, ...]:
+    """The names in the file's `[columns]`; raises as `read_column`."""
+    return tuple(_columns(path))
+
+
+def _columns(path: str) -> dict[str, str]:
     if os.path.exists(path) and not (os.path.isfile(path) and os.path.getsize(path) <= LARGEST):
         raise ModelError(
             f"{path} is no file of columns", f"a pipe, a device or more than {LARGEST:,} bytes is not read"
@@ -39,8 +52,4 @@ def read_column(path: str, name: str) -> str:
         raise ModelError(
             f"{path} has no table [columns] of notation", 'write: [columns], then NAME = "conv3-64 maxpool FC-10"'
         )
-    if name not in columns:
-        raise ModelError(f"{path} has no column {name!r}", f"it has {', '.join(columns) or 'none'}")
-    line = columns[name]
-    assert isinstance(line, str)
-    return line
+    return columns

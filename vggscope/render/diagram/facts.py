@@ -78,4 +78,7 @@ FACTS = {
     "memory": Fact("activations", _memory_text, _memory),
     "rule": Fact("(W-K+2P)/S+1", _rule_text),
 }
-"""What `--annotate` takes; those with a value are what `--heat` takes."""
+"""What `--annotate` takes."""
+
+HEATS = tuple(name for name, fact in FACTS.items() if fact.value)
+"""What `--heat` takes: those with a value."""

@@ -1,0 +1,158 @@
+"""What `--help` shows, and what a command line that cannot be read is told: plain text for any width."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vggscope.errors import OptionError, VggscopeError
+
+OWN = "Options"
+"""The heading of what only this command takes."""
+
+START = {
+    "vggscope summary D": "what is in VGG-16, layer by layer",
+    "vggscope diagram E -o vgg19.svg": "what VGG-19 looks like",
+    "vggscope diff my_vgg.py:VGG": "whether your own is right",
+    "vggscope explain conv": "a convolution worked by hand",
+}
+"""What to try first."""
+
+
+def start(ctx: Any) -> str:
+    """What the program says when nothing is asked of it."""
+    formatter = ctx.make_formatter()
+    formatter.write_text("vggscope looks into VGG networks, and any PyTorch model.")
+    with formatter.section("Try"):
+        _write_rows(formatter, START.items(), max(map(len, START)))
+    formatter.write_paragraph()
+    formatter.write_text("All commands: vggscope --help. One of them: vggscope summary --help. Models: vggscope list.")
+    return str(formatter.getvalue())
+
+
+def write_commands(group: Any, groups: Mapping[str, Mapping[str, str]], ctx: Any, formatter: Any) -> None:
+    """The page of the program: its commands in groups, then its options."""
+    group.format_usage(ctx, formatter)
+    _write_text(formatter, group.help)
+    for title, commands in groups.items():
+        with formatter.section(title):
+            _write_rows(formatter, commands.items(), max(len(name) for names in groups.values() for name in names))
+    _write_options(group, ctx, formatter)
+    formatter.write_paragraph()
+    formatter.write_text("What a command takes: vggscope COMMAND --help. What MODEL may be: vggscope summary --help.")
+
+
+def write_command(command: Any, ctx: Any, formatter: Any) -> None:
+    """The page of a command: what it is for, examples, what it takes."""
+    text, examples = parted(command.help or "")
+    command.format_usage(ctx, formatter)
+    _write_text(formatter, text)
+    with formatter.section("Examples"):
+        for example in examples:
+            _write_example(formatter, example)
+    _write_options(command, ctx, formatter)
+
+
+def parted(docstring: str) -> tuple[str, tuple[str, ...]]:
+    r"""A command's docstring as its text and its examples.
+
+    >>> parted("Draw a model.\n\nExample: vggscope diagram E -o vgg19.svg")
+    ('Draw a model.', ('vggscope diagram E -o vgg19.svg',))
+    """
+    examples = tuple(re.findall(r"^Example: (.+)$", docstring, re.MULTILINE))
+    return re.sub(r"^Example: .+\n*", "", docstring, flags=re.MULTILINE).strip(), examples
+
+
+def groups_of(command: Any, ctx: Any) -> Iterator[tuple[str, list[Any]]]:
+    """A command's arguments and options under their headings: its own before those that it shares with others."""
+    found: dict[str, list[Any]] = {"Arguments": [], OWN: []}
+    for param in command.get_params(ctx):
+        if param.param_type_name == "argument":
+            found["Arguments"].append(param)
+        elif not param.hidden:
+            found.setdefault(param.rich_help_panel or OWN, []).append(param)
+    yield from ((heading, params) for heading, params in found.items() if params)
+
+
+def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
+    groups = [
+        (heading, [param.get_help_record(ctx) for param in params]) for heading, params in groups_of(command, ctx)
+    ]
+    widest = max(len(name) for _, rows in groups for name, _ in rows)
+    for heading, rows in groups:
+        with formatter.section(heading):
+            _write_rows(formatter, rows, widest)
+
+
+def _write_text(formatter: Any, text: str) -> None:
+    formatter.write_paragraph()
+    with formatter.indentation():
+        formatter.write_text(text)
+
+
+def _write_rows(formatter: Any, rows: Any, widest: int) -> None:
+    """Names and what they are, in two columns that all sections of a page share."""
+    first = min(widest, max(formatter.width // 2 - 6, 12))
+    rows = [(name.ljust(first), text) for name, text in rows]
+    formatter.write_dl(rows, col_max=first)
+
+
+def _write_example(formatter: Any, example: str) -> None:
+    """An example on one line, or on several that a shell takes for one; an option keeps its value beside it."""
+    indent = " " * formatter.current_indent
+    line = indent
+    for part in re.findall(r"--?[a-z-]+ [^\s-]\S*|\"[^\"]*\"|\S+", example):
+        if line.strip() and len(line) + len(part) + 2 > formatter.width:
+            formatter.write(f"{line}\\\n")
+            line = indent * 2
+        line += f"{part} "
+    formatter.write(f"{line.rstrip()}\n")
+
+
+def unknown_command(word: str, commands: Sequence[str]) -> VggscopeError:
+    """What to say of a word that is no command: the nearest, or the command that takes such a word."""
+    from vggscope.lessons import TOPICS
+    from vggscope.sources.resolve import SOURCES
+
+    near = difflib.get_close_matches(word.lower(), commands, n=1)
+    if near:
+        return OptionError(f"unknown command {word!r}, did you mean {near[0]}?", "see vggscope --help")
+    if word in TOPICS:
+        return OptionError(f"{word!r} is a topic, no command", f"for example vggscope explain {word}")
+    if any(source.claims(word) for source in SOURCES):
+        quoted = f'"{word}"' if " " in word else word
+        return OptionError(f"{word!r} is a model, no command", f"for example vggscope summary {quoted}")
+    return OptionError(f"unknown command {word!r}", f"commands are {', '.join(commands)}")
+
+
+def usage_error(error: Any) -> tuple[str, str]:
+    """What was wrong with a command line, and what would work."""
+    ctx = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx is not None else "vggscope"
+    problem, remedy = " ".join(str(error.format_message()).split()), f"see {path} --help"
+    option = getattr(error, "option_name", None)
+    if "No such option" in problem and option:
+        near = difflib.get_close_matches(option, _options(ctx), n=1)
+        problem = f"no option {option}" + (f", did you mean {near[0]}?" if near else "")
+        if path == "vggscope" and not near:
+            remedy = "a command's options stand behind it: vggscope COMMAND MODEL --option"
+    elif "Missing argument" in problem and ctx is not None:
+        _, examples = parted(ctx.command.help or "")
+        remedy = f"for example {examples[0]}; {remedy}" if examples else remedy
+    elif "extra argument" in problem and _is_notation(ctx):
+        remedy = f'a line of notation is one word: {path} "conv3-64 maxpool FC-10"'
+    return problem, remedy
+
+
+def _options(ctx: Any) -> list[str]:
+    params = ctx.command.get_params(ctx) if ctx is not None else []
+    return [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
+
+
+def _is_notation(ctx: Any) -> bool:
+    from vggscope.notation import is_notation
+
+    model = ctx.params.get("model") if ctx is not None else None
+    return isinstance(model, str) and is_notation(model)
