@@ -13,7 +13,7 @@ from hypothesis import settings
 GOLDEN = Path(__file__).parent / "golden"
 
 settings.register_profile("suite", max_examples=60, deadline=None, derandomize=True, database=None)
-settings.register_profile("fuzz", max_examples=3000, deadline=None)
+settings.register_profile("fuzz", max_examples=5000, deadline=None)
 settings.load_profile("suite")
 
 

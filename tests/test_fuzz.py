@@ -1,6 +1,6 @@
 """Whatever is typed, the program ends with 0, 1 or 2 and a sentence: no traceback, no defect, in bounded time.
 
-`make fuzz` tries thousands of examples instead of dozens.
+The suite tries the same thousand examples of each on every run, `make fuzz` others and more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import lines
+from tests.strategies import MANY, lines
 from vggscope.errors import VggscopeError
 from vggscope.notation import parse, write
 
@@ -123,6 +123,7 @@ OPTIONS = {
 """For each command options with a value."""
 
 
+@MANY
 @given(NOTATION)
 @example("conv1000000-1000000 " * 3)
 @example("conv3-64/s1000000p1000000 maxpool1000000/p500000")
@@ -136,6 +137,7 @@ def test_notation_is_read_or_refused(line: str) -> None:
     assert parse(write(words)) == words
 
 
+@MANY
 @given(WORDS)
 @example("conv3-8 FC-\u0661")
 @example("\ud800.pth")
@@ -157,6 +159,7 @@ def test_any_model_word_is_resolved_or_refused(word: str) -> None:
     check("summary", "--", word)
 
 
+@MANY
 @given(st.sampled_from(sorted(OPTIONS)), st.data())
 def test_any_value_of_an_option_is_taken_or_refused(command: str, data: st.DataObject) -> None:
     words = []
@@ -170,6 +173,7 @@ def test_any_value_of_an_option_is_taken_or_refused(command: str, data: st.DataO
     check(command, data.draw(st.sampled_from(models)), *words)
 
 
+@MANY
 @given(
     st.lists(
         st.one_of(TEXT, st.sampled_from(["summary", "--help", "-o", "--format", "json", "--", "A", "list"])), max_size=4
@@ -181,7 +185,7 @@ def test_any_command_line_is_run_or_refused(words: list[str]) -> None:
     check(*words)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(MANY, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
 @example(b"[columns]\nx = 3")
 @example(b"columns = 3")
@@ -216,7 +220,7 @@ def results(line: str) -> Iterator[object]:
     yield vggscope.receptive_fields(line, size)
 
 
-@settings(max_examples=settings.default.max_examples // 4 if settings.default else 15)
+@settings(max_examples=MANY.max_examples // 5)
 @given(lines())
 def test_every_result_is_its_json(line: str) -> None:
     try:
