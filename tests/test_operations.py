@@ -133,6 +133,65 @@ class TestAgainstTorch:
             output.backward()
         assert backward_macs(network) == counter.get_total_flops() // 2 == 5 * 6 * 8 + 4 * 5 * 5 * 8
 
+    @pytest.mark.parametrize("frozen", ["", "query", "key", "value", "query key", "all"])
+    def test_attention(self, frozen: str) -> None:
+        """Three tensors meet; a gradient goes on to those whose layer is trained."""
+
+        class Attending(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.query, self.key, self.value = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(6, 8)
+                self.last = nn.Linear(8, 2)
+
+            def forward(self, x: Tensor) -> Tensor:
+                read = functional.scaled_dot_product_attention(self.query(x), self.key(x[:, :3]), self.value(x[:, :3]))
+                return self.last(read)
+
+        self.attends(Attending(), frozen)
+
+    @pytest.mark.parametrize("frozen", ["", "query", "value", "attention", "query attention", "all"])
+    def test_multihead_attention(self, frozen: str) -> None:
+        class Attending(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.query, self.key, self.value = nn.Linear(6, 8), nn.Linear(6, 12), nn.Linear(6, 10)
+                self.attention = nn.MultiheadAttention(8, 2, kdim=12, vdim=10, batch_first=True)
+                self.last = nn.Linear(8, 2)
+
+            def forward(self, x: Tensor) -> Tensor:
+                few = x[:, :3]
+                return self.last(self.attention(self.query(x), self.key(few), self.value(few), need_weights=False)[0])
+
+        self.attends(Attending(), frozen)
+
+    def attends(self, model: nn.Module, frozen: str) -> None:
+        model = model.to("meta").eval()
+        for name in ["query", "key", "value"] if frozen == "all" else frozen.split():
+            model.get_submodule(name).requires_grad_(False)
+        network = trace(model, (5, 6), "attending")
+        output = model(torch.empty(2, 5, 6, device="meta")).sum()
+        with FlopCounterMode(display=False) as counter:
+            output.backward()
+        assert backward_macs(network, 2) == counter.get_total_flops() // 2
+
+    def test_a_learned_query_needs_a_gradient_and_a_detached_tensor_none(self) -> None:
+        class Pooled(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.latent, self.into = nn.Parameter(torch.zeros(1, 1, 6)), nn.Linear(6, 8)
+                self.query, self.last = nn.Linear(6, 8), nn.Linear(8, 2)
+
+            def forward(self, x: Tensor) -> Tensor:
+                x = self.into(x).detach()
+                return self.last(functional.scaled_dot_product_attention(self.query(self.latent), x, x))
+
+        model = Pooled().to("meta").eval()
+        network = trace(model, (5, 6), "pooled")
+        output = model(torch.empty(1, 5, 6, device="meta")).sum()
+        with FlopCounterMode(display=False) as counter:
+            output.backward()
+        assert backward_macs(network) == counter.get_total_flops() // 2
+
 
 MAP = (1, 4, 6, 6)
 VALUES = 4 * 6 * 6

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cached_property
+from importlib import import_module
 
-from vggscope.errors import ShapeError
-from vggscope.ops.base import Op, Shape
+from vggscope.errors import ShapeError, VggscopeError, printable
+from vggscope.ops.base import Op, Shape, numel
 from vggscope.record import record
-from vggscope.units import shape_text
+from vggscope.units import count_text, shape_text
 
 INPUT = "input"
 """The name under which a node refers to the network's own input."""
+
+MOST_DRAWN = 500
+"""How many layers a notebook draws unasked."""
 
 LARGEST_SIDE = 1024
 """Where the search for the smallest input that fits gives up, in pixels."""
@@ -86,11 +90,29 @@ class Network:
     failed: Node | None = None
     single: str | None = None
 
+    def __repr__(self) -> str:
+        params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))
+        layers = f"{len(self.nodes)} layers" + (", then it breaks off" if self.failure is not None else "")
+        return f"<Network {printable(self.name)} at {shape_text(self.input_shape)}: {layers}, {params} parameters>"
+
+    def _repr_svg_(self) -> str | None:
+        """Its picture, for a notebook; None, so that its line is shown, where it has none or too large a one."""
+        if len(self.nodes) > MOST_DRAWN:
+            return None
+        try:
+            return str(import_module("vggscope.render.diagram").diagram(self).render("svg").decode())
+        except VggscopeError:
+            return None
+
     @cached_property
     def shapes(self) -> dict[str, Shape]:
         """Each node's output shape, by name, the input's among them.
 
         Raises ShapeError, naming the layer and a size that fits, where a layer does not fit what it meets.
+
+        >>> import vggscope
+        >>> vggscope.network("D").shapes["features.0"]
+        (1, 64, 224, 224)
         """
         try:
             return self._infer(self.input_shape)
@@ -142,19 +164,19 @@ class Network:
         return self.shapes[node.name]
 
     def batched(self, name: str, batch: int) -> Shape:
-        """The shape of a node's output, or of the input, for a batch of that many.
-
-        Raises ShapeError where the network is known for one sample alone.
-        """
-        shape = self.shapes[name]
+        """The shape of a node's output, or of the input, for a batch of that many; raises as `allow` does."""
+        self.allow(batch)
+        shape, node = self.shapes[name], self.by_name.get(name)
         if batch == 1 or not shape:
             return shape
-        if self.single is not None:
-            raise ShapeError(f"{self.name} is known for a batch of one alone: {self.single}", "leave out --batch")
-        node = self.by_name.get(name)
         if node is None or node.growth is None:
             return (shape[0] * batch, *shape[1:])
         return tuple(size + (batch - 1) * more for size, more in zip(shape, node.growth))
+
+    def allow(self, batch: int) -> None:
+        """Raise ShapeError where the network is known for one sample alone, and more are asked for."""
+        if batch > 1 and self.single is not None:
+            raise ShapeError(f"{self.name} is known for a batch of one alone: {self.single}", "leave out --batch")
 
     @cached_property
     def by_name(self) -> dict[str, Node]:

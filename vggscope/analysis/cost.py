@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import numel
+from vggscope.ops.constant import WithConstants
 from vggscope.record import record
 
 
@@ -51,17 +52,51 @@ def backward_costs(network: Network, batch: int = 1) -> dict[str, int | None]:
     """
     needs = {INPUT: False}
     found: dict[str, int | None] = {}
+    reached = _reached(network)
     for node in network.nodes:
-        trained = any(parameter.trainable and len(parameter.shape) > 1 for parameter in node.parameters)
-        factors = sum(needs[name] for name in node.inputs) + trained
-        needs[node.name] = any(needs[name] for name in node.inputs) or any(p.trainable for p in node.parameters)
-        macs = _macs(network, node, batch) if factors else 0
-        found[node.name] = None if macs is None else factors * macs
+        if node.name not in reached:
+            needs[node.name], found[node.name] = False, 0
+            continue
+        needed, trained = _needed(node, needs)
+        needs[node.name] = node.op.gradient != "none" and (
+            any(needs[name] for name in node.inputs) or any(p.trainable for p in node.parameters)
+        )
+        macs = node.op.backward_macs(network.input_shapes(node), network.output_shape(node), needed, trained)
+        found[node.name] = _batched(network, node, macs, batch)
     return found
 
 
+def _reached(network: Network) -> set[str]:
+    """The nodes to whose output a gradient comes: all but those that are read behind a `detach` alone."""
+    reached: set[str] = set()
+    for node in reversed(network.nodes):
+        readers = [network.by_name[name] for name in network.consumers[node.name]]
+        if not readers or any(reader.name in reached and reader.op.gradient != "none" for reader in readers):
+            reached.add(node.name)
+    return reached
+
+
+def _needed(node: Node, needs: dict[str, bool]) -> tuple[tuple[bool, ...], bool]:
+    """Of each tensor that a node's op reads, constants among them, whether it needs a gradient; and whether the op's
+    own weights do.
+    """
+    own = len(node.op.parameters())
+    made_of, weights = node.parameters[: len(node.parameters) - own], node.parameters[len(node.parameters) - own :]
+    learned = any(p.trainable for p in made_of)
+    trained = any(p.trainable and len(p.shape) > 1 for p in weights)
+    if not isinstance(node.op, WithConstants):
+        # Weights that are made of others, as standardised ones are, are trained if those are.
+        return tuple(needs[name] for name in node.inputs), trained or (own > 0 and learned)
+    names = iter(node.inputs)
+    return tuple(learned if constant is not None else needs[next(names)] for constant in node.op.constants), trained
+
+
 def _macs(network: Network, node: Node, batch: int) -> int | None:
-    macs = node.op.macs(network.input_shapes(node), network.output_shape(node))
+    return _batched(network, node, node.op.macs(network.input_shapes(node), network.output_shape(node)), batch)
+
+
+def _batched(network: Network, node: Node, macs: int | None, batch: int) -> int | None:
+    """A node's MACs for a batch of that many."""
     if macs is None or (node.irregular and batch > 1):
         return None
     return macs * (1 if node.name in network.batchless else batch)

@@ -36,6 +36,9 @@ class MatrixProduct(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(output) * inputs[-2][-1]
 
+    def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
+        return self.macs(inputs, output) * sum(needed[-2:])
+
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         return Kept(inputs=(len(inputs) - 2, len(inputs) - 1))
 
@@ -120,6 +123,12 @@ class ScaledDotProductAttention(Op):
         query, key, value = inputs[:3]
         return numel(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
+    def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
+        query, key, value = inputs[:3]
+        weights = numel(query[:-1]) * key[-2]
+        to_query, to_key, to_value = needed[:3]
+        return weights * (value[-1] * (to_value + (to_query or to_key)) + query[-1] * (to_query + to_key))
+
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         # The kernels that do not write the weights out keep the logarithm of their sums instead, in single precision.
         return Kept(inputs=tuple(range(len(inputs))), output=True, extra=((output[:-1], 4),))
@@ -164,14 +173,28 @@ class MultiheadAttention(Op):
         return {**weights, "out_proj.weight": (e, e), **biases, **learned}
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        query, key = inputs[0], inputs[min(1, len(inputs) - 1)]
-        value = inputs[min(2, len(inputs) - 1)]
-        e = self.embed_dim
+        return sum(self._projections(inputs)) + 2 * self._weighing(inputs)
+
+    def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
+        to = (*needed, *needed[-1:] * 2)[:3]
+        *into, out = self._projections(inputs)
+        projected = [need or trained for need in to]
+        weighing = projected[2] + any(projected[:2]) + projected[0] + projected[1]
+        projections = sum(macs * (need + trained) for macs, need in zip(into, to))
+        return projections + out * (any(projected) + trained) + weighing * self._weighing(inputs)
+
+    def _projections(self, inputs: tuple[Shape, ...]) -> tuple[int, ...]:
+        """The MACs of the projections of queries, keys and values, and of what comes out."""
+        query, key, value = (*inputs, *inputs[-1:] * 2)[:3]
+        e, queries, keys = self.embed_dim, numel(query[:-1]), numel(key[:-1])
+        return queries * e * e, keys * key[-1] * e, keys * value[-1] * e, queries * e * e
+
+    def _weighing(self, inputs: tuple[Shape, ...]) -> int:
+        """The MACs of each query with each key; those of each weight with each value are as many."""
+        query, key = (*inputs, *inputs[-1:])[:2]
         batch = 1 if len(query) == 2 else query[0 if self.batch_first else 1]
-        queries, keys = numel(query[:-1]), numel(key[:-1])
-        projections = queries * e * e + keys * (key[-1] + value[-1]) * e + queries * e * e
-        added = self.add_bias_kv + self.add_zero_attn
-        return projections + 2 * queries * (keys // batch + added) * e
+        keys = numel(key[:-1]) // batch + self.add_bias_kv + self.add_zero_attn
+        return numel(query[:-1]) * keys * self.embed_dim
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         # The projected queries, keys and values, the attended values, and the logarithms of the weights' sums.

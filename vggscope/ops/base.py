@@ -145,6 +145,16 @@ class Op:
         """Multiply-accumulates for a batch of one, bias left out; None where they are not known."""
         return 0
 
+    def backward_macs(
+        self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
+    ) -> int | None:
+        """Multiply-accumulates of the backward pass: a product costs as much again for the gradient of each of its two
+        factors. `needed` tells of each input whether a gradient goes on to it, `trained` whether the op's own weights
+        get one.
+        """
+        macs = self.macs(inputs, output) if any(needed) or trained else 0
+        return None if macs is None else macs * (sum(needed) + trained)
+
     def window(self, size: tuple[int, ...]) -> Window | None:
         """What one unit of the output sees of an input of this height and width; None: just the unit at its own
         place.
@@ -164,8 +174,8 @@ class Op:
 
     @property
     def gradient(self) -> str:
-        """How an input's gradient is made of the output's: `new` memory, the `same` (as behind a view or a sum), or a
-        `part` of it (as behind a concatenation).
+        """How an input's gradient is made of the output's: `new` memory, the `same` (as behind a view or a sum), a
+        `part` of it (as behind a concatenation), or `none` where it goes no further.
         """
         return "new"
 

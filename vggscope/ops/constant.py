@@ -45,6 +45,11 @@ class WithConstants(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
         return self.op.macs(self.all_inputs(inputs), output)
 
+    def backward_macs(
+        self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
+    ) -> int | None:
+        return self.op.backward_macs(self.all_inputs(inputs), output, needed, trained)
+
     def window(self, size: tuple[int, ...]) -> Window | None:
         return self.op.window(size)
 

@@ -25,7 +25,7 @@ class Linear(Op):
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         if shape[-1] != self.in_features:
-            met = f"{count_text(shape[-1])}: {shape_text(shape)}" if len(shape) > 1 else count_text(shape[-1])
+            met = f"{count_text(shape[-1])}: {shape_text(shape)}" if len(shape) > 2 else count_text(shape[-1])
             raise ShapeError(f"{count_text(self.in_features)} features are expected, the input has {met}")
         return (*shape[:-1], self.out_features)
 

@@ -57,6 +57,27 @@ class Identity(Op):
 
 
 @record
+class Detach(Op):
+    """The input, from which no gradient goes back (torch.Tensor.detach and .data)."""
+
+    @property
+    def name(self) -> str:
+        return "detach"
+
+    @property
+    def gradient(self) -> str:
+        return "none"
+
+    @property
+    def allocates(self) -> bool:
+        return False
+
+    @property
+    def active_in(self) -> str:
+        return "training"
+
+
+@record
 class AlwaysDropout(Dropout):
     """Dropout that forgot to ask whether the model is in training: it acts at evaluation too."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.ops.convolution import Convolution
-from vggscope.oracles.witness import BACKWARD_MACS, MACS, PARAMS, Claim, Term, Witness
+from vggscope.oracles.witness import BACKWARD_MACS, MACS, PARAMS, Claim, Term, Witness, frozen
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +27,7 @@ def macs(module: nn.Module, input_shape: Shape) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), frozen(module):
         module(torch.empty(input_shape, device="meta"))
     return int(counter.get_total_flops()) // 2
 

@@ -34,7 +34,8 @@ def _peak(network: Network, module: nn.Module, figure: str) -> Claim:
     if why is not None:
         raise Abstains(why)
     setup = Setup(mode=_SETUPS[figure])
-    seen = track(lambda: copied(module, _empty), network.input_shape[1:], network.input_shape[0], setup)
+    learned = None if setup.trains else ()
+    seen = track(lambda: copied(module, _empty), network.input_shape[1:], network.input_shape[0], setup, learned)
     return Claim(seen.peak_bytes, terms=tuple(_terms(network, module, setup.mode)))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import field
 from typing import TYPE_CHECKING
 
@@ -84,3 +85,18 @@ def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
     for buffer in module.buffers():
         memo[id(buffer)] = empty(buffer)
     return copy.deepcopy(module, memo)
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient: torch's trackers of modules fail where a view of one that does is handed to a
+    module and none is recorded.
+    """
+    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)

@@ -28,7 +28,7 @@ from vggscope.ops.normalization import (
 )
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from vggscope.ops.reduction import REDUCTIONS, Reduction
-from vggscope.ops.regularization import AlwaysDropout, Dropout
+from vggscope.ops.regularization import AlwaysDropout, Detach, Dropout
 from vggscope.ops.sampling import Upsample
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import (
@@ -63,7 +63,7 @@ MATRIX_PRODUCTS = CONVOLUTIONS | {
 WEIGHTED = CONVOLUTIONS | {"linear", "batch_norm", "layer_norm", "rms_norm", "group_norm", "prelu", "embedding"}
 """Functions whose op knows all its tensors but the first by itself: they are weights."""
 
-SAME_DATA = frozenset({"detach", "data", "requires_grad", "alias", "as_tensor", "as_subclass", "cpu", "cuda"})
+SAME_DATA = frozenset({"requires_grad", "alias", "as_tensor", "as_subclass", "cpu", "cuda"})
 """Functions that give the same values: they are passed over."""
 
 WITHOUT_MACS = frozenset(
@@ -79,17 +79,7 @@ WITHOUT_MACS = frozenset(
         *("max_unpool2d", "lp_pool2d", "max", "min", "std_mean", "var_mean", "aminmax", "alpha_dropout"),
         *("reshape_as", "view_as"),
         *("instance_norm", "real", "imag", "view_as_real", "view_as_complex", "adaptive_avg_pool1d", "max_pool1d"),
-        *(
-            "reshape_as",
-            "view_as",
-            "avg_pool1d",
-            "adaptive_max_pool1d",
-            "adaptive_avg_pool3d",
-            "avg_pool3d",
-            "max_pool3d",
-            "celu",
-            "rrelu",
-        ),
+        *("avg_pool1d", "adaptive_max_pool1d", "adaptive_avg_pool3d", "avg_pool3d", "max_pool3d", "celu", "rrelu"),
     )
 )
 """Functions that hold no matrix product and have no rule of ours: their shapes are those seen."""
@@ -239,6 +229,10 @@ def _local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: fl
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Op:
     return (AlwaysDropout if training else Dropout)(p, inplace)
+
+
+def _detach(input: Tensor) -> Op:
+    return Detach()
 
 
 def _max_pool2d(
@@ -436,6 +430,7 @@ FUNCTIONS: dict[str, Callable[..., Made]] = {
     "group_norm": _group_norm,
     "local_response_norm": _local_response_norm,
     "dropout": _dropout,
+    **dict.fromkeys(("detach", "data"), _detach),
     "relu": _activation(activation.ReLU, "inplace"),
     "relu6": _activation(activation.ReLU6, "inplace"),
     "hardtanh": _activation(activation.Hardtanh, "min_val", "max_val", "inplace"),

@@ -43,9 +43,9 @@ class Call:
     `shares` tells that the output lies in the first input's memory. `keeps` are the values that autograd keeps,
     `extra` the further tensors that the call makes and autograd keeps, `copies` those that it makes for autograd
     alone. `named_until` is the layer behind which no variable names the output, where known. `gradient` is how an
-    input's gradient is made of the output's: `new` memory, the `same` memory, or a `part` of it. `scratch` counts for
-    each input the tensors of the output's size that are alive while its gradient is made, `reverse` tells that the
-    last input's is made first. `holds` are values that a Python variable still names while this runs.
+    input's gradient is made of the output's: `new` memory, the `same` memory, a `part` of it, or `none`. `scratch`
+    counts for each input the tensors of the output's size that are alive while its gradient is made, `reverse` tells
+    that the last input's is made first. `holds` are values that a Python variable still names while this runs.
     """
 
     layer: str

@@ -92,7 +92,7 @@ class MemoryReport(Result):
 def memory(network: Network, batch: int = 1, setup: Setup | None = None, room: Room | None = None) -> MemoryReport:
     """What a step takes, and, with a `room`, whether it fits a card.
 
-    Raises OptionError for a batch that makes no sense.
+    Raises OptionError for a batch that makes no sense, ShapeError where nothing is known of more than one sample.
 
     >>> from vggscope.sources.resolve import resolve
     >>> report = memory(resolve("A"), batch=64)
@@ -102,8 +102,9 @@ def memory(network: Network, batch: int = 1, setup: Setup | None = None, room: R
     setup = setup or Setup()
     if not 1 <= batch <= LARGEST_BATCH:
         raise OptionError(f"a batch of {batch} makes no sense", f"--batch is 1 to {LARGEST_BATCH}")
-    book = trace(network, setup)
     samples = setup.samples(batch)
+    network.allow(samples)
+    book = trace(network, setup)
     peak = book.peak(samples)
     reserve = replay(book, samples)
     found = fit(network, setup, batch, room, book) if room else None

@@ -120,6 +120,8 @@ class Walk:
                 ledger.release(made)
 
     def _requires_gradient(self, call: Call) -> bool:
+        if call.gradient == "none":
+            return False
         return any(p.name in self.trained for p in call.parameters) or not self.differentiable.isdisjoint(call.inputs)
 
     def backward(self) -> None:

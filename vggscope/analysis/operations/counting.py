@@ -212,7 +212,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Upsample": Rule("bilinear: 4 products and 3 sums a value; nearest: none", _upsample),
         **dict.fromkeys(("matmul", "mm", "bmm"), Rule("none, all multiply-accumulates", lambda op, inputs, output: 0)),
         **dict.fromkeys(("addmm", "baddbmm"), _per_value(1, "sum")),
-        **dict.fromkeys(("Dropout", "Dropout2d", "StochasticDepth", "Identity"), _IDLE),
+        **dict.fromkeys(("Dropout", "Dropout2d", "StochasticDepth", "Identity", "detach"), _IDLE),
         **dict.fromkeys(("Flatten", "cat", "stack", "Embedding", "clone", "contiguous", "zero", "fill"), _MOVES),
         **dict.fromkeys(("to", "type", "type_as", "float", "half", "double", "bfloat16"), _MOVES),
         **dict.fromkeys(("bool", "long", "int"), _MOVES),
