@@ -7,6 +7,7 @@ from typing import cast
 
 from vggscope.errors import OptionError
 from vggscope.lessons.lesson import Agreement, Code, Lesson
+from vggscope.quiet import quiet
 
 TOLERANCE = 1e-5
 """How far apart two results may be, as a share of the larger: float32 carries seven digits."""
@@ -30,7 +31,8 @@ def with_torch(lesson: Lesson) -> Lesson:
 def run(code: Code) -> object:
     """What the code's variable `y` holds in the end."""
     names: dict[str, object] = {}
-    exec(compile(code.text, "<lesson>", "exec"), names)  # noqa: S102  # our own text, the very one that is printed
+    with quiet():  # what the code prints would stand before the lesson, and make its JSON none
+        exec(compile(code.text, "<lesson>", "exec"), names)  # noqa: S102  # our own text, the very one that is printed
     y = names["y"]
     return y.tolist() if hasattr(y, "tolist") else y
 
