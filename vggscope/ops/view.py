@@ -14,8 +14,8 @@ from vggscope.units import kernel_text
 
 @record
 class View(Op):
-    """What all of them have in common. `shares` tells whether the output lies in its input's memory: a reshape of what
-    is not laid out for it copies.
+    """The same elements, seen otherwise. `shares` tells whether the output lies in its input's memory: a reshape of
+    what is not laid out for it copies.
     """
 
     function: ClassVar[str] = "view"

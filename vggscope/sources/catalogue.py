@@ -147,8 +147,10 @@ def all_ops() -> tuple[Choice, ...]:
 
 
 def _first_sentence(text: str) -> str:
+    """Up to the first full stop (of "et al." none is), or to a colon that what follows was to explain."""
     paragraph = " ".join(text.partition("\n\n")[0].split())
-    return re.split(r"(?<=[.:])\s", paragraph)[0]
+    sentence = re.split(r"(?<=\.)(?<!et al\.)\s(?=[^a-z0-9])", paragraph)[0]
+    return re.split(r":\s(?![^(]*\))", sentence)[0].rstrip(":.") + "."
 
 
 def packages() -> tuple[Installed, ...]:
