@@ -148,7 +148,7 @@ def test_a_plot_shows_what_is_not_known(tmp_path: Path) -> None:
     from vggscope.render.compare_plot import plot
 
     network = resolve("FC-10 FC-2")
-    assert plot(compare([network]), "png", "dark").startswith(b"\x89PNG")
+    assert plot(compare([network]), "dark").render("png").startswith(b"\x89PNG")
 
 
 BAD = [

@@ -14,7 +14,8 @@ PACKAGE = ROOT / "vggscope"
 
 FLOORS = (
     ("errors", "record"),
-    ("units", "quiet", "result", "files"),
+    ("units", "quiet", "files", "progress"),
+    ("result",),
     ("ops",),
     ("graph",),
     ("notation", "columns", "labels", "graph_json"),
@@ -24,8 +25,8 @@ FLOORS = (
     ("sources",),
     ("lessons",),
     ("render",),
-    ("cli",),
     ("api",),
+    ("cli",),
     ("__init__", "__main__"),
 )
 """From the ground up: a file imports from its own floor's folder and from the floors below."""
@@ -41,6 +42,7 @@ HEAVY = (
     "pygraphviz",
     "jinja2",
     "numpy",
+    "IPython",
 )
 
 

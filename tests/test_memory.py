@@ -462,7 +462,7 @@ def test_no_torch_is_needed() -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark", "paper"])
 def test_the_plot_marks_the_peak(theme: str) -> None:
-    from vggscope.render.plot import plot
+    from vggscope.render.memory_plot import plot
 
     report = memory(network("D"), 64, Setup(checkpoint=True), Room("6GiB"))
     svg = plot(report, theme).render("svg").decode()
@@ -473,7 +473,7 @@ def test_the_plot_marks_the_peak(theme: str) -> None:
 
 
 def test_a_plot_says_no() -> None:
-    from vggscope.render.plot import plot
+    from vggscope.render.memory_plot import plot
 
     report = memory(network("A", 64), 1)
     with pytest.raises(OptionError, match="svg, png, pdf"):

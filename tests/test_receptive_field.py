@@ -492,7 +492,7 @@ class TestPictures:
         from PIL import Image
 
         fields = vggscope.receptive_fields("D", at=["conv3_3", "pool5"], unit=(0, 6))
-        drawn = draw(fields, ".svg", photo=Image.new("RGB", (50, 80), "red")).decode()
+        drawn = draw(fields, ".svg", image=Image.new("RGB", (50, 80), "red")).decode()
         assert "pool5, unit 0,6: 212x212, 66.9% padding" in drawn
         assert "conv3_3, unit 0,6: 40x40, 45.0% padding" in drawn
         assert "<image" in drawn
@@ -501,7 +501,8 @@ class TestPictures:
     def test_a_heat_map(self) -> None:
         network = resolve("conv3-4 conv3-4", Options(input=(3, 16, 16)))
         heat = effective_field(network, module(network), "conv1_2", samples=1)
-        drawn = draw(describe(network), ".svg", theme="dark", heat=heat).decode()
+        fields = replace(describe(network), effective=heat.field, heat=heat.heat)
+        drawn = draw(fields, ".svg", theme="dark").decode()
         assert "by the rule: 5x5" in drawn
         assert "energy of the gradients, 1 image of noise" in drawn
 

@@ -26,6 +26,7 @@ Class = TypeVar("Class", bound=type)
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: Class) -> Class:
     """Make a class of annotated fields a frozen one: equal where its fields are equal, with a repr that names them.
+    What the class or a base defines itself is kept.
 
     >>> @record
     ... class Point:
@@ -34,7 +35,7 @@ def record(cls: Class) -> Class:
     >>> Point(3), Point(3) == Point(3, 0), Point(3) == (3, 0)
     (Point(x=3, y=0), True, False)
     """
-    own = dict(cls.__dict__)
+    own = {name for base in cls.__mro__[:-1] for name in vars(base)}
     made: Any = dataclass(init=False, repr=False, eq=False, match_args=False)(cls)
     made.__record__ = _Shape(fields(made))
     for method in (_init, _repr, _eq, _hash, _setattr, _delattr):

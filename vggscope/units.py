@@ -93,6 +93,17 @@ def time_text(nanoseconds: int | None) -> str:
     return f"{nanoseconds} ns"
 
 
+def check_batch(batch: int, dtype: str) -> None:
+    """Raise OptionError for a batch that makes no sense, or a dtype that is not there.
+
+    >>> check_batch(32, "float16")
+    """
+    if not 1 <= batch <= 10**9:
+        raise OptionError(f"a batch of {batch} makes no sense", "--batch is 1 to 1000000000")
+    if dtype not in DTYPE_BYTES:
+        raise OptionError(f"unknown dtype {dtype!r}", f"--dtype is one of {', '.join(DTYPE_BYTES)}")
+
+
 def percent_text(part: int, whole: int) -> str:
     """A share of a whole.
 

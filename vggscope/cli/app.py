@@ -97,6 +97,7 @@ def _module(name: str) -> str:
 app = typer.Typer(
     cls=_Commands,
     rich_markup_mode=None,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -108,6 +109,22 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _install_completion(asked: bool) -> None:
+    if asked:
+        from vggscope.cli.completion import install
+
+        typer.echo(install())
+        raise typer.Exit
+
+
+def _show_completion(asked: bool) -> None:
+    if asked:
+        from vggscope.cli.completion import script
+
+        typer.echo(script())
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     ctx: typer.Context,
@@ -115,6 +132,24 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
     debug: Annotated[bool, typer.Option(DEBUG, help="Show a traceback with an error.")] = False,
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Let your shell complete commands, models, layers and options at a tab.",
+        ),
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_show_completion,
+            is_eager=True,
+            help="Print the script that this installs.",
+        ),
+    ] = False,
 ) -> None:
     """Look into VGG networks, and any PyTorch model: shapes, costs, memory, receptive fields, pictures, differences."""
     if ctx.invoked_subcommand is None:
@@ -149,7 +184,7 @@ def main() -> None:
         # What is ignored stays so: nohup asks for that.
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
             signal.signal(getattr(signal, name), _stop)
-    if os.environ.get("_VGGSCOPE_COMPLETE", "").startswith("complete_"):
+    if "_VGGSCOPE_COMPLETE" in os.environ:
         from vggscope.cli.completion import answer
 
         sys.stdout.write(f"{answer()}\n")

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vggscope.analysis.compare import compare as analyse
-from vggscope.analysis.memory.grid import grid
-from vggscope.analysis.memory.setup import Setup
+from vggscope import api
 from vggscope.cli.options import DTYPES, MODES, OPTIMIZERS, THEMES, BatchOptions, ModelOptions, OutputOptions, completed
-from vggscope.cli.output import check_format, emit, emit_lines, progress
-from vggscope.cli.picture import picture_form, write_picture
-from vggscope.columns import COLUMNS
-from vggscope.errors import OptionError, ShapeError
-from vggscope.graph import Network
-from vggscope.lessons.paper import published
+from vggscope.cli.output import check_format, emit, emit_lines
+from vggscope.errors import OptionError
+from vggscope.progress import on_terminal
 from vggscope.record import record
+from vggscope.render.canvas import theme_named
 from vggscope.render.grid import LINES
-from vggscope.sources.resolve import resolve
 from vggscope.units import parse_numbers, parse_shape
-
-BATCHES = "1,2,4,8,16,32,64,128,256"
-"""Of a grid, where none is given."""
 
 
 @record
@@ -59,20 +49,6 @@ class GridOptions:
             metavar="DTYPES", help="Of the grid: e.g. float32,amp.", autocompletion=completed("several", DTYPES)
         ),
     ] = None
-
-    def setups(self, dtype: str) -> list[Setup]:
-        """One for each mode, optimizer and dtype; without a backward pass an optimizer makes no difference.
-
-        `dtype` is taken where none is listed. Raises OptionError for an unknown name.
-        """
-        optimizers, dtypes = words(self.optimizers or "sgd-momentum"), words(self.dtypes or dtype)
-        found = (
-            Setup(mode, optimizer, dtype)
-            for mode in words(self.modes or "train")
-            for optimizer in (optimizers if mode != "inference" else optimizers[:1])
-            for dtype in dtypes
-        )
-        return list(dict.fromkeys(found))
 
     def inputs(self) -> list[tuple[int, ...]]:
         """Channels, height, width; empty where none is given. Raises OptionError for what is no size."""
@@ -131,22 +107,12 @@ def compare(
     if over.grid:
         if paper:
             raise OptionError("--paper and --grid are two things", "ask for one of them")
-        return _grid(models or list(COLUMNS), build, batch, output, over)
-    check_format(output.format)
-    form = picture_form(output.output, output.format, theme)
-    names = models or (list(COLUMNS) if paper else [])
-    if not names:
-        raise OptionError("no model to compare", "for example vggscope compare A D E torchvision:resnet18, or --paper")
-    options = build.source_options()
-    networks = [resolve(word, options) for word in names]
-    found = analyse(networks, batch.batch, batch.dtype, published() if paper else ())
-    if form is not None and output.output is not None:
-        from vggscope.render.compare_plot import plot
-
-        write_picture(output.output, plot(found, form, theme))
-    else:
-        emit(found, output.format, output.output)
-    return 2 if any(network.failure is not None for network in networks) else 0
+        return _grid(models or [], build, batch, output, over)
+    check_format(output.format, output.output, "compare")
+    theme_named(theme)
+    found = api.compare(*models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **build.keywords())
+    emit(found, output.format, output.output, theme=theme)
+    return 2 if any(model.output_shape is None for model in found.models) else 0
 
 
 def _grid(models: list[str], build: ModelOptions, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:
@@ -154,22 +120,20 @@ def _grid(models: list[str], build: ModelOptions, batch: BatchOptions, output: O
     name = "json" if name == "jsonl" else name
     if name not in LINES:
         raise OptionError(f"a grid is not written as {name or 'a file without suffix'}", "it is written as csv or json")
-    options = build.source_options()
-    setups = over.setups(batch.dtype)
-    batches = parse_numbers(over.batches or (str(batch.batch) if batch.batch > 1 else BATCHES))
-    inputs: list[tuple[int, ...] | None] = [*over.inputs()]
-    points = [(model, size) for model in models for size in inputs or [options.input]]
-
-    def networks(advance: Callable[[str], None]) -> Iterator[Network]:
-        for model, size in points:
-            advance(model)
-            network = resolve(model, replace(options, input=size))
-            if network.failure is not None:
-                raise ShapeError(f"{model} does not run: {network.failure}", "--sizes gives other inputs")
-            yield network
-
+    batches = parse_numbers(over.batches) if over.batches else [batch.batch] if batch.batch > 1 else []
+    options = build.keywords()
+    own_input = options.pop("input_size")
+    points = api.grid(
+        *models,
+        sizes=over.inputs() or ([own_input] if own_input else []),
+        batches=batches,
+        modes=words(over.modes or "train"),
+        optimizers=words(over.optimizers or "sgd-momentum"),
+        dtypes=words(over.dtypes or batch.dtype),
+        **options,
+    )
     # A bar among the rows of a terminal would spoil both.
     shown = output.output is not None or (sys.stdout is not None and not sys.stdout.isatty())
-    with progress("estimating", len(points)) if shown else nullcontext(lambda model: None) as advance:
-        emit_lines(LINES[name](grid(networks(advance), batches, setups)), output.output)
+    with on_terminal() if shown else nullcontext():
+        emit_lines(LINES[name](points), output.output)
     return 0

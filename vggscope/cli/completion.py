@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.cli.options import CHECKPOINTS
 from vggscope.columns import COLUMNS, LITERATURE
+from vggscope.errors import OptionError, OutputError
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES, recalled
 from vggscope.sources.options import Options
@@ -28,6 +29,8 @@ from vggscope.units import parse_shape
 
 if TYPE_CHECKING:
     from vggscope.graph import Network
+
+PROGRAM = "vggscope"
 
 ASKED = "_VGGSCOPE_COMPLETE"
 """The environment variable by which a shell asks, as `complete_bash`."""
@@ -167,6 +170,54 @@ SHELLS: Mapping[str, tuple[Callable[[Mapping[str, str]], Line], Callable[[Line, 
     "powershell": (_read_powershell, _powershell),
     "pwsh": (_read_powershell, _powershell),
 }
+
+
+def install() -> str:
+    """Write the script where the shell finds it, and say where. Raises OptionError where this is no shell that we know,
+    OutputError where it cannot be written.
+    """
+    from typer.completion import install as written
+
+    shell = _this_shell()
+    try:
+        _, path = written(shell, PROGRAM, ASKED)
+        if shell == "zsh":
+            path.write_text(script() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot install completion for {shell}: {error}", "vggscope --show-completion") from None
+    return f"installed in {path}\nit works in every {shell} that you open from now on"
+
+
+def script() -> str:
+    """The script for this shell. Raises OptionError where this is no shell that we know."""
+    from typer.completion import get_completion_script
+
+    shell = _this_shell()
+    made = get_completion_script(prog_name=PROGRAM, complete_var=ASKED, shell=shell)
+    return made + _AT_ONCE if shell == "zsh" else made
+
+
+_AT_ONCE = """
+
+# zsh reads this file at the first tab, which wants an answer too.
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  _vggscope_completion "$@"
+fi"""
+
+
+def _this_shell() -> str:
+    from shellingham import ShellDetectionFailure, detect_shell
+
+    try:
+        shell = str(detect_shell()[0])
+    except ShellDetectionFailure:
+        shell = ""
+    if shell not in SHELLS:
+        raise OptionError(
+            f"no completion for {shell}" if shell else "cannot tell which shell this is",
+            f"there is one for {', '.join(SHELLS)}: ask from there",
+        )
+    return shell
 
 
 # The line: whose word is at the cursor.
@@ -341,11 +392,9 @@ def _paths(word: str, suffixes: Sequence[str]) -> list[str]:
 
 def results(ctx: Any, word: str) -> list[str]:
     """A file to write a command's result to: the suffixes that it may have, and the files that have one."""
-    from vggscope.cli.picture import PICTURES
     from vggscope.render.formats import suffixes
 
-    pictures = [f".{form}" for form in PICTURES] if ctx.info_name in ("compare", "explain") else []
-    return written(ctx, word, *suffixes(ctx.info_name), *pictures)
+    return written(ctx, word, *suffixes(ctx.info_name))
 
 
 def pictures(ctx: Any, word: str) -> list[str]:
@@ -373,7 +422,7 @@ def written(ctx: Any, word: str, *suffixes: str) -> list[str]:
 
 
 def layers(ctx: Any, word: str) -> list[str]:
-    """Layers of the command's model with commas between them, by label, or by path where one has been begun."""
+    """Layers of the command's model with commas between them, by label, or by path where no label begins so."""
     model = ctx.params.get("model") or next(iter(ctx.params.get("models") or ()), "")
     return _listed(word, _layers(model, ctx.params, word.rpartition(",")[2]))
 
@@ -382,9 +431,8 @@ def _layers(model: str, params: Mapping[str, Any], word: str) -> list[str]:
     network = _network(model, params)
     if network is None:
         return []
-    labels = [node.label for node in network.nodes if node.label]
-    names = [node.name for node in network.nodes if not node.label or word]
-    return _begun(word, [*labels, *names])
+    labels = _begun(word, (node.label for node in network.nodes if node.label))
+    return labels or _begun(word, (node.name for node in network.nodes))
 
 
 def _network(model: str, params: Mapping[str, Any]) -> Network | None:

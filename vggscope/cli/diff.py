@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from vggscope import api
 from vggscope.cli.options import CHECKPOINTS, Model, ModelOptions, OutputOptions, PictureOptions, completed
-from vggscope.cli.output import check_format, emit, progress
-from vggscope.diffing.compare import compare
+from vggscope.cli.output import check_format, emit
 from vggscope.diffing.ignore import IGNORABLE
-from vggscope.diffing.training import TRAINING
-from vggscope.sources.reference import reference_for
-from vggscope.sources.resolve import resolve, resolve_module
-from vggscope.sources.weights import with_weights
-
-if TYPE_CHECKING:
-    from torch import nn
+from vggscope.progress import on_terminal
 
 
 def diff(
@@ -73,23 +66,18 @@ def diff(
     Example: vggscope diff C --ref D -o diff.svg
     """
     check_format(output.format, output.output, "diff")
-    options = build.source_options()
-    ours = resolve(model, options)
-    reference = reference_for(ref, model, ours, options, cache=cache)
-    ignored = frozenset(filter(None, (name.strip() for name in ignore.split(","))))
-    result = compare(ours, reference.network, reference.notes, ignored)
-    if numeric or weights is not None:
-        from vggscope.diffing.numeric import STEPS, measure
-
-        def build_ours() -> nn.Module:
-            module = resolve_module(model, options)
-            return module if weights is None else with_weights(module, weights)
-
-        dtype = "float64" if float64 else "float32"
-        with progress("comparing", len(STEPS)) as step:
-            measured = measure(ours, reference.network, build_ours, reference.build, seed, dtype, step)
-        result = replace(result, numeric=measured)
-    if training:
-        result = replace(result, training=TRAINING)
+    with on_terminal():
+        result = api.diff(
+            model,
+            ref,
+            numeric=numeric,
+            seed=seed,
+            float64=float64,
+            weights=weights,
+            ignore=[name.strip() for name in ignore.split(",") if name.strip()],
+            training=training,
+            cache=cache,
+            **build.keywords(),
+        )
     emit(result, output.format, output.output, theme=picture.theme, dpi=picture.dpi, fold=fold)
     return 0 if result.verdict == "identical" or (result.verdict == "equivalent" and not strict) else 1

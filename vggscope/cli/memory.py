@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vggscope.analysis.memory.fit import Room
-from vggscope.analysis.memory.report import memory as analyse
-from vggscope.analysis.memory.setup import Setup
+from vggscope import api
 from vggscope.cli.options import (
     CARDS,
     DTYPES,
@@ -21,8 +19,6 @@ from vggscope.cli.options import (
     completed,
 )
 from vggscope.cli.output import check_format, emit
-from vggscope.sources.resolve import resolve, resolve_module
-from vggscope.units import parse_bytes
 
 
 def memory(
@@ -87,15 +83,10 @@ def memory(
     Example: vggscope memory D --batch 96 --optimizer adam --gpu 24GiB
     """
     check_format(output.format, output.output, "memory")
-    setup = Setup(mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus, parallel)
-    aside = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
-    room = Room(gpu, *aside) if gpu is not None else None
-    options = build.source_options()
-    network = resolve(model, options)
+    step = {"mode": mode, "optimizer": optimizer, "dtype": dtype, "foreach": foreach, "accumulate": accumulate}
+    options = {**step, "checkpoint": checkpoint, "gpus": gpus, "parallel": parallel, **build.keywords()}
     if measure:
-        from vggscope.oracles.memory_tracker import measure as run
-
-        emit(run(network, lambda: resolve_module(model, options), batch, setup), output.format, output.output)
+        emit(api.measure(model, batch, **options), output.format, output.output)
         return
-    found = analyse(network, batch, setup, room)
+    found = api.memory(model, batch, gpu=gpu, context=context, workspace=workspace, **options)
     emit(found, output.format, output.output, theme=picture.theme, dpi=picture.dpi)

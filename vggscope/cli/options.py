@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from vggscope.errors import OptionError
 from vggscope.record import record
 from vggscope.sources.options import Options
-from vggscope.units import DTYPE_BYTES, parse_shape
+from vggscope.units import check_batch, parse_shape
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -92,6 +91,11 @@ class ModelOptions:
         size = parse_shape(self.input) if self.input is not None else None
         return Options(size, self.head, self.batch_norm, self.num_classes, self.soft_max)
 
+    def keywords(self) -> dict[str, Any]:
+        """The same for the functions of `api`; raises alike."""
+        options = dict(vars(self.source_options()))
+        return {"input_size": options.pop("input"), **options}
+
 
 @record
 class BatchOptions:
@@ -109,10 +113,7 @@ class BatchOptions:
 
     def check(self) -> None:
         """Raise OptionError for a batch or a dtype that makes no sense."""
-        if not 1 <= self.batch <= 10**9:
-            raise OptionError(f"a batch of {self.batch} makes no sense", "--batch is 1 to 1000000000")
-        if self.dtype not in DTYPE_BYTES:
-            raise OptionError(f"unknown dtype {self.dtype!r}", f"--dtype is one of {', '.join(DTYPE_BYTES)}")
+        check_batch(self.batch, self.dtype)
 
 
 @record
@@ -125,7 +126,7 @@ class OutputOptions:
             "--format",
             "-f",
             metavar="FORMAT",
-            help="table, json, csv or markdown.",
+            help="table, json, csv, markdown or html.",
             autocompletion=completed("one_of", "vggscope.render.formats:FORMATS"),
         ),
     ] = None

@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 
-from vggscope.errors import OptionError, OutputError, printable
-from vggscope.files import is_special, open_whole, write_file
-from vggscope.render.formats import Result, Style, by_name, by_suffix, draw, kind_of, suffixes, write
+from vggscope.errors import OutputError, printable
+from vggscope.files import open_whole
+from vggscope.render.formats import PICTURE, Result, Style, by_name, kind_of, name_for, save, write
 from vggscope.units import bytes_text
-
-PICTURE = "picture"
-"""What is no text format: the suffix of the file tells which picture."""
 
 PIPE_WIDTH = 120
 """Columns of text that no terminal takes."""
@@ -36,19 +32,17 @@ def emit(
     **look: object,
 ) -> None:
     """Show a result on stdout, or write it to the file `output`, as a picture if its suffix names one; `look` is how
-    that is to look (formats.draw).
+    that is to look (formats.picture).
 
     Raises OptionError where format and suffix name no format, and OutputError where the file cannot be written.
     """
-    name = format or _name_of(output, kind_of(result))
-    if output is not None and name == PICTURE:
-        data = draw(result, Path(output).suffix, **look)  # type: ignore[arg-type]
-        write_file(output, data)
-        note(f"wrote {output} ({bytes_text(len(data))})")
-    elif output is None:
-        print_out(write(result, name, terminal_style(), columns))
-    else:
-        write_file(output, write(result, name, Style(PIPE_WIDTH), columns).encode())
+    if output is None:
+        print_out(write(result, format or "table", terminal_style(), columns))
+        return
+    name = format or name_for(output, kind_of(result))
+    save(result, output, name, columns, **look)
+    if name == PICTURE:
+        note_written(output)
 
 
 def emit_lines(lines: Iterable[str], output: str | None = None) -> None:
@@ -67,29 +61,14 @@ def emit_lines(lines: Iterable[str], output: str | None = None) -> None:
                 file.write(block.encode())
 
 
-def _name_of(output: str | None, kind: str) -> str:
-    """The format that a file of a kind of result gets."""
-    if output is None:
-        return "table"
-    suffix = Path(output).suffix
-    found = by_suffix(suffix)
-    if found is not None:
-        return found.name
-    if suffix.lower() in suffixes(kind):
-        return PICTURE
-    if is_special(output):
-        return "table"
-    raise OptionError(f"no format ends in {suffix or Path(output).name!r}", f"-o takes {', '.join(suffixes(kind))}")
-
-
 def check_format(name: str | None, output: str | None = None, kind: str = "") -> None:
     """Raise OptionError at once for a format that is not there, or for a file whose suffix names none for this kind of
     result, before any work is done.
     """
     if name is not None:
         by_name(name)
-    elif kind:
-        _name_of(output, kind)
+    elif kind and output is not None:
+        name_for(output, kind)
 
 
 def terminal_style() -> Style:
@@ -132,20 +111,7 @@ def note(*lines: str) -> None:
             sys.stderr.write(text.encode(encoding, "replace").decode(encoding))
 
 
-@contextmanager
-def progress(what: str, steps: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr while something takes its time, if a person is looking; call what is yielded before each step."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda step: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.fields[step]}", markup=False))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=steps, step="")
-
-        def advance(step: str) -> None:
-            bar.update(task, step=step, advance=1)
-
-        yield advance
+def note_written(path: str) -> None:
+    """Say which file was written, and how large it is."""
+    size = f" ({bytes_text(os.path.getsize(path))})" if os.path.isfile(path) else ""
+    note(f"wrote {path}{size}")

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vggscope.analysis.receptive_field.result import describe
+from vggscope import api
 from vggscope.cli.options import CHECKPOINTS, IMAGES, ModelOptions, Models, OutputOptions, PictureOptions, completed
-from vggscope.cli.output import check_format, emit, progress
+from vggscope.cli.output import check_format, emit
 from vggscope.errors import OptionError
-from vggscope.graph import Network
-from vggscope.sources.options import Options
-from vggscope.sources.resolve import resolve, resolve_module
-
-if TYPE_CHECKING:
-    from vggscope.oracles.effective_field import EffectiveMap
+from vggscope.progress import on_terminal
 
 
 def rf(
@@ -69,20 +63,22 @@ def rf(
     check_format(output.format, output.output, "rf")
     layers = [name for part in (at or "").split(",") if (name := part.strip())]
     _check(layers, models, unit=unit, image=image, effective=effective, weights=weights)
-    options = build.source_options()
-    networks = [resolve(word, options) for word in models]
-    first, *others = (describe(network, layers, _place(unit)) for network in networks)
-    heat = None
-    if effective:
-        heat = _measure(networks[0], models[0], options, layers[0], _place(unit), (samples, seed), weights)
-        first = replace(first, effective=heat.field)
+    look: dict[str, Any] = {
+        "at": layers,
+        "unit": _place(unit),
+        "effective": effective,
+        "samples": samples,
+        "seed": seed,
+    }
+    with on_terminal():
+        first, *others = (api.receptive_fields(model, weights=weights, **look, **build.keywords()) for model in models)
     photo = None
     if image is not None:
         from vggscope.render.page.photo import open_photo
 
         photo = open_photo(image)
     to = output.format, output.output
-    emit(first, *to, theme=picture.theme, dpi=picture.dpi, beside=tuple(others), photo=photo, heat=heat)
+    emit(first, *to, theme=picture.theme, dpi=picture.dpi, beside=tuple(others), image=photo)
 
 
 def _check(layers: list[str], models: list[str], **given: object) -> None:
@@ -96,29 +92,6 @@ def _check(layers: list[str], models: list[str], **given: object) -> None:
         raise OptionError("--effective measures one layer", f"name one: --at {layers[0]}")
     if len(models) > 1 and layers:
         raise OptionError("--at looks into one model", "several models are drawn by their growth: leave out --at")
-
-
-def _measure(
-    network: Network,
-    word: str,
-    options: Options,
-    layer: str,
-    unit: tuple[int, ...] | None,
-    runs: tuple[int, int],
-    weights: str | None,
-) -> EffectiveMap:
-    """The effective field by gradients, with the weights of a file or those that the model begins with."""
-    from vggscope.oracles.effective_field import effective_field
-    from vggscope.sources.weights import with_weights
-
-    module = resolve_module(word, options)
-    if weights is not None:
-        module = with_weights(module, weights)
-    samples, seed = runs
-    with progress("measuring", samples) as step:
-        return effective_field(
-            network, module, layer, unit, samples=samples, seed=seed, progress=lambda n: step(f"image {n + 1}")
-        )
 
 
 def _place(text: str | None) -> tuple[int, ...] | None:

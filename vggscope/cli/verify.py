@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from vggscope import api
 from vggscope.cli.options import Model, ModelOptions, OutputOptions
-from vggscope.cli.output import check_format, emit, progress
-from vggscope.sources.resolve import resolve, resolve_module
+from vggscope.cli.output import check_format, emit
+from vggscope.progress import on_terminal
 
 
 def verify(model: Model, build: ModelOptions, output: OutputOptions) -> int:
-    """Our numbers beside other people's: torch's FLOP counter, torchinfo, fvcore, torchvision, the paper.
+    """Our numbers beside other people's: torch's FLOP counter, memory tracker and autograd, torchinfo, fvcore,
+    torchvision, the paper.
 
     Exits with 0 when all agree or the difference is explained, with 1 on a disagreement.
 
     Example: vggscope verify D
+
+    Example: vggscope verify torchvision:resnet18 --format json
     """
     check_format(output.format)
-    options = build.source_options()
-    network = resolve(model, options)
-    from vggscope.oracles.verification import WITNESSES
-    from vggscope.oracles.verification import verify as hear
-
-    with progress("asking", len(WITNESSES)) as advance:
-        result = hear(network, resolve_module(model, options), advance)
+    with on_terminal():
+        result = api.verify(model, **build.keywords())
     emit(result, output.format, output.output)
     return 0 if result.agrees else 1

@@ -32,6 +32,7 @@ from vggscope.oracles.witness import (
 )
 from vggscope.quiet import quiet
 from vggscope.record import record
+from vggscope.result import Result
 from vggscope.units import count_text
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Skipped:
 
 
 @record
-class Verification:
+class Verification(Result):
     """The figures of a network for a batch of one. `agrees` is whether at least one witness could be compared and
     none disagrees.
     """

@@ -11,6 +11,8 @@ from vggscope.quiet import quiet
 from vggscope.record import record
 from vggscope.render.diagram.fonts import fitted, plain
 from vggscope.render.diagram.theme import SMALL, THEMES, Theme
+from vggscope.render.plain import visible
+from vggscope.result import Drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,13 +42,18 @@ def theme_named(name: str) -> Theme:
 
 
 @record
-class Plot:
+class Plot(Drawn):
     """What `paint` draws on a figure of `size`, width and height in inches."""
 
     paint: Callable[[Figure, Theme], None]
     title: str
     size: tuple[float, float]
     theme: Theme
+
+    forms = FORMS
+
+    def __repr__(self) -> str:
+        return f"<Plot of {visible(self.title)}>"
 
     def render(self, form: str = "svg", dpi: int = 144) -> bytes:
         """The contents of a file of one of FORMS; `dpi` is a PNG's dots per inch. The same drawing gives the same
@@ -84,6 +91,8 @@ def plain_axes(axes: Axes, theme: Theme) -> None:
         spine.set_color(theme.border)
 
 
-def literal(text: str) -> str:
-    """A name as a plot can show it: matplotlib takes what is between dollars for a formula, and no surrogates."""
-    return fitted(plain(text), SMALL, LONGEST_NAME).replace("$", r"\$")
+def literal(text: str, room: float = LONGEST_NAME) -> str:
+    """A name as a plot can show it within `room` points: matplotlib takes what is between dollars for a formula, and
+    no surrogates.
+    """
+    return fitted(plain(text), SMALL, room).replace("$", r"\$")

@@ -54,6 +54,11 @@ def document(comparison: Comparison) -> Document:
     return Document(f"{_count(len(models))}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))
 
 
+def line(comparison: Comparison) -> str:
+    """The models."""
+    return f"{', '.join(found.model for found in comparison.models)} at {_inputs(comparison).removeprefix('input ')}"
+
+
 def _row(found: Compared) -> tuple[object, ...]:
     field = found.last_convolution.receptive_field if found.last_convolution else None
     values = {"receptive_field": field.size if field else None}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vggscope.analysis.compare import Compared, Comparison
-from vggscope.errors import MissingTool, OptionError
-from vggscope.quiet import quiet
+from vggscope.errors import OptionError
 from vggscope.record import record
-from vggscope.render.diagram.fonts import fitted, plain
-from vggscope.render.diagram.theme import THEMES, Theme
+from vggscope.render.canvas import Plot, literal, plain_axes, theme_named
+from vggscope.render.diagram.theme import TITLE, Theme
 from vggscope.units import UNKNOWN, bytes_text, count_text, short_count
 
 if TYPE_CHECKING:
@@ -20,6 +18,9 @@ if TYPE_CHECKING:
 
 MOST_MODELS = 40
 """More bars than these nobody compares."""
+
+COLUMNS = 3
+"""Panels in a row."""
 
 BAR, PANEL, HEAD, FOOT, NAME = 0.26, 2.5, 0.75, 0.2, 110.0
 """In inches: a bar's room, a panel's width, what stands above and below the bars; in points: the longest name."""
@@ -49,42 +50,21 @@ PANELS = (
 )
 
 
-def plot(comparison: Comparison, form: str, theme: str = "light") -> bytes:
-    """The contents of an SVG, PNG or PDF file, in one of THEMES. The same comparison gives the same picture.
-
-    Raises OptionError for too many models, MissingTool where matplotlib is not installed.
-    """
-    if len(comparison.models) > MOST_MODELS:
-        raise OptionError(f"{len(comparison.models)} models are too many to plot", f"name up to {MOST_MODELS}")
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise MissingTool("matplotlib, which draws plots, is not installed", "pip install matplotlib") from None
-    with quiet(), mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update({"svg.hashsalt": "vggscope", "pdf.fonttype": 42, "font.size": 8, "svg.fonttype": "path"})
-        figure = _figure(comparison, THEMES[theme])
-        with io.BytesIO() as file:
-            metadata: dict[str, Any] = {
-                "Title": "compare",
-                {"svg": "Date", "pdf": "CreationDate"}.get(form, "Software"): None,
-            }
-            figure.savefig(file, format=form, dpi=144, metadata=metadata, facecolor=THEMES[theme].page)
-            return file.getvalue()
-
-
-def _figure(comparison: Comparison, theme: Theme) -> Figure:
-    from matplotlib.figure import Figure
-
-    rows = -(-len(PANELS) // 3)
+def plot(comparison: Comparison, theme: str = "light") -> Plot:
+    """The models side by side; raises OptionError for a theme that is not there, and for too many models."""
     models = comparison.models
-    height = rows * (HEAD + FOOT + BAR * len(models)) + 0.35
-    figure = Figure(figsize=(3 * PANEL + 1.6, height), layout="constrained")
-    figure.suptitle(_title(comparison), x=0.01, ha="left", fontsize=11, fontweight="bold", color=theme.ink)
-    names = [fitted(plain(found.model), 8, NAME).replace("$", r"\$") for found in models]
-    for place, (panel, axes) in enumerate(zip(PANELS, figure.subplots(rows, 3).flat)):
-        _draw(axes, panel, models, names if place % 3 == 0 else None, theme)
-    return figure
+    if len(models) > MOST_MODELS:
+        raise OptionError(f"{len(models)} models are too many to plot", f"name up to {MOST_MODELS}")
+    rows = -(-len(PANELS) // COLUMNS)
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        figure.suptitle(_title(comparison), x=0.01, ha="left", fontsize=TITLE, fontweight="bold", color=theme.ink)
+        names = [literal(found.model, NAME) for found in models]
+        for place, (panel, axes) in enumerate(zip(PANELS, figure.subplots(rows, COLUMNS).flat)):
+            _draw(axes, panel, models, names if place % COLUMNS == 0 else None, theme)
+
+    size = (COLUMNS * PANEL + 1.6, rows * (HEAD + FOOT + BAR * len(models)) + 0.35)
+    return Plot(paint, f"{len(models)} models", size, theme_named(theme))
 
 
 def _title(comparison: Comparison) -> str:
@@ -108,8 +88,7 @@ def _draw(axes: Axes, panel: Panel, models: Sequence[Compared], names: list[str]
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.set_yticks(list(places), names or [""] * len(values), color=theme.ink)
     axes.set_xticks([])
+    plain_axes(axes, theme)
+    axes.spines["bottom"].set_visible(False)
     axes.tick_params(length=0)
     axes.set_facecolor(theme.page)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "left")
-        spine.set_color(theme.border)

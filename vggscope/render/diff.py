@@ -48,6 +48,14 @@ def document(diff: Diff) -> Document:
     return Document(f"{diff.model} against {diff.reference}", tuple(blocks))
 
 
+def line(diff: Diff) -> str:
+    """The verdict, and how many differences it rests on."""
+    count = len(diff.differences)
+    return f"{diff.model} against {diff.reference}: {diff.verdict}" + (
+        f", {count} difference{'' if count == 1 else 's'}" if count else ""
+    )
+
+
 def verdict_text(diff: Diff) -> str:
     """The verdict in a sentence."""
     if diff.verdict == "identical":

@@ -6,14 +6,21 @@ beside it in PICTURES.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vggscope.errors import OptionError
+from vggscope.files import is_special, write_file
 from vggscope.record import record
+from vggscope.render.plain import visible
 
 if TYPE_CHECKING:
     from vggscope.render.document import Document
+    from vggscope.result import Drawn
+
+PICTURE = "picture"
+"""What is no text format: the suffix of the file tells which picture."""
 
 
 @record
@@ -42,12 +49,6 @@ class Picture:
     suffixes: tuple[str, ...]
 
 
-class Drawn(Protocol):
-    """A drawn result."""
-
-    def render(self, form: str, dpi: int) -> bytes: ...
-
-
 @record
 class Format:
     """A text format: its name, the suffix of its files, and the module whose `write` does it."""
@@ -62,6 +63,7 @@ FORMATS = (
     Format("json", ".json", "vggscope.render.json"),
     Format("csv", ".csv", "vggscope.render.csv"),
     Format("markdown", ".md", "vggscope.render.markdown"),
+    Format("html", ".html", "vggscope.render.html"),
 )
 
 DOCUMENTS = {
@@ -80,9 +82,11 @@ DOCUMENTS = {
 """For each kind of result the function that lays it out as a Document."""
 
 PICTURES = {
-    "memory": Picture("vggscope.render.plot:plot", (".svg", ".png", ".pdf")),
+    "memory": Picture("vggscope.render.memory_plot:plot", (".svg", ".png", ".pdf")),
     "rf": Picture("vggscope.render.rf_plot:plot", (".svg", ".png", ".pdf")),
     "diff": Picture("vggscope.render.diagram.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
+    "compare": Picture("vggscope.render.compare_plot:plot", (".svg", ".png", ".pdf")),
+    "explain": Picture("vggscope.render.explain.picture:picture", (".svg", ".png", ".pdf")),
 }
 """For each kind of result that can be drawn what draws it. Every function takes the result and `theme`."""
 
@@ -108,19 +112,75 @@ def document(result: Result, columns: tuple[str, ...] | None = None) -> Document
     return made
 
 
-def draw(result: Result, suffix: str, dpi: int = 144, **look: object) -> bytes:
-    """The contents of a picture of a result whose file ends in `suffix`; `dpi` is a PNG's dots per inch, `look` what
-    the function in PICTURES takes.
+def line(result: Result) -> str:
+    """What a result is and its main figures, on one line: what Python shows of it."""
+    module = DOCUMENTS[kind_of(result)].partition(":")[0]
+    said = visible(import_module(module).line(result))
+    return f"<{type(result).__name__} of {said}>"
 
-    Raises OptionError for a look that is not there.
+
+def fragment(result: Result) -> str:
+    """A result as a piece of HTML, to be shown within a page of somebody else's, as a notebook is."""
+    return str(import_module("vggscope.render.html").fragment(document(result)))
+
+
+def picture(result: Result, **look: object) -> Drawn:
+    """A result drawn; `look` is what the function in PICTURES takes.
+
+    Raises OptionError for a result that has no picture, and for a look that is not there.
     """
-    drawn: Drawn = _function(PICTURES[kind_of(result)].function)(result, **look)
-    return drawn.render(suffix.lower().removeprefix("."), dpi)
+    kind = kind_of(result)
+    if kind not in PICTURES:
+        raise OptionError(f"{kind} has no picture", f"these have: {', '.join(PICTURES)}")
+    drawn: Drawn = _function(PICTURES[kind].function)(result, **look)
+    return drawn
+
+
+def draw(result: Result, suffix: str, dpi: int = 144, **look: object) -> bytes:
+    """The contents of a picture of a result whose file ends in `suffix`; `dpi` is a PNG's dots per inch.
+
+    Raises OptionError as `picture` does.
+    """
+    return picture(result, **look).render(suffix.lower().removeprefix("."), dpi)
+
+
+def save(
+    result: Result, path: str, name: str | None = None, columns: tuple[str, ...] | None = None, **look: object
+) -> None:
+    """Write a result to a file, whole or not at all: in the text format `name`, or as the suffix says; `look` is how a
+    picture is to look.
+
+    Raises OptionError where the suffix names nothing, and OutputError where the file cannot be written.
+    """
+    name = name or name_for(path, kind_of(result))
+    if name == PICTURE:
+        write_file(path, draw(result, os.path.splitext(path)[1], **look))  # type: ignore[arg-type]
+    else:
+        write_file(path, write(result, name, Style(), columns).encode())
+
+
+def name_for(path: str, kind: str) -> str:
+    """The text format, or PICTURE, that a file of a kind of result gets by its suffix; a device gets the table.
+
+    Raises OptionError for a suffix that names neither.
+    """
+    suffix = os.path.splitext(path)[1]
+    found = by_suffix(suffix)
+    if found is not None:
+        return found.name
+    if suffix.lower() in suffixes(kind):
+        return PICTURE
+    if is_special(path):
+        return "table"
+    raise OptionError(
+        f"no format ends in {suffix or os.path.basename(path)!r}", f"-o takes {', '.join(suffixes(kind))}"
+    )
 
 
 def suffixes(kind: str) -> tuple[str, ...]:
     """What the files of a kind of result may end in."""
-    return (*(form.suffix for form in FORMATS), *(PICTURES[kind].suffixes if kind in PICTURES else ()))
+    texts = (form.suffix for form in FORMATS)
+    return (*texts, *(PICTURES[kind].suffixes if kind in PICTURES else ()))
 
 
 def kind_of(result: Result) -> str:

@@ -19,6 +19,12 @@ def document(inspection: Inspection) -> Document:
     return Document(inspection.path, tuple(blocks))
 
 
+def line(inspection: Inspection) -> str:
+    """What the file is."""
+    problems = f", {len(inspection.problems)} problems" if inspection.problems else ""
+    return f"{inspection.path}: {_verdict(inspection)}, {count_text(inspection.params)} parameters{problems}"
+
+
 def _verdict(inspection: Inspection) -> str:
     if inspection.column is None:
         return "a VGG of its own" if inspection.notation else "no VGG"

@@ -16,7 +16,7 @@ def write(result: object) -> str:
 def plain(value: object) -> Any:
     """Dataclasses as objects, tuples as arrays; a number that JSON has no word for as null."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if f.metadata.get("json", True)}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

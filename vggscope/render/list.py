@@ -20,6 +20,11 @@ def document(catalogue: Catalogue) -> Document:
     return Document("what there is to choose from", tuple(blocks))
 
 
+def line(catalogue: Catalogue) -> str:
+    """How many of each."""
+    return f"{len(catalogue.columns)} columns, {len(catalogue.references)} references, {len(catalogue.ops)} ops"
+
+
 def _columns(catalogue: Catalogue) -> Table:
     shown = (
         Column("name", "column"),

@@ -7,6 +7,12 @@ from vggscope.render.document import Column, Document, Note, Table
 from vggscope.units import bytes_text, count_text
 
 
+def line(measurement: Measurement) -> str:
+    """Both peaks."""
+    predicted, measured = bytes_text(measurement.predicted_bytes), bytes_text(measurement.measured_bytes)
+    return f"{measurement.model}, batch {count_text(measurement.batch)}: {predicted} predicted, {measured} measured"
+
+
 def document(measurement: Measurement) -> Document:
     """Both figures, their difference, and who measured."""
     difference = measurement.difference_bytes

@@ -41,6 +41,12 @@ def document(report: MemoryReport) -> Document:
     return Document(title, tuple(blocks))
 
 
+def line(report: MemoryReport) -> str:
+    """The peak, and whether it fits."""
+    fits = "" if report.fit is None else f", {'fits' if report.fit.fits else 'does not fit'} {report.fit.gpu}"
+    return f"{report.model}: {report.mode}, batch {count_text(report.batch)}: {_headline(report)}{fits}"
+
+
 def _headline(report: MemoryReport) -> str:
     return f"peak {bytes_text(report.peak_bytes)}, at the {report.peak_at}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vggscope.analysis.operations.result import LayerOperations, Operations
 from vggscope.render.document import Block, Column, Document, Facts, Note, Table
+from vggscope.render.summary import inputs
 from vggscope.units import bytes_text, count_text, percent_text, shape_text, short_count, time_text
 
 
@@ -40,9 +41,17 @@ def document(operations: Operations, columns: tuple[str, ...] | None = None) -> 
     blocks.append(_meaning(operations))
     if operations.roof is not None:
         blocks.append(_bounds(operations))
-    batch = f" x {operations.input_shape[0]}" if operations.input_shape[0] != 1 else ""
-    title = f"{operations.model}   input {shape_text(operations.input_shape)}{batch}, {operations.dtype}"
+    title = f"{operations.model}   input {inputs(operations.input_shape)}, {operations.dtype}"
     return Document(title, tuple(blocks))
+
+
+def line(operations: Operations) -> str:
+    """The totals, forward and backward."""
+    totals = operations.totals
+    return (
+        f"{operations.model} at {inputs(operations.input_shape)}: {short_count(totals.flops, 'FLOPs')},"
+        f" {short_count(totals.backward_flops, 'FLOPs')} backward, {bytes_text(totals.bytes)} moved"
+    )
 
 
 def _shown(operations: Operations) -> tuple[str, ...]:

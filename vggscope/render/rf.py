@@ -62,6 +62,17 @@ def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) ->
     return Document(f"{fields.model}   input {shape_text(fields.input_shape)}", tuple(blocks))
 
 
+def line(fields: ReceptiveFields) -> str:
+    """The units that were asked for, or how much the last layer sees that has a field of its own."""
+    where = f"{fields.model} at {shape_text(fields.input_shape)}"
+    if fields.units:
+        return f"{where}: " + ", ".join(f"{unit.title} {kernel_text(unit.box.size)}" for unit in fields.units)
+    known = [layer for layer in fields.layers if layer.size and layer.padding is not None]
+    return f"{where}: {len(fields.layers)} layers" + (
+        f", {pair_text(known[-1].size)} pixels at {known[-1].title}" if known else ""
+    )
+
+
 def _effective(field: EffectiveField) -> list[Block]:
     """The boxes that hold the energy, and what that is."""
     columns = (

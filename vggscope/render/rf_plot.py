@@ -11,7 +11,7 @@ from vggscope.oracles.effective_field import EffectiveMap
 from vggscope.record import record
 from vggscope.render.canvas import DASHES, HUES, Plot, literal, plain_axes, theme_named
 from vggscope.render.diagram.theme import BODY, SMALL, TITLE, Theme
-from vggscope.render.page.photo import cut
+from vggscope.render.page.photo import cut, open_photo
 from vggscope.units import count_text, kernel_text, percent_text, shape_text
 
 if TYPE_CHECKING:
@@ -42,17 +42,19 @@ def plot(
     theme: str = "light",
     *,
     beside: Sequence[ReceptiveFields] = (),
-    photo: Image | None = None,
-    heat: EffectiveMap | None = None,
+    image: str | Image | None = None,
 ) -> Plot:
-    """The picture of what was asked for: a unit's effective field where its `heat` was measured, the regions of units
-    where some were named, on a photo if there is one; else growth over depth, with that of other models `beside`.
+    """The picture of what was asked for: a unit's effective field where that was measured, the regions of units where
+    some were named, on a photo (a file, or an image of pillow's) if there is one; else growth over depth, with that of
+    other models `beside`.
 
     Raises OptionError for what cannot be drawn and for a theme that is not there.
     """
-    if heat is not None:
-        return heat_map(heat, theme)
-    return regions(fields, photo, theme) if fields.units else growth((fields, *beside), theme)
+    if fields.effective is not None and fields.heat is not None:
+        return heat_map(EffectiveMap(fields.model, fields.input_shape, fields.effective, fields.heat), theme)
+    if fields.units:
+        return regions(fields, open_photo(image) if isinstance(image, str) else image, theme)
+    return growth((fields, *beside), theme)
 
 
 def growth(fields: Sequence[ReceptiveFields], theme: str = "light") -> Plot:

@@ -50,11 +50,24 @@ def document(report: Report, columns: tuple[str, ...] | None = None) -> Document
         "activation_bytes": report.totals.activation_bytes,
     }
     table = Table(COLUMNS, rows, quiet, total=tuple(total.get(column.key, "") for column in COLUMNS))
-    batch = f" x {report.input_shape[0]}" if report.input_shape[0] != 1 else ""
-    title = f"{report.model}   input {shape_text(report.input_shape)}{batch}, {report.dtype}"
+    title = f"{report.model}   input {inputs(report.input_shape)}, {report.dtype}"
     warnings: tuple[Block, ...] = tuple(Note(f"note: {warning}", "warning") for warning in report.warnings)
     chosen = columns or tuple(key for key in SHOWN if table.holds(key))
     return Document(title, (table.choose(chosen), _totals(report), *warnings))
+
+
+def line(report: Report) -> str:
+    """The report's main figures."""
+    totals = report.totals
+    return (
+        f"{report.model} at {inputs(report.input_shape)}: {len(report.layers)} layers,"
+        f" {count_text(totals.params)} parameters, {short_count(totals.macs, 'MACs')}"
+    )
+
+
+def inputs(shape: tuple[int, ...]) -> str:
+    """The input, and how many of them if it is more than one."""
+    return shape_text(shape) + (f" x {shape[0]}" if shape[0] != 1 else "")
 
 
 def column_keys(names: str) -> tuple[str, ...]:

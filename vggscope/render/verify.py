@@ -41,6 +41,16 @@ def document(verification: Verification) -> Document:
     return Document(f"{verification.model}   input {shape_text(verification.input_shape)}, batch 1", tuple(blocks))
 
 
+def line(verification: Verification) -> str:
+    """Who was heard, and whether all agree."""
+    heard = {answer.witness for figure in verification.figures for answer in figure.answers}
+    return f"{verification.model}: {len(verification.figures)} figures, {len(heard)} witnesses, {_short(verification)}"
+
+
+def _short(verification: Verification) -> str:
+    return _verdict(verification).partition(":")[0]
+
+
 def _table(verification: Verification) -> Table:
     """Figures down, witnesses across; a number stands where a witness's differs, with ! before it if unexplained."""
     heard = {answer.witness for figure in verification.figures for answer in figure.answers}

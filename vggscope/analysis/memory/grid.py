@@ -19,6 +19,9 @@ from vggscope.analysis.memory.trace import passes, states, step, trained
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
 
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Where none are given."""
+
 STATELESS = "sgd"
 """The optimizer that keeps nothing."""
 
@@ -54,6 +57,23 @@ def grid(networks: Iterable[Network], batches: Sequence[int], setups: Sequence[S
             point = (network.name, network.input_shape[1:], setup.mode, optimizer, setup.dtype)
             peaks = highest(known[key], [setup.samples(batch) for batch in batches])
             yield from map(Estimate, *map(repeat, point), batches, peaks)
+
+
+def setups(modes: Sequence[str], optimizers: Sequence[str], dtypes: Sequence[str]) -> list[Setup]:
+    """One for each mode, optimizer and dtype; without a backward pass an optimizer makes no difference.
+
+    Raises OptionError for an unknown name.
+
+    >>> len(setups(["train", "inference"], ["sgd", "adam"], ["float32"]))
+    3
+    """
+    found = (
+        Setup(mode, optimizer, dtype)
+        for mode in modes
+        for optimizer in (optimizers if mode != "inference" else optimizers[:1])
+        for dtype in dtypes
+    )
+    return list(dict.fromkeys(found))
 
 
 def highest(lines: Sequence[Line], samples: Sequence[int]) -> list[int]:

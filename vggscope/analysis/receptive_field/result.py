@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import field
 from math import prod
 
 from vggscope.analysis.receptive_field import ReceptiveField, field_of
@@ -123,7 +124,8 @@ class EffectiveField:
 @record
 class ReceptiveFields(Result):
     """The receptive fields of a network's layers, those of the units that were asked for, and one unit's effective
-    field where it was measured.
+    field where it was measured. `heat` is each pixel's share of the energy then, row by row: a picture shows it, JSON
+    leaves it out.
     """
 
     schema: str
@@ -133,6 +135,7 @@ class ReceptiveFields(Result):
     units: tuple[UnitField, ...]
     notes: tuple[str, ...]
     effective: EffectiveField | None = None
+    heat: tuple[tuple[float, ...], ...] | None = field(default=None, metadata={"json": False})
 
 
 def describe(network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | None = None) -> ReceptiveFields:

@@ -8,19 +8,19 @@ Adding a style is one file in styles/ and a row of STYLES; adding a format is on
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable, Sequence
 
-from vggscope.errors import OptionError
-from vggscope.files import write_file
+from vggscope.errors import OptionError, nearest
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.render.diagram.engine import ENGINES, check
-from vggscope.render.diagram.facts import FACTS
+from vggscope.render.diagram.facts import FACTS, HEATS
 from vggscope.render.diagram.look import Look
 from vggscope.render.diagram.picture import Picture, linked, scaled
 from vggscope.render.diagram.subject import Subject, as_printed
 from vggscope.render.diagram.theme import THEMES, Theme
+from vggscope.render.plain import visible
+from vggscope.result import Drawn
 
 STYLES = {
     "blocks": "a stage a card, its layers listed in it",
@@ -41,22 +41,33 @@ LEAST_WIDTH, MOST_WIDTH = 72, 14400
 
 
 @record
-class Diagram:
-    """A drawn network; a notebook shows it by itself."""
+class Diagram(Drawn):
+    """A drawn network; a notebook shows it by itself. `save` writes a file."""
 
     picture: Picture
     theme: Theme
     direction: str
 
+    forms = FORMATS
+
     @property
     def source(self) -> str:
-        """The graph as DOT, for Graphviz to lay out anew."""
+        """The graph as DOT, for Graphviz to lay out anew.
+
+        >>> import vggscope
+        >>> vggscope.diagram("D").source.partition(" ")[0]
+        'digraph'
+        """
         return self.render("dot").decode()
 
     def render(self, form: str = "svg", dpi: int = 144) -> bytes:
         """The contents of a file of one of FORMATS; `dpi` is a PNG's dots per inch.
 
         Raises OptionError for a format that is not there, and for a PNG of no size or of more than MOST_PIXELS.
+
+        >>> import vggscope
+        >>> vggscope.diagram("D").render("pdf")[:4]
+        b'%PDF'
         """
         _check("format", form, FORMATS)
         pixels = self.picture.width * self.picture.height * (dpi / 72) ** 2
@@ -79,25 +90,9 @@ class Diagram:
 
         return svg.write(self.picture).encode()
 
-    def save(self, path: str | os.PathLike[str], dpi: int = 144) -> None:
-        """Write a file, whole or not at all; its suffix names the format.
-
-        Raises OptionError for a suffix that is no format, and OutputError where the file cannot be written.
-        """
-        data = self.render(format_of(os.fspath(path)), dpi)
-        write_file(os.fspath(path), data)
-
-    def _repr_svg_(self) -> str:
-        return self.render("svg").decode()
-
-
-def format_of(path: str) -> str:
-    """The format that a file's suffix names. Raises OptionError for one that is none."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix.removeprefix(".") not in FORMATS:
-        kinds = ", ".join(f".{name}" for name in FORMATS)
-        raise OptionError(f"no picture ends in {suffix or os.path.basename(path)!r}", f"write one of {kinds}")
-    return suffix.removeprefix(".")
+    def __repr__(self) -> str:
+        picture = self.picture
+        return f"<Diagram of {visible(picture.title)}, {picture.width:.0f}x{picture.height:.0f} pt>"
 
 
 def diagram(
@@ -132,7 +127,7 @@ def diagram(
     for name in annotate or ():
         _check("annotate", name, tuple(FACTS))
     if heat is not None:
-        _check("heat", heat, tuple(name for name, fact in FACTS.items() if fact.value))
+        _check("heat", heat, HEATS)
     if width is not None and not LEAST_WIDTH <= width <= MOST_WIDTH:
         raise OptionError(f"a width of {width:g} makes no sense", f"--width is {LEAST_WIDTH} to {MOST_WIDTH} points")
     check(engine)
@@ -155,4 +150,6 @@ def diagram(
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise OptionError(f"unknown {option} {value!r}", f"--{option} is one of {', '.join(known)}")
+        raise OptionError(
+            f"unknown {option} {value!r}{nearest(value, known)}", f"--{option} is one of {', '.join(known)}"
+        )

@@ -24,6 +24,11 @@ def document(lesson: Lesson) -> Document:
     return Document(lesson.title, tuple(blocks))
 
 
+def line(lesson: Lesson) -> str:
+    """The topic and its title."""
+    return f"{lesson.topic}: {lesson.title}"
+
+
 def laid_out(block: Block) -> list[doc.Block]:
     """A lesson's block as the document has it."""
     if isinstance(block, Text):

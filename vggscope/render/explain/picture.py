@@ -9,9 +9,9 @@ from typing import Any
 
 from vggscope.errors import OptionError
 from vggscope.lessons.lesson import Lesson
+from vggscope.render.canvas import theme_named
 from vggscope.render.diagram import Diagram
 from vggscope.render.diagram.picture import Picture
-from vggscope.render.diagram.theme import THEMES
 
 PICTURES: Mapping[str, str] = MappingProxyType(
     {
@@ -28,11 +28,13 @@ PICTURES: Mapping[str, str] = MappingProxyType(
 def picture(lesson: Lesson, theme: str = "light") -> Diagram:
     """The lesson drawn; `theme` is one of THEMES.
 
-    Raises OptionError for a topic without a picture, and for numbers too many to be read.
+    Raises OptionError for a theme that is not there, for a topic without a picture, and for numbers too many to be
+    read.
     """
+    chosen = theme_named(theme)
     if lesson.topic not in PICTURES:
         raise OptionError(f"{lesson.topic} has no picture", f"these have: {', '.join(PICTURES)}")
     module, _, function = PICTURES[lesson.topic].partition(":")
     draw: Any = getattr(import_module(module), function)
-    drawn: Picture = draw(lesson.title, lesson.data, THEMES[theme])
-    return Diagram(drawn, THEMES[theme], "LR")
+    drawn: Picture = draw(lesson.title, lesson.data, chosen)
+    return Diagram(drawn, chosen, "LR")

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport, TimelineEntry
-from vggscope.errors import MissingTool, OptionError
-from vggscope.quiet import quiet
-from vggscope.record import record
-from vggscope.render.canvas import literal
-from vggscope.render.diagram.fonts import plain
-from vggscope.render.diagram.theme import BODY, SMALL, THEMES, TITLE, Theme
+from vggscope.render.canvas import Plot, literal, plain_axes, theme_named
+from vggscope.render.diagram.theme import BODY, SMALL, TITLE, Theme
 from vggscope.units import bytes_text, count_text, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-FORMS = ("svg", "png", "pdf")
-"""What a plot can be written as."""
 
 PARTS = {
     "parameters": ("weights", "#0072b2", "#5a5a5a", ""),
@@ -46,49 +38,13 @@ MOST_ABOVE = 1.6
 MIB = 2**20
 
 
-@record
-class Plot:
-    """A drawn timeline."""
-
-    report: MemoryReport
-    theme: Theme
-
-    def render(self, form: str = "svg", dpi: int = 144) -> bytes:
-        """The contents of a file of one of FORMS; `dpi` is a PNG's dots per inch.
-
-        Raises OptionError for a form that is not there, and MissingTool where matplotlib is not installed.
-        """
-        if form not in FORMS:
-            raise OptionError(f"no plot is written as {form!r}", f"a plot is {', '.join(FORMS)}")
-        try:
-            import matplotlib
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise MissingTool("matplotlib, which draws plots, is not installed", "pip install matplotlib") from None
-        with quiet(), matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vggscope", "pdf.fonttype": 42})
-            matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
-            matplotlib.rcParams["hatch.linewidth"] = 0.4
-            figure = Figure(figsize=(11, 5.5), facecolor=self.theme.page, layout="constrained")
-            _draw(figure.add_subplot(), self.report, self.theme)
-            return _saved(figure, self.report, form, dpi)
-
-
 def plot(report: MemoryReport, theme: str = "light") -> Plot:
     """The timeline of a report; raises OptionError for a theme that is not there."""
-    if theme not in THEMES:
-        raise OptionError(f"unknown theme {theme!r}", f"--theme is one of {', '.join(THEMES)}")
-    return Plot(report, THEMES[theme])
 
+    def paint(figure: Figure, theme: Theme) -> None:
+        _draw(figure.add_subplot(), report, theme)
 
-def _saved(figure: Figure, report: MemoryReport, form: str, dpi: int) -> bytes:
-    # Without the date the same report gives the same file.
-    stamp = {"svg": "Date", "png": "Software", "pdf": "CreationDate"}[form]
-    metadata: dict[str, Any] = {"Title": plain(_title(report)), stamp: None}
-    with io.BytesIO() as file:
-        figure.savefig(file, format=form, dpi=dpi, metadata=metadata, facecolor=figure.get_facecolor())
-        return file.getvalue()
+    return Plot(paint, _title(report), (11, 5.5), theme_named(theme))
 
 
 def _title(report: MemoryReport) -> str:
@@ -105,12 +61,8 @@ def _draw(axes: Axes, report: MemoryReport, theme: Theme) -> None:
         _card(axes, report.fit, theme)
     axes.set_title(literal(_title(report)), color=theme.ink, fontsize=TITLE, loc="left", pad=22)
     axes.set_ylabel("MiB", color=theme.ink, fontsize=BODY)
-    axes.set_facecolor(theme.card)
-    axes.tick_params(colors=theme.muted, labelsize=SMALL)
+    plain_axes(axes, theme)
     axes.yaxis.set_major_formatter(lambda value, _: count_text(round(value)))
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.border)
 
 
 def _card(axes: Axes, fit: Fit, theme: Theme) -> None:

@@ -1,0 +1,112 @@
+"""A result as HTML: a page of its own for a file, or a fragment for a notebook's page.
+
+The fragment brings its style, which holds for nothing else, and neither a script nor an address: it is what JupyterLab,
+VS Code, Colab and classic notebooks show alike, light or dark. Colours are those of the page around it, strengthened
+or weakened; where a place takes the style away, tables and lists are still that.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from html import escape
+from importlib.resources import files
+
+from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
+from vggscope.render.formats import Style
+from vggscope.render.plain import visible
+
+SIGNS = {"+": "added", "-": "gone", "~": "changed", "!": "wrong", "=": "same"}
+"""The class of a finding's sign, and of a line that begins with it."""
+
+
+def write(document: Document, style: Style) -> str:
+    """A page of its own, that loads nothing."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(document.title)}</title>\n<style>{_style('page')}</style>\n</head>\n<body>\n"
+        f"{fragment(document)}</body>\n</html>\n"
+    )
+
+
+def fragment(document: Document) -> str:
+    """A piece of a page."""
+    shown = [block for block in document.blocks if not (isinstance(block, Table) and block.data)]
+    # MathJax, which notebooks have, would take what stands between dollars for a formula.
+    return (
+        f'<div class="vggscope tex2jax_ignore mathjax_ignore">\n<style>{_style("fragment")}</style>\n'
+        f'<p class="title"><b>{_text(document.title)}</b></p>\n' + "\n".join(map(_block, shown)) + "\n</div>\n"
+    )
+
+
+@cache
+def _style(name: str) -> str:
+    return (files(__package__) / f"{name}.css").read_text(encoding="utf-8")
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Facts):
+        rows = (f'<tr><th scope="row">{_text(name)}</th><td>{_text(text)}</td></tr>' for name, text in block.items)
+        return _framed("facts", f"<tbody>\n{_lines(rows)}</tbody>")
+    if isinstance(block, Items):
+        return f"<ul>\n{_lines(map(_item, block.items))}</ul>"
+    if isinstance(block, Lines):
+        lines = (_line(line) if block.language == "diff" else _text(line) for line in block.lines)
+        return f'<pre tabindex="0"><code>{chr(10).join(lines)}</code></pre>'
+    return _note(block)
+
+
+def _note(note: Note) -> str:
+    text = _text(note.text)
+    return f'<p class="{note.kind}">{f"<b>{text}</b>" if note.kind == "verdict" else text}</p>'
+
+
+def _item(item: Item) -> str:
+    details = "".join(f"<br>\n<small>{_text(detail)}</small>" for detail in item.details)
+    look = f' class="{SIGNS.get(item.sign, "same")}{" quiet" if item.quiet else ""}"'
+    return f"<li{look}><code>{_text(item.sign)}</code> {_text(item.text)}{details}</li>"
+
+
+def _line(line: str) -> str:
+    """A line of a diff; one that begins with no sign is context."""
+    look = SIGNS.get(line[:1])
+    return f'<span class="{look}">{_text(line)}</span>' if look else _text(line)
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col"{_side(column)}>{_text(column.title)}</th>' for column in table.columns)
+    rows = (_row(table, row, _look(table, place)) for place, row in enumerate(table.rows))
+    foot = f"\n<tfoot>\n{_row(table, table.total)}\n</tfoot>" if table.total is not None else ""
+    return _framed("rows", f"<thead><tr>{head}</tr></thead>\n<tbody>\n{_lines(rows)}</tbody>{foot}")
+
+
+def _framed(kind: str, body: str) -> str:
+    """A table that scrolls by itself where the page is narrower."""
+    return f'<div class="scroll" tabindex="0"><table class="{kind}">\n{body}\n</table></div>'
+
+
+def _look(table: Table, place: int) -> str:
+    looks = [name for name, places in (("quiet", table.quiet), ("break", table.breaks)) if place in places]
+    return f' class="{" ".join(looks)}"' if looks else ""
+
+
+def _row(table: Table, row: tuple[object, ...], look: str = "") -> str:
+    cells = (
+        f"<td{_side(column)}>{'' if value == '' else _text(column.text(value))}</td>"
+        for column, value in zip(table.columns, row)
+    )
+    return f"<tr{look}>{''.join(cells)}</tr>"
+
+
+def _side(column: Column) -> str:
+    return ' class="n" align="right"' if column.right else ' class="w"' if column.wrap else ""
+
+
+def _lines(parts: object) -> str:
+    return "".join(f"{part}\n" for part in parts)  # type: ignore[attr-defined]
+
+
+def _text(text: str) -> str:
+    return escape(visible(text))

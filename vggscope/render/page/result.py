@@ -1,0 +1,43 @@
+"""A page as what `vggscope.report` gives."""
+
+from __future__ import annotations
+
+import html
+import os
+
+from vggscope.files import write_file
+from vggscope.record import record
+from vggscope.render.plain import visible
+from vggscope.units import bytes_text
+
+HEIGHT = 720
+"""Of the frame in which a notebook shows a page, in pixels; the page scrolls in it."""
+
+
+@record
+class Page:
+    """A page about one model or several: `html` is all of it, a file that needs no other."""
+
+    title: str
+    html: str
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page, whole or not at all. Raises OutputError where the file cannot be written.
+
+        >>> import tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "x.html"
+        >>> Page("D", "<!doctype html>").save(path)
+        >>> path.read_text()
+        '<!doctype html>'
+        """
+        write_file(os.fspath(path), self.html.encode())
+
+    def __repr__(self) -> str:
+        return f"<Page about {visible(self.title)}, {bytes_text(len(self.html.encode()))}>"
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own: its script runs there and reaches nothing outside."""
+        return (
+            f'<iframe title="{html.escape(visible(self.title))}" sandbox="allow-scripts allow-downloads"'
+            f' style="width:100%;height:{HEIGHT}px;border:0" srcdoc="{html.escape(self.html)}"></iframe>'
+        )
