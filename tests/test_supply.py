@@ -87,11 +87,13 @@ def test_sdist_and_wheel_hold_everything_and_the_wheel_runs(tmp_path: Path) -> N
     assert expected <= names
     assert "vggscope/py.typed" in names
     assert any(name.endswith(".html.j2") for name in expected)
+    assert any(name.endswith(".data/data/share/man/man1/vggscope.1") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
     assert "Requires-Python: >=3.10" in metadata
     with tarfile.open(sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
-    assert expected | {"README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md", "pyproject.toml"} <= inside
+    beside = {"README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md", "pyproject.toml", "man/vggscope.1"}
+    assert expected | beside <= inside
     _check_installed(wheel, tmp_path)
 
 

@@ -176,7 +176,7 @@ def install() -> str:
     """Write the script where the shell finds it, and say where. Raises OptionError where this is no shell that we know,
     OutputError where it cannot be written.
     """
-    from typer.completion import install as written
+    from typer.completion import install as written  # type: ignore[attr-defined]
 
     shell = _this_shell()
     try:
@@ -190,7 +190,7 @@ def install() -> str:
 
 def script() -> str:
     """The script for this shell. Raises OptionError where this is no shell that we know."""
-    from typer.completion import get_completion_script
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     shell = _this_shell()
     made = get_completion_script(prog_name=PROGRAM, complete_var=ASKED, shell=shell)
@@ -206,7 +206,7 @@ fi"""
 
 
 def _this_shell() -> str:
-    from shellingham import ShellDetectionFailure, detect_shell
+    from shellingham import ShellDetectionFailure, detect_shell  # type: ignore[import-untyped]
 
     try:
         shell = str(detect_shell()[0])

@@ -51,7 +51,7 @@ def write_command(command: Any, ctx: Any, formatter: Any) -> None:
     _write_text(formatter, text)
     with formatter.section("Examples"):
         for example in examples:
-            _write_example(formatter, example)
+            formatter.write("".join(f"{line}\n" for line in example_lines(example, formatter.width)))
     _write_options(command, ctx, formatter)
 
 
@@ -99,16 +99,20 @@ def _write_rows(formatter: Any, rows: Any, widest: int) -> None:
     formatter.write_dl(rows, col_max=first)
 
 
-def _write_example(formatter: Any, example: str) -> None:
-    """An example on one line, or on several that a shell takes for one; an option keeps its value beside it."""
-    indent = " " * formatter.current_indent
-    line = indent
+def example_lines(example: str, width: int, indent: str = "  ") -> list[str]:
+    r"""An example on one line, or on several that a shell takes for one; an option keeps its value beside it.
+
+    >>> print(*example_lines("vggscope diagram E -o vgg19.svg", 24), sep="\n")
+      vggscope diagram E \
+        -o vgg19.svg
+    """
+    lines = [indent]
     for part in re.findall(r"--?[a-z-]+ [^\s-]\S*|\"[^\"]*\"|\S+", example):
-        if line.strip() and len(line) + len(part) + 2 > formatter.width:
-            formatter.write(f"{line}\\\n")
-            line = indent * 2
-        line += f"{part} "
-    formatter.write(f"{line.rstrip()}\n")
+        if lines[-1].strip() and len(lines[-1]) + len(part) + 2 > width:
+            lines[-1] += "\\"
+            lines.append(indent * 2)
+        lines[-1] += f"{part} "
+    return [line.rstrip(" ") for line in lines]
 
 
 def unknown_command(word: str, commands: Sequence[str]) -> VggscopeError:
