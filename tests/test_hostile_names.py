@@ -7,6 +7,7 @@ told below how a result of that kind is made of a name (MAKERS), or what escapin
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -28,6 +29,7 @@ from vggscope.render import formats
 from vggscope.render.diagram import FORMATS as PICTURE_FORMATS
 from vggscope.render.diagram import STYLES, diagram
 from vggscope.render.formats import Format, Result, Style
+from vggscope.render.plain import visible
 
 NAMES = {
     "html": "<img src=x onerror=alert(1)><b>",
@@ -185,6 +187,12 @@ def _explain(name: str, folder: Path) -> Result:
     return lesson(name, name, {name: name}, *blocks)
 
 
+def _drawn_lesson(name: str, folder: Path) -> Result:
+    from vggscope.lessons import explain
+
+    return replace(explain("conv"), title=name)
+
+
 MAKERS: dict[str, Callable[[str, Path], Result]] = {
     "summary": _summary,
     "diff": _diff,
@@ -199,6 +207,10 @@ MAKERS: dict[str, Callable[[str, Path], Result]] = {
     "list": _list,
 }
 """A result of each kind with a name in it."""
+
+
+DRAWN = {**MAKERS, "explain": _drawn_lesson}
+"""The same for results to be drawn: of the lessons a few have a picture."""
 
 
 def steering(text: str) -> list[str]:
@@ -259,11 +271,41 @@ def bars(line: str) -> int:
     return len(re.findall(r"(?<!\\)(?:\\\\)*\|", line))
 
 
+class _Tags(HTMLParser):
+    """The elements of a page, with their attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, tuple[str, ...]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, tuple(name for name, _ in attrs)))
+
+
+def tags(text: str) -> list[tuple[str, tuple[str, ...]]]:
+    parser = _Tags()
+    parser.feed(text)
+    return parser.found
+
+
+def check_html(text: str, plain: str, name: str) -> None:
+    """No element and no attribute but those that a plain name gives, and no address."""
+    assert steering(text) == []
+    wrapped = {("th", ("scope", "class")), ("td", ("class",))}
+    assert set(tags(text)) <= set(tags(plain)) | wrapped | {("br", ()), ("small", ()), ("span", ("class",))}
+    assert {name for _, names in tags(text) for name in names} <= {
+        *("lang", "charset", "name", "content", "class", "scope", "align", "tabindex")
+    }
+    shown = visible(name).split("\n")[0].strip()
+    assert not shown or html.escape(shown) in text
+
+
 CHECKS: dict[str, Callable[[str, str, str], None]] = {
     "table": check_table,
     "json": check_json,
     "csv": check_csv,
     "markdown": check_markdown,
+    "html": check_html,
 }
 """What escaping means in each text format, of the text, what a plain name gives, and the name."""
 
@@ -282,6 +324,16 @@ def test_a_name_stays_text_in_every_format(kind: str, form: Format, tmp_path: Pa
             text.encode()
         except AssertionError as error:
             raise AssertionError(f"{attack}: {error}\n{text[:3000]!r}") from None
+
+
+@pytest.mark.parametrize("kind", formats.DOCUMENTS)
+def test_python_shows_a_name_on_one_line(kind: str, tmp_path: Path) -> None:
+    for attack, name in NAMES.items():
+        result = MAKERS[kind](name, tmp_path)
+        assert steering(repr(result)) == [], attack
+        assert "\n" not in repr(result), attack
+        assert len(repr(result)) < 500, attack
+    assert "\x1b" not in repr(network(NAMES["colour"]))
 
 
 @pytest.mark.parametrize("kind", formats.DOCUMENTS)
@@ -415,7 +467,7 @@ def test_a_name_stays_text_in_every_picture_of_a_result(kind: str, suffix: str, 
     attacks = ("svg script", "svg attribute", "dot", "dot escape", "tex", "math", "surrogate", "controls")
     names = ("".join(map(NAMES.__getitem__, attacks)), NAMES["math"], NAMES["long"][:1000])
     for name in names[: 1 if suffix in (".png", ".pdf") else 3]:
-        PICTURE_CHECKS[suffix.removeprefix(".")](formats.draw(MAKERS[kind](name, tmp_path), suffix, 36))
+        PICTURE_CHECKS[suffix.removeprefix(".")](formats.draw(DRAWN[kind](name, tmp_path), suffix, 36))
 
 
 def test_a_column_called_anything_is_a_table(tmp_path: Path) -> None:
@@ -438,30 +490,17 @@ def test_a_picture_of_hostile_names_has_the_nodes_of_a_harmless_one(everything: 
     assert counts[0] == counts[1]
 
 
-class _Tags(HTMLParser):
-    """The elements of a page, with their attributes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, tuple[str, ...]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, tuple(name for name, _ in attrs)))
-
-
 def test_a_name_stays_text_in_the_page(everything: Network) -> None:
     from vggscope.render.page import Exhibit, page
 
     def active(text: str) -> tuple[int, set[str], set[str]]:
         """How many scripts there are, which elements, and which attributes."""
-        parser = _Tags()
-        parser.feed(text)
-        tags = [tag for tag, _ in parser.found]
-        return tags.count("script"), set(tags), {name for _, names in parser.found for name in names}
+        found = [tag for tag, _ in tags(text)]
+        return found.count("script"), set(found), {name for _, names in tags(text) for name in names}
 
     text, harmless = page([Exhibit(everything, everything.name)]), page([Exhibit(network(PLAIN), PLAIN)])
-    scripts, tags, attributes = active(text)
-    assert (scripts, tags) == active(harmless)[:2]
+    scripts, elements, attributes = active(text)
+    assert (scripts, elements) == active(harmless)[:2]
     assert not [name for name in attributes if name.startswith("on")]
     assert steering(text) == []
     text.encode()

@@ -55,8 +55,8 @@ class Result:
         Raises OptionError for a kind of result that has no picture, and for a look that is not there.
 
         >>> import vggscope
-        >>> vggscope.diff("C", ref="D").picture(theme="dark")
-        <Diagram of C against D, 640x470 pt>
+        >>> vggscope.diff("C", ref="D").picture(theme="dark")  # doctest: +ELLIPSIS
+        <Diagram of C against D, ...x... pt>
         """
         drawn: Drawn = _formats().picture(self, **look)
         return drawn
@@ -92,7 +92,7 @@ class Drawn:
         >>> import vggscope
         >>> vggscope.diagram("D").save("vgg16.docx")
         Traceback (most recent call last):
-        vggscope.errors.OptionError: no picture ends in .docx
+        vggscope.errors.OptionError: no picture ends in '.docx'
         write one of .svg, .png, .pdf, .dot, .tex
         """
         write_file(os.fspath(path), self.render(self._form_of(os.fspath(path)), dpi))

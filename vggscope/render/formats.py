@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, printable
 from vggscope.files import is_special, write_file
 from vggscope.record import record
-from vggscope.render.plain import visible
 
 if TYPE_CHECKING:
     from vggscope.render.document import Document
     from vggscope.result import Drawn
+
+LONGEST_LINE = 200
+"""Characters of what Python shows of a result."""
 
 PICTURE = "picture"
 """What is no text format: the suffix of the file tells which picture."""
@@ -115,7 +118,7 @@ def document(result: Result, columns: tuple[str, ...] | None = None) -> Document
 def line(result: Result) -> str:
     """What a result is and its main figures, on one line: what Python shows of it."""
     module = DOCUMENTS[kind_of(result)].partition(":")[0]
-    said = visible(import_module(module).line(result))
+    said = printable(import_module(module).line(result), LONGEST_LINE)
     return f"<{type(result).__name__} of {said}>"
 
 
@@ -132,7 +135,12 @@ def picture(result: Result, **look: object) -> Drawn:
     kind = kind_of(result)
     if kind not in PICTURES:
         raise OptionError(f"{kind} has no picture", f"these have: {', '.join(PICTURES)}")
-    drawn: Drawn = _function(PICTURES[kind].function)(result, **look)
+    draw = _function(PICTURES[kind].function)
+    known = list(signature(draw).parameters)[1:]
+    unknown = [name for name in look if name not in known]
+    if unknown:
+        raise OptionError(f"a picture of {kind} has no {unknown[0]!r}", f"it has {', '.join(known)}")
+    drawn: Drawn = draw(result, **look)
     return drawn
 
 
