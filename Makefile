@@ -31,7 +31,7 @@ lint: .venv/installed-dev
 types: .venv/installed-dev
 	$(BIN)/mypy
 
-check: test lint types demo  ## what has to hold before a change lands
+check: test lint types docs demo  ## what has to hold before a change lands
 
 bench: .venv/installed-bench  ## docs/benchmarks.md: us and other tools in turn, ten minutes
 	$(BIN)/python benchmarks/peers.py

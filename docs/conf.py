@@ -2,49 +2,87 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from vggscope import __version__
-from vggscope.cli.app import COMMANDS
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from reference import commands, results, type_names  # noqa: E402
 
 project = "vggscope"
 author = "The vggscope authors"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
+myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"vggscope {__version__}"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 
-autodoc_typehints = "none"
+default_role = "code"
+"""What stands in single backticks in a docstring is code."""
+
 autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+NAMES = {
+    **type_names(),
+    "Model": "vggscope.api.Model",
+    "Network": "vggscope.graph.Network",
+    "Shape": "vggscope.ops.base.Shape",
+}
+"""Where the names lead that signatures have for short."""
 
-nitpick_ignore_regex = [("py:.*", ".*")]  # docstrings name things in backticks, they link to none
+# A name in a signature leads to what it names, or the build fails. Other people's names would lead to their sites:
+# their inventories are on the network, where no build goes.
+nitpick_ignore_regex = [("py:.*", r"(collections\.abc|os|torch|nn)\..*")]
+suppress_warnings = ["ref.python"]  # a field that is called bytes, as the type is
+
+ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changes.md"}
+"""Pages of the repository that the site has as well."""
+
+WRITTEN = "<!-- written by conf.py whenever the site is built -->\n"
 
 
-def _help(command: str) -> str:
-    """What `vggscope COMMAND --help` prints."""
-    import subprocess
-
-    done = subprocess.run(
-        [sys.executable, "-m", "vggscope", command, "--help"], capture_output=True, text=True, check=True
-    )
-    return done.stdout
-
-
-def _write_reference() -> None:
-    """docs/cli.md, from the program itself."""
-    parts = ["# Commands\n", "Written from the program: each section is what `vggscope COMMAND --help` prints.\n"]
-    for command in COMMANDS:
-        parts += [f"## {command}\n", f"```text\n{_help(command)}```\n"]
-    (HERE / "cli.md").write_text("\n".join(parts), encoding="utf-8")
+def _write_pages() -> None:
+    """The pages that are made of the program and of the repository."""
+    (HERE / "cli.md").write_text(commands(), encoding="utf-8")
+    (HERE / "results.md").write_text(results(), encoding="utf-8")
+    for source, target in ROOT_PAGES.items():
+        text = (HERE.parent / source).read_text(encoding="utf-8")
+        (HERE / target).write_text(WRITTEN + _moved(text.replace("](docs/", "](")), encoding="utf-8")
 
 
-_write_reference()
+def _moved(text: str) -> str:
+    """A page whose links to ROOT_PAGES lead to their copies in the site."""
+    return re.sub(r"\]\((?:\.\./)?(\w+\.md)", lambda found: f"]({ROOT_PAGES.get(found[1], found[1])}", text)
+
+
+def _read(app: Any, docname: str, source: list[str]) -> None:
+    source[0] = _moved(source[0])
+
+
+def _resolve(app: Any, env: Any, node: Any, words: Any) -> Any:
+    """What a short name in a signature leads to; None if it is none of NAMES."""
+    full = NAMES.get(node.get("reftarget", ""))
+    if full is None or node["refdomain"] != "py":
+        return None
+    return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "class", full, node, words)
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _read)
+    app.connect("missing-reference", _resolve)
+
+
+_write_pages()

@@ -1,54 +1,166 @@
-"""Every command that the documentation shows is run, and prints what is shown.
+"""The documentation is true: each command and each block of code in it is run, and gives what is shown.
 
-In a page a `console` block holds commands behind `$ ` and what they print; a `python` block that begins with
-`# name.py` is written to that file first. Run pytest with --update-golden to fill the outputs in.
+`tests/pages.py` says how. Run pytest with --update-golden to fill in what is printed now; read it before you commit.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+from tests.pages import DOCS, MARKDOWN, PAGES, ROOT, WRITTEN, Block, Player, blocks, codes, links, options
 
-PAGES = [page for page in sorted(DOCS.glob("*.md")) if "\n```console\n$ " in page.read_text(encoding="utf-8")]
+FROM_NOTHING = {"quickstart.md", "tutorial.md", "checkpoint.md"}
+"""Pages whose readers begin in an empty folder: they bring all that they need."""
 
-BLOCK = re.compile(r"```(console|python)\n(.*?)```", re.DOTALL)
+MY_VGG = '''\
+"""A VGG-16 as a reader has one."""
+
+import torch
+from torch import nn
 
 
-def ran(block: str, vggscope) -> str:
-    """A console block with what its commands print now."""
-    lines = []
-    for line in block.splitlines():
-        if line.startswith("$ "):
-            words = shlex.split(line[2:])
-            assert words[0] == "vggscope"
-            lines += [line, *vggscope(*words[1:]).out.splitlines()]
-    return "\n".join(lines) + "\n"
+class VGG(nn.Module):
+    def __init__(self, num_classes=1000):
+        super().__init__()
+        layers, channels = [], 3
+        for width in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(True)] if width else [nn.MaxPool2d(2)]
+            channels = width or channels
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d(7)
+        self.classifier = nn.Sequential(
+            nn.Linear(25088, 4096), nn.ReLU(True), nn.Dropout(),
+            nn.Linear(4096, 4096), nn.ReLU(True), nn.Dropout(),
+            nn.Linear(4096, num_classes),
+        )
+
+    def forward(self, x):
+        return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
+'''
+
+COLUMNS_TOML = '[columns]\nNAME = "conv3-8 maxpool conv3-16 maxpool FC-10"\n'
+
+
+def furnish(folder: Path) -> None:
+    """What a reader has at hand: a model of his own, a file of columns, weights and a photo."""
+    (folder / "my_vgg.py").write_text(MY_VGG, encoding="utf-8")
+    (folder / "columns.toml").write_text(COLUMNS_TOML, encoding="utf-8")
+    _write_weights(folder)
+    _write_photo(folder / "photo.jpg")
+
+
+def _write_weights(folder: Path) -> None:
+    """VGG-16's names and shapes; all values of a tensor are one number, so that the file is small."""
+    import torch
+
+    from vggscope.sources.resolve import resolve
+
+    named = {p.name: torch.zeros(1).expand(p.shape) for p in resolve("D").parameters()}
+    for name in ("weights.pth", "vgg16.pth"):
+        torch.save(named, folder / name)
+
+
+def _write_photo(path: Path) -> None:
+    from PIL import Image
+
+    Image.linear_gradient("L").convert("RGB").resize((320, 256)).save(path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_shows_is_what_is_printed(page: Path, vggscope, tmp_path, monkeypatch, request) -> None:
+def test_what_a_page_shows_is_what_happens(page: Path, vggscope, tmp_path, monkeypatch, request) -> None:
     monkeypatch.chdir(tmp_path)
-    text = page.read_text(encoding="utf-8")
-
-    def replayed(match: re.Match[str]) -> str:
-        language, block = match.groups()
-        name = re.match(r"# (\w+\.py)\n", block)
-        if language == "python" and name:
-            Path(name[1]).write_text(block, encoding="utf-8")
-        if language == "console" and block.startswith("$ "):
-            return f"```console\n{ran(block, vggscope)}```"
-        return match[0]
-
-    replay = BLOCK.sub(replayed, text)
+    monkeypatch.syspath_prepend(tmp_path)
+    if page.name not in FROM_NOTHING:
+        furnish(tmp_path)
+    played = Player(vggscope).play(page)
+    sys.modules.pop("my_vgg", None)
+    drawn = {shown: tmp_path / shown.name for shown in pictures(page) if (tmp_path / shown.name).exists()}
     if request.config.getoption("--update-golden"):
-        page.write_text(replay, encoding="utf-8")
-    assert replay == page.read_text(encoding="utf-8")
+        page.write_text(played, encoding="utf-8")
+        for shown, made in drawn.items():
+            shown.write_bytes(made.read_bytes())
+    assert played == page.read_text(encoding="utf-8")
+    for shown, made in drawn.items():
+        assert made.read_bytes() == shown.read_bytes(), f"{shown.name} is drawn otherwise now"
 
 
-def test_the_tutorial_is_among_them() -> None:
-    assert "tutorial.md" in [page.name for page in PAGES]
+def pictures(page: Path) -> list[Path]:
+    """The pictures that a page shows. One whose name a command of the page writes is held to that."""
+    return [page.parent / target for target, _ in links(page) if target.startswith("images/") and "svg" in target]
+
+
+def test_a_page_that_shows_something_else_is_found_out(vggscope, tmp_path, monkeypatch) -> None:
+    """Every kind of block: a wrong one is either put right, or refused."""
+    monkeypatch.chdir(tmp_path)
+
+    def played(text: str) -> str:
+        page = Path("page.md")
+        page.write_text(text, encoding="utf-8")
+        return Player(vggscope).play(page)
+
+    wrong = "```python\nx = 6 * 7\nx  # 41\nprint(x)\n```\n\n```text\n43\n```\n"
+    assert played(wrong) == wrong.replace("41", "42").replace("43", "42")
+    assert "138,357,544" in played("```console\n$ vggscope summary D --depth stage\n138,357,545\n```\n")
+    assert played("```console\n$ vggscope summary nothing\n$ echo $?\n0\n```\n").endswith("\n2\n```\n")
+    for refused in (
+        "```sh\nvggscope summary nothing\n```",
+        "```sh\nmake nothing\n```",
+        "```sh\npip install vggscope[nothing]\n```",
+        "```console\n$ rm x\n```",
+        "```text\nanything\n```",
+        "```rust\nanything\n```",
+        "    anything",
+        "`vggscope summary nothing`",
+        "`vggscope summary MODEL --nothing`",
+        "```yaml\nsteps: [{run: vggscope diff A --ref B}]\n```",
+        '```console\n$ vggscope list -f json\n...\n```\n\n```json\n{"schema": "nothing"}\n```',
+    ):
+        with pytest.raises(AssertionError):
+            played(refused)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_options_that_a_page_names_are_there(page: Path) -> None:
+    """Also those that stand alone in a sentence."""
+    of_others = {"--update-golden", "--hypothesis-profile", "--check", "--extra"}
+    named = {word for code in codes(page) for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code)}
+    assert named - of_others <= options()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_and_pictures_say_what_they_show(page: Path) -> None:
+    for target, words in links(page):
+        assert words.strip(), f"{target} has no words"
+        if re.match(r"https?:|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists() or file.name in WRITTEN, target
+        if anchor and file.suffix == ".md" and file.name not in WRITTEN:
+            assert anchor in anchors(file), target
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are linked by."""
+    tokens = MARKDOWN.parse(page.read_text(encoding="utf-8"))
+    titles = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_page_is_in_the_sites_contents() -> None:
+    trees = [block for block in blocks(DOCS / "index.md") if isinstance(block, Block) and block.language == "{toctree}"]
+    listed = {line for tree in trees for line in tree.text.splitlines() if line and not line.startswith(":")}
+    assert listed == {page.stem for page in PAGES if page.parent == DOCS} - {"index"} | {
+        page.removesuffix(".md") for page in WRITTEN
+    }
+
+
+def test_the_readme_shows_the_main_commands() -> None:
+    shown = [block.text.partition("\n")[0] for block in blocks(ROOT / "README.md") if isinstance(block, Block)]
+    assert {"$ vggscope summary D", "$ vggscope diff A --ref torchvision", "$ vggscope diff C --ref torchvision"} <= {
+        *shown
+    }

@@ -81,7 +81,7 @@ def test_a_column_agrees_with_everybody(column: str) -> None:
 
 def test_the_documentation_shows_the_output() -> None:
     text = (Path(__file__).parent.parent / "docs" / "verify.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"`vggscope verify D`\n\n```text\n(.*?)```", text, re.DOTALL)
+    (shown,) = re.findall(r"\$ vggscope verify D\n(.*?)```", text, re.DOTALL)
     assert shown == write(verify(resolve("D")))
 
 

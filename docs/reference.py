@@ -1,0 +1,160 @@
+"""Pages that are made of the program itself: docs/cli.md, its commands with what `--help` shows, and docs/results.md,
+what the functions give.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from typer import Context
+from typer.main import get_command
+
+import vggscope
+from vggscope import api
+from vggscope.cli.app import GROUPS, app
+from vggscope.cli.help import groups_of, parted
+from vggscope.result import Result
+
+HEAD = """# Commands
+
+Written from the program, so that what stands here is what `vggscope COMMAND --help` says. MODEL is [any word that
+names a model](words.md).
+"""
+
+TAIL = """## Exit codes
+
+| code | means |
+|---|---|
+| 0 | done; `diff`: identical or equivalent (with `--strict` identical only); `verify`: all agree |
+| 1 | `diff` found a difference, `verify` a disagreement |
+| 2 | anything wrong: usage, bad input, a file that cannot be written, a missing package; two lines say it |
+| 128 and more | ended by a signal: 130 for an interrupt, 143 for a termination |
+
+## Variables
+
+| variable | |
+|---|---|
+| `NO_COLOR`, `FORCE_COLOR` | no colour, or colour where stdout is no terminal |
+| `COLUMNS` | the width of a table; without it the terminal's, and 120 in a pipe |
+| `VGGSCOPE_CACHE` | the folder in which a library's model is remembered, in place of the user's cache folder |
+"""
+
+
+def commands() -> str:
+    """The page."""
+    return "\n".join([HEAD, *_contents(), *_commands(), TAIL])
+
+
+def _contents() -> Iterator[str]:
+    yield "| | command | |\n|---|---|---|"
+    for title, group in GROUPS.items():
+        for number, (name, about) in enumerate(group.items()):
+            yield f"| {'' if number else title} | [{name}](#{name}) | {_cell(about)} |"
+    yield ""
+
+
+def _commands() -> Iterator[str]:
+    root: Any = get_command(app)
+    for group in GROUPS.values():
+        for name in group:
+            ctx = Context(root.get_command(None, name), info_name=f"vggscope {name}")
+            text, examples = parted(ctx.command.help or "")
+            usage = " ".join(ctx.command.collect_usage_pieces(ctx))
+            yield f"## {name}\n\n```text\nvggscope {name} {usage}\n```\n\n{text}\n"
+            yield "```sh\n" + "\n".join(examples) + "\n```\n"
+            for heading, params in groups_of(ctx.command, ctx):
+                yield f"**{heading}**\n\n| | |\n|---|---|"
+                for param in params:
+                    shown, about = param.get_help_record(ctx)
+                    yield f"| `{shown}` | {_cell(about)} |"
+                yield ""
+
+
+def _cell(text: str) -> str:
+    """Text as a cell of a table takes it."""
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+
+
+RESULTS = """# Results
+
+What the functions of [the Python interface](api.md) give, and what that is made of. All of it is frozen data; what a
+field means is said with the class, and field by field in [the JSON](json.md).
+
+```{eval-rst}
+.. autoclass:: vggscope.result.Result
+   :members:
+   :undoc-members:
+
+.. autoclass:: vggscope.result.Drawn
+   :members:
+   :undoc-members:
+```
+"""
+
+
+def type_names() -> dict[str, str]:
+    """Where the types are from that vggscope/api.py names for type checkers alone."""
+    tree = ast.parse(Path(api.__file__).read_text(encoding="utf-8"))
+    guarded = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {
+        alias.name: f"{node.module}.{alias.name}"
+        for block in guarded
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("vggscope")
+        for alias in node.names
+    }
+
+
+def results() -> str:
+    """A page with every class that a function gives, the classes of its fields behind it."""
+    parts, seen = [RESULTS], {Result}
+    for name in vggscope.__all__:
+        function = getattr(vggscope, name)
+        if not inspect.isfunction(function):
+            continue
+        returned = re.findall(r"\w+", function.__annotations__["return"])
+        classes = [_load(type_names()[word]) for word in returned if word in type_names()]
+        found = [each for cls in classes for each in _made_of(cls, seen)]
+        if found:
+            parts += [f"## {name}\n", "```{eval-rst}", *map(_autoclass, found), "```\n"]
+    return "\n".join(parts)
+
+
+def _made_of(cls: type, seen: set[type]) -> Iterator[type]:
+    """A class, those of its fields, and what its methods give, each once."""
+    if cls in seen:
+        return
+    seen.add(cls)
+    yield cls
+    given = [get_type_hints(method)["return"] for method in vars(cls).values() if _is_public_method(method)]
+    for hint in (*(get_type_hints(cls).values() if is_dataclass(cls) else ()), *given):
+        for inner in _classes(hint):
+            yield from _made_of(inner, seen)
+
+
+def _is_public_method(member: object) -> bool:
+    return inspect.isfunction(member) and not member.__name__.startswith("_")
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    if isinstance(hint, type) and is_dataclass(hint):
+        yield hint
+    for inner in get_args(hint):
+        yield from _classes(inner)
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _autoclass(cls: type) -> str:
+    options = "   :show-inheritance:\n   :members:\n   :undoc-members:\n"
+    return f".. autoclass:: {cls.__module__}.{cls.__qualname__}\n{options}"

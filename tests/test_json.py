@@ -1,0 +1,158 @@
+"""docs/json.md names every field that the commands print as JSON, and no other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pages import DOCS, MARKDOWN
+from vggscope.lessons import TOPICS
+
+MODEL = """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.conv(x)
+"""
+
+TINY = ("conv3-8 maxpool FC-10", "--input", "3x32x32")
+
+COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "summary": (("summary", "D"), ("summary", "A", "--depth", "stage"), ("summary", "net.py:Net", "--input", "3x8x8")),
+    "operations": (
+        ("summary", "D", "--backward", "--count", "all", "--gpu", "A100-80GB"),
+        ("summary", "A", "--backward"),
+    ),
+    "diff": (
+        ("diff", "C", "--ref", "B", "--training"),
+        ("diff", TINY[0], "--ref", "conv5-8 FC-10", *TINY[1:], "--numeric"),
+    ),
+    "memory": (("memory", "D", "--gpu", "1GiB"), ("memory", "A", "--mode", "inference")),
+    "measure": (("memory", *TINY, "--measure"),),
+    "rf": (("rf", "D", "--at", "conv5_3", "--unit", "0,0"), ("rf", *TINY, "--at", "conv1_1", "--effective")),
+    "verify": (("verify", *TINY),),
+    "inspect": (("inspect", "net.pth"),),
+    "compare": (("compare", "A", TINY[0]), ("compare", "--paper")),
+    "grid": (("compare", "A", "--grid", "--sizes", "32", "--batches", "1,2", "--optimizers", "adam"),),
+    "explain": (*(("explain", topic) for topic in TOPICS), ("explain", "conv", "--torch")),
+    "list": (("list",),),
+}
+"""For each kind of result commands that together print each field of it."""
+
+
+def printed(value: object, path: str = "") -> Iterator[str]:
+    """The paths of all that is no object, with `[]` for each of a list; of a list of numbers its own."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from printed(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for item in value:
+            yield from printed(item, f"{path}[]")
+    else:
+        yield path
+
+
+def sections() -> dict[str, list[list[str]]]:
+    """For each heading of the page the rows of its tables: the first cell, the second."""
+    found: dict[str, list[list[str]]] = {}
+    tokens = MARKDOWN.parse((DOCS / "json.md").read_text(encoding="utf-8"))
+    title = ""
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open":
+            title = tokens[place + 1].content
+        elif token.type == "tr_open":
+            cells = [tokens[place + 2].content, tokens[place + 5].content]
+            found.setdefault(title, []).append(cells)
+    return found
+
+
+SECTIONS = sections()
+
+
+def fields(cell: str) -> list[str]:
+    """The paths that a cell names: `.b` behind `a[].x` is `a[].b`; what stands in brackets explains."""
+    found: list[str] = []
+    for word in re.findall(r"`([^`]+)`", re.sub(r"\([^)]*\)|:.*| as `.*?(?=,)", "", cell)):
+        found.append(found[-1].rpartition(".")[0] + word if word.startswith(".") else word)
+    return found
+
+
+def documented(kind: str) -> set[str]:
+    return {path for first, _ in SECTIONS[kind] for path in fields(first)}
+
+
+def without_lists(paths: set[str]) -> set[str]:
+    """Whether a list is empty, null or of numbers does not show in each result."""
+    return {path.removesuffix("[]") for path in paths}
+
+
+def leaves(paths: set[str]) -> set[str]:
+    """The paths below which there is none: where one result has null another has an object."""
+    found = without_lists(paths)
+    return found - {path.rpartition(".")[0].removesuffix("[]") for path in found}
+
+
+def said(vggscope, *words: str) -> list[dict[str, object]]:
+    ran = vggscope(*words, "-f", "json")
+    assert ran.code in (0, 1), ran.err
+    return [json.loads(line) for line in ran.out.splitlines()] if "--grid" in words else [json.loads(ran.out)]
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that has more than it uses, and a checkpoint that is no column."""
+    import torch
+    from PIL import Image
+    from torch import nn
+
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(MODEL, encoding="utf-8")
+    torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), "net.pth")
+    Image.new("RGB", (8, 8), (10, 20, 30)).save("photo.png")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in COMMANDS if kind != "explain"])
+@pytest.mark.usefixtures("files")
+def test_every_field_is_named_and_no_other(kind: str, vggscope) -> None:
+    results = [result for words in COMMANDS[kind] for result in said(vggscope, *words)]
+    assert {result["schema"] for result in results} == {f"vggscope/{kind}@1"}
+    found = {path for result in results for path in printed(result)}
+    assert leaves(found) == without_lists(documented(kind))
+
+
+@pytest.mark.usefixtures("files")
+def test_every_field_of_a_lesson_is_named(vggscope) -> None:
+    words = [*COMMANDS["explain"], ("explain",), ("explain", "D", "conv3_2")]
+    results = [result for each in words for result in said(vggscope, *each)]
+    found = {path for result in results for path in printed({**result, "data": None})}
+    assert leaves(found) == without_lists(documented("explain"))
+
+
+@pytest.mark.parametrize("topic", [*TOPICS, "layer"])
+@pytest.mark.usefixtures("files")
+def test_every_number_of_a_lesson_is_named(topic: str, vggscope) -> None:
+    rows = {first: without_lists(set(fields(second))) for first, second in SECTIONS["explain"]}
+    asked = {"layer": [("explain", "D", "conv3_2")], "input": [("explain", "input", "--image", "photo.png")]}
+    words = asked.get(topic, []) + ([("explain", topic)] if topic in TOPICS else [])
+    found = {path for each in words for result in said(vggscope, *each) for path in printed(result["data"])}
+    elsewhere = {"layer": ("layer", "middle_unit"), "paper": ("columns",)}.get(topic, ())
+    top = {next((name for name in elsewhere if re.match(rf"{name}(\[\])?\.", path)), path) for path in found}
+    assert leaves(top) == rows[topic]
+
+
+def test_every_kind_of_result_is_there() -> None:
+    from vggscope.render.formats import DOCUMENTS
+
+    assert {*DOCUMENTS, "grid"} == {*COMMANDS} <= {*SECTIONS}
