@@ -398,8 +398,8 @@ def inspect(path: str) -> Inspection:
     >>> import tempfile, torch
     >>> path = f"{tempfile.mkdtemp()}/x.pth"
     >>> torch.save(build("vgg11", num_classes=10).features.state_dict(), path)
-    >>> inspect(path)  # doctest: +ELLIPSIS
-    <Inspection of ...x.pth: column A, 9,220,480 parameters>
+    >>> inspect(path).column, inspect(path).params
+    ('A', 9220480)
     """
     from vggscope.sources.checkpoint import inspect as examine
 

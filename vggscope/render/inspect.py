@@ -21,7 +21,8 @@ def document(inspection: Inspection) -> Document:
 
 def line(inspection: Inspection) -> str:
     """What the file is."""
-    problems = f", {len(inspection.problems)} problems" if inspection.problems else ""
+    count = len(inspection.problems)
+    problems = f", {count} problem{'' if count == 1 else 's'}" if count else ""
     return f"{inspection.path}: {_verdict(inspection)}, {count_text(inspection.params)} parameters{problems}"
 
 
