@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from sphinx.addnodes import pending_xref
 
 from vggscope import __version__
 
@@ -28,6 +31,7 @@ html_title = f"vggscope {__version__}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 
+add_module_names = False
 default_role = "code"
 """What stands in single backticks in a docstring is code."""
 
@@ -45,7 +49,6 @@ NAMES = {
 # A name in a signature leads to what it names, or the build fails. Other people's names would lead to their sites:
 # their inventories are on the network, where no build goes.
 nitpick_ignore_regex = [("py:.*", r"(collections\.abc|os|torch|nn)\..*")]
-suppress_warnings = ["ref.python"]  # a field that is called bytes, as the type is
 
 ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changes.md"}
 """Pages of the repository that the site has as well."""
@@ -79,10 +82,24 @@ def _resolve(app: Any, env: Any, node: Any, words: Any) -> Any:
     return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "class", full, node, words)
 
 
+def _unlink_builtins(app: Any, doctree: Any) -> None:
+    """The type bytes is not the field bytes of some class."""
+    for node in list(doctree.findall(pending_xref)):
+        if node["refdomain"] == "py" and hasattr(builtins, node["reftarget"]):
+            node.replace_self(node.children)
+
+
+def _leave_out_init(app: Any, what: str, name: str, obj: object, options: Any, signature: str, returns: str) -> Any:
+    """Results are given, not made: their fields stand below."""
+    return ("", None) if what == "class" else None
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _read)
     app.connect("missing-reference", _resolve)
+    app.connect("doctree-read", _unlink_builtins)
+    app.connect("autodoc-process-signature", _leave_out_init)
 
 
 _write_pages()

@@ -16,8 +16,8 @@ PACKAGE = DOCS.parent / "vggscope"
 PICTURE = DOCS / "images" / "floors.svg"
 
 ABOUT = {
-    "api": "the commands as functions",
     "cli": "parse, call, write: only here is anything printed",
+    "api": "what the commands do, as functions",
     "render": "results made text, pictures, pages",
     "lessons": "what explain tells",
     "sources": "a word that names a model, made a Network",
@@ -27,7 +27,8 @@ ABOUT = {
     "notation": "Table 1's words, its six columns, the literature's names",
     "graph": "Network: named operations in the order in which they run",
     "ops": "what an operation is: shape, parameters, MACs, window, what is kept",
-    "units": "numbers and text, files, what every result can do",
+    "result": "what every result can do",
+    "units": "numbers made text and back, files, how far something has come",
     "errors": "every way to say no; frozen classes",
 }
 """What stands on a floor, by its first name."""
@@ -72,7 +73,9 @@ def picture() -> str:
         heavy = any(map(imports_torch, names))
         network = "graph" in names
         fill = "#fde7c7" if network else "#e3edf9" if heavy else "#f2f4f7"
-        about = ABOUT[next(name for name in names if name in ABOUT)]
+        about = ABOUT.get(names[0])
+        if about is None:
+            raise SystemExit(f"say in ABOUT of {Path(__file__).name} what stands on the floor of {names[0]}")
         parts += [
             f'<rect x="{LEFT}" y="{top}" width="{WIDTH - 2 * LEFT}" height="{HEIGHT}" rx="5" fill="{fill}"'
             f' stroke="{"#c77700" if network else "#9aa7b8"}"/>',

@@ -134,9 +134,15 @@ def _made_of(cls: type, seen: set[type]) -> Iterator[type]:
     seen.add(cls)
     yield cls
     given = [get_type_hints(method)["return"] for method in vars(cls).values() if _is_public_method(method)]
-    for hint in (*(get_type_hints(cls).values() if is_dataclass(cls) else ()), *given):
+    fields = get_type_hints(cls).values() if is_dataclass(cls) and not _is_drawing(cls) else ()
+    for hint in (*fields, *given):
         for inner in _classes(hint):
             yield from _made_of(inner, seen)
+
+
+def _is_drawing(cls: type) -> bool:
+    """Whether it is a picture or a page: what that is made of is its own affair."""
+    return cls.__module__.startswith("vggscope.render.")
 
 
 def _is_public_method(member: object) -> bool:
@@ -156,5 +162,5 @@ def _load(path: str) -> Any:
 
 
 def _autoclass(cls: type) -> str:
-    options = "   :show-inheritance:\n   :members:\n   :undoc-members:\n"
+    options = "   :show-inheritance:\n   :members:\n" + ("" if _is_drawing(cls) else "   :undoc-members:\n")
     return f".. autoclass:: {cls.__module__}.{cls.__qualname__}\n{options}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -157,6 +158,21 @@ def test_every_page_is_in_the_sites_contents() -> None:
     assert listed == {page.stem for page in PAGES if page.parent == DOCS} - {"index"} | {
         page.removesuffix(".md") for page in WRITTEN
     }
+
+
+def test_the_reference_has_every_option_of_every_command() -> None:
+    from vggscope.cli.app import COMMANDS
+
+    text = runpy.run_path(str(DOCS / "reference.py"))["commands"]()
+    sections = {part.partition("\n")[0]: part for part in text.split("\n## ")}
+    for command in COMMANDS:
+        named = {word for line in sections[command].splitlines() for word in re.findall(r"--?[a-z][a-z0-9-]*", line)}
+        assert options(command) - {"-h", "--debug", "--version", "--install-completion", "--show-completion"} <= named
+
+
+def test_the_picture_of_the_floors_is_of_these_floors() -> None:
+    drawn = runpy.run_path(str(DOCS / "floors.py"))["picture"]()
+    assert drawn == (DOCS / "images" / "floors.svg").read_text(encoding="utf-8"), "draw it: python docs/floors.py"
 
 
 def test_the_readme_shows_the_main_commands() -> None:

@@ -21,13 +21,18 @@ def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Facts):
-        return "\n".join(f"- {_escape(name)}: {_escape(text)}" for name, text in block.items)
+        return "\n".join(_fact(name, text) for name, text in block.items)
     if isinstance(block, Items):
         return "\n".join(_item(item) for item in block.items)
     if isinstance(block, Lines):
         fence = "`" * max(3, 1 + max((len(run) for line in block.lines for run in re.findall("`+", line)), default=0))
         return "\n".join([fence + block.language, *map(visible, block.lines), fence])
     return _escape(block.text)
+
+
+def _fact(name: str, text: str) -> str:
+    """A fact without a name says more of the one above."""
+    return f"- {_escape(name)}: {_escape(text)}" if name else f"  - {_escape(text)}"
 
 
 def _item(item: Item) -> str:
