@@ -273,8 +273,8 @@ def receptive_fields(
     [-padding + i*stride, -padding + i*stride + size - 1].
 
     `at` names layers of which one unit's region is given too: `unit`, (row, column), or the middle one. `effective`
-    measures where the unit's gradient lies (Luo et al. 2016), on `samples` images of noise drawn with `seed`, with the
-    weights of a checkpoint or those that the model begins with.
+    measures where the unit's gradient lies (Luo et al. 2016), on `samples` images of noise, with the `weights` of a
+    checkpoint or those that the model begins with; `seed` is that of the noise and of those.
 
     Raises OptionError for a layer or a unit that is not there, with the nearest names.
 
@@ -295,10 +295,10 @@ def receptive_fields(
 
     if len(layers) != 1:
         raise OptionError(f"{len(layers)} layers cannot be measured at once", "name one with at")
-    make = _maker(model, input_size, options, weights)
+    module = _seeded(_maker(model, input_size, options, weights), seed)
     with progress("measuring", samples) as step:
         measured = effective_field(
-            found, make(), layers[0], unit, samples=samples, seed=seed, progress=lambda n: step(f"image {n + 1}")
+            found, module, layers[0], unit, samples=samples, seed=seed, progress=lambda n: step(f"image {n + 1}")
         )
     return replace(result, effective=measured.field, heat=measured.heat)
 
@@ -512,6 +512,15 @@ def _maker(
         return module
 
     return make
+
+
+def _seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """The module with the weights that the seed gives, torch's own generator left as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return make()
 
 
 def _batch_of(size: tuple[int, ...] | None) -> int:

@@ -100,7 +100,7 @@ class Network:
         if len(self.nodes) > MOST_DRAWN:
             return None
         try:
-            return str(import_module("vggscope.render.diagram").diagram(self).render("svg").decode())
+            return str(import_module("vggscope.render.diagram").diagram(self)._repr_svg_())
         except VggscopeError:
             return None
 

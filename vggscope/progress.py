@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
-from typing import Any
 
 Advance = Callable[[str], None]
 """Called before each step, with what it is."""
@@ -64,24 +63,21 @@ def _notebook(what: str, steps: int) -> Iterator[Advance]:
     """The browser's own progress bar, in a display that is made at the first step and emptied in the end: it needs no
     widgets.
     """
-    shown: Any = import_module("IPython.display")
-    handle, done = shown.DisplayHandle(), 0
+    handle, done = import_module("IPython.display").DisplayHandle(), 0
 
     def advance(step: str) -> None:
         nonlocal done
-        bar = f'<progress value="{done}" max="{steps}"></progress>'
-        text = shown.HTML(f"{bar} {html.escape(what)}: {html.escape(step)}")
-        if done:
-            handle.update(text)
-        else:
-            handle.display(text)
+        text = f"{what}: {step}"
+        bar = f'<progress value="{done}" max="{steps}"></progress> {html.escape(text)}'
+        show = handle.update if done else handle.display
+        show({"text/html": bar, "text/plain": text}, raw=True)
         done += 1
 
     try:
         yield advance
     finally:
         if done:
-            handle.update(shown.HTML(""))
+            handle.update({"text/html": "", "text/plain": ""}, raw=True)
 
 
 @contextmanager

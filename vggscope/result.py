@@ -105,4 +105,5 @@ class Drawn:
         return suffix.removeprefix(".")
 
     def _repr_svg_(self) -> str:
-        return self.render("svg").decode()
+        """The SVG, no wider than the page; a photo in it has the pixels of a screen."""
+        return self.render("svg", 72).decode().replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)

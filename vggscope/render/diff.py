@@ -49,11 +49,10 @@ def document(diff: Diff) -> Document:
 
 
 def line(diff: Diff) -> str:
-    """The verdict, and how many differences it rests on."""
-    count = len(diff.differences)
-    return f"{diff.model} against {diff.reference}: {diff.verdict}" + (
-        f", {count} difference{'' if count == 1 else 's'}" if count else ""
-    )
+    """The verdict, and on how many differences it rests."""
+    count = sum(difference.effect in ("shape", "function") for difference in diff.differences)
+    told = f", {count} difference{'' if count == 1 else 's'}" if count else ""
+    return f"{diff.model} against {diff.reference}: {diff.verdict}{told}"
 
 
 def verdict_text(diff: Diff) -> str:

@@ -1,0 +1,94 @@
+"""In a notebook: the tour in docs/notebook.ipynb is run in a kernel, what it shows is what it stored, and progress leaves
+nothing behind. Run pytest with --update-golden to store the outputs anew.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+nbclient = pytest.importorskip("nbclient")
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("ipykernel")
+
+TOUR = Path(__file__).parent.parent / "docs" / "notebook.ipynb"
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the kernel's client is not ours
+
+
+def run(notebook: Any, folder: Path) -> Any:
+    """The notebook with what its cells show now."""
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}}
+    )
+    client.execute()
+    return notebook
+
+
+def cells(*sources: str) -> Any:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    made = run(nbformat.read(TOUR, 4), tmp_path_factory.mktemp("tour"))
+    made.metadata.language_info = {"name": "python"}
+    for cell in made.cells:
+        for output in cell.get("outputs", ()):
+            if "data" in output:
+                # HTML says the same to whoever reads a stored notebook.
+                output.data.pop("text/markdown", None)
+    return made
+
+
+def shown(cell: Any) -> list[dict[str, str]]:
+    """What a cell shows, as far as it is the same on every machine: of a plot by matplotlib, that there is one."""
+    found = []
+    for output in cell.get("outputs", ()):
+        data = dict(output.get("data", {"stream": output.get("text", "")}))
+        if "Matplotlib" in data.get("image/svg+xml", "") or "matplotlib" in data.get("image/svg+xml", ""):
+            data["image/svg+xml"] = "a plot"
+        found.append(data)
+    return found
+
+
+@pytest.mark.slow
+def test_the_tour_shows_what_it_stored(tour: Any, request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--update-golden"):
+        nbformat.write(tour, TOUR)
+    stored = nbformat.read(TOUR, 4)
+    for now, then in zip(tour.cells, stored.cells):
+        assert shown(now) == shown(then), now.source
+    assert not [output for cell in tour.cells for output in cell.get("outputs", ()) if output.output_type == "error"]
+
+
+@pytest.mark.slow
+def test_the_tour_leaves_no_warning_and_no_path_of_this_machine(tour: Any) -> None:
+    for cell in tour.cells:
+        for output in cell.get("outputs", ()):
+            assert output.get("name") != "stderr", output
+            assert not re.search(r"0x[0-9a-f]{6,}|/tmp/|/home/", str(output)), cell.source
+
+
+@pytest.mark.slow
+def test_progress_is_shown_and_taken_away(tmp_path: Path) -> None:
+    """Every state of the display is seen by the client; the last one is empty, and nothing else is printed."""
+    seen: list[str] = []
+
+    class Client(nbclient.NotebookClient):  # type: ignore[misc, name-defined]
+        def process_message(self, message: Any, cell: Any, index: int) -> Any:
+            seen.extend([message["content"].get("data", {}).get("text/html", "")] * ("display" in message["msg_type"]))
+            return super().process_message(message, cell, index)
+
+    source = "import vggscope\nfound = vggscope.diff('conv3-8 FC-10', ref='conv3-8 FC-10', numeric=True)"
+    notebook = cells(source, "found.numeric.max_abs_error")
+    Client(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert [re.sub(r".* comparing: ", "", text) for text in seen] == [
+        *("building ours", "building the reference", "running ours", "running the reference", "")
+    ]
+    assert '<progress value="0" max="4">' in seen[0]
+    assert [output.data for output in notebook.cells[0].outputs] == [{"text/html": "", "text/plain": ""}]
+    assert notebook.cells[1].outputs[0].data == {"text/plain": "0.0"}
