@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from reference import commands, results, type_names  # noqa: E402
+from tour import tour  # noqa: E402
 
 project = "vggscope"
 author = "The vggscope authors"
@@ -28,6 +29,7 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"vggscope {__version__}"
+html_show_copyright = False
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 
@@ -60,6 +62,7 @@ def _write_pages() -> None:
     """The pages that are made of the program and of the repository."""
     (HERE / "cli.md").write_text(commands(), encoding="utf-8")
     (HERE / "results.md").write_text(results(), encoding="utf-8")
+    (HERE / "notebook.md").write_text(tour(), encoding="utf-8")
     for source, target in ROOT_PAGES.items():
         text = (HERE.parent / source).read_text(encoding="utf-8")
         (HERE / target).write_text(WRITTEN + _moved(text.replace("](docs/", "](")), encoding="utf-8")

@@ -44,7 +44,7 @@ else:
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-WRITTEN = {"cli.md", "results.md", "contributing.md", "security.md", "changes.md"}
+WRITTEN = {"cli.md", "results.md", "notebook.md", "contributing.md", "security.md", "changes.md"}
 """Written from the program whenever the site is built."""
 
 PAGES = sorted(page for page in DOCS.glob("*.md") if page.name not in WRITTEN) + [

@@ -1,5 +1,6 @@
-"""In a notebook: the tour in docs/notebook.ipynb is run in a kernel, what it shows is what it stored, and progress leaves
-nothing behind. Run pytest with --update-golden to store the outputs anew.
+"""In a notebook: the tour in docs/notebook.ipynb is run in a kernel and shows what it stored; progress leaves nothing.
+
+Run pytest with --update-golden to store the outputs anew.
 """
 
 from __future__ import annotations
