@@ -56,7 +56,7 @@ def _contents() -> Iterator[str]:
     yield "| | command | |\n|---|---|---|"
     for title, group in GROUPS.items():
         for number, (name, about) in enumerate(group.items()):
-            yield f"| {'' if number else title} | [{name}](#{name}) | {_cell(about)} |"
+            yield f"| {'' if number else title} | [{name}](#{name}) | {_prose(about)} |"
     yield ""
 
 
@@ -72,14 +72,14 @@ def _commands() -> Iterator[str]:
             for heading, params in groups_of(ctx.command, ctx):
                 yield f"**{heading}**\n\n| | |\n|---|---|"
                 for param in params:
-                    shown, about = param.get_help_record(ctx)
-                    yield f"| `{shown}` | {_cell(about)} |"
+                    shown, about = (text.replace("|", "\\|") for text in param.get_help_record(ctx))
+                    yield f"| `{shown}` | {_prose(about)} |"
                 yield ""
 
 
-def _cell(text: str) -> str:
-    """Text as a cell of a table takes it."""
-    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+def _prose(text: str) -> str:
+    """Text in which nothing is marked up."""
+    return text.replace("*", "\\*").replace("<", "&lt;")
 
 
 RESULTS = """# Results
