@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 
 import pytest
 import torch
 from torch import nn
 
 import vggscope
-from vggscope.errors import ModelError, OptionError
+from vggscope.errors import ModelError, OptionError, ShapeError
 
 
 def small() -> nn.Module:
@@ -57,6 +59,150 @@ def test_a_picture_saves_and_shows_itself(tmp_path) -> None:
     assert picture._repr_svg_().replace(' style="max-width:100%;height:auto"', "") == saved
 
 
+def printed(vggscope_command, *words: str) -> str:
+    return vggscope_command(*words).out.rstrip("\n")
+
+
+CALLS = {
+    "summary D --batch-norm": lambda: vggscope.summary("D", batch_norm=True),
+    "summary A --input 3x384x384 --head dense --batch 8": lambda: vggscope.summary("A", (8, 3, 384, 384), head="dense"),
+    "diff C --ref D --training --ignore names,dropout": lambda: vggscope.diff(
+        "C", ref="D", training=True, ignore=["names", "dropout"]
+    ),
+    "diff A --ref torchvision --input 3x32x32 --numeric --seed 3 --float64": lambda: vggscope.diff(
+        "A", input_size=(3, 32, 32), numeric=True, seed=3, float64=True
+    ),
+    "compare A D --batch 4 --num-classes 10": lambda: vggscope.compare("A", "D", batch=4, num_classes=10),
+    "compare --paper": lambda: vggscope.compare(paper=True),
+    "explain": vggscope.explain,
+    "explain conv --size 6 --kernel 3 --stride 2 --padding 1": lambda: vggscope.explain(
+        "conv", size=6, kernel=3, stride=2, padding=1
+    ),
+    "explain E conv3_4 --num-classes 7": lambda: vggscope.explain("E", "conv3_4", num_classes=7),
+    "explain why-tools-disagree A": lambda: vggscope.explain("why-tools-disagree", "A"),
+    "rf D --at conv5_3 --unit 6,6": lambda: vggscope.receptive_fields("D", at="conv5_3", unit=(6, 6)),
+    "rf A --input 3x32x32 --at conv2_1 --effective --samples 1 --seed 5": lambda: vggscope.receptive_fields(
+        "A", (3, 32, 32), at="conv2_1", effective=True, samples=1, seed=5
+    ),
+    "memory D --batch 96 --gpu 24GiB --context 600MiB --mode inference": lambda: vggscope.memory(
+        "D", 96, gpu="24GiB", context="600MiB", mode="inference"
+    ),
+    "memory A --measure --batch 2": lambda: vggscope.measure("A", 2),
+    "verify conv3-8 --input 3x32x32": lambda: vggscope.verify("conv3-8", (3, 32, 32)),
+}
+"""Command lines, and what is the same in Python."""
+
+
+@pytest.mark.parametrize("words", CALLS)
+def test_python_gives_what_the_command_prints(vggscope, words: str) -> None:
+    assert printed(vggscope, *words.split()) == str(CALLS[words]())
+
+
+def test_a_grid_is_the_commands_and_memorys(vggscope) -> None:
+    import vggscope as api
+
+    ran = vggscope(
+        "compare", "A", "D", "--grid", "--sizes", "64,3x32x48", "--batches", "1,8", "--optimizers", "sgd,adam"
+    )
+    points = list(api.grid("A", "D", sizes=[64, (3, 32, 48)], batches=[1, 8], optimizers=["sgd", "adam"]))
+    assert [line.split(",")[-1] for line in ran.out.splitlines()[1:]] == [str(p.peak_bytes) for p in points]
+    assert len(points) == 16
+    point = points[-1]
+    again = api.memory("D", point.batch, (3, 32, 48), optimizer="adam")
+    assert (point.model, point.peak_bytes) == ("D", again.peak_bytes)
+
+
+def test_a_page_is_the_commands(vggscope, tmp_path) -> None:
+    import vggscope as api
+
+    path = tmp_path / "x.html"
+    assert vggscope("report", "A", "B", "-o", str(path)).code == 0
+    page = api.report("A", "B")
+    assert page.html == path.read_text()
+    assert page.title == "A (VGG-11), B (VGG-13)"
+    page.save(tmp_path / "y.html")
+    assert (tmp_path / "y.html").read_text() == page.html
+    shown = page._repr_html_()
+    assert html.unescape(re.search('srcdoc="([^"]*)"', shown)[1]) == page.html
+    assert 'sandbox="allow-scripts allow-downloads"' in shown
+
+
+def test_a_module_stays_as_it_is() -> None:
+    """Weights, dtype and mode, whatever is run with it."""
+    ours, reference = small().train(), small().half()
+    before = [{key: tensor.clone() for key, tensor in model.state_dict().items()} for model in (ours, reference)]
+    found = vggscope.diff(ours, ref=reference, input_size=(3, 16, 16), numeric=True, float64=True)
+    assert found.numeric.max_abs_error < 1e-12
+    vggscope.receptive_fields(ours, (3, 16, 16), at="0", effective=True, samples=1)
+    vggscope.verify(ours, (3, 16, 16))
+    vggscope.measure(ours, 2, (3, 16, 16))
+    for model, state in zip((ours, reference), before):
+        assert model.training
+        assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+        assert all(tensor.dtype == state[key].dtype for key, tensor in model.state_dict().items())
+
+
+def test_torch_draws_what_it_would_have_drawn() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    vggscope.receptive_fields("conv3-4", (3, 8, 8), at="conv1_1", effective=True, samples=1)
+    vggscope.diff("conv3-4", ref="conv3-4", input_size=(3, 8, 8), numeric=True)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_result_saves_itself_as_the_suffix_says(tmp_path) -> None:
+    report = vggscope.summary("A")
+    for suffix in (".txt", ".json", ".csv", ".md", ".html"):
+        report.save(tmp_path / f"x{suffix}")
+    assert (tmp_path / "x.txt").read_text().rstrip() == str(report)
+    assert (tmp_path / "x.json").read_text() == report.to_json()
+    found = vggscope.diff("C", ref="D")
+    found.save(tmp_path / "x.svg", theme="dark")
+    assert (tmp_path / "x.svg").read_bytes() == found.picture(theme="dark").render("svg")
+    with pytest.raises(OptionError, match=r"no format ends in '\.svg'"):
+        report.save(tmp_path / "y.svg")
+    with pytest.raises(OptionError, match="summary has no picture"):
+        report.picture()
+    with pytest.raises(OptionError, match="has no 'colour'"):
+        found.picture(colour="red")
+
+
+def test_what_is_built_fits_the_input() -> None:
+    model = vggscope.build("A", input_size=(3, 64, 64), head="flatten")
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
+    assert vggscope.verify("conv3-8 maxpool FC-10", input_size=(3, 32, 32), head="flatten").agrees
+
+
+def test_python_shows_one_line() -> None:
+    network = vggscope.network("D")
+    shown = [
+        (network, "<Network D at 3x224x224: 40 layers, 138,357,544 parameters>"),
+        (vggscope.summary(network), "<Report of D at 3x224x224: 40 layers, 138,357,544 parameters, 15.47 GMACs>"),
+        (
+            vggscope.summary(network, (8, 3, 32, 32)),
+            "<Report of D at 3x32x32 x 8: 40 layers, 138,357,544 parameters, 3.49 GMACs>",
+        ),
+        (vggscope.diff("C", ref=network), "<Diff of C against D: different, 3 differences>"),
+        (vggscope.diff("D", ref=network), "<Diff of D against D: identical>"),
+        (
+            vggscope.explain("conv", size=4),
+            "<Lesson of conv: convolution: a 3x3 kernel over a 4x4 picture, stride 1, padding 1>",
+        ),
+        (vggscope.compare("A", "E"), "<Comparison of A, E at 3x224x224, batch 1>"),
+        (vggscope.receptive_fields("A", at="pool5"), "<ReceptiveFields of A at 3x224x224: pool5 150x150>"),
+    ]
+    for result, line in shown:
+        assert repr(result) == line
+    assert repr(vggscope.summary("FC-10")).count("\n") == 0
+
+
+def test_a_network_is_drawn_or_else_named() -> None:
+    assert vggscope.network("D")._repr_svg_().startswith("<svg ")
+    assert vggscope.network(nn.Sequential(*[nn.ReLU() for _ in range(501)]), (3, 8, 8))._repr_svg_() is None
+    assert vggscope.network("D", (3, 8, 8))._repr_svg_() is None
+
+
 @pytest.mark.parametrize(
     ("call", "error"),
     [
@@ -66,6 +212,20 @@ def test_a_picture_saves_and_shows_itself(tmp_path) -> None:
         (lambda: vggscope.summary("D", (224, 224)), OptionError),
         (lambda: vggscope.summary("D", heads="dense"), OptionError),
         (lambda: vggscope.memory("D", batch=0), OptionError),
+        (lambda: vggscope.summary("D", dtype="int3"), OptionError),
+        (lambda: vggscope.operations("D", dtype="amp"), OptionError),
+        (vggscope.compare, OptionError),
+        (lambda: vggscope.compare("D", batch=-1), OptionError),
+        (lambda: vggscope.explain("convo"), OptionError),
+        (lambda: vggscope.explain("D"), OptionError),
+        (lambda: vggscope.explain(small(), "0", size=3), OptionError),
+        (vggscope.report, OptionError),
+        (lambda: vggscope.report("D", weights="x.pth"), OptionError),
+        (lambda: vggscope.diagram("D", colour="red"), OptionError),
+        (lambda: vggscope.receptive_fields("D", weights="x.pth"), OptionError),
+        (lambda: vggscope.receptive_fields("D", effective=True), OptionError),
+        (lambda: next(vggscope.grid("D", sizes=[8])), ShapeError),
+        (lambda: vggscope.grid("D", modes=["nap"]), OptionError),
     ],
 )
 def test_errors_are_ours(call, error) -> None:

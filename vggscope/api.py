@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 OPTIONS = ("head", "batch_norm", "num_classes", "soft_max")
 """How a model is built from a word."""
 
+LOOKS = ("annotate", "heat", "fold", "direction", "width", "engine", "href")
+"""How a diagram looks, beside its style and its theme."""
+
 
 def network(model: Model, input_size: tuple[int, ...] | None = None, **options: object) -> Network:
     """The Network of a model: its operations in the order in which they run, with their shapes.
@@ -71,8 +74,8 @@ def network(model: Model, input_size: tuple[int, ...] | None = None, **options: 
 def summary(
     model: Model, input_size: tuple[int, ...] | None = None, *, dtype: str = "float32", **options: object
 ) -> Report:
-    """Shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer. A batch in
-    `input_size`, (N, C, H, W), counts.
+    """Shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer, for a batch as
+    large as that in `input_size`, (N, C, H, W), and numbers of `dtype`.
 
     Raises ModelError, OptionError, and ShapeError where a layer does not fit.
 
@@ -150,8 +153,8 @@ def compare(
     paper: bool = False,
     **options: object,
 ) -> Comparison:
-    """Models side by side: parameters, MACs, bytes, depth, receptive field. `paper` adds the paper's Tables 1 and 2
-    beside what is computed, of all six columns where no model is named.
+    """`models` side by side: parameters, MACs, bytes, depth, receptive field, for a `batch` of numbers of `dtype`.
+    `paper` adds the paper's Tables 1 and 2 beside what is computed, of all six columns where no model is named.
 
     Raises ModelError, and OptionError where there is nothing to compare.
 
@@ -183,7 +186,7 @@ def grid(
 ) -> Iterator[Estimate]:
     """The peak memory of a step, in bytes, at every point of a grid, one at a time; what `memory` gives there. `sizes`
     are sides of an RGB image or (channels, height, width); `batches` are powers of two up to 256 if none are given, the
-    models all six columns.
+    `models` all six columns. `modes`, `optimizers` and `dtypes` are those of `memory`.
 
     Each point is a named tuple: `pandas.DataFrame(vggscope.grid("A", "D"))` is a table. Raises OptionError for a word
     that is not there, and ShapeError where a model does not run on a size.
@@ -222,8 +225,8 @@ def diagram(
     theme: str = "light",
     **look: object,
 ) -> Diagram:
-    """A picture of a model, or of several (`style="table"`): `.save("vgg16.svg")`, `.source` (DOT); a notebook shows
-    it.
+    """A picture of a model, or of several `models` (`style="table"`): `.save("vgg16.svg")`, `.source` (DOT); a notebook
+    shows it. `style` is blocks, layers, volumes or table, `theme` light, dark or paper.
 
     `look` are the command line's annotate, heat, fold, direction, width (points) and engine, and the options of the
     model. Raises OptionError for a word that is not there, and MissingTool where Graphviz is needed and not installed.
@@ -233,7 +236,7 @@ def diagram(
     """
     from vggscope.render.diagram import diagram as draw
 
-    options = {name: look.pop(name) for name in OPTIONS if name in look}
+    options = {name: look.pop(name) for name in list(look) if name not in LOOKS}
     return draw([network(model, input_size, **options) for model in models], style, theme, **look)  # type: ignore[arg-type]
 
 
@@ -447,8 +450,8 @@ def report(
     weights: str | None = None,
     **options: object,
 ) -> Page:
-    """One page to explore models with; everything is in it, and it works offline: `.save("vgg16.html")`, `.html`, and a
-    notebook shows it.
+    """One page to explore `models` with; everything is in it, and it works offline: `.save("vgg16.html")`, `.html`, and
+    a notebook shows it.
 
     `ref` compares each model with torchvision, timm, paper or any MODEL; left out, several models are compared with the
     first, and somebody else's VGG with the paper's. `image` is a photo for the receptive fields, `weights` a checkpoint

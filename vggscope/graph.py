@@ -138,7 +138,12 @@ class Network:
         return f"the smallest square input that fits is --input {channels}x{side}x{side}"
 
     def smallest_side(self) -> int | None:
-        """The side in pixels of the smallest square input that passes every layer, or None where none was found."""
+        """The side in pixels of the smallest square input that passes every layer, or None where none was found.
+
+        >>> import vggscope
+        >>> vggscope.network("D").smallest_side()
+        32
+        """
         return next((side for side in range(1, self._largest_tried() + 1) if self._fits(side)), None)
 
     def _largest_tried(self) -> int:
@@ -152,19 +157,41 @@ class Network:
         return True
 
     def with_input(self, shape: tuple[int, ...]) -> Network:
-        """The same layers on an input of channels x height x width."""
+        """The same layers on an input of channels x height x width.
+
+        >>> import vggscope
+        >>> vggscope.network("D").with_input((3, 64, 64)).shapes["features.30"]
+        (1, 512, 2, 2)
+        """
         return replace(self, input_shape=(1, *shape))
 
     def input_shapes(self, node: Node) -> tuple[Shape, ...]:
-        """The shapes that a node meets."""
+        """The shapes that a node meets.
+
+        >>> import vggscope
+        >>> network = vggscope.network("D")
+        >>> network.input_shapes(network.nodes[0])
+        ((1, 3, 224, 224),)
+        """
         return tuple(self.shapes[name] for name in node.inputs)
 
     def output_shape(self, node: Node) -> Shape:
-        """The shape that a node gives."""
+        """The shape that a node gives.
+
+        >>> import vggscope
+        >>> network = vggscope.network("D")
+        >>> network.output_shape(network.nodes[0])
+        (1, 64, 224, 224)
+        """
         return self.shapes[node.name]
 
     def batched(self, name: str, batch: int) -> Shape:
-        """The shape of a node's output, or of the input, for a batch of that many; raises as `allow` does."""
+        """The shape of a node's output, or of the input, for a batch of that many; raises as `allow` does.
+
+        >>> import vggscope
+        >>> vggscope.network("D").batched("features.0", 32)
+        (32, 64, 224, 224)
+        """
         self.allow(batch)
         shape, node = self.shapes[name], self.by_name.get(name)
         if batch == 1 or not shape:
@@ -174,18 +201,32 @@ class Network:
         return tuple(size + (batch - 1) * more for size, more in zip(shape, node.growth))
 
     def allow(self, batch: int) -> None:
-        """Raise ShapeError where the network is known for one sample alone, and more are asked for."""
+        """Raise ShapeError where the network is known for one sample alone, and more are asked for.
+
+        >>> import vggscope
+        >>> vggscope.network("D").allow(256)
+        """
         if batch > 1 and self.single is not None:
             raise ShapeError(f"{self.name} is known for a batch of one alone: {self.single}", "leave out --batch")
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
-        """Each node by its name."""
+        """Each node by its name.
+
+        >>> import vggscope
+        >>> vggscope.network("D").by_name["features.0"].label
+        'conv1_1'
+        """
         return {node.name: node for node in self.nodes}
 
     @cached_property
     def consumers(self) -> dict[str, tuple[str, ...]]:
-        """The names of the nodes that read each node's output."""
+        """The names of the nodes that read each node's output.
+
+        >>> import vggscope
+        >>> vggscope.network("torchvision:resnet18").consumers["maxpool"]
+        ('layer1.0.conv1', 'layer1.0.add')
+        """
         readers: dict[str, list[str]] = {INPUT: [], **{node.name: [] for node in self.nodes}}
         for node in self.nodes:
             for name in node.inputs:
@@ -194,12 +235,22 @@ class Network:
 
     @cached_property
     def batchless(self) -> frozenset[str]:
-        """The nodes that give the same for every batch, and are run once."""
+        """The nodes that give the same for every batch, and are run once.
+
+        >>> import vggscope
+        >>> vggscope.network("D").batchless
+        frozenset()
+        """
         return frozenset(node.name for node in self.nodes if node.growth is not None and not any(node.growth))
 
     @property
     def is_chain(self) -> bool:
-        """Whether each node reads the one before it and nothing else."""
+        """Whether each node reads the one before it and nothing else.
+
+        >>> import vggscope
+        >>> vggscope.network("D").is_chain, vggscope.network("torchvision:resnet18").is_chain
+        (True, False)
+        """
         previous = INPUT
         for node in self.nodes:
             if node.inputs != (previous,):
@@ -208,7 +259,12 @@ class Network:
         return True
 
     def parameters(self) -> Iterator[Parameter]:
-        """Every parameter once, in the order of first use; those of no executed node last."""
+        """Every parameter once, in the order of first use; those of no executed node last.
+
+        >>> import vggscope
+        >>> next(vggscope.network("D").parameters())
+        Parameter(name='features.0.weight', shape=(64, 3, 3, 3), trainable=True)
+        """
         seen: set[str] = set()
         for node in self.nodes:
             for parameter in node.parameters:

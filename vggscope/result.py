@@ -81,7 +81,12 @@ class Drawn:
     """What it can be written as: the suffixes of its files."""
 
     def render(self, form: str = "svg", dpi: int = 144) -> bytes:
-        """The contents of a file of one of `forms`; `dpi` is a PNG's dots per inch."""
+        """The contents of a file of one of `forms`; `dpi` is a PNG's dots per inch. Raises OptionError for another.
+
+        >>> import vggscope
+        >>> vggscope.memory("D").picture().render("png")[1:4]
+        b'PNG'
+        """
         raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str], dpi: int = 144) -> None:
