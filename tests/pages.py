@@ -6,7 +6,8 @@ A page is played from the top down, in one folder, by the language of its blocks
               number of lines that a page leaves out
     sh        commands, one a line, whose output a page does not show; each ends with 0 or 1 (and so is a block that is
               only indented)
-    python    a block that begins with `# name.py` is that file; any other is run, all of a page in one namespace.
+    python    a block that begins with `# name.py` is that file, which a command has to take (of `test_name.py` the
+              tests are run); any other is run, all of a page in one namespace.
               `# ...` behind an expression is its repr, or what it prints; a `text` block right below is what the block
               prints
     toml      begins with `# name.toml`: that file
@@ -57,6 +58,9 @@ NOT_RUN = {
     "python benchmarks/": "it takes minutes; the file has to be there",
 }
 """The commands that a page may show without their being run, why, and what is looked at instead."""
+
+DIRECTIVES = {"{toctree}", "{eval-rst}"}
+"""What is said to Sphinx: `make docs` builds it, and a warning is an error."""
 
 NAMED = {"benchmarks.md"}
 """Pages whose sentences name the programs that were measured, and not what to type."""
@@ -136,6 +140,8 @@ class Player:
     namespace: dict[str, Any] = field(default_factory=dict)
     code: int = 0
     printed: str = ""
+    files: set[str] = field(default_factory=set)
+    typed: str = ""
 
     def play(self, page: Path) -> str:
         """The page as it would read with what its blocks give now."""
@@ -150,14 +156,15 @@ class Player:
                 replaced.append((block, self.printed))
             else:
                 replaced.append((block, self.block(block)))
+        assert all(name in self.typed for name in self.files), f"not one command takes one of {self.files}"
         for block, text in reversed(replaced):
             lines[block.start : block.end] = [text] if block.language else lines[block.start : block.end]
         return "".join(lines)
 
     def block(self, block: Block) -> str:
         """Play one block; its text as it should be."""
-        if block.language.startswith("{"):
-            return block.text  # a directive of the site's, which `make docs` builds with warnings as errors
+        if block.language in DIRECTIVES:
+            return block.text
         play = {
             "": self.sh,
             "console": self.console,
@@ -190,6 +197,7 @@ class Player:
 
     def command(self, line: str) -> str:
         """What a terminal shows of a command."""
+        self.typed += line
         words = shlex.split(line, comments=True)
         if not_run(words):
             return ""
@@ -211,9 +219,14 @@ class Player:
 
     def python(self, text: str) -> str:
         """Run a block, or write the file that it is."""
-        if _written(text, "py"):
-            sys.modules.pop(Path(_written(text, "py")).stem, None)
+        if name := _written(text, "py"):
+            sys.modules.pop(Path(name).stem, None)
+            if name.startswith("test_"):
+                run_tests(name)
+            else:
+                self.files.add(Path(name).stem)
             return text
+        self.typed += text
         with contextlib.redirect_stdout(io.StringIO()) as out:
             lines = text.splitlines()
             for node in ast.parse(text).body:
@@ -239,6 +252,7 @@ class Player:
         """Write the file that it is."""
         assert _written(text, "toml"), "a block of TOML begins with the name of its file"
         tomllib.loads(text)
+        self.files.add(f"{_written(text, 'toml')}:")
         return text
 
     def diff(self, text: str) -> str:
@@ -278,6 +292,13 @@ class Player:
         if len(words) > 1 and not re.search(PUT_IN, command):
             ran = self.vggscope(*words)
             assert ran.code in (0, 1), f"{command}: {ran.err}"
+
+
+def run_tests(name: str) -> None:
+    """Call the tests of a file."""
+    for test, function in runpy.run_path(name).items():
+        if test.startswith("test_"):
+            function()
 
 
 def not_run(words: list[str]) -> str:
