@@ -6,13 +6,11 @@ The floors are those that tests/test_house.py holds the code to; a floor without
 from __future__ import annotations
 
 import ast
-import re
 from html import escape
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 HOUSE = DOCS.parent / "tests" / "test_house.py"
-PACKAGE = DOCS.parent / "vggscope"
 PICTURE = DOCS / "images" / "floors.svg"
 
 ABOUT = {
@@ -45,19 +43,6 @@ def floors() -> list[tuple[str, ...]]:
     raise SystemExit(f"{HOUSE} has no FLOORS")
 
 
-def imports_torch(name: str) -> bool:
-    """Whether a function of this part of the package imports torch."""
-    files = [PACKAGE / f"{name}.py", *(PACKAGE / name).rglob("*.py")]
-    return any(
-        isinstance(node, ast.Import | ast.ImportFrom) and re.match(r"(from|import) torch\b", ast.unparse(node))
-        for file in files
-        if file.exists()
-        for function in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(function, ast.FunctionDef)
-        for node in ast.walk(function)
-    )
-
-
 def picture() -> str:
     """The picture: a floor a bar, the highest on top."""
     rows = floors()
@@ -70,9 +55,8 @@ def picture() -> str:
     ]
     for number, names in enumerate(rows):
         top = 16 + number * (HEIGHT + GAP)
-        heavy = any(map(imports_torch, names))
         network = "graph" in names
-        fill = "#fde7c7" if network else "#e3edf9" if heavy else "#f2f4f7"
+        fill = "#fde7c7" if network else "#eaf1f8"
         about = ABOUT.get(names[0])
         if about is None:
             raise SystemExit(f"say in ABOUT of {Path(__file__).name} what stands on the floor of {names[0]}")
@@ -87,8 +71,7 @@ def picture() -> str:
     foot = height - 20
     parts += [
         f'<text x="{LEFT}" y="{foot}" font-size="12" fill="#3d4b5c">A file imports from its own folder and from the'
-        " floors below. Blue: some functions import torch when they are called. Orange: what everything"
-        " meets.</text>",
+        " floors below. Orange: what sources make and analyses read.</text>",
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
