@@ -130,7 +130,7 @@ BAD = [
     (("summary", "D", "-o", "x.foo"), "no format ends in '.foo'", "-o takes"),
     (("summary", "D", "-o", "no/such/folder/x.json"), "the folder is not there", "name a file"),
     (("summary", "D", "-o", "."), "", ""),
-    (("summary", "D", "--depth", "deep"), "unknown depth 'deep'", "layer or stage"),
+    (("summary", "D", "--depth", "deep"), "unknown depth 'deep'", "layer, stage"),
     (("summary",), "Missing argument", "see vggscope summary --help"),
     (("summry", "D"), "did you mean summary?", "see vggscope --help"),
     (("summary", "D", "--colums", "a"), "--colums", "see vggscope summary --help"),

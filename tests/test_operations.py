@@ -327,7 +327,7 @@ class TestRoofline:
                 assert roof_of(card.name, "float16").flops >= 1.9 * roof.flops
 
     @pytest.mark.parametrize(("card", "dtype", "text"), [
-        ("RTX 9999", "float32", "'RTX 9999' is no card that is known"),
+        ("RTX 9999", "float32", "unknown card 'RTX 9999'"),
         ("V100-16GB", "bfloat16", "no figure is known for bfloat16 on V100-16GB"),
         ("GTX 1080 Ti", "float16", "no figure is known for float16 on GTX 1080 Ti"),
         ("H100", "float64", "no figure is known for float64 on H100"),

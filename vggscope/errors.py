@@ -126,7 +126,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     word = word.lower()
     by_case = {name.lower(): name for name in known}
     begun = [name for name in by_case if len(word) > 1 and name.startswith(word)]
-    found = begun or get_close_matches(word, by_case, n=1)
+    found = begun or get_close_matches(word, by_case, n=1, cutoff=0.65)
     return f", did you mean {by_case[found[0]]}?" if found else ""
 
 

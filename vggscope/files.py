@@ -13,7 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import BinaryIO
 
-from vggscope.errors import OutputError
+from vggscope.errors import OutputError, nearest, printable
+
+
+def near_file(path: str) -> str:
+    """What to add to a message on a file that is not there: the one that its folder has by nearly this name, if any."""
+    try:
+        found = nearest(os.path.basename(path), os.listdir(os.path.dirname(path) or "."))
+    except OSError:
+        return ""
+    return printable(found, longest=200)
 
 
 def write_file(path: str, data: bytes) -> None:

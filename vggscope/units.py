@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, unknown
 
 UNKNOWN = "?"
 """How a figure that is not known is printed; it is never printed as 0."""
@@ -101,7 +101,7 @@ def check_batch(batch: int, dtype: str) -> None:
     if not 1 <= batch <= 10**9:
         raise OptionError(f"a batch of {batch} makes no sense", "--batch is 1 to 1000000000")
     if dtype not in DTYPE_BYTES:
-        raise OptionError(f"unknown dtype {dtype!r}", f"--dtype is one of {', '.join(DTYPE_BYTES)}")
+        raise unknown("dtype", dtype, DTYPE_BYTES)
 
 
 def percent_text(part: int, whole: int) -> str:

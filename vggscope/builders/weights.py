@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.builders.module import module
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, unknown
 from vggscope.graph import Network
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def initialised(network: Network, init: str = "torchvision", seed: int = 0) -> n
     built.
     """
     if init not in INITS:
-        raise OptionError(f"unknown initialisation {init!r}", f"--init is one of {', '.join(INITS)}")
+        raise unknown("initialisation", init, INITS, "init")
     if not 0 <= seed <= LARGEST_SEED:
         raise OptionError(f"the seed {seed} is out of range", f"--seed is 0 to {LARGEST_SEED}")
     import torch

@@ -142,7 +142,7 @@ def usage_error(error: Any) -> tuple[str, str]:
         problem = f"no option {option}" + (f", did you mean {near[0]}?" if near else "")
         if path == "vggscope" and not near:
             remedy = "a command's options stand behind it: vggscope COMMAND MODEL --option"
-    elif "Missing argument" in problem and ctx is not None:
+    elif "Missing " in problem and ctx is not None:
         _, examples = parted(ctx.command.help or "")
         remedy = f"for example {examples[0]}; {remedy}" if examples else remedy
     elif "extra argument" in problem and _is_notation(ctx):

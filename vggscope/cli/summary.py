@@ -9,7 +9,7 @@ import typer
 from vggscope.analysis.report import by_stage, summarize
 from vggscope.cli.options import CARDS, BatchOptions, Model, ModelOptions, OutputOptions, completed
 from vggscope.cli.output import check_format, emit, note
-from vggscope.errors import OptionError, nearest
+from vggscope.errors import unknown
 from vggscope.render.summary import SHOWN, column_keys
 from vggscope.sources.resolve import resolve
 
@@ -34,7 +34,7 @@ def summary(
         typer.Option(
             metavar="WHAT",
             help="FLOPs as 2 x macs, or all: bias, activation, pooling and the rest too.",
-            autocompletion=completed("words", "macs", "all"),
+            autocompletion=completed("one_of", "vggscope.analysis.operations.result:COUNTS"),
         ),
     ] = "macs",
     backward: Annotated[
@@ -59,7 +59,9 @@ def summary(
 ) -> int:
     """Shapes with the rule, parameters, MACs, memory and receptive fields, layer by layer.
 
-    Example: vggscope summary my_vgg.py:VGG
+    Example: vggscope summary D
+
+    Example: vggscope summary my_vgg.py:VGG --input 3x32x32
 
     Example: vggscope summary D --input 3x160x160 --columns layer,output,rule,params
     """
@@ -67,7 +69,7 @@ def summary(
     check_format(output.format)
     keys = column_keys(columns) if columns is not None else None
     if depth not in DEPTHS:
-        raise OptionError(f"unknown depth {depth!r}{nearest(depth, DEPTHS)}", f"--depth is {' or '.join(DEPTHS)}")
+        raise unknown("depth", depth, DEPTHS)
     network = resolve(model, build.source_options())
     if backward or gpu is not None:
         from vggscope.analysis.operations.result import operations

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vggscope.errors import MissingTool, OptionError
+from vggscope.errors import MissingTool, OptionError, unknown
 from vggscope.quiet import quiet
 from vggscope.record import record
 from vggscope.render.diagram.fonts import fitted, plain
@@ -37,7 +37,7 @@ DASHES = ("-", "--", "-.", ":")
 def theme_named(name: str) -> Theme:
     """The theme of this name; raises OptionError where there is none."""
     if name not in THEMES:
-        raise OptionError(f"unknown theme {name!r}", f"--theme is one of {', '.join(THEMES)}")
+        raise unknown("theme", name, THEMES)
     return THEMES[name]
 
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vggscope.errors import OptionError, printable
+from vggscope.errors import OptionError, printable, unknown
 from vggscope.files import is_special, write_file
 from vggscope.record import record
 
@@ -206,7 +206,7 @@ def by_name(name: str) -> Format:
     for form in FORMATS:
         if form.name == name:
             return form
-    raise OptionError(f"unknown format {name!r}", f"--format is one of {', '.join(form.name for form in FORMATS)}")
+    raise unknown("format", name, (form.name for form in FORMATS))
 
 
 def by_suffix(suffix: str) -> Format | None:

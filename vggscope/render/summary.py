@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vggscope.analysis.report import OtherParameters, Report, Totals
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, nearest
 from vggscope.render.document import Block, Column, Document, Facts, Note, Table
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
 
@@ -80,10 +80,9 @@ def column_keys(names: str) -> tuple[str, ...]:
     keys = []
     for name in filter(None, (part.strip().lower() for part in names.split(","))):
         if name not in by_name:
-            known = ", ".join(column.title.lower() if " " not in column.title else column.key for column in COLUMNS)
-            raise OptionError(
-                f"no column is named {name!r}", f"--columns takes {known.replace('(w-k+2p)/s+1', 'rule')}"
-            )
+            titles = [column.title.lower() if " " not in column.title else column.key for column in COLUMNS]
+            known = ", ".join(titles).replace("(w-k+2p)/s+1", "rule")
+            raise OptionError(f"no column is named {name!r}{nearest(name, by_name)}", f"--columns takes {known}")
         keys.append(by_name[name])
     if not keys:
         raise OptionError("--columns names no column", f"for example --columns {','.join(SHOWN[:4])}")

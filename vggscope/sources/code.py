@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError, OptionError
+from vggscope.errors import ModelError, OptionError, nearest
 from vggscope.graph import Network
 from vggscope.record import record
+from vggscope.sources.cache import LIBRARIES
 from vggscope.sources.module import network_of
 from vggscope.sources.options import Options
 from vggscope.sources.sandbox import apart, user_error
@@ -125,10 +126,13 @@ def _imported(word: Word) -> ModuleType:
         except (Exception, SystemExit) as error:
             found = user_error(f"cannot import {word.where}", error)
             searched = "it is looked for in the current folder and among what is installed"
-            raise ModelError(found.problem, found.remedy or searched) from error
+            near = nearest(word.where, LIBRARIES) if isinstance(error, ModuleNotFoundError) else ""
+            raise ModelError(f"{found.problem}{near}", found.remedy or searched) from error
     path = Path(os.path.realpath(word.where))
     if not path.is_file():
-        raise ModelError(f"there is no file {word.where}", "write path/file.py:Net")
+        from vggscope.files import near_file
+
+        raise ModelError(f"there is no file {word.where}{near_file(word.where)}", "write path/file.py:Net")
     name = ".".join(path.relative_to(_folder(word)).with_suffix("").parts)
     try:
         return importlib.import_module(name) if "." in name else _executed(name, path)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.diffing.align import distance
-from vggscope.errors import ModelError, ShapeError
+from vggscope.errors import ModelError, ShapeError, nearest
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.sources.cache import remembered
 from vggscope.sources.options import Options
-from vggscope.sources.resolve import column_named, resolve, resolve_module
+from vggscope.sources.resolve import SOURCES, column_named, resolve, resolve_module
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ def reference_for(word: str, model: str, ours: Network, options: Options, *, cac
     """
     if not word:
         raise ModelError("--ref names no model", "it is torchvision, timm, paper or any MODEL")
+    near = nearest(word, (*LIBRARIES, "paper"))
+    if near and word not in (*LIBRARIES, "paper") and not any(source.claims(word) for source in SOURCES):
+        raise ModelError(f"unknown reference {word!r}{near}", "--ref is torchvision, timm, paper or any MODEL")
     same = Options(input=ours.input_shape[1:], num_classes=options.num_classes)
     if word in LIBRARIES:
         # A library's models are made for RGB.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
-from vggscope.errors import ModelError, OptionError, nearest
+from vggscope.errors import ModelError, OptionError, nearest, unknown
 from vggscope.graph import Network
 from vggscope.notation import is_notation, parse
 from vggscope.record import record
@@ -83,13 +83,13 @@ def _source_of(word: str, options: Options) -> Source:
 
 def _check(options: Options) -> None:
     if options.head is not None and options.head not in HEADS:
-        raise OptionError(f"unknown head {options.head!r}", f"--head is one of {', '.join(HEADS)}")
+        raise unknown("head", options.head, HEADS)
     if options.num_classes is not None and not 1 <= options.num_classes <= 10**6:
         raise OptionError(f"{options.num_classes} classes make no sense", "--num-classes is 1 to 1000000")
 
 
 def _names() -> tuple[str, ...]:
-    return (*COLUMNS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE))
+    return (*COLUMNS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE), "torchvision:vgg16", "timm:vgg16")
 
 
 def _short(word: str) -> str:

@@ -43,7 +43,10 @@ def _columns(path: str) -> dict[str, str]:
         with open(path, "rb") as file:
             columns = tomllib.load(file).get("columns")
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}", "write the word as columns.toml:NAME") from None
+        from vggscope.files import near_file
+
+        near = near_file(path) if isinstance(error, FileNotFoundError) else ""
+        raise ModelError(f"cannot read {path}: {error.strerror}{near}", "write the word as columns.toml:NAME") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is not TOML: {error}") from None
     except RecursionError:

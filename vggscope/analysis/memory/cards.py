@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, nearest
 from vggscope.record import record
 from vggscope.units import parse_bytes
 
@@ -82,7 +82,8 @@ def gpu_memory(text: str) -> int:
     try:
         amount = parse_bytes(text)
     except OptionError:
-        raise OptionError(f"{text!r} is no GPU and no amount of memory", remedy) from None
+        near = nearest(text, (card.name for card in CARDS))
+        raise OptionError(f"{text!r} is no GPU and no amount of memory{near}", remedy) from None
     if not MIB <= amount <= 2**50:
         raise OptionError(f"a GPU with {text!r} makes no sense", remedy)
     return amount

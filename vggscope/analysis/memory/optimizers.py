@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from vggscope.errors import OptionError
+from vggscope.errors import unknown
 from vggscope.record import record
 
 
@@ -43,5 +43,5 @@ OPTIMIZERS = MappingProxyType(
 def optimizer_named(name: str) -> Optimizer:
     """The optimizer of this name; raises OptionError where there is none."""
     if name not in OPTIMIZERS:
-        raise OptionError(f"unknown optimizer {name!r}", f"--optimizer is one of {', '.join(OPTIMIZERS)}")
+        raise unknown("optimizer", name, OPTIMIZERS)
     return OPTIMIZERS[name]

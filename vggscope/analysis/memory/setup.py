@@ -5,7 +5,7 @@ from __future__ import annotations
 from vggscope.analysis.memory.optimizers import optimizer_named
 from vggscope.analysis.memory.runtime import runtime_named
 from vggscope.analysis.memory.sharding import ALONE, Shards, parallel_named
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, unknown
 from vggscope.record import record
 from vggscope.units import DTYPE_BYTES
 
@@ -37,9 +37,9 @@ class Setup:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise OptionError(f"unknown mode {self.mode!r}", f"--mode is one of {', '.join(MODES)}")
+            raise unknown("mode", self.mode, MODES)
         if self.dtype not in DTYPES:
-            raise OptionError(f"unknown dtype {self.dtype!r}", f"--dtype is one of {', '.join(DTYPES)}")
+            raise unknown("dtype", self.dtype, DTYPES)
         if not 1 <= self.accumulate <= 10**6:
             raise OptionError(f"a batch cut into {self.accumulate} makes no sense", "--accumulate is 1 to 1000000")
         if not 1 <= self.gpus <= 10**6:

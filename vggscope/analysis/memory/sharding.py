@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from heapq import heapify, heapreplace
 from types import MappingProxyType
 
-from vggscope.errors import OptionError
+from vggscope.errors import unknown
 from vggscope.graph import Parameter
 from vggscope.ops.base import numel
 from vggscope.record import record
@@ -50,7 +50,7 @@ PARALLEL = MappingProxyType(
 def parallel_named(name: str) -> Parallel:
     """The way of this name; raises OptionError where there is none."""
     if name not in PARALLEL:
-        raise OptionError(f"unknown way to share training {name!r}", f"--parallel is one of {', '.join(PARALLEL)}")
+        raise unknown("way to share training", name, PARALLEL, "parallel")
     return PARALLEL[name]
 
 

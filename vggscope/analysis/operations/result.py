@@ -9,7 +9,7 @@ from vggscope.analysis.operations.counting import operations as beyond_macs
 from vggscope.analysis.operations.counting import rule_for
 from vggscope.analysis.operations.roofline import Roof, roof_of
 from vggscope.analysis.report import Report
-from vggscope.errors import OptionError
+from vggscope.errors import unknown
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.embedding import Embedding
@@ -88,7 +88,7 @@ def operations(
     Raises OptionError for another count, for an unknown card, and for a type of numbers that it has no figure for.
     """
     if count not in COUNTS:
-        raise OptionError(f"unknown count {count!r}", f"--count is {' or '.join(COUNTS)}")
+        raise unknown("count", count, COUNTS)
     roof = roof_of(card, dtype) if card is not None else None
     forward, backward = costs(network, batch), backward_costs(network, batch)
     layers = tuple(

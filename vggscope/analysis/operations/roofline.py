@@ -5,7 +5,7 @@ bandwidth (Williams, Waterman and Patterson 2009).
 from __future__ import annotations
 
 from vggscope.analysis.memory.cards import CARDS, Card, card_named
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, unknown
 from vggscope.record import record
 
 SECOND = 10**9
@@ -41,11 +41,11 @@ def roof_of(card: str, dtype: str) -> Roof:
     """
     found = card_named(card)
     if found is None:
-        raise OptionError(f"{card!r} is no card that is known", f"--card is one of {', '.join(c.name for c in CARDS)}")
+        raise unknown("card", card, (c.name for c in CARDS), "gpu")
     speed = _tflops(found, dtype)
     if speed is None:
         cards = ", ".join(card.name for card in CARDS if _tflops(card, dtype) is not None)
-        remedy = f"for {dtype} --card is one of {cards}" if cards else "--dtype float32 has one for nearly every card"
+        remedy = f"for {dtype} --gpu is one of {cards}" if cards else "--dtype float32 has one for nearly every card"
         raise OptionError(f"no figure is known for {dtype} on {found.name}", remedy)
     return Roof(found.name, round(speed * 10**12), found.bandwidth_gb * 10**9)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 
-from vggscope.errors import OptionError, nearest
+from vggscope.errors import OptionError, unknown
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.render.diagram.engine import ENGINES, check
@@ -150,6 +150,4 @@ def diagram(
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise OptionError(
-            f"unknown {option} {value!r}{nearest(value, known)}", f"--{option} is one of {', '.join(known)}"
-        )
+        raise unknown(option, value, known)

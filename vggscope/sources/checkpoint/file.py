@@ -81,7 +81,11 @@ def _open(path: str) -> io.FileIO:
         _check(os.stat(path))
         raw = io.FileIO(os.open(path, _FLAGS | getattr(os, "O_CLOEXEC", 0)), "rb")
     except FileNotFoundError:
-        raise CheckpointError("there is no such file", "give the path of a .pth, .pt or .safetensors file") from None
+        from vggscope.files import near_file
+
+        raise CheckpointError(
+            f"there is no such file{near_file(path)}", "give the path of a .pth, .pt or .safetensors file"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"it cannot be read: {error.strerror or error}") from None
     except ValueError:

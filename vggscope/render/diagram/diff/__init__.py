@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vggscope.diffing.result import Diff
-from vggscope.errors import OptionError
+from vggscope.errors import unknown
 from vggscope.render.diagram import Diagram
 from vggscope.render.diagram.diff.grid import Grid, grid
 from vggscope.render.diagram.diff.legend import Entry, entries, legend
@@ -34,7 +34,7 @@ def diagram(diff: Diff, theme: str = "light", fold: bool = True) -> Diagram:
     A long one goes on to the right. Raises OptionError for a theme that is not there.
     """
     if theme not in THEMES:
-        raise OptionError(f"unknown theme {theme!r}", f"--theme is one of {', '.join(THEMES)}")
+        raise unknown("theme", theme, THEMES)
     return Diagram(_picture(diff, lines(diff, fold), THEMES[theme]), THEMES[theme], "TB")
 
 
