@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import refuse
 from vggscope.analysis.memory.ledger import KINDS
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.report import memory
@@ -44,30 +43,6 @@ HOSTILE = (
     "<img src=x onerror=window.pwned=1>",
     "'\"&amp;`${window.pwned=1}",
 )
-
-
-def refuse(reason: str) -> None:
-    """Skip, but on the machine that judges a change: there the browser belongs to the tests."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        refuse("there is no chromium on PATH")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        refuse("playwright is not installed")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Facts):
-        rows = (f'<tr><th scope="row">{_text(name)}</th><td>{_text(text)}</td></tr>' for name, text in block.items)
+        rows = (f"<tr>{_heading('row', name)}<td>{_text(text)}</td></tr>" for name, text in block.items)
         return _framed("facts", f"<tbody>\n{_lines(rows)}</tbody>")
     if isinstance(block, Items):
         return f"<ul>\n{_lines(map(_item, block.items))}</ul>"
@@ -76,10 +76,15 @@ def _line(line: str) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col"{_side(column)}>{_text(column.title)}</th>' for column in table.columns)
+    head = "".join(_heading("col", column.title, _side(column)) for column in table.columns)
     rows = (_row(table, row, _look(table, place)) for place, row in enumerate(table.rows))
     foot = f"\n<tfoot>\n{_row(table, table.total)}\n</tfoot>" if table.total is not None else ""
     return _framed("rows", f"<thead><tr>{head}</tr></thead>\n<tbody>\n{_lines(rows)}</tbody>{foot}")
+
+
+def _heading(scope: str, text: str, look: str = "") -> str:
+    """What heads a row or a column; where nothing does, an empty cell, which no reader reads out as a heading."""
+    return f'<th scope="{scope}"{look}>{_text(text)}</th>' if text else f"<td{look}></td>"
 
 
 def _framed(kind: str, body: str) -> str:
