@@ -240,6 +240,31 @@ def test_what_is_ignored_does_not_count(tmp_path, ignored: str, verdict: str) ->
     assert compare(ours, reference, ignore=chosen).verdict == verdict
 
 
+def test_a_setting_that_is_ignored_hides_no_other_name(tmp_path) -> None:
+    """Behind a ReLU that is missing come a pool, two convolutions and two ReLU: five are numbered otherwise."""
+    path = tmp_path / "net.py"
+    path.write_text(
+        "from torch import nn\n"
+        "def net(lost=0, inplace=True):\n"
+        "    layers = []\n"
+        "    for width in (8, 0, 8, 8):\n"
+        "        layers += [nn.Conv2d(8, 8, 3), nn.ReLU(inplace)] if width else [nn.MaxPool2d(2)]\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 1), *layers[:1], *layers[1 + lost:])\n"
+        "def named(name, inplace=True):\n"
+        "    made = nn.Sequential(nn.Conv2d(3, 8, 3))\n"
+        "    made.add_module(name, nn.ReLU(inplace))\n"
+        "    return made\n"
+    )
+    (missing,) = compare(
+        resolve(f"{path}:net(lost=1, inplace=False)"), resolve(f"{path}:net()"), ignore=frozenset({"inplace"})
+    ).differences
+    assert missing.follows == ("5 layers behind it are numbered otherwise: 2 is 3 in the reference",)
+    ours, reference = resolve(f"{path}:named('act', inplace=False)"), resolve(f"{path}:named('relu')")
+    found = compare(ours, reference, ignore=frozenset({"inplace"}))
+    assert (found.verdict, [d.kind for d in found.differences]) == ("equivalent", ["renamed"])
+    assert compare(ours, reference, ignore=frozenset({"inplace", "names"})).verdict == "identical"
+
+
 def test_training_is_told_beside_the_structure(vggscope) -> None:
     found = json.loads(vggscope("diff", "A", "--ref", "A", "--training", "-f", "json").out)
     assert [fact["matter"] for fact in found["training"]][:3] == ["initialisation", "dropout", "preprocessing"]

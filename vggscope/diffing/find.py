@@ -135,6 +135,11 @@ def _pair(aligned: Aligned, mine: Node, other: Node, wiring: tuple[list[str], li
         found, effect = (*found, Change("inputs", *map(tuple, wiring))), "function"
     if found:
         return _difference("changed", mine, other, effect, f"{_changes_text(found)}{_there(mine, other)}", found)
+    return renamed(mine, other)
+
+
+def renamed(mine: Node, other: Node) -> Difference | None:
+    """How a layer is called otherwise, whatever else is to be said of it; None where it is not."""
     if (mine.name, mine.module, _keys(mine)) == (other.name, other.module, _keys(other)):
         return None
     return _difference("renamed", mine, other, "none", _renamed_text(mine, other))

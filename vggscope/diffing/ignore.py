@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from vggscope.diffing.find import Found
-from vggscope.errors import OptionError
+from vggscope.diffing.find import Found, renamed
+from vggscope.errors import unknown
 
 IGNORABLE = {
     "names": "layers that are only called otherwise",
@@ -21,9 +21,9 @@ _ATTRIBUTES = {"inplace", "bias"}
 
 def without(found: Iterable[Found], ignore: frozenset[str]) -> Iterator[Found]:
     """The differences that are left. Raises OptionError for a name that is none of IGNORABLE."""
-    unknown = sorted(ignore - IGNORABLE.keys())
-    if unknown:
-        raise OptionError(f"--ignore {unknown[0]!r} is unknown", f"it takes {', '.join(IGNORABLE)}")
+    other = min(ignore - IGNORABLE.keys(), default=None)
+    if other is not None:
+        raise unknown("difference", other, IGNORABLE, "ignore")
     for item in found:
         difference = item.difference
         if difference.kind == "renamed" and "names" in ignore:
@@ -32,5 +32,16 @@ def without(found: Iterable[Found], ignore: frozenset[str]) -> Iterator[Found]:
             continue
         left = tuple(c for c in difference.changes if c.attribute not in ignore & _ATTRIBUTES)
         if difference.changes and not left:
+            yield from _renamed(item, ignore)
             continue
         yield replace(item, difference=replace(difference, changes=left))
+
+
+def _renamed(item: Found, ignore: frozenset[str]) -> Iterator[Found]:
+    """What is left of a layer whose changes do not count: it may be called otherwise as well."""
+    mine, other = item.edits[0]
+    if mine is None or other is None or "names" in ignore or (mine.name, mine.module) == (other.name, other.module):
+        return
+    difference = renamed(mine, other)
+    if difference is not None:
+        yield replace(item, difference=difference)
