@@ -39,7 +39,7 @@ TAIL = """## Exit codes
 
 ## Variables
 
-| variable | |
+| variable | meaning |
 |---|---|
 | `NO_COLOR`, `FORCE_COLOR` | no colour, or colour where stdout is no terminal |
 | `COLUMNS` | the width of a table; without it the terminal's, and 120 in a pipe |
@@ -53,7 +53,7 @@ def commands() -> str:
 
 
 def _contents() -> Iterator[str]:
-    yield "| | command | |\n|---|---|---|"
+    yield "| to | command | what it does |\n|---|---|---|"
     for title, group in GROUPS.items():
         for number, (name, about) in enumerate(group.items()):
             yield f"| {'' if number else title} | [{name}](#{name}) | {_prose(about)} |"
@@ -70,7 +70,7 @@ def _commands() -> Iterator[str]:
             yield f"## {name}\n\n```text\nvggscope {name} {usage}\n```\n\n{text}\n"
             yield "```sh\n" + "\n".join(examples) + "\n```\n"
             for heading, params in groups_of(ctx.command, ctx):
-                yield f"**{heading}**\n\n| | |\n|---|---|"
+                yield f"**{heading}**\n\n| {'argument' if heading == 'Arguments' else 'option'} | meaning |\n|---|---|"
                 for param in params:
                     shown, about = (text.replace("|", "\\|") for text in param.get_help_record(ctx))
                     yield f"| `{shown}` | {_prose(about)} |"
