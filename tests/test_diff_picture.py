@@ -268,7 +268,7 @@ def test_the_command_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-o", "x.jpg"], "-o takes .txt, .json, .csv, .md, .svg, .png, .pdf, .dot, .tex"),
+        (["-o", "x.jpg"], "-o takes .txt, .json, .csv, .md, .html, .svg, .png, .pdf, .dot, .tex"),
         (["-o", "x.svg", "--theme", "pink"], "--theme is one of light, dark, paper"),
         (["-o", "x.png", "--dpi", "0"], "--dpi is 1 to"),
     ],
