@@ -214,6 +214,48 @@ def test_bash_gets_blanks_escaped_unless_it_is_in_quotes(folder, monkeypatch) ->
     assert bash(monkeypatch, "inspect", "weights/b") == ["weights/b\\ c.pt"]
 
 
+HOSTILE = [
+    "x$(touch ran).pth",
+    "x`touch ran`.pth",
+    "x;touch ran.pth",
+    'x"y.pth',
+    "x'y.pth",
+    "x\\y.pth",
+    "x!1.pth",
+    "x:y.pt",
+]
+
+
+@pytest.fixture
+def hostile(folder) -> list[str]:
+    """Files in the folder whose names a shell could take for more than names."""
+    for name in HOSTILE:
+        (folder / name).touch()
+    (folder / "x\ny.pth").touch()  # this one cannot be shown
+    return HOSTILE
+
+
+def test_bash_takes_a_files_name_for_no_more_than_a_name(folder, hostile, monkeypatch) -> None:
+    """What it sets in for a hostile name is that name again, in or out of quotes, and runs nothing."""
+    for quote, not_there in (("", "\n"), ('"', "!"), ("'", "'")):
+        found = bash(monkeypatch, "inspect", f"{quote}x")
+        typed = "\n".join(f"printf '%s\\n' {quote}{word}{quote}" for word in found)
+        done = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, check=True)
+        assert sorted(done.stdout.splitlines()) == sorted(name for name in hostile if not_there not in name)
+    assert not (folder / "ran").exists()
+
+
+def test_zsh_takes_a_files_name_for_no_more_than_a_name(folder, hostile, monkeypatch) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("no zsh here")
+    reply = ask(monkeypatch, **{ASKED: "complete_zsh"}, _TYPER_COMPLETE_ARGS="vggscope inspect x")
+    (folder / "reply").write_text(reply)
+    script = "_describe() { print -rl -- $found }; eval $(cat reply)"
+    done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True, check=True)
+    assert sorted(re.sub(r"\\(.)", r"\1", line) for line in done.stdout.splitlines()) == sorted(hostile)
+    assert not (folder / "ran").exists()
+
+
 def test_zsh_gets_what_it_evaluates(folder, monkeypatch) -> None:
     def zsh(line: str) -> str:
         return ask(monkeypatch, **{ASKED: "complete_zsh"}, _TYPER_COMPLETE_ARGS=line)

@@ -52,14 +52,14 @@ Candidate = tuple[str, str]
 class Line:
     """The words before the cursor, without the program's name, and the one at it.
 
-    `kept` is how much of that the shell takes for a word of its own, before what it replaces. `quoted` tells that it
-    stands in quotes that are open.
+    `kept` is how much of that the shell takes for a word of its own, before what it replaces. `quote` is the quotation
+    mark that it begins with, if any.
     """
 
     words: tuple[str, ...]
     word: str
     kept: str = ""
-    quoted: bool = False
+    quote: str = ""
 
 
 # The shells: how each asks, and how it wants to be answered.
@@ -95,7 +95,7 @@ def _read_bash(env: Mapping[str, str]) -> Line:
             kept = ""
             words.append(_unquoted(raw))
         joined = breaks
-    return Line(tuple(words[1:-1]), words[-1], kept, raw[:1] in ("'", '"'))
+    return Line(tuple(words[1:-1]), words[-1], kept, raw[:1] if raw[:1] in _ESCAPED else "")
 
 
 def _read_line(env: Mapping[str, str]) -> Line:
@@ -129,12 +129,18 @@ def _unquoted(raw: str) -> str:
     return "".join(_split(raw))
 
 
-def _bash(line: Line, found: Sequence[Candidate]) -> str:
-    def shown(value: str) -> str:
-        rest = value.removeprefix(line.kept)
-        return rest if line.quoted else re.sub(r"([\s\\'\"$`&|;<>()*?\[\]!#])", r"\\\1", rest)
+_ESCAPED = {"": r"[^\w@%+=:,./~-]", '"': r'[\\"$`]', "'": r"(?!)"}
+"""What bash does not take as it stands but behind a backslash: outside quotes, and inside each kind."""
 
-    return "\n".join(shown(value) for value, _ in found)
+_REFUSED = {"": r"(?!)", '"': "!", "'": "'"}
+"""What it does not take there at all."""
+
+
+def _bash(line: Line, found: Sequence[Candidate]) -> str:
+    """What bash sets in as it is: escaped, so that no file's name can be taken for more than a name."""
+    rests = (value.removeprefix(line.kept) for value, _ in found)
+    taken = (rest for rest in rests if not re.search(_REFUSED[line.quote], rest))
+    return "\n".join(re.sub(f"({_ESCAPED[line.quote]})", r"\\\1", rest) for rest in taken)
 
 
 def _zsh(line: Line, found: Sequence[Candidate]) -> str:
@@ -264,7 +270,8 @@ def _of_command(command: Any, words: list[str], word: str) -> list[Candidate]:
 
 def _values(command: Any, param: Any, words: list[str], word: str) -> list[Candidate]:
     ctx = command.make_context(command.name, list(words), resilient_parsing=True)
-    return [(item.value, item.help or "") for item in param.shell_complete(ctx, word)]
+    # A name with a line's end or the like in it could not be shown, and need not be.
+    return [(item.value, item.help or "") for item in param.shell_complete(ctx, word) if item.value.isprintable()]
 
 
 def _options(command: Any, words: Sequence[str], word: str) -> list[Candidate]:
@@ -283,11 +290,6 @@ def _options(command: Any, words: Sequence[str], word: str) -> list[Candidate]:
 
 
 # The words: what each kind of option takes.
-
-
-def words(ctx: Any, word: str, *known: str) -> tuple[str, ...]:
-    """One of these."""
-    return known
 
 
 def one_of(ctx: Any, word: str, table: str) -> list[Any]:

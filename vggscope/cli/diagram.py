@@ -66,7 +66,7 @@ def diagram(
             metavar="LR|TB",
             help="Left to right (as if left out), or top to bottom.",
             show_default=False,
-            autocompletion=completed("words", "LR", "TB"),
+            autocompletion=completed("one_of", "vggscope.render.diagram:DIRECTIONS"),
         ),
     ] = None,
     width: Annotated[

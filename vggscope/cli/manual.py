@@ -105,8 +105,9 @@ def _shared_group(heading: str, params: list[Any], ctx: Any) -> Iterator[str]:
 def _command(name: str, command: Any, shared: Mapping[str, object]) -> Iterator[str]:
     ctx = _context(name, command)
     text, examples = parted(command.help)
-    pieces = " ".join(piece.strip("{}") for piece in command.collect_usage_pieces(ctx)[1:])
-    yield f".SS {_quoted(f'vggscope {name} {pieces}'.rstrip())}"
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    usage = (param.metavar if param.required else f"[{param.metavar}]" for param in arguments)
+    yield f".SS {_quoted(' '.join(('vggscope', name, *usage)))}"
     for position, paragraph in enumerate(text.split("\n\n")):
         yield from ([".PP"] if position else [])
         yield from _text(paragraph)
@@ -138,7 +139,9 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _options(params: Iterable[Any], ctx: Any) -> Iterator[str]:
-    for name, about in (param.get_help_record(ctx) for param in params):
+    for param in params:
+        name, about = param.get_help_record(ctx)
+        name = param.metavar if param.param_type_name == "argument" else name
         yield ".TP"
         yield re.sub(r"(?<!\S)(\\-\S*[^\s,])", r"\\fB\1\\fR", _italic(_escaped(name)))
         yield from _text(re.sub(r"\s+\[required\]$", "", about))

@@ -53,7 +53,7 @@ def summary(
         typer.Option(
             metavar="DEPTH",
             help="layer, or stage for a row per stage.",
-            autocompletion=completed("words", *DEPTHS),
+            autocompletion=completed("one_of", "vggscope.cli.summary:DEPTHS"),
         ),
     ] = "layer",
 ) -> int:

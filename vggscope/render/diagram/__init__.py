@@ -33,6 +33,9 @@ STYLES = {
 FORMATS = ("svg", "png", "pdf", "dot", "tex")
 """What a picture can be written as; the suffix of its file."""
 
+DIRECTIONS = ("LR", "TB")
+"""What `--direction` takes: left to right, top to bottom."""
+
 MOST_PIXELS = 10**8
 """The largest PNG: 10,000 pixels a side if it is square."""
 
@@ -122,7 +125,7 @@ def diagram(
     given = (networks,) if isinstance(networks, Network) else tuple(networks)
     _check("style", style, tuple(STYLES))
     _check("theme", theme, tuple(THEMES))
-    _check("direction", direction or "LR", ("LR", "TB"))
+    _check("direction", direction or "LR", DIRECTIONS)
     _check("engine", engine, ENGINES)
     for name in annotate or ():
         _check("annotate", name, tuple(FACTS))
