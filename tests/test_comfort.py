@@ -56,6 +56,7 @@ def test_a_commands_help_has_its_own_options_before_those_that_it_shares(vggscop
         *("Examples", "Arguments", "Options"),
         *("How the model is built", "Batch and numbers", "Where the result goes"),
     ]
+    assert vggscope("summary", "--help").out.startswith("Usage: vggscope summary [OPTIONS] MODEL\n")
     own = vggscope("diff", "--help").out.partition("Options:")[2].partition("How the model is built:")[0]
     assert "--ref" in own
     assert "--input" not in own

@@ -57,6 +57,10 @@ DEBUG = "--debug"
 class _Command(TyperCommand):
     """A command, with help in groups."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        # A newer typer sets what has to be there in braces, which reads as if there were a choice.
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from vggscope.cli.help import write_command
 
