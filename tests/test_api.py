@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import vggscope
-from vggscope.errors import ModelError, OptionError, ShapeError
+from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError
 
 
 def small() -> nn.Module:
@@ -140,6 +140,21 @@ def test_a_module_stays_as_it_is() -> None:
         assert model.training
         assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
         assert all(tensor.dtype == state[key].dtype for key, tensor in model.state_dict().items())
+
+
+def test_weights_are_read_from_a_checkpoint(tmp_path) -> None:
+    """Where they are zero, ReLU and tanh give the same, 0; those that the model begins with tell them apart."""
+    path = str(tmp_path / "x.pth")
+    built = {"input_size": (3, 8, 8), "head": "flatten"}
+    model = vggscope.build("conv3-4 FC-3", **built)
+    torch.save({key: torch.zeros_like(tensor) for key, tensor in model.state_dict().items()}, path)
+    other = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(256, 3))
+    assert vggscope.diff("conv3-4 FC-3", ref=other, numeric=True, **built).numeric.max_abs_error > 1e-3
+    assert vggscope.diff("conv3-4 FC-3", ref=other, weights=path, **built).numeric.max_abs_error == 0
+    assert vggscope.diff(model, ref=other, input_size=(3, 8, 8), weights=path).numeric.max_abs_error == 0
+    assert any(tensor.any() for tensor in model.state_dict().values()), "the module that was given stays as it is"
+    with pytest.raises(CheckpointError, match="does not hold the weights"):
+        vggscope.receptive_fields(small(), (3, 16, 16), at="0", effective=True, weights=path)
 
 
 def test_torch_draws_what_it_would_have_drawn() -> None:
