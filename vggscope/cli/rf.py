@@ -41,7 +41,9 @@ def rf(
         bool, typer.Option("--effective", help="Measure where the unit's gradient lies (Luo et al. 2016).")
     ] = False,
     samples: Annotated[int, typer.Option(metavar="N", help="Images of noise for --effective.")] = 4,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise, and of the weights that a model begins with.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of the noise, and of the weights that a model begins with.")
+    ] = 0,
     weights: Annotated[
         str | None,
         typer.Option(
