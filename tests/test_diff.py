@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import columns
+from vggscope.api import diff as vggscope_diff
 from vggscope.columns import COLUMNS
 from vggscope.diffing.align import align
 from vggscope.diffing.compare import compare
@@ -280,3 +281,63 @@ def test_a_block_that_is_missing_is_one_difference() -> None:
     assert diff.params.reference - diff.params.ours == sum(
         int(d.consequences[0].split(" ")[0].replace(",", "")) for d in diff.differences
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("ReLU()", "MaxPool2d(2)", True),
+        ("Sigmoid()", "MaxPool2d(3, 2, 1)", True),
+        ("ReLU()", "AvgPool2d(2)", False),
+        ("GELU()", "MaxPool2d(2)", False),
+        ("GELU()", "Flatten()", True),
+        ("ReLU()", "BatchNorm2d(4)", False),
+        ("Softmax(1)", "Flatten()", False),
+        ("Dropout()", "BatchNorm2d(4)", True),
+    ],
+)
+def test_two_layers_the_other_way_round_are_one_difference(one: str, other: str, same: bool) -> None:
+    """Whether it is the same function is asked of torch."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    first, second = (eval(f"nn.{text}", {"nn": nn}) for text in (one, other))
+    for layer in (first, second):
+        for tensor in layer.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5)
+    x = torch.randn(2, 4, 12, 12)
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    ours = nn.Sequential(conv, second, first).eval()
+    reference = nn.Sequential(conv, first, second).eval()
+    with torch.no_grad():
+        assert torch.equal(ours(x), reference(x)) == same
+    diff = vggscope_diff(ours, reference, (4, 12, 12))
+    (moved,) = [difference for difference in diff.differences if difference.kind != "renamed"]
+    assert moved.changes[0].attribute == "order"
+    assert moved.changes[0].ours == moved.changes[0].reference[::-1]
+    assert diff.verdict == ("equivalent" if same else "different")
+
+
+def test_a_layer_that_is_read_twice_is_not_taken_for_moved() -> None:
+    """A ReLU before the branch and one in it are two things."""
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self, early: bool) -> None:
+            super().__init__()
+            self.conv, self.relu, self.pool = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 1, 1)
+            self.early = early
+
+        def forward(self, x):
+            x = self.conv(x)
+            if self.early:
+                x = self.relu(x)
+                return self.pool(x) + x
+            y = self.pool(x)
+            return self.relu(y) + x
+
+    diff = vggscope_diff(Net(True), Net(False), (3, 8, 8))
+    assert diff.verdict == "different"
+    assert {"inserted", "missing"} <= {difference.kind for difference in diff.differences}

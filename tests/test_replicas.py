@@ -68,6 +68,10 @@ MISTAKES = [
     ("cfg_loop.py:VGG", "nn.ReLU()]\n            in_channels", "nn.Sigmoid()]\n            in_channels", "changed relu1_1 op"),
     ("by_hand.py:VGG11", "            nn.Linear(512 * 7 * 7, 4096),\n            nn.ReLU(inplace=True),\n", "            nn.Linear(512 * 7 * 7, 4096),\n", "missing relu6"),
     ("functional.py:Net", "return self.fc3(x)", "return F.softmax(self.fc3(x), dim=1)", "inserted prob"),
+    # a layer at another place
+    ("conv_units.py:VGG13", "self.relu(self.bn(self.conv(x)))", "self.bn(self.relu(self.conv(x)))", "changed relu1_1 order"),
+    ("cfg_loop.py:VGG", '256, 256, 256, "M"', '256, 256, "M", 256', "changed pool3 order"),
+    ("functional.py:Net", "F.max_pool2d(F.relu(self.conv4b(x)), 2)", "F.avg_pool2d(self.conv4b(x), 2).relu()", "changed relu4_2 order, changed pool4 op"),
     # order, head, classes, input
     ("blocks.py:vgg", "(4, 256), (4, 512), (4, 512))", "(4, 512), (4, 256), (4, 512))", "changed conv3_1 out_channels, changed conv4_1 out_channels"),
     ("cfg_loop.py:VGG", "nn.Linear(4096, 1000)", "nn.Linear(4096, 100)", "changed fc8 out_features"),

@@ -29,7 +29,7 @@ def compare(
     `ignore` names kinds of difference that do not count, a few of IGNORABLE. Raises OptionError for any other.
     """
     aligned = align_networks(ours, reference)
-    causes = fold(without(find(aligned), ignore), ours, reference)
+    causes = fold(without(find(aligned), ignore), aligned)
     if ours.failure is not None:
         causes = broken_off(causes, failing(aligned))
         notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from vggscope.diffing.find import Found
+from vggscope.diffing.find import Aligned, Found
+from vggscope.diffing.moved import moved
 from vggscope.graph import Network, Node
 
 _FOLLOWERS = {"ReLU", "BatchNorm2d", "Dropout"}
@@ -21,10 +22,11 @@ _DEEPEST = 20
 """Modules further below the root are not looked at as wholes."""
 
 
-def fold(found: Iterable[Found], ours: Network, reference: Network) -> list[Found]:
+def fold(found: Iterable[Found], aligned: Aligned) -> list[Found]:
     """The causes in order, each with what follows from it."""
+    ours, reference = aligned.ours, aligned.reference
     whole = _blocks(_renumbered(list(found)), ours, reference)
-    return _everywhere(_companions(whole), ours, reference)
+    return _everywhere(moved(_companions(whole), aligned), ours, reference)
 
 
 def broken_off(causes: list[Found], failing: Found) -> list[Found]:
@@ -176,7 +178,9 @@ def _goes_with(item: Found, cause: Found) -> bool:
 
 
 def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[Found]:
-    """A mistake that was made in every layer of a kind, or changed alike in several in a row, is one mistake."""
+    """A mistake that was made in every layer of a kind, changed alike in several in a row, or an order that was turned
+    alike in several places, is one mistake.
+    """
     alike = Counter(map(_likeness, found))
     kinds = {"inserted": _places(ours)}
     in_reference = _places(reference)
@@ -188,8 +192,9 @@ def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[F
         place, count = kinds.get(item.difference.kind, in_reference)[node.name]
         in_all = _FEWEST <= alike[likeness] == count
         in_a_row = item.difference.kind == "changed" and places.get(likeness) == place - 1
+        in_order = alike[likeness] >= _FEWEST and [c.attribute for c in item.difference.changes][:1] == ["order"]
         places[likeness] = place
-        if item.difference.kind != "renamed" and likeness in latest and (in_all or in_a_row):
+        if item.difference.kind != "renamed" and likeness in latest and (in_all or in_a_row or in_order):
             groups[latest[likeness]].append(item)
         else:
             latest[likeness] = len(groups)
@@ -226,7 +231,9 @@ def _for_all(group: list[Found]) -> Found:
     first, *others = group
     name = _node(first).op.name
     edits = tuple(edit for item in group for edit in item.edits)
-    count = sum(node.op.name == name for mine, other in edits if (node := other or mine))
+    # A layer that was moved is counted where the reference has it.
+    side = 0 if first.difference.kind == "inserted" else 1
+    count = sum(node.op.name == name for edit in edits if (node := edit[side]))
     message = f"{first.difference.message}; so in {count} {name} layers"
     follows = (*first.difference.follows, *(item.difference.message for item in others))
     return Found(replace(first.difference, message=message, follows=follows), edits)

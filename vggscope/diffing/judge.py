@@ -6,15 +6,25 @@ where another shape comes out, `function` for the rest.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from vggscope.diffing.align import chosen
 from vggscope.diffing.result import Change
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 
+EFFECTS = ("none", "training_only", "function", "shape")
+"""From the least to the worst."""
+
 _TRAINING_FIELDS = {"Dropout": {"p"}, "Dropout2d": {"p"}, "BatchNorm2d": {"momentum"}}
 _LAYOUT = {"Flatten", "reshape", "squeeze"}
 _IDEMPOTENT = {"ReLU", "ReLU6"}
+_RISING = {"ReLU", "ReLU6", "Hardtanh", "Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "SELU"}
+"""Functions of each value that never fall: of the largest value they give the largest."""
+
+_POINTWISE = _RISING | {"LeakyReLU", "ELU", "SiLU", "Mish", "Hardswish", "GELU"}
+_LARGEST = {"MaxPool2d", "AdaptiveMaxPool2d"}
 
 
 def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
@@ -67,6 +77,30 @@ def effect_of_presence(op: Op, shape: Shape, before: Op | None) -> str:
     if op.name in ("MaxPool2d", "AvgPool2d") and _is_pixel(op, shape):
         return "none"
     return "function" if _shape_of(op, shape) == shape else "shape"
+
+
+def effect_of_move(op: Op, passed: Iterable[tuple[Op, Op]], effects: Iterable[str]) -> str:
+    """What it does that an op stands before or behind these, ours and the reference's, where the other network has it
+    on their other side; `effects` are those of its presence at either place.
+    """
+    lays_out = op.name in _LAYOUT
+    # A layer of another kind over there is judged on the layout that it meets: a convolution for a Linear.
+    swaps = [other for pair in passed for other in pair if not lays_out or pair[0].name == pair[1].name]
+    worst = max((_effect_of_swap(op, other) for other in swaps), key=EFFECTS.index, default="none")
+    if worst == "function":
+        # What merely lays values out does nothing where it stands, and something where it does not.
+        return max("function" if lays_out else "none", *effects, key=EFFECTS.index)
+    return worst
+
+
+def _effect_of_swap(one: Op, other: Op) -> str:
+    """What it does to turn two ops in a row round. Of the largest value a function that never falls gives the largest;
+    a function of each value does not ask how they are laid out.
+    """
+    names = {one.name, other.name}
+    if (names & _LARGEST and names & _RISING) or (names & _LAYOUT and names & _POINTWISE) or "Identity" in names:
+        return "none"
+    return "training_only" if "training" in (one.active_in, other.active_in) else "function"
 
 
 def _is_pixel(op: Op, shape: Shape) -> bool:
