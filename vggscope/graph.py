@@ -46,7 +46,8 @@ class Node:
     function's call. `label` is the literature's name (conv1_1), or empty. `inputs` name earlier nodes, or INPUT.
     `named_until` is the last node that runs while a Python variable still names this one's output, where that was
     seen: for memory alone. `growth` is by how much each axis of the output grows with each further sample of a batch,
-    None for the usual, the first axis by its own size; what an `irregular` one costs does not grow along.
+    None for the usual, the first axis by its own size; what an `irregular` one costs does not grow along. `several` is
+    the op for more than one sample, where torch then lays its tensors out otherwise: for memory alone.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Node:
     named_until: str = field(default="", compare=False, repr=False)
     growth: Shape | None = field(default=None, compare=False, repr=False)
     irregular: bool = field(default=False, compare=False, repr=False)
+    several: Op | None = field(default=None, compare=False, repr=False)
 
     @property
     def title(self) -> str:
@@ -199,6 +201,18 @@ class Network:
         if node is None or node.growth is None:
             return (shape[0] * batch, *shape[1:])
         return tuple(size + (batch - 1) * more for size, more in zip(shape, node.growth))
+
+    def laid_out(self, batch: int) -> Network:
+        """The network with its ops as they lay their tensors out for a batch of that many.
+
+        >>> import vggscope
+        >>> network = vggscope.network("D")
+        >>> network.laid_out(32) == network
+        True
+        """
+        if batch == 1 or not any(node.several for node in self.nodes):
+            return self
+        return replace(self, nodes=tuple(replace(n, op=n.several) if n.several else n for n in self.nodes))
 
     def allow(self, batch: int) -> None:
         """Raise ShapeError where the network is known for one sample alone, and more are asked for.

@@ -109,6 +109,7 @@ def _layer(
     output = network.output_shape(node)
     source = node.inputs[0] if node.inputs else node.name
     before = network.shapes[source]
+    width = node.op.element_bytes or itemsize
     window = _deciding(node.op.window(before[2:]), before[2:], output[2:])
     return LayerReport(
         name=node.name,
@@ -123,7 +124,7 @@ def _layer(
         params=cost.params,
         macs=cost.macs,
         flops=None if cost.macs is None else 2 * cost.macs,
-        activation_bytes=numel(network.batched(node.name, batch)) * itemsize if node.op.allocates else 0,
+        activation_bytes=numel(network.batched(node.name, batch)) * width if node.op.allocates else 0,
         receptive_field=field,
     )
 

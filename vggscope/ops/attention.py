@@ -13,10 +13,12 @@ from vggscope.units import kernel_text
 @record
 class MatrixProduct(Op):
     """The product of the last two inputs' matrices, those in the leading axes side by side; `function` is torch's:
-    matmul, mm, bmm; addmm and baddbmm add it to the first input.
+    matmul, mm, bmm; addmm and baddbmm add it to the first input. `copied` tells of each of the two whether torch lays
+    it out anew before: several leading axes are made one, which what was permuted does not always allow.
     """
 
     function: str = "matmul"
+    copied: tuple[bool, bool] = (False, False)
 
     @property
     def name(self) -> str:
@@ -40,7 +42,10 @@ class MatrixProduct(Op):
         return self.macs(inputs, output) * sum(needed[-2:])
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(len(inputs) - 2, len(inputs) - 1))
+        factors = range(len(inputs) - 2, len(inputs))
+        as_is = tuple(place for place, copied in zip(factors, self.copied) if not copied)
+        copies = tuple((inputs[place], None) for place, copied in zip(factors, self.copied) if copied)
+        return Kept(inputs=as_is, extra=copies)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
         left, right = inputs[-2:]
@@ -56,10 +61,12 @@ class MatrixProduct(Op):
 class Einsum(Op):
     """Einstein's summation of one or two tensors: letters that `equation` names on the left alone are summed over.
 
-    Without a letter that is summed, or with one tensor, it is no matrix product and costs no MACs.
+    Without a letter that is summed, or with one tensor, it is no matrix product and costs no MACs. `copied` is as in
+    MatrixProduct.
     """
 
     equation: str
+    copied: tuple[bool, ...] = ()
 
     @property
     def name(self) -> str:
@@ -89,7 +96,9 @@ class Einsum(Op):
         return numel(tuple(sizes.values())) if contracted else 0
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=tuple(range(len(inputs))))
+        copied = self.copied or (False,) * len(inputs)
+        as_is = tuple(place for place, copy in enumerate(copied) if not copy)
+        return Kept(as_is, extra=tuple((shape, None) for shape, copy in zip(inputs, copied) if copy))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
         left, _, right = self.equation.replace(" ", "").partition("->")
@@ -117,15 +126,15 @@ class ScaledDotProductAttention(Op):
         query, key, value = inputs[:3]
         if query[-1] != key[-1] or key[-2] != value[-2]:
             raise ShapeError(f"{' and '.join(map(kernel_text, inputs[:3]))} do not fit as queries, keys and values")
-        return (*query[:-1], value[-1])
+        return (*broadcast((query[:-2], key[:-2], value[:-2])), query[-2], value[-1])
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         query, key, value = inputs[:3]
-        return numel(query[:-1]) * key[-2] * (query[-1] + value[-1])
+        return numel(output[:-1]) * key[-2] * (query[-1] + value[-1])
 
     def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
         query, key, value = inputs[:3]
-        weights = numel(query[:-1]) * key[-2]
+        weights = numel(output[:-1]) * key[-2]
         to_query, to_key, to_value = needed[:3]
         return weights * (value[-1] * (to_value + (to_query or to_key)) + query[-1] * (to_query + to_key))
 
@@ -199,8 +208,9 @@ class MultiheadAttention(Op):
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         # The projected queries, keys and values, the attended values, and the logarithms of the weights' sums.
         projected = (*inputs[min(1, len(inputs) - 1)][:-1], self.embed_dim)
-        made = (output, projected, projected, output, (*output[:-1], self.num_heads))
-        return Kept(tuple(range(len(inputs))), extra=tuple((shape, None) for shape in made))
+        made = (output, projected, projected, output)
+        sums = ((*output[:-1], self.num_heads), 4)
+        return Kept(tuple(range(len(inputs))), extra=(*((shape, None) for shape in made), sums))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
         tokens = len(output) - 2 if self.batch_first or len(output) == 2 else 0

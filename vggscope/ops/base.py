@@ -189,6 +189,11 @@ class Op:
         return True
 
     @property
+    def element_bytes(self) -> int | None:
+        """The bytes of one value of the output; None where it is of the network's own type."""
+        return None
+
+    @property
     def active_in(self) -> str:
         """`always`, or `training` for an op that does nothing at evaluation."""
         return "always"

@@ -73,6 +73,10 @@ class WithConstants(Op):
         return self.op.allocates
 
     @property
+    def element_bytes(self) -> int | None:
+        return self.op.element_bytes
+
+    @property
     def active_in(self) -> str:
         return self.op.active_in
 

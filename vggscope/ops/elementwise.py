@@ -33,6 +33,22 @@ plain number needs neither; `condition`: the mask alone; `copy`: a tensor of the
 """
 
 
+WIDTHS: Mapping[str, int] = MappingProxyType(
+    {
+        **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "bool"), 1),
+        **dict.fromkeys(("logical_and", "logical_or", "logical_not", "logical_xor"), 1),
+        **{"long": 8, "int": 4, "float": 4, "double": 8, "half": 2, "bfloat16": 2},
+    }
+)
+"""Those whose result is of a type of its own, with the bytes of one value."""
+
+
+WITHOUT_GRADIENT = frozenset(
+    {name for name, width in WIDTHS.items() if width == 1}
+    | {"long", "int", "and", "or", "xor", "invert", "bitwise_and", "bitwise_or", "bitwise_not", "floor_divide"}
+)
+
+
 @record
 class Elementwise(Op):
     """A function of the values at one place, of one tensor or of several, made alike by torch's broadcasting.
@@ -53,7 +69,13 @@ class Elementwise(Op):
         return not self.inplace
 
     @property
+    def element_bytes(self) -> int | None:
+        return WIDTHS.get(self.function)
+
+    @property
     def gradient(self) -> str:
+        if self.function in WITHOUT_GRADIENT:
+            return "none"
         return "same" if self.function in ("add", "clone") else "new"
 
     def output_shape(self, *inputs: Shape) -> Shape:

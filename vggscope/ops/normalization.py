@@ -206,3 +206,35 @@ class InstanceNorm2d(Op):
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
         return (throughout(output, set() if self.track_running_stats else set(range(2, len(output)))),)
+
+
+@record
+class Normalize(Op):
+    """Each row along `dim` divided by its Euclidean length, or by `eps` where that is more (torch's F.normalize)."""
+
+    dim: int = 1
+    eps: float = 1e-12
+
+    @property
+    def name(self) -> str:
+        return "normalize"
+
+    def _lengths(self, shape: Shape) -> Shape:
+        return tuple(1 if axis == self.dim % len(shape) else size for axis, size in enumerate(shape))
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        lengths = (self._lengths(output), None)
+        return Kept(inputs=(0,), extra=(lengths, lengths))
+
+    def elementary(self, output: Shape) -> tuple[Elementary, ...]:
+        # Values: 0 the input, 1 the lengths, 2 those at least eps, 3 the same for each value, and the quotient.
+        lengths = self._lengths(output)
+        return (
+            Elementary("vector_norm", (0,), lengths, keeps=(0,)),
+            Elementary("clamp_min", (1,), lengths, keeps=(0,)),
+            Elementary("expand", (2,), output, shares=True),
+            Elementary("div", (0, 3), output, keeps=(0, 1), scratch=(0, 3), holds=(0,)),
+        )
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+        return (throughout(output, {self.dim % len(output)}),)

@@ -24,6 +24,14 @@ class Reduction(Op):
     def name(self) -> str:
         return self.function
 
+    @property
+    def element_bytes(self) -> int | None:
+        return {"argmax": 8, "argmin": 8, "any": 1, "all": 1}.get(self.function)
+
+    @property
+    def gradient(self) -> str:
+        return "none" if self.element_bytes else "new"
+
     def _axes(self, shape: Shape) -> set[int]:
         return {axis % len(shape) for axis in (range(len(shape)) if self.dim is None else self.dim)}
 

@@ -74,6 +74,7 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, setup: 
         raise OptionError("only a plain step on one device is measured", "leave out --checkpoint and --parallel")
     names = {p.name for p in trained(network, setup)} if setup.trains else None
     samples = setup.samples(batch)
+    network = network.laid_out(samples)
     if torch.cuda.is_available():
         foretold = replay(trace(network, replace(setup, runtime=CUDA.name)), samples).allocated_bytes
         measured = allocated_on_gpu(make, network.input_shape[1:], batch, setup, names)

@@ -24,6 +24,7 @@ from vggscope.ops.normalization import (
     GroupNorm,
     LayerNorm,
     LocalResponseNorm,
+    Normalize,
     RMSNorm,
 )
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
@@ -46,6 +47,8 @@ from vggscope.ops.view import (
     Squeeze,
     Unsqueeze,
 )
+from vggscope.trace.layout import copied_by_einsum, is_copied
+from vggscope.trace.recorder import tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -227,6 +230,12 @@ def _local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: fl
     return LocalResponseNorm(size, alpha, beta, k)
 
 
+def _normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Op:
+    if p != 2:
+        raise ValueError(p)
+    return Normalize(dim, eps)
+
+
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Op:
     return (AlwaysDropout if training else Dropout)(p, inplace)
 
@@ -400,8 +409,17 @@ def _product(function: str) -> Callable[..., Op]:
     return make
 
 
+def _matmul(input: Tensor, other: Tensor) -> Op:
+    axes = (input.dim(), other.dim())
+    if min(axes) == 0 or max(axes) < 3:
+        return MatrixProduct()
+    # One matrix or vector meets the other's rows, all in one; else the leading axes of both become one.
+    kept = 1 if min(axes) < 3 else 2
+    return MatrixProduct(copied=(is_copied(input, kept), is_copied(other, kept)))
+
+
 def _einsum(equation: str, *operands: object) -> Op:
-    return Einsum(equation)
+    return Einsum(equation, copied_by_einsum(equation, tuple(tensors_in(operands))))
 
 
 def _attention(
@@ -421,7 +439,8 @@ FUNCTIONS: dict[str, Callable[..., Made]] = {
     **{f"conv_transpose{n}d": _conv_transpose for n in (1, 2, 3)},
     "linear": _linear,
     "embedding": _embedding,
-    **{name: _product(name) for name in ("matmul", "mm", "bmm", "addmm", "baddbmm", "mv")},
+    "matmul": _matmul,
+    **{name: _product(name) for name in ("mm", "bmm", "addmm", "baddbmm", "mv")},
     "einsum": _einsum,
     "scaled_dot_product_attention": _attention,
     "batch_norm": _batch_norm,
@@ -429,6 +448,7 @@ FUNCTIONS: dict[str, Callable[..., Made]] = {
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
     "local_response_norm": _local_response_norm,
+    "normalize": _normalize,
     "dropout": _dropout,
     **dict.fromkeys(("detach", "data"), _detach),
     "relu": _activation(activation.ReLU, "inplace"),

@@ -16,6 +16,7 @@ from vggscope.ops.elementwise import KEEPS, Elementwise
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.view import View
 from vggscope.trace.function_table import FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
+from vggscope.trace.layout import shares_memory
 from vggscope.trace.recorder import Call, shape_of, tensors_in
 from vggscope.units import shape_text
 
@@ -117,8 +118,7 @@ def _as_seen(op: Op, in_place: bool, inputs: tuple[Tensor, ...], result: Tensor)
     if in_place and isinstance(op, (Overwriting, Elementwise)):
         return replace(op, inplace=True)
     if isinstance(op, (View, Recorded)):
-        storage = result.untyped_storage()._cdata
-        return replace(op, shares=any(tensor.untyped_storage()._cdata == storage for tensor in inputs))
+        return replace(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
     return op
 
 

@@ -11,6 +11,7 @@ from vggscope.graph import INPUT, Network, Node, Parameter, module_node
 from vggscope.labels import labelled
 from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer
+from vggscope.trace.layout import laid_out
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.watch import Watch
 
@@ -87,7 +88,9 @@ def _grown(node: Node, alone: Recorder, pair: Recorder) -> Node:
     usual = (*one[:1], *(0,) * (len(one) - 1))
     cost, both = alone.macs(node.name), pair.macs(node.name)
     expected = cost if one == two or cost is None else 2 * cost
-    return replace(node, growth=None if growth == usual else growth, irregular=both != expected)
+    several = laid_out(node.op, pair.nodes[node.name].op)
+    growing = None if growth == usual else growth
+    return replace(node, growth=growing, irregular=both != expected, several=several)
 
 
 def _failed(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | None:

@@ -16,9 +16,9 @@ _DTYPE = {2: "float16", 4: "float32", 8: "float64"}
 
 def inference_peak(network: Network, batch: int, itemsize: int) -> int:
     """The most bytes alive in one forward pass without gradients, the input batch among them."""
-    return trace(network, Setup(mode="inference", dtype=_DTYPE[itemsize])).peak_bytes(batch)
+    return trace(network.laid_out(batch), Setup(mode="inference", dtype=_DTYPE[itemsize])).peak_bytes(batch)
 
 
 def training_peak(network: Network, batch: int, itemsize: int) -> int:
     """The most bytes alive in a training step with SGD and momentum, the input batch and its labels among them."""
-    return trace(network, Setup(dtype=_DTYPE[itemsize])).peak_bytes(batch)
+    return trace(network.laid_out(batch), Setup(dtype=_DTYPE[itemsize])).peak_bytes(batch)

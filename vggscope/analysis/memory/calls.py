@@ -12,7 +12,9 @@ from vggscope.analysis.memory.lines import Line
 from vggscope.analysis.memory.runtime import Runtime
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import Kept, Shape, numel
+from vggscope.ops.constant import WithConstants
 from vggscope.ops.elementwise import Elementwise
+from vggscope.ops.view import Chunk, Select, Split
 from vggscope.record import record
 
 LOSS = "(loss)"
@@ -22,7 +24,7 @@ LOG_SOFTMAX = "(log-softmax)"
 HALF_OPS = frozenset(
     {
         *("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Linear"),
-        *("matmul", "einsum", "scaled_dot_product_attention", "MultiheadAttention"),
+        *("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention", "MultiheadAttention"),
     }
 )
 """What autocast runs in half precision."""
@@ -45,7 +47,10 @@ class Call:
     alone. `named_until` is the layer behind which no variable names the output, where known. `gradient` is how an
     input's gradient is made of the output's: `new` memory, the `same` memory, a `part` of it, or `none`. `scratch`
     counts for each input the tensors of the output's size that are alive while its gradient is made, `reverse` tells
-    that the last input's is made first. `holds` are values that a Python variable still names while this runs.
+    that the last input's is made first. `mixes` tells that inputs are made alike in size and width, so that a gradient
+    comes in the output's size and is then fitted to its input's. `first_piece` is the output of the first of several
+    calls that are one in torch, as the pieces of a `chunk` are: together their gradients make the input's. `holds` are
+    values that a Python variable still names while this runs.
     """
 
     layer: str
@@ -59,7 +64,9 @@ class Call:
     named_until: str = ""
     gradient: str = "new"
     scratch: tuple[int, ...] = ()
+    mixes: bool = False
     reverse: bool = False
+    first_piece: str = ""
     holds: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
 
@@ -81,6 +88,7 @@ class _Writer:
         self.sizes: dict[str, Line] = {}
         self.widths: dict[str, int] = {}
         self.copies: dict[str, str] = {}
+        self.pieces = _pieces(network)
 
     def add(self, call: Call, width: int) -> None:
         self.calls.append(call)
@@ -128,10 +136,11 @@ class _Writer:
         if self.autocast and op.name in HALF_OPS:
             casts = tuple(self.copy(node.name, parameter) for parameter in reversed(parameters))
             parameters = ()
-        inputs, width = self.inputs(op.name, node.inputs, node.name)
-        # Where torch repeats an operand, its gradient is made in the output's size and then summed.
-        repeated = tuple(int(numel(met) < numel(shape)) for met in self.network.input_shapes(node))
-        repeated = repeated if isinstance(op, Elementwise) and len(repeated) > 1 else ()
+        # A parameter among the inputs is in float32.
+        learned = isinstance(op, WithConstants) and len(parameters) > len(op.parameters())
+        inputs, width = self.inputs(op.name, node.inputs, node.name, SINGLE if learned else 0)
+        width = op.element_bytes or width
+        arithmetic = op.op if isinstance(op, WithConstants) else op
         self.add(
             Call(
                 node.name,
@@ -148,8 +157,10 @@ class _Writer:
                 copies=() if idle else tuple(self.line(node, shape, width) for shape in kept.copies),
                 named_until=node.named_until,
                 gradient="same" if idle else op.gradient,
-                scratch=repeated,
-                reverse=bool(repeated),
+                # Where torch repeats or widens an operand, its gradient is made in the output's size and then summed.
+                first_piece=self.pieces.get(node.name, ""),
+                mixes=isinstance(arithmetic, Elementwise),
+                reverse=isinstance(arithmetic, Elementwise),
                 parameters=parameters,
                 holds=node.inputs,
             ),
@@ -172,16 +183,19 @@ class _Writer:
             for shape in kept.statistics:
                 yield Line(numel(shape) * max(width, self.runtime.statistics_width), 0)
 
-    def inputs(self, function: str, names: tuple[str, ...], layer: str) -> tuple[tuple[str, ...], int]:
-        """The inputs as the call gets them, and the width of what it gives."""
+    def inputs(self, function: str, names: tuple[str, ...], layer: str, least: int = 0) -> tuple[tuple[str, ...], int]:
+        """The inputs as the call gets them, and the width of what it gives, `least` or more if autocast leaves it."""
         if not self.autocast:
             return names, self.width
+        widest = max((least, *(self.widths[name] for name in names))) or SINGLE
         if function in HALF_OPS:
             wanted = HALF
         elif function in self.runtime.float32_ops:
             wanted = SINGLE
+        elif function in self.runtime.widened_ops:
+            wanted = widest
         else:
-            return names, max((self.widths[name] for name in names), default=SINGLE)
+            return names, widest
         return tuple(self.cast(name, wanted, layer) for name in names), wanted
 
     def cast(self, name: str, width: int, layer: str) -> str:
@@ -210,6 +224,25 @@ class _Writer:
         scalar = Line(width, 0)
         held = tuple(dict.fromkeys((logits, scores)))
         self.add(Call("", (LOG_SOFTMAX,), LOSS, scalar, keeps=(LOG_SOFTMAX,), extra=(scalar,), holds=held), width)
+
+
+def _pieces(network: Network) -> dict[str, str]:
+    """For each piece of a tensor that one call cut up, the first of them that is read."""
+    found: dict[str, str] = {}
+    before: Node | None = None
+    for node in network.nodes:
+        if isinstance(node.op, (Chunk, Split, Select)) and not node.name.rpartition(".")[2].startswith("select"):
+            same = before is not None and before.inputs == node.inputs and _position(before) < _position(node)
+            found[node.name] = found[before.name] if same and before is not None else node.name
+            before = node
+        else:
+            before = None
+    return found
+
+
+def _position(node: Node) -> int:
+    assert isinstance(node.op, (Chunk, Split, Select))
+    return node.op.position
 
 
 def per_sample(shape: Shape, width: int) -> Line:

@@ -48,14 +48,21 @@ def grid(networks: Iterable[Network], batches: Sequence[int], setups: Sequence[S
     [1637681904, 4749085928, 2948501132, 5280539272]
     """
     for network in networks:
-        known: dict[Setup, tuple[Line, ...]] = {}
+        alone, several = network, network.laid_out(2)
+        known: dict[tuple[bool, Setup], tuple[Line, ...]] = {}
         for setup in setups:
-            key = _key(setup)
-            if key not in known:
-                known.update(_peaks(network, key, {_key(other) for other in setups}))
+            key, samples = _key(setup), [setup.samples(batch) for batch in batches]
+            network.allow(max(samples, default=1))
+            for laid_out, more in ((several, True), *(((alone, False),) if several is not alone else ())):
+                if (more, key) not in known:
+                    found = _peaks(laid_out, key, {_key(other) for other in setups})
+                    known.update(((more, found_key), lines) for found_key, lines in found)
             optimizer = setup.optimizer if setup.trains else None
             point = (network.name, network.input_shape[1:], setup.mode, optimizer, setup.dtype)
-            peaks = highest(known[key], [setup.samples(batch) for batch in batches])
+            peaks = highest(known[True, key], samples)
+            if several is not alone:
+                ones = highest(known[False, key], samples)
+                peaks = [one if n == 1 else peak for n, one, peak in zip(samples, ones, peaks)]
             yield from map(Estimate, *map(repeat, point), batches, peaks)
 
 

@@ -167,6 +167,12 @@ class Ledger:
         self._count(made.kind, -made.size.fixed, -made.size.per_sample)
         self.entries.append(Entry(tensor, None, made.kind, made.layer))
 
+    def size(self, tensor: int) -> Line:
+        """How large a tensor is."""
+        made = self._made[tensor].size
+        assert made is not None
+        return made
+
     def is_single(self, tensor: int) -> bool:
         """Whether one hold is left."""
         return self._holds[tensor] == 1

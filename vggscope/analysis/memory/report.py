@@ -104,6 +104,7 @@ def memory(network: Network, batch: int = 1, setup: Setup | None = None, room: R
         raise OptionError(f"a batch of {batch} makes no sense", f"--batch is 1 to {LARGEST_BATCH}")
     samples = setup.samples(batch)
     network.allow(samples)
+    network = network.laid_out(samples)
     book = trace(network, setup)
     peak = book.peak(samples)
     reserve = replay(book, samples)

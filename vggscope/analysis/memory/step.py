@@ -53,6 +53,7 @@ class Walk:
         self.kept: dict[int, list[int]] = {}
         self.entries: dict[range, int] = {}
         self.gradients: dict[str, Gradient] = {}
+        self.pieces: dict[str, list[int]] = {}
         self.parameter_gradients: dict[str, int] = {}
         self.differentiable: set[str] = set()
         self.gathered: dict[int, int] = {}
@@ -157,11 +158,14 @@ class Walk:
         ledger = self.ledger
         arrived: list[tuple[str, Gradient]] = []
         spent: list[int] = []
-        given = self.gradients.pop(call.output, None)
+        given = self._given(call)
         if given is not None:
-            arrived = [(name, self._gradient(call, i, given)) for i, name in self._wanted(call)]
+            made = [(name, size, self._made(call, i, given)) for i, name, size in self._wanted(call)]
+            raw = self._raw_parameter_gradients(call)
+            arrived = [(name, self._fitted(size, gradient)) for name, size, gradient in made]
             spent = self._parameter_gradients(call)
-            ledger.release(given.tensor)
+            for tensor in (given.tensor, *raw, *self.pieces.pop(call.output, ())):
+                ledger.release(tensor)
         for tensor in kept:
             ledger.release(tensor)
         if call.reverse:
@@ -170,22 +174,54 @@ class Walk:
         for tensor in spent:
             ledger.release(tensor)
 
-    def _wanted(self, call: Call) -> Iterable[tuple[int, str]]:
-        wanted = [(i, name) for i, name in enumerate(call.inputs) if name in self.differentiable]
+    def _given(self, call: Call) -> Gradient | None:
+        """The gradient of a call's output; that of a piece waits for those of the pieces before it."""
+        given = self.gradients.pop(call.output, None)
+        if not call.first_piece:
+            return given
+        waiting = self.pieces.setdefault(call.first_piece, [])
+        if given is not None:
+            waiting.append(given.tensor)
+        if call.first_piece != call.output or not waiting:
+            return None
+        return Gradient(waiting.pop())
+
+    def _wanted(self, call: Call) -> Iterable[tuple[int, str, Line]]:
+        """The inputs that get a gradient, in the order in which those are made, with their sizes."""
+        wanted = [
+            (i, name, self.program.sizes[name]) for i, name in enumerate(call.inputs) if name in self.differentiable
+        ]
         return reversed(wanted) if call.reverse else wanted
 
-    def _gradient(self, call: Call, position: int, given: Gradient) -> Gradient:
-        """The gradient of an input, made of the output's."""
+    def _made(self, call: Call, position: int, given: Gradient) -> Gradient:
+        """The gradient of an input as the op makes it of the output's: in the output's size where it has been repeated
+        or widened.
+        """
         size = self.program.sizes[call.inputs[position]]
-        if call.gradient == "part" or (call.gradient == "same" and size == call.size):
+        if call.gradient == "part" or (call.gradient == "same" and (size == call.size or call.mixes)):
             self.ledger.hold(given.tensor)
             return Gradient(given.tensor, given.dense and call.gradient == "same")
         scratch = call.scratch[position] if call.scratch and call.gradient == "new" else 0
         made = [self.ledger.allocate("temporary", call.size) for _ in range(scratch)]
-        tensor = self.ledger.allocate("temporary", size)
+        tensor = self.ledger.allocate("temporary", call.size if call.mixes else size)
         for temporary in made:
             self.ledger.release(temporary)
         return Gradient(tensor)
+
+    def _fitted(self, size: Line, gradient: Gradient) -> Gradient:
+        """The same gradient summed up or narrowed to the size of its input."""
+        if self.ledger.size(gradient.tensor) == size or not gradient.dense:
+            return gradient
+        fitted = self.ledger.allocate("temporary", size)
+        self.ledger.release(gradient.tensor)
+        return Gradient(fitted)
+
+    def _raw_parameter_gradients(self, call: Call) -> list[int]:
+        """Of parameters that take part in arithmetic, the gradients before they are summed up."""
+        if not call.mixes or call.gradient != "new":
+            return []
+        learned = [p for p in call.parameters if p.name in self.trained]
+        return [self.ledger.allocate("temporary", call.size) for _ in learned]
 
     def _accumulate(self, name: str, gradient: Gradient) -> int | None:
         """Take a gradient in; where another has come before, their sum. Gives the tensor that this leaves over."""

@@ -198,6 +198,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             )
             for name in ("LayerNorm", "GroupNorm", "InstanceNorm2d")
         },
+        "normalize": Rule(
+            "a row of n: n squares, n-1 sums, a root, a comparison, n divisions: 3n+1",
+            lambda op, inputs, output: (3 * output[op.dim] + 1) * (numel(output) // output[op.dim]),
+        ),
         "scaled_dot_product_attention": Rule(
             "n keys: scale and soft-max of each query: 6n-2; a mask: n more", _attention
         ),
