@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,10 @@ scale; one less without.
 """
 
 
+PER_RESULT: Mapping[tuple[str, str], int] = MappingProxyType({("Upsample", "nearest"): 1, ("Upsample", "bilinear"): 4})
+"""The same for each value of an op's output, by the op and its mode."""
+
+NAMED_PADDING = "convolutions whose padding is a word, which it does not know"
 EINSUM = "einsum, its FLOPs read from a text of four digits"
 ATTENTION = "queries with keys and weights with values in attention, which it does not know"
 
@@ -73,6 +77,10 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
             per_value = _per_value(node)
             what = f"{per_value} for each value that {node.op.name} reads"
             amounts[what] += per_value * numel(network.input_shapes(node)[0])
+        elif (node.op.name, getattr(node.op, "mode", "")) in PER_RESULT:
+            per_value = PER_RESULT[node.op.name, getattr(node.op, "mode", "")]
+            what = f"{per_value} for each value that {node.op.name} gives"
+            amounts[what] += per_value * numel(network.output_shape(node))
         elif "attention" in node.op.name.lower():
             amounts[ATTENTION] -= _attention(network, node)
         elif isinstance(node.op, Einsum):
@@ -98,7 +106,8 @@ def _einsum(op: Einsum, inputs: tuple[Shape, ...]) -> int:
 def _attention(network: Network, node: Node) -> int:
     """The MACs of queries with keys and of weights with values: all but the learned projections'."""
     inputs = network.input_shapes(node)
-    projections = sum(numel(p.shape) for p in node.parameters if len(p.shape) == 2) * numel(inputs[0][:-1])
+    own = node.parameters if node.op.name == "MultiheadAttention" else ()
+    projections = sum(numel(p.shape) for p in own if len(p.shape) == 2) * numel(inputs[0][:-1])
     return (node.op.macs(inputs, network.output_shape(node)) or 0) - projections
 
 
@@ -112,7 +121,18 @@ def _params(network: Network, module: nn.Module) -> Claim:
 
 
 def _macs(network: Network, module: nn.Module) -> Claim:
-    return Claim(macs(module, network.input_shape))
+    return Claim(macs(module, network.input_shape), terms=tuple(_worded(network, module)))
+
+
+def _worded(network: Network, module: nn.Module) -> Iterator[Term]:
+    """What it leaves out of convolutions whose padding is given as a word: torch.jit calls another function then."""
+    parts = dict(module.named_modules())
+    nodes = [
+        node for node in network.nodes if node.module and isinstance(getattr(parts[node.module], "padding", 0), str)
+    ]
+    amount = sum(node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0 for node in nodes)
+    if amount:
+        yield Term(-amount, NAMED_PADDING)
 
 
 WITNESS = Witness(

@@ -2,7 +2,8 @@
 
 Its mult-adds are each parameter called weight or bias, once for each output position of a convolution and once for
 each sample of any other module that has no modules inside: biases and the weights of normalisations are in them, and
-matrix products that a function makes are not.
+matrix products that a function makes are not. A parameter with either word within its name counts once for each
+place along the output's first two axes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 BIASES = "each bias, once for each output position"
 SCALES = "each weight and bias of a normalisation, once"
 UNSEEN = "products of functions and of attention, which it does not see"
+NAMED = "each parameter named after a weight or bias, once for each row of the output, less the MACs"
 WEIGHTS = "each weight of a linear layer once, less its MACs at all positions"
 
 
@@ -72,9 +74,12 @@ def _beyond(network: Network, node: Node, kind: str | None) -> dict[str, int]:
     macs = node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0
     output = network.output_shape(node)
     sizes = {p.name.rpartition(".")[2]: numel(p.shape) for p in node.parameters}
-    weight, bias = sizes.get("weight", 0), sizes.get("bias", 0)
+    weight, bias = sizes.pop("weight", 0), sizes.pop("bias", 0)
     if kind is None:
         return {UNSEEN: -macs}
+    alike = sum(size for name, size in sizes.items() if "weight" in name or "bias" in name)
+    if alike:
+        return {NAMED: numel(output[:2]) * alike - macs + output[0] * (weight + bias)}
     if not macs:
         return {SCALES: output[0] * (weight + bias)}
     positions = output[0] * numel(output[2:]) if "Conv" in kind else output[0]
