@@ -112,7 +112,7 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "offered", "not_offered"), WORDS, ids=" ".join)
+@pytest.mark.parametrize(("words", "offered", "not_offered"), WORDS, ids=[" ".join(words) for words, *_ in WORDS])
 def test_what_may_stand_at_the_cursor(folder, words, offered, not_offered) -> None:
     found = asked(*words)
     assert offered <= set(found)
