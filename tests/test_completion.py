@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -359,6 +362,8 @@ def typed(shell: list[str], keys: str, wanted: str, home: Path, folder: Path) ->
     if pid == 0:
         os.chdir(folder)
         os.execvpe(shell[0], shell, environment)
+    # A prompt with a long folder in it leaves no line too short.
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 400, 0, 0))
     seen = ""
     try:
         seen = _until(terminal, ("$ ", "% ", "# ", "> "), seen)
