@@ -171,6 +171,21 @@ def test_grouped_convolutions_are_explained_backward() -> None:
     assert found.agrees is True
 
 
+def test_grouped_transposed_convolutions_and_compiled_modules_are_explained() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 6, 2, 2, groups=2))
+    found = verify(trace(plain, (3, 8, 8), "up"), torch.compile(plain))
+    (term,) = answer(found, "backward_macs", "torch").terms
+    assert term.amount == 4 * 3 * 2 * 2 * 6 * 6  # one group's share once more
+    assert found.agrees is True
+
+
+def test_upsampling_and_padding_in_words_are_explained_for_fvcore() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.Upsample(scale_factor=2), nn.UpsamplingBilinear2d(32))
+    found = verify(trace(net, (3, 8, 8), "net"), net)
+    amounts = {term.what: term.amount for term in answer(found, "macs", "fvcore").terms}
+    assert sorted(amounts.values()) == [-4 * 27 * 64, 4 * 16 * 16, 4 * 4 * 32 * 32]
+
+
 def test_backward_stops_at_frozen_layers() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Conv2d(5, 6, 1)).requires_grad_(False)
     model[1].requires_grad_(True)

@@ -135,7 +135,7 @@ class Signature(NamedTuple):
 def _signature(network: Network, node: Node) -> Signature:
     covers = 0
     inputs = network.input_shapes(node)
-    if node.op.name == "Linear":
+    if node.op.name == "Linear" and inputs[0]:
         covers = inputs[0][-1]
     elif node.op.name == "Conv2d" and set(network.output_shape(node)[2:]) == {1}:
         covers = numel(inputs[0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
-from vggscope.ops.convolution import Convolution
+from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.oracles.witness import BACKWARD_MACS, MACS, PARAMS, Claim, Term, Witness, frozen
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def group_terms(network: Network) -> tuple[Term, ...]:
     amount = sum(
         (node.op.groups - 1) * node.op.macs(network.input_shapes(node), network.output_shape(node))
         for node in network.nodes
-        if isinstance(node.op, Convolution) and any(p.trainable and len(p.shape) > 1 for p in node.parameters)
+        if isinstance(node.op, (Convolution, TransposedConvolution))
+        and any(p.trainable and len(p.shape) > 1 for p in node.parameters)
     )
     return (Term(amount, "the weight gradients of grouped convolutions, counted as if not grouped"),) if amount else ()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from vggscope.graph import Network, Node
 from vggscope.ops.attention import Einsum
 from vggscope.ops.base import Shape, numel
+from vggscope.ops.constant import WithConstants
 from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness
 
 if TYPE_CHECKING:
@@ -106,8 +107,9 @@ def _einsum(op: Einsum, inputs: tuple[Shape, ...]) -> int:
 def _attention(network: Network, node: Node) -> int:
     """The MACs of queries with keys and of weights with values: all but the learned projections'."""
     inputs = network.input_shapes(node)
+    read = node.op.all_inputs(inputs) if isinstance(node.op, WithConstants) else inputs
     own = node.parameters if node.op.name == "MultiheadAttention" else ()
-    projections = sum(numel(p.shape) for p in own if len(p.shape) == 2) * numel(inputs[0][:-1])
+    projections = sum(numel(p.shape) for p in own if len(p.shape) == 2) * numel(read[0][:-1])
     return (node.op.macs(inputs, network.output_shape(node)) or 0) - projections
 
 
@@ -128,7 +130,7 @@ def _worded(network: Network, module: nn.Module) -> Iterator[Term]:
     """What it leaves out of convolutions whose padding is given as a word: torch.jit calls another function then."""
     parts = dict(module.named_modules())
     nodes = [
-        node for node in network.nodes if node.module and isinstance(getattr(parts[node.module], "padding", 0), str)
+        node for node in network.nodes if node.module and isinstance(getattr(parts.get(node.module), "padding", 0), str)
     ]
     amount = sum(node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0 for node in nodes)
     if amount:

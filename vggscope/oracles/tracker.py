@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from vggscope.analysis.memory.ledger import KINDS
 from vggscope.analysis.memory.setup import Setup
 from vggscope.analysis.memory.trace import trace
-from vggscope.graph import Network
+from vggscope.graph import Network, Node
+from vggscope.ops.base import numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Recorded
 from vggscope.oracles.memory_tracker import track
@@ -45,6 +46,11 @@ def _beyond(network: Network, figure: str) -> Iterator[str]:
     odd = dict.fromkeys(op.name for op in ops if isinstance(op, Recorded) or op.name in _PRODUCTS)
     if odd:
         yield f"what {', '.join(odd)} takes on the way is not followed tensor by tensor"
+    made = dict.fromkeys(n.op.name for n in network.nodes if isinstance(n.op, WithConstants) and _is_made(n, n.op))
+    if made:
+        yield f"what {', '.join(made)} reads is made of parameters on the way, which no input reaches"
+    if any(n.op.name == "scaled_dot_product_attention" and len(network.output_shape(n)) != 4 for n in network.nodes):
+        yield "a CPU writes attention out unless it has four axes"
     if figure == INFERENCE_PEAK:
         return
     if not any(p.trainable for node in network.nodes for p in node.parameters):
@@ -58,6 +64,12 @@ def _beyond(network: Network, figure: str) -> Iterator[str]:
         yield "the network has heads that run only in training"
     if len(network.nodes) > MOST_LAYERS:
         yield f"the tracker takes long for {len(network.nodes)} layers"
+
+
+def _is_made(node: Node, op: WithConstants) -> bool:
+    """Whether a node reads a tensor that was made of parameters and is none of them."""
+    sizes = {numel(parameter.shape) for parameter in node.parameters}
+    return bool(sizes) and any(constant is not None and numel(constant) not in sizes for constant in op.constants)
 
 
 def _empty(tensor: Tensor) -> Tensor:

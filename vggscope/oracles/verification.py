@@ -148,13 +148,24 @@ def _ours(network: Network) -> Mapping[str, int | None]:
 def _without_data(network: Network, module: nn.Module | None) -> nn.Module:
     if module is not None:
         try:
-            return without_data(module)
+            return without_data(_unwrapped(module))
         except Exception as error:
             raise ModelError(f"{printable(network.name)} cannot be copied for the witnesses: {error}") from error
     from torch import device
 
     with device("meta"):
         return build_module(network).eval()
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The module behind one that only says how it is to be run: compiled, or on several devices."""
+    from torch.nn import Module
+    from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+    behind = getattr(module, "_orig_mod", None)
+    if isinstance(module, (DataParallel, DistributedDataParallel)):
+        behind = module.module
+    return _unwrapped(behind) if isinstance(behind, Module) else module
 
 
 def _hear(witness: Witness, figure: str, network: Network, module: nn.Module) -> Claim | str:

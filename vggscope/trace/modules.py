@@ -44,6 +44,8 @@ def module_op(module: nn.Module) -> Op | None:
         maker = MODULES.get(kind.__name__)
         if maker is not None and kind.__module__.partition(".")[0] in ("torch", "torchvision"):
             return maker(module) if type(module).forward is getattr(kind, "forward", None) else None
+        if kind.__name__ == "DropPath" and kind.__module__.startswith("timm."):
+            return StochasticDepth(float(getattr(module, "drop_prob", None) or 0), "row")
     return None
 
 
