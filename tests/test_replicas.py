@@ -124,3 +124,39 @@ def named(difference) -> str:
     layer = difference.label or difference.ours
     attribute = difference.changes[0].attribute if difference.changes else ""
     return f"{difference.kind} {layer} {attribute}".strip()
+
+
+RETURN = "return self.out(self.head(self.flatten(x)))"
+
+ASIDE = [
+    ("x = self.pool(stage(x))", "x = self.pool(stage(x)); print(x.mean())"),
+    (RETURN, f"x = {RETURN[7:]}; return x, F.softmax(x, dim=1)"),
+    (RETURN, f"x = {RETURN[7:]}; self.spread = x.std(); return x"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), ASIDE)
+def test_what_the_output_does_not_depend_on_changes_nothing(tmp_path: Path, old: str, new: str) -> None:
+    source = (REPLICAS / "conv_units.py").read_text()
+    assert old in source
+    (tmp_path / "net.py").write_text("import torch.nn.functional as F\n" + source.replace(old, new, 1))
+    ours = resolve(f"{tmp_path / 'net.py'}:VGG13")
+    diff = compare(ours, resolve("B_bn"))
+    assert diff.verdict == "equivalent"
+    (found,) = (d for d in diff.differences if d.kind == "inserted")
+    assert "; the output does not depend on it" in found.message
+    assert [n.label for n in ours.nodes if n.op.name == "Conv2d"] == [
+        f"conv{stage}_{i}" for stage in range(1, 6) for i in (1, 2)
+    ]
+
+
+def test_a_mean_that_is_read_is_judged(tmp_path: Path) -> None:
+    source = (REPLICAS / "conv_units.py").read_text()
+    (tmp_path / "net.py").write_text(
+        source.replace("(stage(x))", "(stage(x)); x = x if x.shape[1] > 64 else x - x.mean()")
+    )
+    diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
+    assert [(d.kind, d.ours) for d in diff.differences if d.effect in ("shape", "function")] == [
+        ("inserted", "mean"),
+        ("inserted", "sub"),
+    ]

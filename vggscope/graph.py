@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib import import_module
 
 from vggscope.errors import ShapeError, VggscopeError, printable
-from vggscope.ops.base import Op, Shape, numel
+from vggscope.ops.base import Op, Shape, numel, shape_behind
 from vggscope.record import record
 from vggscope.units import count_text, shape_text
 
@@ -80,7 +80,8 @@ class Network:
     `input_shape` is batch (1), channels, height, width. `unused` are the parameters that no executed node owns, with
     the reason; `warnings` are what the source wants its reader to know. `failure` tells where and why a forward pass
     broke off: the nodes are then those up to there, and `failed` is the layer that it was, if it was one. `single`
-    tells why nothing is known of a larger batch, if that is so.
+    tells why nothing is known of a larger batch, if that is so. `output` is the node whose tensor forward returns
+    first, where that is not the last.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Network:
     failure: str | None = None
     failed: Node | None = None
     single: str | None = None
+    output: str | None = None
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))
@@ -125,7 +127,7 @@ class Network:
         shapes = {INPUT: input_shape}
         for node in self.nodes:
             try:
-                shapes[node.name] = node.op.output_shape(*(shapes[name] for name in node.inputs))
+                shapes[node.name] = shape_behind(node.op, *(shapes[name] for name in node.inputs))
             except ShapeError as error:
                 raise ShapeError(
                     f"{node.title}: {error.problem}; the network's input is {shape_text(input_shape)}"
@@ -246,6 +248,20 @@ class Network:
             for name in node.inputs:
                 readers[name].append(node.name)
         return {name: tuple(found) for name, found in readers.items()}
+
+    @cached_property
+    def aside(self) -> frozenset[str]:
+        """The nodes from which no way leads to the output: a mean that forward prints, a softmax that it returns too.
+
+        >>> import vggscope
+        >>> vggscope.network("D").aside
+        frozenset()
+        """
+        ahead = {self.output} if self.output is not None else {node.name for node in self.nodes[-1:]}
+        for node in reversed(self.nodes):
+            if node.name in ahead:
+                ahead.update(node.inputs)
+        return frozenset(node.name for node in self.nodes if node.name not in ahead)
 
     @cached_property
     def batchless(self) -> frozenset[str]:

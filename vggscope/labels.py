@@ -25,14 +25,18 @@ _POOLS = ("MaxPool2d", "AvgPool2d")
 
 
 def labelled(network: Network) -> Network:
-    """The same network with its layers named, if it is a chain with convolutions; else the network as it is."""
-    if not network.is_chain or not any(_is_conv(node) for node in network.nodes):
+    """The same network with its layers named, if it is a chain with convolutions; else the network as it is.
+
+    What its forward works out aside, to print it or to return it too, is not named and breaks no chain.
+    """
+    chain = replace(network, nodes=tuple(node for node in network.nodes if node.name not in network.aside))
+    if not chain.is_chain or not any(_is_conv(node) for node in chain.nodes):
         return network
     ends = (network.failed,) if network.failed else ()
-    all_nodes = (*network.nodes, *ends)
-    named = tuple(replace(node, label=label) for node, label in zip(all_nodes, _labels(all_nodes)))
-    count = len(network.nodes)
-    return replace(network, nodes=named[:count], failed=named[count] if ends else None)
+    labels = list(_labels((*chain.nodes, *ends)))
+    named = dict(zip((node.name for node in chain.nodes), labels))
+    nodes = tuple(replace(node, label=named.get(node.name, "")) for node in network.nodes)
+    return replace(network, nodes=nodes, failed=replace(ends[0], label=labels[-1]) if ends else None)
 
 
 def stage_of(label: str) -> str:

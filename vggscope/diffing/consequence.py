@@ -14,7 +14,7 @@ from vggscope.analysis.receptive_field import receptive_fields
 from vggscope.diffing.find import Edit
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network, Node, Parameter
-from vggscope.ops.base import Op, Shape, numel
+from vggscope.ops.base import Op, Shape, numel, shape_behind
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 from vggscope.record import record
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
@@ -30,7 +30,7 @@ def edited(ours: Network, reference: Network, edits: tuple[Edit, ...], behind: d
     `behind` names, for each of our layers, the layer of the reference at whose place it stands. Every width is then
     made to follow from what stands before, as somebody writing the model would.
     """
-    exchanged, gone, extra = _by_place(edits, behind)
+    exchanged, gone, extra = _by_place(edits, behind, ours.aside)
     first = any(other is not None and mine is not None and other.inputs == (INPUT,) for mine, other in edits)
     reads: dict[str, str] = {}
     """What is read in the place of a node, or of the input: what a node that is gone read, or one that is put in."""
@@ -45,8 +45,13 @@ def edited(ours: Network, reference: Network, edits: tuple[Edit, ...], behind: d
     return _refitted(replace(reference, input_shape=ours.input_shape if first else reference.input_shape), nodes)
 
 
-def _by_place(edits: tuple[Edit, ...], behind: dict[str, str]) -> tuple[dict[str, Op], set[str], dict[str, list[Node]]]:
-    """The edits by the layer of the reference that they are about: its other op, that it goes, ours put in behind."""
+def _by_place(
+    edits: tuple[Edit, ...], behind: dict[str, str], aside: frozenset[str]
+) -> tuple[dict[str, Op], set[str], dict[str, list[Node]]]:
+    """The edits by the layer of the reference that they are about: its other op, that it goes, ours put in behind.
+
+    What ours works out aside is read by nothing, and put in nowhere.
+    """
     exchanged: dict[str, Op] = {}
     gone: set[str] = set()
     extra: dict[str, list[Node]] = {}
@@ -55,7 +60,7 @@ def _by_place(edits: tuple[Edit, ...], behind: dict[str, str]) -> tuple[dict[str
             exchanged[other.name] = mine.op
         elif other is not None:
             gone.add(other.name)
-        elif mine is not None:
+        elif mine is not None and mine.name not in aside:
             extra.setdefault(behind[mine.inputs[0]] if mine.inputs else INPUT, []).append(mine)
     return exchanged, gone, extra
 
@@ -117,7 +122,7 @@ def _refitted(reference: Network, nodes: list[Node]) -> Network:
         for node in nodes:
             inputs = [shapes[name] for name in node.inputs]
             op = node.op.fitted(inputs[0]) if len(inputs) == 1 else node.op
-            shapes[node.name] = op.output_shape(*inputs)
+            shapes[node.name] = shape_behind(op, *inputs)
             fitted.append(replace(node, op=op, parameters=_parameters(node, op.parameters())))
     except ShapeError:
         return replace(reference, nodes=tuple(nodes))

@@ -147,8 +147,11 @@ def renamed(mine: Node, other: Node) -> Difference | None:
 
 def _inserted(aligned: Aligned, mine: Node, behind: str) -> Difference:
     network = aligned.ours
-    effect = _presence(network, mine)
+    aside = mine.name in network.aside and not mine.parameters
+    effect = "none" if aside else _presence(network, mine)
     text = f"{op_text(mine.op)} stands here, the reference has none behind {_title(aligned.reference, behind)}"
+    if aside:
+        text += "; the output does not depend on it"
     return _difference("inserted", mine, None, effect, text)
 
 

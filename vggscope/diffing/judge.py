@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from vggscope.diffing.align import chosen
 from vggscope.diffing.result import Change
 from vggscope.errors import ShapeError
-from vggscope.ops.base import Op, Shape, numel
+from vggscope.ops.base import Op, Shape, numel, shape_behind
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 
 EFFECTS = ("none", "training_only", "function", "shape")
@@ -146,6 +146,6 @@ def _same_averages(ours: Op, reference: Op, shape: Shape) -> bool:
 
 def _shape_of(op: Op, shape: Shape) -> Shape | None:
     try:
-        return op.fitted(shape).output_shape(shape)
+        return shape_behind(op.fitted(shape), shape)
     except ShapeError:
         return None

@@ -199,8 +199,10 @@ class Op:
         return "always"
 
     def fitted(self, shape: Shape) -> Self:
-        """The same op made to fit an input of this shape."""
-        return replace(self, **{self.width_field: shape[self.width_axis]}) if self.width_field else self
+        """The same op made to fit an input of this shape, as it is where the shape has no such axis."""
+        if not self.width_field or len(shape) <= max(self.width_axis, 0):
+            return self
+        return replace(self, **{self.width_field: shape[self.width_axis]})
 
     def arguments(self) -> dict[str, object]:
         """The arguments that build torch's module of this name, those with torch's default left out."""
@@ -214,6 +216,17 @@ class Op:
 def _scalar(value: object) -> object:
     """(3, 3) as 3: torch takes either, people write the second."""
     return value[0] if isinstance(value, tuple) and value and len(set(value)) == 1 else value
+
+
+def shape_behind(op: Op, *inputs: Shape) -> Shape:
+    """What `output_shape` gives, for inputs of any number of dimensions: raises ShapeError too for what no layer was
+    written to meet, a convolution behind a mean.
+    """
+    try:
+        return op.output_shape(*inputs)
+    except (ValueError, IndexError, TypeError, ArithmeticError):
+        met = " and ".join(shape_text(shape) or "one number" for shape in inputs)
+        raise ShapeError(f"{op.name} does not take {met}") from None
 
 
 def numel(shape: Shape) -> int:

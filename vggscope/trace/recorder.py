@@ -54,6 +54,7 @@ class Recorder:
     warnings: dict[str, None] = field(default_factory=dict)
     pieces: set[str] = field(default_factory=set)
     returned: set[str] = field(default_factory=set)
+    output: str | None = None
     named: dict[str, ReferenceType[Tensor]] = field(default_factory=dict)
     named_until: dict[str, str] = field(default_factory=dict)
 
@@ -68,6 +69,7 @@ class Recorder:
         Others that a call gave beside its first result, as an LSTM's states are, belong to the row of that call.
         """
         origins = [origin for origin in map(self.origin, tensors_in(result)) if isinstance(origin, str)]
+        self.output = origins[0] if origins else None
         beside = {name for name in origins[1:] if name != INPUT and isinstance(self.nodes[name].op, Result)}
         self.returned.update(name for name in origins if name == origins[0] or name not in beside)
 

@@ -63,7 +63,8 @@ def run(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str 
     unused = tuple((parameter, why[parameter.name]) for parameter in missing)
     failure = None if error is None else explain(watch, error)
     failed = None if error is None else _failed(watch, error, nodes)
-    network = Network(name, (1, *input_shape), nodes, unused, tuple(recorder.warnings), failure, failed, single)
+    output = recorder.output if nodes and recorder.output != nodes[-1].name else None
+    network = Network(name, (1, *input_shape), nodes, unused, tuple(recorder.warnings), failure, failed, single, output)
     return Run(labelled(network), error)
 
 
