@@ -160,3 +160,24 @@ def test_a_mean_that_is_read_is_judged(tmp_path: Path) -> None:
         ("inserted", "mean"),
         ("inserted", "sub"),
     ]
+
+
+ADVICE = [
+    # as Keras and TensorFlow have it
+    ("x = self.pool(stage(x))\n", "x = self.pool(stage(x))\n        x = x.permute(0, 2, 3, 1)\n", "permute", "in another order"),
+    (RETURN, f"return {RETURN[7:]}.softmax(1)", "softmax", "torch.nn.CrossEntropyLoss takes the logits"),
+    ("    def forward(self, x):\n        for", "    def forward(self, x):\n        x = x.permute(0, 3, 1, 2)\n        for", "permute", "the channels last, 224x224x3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "layer", "advice"), ADVICE)
+def test_what_is_brought_along_from_keras_is_one_mistake_with_advice(
+    tmp_path: Path, old: str, new: str, layer: str, advice: str
+) -> None:
+    source = (REPLICAS / "conv_units.py").read_text()
+    assert old in source
+    (tmp_path / "net.py").write_text(source.replace(old, new, 1))
+    diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
+    (found,) = (d for d in diff.differences if d.effect in ("shape", "function"))
+    assert (found.kind, found.ours) == ("inserted", layer)
+    assert any(advice in text for text in found.consequences), found.consequences

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vggscope.diffing.consequence import consequences, edited, figures
+from vggscope.diffing.advice import advice
+from vggscope.diffing.consequence import NO_LONGER_RUNS, consequences, edited, figures
 from vggscope.diffing.find import Aligned, Found, align_networks, failing, find
-from vggscope.diffing.fold import broken_off, fold
+from vggscope.diffing.fold import DOES_NOT_RUN, broken_off, fold
 from vggscope.diffing.ignore import without
 from vggscope.diffing.result import Diff, Difference, ParameterCounts
 from vggscope.diffing.rows import rows
@@ -70,7 +71,10 @@ def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
             left -= 1
             other = edited(aligned.ours, base.network, cause.edits, behind)
             name = difference.reference or difference.ours or ""
-            difference = replace(difference, consequences=consequences(base, other, name, aligned.ours.failure is None))
+            follows = consequences(base, other, name, aligned.ours.failure is None)
+            if any(text.startswith(DOES_NOT_RUN) for text in difference.follows):  # where it fails is told there
+                follows = tuple(text for text in follows if not text.startswith(NO_LONGER_RUNS))
+            difference = replace(difference, consequences=(*follows, *advice(aligned.ours, cause.edits)))
         yield difference
 
 

@@ -21,6 +21,8 @@ from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_
 
 FLOAT32 = 4
 
+NO_LONGER_RUNS = "it no longer runs"
+
 _EXTRA = " (extra)"
 
 
@@ -110,7 +112,7 @@ def consequences(reference: Figures, other: Network, name: str, whole: bool = Tr
     try:
         ours = figures(other)
     except ShapeError as error:
-        return (f"it no longer runs: {error.problem}",)
+        return (f"{NO_LONGER_RUNS}: {error.problem}",)
     return (*_shapes(reference, ours, name, whole), *_sizes(reference, ours))
 
 

@@ -64,6 +64,10 @@ class Aligned:
 def align_networks(ours: Network, reference: Network) -> Aligned:
     """Both, with the cheapest alignment between them."""
     pairs, is_cheapest = align(ours, reference)
+    if ours.failure is not None:
+        # What ours has no counterpart for ran before it failed; what the reference has there was never reached.
+        both = max((k for k, pair in enumerate(pairs) if None not in pair), default=-1) + 1
+        pairs[both:] = sorted(pairs[both:], key=lambda pair: pair[0] is None)
     return Aligned(ours, reference, tuple(pairs), is_cheapest)
 
 

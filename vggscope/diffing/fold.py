@@ -18,6 +18,8 @@ _FOLLOWERS = {"ReLU", "BatchNorm2d", "Dropout"}
 _FEWEST = 3
 """From how many equal mistakes on, made in every layer of a kind, one mistake is named for all."""
 
+DOES_NOT_RUN = "it does not run"
+
 _DEEPEST = 20
 """Modules further below the root are not looked at as wholes."""
 
@@ -36,7 +38,7 @@ def broken_off(causes: list[Found], failing: Found) -> list[Found]:
     blamed = next((i for i in reversed(range(len(causes))) if causes[i].difference.effect == "shape"), None)
     if failing.difference.changes or blamed is None:
         return [*causes, failing]
-    causes[blamed] = _with_follower(causes[blamed], f"it does not run: {failing.difference.consequences[0]}")
+    causes[blamed] = _with_follower(causes[blamed], f"{DOES_NOT_RUN}: {failing.difference.consequences[0]}")
     return causes
 
 
