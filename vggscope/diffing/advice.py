@@ -22,7 +22,7 @@ def _on(ours: Network, mine: Node) -> Iterator[str]:
     if mine.op.name in ("Softmax", "LogSoftmax") and not readers:
         yield "torch.nn.CrossEntropyLoss takes the logits and has a softmax of its own; with two it learns slowly"
     elif mine.op.name == "permute" and mine.inputs == (INPUT,) and getattr(mine.op, "dims", ()) == _FIRST:
-        yield f"it expects its input with the channels last, {_last(ours)}; without it they come first, as torch has them"
+        yield f"it expects its input with the channels last, {_last(ours)}; torch has them first, with no permute"
     elif mine.op.name == "permute" and readers in (["Flatten"], ["reshape"]):
         yield "the head reads the same values in another order: the reference's weights do not fit it as they are"
 
