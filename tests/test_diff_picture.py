@@ -292,3 +292,16 @@ def test_an_svg_loads_no_heavy_package(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"torch", "torchvision", "timm", "matplotlib", "pygraphviz", "jinja2"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "reference", "attribute"),
+    [
+        ("conv3-128", "conv3-256", "out_channels"),
+        ("conv3-8 FC-4069 FC-10", "conv3-8 FC-4096 FC-10", "out_features"),
+        ("conv11-8/p5", "conv21-8/p10", "kernel_size"),
+        ("conv3-8/p10", "conv3-8/p64", "padding"),
+    ],
+)
+def test_what_a_change_is_called_is_written_out(ours: str, reference: str, attribute: str) -> None:
+    assert attribute in svg_texts(diagram(diff(ours, reference)))

@@ -39,6 +39,10 @@ def _table(widths: str) -> dict[str, int]:
 _WIDTHS = {False: _table(_REGULAR), True: _table(_BOLD)}
 
 
+_ROUNDED = 0.005
+"""A width is rounded to hundredths, and a sum of such widths less another may lack the last bits of its room."""
+
+
 def text_width(text: str, size: float, bold: bool = False) -> float:
     """The width of a text in points at a type size in points.
 
@@ -61,7 +65,7 @@ def fitted(text: str, size: float, width: float, bold: bool = False) -> str:
     >>> fitted("features.denseblock1.denselayer1", 8, 60)
     'feature…elayer1'
     """
-    if text_width(text, size, bold) <= width:
+    if text_width(text, size, bold) <= width + _ROUNDED:
         return text
 
     def shortened(kept: int) -> str:
