@@ -330,3 +330,10 @@ def test_operations_backward_and_on_a_card(vggscope) -> None:
     assert found["totals"]["backward_macs"] == 30853824512
     assert {layer["bound"] for layer in found["layers"]} <= {"compute", "memory", None}
     assert vggscope("summary", "D", "--gpu", "abacus").code == 2
+
+
+@pytest.mark.parametrize("model", ["A", "torchvision:resnet18"])
+def test_an_input_with_its_channels_last_is_turned_round(vggscope, model: str) -> None:
+    ran = vggscope("summary", model, "--input", "224x200x3")
+    assert ran.code == 2
+    assert ran.err.endswith("--input is channels x height x width: 3x224x200\n")

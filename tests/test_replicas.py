@@ -181,3 +181,20 @@ def test_what_is_brought_along_from_keras_is_one_mistake_with_advice(
     (found,) = (d for d in diff.differences if d.effect in ("shape", "function"))
     assert (found.kind, found.ours) == ("inserted", layer)
     assert any(advice in text for text in found.consequences), found.consequences
+
+
+def test_a_flatten_that_was_forgotten_is_why_it_does_not_run(tmp_path: Path) -> None:
+    source = (REPLICAS / "conv_units.py").read_text()
+    (tmp_path / "net.py").write_text(source.replace("self.flatten(x)", "x", 1))
+    diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
+    (found,) = (d for d in diff.differences if d.effect in ("shape", "function"))
+    assert (found.kind, found.reference, found.effect, found.consequences) == ("missing", "flatten", "shape", ())
+    assert "25,088 features are expected, the input has 7: 512x7x7" in found.follows[0]
+
+
+def test_a_head_that_is_missing_costs_what_it_costs() -> None:
+    features = "conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool conv3-512 conv3-512 maxpool"
+    diff = compare(resolve(f"{features} conv3-512 conv3-512 maxpool"), resolve("A"))
+    told = {d.label: d.consequences for d in diff.differences if d.label.startswith("fc")}
+    # Without fc7 nothing else changes: its 4096 x 4096 weights and 4096 biases go, and a product for each weight.
+    assert {"16,781,312 parameters fewer", "16.78 MMACs fewer"} <= set(told["fc7"])

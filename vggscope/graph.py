@@ -73,6 +73,18 @@ def module_node(path: str, op: Op, source: str, label: str = "") -> Node:
     return Node(path, op, (source,), path, label, parameters)
 
 
+def channels_first(shape: Shape) -> str | None:
+    """What would work where an input was given as height x width x channels, as image files have it, else None.
+
+    >>> channels_first((1, 224, 200, 3))
+    '--input is channels x height x width: 3x224x200'
+    """
+    _, *sides, channels = shape
+    if len(shape) != 4 or channels not in (1, 3) or min(sides) <= channels:
+        return None
+    return f"--input is channels x height x width: {shape_text((1, channels, *sides))}"
+
+
 @record
 class Network:
     """A graph of nodes in execution order; each node's inputs stand before it.
@@ -135,6 +147,9 @@ class Network:
         return shapes
 
     def _way_out(self) -> str:
+        turned = channels_first(self.input_shape)
+        if turned is not None:
+            return turned
         channels = self.input_shape[1]
         side = self.smallest_side()
         if side is None:

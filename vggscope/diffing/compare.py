@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from vggscope.diffing.advice import advice
 from vggscope.diffing.consequence import NO_LONGER_RUNS, consequences, edited, figures
-from vggscope.diffing.find import Aligned, Found, align_networks, failing, find
-from vggscope.diffing.fold import DOES_NOT_RUN, broken_off, fold
+from vggscope.diffing.find import Aligned, Found, align_networks, failed_pair, failing, find
+from vggscope.diffing.fold import DOES_NOT_RUN, broken_off, fold, lays_out
 from vggscope.diffing.ignore import without
 from vggscope.diffing.result import Diff, Difference, ParameterCounts
 from vggscope.diffing.rows import rows
@@ -32,7 +32,9 @@ def compare(
     aligned = align_networks(ours, reference)
     causes = fold(without(find(aligned), ignore), aligned)
     if ours.failure is not None:
-        causes = broken_off(causes, failing(aligned))
+        counterpart = failed_pair(aligned)[1]
+        reads = counterpart.inputs[0] if counterpart and counterpart.inputs else None
+        causes = broken_off(causes, failing(aligned), reads)
         notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")
     if not aligned.is_cheapest:
         notes = (*notes, "both are very long and differ much: fewer differences might explain as much")
@@ -67,7 +69,7 @@ def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
     left = max(1, EXPLAINED_LAYERS // (len(base.network.nodes) + 1))
     for cause in causes:
         difference = cause.difference
-        if cause.edits and difference.effect in ("shape", "function") and left:
+        if cause.edits and difference.effect in ("shape", "function") and left and not lays_out(cause):
             left -= 1
             other = edited(aligned.ours, base.network, cause.edits, behind)
             name = difference.reference or difference.ours or ""
@@ -85,7 +87,12 @@ def _in_our_style(aligned: Aligned, causes: list[Found], behind: dict[str, str])
     edits = tuple(edit for cause in causes if cause.difference.effect == "none" for edit in cause.edits)
     base = edited(aligned.ours, aligned.reference, edits, behind)
     try:
-        base.shapes  # noqa: B018 - asks whether it still runs
+        same = _outputs(base) == _outputs(aligned.reference)
     except ShapeError:
         return aligned.reference
-    return base
+    return base if same else aligned.reference
+
+
+def _outputs(network: Network) -> int:
+    """How many values come out; raises ShapeError where it does not run."""
+    return numel(network.output_shape(network.nodes[-1])) if network.nodes else 0

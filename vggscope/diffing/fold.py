@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from vggscope.diffing.find import Aligned, Found
+from vggscope.diffing.judge import LAYOUT
 from vggscope.diffing.moved import moved
 from vggscope.graph import Network, Node
 
@@ -31,15 +32,25 @@ def fold(found: Iterable[Found], aligned: Aligned) -> list[Found]:
     return _everywhere(moved(_companions(whole), aligned), ours, reference)
 
 
-def broken_off(causes: list[Found], failing: Found) -> list[Found]:
+def broken_off(causes: list[Found], failing: Found, reads: str | None) -> list[Found]:
     """The causes of a model that does not run: that a layer fails follows from the last one that changed a shape,
-    unless the layer itself is otherwise.
+    unless the layer itself is otherwise. `reads` is what the reference's layer in its place reads: where that flattens
+    and is missing, it is the cause.
     """
     blamed = next((i for i in reversed(range(len(causes))) if causes[i].difference.effect == "shape"), None)
+    for i, cause in enumerate(causes):
+        if cause.difference.kind == "missing" and cause.difference.reference == reads and lays_out(cause):
+            causes[i] = replace(cause, difference=replace(cause.difference, effect="shape"))
+            blamed = i
     if failing.difference.changes or blamed is None:
         return [*causes, failing]
     causes[blamed] = _with_follower(causes[blamed], f"{DOES_NOT_RUN}: {failing.difference.consequences[0]}")
     return causes
+
+
+def lays_out(item: Found) -> bool:
+    """Whether all that is otherwise is how values are laid out."""
+    return bool(item.edits) and all(node.op.name in LAYOUT for edit in item.edits for node in edit if node)
 
 
 @dataclass

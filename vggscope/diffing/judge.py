@@ -18,7 +18,7 @@ EFFECTS = ("none", "training_only", "function", "shape")
 """From the least to the worst."""
 
 _TRAINING_FIELDS = {"Dropout": {"p"}, "Dropout2d": {"p"}, "BatchNorm2d": {"momentum"}}
-_LAYOUT = {"Flatten", "reshape", "squeeze"}
+LAYOUT = {"Flatten", "reshape", "squeeze"}
 _IDEMPOTENT = {"ReLU", "ReLU6"}
 _RISING = {"ReLU", "ReLU6", "Hardtanh", "Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "SELU"}
 """Functions of each value that never fall: of the largest value they give the largest."""
@@ -53,7 +53,7 @@ def same_function(ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
     names = {ours.name, reference.name}
     if names == {"Linear", "Conv2d"}:
         return _same_inner_product(ours, reference, shape)
-    if names <= _LAYOUT:
+    if names <= LAYOUT:
         return _shape_of(ours, shape) == output
     if names == {"AdaptiveAvgPool2d", "AvgPool2d"} or ours.name == reference.name == "AdaptiveAvgPool2d":
         return _same_averages(ours, reference, shape)
@@ -68,7 +68,7 @@ def effect_of_presence(op: Op, shape: Shape, before: Op | None) -> str:
         return "training_only"
     if (
         op.name == "Identity"
-        or op.name in _LAYOUT
+        or op.name in LAYOUT
         or (op.name in _IDEMPOTENT and before is not None and before.name == op.name)
     ):
         return "none"
@@ -83,7 +83,7 @@ def effect_of_move(op: Op, passed: Iterable[tuple[Op, Op]], effects: Iterable[st
     """What it does that an op stands before or behind these, ours and the reference's, where the other network has it
     on their other side; `effects` are those of its presence at either place.
     """
-    lays_out = op.name in _LAYOUT
+    lays_out = op.name in LAYOUT
     # A layer of another kind over there is judged on the layout that it meets: a convolution for a Linear.
     swaps = [other for pair in passed for other in pair if not lays_out or pair[0].name == pair[1].name]
     worst = max((_effect_of_swap(op, other) for other in swaps), key=EFFECTS.index, default="none")
@@ -98,7 +98,7 @@ def _effect_of_swap(one: Op, other: Op) -> str:
     a function of each value does not ask how they are laid out.
     """
     names = {one.name, other.name}
-    if (names & _LARGEST and names & _RISING) or (names & _LAYOUT and names & _POINTWISE) or "Identity" in names:
+    if (names & _LARGEST and names & _RISING) or (names & LAYOUT and names & _POINTWISE) or "Identity" in names:
         return "none"
     return "training_only" if "training" in (one.active_in, other.active_in) else "function"
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError
-from vggscope.graph import Network
+from vggscope.graph import Network, channels_first
 from vggscope.trace.build import without_data
 from vggscope.trace.failure import own_line
 from vggscope.trace.run import META, Run, run
@@ -80,7 +80,9 @@ def _itself(module: nn.Module, name: str) -> nn.Module:
 def _begun(network: Network) -> Network:
     """The Network, if any layer of it ran."""
     if network.failure is not None and not network.nodes:
-        raise ModelError(f"{network.name} fails before its first layer: {network.failure}", *network.warnings[-1:])
+        turned = channels_first(network.input_shape)
+        hints = network.warnings[-1:] if turned is None else (turned,)
+        raise ModelError(f"{network.name} fails before its first layer: {network.failure}", *hints)
     return network
 
 
