@@ -116,7 +116,7 @@ def explain(size: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1) -
                     "products",
                     f"{count_text((side * kernel) ** 2)}, {kernel * kernel} for each of {side * side} outputs",
                 ),
-                ("flipped?", "no: like every deep learning library torch does not turn the kernel round first"),
+                ("flipped?", "no: like every deep learning library, torch does not turn the kernel round first"),
             )
         ),
         Text(_channels()),

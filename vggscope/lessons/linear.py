@@ -50,7 +50,7 @@ def explain() -> Lesson:
         Text(f"x = {list(X)}; each row of the weights makes one output, with a bias of its own:"),
         Sums(lines),
         Text(
-            "in features x out features weights and as many MACs, and a bias for each output. In the paper's column D:"
+            "It has in x out weights, takes as many MACs, and adds a bias to each output. In the paper's column D:"
         ),
         Listing(
             ("layer", "in", "out", "in x out + out parameters", "share of the column"),
@@ -61,7 +61,7 @@ def explain() -> Lesson:
         ),
         Figures(
             (
-                ("fc6 reads", "512 channels of 7x7 laid end to end by nn.Flatten, channel by channel: 25088 numbers"),
+                ("fc6 reads", "512 channels of 7x7 laid end to end by nn.Flatten, channel by channel: 25,088 numbers"),
                 ("so", "its input's size is fixed; `vggscope explain dense` shows the way out"),
             )
         ),

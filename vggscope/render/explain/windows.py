@@ -53,8 +53,8 @@ def convolution(title: str, found: Slide, theme: Theme) -> Picture:
         frame += shapes
         y, right = bottom + 22, max(right, end)
     side = len(found.output)
-    drawn = "the first, the second and the last" if side > 1 else "the only one"
-    said = f"{found.rule}: {side}x{side} positions, drawn {drawn}; each gives the sum of pixel times weight"
+    drawn = f"of {side}x{side} positions the first, the second and the last" if side > 1 else "the only position"
+    said = f"{found.rule}: {drawn}; each gives the sum of pixel times weight"
     return page(title, said, theme, (right, y - 22), tuple(frame), (), ())
 
 
