@@ -19,12 +19,15 @@ Every picture here is drawn by `make gallery` with the command above it. The suf
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture: the words of its command line, and what they ask for in Python."""
+    """One picture: the words of its command line, what they ask for in Python, and what is to be seen for those who
+    do not see it.
+    """
 
     name: str
     models: tuple[str, ...]
     look: dict[str, object]
     says: str
+    alt: str
 
     @property
     def command(self) -> str:
@@ -47,6 +50,7 @@ class Compared:
     reference: str
     look: dict[str, object]
     says: str
+    alt: str
 
     @property
     def command(self) -> str:
@@ -65,48 +69,104 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             ("E",),
             {},
             "A stage a card: its layers, what comes out, what it costs. The style if none is named.",
+            "VGG-19 as six cards, five stages and the classifier, each with its layers, its output, its "
+            "receptive field and its share of the parameters",
         ),
-        Shown("c-blocks-dark", ("C",), {"theme": "dark"}, "For slides and dark pages."),
-        Shown("a-lrn-blocks-paper", ("A-LRN",), {"theme": "paper"}, "Black on white, for print."),
+        Shown(
+            "c-blocks-dark",
+            ("C",),
+            {"theme": "dark"},
+            "For slides and dark pages.",
+            "Column C as six cards on a dark page; the third convolutions of stages 3, 4 and 5 are 1x1",
+        ),
+        Shown(
+            "a-lrn-blocks-paper",
+            ("A-LRN",),
+            {"theme": "paper"},
+            "Black on white, for print.",
+            "Column A-LRN as six cards in black, white and grey, with LRN behind the first convolution",
+        ),
         Shown(
             "d-blocks-heat",
             ("D",),
             {"heat": "macs", "annotate": ("macs", "memory", "rule")},
             "The strength of the colour tells a layer's MACs; the rule (W-K+2P)/S+1 with its numbers.",
+            "VGG-16 as six cards; the convolutions of stages 2 to 4 are the darkest, with up to 1.85 G "
+            "multiply-accumulates, and the FC layers almost white",
         ),
-        Shown("resnet50-blocks", ("torchvision:resnet50",), {}, "What repeats is drawn once and counted."),
+        Shown(
+            "resnet50-blocks",
+            ("torchvision:resnet50",),
+            {},
+            "What repeats is drawn once and counted.",
+            "ResNet-50 as six cards: stem, four layers whose repeated bottlenecks are drawn once and marked "
+            "with their number, and head",
+        ),
         Shown(
             "densenet121-blocks",
             ("torchvision:densenet121",),
             {"theme": "dark"},
             "Dense blocks of 6, 12, 24 and 16 layers.",
+            "DenseNet-121 as nine cards on a dark page: four dense blocks marked x6, x12, x24 and x16, with "
+            "transitions between them",
         ),
     ),
     "Every layer": (
         Shown(
-            "d-layers", ("D",), {"style": "layers"}, "Paper label, module path, and the shape where each arrow starts."
+            "d-layers",
+            ("D",),
+            {"style": "layers"},
+            "Paper label, module path, and the shape where each arrow starts.",
+            "VGG-16 layer by layer, from the input through five stages to the classifier, with the shape of "
+            "the tensor on each arrow",
         ),
-        Shown("resnet50-layers", ("torchvision:resnet50",), {"style": "layers"}, "Branches laid out by Graphviz."),
         Shown(
-            "googlenet-layers", ("torchvision:googlenet",), {"style": "layers", "theme": "paper"}, "Parallel branches."
+            "resnet50-layers",
+            ("torchvision:resnet50",),
+            {"style": "layers"},
+            "Branches laid out by Graphviz.",
+            "ResNet-50 layer by layer; around each bottleneck a line leads past its three convolutions to the sum",
+        ),
+        Shown(
+            "googlenet-layers",
+            ("torchvision:googlenet",),
+            {"style": "layers", "theme": "paper"},
+            "Parallel branches.",
+            "GoogLeNet layer by layer in black and white; nine inception modules, each with four branches "
+            "that meet in a concatenation",
         ),
         Shown(
             "densenet121-layers",
             ("torchvision:densenet121",),
             {"style": "layers", "theme": "dark", "heat": "params"},
             "Channels that grow from one repetition to the next are written as a range.",
+            "DenseNet-121 layer by layer on a dark page; the last layer, with 1.02 M parameters, is by far "
+            "the brightest",
         ),
     ),
     "Volumes": (
-        Shown("e-volumes", ("E",), {"style": "volumes"}, "Each feature map a solid; the scale is written below."),
         Shown(
-            "resnet50-volumes", ("torchvision:resnet50",), {"style": "volumes", "theme": "paper"}, "A module a solid."
+            "e-volumes",
+            ("E",),
+            {"style": "volumes"},
+            "Each feature map a solid; the scale is written below.",
+            "VGG-19 as solids in a row: maps of 224 pixels a side at the left get smaller and deeper, and "
+            "end in three long bars for the FC layers",
+        ),
+        Shown(
+            "resnet50-volumes",
+            ("torchvision:resnet50",),
+            {"style": "volumes", "theme": "paper"},
+            "A module a solid.",
+            "ResNet-50 as solids in a row in greys, smaller and deeper from 224 pixels a side to a bar of 1,000 scores",
         ),
         Shown(
             "c-volumes-heat",
             ("C",),
             {"style": "volumes", "theme": "dark", "heat": "memory", "annotate": ("memory", "rf")},
             "The memory of each activation, and receptive fields.",
+            "Column C as solids on a dark page; the first two convolutions are the brightest, with 12.25 "
+            "MiB of activations each",
         ),
     ),
     "Side by side": (
@@ -115,6 +175,8 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             ("A", "A-LRN", "B", "C", "D", "E"),
             {"style": "table"},
             "Table 1 of the paper, made from the networks; what a column adds to the one before is bold.",
+            "The six columns A to E side by side as in the paper, from 11 to 19 weight layers and from "
+            "132.86 M to 143.67 M parameters",
         ),
     ),
     "Two networks compared": (
@@ -124,9 +186,16 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "torchvision",
             {},
             "What is alike is counted; the attributes that differ stand between the sides, what follows below.",
+            "Column C beside VGG-16: three pairs of convolutions are framed, with kernel 1 and no padding "
+            "on the left, 3 and 1 on the right",
         ),
         Compared(
-            "diff-a-lrn-dark", "A-LRN", "torchvision:vgg11", {"theme": "dark"}, "A layer that the reference has not."
+            "diff-a-lrn-dark",
+            "A-LRN",
+            "torchvision:vgg11",
+            {"theme": "dark"},
+            "A layer that the reference has not.",
+            "Column A-LRN beside VGG-11 on a dark page; the normalisation on the left has an empty place on the right",
         ),
         Compared(
             "diff-resnet-paper",
@@ -134,6 +203,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "torchvision:resnet34",
             {"theme": "paper"},
             "Eight blocks are missing; a long picture goes on to the right.",
+            "ResNet-18 beside ResNet-34 in black and white; eight blocks on the right have empty places on the left",
         ),
     ),
 }
@@ -146,7 +216,7 @@ def main() -> None:
         lines.append(f"## {title}\n")
         for shown in pictures:
             shown.draw()
-            lines.append(f"{shown.says}\n\n    {shown.command}\n\n![{shown.command}](images/{shown.name}.svg)\n")
+            lines.append(f"{shown.says}\n\n    {shown.command}\n\n![{shown.alt}](images/{shown.name}.svg)\n")
     (DOCS / "gallery.md").write_text("\n".join(lines), encoding="utf-8")
 
 

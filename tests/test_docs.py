@@ -184,3 +184,10 @@ def test_the_readme_shows_the_main_commands() -> None:
     assert {"$ vggscope summary D", "$ vggscope diff A --ref torchvision", "$ vggscope diff C --ref torchvision"} <= {
         *shown
     }
+
+
+def test_a_picture_is_told_to_those_who_do_not_see_it() -> None:
+    pictures = [found for page in PAGES for found in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text("utf-8"))]
+    assert len(pictures) > 20
+    dull = [path for alt, path in pictures if len(alt.split()) < 4 or alt.startswith("vggscope ")]
+    assert not dull

@@ -49,9 +49,7 @@ def explain() -> Lesson:
         found,
         Text(f"x = {list(X)}; each row of the weights makes one output, with a bias of its own:"),
         Sums(lines),
-        Text(
-            "It has in x out weights, takes as many MACs, and adds a bias to each output. In the paper's column D:"
-        ),
+        Text("It has in x out weights, takes as many MACs, and adds a bias to each output. In the paper's column D:"),
         Listing(
             ("layer", "in", "out", "in x out + out parameters", "share of the column"),
             tuple(

@@ -31,7 +31,8 @@ def _stack(stack: StackOf, x: float, height: float, theme: Theme) -> tuple[list[
     """The maps from the output down to the input, and how wide they are with their words."""
     sees = (1, *(1 + sum(k - 1 for k in stack.kernels[-count:]) for count in range(1, len(stack.kernels) + 1)))
     widest = sees[-1]
-    heading = f"{stack.weights_per_c2} C\N{MULTIPLICATION SIGN}C weights, {stack.activations} ReLU{'' if stack.activations == 1 else 's'}"
+    activations = "1 ReLU" if stack.activations == 1 else f"{stack.activations} ReLUs"
+    heading = f"{stack.weights_per_c2} C\N{MULTIPLICATION SIGN}C weights, {activations}"
     shapes: list[Shape] = [Text(x, TOP + 8, heading, HEADING, theme.ink, bold=True)]
     step = height / len(stack.kernels)
     top = TOP + 20
