@@ -356,3 +356,10 @@ def test_an_svg_needs_no_heavy_package() -> None:
     """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+def test_the_table_of_one_column_cuts_no_text_and_says_its_name_once() -> None:
+    texts = svg_texts(diagram([column("A")], "table"))
+    assert "224 × 224 RGB image" in texts
+    assert texts.count("A (VGG-11)") == 1
+    assert "132,863,336 parameters, 7.61 GMACs, input 3 × 224 × 224" in texts

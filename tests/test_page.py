@@ -462,6 +462,10 @@ def test_somebody_elses_vgg_is_compared_with_the_papers(opened: Open, written: C
     page = opened("torchvision:vgg11_bn")
     assert text(page, "#diffs h3").startswith("torchvision:vgg11_bn against the paper's column A")
     assert opened("A").locator("#diffs").count() == 0
+    # Its last pool forgotten, the fifth stage has no end.
+    stages = "conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool conv3-512 conv3-512 maxpool"
+    page = opened(f"{stages} conv3-512 conv3-512 FC-4096 FC-4096 FC-1000")
+    assert "(pool5): MaxPool2d(kernel_size=2, stride=2) is missing" in text(page, "#diffs")
 
 
 def test_a_network_that_branches(opened: Open, written: Callable[..., Path]) -> None:

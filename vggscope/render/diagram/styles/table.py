@@ -13,7 +13,7 @@ from vggscope.render.diagram.facts import Layers
 from vggscope.render.diagram.fonts import fitted, text_width
 from vggscope.render.diagram.layer import Layer, Row, shape
 from vggscope.render.diagram.look import Heat, Look, heat_of
-from vggscope.render.diagram.page import MARGIN, TOP, page
+from vggscope.render.diagram.page import MARGIN, TOP, caption, page
 from vggscope.render.diagram.picture import Box, Line, Link, Part, Picture, Shape, Text
 from vggscope.render.diagram.subject import HEAD, Subject
 from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
@@ -90,10 +90,10 @@ def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
         parts += _parts(line, number, y, grid, subjects, look.theme, heat)
         y += ROW
     frame.append(Line(((MARGIN, y + RULE_GAP), (grid.right, y + RULE_GAP)), look.theme.ink, 1.2))
-    title = "ConvNet configurations" if len(subjects) > 1 else subjects[0].title
+    one = subjects[0] if len(subjects) == 1 else None
     return page(
-        title=title,
-        said=", ".join(subject.title for subject in subjects),
+        title=one.title if one else "ConvNet configurations",
+        said=caption(one) if one else ", ".join(subject.title for subject in subjects),
         theme=look.theme,
         size=(grid.right, y + RULE_GAP),
         frame=tuple(frame),
@@ -196,8 +196,8 @@ def _is_pool(cell: _Cell) -> bool:
 
 
 def _grid(lines: Sequence[_Line], columns: int) -> _Grid:
-    cells = [cell for line in lines if not line.spans for cell in line.cells if cell]
-    widest = max(text_width(cell.text, BODY, bold=True) for cell in cells) + 2 * PADDING
+    cells = ((cell, columns if line.spans else 1) for line in lines for cell in line.cells if cell)
+    widest = max((text_width(cell.text, BODY, bold=True) + 2 * PADDING) / spanned for cell, spanned in cells)
     width = min(max(widest, LEAST), WIDEST)
     stub = MARGIN + max(text_width(line.title, SMALL) for line in lines) + PADDING
     return _Grid(stub, tuple(stub + width * i for i in range(columns + 1)))
