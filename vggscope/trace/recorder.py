@@ -30,6 +30,10 @@ class Constant:
     parameters: tuple[Parameter, ...] = ()
 
 
+UNTOUCHED = Constant()
+"""What is made of nothing that has a name: numbers that a forward writes down."""
+
+
 @record
 class Call:
     """One call as the tables read it.
@@ -79,7 +83,7 @@ class Recorder:
 
     def origin(self, tensor: Tensor) -> str | Constant:
         """The node that gave a tensor, or the Constant that it is."""
-        return self.origins.get(tensor, Constant())
+        return self.origins.get(tensor, UNTOUCHED)
 
     def is_constant(self, tensors: Sequence[Tensor]) -> bool:
         """Whether no node has given any of these."""
@@ -122,7 +126,8 @@ class Recorder:
 
     def finished(self) -> tuple[Node, ...]:
         """The nodes, without the pieces that nothing reads or returns."""
-        nodes = tuple(replace(n, named_until=self.named_until.get(n.name, "")) for n in self.nodes.values())
+        until = self.named_until
+        nodes = tuple(replace(n, named_until=until[n.name]) if n.name in until else n for n in self.nodes.values())
         while True:
             read = self.returned.union(*(node.inputs for node in nodes))
             kept = tuple(node for node in nodes if node.name in read or node.name not in self.pieces)

@@ -90,8 +90,9 @@ def _grown(node: Node, alone: Recorder, pair: Recorder) -> Node:
     cost, both = alone.macs(node.name), pair.macs(node.name)
     expected = cost if one == two or cost is None else 2 * cost
     several = laid_out(node.op, pair.nodes[node.name].op)
-    growing = None if growth == usual else growth
-    return replace(node, growth=growing, irregular=both != expected, several=several)
+    if growth == usual and both == expected and several is None:
+        return node
+    return replace(node, growth=None if growth == usual else growth, irregular=both != expected, several=several)
 
 
 def _failed(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | None:

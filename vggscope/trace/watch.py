@@ -124,17 +124,19 @@ class Watch:
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """A function of torch is called: it runs, and becomes a node where it is one."""
-        if self.on_meta:
-            args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
+        with _unwatched():
+            if self.on_meta:
+                args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
+            known = _batch_normalised(function, args, kwargs) if self.inside_node and self.on_meta else None
         if self.inside_node:
-            known = _batch_normalised(function, args, kwargs) if self.on_meta else None
             return function(*args, **kwargs) if known is None else known
         try:
             result = function(*args, **kwargs)
         except Exception as error:
             self.failed = (error, misfit(function, args, kwargs, error))
             raise
-        return self._function_node(function, args, kwargs, result)
+        with _unwatched():
+            return self._function_node(function, args, kwargs, result)
 
     def _module_node(self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
         result = _told_apart(op, inputs, result)
