@@ -37,7 +37,7 @@ def comparisons(
 
 
 def _is_meant_as_column(word: str, network: Network) -> bool:
-    """Whether somebody else's network has the paper's stages, one pool forgotten or not, so that one asks how it differs
-    from the paper.
+    """Whether somebody else's network has the paper's stages, though one pool may be forgotten, so that one asks how
+    it differs from the paper.
     """
     return column_named(word) is None and any(node.label in ("pool5", "conv4_1") for node in network.nodes)
