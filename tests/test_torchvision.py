@@ -130,8 +130,9 @@ from vggscope.sources.resolve import resolve
 assert resolve(sys.argv[1]).shapes
 seconds, grown = time.process_time() - start, megabytes() - before
 
+from vggscope.trace.build import without_data
+model = without_data(lambda: vggscope.build(sys.argv[1])).to("meta").eval()
 with torch.device("meta"), torch.no_grad():
-    model = vggscope.build(sys.argv[1]).eval()
     start = time.process_time()
     model(torch.empty(1, 3, 224, 224))
 print(seconds, time.process_time() - start, grown)
