@@ -123,6 +123,8 @@ NEAR = [
     (("diff", "A", "--reff", "D"), "did you mean --ref?"),
     (("--input", "3x32x32", "summary", "D"), "a command's options stand behind it"),
     (("summary",), "for example vggscope summary D"),
+    (("summary", "D", "--batch"), "--batch needs a value behind it\nsee vggscope summary --help"),
+    (("explain", "conv", "--size", "2", "--kernel", "5"), "a --kernel of up to 4 fits, or a --size from 3 on"),
     (("report", "D"), "for example vggscope report D -o vgg16.html"),
     (("summary", "conv3-64", "FC-10"), "a line of notation is one word"),
     (("summary", "vgg17"), "did you mean vgg1"),

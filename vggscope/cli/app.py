@@ -218,7 +218,7 @@ def run(arguments: list[str]) -> int:
             return 128 + _received[0]
         if debug:
             raise
-        return _report(error)
+        return _report(error, words[0] if words and words[0] in COMMANDS else "")
     return code if isinstance(code, int) else 0
 
 
@@ -227,7 +227,7 @@ def _width() -> int:
     return max(min(shutil.get_terminal_size().columns, 80) - 1, 30)
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, command: str) -> int:
     from vggscope.cli.output import note
 
     code = 2
@@ -241,7 +241,7 @@ def _report(error: Exception) -> int:
     elif hasattr(error, "format_message"):  # typer's own, for which it has no public name before 0.28
         from vggscope.cli.help import usage_error
 
-        problem, remedy = usage_error(error)
+        problem, remedy = usage_error(error, command)
     else:
         problem = f"{type(error).__name__}: {_one_line(str(error))}"
         remedy = f"this is a defect of vggscope; {DEBUG} shows where"

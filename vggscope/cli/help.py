@@ -131,10 +131,12 @@ def unknown_command(word: str, commands: Sequence[str]) -> VggscopeError:
     return OptionError(f"unknown command {word!r}", f"commands are {', '.join(commands)}")
 
 
-def usage_error(error: Any) -> tuple[str, str]:
-    """What was wrong with a command line, and what would work."""
+def usage_error(error: Any, command: str = "") -> tuple[str, str]:
+    """What was wrong with a command line, and what would work; `command` is whose line it is, where the error does not
+    know.
+    """
     ctx = getattr(error, "ctx", None)
-    path = ctx.command_path if ctx is not None else "vggscope"
+    path = ctx.command_path if ctx is not None else f"vggscope {command}".rstrip()
     problem, remedy = " ".join(str(error.format_message()).split()), f"see {path} --help"
     option = getattr(error, "option_name", None)
     if "No such option" in problem and option:
@@ -142,6 +144,8 @@ def usage_error(error: Any) -> tuple[str, str]:
         problem = f"no option {option}" + (f", did you mean {near[0]}?" if near else "")
         if path == "vggscope" and not near:
             remedy = "a command's options stand behind it: vggscope COMMAND MODEL --option"
+    elif "requires an argument" in problem and option:
+        problem = f"{option} needs a value behind it"
     elif "Missing " in problem and ctx is not None:
         _, examples = parted(ctx.command.help or "")
         remedy = f"for example {examples[0]}; {remedy}" if examples else remedy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, ShapeError
 from vggscope.lessons.lesson import Grid, Number, Rows
 from vggscope.ops.base import Window
 from vggscope.units import rule_text
@@ -63,7 +63,11 @@ def checked(size: int, kernel: int, stride: int, padding: int, most_padding: int
     _check("kernel", kernel, 1, LARGEST_WINDOW)
     _check("stride", stride, 1, LARGEST_WINDOW)
     _check("padding", padding, 0, most_padding)
-    side = Window((kernel,), (stride,), (padding,), (1,)).output_size((size,))[0]
+    try:
+        side = Window((kernel,), (stride,), (padding,), (1,)).output_size((size,))[0]
+    except ShapeError as error:
+        fits = f"a --kernel of up to {size + 2 * padding} fits, or a --size from {kernel - 2 * padding} on"
+        raise ShapeError(error.problem, fits) from None
     if (side * kernel) ** 2 > MOST_PRODUCTS:
         raise OptionError(
             f"{side}x{side} windows of {kernel}x{kernel} are too many to write out", "take a smaller --size or --kernel"
