@@ -183,6 +183,49 @@ def test_what_is_brought_along_from_keras_is_one_mistake_with_advice(
     assert any(advice in text for text in found.consequences), found.consequences
 
 
+SAYS = [
+    ("nn.Linear(7 * 7 * 512, 4096), nn.ReLU()", "nn.Linear(7 * 7 * 512, 4096)", "relu6", "without it fc6 and fc7 together are one"),
+    ("stride=1, padding=1)", "stride=1, padding=1, bias=False)", "conv1_1", "the batch norm behind it takes the bias out again"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "label", "advice"), SAYS)
+def test_what_a_relu_and_a_bias_are_for_is_said(tmp_path: Path, old: str, new: str, label: str, advice: str) -> None:
+    source = (REPLICAS / "conv_units.py").read_text()
+    assert old in source
+    (tmp_path / "net.py").write_text(source.replace(old, new, 1))
+    diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
+    (found,) = (d for d in diff.differences if d.effect == "function")
+    assert found.label == label
+    assert sum(text.startswith(advice) for text in found.consequences) == 1, found.consequences
+
+
+def test_of_a_relu_before_a_max_pool_nothing_is_said(tmp_path: Path) -> None:
+    source = (REPLICAS / "functional.py").read_text()
+    (tmp_path / "net.py").write_text(
+        source.replace("F.max_pool2d(F.relu(self.conv4b(x)), 2)", "F.max_pool2d(self.conv4b(x), 2)")
+    )
+    diff = compare(resolve(f"{tmp_path / 'net.py'}:Net"), resolve("A"))
+    (found,) = (d for d in diff.differences if d.effect == "function")
+    assert not any("linear" in text for text in found.consequences)
+
+
+@pytest.mark.parametrize(("file", "old", "new"), [
+    ("by_hand.py:VGG11", "            nn.Linear(4096, 4096),\n            nn.ReLU(inplace=True),\n            nn.Dropout(0.5),\n", ""),
+    ("conv_units.py:VGG13", "self.relu(self.bn(self.conv(x)))", "self.bn(self.relu(self.conv(x)))"),
+])  # fmt: skip
+def test_of_a_relu_that_goes_with_its_layer_or_has_moved_nothing_is_said(
+    tmp_path: Path, file: str, old: str, new: str
+) -> None:
+    file, _, name = file.partition(":")
+    source = (REPLICAS / file).read_text()
+    assert old in source
+    (tmp_path / file).write_text(source.replace(old, new, 1))
+    diff = against_its_column(f"{tmp_path / file}:{name}")
+    assert diff.verdict == "different"
+    assert not any("linear" in text for found in diff.differences for text in found.consequences)
+
+
 def test_a_flatten_that_was_forgotten_is_why_it_does_not_run(tmp_path: Path) -> None:
     source = (REPLICAS / "conv_units.py").read_text()
     (tmp_path / "net.py").write_text(source.replace("self.flatten(x)", "x", 1))

@@ -76,7 +76,9 @@ def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
             follows = consequences(base, other, name, aligned.ours.failure is None)
             if any(text.startswith(DOES_NOT_RUN) for text in difference.follows):  # where it fails is told there
                 follows = tuple(text for text in follows if not text.startswith(NO_LONGER_RUNS))
-            difference = replace(difference, consequences=(*follows, *advice(aligned.ours, cause.edits)))
+            difference = replace(
+                difference, consequences=(*follows, *advice(aligned.ours, aligned.reference, cause.edits))
+            )
         yield difference
 
 
