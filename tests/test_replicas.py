@@ -235,6 +235,23 @@ def test_a_flatten_that_was_forgotten_is_why_it_does_not_run(tmp_path: Path) -> 
     assert "25,088 features are expected, the input has 7: 512x7x7" in found.follows[0]
 
 
+def test_a_mean_for_the_pool_and_the_flatten_is_why_it_does_not_run(tmp_path: Path) -> None:
+    source = (REPLICAS / "conv_units.py").read_text()
+    (tmp_path / "net.py").write_text(source.replace("self.flatten(x)", "x.mean((2, 3))", 1))
+    diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
+    (found,) = (d for d in diff.differences if d.effect in ("shape", "function"))
+    assert (found.kind, found.ours) == ("inserted", "mean")
+    assert "25,088 features are expected, the input has 512" in found.follows[0]
+
+
+def test_an_image_that_is_scaled_is_written_as_in_torch(tmp_path: Path) -> None:
+    source = (REPLICAS / "conv_units.py").read_text()
+    (tmp_path / "net.py").write_text(source.replace("        for", "        x = 1 - x / 255.0\n        for", 1))
+    diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
+    told = [d.message.partition(" stands")[0] for d in diff.differences if d.kind == "inserted"]
+    assert told == ["div: div(x, 255.0)", "rsub: rsub(x, 1)"]
+
+
 def test_a_head_that_is_missing_costs_what_it_costs() -> None:
     features = "conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool conv3-512 conv3-512 maxpool"
     diff = compare(resolve(f"{features} conv3-512 conv3-512 maxpool"), resolve("A"))

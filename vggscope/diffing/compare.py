@@ -32,9 +32,7 @@ def compare(
     aligned = align_networks(ours, reference)
     causes = fold(without(find(aligned), ignore), aligned)
     if ours.failure is not None:
-        counterpart = failed_pair(aligned)[1]
-        reads = counterpart.inputs[0] if counterpart and counterpart.inputs else None
-        causes = broken_off(causes, failing(aligned), reads)
+        causes = broken_off(causes, failing(aligned), _unflattened(aligned))
         notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")
     if not aligned.is_cheapest:
         notes = (*notes, "both are very long and differ much: fewer differences might explain as much")
@@ -50,6 +48,13 @@ def compare(
         notes=notes,
         rows=tuple(rows(aligned, [cause.edits for cause in causes], differences)),
     )
+
+
+def _unflattened(aligned: Aligned) -> str | None:
+    """What the reference's layer reads in the place of the one that failed, if ours met a map there."""
+    failed, counterpart = failed_pair(aligned)
+    met = [len(aligned.ours.shapes[name]) for name in failed.inputs] if failed else []
+    return counterpart.inputs[0] if met == [4] and counterpart and counterpart.inputs else None
 
 
 def _verdict(differences: tuple[Difference, ...]) -> str:

@@ -224,11 +224,12 @@ def value_text(value: object) -> str:
 
 
 def op_text(op: Op) -> str:
-    """An op as one writes it in torch: `Conv2d(64, 128, kernel_size=3, padding=1)`."""
-    bare = ("_channels", "_features")
-    arguments = (
-        repr(value) if name.endswith(bare) else f"{name}={value!r}"
-        for name, value in op.arguments().items()
-        if value != op.name
-    )
+    """An op as one writes it in torch: `Conv2d(64, 128, kernel_size=3, padding=1)`, `div(x, 255.0)`."""
+    arguments = (_argument(name, value) for name, value in op.arguments().items() if value != op.name)
     return f"{op.name}({', '.join(arguments)})"
+
+
+def _argument(name: str, value: object) -> str:
+    if name == "arguments_given" and isinstance(value, tuple):
+        return ", ".join("x" if given is None else repr(given) for given in value)
+    return repr(value) if name.endswith(("_channels", "_features")) else f"{name}={value!r}"
