@@ -208,6 +208,38 @@ def test_where_the_outputs_part_is_named(vggscope) -> None:
     assert found["numeric"]["max_rel_error"] > 1e-3
 
 
+def test_each_call_of_a_module_is_compared_with_its_own_counterpart(vggscope, tmp_path) -> None:
+    """The pool is called twice, and what it gave last is not what its first call should be compared with."""
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.one, self.two = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)\n"
+        "        self.pool, self.fc = nn.MaxPool2d(2), nn.Linear(128, 10)\n"
+        "    def forward(self, x):\n"
+        "        x = self.pool(torch.relu(self.one(x)))\n"
+        "        x = self.again()(torch.relu(self.two(x)))\n"
+        "        return self.fc(torch.flatten(self.turned(x), 1))\n"
+        "    def again(self):\n"
+        "        return self.pool\n"
+        "    def turned(self, x):\n"
+        "        return x.permute(0, 2, 3, 1)\n"
+        "class Right(Net):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.last = nn.MaxPool2d(2)\n"
+        "    def again(self):\n"
+        "        return self.last\n"
+        "    def turned(self, x):\n"
+        "        return x\n"
+    )
+    words = ("--ref", f"{tmp_path}/net.py:Right", "--numeric", "-f", "json", "--input", "3x16x16")
+    ran = vggscope("diff", f"{tmp_path}/net.py:Net", *words)
+    assert json.loads(ran.out)["numeric"]["parts_at"] == "fc (fc3)"
+
+
 def test_outputs_of_other_sizes_have_no_error_that_is_a_number(vggscope) -> None:
     words = ("diff", "conv3-8 FC-10", "--ref", "conv3-8 FC-12", "--numeric", "-f", "json", "--input", "3x16x16")
     assert json.loads(vggscope(*words).out)["numeric"]["max_abs_error"] is None

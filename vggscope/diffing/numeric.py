@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from vggscope.diffing.find import align_networks
@@ -86,19 +87,25 @@ def _tensors(node: Node, module: nn.Module) -> list[Tensor]:
 
 @contextmanager
 def _outputs(module: nn.Module, nodes: list[Node]) -> Iterator[dict[str, Tensor]]:
-    """What each node's module gives while the context is open, by the node's name."""
+    """What each node's module gives while the context is open, by the node's name; a module's later calls by theirs,
+    `pool:2` and so on.
+    """
     found: dict[str, Tensor] = {}
     modules = dict(module.named_modules())
+    wanted = {node.name for node in nodes}
     hooks = []
-    for node in nodes:
-        if node.module is not None and node.name == node.module and node.module in modules:
+    for path in dict.fromkeys(node.module for node in nodes):
+        if path is None or path not in modules:
+            continue
+        names = chain([path], (f"{path}:{call}" for call in count(2)))
 
-            def keep(_module: nn.Module, _inputs: object, output: object, name: str = node.name) -> None:
-                # A copy: a ReLU that works in place writes over the convolution's output.
-                if hasattr(output, "detach"):
-                    found[name] = output.detach().clone()
+        def keep(_module: nn.Module, _inputs: object, output: object, names: Iterator[str] = names) -> None:
+            name = next(names)
+            # A copy: a ReLU that works in place writes over the convolution's output.
+            if name in wanted and hasattr(output, "detach"):
+                found[name] = output.detach().clone()
 
-            hooks.append(modules[node.module].register_forward_hook(keep))
+        hooks.append(modules[path].register_forward_hook(keep))
     try:
         yield found
     finally:
