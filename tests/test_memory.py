@@ -101,8 +101,18 @@ def test_branched_networks_equal_the_tracker(word: str) -> None:
     assert difference(word, 2, Setup(optimizer="sgd"), side=64) == 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "amp"])
-@pytest.mark.parametrize("word", ["vit_b_16", "swin_t", "swin_v2_t", "convnext_tiny", "maxvit_t"])
+@pytest.mark.parametrize(
+    ("word", "dtype"),
+    [
+        ("vit_b_16", "float32"),
+        ("vit_b_16", "amp"),
+        ("swin_t", "float32"),
+        ("swin_v2_t", "amp"),
+        ("convnext_tiny", "float32"),
+        ("convnext_tiny", "amp"),
+        pytest.param("maxvit_t", "float32", marks=pytest.mark.slow),
+    ],
+)
 def test_networks_with_attention_are_close_to_the_tracker(word: str, dtype: str) -> None:
     """What is left are index tables of relative positions, and the order in which a few gradients are narrowed."""
     seen = measure(network(f"torchvision:{word}"), maker(f"torchvision:{word}"), 4, Setup(dtype=dtype))
