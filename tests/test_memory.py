@@ -146,6 +146,31 @@ def test_attention_written_out_equals_the_tracker(mode: str, dtype: str) -> None
     assert measure(written, Written, 8, Setup(mode=mode, dtype=dtype)).difference_bytes == 0
 
 
+class Several(nn.Module):
+    """Gives something beside its logits, and works that out behind them or before."""
+
+    def __init__(self, beside: str) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        self.fc = nn.Linear(8 * 8 * 8, 1000)
+        self.beside = beside
+
+    def forward(self, x: torch.Tensor) -> object:
+        maps = self.features(x)
+        logits = self.fc(maps.flatten(1))
+        if self.beside == "maps":
+            return {"logits": logits, "maps": maps}
+        return logits, logits.softmax(1)
+
+
+@pytest.mark.parametrize("mode", ["train", "inference"])
+@pytest.mark.parametrize("beside", ["maps", "probabilities"])
+def test_the_loss_is_of_what_forward_returns_first(beside: str, mode: str) -> None:
+    traced = trace_module(Several(beside), (3, 16, 16), "Several")
+    assert traced.end == "fc"
+    assert measure(traced, lambda: Several(beside), 8, Setup(mode=mode)).difference_bytes == 0
+
+
 @given(
     columns(),
     st.sampled_from(["train", "inference"]),

@@ -264,6 +264,16 @@ class Network:
                 readers[name].append(node.name)
         return {name: tuple(found) for name, found in readers.items()}
 
+    @property
+    def end(self) -> str:
+        """The node whose tensor is the network's output; INPUT where there are no nodes.
+
+        >>> import vggscope
+        >>> vggscope.network("D").end
+        'classifier.6'
+        """
+        return self.output or (self.nodes[-1].name if self.nodes else INPUT)
+
     @cached_property
     def aside(self) -> frozenset[str]:
         """The nodes from which no way leads to the output: a mean that forward prints, a softmax that it returns too.
@@ -272,7 +282,7 @@ class Network:
         >>> vggscope.network("D").aside
         frozenset()
         """
-        ahead = {self.output} if self.output is not None else {node.name for node in self.nodes[-1:]}
+        ahead = {self.end}
         for node in reversed(self.nodes):
             if node.name in ahead:
                 ahead.update(node.inputs)

@@ -89,11 +89,10 @@ def compare(
 
 def _compared(network: Network, report: Report, batch: int) -> Compared:
     whole = network.failure is None
-    last = network.nodes[-1].name if network.nodes else INPUT
     return Compared(
         model=network.name,
         input_shape=report.input_shape,
-        output_shape=network.batched(last, batch) if whole else None,
+        output_shape=network.batched(network.end, batch) if whole else None,
         weight_layers=len({node.module or node.name for node in network.nodes if has_weights(network, node)}),
         depth=depth(network) if whole else None,
         params=report.totals.params if whole else None,
@@ -114,7 +113,7 @@ def has_weights(network: Network, node: Node) -> bool:
 
 
 def depth(network: Network) -> int:
-    """Layers with weights on the longest way from the input to the last layer.
+    """Layers with weights on the longest way from the input to the output.
 
     >>> from vggscope.sources.resolve import resolve
     >>> depth(resolve("D"))
@@ -124,7 +123,7 @@ def depth(network: Network) -> int:
     for node in network.nodes:
         before = max((behind[name] for name in node.inputs), default=0)
         behind[node.name] = before + has_weights(network, node)
-    return behind[network.nodes[-1].name] if network.nodes else 0
+    return behind[network.end]
 
 
 def _last_convolution(network: Network, report: Report) -> LastConvolution | None:

@@ -102,4 +102,4 @@ def _in_our_style(aligned: Aligned, causes: list[Found], behind: dict[str, str])
 
 def _outputs(network: Network) -> int:
     """How many values come out; raises ShapeError where it does not run."""
-    return numel(network.output_shape(network.nodes[-1])) if network.nodes else 0
+    return numel(network.shapes[network.end]) if network.nodes else 0

@@ -44,7 +44,9 @@ def edited(ours: Network, reference: Network, edits: tuple[Edit, ...], behind: d
         else:
             nodes.append(replace(node, op=exchanged.get(node.name, node.op), inputs=inputs))
         nodes += _put_in(extra, node.name, reads)
-    return _refitted(replace(reference, input_shape=ours.input_shape if first else reference.input_shape), nodes)
+    size = ours.input_shape if first else reference.input_shape
+    output = reads.get(reference.output, reference.output) if reference.output is not None else None
+    return _refitted(replace(reference, input_shape=size, output=output), nodes)
 
 
 def _by_place(
@@ -146,7 +148,7 @@ def _shapes(reference: Figures, ours: Figures, name: str, whole: bool) -> list[s
             said.append(_side_by_side(here.shape, there.shape, f" after {there.title}"))
         if whole:
             said += _head(reference.network, ours.network)
-    last, wanted = ours.network.nodes[-1].name, reference.network.nodes[-1].name
+    last, wanted = ours.network.end, reference.network.end
     if shapes[last] != expected[wanted] and wanted != name:
         said.append(f"{shape_text(shapes[last])} comes out instead of {shape_text(expected[wanted])}")
     return said

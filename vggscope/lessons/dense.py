@@ -122,7 +122,7 @@ def _weight(node: Node) -> Shape:
 
 def _map(side: int) -> ScoreMap:
     network = resolve("D", Options(head="dense", input=(3, side, side)))
-    output = network.output_shape(network.nodes[-1])
+    output = network.shapes[network.end]
     positions = numel(output[2:])
     single = _macs(resolve("D", Options(head="dense")))
     return ScoreMap(side, output, positions, _macs(network), None if single is None else single * positions)

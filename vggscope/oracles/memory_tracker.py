@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.ledger import KINDS
@@ -170,7 +170,7 @@ class Step:
                 self.setup.samples(batch), *input_shape, dtype=element_type(self.setup), device=self.device
             )
             with torch.no_grad():
-                shape = self.module(inputs).shape
+                shape = _first(self.module(inputs)).shape
             found.append((inputs, torch.zeros(shape[0], *shape[2:], dtype=torch.long, device=self.device)))
         return found
 
@@ -192,10 +192,18 @@ class Step:
             return
         for inputs, labels in batches:
             with autocast:
-                loss = cross_entropy(self.module(inputs), labels)
+                loss = cross_entropy(_first(self.module(inputs)), labels)
             torch.autograd.backward(loss)
             self.between()
         self.optimizer.step()
+
+
+def _first(result: Any) -> Tensor:
+    """What a forward returns, or the first of several."""
+    while not hasattr(result, "shape"):
+        result = next(iter(result.values() if isinstance(result, dict) else result))
+    found: Tensor = result
+    return found
 
 
 def element_type(setup: Setup) -> torch.dtype:

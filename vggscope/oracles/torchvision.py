@@ -58,7 +58,7 @@ def _published(network: Network) -> tuple[_Weights, ...]:
         weights = cast("tuple[_Weights, ...]", tuple(get_model_weights(name or "")))
     except ValueError:
         raise Abstains("torchvision publishes nothing about this network") from None
-    classes = numel(network.output_shape(network.nodes[-1]))
+    classes = numel(network.shapes[network.end])
     found = tuple(w for w in weights if len(cast("list[str]", w.meta["categories"] or [])) == classes)
     if not found:
         raise Abstains(f"torchvision publishes nothing about {name} for {classes} classes")

@@ -218,7 +218,7 @@ class _Writer:
 
     def loss(self) -> None:
         """The cross-entropy of the network's output with int64 labels: log-soft-max, then the mean of its picks."""
-        logits = self.network.nodes[-1].name if self.network.nodes else INPUT
+        logits = self.network.end
         (scores,), width = self.inputs("cross_entropy", (logits,), "")
         self.add(Call("", (scores,), LOG_SOFTMAX, self.sizes[scores], keeps=(LOG_SOFTMAX,)), width)
         scalar = Line(width, 0)
@@ -252,7 +252,7 @@ def per_sample(shape: Shape, width: int) -> Line:
 
 def labels(network: Network) -> Line:
     """The class labels: one for each position of the output, whose axis 1 holds the classes."""
-    shape = network.output_shape(network.nodes[-1]) if network.nodes else network.input_shape
+    shape = network.shapes[network.end]
     return Line(0, numel(shape) // shape[1] * LABEL if len(shape) > 1 else LABEL)
 
 

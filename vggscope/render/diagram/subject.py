@@ -36,8 +36,8 @@ def as_printed(network: Network) -> Network:
         return network
     if words[-1].kind != "softmax" or not network.nodes or network.nodes[-1].op.name == "Softmax":
         return network
-    ending = module_node("softmax", Softmax(dim=1), network.nodes[-1].name, "prob")
-    return replace(network, nodes=(*network.nodes, ending))
+    ending = module_node("softmax", Softmax(dim=1), network.end, "prob")
+    return replace(network, nodes=(*network.nodes, ending), output=None)
 
 
 @record

@@ -160,7 +160,7 @@ def _picture(made: Tensor, side: int) -> dict[str, object]:
 
 def classes(network: Network) -> list[str] | None:
     """The names of ImageNet's classes, where the output has as many units and torchvision is there to tell them."""
-    if not network.nodes or network.output_shape(network.nodes[-1])[1:] != (IMAGENET,):
+    if not network.nodes or network.shapes[network.end][1:] != (IMAGENET,):
         return None
     from torchvision.models import VGG16_Weights
 
