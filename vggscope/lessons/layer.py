@@ -27,7 +27,7 @@ class Weights:
 
 @record
 class Neighbour:
-    """A layer that this one reads, or that reads it, and the shape that passes between them."""
+    """A layer that this one reads, or that reads it, and the shape of what it gives."""
 
     name: str
     label: str
@@ -71,8 +71,8 @@ def explain_layer(network: Network, word: str) -> Lesson:
         network_params=report.totals.params,
         network_macs=report.totals.macs,
         kept_bytes=_kept_bytes(kept, network.input_shapes(node), network.output_shape(node)),
-        before=tuple(_neighbour(network, name, network.shapes[name]) for name in node.inputs),
-        behind=tuple(_neighbour(network, name, network.output_shape(node)) for name in network.consumers[node.name]),
+        before=tuple(_neighbour(network, name) for name in node.inputs),
+        behind=tuple(_neighbour(network, name) for name in network.consumers[node.name]),
         middle_unit=_middle_unit(network, node),
     )
     title = f"{network.name}   {node.title}: {node.op.name}"
@@ -204,10 +204,11 @@ def _called(found: Neighbour) -> str:
     return f"{title}, {found.op},"
 
 
-def _neighbour(network: Network, name: str, shape: Shape) -> Neighbour:
+def _neighbour(network: Network, name: str) -> Neighbour:
+    shape = network.shapes[name]
     if name == INPUT:
         return Neighbour(INPUT, "", "", shape)
-    node = next(node for node in network.nodes if node.name == name)
+    node = network.by_name[name]
     return Neighbour(name, node.label, node.op.name, shape)
 
 
