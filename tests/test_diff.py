@@ -373,3 +373,21 @@ def test_a_layer_that_is_read_twice_is_not_taken_for_moved() -> None:
     diff = vggscope_diff(Net(True), Net(False), (3, 8, 8))
     assert diff.verdict == "different"
     assert {"inserted", "missing"} <= {difference.kind for difference in diff.differences}
+
+
+def test_other_classes_are_ignored_where_asked_and_the_way_is_told(vggscope, tmp_path) -> None:
+    path = tmp_path / "net.py"
+    path.write_text("from torchvision.models import vgg11\ndef net():\n    return vgg11(num_classes=10)\n")
+    told = vggscope("diff", f"{path}:net", "--ref", "A")
+    assert told.code == 1
+    assert "out_features 10, the reference has 1,000" in told.out
+    assert "--ignore classes" in told.out
+    ignored = vggscope("diff", f"{path}:net", "--ref", "A", "--ignore", "classes", "--strict")
+    assert ignored.code == 0
+    assert "out_features" not in ignored.out
+    # The width of any other layer counts still.
+    other = vggscope(
+        "diff", "conv3-8 maxpool FC-20 FC-10", "--ref", "conv3-8 maxpool FC-30 FC-5", "--ignore", "classes"
+    )
+    assert other.code == 1
+    assert "out_features 20, the reference has 30" in other.out

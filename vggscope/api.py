@@ -110,8 +110,8 @@ def diff(
 
     `numeric` copies the weights across, runs both on one input drawn with `seed`, in double precision with `float64`,
     and compares the outputs; `weights` is a checkpoint of the model for that. `ignore` names what does not count:
-    names, dropout, inplace, bias. `training` adds how the paper and torchvision train. A module that is given stays as
-    it is.
+    names, dropout, inplace, bias, classes. `training` adds how the paper and torchvision train. A module that is given
+    stays as it is.
 
     Raises ModelError, OptionError, CheckpointError for weights that are not the model's, and ShapeError where the
     reference does not run on the input.

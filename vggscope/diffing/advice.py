@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from vggscope.diffing.find import Edit
+from vggscope.diffing.ignore import gives_the_classes
 from vggscope.graph import INPUT, Network, Node
 from vggscope.units import shape_text
 
@@ -19,9 +20,16 @@ _PASSED = {"Dropout", "BatchNorm2d", "Flatten", "reshape"}
 
 def advice(ours: Network, reference: Network, edits: tuple[Edit, ...]) -> tuple[str, ...]:
     """What there is to say of one difference, each thing once; of what goes with a layer, nothing."""
+    classes = [edit for edit in edits if gives_the_classes(edit, ours, reference)]
+    if any(mine and other and _width(mine) != _width(other) for mine, other in classes):
+        return ("where it is for other classes on purpose: --ignore classes",)
     first = edits[0][1] if edits and all(mine is None for mine, _ in edits) else None
     said = (*(_without(reference, first) if first else ()), *(line for edit in edits for line in _of(ours, *edit)))
     return tuple(dict.fromkeys(said))
+
+
+def _width(node: Node) -> int:
+    return node.op.parameters()["weight"][0]
 
 
 def _of(ours: Network, mine: Node | None, other: Node | None) -> Iterator[str]:

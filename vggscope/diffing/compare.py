@@ -30,7 +30,7 @@ def compare(
     `ignore` names kinds of difference that do not count, a few of IGNORABLE. Raises OptionError for any other.
     """
     aligned = align_networks(ours, reference)
-    causes = fold(without(find(aligned), ignore), aligned)
+    causes = fold(without(find(aligned), ignore, aligned), aligned)
     if ours.failure is not None:
         causes = broken_off(causes, failing(aligned), _unflattened(aligned))
         notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from vggscope.diffing.find import Found, renamed
+from vggscope.diffing.find import Aligned, Edit, Found, renamed
 from vggscope.errors import unknown
+from vggscope.graph import Network, Node
 
 IGNORABLE = {
     "names": "layers that are only called otherwise",
     "dropout": "dropout that is missing, extra or of another rate",
     "inplace": "whether a layer overwrites its input",
     "bias": "whether a layer has a bias",
+    "classes": "how many classes the last layer has",
 }
 """What `--ignore` takes."""
 
 _ATTRIBUTES = {"inplace", "bias"}
+_WIDTHS = {"out_features", "out_channels"}
 
 
-def without(found: Iterable[Found], ignore: frozenset[str]) -> Iterator[Found]:
+def without(found: Iterable[Found], ignore: frozenset[str], aligned: Aligned) -> Iterator[Found]:
     """The differences that are left. Raises OptionError for a name that is none of IGNORABLE."""
     other = min(ignore - IGNORABLE.keys(), default=None)
     if other is not None:
@@ -30,11 +33,24 @@ def without(found: Iterable[Found], ignore: frozenset[str]) -> Iterator[Found]:
             continue
         if "dropout" in ignore and any(node and node.op.name.startswith("Dropout") for node in item.edits[0]):
             continue
-        left = tuple(c for c in difference.changes if c.attribute not in ignore & _ATTRIBUTES)
+        ignored = ignore & _ATTRIBUTES
+        if "classes" in ignore and gives_the_classes(item.edits[0], aligned.ours, aligned.reference):
+            ignored |= _WIDTHS
+        left = tuple(c for c in difference.changes if c.attribute not in ignored)
         if difference.changes and not left:
             yield from _renamed(item, ignore)
             continue
         yield replace(item, difference=replace(difference, changes=left))
+
+
+def gives_the_classes(edit: Edit, ours: Network, reference: Network) -> bool:
+    """Whether an edit is about the last layers with weights of both."""
+    mine, other = edit
+    return mine is not None and other is not None and (mine, other) == (_last(ours), _last(reference))
+
+
+def _last(network: Network) -> Node | None:
+    return next((node for node in reversed(network.nodes) if node.op.name in ("Linear", "Conv2d")), None)
 
 
 def _renamed(item: Found, ignore: frozenset[str]) -> Iterator[Found]:
