@@ -6,7 +6,6 @@ import ast
 import copy
 import io
 import pickle
-import shutil
 import subprocess
 import sys
 import warnings
@@ -192,7 +191,6 @@ class TestSource:
         )
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
 
-    @pytest.mark.skipif(shutil.which("ruff") is None, reason="ruff is not installed")
     @pytest.mark.parametrize("kind", ["D", "long", "named", "numbers"])
     def test_is_laid_out_as_ruff_does(self, tmp_path: Path, kind: str) -> None:
         long = Convolution(100000, 100000, (3, 1), (2, 1), (1, 0), (2, 3), 100000, False, "replicate")
@@ -205,10 +203,12 @@ class TestSource:
         path = tmp_path / "net.py"
         path.write_text(source(networks[kind]), encoding="utf-8")
         settings = ["--isolated", "--line-length", "100", "--no-cache"]
-        ran = subprocess.run(["ruff", "format", "--diff", *settings, path], capture_output=True, text=True, check=False)
+        pytest.importorskip("ruff")
+        ruff = [sys.executable, "-m", "ruff"]
+        ran = subprocess.run([*ruff, "format", "--diff", *settings, path], capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stdout) == (0, "")
         ran = subprocess.run(
-            ["ruff", "check", "--select", "E,F,W,I,UP,B", "--ignore", "E501", *settings, path],
+            [*ruff, "check", "--select", "E,F,W,I,UP,B", "--ignore", "E501", *settings, path],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (ran.returncode, ran.stdout) == (0, "All checks passed!\n")
