@@ -16,13 +16,13 @@ demo: .venv/installed  ## the three main commands
 	$(VGGSCOPE) diff A --ref torchvision
 
 test: .venv/installed-test  ## the whole suite
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 fuzz: .venv/installed-test  ## thousands of odd inputs, where `test` tries dozens
 	$(BIN)/python -m pytest tests/test_fuzz.py tests/test_checkpoint.py --hypothesis-profile fuzz
 
 lowest: .venv-lowest/installed  ## the suite with the lowest versions that pyproject.toml claims: downloads another torch
-	.venv-lowest/bin/python -m pytest -m 'not slow' --numprocesses auto
+	.venv-lowest/bin/python -m pytest -m 'not slow' --numprocesses auto --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -73,6 +73,7 @@ function startDiagram() {
     if (placeOf(link) >= 0) select(placeOf(link));
   });
   holder.addEventListener('pointerover', (event) => {
+    if (!pointed(event)) return;
     const link = linkOf(event);
     peek(link && placeOf(link) >= 0 ? placeOf(link) : null);
   });

@@ -23,6 +23,12 @@ function select(place, focus = true) {
   tell('layer');
 }
 
+// Rows that scroll away under a pointer that rests are not pointed at.
+let resting = '';
+const spot = (event) => `${event.screenX} ${event.screenY}`;
+const pointed = (event) => spot(event) !== resting;
+document.addEventListener('pointermove', (event) => { resting = spot(event); }, true);
+
 const peek = eachFrame((place) => {
   if (state.peeked === place) return;
   state.peeked = place;

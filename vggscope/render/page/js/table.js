@@ -120,7 +120,7 @@ function startTable() {
     if (event.target.closest('a')) event.preventDefault();
     if (placeOfRow(event.target) !== null) select(placeOfRow(event.target));
   });
-  body.addEventListener('pointerover', (event) => peek(placeOfRow(event.target)));
+  body.addEventListener('pointerover', (event) => { if (pointed(event)) peek(placeOfRow(event.target)); });
   body.addEventListener('pointerleave', () => peek(null));
   body.addEventListener('keydown', (event) => {
     const by = { ArrowDown: 'nextElementSibling', ArrowUp: 'previousElementSibling' }[event.key];
