@@ -111,8 +111,8 @@ def shows(page: Page, label: str) -> None:
 
 
 def chosen_everywhere(page: Page, label: str) -> None:
-    """The layer is the one that every view shows."""
-    assert text(page, "#inspector h2") == label
+    """The layer is the one that every view shows, from the next frame on."""
+    shows(page, label)
     assert page.locator("#layers tbody tr[aria-current] a").inner_text() == label
     assert text(page, "#map-caption").startswith(f"Feature map of {label}:")
     for plot in page.locator(".plot").all():
