@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from vggscope.diffing.find import Edit
-from vggscope.diffing.ignore import gives_the_classes
+from vggscope.diffing.ignore import last_weights
 from vggscope.graph import INPUT, Network, Node
 from vggscope.units import shape_text
 
 _FIRST = (0, 3, 1, 2)
 """From channels last, as Keras and image files have them, to channels first."""
-
 
 _BEND = {"ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh"}
 _PASSED = {"Dropout", "BatchNorm2d", "Flatten", "reshape"}
@@ -20,8 +19,8 @@ _PASSED = {"Dropout", "BatchNorm2d", "Flatten", "reshape"}
 
 def advice(ours: Network, reference: Network, edits: tuple[Edit, ...]) -> tuple[str, ...]:
     """What there is to say of one difference, each thing once; of what goes with a layer, nothing."""
-    classes = [edit for edit in edits if gives_the_classes(edit, ours, reference)]
-    if any(mine and other and _width(mine) != _width(other) for mine, other in classes):
+    mine, other = classes = last_weights(ours, reference)
+    if mine and other and classes in edits and _width(mine) != _width(other):
         return ("where it is for other classes on purpose: --ignore classes",)
     first = edits[0][1] if edits and all(mine is None for mine, _ in edits) else None
     said = (*(_without(reference, first) if first else ()), *(line for edit in edits for line in _of(ours, *edit)))

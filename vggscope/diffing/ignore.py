@@ -27,6 +27,7 @@ def without(found: Iterable[Found], ignore: frozenset[str], aligned: Aligned) ->
     other = min(ignore - IGNORABLE.keys(), default=None)
     if other is not None:
         raise unknown("difference", other, IGNORABLE, "ignore")
+    classes = last_weights(aligned.ours, aligned.reference) if "classes" in ignore else None
     for item in found:
         difference = item.difference
         if difference.kind == "renamed" and "names" in ignore:
@@ -34,7 +35,7 @@ def without(found: Iterable[Found], ignore: frozenset[str], aligned: Aligned) ->
         if "dropout" in ignore and any(node and node.op.name.startswith("Dropout") for node in item.edits[0]):
             continue
         ignored = ignore & _ATTRIBUTES
-        if "classes" in ignore and gives_the_classes(item.edits[0], aligned.ours, aligned.reference):
+        if item.edits[0] == classes:
             ignored |= _WIDTHS
         left = tuple(c for c in difference.changes if c.attribute not in ignored)
         if difference.changes and not left:
@@ -43,10 +44,9 @@ def without(found: Iterable[Found], ignore: frozenset[str], aligned: Aligned) ->
         yield replace(item, difference=replace(difference, changes=left))
 
 
-def gives_the_classes(edit: Edit, ours: Network, reference: Network) -> bool:
-    """Whether an edit is about the last layers with weights of both."""
-    mine, other = edit
-    return mine is not None and other is not None and (mine, other) == (_last(ours), _last(reference))
+def last_weights(ours: Network, reference: Network) -> Edit:
+    """The last layers with weights of both, which give the classes."""
+    return _last(ours), _last(reference)
 
 
 def _last(network: Network) -> Node | None:
