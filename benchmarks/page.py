@@ -54,12 +54,14 @@ The others describe vgg16 where nothing else is said. They initialise its weight
 Milliseconds of CPU time to analyse a model that is already there, everything loaded: our Network, or the others'
 module, on the meta device where the tool takes it so.
 
-| tool | vgg16 | resnet50 |
-|---|---:|---:|
+| tool | vgg16 | resnet50 | swin_v2_b |
+|---|---:|---:|---:|
 {warm}
 
 The bound above is about the same content: shapes, parameters and MACs. `summary` shows more, the peak of a training
-step and of inference and the receptive fields, and most of its time goes there.
+step and of inference and the receptive fields, and most of its time goes there. A module runs twice on the meta
+device, with one sample and with two, since shapes and costs shall hold for every batch: that is why it takes more than
+twice what torch's counter takes for one run.
 
 ## Growth
 

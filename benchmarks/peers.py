@@ -20,7 +20,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from page import Measured, Warm, page
-from programs import BYTES_READ, CHECKPOINT, LIGHT, LONGEST_REMEMBERED, PLAIN, SCRIPTS, WANTED, WARM, bound, work
+from programs import (
+    BYTES_READ,
+    CHECKPOINT,
+    LIGHT,
+    LONGEST_REMEMBERED,
+    PLAIN,
+    SCRIPTS,
+    WANTED,
+    WARM,
+    WARM_WANTED,
+    bound,
+    work,
+)
 from startup import Run, run
 
 HERE = Path(__file__).parent
@@ -88,8 +100,8 @@ def warm(tools: list[str], models: list[str]) -> Warm:
 
 def with_warm(medians: dict[str, Run], found: Warm) -> dict[str, Run]:
     """The medians, and those of the warm process that a bound is about; their memory does not count."""
-    names = {"costs": "warm process: what torchinfo shows, of D", "torchinfo": "warm process: torchinfo"}
-    return {**medians, **{names[tool]: Run(**found[tool]["vgg16"], peak=0) for tool in names}}
+    warm_runs = {name: Run(**found[tool][model], peak=0) for name, (tool, model) in WARM_WANTED.items()}
+    return {**medians, **warm_runs}
 
 
 def check() -> int:
@@ -103,7 +115,7 @@ def check() -> int:
         for name in [*sorted(names), "diff A, remembered"]:
             for _ in range(3 if name in LIGHT else 1):
                 bench.once(name)
-        medians = with_warm(bench.medians(), warm(["costs", "torchinfo"], ["vgg16"]))
+        medians = with_warm(bench.medians(), warm([tool for tool, _ in WARM_WANTED.values()], ["vgg16", "swin_v2_b"]))
     missed = 0
     for wanted in WANTED:
         met = wanted.is_met(medians, SLACK)

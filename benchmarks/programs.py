@@ -81,6 +81,7 @@ WANTED = (
     Wanted("inspect", "torch.load", 20),
     Wanted("verify D", "torchinfo, fvcore and torch's counter", 1.2, most=True),
     Wanted("warm process: what torchinfo shows, of D", "warm process: torchinfo", 10),
+    Wanted("warm process: swin_v2_b from an nn.Module", "warm process: torch's counter on swin_v2_b", 3, most=True),
 )
 LONGEST_REMEMBERED = 0.4
 """Seconds that a diff may take whose reference is remembered."""
@@ -97,6 +98,14 @@ WARM = {
     "ptflops": "ptflops (real tensors)",
     "torchlens": "torchlens (real tensors)",
 }
+
+WARM_WANTED = {
+    "warm process: what torchinfo shows, of D": ("costs", "vgg16"),
+    "warm process: torchinfo": ("torchinfo", "vgg16"),
+    "warm process: swin_v2_b from an nn.Module": ("trace", "swin_v2_b"),
+    "warm process: torch's counter on swin_v2_b": ("flop_counter", "swin_v2_b"),
+}
+"""The tool and the model of what WANTED says of a warm process."""
 
 
 def work(wanted: Wanted) -> str:

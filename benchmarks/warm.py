@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SIZE = (3, 224, 224)
-MODELS = ("vgg16", "resnet50")
+MODELS = ("vgg16", "resnet50", "swin_v2_b")
 
 Work = Callable[[], object]
 

@@ -119,34 +119,24 @@ def test_an_input_that_is_too_small_is_reported_up_to_there() -> None:
 
 
 WEIGHED = """
-import resource, sys, time
+import resource, sys
 import torch, torchvision, vggscope
 
 def megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
-before, start = megabytes(), time.process_time()
+before = megabytes()
 from vggscope.sources.resolve import resolve
 assert resolve(sys.argv[1]).shapes
-seconds, grown = time.process_time() - start, megabytes() - before
-
-from vggscope.trace.build import without_data
-model = without_data(lambda: vggscope.build(sys.argv[1])).to("meta").eval()
-with torch.device("meta"), torch.no_grad():
-    start = time.process_time()
-    model(torch.empty(1, 3, 224, 224))
-print(seconds, time.process_time() - start, grown)
+print(megabytes() - before)
 """
-"""What it takes to make a Network of a model's word, and what torch's own forward on the meta device takes."""
+"""The memory that it takes to make a Network of a model's word; benchmarks/ has the time."""
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no resource module")
 @pytest.mark.parametrize("name", ["efficientnet_v2_l", "swin_v2_b", "regnet_y_128gf", "vit_h_14"])
-def test_tracing_takes_a_second_and_a_hundred_megabytes_at_most(name: str) -> None:
+def test_tracing_takes_a_hundred_megabytes_at_most(name: str) -> None:
     words = [sys.executable, "-c", WEIGHED, f"torchvision:{name}"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    seconds, forward, megabytes = map(float, done.stdout.split())
-    assert megabytes <= 100
-    # On a machine that others use a second may be long; what torch itself takes is then long as well.
-    assert seconds <= max(1, 6 * forward), f"{seconds:.2f} s, torch's forward {forward:.2f} s"
+    assert float(done.stdout) <= 100
