@@ -44,7 +44,7 @@ def _call(function: Function, args: tuple[object, ...], kwargs: dict[str, object
     if name in _FACTORIES:
         made = function(*args, **{**kwargs, "device": "meta"})
         return made if _elements(made) >= LARGE else function(*args, **kwargs)
-    tensors = tuple(tensors_in((args, kwargs)))
+    tensors = tensors_in((args, kwargs))
     if name in _INITIALISERS and tensors and all(tensor.is_meta for tensor in tensors):
         return tensors[0]
     if any(tensor.is_meta for tensor in tensors):

@@ -419,7 +419,7 @@ def _matmul(input: Tensor, other: Tensor) -> Op:
 
 
 def _einsum(equation: str, *operands: object) -> Op:
-    return Einsum(equation, copied_by_einsum(equation, tuple(tensors_in(operands))))
+    return Einsum(equation, copied_by_einsum(equation, tensors_in(operands)))
 
 
 def _attention(

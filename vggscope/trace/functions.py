@@ -61,10 +61,14 @@ def function_name(function: Function) -> tuple[str, bool]:
 
 
 def read(
-    name: str, in_place: bool, args: tuple[object, ...], kwargs: dict[str, object], results: tuple[Tensor, ...]
+    name: str,
+    in_place: bool,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    inputs: tuple[Tensor, ...],
+    results: tuple[Tensor, ...],
 ) -> Call:
-    """The call of a function as its ops, its inputs and its weights."""
-    inputs = tuple(tensors_in((args, kwargs)))
+    """The call of a function, with the tensors among its arguments, as its ops, its inputs and its weights."""
     ops = _made(name, args, kwargs)
     if not ops and name in KEEPS:
         ops = (Elementwise(name, _plain_arguments(args, kwargs)),)

@@ -6,7 +6,7 @@ weight, a buffer, a table made of them) is a Constant: what it was made of belon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
@@ -196,18 +196,24 @@ def shape_of(tensor: Tensor) -> Shape:
     return tuple(tensor.shape)
 
 
-def tensors_in(value: object) -> Iterator[Tensor]:
+def tensors_in(value: object) -> tuple[Tensor, ...]:
     """The tensors in nested arguments or results, from left to right."""
     from torch import Tensor
 
-    if isinstance(value, Tensor):
-        yield value
+    found: list[Tensor] = []
+    _collect(value, Tensor, found)
+    return tuple(found)
+
+
+def _collect(value: object, kind: type[Tensor], found: list[Tensor]) -> None:
+    if isinstance(value, kind):
+        found.append(value)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from tensors_in(item)
+            _collect(item, kind, found)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from tensors_in(item)
+            _collect(item, kind, found)
 
 
 def on_meta(value: object) -> object:

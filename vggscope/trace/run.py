@@ -155,10 +155,10 @@ def _state(module: nn.Module, device: str) -> dict[str, Tensor]:
     if device != META:
         return {**dict(module.named_parameters()), **{key: b.clone() for key, b in _made(module.named_buffers())}}
     weights = {
-        key: torch.nn.Parameter(torch.empty_like(p, device=META), requires_grad=p.requires_grad)
+        key: torch.nn.Parameter(p.detach().to(META), requires_grad=p.requires_grad)
         for key, p in _made(module.named_parameters())
     }
-    return {**weights, **{key: torch.empty_like(b, device=META) for key, b in _made(module.named_buffers())}}
+    return {**weights, **{key: b.detach().to(META) for key, b in _made(module.named_buffers())}}
 
 
 @contextmanager

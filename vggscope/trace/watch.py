@@ -116,7 +116,7 @@ class Watch:
             kwargs, result = more
             if self.inside_node:
                 return result
-            inputs = tuple(tensors_in((args, kwargs)))
+            inputs = tensors_in((args, kwargs))
             if frame.op is None:
                 self._unseen(frame, inputs, result)
                 return result
@@ -125,8 +125,10 @@ class Watch:
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """A function of torch is called: it runs, and becomes a node where it is one."""
         with _unwatched():
-            if self.on_meta:
+            inputs = tensors_in((args, kwargs))
+            if self.on_meta and not all(tensor.is_meta for tensor in inputs):
                 args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
+                inputs = tensors_in((args, kwargs))
             known = _batch_normalised(function, args, kwargs) if self.inside_node and self.on_meta else None
         if self.inside_node:
             return function(*args, **kwargs) if known is None else known
@@ -136,7 +138,7 @@ class Watch:
             self.failed = (error, misfit(function, args, kwargs, error))
             raise
         with _unwatched():
-            return self._function_node(function, args, kwargs, result)
+            return self._function_node(function, args, kwargs, inputs, result)
 
     def _module_node(self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
         result = _told_apart(op, inputs, result)
@@ -146,16 +148,20 @@ class Watch:
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
         base = frame.path or type(frame.module).__name__.lower()
         call = Call((op,), distinct, tuple(frame.module.parameters()))
-        if results := tuple(tensors_in(result)):
+        if results := tensors_in(result):
             self.recorder.add(base, call, results, module=frame.path)
         return result
 
     def _function_node(
-        self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], result: object
+        self,
+        function: Function,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        inputs: tuple[Tensor, ...],
+        result: object,
     ) -> object:
         name, in_place = function_name(function)
-        inputs = tuple(tensors_in((args, kwargs)))
-        results = inputs[:1] if name == "setitem" else tuple(tensors_in(result))
+        results = inputs[:1] if name == "setitem" else tensors_in(result)
         if not results:
             return result  # a size, or a number
         if name in SAME_DATA and inputs:
@@ -164,10 +170,10 @@ class Watch:
         if name not in MATRIX_PRODUCTS and self.recorder.is_constant(inputs):
             self.recorder.pass_on(inputs, results)
             return result
-        op_call = read(name, in_place, args, kwargs, results)
+        op_call = read(name, in_place, args, kwargs, inputs, results)
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _told_apart(op_call.ops[0], inputs, result)
-            results = tuple(tensors_in(result))
+            results = tensors_in(result)
         elif op_call.ops[0].allocates:
             return result  # the tensor itself: contiguous() of what is contiguous
         if isinstance(op_call.ops[0], AlwaysDropout):
@@ -202,7 +208,7 @@ def _opaque(module: nn.Module) -> Op | None:
 
 
 def _batch_normalised(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor | None:
-    """What batch norm gives at evaluation, which has its input's shape: torch takes milliseconds to work that out.
+    """What batch norm gives at evaluation: the shape and strides of its input, which torch takes long to work out.
 
     None where it is something else, or where torch would refuse.
     """
@@ -213,8 +219,9 @@ def _batch_normalised(function: Function, args: tuple[object, ...], kwargs: dict
     values, mean = args[:2]
     if not isinstance(values, torch.Tensor) or not isinstance(mean, torch.Tensor):
         return None
-    fits = values.shape[1:2] == mean.shape and values.dtype == mean.dtype
-    return torch.empty_like(values) if fits else None
+    if values.shape[1:2] != mean.shape or values.dtype != mean.dtype or not values.is_contiguous():
+        return None
+    return torch.empty_strided(values.shape, values.stride(), dtype=values.dtype, device=values.device)
 
 
 def _told_apart(op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
