@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,16 @@ def test_a_file_imports_only_from_below(path: Path) -> None:
     here = place(path)
     for name in imported(path):
         assert name == here or floor_of(name) < floor_of(here), f"{here} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_a_result_looks_up_by_name(path: Path) -> None:
+    here = place(path)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = re.match(r"vggscope\.(\w+)[.:\w]*$", node.value)
+            above = named is not None and floor_of(named[1]) > floor_of(here)
+            assert not above or here == "result", f"line {node.lineno}: {node.value}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

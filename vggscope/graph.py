@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cached_property
-from importlib import import_module
 
 from vggscope.errors import ShapeError, VggscopeError, printable
 from vggscope.ops.base import Op, Shape, numel, shape_behind
 from vggscope.record import record
+from vggscope.result import diagram_of
 from vggscope.units import count_text, shape_text
 
 INPUT = "input"
@@ -116,7 +116,7 @@ class Network:
         if len(self.nodes) > MOST_DRAWN:
             return None
         try:
-            return str(import_module("vggscope.render.diagram").diagram(self)._repr_svg_())
+            return diagram_of(self)._repr_svg_()
         except VggscopeError:
             return None
 

@@ -1,4 +1,8 @@
-"""What every result can do, frozen data that shows itself, and what every picture of one can."""
+"""What every result can do, frozen data that shows itself, and what every picture of one can.
+
+How something is drawn is render's business, which stands above. This file alone looks up to it, by name and only when
+it is asked to: the one exception to the floors.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,7 @@ from vggscope.files import write_file
 class Result:
     """The root of everything that a command shows.
 
-    `print(result)` is the table that the command prints, `repr(result)` one line. How it is drawn is render's business,
-    which stands above and is looked up only when it is asked for.
+    `print(result)` is the table that the command prints, `repr(result)` one line.
     """
 
     schema: str
@@ -72,6 +75,12 @@ class Result:
 
 def _formats() -> Any:
     return import_module("vggscope.render.formats")
+
+
+def diagram_of(network: object) -> Drawn:
+    """A Network's picture, as a notebook shows it. Raises VggscopeError where it has none."""
+    drawn: Drawn = import_module("vggscope.render.diagram").diagram(network)
+    return drawn
 
 
 class Drawn:
