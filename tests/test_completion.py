@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from vggscope.cli.app import COMMANDS, run
-from vggscope.cli.completion import ASKED, answer, candidates
+from vggscope.cli.app import COMMANDS, app, run
+from vggscope.cli.completion import answer
+from vggscope.cli.completion.line import candidates
+from vggscope.cli.completion.shells import ASKED
 
 FREE = {
     *("--input", "--num-classes", "--batch", "--dpi", "--width", "--seed", "--unit", "--samples", "--accumulate"),
@@ -51,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def asked(*words: str) -> list[str]:
     """What may stand for the last word."""
-    return [value for value, _ in candidates(words[:-1], words[-1])]
+    return [value for value, _ in candidates(app, COMMANDS, words[:-1], words[-1])]
 
 
 WORDS = [
@@ -192,7 +194,7 @@ def test_layers_of_a_library_are_those_that_are_remembered(vggscope, tmp_path, m
 def ask(monkeypatch, **environment: str) -> str:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return answer()
+    return answer(app, COMMANDS)
 
 
 def bash(monkeypatch, *words: str) -> list[str]:
@@ -329,7 +331,8 @@ ASKING = [
 def test_no_completion_loads_a_heavy_package(folder, line) -> None:
     """Of other people's packages it loads what the start of a command does, and it runs no code of the user's."""
     words = line.split(" ")
-    code = "import sys; from vggscope.cli.completion import answer; answer(); print(*sys.modules)"
+    code = "import sys, vggscope.cli.app as cli; from vggscope.cli.completion import answer;"
+    code += " answer(cli.app, cli.COMMANDS); print(*sys.modules)"
     environment = {**os.environ, ASKED: "complete_bash", "COMP_CWORD": str(len(words))}
     environment["COMP_WORDS"] = "\n".join(("vggscope", *words))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

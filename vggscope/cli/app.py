@@ -49,7 +49,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
 same name in this folder (`list_` for `list`).
 """
 
-COMMANDS = tuple(name for group in GROUPS.values() for name in group)
+COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
 
 DEBUG = "--debug"
 
@@ -85,7 +85,7 @@ class _Commands(TyperGroup):
         if args[0] not in COMMANDS:
             from vggscope.cli.help import unknown_command
 
-            raise unknown_command(args[0], COMMANDS)
+            raise unknown_command(args[0], tuple(COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -115,7 +115,7 @@ def _show_version(asked: bool) -> None:
 
 def _install_completion(asked: bool) -> None:
     if asked:
-        from vggscope.cli.completion import install
+        from vggscope.cli.completion.shells import install
 
         typer.echo(install())
         raise typer.Exit
@@ -123,7 +123,7 @@ def _install_completion(asked: bool) -> None:
 
 def _show_completion(asked: bool) -> None:
     if asked:
-        from vggscope.cli.completion import script
+        from vggscope.cli.completion.shells import script
 
         typer.echo(script())
         raise typer.Exit
@@ -191,7 +191,7 @@ def main() -> None:
     if "_VGGSCOPE_COMPLETE" in os.environ:
         from vggscope.cli.completion import answer
 
-        sys.stdout.write(f"{answer()}\n")
+        sys.stdout.write(f"{answer(app, COMMANDS)}\n")
         sys.exit(0)
     sys.exit(run(sys.argv[1:]))
 

@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from vggscope import api
-from vggscope.cli.options import CHECKPOINTS, Model, ModelOptions, OutputOptions, PictureOptions, completed
+from vggscope.cli.options import Model, ModelOptions, OutputOptions, PictureOptions, completed
 from vggscope.cli.output import check_format, emit
 from vggscope.diffing.ignore import IGNORABLE
 from vggscope.progress import on_terminal
+from vggscope.sources.options import CHECKPOINTS
 
 
 def diff(

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vggscope.cli.options import CHECKPOINTS, OutputOptions, completed
+from vggscope.cli.options import OutputOptions, completed
 from vggscope.cli.output import check_format, emit
+from vggscope.sources.options import CHECKPOINTS
 
 
 def inspect(

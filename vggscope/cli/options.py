@@ -30,16 +30,15 @@ DTYPES = "vggscope.analysis.memory.setup:DTYPES"
 THEMES = "vggscope.render.diagram.theme:THEMES"
 """Tables of words, for `completed`."""
 
-CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar")
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Suffixes of files, for `completed`."""
+"""Suffixes of pictures, for `completed`."""
 
 
 def completed(how: str, *given: str) -> Callable[[typer.Context, str], list[str]]:
-    """What completes an option's value: the function `how` of `cli/completion.py`, which is read when a shell asks."""
+    """What completes an option's value: the function `how` of `completion/words.py`, read when a shell asks."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        found: list[str] = getattr(import_module("vggscope.cli.completion"), how)(ctx, incomplete, *given)
+        found: list[str] = getattr(import_module("vggscope.cli.completion.words"), how)(ctx, incomplete, *given)
         return found
 
     return complete

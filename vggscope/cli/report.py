@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from vggscope import api
-from vggscope.cli.options import CHECKPOINTS, IMAGES, ModelOptions, Models, completed
+from vggscope.cli.options import IMAGES, ModelOptions, Models, completed
 from vggscope.cli.output import note_written
 from vggscope.errors import OptionError
+from vggscope.sources.options import CHECKPOINTS
 
 
 def report(

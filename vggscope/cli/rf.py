@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from vggscope import api
-from vggscope.cli.options import CHECKPOINTS, IMAGES, ModelOptions, Models, OutputOptions, PictureOptions, completed
+from vggscope.cli.options import IMAGES, ModelOptions, Models, OutputOptions, PictureOptions, completed
 from vggscope.cli.output import check_format, emit
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
+from vggscope.sources.options import CHECKPOINTS
 
 
 def rf(

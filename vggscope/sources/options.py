@@ -7,6 +7,9 @@ from vggscope.record import record
 
 HEADS = ("adaptive", "flatten", "dense")
 
+CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar")
+"""Suffixes by which a word names a checkpoint."""
+
 
 @record
 class Options:

@@ -17,7 +17,7 @@ from vggscope.errors import ModelError, OptionError, nearest, unknown
 from vggscope.graph import Network
 from vggscope.notation import is_notation, parse
 from vggscope.record import record
-from vggscope.sources.options import HEADS, Options
+from vggscope.sources.options import CHECKPOINTS, HEADS, Options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -190,7 +190,7 @@ SOURCES = (
     Source(
         "a checkpoint",
         "weights.pth, weights.safetensors",
-        lambda word: word.lower().endswith((".pth", ".pt", ".safetensors", ".pth.tar", ".ckpt")),
+        lambda word: word.lower().endswith(CHECKPOINTS),
         _load_checkpoint,
     ),
     Source(
