@@ -28,7 +28,8 @@ from vggscope.ops.recorded import Unknown
 from vggscope.render import formats
 from vggscope.render.diagram import FORMATS as PICTURE_FORMATS
 from vggscope.render.diagram import STYLES, diagram
-from vggscope.render.formats import Format, Result, Style
+from vggscope.render.document import Style
+from vggscope.render.formats import Format, Result
 from vggscope.render.plain import visible
 
 NAMES = {

@@ -11,7 +11,8 @@ from itertools import islice
 
 from vggscope.errors import OutputError, printable
 from vggscope.files import open_whole
-from vggscope.render.formats import PICTURE, Result, Style, by_name, kind_of, name_for, save, write
+from vggscope.render.document import Style
+from vggscope.render.formats import PICTURE, Result, by_name, kind_of, name_for, save, write
 from vggscope.units import bytes_text
 
 PIPE_WIDTH = 120

@@ -7,8 +7,7 @@ from __future__ import annotations
 import csv
 from io import StringIO
 
-from vggscope.render.document import Document
-from vggscope.render.formats import Style
+from vggscope.render.document import Document, Style
 from vggscope.render.plain import visible
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")

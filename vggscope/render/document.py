@@ -124,3 +124,12 @@ class Document:
     def tables(self) -> tuple[Table, ...]:
         """The tables among the blocks."""
         return tuple(block for block in self.blocks if isinstance(block, Table))
+
+
+@record
+class Style:
+    """How a terminal wants its text: `width` in columns, and whether it takes colour and more than ASCII."""
+
+    width: int = 120
+    color: bool = False
+    ascii: bool = False

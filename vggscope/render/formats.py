@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vggscope.errors import OptionError, printable, unknown
 from vggscope.files import is_special, write_file
 from vggscope.record import record
+from vggscope.render.document import Document, Style
 
 if TYPE_CHECKING:
-    from vggscope.render.document import Document
     from vggscope.result import Drawn
 
 LONGEST_LINE = 200
@@ -24,15 +24,6 @@ LONGEST_LINE = 200
 
 PICTURE = "picture"
 """What is no text format: the suffix of the file tells which picture."""
-
-
-@record
-class Style:
-    """How a terminal wants its text: `width` in columns, and whether it takes colour and more than ASCII."""
-
-    width: int = 120
-    color: bool = False
-    ascii: bool = False
 
 
 class Result(Protocol):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from vggscope.render.document import Block, Document, Facts, Item, Items, Lines, Table
-from vggscope.render.formats import Style
+from vggscope.render.document import Block, Document, Facts, Item, Items, Lines, Style, Table
 from vggscope.render.plain import visible
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")

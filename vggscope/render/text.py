@@ -10,8 +10,7 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator
 
-from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
-from vggscope.render.formats import Style
+from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
 from vggscope.render.plain import visible
 
 Line = list[tuple[str, str]]

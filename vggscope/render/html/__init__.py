@@ -11,8 +11,7 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 
-from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
-from vggscope.render.formats import Style
+from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
 from vggscope.render.plain import visible
 
 SIGNS = {"+": "added", "-": "gone", "~": "changed", "!": "wrong", "=": "same"}
