@@ -15,7 +15,7 @@ PACKAGE = ROOT / "vggscope"
 
 FLOORS = (
     ("errors", "record"),
-    ("units", "quiet", "files", "progress"),
+    ("units", "quiet", "files", "progress", "tensors"),
     ("result",),
     ("ops",),
     ("graph",),

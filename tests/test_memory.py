@@ -147,7 +147,7 @@ def test_attention_written_out_equals_the_tracker(mode: str, dtype: str) -> None
 
 
 class Several(nn.Module):
-    """Gives something beside its logits, and works that out behind them or before."""
+    """Gives something beside its logits, before them or behind, and works that out behind them or before."""
 
     def __init__(self, beside: str) -> None:
         super().__init__()
@@ -160,12 +160,14 @@ class Several(nn.Module):
         logits = self.fc(maps.flatten(1))
         if self.beside == "maps":
             return {"logits": logits, "maps": maps}
+        if self.beside == "maps first":
+            return [maps], logits
         return logits, logits.softmax(1)
 
 
 @pytest.mark.parametrize("mode", ["train", "inference"])
-@pytest.mark.parametrize("beside", ["maps", "probabilities"])
-def test_the_loss_is_of_what_forward_returns_first(beside: str, mode: str) -> None:
+@pytest.mark.parametrize("beside", ["maps", "maps first", "probabilities"])
+def test_the_loss_is_of_what_most_weights_went_into(beside: str, mode: str) -> None:
     traced = trace_module(Several(beside), (3, 16, 16), "Several")
     assert traced.end == "fc"
     assert measure(traced, lambda: Several(beside), 8, Setup(mode=mode)).difference_bytes == 0

@@ -92,8 +92,9 @@ class Network:
     `input_shape` is batch (1), channels, height, width. `unused` are the parameters that no executed node owns, with
     the reason; `warnings` are what the source wants its reader to know. `failure` tells where and why a forward pass
     broke off: the nodes are then those up to there, and `failed` is the layer that it was, if it was one. `single`
-    tells why nothing is known of a larger batch, if that is so. `output` is the node whose tensor forward returns
-    first, where that is not the last.
+    tells why nothing is known of a larger batch, if that is so. `output` is the node that gives the network's output,
+    where that is not the last: of several tensors that forward returns the one that the most weights went into, of
+    those the first; it is the one at `output_place` among them.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Network:
     failed: Node | None = None
     single: str | None = None
     output: str | None = None
+    output_place: int = 0
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))

@@ -19,6 +19,7 @@ EFFECTS = ("none", "training_only", "function", "shape")
 
 _TRAINING_FIELDS = {"Dropout": {"p"}, "Dropout2d": {"p"}, "BatchNorm2d": {"momentum"}}
 LAYOUT = {"Flatten", "reshape", "squeeze"}
+_SAME_VALUES = {"Identity", "clone"}
 _IDEMPOTENT = {"ReLU", "ReLU6"}
 _RISING = {"ReLU", "ReLU6", "Hardtanh", "Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "SELU"}
 """Functions of each value that never fall: of the largest value they give the largest."""
@@ -67,7 +68,7 @@ def effect_of_presence(op: Op, shape: Shape, before: Op | None) -> str:
     if op.active_in == "training":
         return "training_only"
     if (
-        op.name == "Identity"
+        op.name in _SAME_VALUES
         or op.name in LAYOUT
         or (op.name in _IDEMPOTENT and before is not None and before.name == op.name)
     ):

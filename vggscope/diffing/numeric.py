@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vggscope.diffing.find import align_networks
 from vggscope.diffing.result import Numeric
 from vggscope.graph import Network, Node
+from vggscope.tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,10 +57,10 @@ def measure(
             _copy(mine, left, other, right)
         progress(STEPS[2])
         with _outputs(left, [mine for mine, _ in pairs]) as seen:
-            result = _tensor(left(inputs))
+            result = tensors_in(left(inputs))[ours.output_place]
         progress(STEPS[3])
         with _outputs(right, [other for _, other in pairs]) as expected_seen:
-            expected = _tensor(right(_fitted(inputs, reference)))
+            expected = tensors_in(right(_fitted(inputs, reference)))[reference.output_place]
     absolute, relative = _errors(result, expected)
     apart = (mine.title for mine, other in pairs if _apart(seen.get(mine.name), expected_seen.get(other.name)))
     return Numeric(absolute, relative, seed, tuple(inputs.shape), dtype, next(apart, None))
@@ -111,15 +112,6 @@ def _outputs(module: nn.Module, nodes: list[Node]) -> Iterator[dict[str, Tensor]
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _tensor(output: object) -> Tensor:
-    """The first tensor of a model's output, which may be a tuple or a dict of them."""
-    import torch
-
-    while not isinstance(output, torch.Tensor):
-        output = next(iter(output.values() if isinstance(output, dict) else output))  # type: ignore[call-overload]
-    return output
 
 
 def _errors(result: Tensor, expected: Tensor) -> tuple[float, float]:

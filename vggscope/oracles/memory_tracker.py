@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.ledger import KINDS
@@ -21,6 +21,7 @@ from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.tensors import tensors_in
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,7 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, setup: 
     network = network.laid_out(samples)
     if torch.cuda.is_available():
         foretold = replay(trace(network, replace(setup, runtime=CUDA.name)), samples).allocated_bytes
-        measured = allocated_on_gpu(make, network.input_shape[1:], batch, setup, names)
+        measured = allocated_on_gpu(make, network.input_shape[1:], batch, setup, names, network.output_place)
         witness = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
         counts = (
             "tensors in the allocator's rounded blocks, with the input; what libraries hold is in the measured alone"
@@ -85,7 +86,7 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, setup: 
         return Measurement("vggscope/measure@1", network.name, batch, witness, counts, foretold, measured)
     moment = trace(network, replace(setup, runtime=TRACKER.name)).peak(samples)
     foretold = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
-    tracked = track(make, network.input_shape[1:], batch, setup, names)
+    tracked = track(make, network.input_shape[1:], batch, setup, names, network.output_place)
     witness = "torch.distributed._tools.mem_tracker, CPU tensors without data"
     counts = "tensors exactly, without the input and its labels"
     return Measurement("vggscope/measure@1", network.name, batch, witness, counts, foretold, tracked.peak_bytes)
@@ -97,9 +98,11 @@ def track(
     batch: int,
     setup: Setup,
     learned: Collection[str] | None = None,
+    place: int = 0,
 ) -> Tracked:
     """Follow one forward pass, or the second step of training, of `make`'s module on inputs of channels x height x
-    width. `learned` are the names of the parameters that require a gradient; None: as the module has it.
+    width. `learned` are the names of the parameters that require a gradient; None: as the module has it. The loss is
+    of the tensor at `place` among those that forward returns.
 
     The module's own tensors are not read: it may have been made on the meta device.
     """
@@ -109,7 +112,7 @@ def track(
     with FakeTensorMode():
         take_data_away(module)
         tracker = make_tracker()
-        step = Step(module, "cpu", setup, learned, tracker.reset_mod_stats)
+        step = Step(module, "cpu", setup, learned, place, tracker.reset_mod_stats)
         batches = step.batches(input_shape, batch)
         step.warm_up(batches)
         tracker.track_external(step.module, *([step.optimizer] if step.optimizer else []))
@@ -126,6 +129,7 @@ def allocated_on_gpu(
     batch: int,
     setup: Setup,
     learned: Collection[str] | None = None,
+    place: int = 0,
 ) -> int:
     """torch.cuda.max_memory_allocated over the same step, run for real."""
     import torch
@@ -133,7 +137,7 @@ def allocated_on_gpu(
     module = made(make, setup)
     is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
     module = module.to_empty(device="cuda") if is_empty else module.to("cuda")
-    step = Step(module, "cuda", setup, learned)
+    step = Step(module, "cuda", setup, learned, place)
     batches = step.batches(input_shape, batch)
     step.warm_up(batches)
     torch.cuda.synchronize()
@@ -152,9 +156,11 @@ class Step:
         device: str,
         setup: Setup,
         learned: Collection[str] | None,
+        place: int,
         between: Callable[[], None] = lambda: None,
     ) -> None:
         self.module, self.device, self.setup, self.between = module.train(setup.trains), device, setup, between
+        self.place = place
         if learned is not None:
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(name in learned)
@@ -170,9 +176,13 @@ class Step:
                 self.setup.samples(batch), *input_shape, dtype=element_type(self.setup), device=self.device
             )
             with torch.no_grad():
-                shape = _first(self.module(inputs)).shape
+                shape = self.output(inputs).shape
             found.append((inputs, torch.zeros(shape[0], *shape[2:], dtype=torch.long, device=self.device)))
         return found
+
+    def output(self, inputs: Tensor) -> Tensor:
+        """Of what forward returns, the tensor that the loss is of."""
+        return tensors_in(self.module(inputs))[self.place]
 
     def warm_up(self, batches: list[tuple[Tensor, Tensor]]) -> None:
         """A first step, behind which the optimizer has its states and no gradient is left."""
@@ -192,18 +202,10 @@ class Step:
             return
         for inputs, labels in batches:
             with autocast:
-                loss = cross_entropy(_first(self.module(inputs)), labels)
+                loss = cross_entropy(self.output(inputs), labels)
             torch.autograd.backward(loss)
             self.between()
         self.optimizer.step()
-
-
-def _first(result: Any) -> Tensor:
-    """What a forward returns, or the first of several."""
-    while not hasattr(result, "shape"):
-        result = next(iter(result.values() if isinstance(result, dict) else result))
-    found: Tensor = result
-    return found
 
 
 def element_type(setup: Setup) -> torch.dtype:

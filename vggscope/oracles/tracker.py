@@ -36,7 +36,8 @@ def _peak(network: Network, module: nn.Module, figure: str) -> Claim:
         raise Abstains(why)
     setup = Setup(mode=_SETUPS[figure])
     learned = None if setup.trains else ()
-    seen = track(lambda: copied(module, _empty), network.input_shape[1:], network.input_shape[0], setup, learned)
+    batch, *size = network.input_shape
+    seen = track(lambda: copied(module, _empty), tuple(size), batch, setup, learned, network.output_place)
     return Claim(seen.peak_bytes, terms=tuple(_terms(network, module, setup.mode)))
 
 

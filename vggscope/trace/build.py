@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from vggscope.tensors import tensors_in
 from vggscope.trace.functions import Function
-from vggscope.trace.recorder import on_meta, tensors_in
+from vggscope.trace.recorder import on_meta
 
 if TYPE_CHECKING:
     from torch import nn

@@ -17,6 +17,7 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Result, Unknown
 from vggscope.record import record
+from vggscope.tensors import tensors_in
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Recorder:
     pieces: set[str] = field(default_factory=set)
     returned: set[str] = field(default_factory=set)
     output: str | None = None
+    output_place: int = 0
     named: dict[str, ReferenceType[Tensor]] = field(default_factory=dict)
     named_until: dict[str, str] = field(default_factory=dict)
 
@@ -68,14 +70,31 @@ class Recorder:
         self.shapes[INPUT] = shape_of(tensor)
 
     def end(self, result: object) -> None:
-        """Take what the forward returned: the first is the network's output.
+        """Take what the forward returned: of several tensors the network's output is the one that the most weights
+        went into, of those the first. Of the maps of all stages it is the last stage's, of logits and of what is made
+        of them or beside them the logits.
 
         Others that a call gave beside its first result, as an LSTM's states are, belong to the row of that call.
         """
-        origins = [origin for origin in map(self.origin, tensors_in(result)) if isinstance(origin, str)]
-        self.output = origins[0] if origins else None
-        beside = {name for name in origins[1:] if name != INPUT and isinstance(self.nodes[name].op, Result)}
-        self.returned.update(name for name in origins if name == origins[0] or name not in beside)
+        origins = [self.origin(tensor) for tensor in tensors_in(result)]
+        given = {origin: place for place, origin in reversed(list(enumerate(origins))) if isinstance(origin, str)}
+        if not given:
+            return
+        weighted = self._weighted if len(given) > 1 else lambda _: 0
+        self.output = max(given, key=lambda name: (weighted(name), -given[name]))
+        self.output_place = given[self.output]
+        beside = {name for name in given if name != INPUT and isinstance(self.nodes[name].op, Result)}
+        self.returned.update(name for name in given if name == self.output or name not in beside)
+
+    def _weighted(self, name: str) -> int:
+        """How many layers with weights went into what a node gave."""
+        found, left = set(), [name]
+        while left:
+            node = self.nodes.get(left.pop())
+            if node is not None and node.name not in found:
+                found.add(node.name)
+                left += node.inputs
+        return sum(bool(self.nodes[name].parameters) for name in found)
 
     def warn(self, text: str) -> None:
         """Note what the reader should know, once."""
@@ -120,12 +139,14 @@ class Recorder:
                 self.pieces.add(self._add(base, op, call.inputs, result, None, parameters))
             return
         first = self._add(base, call.ops[0], call.inputs, results[0], module, parameters)
+        if call.ops[0].name == "detach":
+            self.pieces.add(first)  # often made only to look at: x.data.shape
         for position, result in enumerate(results[1:], 1):
             op = Result(call.ops[0].name, position, shape_of(result))
             self.pieces.add(self._add(first, op, results[:1], result, None, ()))
 
     def finished(self) -> tuple[Node, ...]:
-        """The nodes, without the pieces that nothing reads or returns."""
+        """The nodes, without the pieces and views that nothing reads or returns."""
         until = self.named_until
         nodes = tuple(replace(n, named_until=until[n.name]) if n.name in until else n for n in self.nodes.values())
         while True:
@@ -194,26 +215,6 @@ class Recorder:
 def shape_of(tensor: Tensor) -> Shape:
     """A tensor's shape as a plain tuple."""
     return tuple(tensor.shape)
-
-
-def tensors_in(value: object) -> tuple[Tensor, ...]:
-    """The tensors in nested arguments or results, from left to right."""
-    from torch import Tensor
-
-    found: list[Tensor] = []
-    _collect(value, Tensor, found)
-    return tuple(found)
-
-
-def _collect(value: object, kind: type[Tensor], found: list[Tensor]) -> None:
-    if isinstance(value, kind):
-        found.append(value)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            _collect(item, kind, found)
-    elif isinstance(value, dict):
-        for item in value.values():
-            _collect(item, kind, found)
 
 
 def on_meta(value: object) -> object:

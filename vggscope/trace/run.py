@@ -64,7 +64,18 @@ def run(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str 
     failure = None if error is None else explain(watch, error)
     failed = None if error is None else _failed(watch, error, nodes)
     output = recorder.output if nodes and recorder.output != nodes[-1].name else None
-    network = Network(name, (1, *input_shape), nodes, unused, tuple(recorder.warnings), failure, failed, single, output)
+    network = Network(
+        name,
+        (1, *input_shape),
+        nodes,
+        unused,
+        tuple(recorder.warnings),
+        failure,
+        failed,
+        single,
+        output,
+        recorder.output_place,
+    )
     return Run(labelled(network), error)
 
 
