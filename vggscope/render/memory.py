@@ -29,7 +29,8 @@ def document(report: MemoryReport) -> Document:
         blocks.append(_fit(report.fit, report.batch))
     blocks += [_parts(report), _layers(report), _reserved(report)]
     blocks += [Note(f"counted: {assumption}") for assumption in report.assumptions]
-    columns = tuple(Column(key, key) for key in ("event", "layer", "bytes", *(f"{part}_bytes" for part in PARTS)))
+    keys = ("event", "layer", "label", "bytes", *(f"{part}_bytes" for part in PARTS))
+    columns = tuple(Column(key, key) for key in keys)
     rows = tuple(tuple(getattr(entry, column.key) for column in columns) for entry in report.timeline)
     blocks.append(Table(columns, rows, data=True))
     optimizer = f", {report.optimizer}" if report.optimizer else ""

@@ -136,8 +136,9 @@ def _events(axes: Axes, report: MemoryReport, theme: Theme) -> None:
                 fontsize=BODY,
             )
     stride = -(-len(report.timeline) // MOST_TICKS)
-    named = [(i + 0.5, entry.layer) for i, entry in enumerate(report.timeline) if entry.layer and i % stride == 0]
-    axes.set_xticks([place for place, _ in named], [literal(layer) for _, layer in named], rotation=90)
+    named = {i + 0.5: entry.label or entry.layer for i, entry in enumerate(report.timeline) if i % stride == 0}
+    named = {place: layer for place, layer in named.items() if layer}
+    axes.set_xticks(list(named), list(map(literal, named.values())), rotation=90)
 
 
 def _phases(report: MemoryReport) -> Iterator[tuple[str, int, int]]:

@@ -301,4 +301,5 @@ def _frame(axes: Axes, boxes: Sequence[Box]) -> None:
 def _finish(figure: Figure, axes: Axes, title: str, theme: Theme) -> None:
     plain_axes(axes, theme)
     axes.set_title(title, color=theme.ink, fontsize=TITLE, loc="left")
+    axes.set_anchor("E")  # where the shape of an image leaves room, it is left on the far side of the legend
     figure.legend(loc="outside right upper", frameon=False, fontsize=BODY, labelcolor=theme.ink)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from vggscope.analysis.memory.allocator import replay
@@ -29,11 +29,13 @@ LARGEST_BATCH = 10**9
 class TimelineEntry:
     """The height of one event of one layer: `bytes` in all, and its parts, which add up to it.
 
-    `event` is start, forward, loss, recompute, backward or optimizer step; `layer` is empty where none runs.
+    `event` is start, forward, loss, recompute, backward or optimizer step; `layer` is empty where none runs, `label`
+    where the literature has no name for it.
     """
 
     event: str
     layer: str
+    label: str
     bytes: int
     parameters_bytes: int
     buffers_bytes: int
@@ -125,7 +127,7 @@ def memory(network: Network, batch: int = 1, setup: Setup | None = None, room: R
         allocated_bytes=reserve.allocated_bytes,
         reserved_bytes=reserve.reserved_bytes,
         layers=_layers(network, book, peak, samples),
-        timeline=tuple(timeline(book, samples)),
+        timeline=tuple(timeline(book, samples, _labels(network))),
         assumptions=tuple(assumptions(network, setup, batch)),
         max_batch=found.max_batch if found else None,
         fit=found,
@@ -142,16 +144,20 @@ def _place(network: Network, moment: Moment) -> str:
 
 
 def _layers(network: Network, book: Trace, peak: Moment, samples: int) -> tuple[LayerShare, ...]:
-    labels = {node.name: node.label for node in network.nodes}
+    labels = _labels(network)
     held = book.holders(peak, samples)
     return tuple(LayerShare(layer, labels.get(layer, ""), size) for layer, size in held.items())
 
 
-def timeline(book: Trace, samples: int) -> Iterator[TimelineEntry]:
-    """Each event of each layer at its height, in order of time."""
+def _labels(network: Network) -> dict[str, str]:
+    return {node.name: node.label for node in network.nodes}
+
+
+def timeline(book: Trace, samples: int, labels: Mapping[str, str]) -> Iterator[TimelineEntry]:
+    """Each event of each layer at its height, in order of time; `labels` are the layers'."""
     for (event, layer), moments in groupby(book.moments, key=lambda moment: (moment.event, moment.layer)):
         height = max(moments, key=lambda moment: moment.total.at(samples))
-        yield TimelineEntry(event, layer, height.total.at(samples), **_parts(height, samples))
+        yield TimelineEntry(event, layer, labels.get(layer, ""), height.total.at(samples), **_parts(height, samples))
 
 
 def assumptions(network: Network, setup: Setup, batch: int) -> Iterator[str]:
