@@ -17,6 +17,9 @@ ASCENT = 0.72
 DESCENT = 0.21
 """Depth of g and y under the baseline."""
 
+LONELY = 3
+"""A last line of so few letters takes the word before it with it."""
+
 _REGULAR = """278 278 355 556 556 889 667 191 333 333 389 584 278 333 278 278 556 556 556 556 556 556 556 556 556 556
     278 278 584 584 584 556 1015 667 667 722 722 667 611 778 722 278 500 667 556 833 722 778 667 778 722 667 611 722 667
     944 667 667 611 278 278 278 469 556 333 556 556 500 556 556 278 556 556 222 222 500 222 833 556 556 556 556 333 500
@@ -82,10 +85,12 @@ def fitted(text: str, size: float, width: float, bold: bool = False) -> str:
 
 
 def wrapped(text: str, size: float, width: float) -> list[str]:
-    """The text in lines of `width` points; a word that is wider is broken.
+    """The text in lines of `width` points; a word that is wider is broken. A number does not end it alone on a line.
 
     >>> wrapped("padding 0, the reference has 1", 8, 60)
     ['padding 0, the', 'reference has 1']
+    >>> wrapped("4.00 MiB less to train at batch 1", 8, 112)
+    ['4.00 MiB less to train at', 'batch 1']
     """
     lines, line = [], ""
     for word in text.split():
@@ -96,6 +101,9 @@ def wrapped(text: str, size: float, width: float) -> list[str]:
         lines += [line] if line else []
         *whole, line = _pieces(word, size, width)
         lines += whole
+    before, blank, last = lines[-1].rpartition(" ") if lines else ("", "", "")
+    if blank and len(line) <= LONELY and text_width(f"{last} {line}", size) <= width:
+        return [*lines[:-1], before, f"{last} {line}"]
     return [*lines, line]
 
 
