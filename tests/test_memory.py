@@ -146,6 +146,32 @@ def test_attention_written_out_equals_the_tracker(mode: str, dtype: str) -> None
     assert measure(written, Written, 8, Setup(mode=mode, dtype=dtype)).difference_bytes == 0
 
 
+def classified(channels: int, *layers: nn.Module) -> nn.Module:
+    """Layers between a first convolution and a head."""
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
+    built = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), *layers, *head)
+    built(torch.zeros(2, 3, 16, 16))
+    return built
+
+
+BETWEEN: dict[str, Callable[[], tuple[nn.Module, ...]]] = {
+    "instance norm": lambda: (nn.InstanceNorm2d(16, affine=True), nn.LeakyReLU()),
+    "instance norm, nothing learned": lambda: (nn.InstanceNorm2d(16), nn.LeakyReLU()),
+    "a slope that is learned": lambda: (nn.BatchNorm2d(16), nn.PReLU()),
+    "dropout of channels": lambda: (nn.SiLU(), nn.Dropout2d(0.1)),
+    "reflected borders": lambda: (nn.PixelShuffle(2), nn.ReflectionPad2d(1), nn.Conv2d(4, 4, 3)),
+}
+
+
+@pytest.mark.parametrize("mode", ["train", "inference"])
+@pytest.mark.parametrize("between", BETWEEN)
+def test_layers_that_torch_writes_out_equal_the_tracker(between: str, mode: str) -> None:
+    def make() -> nn.Module:
+        return classified(16, *BETWEEN[between]())
+
+    assert measure(trace_module(make(), (3, 16, 16), between), make, 2, Setup(mode=mode)).difference_bytes == 0
+
+
 class Several(nn.Module):
     """Gives something beside its logits, before them or behind, and works that out behind them or before."""
 

@@ -20,7 +20,7 @@ from vggscope.analysis.cost import backward_macs
 from vggscope.errors import ModelError
 from vggscope.graph import INPUT, Network, module_node
 from vggscope.ops.convolution import Convolution
-from vggscope.oracles import verification
+from vggscope.oracles import flop_counter, verification
 from vggscope.oracles.paper import column_of
 from vggscope.oracles.torchvision import model_name
 from vggscope.oracles.verification import Answer, Figure, Verification, verify
@@ -184,6 +184,68 @@ def test_upsampling_and_padding_in_words_are_explained_for_fvcore() -> None:
     found = verify(trace(net, (3, 8, 8), "net"), net)
     amounts = {term.what: term.amount for term in answer(found, "macs", "fvcore").terms}
     assert sorted(amounts.values()) == [-4 * 27 * 64, 4 * 16 * 16, 4 * 4 * 32 * 32]
+
+
+def test_instance_norms_are_explained_for_fvcore() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.InstanceNorm2d(4))
+    found = verify(trace(net, (3, 8, 8), "net"), net)
+    amounts = [term.amount for term in answer(found, "macs", "fvcore").terms]
+    assert amounts == [5 * 4 * 36, 4 * 4 * 36]
+    assert found.agrees is True
+
+
+class Read(nn.Module):
+    """Reads a sequence, perhaps behind a layer, perhaps from states that it works out of it first."""
+
+    def __init__(self, layer: nn.RNNBase, front: bool, states: bool) -> None:
+        super().__init__()
+        self.front, self.layer = nn.Linear(8, 8) if front else nn.Identity(), layer
+        self.state = nn.Linear(8, layer.hidden_size) if states else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.front(x)
+        if self.state is None:
+            return self.layer(x)[0]
+        first = self.state(x.mean(1 if self.layer.batch_first else 0))
+        several = self.layer.num_layers * (1 + self.layer.bidirectional)
+        return self.layer(x, torch.stack([first] * several))[0]
+
+
+@pytest.mark.parametrize(("kind", "states"), [(nn.RNN, True), (nn.GRU, True), (nn.GRU, False), (nn.LSTM, False)])
+@pytest.mark.parametrize("arguments", [
+    {}, {"num_layers": 2, "batch_first": True}, {"num_layers": 2, "bidirectional": True},
+])  # fmt: skip
+@pytest.mark.parametrize("front", [False, True])
+def test_recurrent_layers_cost_backward_what_the_counter_sees(
+    kind: type[nn.RNNBase], states: bool, arguments: dict[str, int], front: bool
+) -> None:
+    model = Read(kind(8, 6, **arguments), front, states)
+    for learns in (True, False):
+        model.layer.requires_grad_(learns)
+        network = trace(model, (5, 8), "read")
+        assert backward_macs(network) == flop_counter.backward_macs(without_data(model), network.input_shape)
+
+
+def test_recurrent_layers_are_explained_for_fvcore() -> None:
+    model = Read(nn.GRU(8, 6), front=True, states=False)
+    (term,) = answer(verify(trace(model, (5, 8), "read"), model), "macs", "fvcore").terms
+    assert term.amount == -5 * (3 * 6 * 8 + 3 * 6 * 6)
+
+
+def test_attention_reads_each_token_with_all_its_features() -> None:
+    model = nn.TransformerDecoderLayer(32, 4, 64, batch_first=True)
+
+    class Decoded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x, x.flip(1))
+
+    found = verify(trace(Decoded(), (7, 32), "decoded"), Decoded())
+    fields = answer(found, "receptive_fields", "autograd")
+    assert (fields.agrees, fields.difference) == (True, 0)
 
 
 def test_backward_stops_at_frozen_layers() -> None:

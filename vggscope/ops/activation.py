@@ -165,6 +165,10 @@ class PReLU(Activation):
 
     num_parameters: int = 1
 
+    @property
+    def sums_gradients(self) -> bool:
+        return True
+
     def parameters(self) -> dict[str, Shape]:
         return {"weight": (self.num_parameters,)}
 

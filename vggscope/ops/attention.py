@@ -5,7 +5,7 @@ from __future__ import annotations
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Kept, Op, Shape, numel
 from vggscope.ops.elementwise import broadcast
-from vggscope.ops.reading import SAME, Reads, pointwise, throughout, without
+from vggscope.ops.reading import SAME, WHOLE, Reads, pointwise, without
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -214,5 +214,7 @@ class MultiheadAttention(Op):
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
         tokens = len(output) - 2 if self.batch_first or len(output) == 2 else 0
-        everywhere, own = throughout(output, {tokens}), throughout(output, set())
+        width = len(output) - 1
+        own = without(output, {width})
+        everywhere = {axis: (axis, WHOLE if axis == tokens else SAME) for axis in range(width)}
         return (everywhere if len(inputs) == 1 else own, *(everywhere for _ in inputs[1:]))

@@ -74,7 +74,7 @@ class Kept:
     tensors, each with its shape and the bytes of one element (None: as wide as the network's dtype). `masks` are
     tensors of true and false, one byte a value on a GPU and as wide as the dtype on a CPU. `statistics` are tensors
     made in training only, whose size does not grow with the batch; `copies` are made only where there is a backward
-    pass, of an input that is overwritten.
+    pass, of an input that is overwritten; `passing` are made and gone with the call.
     """
 
     inputs: tuple[int, ...] = ()
@@ -83,6 +83,7 @@ class Kept:
     masks: tuple[Shape, ...] = ()
     statistics: tuple[Shape, ...] = ()
     copies: tuple[Shape, ...] = ()
+    passing: tuple[Shape, ...] = ()
 
 
 NOTHING = Kept()
@@ -178,6 +179,11 @@ class Op:
         `part` of it (as behind a concatenation), or `none` where it goes no further.
         """
         return "new"
+
+    @property
+    def sums_gradients(self) -> bool:
+        """Whether the gradient of a weight is made in the output's size and then summed up."""
+        return False
 
     def elementary(self, output: Shape) -> tuple[Elementary, ...]:
         """The kernels that torch runs one after another, where it has no single one for the op."""

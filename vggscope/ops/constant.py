@@ -62,6 +62,10 @@ class WithConstants(Op):
     def gradient(self) -> str:
         return self.op.gradient
 
+    @property
+    def sums_gradients(self) -> bool:
+        return self.op.sums_gradients
+
     def elementary(self, output: Shape) -> tuple[Elementary, ...]:
         return self.op.elementary(output)
 

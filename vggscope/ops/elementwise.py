@@ -78,6 +78,10 @@ class Elementwise(Op):
             return "none"
         return "same" if self.function in ("add", "clone") else "new"
 
+    @property
+    def sums_gradients(self) -> bool:
+        return self.gradient == "new"
+
     def output_shape(self, *inputs: Shape) -> Shape:
         return broadcast(inputs)
 

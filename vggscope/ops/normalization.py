@@ -202,7 +202,11 @@ class InstanceNorm2d(Op):
         return {"running_mean": (self.num_features,), "running_var": (self.num_features,), "num_batches_tracked": ()}
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,), extra=((output[:2], None), (output[:2], None)))
+        # torch takes it for a batch norm of as many channels as all samples have, with weight and bias repeated.
+        channels = (output[:2], None)
+        if not self.affine:
+            return Kept(inputs=(0,), extra=(channels, channels))
+        return Kept(inputs=(0,), extra=(channels, channels, channels), passing=(output[:2],))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
         return (throughout(output, set() if self.track_running_stats else set(range(2, len(output)))),)

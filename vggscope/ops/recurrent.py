@@ -62,6 +62,27 @@ class Recurrent(Op):
         steps = numel(inputs[0][:-1])
         return steps * sum(numel(shape) for shape in self.parameters().values() if len(shape) == 2)
 
+    def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
+        """The gradient goes back from step to step and from layer to layer. It stops at the first states, unless they
+        are given and need one, and at the sequence, unless that does.
+        """
+        if not (trained or any(needed)):
+            return 0
+        steps = numel(inputs[0][:-1])
+        firsts = 0 if any(needed[1:]) else steps // self._length(inputs[0])
+        macs = 0
+        for name, shape in self.parameters().items():
+            if name.startswith("weight_hh"):
+                macs += numel(shape) * (steps * trained + steps - firsts)
+            elif name.startswith("weight_ih"):
+                goes_on = needed[0] or not name.startswith("weight_ih_l0")
+                macs += numel(shape) * steps * (trained + goes_on)
+        return macs
+
+    def _length(self, sequence: Shape) -> int:
+        """The steps of one sample."""
+        return sequence[1 if self.batch_first and len(sequence) == 3 else 0]
+
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
         # The input, and of each layer its states and gates.
         gates = (*output[:-1], output[-1] * GATES[self.mode])

@@ -40,7 +40,7 @@ class Dropout2d(Dropout):
         if self.p == 0:
             return NOTHING
         # The noise is one value a channel.
-        return Kept(extra=((output[:2], None),)) if self.inplace else Kept(inputs=(0,), extra=((output[:2], None),))
+        return Kept(extra=((output[:2], None),))
 
 
 @record

@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import Op, Shape, Window, numel
+from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window, numel
 from vggscope.ops.reading import SAME, Reads, Regions, Taps, reshaped, throughout
 from vggscope.record import record
 from vggscope.units import kernel_text
@@ -287,6 +287,9 @@ class Pad(View):
     pad: tuple[int, ...]
     mode: str = "constant"
     value: float | None = None
+
+    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+        return Kept(inputs=(0,)) if self.mode in ("reflect", "replicate") else NOTHING
 
     def window(self, size: tuple[int, ...]) -> Window | None:
         """One pixel at stride 1, padded, where both ends of each axis are padded alike."""

@@ -16,6 +16,7 @@ from vggscope.graph import Network, Node
 from vggscope.ops.attention import Einsum
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.constant import WithConstants
+from vggscope.ops.recurrent import Recurrent
 from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ PER_VALUE: Mapping[str, int] = MappingProxyType(
         "BatchNorm3d": 2,
         "LayerNorm": 5,
         "GroupNorm": 5,
+        "InstanceNorm2d": 5,
     }
 )
 """The operations that fvcore (its jit_handles) counts for each value of an op's input, at evaluation and with a learned
@@ -66,6 +68,7 @@ PER_RESULT: Mapping[tuple[str, str], int] = MappingProxyType({("Upsample", "near
 """The same for each value of an op's output, by the op and its mode."""
 
 NAMED_PADDING = "convolutions whose padding is a word, which it does not know"
+RECURRENT = "recurrent layers, which it does not know"
 EINSUM = "einsum, its FLOPs read from a text of four digits"
 ATTENTION = "queries with keys and weights with values in attention, which it does not know"
 
@@ -82,6 +85,8 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
             per_value = PER_RESULT[node.op.name, getattr(node.op, "mode", "")]
             what = f"{per_value} for each value that {node.op.name} gives"
             amounts[what] += per_value * numel(network.output_shape(node))
+        elif isinstance(node.op, Recurrent):
+            amounts[RECURRENT] -= node.op.macs(network.input_shapes(node), network.output_shape(node))
         elif "attention" in node.op.name.lower():
             amounts[ATTENTION] -= _attention(network, node)
         elif isinstance(node.op, Einsum):
@@ -114,8 +119,7 @@ def _attention(network: Network, node: Node) -> int:
 
 
 def _per_value(node: Node) -> int:
-    plain = node.op.name.endswith("Norm") or node.op.name.startswith("BatchNorm")
-    return PER_VALUE[node.op.name] - (plain and not node.parameters)
+    return PER_VALUE[node.op.name] - ("Norm" in node.op.name and not node.parameters)
 
 
 def _params(network: Network, module: nn.Module) -> Claim:

@@ -42,15 +42,16 @@ LABEL = 8
 class Call:
     """One call: `inputs` and `output` are the names of values, `size` is the output's.
 
-    `shares` tells that the output lies in the first input's memory. `keeps` are the values that autograd keeps,
-    `extra` the further tensors that the call makes and autograd keeps, `copies` those that it makes for autograd
-    alone. `named_until` is the layer behind which no variable names the output, where known. `gradient` is how an
-    input's gradient is made of the output's: `new` memory, the `same` memory, a `part` of it, or `none`. `scratch`
-    counts for each input the tensors of the output's size that are alive while its gradient is made, `reverse` tells
-    that the last input's is made first. `mixes` tells that inputs are made alike in size and width, so that a gradient
-    comes in the output's size and is then fitted to its input's. `first_piece` is the output of the first of several
-    calls that are one in torch, as the pieces of a `chunk` are: together their gradients make the input's. `holds` are
-    values that a Python variable still names while this runs.
+    `shares` tells that the output lies in the first input's memory. `keeps` are the values that autograd keeps, `extra`
+    the further tensors that the call makes and autograd keeps, `copies` those that it makes for autograd alone,
+    `passing` those that are gone with it. `named_until` is the layer behind which no variable names the output, where
+    known. `gradient` is how an input's gradient is made of the output's: `new` memory, the `same` memory, a `part` of
+    it, or `none`. `scratch` counts for each input the tensors of the output's size that are alive while its gradient is
+    made, `reverse` tells that the last input's is made first. `sums` tells that gradients of parameters are made in the
+    output's size and then summed up, `mixes` that inputs are made alike in size and width, so that a gradient comes in
+    the output's size and is then fitted to its input's. `first_piece` is the output of the first of several calls that
+    are one in torch, as the pieces of a `chunk` are: together their gradients make the input's. `holds` are values that
+    a Python variable still names while this runs.
     """
 
     layer: str
@@ -61,10 +62,12 @@ class Call:
     keeps: tuple[str, ...] = ()
     extra: tuple[Line, ...] = ()
     copies: tuple[Line, ...] = ()
+    passing: tuple[Line, ...] = ()
     named_until: str = ""
     gradient: str = "new"
     scratch: tuple[int, ...] = ()
     mixes: bool = False
+    sums: bool = False
     reverse: bool = False
     first_piece: str = ""
     holds: tuple[str, ...] = ()
@@ -155,11 +158,13 @@ class _Writer:
                 ),
                 extra=() if idle else tuple(self.beside(node, kept, width)),
                 copies=() if idle else tuple(self.line(node, shape, width) for shape in kept.copies),
+                passing=() if idle else tuple(self.line(node, shape, width) for shape in kept.passing),
                 named_until=node.named_until,
                 gradient="same" if idle else op.gradient,
                 # Where torch repeats or widens an operand, its gradient is made in the output's size and then summed.
                 first_piece=self.pieces.get(node.name, ""),
                 mixes=isinstance(arithmetic, Elementwise),
+                sums=op.sums_gradients,
                 reverse=isinstance(arithmetic, Elementwise),
                 parameters=parameters,
                 holds=node.inputs,

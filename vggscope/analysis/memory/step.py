@@ -108,6 +108,7 @@ class Walk:
             tensor = ledger.allocate("activations" if call.inputs else "temporary", call.size)
         self.tensors[call.output] = tensor
         extra = [ledger.allocate("activations", size) for size in call.extra]
+        passing = [ledger.allocate("temporary", size) for size in call.passing]
         if self.keeping and self._requires_gradient(call):
             self.differentiable.add(call.output)
             self.kept[position] = []
@@ -117,8 +118,9 @@ class Walk:
             for name in call.keeps:
                 ledger.hold(self.tensors[name])
         else:
-            for made in extra:
-                ledger.release(made)
+            passing += extra
+        for made in passing:
+            ledger.release(made)
 
     def _requires_gradient(self, call: Call) -> bool:
         if call.gradient == "none":
@@ -218,7 +220,7 @@ class Walk:
 
     def _raw_parameter_gradients(self, call: Call) -> list[int]:
         """Of parameters that take part in arithmetic, the gradients before they are summed up."""
-        if not call.mixes or call.gradient != "new":
+        if not call.sums:
             return []
         learned = [p for p in call.parameters if p.name in self.trained]
         return [self.ledger.allocate("temporary", call.size) for _ in learned]
