@@ -53,7 +53,7 @@ class Head:
             return False
         present = [(place, layer) for place, layer in enumerate(self.layers) if layer]
         return any(
-            all((layer.name, len(layer.shape)) == (run.prefix + names[i], ranks[i]) for i, layer in present)
+            all((layer.path, len(layer.shape)) == (run.prefix + names[i], ranks[i]) for i, layer in present)
             for names, ranks in zip(_NAMES[TORCHVISION], ((2, 2, 2), (4, 4, 2)))
         )
 
@@ -78,7 +78,7 @@ def _head(layers: tuple[StoredLayer | None, ...], names: tuple[str, ...], channe
     if present is None:
         return NO_HEAD
     kind = "linear" if len(present.shape) == 2 else "dense"
-    kind = "pre_logits" if kind == "dense" and "pre_logits" in present.name else kind
+    kind = "pre_logits" if kind == "dense" and "pre_logits" in present.path else kind
     return Head(layers, names, kind, _side(layers[0], channels) if layers[0] else None)
 
 
@@ -102,7 +102,7 @@ def _chain(rest: Sequence[StoredLayer], channels: int) -> tuple[StoredLayer, ...
 
 def _order(layer: StoredLayer) -> tuple[bool, tuple[tuple[int, str], ...]]:
     """The natural order, but head, as timm calls its last layer, comes after pre_logits."""
-    return any(part == "head" for part in layer.name.split(".")), natural(layer.name)
+    return any(part == "head" for part in layer.path.split(".")), natural(layer.path)
 
 
 def _starts(layer: StoredLayer, channels: int) -> bool:
@@ -119,7 +119,7 @@ def _named(
     rest: Sequence[StoredLayer], channels: int, run: Run
 ) -> tuple[tuple[StoredLayer | None, ...], tuple[str, ...]]:
     """fc6, fc7 and fc8 by their usual names, if what is there of them fits together, and those names."""
-    by_name = {layer.name: layer for layer in rest if len(layer.shape) in (2, 4)}
+    by_name = {layer.path: layer for layer in rest if len(layer.shape) in (2, 4)}
     for names in _NAMES.get(run.style, ()):
         fc6, fc7, fc8 = (by_name.get(run.prefix + name) for name in names)
         fits = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from vggscope.analysis.inspection.chain import GUESSED_POOL, UNKNOWN
@@ -12,15 +12,12 @@ from vggscope.analysis.inspection.loading import loading
 from vggscope.analysis.inspection.model import Model, model, obstacle
 from vggscope.analysis.inspection.problems import NO_DIFFERENCES, differences, listed
 from vggscope.analysis.inspection.runs import OTHER
-from vggscope.analysis.inspection.stored import Checkpoint, StoredLayer, layers_of
+from vggscope.analysis.inspection.stored import WRAPPERS, Checkpoint, StoredLayer, layers_of
 from vggscope.analysis.inspection.vgg import VGG, find_vgg
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.result import Result
-
-_PARALLEL = "module."
-"""What DataParallel puts before every key."""
 
 
 @record
@@ -31,10 +28,10 @@ class Inspection(Result):
     column, or the file's own, in Table 1's words, with `maxpool?` where a pool is guessed and `?` where what stands
     there cannot be told; None for what is no VGG. `num_classes`, `input_channels` and `head_side` (the side of the map
     that the first FC layer reads) are None where the file does not tell. `params` counts what is learned, `buffers`
-    the batch norms' statistics. `key_style` is `torchvision`, `timm`, `bare Sequential`, `Caffe-like` or `other`, with
-    `DataParallel ` before it for a `module.` prefix; `prefix` is what stands before every key of the network,
-    `wrapper` the keys that lead to the state dict. `missing` and `extra` are keys beside the column's. `load` is Python
-    that loads the file.
+    the batch norms' statistics. `key_style` is `torchvision`, `timm`, `bare Sequential`, `Caffe-like` or `other`, after
+    the wrappers that left their mark in the keys: `DataParallel `, `torch.compile `, `FSDP `, `checkpoint_wrapper `.
+    `prefix` is what stands before every key of the network, `wrapper` the keys that lead to the state dict. `missing`
+    and `extra` are keys beside the column's. `load` is Python that loads the file.
     """
 
     schema: str
@@ -88,8 +85,8 @@ def examine(checkpoint: Checkpoint) -> Inspection:
     layers = layers_of(checkpoint.tensors)
     vgg = find_vgg(layers)
     told = differences(vgg.found, vgg.head, vgg.links, checkpoint.tensors) if vgg and vgg.found else NO_DIFFERENCES
-    prefix = _prefix(vgg, layers)
-    style = vgg.style if vgg else OTHER
+    own = [link.stored for link in vgg.links if link.stored] if vgg else list(layers)
+    prefix = _prefix(own, vgg.run.prefix if vgg else "")
     labels = {link.stored.name: link.label for link in vgg.links if link.stored} if vgg else {}
     found = Inspection(
         schema="vggscope/inspect@1",
@@ -102,7 +99,7 @@ def examine(checkpoint: Checkpoint) -> Inspection:
         params=sum(layer.params for layer in layers),
         buffers=sum(numel(tensor.shape) for tensor in checkpoint.tensors if not tensor.learned),
         dtypes=_dtypes(checkpoint),
-        key_style=f"DataParallel {style}" if prefix.startswith(_PARALLEL) else style,
+        key_style=" ".join((*_wrappers(own), vgg.style if vgg else OTHER)),
         prefix=prefix,
         wrapper=checkpoint.wrapper,
         head=vgg.head.kind if vgg else None,
@@ -116,17 +113,24 @@ def examine(checkpoint: Checkpoint) -> Inspection:
         layers=tuple(replace(layer, label=labels.get(layer.name, "")) for layer in layers),
     )
     is_whole = not told.missing and not told.extra
-    load = loading(checkpoint, vgg, prefix, is_whole=is_whole, is_buildable=not found.obstacle)
+    load = loading(checkpoint, vgg, own, prefix, is_whole=is_whole, is_buildable=not found.obstacle)
     notes = (
         (*found.notes, f"no network can be built from it: {found.obstacle}") if vgg and found.obstacle else found.notes
     )
     return replace(found, load=load, notes=notes)
 
 
-def _prefix(vgg: VGG | None, layers: tuple[StoredLayer, ...]) -> str:
-    if vgg and vgg.run.style != OTHER:
-        return vgg.run.prefix
-    return _PARALLEL if all(layer.name.startswith(_PARALLEL) for layer in layers) else ""
+def _prefix(layers: Sequence[StoredLayer], prefix: str) -> str:
+    """What stands before the paths of all layers in the file, where that is the same: `prefix` and its wrappers."""
+    starts = {layer.name.removesuffix(layer.path.removeprefix(prefix)) for layer in layers}
+    start = starts.pop() if len(starts) == 1 else ""
+    return start if not start or start.endswith(".") else ""
+
+
+def _wrappers(layers: Sequence[StoredLayer]) -> Iterator[str]:
+    """What the layers were wrapped in, as far as their names tell."""
+    parts = {part for layer in layers for part in layer.name.split(".")}
+    return (wrapper for part, wrapper in WRAPPERS.items() if part in parts)
 
 
 def _dtypes(checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vggscope.analysis.inspection.columns import same
+from vggscope.analysis.inspection.reparametrised import remedy
 from vggscope.analysis.inspection.runs import TORCHVISION
-from vggscope.analysis.inspection.stored import Checkpoint
+from vggscope.analysis.inspection.stored import WRAPPERS, Checkpoint, StoredLayer
 from vggscope.analysis.inspection.vgg import VGG
 from vggscope.columns import LITERATURE
 from vggscope.record import record
+
+_KEY = "key"
 
 _WRITTEN = "model = ...  # of the class whose weights these are"
 
 
 @record
 class Target:
-    """Where a file's tensors go: `model` are the lines that build it, `prefix` what the file has before its keys,
-    and `is_whole` tells that both have the same keys.
+    """Where a file's tensors go: `model` are the lines that build it, `key` the expression that makes its keys of the
+    file's, and `is_whole` tells that both have the same keys.
     """
 
     model: tuple[str, ...]
-    prefix: str
+    key: str
     is_whole: bool
 
 
-def loading(checkpoint: Checkpoint, vgg: VGG | None, prefix: str, *, is_whole: bool, is_buildable: bool) -> str:
-    """Lines that run where torch and, as they name them, torchvision, timm, vggscope or safetensors are installed."""
-    target = _target(checkpoint, vgg, prefix, is_whole=is_whole, is_buildable=is_buildable)
-    state = list(_state(checkpoint, target.prefix))
+def loading(
+    checkpoint: Checkpoint,
+    vgg: VGG | None,
+    layers: Sequence[StoredLayer],
+    prefix: str,
+    *,
+    is_whole: bool,
+    is_buildable: bool,
+) -> str:
+    """Lines that run where torch and, as they name them, torchvision, timm, vggscope or safetensors are installed.
+
+    `layers` are the network's own in the file, `prefix` is what stands before the paths of all of them.
+    """
+    target = _target(checkpoint, vgg, layers, prefix, is_whole=is_whole, is_buildable=is_buildable)
+    state = list(_state(checkpoint, target.key))
     body = (*state, *target.model, f"model.load_state_dict(state{'' if target.is_whole else ', strict=False'})")
     return "\n".join((*_imports("\n".join(body)), "", *body))
 
@@ -37,11 +51,13 @@ def _imports(body: str) -> Iterator[str]:
     for package in ("argparse", "timm", "torch", "torchvision", "vggscope"):
         if any(f"{start}{package}." in body for start in (" ", "[")):
             yield f"import {package}"
+    if " torch.nn.utils.prune." in body:
+        yield "import torch.nn.utils.prune"
     if " load_file(" in body:
         yield "from safetensors.torch import load_file"
 
 
-def _state(checkpoint: Checkpoint, prefix: str) -> Iterator[str]:
+def _state(checkpoint: Checkpoint, key: str) -> Iterator[str]:
     inside = "".join(f"[{name!r}]" for name in checkpoint.wrapper)
     if checkpoint.format == "safetensors":
         yield f"state = load_file({checkpoint.path!r})"
@@ -50,11 +66,22 @@ def _state(checkpoint: Checkpoint, prefix: str) -> Iterator[str]:
         yield f"    state = torch.load({checkpoint.path!r}, map_location='cpu', weights_only=True){inside}"
     else:
         yield f"state = torch.load({checkpoint.path!r}, map_location='cpu', weights_only=True){inside}"
-    if prefix:
-        yield f"state = {{key.removeprefix({prefix!r}): value for key, value in state.items()}}"
+    if key != _KEY:
+        yield f"state = {{{key}: value for key, value in state.items()}}"
 
 
-def _target(checkpoint: Checkpoint, vgg: VGG | None, prefix: str, *, is_whole: bool, is_buildable: bool) -> Target:
+def _target(
+    checkpoint: Checkpoint,
+    vgg: VGG | None,
+    layers: Sequence[StoredLayer],
+    prefix: str,
+    *,
+    is_whole: bool,
+    is_buildable: bool,
+) -> Target:
+    made = _reparametrised(layers)
+    if made is None:
+        return Target((_WRITTEN,), _without(prefix), True)
     name = _literature(vgg) if vgg else None
     model: tuple[str, ...]
     if vgg and name and vgg.head.has_usual_names(vgg.run):
@@ -65,14 +92,58 @@ def _target(checkpoint: Checkpoint, vgg: VGG | None, prefix: str, *, is_whole: b
         else:
             number = "" if classes in (1000, None) else f"num_classes={classes}"
             model = (f"model = torchvision.models.{name}({number})", *_first_convolution(vgg))
-        return Target(model, prefix, is_whole)
+        return Target((*model, *made), _key(layers, vgg.run.prefix), is_whole)
     if vgg and name and not vgg.head.layers and all(vgg.convs):
         features = "features." if vgg.style == TORCHVISION else ""
         model = (f"model = torchvision.models.{name}()", *_first_convolution(vgg), "model = model.features")
-        return Target(model, prefix + features, is_whole)
+        return Target((*model, *made), _key(layers, vgg.run.prefix + features), is_whole)
     if is_buildable:
-        return Target((f"model = vggscope.build({checkpoint.path!r})",), "", is_whole)
-    return Target((_WRITTEN,), prefix, True)
+        return Target((f"model = vggscope.build({checkpoint.path!r})", *made), _KEY, is_whole)
+    return Target((_WRITTEN,), _without(prefix), True)
+
+
+def _key(layers: Sequence[StoredLayer], prefix: str) -> str:
+    """The expression that takes `prefix`, and the parts that wrappers put into it or behind it, from the file's keys.
+
+    >>> from vggscope.analysis.inspection.stored import StoredLayer
+    >>> named = lambda name: StoredLayer(name, "", "Conv2d", (8, 3, 3, 3), 216, ())
+    >>> _key([named("module.features.0"), named("module.classifier.0")], "")
+    "key.removeprefix('module.')"
+    >>> _key([named("features.module.0"), named("classifier.0")], "")
+    "key.replace('.module.', '.')"
+    """
+    starts = {layer.name.removesuffix(layer.path.removeprefix(prefix)) for layer in layers}
+    if len(starts) == 1 and all(layer.name.endswith(layer.path.removeprefix(prefix)) for layer in layers):
+        return _without(starts.pop())
+    names = [layer.name for layer in layers]
+    leading = f"{names[0].partition('.')[0]}."
+    is_wrapped = leading[:-1] in WRAPPERS and all(name.startswith(leading) for name in names)
+    key = _without(leading if is_wrapped else "")
+    for part in WRAPPERS:
+        if any(f".{part}." in name for name in names):
+            key += f".replace('.{part}.', '.')"
+    return key + (f".removeprefix({prefix!r})" if prefix else "")
+
+
+def _without(prefix: str) -> str:
+    return f"{_KEY}.removeprefix({prefix!r})" if prefix else _KEY
+
+
+def _reparametrised(layers: Sequence[StoredLayer]) -> tuple[str, ...] | None:
+    """Lines that have the model make its weights of the parts that the file holds; None where none would."""
+    found = {layer.name: remedy(layer.name, [tensor.name for tensor in layer.tensors]) for layer in layers}
+    calls = set(found.values()) - {""}
+    if not calls:
+        return ()
+    ops = {layer.op for layer in layers if found[layer.name]}
+    if len(calls) > 1 or None in calls or not all(found[layer.name] for layer in layers if layer.op in ops):
+        return None
+    kinds = ", ".join(f"torch.nn.{op}" for op in sorted(filter(None, ops)))
+    return (
+        "for layer in list(model.modules()):",
+        f"    if isinstance(layer, ({kinds})):" if "," in kinds else f"    if isinstance(layer, {kinds}):",
+        f"        {calls.pop()}",
+    )
 
 
 def _first_convolution(vgg: VGG) -> Iterator[str]:

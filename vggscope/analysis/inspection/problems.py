@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from vggscope.analysis.inspection.chain import Link
 from vggscope.analysis.inspection.columns import Found, same
 from vggscope.analysis.inspection.head import HIDDEN, LABELS, Head
+from vggscope.analysis.inspection.reparametrised import whole
 from vggscope.analysis.inspection.stored import StoredTensor
 from vggscope.errors import printable
 from vggscope.record import record
@@ -119,7 +120,7 @@ def _extra(links: tuple[Link, ...], tensors: Iterable[StoredTensor]) -> Iterator
     for link in links:
         if link.stored:
             leaves = {leaf for leaf, _ in link.expected} | ({"num_batches_tracked"} if link.text == "BN" else set())
-            owned.update(tensor.name for tensor in link.stored.tensors if tensor.leaf in leaves)
+            owned.update(tensor.name for tensor in link.stored.tensors if whole(tensor.leaf) in leaves)
     return (tensor.name for tensor in tensors if tensor.name not in owned)
 
 

@@ -33,7 +33,7 @@ _HEAD_KERNEL = 7
 class Run:
     """Convolutions in order, each with its position and the batch norm that follows it, if any.
 
-    `prefix` is what stands before every path, such as `module.`; `style` is how the rest is named.
+    `prefix` is what stands before every path, such as `backbone.`; `style` is how the rest is named.
     """
 
     style: str
@@ -79,7 +79,7 @@ def runs(layers: tuple[StoredLayer, ...]) -> Iterator[Run]:
 
 
 def _natural(layer: StoredLayer) -> tuple[tuple[int, str], ...]:
-    return natural(layer.name)
+    return natural(layer.path)
 
 
 def _place(layer: StoredLayer) -> tuple[str, str, Position] | None:
@@ -87,7 +87,7 @@ def _place(layer: StoredLayer) -> tuple[str, str, Position] | None:
     is_norm = layer.is_norm
     if not is_norm and len(layer.shape) != 4:
         return None
-    parent, _, last = layer.name.rpartition(".")
+    parent, _, last = layer.path.rpartition(".")
     if re.fullmatch(r"[0-9]{1,5}", last):
         if parent == "features" or parent.endswith(".features"):
             return TORCHVISION, parent.removesuffix("features"), (int(last),)

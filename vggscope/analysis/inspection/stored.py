@@ -5,11 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from vggscope.analysis.inspection.reparametrised import is_kept, split
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Tensors that a batch norm keeps but does not learn."""
+
+WRAPPERS = {
+    "module": "DataParallel",
+    "_orig_mod": "torch.compile",
+    "_fsdp_wrapped_module": "FSDP",
+    "_checkpoint_wrapped_module": "checkpoint_wrapper",
+}
+"""What a module may be wrapped in, by the part that each wrapper puts into every key below it."""
+
+_COUNTS = ("int16", "int32", "int64", "bool")
+"""Dtypes of which torch has no gradient, and in which no quantised weight is kept."""
 
 _OPS = {5: "Conv3d", 4: "Conv2d", 3: "Conv1d", 2: "Linear"}
 """The layer that most likely owns a `weight` of that many dimensions."""
@@ -24,14 +36,20 @@ class StoredTensor:
     dtype: str
 
     @property
+    def layer(self) -> str:
+        """The path of the layer that owns it."""
+        return split(self.name, len(self.shape))[0]
+
+    @property
     def leaf(self) -> str:
-        """The last part of the name: `weight`, `bias`."""
-        return self.name.rpartition(".")[2]
+        """Which of its layer's tensors it is: `weight`, also where it is stored as `weight_orig`, `bias` and so on."""
+        return split(self.name, len(self.shape))[1]
 
     @property
     def learned(self) -> bool:
-        """Whether it is a parameter, as far as names tell."""
-        return self.leaf not in BUFFERS
+        """Whether it is a parameter, as far as name and dtype tell."""
+        leaf = self.leaf
+        return leaf not in BUFFERS and not is_kept(leaf) and self.dtype not in _COUNTS
 
 
 @record
@@ -67,16 +85,30 @@ class StoredLayer:
     tensors: tuple[StoredTensor, ...]
 
     @property
+    def path(self) -> str:
+        """Its name without what wrappers put into it."""
+        return unwrapped(self.name)
+
+    @property
     def is_norm(self) -> bool:
         """Whether it has a scale for each channel and nothing larger."""
         return len(self.shape) == 1 and all(len(tensor.shape) <= 1 for tensor in self.tensors)
+
+
+def unwrapped(name: str) -> str:
+    """A path without the parts that DataParallel, torch.compile, FSDP and activation checkpointing put into it.
+
+    >>> unwrapped("module._orig_mod.features.module.0")
+    'features.0'
+    """
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def layers_of(tensors: tuple[StoredTensor, ...]) -> tuple[StoredLayer, ...]:
     """The tensors gathered by path, in the order in which the paths first come up."""
     gathered: dict[str, list[StoredTensor]] = {}
     for tensor in tensors:
-        gathered.setdefault(tensor.name.rpartition(".")[0], []).append(tensor)
+        gathered.setdefault(tensor.layer, []).append(tensor)
     return tuple(_layer(path, tuple(members)) for path, members in gathered.items())
 
 

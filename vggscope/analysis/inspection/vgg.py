@@ -45,7 +45,7 @@ class VGG:
     @property
     def style(self) -> str:
         """How the keys are named: the features', unless the FC layers are timm's."""
-        is_timm = any(layer and "pre_logits" in layer.name for layer in self.head.layers)
+        is_timm = any(layer and "pre_logits" in layer.path for layer in self.head.layers)
         return "timm" if is_timm and self.run.style == TORCHVISION else self.run.style
 
     @property

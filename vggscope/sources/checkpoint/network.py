@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import PurePath
 
 from vggscope.analysis.inspection.chain import GUESSED_POOL
 from vggscope.analysis.inspection.inspect import Inspection
 from vggscope.analysis.inspection.model import Model
+from vggscope.analysis.inspection.reparametrised import whole
 from vggscope.analysis.inspection.stored import StoredLayer
 from vggscope.errors import OptionError, printable
 from vggscope.graph import Network, Node, Parameter, module_node
@@ -95,7 +97,8 @@ def _timm_head(column: Network, found: Inspection) -> Iterator[Node]:
 
 def _paths(column: Network, stored: dict[str, StoredLayer], found: Inspection) -> dict[str, str]:
     """Each node's path in the file. Where the file tells none, behind its prefix: the column's own, if those around it
-    are the column's own; the next number, if the path before it ends with one and leaves room; else the label.
+    are the column's own; the next number, if the path before it ends with one and leaves room; else the label, in the
+    module that both the path before it and the next are in.
     """
     known = {
         node.name: stored[node.label].name.removeprefix(found.prefix) for node in column.nodes if node.label in stored
@@ -111,7 +114,8 @@ def _paths(column: Network, stored: dict[str, StoredLayer], found: Inspection) -
         elif number and (part in usual or part not in parts):
             before = node.name
         else:
-            before = _next_number(before, after, is_certain=not number) or node.label or node.name
+            label = _around(before, after) + (node.label or node.name)
+            before = _next_number(before, after, is_certain=not number) or label
         paths[node.name] = before
     if len(set(paths.values())) < len(paths):
         paths = {node.name: node.name for node in column.nodes}
@@ -125,6 +129,12 @@ def _following(column: Network, known: dict[str, str]) -> list[str]:
         found.append(after)
         after = known.get(node.name, after)
     return found[::-1]
+
+
+def _around(before: str, after: str) -> str:
+    """What two paths begin with, up to a dot; up to the last one in `before` where `after` is empty."""
+    pairs = zip(before.split(".")[:-1], (after or before).split(".")[:-1])
+    return "".join(f"{part}." for part, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _next_number(before: str, after: str, *, is_certain: bool) -> str:
@@ -147,7 +157,8 @@ def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str]) -> Node:
     parameters, op = node.parameters, node.op
     if layer:
         have = {tensor.leaf: tensor for tensor in layer.tensors}
-        parameters = tuple(Parameter(have[n].name, have[n].shape) for n in op.parameters() if n in have)
+        own = [tensor for tensor in layer.tensors if tensor.learned and whole(tensor.leaf) in op.parameters()]
+        parameters = tuple(Parameter(tensor.name, tensor.shape) for tensor in own)
         if isinstance(op, (Convolution, Linear)) and "bias" not in have:
             op = replace(op, bias=False)
     return replace(
