@@ -120,7 +120,8 @@ def test_an_error_while_importing_has_its_line(tmp_path: Path, text: str, proble
     path = written(tmp_path, text)
     error = refused(f"{path}:Net")
     assert error.problem == f"cannot import {path}: {problem}"
-    assert error.remedy == f"{path}, {line}"
+    assert error.remedy.partition("; ")[0] == f"{path}, {line}"
+    assert ("__main__" in error.remedy) is ("sys.exit" in text)
 
 
 def test_an_error_while_building_has_its_line(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES
 from vggscope.sources.module import network_of
 from vggscope.sources.options import Options
-from vggscope.sources.sandbox import apart, user_error
+from vggscope.sources.sandbox import apart, import_error, user_error
 from vggscope.trace.build import without_data
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def load(word: str, options: Options) -> Network:
     Raises ModelError, with the line of the user's code, where it cannot be imported or built.
     """
     read = _read(word)
-    with apart(_folder(read)):
+    with apart(_folder(read), read.where):
         make = _maker(read, options)
         try:
             module = without_data(make)
@@ -74,12 +74,13 @@ def load(word: str, options: Options) -> Network:
 def build(word: str, options: Options) -> nn.Module:
     """The module itself, allocated where the caller's device context says; raises as `load` does."""
     read = _read(word)
-    with apart(_folder(read)):
+    with apart(_folder(read), read.where):
         return _maker(read, options)()
 
 
 def _wants_data(error: BaseException | None) -> bool:
-    return isinstance(error, NotImplementedError) or "meta" in str(error).lower()
+    """Whether building broke off at a value that is not there: of a tensor without data, or of published weights."""
+    return isinstance(error, (NotImplementedError, KeyError)) or "meta" in str(error).lower()
 
 
 def _read(word: str) -> Word:
@@ -106,7 +107,10 @@ def _arguments(text: str) -> tuple[tuple[object, ...], tuple[tuple[str, object],
             return tuple(map(ast.literal_eval, call.args)), named
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pass
-    raise ModelError(f"{text} are no literal arguments", "numbers, texts, lists and the like: Net(num_classes=10)")
+    raise ModelError(
+        f"{text} are no literal arguments",
+        """numbers, lists, texts in quotes, and all in quotes for the shell: "net.py:Net(10, name='D')\"""",
+    )
 
 
 def _folder(word: Word) -> Path:
@@ -124,7 +128,7 @@ def _imported(word: Word) -> ModuleType:
         try:
             return importlib.import_module(word.where)
         except (Exception, SystemExit) as error:
-            found = user_error(f"cannot import {word.where}", error)
+            found = import_error(f"cannot import {word.where}", error)
             searched = "it is looked for in the current folder and among what is installed"
             near = nearest(word.where, LIBRARIES) if isinstance(error, ModuleNotFoundError) else ""
             raise ModelError(f"{found.problem}{near}", found.remedy or searched) from error
@@ -137,7 +141,7 @@ def _imported(word: Word) -> ModuleType:
     try:
         return importlib.import_module(name) if "." in name else _executed(name, path)
     except (Exception, SystemExit) as error:
-        raise user_error(f"cannot import {word.where}", error) from error
+        raise import_error(f"cannot import {word.where}", error) from error
 
 
 def _executed(name: str, path: Path) -> ModuleType:
@@ -231,6 +235,23 @@ def _check_arguments(target: Callable[..., object], word: Word, kwargs: dict[str
     try:
         signature.bind(*word.args, **kwargs)
     except TypeError as error:
+        others = [name for name in _own_functions(target) if name != word.name]
+        instead = f", or name what makes it: {', '.join(others)}" if others else ""
         raise ModelError(
-            f"{word.name}{signature}: {error}", f"give its arguments in the word: {word.where}:{word.name}(...)"
+            f"{word.name}{signature}: {error}",
+            f"give its arguments in the word: {word.where}:{word.name}(...){instead}",
         ) from None
+
+
+def _own_functions(target: Callable[..., object]) -> list[str]:
+    """The functions that stand beside a class and need no argument: they may make it."""
+    if not isinstance(target, type):
+        return []
+    found = vars(sys.modules[target.__module__]) if target.__module__ in sys.modules else {}
+    functions = [f for f in found.values() if inspect.isfunction(f) and f.__module__ == target.__module__]
+    return [f.__name__ for f in functions if not any(_is_needed(p) for p in inspect.signature(f).parameters.values())]
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    is_more = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not is_more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -14,20 +15,25 @@ from vggscope.trace.functions import first_line
 
 
 @contextmanager
-def apart(folder: Path) -> Iterator[None]:
-    """Within this, imports are looked for in `folder` first, nothing is written beside them, and stdout is stderr, for
-    Python and for the programs that it starts.
+def apart(folder: Path, script: str) -> Iterator[None]:
+    """Within this, imports are looked for in `folder` first and in the current one last, nothing is written beside
+    them, `script` runs without arguments, what the libraries warn of is not shown, and stdout is stderr, for Python
+    and for the programs that it starts.
     """
-    before = sys.dont_write_bytecode
-    sys.path.insert(0, str(folder))
-    sys.dont_write_bytecode = True
+    before = sys.dont_write_bytecode, sys.argv
+    here = str(Path.cwd())
+    searched = [str(folder), *([here] if here not in (str(folder), *sys.path) else [])]
+    sys.path[:] = [searched[0], *sys.path, *searched[1:]]
+    sys.dont_write_bytecode, sys.argv = True, [script]
     try:
-        with _descriptor_redirected(), redirect_stdout(sys.stderr):
+        with _descriptor_redirected(), redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(torch|torchvision|timm)\b")
             yield
     finally:
-        sys.dont_write_bytecode = before
-        with suppress(ValueError):
-            sys.path.remove(str(folder))
+        sys.dont_write_bytecode, sys.argv = before
+        for path in searched:
+            with suppress(ValueError):
+                sys.path.remove(path)
 
 
 @contextmanager
@@ -44,6 +50,15 @@ def _descriptor_redirected() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def import_error(what: str, error: BaseException) -> ModelError:
+    """As `user_error`, of a file that is imported: it may do what only a run of it should."""
+    found = user_error(what, error)
+    if isinstance(error, (SystemExit, OSError, RuntimeError, AssertionError, EOFError)):
+        advice = 'what only a run needs stands better under if __name__ == "__main__":'
+        return ModelError(found.problem, "; ".join(filter(None, (found.remedy, advice))))
+    return found
 
 
 def user_error(what: str, error: BaseException) -> ModelError:

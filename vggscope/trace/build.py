@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vggscope.tensors import tensors_in
+from vggscope.trace.devices import staying
 from vggscope.trace.functions import Function
 from vggscope.trace.recorder import on_meta
 
@@ -36,11 +38,38 @@ def without_data(build: Callable[[], Module]) -> Module:
         ) -> object:
             return _call(func, args, kwargs or {})
 
-    with torch.random.fork_rng(devices=[]), Mode():
+    with torch.random.fork_rng(devices=[]), _unpublished(), Mode():
         return build()
 
 
+@contextmanager
+def _unpublished() -> Iterator[None]:
+    """Published weights are not fetched: they come as an empty dict, and to load that leaves a module as it is.
+
+    The function that fetches them is known by its name in many modules, which its code is common to.
+    """
+    from torch import hub, nn
+
+    fetch, load = hub.load_state_dict_from_url.__code__, nn.Module.load_state_dict
+
+    def loaded(module: nn.Module, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return load(module, state_dict or module.state_dict(), *args, **kwargs)
+
+    hub.load_state_dict_from_url.__code__ = _nothing.__code__
+    nn.Module.load_state_dict = loaded  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        hub.load_state_dict_from_url.__code__ = fetch
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]
+
+
+def _nothing(*_args: object, **_kwargs: object) -> dict[str, object]:
+    return {}
+
+
 def _call(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    function, args, kwargs = staying(function, args, kwargs, "cpu")
     name = getattr(function, "__name__", "")
     if name in _FACTORIES:
         made = function(*args, **{**kwargs, "device": "meta"})

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, cast
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Unknown
 from vggscope.ops.regularization import AlwaysDropout
+from vggscope.tensors import tensors_in
+from vggscope.trace.devices import staying
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import Function, function_name, misfit, read
 from vggscope.trace.modules import is_plain, module_op
-from vggscope.trace.recorder import Call, Recorder, on_meta, shape_of, tensors_in
+from vggscope.trace.recorder import Call, Recorder, on_meta, shape_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -129,6 +131,8 @@ class Watch:
             if self.on_meta and not all(tensor.is_meta for tensor in inputs):
                 args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
                 inputs = tensors_in((args, kwargs))
+            if self.on_meta:
+                function, args, kwargs = staying(function, args, kwargs, "meta")
             known = _batch_normalised(function, args, kwargs) if self.inside_node and self.on_meta else None
         if self.inside_node:
             return function(*args, **kwargs) if known is None else known
