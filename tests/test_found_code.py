@@ -157,3 +157,141 @@ def test_a_class_that_is_given_its_layers_is_told_with_what_makes_it(tmp_path: P
     with pytest.raises(ModelError) as told:
         network(f"{path}:VGG")
     assert told.value.remedy == f"give its arguments in the word: {path}:VGG(...), or name what makes it: vgg11, vgg13"
+
+
+SMALL = """
+def stage(count, before, width):
+    layers = []
+    for _ in range(count):
+        layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU(inplace=True)]
+        before = width
+    return [*layers, nn.MaxPool2d(2, 2)]
+
+
+class FourStages(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(*stage(2, 1, 64), *stage(2, 64, 128), *stage(2, 128, 256), *stage(2, 256, 512))
+        self.classifier = nn.Sequential(
+            nn.Linear(2048, 4096), nn.ReLU(True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(True), nn.Dropout(),
+            nn.Linear(4096, 10),
+        )
+
+    def forward(self, x):
+        return self.classifier(torch.flatten(self.features(x), 1))
+
+
+class Perceptual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers = models.vgg19(pretrained=True).features
+        self.parts = nn.ModuleList(layers[a:b] for a, b in ((0, 2), (2, 7), (7, 12), (12, 21), (21, 30)))
+
+    def forward(self, x):
+        maps = []
+        for part in self.parts:
+            x = part(x)
+            maps.append(x)
+        return maps
+
+
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers = models.vgg11(weights="DEFAULT").features
+        self.down = nn.ModuleList(layers[a:b] for a, b in ((0, 2), (2, 5), (5, 10), (10, 15), (15, 20)))
+        widths = [(512, 512), (1024, 256), (512, 128), (256, 64)]
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(b, b, 2, stride=2))
+            for a, b in widths
+        )
+        self.last = nn.Conv2d(128, 1, 1)
+
+    def forward(self, x):
+        maps = []
+        for part in self.down:
+            x = part(x)
+            maps.append(x)
+        for part, across in zip(self.up, maps[-2::-1]):
+            x = torch.cat([part(x), across], 1)
+        return self.last(x)
+
+
+class Keras(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = models.vgg11().features
+        self.fc = nn.Sequential(nn.Linear(512, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 10))
+
+    def forward(self, x):
+        return self.fc(self.features(x).permute(0, 2, 3, 1).reshape(x.size(0), -1))
+"""
+
+FOUND = [
+    ("Perceptual", "vgg19", ["the network ends before it, 16 layers from there to classifier.6 (fc8) are missing"]),
+    (
+        "UNet",
+        "vgg11",
+        [
+            "the network ends before it, 10 layers from there to classifier.6 (fc8) are missing",
+            "the network goes on with 17 layers from here to last",
+        ],
+    ),
+    ("FourStages", "vgg13", ["in_channels 1", "6 layers from there to avgpool are missing", "out_features 10"]),
+    ("Keras", "vgg11", ["AdaptiveAvgPool2d(output_size=(7, 7)) is missing", "permute(dims=", "out_features 10"]),
+]
+
+
+@pytest.mark.parametrize(("name", "nearest", "causes"), FOUND)
+def test_what_is_no_vgg_as_a_whole_is_held_against_the_one_that_it_was_made_of(
+    tmp_path: Path, name: str, nearest: str, causes: list[str]
+) -> None:
+    found = diff(f"{file_of(tmp_path, SMALL)}:{name}")
+    assert found.reference == f"torchvision:{nearest}"
+    told = [difference for difference in found.differences if difference.effect in ("shape", "function")]
+    assert len(told) == len(causes)
+    assert all(cause in difference.message for cause, difference in zip(causes, told))
+    said = " ".join(text for difference in told for text in difference.consequences)
+    assert "(extra)" not in said
+    assert "no longer runs" not in said
+    assert "7 a side of 1x512" not in said
+
+
+def test_what_ends_early_misses_the_weights_that_it_has_not(tmp_path: Path) -> None:
+    found = diff(f"{file_of(tmp_path, SMALL)}:Perceptual")
+    (cause,) = (difference for difference in found.differences if difference.effect == "shape")
+    missing = 3 * (512 * 512 * 9 + 512) + (25088 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
+    assert f"{missing:,} parameters fewer" in cause.consequences
+    assert found.params.reference - found.params.ours == missing
+
+
+def test_a_pool_of_one_pixel_does_nothing_and_ends_no_stage() -> None:
+    right = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 225, 10))
+    wrong = nn.Sequential(*right[:2], nn.AvgPool2d(kernel_size=1, stride=1), *right[2:])
+    found = diff(wrong, right, (3, 32, 32), numeric=True)
+    (only,) = (difference for difference in found.differences if difference.kind != "renamed")
+    assert (only.kind, only.ours, only.effect, found.verdict) == ("inserted", "2", "none", "equivalent")
+    assert found.numeric is not None
+    assert found.numeric.max_abs_error == 0
+    assert [node.label for node in network(wrong, (3, 32, 32)).nodes] == ["conv1_1", "pool1", "", "", "fc2"]
+
+
+def test_what_changes_nothing_is_told_once() -> None:
+    def net(inplace: bool, rate: float) -> nn.Module:
+        layers = [[nn.Linear(8, 8), nn.ReLU(inplace=inplace), nn.Linear(8, 8), nn.ReLU(), nn.Dropout(rate)]] * 2
+        return nn.Sequential(*(layer for part in layers for layer in part))
+
+    found = diff(net(True, 0.5), net(False, 0.2), (3, 8, 8))
+    assert [(d.ours, d.changes[0].attribute, len(d.follows)) for d in found.differences] == [
+        ("1", "inplace", 1),
+        ("4", "p", 1),
+    ]
+
+
+def test_a_layer_goes_by_its_own_label(tmp_path: Path) -> None:
+    found = diff(f"{file_of(tmp_path, SMALL)}:FourStages")
+    (last,) = (d for d in found.differences if d.message.startswith("classifier.6 "))
+    assert last.message.startswith(
+        "classifier.6 (fc7): out_features 10, the reference has 1,000 (there classifier.6, fc8)"
+    )
+    assert last.label == "fc8"

@@ -252,9 +252,14 @@ def test_an_image_that_is_scaled_is_written_as_in_torch(tmp_path: Path) -> None:
     assert told == ["div: div(x, 255.0)", "rsub: rsub(x, 1)"]
 
 
-def test_a_head_that_is_missing_costs_what_it_costs() -> None:
+def test_a_head_that_is_missing_is_one_difference_and_costs_what_it_costs() -> None:
     features = "conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool conv3-512 conv3-512 maxpool"
     diff = compare(resolve(f"{features} conv3-512 conv3-512 maxpool"), resolve("A"))
-    told = {d.label: d.consequences for d in diff.differences if d.label.startswith("fc")}
-    # Without fc7 nothing else changes: its 4096 x 4096 weights and 4096 biases go, and a product for each weight.
-    assert {"16,781,312 parameters fewer", "16.78 MMACs fewer"} <= set(told["fc7"])
+    (found,) = diff.differences
+    assert (found.kind, found.reference, found.effect) == ("missing", "avgpool", "shape")
+    assert found.message == "avgpool: the network ends before it, 9 layers from there to classifier.6 (fc8) are missing"
+    weights = 25088 * 4096 + 4096 * 4096 + 4096 * 1000
+    assert {f"{weights + 4096 + 4096 + 1000:,} parameters fewer", f"{weights / 1e6:.2f} MMACs fewer"} <= set(
+        found.consequences
+    )
+    assert "512x7x7 comes out instead of 1000" in found.consequences

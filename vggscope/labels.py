@@ -65,7 +65,7 @@ def _labels(nodes: Sequence[Node]) -> Iterator[str]:
             layer += 1
             current = f"{stage}_{layer}"
             yield f"conv{current}"
-        elif op in _POOLS and position < head:
+        elif op in _POOLS and position < head and not _is_pixel(node):
             yield f"pool{stage}"
             stage, layer, current = stage + 1, 0, ""
         elif op == "Softmax":
@@ -96,6 +96,12 @@ def _is_conv(node: Node) -> bool:
 def _covers(node: Node) -> bool:
     window = node.op.window((1, 1))
     return window is not None and window.kernel_size[0] > 1 and not any(window.padding)
+
+
+def _is_pixel(node: Node) -> bool:
+    """Whether a pool leaves its map as it is: with a window of one pixel it ends no stage."""
+    window = node.op.window((1, 1))
+    return window is not None and set(window.kernel_size) | set(window.stride) == {1}
 
 
 def _is_pointwise(node: Node) -> bool:

@@ -34,7 +34,9 @@ nothing.
 """
 
 _FAMILIES = (
-    ({"MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d"}, 2.5),
+    ({"MaxPool2d", "AvgPool2d"}, 2.5),
+    ({"AdaptiveAvgPool2d", "AdaptiveMaxPool2d"}, 1.25),
+    ({"MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d"}, 3.0),
     ({"ReLU", "Sigmoid", "Tanh", "LeakyReLU", "GELU", "SiLU", "ELU", "ReLU6", "Hardswish", "PReLU", "Softplus"}, 2.5),
     ({"BatchNorm2d", "LocalResponseNorm", "GroupNorm", "InstanceNorm2d", "LayerNorm"}, 3.0),
     ({"Flatten", "reshape", "squeeze"}, 0.5),
@@ -43,6 +45,11 @@ _FAMILIES = (
 """Ops of which one may stand in the other's place, and what that exchange costs."""
 
 _IMPOSSIBLE = 1e9
+
+_IN_A_ROW = 0.25
+"""How much of its cost a layer adds to a stage or a head that is left out as a whole, to its dearest layer's."""
+
+WEIGHTED = {"Conv2d", "Linear"}
 
 MOST_CELLS = 10**7
 """How many pairs of layers are looked at: all of two networks of 3,000 layers; of longer ones those that stand at
@@ -68,7 +75,50 @@ def align(ours: Network, reference: Network) -> Alignment:
     middle, is_cheapest = _cheapest(left[start : len(left) - end], right[start : len(right) - end])
     shifted = [(None if i is None else i + start, None if j is None else j + start) for i, j in middle]
     tail: list[Pair] = [(len(left) - end + k, len(right) - end + k) for k in range(end)]
-    return Alignment(_slid([*[(k, k) for k in range(start)], *shifted, *tail], left, right), is_cheapest)
+    pairs = _slid([*[(k, k) for k in range(start)], *shifted, *tail], left, right)
+    return Alignment(_without_strays(pairs, left, right), is_cheapest)
+
+
+def _without_strays(pairs: list[Pair], left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:
+    """The same alignment without the ReLU or pool that stands for another far off by chance: between two layers with
+    weights that have their counterpart, those that others with weights part from both.
+    """
+    found: list[Pair] = []
+    start = 0
+    for end in range(len(pairs) + 1):
+        if end < len(pairs) and not _is_anchor(pairs[end], left):
+            continue
+        found += _held(pairs[start:end], left, right)
+        found += pairs[end : end + 1]
+        start = end + 1
+    return found
+
+
+def _held(between: list[Pair], left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:
+    """Of the pairs between two layers with weights those that hang together with either; what is behind the first gap
+    with weights and before the last one stands alone.
+    """
+    gaps = [k for k, (i, j) in enumerate(between) if i is None or j is None]
+    weighted = [k for k in gaps if _signature_of(between[k], left, right).name in WEIGHTED]
+    if len(weighted) < 2 or weighted[-1] - weighted[0] < 2:
+        return between
+    first, last = weighted[0], weighted[-1] + 1
+    apart = between[first:last]
+    if all(None in pair for pair in apart):
+        return between
+    theirs: list[Pair] = [(None, j) for _, j in apart if j is not None]
+    ours: list[Pair] = [(i, None) for i, _ in apart if i is not None]
+    return [*between[:first], *theirs, *ours, *between[last:]]
+
+
+def _is_anchor(pair: Pair, left: Sequence[Signature]) -> bool:
+    i, j = pair
+    return i is not None and j is not None and left[i].name in WEIGHTED
+
+
+def _signature_of(pair: Pair, left: Sequence[Signature], right: Sequence[Signature]) -> Signature:
+    i, j = pair
+    return left[i] if i is not None else right[j or 0]
 
 
 def _slid(pairs: list[Pair], left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:
@@ -105,15 +155,29 @@ def _swapped(gap: Pair, pair: Pair, side: int) -> tuple[Pair, Pair]:
 
 
 def distance(ours: Network, reference: Network) -> float:
-    """What the cheapest alignment costs: 0 for networks whose layers do the same in the same order."""
+    """How far apart two networks are: 0 for those whose layers do the same in the same order, else what the exchanges
+    of their alignment cost, and the layers left out. Those between two layers with weights that have their counterpart
+    are left out as one.
+    """
     left = [_signature(ours, node) for node in ours.nodes]
     right = [_signature(reference, node) for node in reference.nodes]
     total = 0.0
+    gaps: tuple[list[float], list[float]] = ([], [])
     for i, j in align(ours, reference).pairs:
-        if i is not None and j is not None:
-            total += _exchange(left[i], right[j])
-        else:
-            total += _gap(left[i] if i is not None else right[j or 0])
+        if i is None or j is None:
+            gaps[i is None].append(_gap(right[j or 0] if i is None else left[i]))
+            continue
+        total += _exchange(left[i], right[j])
+        if left[i].name in WEIGHTED:
+            total += _as_one(gaps)
+    return total + _as_one(gaps)
+
+
+def _as_one(gaps: tuple[list[float], list[float]]) -> float:
+    """What the layers cost that either network has alone since the last time."""
+    total = sum(max(costs) + _IN_A_ROW * (sum(costs) - max(costs)) for costs in gaps if costs)
+    for costs in gaps:
+        costs.clear()
     return total
 
 
@@ -133,13 +197,21 @@ class Signature(NamedTuple):
 
 
 def _signature(network: Network, node: Node) -> Signature:
-    covers = 0
+    covers, name = 0, node.op.name
     inputs = network.input_shapes(node)
+    if name in ("MaxPool2d", "AvgPool2d") and is_pixel(node.op):
+        name = "Identity"
     if node.op.name == "Linear" and inputs[0]:
         covers = inputs[0][-1]
     elif node.op.name == "Conv2d" and set(network.output_shape(node)[2:]) == {1}:
         covers = numel(inputs[0])
-    return Signature(node.op.name, chosen(node.op), covers, node is network.nodes[-1])
+    return Signature(name, chosen(node.op), covers, node is network.nodes[-1])
+
+
+def is_pixel(op: Op) -> bool:
+    """Whether an op's window is one pixel of its input, at each."""
+    window = op.window((1, 1))
+    return window is not None and set(window.span) | set(window.stride) == {1} and not any(window.padding)
 
 
 def chosen(op: Op) -> tuple[tuple[str, object], ...]:

@@ -69,7 +69,7 @@ def _params(network: Network) -> int:
 
 def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
     """Each cause with its consequences, where it has some; for large networks the first causes alone."""
-    behind = aligned.counterparts()[0]
+    behind = aligned.places()
     base = figures(_in_our_style(aligned, causes, behind))
     left = max(1, EXPLAINED_LAYERS // (len(base.network.nodes) + 1))
     for cause in causes:
@@ -79,7 +79,8 @@ def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
             other = edited(aligned.ours, base.network, cause.edits, behind)
             name = difference.reference or difference.ours or ""
             follows = consequences(base, other, name, aligned.ours.failure is None)
-            if any(text.startswith(DOES_NOT_RUN) for text in difference.follows):  # where it fails is told there
+            is_told = any(text.startswith(DOES_NOT_RUN) for text in difference.follows)
+            if is_told or aligned.ours.failure is None:  # ours runs, whatever one change alone would do
                 follows = tuple(text for text in follows if not text.startswith(NO_LONGER_RUNS))
             difference = replace(
                 difference, consequences=(*follows, *advice(aligned.ours, aligned.reference, cause.edits))

@@ -65,7 +65,7 @@ def _by_place(
         elif other is not None:
             gone.add(other.name)
         elif mine is not None and mine.name not in aside:
-            extra.setdefault(behind[mine.inputs[0]] if mine.inputs else INPUT, []).append(mine)
+            extra.setdefault(behind[mine.name] if mine.inputs else INPUT, []).append(mine)
     return exchanged, gone, extra
 
 
@@ -147,7 +147,7 @@ def _shapes(reference: Figures, ours: Figures, name: str, whole: bool) -> list[s
         if here.title == there.title != name:
             said.append(_side_by_side(here.shape, there.shape, f" after {there.title}"))
         if whole:
-            said += _head(reference.network, ours.network)
+            said += _head(reference.network, ours.network, name)
     last, wanted = ours.network.end, reference.network.end
     if shapes[last] != expected[wanted] and wanted != name:
         said.append(f"{shape_text(shapes[last])} comes out instead of {shape_text(expected[wanted])}")
@@ -172,13 +172,13 @@ def _last_map(network: Network) -> _Map | None:
     return found
 
 
-def _head(reference: Network, other: Network) -> list[str]:
-    """What the layers behind the features make of another map: a pool that hides it, or an FC layer that cannot take
-    it.
+def _head(reference: Network, other: Network, name: str) -> list[str]:
+    """What the layers behind the features make of another map than `name` leads to: a pool that hides it, or an FC
+    layer that cannot take it.
     """
     for node in other.nodes:
         shape = other.input_shapes(node)[0]
-        if isinstance(node.op, AdaptiveAvgPool2d):
+        if isinstance(node.op, AdaptiveAvgPool2d) and node.name != name:
             sides = pair_text(node.op.sides(shape[2:]))
             return [f"{node.title} hides it: it makes {sides} a side of {pair_text(shape[2:])}"]
         if node.op.name == "Linear":

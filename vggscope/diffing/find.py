@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from vggscope.diffing.align import Pair, align
 from vggscope.diffing.judge import changes, effect_of_change, effect_of_presence
@@ -47,6 +48,25 @@ class Aligned:
         failed = _counterpart_of_failed(self, last)
         end = next((k for k, (_, j) in enumerate(self.pairs[last + 1 :]) if j is not None and j == failed), 0)
         return Aligned(self.ours, self.reference, self.pairs[: last + 1 + end], self.is_cheapest)
+
+    def places(self) -> dict[str, str]:
+        """For each of our layers the layer of the reference that it stands for, or behind which it stands: what is
+        missing just before it comes first.
+        """
+        found: dict[str, str] = {INPUT: INPUT}
+        missing: set[str] = set()
+        for mine, other in self.nodes():
+            if mine is None:
+                missing.update({other.name} if other else ())
+                continue
+            if other is not None:
+                found[mine.name] = other.name
+                continue
+            place = _first(found, mine)
+            while len(readers := self.reference.consumers[place]) == 1 and readers[0] in missing:
+                (place,) = readers
+            found[mine.name] = place
+        return found
 
     def counterparts(self) -> tuple[dict[str, str], dict[str, str]]:
         """For each of our layers, and for each of the reference's, the nearest layer of the reference that is paired:
@@ -180,7 +200,8 @@ def _difference(
     assert node is not None
     label = (other.label if other else "") or node.label
     names = mine.name if mine else None, other.name if other else None
-    return Difference(kind, *names, effect, f"{node.name}{f' ({label})' if label else ''}: {text}", label, found)
+    title = replace(node, label=node.label or label).title
+    return Difference(kind, *names, effect, f"{title}: {text}", label, found)
 
 
 def _keys(node: Node) -> list[str]:
@@ -192,7 +213,8 @@ def _title(network: Network, name: str) -> str:
 
 
 def _there(mine: Node, other: Node) -> str:
-    return f" (there {other.name})" if mine.name != other.name else ""
+    label = f", {other.label}" if other.label and mine.label not in ("", other.label) else ""
+    return f" (there {other.name}{label})" if mine.name != other.name or label else ""
 
 
 def _renamed_text(mine: Node, other: Node) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from vggscope.diffing.align import WEIGHTED
 from vggscope.diffing.find import Aligned, Found
 from vggscope.diffing.judge import LAYOUT
 from vggscope.diffing.moved import moved
@@ -114,18 +115,53 @@ def _numbering_text(numbering: _Numbering) -> str:
 
 
 def _blocks(found: list[Found], ours: Network, reference: Network) -> list[Found]:
-    """A module all of whose layers are missing, or too many, is one difference: a block of a residual network."""
+    """Layers in a row that are missing, or too many, are one difference: a module, a stage, a head."""
     causes: list[Found] = []
     for kind, items in groupby(found, key=lambda item: item.difference.kind):
         run = list(items)
         network = {"inserted": ours, "missing": reference}.get(kind)
-        causes += run if network is None else _blocks_of(run, kind, network)
+        if network is None:
+            causes += run
+            continue
+        sizes = Counter(path for node in network.nodes for path in _modules(node.name))
+        for stretch in _stretches(run, network):
+            one = _as_stretch(stretch, kind, network, sizes)
+            causes += [one] if one else _blocks_of(stretch, kind, sizes)
     return causes
 
 
-def _blocks_of(run: list[Found], kind: str, network: Network) -> Iterator[Found]:
+def _stretches(run: list[Found], network: Network) -> Iterator[list[Found]]:
+    """Those that follow each other in their network, together."""
+    places = {node.name: place for place, node in enumerate(network.nodes)}
+    stretch: list[Found] = []
+    for item in run:
+        if stretch and places[_node(item).name] != places[_node(stretch[-1]).name] + 1:
+            yield stretch
+            stretch = []
+        stretch.append(item)
+    yield stretch
+
+
+def _as_stretch(stretch: list[Found], kind: str, network: Network, sizes: Counter[str]) -> Found | None:
+    """A head, or several layers with weights, that one network has alone; None where modules tell it better."""
+    nodes = list(map(_node, stretch))
+    first, last = nodes[0], nodes[-1]
+    is_end = last is network.nodes[-1] and network.failure is None
+    names = [node.name for node in nodes]
+    if sum(node.op.name in WEIGHTED for node in nodes) < 2:
+        return None
+    if not is_end and any(_whole_module(names, place, sizes) for place in range(len(names))):
+        return None
+    layers = f"{len(nodes)} layers from {'here' if kind == 'inserted' else 'there'} to {last.title}"
+    if kind == "inserted":
+        text = f"the network goes on with {layers}" if is_end else f"{layers} stand here, the reference has none"
+    else:
+        text = f"the network ends before it, {layers} are missing" if is_end else f"{layers} are missing"
+    return _as_one(stretch, f"{first.title}: {text}")
+
+
+def _blocks_of(run: list[Found], kind: str, sizes: Counter[str]) -> Iterator[Found]:
     """The differences of one kind in a row, a whole module as one."""
-    sizes = Counter(path for node in network.nodes for path in _modules(node.name))
     names = [_node(item).name for item in run]
     place = 0
     while place < len(run):
@@ -148,9 +184,10 @@ def _whole_module(names: list[str], place: int, sizes: Counter[str]) -> str | No
     """The outermost module whose layers are the names from this place on, all of them."""
     for path in _modules(names[place]):
         size, prefix = sizes[path], f"{path}."
-        begins = place == 0 or not names[place - 1].startswith(prefix)
+        if size < _FEWEST or (place and names[place - 1].startswith(prefix)):
+            continue
         inside = names[place : place + size]
-        if begins and _FEWEST <= size == len(inside) and all(name.startswith(prefix) for name in inside):
+        if len(inside) == size and all(name.startswith(prefix) for name in inside):
             return path
     return None
 
@@ -158,7 +195,10 @@ def _whole_module(names: list[str], place: int, sizes: Counter[str]) -> str | No
 def _as_block(run: list[Found], path: str, kind: str) -> Found:
     first, last = _node(run[0]), _node(run[-1])
     what = "stands here, the reference has none" if kind == "inserted" else "is missing"
-    message = f"{path}: the block {what}, {len(run)} layers from {first.title} to {last.title}"
+    return _as_one(run, f"{path}: the block {what}, {len(run)} layers from {first.title} to {last.title}")
+
+
+def _as_one(run: list[Found], message: str) -> Found:
     effect = "shape" if any(item.difference.effect == "shape" for item in run) else "function"
     follows = tuple(text for item in run for text in item.difference.follows)
     difference = replace(run[0].difference, message=message, effect=effect, follows=follows)
@@ -192,7 +232,7 @@ def _goes_with(item: Found, cause: Found) -> bool:
 
 def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[Found]:
     """A mistake that was made in every layer of a kind, changed alike in several in a row, or an order that was turned
-    alike in several places, is one mistake.
+    alike in several places, is one mistake; and so is what changes nothing at evaluation, wherever it is alike.
     """
     alike = Counter(map(_likeness, found))
     kinds = {"inserted": _places(ours)}
@@ -205,9 +245,10 @@ def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[F
         place, count = kinds.get(item.difference.kind, in_reference)[node.name]
         in_all = _FEWEST <= alike[likeness] == count
         in_a_row = item.difference.kind == "changed" and places.get(likeness) == place - 1
+        is_quiet = item.difference.effect in ("none", "training_only")
         in_order = alike[likeness] >= _FEWEST and [c.attribute for c in item.difference.changes][:1] == ["order"]
         places[likeness] = place
-        if item.difference.kind != "renamed" and likeness in latest and (in_all or in_a_row or in_order):
+        if item.difference.kind != "renamed" and likeness in latest and (is_quiet or in_all or in_a_row or in_order):
             groups[latest[likeness]].append(item)
         else:
             latest[likeness] = len(groups)
