@@ -45,6 +45,14 @@ def test_memory_takes_the_options_of_both(tmp_path) -> None:
     assert report.max_batch > 64
 
 
+def test_memory_takes_its_batch_from_the_input_as_summary_does() -> None:
+    for call in (vggscope.memory, vggscope.summary, vggscope.operations, vggscope.measure):
+        by_input = call("conv3-8 FC-10", (16, 3, 8, 8))
+        assert by_input == call("conv3-8 FC-10", input_size=(3, 8, 8), batch=16)
+        assert by_input == call("conv3-8 FC-10", (1, 3, 8, 8), batch=16)
+    assert vggscope.memory("conv3-8 FC-10", (16, 3, 8, 8)).batch == 16
+
+
 def test_build_and_inspect(tmp_path) -> None:
     model = vggscope.build("conv3-8 maxpool FC-10", head="flatten")
     path = tmp_path / "x.pth"
@@ -85,9 +93,9 @@ CALLS = {
         "A", (3, 32, 32), at="conv2_1", effective=True, samples=1, seed=5
     ),
     "memory D --batch 96 --gpu 24GiB --context 600MiB --mode inference": lambda: vggscope.memory(
-        "D", 96, gpu="24GiB", context="600MiB", mode="inference"
+        "D", batch=96, gpu="24GiB", context="600MiB", mode="inference"
     ),
-    "memory A --measure --batch 2": lambda: vggscope.measure("A", 2),
+    "memory A --measure --batch 2": lambda: vggscope.measure("A", batch=2),
     "verify conv3-8 --input 3x32x32": lambda: vggscope.verify("conv3-8", (3, 32, 32)),
 }
 """Command lines, and what is the same in Python."""
@@ -108,7 +116,7 @@ def test_a_grid_is_the_commands_and_memorys(vggscope) -> None:
     assert [line.split(",")[-1] for line in ran.out.splitlines()[1:]] == [str(p.peak_bytes) for p in points]
     assert len(points) == 16
     point = points[-1]
-    again = api.memory("D", point.batch, (3, 32, 48), optimizer="adam")
+    again = api.memory("D", (3, 32, 48), batch=point.batch, optimizer="adam")
     assert (point.model, point.peak_bytes) == ("D", again.peak_bytes)
 
 
@@ -135,7 +143,7 @@ def test_a_module_stays_as_it_is() -> None:
     assert found.numeric.max_abs_error < 1e-12
     vggscope.receptive_fields(ours, (3, 16, 16), at="0", effective=True, samples=1)
     vggscope.verify(ours, (3, 16, 16))
-    vggscope.measure(ours, 2, (3, 16, 16))
+    vggscope.measure(ours, (3, 16, 16), batch=2)
     for model, state in zip((ours, reference), before):
         assert model.training
         assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
@@ -227,6 +235,9 @@ def test_a_network_is_drawn_or_else_named() -> None:
         (lambda: vggscope.summary("D", (224, 224)), OptionError),
         (lambda: vggscope.summary("D", heads="dense"), OptionError),
         (lambda: vggscope.memory("D", batch=0), OptionError),
+        (lambda: vggscope.memory("D", 64), OptionError),
+        (lambda: vggscope.summary("D", input_size=224), OptionError),
+        (lambda: vggscope.inspect(small()), OptionError),
         (lambda: vggscope.summary("D", dtype="int3"), OptionError),
         (lambda: vggscope.operations("D", dtype="amp"), OptionError),
         (vggscope.compare, OptionError),

@@ -167,11 +167,28 @@ def test_bad_input_gets_two_lines_and_exit_code_2(vggscope, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_debug_shows_the_traceback(vggscope) -> None:
-    from vggscope.errors import ModelError
+@pytest.mark.parametrize("words", [("--debug", "summary", "Z9"), ("diff", "C", "--ref", "Z9", "--debug")])
+def test_debug_shows_the_traceback(words: tuple[str, ...], vggscope) -> None:
+    """The exit code stays: 1 would say that a difference was found."""
+    ran = vggscope(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("Traceback (most recent call last):\n")
+    assert "vggscope: unknown model 'Z9'" in ran.err
 
-    with pytest.raises(ModelError):
-        vggscope("summary", "Z9", "--debug")
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("build", "D", "--init", "no"), "unknown initialisation 'no'"),
+        (("build", "D", "--seed", "-1"), "the seed -1 is out of range"),
+        (("rf", "A", "D"), "a table shows the fields of one model"),
+        (("rf", "A", "D", "-o", "x.csv"), "a table shows the fields of one model"),
+    ],
+)
+def test_nothing_that_was_asked_for_is_passed_over(words: tuple[str, ...], problem: str, vggscope) -> None:
+    ran = vggscope(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"vggscope: {problem}")
 
 
 def test_alone_it_shows_where_to_start(vggscope) -> None:

@@ -236,3 +236,25 @@ def test_an_array_that_promises_more_than_it_has_takes_no_memory(tmp_path: Path,
     for name in ("x.npy", "several.npy"):
         ran = vggscope("explain", "input", "--image", str(tmp_path / name))
         check_refused(ran.code, ran.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "start"), [(("diagram", "A"), b"<svg"), (("build", "A"), b'"""'), (("report", "A"), b"<!DOCTYPE html>")]
+)
+def test_stdout_as_a_file_has_no_suffix(words: tuple[str, ...], start: bytes) -> None:
+    ran = subprocess.run([*PROGRAM, *words, "-o", "/dev/stdout"], capture_output=True, check=False)
+    assert ran.returncode == 0
+    assert ran.stdout.startswith(start)
+    assert ran.stderr.startswith(b"wrote /dev/stdout")
+
+
+def test_a_reader_of_stdout_as_a_file_may_go_away() -> None:
+    """A page is larger than a pipe holds: writing goes on when nobody reads."""
+    with subprocess.Popen(
+        [*PROGRAM, "report", "A", "-o", "/dev/stdout"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as ran:
+        assert ran.stdout is not None
+        assert ran.stderr is not None
+        ran.stdout.read(10)
+        ran.stdout.close()
+        assert (ran.wait(60), ran.stderr.read()) == (0, b"")

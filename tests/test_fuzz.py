@@ -215,7 +215,7 @@ def results(line: str) -> Iterator[object]:
 
     size = (3, 64, 64)
     yield vggscope.summary(line, size)
-    yield vggscope.memory(line, 2, size, gpu="1GiB")
+    yield vggscope.memory(line, size, batch=2, gpu="1GiB")
     yield vggscope.diff(line, "conv3-4 maxpool FC-10", size)
     yield vggscope.receptive_fields(line, size)
 

@@ -133,7 +133,7 @@ def test_it_can_be_read_in_a_notebook(page: Page, place: str) -> None:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
         refuse("axe-playwright-python is not installed")
-    for result in (vggscope.summary("D"), vggscope.diff("C", ref="D"), vggscope.memory("D", 512, gpu="24GiB")):
+    for result in (vggscope.summary("D"), vggscope.diff("C", ref="D"), vggscope.memory("D", batch=512, gpu="24GiB")):
         page.set_content(within(result, place))
         found = Axe().run(page, ".vggscope")
         assert [(v["id"], v["nodes"][0]["html"]) for v in found.response["violations"]] == []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, OptionError
@@ -72,10 +73,15 @@ def network(model: Model, input_size: tuple[int, ...] | None = None, **options: 
 
 
 def summary(
-    model: Model, input_size: tuple[int, ...] | None = None, *, dtype: str = "float32", **options: object
+    model: Model,
+    input_size: tuple[int, ...] | None = None,
+    *,
+    batch: int | None = None,
+    dtype: str = "float32",
+    **options: object,
 ) -> Report:
-    """Shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer, for a batch as
-    large as that in `input_size`, (N, C, H, W), and numbers of `dtype`.
+    """Shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer, for numbers of
+    `dtype` and a `batch`: that of `input_size` if it is left out.
 
     Raises ModelError, OptionError, and ShapeError where a layer does not fit.
 
@@ -86,9 +92,9 @@ def summary(
     from vggscope.analysis.report import summarize
     from vggscope.units import check_batch
 
-    batch = _batch_of(input_size)
-    check_batch(batch, dtype)
-    return summarize(network(model, input_size, **options), batch, dtype)
+    size = _batch(batch, input_size)
+    check_batch(size, dtype)
+    return summarize(network(model, input_size, **options), size, dtype)
 
 
 def diff(
@@ -109,9 +115,9 @@ def diff(
     model. A library's model is remembered in the user's cache folder, unless `cache` is off.
 
     `numeric` copies the weights across, runs both on one input drawn with `seed`, in double precision with `float64`,
-    and compares the outputs; `weights` is a checkpoint of the model for that. `ignore` names what does not count:
-    names, dropout, inplace, bias, classes. `training` adds how the paper and torchvision train. A module that is given
-    stays as it is.
+    and compares the outputs, where both run; `weights` is a checkpoint of the model for that. `ignore` names what does
+    not count: names, dropout, inplace, bias, classes. `training` adds how the paper and torchvision train. A module
+    that is given stays as it is.
 
     Raises ModelError, OptionError, CheckpointError for weights that are not the model's, and ShapeError where the
     reference does not run on the input.
@@ -121,7 +127,7 @@ def diff(
     """
     from vggscope.diffing.compare import compare
 
-    ours = network(model, input_size, **options)
+    ours = network(model, input_size, **options).as_far_as_it_runs()
     if isinstance(ref, str):
         from vggscope.sources.reference import reference_for
 
@@ -130,7 +136,7 @@ def diff(
     else:
         reference, notes, build_reference = network(ref, ours.input_shape), (), _maker(ref, ours.input_shape[1:], {})
     result = compare(ours, reference, notes, frozenset([ignore] if isinstance(ignore, str) else ignore))
-    if numeric or weights is not None:
+    if (numeric or weights is not None) and ours.failure is None:
         from vggscope.diffing.numeric import STEPS, measure
 
         build_ours = _maker(model, input_size, options, weights)
@@ -310,13 +316,15 @@ def operations(
     model: Model,
     input_size: tuple[int, ...] | None = None,
     *,
+    batch: int | None = None,
     dtype: str = "float32",
     count: str = "macs",
     card: str | None = None,
     **options: object,
 ) -> Operations:
-    """MACs and FLOPs of each layer, forward and backward, with the bytes that it moves. `count="all"` takes in what is
-    no multiply-accumulate; `card` gives the least time in nanoseconds that each layer takes on it.
+    """MACs and FLOPs of each layer, forward and backward, with the bytes that it moves, for a `batch`: that of
+    `input_size` if it is left out. `count="all"` takes in what is no multiply-accumulate; `card` gives the least time
+    in nanoseconds that each layer takes on it.
 
     Raises OptionError for a count, a card or a dtype that is not there.
 
@@ -326,16 +334,16 @@ def operations(
     from vggscope.analysis.operations.result import operations as count_operations
     from vggscope.units import check_batch
 
-    batch = _batch_of(input_size)
-    check_batch(batch, dtype)
-    return count_operations(network(model, input_size, **options), batch, dtype, count=count, card=card)
+    size = _batch(batch, input_size)
+    check_batch(size, dtype)
+    return count_operations(network(model, input_size, **options), size, dtype, count=count, card=card)
 
 
 def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: object) -> Verification:
     """Our numbers beside those of torch's FLOP counter, memory tracker and autograd, torchinfo, fvcore, torchvision and
     the paper, each difference as a sum. A module that is given stays as it is.
 
-    Raises ModelError where there is no module and none can be built.
+    Raises ModelError where there is no module and none can be built, and ShapeError for a model that does not run.
 
     >>> found = verify("conv3-8 maxpool FC-10", input_size=(3, 32, 32))
     >>> found.agrees, [figure.name for figure in found.figures][:2]
@@ -344,26 +352,27 @@ def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: o
     from vggscope.oracles.verification import WITNESSES
     from vggscope.oracles.verification import verify as hear
 
-    found = network(model, input_size, **options)
+    found = network(model, input_size, **options).running()
     with progress("asking", len(WITNESSES)) as advance:
         return hear(found, None if isinstance(model, Network) else build(model, input_size, **options), advance)
 
 
 def memory(
     model: Model,
-    batch: int = 1,
     input_size: tuple[int, ...] | None = None,
     *,
+    batch: int | None = None,
     gpu: str | None = None,
     context: str | None = None,
     workspace: str | None = None,
     **options: object,
 ) -> MemoryReport:
-    """What a step of training or inference takes, in bytes, and with `gpu` (an amount or a card) whether it fits, with
-    so much set aside for the CUDA `context` and for cuDNN's `workspace`. `options` are the command line's: mode,
-    optimizer, dtype, foreach, accumulate, checkpoint, gpus, parallel, and those of the model.
+    """What a step of training or inference takes, in bytes, for a `batch`, that of `input_size` if it is left out, and
+    with `gpu` (an amount or a card) whether it fits, with so much set aside for the CUDA `context` and for cuDNN's
+    `workspace`. `options` are the command line's: mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus,
+    parallel, and those of the model.
 
-    Raises OptionError for a batch, a word or a card that makes no sense.
+    Raises OptionError for a batch, a word or a card that makes no sense, and ShapeError for a model that does not run.
 
     >>> memory("D", batch=64, optimizer="adam", gpu="24GiB").max_batch >= 64
     True
@@ -375,14 +384,16 @@ def memory(
     setup = _setup(options)
     aside = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
     room = Room(gpu, *aside) if gpu is not None else None
-    return analyse(network(model, input_size, **options), batch, setup, room)
+    return analyse(network(model, input_size, **options).running(), _batch(batch, input_size), setup, room)
 
 
-def measure(model: Model, batch: int = 1, input_size: tuple[int, ...] | None = None, **options: object) -> Measurement:
+def measure(
+    model: Model, input_size: tuple[int, ...] | None = None, *, batch: int | None = None, **options: object
+) -> Measurement:
     """The peak that `memory` foretells beside the one measured, in bytes: by torch's memory tracker on tensors without
     data, or by CUDA's allocator where there is a GPU. `options` are those of `memory`.
 
-    Raises OptionError for what one device does not run by itself.
+    Raises OptionError for what one device does not run by itself, and ShapeError for a model that does not run.
 
     >>> measure("conv3-8 maxpool FC-10", input_size=(3, 32, 32), batch=8).difference_bytes
     0
@@ -390,13 +401,14 @@ def measure(model: Model, batch: int = 1, input_size: tuple[int, ...] | None = N
     from vggscope.oracles.memory_tracker import measure as run
 
     setup = _setup(options)
-    return run(network(model, input_size, **options), _maker(model, input_size, options), batch, setup)
+    found = network(model, input_size, **options).running()
+    return run(found, _maker(model, input_size, options), _batch(batch, input_size), setup)
 
 
-def inspect(path: str) -> Inspection:
+def inspect(path: str | PathLike[str]) -> Inspection:
     """Which network a checkpoint belongs to, read from its names and shapes; no code in it runs.
 
-    Raises CheckpointError for a file that cannot be read.
+    Raises CheckpointError for a file that cannot be read, and OptionError for what is no path.
 
     >>> import tempfile, torch
     >>> path = f"{tempfile.mkdtemp()}/x.pth"
@@ -406,6 +418,8 @@ def inspect(path: str) -> Inspection:
     """
     from vggscope.sources.checkpoint import inspect as examine
 
+    if not isinstance(path, (str, PathLike)):
+        raise OptionError(f"{type(path).__name__} is no path", "give the path of a .pth, .pt or .safetensors file")
     return examine(path)
 
 
@@ -464,7 +478,7 @@ def report(
     """
     from vggscope.render.diagram.subject import Subject
     from vggscope.render.page import Exhibit, page
-    from vggscope.render.page.comparisons import comparisons, running
+    from vggscope.render.page.comparisons import comparisons
     from vggscope.render.page.photo import data_uri, open_photo
     from vggscope.render.page.result import Page
 
@@ -472,7 +486,7 @@ def report(
         raise OptionError("no model to show", "for example vggscope report D -o vgg16.html")
     if weights is not None and (image is None or len(models) > 1):
         raise OptionError("--weights shows what one model makes of an image", "name one model, and --image photo.jpg")
-    networks = [running(network(model, input_size, **options)) for model in models]
+    networks = [network(model, input_size, **options).running() for model in models]
     photo = open_photo(image) if image is not None else None
     given = _options(_without_batch(input_size), options)
     exhibits = [
@@ -526,18 +540,21 @@ def _seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
         return make()
 
 
-def _batch_of(size: tuple[int, ...] | None) -> int:
-    return size[0] if size is not None and len(size) == 4 else 1
+def _batch(given: int | None, size: tuple[int, ...] | None) -> int:
+    if given is not None:
+        return given
+    return size[0] if isinstance(size, (tuple, list)) and len(size) == 4 else 1
 
 
 def _without_batch(size: tuple[int, ...] | None) -> tuple[int, ...] | None:
     if size is None:
         return None
-    if len(size) not in (3, 4) or not all(isinstance(side, int) and side > 0 for side in size):
+    sides = tuple(size) if isinstance(size, (tuple, list)) else ()
+    if len(sides) not in (3, 4) or not all(isinstance(side, int) and side > 0 for side in sides):
         raise OptionError(
             f"input_size {size!r} is no size", "it is (channels, height, width) or (batch, channels, height, width)"
         )
-    return tuple(size[-3:])
+    return sides[-3:]
 
 
 def _setup(options: dict[str, object]) -> Setup:

@@ -105,9 +105,11 @@ def _mode(target: str) -> int:
 
 @contextmanager
 def _said(path: str) -> Iterator[None]:
-    """Say what cannot be written, and why."""
+    """Say what cannot be written, and why. That the reader of a pipe has gone is for the program to know."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except IsADirectoryError:
         raise OutputError(f"cannot write {path}: it is a folder", "name a file in it") from None
     except OSError as error:

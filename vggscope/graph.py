@@ -198,6 +198,46 @@ class Network:
 
     def output_shape(self, node: Node) -> Shape:
         """The shape that a node gives.
+    def broken_off(self) -> tuple[str, ...]:
+        """That the forward pass breaks off, and where, for the reader of what is known up to there; else nothing.
+
+        >>> import vggscope
+        >>> vggscope.network("D").broken_off()
+        ()
+        """
+        return (f"it breaks off here: {self.failure}",) if self.failure is not None else ()
+
+    def running(self) -> Network:
+        """The network itself; raises ShapeError, naming the layer, for one whose forward pass breaks off.
+
+        >>> import vggscope
+        >>> vggscope.network("D").running().failure is None
+        True
+        """
+        if self.failure is not None:
+            raise ShapeError(f"{self.name} breaks off: {self.failure}", "--input gives another size")
+        return self
+
+    def as_far_as_it_runs(self) -> Network:
+        """The network up to the first layer that does not fit what it meets, which `failure` then tells; the network
+        itself where all fit.
+
+        >>> import vggscope
+        >>> vggscope.network("D", (3, 8, 8)).as_far_as_it_runs().failure
+        'features.23 (pool4): a window of 2x2 does not fit its input of 1x1'
+        """
+        shapes = {INPUT: self.input_shape}
+        for place, node in enumerate(self.nodes):
+            try:
+                shapes[node.name] = shape_behind(node.op, *(shapes[name] for name in node.inputs))
+            except ShapeError as error:
+                ran = {parameter.name for before in self.nodes[:place] for parameter in before.parameters}
+                left = {p.name: p for behind in self.nodes[place:] for p in behind.parameters if p.name not in ran}
+                unused = (*((parameter, "behind the layer that failed") for parameter in left.values()), *self.unused)
+                failure = f"{node.title}: {error.problem}"
+                return replace(self, nodes=self.nodes[:place], unused=unused, failure=failure, failed=node, output=None)
+        return self
+
 
         >>> import vggscope
         >>> network = vggscope.network("D")

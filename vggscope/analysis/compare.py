@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 
 from vggscope.analysis.receptive_field import ReceptiveField
 from vggscope.analysis.report import Report, summarize
@@ -27,7 +28,7 @@ class LastConvolution:
 @record
 class Compared:
     """One network's figures for the batch; None where one is not known, and all of them where a forward pass breaks
-    off.
+    off, as `failure` and the warnings tell.
 
     `weight_layers` counts the modules with weights that multiply, `depth` those on the longest way from the input to
     the output, as the literature counts (18 for ResNet-18, whose shortcuts have three more).
@@ -46,6 +47,7 @@ class Compared:
     training_peak_bytes: int | None
     last_convolution: LastConvolution | None
     warnings: tuple[str, ...]
+    failure: str | None = field(default=None, metadata={"json": False})
 
 
 @record
@@ -99,10 +101,11 @@ def _compared(network: Network, report: Report, batch: int) -> Compared:
         macs=report.totals.macs if whole else None,
         flops=report.totals.flops if whole else None,
         activation_bytes=report.totals.activation_bytes if whole else None,
-        inference_peak_bytes=report.memory.inference_peak_bytes if whole else None,
-        training_peak_bytes=report.memory.training_peak_bytes if whole else None,
+        inference_peak_bytes=report.memory.inference_peak_bytes,
+        training_peak_bytes=report.memory.training_peak_bytes,
         last_convolution=_last_convolution(network, report),
         warnings=report.warnings,
+        failure=network.failure,
     )
 
 

@@ -62,10 +62,12 @@ class Totals:
 
 @record
 class Peaks:
-    """The most bytes alive at once, in one forward pass and in one step of training."""
+    """The most bytes alive at once, in one forward pass and in one step of training; None for a network that breaks
+    off.
+    """
 
-    inference_peak_bytes: int
-    training_peak_bytes: int
+    inference_peak_bytes: int | None
+    training_peak_bytes: int | None
 
 
 @record
@@ -96,10 +98,10 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Repor
         dtype=dtype,
         layers=layers,
         totals=_totals(network, layers, others, total_macs(cost), itemsize),
-        memory=Peaks(inference_peak(network, batch, itemsize), training_peak(network, batch, itemsize)),
-        warnings=network.warnings
+        memory=Peaks(inference_peak(network, batch, itemsize), training_peak(network, batch, itemsize))
         if network.failure is None
-        else (f"it breaks off here: {network.failure}", *network.warnings),
+        else Peaks(None, None),
+        warnings=(*network.broken_off(), *network.warnings),
     )
 
 

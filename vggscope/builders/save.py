@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from vggscope.errors import OptionError
-from vggscope.files import open_whole, whole_file, write_file
+from vggscope.files import is_special, open_whole, whole_file, write_file
 from vggscope.graph import Network
 
 
 def save(network: Network, path: str, init: str = "torchvision", seed: int = 0) -> None:
     """Write a network to a file, whole or not at all; its weights are drawn as `init` says, from `seed` on.
 
-    Raises OptionError for a suffix that is none of WRITERS, and OutputError where the file cannot be written.
+    A device without a suffix, /dev/stdout, gets the source. Raises OptionError for a suffix that is none of WRITERS,
+    and OutputError where the file cannot be written.
     """
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = os.path.splitext(path)[1].lower() or (".py" if is_special(path) else "")
     if suffix not in WRITERS:
         raise OptionError(f"build cannot write {suffix or os.path.basename(path)!r}", f"-o takes {', '.join(WRITERS)}")
     WRITERS[suffix](network, path, init, seed)

@@ -31,6 +31,14 @@ PAPER_DEVIATION = 0.1
 TORCHVISION_LINEAR_DEVIATION = 0.01
 
 
+def check_draw(init: str, seed: int) -> None:
+    """Raise OptionError for an `init` that is none of INITS, or a seed outside 0 to 2^64-1."""
+    if init not in INITS:
+        raise unknown("initialisation", init, INITS, "init")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise OptionError(f"the seed {seed} is out of range", f"--seed is 0 to {LARGEST_SEED}")
+
+
 def initialised(network: Network, init: str = "torchvision", seed: int = 0) -> nn.Module:
     """The network's module on the CPU, its weights drawn; the same seed gives the same weights.
 
@@ -41,10 +49,7 @@ def initialised(network: Network, init: str = "torchvision", seed: int = 0) -> n
     Raises OptionError for an unknown `init` or a seed outside 0 to 2^64-1, ModelError where the network cannot be
     built.
     """
-    if init not in INITS:
-        raise unknown("initialisation", init, INITS, "init")
-    if not 0 <= seed <= LARGEST_SEED:
-        raise OptionError(f"the seed {seed} is out of range", f"--seed is 0 to {LARGEST_SEED}")
+    check_draw(init, seed)
     import torch
 
     # The constructors draw as well: torchvision's come before its own initialisation, so they must here.

@@ -217,7 +217,9 @@ def run(arguments: list[str]) -> int:
         if _received:
             return 128 + _received[0]
         if debug:
-            raise
+            from traceback import print_exception
+
+            print_exception(error)
         return _report(error, words[0] if words and words[0] in COMMANDS else "")
     return code if isinstance(code, int) else 0
 

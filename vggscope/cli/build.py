@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vggscope.builders.save import WRITERS, save
+from vggscope.builders.weights import check_draw
 from vggscope.cli.options import Model, ModelOptions, completed
 from vggscope.cli.output import note, print_out
 from vggscope.errors import OptionError
@@ -53,7 +54,8 @@ def build(
 
     Example: vggscope build D --num-classes 10 -o vgg16.py
     """
-    network = resolve(model, options.source_options())
+    check_draw(init, seed)
+    network = resolve(model, options.source_options()).running()
     if output is None:
         _print(network, at)
         return

@@ -11,7 +11,7 @@ import typer
 
 from vggscope import api
 from vggscope.cli.options import DTYPES, MODES, OPTIMIZERS, THEMES, BatchOptions, ModelOptions, OutputOptions, completed
-from vggscope.cli.output import check_format, emit, emit_lines
+from vggscope.cli.output import broke_off, check_format, emit, emit_lines
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.record import record
@@ -112,7 +112,7 @@ def compare(
     theme_named(theme)
     found = api.compare(*models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **build.keywords())
     emit(found, output.format, output.output, theme=theme)
-    return 2 if any(model.output_shape is None for model in found.models) else 0
+    return broke_off(*(model.failure for model in found.models))
 
 
 def _grid(models: list[str], build: ModelOptions, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from vggscope.cli.options import THEMES, ModelOptions, Models, completed
-from vggscope.cli.output import note
+from vggscope.cli.output import broke_off, note
 from vggscope.errors import OptionError
-from vggscope.files import write_file
+from vggscope.files import is_special, write_file
 from vggscope.render.diagram import FORMATS, STYLES
 from vggscope.render.diagram import diagram as draw
 from vggscope.render.diagram.facts import FACTS
@@ -81,20 +81,22 @@ def diagram(
         ),
     ] = "bundled",
     dpi: Annotated[int, typer.Option(metavar="N", help="Dots per inch of a PNG.")] = 144,
-) -> None:
+) -> int:
     """Draw a model, or several side by side.
 
     Example: vggscope diagram E -o vgg19.svg
 
     Example: vggscope diagram A B C D E --style table --theme paper -o table1.pdf
     """
-    form = Path(output).suffix.lower().removeprefix(".")
+    suffix = Path(output).suffix or (".svg" if is_special(output) else "")
+    form = suffix.lower().removeprefix(".")
     if form not in FORMATS:
         kinds = ", ".join(f".{name}" for name in FORMATS)
-        raise OptionError(f"no picture ends in {Path(output).suffix or Path(output).name!r}", f"-o takes {kinds}")
+        raise OptionError(f"no picture ends in {suffix or Path(output).name!r}", f"-o takes {kinds}")
     options = build.source_options()
+    networks = [resolve(word, options) for word in models]
     drawn = draw(
-        [resolve(word, options) for word in models],
+        networks,
         style,
         theme,
         annotate=None if annotate is None else [name.strip() for name in annotate.split(",")],
@@ -107,3 +109,4 @@ def diagram(
     data = drawn.render(form, dpi)
     write_file(output, data)
     note(f"wrote {output} ({bytes_text(len(data))})")
+    return broke_off(*(network.failure for network in networks))

@@ -86,7 +86,7 @@ def memory(
     step = {"mode": mode, "optimizer": optimizer, "dtype": dtype, "foreach": foreach, "accumulate": accumulate}
     options = {**step, "checkpoint": checkpoint, "gpus": gpus, "parallel": parallel, **build.keywords()}
     if measure:
-        emit(api.measure(model, batch, **options), output.format, output.output)
+        emit(api.measure(model, batch=batch, **options), output.format, output.output)
         return
-    found = api.memory(model, batch, gpu=gpu, context=context, workspace=workspace, **options)
+    found = api.memory(model, batch=batch, gpu=gpu, context=context, workspace=workspace, **options)
     emit(found, output.format, output.output, theme=picture.theme, dpi=picture.dpi)

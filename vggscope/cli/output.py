@@ -112,6 +112,16 @@ def note(*lines: str) -> None:
             sys.stderr.write(text.encode(encoding, "replace").decode(encoding))
 
 
+def broke_off(*failures: str | None) -> int:
+    """The exit code of a command that has shown what is known of a model: 2, and a word on stderr, where one of them
+    breaks off.
+    """
+    found = [failure for failure in failures if failure is not None]
+    for failure in found[:1]:
+        note(f"vggscope: {failure}", "what is shown ends there; --input gives another size")
+    return 2 if found else 0
+
+
 def note_written(path: str) -> None:
     """Say which file was written, and how large it is."""
     size = f" ({bytes_text(os.path.getsize(path))})" if os.path.isfile(path) else ""

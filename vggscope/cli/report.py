@@ -11,6 +11,7 @@ from vggscope import api
 from vggscope.cli.options import IMAGES, ModelOptions, Models, completed
 from vggscope.cli.output import note_written
 from vggscope.errors import OptionError
+from vggscope.files import is_special
 from vggscope.sources.options import CHECKPOINTS
 
 
@@ -62,7 +63,7 @@ def report(
 
     Example: vggscope report A D E -o family.html
     """
-    if Path(output).suffix.lower() not in (".html", ".htm"):
+    if Path(output).suffix.lower() not in (".html", ".htm") and not is_special(output):
         raise OptionError(f"no page ends in {Path(output).suffix or Path(output).name!r}", "-o takes .html")
     api.report(*models, ref=ref, image=image, weights=weights, **build.keywords()).save(output)
     note_written(output)

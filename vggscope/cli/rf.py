@@ -8,9 +8,10 @@ import typer
 
 from vggscope import api
 from vggscope.cli.options import IMAGES, ModelOptions, Models, OutputOptions, PictureOptions, completed
-from vggscope.cli.output import check_format, emit
+from vggscope.cli.output import broke_off, check_format, emit
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
+from vggscope.render.formats import PICTURE, name_for
 from vggscope.sources.options import CHECKPOINTS
 
 
@@ -53,7 +54,7 @@ def rf(
             autocompletion=completed("paths", *CHECKPOINTS),
         ),
     ] = None,
-) -> None:
+) -> int:
     """Receptive fields: size, stride and padding of each layer, or the pixels that one unit sees.
 
     -o growth.svg (or .png, .pdf) draws how the field grows over depth, for several models too; with --at the regions on
@@ -66,6 +67,8 @@ def rf(
     check_format(output.format, output.output, "rf")
     layers = [name for part in (at or "").split(",") if (name := part.strip())]
     _check(layers, models, unit=unit, image=image, effective=effective, weights=weights)
+    if len(models) > 1 and (output.format or output.output is None or name_for(output.output, "rf") != PICTURE):
+        raise OptionError("a table shows the fields of one model", "several are drawn: -o growth.svg, .png or .pdf")
     look: dict[str, Any] = {
         "at": layers,
         "unit": _place(unit),
@@ -82,6 +85,7 @@ def rf(
         photo = open_photo(image)
     to = output.format, output.output
     emit(first, *to, theme=picture.theme, dpi=picture.dpi, beside=tuple(others), image=photo)
+    return broke_off(*(fields.failure for fields in (first, *others)))
 
 
 def _check(layers: list[str], models: list[str], **given: object) -> None:

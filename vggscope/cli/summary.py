@@ -8,7 +8,7 @@ import typer
 
 from vggscope.analysis.report import by_stage, summarize
 from vggscope.cli.options import CARDS, BatchOptions, Model, ModelOptions, OutputOptions, completed
-from vggscope.cli.output import check_format, emit, note
+from vggscope.cli.output import broke_off, check_format, emit
 from vggscope.errors import unknown
 from vggscope.render.summary import SHOWN, column_keys
 from vggscope.sources.resolve import resolve
@@ -76,7 +76,7 @@ def summary(
 
         counted = operations(network, batch.batch, batch.dtype, count=count, card=gpu)
         emit(counted, output.format, output.output)
-        return 0
+        return broke_off(network.failure)
     report = summarize(network, batch.batch, batch.dtype)
     if count != "macs":
         from vggscope.analysis.operations.result import operations, with_all
@@ -84,7 +84,4 @@ def summary(
         report = with_all(report, operations(network, batch.batch, batch.dtype, count=count))
         keys = keys or tuple("flops" if key == "macs" else key for key in SHOWN)
     emit(by_stage(report) if depth == "stage" else report, output.format, output.output, keys)
-    if network.failure is not None:
-        note(f"vggscope: {network.failure}", "what is shown ends there; --input gives another size")
-        return 2
-    return 0
+    return broke_off(network.failure)

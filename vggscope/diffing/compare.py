@@ -15,6 +15,7 @@ from vggscope.diffing.rows import rows
 from vggscope.errors import ShapeError
 from vggscope.graph import Network
 from vggscope.ops.base import numel
+from vggscope.units import shape_text
 
 EXPLAINED_LAYERS = 8_000
 """How many layers are worked through to tell what follows: all of a VGG's differences, a few of a very deep
@@ -27,13 +28,23 @@ def compare(
 ) -> Diff:
     """How `ours` differs from `reference`; `notes` are what the reader should know of the choice of the reference.
 
-    `ignore` names kinds of difference that do not count, a few of IGNORABLE. Raises OptionError for any other.
+    `ignore` names kinds of difference that do not count, a few of IGNORABLE. Where ours does not run on its input, it
+    is compared up to the layer that fails.
+
+    Raises OptionError for another kind, and ShapeError where ours runs and the reference does not.
     """
+    ours, reference = ours.as_far_as_it_runs(), reference.as_far_as_it_runs()
+    if reference.failure is not None and ours.failure is None:
+        shape = shape_text(reference.input_shape)
+        problem = f"{reference.name} does not run on {shape}: {reference.failure}"
+        raise ShapeError(problem, "--input gives both another size")
     aligned = align_networks(ours, reference)
     causes = fold(without(find(aligned), ignore, aligned), aligned)
     if ours.failure is not None:
         causes = broken_off(causes, failing(aligned), _unflattened(aligned))
         notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")
+    if reference.failure is not None:
+        notes = (*notes, f"the reference does not run at this input either: {reference.failure}")
     if not aligned.is_cheapest:
         notes = (*notes, "both are very long and differ much: fewer differences might explain as much")
     differences = tuple(_explained(aligned, causes))

@@ -123,10 +123,15 @@ def _counterpart_of_failed(aligned: Aligned, last: int) -> int | None:
 
 
 def failed_pair(aligned: Aligned) -> Edit:
-    """The layer at which our forward broke off, and the reference's layer for which it stands."""
+    """The layer at which our forward broke off, and the reference's layer for which it stands: one that runs, or else
+    the one at which the reference breaks off itself.
+    """
     last = max((k for k, (i, _) in enumerate(aligned.pairs) if i is not None), default=-1)
     place = _counterpart_of_failed(aligned, last)
-    return aligned.ours.failed, None if place is None else aligned.reference.nodes[place]
+    mine, theirs = aligned.ours.failed, aligned.reference.failed
+    if place is None:
+        return mine, theirs if mine and theirs and mine.op.name == theirs.op.name else None
+    return mine, aligned.reference.nodes[place]
 
 
 def failing(aligned: Aligned) -> Found:
@@ -139,9 +144,12 @@ def failing(aligned: Aligned) -> Found:
         if not found and mine.op != other.op:
             found = (Change(field, getattr(mine.op, field), getattr(other.op, field)),)
     text = f"{_changes_text(found)}{_there(mine, other)}" if found and mine and other else "it does not run"
+    fails_alike = other is not None and other is aligned.reference.failed
+    if fails_alike and not found:
+        text += ", nor does the reference's"
     label = (other.label if other else "") or (mine.label if mine else "")
     title = f"{mine.name}{f' ({label})' if label else ''}: " if mine else ""
-    names = mine.name if mine else None, other.name if other and found else None
+    names = mine.name if mine else None, other.name if other and (found or fails_alike) else None
     difference = Difference("changed", *names, "shape", f"{title}{text}", label, found, (str(aligned.ours.failure),))
     return Found(difference, ())
 

@@ -35,15 +35,15 @@ def fold(found: Iterable[Found], aligned: Aligned) -> list[Found]:
 
 def broken_off(causes: list[Found], failing: Found, reads: str | None) -> list[Found]:
     """The causes of a model that does not run: that a layer fails follows from the last one that changed a shape,
-    unless the layer itself is otherwise. `reads` is what the reference's layer in its place reads, if ours met a
-    map: where that flattens and is missing, it is the cause.
+    unless the layer itself is otherwise, or the reference's fails as well. `reads` is what the reference's layer in its
+    place reads, if ours met a map: where that flattens and is missing, it is the cause.
     """
     blamed = next((i for i in reversed(range(len(causes))) if causes[i].difference.effect == "shape"), None)
     for i, cause in enumerate(causes):
         if cause.difference.kind == "missing" and cause.difference.reference == reads and lays_out(cause):
             causes[i] = replace(cause, difference=replace(cause.difference, effect="shape"))
             blamed = i
-    if failing.difference.changes or blamed is None:
+    if failing.difference.reference is not None or blamed is None:
         return [*causes, failing]
     causes[blamed] = _with_follower(causes[blamed], f"{DOES_NOT_RUN}: {failing.difference.consequences[0]}")
     return causes

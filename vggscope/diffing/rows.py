@@ -39,7 +39,7 @@ def _beyond(aligned: Aligned, reached: Sequence[Edit], differences: Sequence[Dif
     known = {other.name for _, other in reached if other is not None}
     failed, counterpart = failed_pair(aligned)
     place = max((i for i, difference in enumerate(differences) if difference.effect == "shape"), default=None)
-    title = f"{failed.title} {failed.op.name} does not run" if failed else "does not run"
+    title = _fails(failed) if failed else "does not run"
     ours = None if failed is None else _layer(failed, None)
     for node in aligned.reference.nodes:
         row = _row(aligned, "?", (None, node), None)
@@ -49,6 +49,12 @@ def _beyond(aligned: Aligned, reached: Sequence[Edit], differences: Sequence[Dif
             yield row
     if counterpart is None:
         yield Row("!", title, "", ours, None, place)
+    elif counterpart is aligned.reference.failed:
+        yield Row("!", title, _fails(counterpart), ours, _layer(counterpart, None), place)
+
+
+def _fails(node: Node) -> str:
+    return f"{node.title} {node.op.name} does not run"
 
 
 def _names(edit: Edit) -> tuple[str | None, str | None]:

@@ -108,9 +108,12 @@ def _totals(report: Report) -> Facts:
             "activations",
             f"{bytes_text(totals.activation_bytes)}, each output once; 0 where it shares its input's memory",
         ),
-        ("peak memory", f"{bytes_text(memory.inference_peak_bytes)} for inference, batch {batch}"),
-        ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {batch}"),
     ]
+    if memory.inference_peak_bytes is not None:
+        items += [
+            ("peak memory", f"{bytes_text(memory.inference_peak_bytes)} for inference, batch {batch}"),
+            ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {batch}"),
+        ]
     return Facts((*items, *_others(totals.other_params)))
 
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.diffing.align import distance
-from vggscope.errors import ModelError, ShapeError, nearest
+from vggscope.errors import ModelError, nearest
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.sources.cache import remembered
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import SOURCES, column_named, resolve, resolve_module
-from vggscope.units import shape_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,9 +62,6 @@ def reference_for(word: str, model: str, ours: Network, options: Options, *, cac
 def _reference(word: str, options: Options, name: str, note: str, cache: bool) -> Reference:
     load = partial(resolve, word, options)
     network = replace(remembered(word, options, load) if cache else load(), name=name)
-    if network.failure is not None:
-        shape = shape_text(network.input_shape)
-        raise ShapeError(f"{name} does not run on {shape}: {network.failure}", "--input gives both another size")
     return Reference(network, lambda: resolve_module(word, options), (note.format(name),) if note else ())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from math import prod
 
 from vggscope.analysis.receptive_field import ReceptiveField, field_of
@@ -125,7 +125,7 @@ class EffectiveField:
 class ReceptiveFields(Result):
     """The receptive fields of a network's layers, those of the units that were asked for, and one unit's effective
     field where it was measured. `heat` is each pixel's share of the energy then, row by row: a picture shows it, JSON
-    leaves it out.
+    leaves it out. `failure` is the network's: where it breaks off, as the notes tell too.
     """
 
     schema: str
@@ -136,6 +136,7 @@ class ReceptiveFields(Result):
     notes: tuple[str, ...]
     effective: EffectiveField | None = None
     heat: tuple[tuple[float, ...], ...] | None = field(default=None, metadata={"json": False})
+    failure: str | None = field(default=None, metadata={"json": False})
 
 
 def describe(network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | None = None) -> ReceptiveFields:
@@ -150,9 +151,9 @@ def describe(network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | N
     by_name = {layer.name: layer for layer in layers}
     nodes = [layer_named(network, word) for word in at]
     units = tuple(_unit(network, by_name[node.name], found[node.name], exact[node.name], unit) for node in nodes)
-    return ReceptiveFields(
-        "vggscope/rf@1", network.name, network.input_shape, layers, units, tuple(filter(None, [stack_note(network)]))
-    )
+    notes = (*filter(None, [stack_note(network)]), *network.broken_off())
+    fields = ReceptiveFields("vggscope/rf@1", network.name, network.input_shape, layers, units, notes)
+    return replace(fields, failure=network.failure)
 
 
 def layer_named(network: Network, word: str) -> Node:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
-from vggscope.errors import ShapeError
 from vggscope.graph import Network
 from vggscope.sources.options import Options
 from vggscope.sources.reference import reference_for
@@ -12,13 +11,6 @@ from vggscope.sources.resolve import column_named
 
 PAPER = "paper"
 """The reference that needs no other package: the column of Table 1."""
-
-
-def running(network: Network) -> Network:
-    """The network; raises ShapeError for one that breaks off."""
-    if network.failure is not None:
-        raise ShapeError(f"{network.name} breaks off: {network.failure}", "--input gives another size")
-    return network
 
 
 def comparisons(
