@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.strategies import SIDE, columns
+from vggscope.analysis.cost import backward_macs
 from vggscope.analysis.memory import inference_peak, training_peak
 from vggscope.analysis.memory.allocator import Allocator, replay
 from vggscope.analysis.memory.cards import CARDS, gpu_memory
@@ -170,6 +171,54 @@ def test_layers_that_torch_writes_out_equal_the_tracker(between: str, mode: str)
         return classified(16, *BETWEEN[between]())
 
     assert measure(trace_module(make(), (3, 16, 16), between), make, 2, Setup(mode=mode)).difference_bytes == 0
+
+
+class Attends(nn.Module):
+    """Attention whose heads are put together again, tables of positions, and a layer that reads its tokens across."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out, self.across = nn.Linear(16, 48), nn.Linear(16, 16), nn.Linear(50, 50)
+        self.head = nn.Linear(16, 10)
+        self.register_buffer("places", torch.arange(2500), persistent=False)
+        self.register_buffer("scale", torch.ones(40, 50))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.into(x.tanh()).reshape(-1, 50, 3, 2, 8).permute(2, 0, 3, 1, 4)
+        read = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, 50, 16)
+        x = self.out(read)
+        return self.head(self.across(x.transpose(1, 2)).transpose(1, 2)[:, :1]).squeeze(1)
+
+
+@pytest.mark.parametrize("mode", ["train", "inference"])
+@pytest.mark.parametrize("batch", [1, 8])
+def test_tensors_lie_as_torch_lays_them(mode: str, batch: int) -> None:
+    traced = trace_module(Attends(), (50, 16), "Attends")
+    assert measure(traced, Attends, batch, Setup(mode=mode)).difference_bytes == 0
+    buffers = memory(traced, batch, Setup(mode=mode)).buffers_bytes
+    assert buffers == 2500 * 8 + 40 * 50 * 4
+
+
+class Frozen(nn.Module):
+    """Features that forward runs without gradients, a head that is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.neck, self.head = nn.Conv2d(16, 16, 3, padding=1), nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            x = self.features(x)
+        return self.head(self.neck(x).mean((2, 3)))
+
+
+def test_no_gradient_goes_where_forward_turns_it_off() -> None:
+    traced = trace_module(Frozen(), (3, 16, 16), "Frozen")
+    assert [node.name for node in traced.nodes if node.detached] == ["features.0", "features.1", "features.2"]
+    assert backward_macs(traced) == 16 * 16 * 9 * 256 + 2 * 16 * 10
+    for optimizer in ("sgd-momentum", "adam"):
+        assert measure(traced, Frozen, 4, Setup(optimizer=optimizer)).difference_bytes == 0
 
 
 class Several(nn.Module):

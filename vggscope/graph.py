@@ -39,6 +39,17 @@ class Parameter:
 
 
 @record
+class Buffer:
+    """A tensor that a module keeps and does not learn, by its key. `element_bytes` are those of one value; None where
+    it is of the network's own type.
+    """
+
+    name: str
+    shape: Shape
+    element_bytes: int | None = None
+
+
+@record
 class Node:
     """One call of one operation.
 
@@ -47,7 +58,8 @@ class Node:
     `named_until` is the last node that runs while a Python variable still names this one's output, where that was
     seen: for memory alone. `growth` is by how much each axis of the output grows with each further sample of a batch,
     None for the usual, the first axis by its own size; what an `irregular` one costs does not grow along. `several` is
-    the op for more than one sample, where torch then lays its tensors out otherwise: for memory alone.
+    the op for more than one sample, where torch then lays its tensors out otherwise: for memory alone. `detached` is
+    whether forward runs it under torch.no_grad, `made` whether it reads a tensor that forward makes of no activation.
     """
 
     name: str
@@ -60,6 +72,13 @@ class Node:
     growth: Shape | None = field(default=None, compare=False, repr=False)
     irregular: bool = field(default=False, compare=False, repr=False)
     several: Op | None = field(default=None, compare=False, repr=False)
+    detached: bool = field(default=False, repr=False)
+    made: bool = field(default=False, compare=False, repr=False)
+
+    @property
+    def passes_gradient(self) -> bool:
+        """Whether a gradient goes back through it, to what it reads and to its own weights."""
+        return not self.detached and self.op.gradient != "none"
 
     @property
     def title(self) -> str:
@@ -94,7 +113,8 @@ class Network:
     broke off: the nodes are then those up to there, and `failed` is the layer that it was, if it was one. `single`
     tells why nothing is known of a larger batch, if that is so. `output` is the node that gives the network's output,
     where that is not the last: of several tensors that forward returns the one that the most weights went into, of
-    those the first; it is the one at `output_place` among them.
+    those the first; it is the one at `output_place` among them. `tables` are the buffers that are no node's: of layers
+    that do not run, and what a forward looks up.
     """
 
     name: str
@@ -107,6 +127,7 @@ class Network:
     single: str | None = None
     output: str | None = None
     output_place: int = 0
+    tables: tuple[Buffer, ...] = field(default=(), compare=False, repr=False)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))

@@ -58,7 +58,7 @@ def backward_costs(network: Network, batch: int = 1) -> dict[str, int | None]:
             needs[node.name], found[node.name] = False, 0
             continue
         needed, trained = _needed(node, needs)
-        needs[node.name] = node.op.gradient != "none" and (
+        needs[node.name] = node.passes_gradient and (
             any(needs[name] for name in node.inputs) or any(p.trainable for p in node.parameters)
         )
         macs = node.op.backward_macs(network.input_shapes(node), network.output_shape(node), needed, trained)
@@ -67,11 +67,12 @@ def backward_costs(network: Network, batch: int = 1) -> dict[str, int | None]:
 
 
 def _reached(network: Network) -> set[str]:
-    """The nodes to whose output a gradient comes: all but those that are read behind a `detach` alone."""
+    """The nodes to whose output a gradient comes: all but what runs without, or is read behind a `detach` alone."""
     reached: set[str] = set()
     for node in reversed(network.nodes):
         readers = [network.by_name[name] for name in network.consumers[node.name]]
-        if not readers or any(reader.name in reached and reader.op.gradient != "none" for reader in readers):
+        comes = not readers or any(reader.name in reached and reader.passes_gradient for reader in readers)
+        if comes and not node.detached:
             reached.add(node.name)
     return reached
 

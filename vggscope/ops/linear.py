@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
@@ -13,7 +14,11 @@ from vggscope.units import count_text, shape_text
 
 @record
 class Linear(Op):
-    """Inner products of the input with `out_features` rows of weights: <w, x> + b."""
+    """Inner products of the input with `out_features` rows of weights: <w, x> + b.
+
+    `apart` tells that the input lies in several pieces, so that torch adds the bias in a step of its own; `copied` that
+    it lays the input out anew before.
+    """
 
     width_field: ClassVar[str] = "in_features"
     width_axis: ClassVar[int] = -1
@@ -21,6 +26,8 @@ class Linear(Op):
     in_features: int
     out_features: int
     bias: bool = True
+    copied: bool = field(default=False, kw_only=True, compare=False, repr=False)
+    apart: bool = field(default=False, kw_only=True, compare=False, repr=False)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
@@ -37,7 +44,10 @@ class Linear(Op):
         return numel(output) * self.in_features
 
     def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,))
+        return Kept(extra=((inputs[0], None),)) if self.copied else Kept(inputs=(0,))
+
+    def arguments(self) -> dict[str, object]:
+        return {name: value for name, value in super().arguments().items() if name not in ("copied", "apart")}
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
         return (without(inputs[0], {len(inputs[0]) - 1}),)

@@ -26,6 +26,9 @@ class View(Op):
     def name(self) -> str:
         return self.function
 
+    def arguments(self) -> dict[str, object]:
+        return {name: value for name, value in super().arguments().items() if name != "shares"}
+
     @property
     def allocates(self) -> bool:
         return not self.shares

@@ -82,7 +82,11 @@ def _energy(
     """The mean over the samples, in double precision: a deep network's gradients are small."""
     import torch
 
-    state = {key: tensor.detach() for key, tensor in (*module.named_parameters(), *module.named_buffers())}
+    state = {
+        key: tensor.detach()
+        for path, part in module.named_modules()
+        for key, tensor in (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
+    }
     noise = torch.Generator().manual_seed(seed)
     energy = torch.zeros(network.input_shape[2:], dtype=torch.double)
     with _evaluating(module):
@@ -120,7 +124,7 @@ def _output(module: nn.Module, state: dict[str, Tensor], image: Tensor, name: st
 
     hook = module.get_submodule(path).register_forward_hook(stop)
     try:
-        torch.func.functional_call(module, state, (image,))
+        torch.func.functional_call(module, state, (image,), tie_weights=False)
     except _Reached:
         return found[0]
     finally:

@@ -17,7 +17,7 @@ from vggscope.ops.attention import Einsum
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recurrent import Recurrent
-from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness
+from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness, written_out
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,18 +34,12 @@ def macs(module: nn.Module, input_shape: Shape) -> int:
     """FlopCountAnalysis's total for a module without data; it is computed in a copy."""
     import torch
     from fvcore.nn import FlopCountAnalysis
-    from torch.backends import mha
 
-    fused = mha.get_fastpath_enabled()
     real = copy.deepcopy(module).to_empty(device="cpu")
     for buffer in real.buffers():
         buffer.zero_()  # indices among them must not point anywhere
-    mha.set_fastpath_enabled(False)  # fvcore knows the projections of an attention, but not where they are fused
-    try:
-        with torch.no_grad():
-            return int(FlopCountAnalysis(real, torch.zeros(input_shape)).total())
-    finally:
-        mha.set_fastpath_enabled(fused)
+    with torch.no_grad(), written_out():  # it knows the projections of an attention, but not where they are fused
+        return int(FlopCountAnalysis(real, torch.zeros(input_shape)).total())
 
 
 PER_VALUE: Mapping[str, int] = MappingProxyType(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Shape
 from vggscope.oracles.positive import Function, each_channel, functions, ones
+from vggscope.oracles.witness import written_out
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -109,7 +110,6 @@ def _kept_outputs(module: nn.Module, names: Collection[str]) -> Iterator[dict[st
 @contextmanager
 def _positive() -> Iterator[None]:
     """Within this, torch's functions are replaced by those of `positive`, and tensors without data by ones."""
-    from torch.backends import mha
     from torch.overrides import TorchFunctionMode
 
     class Mode(TorchFunctionMode):
@@ -121,10 +121,5 @@ def _positive() -> Iterator[None]:
             return positive.get(name, func)(*map(ones, args), **{key: ones(value) for key, value in given.items()})
 
     positive = functions()
-    fused = mha.get_fastpath_enabled()
-    mha.set_fastpath_enabled(False)
-    try:
-        with Mode():
-            yield
-    finally:
-        mha.set_fastpath_enabled(fused)
+    with written_out(), Mode():
+        yield

@@ -51,6 +51,7 @@ def functions() -> dict[str, Function]:
         "instance_norm": lambda x, *_, **__: _spread(x, tuple(range(2, x.dim()))),
         "scaled_dot_product_attention": _attention,
         "multi_head_attention_forward": _multi_head,
+        "set_grad_enabled": lambda *_: None,  # what runs under torch.no_grad depends on its input all the same
     }
 
 

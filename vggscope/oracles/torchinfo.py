@@ -78,11 +78,11 @@ def _beyond(network: Network, node: Node, kind: str | None) -> dict[str, int]:
     if kind is None:
         return {UNSEEN: -macs}
     alike = sum(size for name, size in sizes.items() if "weight" in name or "bias" in name)
+    positions = output[0] * numel(output[2:]) if "Conv" in kind else output[0]
     if alike:
-        return {NAMED: numel(output[:2]) * alike - macs + output[0] * (weight + bias)}
+        return {NAMED: numel(output[:2]) * alike - macs + positions * (weight + bias)}
     if not macs:
         return {SCALES: output[0] * (weight + bias)}
-    positions = output[0] * numel(output[2:]) if "Conv" in kind else output[0]
     return {BIASES: positions * bias, WEIGHTS: positions * weight - macs}
 
 

@@ -88,6 +88,19 @@ def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
 
 
 @contextmanager
+def written_out() -> Iterator[None]:
+    """Attention and Transformer layers run as they are written, not as one function, which nobody can look into."""
+    from torch.backends import mha
+
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)
+
+
+@contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """No parameter requires a gradient: torch's trackers of modules fail where a view of one that does is handed to a
     module and none is recorded.

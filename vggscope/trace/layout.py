@@ -7,11 +7,14 @@ and autograd then keeps the copy.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Op
 from vggscope.ops.constant import WithConstants
+from vggscope.ops.linear import Linear
+from vggscope.ops.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,10 +32,29 @@ def laid_out(op: Op, other: Op) -> Op | None:
         return None if inner is None else replace(op, op=inner)
     if type(op) is not type(other):
         return None
-    for name in ("shares", "copied"):
-        if getattr(op, name, None) != getattr(other, name, None):
-            return replace(op, **{name: getattr(other, name)})
-    return None
+    given = {name: getattr(other, name) for name in ("shares", "copied", "apart") if hasattr(other, name)}
+    return replace(op, **given) if any(getattr(op, name) != value for name, value in given.items()) else None
+
+
+def lying(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:
+    """The op with what only its tensors tell: whether they lie in the same memory, and in one piece."""
+    if isinstance(op, View):
+        return replace(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
+    if isinstance(op, Linear) and inputs[0].dim() > 2 and not inputs[0].is_contiguous():
+        return replace(op, copied=is_copied(inputs[0], 1), apart=True)
+    return op
+
+
+def as_kernels_lay(function: Callable[..., object], result: object) -> object:
+    """What attention gives as the kernels of CPU and GPU lay it out, the heads within the tokens: without data torch
+    takes another way.
+    """
+    from torch import Tensor
+
+    name = getattr(function, "__name__", "")
+    if name != "scaled_dot_product_attention" or not isinstance(result, Tensor) or result.dim() != 4:
+        return result
+    return result.new_empty([result.shape[place] for place in (0, 2, 1, 3)]).transpose(1, 2)
 
 
 def is_copied(factor: Tensor, kept: int) -> bool:

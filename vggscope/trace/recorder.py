@@ -6,7 +6,7 @@ weight, a buffer, a table made of them) is a Constant: what it was made of belon
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
@@ -18,6 +18,7 @@ from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Result, Unknown
 from vggscope.record import record
 from vggscope.tensors import tensors_in
+from vggscope.trace.layout import lying, shares_memory
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
 
 @record
 class Constant:
-    """Where a tensor comes from that no input has touched: the parameters that it was made of."""
+    """Where a tensor comes from that no input has touched: the parameters that it was made of. `made` tells that
+    forward made it, so that it lies in memory of its own.
+    """
 
     parameters: tuple[Parameter, ...] = ()
+    made: bool = False
 
 
 UNTOUCHED = Constant()
@@ -110,9 +114,10 @@ class Recorder:
 
     def pass_on(self, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
         """Results that are known by what they were made of: constants of constants."""
-        made_of = Constant(self._owned(inputs))
+        parameters = self._owned(inputs)
         for tensor in results:
-            self.origins[tensor] = made_of
+            made = self._is_made(inputs) or not any(shares_memory(tensor, source) for source in inputs)
+            self.origins[tensor] = Constant(parameters, made and tensor.numel() > 1)
 
     def repeat(self, tensor: Tensor, results: Sequence[Tensor]) -> None:
         """Results that are the values of another tensor."""
@@ -136,9 +141,9 @@ class Recorder:
         parameters = (*parameters, *self._owned((*call.inputs, *call.weights)))
         if len(call.ops) == len(results) > 1:
             for op, result in zip(call.ops, results):
-                self.pieces.add(self._add(base, op, call.inputs, result, None, parameters))
+                self.pieces.add(self._add(base, op, call.inputs, result, None, parameters, call.weights))
             return
-        first = self._add(base, call.ops[0], call.inputs, results[0], module, parameters)
+        first = self._add(base, call.ops[0], call.inputs, results[0], module, parameters, call.weights)
         if call.ops[0].name == "detach":
             self.pieces.add(first)  # often made only to look at: x.data.shape
         for position, result in enumerate(results[1:], 1):
@@ -164,15 +169,22 @@ class Recorder:
         result: Tensor,
         module: str | None,
         parameters: tuple[Parameter, ...],
+        weights: Sequence[Tensor] = (),
     ) -> str:
+        import torch
+
         name = self._unique(base, module is not None)
+        op = lying(op, inputs, result)
         origins = [self.origin(tensor) for tensor in inputs]
         sources = tuple(origin for origin in origins if isinstance(origin, str))
         if len(sources) < len(origins):
             constants = (None if isinstance(o, str) else shape_of(t) for o, t in zip(origins, inputs))
             op = WithConstants(op, tuple(constants))
         op = self._checked(name, op, tuple(self.shapes[source] for source in sources), shape_of(result))
-        self.nodes[name] = Node(name, op, sources, module, "", parameters)
+        own, given = (last_words(names) for names in (op.parameters(), [p.name for p in parameters]))
+        made = self._is_made((*inputs, *weights)) or (module is not None and not own <= given)
+        detached = not torch.is_grad_enabled()
+        self.nodes[name] = Node(name, op, sources, module, "", parameters, made=made, detached=detached)
         self.shapes[name] = shape_of(result)
         self.origins[result] = name
         self._see_names(name, result)
@@ -202,6 +214,10 @@ class Recorder:
         origins = [self.origin(tensor) for tensor in tensors]
         return tuple(dict.fromkeys(p for origin in origins if isinstance(origin, Constant) for p in origin.parameters))
 
+    def _is_made(self, tensors: Sequence[Tensor]) -> bool:
+        origins = [self.origin(tensor) for tensor in tensors]
+        return any(isinstance(origin, Constant) and origin.made for origin in origins)
+
     def _unique(self, base: str, is_module: bool) -> str:
         """The name, with :2, :3... where it is taken; a function leaves the modules' paths to them."""
         if base not in self.nodes and base != INPUT and (is_module or base not in self.reserved):
@@ -210,6 +226,11 @@ class Recorder:
         while f"{base}:{number}" in self.nodes:
             number += 1
         return f"{base}:{number}"
+
+
+def last_words(names: Iterable[str]) -> set[str]:
+    """Parameters' names without the modules that they are in."""
+    return {name.rpartition(".")[2] for name in names}
 
 
 def shape_of(tensor: Tensor) -> Shape:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vggscope.graph import INPUT, Network, Node, Parameter, module_node
+from vggscope.graph import INPUT, Buffer, Network, Node, Parameter, module_node
 from vggscope.labels import labelled
 from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer
@@ -75,6 +75,7 @@ def run(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str 
         single,
         output,
         recorder.output_place,
+        _tables(module, nodes),
     )
     return Run(labelled(network), error)
 
@@ -142,7 +143,8 @@ def _watched(
     watch.recorder.begin(batch)
     try:
         with _mode(module, training), _as_written(), torch.device(device), watch.watching():
-            watch.recorder.end(torch.func.functional_call(module, state, (batch,)))
+            # torch would tie what is shared by names, and not put back a module that has two.
+            watch.recorder.end(torch.func.functional_call(module, state, (batch,), tie_weights=False))
     except (Exception, SystemExit) as error:
         return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
     return watch, None
@@ -150,6 +152,17 @@ def _watched(
 
 def _parameters(module: nn.Module) -> dict[str, Parameter]:
     return {key: Parameter(key, tuple(p.shape), p.requires_grad) for key, p in _made(module.named_parameters())}
+
+
+def _tables(module: nn.Module, nodes: tuple[Node, ...]) -> tuple[Buffer, ...]:
+    """The buffers that are no node's: a module's lie at its path, those that a function reads beside it."""
+    paths = {node.name: node.name.rpartition(".")[0] if node.module is None else node.module for node in nodes}
+    known = {f"{paths[node.name]}.{name}".lstrip(".") for node in nodes for name in node.op.buffers()}
+    return tuple(
+        Buffer(key, tuple(b.shape), None if b.is_floating_point() else b.element_size())
+        for key, b in _made(module.named_buffers())
+        if key not in known
+    )
 
 
 def _made(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -160,16 +173,26 @@ def _made(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _state(module: nn.Module, device: str) -> dict[str, Tensor]:
-    """Parameters and buffers for the run: without data, or the parameters themselves and the buffers' copies."""
-    import torch
+    """Each module's own parameters and buffers for the run, tied as they are: without data, or the parameters' data and
+    the buffers' copies.
+    """
+    state: dict[str, Tensor] = {}
+    replaced: dict[int, Tensor] = {}
+    for path, part in module.named_modules():
+        own = (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
+        for key, tensor in _made(own):
+            if id(tensor) not in replaced:
+                replaced[id(tensor)] = _for_run(tensor, device)
+            state[key] = replaced[id(tensor)]
+    return state
 
-    if device != META:
-        return {**dict(module.named_parameters()), **{key: b.clone() for key, b in _made(module.named_buffers())}}
-    weights = {
-        key: torch.nn.Parameter(p.detach().to(META), requires_grad=p.requires_grad)
-        for key, p in _made(module.named_parameters())
-    }
-    return {**weights, **{key: b.detach().to(META) for key, b in _made(module.named_buffers())}}
+
+def _for_run(tensor: Tensor, device: str) -> Tensor:
+    from torch.nn import Parameter
+
+    if isinstance(tensor, Parameter):
+        return Parameter(tensor.detach().to(META) if device == META else tensor.detach(), requires_grad=False)
+    return tensor.detach().to(META) if device == META else tensor.clone()
 
 
 @contextmanager
@@ -186,13 +209,15 @@ def _mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 @contextmanager
 def _as_written() -> Iterator[None]:
-    """No gradients, no random numbers used up, and no shortcut that runs a Transformer layer as one function."""
+    """Gradients on, so that it is seen where forward turns them off; no random numbers used up, and no shortcut that
+    runs a Transformer layer as one function.
+    """
     import torch
 
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)

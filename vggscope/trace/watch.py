@@ -19,6 +19,7 @@ from vggscope.tensors import tensors_in
 from vggscope.trace.devices import staying
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import Function, function_name, misfit, read
+from vggscope.trace.layout import as_kernels_lay
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Recorder, on_meta, shape_of
 
@@ -142,6 +143,8 @@ class Watch:
             self.failed = (error, misfit(function, args, kwargs, error))
             raise
         with _unwatched():
+            if self.on_meta:
+                result = as_kernels_lay(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
 
     def _module_node(self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object) -> object:

@@ -7,6 +7,7 @@ under autocast the casts of weights and activations are calls of their own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from vggscope.analysis.memory.lines import Line
 from vggscope.analysis.memory.runtime import Runtime
@@ -14,6 +15,7 @@ from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import Kept, Shape, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.elementwise import Elementwise
+from vggscope.ops.linear import Linear
 from vggscope.ops.view import Chunk, Select, Split
 from vggscope.record import record
 
@@ -117,7 +119,7 @@ class _Writer:
                     self.line(node, step.shape, width),
                     shares=step.shares,
                     keeps=kept,
-                    gradient="same" if step.passes_gradient else "new",
+                    gradient="none" if node.detached else "same" if step.passes_gradient else "new",
                     scratch=step.scratch,
                     reverse=True,
                     # A caller names what it passed in, not autocast's copy of it.
@@ -144,12 +146,15 @@ class _Writer:
         inputs, width = self.inputs(op.name, node.inputs, node.name, SINGLE if learned else 0)
         width = op.element_bytes or width
         arithmetic = op.op if isinstance(op, WithConstants) else op
+        size = self.line(node, shape, width)
+        apart = isinstance(op, Linear) and op.apart and op.bias and not self.runtime.adds_in_place
+        output = f"{node.name}#products" if apart else node.name
         self.add(
             Call(
                 node.name,
                 (*inputs, *reversed(casts)),
-                node.name,
-                self.line(node, shape, width),
+                output,
+                size,
                 shares=idle or not op.allocates,
                 keeps=(
                     *(inputs[i] for i in kept.inputs),
@@ -159,8 +164,8 @@ class _Writer:
                 extra=() if idle else tuple(self.beside(node, kept, width)),
                 copies=() if idle else tuple(self.line(node, shape, width) for shape in kept.copies),
                 passing=() if idle else tuple(self.line(node, shape, width) for shape in kept.passing),
-                named_until=node.named_until,
-                gradient="same" if idle else op.gradient,
+                named_until="" if apart else node.named_until,
+                gradient="none" if node.detached else "same" if idle else op.gradient,
                 # Where torch repeats or widens an operand, its gradient is made in the output's size and then summed.
                 first_piece=self.pieces.get(node.name, ""),
                 mixes=isinstance(arithmetic, Elementwise),
@@ -171,6 +176,10 @@ class _Writer:
             ),
             width,
         )
+        if apart:
+            gradient = "none" if node.detached else "same"
+            added = Call(node.name, (output,), node.name, size, named_until=node.named_until, gradient=gradient)
+            self.add(replace(added, holds=node.inputs), width)
 
     def line(self, node: Node, shape: Shape, width: int) -> Line:
         """The size of a tensor that a node makes: once, or for each sample."""

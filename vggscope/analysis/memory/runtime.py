@@ -12,7 +12,8 @@ class Runtime:
 
     `mask_width` is the bytes of one value of a dropout mask, None: as wide as the values it masks. `sums_in_place`
     tells whether a second gradient of the same tensor is added into the first; torch makes a third tensor of the two
-    where a dispatch mode watches, as the memory tracker does. `counts_on_device` tells whether an optimizer's step
+    where a dispatch mode watches, as the memory tracker does. There it also makes a further tensor where a linear layer
+    adds its bias in a step of its own: `adds_in_place` is false. `counts_on_device` tells whether an optimizer's step
     counters lie there. `statistics_width` is the least width of a batch's saved statistics. `float32_ops` are the
     operations that autocast runs in float32, `widened_ops` those before which it makes all inputs as wide as the
     widest.
@@ -21,6 +22,7 @@ class Runtime:
     name: str
     mask_width: int | None
     sums_in_place: bool
+    adds_in_place: bool
     counts_on_device: bool
     statistics_width: int
     float32_ops: frozenset[str]
@@ -36,11 +38,11 @@ _FLOAT32 = frozenset(
 )
 """Of the operations that have a name here, those of the list in torch's autocast_mode.h."""
 
-CUDA = Runtime("cuda", 1, True, False, 4, _FLOAT32)
+CUDA = Runtime("cuda", 1, True, True, False, 4, _FLOAT32)
 """A GPU, by torch's CUDA sources."""
 
 TRACKER = Runtime(
-    "tracker", None, False, True, 0, frozenset({"cross_entropy", "avg_pool3d"}), frozenset({"cat", "stack"})
+    "tracker", None, False, False, True, 0, frozenset({"cross_entropy", "avg_pool3d"}), frozenset({"cat", "stack"})
 )
 """torch.distributed._tools.mem_tracker over CPU tensors: the witness that the tests hold the walk to, byte for byte."""
 

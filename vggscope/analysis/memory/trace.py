@@ -10,7 +10,7 @@ from vggscope.analysis.memory.runtime import runtime_named
 from vggscope.analysis.memory.setup import AMP, Setup
 from vggscope.analysis.memory.stages import head_parameters, stages
 from vggscope.analysis.memory.step import Walk
-from vggscope.graph import INPUT, Network, Parameter
+from vggscope.graph import INPUT, Buffer, Network, Parameter
 from vggscope.ops.base import numel
 
 COUNTER = 4
@@ -66,11 +66,9 @@ def step(walk: Walk, setup: Setup, learned: tuple[Parameter, ...]) -> None:
 
 def trained(network: Network, setup: Setup) -> tuple[Parameter, ...]:
     """The parameters that require a gradient: at inference too, where none is made."""
-    unused = {p.name for p, _ in network.unused}
+    read = {p.name for node in network.nodes if not node.detached for p in node.parameters}
     head = head_parameters(network) if setup.mode == "finetune-head" else None
-    return tuple(
-        p for p in network.parameters() if p.trainable and p.name not in unused and (head is None or p.name in head)
-    )
+    return tuple(p for p in network.parameters() if p.trainable and p.name in read and (head is None or p.name in head))
 
 
 def _resident(ledger: Ledger, network: Network, setup: Setup, learned: tuple[Parameter, ...]) -> None:
@@ -81,6 +79,8 @@ def _resident(ledger: Ledger, network: Network, setup: Setup, learned: tuple[Par
     buffers = {(n.module or n.name, name): shape for n in network.nodes for name, shape in n.op.buffers().items()}
     for (module, _), shape in buffers.items():
         ledger.allocate("buffers", Line(numel(shape) * width if shape else BATCHES_TRACKED, 0), module)
+    for table in network.tables:
+        ledger.allocate("buffers", Line(numel(table.shape) * (table.element_bytes or width), 0), _layer(table))
     if setup.trains:
         _resident_for_training(ledger, setup, learned)
 
@@ -110,5 +110,5 @@ def _inputs(ledger: Ledger, network: Network, setup: Setup) -> int:
     return tensor
 
 
-def _layer(parameter: Parameter) -> str:
-    return parameter.name.rpartition(".")[0]
+def _layer(tensor: Parameter | Buffer) -> str:
+    return tensor.name.rpartition(".")[0]
