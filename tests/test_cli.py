@@ -216,6 +216,9 @@ def test_a_column_from_a_file(vggscope, tmp_path) -> None:
     assert found["totals"]["params"] == 8 * 27 + 8 + 8 * 49 * 10 + 10
     missing = vggscope("summary", f"{path}:large")
     assert (missing.code, "it has small" in missing.err) == (2, True)
+    path.write_text('[columns]\nsmall = "conv3-8"\nyear = 2014\n')
+    assert vggscope("summary", f"{path}:small", "--input", "3x8x8").code == 0
+    assert f"column 'year' of {path} is no text" in vggscope("summary", f"{path}:year").err
     path.write_text("[columns\n")
     assert "is not TOML" in vggscope("summary", f"{path}:small").err
 
@@ -225,7 +228,8 @@ def test_list_names_what_is_there(vggscope) -> None:
     assert [column["name"] for column in found["columns"]] == ["A", "A-LRN", "B", "C", "D", "E"]
     assert [column["weight_layers"] for column in found["columns"]] == [11, 11, 13, 16, 16, 19]
     assert {"torchvision:vgg11", "torchvision:vgg16_bn"} <= {reference["name"] for reference in found["references"]}
-    assert {"table", "json", "csv", "markdown"} <= {form["name"] for form in found["formats"]}
+    formats = {form["name"] for form in found["formats"]}
+    assert {"table", "json", "csv", "markdown", "svg", "png", "pdf", "dot"} <= formats
     assert "blocks" in {style["name"] for style in found["styles"]}
     assert "MaxPool2d" in {op["name"] for op in found["ops"]}
 

@@ -110,7 +110,9 @@ def _check_numbers(numbers: dict[str, int], text: str, position: int) -> None:
     for name, value in numbers.items():
         if not (name == "padding" or value) or value > LARGEST:
             lowest = 0 if name == "padding" else 1
-            raise NotationError(f"word {position}, {text!r}: {name} is {value}", f"a {name} is {lowest} to {LARGEST}")
+            raise NotationError(
+                f"word {position}, {text!r}: {name} {value} makes no sense", f"{name}: {lowest} to {LARGEST:,}"
+            )
     kernel = numbers.get("window", 2) if "kernel" not in numbers else 0
     if kernel and numbers.get("padding", 0) > kernel // 2:
         raise NotationError(

@@ -8,6 +8,7 @@ import typer
 
 from vggscope.cli.options import OutputOptions
 from vggscope.cli.output import check_format, emit
+from vggscope.render.diagram import FORMATS as PICTURES
 from vggscope.render.diagram import STYLES
 from vggscope.render.formats import FORMATS
 from vggscope.sources.catalogue import Catalogue, Choice, all_ops, all_references, columns, packages, references
@@ -31,7 +32,10 @@ def list_(
         columns=columns(),
         references=all_references() if refs else references(),
         ops=all_ops(),
-        formats=tuple(Choice(form.name, form.suffix) for form in FORMATS),
+        formats=(
+            *(Choice(form.name, form.suffix) for form in FORMATS),
+            *(Choice(form, f".{form}") for form in PICTURES),
+        ),
         styles=tuple(Choice(name, about) for name, about in STYLES.items()),
         packages=packages(),
     )

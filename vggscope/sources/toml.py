@@ -16,6 +16,8 @@ else:
 LARGEST = 10**6
 """Bytes: a file of columns has a few thousand."""
 
+EXAMPLE = 'NAME = "conv3-64 maxpool FC-10"'
+
 
 def read_column(path: str, name: str) -> str:
     """The notation under `name` in the file's `[columns]`.
@@ -26,15 +28,18 @@ def read_column(path: str, name: str) -> str:
     if name not in columns:
         near = nearest(name, columns)
         raise ModelError(f"{path} has no column {name!r}{near}", f"it has {', '.join(columns) or 'none'}")
-    return columns[name]
+    line = columns[name]
+    if not isinstance(line, str):
+        raise ModelError(f"column {name!r} of {path} is no text", f"write: {EXAMPLE}")
+    return line
 
 
 def column_names(path: str) -> tuple[str, ...]:
     """The names in the file's `[columns]`; raises as `read_column`."""
-    return tuple(_columns(path))
+    return tuple(name for name, line in _columns(path).items() if isinstance(line, str))
 
 
-def _columns(path: str) -> dict[str, str]:
+def _columns(path: str) -> dict[str, object]:
     if os.path.exists(path) and not (os.path.isfile(path) and os.path.getsize(path) <= LARGEST):
         raise ModelError(
             f"{path} is no file of columns", f"a pipe, a device or more than {LARGEST:,} bytes is not read"
@@ -48,11 +53,9 @@ def _columns(path: str) -> dict[str, str]:
         near = near_file(path) if isinstance(error, FileNotFoundError) else ""
         raise ModelError(f"cannot read {path}: {error.strerror}{near}", "write the word as columns.toml:NAME") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is not TOML: {error}") from None
+        raise ModelError(f"{path} is not TOML: {error}", f"write: [columns], then {EXAMPLE}") from None
     except RecursionError:
-        raise ModelError(f"{path} is nested too deeply", 'write: [columns], then NAME = "conv3-64 FC-10"') from None
-    if not isinstance(columns, dict) or not all(isinstance(line, str) for line in columns.values()):
-        raise ModelError(
-            f"{path} has no table [columns] of notation", 'write: [columns], then NAME = "conv3-64 maxpool FC-10"'
-        )
+        raise ModelError(f"{path} is nested too deeply", f"write: [columns], then {EXAMPLE}") from None
+    if not isinstance(columns, dict):
+        raise ModelError(f"{path} has no table [columns] of notation", f"write: [columns], then {EXAMPLE}")
     return columns
