@@ -295,3 +295,77 @@ def test_a_layer_goes_by_its_own_label(tmp_path: Path) -> None:
         "classifier.6 (fc7): out_features 10, the reference has 1,000 (there classifier.6, fc8)"
     )
     assert last.label == "fc8"
+
+
+def test_a_network_for_images_on_which_no_vgg_runs_is_held_against_one_at_32(tmp_path: Path, vggscope) -> None:
+    line = "conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool FC-10"
+    for ref in ("torchvision", "paper"):
+        found = diff(line, ref, (1, 28, 28))
+        assert found.verdict == "different"
+        assert any("does not run on 1x28x28" in n or "does not run on 3x28x28" in n for n in found.notes)
+        if ref == "torchvision":
+            first = next(difference for difference in found.differences if difference.changes)
+            assert first.changes[0].attribute == "in_channels"
+            # A kernel of 3x3 for each of 64 channels, for one color instead of three.
+            assert f"{2 * 9 * 64:,} parameters fewer" in first.consequences
+    told = vggscope("diff", line, "--input", "1x28x28", "--numeric")
+    assert told.code == 2
+    assert told.err.splitlines()[-1] == "leave out --numeric"
+
+
+BATCHES = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = models.vgg11().features
+        self.fc = nn.Linear(512, 10)
+
+    def forward(self, x):
+        return self.fc(self.features(x).view(-1, 512))
+"""
+
+
+def test_a_size_at_which_one_image_becomes_many_is_not_the_one_a_network_is_for(tmp_path: Path) -> None:
+    path = f"{file_of(tmp_path, BATCHES)}:Net"
+    found = network(path)
+    assert (found.input_shape, found.shapes[found.end]) == ((1, 3, 32, 32), (1, 10))
+    compared = diff(path)
+    assert "3x224x224 does not fit, 3x32x32 was taken; --input gives another" in compared.notes
+    # What lays the values out is right: it is the pool before it that is missing.
+    assert [d.effect for d in compared.differences if d.ours == "view"] == ["none"]
+    assert network(path, (3, 224, 224)).shapes["fc"] == (49, 10)
+
+
+def test_what_cannot_be_run_is_told_with_a_way_out(tmp_path: Path) -> None:
+    text = """
+class Loss(nn.Module):
+    def forward(self, x, y):
+        return x - y
+
+def parts():
+    return nn.ModuleList(models.vgg11().features)
+"""
+    path = file_of(tmp_path, text)
+    with pytest.raises(ModelError, match="which has no forward\nname the module that calls it"):
+        network(f"{path}:parts")
+    with pytest.raises(ModelError, match="name a function that gives the part to look at"):
+        network(f"{path}:Loss")
+
+
+def test_a_file_that_imports_its_neighbour_as_a_part_of_a_package_is_one(tmp_path: Path) -> None:
+    folder = tmp_path / "found_vgg"
+    folder.mkdir()
+    (folder / "sizes.py").write_text("WIDTH = 7\n")
+    (folder / "net.py").write_text("from torch import nn\nfrom . import sizes\nnet = nn.Linear(sizes.WIDTH, 2)\n")
+    assert [node.op.in_features for node in network(f"{folder}/net.py:net").nodes] == [7]
+    assert str(tmp_path) not in sys.path
+
+
+def test_an_op_is_written_without_what_only_its_run_has_told() -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * x.sum(1, keepdim=True).expand_as(x)
+
+    found = diff(Net(), nn.Sequential(nn.Identity()), (3, 4, 4))
+    told = [difference.message for difference in found.differences]
+    assert any(message.startswith("expand_as: expand_as() stands here") for message in told), told

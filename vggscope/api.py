@@ -16,7 +16,7 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError, OptionError
+from vggscope.errors import ModelError, OptionError, ShapeError
 from vggscope.graph import Network
 from vggscope.progress import progress
 from vggscope.sources.options import Options
@@ -135,10 +135,15 @@ def diff(
         reference, notes, build_reference = found.network, found.notes, found.build
     else:
         reference, notes, build_reference = network(ref, ours.input_shape), (), _maker(ref, ours.input_shape[1:], {})
-    result = compare(ours, reference, notes, frozenset([ignore] if isinstance(ignore, str) else ignore))
+    result = compare(
+        ours, reference, (*notes, *ours.warnings), frozenset([ignore] if isinstance(ignore, str) else ignore)
+    )
     if (numeric or weights is not None) and ours.failure is None:
         from vggscope.diffing.numeric import STEPS, measure
+        from vggscope.units import shape_text
 
+        if ours.input_shape[2:] != reference.input_shape[2:]:
+            raise ShapeError(f"{reference.name} does not run on {shape_text(ours.input_shape)}", "leave out --numeric")
         build_ours = _maker(model, input_size, options, weights)
         dtype = "float64" if float64 else "float32"
         with progress("comparing", len(STEPS)) as step:

@@ -44,7 +44,7 @@ def edited(ours: Network, reference: Network, edits: tuple[Edit, ...], behind: d
         else:
             nodes.append(replace(node, op=exchanged.get(node.name, node.op), inputs=inputs))
         nodes += _put_in(extra, node.name, reads)
-    size = ours.input_shape if first else reference.input_shape
+    size = (*ours.input_shape[:2], *reference.input_shape[2:]) if first else reference.input_shape
     output = reads.get(reference.output, reference.output) if reference.output is not None else None
     return _refitted(replace(reference, input_shape=size, output=output), nodes)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vggscope.diffing.align import Pair, align
-from vggscope.diffing.judge import changes, effect_of_change, effect_of_presence
+from vggscope.diffing.judge import LAYOUT, changes, effect_of_change, effect_of_presence
 from vggscope.diffing.result import Change, Difference
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Op
@@ -159,6 +159,10 @@ def _pair(aligned: Aligned, mine: Node, other: Node, wiring: tuple[list[str], li
     found = changes(mine.op, other.op)
     shape, output = aligned.reference.input_shapes(other), aligned.reference.output_shape(other)
     effect = effect_of_change(mine.op, other.op, shape[0], output) if found and shape else "function"
+    if effect == "shape" and {mine.op.name, other.op.name} <= LAYOUT:
+        # What lays values out does so for the map that it meets, whatever made that another one.
+        (met,) = aligned.ours.input_shapes(mine)
+        effect = effect_of_change(mine.op, other.op, met, other.op.output_shape(met))
     if not found and mine.op != other.op and other.inputs[:1] == (INPUT,):
         # Nothing stands before the first layer, so its width follows from nothing: the input itself is another.
         field = other.op.width_field
@@ -253,9 +257,14 @@ def value_text(value: object) -> str:
     return count_text(value) if type(value) is int else str(value)
 
 
+_SEEN = ("met", "gave", "shares")
+"""What is known of an op from its run alone, and nobody has written."""
+
+
 def op_text(op: Op) -> str:
     """An op as one writes it in torch: `Conv2d(64, 128, kernel_size=3, padding=1)`, `div(x, 255.0)`."""
-    arguments = (_argument(name, value) for name, value in op.arguments().items() if value != op.name)
+    given = {name: value for name, value in op.arguments().items() if value != op.name and name not in _SEEN}
+    arguments = (_argument(name, value) for name, value in given.items())
     return f"{op.name}({', '.join(arguments)})"
 
 

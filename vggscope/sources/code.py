@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"(?P<file>.*\.py)(?::(?P<name>.*))?|(?P<module>[^\W\d][\w.]*):(?P<attribute>[^\W\d].*)", re.DOTALL)
 _CALL = re.compile(r"(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*(?P<arguments>\(.*\))?", re.DOTALL)
 
+_IMPORTS_BESIDE = re.compile(rb"^[ \t]*from \.", re.MULTILINE)
+
 
 @record
 class Word:
@@ -117,7 +119,10 @@ def _folder(word: Word) -> Path:
     """Where the word's imports start: the folder of the file, above the package that it belongs to."""
     if not word.is_file:
         return Path.cwd()
-    folder = Path(os.path.realpath(word.where)).parent
+    path = Path(os.path.realpath(word.where))
+    folder = path.parent
+    if path.is_file() and _IMPORTS_BESIDE.search(path.read_bytes()) and not (folder / "__init__.py").exists():
+        return folder.parent  # it takes its folder for a package, which need not say so
     while (folder / "__init__.py").exists():
         folder = folder.parent
     return folder
@@ -249,6 +254,7 @@ def _own_functions(target: Callable[..., object]) -> list[str]:
         return []
     found = vars(sys.modules[target.__module__]) if target.__module__ in sys.modules else {}
     functions = [f for f in found.values() if inspect.isfunction(f) and f.__module__ == target.__module__]
+    functions = [f for f in functions if not f.__name__.startswith(("test", "main", "_"))]
     return [f.__name__ for f in functions if not any(_is_needed(p) for p in inspect.signature(f).parameters.values())]
 
 

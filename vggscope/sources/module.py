@@ -32,27 +32,33 @@ def network_of(
 ) -> Network:
     """The Network of a module on an input of `size` (channels, height, width).
 
-    Without `size` the usual ones are tried, and the first that passes is taken; where none does, the Network ends at
-    the layer that failed and its `failure` tells why. `rebuild` makes the module again with its weights: a forward that
-    reads values needs them, if `module` was made without. Raises ModelError where not even the first layer runs.
+    Without `size` the usual ones are tried, and the first that passes is taken, before one that makes several samples
+    of an image; where none does, the Network ends at the layer that failed and its `failure` tells why. `rebuild` makes
+    the module again with its weights: a forward that reads values needs them, if `module` was made without. Raises
+    ModelError where not even the first layer runs.
     """
     module = _itself(module, name)
     if size is not None:
         return _begun(_run(module, name, size, rebuild).network)
     best: Run | None = None
+    torn: Run | None = None
     tried = []
     for shape in _sizes(module):
         found = _run(module, name, shape, rebuild)
         tried.append("x".join(map(str, shape)))
-        if found.error is None:
+        if found.error is None and _tears_apart(found.network):
+            torn = torn or found
+        elif found.error is None:
             if len(tried) == 1:
                 return found.network
             note = f"{tried[0]} does not fit, {tried[-1]} was taken; --input gives another"
             return replace(found.network, warnings=(*found.network.warnings, note))
-        if best is None or len(found.network.nodes) > len(best.network.nodes):
+        elif best is None or len(found.network.nodes) > len(best.network.nodes):
             best = found
-        if not isinstance(found.error, _MISFITS):
+        if not isinstance(found.error, (*_MISFITS, type(None))):
             break
+    if torn is not None:
+        return torn.network
     assert best is not None
     if len(tried) == 1:
         return _begun(best.network)
@@ -63,9 +69,14 @@ def network_of(
 def _itself(module: nn.Module, name: str) -> nn.Module:
     """The module behind a wrapper that only says how it is to be run.
 
-    Raises ModelError for what TorchScript has compiled.
+    Raises ModelError for what TorchScript has compiled, and for what has no forward.
     """
     import torch
+
+    if isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
+        raise ModelError(
+            f"{name} gives a {type(module).__name__}, which has no forward", "name the module that calls it"
+        )
 
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(
@@ -82,8 +93,16 @@ def _begun(network: Network) -> Network:
     if network.failure is not None and not network.nodes:
         turned = channels_first(network.input_shape)
         hints = network.warnings[-1:] if turned is None else (turned,)
+        if "required positional argument" in network.failure:
+            hints = ("forward is given one image; name a function that gives the part to look at, with one input",)
         raise ModelError(f"{network.name} fails before its first layer: {network.failure}", *hints)
     return network
+
+
+def _tears_apart(network: Network) -> bool:
+    """Whether more samples come out than went in, as where `view(-1, 512)` meets a map larger than meant."""
+    output = network.shapes[network.end]
+    return len(output) == 2 and output[0] > 1
 
 
 _MISFITS = (RuntimeError, AssertionError, ValueError, IndexError)

@@ -15,12 +15,16 @@ from vggscope.record import record
 from vggscope.sources.cache import remembered
 from vggscope.sources.options import Options
 from vggscope.sources.resolve import SOURCES, column_named, resolve, resolve_module
+from vggscope.units import shape_text
 
 if TYPE_CHECKING:
     from torch import nn
 
 LIBRARIES = ("torchvision", "timm")
 """Words that mean the model's counterpart in that library."""
+
+SMALLEST = 32
+"""The side in pixels from which on a VGG runs: its five pools leave nothing of less, as of MNIST's 28."""
 
 _PUBLISHED = {column: name for name, column in LITERATURE.items()}
 
@@ -51,18 +55,32 @@ def reference_for(word: str, model: str, ours: Network, options: Options, *, cac
         # A library's models are made for RGB.
         same = replace(same, input=(3, *ours.input_shape[2:]))
         column, note = _counterpart(model, ours, list(_PUBLISHED), options)
+        same, notes = _large_enough(same, ours, note)
         word = f"{word}:{_PUBLISHED[column.removesuffix('_bn')]}{'_bn' if column.endswith('_bn') else ''}"
-        return _reference(word, same, word, note, cache)
+        return _reference(word, same, word, notes, cache)
     if word == "paper":
         column, note = _counterpart(model, ours, list(COLUMNS), options)
-        return _reference(column, same, f"the paper's column {column}", note, cache)
-    return _reference(word, same, word, "", cache)
+        same, notes = _large_enough(same, ours, note)
+        return _reference(column, same, f"the paper's column {column}", notes, cache)
+    return _reference(word, same, word, (), cache)
 
 
-def _reference(word: str, options: Options, name: str, note: str, cache: bool) -> Reference:
+def _large_enough(options: Options, ours: Network, note: str) -> tuple[Options, tuple[str, ...]]:
+    """The options with an input that a VGG runs on, where ours runs on a smaller one; and what is to be said."""
+    notes = (note,) if note else ()
+    size = options.input or ()
+    if len(size) != 3 or min(size[1:]) >= SMALLEST or ours.failure is not None:
+        return options, notes
+    channels, *sides = size
+    larger = (channels, *(max(side, SMALLEST) for side in sides))
+    text = f"{{}} does not run on {shape_text((1, *size))}, it stands here at {shape_text((1, *larger))}"
+    return replace(options, input=larger), (*notes, text)
+
+
+def _reference(word: str, options: Options, name: str, notes: tuple[str, ...], cache: bool) -> Reference:
     load = partial(resolve, word, options)
     network = replace(remembered(word, options, load) if cache else load(), name=name)
-    return Reference(network, lambda: resolve_module(word, options), (note.format(name),) if note else ())
+    return Reference(network, lambda: resolve_module(word, options), tuple(note.format(name) for note in notes))
 
 
 def _counterpart(model: str, ours: Network, columns: list[str], options: Options) -> tuple[str, str]:

@@ -28,6 +28,7 @@ def apart(folder: Path, script: str) -> Iterator[None]:
     try:
         with _descriptor_redirected(), redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(torch|torchvision|timm)\b")
+            warnings.simplefilter("ignore", SyntaxWarning)
             yield
     finally:
         sys.dont_write_bytecode, sys.argv = before
