@@ -310,7 +310,7 @@ def _costly(folder: Path) -> dict[str, tuple[Path, str]]:
             + b"}("
             + b"".join(b"\x8a\x0b" + ((2**61 - 1) * i).to_bytes(11, "little") + b"N" for i in range(500_000))
             + b"u.",
-            "an empty dict",
+            "a dict whose keys are no names",
         ),
         "a memo of 2^32": (START + b"Nr\xff\xff\xff\xff.", "no state dict"),
         "bytes of 2^60": (START + b"\x8e" + struct.pack("<Q", 2**60) + b".", "damaged or cut short"),

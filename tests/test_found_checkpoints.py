@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
+import time
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 
 from tests.test_inspect import CAFFE, VGG16, renamed, run, saved, torchvision, without
 from vggscope.analysis.inspection.inspect import Inspection
+from vggscope.errors import CheckpointError
 from vggscope.sources.checkpoint import inspect
 
 State = Mapping[str, Any]
@@ -220,3 +224,239 @@ def test_a_column_whose_weights_are_in_parts(tmp_path: Path) -> None:
     assert found.buffers == 132_863_336 - sum(v.numel() for k, v in model.state_dict().items() if "bias" in k)
     assert loaded(found) == ([], [])
     assert sum(prod(p.shape) for p in vggscope.network(str(tmp_path / "x.pth")).parameters()) == 132_863_336
+
+
+# What lies beside the weights
+
+
+def beside() -> dict[str, Any]:
+    """What training scripts save beside the state dict, by what torch.load must be told to trust for it."""
+    import argparse
+    import datetime
+    import decimal
+    import random
+    import types
+
+    import numpy as np
+    import torch
+
+    return {
+        "": {"epoch": 3, "best": torch.tensor(0.9), "cfg": [64, "M"], "device": torch.device("cpu"), "rng": b"x"},
+        "argparse.Namespace": argparse.Namespace(lr=0.1, milestones={30, 60}),
+        "types.SimpleNamespace": types.SimpleNamespace(lr=0.1),
+        "numpy.dtypes.Float64DType": np.float64(71.5),
+        "numpy.dtypes.Int64DType": np.int64(3),
+        "numpy.ndarray": np.arange(3.0),
+        "numpy.dtypes.UInt32DType": np.random.RandomState(0).get_state(),
+        "datetime.datetime": datetime.datetime(2020, 1, 1),
+        "pathlib.PosixPath": Path("/data"),
+        "decimal.Decimal": decimal.Decimal("0.1"),
+        "builtins.frozenset": frozenset({1}),
+        "None": random.Random(0).getstate(),
+    }
+
+
+@pytest.mark.parametrize("name", beside())
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_lies_beside_the_weights_is_left_aside(tmp_path: Path, name: str, legacy: bool) -> None:
+    import torch
+
+    from vggscope.sources.checkpoint.reader import read
+
+    path = tmp_path / "x.pth"
+    torch.save(
+        {"state_dict": small().state_dict(), "it": beside()[name]}, path, _use_new_zipfile_serialization=not legacy
+    )
+    guarded = read(path).guarded
+    assert (name in guarded) == ("." in name)
+    found = inspect(path)
+    assert (found.wrapper, found.num_classes) == (("state_dict",), 10)
+    assert ("safe_globals" in found.load) == bool(guarded)
+    assert "weights_only=True" in found.load
+    told: dict[str, Any] = {}
+    exec(found.load, told)
+    assert told["model"].load_state_dict(told["state"]).missing_keys == []
+
+
+def test_a_class_that_torch_never_fills_asks_for_trust(tmp_path: Path) -> None:
+    import collections
+
+    import torch
+
+    history = collections.defaultdict(list, {"loss": [0.5]})
+    torch.save({"state_dict": small().state_dict(), "history": history}, tmp_path / "x.pth")
+    with (
+        pytest.raises(Exception, match="Weights only load failed"),
+        torch.serialization.safe_globals([collections.defaultdict, list]),
+    ):
+        torch.load(tmp_path / "x.pth", weights_only=True)
+    found = inspect(tmp_path / "x.pth")
+    assert "weights_only=False" in found.load
+    assert "only if you trust who made it" in found.load
+    assert any("collections.defaultdict only with weights_only=False" in note for note in found.notes)
+    assert loaded(found) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [("ema_state_dict",), ("generator",), ("checkpoint", "weights_of_mine"), ("model", "backbone")],
+)
+def test_the_state_dict_is_where_most_tensors_are(tmp_path: Path, wrapper: tuple[str, ...]) -> None:
+    import torch
+
+    content: Any = {k: torch.zeros(()).expand(v.shape) for k, v in torchvision("vgg11").items()}
+    for key in reversed(wrapper):
+        content = {"best": torch.tensor(0.5), "other": {"a.weight": torch.zeros(2, 2)}, key: content, "optimizer": {}}
+    torch.save(content, tmp_path / "x.pth")
+    found = inspect(tmp_path / "x.pth")
+    assert (found.wrapper, found.column) == (wrapper, "A")
+    assert loaded(found) == ([], [])
+
+
+def test_a_tensor_beside_a_state_dict_is_no_state_dict_and_a_dict_in_it_no_wrapper(tmp_path: Path) -> None:
+    import torch
+
+    state = {**small().state_dict(), "extra_state": {"amax": torch.tensor(1.0)}}
+    torch.save(state, tmp_path / "x.pth")
+    assert inspect(tmp_path / "x.pth").wrapper == ()
+
+
+@pytest.mark.filterwarnings("ignore:.*[Ss]parse:UserWarning")
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
+def test_sparse_tensors(tmp_path: Path, layout: str) -> None:
+    import torch
+
+    model = small()
+    torch.nn.init.zeros_(model.classifier[0].bias)
+    state = model.state_dict() | {"classifier.0.weight": getattr(model.classifier[0].weight.detach(), layout)()}
+    torch.save(state, tmp_path / "x.pth")
+    found = inspect(tmp_path / "x.pth")
+    assert found.params == sum(p.numel() for p in model.parameters())
+    assert "sparse: classifier.0.weight" in found.notes
+    told: dict[str, Any] = {}
+    exec(found.load, told)
+    assert torch.equal(told["model"].classifier[0].weight, model.classifier[0].weight)
+
+
+def test_counters_are_no_parameters(tmp_path: Path) -> None:
+    import torch
+
+    averaged = torch.optim.swa_utils.AveragedModel(small())
+    torch.save(averaged.state_dict(), tmp_path / "x.pth")
+    found = inspect(tmp_path / "x.pth")
+    assert found.params == sum(p.numel() for p in averaged.parameters())
+    assert found.dtypes == ("float32",)
+
+
+# Files that are no state dict
+
+
+def test_the_way_out_of_other_files(tmp_path: Path) -> None:
+    import numpy as np
+    import torch
+
+    model = small()
+    state = model.state_dict()
+    for content, problem, way in (
+        ([state, 3], "a list whose item 0 has one", "torch.load(FILE, weights_only=True)[0]"),
+        ((3, {"model": state}), "a tuple whose item 1 has one", "[1]"),
+        ({1: state}, "a dict whose keys are no names", "state_dict()"),
+        (torch.optim.SGD(model.parameters()).state_dict(), "an optimizer's state", "model.state_dict()"),
+        ({k: v.numpy() for k, v in state.items()}, "NumPy arrays", "torch.from_numpy"),
+    ):
+        torch.save(content, tmp_path / "x.pth")
+        with pytest.raises(CheckpointError) as caught:
+            inspect(tmp_path / "x.pth")
+        assert problem in caught.value.problem
+        assert way in caught.value.remedy
+    np.savez(tmp_path / "x.npz", **{k: v.numpy() for k, v in state.items()})
+    with tarfile.open(tmp_path / "x.pth.tar", "w") as archive:
+        archive.add(tmp_path / "x.npz", "x.npz")
+    (tmp_path / "index.json").write_text(json.dumps({"weight_map": {"a.weight": "model-1-of-2.safetensors"}}))
+    for name, problem in (("x.npz", "a NumPy archive"), ("x.pth.tar", "a tar archive"), ("index.json", "the index")):
+        with pytest.raises(CheckpointError, match=problem):
+            inspect(tmp_path / name)
+
+
+def test_an_onnx_file_and_an_exported_program(tmp_path: Path) -> None:
+    import torch
+    from onnx import TensorProto, helper
+
+    node = helper.make_node("Relu", ["x"], ["y"])
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    for producer, name in (("pytorch", "net.pth"), ("", "net.onnx")):
+        made = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]), producer_name=producer)
+        (tmp_path / name).write_bytes(made.SerializeToString())
+        with pytest.raises(CheckpointError, match="an ONNX file"):
+            inspect(tmp_path / name)
+    model = small().eval()
+    torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 28, 28),)), tmp_path / "x.pt2")
+    with pytest.raises(CheckpointError, match=r"a program of torch.export") as caught:
+        inspect(tmp_path / "x.pt2")
+    assert "torch.export.load" in caught.value.remedy
+
+
+def test_a_dict_met_a_million_times_costs_no_more_than_once(tmp_path: Path) -> None:
+    """Dicts of 3000 keys in one another, each key the same dict: walked through one by one it would take for ever."""
+    import torch
+
+    inner: Any = {f"k{i}": 0 for i in range(3000)}
+    for _ in range(3):
+        inner = {f"k{i}": inner for i in range(3000)}
+    torch.save(inner, tmp_path / "x.pth")
+    start = time.perf_counter()
+    with pytest.raises(CheckpointError, match="no state dict"):
+        inspect(tmp_path / "x.pth")
+    assert time.perf_counter() - start < 5
+
+
+# As a model
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "vgg16.th", "vgg16.weight", "best", "conv3-8"])
+def test_any_file_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    import torch
+
+    import vggscope
+
+    monkeypatch.chdir(tmp_path)
+    torch.save(small().state_dict(), name)
+    assert vggscope.summary(name).totals.params == sum(p.numel() for p in small().parameters())
+
+
+@pytest.mark.parametrize("names", ["Caffe", "timm", "DataParallel features", "with more"])
+def test_weights_are_given_to_the_same_layers(tmp_path: Path, names: str) -> None:
+    """A network's weights under other people's names, put into ours: the outputs are that network's."""
+    import torch
+
+    from vggscope.sources.weights import with_weights
+
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        ours = vggscope_build("A", 10)
+    full = {k: torch.randn(1).expand(v.shape) for k, v in ours.state_dict().items()}
+    numbers = [0, 3, 6, 8, 11, 13, 16, 18]
+    labels = ["1_1", "2_1", "3_1", "3_2", "4_1", "4_2", "5_1", "5_2"]
+    fc = {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
+    pre = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
+    same = {f"features.{i}": f"features.{i}" for i in numbers}
+    stored: dict[str, Callable[[], State]] = {
+        "Caffe": lambda: renamed(full, {f"features.{i}": f"conv{x}" for i, x in zip(numbers, labels)} | fc),
+        "timm": lambda: {
+            k: v.reshape(4096, -1, *((7, 7) if "fc1" in k else (1, 1)))
+            if k.endswith(("fc1.weight", "fc2.weight"))
+            else v
+            for k, v in renamed(full, same | pre).items()
+        },
+        "DataParallel features": lambda: {k.replace("features.", "features.module."): v for k, v in full.items()},
+        "with more": lambda: full | {"criterion.weight": torch.ones(3)},
+    }
+    torch.save({"state_dict": dict(stored[names]()), "epoch": 3}, tmp_path / "x.pth")
+    found = with_weights(vggscope_build("A", 10), str(tmp_path / "x.pth")).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in full.items())
+
+
+def vggscope_build(word: str, num_classes: int) -> Any:
+    import vggscope
+
+    return vggscope.build(word, num_classes=num_classes)

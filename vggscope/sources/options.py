@@ -7,7 +7,7 @@ from vggscope.record import record
 
 HEADS = ("adaptive", "flatten", "dense")
 
-CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar")
+CHECKPOINTS = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin", ".th")
 """Suffixes by which a word names a checkpoint."""
 
 

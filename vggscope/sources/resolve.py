@@ -129,6 +129,12 @@ def _load_toml(word: str, options: Options) -> Network:
     return build_column(name, parse(read_column(path, name)), options)
 
 
+def _is_checkpoint(word: str) -> bool:
+    """Whether it is a checkpoint's path, or any file that is there and is no code or TOML: its content will tell."""
+    name = word.lower()
+    return name.endswith(CHECKPOINTS) or (os.path.isfile(word) and not name.endswith((".py", ".toml")))
+
+
 def _load_checkpoint(word: str, options: Options) -> Network:
     from vggscope.sources.checkpoint import inspect
     from vggscope.sources.checkpoint.network import with_stored_names, words_and_options
@@ -190,7 +196,7 @@ SOURCES = (
     Source(
         "a checkpoint",
         "weights.pth, weights.safetensors",
-        lambda word: word.lower().endswith(CHECKPOINTS),
+        _is_checkpoint,
         _load_checkpoint,
     ),
     Source(

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from math import prod
+from typing import TYPE_CHECKING, Any
 
-from vggscope.errors import CheckpointError
-from vggscope.sources.checkpoint import inspect
+from vggscope.analysis.inspection.inspect import Inspection, examine
+from vggscope.analysis.inspection.stored import Checkpoint, StoredTensor
+from vggscope.analysis.inspection.trusted import module_of
+from vggscope.errors import CheckpointError, printable
+from vggscope.sources.checkpoint.reader import read
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_TRUSTED = ("argparse", "builtins", "collections", "datetime", "decimal", "numpy", "pathlib", "types", "typing", "uuid")
+"""Packages whose classes, of the few that `read` lets through, torch.load is told to trust."""
+
 
 def with_weights(module: nn.Module, path: str) -> nn.Module:
-    """The module with the tensors of the file at `path`, its keys taken from below a wrapper and without a prefix.
+    """The module with the tensors of the file at `path`: those of the same keys, below a wrapper and without a prefix,
+    or else those of the same layer of a VGG (conv1_1, fc6), whatever both call it. What the file has beside them is
+    left aside.
 
     The file is read as `inspect` reads it first, so that nothing in it runs. Raises CheckpointError where its keys or
     shapes are not the module's.
     """
-    found = inspect(path)
-    state = _tensors(path, found.format, found.wrapper)
-    wanted = module.state_dict().keys()
-    prefix = found.prefix if not state.keys() & wanted else ""
+    checkpoint = read(path)
+    found = examine(checkpoint)
+    state = _tensors(checkpoint)
+    wanted = module.state_dict()
+    prefix = found.prefix if not state.keys() & wanted.keys() else ""
+    fitting = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    if fitting.keys() >= wanted.keys():
+        fitting = {key: fitting[key] for key in wanted}
+    else:
+        fitting = _by_layer(found, state, wanted) or fitting
     try:
-        module.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in state.items()})
+        module.load_state_dict(fitting)
     except RuntimeError as error:
         reason = " ".join(str(error).split()).partition(": ")[2]
         problem = f"{path} does not hold the weights of this model: {reason[:120]}..."
@@ -30,15 +47,50 @@ def with_weights(module: nn.Module, path: str) -> nn.Module:
     return module
 
 
-def _tensors(path: str, form: str, wrapper: tuple[str, ...]) -> dict[str, Tensor]:
-    if form == "safetensors":
+def _by_layer(found: Inspection, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The file's tensors by the module's keys, each from the layer of the same label; empty where one has none.
+
+    An FC layer may be written as a convolution on one side, as timm does: the order of its weights is the same.
+    """
+    own = examine(Checkpoint("", "", tuple(StoredTensor(k, tuple(t.shape), "float32") for k, t in wanted.items())))
+    theirs = {(layer.label, t.leaf): state[t.name] for layer in found.layers if layer.label for t in layer.tensors}
+    fitting: dict[str, Tensor] = {}
+    for layer in own.layers:
+        for tensor in layer.tensors:
+            other = theirs.get((layer.label, tensor.leaf))
+            if other is None or other.shape[:1] != tensor.shape[:1] or other.numel() != prod(tensor.shape):
+                return {}
+            fitting[tensor.name] = other.reshape(tensor.shape)
+    return fitting
+
+
+def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    if checkpoint.format == "safetensors":
         from safetensors.torch import load_file
 
-        loaded: dict[str, Tensor] = load_file(path)
+        loaded: dict[str, Tensor] = load_file(checkpoint.path)
         return loaded
+    import pickle
+
     import torch
 
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for key in wrapper:
+    try:
+        with torch.serialization.safe_globals(list(_trusted(checkpoint.guarded))):
+            state = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = printable(str(error).partition("WeightsUnpickler error: ")[2].strip().partition("\n")[0], 200)
+        raise CheckpointError(
+            f"{checkpoint.path}: torch.load refuses it: {reason}", "torch.save its state dict alone, and give that file"
+        ) from None
+    for key in checkpoint.wrapper:
         state = state[key]
-    return dict(state)
+    names = {tensor.name for tensor in checkpoint.tensors}
+    return {name: value.to_dense() for name, value in state.items() if name in names}
+
+
+def _trusted(names: Iterable[str]) -> Iterator[tuple[Any, str]]:
+    """The classes of these names that are trusted, each with its name in the pickle."""
+    for name in names:
+        package = name.partition(".")[0]
+        if package in _TRUSTED:
+            yield getattr(import_module(module_of(name)), name.rpartition(".")[2]), name

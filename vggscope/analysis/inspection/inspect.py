@@ -13,6 +13,7 @@ from vggscope.analysis.inspection.model import Model, model, obstacle
 from vggscope.analysis.inspection.problems import NO_DIFFERENCES, differences, listed
 from vggscope.analysis.inspection.runs import OTHER
 from vggscope.analysis.inspection.stored import WRAPPERS, Checkpoint, StoredLayer, layers_of
+from vggscope.analysis.inspection.trusted import FILLED
 from vggscope.analysis.inspection.vgg import VGG, find_vgg
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import numel
@@ -150,7 +151,12 @@ def _notes(checkpoint: Checkpoint, vgg: VGG | None) -> Iterator[str]:
         yield f"its parameters are of several dtypes: {listed(_dtypes(checkpoint))}"
     if checkpoint.beside:
         yield f"beside the state dict the file holds {listed(checkpoint.beside)}: left aside"
-    if checkpoint.guarded:
+    if checkpoint.sparse:
+        yield f"sparse: {listed(checkpoint.sparse)}"
+    filled = [name for name in checkpoint.guarded if name in FILLED]
+    if filled:
+        yield f"torch.load takes {listed(filled)} only with weights_only=False, by which what a file asks for is run"
+    elif checkpoint.guarded:
         yield f"torch.load takes it with weights_only=True only if told to trust {listed(checkpoint.guarded)}"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from vggscope.analysis.inspection import trusted
 from vggscope.analysis.inspection.columns import same
 from vggscope.analysis.inspection.reparametrised import remedy
 from vggscope.analysis.inspection.runs import TORCHVISION
@@ -44,15 +45,14 @@ def loading(
     target = _target(checkpoint, vgg, layers, prefix, is_whole=is_whole, is_buildable=is_buildable)
     state = list(_state(checkpoint, target.key))
     body = (*state, *target.model, f"model.load_state_dict(state{'' if target.is_whole else ', strict=False'})")
-    return "\n".join((*_imports("\n".join(body)), "", *body))
+    return "\n".join((*_imports("\n".join(body), checkpoint.guarded), "", *body))
 
 
-def _imports(body: str) -> Iterator[str]:
-    for package in ("argparse", "timm", "torch", "torchvision", "vggscope"):
-        if any(f"{start}{package}." in body for start in (" ", "[")):
-            yield f"import {package}"
-    if " torch.nn.utils.prune." in body:
-        yield "import torch.nn.utils.prune"
+def _imports(body: str, guarded: Iterable[str]) -> Iterator[str]:
+    named = {package for package in ("timm", "torch", "torchvision", "vggscope") if f" {package}." in body}
+    prune = {"torch.nn.utils.prune"} if " torch.nn.utils.prune." in body else set()
+    for package in sorted({*trusted.imports(guarded), *named, *prune}):
+        yield f"import {package}"
     if " load_file(" in body:
         yield "from safetensors.torch import load_file"
 
@@ -61,13 +61,12 @@ def _state(checkpoint: Checkpoint, key: str) -> Iterator[str]:
     inside = "".join(f"[{name!r}]" for name in checkpoint.wrapper)
     if checkpoint.format == "safetensors":
         yield f"state = load_file({checkpoint.path!r})"
-    elif checkpoint.guarded == ("argparse.Namespace",):
-        yield "with torch.serialization.safe_globals([argparse.Namespace]):"
-        yield f"    state = torch.load({checkpoint.path!r}, map_location='cpu', weights_only=True){inside}"
     else:
-        yield f"state = torch.load({checkpoint.path!r}, map_location='cpu', weights_only=True){inside}"
-    if key != _KEY:
-        yield f"state = {{{key}: value for key, value in state.items()}}"
+        call = f"torch.load({checkpoint.path!r}, map_location='cpu', weights_only=True){inside}"
+        yield from trusted.loading(call, checkpoint.guarded)
+    if key != _KEY or checkpoint.sparse:
+        value = "value.to_dense()" if checkpoint.sparse else "value"
+        yield f"state = {{{key}: {value} for key, value in state.items()}}"
 
 
 def _target(

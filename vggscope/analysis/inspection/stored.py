@@ -58,7 +58,7 @@ class Checkpoint:
 
     `format` is `torch zip`, `torch legacy` or `safetensors`. `wrapper` are the keys that lead to the state dict,
     outermost first; `beside` are the keys that lie beside it, such as `optimizer`; `guarded` are the classes that
-    torch.load does not take with weights_only unless it is told to.
+    torch.load does not take with weights_only unless it is told to; `sparse` are the names of sparse tensors.
     """
 
     path: str
@@ -67,6 +67,7 @@ class Checkpoint:
     wrapper: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     guarded: tuple[str, ...] = ()
+    sparse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

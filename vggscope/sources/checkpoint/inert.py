@@ -12,7 +12,17 @@ import struct
 from collections.abc import Callable
 
 from vggscope.errors import CheckpointError, printable
-from vggscope.sources.checkpoint.records import BYTES, GUARDED, Dictionary, Global, Opaque, call, known, storage
+from vggscope.sources.checkpoint.records import (
+    BYTES,
+    GUARDED,
+    Dictionary,
+    Global,
+    Opaque,
+    call,
+    known,
+    storage,
+    trusted_with,
+)
 
 LARGEST_PICKLE = 16 * 2**20
 """Bytes: some 150,000 tensors, more than the opcodes below allow for."""
@@ -160,7 +170,7 @@ class Machine:
             )
         return CheckpointError(
             f"its pickle asks for {shown}, which has no place in a state dict; nothing was run",
-            "if you trust who made it, load it in Python and torch.save(model.state_dict(), 'weights.pth')",
+            "if you trust who made it, load it with weights_only=False and torch.save its state dict alone",
         )
 
     def _stack_global(self) -> None:
@@ -174,6 +184,9 @@ class Machine:
             raise CheckpointError("its pickle calls what is not a function")
         # A list may be passed over and over again: each time it is walked through counts.
         self._spend(sum(len(argument) for argument in arguments if isinstance(argument, list)))
+        trusted = trusted_with(function, arguments)
+        if trusted is not None:
+            self.guarded.add(trusted)
         self._contain(call(function, arguments))
 
     def _new(self) -> None:
@@ -203,15 +216,17 @@ class Machine:
 
     def _append(self, values: list[object]) -> None:
         target = self._stack[-1]
-        if not isinstance(target, list):
+        if isinstance(target, list):
+            target.extend(values)
+        elif not isinstance(target, Opaque):
             raise IndexError
-        target.extend(values)
 
     def _set(self, values: list[object]) -> None:
         target = self._stack[-1]
-        if not isinstance(target, Dictionary) or len(values) % 2:
+        if not isinstance(target, Dictionary | Opaque) or len(values) % 2:
             raise IndexError
-        target.entries.extend(zip(values[::2], values[1::2]))
+        if isinstance(target, Dictionary):
+            target.entries.extend(zip(values[::2], values[1::2]))
 
     def _set_item(self) -> None:
         value = self._pop()

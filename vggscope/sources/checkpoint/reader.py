@@ -9,8 +9,8 @@ from vggscope.errors import CheckpointError, printable
 from vggscope.sources.checkpoint import safetensors, torchfile
 from vggscope.sources.checkpoint.file import BoundedFile
 
-_HEAD = 64
-"""Bytes that tell what a file is."""
+_HEAD = 264
+"""Bytes that tell what a file is; a tar archive tells it last."""
 
 _OTHERS = (
     (b"version https://git-lfs", "a Git LFS pointer in place of the weights", "fetch them with git lfs pull"),
@@ -18,7 +18,13 @@ _OTHERS = (
     (b"\x89HDF", "an HDF5 file, as Keras writes it", "convert it to a PyTorch state dict first"),
     (b"\x93NUMPY", "a NumPy array", "convert it to a PyTorch state dict first"),
     (b"\x1f\x8b", "compressed by gzip", "unpack it first"),
+    (b"BZh", "compressed by bzip2", "unpack it first"),
+    (b"\xfd7zXZ", "compressed by xz", "unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
+    (b"Rar!", "a RAR archive", "unpack it first"),
+    (b"MATLAB", "a MATLAB file", "convert it to a PyTorch state dict first"),
     (b"GGUF", "a GGUF file", "convert it to .safetensors first"),
+    (b"{", "JSON, such as the index of a checkpoint in several files", "give one of those files: each has some layers"),
 )
 
 
@@ -46,6 +52,12 @@ def _read(file: BoundedFile, path: str) -> Checkpoint:
         return torchfile.read_legacy(file, path)
     if head[8:9] == b"{" or path.lower().endswith(".safetensors"):
         return safetensors.read(file, path)
+    if head[257:262] == b"ustar":
+        raise CheckpointError("it is a tar archive", "unpack it; one that torch before 0.2 wrote, load and save anew")
+    if head.startswith(b"\x08") and (head[2:3] == b"\x12" or path.lower().endswith(".onnx")):
+        raise CheckpointError("it is an ONNX file", "give the checkpoint that it was exported from")
+    if path.lower().endswith((".t7", ".caffemodel")):
+        raise CheckpointError("it is a file of Lua Torch or Caffe", "convert it to a PyTorch state dict first")
     for start, kind, remedy in _OTHERS:
         if head.lstrip().startswith(start):
             raise CheckpointError(f"it is {kind}", remedy)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
+from vggscope.analysis.inspection.trusted import FILLED
 from vggscope.errors import CheckpointError
 from vggscope.ops.base import Shape
 
@@ -92,6 +94,7 @@ class Tensor:
 
     dtype: str
     shape: Shape
+    is_sparse: bool = False
 
 
 def known(name: str) -> Global | None:
@@ -113,12 +116,19 @@ def storage(parts: object) -> Storage:
 
 def call(function: Global, arguments: tuple[object, ...]) -> object:
     """The record that stands for `function(*arguments)`."""
-    if function.name in OPAQUE:
-        return Opaque(function.name)
     made = _CALLS.get(function.name)
+    if made is None and function.name in OPAQUE:
+        return Opaque(function.name)
     if made is None:
         raise CheckpointError(f"its pickle calls {function.name}, which is not a function")
     return made(arguments)
+
+
+def trusted_with(function: Global, arguments: tuple[object, ...]) -> str | None:
+    """The class that torch.load must be told to trust beside a function, as a dtype's of numpy; None for none."""
+    code = arguments[0] if arguments and function.name == "numpy.dtype" else None
+    name = _NUMPY_DTYPES.get(code) if isinstance(code, str) else None
+    return f"numpy.dtypes.{name}DType" if name else None
 
 
 def _is_size(value: object) -> bool:
@@ -164,6 +174,15 @@ def _meta_tensor(arguments: tuple[object, ...]) -> Tensor:
     return Tensor(_dtype(arguments[0]), _shape(arguments[1]))
 
 
+def _sparse_tensor(arguments: tuple[object, ...]) -> Tensor:
+    """(layout, (indices, values, size, ...)), or with two tensors of indices where rows are compressed."""
+    parts = arguments[1] if len(arguments) == 2 and isinstance(arguments[1], tuple) else ()
+    for values, size in pairwise(parts):
+        if isinstance(values, Tensor) and isinstance(size, tuple):
+            return Tensor(values.dtype, _shape(size), is_sparse=True)
+    raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
+
+
 def _first(arguments: tuple[object, ...]) -> object:
     """A parameter is the tensor in it."""
     if not arguments:
@@ -196,6 +215,7 @@ _CALLS: dict[str, Callable[[tuple[object, ...]], object]] = {
     "torch._utils._rebuild_tensor_v3": _typed_tensor,
     "torch._utils._rebuild_qtensor": _tensor,
     "torch._utils._rebuild_meta_tensor_no_storage": _meta_tensor,
+    "torch._utils._rebuild_sparse_tensor": _sparse_tensor,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
     "torch._tensor._rebuild_from_type_v2": _of_type,
@@ -205,42 +225,52 @@ _CALLS: dict[str, Callable[[tuple[object, ...]], object]] = {
     "collections.Counter": _dictionary,
 }
 
-OPAQUE = frozenset(
+_GUARDED_OBJECTS = frozenset(
     {
-        "argparse.Namespace",
-        "torch.device",
-        "torch.serialization._get_layout",
-        "builtins.set",
-        "builtins.bytearray",
-        "builtins.complex",
-        "_codecs.encode",
-        "numpy.dtype",
-        "numpy.core.multiarray.scalar",
-        "numpy._core.multiarray.scalar",
+        *("argparse.Namespace", "types.SimpleNamespace", "builtins.frozenset"),
+        *("datetime.datetime", "datetime.date", "datetime.time", "datetime.timedelta", "datetime.timezone"),
+        *("pathlib.PosixPath", "pathlib.WindowsPath", "pathlib._local.PosixPath", "pathlib._local.WindowsPath"),
+        *("decimal.Decimal", "uuid.UUID", "torch.torch_version.TorchVersion"),
+        *("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
+        *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
+        *("omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.nodes.AnyNode"),
+        *("omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata"),
+        "mmengine.logging.history_buffer.HistoryBuffer",
+    }
+)
+
+_GUARDED_TYPES = frozenset(
+    {
+        *("builtins.dict", "builtins.list", "builtins.int", "builtins.float", "builtins.str", "builtins.bool"),
+        *("numpy.ndarray", "typing.Any"),
+        "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+        "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+    }
+)
+
+OPAQUE = (
+    _GUARDED_OBJECTS
+    | FILLED
+    | {
+        *("torch.device", "torch.serialization._get_layout", "_codecs.encode"),
+        *("builtins.set", "builtins.bytearray", "builtins.complex"),
     }
 )
 """Objects that training scripts save beside the weights: kept as a name."""
 
-GUARDED = frozenset(
-    {"argparse.Namespace", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
-)
+GUARDED = _GUARDED_OBJECTS | _GUARDED_TYPES | FILLED
 """Those that torch.load refuses with weights_only=True unless it is told to trust them."""
 
-_TYPES = frozenset(
-    {
-        "torch.Tensor",
-        "torch._tensor.Tensor",
-        "torch.nn.parameter.Parameter",
-        "torch.nn.parameter.Buffer",
-        "builtins.dict",
-        "builtins.list",
-        "builtins.int",
-        "builtins.float",
-        "torch.per_tensor_affine",
-        "torch.per_tensor_symmetric",
-        "torch.per_channel_affine",
-        "torch.per_channel_symmetric",
-        "torch.per_channel_affine_float_qparams",
-    }
-)
+_NUMPY_DTYPES = {
+    **{"b1": "Bool", "i1": "Int8", "i2": "Int16", "i4": "Int32", "i8": "Int64", "O8": "Object"},
+    **{"u1": "UInt8", "u2": "UInt16", "u4": "UInt32", "u8": "UInt64"},
+    **{"f2": "Float16", "f4": "Float32", "f8": "Float64", "c8": "Complex64", "c16": "Complex128"},
+}
+"""What numpy.dtypes calls the class of a dtype by its code: torch.load asks for it as well."""
+
+_TYPES = _GUARDED_TYPES | {
+    *("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"),
+    *("torch.per_tensor_affine", "torch.per_tensor_symmetric", "torch.per_channel_affine"),
+    *("torch.per_channel_symmetric", "torch.per_channel_affine_float_qparams"),
+}
 """Types that are named but never called, as a default dict's factory is."""

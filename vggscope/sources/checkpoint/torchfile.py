@@ -11,7 +11,7 @@ from vggscope.analysis.inspection.stored import Checkpoint, StoredTensor
 from vggscope.errors import CheckpointError, printable
 from vggscope.sources.checkpoint.file import BoundedFile
 from vggscope.sources.checkpoint.inert import LARGEST_PICKLE, Machine
-from vggscope.sources.checkpoint.records import LARGEST_COUNT, Dictionary, Tensor
+from vggscope.sources.checkpoint.records import LARGEST_COUNT, Dictionary, Opaque, Tensor
 
 LARGEST_DIRECTORY = 6 * 2**20
 """Bytes of a zip's list of members: some 90,000 tensors."""
@@ -30,6 +30,20 @@ _DAMAGE = (
     *(EOFError, OSError, ValueError, RuntimeError, LookupError, OverflowError),
 )
 """All that the standard library raises over an archive that is broken, encrypted or packed in an unusual way."""
+
+_OTHER_ARCHIVES = (
+    (".npy", "a NumPy archive", "convert it to a PyTorch state dict first"),
+    (".h5", "a Keras archive", "convert it to a PyTorch state dict first"),
+    (
+        "archive_format",
+        "a program of torch.export",
+        "write the weights alone: torch.save(torch.export.load(FILE).state_dict, 'weights.pth')",
+    ),
+    (".pth", "a zip archive with a checkpoint in it", "unpack it first"),
+    (".pt", "a zip archive with a checkpoint in it", "unpack it first"),
+    (".safetensors", "a zip archive with a checkpoint in it", "unpack it first"),
+)
+"""Archives of other make, by what a member's name ends with."""
 
 _WRAPPERS = (
     "state_dict",
@@ -83,6 +97,9 @@ def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         )
     found = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(found) != 1:
+        for ending, kind, remedy in _OTHER_ARCHIVES:
+            if any(name.endswith(ending) for name in names):
+                raise CheckpointError(f"it is {kind}", remedy)
         raise CheckpointError(
             f"it is a zip archive with {len(found) or 'no'} data.pkl, torch.save writes one", "is it another program's?"
         )
@@ -148,7 +165,8 @@ def _checkpoint(root: object, machine: Machine, path: str, layout: str) -> Check
     if len(tensors) > LARGEST_COUNT:
         raise CheckpointError(f"it holds {len(tensors)} tensors, at most {LARGEST_COUNT} are read")
     guarded = tuple(sorted(machine.guarded))
-    return Checkpoint(path, layout, tensors, names, beside, guarded)
+    sparse = tuple(name for name, value in state.named().items() if isinstance(value, Tensor) and value.is_sparse)
+    return Checkpoint(path, layout, tensors, names, beside, guarded, sparse)
 
 
 def _tensors(state: Dictionary) -> Iterator[StoredTensor]:
@@ -159,37 +177,69 @@ def _tensors(state: Dictionary) -> Iterator[StoredTensor]:
 
 def _state_dict(root: object) -> tuple[tuple[str, ...], Dictionary, tuple[str, ...]]:
     """The keys that lead to the dict of tensors, that dict, and the keys that lie beside it."""
+    top = root
     names: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
-    for _ in range(_DEEPEST):
-        if not isinstance(root, Dictionary):
+    for depth in range(_DEEPEST, 0, -1):
+        inside = _inside(root, depth)
+        if inside is None or not isinstance(root, Dictionary):
             break
         entries = root.named()
-        inside = next((name for name in _WRAPPERS if _holds(entries.get(name))), None)
-        if inside is None:
-            break
         beside = (*beside, *(name for name in entries if name != inside))
         names, root = (*names, inside), entries[inside]
-    if isinstance(root, Dictionary) and any(isinstance(value, Tensor) for value in root.named().values()):
+    if isinstance(root, Dictionary) and _tensors_in(root, 0, {}):
         return names, root, beside
-    raise CheckpointError(f"it holds no state dict but {_described(root)}", "torch.save(model.state_dict(), FILE)")
+    raise CheckpointError(*_no_state_dict(top))
 
 
-def _holds(value: object) -> bool:
-    """Whether a value is a dict with tensors in it, or with a dict under one of the known keys."""
+def _inside(root: object, depth: int) -> str | None:
+    """The key below which the state dict lies: a known one, or else the one with more tensors than any other and than
+    lie beside it. None where it is the dict itself, or there is none.
+    """
+    if not isinstance(root, Dictionary):
+        return None
+    entries, counted = root.named(), dict[tuple[int, int], int]()
+    known = next((name for name in _WRAPPERS if _tensors_in(entries.get(name), depth - 1, counted)), None)
+    if known is not None:
+        return known
+    most = max(entries, key=lambda name: _tensors_in(entries[name], depth - 1, counted), default=None)
+    return most if most and _tensors_in(entries[most], depth - 1, counted) > _tensors_in(root, 0, counted) else None
+
+
+def _tensors_in(value: object, depth: int, counted: dict[tuple[int, int], int]) -> int:
+    """How many tensors a dict holds, or the one of the dicts in it, down to `depth`, that holds most. A dict that is
+    met again is not counted again: a file may hold one a million times.
+    """
     if not isinstance(value, Dictionary):
-        return False
-    entries = value.named()
-    return any(isinstance(v, Tensor) for v in entries.values()) or any(
-        isinstance(entries.get(name), Dictionary) for name in _WRAPPERS
-    )
+        return 0
+    place = (id(value), depth)
+    if place not in counted:
+        entries = value.named().values()
+        below = (_tensors_in(entry, depth - 1, counted) for entry in entries) if depth else ()
+        counted[place] = max(sum(isinstance(entry, Tensor) for entry in entries), *below, 0)
+    return counted[place]
 
 
-def _described(root: object) -> str:
+def _no_state_dict(root: object) -> tuple[str, str]:
+    """What a file holds in place of a state dict, and the way to one."""
+    found, way = "something else", "torch.save(model.state_dict(), FILE)"
     if isinstance(root, Dictionary):
         names = [printable(name, 30) for name in root.named()]
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-        return f"a dict with the keys {shown}" if names else "an empty dict"
-    if isinstance(root, Tensor):
-        return "one tensor"
-    return "a list" if isinstance(root, (list, tuple)) else "something else"
+        found = f"a dict with the keys {shown}" if names else "an empty dict"
+        if root.entries and not names:
+            found = "a dict whose keys are no names"
+        elif {"state", "param_groups"} <= set(names):
+            found = "an optimizer's state (state, param_groups)"
+        elif any(isinstance(value, Opaque) and "numpy" in value.name for value in root.named().values()):
+            found = f"NumPy arrays, {found}"
+            way = "torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, 'weights.pth')"
+    elif isinstance(root, Tensor):
+        found = "one tensor"
+    elif isinstance(root, list | tuple):
+        place = next((i for i, item in enumerate(root) if _tensors_in(item, _DEEPEST, {})), None)
+        found = "a list" if isinstance(root, list) else "a tuple"
+        if place is not None:
+            found += f" whose item {place} has one"
+            way = f"torch.save(torch.load(FILE, weights_only=True)[{place}], 'weights.pth')"
+    return f"it holds no state dict but {found}", way
