@@ -23,6 +23,7 @@ from vggscope.ops.recorded import Unknown
 from vggscope.sources.module import network_of
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
+from vggscope.trace.quick import quick_result
 from vggscope.trace.run import trace
 
 
@@ -550,3 +551,45 @@ def test_a_forward_for_one_sample_alone_is_told_and_refused_for_more() -> None:
 def test_a_forward_that_takes_another_way_for_more_samples_is_told() -> None:
     network = trace(Wired(lambda x, a: a(x) if len(x) == 1 else x.exp(), nn.Linear(4, 3)), (4,), "net")
     assert network.single == "forward takes another way for two samples, from parts.0 on"
+
+
+QUICK = {
+    "batch_norm": (F.batch_norm, (torch.zeros(8), torch.ones(8)), {"training": False}),
+    "layer_norm": (F.layer_norm, ((8, 8), torch.ones(8, 8)), {}),
+    "layer_norm without weights": (F.layer_norm, ((8,),), {}),
+    "linear": (F.linear, (torch.ones(5, 8), torch.ones(5)), {}),
+    "linear without bias": (F.linear, (torch.ones(5, 8),), {}),
+    "relu": (F.relu, (), {}),
+    "gelu": (F.gelu, (), {"approximate": "tanh"}),
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 8, 8), (0, 8, 8)])
+def test_what_is_said_quickly_is_what_torch_gives(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    function, others, kwargs = QUICK[name]
+    with torch.device("meta"):
+        values = torch.empty(shape, dtype=dtype)
+    others = tuple(other.to("meta", dtype) if isinstance(other, Tensor) else other for other in others)
+    found, truth = quick_result(function, (values, *others), kwargs), function(values, *others, **kwargs)
+    assert found is not None
+    assert (found.shape, found.stride(), found.dtype) == (truth.shape, truth.stride(), truth.dtype)
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "others", "kwargs"),
+    [
+        (F.batch_norm, torch.zeros(2, 8, 4, 4), (torch.zeros(7), torch.ones(7)), {"training": False}),
+        (F.batch_norm, torch.zeros(2, 8, 4, 4), (torch.zeros(8), torch.ones(8)), {"training": True}),
+        (F.batch_norm, torch.zeros(2, 8, 4, 4), (None, None), {"training": False}),
+        (F.layer_norm, torch.zeros(2, 8), ((7,),), {}),
+        (F.linear, torch.zeros(2, 8), (torch.zeros(5, 7),), {}),
+        (F.linear, torch.zeros(2, 8), (torch.zeros(5, 8).double(),), {}),
+        (F.relu, torch.zeros(2, 8), (), {"inplace": True}),
+        (F.relu, torch.zeros(2, 8).t(), (), {}),
+        (F.softmax, torch.zeros(2, 8), (), {"dim": 1}),
+    ],
+)
+def test_what_is_not_plain_is_left_to_torch(function, values, others, kwargs) -> None:
+    assert quick_result(function, (values, *others), kwargs) is None

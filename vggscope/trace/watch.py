@@ -21,6 +21,7 @@ from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import Function, function_name, misfit, read
 from vggscope.trace.layout import as_kernels_lay
 from vggscope.trace.modules import is_plain, module_op
+from vggscope.trace.quick import quick_result
 from vggscope.trace.recorder import Call, Recorder, on_meta, shape_of
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Watch:
                 inputs = tensors_in((args, kwargs))
             if self.on_meta:
                 function, args, kwargs = staying(function, args, kwargs, "meta")
-            known = _batch_normalised(function, args, kwargs) if self.inside_node and self.on_meta else None
+            known = quick_result(function, args, kwargs) if self.inside_node and self.on_meta else None
         if self.inside_node:
             return function(*args, **kwargs) if known is None else known
         try:
@@ -212,23 +213,6 @@ def _opaque(module: nn.Module) -> Op | None:
     import torch
 
     return Unknown(type(module).__name__, (), ()) if isinstance(module, torch.jit.ScriptModule) else None
-
-
-def _batch_normalised(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor | None:
-    """What batch norm gives at evaluation: the shape and strides of its input, which torch takes long to work out.
-
-    None where it is something else, or where torch would refuse.
-    """
-    import torch
-
-    if getattr(function, "__name__", "") != "batch_norm" or kwargs.get("training", True):
-        return None
-    values, mean = args[:2]
-    if not isinstance(values, torch.Tensor) or not isinstance(mean, torch.Tensor):
-        return None
-    if values.shape[1:2] != mean.shape or values.dtype != mean.dtype or not values.is_contiguous():
-        return None
-    return torch.empty_strided(values.shape, values.stride(), dtype=values.dtype, device=values.device)
 
 
 def _told_apart(op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
