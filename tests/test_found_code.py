@@ -369,3 +369,52 @@ def test_an_op_is_written_without_what_only_its_run_has_told() -> None:
     found = diff(Net(), nn.Sequential(nn.Identity()), (3, 4, 4))
     told = [difference.message for difference in found.differences]
     assert any(message.startswith("expand_as: expand_as() stands here") for message in told), told
+
+
+def test_what_a_network_notes_of_itself_is_not_taken_for_its_input() -> None:
+    class Masked(nn.Module):
+        def __init__(self, before: int, width: int, size: int) -> None:
+            super().__init__()
+            self.in_channels, self.kernel_size = before, size
+            self.conv = nn.Conv2d(before, width, size, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x).relu()
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.in_channels = 3
+            self.features = nn.Sequential(self.layer(8), self.layer(16))
+
+        def layer(self, width: int) -> nn.Module:
+            before, self.in_channels = self.in_channels, width
+            return Masked(before, width, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.features(x)
+
+    assert network(Net()).input_shape == (1, 3, 224, 224)
+    assert network(Masked(1, 8, 3)).input_shape == (1, 1, 224, 224)
+
+
+def test_a_layer_with_the_name_of_another_in_the_reference_is_put_in_and_followed() -> None:
+    """Conv, conv, ReLU, batch norm, as somebody remembered it: in a forward of one variable, layers of other names."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers = (nn.Conv2d(3, 64, 3), nn.Conv2d(64, 128, 3), nn.ReLU(), nn.BatchNorm2d(128), nn.MaxPool2d(2))
+            self.features = nn.Sequential(*layers, nn.Conv2d(128, 256, 3), nn.ReLU(), nn.MaxPool2d(2))
+            self.classifier = nn.Sequential(nn.Linear(256 * 6 * 6, 10))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            size = x.size(0)
+            x = self.features(x)
+            x = x.view(size, -1)
+            return self.classifier(x)
+
+    found = diff(Net(), "torchvision", (3, 32, 32))
+    (norm,) = (d for d in found.differences if d.message.startswith("features.3 "))
+    assert (norm.kind, norm.effect) == ("inserted", "function")
+    assert any(text.endswith("parameters more") for text in norm.consequences)

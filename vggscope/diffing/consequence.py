@@ -73,7 +73,8 @@ def _put_in(extra: dict[str, list[Node]], name: str, reads: dict[str, str]) -> I
     """Those of ours that stand behind a node, one behind the other; its readers are to read the last."""
     for node in extra.get(name, ()):
         put_in = node.name + _EXTRA
-        yield replace(node, name=put_in, inputs=(reads.get(name, name),) if node.inputs else ())
+        inputs = (reads.get(name, name),) if node.inputs else ()
+        yield replace(node, name=put_in, inputs=inputs, named_until="")  # which names a layer of ours
         if node.inputs:
             reads[name] = put_in
 

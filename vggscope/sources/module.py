@@ -145,11 +145,19 @@ def _made_for(module: nn.Module, shape: tuple[int, ...], rebuild: Callable[[], n
 
 
 def _sizes(module: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Input shapes to try, from what the module's first layer takes: a map of its channels, or a row of features."""
-    first = next((p for p in module.modules() if hasattr(p, "in_channels") or hasattr(p, "in_features")), None)
+    """Input shapes to try, from what the module's first layer takes: a map of its channels, or a row of features.
+
+    Torch's own layers are asked first: a network may keep its own account of channels, as of those that it ends with.
+    """
+    import torch
+
+    parts = [part for part in module.modules() if hasattr(part, "in_channels") or hasattr(part, "in_features")]
+    torchs = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
+    first = next((part for part in parts if isinstance(part, torchs)), next(iter(parts), None))
     features = getattr(first, "in_features", None)
     channels = getattr(first, "in_channels", None) or 3
-    axes = len(getattr(first, "kernel_size", (0, 0))) if features is None else 2
+    kernel = getattr(first, "kernel_size", None)
+    axes = len(kernel) if isinstance(kernel, tuple) and features is None else 2
     if features:
         yield from ((depth, side, side) for side in SIDES for depth in (3, 1) if depth * side * side == features)
     yield from ((channels, *(side,) * axes) for side in SIDES)
