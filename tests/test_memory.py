@@ -199,6 +199,32 @@ def test_tensors_lie_as_torch_lays_them(mode: str, batch: int) -> None:
     assert buffers == 2500 * 8 + 40 * 50 * 4
 
 
+class Joined(nn.Module):
+    """A part that reads two maps, one of which was made of the other."""
+
+    class Join(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Conv2d(16, 8, 1), nn.Conv2d(32, 8, 1)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return self.one(x) + self.other(y)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.join, self.head = nn.Conv2d(3, 16, 3), self.Join(), nn.Linear(8, 10)
+        self.second = nn.Sequential(nn.Conv2d(16, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 32, 3, padding=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x).sigmoid()
+        return self.head(self.join(x, self.second(x)).mean((2, 3)))
+
+
+def test_the_tracker_holds_no_gradient_longer_than_torch() -> None:
+    traced = trace_module(Joined(), (3, 32, 32), "Joined")
+    assert measure(traced, Joined, 2, Setup(optimizer="sgd")).difference_bytes == 0
+
+
 class Frozen(nn.Module):
     """Features that forward runs without gradients, a head that is trained."""
 

@@ -112,7 +112,7 @@ def track(
     with FakeTensorMode():
         take_data_away(module)
         tracker = make_tracker()
-        step = Step(module, "cpu", setup, learned, place, tracker.reset_mod_stats)
+        step = Step(module, "cpu", setup, learned, place)
         batches = step.batches(input_shape, batch)
         step.warm_up(batches)
         tracker.track_external(step.module, *([step.optimizer] if step.optimizer else []))
@@ -148,7 +148,7 @@ def allocated_on_gpu(
 
 
 class Step:
-    """A module with what runs it. `between` is called behind each micro-batch."""
+    """A module with what runs it."""
 
     def __init__(
         self,
@@ -157,9 +157,8 @@ class Step:
         setup: Setup,
         learned: Collection[str] | None,
         place: int,
-        between: Callable[[], None] = lambda: None,
     ) -> None:
-        self.module, self.device, self.setup, self.between = module.train(setup.trains), device, setup, between
+        self.module, self.device, self.setup = module.train(setup.trains), device, setup
         self.place = place
         if learned is not None:
             for name, parameter in module.named_parameters():
@@ -204,7 +203,6 @@ class Step:
             with autocast:
                 loss = cross_entropy(self.output(inputs), labels)
             torch.autograd.backward(loss)
-            self.between()
         self.optimizer.step()
 
 
@@ -231,8 +229,18 @@ def make_optimizer(module: nn.Module, setup: Setup) -> Optimizer:
 
 
 def make_tracker() -> MemTracker:
-    """The tracker, which as it stands refuses a model with a frozen parameter: it hooks the gradient of each."""
+    """The tracker, which as it stands refuses a model with a frozen parameter: it hooks the gradient of each.
+
+    Its share of each module is left out. For that it hooks what modules read, which no view of a frozen tensor allows,
+    and of a module that reads several tensors it holds the gradients until the last has come.
+    """
     from torch.distributed._tools.mem_tracker import MemTracker
+    from torch.distributed._tools.mod_tracker import ModTracker
+
+    class Nowhere(ModTracker):
+        def _fw_pre_hook(self, mod: nn.Module, input: object) -> None: ...
+
+        def _fw_post_hook(self, mod: nn.Module, input: object, output: object) -> None: ...
 
     class Tracker(MemTracker):  # type: ignore[no-untyped-call]
         def _track_module_params_and_buffers(
@@ -241,7 +249,9 @@ def make_tracker() -> MemTracker:
             learns = all(parameter.requires_grad for parameter in module.parameters())
             return super()._track_module_params_and_buffers(module, install_grad_hooks and learns)
 
-    return Tracker()
+    tracker = Tracker()
+    tracker._mod_tracker = Nowhere()  # type: ignore[no-untyped-call]
+    return tracker
 
 
 def made(make: Callable[[], nn.Module], setup: Setup) -> nn.Module:
