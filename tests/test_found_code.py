@@ -418,3 +418,35 @@ def test_a_layer_with_the_name_of_another_in_the_reference_is_put_in_and_followe
     (norm,) = (d for d in found.differences if d.message.startswith("features.3 "))
     assert (norm.kind, norm.effect) == ("inserted", "function")
     assert any(text.endswith("parameters more") for text in norm.consequences)
+
+
+def test_a_network_that_flattens_by_view_is_written_out(tmp_path: Path, vggscope) -> None:
+    path = file_of(tmp_path, BATCHES)
+    written = tmp_path / "written.py"
+    assert vggscope("build", f"{path}:Net", "-o", str(written)).code == 0
+    found = diff(f"{written}:VGG", f"{path}:Net", (3, 32, 32), numeric=True)
+    assert found.verdict == "equivalent"
+    assert found.numeric is not None
+    assert found.numeric.max_abs_error == 0
+    # Of a larger map view(-1, 512) makes many samples, which flatten does not.
+    refused = vggscope("build", f"{path}:Net", "--input", "3x64x64", "-o", str(written))
+    assert refused.code == 2
+    assert "view is the call of a function" in refused.err
+
+
+def test_a_mean_over_both_sides_is_put_in_where_there_are_sides() -> None:
+    class Net(nn.Module):
+        def __init__(self, by_mean: bool) -> None:
+            super().__init__()
+            self.conv, self.pool = nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(2)
+            self.fc = nn.Linear(8 if by_mean else 32, 5)
+            self.by_mean = by_mean
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x)
+            return self.fc(x.mean(3).mean(2) if self.by_mean else torch.flatten(self.pool(x), 1))
+
+    found = diff(Net(True), Net(False), (3, 8, 8))
+    said = [text for difference in found.differences for text in difference.consequences]
+    assert not any(text == "5 comes out instead of 5" for text in said)
+    assert found.verdict == "different"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from vggscope.errors import ModelError, printable
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.recorded import Recorded, Result
 from vggscope.ops.shape import Flatten
+from vggscope.ops.view import Reshape
 from vggscope.record import record
 
 REMEDY = "what can be built is a chain of torch.nn modules, each called once; flatten may be a bare function"
@@ -34,7 +36,8 @@ def parts(network: Network) -> tuple[Part, ...]:
     Raises ModelError, naming the layer, where the network is no chain or holds what cannot be built.
     """
     previous = INPUT
-    for node in network.nodes:
+    nodes = tuple(_flattening(network, node) for node in network.nodes)
+    for node in nodes:
         if node.inputs != (previous,):
             raise _refusal(network, node, "reads other than the one layer before it")
         if isinstance(node.op, Recorded | Result):
@@ -42,7 +45,15 @@ def parts(network: Network) -> tuple[Part, ...]:
         if node.module is None and not isinstance(node.op, Flatten):
             raise _refusal(network, node, "is the call of a function")
         previous = node.name
-    return _grouped(network, network.nodes, 0)
+    return _grouped(network, nodes, 0)
+
+
+def _flattening(network: Network, node: Node) -> Node:
+    """A `view` that does on each image what flatten does as that."""
+    if not isinstance(node.op, Reshape):
+        return node
+    op, met = Flatten(), network.input_shapes(node)
+    return replace(node, op=op) if len(met) == 1 and op.output_shape(*met) == network.output_shape(node) else node
 
 
 def _grouped(network: Network, nodes: Sequence[Node], depth: int) -> tuple[Part, ...]:

@@ -150,8 +150,9 @@ def _shapes(reference: Figures, ours: Figures, name: str, whole: bool) -> list[s
         if whole:
             said += _head(reference.network, ours.network, name)
     last, wanted = ours.network.end, reference.network.end
-    if shapes[last] != expected[wanted] and wanted != name:
-        said.append(f"{shape_text(shapes[last])} comes out instead of {shape_text(expected[wanted])}")
+    out, meant = shape_text(shapes[last]), shape_text(expected[wanted])
+    if out != meant and wanted != name:
+        said.append(f"{out} comes out instead of {meant}")
     return said
 
 

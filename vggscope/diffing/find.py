@@ -51,13 +51,13 @@ class Aligned:
 
     def places(self) -> dict[str, str]:
         """For each of our layers the layer of the reference that it stands for, or behind which it stands: what is
-        missing just before it comes first.
+        missing just before it comes first, but for what lays a map out.
         """
         found: dict[str, str] = {INPUT: INPUT}
         missing: set[str] = set()
         for mine, other in self.nodes():
             if mine is None:
-                missing.update({other.name} if other else ())
+                missing.update({other.name} if other and other.op.name not in LAYOUT else ())
                 continue
             if other is not None:
                 found[mine.name] = other.name
