@@ -143,6 +143,23 @@ def test_every_key_of_the_file_finds_its_place(
     assert loaded(found) == ([], [])
 
 
+def test_convolutions_without_a_bias_before_a_batch_norm(tmp_path: Path) -> None:
+    for state in (convmodules(True), {k: v for k, v in torchvision("vgg16_bn").items() if not is_bias(k, v)}):
+        found = inspect(saved(tmp_path / "x.pth", state))
+        sentence = "its 13 convolutions have no bias, as is usual before a batch norm"
+        assert found.problems == (sentence,)
+        assert len(found.missing) == 13
+        assert "strict=False" not in found.load
+        assert loaded(found) == ([], [])
+
+
+def is_bias(key: str, tensor: Any) -> bool:
+    """Whether it is the bias of a convolution of vgg16_bn."""
+    number = int(key.split(".")[1])
+    convs = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
+    return key.startswith("features") and number in convs and bool(tensor.dim() == 1)
+
+
 def test_a_network_of_its_own_under_two_names_is_built_with_them(tmp_path: Path) -> None:
     # Eric-mingjie/network-slimming: feature.N and classifier, the widths cut as each layer bears
     names = {"features.0": "feature.0", "features.3": "feature.3", "classifier.0": "fc.0", "classifier.3": "fc.3"}
@@ -460,3 +477,98 @@ def vggscope_build(word: str, num_classes: int) -> Any:
     import vggscope
 
     return vggscope.build(word, num_classes=num_classes)
+
+
+# Features for style and perceptual losses
+
+
+def slices(name: str, *ends: int) -> State:
+    """A VGG's features cut into several Sequentials that keep their numbers."""
+    found: dict[str, Any] = {}
+    for key, value in torchvision(name).items():
+        path, number, leaf = (*key.split("."), "")[:3]
+        place = next((i for i, end in enumerate(ends, 1) if path == "features" and int(number) < end), None)
+        if place:
+            found[f"slice{place}.{number}.{leaf}"] = value
+    return found
+
+
+def adain(column: tuple[Any, ...]) -> Any:
+    """naoto0804/pytorch-AdaIN: a 1x1 convolution, then VGG-19 with a reflection pad before each convolution."""
+    from torch import nn
+
+    layers: list[nn.Module] = [nn.Conv2d(3, 3, 1)]
+    channels = 3
+    for width in column:
+        if width == "M":
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        else:
+            layers += [nn.ReflectionPad2d(1), nn.Conv2d(channels, width, 3), nn.ReLU()]
+            channels = width
+    return nn.Sequential(*layers)
+
+
+def test_features_in_slices(tmp_path: Path) -> None:
+    # richzhang/PerceptualSimilarity cuts vgg16 behind relu1_2, relu2_2 and so on
+    lpips = prefixed(slices("vgg16", 4, 9, 16, 23, 30), "net.")
+    found = inspect(saved(tmp_path / "x.pth", lpips))
+    assert (found.column, found.key_style, found.prefix) == ("D", "sliced Sequential", "net.")
+    assert found.problems == ("features only: the FC layers fc6, fc7 and fc8 are missing",)
+    assert loaded(found) == ([], [])
+    # clovaai/CRAFT-pytorch cuts vgg16_bn before conv5_3 and goes on with convolutions of its own, counted anew
+    import torch
+
+    own = {"slice5.1.weight": torch.empty(1024, 512, 3, 3, device="meta")}
+    craft = prefixed({**slices("vgg16_bn", 12, 19, 29, 39), **own}, "module.basenet.")
+    found = inspect(saved(tmp_path / "x.pth", craft))
+    assert (found.column, found.batch_norm, found.key_style) == ("D", True, "DataParallel sliced Sequential")
+    assert found.problems[0] == "cut: the last convolution is conv5_2; conv5_3 and all that follow are missing"
+    assert found.extra == ("module.basenet.slice5.1.weight",)
+    assert loaded(found) == ([], ["module.basenet.slice5.1.weight"])
+
+
+def test_a_convolution_of_the_colours_before_a_column(tmp_path: Path) -> None:
+    import torch
+
+    column = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512)
+    with torch.device("meta"):
+        model = adain(column)
+    found = inspect(saved(tmp_path / "vgg_normalised.pth", model.state_dict()))
+    assert (found.column, found.input_channels, found.extra) == ("E", 3, ())
+    assert found.problems == (
+        "features only: the FC layers fc6, fc7 and fc8 are missing",
+        "before conv1_1 stands 0, a 1x1 convolution of the colours",
+        "the numbers leave room for one more layer before each convolution, most likely a pad",
+    )
+    assert found.notation is not None
+    assert found.notation.startswith("conv1-3 conv3-64 conv3-64 maxpool conv3-128")
+    # What the file is without cannot be guessed: another padding is another function.
+    assert "a convolution stands before the column's" in found.obstacle
+    assert "model = ...  # of the class" in found.load
+    encoder = inspect(saved(tmp_path / "encoder.pth", model[:31].state_dict()))
+    assert encoder.problems[0] == "cut: the last convolution is conv4_1; conv4_2 and all that follow are missing"
+
+
+def test_one_that_begins_as_a_column_does_and_ends_otherwise(tmp_path: Path) -> None:
+    # harritaylor/torchvggish: conv1_1 to conv4_2 of column A for one channel, then FC layers on a map of 4x6
+    import torch
+
+    state = dict(ours("conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool conv3-512 conv3-512", 1))
+    for number, (reads, units) in zip((0, 2, 4), ((512 * 4 * 6, 4096), (4096, 4096), (4096, 128))):
+        state[f"embeddings.{number}.weight"] = torch.empty(units, reads, device="meta")
+        state[f"embeddings.{number}.bias"] = torch.empty(units, device="meta")
+    found = inspect(saved(tmp_path / "vggish.pth", state))
+    assert (found.column, found.num_classes, found.input_channels, found.head_side) == (None, 128, 1, None)
+    assert found.notation is not None
+    assert found.notation.endswith("conv3-512 conv3-512 maxpool? FC-4096 FC-4096 FC-128")
+    assert "not square" in found.obstacle
+
+
+def ours(word: str, channels: int) -> State:
+    import torch
+
+    import vggscope
+
+    with torch.device("meta"):
+        state: State = vggscope.build(word, input_size=(channels, 96, 64)).state_dict()
+    return state

@@ -19,6 +19,9 @@ UNKNOWN = "?"
 GUESSED_POOL = "maxpool?"
 """In notation: the names leave room for a pool here."""
 
+BEFORE = "conv0"
+"""The label of a convolution that stands before the column's own."""
+
 _BN = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -40,6 +43,9 @@ def column_chain(found: Found, head: Head) -> tuple[Link, ...]:
     last = max((i for i, conv in enumerate(found.convs) if conv), default=-1) + 1
     count = last if not head.layers else len(found.places)
     links: list[Link] = []
+    if found.before:
+        shape = found.before.shape
+        links.append(Link("conv1-3", None, BEFORE, found.before, (("weight", shape), ("bias", shape[:1]))))
     position = 0
     for word in feature_words(found.column or found.alike[0], count):
         if word.kind == "conv":

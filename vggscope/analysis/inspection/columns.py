@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from vggscope.analysis.inspection.runs import CAFFE, OTHER, Position, Run
@@ -37,7 +38,8 @@ class Found:
     """A run beside a column. `convs` are the file's, one for each of `places`, or None where the file has none.
 
     `column` is None where several columns, `alike`, begin with the file's convolutions and go on differently.
-    `renumbered`: the paths' numbers are not torchvision's.
+    `renumbered`: the paths' numbers are not torchvision's. `before` is a 1x1 convolution of the colours that stands
+    before the run, if any.
     """
 
     column: str | None
@@ -46,6 +48,7 @@ class Found:
     convs: tuple[StoredLayer | None, ...]
     alike: tuple[str, ...] = ()
     renumbered: bool = False
+    before: StoredLayer | None = None
 
 
 @cache
@@ -74,6 +77,11 @@ def feature_words(column: str, count: int) -> tuple[Word, ...]:
 
 def find(run: Run) -> Found | None:
     """The column that a run belongs to: all of it, its beginning, or most of it; None for another network."""
+    first = run.convs[0] if run.convs else None
+    if first and first.shape == (3, 3, 1, 1):
+        rest = replace(run, positions=run.positions[1:], convs=run.convs[1:], norms=run.norms[1:])
+        found = find(rest)
+        return replace(found, before=first) if found else None
     whole = _whole(run)
     if whole:
         return whole

@@ -63,7 +63,7 @@ NO_HEAD = Head()
 
 def find_head(rest: Sequence[StoredLayer], channels: int, run: Run, is_column: bool) -> Head:
     """The FC layers among `rest` that read the `channels` of the features."""
-    chain = _chain(rest, channels) if channels else ()
+    chain = _chain(rest, channels, is_column) if channels else ()
     if is_column and channels:
         layers, names = _named(rest, channels, run)
         if sum(layer is not None for layer in layers) >= len(chain):
@@ -89,13 +89,13 @@ def _side(first: StoredLayer, channels: int) -> int | None:
     return side if side * side * channels == first.shape[1] else None
 
 
-def _chain(rest: Sequence[StoredLayer], channels: int) -> tuple[StoredLayer, ...]:
-    """Layers in their natural order, each reading what the one before it gives."""
+def _chain(rest: Sequence[StoredLayer], channels: int, is_square: bool) -> tuple[StoredLayer, ...]:
+    """Layers in their natural order, each reading what the one before it gives, the first a map, square if asked."""
     found: list[StoredLayer] = []
     for layer in sorted(rest, key=_order):
         if not layer.shape or len(layer.shape) not in (2, 4):
             continue
-        if _fits(layer, found[-1].shape[0]) if found else _starts(layer, channels):
+        if _fits(layer, found[-1].shape[0]) if found else _starts(layer, channels, is_square):
             found.append(layer)
     return tuple(found)
 
@@ -105,10 +105,11 @@ def _order(layer: StoredLayer) -> tuple[bool, tuple[tuple[int, str], ...]]:
     return any(part == "head" for part in layer.path.split(".")), natural(layer.path)
 
 
-def _starts(layer: StoredLayer, channels: int) -> bool:
+def _starts(layer: StoredLayer, channels: int, is_square: bool) -> bool:
     if len(layer.shape) == 4:
         return layer.shape[1:] == (channels, HEAD_SIDE, HEAD_SIDE)
-    return layer.shape[1] > 0 and layer.shape[1] % channels == 0 and _side(layer, channels) is not None
+    fits = layer.shape[1] > 0 and layer.shape[1] % channels == 0
+    return fits and not (is_square and _side(layer, channels) is None)
 
 
 def _fits(layer: StoredLayer, features: int) -> bool:

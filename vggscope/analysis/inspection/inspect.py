@@ -113,8 +113,7 @@ def examine(checkpoint: Checkpoint) -> Inspection:
         load="",
         layers=tuple(replace(layer, label=labels.get(layer.name, "")) for layer in layers),
     )
-    is_whole = not told.missing and not told.extra
-    load = loading(checkpoint, vgg, own, prefix, is_whole=is_whole, is_buildable=not found.obstacle)
+    load = loading(checkpoint, vgg, own, prefix, told, is_buildable=not found.obstacle)
     notes = (
         (*found.notes, f"no network can be built from it: {found.obstacle}") if vgg and found.obstacle else found.notes
     )

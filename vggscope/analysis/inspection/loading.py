@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from vggscope.analysis.inspection import trusted
 from vggscope.analysis.inspection.columns import same
+from vggscope.analysis.inspection.problems import Differences
 from vggscope.analysis.inspection.reparametrised import remedy
 from vggscope.analysis.inspection.runs import TORCHVISION
 from vggscope.analysis.inspection.stored import WRAPPERS, Checkpoint, StoredLayer
@@ -34,15 +35,16 @@ def loading(
     vgg: VGG | None,
     layers: Sequence[StoredLayer],
     prefix: str,
+    told: Differences,
     *,
-    is_whole: bool,
     is_buildable: bool,
 ) -> str:
     """Lines that run where torch and, as they name them, torchvision, timm, vggscope or safetensors are installed.
 
-    `layers` are the network's own in the file, `prefix` is what stands before the paths of all of them.
+    `layers` are the network's own in the file, `prefix` is what stands before the paths of all of them, `told` is how
+    they differ from the column's.
     """
-    target = _target(checkpoint, vgg, layers, prefix, is_whole=is_whole, is_buildable=is_buildable)
+    target = _target(checkpoint, vgg, layers, prefix, told, is_buildable=is_buildable)
     state = list(_state(checkpoint, target.key))
     body = (*state, *target.model, f"model.load_state_dict(state{'' if target.is_whole else ', strict=False'})")
     return "\n".join((*_imports("\n".join(body), checkpoint.guarded), "", *body))
@@ -74,14 +76,15 @@ def _target(
     vgg: VGG | None,
     layers: Sequence[StoredLayer],
     prefix: str,
+    told: Differences,
     *,
-    is_whole: bool,
     is_buildable: bool,
 ) -> Target:
     made = _reparametrised(layers)
     if made is None:
         return Target((_WRITTEN,), _without(prefix), True)
-    name = _literature(vgg) if vgg else None
+    # torchvision's convolutions have a bias, ours are built as the file's are.
+    name = _literature(vgg) if vgg and not told.unbiased else None
     model: tuple[str, ...]
     if vgg and name and vgg.head.has_usual_names(vgg.run):
         classes = vgg.num_classes
@@ -91,13 +94,13 @@ def _target(
         else:
             number = "" if classes in (1000, None) else f"num_classes={classes}"
             model = (f"model = torchvision.models.{name}({number})", *_first_convolution(vgg))
-        return Target((*model, *made), _key(layers, vgg.run.prefix), is_whole)
+        return Target((*model, *made), _key(layers, vgg.run.prefix), told.is_whole)
     if vgg and name and not vgg.head.layers and all(vgg.convs):
         features = "features." if vgg.style == TORCHVISION else ""
         model = (f"model = torchvision.models.{name}()", *_first_convolution(vgg), "model = model.features")
-        return Target((*model, *made), _key(layers, vgg.run.prefix + features), is_whole)
+        return Target((*model, *made), _key(layers, vgg.run.prefix + features), told.is_whole)
     if is_buildable:
-        return Target((f"model = vggscope.build({checkpoint.path!r})", *made), _KEY, is_whole)
+        return Target((f"model = vggscope.build({checkpoint.path!r})", *made), _KEY, told.is_whole)
     return Target((_WRITTEN,), _without(prefix), True)
 
 

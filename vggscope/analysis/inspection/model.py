@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.inspection.chain import GUESSED_POOL, UNKNOWN, Link, labelled
+from vggscope.analysis.inspection.chain import BEFORE, GUESSED_POOL, UNKNOWN, Link, labelled
 from vggscope.analysis.inspection.head import HEAD_SIDE
 from vggscope.analysis.inspection.stored import StoredLayer
 from vggscope.errors import NotationError
@@ -41,9 +41,11 @@ def obstacle(notation: str | None, layers: tuple[StoredLayer, ...], channels: in
         return error.problem
     if GUESSED_POOL in notation and any(word.kernel > LARGEST_KERNEL for word in words):
         return "the strides of its large kernels are not in the file"
-    if head[0] and head[1] is None:
-        return "the map that its first FC layer reads is not square, or that layer is missing"
-    return _misfit(words, layers, channels or 3)
+    if any(layer.label == BEFORE for layer in layers):
+        return "a convolution stands before the column's, and how its maps are padded is not in the file"
+    is_odd = head[0] and head[1] is None
+    odd = "the map that its first FC layer reads is not square, or that layer is missing" if is_odd else ""
+    return odd or _misfit(words, layers, channels or 3)
 
 
 def model(notation: str, channels: int | None, head: Shaped) -> Model:

@@ -8,6 +8,7 @@ from vggscope.analysis.inspection.chain import Link
 from vggscope.analysis.inspection.columns import Found, same
 from vggscope.analysis.inspection.head import HIDDEN, LABELS, Head
 from vggscope.analysis.inspection.reparametrised import whole
+from vggscope.analysis.inspection.runs import CAFFE, OTHER, SLICED
 from vggscope.analysis.inspection.stored import StoredTensor
 from vggscope.errors import printable
 from vggscope.record import record
@@ -19,13 +20,19 @@ SHOWN = 6
 
 @record
 class Differences:
-    """`missing` and `extra` are state-dict keys, or a layer's label where the file tells no key; `sentences` are for
-    people.
+    """`missing` and `extra` are state-dict keys, or a layer's label where the file tells no key; `unbiased` are those
+    of the missing that belong to convolutions made without a bias; `sentences` are for people.
     """
 
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     sentences: tuple[str, ...]
+    unbiased: frozenset[str] = frozenset()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a model of the column, its convolutions without a bias where the file's are, has the file's keys."""
+        return not self.extra and self.unbiased.issuperset(self.missing)
 
 
 NO_DIFFERENCES = Differences((), (), ())
@@ -39,14 +46,27 @@ def differences(found: Found, head: Head, links: tuple[Link, ...], tensors: Sequ
     absent_fc = () if cut else tuple(_absent_fully_connected(head))
     missing = (*([] if cut else whole), *parts, *absent_fc)
     extra = tuple(_extra(links, tensors))
-    sentences = [cut, *_wrong_shapes(found), *_odd_parts(links), _head_differs(found, head), _renumbered(found)]
-    if missing:
-        sentences.append(f"missing: {listed(missing)}")
+    sentences = [
+        cut,
+        *_wrong_shapes(found),
+        *_odd_parts(links),
+        _before(found),
+        _head_differs(found, head),
+        _renumbered(found),
+    ]
+    bare = _without_bias(links)
+    absent = tuple(key for key in missing if key not in bare)
+    if bare:
+        sentences.append(
+            f"its {len(bare)} convolutions have no bias, as is usual before a batch norm; the column's have"
+        )
+    if absent:
+        sentences.append(f"missing: {listed(absent)}")
     if extra:
         sentences.append(
             f"extra: {listed(extra)}; {_column(found)} has no place for {'it' if len(extra) == 1 else 'them'}"
         )
-    return Differences(missing, extra, tuple(filter(None, sentences)))
+    return Differences(missing, extra, tuple(filter(None, sentences)), bare)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -67,7 +87,7 @@ def _absent_convolutions(found: Found) -> list[str]:
 
 def _path(found: Found, index: int) -> str:
     place = found.places[index]
-    if found.run.style == "other":
+    if found.run.style in (OTHER, SLICED):
         return "conv{}_{}".format(*place.stage)
     return found.run.path(place.position(found.run.style))
 
@@ -105,6 +125,14 @@ def _absent_tensors(links: tuple[Link, ...]) -> Iterator[str]:
         for leaf, _ in link.expected:
             if leaf not in have:
                 yield f"{link.stored.name}.{leaf}"
+
+
+def _without_bias(links: tuple[Link, ...]) -> frozenset[str]:
+    """The keys of the convolutions' biases, where none has one and each is followed by a batch norm."""
+    convs = [link.stored for link in links if link.word and link.word.kind == "conv" and link.stored]
+    norms = [link for link in links if link.word and link.word.kind == "bn" and link.stored]
+    has_bias = any(tensor.leaf == "bias" for conv in convs for tensor in conv.tensors)
+    return frozenset() if has_bias or len(norms) < len(convs) else frozenset(f"{conv.name}.bias" for conv in convs)
 
 
 def _absent_fully_connected(head: Head) -> Iterator[str]:
@@ -163,4 +191,12 @@ def _renumbered(found: Found) -> str:
     )
     usual = found.run.path(found.places[position].position(found.run.style))
     conv = found.convs[position]
+    if found.run.style != CAFFE and found.run.room > 1:
+        return "the numbers leave room for one more layer before each convolution, most likely a pad"
     return f"{_label(found, position)} is {printable(conv.name if conv else '')}, {usual} by the usual numbering"
+
+
+def _before(found: Found) -> str:
+    """The convolution that some put before a VGG to take the image from the range that they use to the one it reads."""
+    before = found.before
+    return f"before conv1_1 stands {printable(before.name)}, a 1x1 convolution of the colours" if before else ""

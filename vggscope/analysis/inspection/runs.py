@@ -2,6 +2,7 @@
 
 features.0, features.2       torchvision's and timm's VGG
 0, 2 or encoder.0            a bare Sequential, or one inside something
+net.slice1.0, net.slice2.5   one that is cut into several, as perceptual losses have it: the numbers go on
 conv1_1, vgg.conv1_1         Caffe's names
 anything else                taken in the file's order, or in the names' natural order
 """
@@ -18,7 +19,11 @@ from vggscope.record import record
 Position = tuple[int, ...]
 """A layer's number in its Sequential, or its stage and its place there."""
 
+Groups = dict[tuple[str, str], dict[Position, StoredLayer]]
+"""Layers by style and prefix, then by position."""
+
 TORCHVISION, SEQUENTIAL, CAFFE, OTHER = "torchvision", "bare Sequential", "Caffe-like", "other"
+SLICED = "sliced Sequential"
 
 K = TypeVar("K")
 
@@ -52,6 +57,12 @@ class Run:
         """Whether each convolution takes as many channels as the one before it gives."""
         return all(a.shape[0] == b.shape[1] for a, b in zip(self.convs, self.convs[1:]))
 
+    @property
+    def room(self) -> int:
+        """How many numbers are free behind each convolution and its batch norm at least: 1 for the ReLU."""
+        pairs = zip(self.positions, self.positions[1:])
+        return min((after[0] - here[0] - 1 - self.batch_norm for here, after in pairs), default=1)
+
     def path(self, position: Position) -> str:
         """The path that this style gives to a position."""
         if self.style == CAFFE:
@@ -61,13 +72,14 @@ class Run:
 
 def runs(layers: tuple[StoredLayer, ...]) -> Iterator[Run]:
     """The runs that may be features, the likeliest first: numbered ones by length, then all convolutions in order."""
-    groups: dict[tuple[str, str], dict[Position, StoredLayer]] = {}
-    norms: dict[tuple[str, str], dict[Position, StoredLayer]] = {}
+    groups: Groups = {}
+    norms: Groups = {}
     for layer in layers:
         place = _place(layer)
         if place is not None:
             style, prefix, position = place
             (norms if layer.is_norm else groups).setdefault((style, prefix), {})[position] = layer
+    _join(groups, norms)
     for key in sorted(groups, key=lambda key: -len(groups[key]))[:3]:
         yield _numbered(key, groups[key], norms.get(key, {}))
     convs = [layer for layer in layers if len(layer.shape) == 4]
@@ -76,6 +88,27 @@ def runs(layers: tuple[StoredLayer, ...]) -> Iterator[Run]:
         return
     yield _ordered(convs, scales)
     yield _ordered(sorted(convs, key=_natural), sorted(scales, key=_natural))
+
+
+def _join(groups: Groups, norms: Groups) -> None:
+    """Add what Sequentials beside one another hold together, as far as the numbers of each go on behind the last's."""
+    beside: dict[str, list[str]] = {}
+    for style, prefix in groups:
+        if style == SEQUENTIAL and prefix:
+            beside.setdefault(prefix[:-1].rpartition(".")[0], []).append(prefix)
+    for parent, prefixes in beside.items():
+        joined: dict[Position, StoredLayer] = {}
+        following: dict[Position, StoredLayer] = {}
+        slices = 0
+        for prefix in sorted(prefixes, key=natural):
+            found = groups[SEQUENTIAL, prefix]
+            if not joined or min(found) > max(joined):
+                joined |= found
+                following |= norms.get((SEQUENTIAL, prefix), {})
+                slices += 1
+        if slices > 1:
+            key = (SLICED, f"{parent}." if parent else "")
+            groups[key], norms[key] = joined, following
 
 
 def _natural(layer: StoredLayer) -> tuple[tuple[int, str], ...]:

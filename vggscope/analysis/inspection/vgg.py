@@ -61,8 +61,10 @@ def find_vgg(layers: tuple[StoredLayer, ...]) -> VGG | None:
         found = find(run)
         if found:
             channels = next(conv.shape[0] for conv in reversed(found.convs) if conv)
-            head = find_head(_others(layers, found.convs), channels, run, found.column is not None)
-            return VGG(run, head, column_chain(found, head), found)
+            head = find_head(_others(layers, (*found.convs, found.before)), channels, run, found.column is not None)
+            own = None if head.layers or found.convs[-1] else _custom(layers, run)
+            # One that begins as a column does and ends with FC layers of its own is no column that is cut.
+            return own if own and own.head.layers else VGG(run, head, column_chain(found, head), found)
     return next((vgg for run in candidates if (vgg := _custom(layers, run))), None)
 
 
