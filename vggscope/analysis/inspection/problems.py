@@ -57,9 +57,7 @@ def differences(found: Found, head: Head, links: tuple[Link, ...], tensors: Sequ
     bare = _without_bias(links)
     absent = tuple(key for key in missing if key not in bare)
     if bare:
-        sentences.append(
-            f"its {len(bare)} convolutions have no bias, as is usual before a batch norm; the column's have"
-        )
+        sentences.append(f"its {len(bare)} convolutions have no bias, as is usual before a batch norm")
     if absent:
         sentences.append(f"missing: {listed(absent)}")
     if extra:
