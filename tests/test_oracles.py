@@ -194,6 +194,33 @@ def test_instance_norms_are_explained_for_fvcore() -> None:
     assert found.agrees is True
 
 
+class Standardised(nn.Conv2d):
+    """Its weights of mean 0 and variance 1 for each output channel, as timm's NFNets have them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        weight = nn.functional.batch_norm(rows, None, None, training=True).reshape_as(self.weight)
+        return nn.functional.conv2d(x, weight, self.bias)
+
+
+class Placed(nn.Module):
+    """A product with a learned table, written as timm's MViT writes its relative positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.table = Standardised(3, 96, 3), nn.Parameter(torch.zeros(14, 17, 96))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bhwc,hkc->bhwk", self.conv(x).permute(0, 2, 3, 1), self.table)
+
+
+def test_standardised_weights_and_learned_tables_are_explained_for_fvcore() -> None:
+    found = verify(trace(Placed(), (3, 16, 19), "placed"), Placed())
+    exact, told = 14 * 17 * 17 * 96, 388_400  # of 2 * 388,416 FLOPs torch's text has 7.768e+05
+    assert sorted(t.amount for t in answer(found, "macs", "fvcore").terms) == [told - exact, 4 * 96 * 27]
+    assert found.agrees is True
+
+
 class Read(nn.Module):
     """Reads a sequence, perhaps behind a layer, perhaps from states that it works out of it first."""
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.graph import Network, Node
 from vggscope.ops.attention import Einsum
-from vggscope.ops.base import Shape, numel
+from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recurrent import Recurrent
-from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness, written_out
+from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness, frozen, written_out
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,6 +71,7 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
     """What fvcore's total has beyond MACs, worked out from the network's ops."""
     amounts: Counter[str] = Counter()
     for node in network.nodes:
+        op, read = _read(network, node)
         if node.op.name in PER_VALUE:
             per_value = _per_value(node)
             what = f"{per_value} for each value that {node.op.name} reads"
@@ -79,13 +80,12 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
             per_value = PER_RESULT[node.op.name, getattr(node.op, "mode", "")]
             what = f"{per_value} for each value that {node.op.name} gives"
             amounts[what] += per_value * numel(network.output_shape(node))
-        elif isinstance(node.op, Recurrent):
-            amounts[RECURRENT] -= node.op.macs(network.input_shapes(node), network.output_shape(node))
+        elif isinstance(op, Recurrent):
+            amounts[RECURRENT] -= op.macs(read, network.output_shape(node))
         elif "attention" in node.op.name.lower():
             amounts[ATTENTION] -= _attention(network, node)
-        elif isinstance(node.op, Einsum):
-            macs = node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0
-            amounts[EINSUM] += _einsum(node.op, network.input_shapes(node)) - macs
+        elif isinstance(op, Einsum):
+            amounts[EINSUM] += _einsum(op, read) - (op.macs(read, network.output_shape(node)) or 0)
     return tuple(Term(amount, what) for what, amount in amounts.items() if amount)
 
 
@@ -105,11 +105,18 @@ def _einsum(op: Einsum, inputs: tuple[Shape, ...]) -> int:
 
 def _attention(network: Network, node: Node) -> int:
     """The MACs of queries with keys and of weights with values: all but the learned projections'."""
-    inputs = network.input_shapes(node)
-    read = node.op.all_inputs(inputs) if isinstance(node.op, WithConstants) else inputs
-    own = node.parameters if node.op.name == "MultiheadAttention" else ()
+    op, read = _read(network, node)
+    own = node.parameters if op.name == "MultiheadAttention" else ()
     projections = sum(numel(p.shape) for p in own if len(p.shape) == 2) * numel(read[0][:-1])
-    return (node.op.macs(inputs, network.output_shape(node)) or 0) - projections
+    return (op.macs(read, network.output_shape(node)) or 0) - projections
+
+
+def _read(network: Network, node: Node) -> tuple[Op, tuple[Shape, ...]]:
+    """A node's op, and the shapes of all that it reads, constants among them."""
+    inputs = network.input_shapes(node)
+    if isinstance(node.op, WithConstants):
+        return node.op.op, node.op.all_inputs(inputs)
+    return node.op, inputs
 
 
 def _per_value(node: Node) -> int:
@@ -133,6 +140,33 @@ def _worded(network: Network, module: nn.Module) -> Iterator[Term]:
     amount = sum(node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0 for node in nodes)
     if amount:
         yield Term(-amount, NAMED_PADDING)
+    of_weights = _normalised_weights(module, network.input_shape)
+    if of_weights:
+        yield Term(of_weights, "4 for each value of weights that are standardised, 5 with a learned scale")
+
+
+def _normalised_weights(module: nn.Module, input_shape: Shape) -> int:
+    """What it counts where forward puts weights, which no input reaches, through a batch norm."""
+    import torch
+    from torch.nn.functional import batch_norm
+    from torch.overrides import TorchFunctionMode
+
+    found = 0
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> object:
+            nonlocal found
+            if func is batch_norm:
+                given = {**dict(zip(("input", "", "", "weight", "", "training"), args)), **(kwargs or {})}
+                if given.get("training") and not given["input"].requires_grad:
+                    found += given["input"].numel() * (4 if given.get("weight") is None else 5)
+            return func(*args, **(kwargs or {}))
+
+    with frozen(module), torch.enable_grad(), Mode():
+        module(torch.empty(input_shape, device="meta", requires_grad=True).clone())
+    return found
 
 
 WITNESS = Witness(
