@@ -253,6 +253,12 @@ def test_weights_come_from_a_checkpoint(vggscope, tmp_path) -> None:
     other = vggscope("diff", "conv3-9 FC-10", "--ref", model, "--weights", path)
     assert (other.code, other.out) == (2, "")
     assert "does not hold the weights of this model" in other.err
+    # The convolutions and FC layers are the same, but what ran with batch norms between them is another network.
+    assert vggscope("build", "vgg11_bn", "--num-classes", "10", "-o", path).code == 0
+    for model in ("vgg11", "vgg13"):
+        without = vggscope("diff", model, "--ref", model, "--num-classes", "10", "--weights", path)
+        assert (without.code, without.out) == (2, "")
+        assert "does not hold the weights of this model" in without.err
 
 
 @pytest.mark.parametrize(

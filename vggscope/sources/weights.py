@@ -48,12 +48,15 @@ def with_weights(module: nn.Module, path: str) -> nn.Module:
 
 
 def _by_layer(found: Inspection, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors by the module's keys, each from the layer of the same label; empty where one has none.
+    """The file's tensors by the module's keys, each from the layer of the same label; empty where one has none, or
+    where a layer of the file other than FC has no place: a network without batch norms is another than one with them.
 
     An FC layer may be written as a convolution on one side, as timm does: the order of its weights is the same.
     """
     own = examine(Checkpoint("", "", tuple(StoredTensor(k, tuple(t.shape), "float32") for k, t in wanted.items())))
     theirs = {(layer.label, t.leaf): state[t.name] for layer in found.layers if layer.label for t in layer.tensors}
+    if {label for label, _ in theirs if not label.startswith("fc")} - {layer.label for layer in own.layers}:
+        return {}
     fitting: dict[str, Tensor] = {}
     for layer in own.layers:
         for tensor in layer.tensors:
