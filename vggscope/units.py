@@ -13,6 +13,9 @@ from vggscope.errors import OptionError, unknown
 UNKNOWN = "?"
 """How a figure that is not known is printed; it is never printed as 0."""
 
+BINARY = "KiB = 2^10 bytes, MiB = 2^20"
+"""What is printed where bytes are."""
+
 DTYPE_BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 """Bytes of one element."""
 

@@ -7,7 +7,7 @@ from vggscope.lessons.paper import table_1, table_2
 from vggscope.ops.base import Shape
 from vggscope.render.document import Block, Column, Document, Facts, Note, Table
 from vggscope.render.explain import listing
-from vggscope.units import UNKNOWN, bytes_text, count_text, kernel_text, shape_text, short_count
+from vggscope.units import BINARY, UNKNOWN, bytes_text, count_text, kernel_text, shape_text, short_count
 
 
 def _output_text(shape: Shape | None) -> str:
@@ -90,6 +90,7 @@ def _legend(comparison: Comparison) -> list[tuple[str, str]]:
         ("inference, training", "the most memory at once; training is with SGD and momentum"),
         ("depth", "layers with weights on the longest way through"),
         ("field", f"receptive field at the last convolution{f' ({where})' if where else ''}"),
+        ("units", BINARY),
     ]
 
 

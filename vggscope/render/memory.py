@@ -5,7 +5,7 @@ from __future__ import annotations
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport
 from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Note, Table
-from vggscope.units import bytes_text, count_text, percent_text, shape_text
+from vggscope.units import BINARY, bytes_text, count_text, percent_text, shape_text
 
 PARTS = {
     "parameters": "weights",
@@ -78,6 +78,7 @@ def _reserved(report: MemoryReport) -> Facts:
         (
             ("allocated", f"{bytes_text(report.allocated_bytes)} in the caching allocator's rounded blocks"),
             ("reserved", f"{bytes_text(report.reserved_bytes)} of segments that it takes of the card (replayed)"),
+            ("units", BINARY),
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vggscope.analysis.operations.result import LayerOperations, Operations
 from vggscope.render.document import Block, Column, Document, Facts, Note, Table
 from vggscope.render.summary import inputs
-from vggscope.units import bytes_text, count_text, percent_text, shape_text, short_count, time_text
+from vggscope.units import BINARY, bytes_text, count_text, percent_text, shape_text, short_count, time_text
 
 
 def _intensity(value: float | None) -> str:
@@ -65,7 +65,7 @@ def _meaning(operations: Operations) -> Note:
     flops = "2 x MACs and the other operations" if operations.count == "all" else "2 x MACs, bias left out"
     return Note(
         f"FLOPs are {flops}; backward, 2 x MACs of the gradients that training needs. Moved are a layer's inputs,"
-        " parameters and output, each once."
+        f" parameters and output, each once; {BINARY}."
     )
 
 

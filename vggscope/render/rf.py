@@ -57,7 +57,12 @@ def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) ->
     if fields.units:
         blocks.append(_data(fields.units))
     else:
-        blocks.append(Note("unit i covers the pixels from -padding + i x stride to -padding + i x stride + field - 1"))
+        blocks.append(
+            Note(
+                "unit i covers the pixels from -padding + i x stride to -padding + i x stride + field - 1"
+                " (Araujo, Norris and Sim, Distill 2019)"
+            )
+        )
         blocks += [Note(note) for note in fields.notes]
     return Document(f"{fields.model}   input {shape_text(fields.input_shape)}", tuple(blocks))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vggscope.analysis.report import OtherParameters, Report, Totals
 from vggscope.errors import OptionError, nearest
 from vggscope.render.document import Block, Column, Document, Facts, Note, Table
-from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
+from vggscope.units import BINARY, bytes_text, count_text, pair_text, shape_text, short_count
 
 
 def _field_text(field: tuple[int, ...] | None) -> str:
@@ -114,7 +114,8 @@ def _totals(report: Report) -> Facts:
             ("peak memory", f"{bytes_text(memory.inference_peak_bytes)} for inference, batch {batch}"),
             ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {batch}"),
         ]
-    return Facts((*items, *_others(totals.other_params)))
+    units = ("units", f"{BINARY}; field: the receptive field's side, in pixels of the input")
+    return Facts((*items, *_others(totals.other_params), units))
 
 
 def _flops(totals: Totals) -> str:
