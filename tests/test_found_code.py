@@ -257,6 +257,28 @@ def test_what_is_no_vgg_as_a_whole_is_held_against_the_one_that_it_was_made_of(
     assert "7 a side of 1x512" not in said
 
 
+def test_what_is_rather_another_network_is_said_to_be_one(tmp_path: Path) -> None:
+    path = file_of(tmp_path, SMALL)
+    (note,) = (note for note in diff(f"{path}:UNet").notes if "rather another" in note)
+    # Eight convolutions are VGG-11's; the way up has four, each with a transposed one, and the last.
+    assert note == "8 of its 17 layers with weights have a counterpart: it is rather another network"
+    assert not any("rather another" in note for note in diff(f"{path}:FourStages").notes)
+
+
+def test_a_relu_left_out_in_several_places_is_one_mistake() -> None:
+    def net(left_out: bool) -> nn.Module:
+        layers: list[nn.Module] = []
+        for place in range(6):
+            layers.append(nn.Linear(4, 4))
+            layers += [] if left_out and place % 2 else [nn.ReLU()]
+        return nn.Sequential(*layers)
+
+    found = diff(net(True), net(False), (3, 4, 4))
+    (only,) = (difference for difference in found.differences if difference.effect == "function")
+    assert only.kind == "missing"
+    assert "; so in 3 ReLU layers" in only.message
+
+
 def test_what_ends_early_misses_the_weights_that_it_has_not(tmp_path: Path) -> None:
     found = diff(f"{file_of(tmp_path, SMALL)}:Perceptual")
     (cause,) = (difference for difference in found.differences if difference.effect == "shape")

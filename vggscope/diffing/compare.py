@@ -45,6 +45,7 @@ def compare(
         notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")
     if reference.failure is not None:
         notes = (*notes, f"the reference does not run at this input either: {reference.failure}")
+    notes = (*notes, *_another(aligned))
     if not aligned.is_cheapest:
         notes = (*notes, "both are very long and differ much: fewer differences might explain as much")
     differences = tuple(_explained(aligned, causes))
@@ -59,6 +60,14 @@ def compare(
         notes=notes,
         rows=tuple(rows(aligned, [cause.edits for cause in causes], differences)),
     )
+
+
+def _another(aligned: Aligned) -> Iterator[str]:
+    """A note where most of ours has no counterpart, so that its differences are no mistakes."""
+    weighted = [other for mine, other in aligned.nodes() if mine and any(len(p.shape) > 1 for p in mine.parameters)]
+    paired = sum(other is not None for other in weighted)
+    if 2 * paired < len(weighted):
+        yield f"{paired} of its {len(weighted)} layers with weights have a counterpart: it is rather another network"
 
 
 def _unflattened(aligned: Aligned) -> str | None:

@@ -231,8 +231,9 @@ def _goes_with(item: Found, cause: Found) -> bool:
 
 
 def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[Found]:
-    """A mistake that was made in every layer of a kind, changed alike in several in a row, or an order that was turned
-    alike in several places, is one mistake; and so is what changes nothing at evaluation, wherever it is alike.
+    """A mistake that was made in every layer of a kind, changed alike in several in a row, an order that was turned
+    alike in several places, or a layer without weights that was left out of several, is one mistake; and so is what
+    changes nothing at evaluation, wherever it is alike.
     """
     alike = Counter(map(_likeness, found))
     kinds = {"inserted": _places(ours)}
@@ -246,9 +247,14 @@ def _everywhere(found: list[Found], ours: Network, reference: Network) -> list[F
         in_all = _FEWEST <= alike[likeness] == count
         in_a_row = item.difference.kind == "changed" and places.get(likeness) == place - 1
         is_quiet = item.difference.effect in ("none", "training_only")
+        is_bare = item.difference.kind in ("inserted", "missing") and not node.parameters and alike[likeness] >= _FEWEST
         in_order = alike[likeness] >= _FEWEST and [c.attribute for c in item.difference.changes][:1] == ["order"]
         places[likeness] = place
-        if item.difference.kind != "renamed" and likeness in latest and (is_quiet or in_all or in_a_row or in_order):
+        if (
+            item.difference.kind != "renamed"
+            and likeness in latest
+            and (is_quiet or is_bare or in_all or in_a_row or in_order)
+        ):
             groups[latest[likeness]].append(item)
         else:
             latest[likeness] = len(groups)
