@@ -29,10 +29,10 @@ class Inspection(Result):
     column, or the file's own, in Table 1's words, with `maxpool?` where a pool is guessed and `?` where what stands
     there cannot be told; None for what is no VGG. `num_classes`, `input_channels` and `head_side` (the side of the map
     that the first FC layer reads) are None where the file does not tell. `params` counts what is learned, `buffers`
-    the batch norms' statistics. `key_style` is `torchvision`, `timm`, `bare Sequential`, `Caffe-like` or `other`, after
-    the wrappers that left their mark in the keys: `DataParallel `, `torch.compile `, `FSDP `, `checkpoint_wrapper `.
-    `prefix` is what stands before every key of the network, `wrapper` the keys that lead to the state dict. `missing`
-    and `extra` are keys beside the column's. `load` is Python that loads the file.
+    the batch norms' statistics. `key_style` is `torchvision`, `timm`, `bare Sequential`, `sliced Sequential`,
+    `Caffe-like` or `other`, behind the wrappers that left their mark in the keys: `DataParallel `, `torch.compile `,
+    `FSDP `, `checkpoint_wrapper `. `prefix` is what stands before every key of the network, `wrapper` the keys that
+    lead to the state dict. `missing` and `extra` are keys beside the column's. `load` is Python that loads the file.
     """
 
     schema: str
