@@ -572,3 +572,14 @@ def ours(word: str, channels: int) -> State:
     with torch.device("meta"):
         state: State = vggscope.build(word, input_size=(channels, 96, 64)).state_dict()
     return state
+
+
+def test_as_many_slices_as_tensors_are_no_trouble() -> None:
+    """Joined one by one, each looked up among all before it, 25,000 would take minutes."""
+    from vggscope.analysis.inspection.inspect import examine
+    from vggscope.analysis.inspection.stored import Checkpoint, StoredTensor
+
+    tensors = tuple(StoredTensor(f"s{i}.{i}.weight", (4, 4, 3, 3), "float32") for i in range(25_000))
+    start = time.perf_counter()
+    examine(Checkpoint("x.pth", "torch zip", tensors))
+    assert time.perf_counter() - start < 20

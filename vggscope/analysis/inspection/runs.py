@@ -19,6 +19,9 @@ from vggscope.record import record
 Position = tuple[int, ...]
 """A layer's number in its Sequential, or its stage and its place there."""
 
+_BEFORE_ALL: Position = (-1,)
+"""Before every number."""
+
 Groups = dict[tuple[str, str], dict[Position, StoredLayer]]
 """Layers by style and prefix, then by position."""
 
@@ -99,10 +102,11 @@ def _join(groups: Groups, norms: Groups) -> None:
     for parent, prefixes in beside.items():
         joined: dict[Position, StoredLayer] = {}
         following: dict[Position, StoredLayer] = {}
-        slices = 0
+        slices, last = 0, _BEFORE_ALL
         for prefix in sorted(prefixes, key=natural):
             found = groups[SEQUENTIAL, prefix]
-            if not joined or min(found) > max(joined):
+            if min(found) > last:
+                last = max(found)
                 joined |= found
                 following |= norms.get((SEQUENTIAL, prefix), {})
                 slices += 1
