@@ -472,3 +472,43 @@ def test_a_mean_over_both_sides_is_put_in_where_there_are_sides() -> None:
     said = [text for difference in found.differences for text in difference.consequences]
     assert not any(text == "5 comes out instead of 5" for text in said)
     assert found.verdict == "different"
+
+
+def test_layers_that_run_in_vain_are_named_as_well() -> None:
+    """Some stop to collect maps and go on to the end."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = build("A").features
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            maps = []
+            for place, layer in enumerate(self.features):
+                x = layer(x)
+                if place in (1, 4, 9):
+                    maps.append(x)
+            return maps
+
+    found = network(Net(), (3, 32, 32))
+    assert found.by_name[found.end].label == "relu3_2"
+    assert found.nodes[-1].label == "pool5"
+
+
+def test_outputs_of_other_sizes_are_told_in_words(tmp_path: Path, vggscope) -> None:
+    shown = vggscope("diff", "conv3-8 maxpool FC-10", "--ref", "conv3-8 maxpool FC-20", "--numeric", "--input", "3x8x8")
+    assert "the outputs are of other sizes; they part at" in " ".join(shown.out.split())
+    assert "inf" not in shown.out
+
+
+def test_a_layer_that_goes_by_its_label_is_named_once() -> None:
+    class Net(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.conv1_1, self.relu1_1 = nn.Conv2d(3, width, 3), nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.relu1_1(self.conv1_1(x))
+
+    (found,) = diff(Net(8), Net(4), (3, 8, 8)).differences
+    assert found.message.startswith("conv1_1: out_channels 8")

@@ -82,8 +82,8 @@ class Node:
 
     @property
     def title(self) -> str:
-        """Path and label as a message names the layer: `features.0 (conv1_1)`."""
-        return f"{self.name} ({self.label})" if self.label else self.name
+        """Path and label as a message names the layer: `features.0 (conv1_1)`; one of them where both are the same."""
+        return f"{self.name} ({self.label})" if self.label not in ("", self.name) else self.name
 
 
 def module_node(path: str, op: Op, source: str, label: str = "") -> Node:

@@ -27,9 +27,10 @@ _POOLS = ("MaxPool2d", "AvgPool2d")
 def labelled(network: Network) -> Network:
     """The same network with its layers named, if it is a chain with convolutions; else the network as it is.
 
-    What its forward works out aside, to print it or to return it too, is not named and breaks no chain.
+    What its forward works out aside, to print it or to return it too, breaks no chain and is not named then.
     """
-    chain = replace(network, nodes=tuple(node for node in network.nodes if node.name not in network.aside))
+    aside = frozenset() if network.is_chain else network.aside
+    chain = replace(network, nodes=tuple(node for node in network.nodes if node.name not in aside))
     if not chain.is_chain or not any(_is_conv(node) for node in chain.nodes):
         return network
     ends = (network.failed,) if network.failed else ()

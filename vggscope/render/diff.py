@@ -117,6 +117,8 @@ def facts(diff: Diff) -> list[tuple[str, str]]:
 
 def _numeric_text(numeric: Numeric) -> str:
     parts = f"; they part at {numeric.parts_at}" if numeric.parts_at else ""
+    if numeric.max_abs_error == float("inf"):
+        return f"not to be told in a number: the outputs are of other sizes{parts}"
     return (
         f"largest error {numeric.max_abs_error:.3g} (relative {numeric.max_rel_error:.3g})"
         f" on one seeded {shape_text(numeric.input_shape)} input, seed {numeric.seed}, {numeric.dtype}{parts}"
