@@ -22,6 +22,7 @@ from vggscope.graph import INPUT, Network, module_node
 from vggscope.ops.convolution import Convolution
 from vggscope.oracles import flop_counter, verification
 from vggscope.oracles.paper import column_of
+from vggscope.oracles.torchinfo import BIASES, UNSEEN
 from vggscope.oracles.torchvision import model_name
 from vggscope.oracles.verification import Answer, Figure, Verification, verify
 from vggscope.oracles.witness import Abstains, Claim, Term, Witness, without_data
@@ -219,6 +220,41 @@ def test_standardised_weights_and_learned_tables_are_explained_for_fvcore() -> N
     exact, told = 14 * 17 * 17 * 96, 388_400  # of 2 * 388,416 FLOPs torch's text has 7.768e+05
     assert sorted(t.amount for t in answer(found, "macs", "fvcore").terms) == [told - exact, 4 * 96 * 27]
     assert found.agrees is True
+
+
+class Pooled(nn.Module):
+    """Attends with one learned query, made by a layer that no input reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.project, self.head = nn.Parameter(torch.zeros(1, 8)), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((self.project(self.query) @ x.transpose(1, 2)).softmax(-1) @ x)
+
+
+def test_a_layer_that_reads_a_learned_tensor_is_explained_for_torchinfo() -> None:
+    found = verify(trace(Pooled(), (5, 8), "pooled"), Pooled())
+    amounts = {term.what: term.amount for term in answer(found, "macs", "torchinfo").terms}
+    assert amounts == {BIASES: 8 + 3, UNSEEN: -2 * 5 * 8}
+    assert found.agrees is True
+
+
+def test_parts_of_several_modules_are_no_disagreement() -> None:
+    class Part(nn.Module):
+        def __init__(self, shared: nn.Module) -> None:
+            super().__init__()
+            self.shared, self.own = shared, nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.own(self.shared(x))
+
+    shared = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Part(shared), Part(shared))
+    found = verify(trace(model, (3, 8, 8), "shared"), model)
+    assert found.agrees is True
+    reasons = [s.reason for s in found.skipped if s.figure == "params" and s.witness == "torchinfo"]
+    assert reasons == ["it lists what is part of several modules in each of them"]
 
 
 class Read(nn.Module):

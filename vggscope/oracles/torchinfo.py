@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vggscope.graph import Network, Node
+from vggscope.graph import Network, Node, Parameter
 from vggscope.ops.base import Shape, numel
-from vggscope.oracles.witness import MACS, PARAMS, Claim, Term, Witness
+from vggscope.oracles import flop_counter
+from vggscope.oracles.witness import MACS, PARAMS, Abstains, Claim, Term, Witness
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,16 +65,21 @@ def _kind(node: Node, parts: Mapping[str, nn.Module]) -> str | None:
     """The class of the module whose parameters a node reads. None where torchinfo passes over it: the module has others
     inside, or never ran itself, but another's forward read its parameters.
     """
-    paths = {parameter.name.rpartition(".")[0] for parameter in node.parameters}
+    paths = {parameter.name.rpartition(".")[0] for parameter in _own(node)}
     path = paths.pop() if len(paths) == 1 else ""
     owner = parts.get(path) if node.module == path or node.name.startswith(f"{path}.") else None
     return None if owner is None or any(True for _ in owner.children()) else type(owner).__name__
 
 
+def _own(node: Node) -> tuple[Parameter, ...]:
+    """The parameters that a node's op knows, without those that what it reads was made of; all where it knows none."""
+    return node.parameters[-len(node.op.parameters()) :] if node.op.parameters() else node.parameters
+
+
 def _beyond(network: Network, node: Node, kind: str | None) -> dict[str, int]:
     macs = node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0
     output = network.output_shape(node)
-    sizes = {p.name.rpartition(".")[2]: numel(p.shape) for p in node.parameters}
+    sizes = {p.name.rpartition(".")[2]: numel(p.shape) for p in _own(node)}
     weight, bias = sizes.pop("weight", 0), sizes.pop("bias", 0)
     if kind is None:
         return {UNSEEN: -macs}
@@ -87,7 +93,15 @@ def _beyond(network: Network, node: Node, kind: str | None) -> dict[str, int]:
 
 
 def _params(network: Network, module: nn.Module) -> Claim:
-    return Claim(params(module, network.input_shape))
+    counted = params(module, network.input_shape)
+    if counted != flop_counter.params(module) and _has_shared_parts(module):
+        raise Abstains("it lists what is part of several modules in each of them")
+    return Claim(counted)
+
+
+def _has_shared_parts(module: nn.Module) -> bool:
+    parts = Counter(child for part in module.modules() for child in part.children())
+    return max(parts.values(), default=0) > 1
 
 
 def _macs(network: Network, module: nn.Module) -> Claim:
