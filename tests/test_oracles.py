@@ -240,6 +240,21 @@ def test_a_layer_that_reads_a_learned_tensor_is_explained_for_torchinfo() -> Non
     assert found.agrees is True
 
 
+def test_a_product_with_a_fixed_table_gives_the_table_no_gradient() -> None:
+    class Looked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.fc = nn.Parameter(torch.zeros(6, 8)), nn.Linear(8, 3)
+            self.register_buffer("places", torch.eye(5, 6, dtype=torch.long))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x + self.places.to(self.table) @ self.table)
+
+    found = verify(trace(Looked(), (5, 8), "looked"), Looked())
+    assert figure(found, "backward_macs").ours == 5 * 6 * 8 + 2 * 5 * 8 * 3
+    assert answer(found, "backward_macs", "torch").difference == 0
+
+
 def test_parts_of_several_modules_are_no_disagreement() -> None:
     class Part(nn.Module):
         def __init__(self, shared: nn.Module) -> None:

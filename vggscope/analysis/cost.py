@@ -89,7 +89,9 @@ def _needed(node: Node, needs: dict[str, bool]) -> tuple[tuple[bool, ...], bool]
         # Weights that are made of others, as standardised ones are, are trained if those are.
         return tuple(needs[name] for name in node.inputs), trained or (own > 0 and learned)
     names = iter(node.inputs)
-    return tuple(learned if constant is not None else needs[next(names)] for constant in node.op.constants), trained
+    constants = enumerate(node.op.constants)
+    needed = (learned and i not in node.op.fixed if c is not None else needs[next(names)] for i, c in constants)
+    return tuple(needed), trained
 
 
 def _macs(network: Network, node: Node, batch: int) -> int | None:

@@ -14,11 +14,12 @@ from vggscope.record import record
 @record
 class WithConstants(Op):
     """`op` with the shapes of its constant inputs filled in: `constants` has one entry for each input of `op`, None
-    where an activation comes in.
+    where an activation comes in. `fixed` are the positions of those that no parameter went into.
     """
 
     op: Op
     constants: tuple[Shape | None, ...]
+    fixed: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

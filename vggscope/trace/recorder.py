@@ -179,7 +179,8 @@ class Recorder:
         sources = tuple(origin for origin in origins if isinstance(origin, str))
         if len(sources) < len(origins):
             constants = (None if isinstance(o, str) else shape_of(t) for o, t in zip(origins, inputs))
-            op = WithConstants(op, tuple(constants))
+            fixed = (i for i, o in enumerate(origins) if isinstance(o, Constant) and not o.parameters)
+            op = WithConstants(op, tuple(constants), tuple(fixed))
         op = self._checked(name, op, tuple(self.shapes[source] for source in sources), shape_of(result))
         own, given = (last_words(names) for names in (op.parameters(), [p.name for p in parameters]))
         made = self._is_made((*inputs, *weights)) or (module is not None and not own <= given)

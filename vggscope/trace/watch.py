@@ -176,7 +176,8 @@ class Watch:
             self.recorder.repeat(inputs[0], results)
             return result
         if name not in MATRIX_PRODUCTS and self.recorder.is_constant(inputs):
-            self.recorder.pass_on(inputs, results)
+            # Of another tensor `to` takes the dtype alone.
+            self.recorder.pass_on(inputs[:1] if name in ("to", "type_as") else inputs, results)
             return result
         op_call = read(name, in_place, args, kwargs, inputs, results)
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
