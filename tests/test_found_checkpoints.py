@@ -583,3 +583,32 @@ def test_as_many_slices_as_tensors_are_no_trouble() -> None:
     start = time.perf_counter()
     examine(Checkpoint("x.pth", "torch zip", tensors))
     assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_the_lines_to_load_it_are_whole_in_a_narrow_terminal(
+    tmp_path: Path, vggscope: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    import torch
+
+    monkeypatch.setenv("COLUMNS", columns)
+    path = tmp_path / ("a long name of a checkpoint, " * 3 + ".pth.tar")
+    torch.save({"state_dict": small().state_dict(), "epoch": 3}, path)
+    shown = vggscope("inspect", str(path)).out.partition("to load it:\n")[2]
+    lines = [line.removeprefix("    ") for line in shown.splitlines()]
+    assert "\n".join(lines).strip() == inspect(path).load.strip()
+
+
+def test_weights_in_parts_are_not_taken_for_weights(tmp_path: Path) -> None:
+    """A pruned weight is weight_orig times its mask: put into the model it is pruned no more."""
+    import torch
+
+    from vggscope.sources.weights import with_weights
+
+    model = small()
+    for layer in model.modules():
+        if hasattr(layer, "weight"):
+            pruned(layer)
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"in parts \(features.0.weight_orig\)"):
+        with_weights(small(), str(tmp_path / "x.pth"))

@@ -25,6 +25,9 @@ LEAST_WRAPPED = 20
 LONGEST_NAME = 72
 """The widest that a table's first column gets: one absurd name must not drive out all the others."""
 
+_LONGEST_CODE = 1000
+"""Characters above which a line of code is not typed by anybody: a name in it is absurd."""
+
 _NOTES = {"text": "", "note": "dim", "warning": "yellow", "verdict": "bold"}
 _SIGNS = {"+": "green", "-": "red", "~": "yellow", "!": "red", "?": "dim"}
 
@@ -65,11 +68,17 @@ def _block(block: Block, style: Style) -> Iterator[Line]:
         for item in block.items:
             yield from _item(item, style)
     elif isinstance(block, Lines):
-        for text in block.lines:
-            yield [(_cut(visible(text), style), _SIGNS.get(text[:1], "") if block.language == "diff" else "")]
+        for text in map(visible, block.lines):
+            sign = _SIGNS.get(text[:1], "") if block.language == "diff" else ""
+            yield [(text if _is_code(text, block) else _cut(text, style), sign)]
     elif isinstance(block, Note):
         for part in _wrapped(block.text, style.width):
             yield [(part, _NOTES[block.kind])]
+
+
+def _is_code(text: str, block: Lines) -> bool:
+    """Whether it is there to be typed: a terminal breaks a line that is too long for it, a cut one would not run."""
+    return block.language == "python" and len(text) <= _LONGEST_CODE
 
 
 def _facts(facts: Facts, style: Style) -> Iterator[Line]:

@@ -53,6 +53,12 @@ def _by_layer(found: Inspection, state: Mapping[str, Tensor], wanted: Mapping[st
 
     An FC layer may be written as a convolution on one side, as timm does: the order of its weights is the same.
     """
+    parts = [t.name for layer in found.layers for t in layer.tensors if t.leaf == "weight" != t.name.split(".")[-1]]
+    if parts:
+        problem = f"{found.path} keeps its weights in parts ({printable(parts[0])})"
+        raise CheckpointError(
+            problem, f"vggscope inspect {found.path} tells how to load them; save them whole from there"
+        )
     own = examine(Checkpoint("", "", tuple(StoredTensor(k, tuple(t.shape), "float32") for k, t in wanted.items())))
     theirs = {(layer.label, t.leaf): state[t.name] for layer in found.layers if layer.label for t in layer.tensors}
     if {label for label, _ in theirs if not label.startswith("fc")} - {layer.label for layer in own.layers}:

@@ -100,6 +100,7 @@ class Tensor:
 def known(name: str) -> Global | None:
     """The record for a name, if state dicts use it; Python 2's names and CUDA's storages are taken for today's."""
     name = re.sub(r"^__builtin__\.", "builtins.", re.sub(r"^torch\.(cuda|storage)\.(?=\w+Storage$)", "torch.", name))
+    name = {"builtins.long": "builtins.int", "builtins.unicode": "builtins.str"}.get(name, name)
     is_storage = name.startswith("torch.") and name[6:] in _STORAGES
     is_dtype = name.startswith("torch.") and name[6:] in BYTES
     return Global(name) if is_storage or is_dtype or name in _CALLS or name in OPAQUE or name in _TYPES else None
