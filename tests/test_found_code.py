@@ -265,6 +265,16 @@ def test_what_is_rather_another_network_is_said_to_be_one(tmp_path: Path) -> Non
     assert not any("rather another" in note for note in diff(f"{path}:FourStages").notes)
 
 
+def test_a_decoder_costs_what_its_layers_cost(tmp_path: Path) -> None:
+    found = diff(f"{file_of(tmp_path, SMALL)}:UNet", "torchvision", (3, 32, 32))
+    (up,) = (d for d in found.differences if d.kind == "inserted")
+    widths = [(512, 512), (1024, 256), (512, 128), (256, 64)]
+    weights = sum(a * b * 9 + b + b * b * 4 + b for a, b in widths) + 128 + 1
+    # The deepest map is 2x2; a transposed convolution of 2x2 with stride 2 multiplies each pixel by its four weights.
+    macs = sum((a * b * 9 + b * b * 4) * (2 * 2**i) ** 2 for i, (a, b) in enumerate(widths)) + 128 * 32 * 32
+    assert up.consequences == (f"{weights:,} parameters more", f"{macs / 1e6:.2f} MMACs more")
+
+
 def test_a_relu_left_out_in_several_places_is_one_mistake() -> None:
     def net(left_out: bool) -> nn.Module:
         layers: list[nn.Module] = []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vggscope.diffing.advice import advice
-from vggscope.diffing.consequence import NO_LONGER_RUNS, consequences, edited, figures
+from vggscope.diffing.consequence import NO_LONGER_RUNS, consequences, edited, figures, own_figures
 from vggscope.diffing.find import Aligned, Found, align_networks, failed_pair, failing, find
 from vggscope.diffing.fold import DOES_NOT_RUN, broken_off, fold, lays_out
 from vggscope.diffing.ignore import without
@@ -96,9 +96,13 @@ def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
         difference = cause.difference
         if cause.edits and difference.effect in ("shape", "function") and left and not lays_out(cause):
             left -= 1
-            other = edited(aligned.ours, base.network, cause.edits, behind)
-            name = difference.reference or difference.ours or ""
-            follows = consequences(base, other, name, aligned.ours.failure is None)
+            extra = [mine for mine, other in cause.edits if mine is not None and other is None]
+            if any(len(mine.inputs) > 1 for mine in extra):
+                follows = own_figures(aligned.ours, extra)
+            else:
+                other = edited(aligned.ours, base.network, cause.edits, behind)
+                name = difference.reference or difference.ours or ""
+                follows = consequences(base, other, name, aligned.ours.failure is None)
             is_told = any(text.startswith(DOES_NOT_RUN) for text in difference.follows)
             if is_told or aligned.ours.failure is None:  # ours runs, whatever one change alone would do
                 follows = tuple(text for text in follows if not text.startswith(NO_LONGER_RUNS))

@@ -119,6 +119,17 @@ def consequences(reference: Figures, other: Network, name: str, whole: bool = Tr
     return (*_shapes(reference, ours, name, whole), *_sizes(reference, ours))
 
 
+def own_figures(network: Network, nodes: list[Node]) -> tuple[str, ...]:
+    """In words: what layers that one network alone has are and cost there, where they join what no chain holds."""
+    found = costs(network)
+    params = sum(found[node.name].params for node in nodes)
+    macs = [found[node.name].macs for node in nodes]
+    said = [f"{count_text(params)} parameters more"] if params else []
+    if any(macs) and None not in macs:
+        said.append(f"{short_count(sum(count or 0 for count in macs), 'MACs')} more")
+    return tuple(said)
+
+
 def _refitted(reference: Network, nodes: list[Node]) -> Network:
     """The nodes with every width made to follow; as they are from where they do not fit."""
     shapes = {INPUT: reference.input_shape}
