@@ -25,8 +25,8 @@ LEAST_WRAPPED = 20
 LONGEST_NAME = 72
 """The widest that a table's first column gets: one absurd name must not drive out all the others."""
 
-_LONGEST_CODE = 1000
-"""Characters above which a line of code is not typed by anybody: a name in it is absurd."""
+_LONGEST_CODE = 400
+"""Columns above which a line of code is not typed by anybody: a name in it is absurd."""
 
 _NOTES = {"text": "", "note": "dim", "warning": "yellow", "verdict": "bold"}
 _SIGNS = {"+": "green", "-": "red", "~": "yellow", "!": "red", "?": "dim"}
@@ -78,7 +78,7 @@ def _block(block: Block, style: Style) -> Iterator[Line]:
 
 def _is_code(text: str, block: Lines) -> bool:
     """Whether it is there to be typed: a terminal breaks a line that is too long for it, a cut one would not run."""
-    return block.language == "python" and len(text) <= _LONGEST_CODE
+    return block.language == "python" and cells(text) <= _LONGEST_CODE
 
 
 def _facts(facts: Facts, style: Style) -> Iterator[Line]:
