@@ -102,6 +102,14 @@ def test_published_weights_are_not_fetched_to_look_at_a_network(tmp_path: Path, 
         build(f"{path}:by_hand")
 
 
+def test_weights_of_timm_are_not_fetched_either(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    text = "import timm\ndef net():\n    return timm.create_model('vgg11', pretrained=True, num_classes=10)\n"
+    found = network(f"{file_of(tmp_path, text)}:net")
+    assert found.shapes[found.end] == (1, 10)
+    assert sum(bool(node.parameters) for node in found.nodes) == 11
+
+
 ON_A_GPU = """
 class Net(nn.Module):
     def __init__(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,21 +47,25 @@ def without_data(build: Callable[[], Module]) -> Module:
 def _unpublished() -> Iterator[None]:
     """Published weights are not fetched: they come as an empty dict, and to load that leaves a module as it is.
 
-    The function that fetches them is known by its name in many modules, which its code is common to.
+    A function that fetches them is known by its name in many modules, to all of which its code is common.
     """
     from torch import hub, nn
 
-    fetch, load = hub.load_state_dict_from_url.__code__, nn.Module.load_state_dict
+    timm = sys.modules.get("timm.models._builder")
+    fetching = (hub.load_state_dict_from_url, *((timm.load_pretrained,) if timm else ()))
+    codes, load = [function.__code__ for function in fetching], nn.Module.load_state_dict
 
     def loaded(module: nn.Module, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         return load(module, state_dict or module.state_dict(), *args, **kwargs)
 
-    hub.load_state_dict_from_url.__code__ = _nothing.__code__
     nn.Module.load_state_dict = loaded  # type: ignore[assignment,method-assign]
     try:
+        for function in fetching:
+            function.__code__ = _nothing.__code__
         yield
     finally:
-        hub.load_state_dict_from_url.__code__ = fetch
+        for function, code in zip(fetching, codes):
+            function.__code__ = code
         nn.Module.load_state_dict = load  # type: ignore[method-assign]
 
 
