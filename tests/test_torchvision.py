@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vggscope.analysis.cost import costs, total_macs
+from vggscope.analysis.report import summarize
+from vggscope.api import summary
 from vggscope.errors import ModelError, OptionError
 from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
@@ -89,6 +91,33 @@ def test_heads_that_run_only_in_training_are_told() -> None:
     network = resolve("torchvision:googlenet")
     assert {parameter.name.split(".")[0] for parameter, _ in network.unused} == {"aux1", "aux2"}
     assert {why for _, why in network.unused} == {"runs only in training"}
+
+
+def test_what_no_layer_owns_is_told_apart_and_adds_up() -> None:
+    """ViT's class token stands before 14x14 patches, and each of the 197 has a learned position."""
+    report = summarize(resolve("torchvision:vit_b_16"))
+    others = {other.name: other.params for other in report.totals.other_params}
+    assert others == {"class_token": 768, "encoder.pos_embedding": (1 + 14 * 14) * 768}
+    assert all("no layer's own" in other.why for other in report.totals.other_params)
+    published = 86_567_656  # torchvision's own, in ViT_B_16_Weights.IMAGENET1K_V1.meta
+    assert sum(layer.params for layer in report.layers) + sum(others.values()) == published == report.totals.params
+
+
+def test_weights_that_a_function_multiplies_with_stand_in_its_row() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.shift = nn.Parameter(torch.ones(48, 5)), nn.Parameter(torch.ones(5))
+            self.last = nn.Linear(5, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.flatten(1) @ self.weight + self.shift
+            return self.last(x) @ self.last.weight
+
+    report = summary(Net(), (3, 4, 4))
+    assert [(layer.op, layer.params) for layer in report.layers if layer.params] == [("matmul", 240), ("Linear", 30)]
+    assert [(other.name, other.params) for other in report.totals.other_params] == [("shift", 5)]
+    assert report.totals.params == 240 + 5 + 30
 
 
 @pytest.mark.parametrize(("name", "side"), [("vgg16", 224), ("inception_v3", 299), ("efficientnet_b7", 600)])

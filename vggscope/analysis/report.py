@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
 
@@ -87,10 +88,10 @@ class Report(Result):
 def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Report:
     """The report of a network on a batch of that many inputs."""
     itemsize = DTYPE_BYTES[dtype]
-    cost = costs(network, batch)
+    cost, lent = _without_lent(network, costs(network, batch))
     fields = receptive_fields(network)
     layers = tuple(_layer(network, node, cost[node.name], fields[node.name], batch, itemsize) for node in network.nodes)
-    others = tuple(OtherParameters(p.name, numel(p.shape), why) for p, why in network.unused)
+    others = (*lent, *(OtherParameters(p.name, numel(p.shape), why) for p, why in network.unused))
     return Report(
         schema="vggscope/summary@1",
         model=network.name,
@@ -103,6 +104,21 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Repor
         else Peaks(None, None),
         warnings=(*network.broken_off(), *network.warnings),
     )
+
+
+def _without_lent(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str, Cost], tuple[OtherParameters, ...]]:
+    """The costs without the parameters that a function reads and multiplies with nothing, and those apart: a class
+    token that is put before the patches, an embedding of positions that is added, are no layer's own.
+    """
+    own = {p.name for node in network.nodes if node.op.parameters() for p in node.parameters}
+    rows, others = dict(cost), list[OtherParameters]()
+    for node in network.nodes:
+        lent = {p.name: numel(p.shape) for p in node.parameters if p.name not in own}
+        own.update(lent)
+        if lent and cost[node.name].macs == 0:
+            others += (OtherParameters(name, size, "read by a function, no layer's own") for name, size in lent.items())
+            rows[node.name] = replace(cost[node.name], params=cost[node.name].params - sum(lent.values()))
+    return rows, tuple(others)
 
 
 def _layer(
