@@ -612,3 +612,23 @@ def test_weights_in_parts_are_not_taken_for_weights(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"in parts \(features.0.weight_orig\)"):
         with_weights(small(), str(tmp_path / "x.pth"))
+
+
+def test_packed_weights_of_quantised_layers_are_named(tmp_path: Path) -> None:
+    import torch
+
+    weight, bias = torch.zeros(10, 784), torch.zeros(10)
+    state = {"features.0.weight": torch.zeros(8, 3, 3, 3), "fc._packed_params._packed_params": (weight, bias)}
+    torch.save(state, tmp_path / "x.pth")
+    found = inspect(tmp_path / "x.pth")
+    assert found.params == 8 * 27
+    assert any("pack their weights: fc._packed_params._packed_params" in note for note in found.notes)
+
+
+def test_a_folder_tells_what_to_name_in_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"give the path of a .pth"):
+        inspect(tmp_path)
+    (tmp_path / "model.safetensors").write_text("")
+    with pytest.raises(CheckpointError, match=r"it is a folder, not a file\nname a file in it: .*model.safetensors"):
+        inspect(tmp_path)

@@ -152,6 +152,8 @@ def _notes(checkpoint: Checkpoint, vgg: VGG | None) -> Iterator[str]:
         yield f"beside the state dict the file holds {listed(checkpoint.beside)}: left aside"
     if checkpoint.sparse:
         yield f"sparse: {listed(checkpoint.sparse)}"
+    if checkpoint.packed:
+        yield f"not counted, since quantised layers pack their weights: {listed(checkpoint.packed)}"
     filled = [name for name in checkpoint.guarded if name in FILLED]
     if filled:
         yield f"torch.load takes {listed(filled)} only with weights_only=False, by which what a file asks for is run"

@@ -58,7 +58,8 @@ class Checkpoint:
 
     `format` is `torch zip`, `torch legacy` or `safetensors`. `wrapper` are the keys that lead to the state dict,
     outermost first; `beside` are the keys that lie beside it, such as `optimizer`; `guarded` are the classes that
-    torch.load does not take with weights_only unless it is told to; `sparse` are the names of sparse tensors.
+    torch.load does not take with weights_only unless it is told to; `sparse` are the names of sparse tensors,
+    `packed` those of the entries that hold several in one, as quantised layers do, which are not among `tensors`.
     """
 
     path: str
@@ -68,6 +69,7 @@ class Checkpoint:
     beside: tuple[str, ...] = ()
     guarded: tuple[str, ...] = ()
     sparse: tuple[str, ...] = ()
+    packed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

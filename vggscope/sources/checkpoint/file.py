@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import stat
+from itertools import islice
 
-from vggscope.errors import CheckpointError
+from vggscope.errors import CheckpointError, printable
+from vggscope.sources.options import CHECKPOINTS
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -75,10 +77,26 @@ class BoundedFile:
         return True
 
 
+_PATH = "give the path of a .pth, .pt or .safetensors file"
+
+
+def _inside(folder: str) -> str:
+    """Which checkpoint to name in a folder, as a model's hub fills it."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice(entries, 1000) if entry.name.lower().endswith(CHECKPOINTS)]
+    except OSError:
+        return _PATH
+    return f"name a file in it: {printable(os.path.join(folder, min(names)), 200)}" if names else _PATH
+
+
 def _open(path: str) -> io.FileIO:
     """The file; raises CheckpointError where there is none that can be read, or it is no regular file."""
     try:
-        _check(os.stat(path))
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise CheckpointError("it is a folder, not a file", _inside(path))
+        _check(status)
         raw = io.FileIO(os.open(path, _FLAGS | getattr(os, "O_CLOEXEC", 0)), "rb")
     except FileNotFoundError:
         from vggscope.files import near_file
@@ -101,7 +119,7 @@ def _open(path: str) -> io.FileIO:
 def _check(status: os.stat_result) -> None:
     for is_kind, kind in _KINDS:
         if is_kind(status.st_mode):
-            raise CheckpointError(f"it is {kind}, not a file", "give the path of a .pth, .pt or .safetensors file")
+            raise CheckpointError(f"it is {kind}, not a file", _PATH)
     if not stat.S_ISREG(status.st_mode):
         raise CheckpointError("it is not a regular file", "give the path of a .pth, .pt or .safetensors file")
     if not status.st_size:

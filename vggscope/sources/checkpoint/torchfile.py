@@ -166,7 +166,13 @@ def _checkpoint(root: object, machine: Machine, path: str, layout: str) -> Check
         raise CheckpointError(f"it holds {len(tensors)} tensors, at most {LARGEST_COUNT} are read")
     guarded = tuple(sorted(machine.guarded))
     sparse = tuple(name for name, value in state.named().items() if isinstance(value, Tensor) and value.is_sparse)
-    return Checkpoint(path, layout, tensors, names, beside, guarded, sparse)
+    packed = tuple(name for name, value in state.named().items() if _is_packed(value))
+    return Checkpoint(path, layout, tensors, names, beside, guarded, sparse, packed)
+
+
+def _is_packed(value: object) -> bool:
+    """Whether it is the weight and the bias of a quantised layer in one."""
+    return isinstance(value, tuple) and any(isinstance(part, Tensor) for part in value)
 
 
 def _tensors(state: Dictionary) -> Iterator[StoredTensor]:
