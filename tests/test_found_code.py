@@ -149,6 +149,8 @@ def test_imports_are_looked_for_from_the_current_folder_too(tmp_path: Path, monk
         (tmp_path / folder).mkdir()
     (tmp_path / "layers" / "mine.py").write_text("from torch import nn\nclass Mine(nn.Conv2d): pass\n")
     (tmp_path / "models" / "vgg.py").write_text("from layers.mine import Mine\ndef net(): return Mine(3, 8, 3)\n")
+    with pytest.raises(ModelError, match=r"from layers\.mine import Mine; run it from the folder that has it"):
+        network(f"{tmp_path}/models/vgg.py:net")
     monkeypatch.chdir(tmp_path)
     assert [node.op.name for node in network("models/vgg.py:net").nodes] == ["Conv2d"]
     assert str(tmp_path) not in sys.path

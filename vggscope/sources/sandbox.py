@@ -56,10 +56,12 @@ def _descriptor_redirected() -> Iterator[None]:
 def import_error(what: str, error: BaseException) -> ModelError:
     """As `user_error`, of a file that is imported: it may do what only a run of it should."""
     found = user_error(what, error)
+    advice = ""
     if isinstance(error, (SystemExit, OSError, RuntimeError, AssertionError, EOFError)):
         advice = 'what only a run needs stands better under if __name__ == "__main__":'
-        return ModelError(found.problem, "; ".join(filter(None, (found.remedy, advice))))
-    return found
+    elif isinstance(error, ModuleNotFoundError) and found.remedy:
+        advice = "run it from the folder that has it, or install it here"
+    return ModelError(found.problem, "; ".join(filter(None, (found.remedy, advice))))
 
 
 def user_error(what: str, error: BaseException) -> ModelError:
