@@ -199,6 +199,29 @@ def test_tensors_lie_as_torch_lays_them(mode: str, batch: int) -> None:
     assert buffers == 2500 * 8 + 40 * 50 * 4
 
 
+class ChannelsLast(nn.Module):
+    """A norm over the channels, as ConvNeXt has it, and a convolution of what lies channels last behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Conv2d(3, 16, 3), nn.LayerNorm(16), nn.Conv2d(16, 128, 3, 2)
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.first(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.head(self.second(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_of_weights_come_as_the_input_lies(accumulate: int) -> None:
+    traced = trace_module(ChannelsLast(), (3, 12, 12), "ChannelsLast")
+    setup = Setup(optimizer="sgd", accumulate=accumulate)
+    assert measure(traced, ChannelsLast, 2 * accumulate, setup).difference_bytes == 0
+    weight = 4 * 128 * 16 * 9
+    backward = [entry for entry in memory(traced, 2, Setup(optimizer="sgd")).timeline if entry.event == "backward"]
+    assert max(entry.gradients_bytes + entry.temporary_bytes for entry in backward) >= 2 * weight
+
+
 class Joined(nn.Module):
     """A part that reads two maps, one of which was made of the other."""
 

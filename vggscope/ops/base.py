@@ -185,6 +185,11 @@ class Op:
         """Whether the gradient of a weight is made in the output's size and then summed up."""
         return False
 
+    @property
+    def relays_gradients(self) -> bool:
+        """Whether the gradient of the weights comes in another layout than theirs, so that torch copies it."""
+        return False
+
     def elementary(self, output: Shape) -> tuple[Elementary, ...]:
         """The kernels that torch runs one after another, where it has no single one for the op."""
         return ()

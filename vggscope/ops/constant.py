@@ -67,6 +67,10 @@ class WithConstants(Op):
     def sums_gradients(self) -> bool:
         return self.op.sums_gradients
 
+    @property
+    def relays_gradients(self) -> bool:
+        return self.op.relays_gradients
+
     def elementary(self, output: Shape) -> tuple[Elementary, ...]:
         return self.op.elementary(output)
 

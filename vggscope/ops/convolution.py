@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import ClassVar
 
 from vggscope.ops.base import Kept, Op, Shape, Window, expect_channels, numel
@@ -30,10 +31,15 @@ class Convolution(Op):
     bias: bool = True
     padding_mode: str = "zeros"
     same: bool = False
+    channels_last: bool = field(default=False, kw_only=True, compare=False, repr=False)
 
     @property
     def name(self) -> str:
         return f"Conv{len(self.kernel_size)}d"
+
+    @property
+    def relays_gradients(self) -> bool:
+        return self.channels_last and self.in_channels > self.groups and numel(self.kernel_size) > 1
 
     def fitted(self, shape: Shape) -> Convolution:
         return super().fitted(shape) if self.groups == 1 else self
@@ -63,7 +69,7 @@ class Convolution(Op):
         return Kept(inputs=(0,))
 
     def arguments(self) -> dict[str, object]:
-        found = super().arguments()
+        found = {name: value for name, value in super().arguments().items() if name != "channels_last"}
         return {**found, "padding": "same"} if found.pop("same", False) else found
 
 

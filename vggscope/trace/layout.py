@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Op
 from vggscope.ops.constant import WithConstants
+from vggscope.ops.convolution import Convolution
 from vggscope.ops.linear import Linear
 from vggscope.ops.view import View
 
@@ -32,14 +33,20 @@ def laid_out(op: Op, other: Op) -> Op | None:
         return None if inner is None else replace(op, op=inner)
     if type(op) is not type(other):
         return None
-    given = {name: getattr(other, name) for name in ("shares", "copied", "apart") if hasattr(other, name)}
+    given = {
+        name: getattr(other, name) for name in ("shares", "copied", "apart", "channels_last") if hasattr(other, name)
+    }
     return replace(op, **given) if any(getattr(op, name) != value for name, value in given.items()) else None
 
 
 def lying(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:
-    """The op with what only its tensors tell: whether they lie in the same memory, and in one piece."""
+    """The op with what only its tensors tell: whether they lie in the same memory, in one piece, channels last."""
+    import torch
+
     if isinstance(op, View):
         return replace(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
+    if isinstance(op, Convolution) and inputs[0].dim() == 4 and not inputs[0].is_contiguous():
+        return replace(op, channels_last=inputs[0].is_contiguous(memory_format=torch.channels_last))
     if isinstance(op, Linear) and inputs[0].dim() > 2 and not inputs[0].is_contiguous():
         return replace(op, copied=is_copied(inputs[0], 1), apart=True)
     return op

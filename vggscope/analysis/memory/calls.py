@@ -50,10 +50,11 @@ class Call:
     known. `gradient` is how an input's gradient is made of the output's: `new` memory, the `same` memory, a `part` of
     it, or `none`. `scratch` counts for each input the tensors of the output's size that are alive while its gradient is
     made, `reverse` tells that the last input's is made first. `sums` tells that gradients of parameters are made in the
-    output's size and then summed up, `mixes` that inputs are made alike in size and width, so that a gradient comes in
-    the output's size and is then fitted to its input's. `first_piece` is the output of the first of several calls that
-    are one in torch, as the pieces of a `chunk` are: together their gradients make the input's. `holds` are values that
-    a Python variable still names while this runs.
+    output's size and then summed up, `relays` that those of weights are made in another layout and then copied, `mixes`
+    that inputs are made alike in size and width, so that a gradient comes in the output's size and is then fitted to
+    its input's. `first_piece` is the output of the first of several calls that are one in torch, as the pieces of a
+    `chunk` are: together their gradients make the input's. `holds` are values that a Python variable still names while
+    this runs.
     """
 
     layer: str
@@ -70,6 +71,7 @@ class Call:
     scratch: tuple[int, ...] = ()
     mixes: bool = False
     sums: bool = False
+    relays: bool = False
     reverse: bool = False
     first_piece: str = ""
     holds: tuple[str, ...] = ()
@@ -170,6 +172,7 @@ class _Writer:
                 first_piece=self.pieces.get(node.name, ""),
                 mixes=isinstance(arithmetic, Elementwise),
                 sums=op.sums_gradients,
+                relays=op.relays_gradients,
                 reverse=isinstance(arithmetic, Elementwise),
                 parameters=parameters,
                 holds=node.inputs,

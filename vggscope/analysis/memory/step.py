@@ -173,8 +173,16 @@ class Walk:
         if call.reverse:
             arrived.reverse()
         spent += [done for name, gradient in arrived if (done := self._accumulate(name, gradient)) is not None]
+        if given is not None:
+            self._lay_out(call)
         for tensor in spent:
             ledger.release(tensor)
+
+    def _lay_out(self, call: Call) -> None:
+        """The copies of gradients that came in another layout than their weights."""
+        for p in call.parameters if call.relays else ():
+            if p.name in self.trained and p.name not in self.parameter_gradients:
+                self.parameter_gradients[p.name] = self.ledger.allocate("gradients", self._size(numel(p.shape)))
 
     def _given(self, call: Call) -> Gradient | None:
         """The gradient of a call's output; that of a piece waits for those of the pieces before it."""
@@ -243,7 +251,8 @@ class Walk:
         spent = []
         learned = [p for p in call.parameters if p.name in self.trained]
         for p in learned:
-            if p.name in self.parameter_gradients or self._cuts_gradients:
+            waits = call.relays and len(p.shape) > 1
+            if p.name in self.parameter_gradients or self._cuts_gradients or waits:
                 spent.append(self.ledger.allocate("temporary", self._size(numel(p.shape))))
             else:
                 self.parameter_gradients[p.name] = self.ledger.allocate("gradients", self._size(numel(p.shape)))
