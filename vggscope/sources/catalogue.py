@@ -142,8 +142,19 @@ def all_ops() -> tuple[Choice, ...]:
         for found in vars(import_module(f"{ops.__name__}.{module.name}")).values():
             if isinstance(found, type) and issubclass(found, Op) and found is not Op:
                 kinds.add(found)
-    described = {kind.__name__: _first_sentence(kind.__doc__ or "") for kind in kinds}
+    described = {
+        name: _first_sentence(kind.__doc__ or "")
+        for kind in kinds
+        for name in _SEVERAL.get(kind.__name__, (kind.__name__,))
+    }
     return tuple(Choice(name, described[name]) for name in sorted(described) if not name.startswith("_"))
+
+
+_SEVERAL = {
+    "Convolution": ("Conv1d", "Conv2d", "Conv3d"),
+    "TransposedConvolution": ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"),
+}
+"""Ops that torch has under several names, one for each number of sides."""
 
 
 def _first_sentence(text: str) -> str:
