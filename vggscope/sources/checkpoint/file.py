@@ -101,13 +101,11 @@ def _open(path: str) -> io.FileIO:
     except FileNotFoundError:
         from vggscope.files import near_file
 
-        raise CheckpointError(
-            f"there is no such file{near_file(path)}", "give the path of a .pth, .pt or .safetensors file"
-        ) from None
+        raise CheckpointError(f"there is no such file{near_file(path)}", _PATH) from None
     except OSError as error:
         raise CheckpointError(f"it cannot be read: {error.strerror or error}") from None
     except ValueError:
-        raise CheckpointError("that is no path", "give the path of a .pth, .pt or .safetensors file") from None
+        raise CheckpointError("that is no path", _PATH) from None
     try:
         _check(os.fstat(raw.fileno()))
     except CheckpointError:
@@ -121,6 +119,6 @@ def _check(status: os.stat_result) -> None:
         if is_kind(status.st_mode):
             raise CheckpointError(f"it is {kind}, not a file", _PATH)
     if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError("it is not a regular file", "give the path of a .pth, .pt or .safetensors file")
+        raise CheckpointError("it is not a regular file", _PATH)
     if not status.st_size:
         raise CheckpointError("it is empty", "copy or download it again")
