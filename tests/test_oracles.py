@@ -195,13 +195,13 @@ def test_instance_norms_are_explained_for_fvcore() -> None:
     assert found.agrees is True
 
 
-class Standardised(nn.Conv2d):
+class StandardisedConv(nn.Conv2d):
     """Its weights of mean 0 and variance 1 for each output channel, as timm's NFNets have them."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = self.weight.reshape(1, self.out_channels, -1)
         weight = nn.functional.batch_norm(rows, None, None, training=True).reshape_as(self.weight)
-        return nn.functional.conv2d(x, weight, self.bias)
+        return nn.functional.conv2d(x, self.gain * weight, self.bias)
 
 
 class Placed(nn.Module):
@@ -209,7 +209,8 @@ class Placed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.table = Standardised(3, 96, 3), nn.Parameter(torch.zeros(14, 17, 96))
+        self.conv, self.table = StandardisedConv(3, 96, 3), nn.Parameter(torch.zeros(14, 17, 96))
+        self.conv.gain = nn.Parameter(torch.ones(96, 1, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.einsum("bhwc,hkc->bhwk", self.conv(x).permute(0, 2, 3, 1), self.table)
@@ -219,6 +220,7 @@ def test_standardised_weights_and_learned_tables_are_explained_for_fvcore() -> N
     found = verify(trace(Placed(), (3, 16, 19), "placed"), Placed())
     exact, told = 14 * 17 * 17 * 96, 388_400  # of 2 * 388,416 FLOPs torch's text has 7.768e+05
     assert sorted(t.amount for t in answer(found, "macs", "fvcore").terms) == [told - exact, 4 * 96 * 27]
+    assert [t.amount for t in answer(found, "macs", "torchinfo").terms] == [96 * 14 * 17, -exact]
     assert found.agrees is True
 
 

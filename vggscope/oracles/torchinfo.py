@@ -65,15 +65,15 @@ def _kind(node: Node, parts: Mapping[str, nn.Module]) -> str | None:
     """The class of the module whose parameters a node reads. None where torchinfo passes over it: the module has others
     inside, or never ran itself, but another's forward read its parameters.
     """
-    paths = {parameter.name.rpartition(".")[0] for parameter in _own(node)}
-    path = paths.pop() if len(paths) == 1 else ""
+    path = next((parameter.name.rpartition(".")[0] for parameter in _own(node)), "")
     owner = parts.get(path) if node.module == path or node.name.startswith(f"{path}.") else None
     return None if owner is None or any(True for _ in owner.children()) else type(owner).__name__
 
 
 def _own(node: Node) -> tuple[Parameter, ...]:
-    """The parameters that a node's op knows, without those that what it reads was made of; all where it knows none."""
-    return node.parameters[-len(node.op.parameters()) :] if node.op.parameters() else node.parameters
+    """The parameters of the module that a node's last is of: before them may be those that its input was made of."""
+    paths = [parameter.name.rpartition(".")[0] for parameter in node.parameters]
+    return tuple(p for p, path in zip(node.parameters, paths) if path == paths[-1])
 
 
 def _beyond(network: Network, node: Node, kind: str | None) -> dict[str, int]:
