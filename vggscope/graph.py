@@ -198,27 +198,6 @@ class Network:
             return False
         return True
 
-    def with_input(self, shape: tuple[int, ...]) -> Network:
-        """The same layers on an input of channels x height x width.
-
-        >>> import vggscope
-        >>> vggscope.network("D").with_input((3, 64, 64)).shapes["features.30"]
-        (1, 512, 2, 2)
-        """
-        return replace(self, input_shape=(1, *shape))
-
-    def input_shapes(self, node: Node) -> tuple[Shape, ...]:
-        """The shapes that a node meets.
-
-        >>> import vggscope
-        >>> network = vggscope.network("D")
-        >>> network.input_shapes(network.nodes[0])
-        ((1, 3, 224, 224),)
-        """
-        return tuple(self.shapes[name] for name in node.inputs)
-
-    def output_shape(self, node: Node) -> Shape:
-        """The shape that a node gives.
     def broken_off(self) -> tuple[str, ...]:
         """That the forward pass breaks off, and where, for the reader of what is known up to there; else nothing.
 
@@ -259,6 +238,27 @@ class Network:
                 return replace(self, nodes=self.nodes[:place], unused=unused, failure=failure, failed=node, output=None)
         return self
 
+    def with_input(self, shape: tuple[int, ...]) -> Network:
+        """The same layers on an input of channels x height x width.
+
+        >>> import vggscope
+        >>> vggscope.network("D").with_input((3, 64, 64)).shapes["features.30"]
+        (1, 512, 2, 2)
+        """
+        return replace(self, input_shape=(1, *shape))
+
+    def input_shapes(self, node: Node) -> tuple[Shape, ...]:
+        """The shapes that a node meets.
+
+        >>> import vggscope
+        >>> network = vggscope.network("D")
+        >>> network.input_shapes(network.nodes[0])
+        ((1, 3, 224, 224),)
+        """
+        return tuple(self.shapes[name] for name in node.inputs)
+
+    def output_shape(self, node: Node) -> Shape:
+        """The shape that a node gives.
 
         >>> import vggscope
         >>> network = vggscope.network("D")
