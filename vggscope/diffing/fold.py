@@ -17,6 +17,8 @@ from vggscope.graph import Network, Node
 _FOLLOWERS = {"ReLU", "BatchNorm2d", "Dropout"}
 """What comes and goes with the layer before it."""
 
+_POOLS = {"MaxPool2d", "AvgPool2d"}
+
 _FEWEST = 3
 """From how many equal mistakes on, made in every layer of a kind, one mistake is named for all."""
 
@@ -143,13 +145,15 @@ def _stretches(run: list[Found], network: Network) -> Iterator[list[Found]]:
 
 
 def _as_stretch(stretch: list[Found], kind: str, network: Network, sizes: Counter[str]) -> Found | None:
-    """A head, or several layers with weights, that one network has alone; None where modules tell it better."""
+    """A head, or a stage and more, that one network has alone; None for less, and where modules tell it better."""
     nodes = list(map(_node, stretch))
     first, last = nodes[0], nodes[-1]
     is_end = last is network.nodes[-1] and network.failure is None
     names = [node.name for node in nodes]
     if sum(node.op.name in WEIGHTED for node in nodes) < 2:
         return None
+    if not is_end and sum(node.op.name in (*WEIGHTED, *_POOLS) for node in nodes) < _FEWEST:
+        return None  # two convolutions more in a stage are two
     if not is_end and any(_whole_module(names, place, sizes) for place in range(len(names))):
         return None
     layers = f"{len(nodes)} layers from {'here' if kind == 'inserted' else 'there'} to {last.title}"
