@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.utils import prune
 
 from tests.strategies import columns
+from vggscope.api import build as vggscope_build
 from vggscope.api import diff as vggscope_diff
 from vggscope.columns import COLUMNS
 from vggscope.diffing.align import align
@@ -397,3 +399,15 @@ def test_other_classes_are_ignored_where_asked_and_the_way_is_told(vggscope, tmp
     )
     assert other.code == 1
     assert "out_features 20, the reference has 30" in other.out
+
+
+def test_keys_that_alone_differ_are_named() -> None:
+    model = vggscope_build("A")
+    prune.l1_unstructured(model.features[0], "weight", 0.5)
+    found = vggscope_diff(model, ref="A")
+    assert found.verdict == "equivalent"
+    (difference,) = found.differences
+    assert difference.message == (
+        "features.0 (conv1_1): the state dict has features.0.weight_orig, the reference's features.0.weight"
+    )
+    assert difference.message in str(found).replace("\n   ", "")

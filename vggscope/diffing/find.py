@@ -220,6 +220,10 @@ def _keys(node: Node) -> list[str]:
     return [parameter.name for parameter in node.parameters]
 
 
+def _keys_alone(node: Node, other: Node) -> list[str]:
+    return [key for key in _keys(node) if key not in _keys(other)] or _keys(node) or ["no key for it"]
+
+
 def _title(network: Network, name: str) -> str:
     return network.by_name[name].title if name in network.by_name else "the input"
 
@@ -232,6 +236,9 @@ def _there(mine: Node, other: Node) -> str:
 def _renamed_text(mine: Node, other: Node) -> str:
     if mine.name == other.name and (mine.module is None) != (other.module is None):
         return "a function here, a module there" if mine.module is None else "a module here, a function there"
+    if mine.name == other.name:
+        ours, theirs = _keys_alone(mine, other), _keys_alone(other, mine)
+        return f"the state dict has {' and '.join(ours)}, the reference's {' and '.join(theirs)}"
     return f"called {other.name} in the reference"
 
 

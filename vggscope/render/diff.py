@@ -85,7 +85,9 @@ def _shortened(texts: tuple[str, ...], most: int = 3) -> tuple[str, ...]:
 def renamed_item(renamed: Sequence[Difference]) -> Item:
     """All layers that are only called otherwise, as one finding."""
     count = f"{len(renamed)} layers are" if len(renamed) > 1 else "1 layer is"
-    examples = _shortened(tuple(f"{d.ours} is {d.reference} in the reference" for d in renamed))
+    examples = _shortened(
+        tuple(d.message if d.ours == d.reference else f"{d.ours} is {d.reference} in the reference" for d in renamed)
+    )
     return Item("=", f"{count} called otherwise  [{EFFECTS['none']}]", examples, quiet=True)
 
 
