@@ -11,9 +11,9 @@ function raises a VggscopeError that says what was wrong and what would work.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from os import PathLike
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, OptionError, ShapeError
@@ -410,7 +410,7 @@ def measure(
     return run(found, _maker(model, input_size, options), _batch(batch, input_size), setup)
 
 
-def inspect(path: str | PathLike[str]) -> Inspection:
+def inspect(path: str | os.PathLike[str]) -> Inspection:
     """Which network a checkpoint belongs to, read from its names and shapes; no code in it runs.
 
     Raises CheckpointError for a file that cannot be read, and OptionError for what is no path.
@@ -423,7 +423,7 @@ def inspect(path: str | PathLike[str]) -> Inspection:
     """
     from vggscope.sources.checkpoint import inspect as examine
 
-    if not isinstance(path, (str, PathLike)):
+    if not isinstance(path, (str, os.PathLike)):
         raise OptionError(f"{type(path).__name__} is no path", "give the path of a .pth, .pt or .safetensors file")
     return examine(path)
 
