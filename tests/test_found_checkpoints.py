@@ -299,7 +299,10 @@ def test_a_class_that_torch_never_fills_asks_for_trust(tmp_path: Path) -> None:
     import collections
 
     import torch
+    from torch._weights_only_unpickler import Unpickler
 
+    if not hasattr(Unpickler, "_check_set_item_target"):
+        pytest.skip("this torch fills whatever it is told to trust")
     history = collections.defaultdict(list, {"loss": [0.5]})
     torch.save({"state_dict": small().state_dict(), "history": history}, tmp_path / "x.pth")
     with (

@@ -12,8 +12,8 @@ FILLED = frozenset(
         "lightning.pytorch.utilities.parsing.AttributeDict",
     }
 )
-"""Those that a pickle fills item by item: with weights_only=True torch.load does so for plain dicts and lists alone,
-whatever it is told to trust.
+"""Those that a pickle fills item by item: with weights_only=True a torch of today does so for plain dicts and lists
+alone, whatever it is told to trust.
 """
 
 _WIDTH = 100
@@ -47,14 +47,26 @@ def imports(guarded: Iterable[str]) -> set[str]:
 def expression(name: str) -> str:
     """The object that a pickle calls by that name, as Python source: with the name, where today's may differ.
 
-    >>> expression("builtins.list"), expression("numpy.core.multiarray.scalar")
-    ('list', "(numpy._core.multiarray.scalar, 'numpy.core.multiarray.scalar')")
+    >>> expression("builtins.list"), expression("pathlib._local.PosixPath")
+    ('list', "(pathlib.PosixPath, 'pathlib._local.PosixPath')")
     """
     found = f"{module_of(name)}.{name.rpartition('.')[2]}".removeprefix("builtins.")
     return f"({found}, {name!r})" if name.startswith(("numpy.core.", "numpy._core.", "pathlib.")) else found
 
 
 def module_of(name: str) -> str:
-    """The module that has the object today."""
+    """The module that has the object here: numpy 2 calls its core otherwise than numpy 1, Python 3.13 its paths."""
     module = name.rpartition(".")[0]
-    return {"numpy.core.multiarray": "numpy._core.multiarray", "pathlib._local": "pathlib"}.get(module, module)
+    if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        return _core_of_numpy()
+    return {"pathlib._local": "pathlib"}.get(module, module)
+
+
+def _core_of_numpy() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # a third of an inspection's time
+
+    try:
+        is_old = version("numpy").startswith("1.")
+    except PackageNotFoundError:
+        is_old = False
+    return "numpy.core.multiarray" if is_old else "numpy._core.multiarray"
