@@ -60,8 +60,7 @@ module, on the meta device where the tool takes it so.
 
 The bound above is about the same content: shapes, parameters and MACs. `summary` shows more, the peak of a training
 step and of inference and the receptive fields, and most of its time goes there. A module runs twice on the meta
-device, with one sample and with two, since shapes and costs shall hold for every batch: that is why it takes more than
-twice what torch's counter takes for one run.
+device, with one sample and with two, since shapes and costs shall hold for every batch; torch's counter runs it once.
 
 ## Growth
 
