@@ -153,21 +153,24 @@ class Network:
         >>> vggscope.network("D").shapes["features.0"]
         (1, 64, 224, 224)
         """
-        try:
-            return self._infer(self.input_shape)
-        except ShapeError as error:
-            raise ShapeError(error.problem, self._way_out()) from None
+        shapes, problem = self._inferred
+        if problem is not None:
+            raise ShapeError(f"{problem}; the network's input is {shape_text(self.input_shape)}", self._way_out())
+        return shapes
 
-    def _infer(self, input_shape: Shape) -> dict[str, Shape]:
+    @cached_property
+    def _inferred(self) -> tuple[dict[str, Shape], str | None]:
+        return self._infer(self.input_shape)
+
+    def _infer(self, input_shape: Shape) -> tuple[dict[str, Shape], str | None]:
+        """The shapes up to the first layer that does not fit what it meets, and which it is and why."""
         shapes = {INPUT: input_shape}
         for node in self.nodes:
             try:
                 shapes[node.name] = shape_behind(node.op, *(shapes[name] for name in node.inputs))
             except ShapeError as error:
-                raise ShapeError(
-                    f"{node.title}: {error.problem}; the network's input is {shape_text(input_shape)}"
-                ) from None
-        return shapes
+                return shapes, f"{node.title}: {error.problem}"
+        return shapes, None
 
     def _way_out(self) -> str:
         turned = channels_first(self.input_shape)
@@ -192,11 +195,7 @@ class Network:
         return min(LARGEST_SIDE, LARGEST_SEARCH // (len(self.nodes) + 1))
 
     def _fits(self, side: int) -> bool:
-        try:
-            self._infer((*self.input_shape[:2], side, side))
-        except ShapeError:
-            return False
-        return True
+        return self._infer((*self.input_shape[:2], side, side))[1] is None
 
     def broken_off(self) -> tuple[str, ...]:
         """That the forward pass breaks off, and where, for the reader of what is known up to there; else nothing.
@@ -226,17 +225,14 @@ class Network:
         >>> vggscope.network("D", (3, 8, 8)).as_far_as_it_runs().failure
         'features.23 (pool4): a window of 2x2 does not fit its input of 1x1'
         """
-        shapes = {INPUT: self.input_shape}
-        for place, node in enumerate(self.nodes):
-            try:
-                shapes[node.name] = shape_behind(node.op, *(shapes[name] for name in node.inputs))
-            except ShapeError as error:
-                ran = {parameter.name for before in self.nodes[:place] for parameter in before.parameters}
-                left = {p.name: p for behind in self.nodes[place:] for p in behind.parameters if p.name not in ran}
-                unused = (*((parameter, "behind the layer that failed") for parameter in left.values()), *self.unused)
-                failure = f"{node.title}: {error.problem}"
-                return replace(self, nodes=self.nodes[:place], unused=unused, failure=failure, failed=node, output=None)
-        return self
+        shapes, failure = self._inferred
+        if failure is None:
+            return self
+        nodes, rest = self.nodes[: len(shapes) - 1], self.nodes[len(shapes) - 1 :]
+        ran = {parameter.name for node in nodes for parameter in node.parameters}
+        left = {p.name: p for node in rest for p in node.parameters if p.name not in ran}
+        unused = (*((parameter, "behind the layer that failed") for parameter in left.values()), *self.unused)
+        return replace(self, nodes=nodes, unused=unused, failure=failure, failed=rest[0], output=None)
 
     def with_input(self, shape: tuple[int, ...]) -> Network:
         """The same layers on an input of channels x height x width.

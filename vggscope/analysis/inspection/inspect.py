@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from vggscope.analysis.inspection.chain import GUESSED_POOL, UNKNOWN
 from vggscope.analysis.inspection.head import HEAD_SIDE
-from vggscope.analysis.inspection.loading import loading
+from vggscope.analysis.inspection.loading import loading, target_for
 from vggscope.analysis.inspection.model import Model, model, obstacle
 from vggscope.analysis.inspection.problems import NO_DIFFERENCES, differences, listed
 from vggscope.analysis.inspection.runs import OTHER
@@ -113,11 +113,11 @@ def examine(checkpoint: Checkpoint) -> Inspection:
         load="",
         layers=tuple(replace(layer, label=labels.get(layer.name, "")) for layer in layers),
     )
-    load = loading(checkpoint, vgg, own, prefix, told, is_buildable=not found.obstacle)
+    target = target_for(checkpoint.path, vgg, own, prefix, told, is_buildable=not found.obstacle)
     notes = (
         (*found.notes, f"no network can be built from it: {found.obstacle}") if vgg and found.obstacle else found.notes
     )
-    return replace(found, load=load, notes=notes)
+    return replace(found, load=loading(checkpoint, target), notes=notes)
 
 
 def _prefix(layers: Sequence[StoredLayer], prefix: str) -> str:

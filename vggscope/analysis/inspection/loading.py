@@ -30,21 +30,8 @@ class Target:
     is_whole: bool
 
 
-def loading(
-    checkpoint: Checkpoint,
-    vgg: VGG | None,
-    layers: Sequence[StoredLayer],
-    prefix: str,
-    told: Differences,
-    *,
-    is_buildable: bool,
-) -> str:
-    """Lines that run where torch and, as they name them, torchvision, timm, vggscope or safetensors are installed.
-
-    `layers` are the network's own in the file, `prefix` is what stands before the paths of all of them, `told` is how
-    they differ from the column's.
-    """
-    target = _target(checkpoint, vgg, layers, prefix, told, is_buildable=is_buildable)
+def loading(checkpoint: Checkpoint, target: Target) -> str:
+    """Lines that run where torch and, as they name them, torchvision, timm, vggscope or safetensors are installed."""
     state = list(_state(checkpoint, target.key))
     body = (*state, *target.model, f"model.load_state_dict(state{'' if target.is_whole else ', strict=False'})")
     return "\n".join((*_imports("\n".join(body), checkpoint.guarded), "", *body))
@@ -71,15 +58,14 @@ def _state(checkpoint: Checkpoint, key: str) -> Iterator[str]:
         yield f"state = {{{key}: {value} for key, value in state.items()}}"
 
 
-def _target(
-    checkpoint: Checkpoint,
-    vgg: VGG | None,
-    layers: Sequence[StoredLayer],
-    prefix: str,
-    told: Differences,
-    *,
-    is_buildable: bool,
+def target_for(
+    path: str, vgg: VGG | None, layers: Sequence[StoredLayer], prefix: str, told: Differences, *, is_buildable: bool
 ) -> Target:
+    """Where the tensors of the file at `path` go.
+
+    `layers` are the network's own in the file, `prefix` is what stands before the paths of all of them, `told` is how
+    they differ from the column's.
+    """
     made = _reparametrised(layers)
     if made is None:
         return Target((_WRITTEN,), _without(prefix), True)
@@ -100,7 +86,7 @@ def _target(
         model = (f"model = torchvision.models.{name}()", *_first_convolution(vgg), "model = model.features")
         return Target((*model, *made), _key(layers, vgg.run.prefix + features), told.is_whole)
     if is_buildable:
-        return Target((f"model = vggscope.build({checkpoint.path!r})", *made), _KEY, told.is_whole)
+        return Target((f"model = vggscope.build({path!r})", *made), _KEY, told.is_whole)
     return Target((_WRITTEN,), _without(prefix), True)
 
 
