@@ -16,11 +16,11 @@ from functools import partial
 from vggscope.analysis.compare import compare
 from vggscope.analysis.memory.grid import grid
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
-from vggscope.analysis.memory.setup import Setup
-from vggscope.analysis.report import summarize
+from vggscope.analysis.memory.step_config import StepConfig
+from vggscope.analysis.summary import summarize
 from vggscope.graph import Network
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -52,7 +52,7 @@ GRID_DTYPES = ("float32", "float16", "bfloat16", "amp")
 def estimates() -> int:
     """A million estimates of a training step's memory, all different questions; how many there were."""
     networks = (resolve(name, Options(input=(3, side, side))) for name in GRID_COLUMNS for side in GRID_SIDES)
-    setups = [Setup(optimizer=optimizer, dtype=dtype) for optimizer in OPTIMIZERS for dtype in GRID_DTYPES]
+    setups = [StepConfig(optimizer=optimizer, dtype=dtype) for optimizer in OPTIMIZERS for dtype in GRID_DTYPES]
     return sum(1 for _ in grid(networks, GRID_BATCHES, setups))
 
 

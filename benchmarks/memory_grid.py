@@ -17,14 +17,14 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from vggscope.analysis.memory.setup import Setup
+from vggscope.analysis.memory.step_config import StepConfig
+from vggscope.cross_checks.memory_tracker import Measurement, measure
 from vggscope.graph import Network
-from vggscope.oracles.memory_tracker import Measurement, measure
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.trace.build import without_data
+from vggscope.vgg.options import Options
 
-COLUMNS = [f"{column}{norm}" for column in ("A", "A-LRN", "B", "C", "D", "E") for norm in ("", "_bn")]
+CONFIGS = [f"{column}{norm}" for column in ("A", "A-LRN", "B", "C", "D", "E") for norm in ("", "_bn")]
 OTHERS = ["torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:densenet121"]
 BATCHES = (1, 8, 64, 256)
 SIDES = (64, 128, 224, 384)
@@ -41,14 +41,14 @@ def cases(model: str, quick: bool) -> Iterator[Measurement]:
         make = partial(without_data, partial(resolve_module, model, options))
         batches = (BATCHES[0], BATCHES[-1]) if quick else BATCHES
         for batch, (mode, optimizer), dtype in itertools.product(batches, RUNS, DTYPES):
-            setup = Setup(mode=mode, optimizer=optimizer, dtype=dtype)
+            setup = StepConfig(mode=mode, optimizer=optimizer, dtype=dtype)
             yield measure(network, make, batch, setup)
 
 
 def main() -> int:
     """Print a row for each model and the largest error of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", metavar="MODEL", default=[*COLUMNS, *OTHERS])
+    parser.add_argument("models", nargs="*", metavar="MODEL", default=[*CONFIGS, *OTHERS])
     parser.add_argument("--quick", action="store_true", help="the ends of each range alone")
     arguments = parser.parse_args()
     started = time.perf_counter()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.receptive_field import receptive_fields
+from vggscope.cross_checks import flop_counter
+from vggscope.cross_checks.reference_tool import MACS, ReportedFigure, without_data
 from vggscope.graph import Network
 from vggscope.ops.base import numel
-from vggscope.oracles import flop_counter
-from vggscope.oracles.witness import MACS, Claim, without_data
 from vggscope.sources import timm, torchvision
 from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.units import count_text, pair_text, shape_text
@@ -61,8 +61,8 @@ def row(word: str) -> str:
     params = sum(numel(parameter.shape) for parameter in network.parameters())
     expected = sum(parameter.numel() for parameter in module.parameters())
     macs = total_macs(costs(network))
-    claim = flop_counter.WITNESS.ask[MACS](network, module)
-    assert isinstance(claim, Claim)
+    claim = flop_counter.REFERENCE_TOOL.ask[MACS](network, module)
+    assert isinstance(claim, ReportedFigure)
     verdict = "equal" if claim.value == macs else f"{count_text(claim.value)}"
     size = shape_text(network.input_shape)
     name = word if size == "3x224x224" else f"{word} at {size}"

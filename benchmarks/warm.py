@@ -52,7 +52,7 @@ def costs(name: str) -> Work:
 
 def summarize(name: str) -> Work:
     """The same Network: all that `summary` shows, memory and receptive fields among it."""
-    from vggscope.analysis.report import summarize
+    from vggscope.analysis.summary import summarize
     from vggscope.sources.resolve import resolve
 
     network = resolve(f"torchvision:{name}")
@@ -62,7 +62,7 @@ def summarize(name: str) -> Work:
 def trace(name: str) -> Work:
     """An nn.Module that we have not seen before."""
     from vggscope.analysis.cost import costs
-    from vggscope.sources.module import network_of
+    from vggscope.trace.network import network_of
 
     module = made(name)
     return lambda: costs(network_of(module, name, SIZE))

@@ -256,7 +256,7 @@ class Player:
         return text
 
     def diff(self, text: str) -> str:
-        """Edit the file that it names."""
+        """LayerPair the file that it names."""
         head = re.match(r"--- (\S+)\n\+\+\+ \1\n", text)
         assert head, f"a diff begins with the name of its file: {text!r}"
         file = Path(head[1])

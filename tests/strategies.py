@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from vggscope.errors import ShapeError
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
 MANY = settings(max_examples=max(1000, settings.default.max_examples if settings.default else 0))
 """For input that comes from strangers: the same thousand examples on every run, more of others in `make fuzz`."""

@@ -201,10 +201,10 @@ def test_python_shows_one_line() -> None:
     network = vggscope.network("D")
     shown = [
         (network, "<Network D at 3x224x224: 40 layers, 138,357,544 parameters>"),
-        (vggscope.summary(network), "<Report of D at 3x224x224: 40 layers, 138,357,544 parameters, 15.47 GMACs>"),
+        (vggscope.summary(network), "<Summary of D at 3x224x224: 40 layers, 138,357,544 parameters, 15.47 GMACs>"),
         (
             vggscope.summary(network, (8, 3, 32, 32)),
-            "<Report of D at 3x32x32 x 8: 40 layers, 138,357,544 parameters, 3.49 GMACs>",
+            "<Summary of D at 3x32x32 x 8: 40 layers, 138,357,544 parameters, 3.49 GMACs>",
         ),
         (vggscope.diff("C", ref=network), "<Diff of C against D: different, 3 differences>"),
         (vggscope.diff("D", ref=network), "<Diff of D against D: identical>"),

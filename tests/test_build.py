@@ -27,10 +27,10 @@ from vggscope.ops.convolution import Convolution, conv2d
 from vggscope.ops.linear import Linear
 from vggscope.ops.pooling import MaxPool2d
 from vggscope.ops.shape import Flatten
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
-COLUMNS = ["A", "A-LRN", "B", "C", "D", "E"]
+CONFIGS = ["A", "A-LRN", "B", "C", "D", "E"]
 SMALL = "conv3-8 BN conv3-8 LRN maxpool conv3-16 avgpool FC-12 FC-10"
 TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 
@@ -75,7 +75,7 @@ class TestModule:
         ours.load_state_dict(reference.state_dict(), strict=True, assign=True)
 
     @pytest.mark.parametrize("head", ["adaptive", "flatten", "dense"])
-    @pytest.mark.parametrize("column", COLUMNS)
+    @pytest.mark.parametrize("column", CONFIGS)
     def test_gives_the_shapes_of_the_network(self, column: str, head: str) -> None:
         network = resolve(column, Options(head=head, batch_norm=True, input=(4, 64, 96), soft_max=True))
         if head == "dense":
@@ -155,7 +155,7 @@ class TestModule:
 
 
 class TestSource:
-    @pytest.mark.parametrize("column", COLUMNS)
+    @pytest.mark.parametrize("column", CONFIGS)
     def test_gives_the_same_network(self, column: str) -> None:
         network = resolve(column, Options(batch_norm=column in "AC", soft_max=column == "E"))
         text = source(network)

@@ -22,8 +22,8 @@ from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.view import Slice
 from vggscope.sources import cache
 from vggscope.sources.cache import remembered
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
 OPTIONS = Options(input=(3, 64, 64))
 WORD = "torchvision:vgg11"

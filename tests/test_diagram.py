@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from vggscope.columns import COLUMNS
+from vggscope.drawing import FORMATS, THEMES, Diagram, diagram
+from vggscope.drawing.facts import FACTS
+from vggscope.drawing.picture import Box, Part, Polygon, Text
+from vggscope.drawing.theme import KINDS, READABLE, contrast
 from vggscope.errors import MissingTool, OptionError, OutputError
 from vggscope.graph import Network, module_node
 from vggscope.ops.activation import ReLU
-from vggscope.render.diagram import FORMATS, THEMES, Diagram, diagram
-from vggscope.render.diagram.facts import FACTS
-from vggscope.render.diagram.picture import Box, Part, Polygon, Text
-from vggscope.render.diagram.theme import KINDS, READABLE, contrast
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.configs import CONFIGS
+from vggscope.vgg.options import Options
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -82,7 +82,7 @@ def assert_apart(named: list[tuple[tuple[float, ...], str]]) -> None:
             assert one[2] <= other[0] + 0.01 or other[2] <= one[0] + 0.01, (text, beside)
 
 
-@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_blocks_show_every_layer_with_weights_once(name: str) -> None:
     network = column(name)
     drawn = diagram(network)
@@ -135,7 +135,7 @@ def test_a_picture_keeps_to_the_width(style: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
-@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_style_is_tidy_with_every_fact(style: str, name: str) -> None:
     network = column(name, batch_norm=True)
     assert_tidy(diagram(network, style))
@@ -169,7 +169,7 @@ def test_volumes_say_what_they_cannot_show() -> None:
 
 
 def test_the_table_sets_in_bold_what_the_paper_does() -> None:
-    drawn = diagram([column(name) for name in COLUMNS], "table")
+    drawn = diagram([column(name) for name in CONFIGS], "table")
     assert_tidy(drawn)
     bold = [
         (part.cluster[0].split()[1], shape.text)
@@ -349,7 +349,7 @@ def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_svg_needs_no_heavy_package() -> None:
     code = """if True:
         import sys
-        from vggscope.render.diagram import diagram
+        from vggscope.drawing import diagram
         from vggscope.sources.resolve import resolve
         diagram(resolve("E")).render("svg")
         print([name for name in sys.modules if name in ("torch", "torchvision", "matplotlib", "numpy", "pygraphviz")])

@@ -11,6 +11,10 @@ from itertools import pairwise
 import pytest
 
 from tests.test_diagram import assert_tidy, frame_of, svg_texts
+from vggscope.drawing import Diagram, diagram
+from vggscope.drawing.picture import Box, Line, Text
+from vggscope.drawing.stage import LONGEST, Stage
+from vggscope.drawing.subject import Subject
 from vggscope.errors import MissingTool, OptionError
 from vggscope.graph import INPUT, Network, Node, module_node
 from vggscope.ops.activation import ReLU
@@ -18,10 +22,6 @@ from vggscope.ops.convolution import conv2d
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.merge import Concatenation
 from vggscope.ops.normalization import BatchNorm2d
-from vggscope.render.diagram import Diagram, diagram
-from vggscope.render.diagram.picture import Box, Line, Text
-from vggscope.render.diagram.stage import LONGEST, Stage
-from vggscope.render.diagram.subject import Subject
 from vggscope.sources.resolve import resolve
 
 
@@ -171,7 +171,7 @@ def test_a_table_wants_the_papers_stages() -> None:
 def test_nothing_is_said_on_stderr() -> None:
     code = """if True:
         from tests.test_diagram_branches import residual
-        from vggscope.render.diagram import diagram
+        from vggscope.drawing import diagram
         drawn = diagram(residual(3), "layers")
         for form in ("svg", "png", "pdf", "dot", "tex"):
             drawn.render(form)
@@ -185,7 +185,7 @@ def test_a_thousand_layers_are_counted_not_listed() -> None:
     for index in range(1, 500):
         nodes.append(module_node(f"r{index}", ReLU(), nodes[-1].name))
         nodes.append(module_node(f"c{index}", conv2d(8, 8, 3, padding=1), nodes[-1].name))
-    from vggscope.labels import labelled
+    from vggscope.vgg.labels import labelled
 
     network = labelled(Network("deep", (1, 3, 16, 16), tuple(nodes)))
     started = time.perf_counter()

@@ -14,19 +14,19 @@ from torch.nn.utils import prune
 from tests.strategies import columns
 from vggscope.api import build as vggscope_build
 from vggscope.api import diff as vggscope_diff
-from vggscope.columns import COLUMNS
 from vggscope.diffing.align import align
 from vggscope.diffing.compare import compare
 from vggscope.graph import Network
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.configs import CONFIGS
+from vggscope.vgg.options import Options
 
 TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 
 
 def mistaken(column: str, *changes: tuple[str, str], head: str | None = None) -> Network:
     """A column with words of its notation exchanged, each once."""
-    line = " ".join(COLUMNS[column].split())
+    line = " ".join(CONFIGS[column].split())
     for old, new in changes:
         assert old in line
         line = line.replace(old, new, 1)

@@ -17,19 +17,19 @@ from tests.test_diagram import SVG, assert_tidy, ends_and_nodes, svg_texts
 from vggscope.cli.app import run
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
+from vggscope.drawing import Diagram
+from vggscope.drawing.diff import diagram
+from vggscope.drawing.diff.legend import MOST_TOLD
+from vggscope.drawing.fonts import wrapped
+from vggscope.drawing.picture import Box, Polygon, Text
+from vggscope.drawing.theme import READABLE, SIGNS, SMALL, THEMES, contrast
 from vggscope.errors import OptionError
 from vggscope.graph import Network, module_node
 from vggscope.ops.activation import ReLU, Sigmoid
-from vggscope.render.diagram import Diagram
-from vggscope.render.diagram.diff import diagram
-from vggscope.render.diagram.diff.legend import MOST_TOLD
-from vggscope.render.diagram.fonts import wrapped
-from vggscope.render.diagram.picture import Box, Polygon, Text
-from vggscope.render.diagram.theme import READABLE, SIGNS, SMALL, THEMES, contrast
 from vggscope.render.formats import PICTURES, draw
-from vggscope.sources.options import Options
 from vggscope.sources.reference import reference_for
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
 REPLICAS = Path(__file__).parent / "replicas"
 
@@ -246,7 +246,7 @@ def test_hostile_names_stay_text() -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "padding 0, the reference has 1", "x" * 200, "ab " * 50 + "y" * 90 + " z"])
 def test_wrapped_lines_fit_and_lose_nothing(text: str) -> None:
-    from vggscope.render.diagram.fonts import text_width
+    from vggscope.drawing.fonts import text_width
 
     lines = wrapped(text, 8, 50)
     assert all(text_width(line, 8) <= 50 for line in lines)

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from vggscope.errors import OptionError, VggscopeError
-from vggscope.lessons import TOPICS, convolution, explain, pooling
-from vggscope.lessons.agreement import run, with_torch
-from vggscope.lessons.image_file import order_of
-from vggscope.lessons.layer import explain_layer
-from vggscope.lessons.lesson import Code
 from vggscope.render.explain.picture import PICTURES, picture
 from vggscope.sources.resolve import resolve
+from vggscope.tutorials import TOPICS, convolution, explain, pooling
+from vggscope.tutorials.agreement import run, with_torch
+from vggscope.tutorials.image_file import order_of
+from vggscope.tutorials.layer import explain_layer
+from vggscope.tutorials.lesson import Code
 
 WITH_CODE = ("conv", "pool", "relu", "linear", "lrn", "softmax", "input", "dense")
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 import vggscope
-from vggscope.analysis.report import Report, summarize
-from vggscope.columns import COLUMNS, LITERATURE
-from vggscope.notation import parse
-from vggscope.sources.options import Options
+from vggscope.analysis.summary import Summary, summarize
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.configs import CONFIGS, LITERATURE
+from vggscope.vgg.notation import parse
+from vggscope.vgg.options import Options
 
 FIGURES = json.loads((Path(__file__).parent / "figures.json").read_text())
 
 
-def field_at(report: Report, label: str) -> object:
+def field_at(report: Summary, label: str) -> object:
     return next(layer.receptive_field for layer in report.layers if layer.label == label)
 
 
@@ -45,17 +45,17 @@ def test_what_torchvision_publishes(name: str) -> None:
     assert round(totals.macs / 1e9, 3) == FIGURES["torchvision_meta"][name]["_ops"]
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", CONFIGS)
 def test_table_2_in_millions(column: str) -> None:
     assert round(summarize(resolve(column)).totals.params / 1e6) == FIGURES["paper_table2_params_millions"][column]
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", CONFIGS)
 def test_hand_formula(column: str) -> None:
     """Weights and MACs by the schoolbook: K*K*C*M and as much again for each output position."""
     side, channels, params, macs = 224, 3, 0, 0
     features = 0
-    for word in parse(COLUMNS[column]):
+    for word in parse(CONFIGS[column]):
         if word.kind == "conv":
             params += word.kernel**2 * channels * word.size + word.size
             macs += word.kernel**2 * channels * word.size * side**2
@@ -75,7 +75,7 @@ def test_names_of_the_literature_are_the_columns() -> None:
     for name, column in LITERATURE.items():
         assert resolve(name) == resolve(column) == resolve(name.upper())
         assert resolve(f"{name}_bn") == resolve(column, Options(batch_norm=True))
-        weights = sum(word.kind in ("conv", "fc") for word in parse(COLUMNS[column]))
+        weights = sum(word.kind in ("conv", "fc") for word in parse(CONFIGS[column]))
         assert name == f"vgg{weights}"
 
 

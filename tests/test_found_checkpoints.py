@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.test_inspect import CAFFE, VGG16, renamed, run, saved, torchvision, without
-from vggscope.analysis.inspection.inspect import Inspection
+from vggscope.checkpoint import inspect
+from vggscope.checkpoint.inspection import Inspection
 from vggscope.errors import CheckpointError
-from vggscope.sources.checkpoint import inspect
 
 State = Mapping[str, Any]
 
@@ -278,7 +278,7 @@ def beside() -> dict[str, Any]:
 def test_what_lies_beside_the_weights_is_left_aside(tmp_path: Path, name: str, legacy: bool) -> None:
     import torch
 
-    from vggscope.sources.checkpoint.reader import read
+    from vggscope.checkpoint.reader import read
 
     path = tmp_path / "x.pth"
     torch.save(
@@ -449,7 +449,7 @@ def test_weights_are_given_to_the_same_layers(tmp_path: Path, names: str) -> Non
     """A network's weights under other people's names, put into ours: the outputs are that network's."""
     import torch
 
-    from vggscope.sources.weights import with_weights
+    from vggscope.checkpoint.weights import with_weights
 
     torch.manual_seed(0)
     with torch.device("meta"):
@@ -579,8 +579,8 @@ def ours(word: str, channels: int) -> State:
 
 def test_as_many_slices_as_tensors_are_no_trouble() -> None:
     """Joined one by one, each looked up among all before it, 25,000 would take minutes."""
-    from vggscope.analysis.inspection.inspect import examine
-    from vggscope.analysis.inspection.stored import Checkpoint, StoredTensor
+    from vggscope.checkpoint.inspection import examine
+    from vggscope.checkpoint.stored import Checkpoint, StoredTensor
 
     tensors = tuple(StoredTensor(f"s{i}.{i}.weight", (4, 4, 3, 3), "float32") for i in range(25_000))
     start = time.perf_counter()
@@ -606,7 +606,7 @@ def test_weights_in_parts_are_not_taken_for_weights(tmp_path: Path) -> None:
     """A pruned weight is weight_orig times its mask: put into the model it is pruned no more."""
     import torch
 
-    from vggscope.sources.weights import with_weights
+    from vggscope.checkpoint.weights import with_weights
 
     model = small()
     for layer in model.modules():

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import MANY, lines
 from vggscope.errors import VggscopeError
-from vggscope.notation import parse, write
+from vggscope.vgg.notation import parse, write
 
 LONGEST = 20.0
 """Seconds that no command line below may take; a shared machine is slow at times."""

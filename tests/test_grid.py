@@ -15,21 +15,21 @@ from hypothesis import strategies as st
 
 from tests.conftest import Ran
 from tests.strategies import SIDE, columns
+from vggscope.analysis.memory.batch_linear import BatchLinear
 from vggscope.analysis.memory.grid import Estimate, grid, highest
-from vggscope.analysis.memory.lines import Line
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.report import memory
-from vggscope.analysis.memory.setup import DTYPES, MODES, Setup
+from vggscope.analysis.memory.step_config import DTYPES, MODES, StepConfig
 from vggscope.errors import ShapeError
 from vggscope.graph import Network
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
-SETUPS = [Setup(*parts) for parts in itertools.product(MODES, OPTIMIZERS, DTYPES)]
+SETUPS = [StepConfig(*parts) for parts in itertools.product(MODES, OPTIMIZERS, DTYPES)]
 BATCHES = [1, 2, 7, 64, 10**6]
 
 
-def agree(network: Network, batches: list[int], setups: list[Setup]) -> None:
+def agree(network: Network, batches: list[int], setups: list[StepConfig]) -> None:
     found = grid([network], batches, setups)
     for setup, batch in itertools.product(setups, batches):
         one = memory(network, batch, setup)
@@ -52,23 +52,23 @@ def test_networks_with_branches_and_attention(word: str) -> None:
 @pytest.mark.parametrize(
     "setup",
     [
-        Setup(foreach=True, optimizer="adam"),
-        Setup(checkpoint=True, optimizer="rmsprop"),
-        Setup(accumulate=4),
-        Setup(gpus=4, optimizer="adamw"),
-        Setup(gpus=4, parallel="zero1", optimizer="adam"),
-        Setup(gpus=4, parallel="zero2"),
-        Setup(gpus=8, parallel="fsdp", optimizer="adam", dtype="amp"),
-        Setup(runtime="tracker", optimizer="adam"),
+        StepConfig(foreach=True, optimizer="adam"),
+        StepConfig(checkpoint=True, optimizer="rmsprop"),
+        StepConfig(accumulate=4),
+        StepConfig(gpus=4, optimizer="adamw"),
+        StepConfig(gpus=4, parallel="zero1", optimizer="adam"),
+        StepConfig(gpus=4, parallel="zero2"),
+        StepConfig(gpus=8, parallel="fsdp", optimizer="adam", dtype="amp"),
+        StepConfig(runtime="tracker", optimizer="adam"),
     ],
     ids=repr,
 )
-def test_every_other_setting_counts(setup: Setup) -> None:
-    agree(resolve("B", Options(input=(3, 64, 64))), BATCHES, [setup, Setup()])
+def test_every_other_setting_counts(setup: StepConfig) -> None:
+    agree(resolve("B", Options(input=(3, 64, 64))), BATCHES, [setup, StepConfig()])
 
 
 @given(columns(), st.sampled_from(SETUPS), st.integers(1, 10**6))
-def test_any_network_with_any_setup(column: str, setup: Setup, batch: int) -> None:
+def test_any_network_with_any_setup(column: str, setup: StepConfig, batch: int) -> None:
     agree(resolve(column, Options(input=(3, SIDE, SIDE))), [batch], [setup])
 
 
@@ -80,7 +80,7 @@ def test_rows_come_one_at_a_time_and_in_order() -> None:
             asked.append(side)
             yield resolve("A", Options(input=(3, side, side)))
 
-    found = grid(networks(), [1, 2], [Setup(), Setup("inference")])
+    found = grid(networks(), [1, 2], [StepConfig(), StepConfig("inference")])
     first = next(found)
     assert asked == [32]
     rest = list(found)
@@ -97,13 +97,15 @@ def test_rows_come_one_at_a_time_and_in_order() -> None:
     st.lists(st.integers(1, 10**6), max_size=5),
 )
 def test_the_highest_of_lines(lines: list[tuple[int, int]], samples: list[int]) -> None:
-    assert highest([Line(*line) for line in lines], samples) == [max(a + b * n for a, b in lines) for n in samples]
+    assert highest([BatchLinear(*line) for line in lines], samples) == [
+        max(a + b * n for a, b in lines) for n in samples
+    ]
 
 
 def test_a_size_that_does_not_fit_is_an_error() -> None:
     network = resolve("A").with_input((3, 8, 8))
     with pytest.raises(ShapeError, match="does not fit"):
-        list(grid([network], [1], [Setup()]))
+        list(grid([network], [1], [StepConfig()]))
 
 
 def test_the_command_writes_csv(vggscope: Callable[..., Ran], tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_the_command_writes_csv(vggscope: Callable[..., Ran], tmp_path: Path) ->
     for row in rows[::7]:
         shape = tuple(map(int, row["input_shape"].split("x")))
         network = resolve(row["model"], Options(input=shape))
-        setup = Setup(row["mode"], row["optimizer"] or "sgd", row["dtype"])
+        setup = StepConfig(row["mode"], row["optimizer"] or "sgd", row["dtype"])
         assert memory(network, int(row["batch"]), setup).peak_bytes == int(row["peak_bytes"])
     file = tmp_path / "grid.csv"
     assert vggscope("compare", "A", "vgg16_bn", "--grid", *lists, "--dtypes", "float32,amp", "-o", str(file)).code == 0
@@ -171,7 +173,7 @@ def test_what_makes_no_grid_is_said(vggscope: Callable[..., Ran], words: tuple[s
 def test_a_million_estimates_take_seconds() -> None:
     columns = [column + norm for column in ("A", "A-LRN", "B", "C", "D", "E") for norm in ("", "_bn")]
     sides = range(64, 384, 16)
-    setups = [Setup(optimizer=name, dtype=dtype) for name in OPTIMIZERS for dtype in ("float32", "float16", "amp")]
+    setups = [StepConfig(optimizer=name, dtype=dtype) for name in OPTIMIZERS for dtype in ("float32", "float16", "amp")]
     networks = (resolve(column, Options(input=(3, side, side))) for column in columns for side in sides)
     started = time.process_time()
     count = sum(1 for _ in grid(networks, range(1, 279), setups))

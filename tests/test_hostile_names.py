@@ -20,14 +20,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from vggscope.drawing import FORMATS as PICTURE_FORMATS
+from vggscope.drawing import STYLES, diagram
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import conv2d
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.recorded import Unknown
 from vggscope.render import formats
-from vggscope.render.diagram import FORMATS as PICTURE_FORMATS
-from vggscope.render.diagram import STYLES, diagram
 from vggscope.render.document import Style
 from vggscope.render.formats import Format, Result
 from vggscope.render.plain import visible
@@ -105,7 +105,7 @@ def network(name: str) -> Network:
 
 
 def _summary(name: str, folder: Path) -> Result:
-    from vggscope.analysis.report import summarize
+    from vggscope.analysis.summary import summarize
 
     return summarize(network(name))
 
@@ -131,7 +131,7 @@ def _operations(name: str, folder: Path) -> Result:
 
 
 def _measure(name: str, folder: Path) -> Result:
-    from vggscope.oracles.memory_tracker import Measurement
+    from vggscope.cross_checks.memory_tracker import Measurement
 
     return Measurement("vggscope/measure@1", name, 1, f"by {name}", f"counts {name}", 3, 4)
 
@@ -149,9 +149,9 @@ def _compare(name: str, folder: Path) -> Result:
 
 
 def _verify(name: str, folder: Path) -> Result:
-    from vggscope.oracles.verification import WITNESSES, Answer, Figure, Skipped, Verification
+    from vggscope.cross_checks.verification import REFERENCE_TOOLS, Answer, Figure, Skipped, Verification
 
-    witness = WITNESSES[0].name
+    witness = REFERENCE_TOOLS[0].name
     figures = (Figure("params", 3, (Answer(witness, 4, 1, 1, False, (), f"because {name}"),)),)
     skipped = (Skipped(witness, "macs", f"it says {name}"),)
     return Verification("vggscope/verify@1", name, (1, 3, 8, 8), figures, skipped, False)
@@ -182,14 +182,14 @@ def _list(name: str, folder: Path) -> Result:
 
 
 def _explain(name: str, folder: Path) -> Result:
-    from vggscope.lessons.lesson import Code, Figures, Listing, Text, lesson
+    from vggscope.tutorials.lesson import Code, Figures, Listing, Text, lesson
 
     blocks = (Text(name), Figures(((name, name),)), Listing(("heading",), ((name,),)), Code(name))
     return lesson(name, name, {name: name}, *blocks)
 
 
 def _drawn_lesson(name: str, folder: Path) -> Result:
-    from vggscope.lessons import explain
+    from vggscope.tutorials import explain
 
     return replace(explain("conv"), title=name)
 
@@ -492,7 +492,7 @@ def test_a_picture_of_hostile_names_has_the_nodes_of_a_harmless_one(everything: 
 
 
 def test_a_name_stays_text_in_the_page(everything: Network) -> None:
-    from vggscope.render.page import Exhibit, page
+    from vggscope.explorer import Exhibit, page
 
     def active(text: str) -> tuple[int, set[str], set[str]]:
         """How many scripts there are, which elements, and which attributes."""

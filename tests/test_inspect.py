@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggscope.analysis.inspection.inspect import Inspection, examine
-from vggscope.analysis.inspection.stored import Checkpoint, StoredTensor
+from vggscope.checkpoint import inspect
+from vggscope.checkpoint.inspection import Inspection, examine
+from vggscope.checkpoint.stored import Checkpoint, StoredTensor
 from vggscope.errors import CheckpointError, OptionError
 from vggscope.graph import Network
-from vggscope.sources.checkpoint import inspect
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
 State = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages import DOCS, MARKDOWN
-from vggscope.lessons import TOPICS
+from vggscope.tutorials import TOPICS
 
 MODEL = """\
 import torch

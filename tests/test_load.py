@@ -20,21 +20,21 @@ from hypothesis import strategies as st
 
 from vggscope.analysis.compare import compare as side_by_side
 from vggscope.analysis.memory.report import memory
-from vggscope.analysis.memory.setup import Setup
+from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.analysis.operations.result import operations
 from vggscope.analysis.receptive_field.result import describe
-from vggscope.analysis.report import by_stage, summarize
+from vggscope.analysis.summary import by_stage, summarize
 from vggscope.diffing import align as alignment
 from vggscope.diffing.align import align
 from vggscope.diffing.compare import compare
+from vggscope.drawing import diagram
 from vggscope.graph import INPUT, Network, Node, module_node
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import Convolution, conv2d
 from vggscope.ops.elementwise import Elementwise
-from vggscope.render.diagram import diagram
 from vggscope.render.formats import FORMATS, write
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
 SHAPE = (1, 8, 32, 32)
 
@@ -122,9 +122,9 @@ WORK: dict[str, Callable[[Network], object]] = {
     "summary": lambda network: in_every_format(summarize(network)),
     "stages": lambda network: in_every_format(by_stage(summarize(network))),
     "memory": lambda network: in_every_format(memory(network, 4)),
-    "memory, checkpoints": lambda network: memory(network, 4, Setup(optimizer="adam", checkpoint=True)),
-    "memory, sharded": lambda network: memory(network, 4, Setup(gpus=4, parallel="fsdp")),
-    "memory, inference": lambda network: memory(network, 4, Setup(mode="inference")),
+    "memory, checkpoints": lambda network: memory(network, 4, StepConfig(optimizer="adam", checkpoint=True)),
+    "memory, sharded": lambda network: memory(network, 4, StepConfig(gpus=4, parallel="fsdp")),
+    "memory, inference": lambda network: memory(network, 4, StepConfig(mode="inference")),
     "receptive fields": lambda network: in_every_format(describe(network)),
     "operations": lambda network: in_every_format(operations(network)),
     "compare": lambda network: in_every_format(side_by_side([network, network])),

@@ -20,25 +20,25 @@ from torch import nn
 from tests.strategies import SIDE, columns
 from vggscope.analysis.cost import backward_macs
 from vggscope.analysis.memory import inference_peak, training_peak
+from vggscope.analysis.memory.allocation_log import KINDS, Entry
 from vggscope.analysis.memory.allocator import Allocator, replay
+from vggscope.analysis.memory.batch_linear import BatchLinear
 from vggscope.analysis.memory.cards import CARDS, gpu_memory
-from vggscope.analysis.memory.fit import Room
-from vggscope.analysis.memory.ledger import KINDS, Entry
-from vggscope.analysis.memory.lines import Line
+from vggscope.analysis.memory.fit import GpuBudget
 from vggscope.analysis.memory.report import memory
-from vggscope.analysis.memory.setup import Setup
 from vggscope.analysis.memory.sharding import PARALLEL, Shards
+from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.stages import head_parameters, stages
-from vggscope.analysis.memory.trace import trace
-from vggscope.analysis.report import summarize
+from vggscope.analysis.memory.step_config import StepConfig
+from vggscope.analysis.summary import summarize
 from vggscope.builders.module import module
+from vggscope.cross_checks.memory_tracker import measure, track
 from vggscope.errors import OptionError
 from vggscope.graph import Network, Parameter
-from vggscope.oracles.memory_tracker import measure, track
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.trace.build import without_data
-from vggscope.trace.run import trace as trace_module
+from vggscope.trace.run import simulate_step as trace_module
+from vggscope.vgg.options import Options
 
 MIB = 2**20
 INPUT = KINDS.index("input")
@@ -65,7 +65,7 @@ def maker(word: str, side: int = 224) -> Callable[[], nn.Module]:
     return partial(without_data, partial(resolve_module, word, Options(input=(3, side, side))))
 
 
-def difference(word: str, batch: int, setup: Setup, side: int = 224) -> int:
+def difference(word: str, batch: int, setup: StepConfig, side: int = 224) -> int:
     """How many bytes more are foretold than the tracker sees."""
     return measure(network(word, side), maker(word, side), batch, setup).difference_bytes
 
@@ -73,33 +73,33 @@ def difference(word: str, batch: int, setup: Setup, side: int = 224) -> int:
 @pytest.mark.parametrize(("case", "mib"), FACTS.items(), ids=str)
 def test_the_six_facts(case: tuple[str, int, str], mib: float) -> None:
     word, batch, optimizer = case
-    report = memory(network(word), batch, Setup(optimizer=optimizer))
+    report = memory(network(word), batch, StepConfig(optimizer=optimizer))
     assert (report.peak_bytes - report.input_bytes) / MIB == pytest.approx(mib, abs=0.005)
     assert report.input_bytes == batch * (3 * 224 * 224 * 4 + 8)
-    assert difference(word, batch, Setup(optimizer=optimizer)) == 0
+    assert difference(word, batch, StepConfig(optimizer=optimizer)) == 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "amp"])
 @pytest.mark.parametrize("mode", ["train", "inference", "finetune-head"])
 @pytest.mark.parametrize("word", ["A-LRN", "C_bn"])
 def test_equals_the_tracker(word: str, mode: str, dtype: str) -> None:
-    assert difference(word, 3, Setup(mode=mode, dtype=dtype, optimizer="rmsprop"), side=96) == 0
+    assert difference(word, 3, StepConfig(mode=mode, dtype=dtype, optimizer="rmsprop"), side=96) == 0
 
 
 @pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd-momentum", "adam", "adamw", "rmsprop"])
 def test_optimizers_equal_the_tracker(optimizer: str, foreach: bool) -> None:
-    assert difference("A", 1, Setup(optimizer=optimizer, foreach=foreach), side=32) == 0
+    assert difference("A", 1, StepConfig(optimizer=optimizer, foreach=foreach), side=32) == 0
 
 
 @pytest.mark.parametrize("accumulate", [2, 5])
 def test_micro_batches_equal_the_tracker(accumulate: int) -> None:
-    assert difference("B", 20, Setup(accumulate=accumulate), side=64) == 0
+    assert difference("B", 20, StepConfig(accumulate=accumulate), side=64) == 0
 
 
 @pytest.mark.parametrize("word", BRANCHED[:2])
 def test_branched_networks_equal_the_tracker(word: str) -> None:
-    assert difference(word, 2, Setup(optimizer="sgd"), side=64) == 0
+    assert difference(word, 2, StepConfig(optimizer="sgd"), side=64) == 0
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_branched_networks_equal_the_tracker(word: str) -> None:
 )
 def test_networks_with_attention_are_close_to_the_tracker(word: str, dtype: str) -> None:
     """What is left are index tables of relative positions, and the order in which a few gradients are narrowed."""
-    seen = measure(network(f"torchvision:{word}"), maker(f"torchvision:{word}"), 4, Setup(dtype=dtype))
+    seen = measure(network(f"torchvision:{word}"), maker(f"torchvision:{word}"), 4, StepConfig(dtype=dtype))
     assert abs(seen.difference_bytes) < 0.004 * seen.measured_bytes
     if word == "vit_b_16" or (word, dtype) == ("convnext_tiny", "float32"):
         assert seen.difference_bytes == 0
@@ -144,7 +144,7 @@ class Written(nn.Module):
 @pytest.mark.parametrize("mode", ["train", "inference"])
 def test_attention_written_out_equals_the_tracker(mode: str, dtype: str) -> None:
     written = trace_module(Written(), (50, 16), "Written")
-    assert measure(written, Written, 8, Setup(mode=mode, dtype=dtype)).difference_bytes == 0
+    assert measure(written, Written, 8, StepConfig(mode=mode, dtype=dtype)).difference_bytes == 0
 
 
 def classified(channels: int, *layers: nn.Module) -> nn.Module:
@@ -170,7 +170,7 @@ def test_layers_that_torch_writes_out_equal_the_tracker(between: str, mode: str)
     def make() -> nn.Module:
         return classified(16, *BETWEEN[between]())
 
-    assert measure(trace_module(make(), (3, 16, 16), between), make, 2, Setup(mode=mode)).difference_bytes == 0
+    assert measure(trace_module(make(), (3, 16, 16), between), make, 2, StepConfig(mode=mode)).difference_bytes == 0
 
 
 class Attends(nn.Module):
@@ -194,8 +194,8 @@ class Attends(nn.Module):
 @pytest.mark.parametrize("batch", [1, 8])
 def test_tensors_lie_as_torch_lays_them(mode: str, batch: int) -> None:
     traced = trace_module(Attends(), (50, 16), "Attends")
-    assert measure(traced, Attends, batch, Setup(mode=mode)).difference_bytes == 0
-    buffers = memory(traced, batch, Setup(mode=mode)).buffers_bytes
+    assert measure(traced, Attends, batch, StepConfig(mode=mode)).difference_bytes == 0
+    buffers = memory(traced, batch, StepConfig(mode=mode)).buffers_bytes
     assert buffers == 2500 * 8 + 40 * 50 * 4
 
 
@@ -215,10 +215,10 @@ class ChannelsLast(nn.Module):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_gradients_of_weights_come_as_the_input_lies(accumulate: int) -> None:
     traced = trace_module(ChannelsLast(), (3, 12, 12), "ChannelsLast")
-    setup = Setup(optimizer="sgd", accumulate=accumulate)
+    setup = StepConfig(optimizer="sgd", accumulate=accumulate)
     assert measure(traced, ChannelsLast, 2 * accumulate, setup).difference_bytes == 0
     weight = 4 * 128 * 16 * 9
-    backward = [entry for entry in memory(traced, 2, Setup(optimizer="sgd")).timeline if entry.event == "backward"]
+    backward = [entry for entry in memory(traced, 2, StepConfig(optimizer="sgd")).timeline if entry.event == "backward"]
     assert max(entry.gradients_bytes + entry.temporary_bytes for entry in backward) >= 2 * weight
 
 
@@ -245,7 +245,7 @@ class Joined(nn.Module):
 
 def test_the_tracker_holds_no_gradient_longer_than_torch() -> None:
     traced = trace_module(Joined(), (3, 32, 32), "Joined")
-    assert measure(traced, Joined, 2, Setup(optimizer="sgd")).difference_bytes == 0
+    assert measure(traced, Joined, 2, StepConfig(optimizer="sgd")).difference_bytes == 0
 
 
 class Frozen(nn.Module):
@@ -267,7 +267,7 @@ def test_no_gradient_goes_where_forward_turns_it_off() -> None:
     assert [node.name for node in traced.nodes if node.detached] == ["features.0", "features.1", "features.2"]
     assert backward_macs(traced) == 16 * 16 * 9 * 256 + 2 * 16 * 10
     for optimizer in ("sgd-momentum", "adam"):
-        assert measure(traced, Frozen, 4, Setup(optimizer=optimizer)).difference_bytes == 0
+        assert measure(traced, Frozen, 4, StepConfig(optimizer=optimizer)).difference_bytes == 0
 
 
 class Several(nn.Module):
@@ -294,7 +294,7 @@ class Several(nn.Module):
 def test_the_loss_is_of_what_most_weights_went_into(beside: str, mode: str) -> None:
     traced = trace_module(Several(beside), (3, 16, 16), "Several")
     assert traced.end == "fc"
-    assert measure(traced, lambda: Several(beside), 8, Setup(mode=mode)).difference_bytes == 0
+    assert measure(traced, lambda: Several(beside), 8, StepConfig(mode=mode)).difference_bytes == 0
 
 
 @given(
@@ -309,7 +309,7 @@ def test_the_loss_is_of_what_most_weights_went_into(beside: str, mode: str) -> N
 def test_generated_columns_equal_the_tracker(
     line: str, mode: str, optimizer: str, dtype: str, batch: int, accumulate: int
 ) -> None:
-    setup = Setup(mode=mode, optimizer=optimizer, dtype=dtype, accumulate=accumulate)
+    setup = StepConfig(mode=mode, optimizer=optimizer, dtype=dtype, accumulate=accumulate)
     assert difference(line, batch, setup, side=SIDE) == 0
 
 
@@ -319,14 +319,14 @@ def test_the_grid_of_columns(word: str) -> None:
     runs = (("train", "sgd"), ("train", "sgd-momentum"), ("train", "adam"), ("train", "rmsprop"), ("inference", "sgd"))
     for side, batch, (mode, optimizer) in itertools.product((64, 384), (1, 256), runs):
         dtype = "bfloat16" if batch == 1 else "float32"
-        assert difference(word, batch, Setup(mode=mode, optimizer=optimizer, dtype=dtype), side) == 0
+        assert difference(word, batch, StepConfig(mode=mode, optimizer=optimizer, dtype=dtype), side) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", BRANCHED)
 def test_the_grid_of_branched_networks(word: str) -> None:
     for side, batch, mode in ((64, 256, "train"), (224, 1, "train"), (64, 256, "inference")):
-        assert difference(word, batch, Setup(mode=mode, optimizer="adam"), side) == 0
+        assert difference(word, batch, StepConfig(mode=mode, optimizer="adam"), side) == 0
 
 
 class Staged(nn.Module):
@@ -348,14 +348,14 @@ class Staged(nn.Module):
 def test_checkpointed_stages_equal_the_tracker(dtype: str) -> None:
     net = network("D_bn", 96)
     ends = [7, 14, 24, 34, 44]  # behind each pool
-    setup = Setup(checkpoint=True, dtype=dtype)
+    setup = StepConfig(checkpoint=True, dtype=dtype)
     with warnings.catch_warnings():
         # The tracker says that a stage's module has gone when its hook fires.
         warnings.filterwarnings("ignore", "Module is None")
         seen = track(lambda: without_data(lambda: Staged(module(net), ends)), (3, 96, 96), 8, setup)
-    peak = trace(net, replace(setup, runtime="tracker")).peak(8)
+    peak = simulate_step(net, replace(setup, runtime="tracker")).peak(8)
     assert peak.total.at(8) - peak.alive[INPUT].at(8) == seen.peak_bytes
-    assert seen.peak_bytes < track(maker("D_bn", 96), (3, 96, 96), 8, Setup(dtype=dtype)).peak_bytes
+    assert seen.peak_bytes < track(maker("D_bn", 96), (3, 96, 96), 8, StepConfig(dtype=dtype)).peak_bytes
 
 
 class Residual(nn.Module):
@@ -395,17 +395,17 @@ def test_a_real_run_sums_gradients_in_place_where_the_tracker_does_not() -> None
     net = trace_module(Residual(), (20,), "Residual")
     peaks = {}
     for runtime in ("cuda", "tracker"):
-        book = trace(net, Setup(optimizer="sgd", runtime=runtime))
+        book = simulate_step(net, StepConfig(optimizer="sgd", runtime=runtime))
         peaks[runtime] = book.peak_bytes(1000) - book.moments[0].total.at(1000)
     assert peaks["cuda"] == real_peak(1000)
     assert peaks["tracker"] - peaks["cuda"] == 1000 * 200 * 4  # the sum, a third tensor
-    assert track(Residual, (20,), 1000, Setup(optimizer="sgd")).peak_bytes == peaks["tracker"] + 4 * (
+    assert track(Residual, (20,), 1000, StepConfig(optimizer="sgd")).peak_bytes == peaks["tracker"] + 4 * (
         20 * 200 + 200 + 200 * 200 + 200 + 200 * 10 + 10
     )
 
 
 def test_parts_and_layers_add_up_and_the_timeline_holds_the_peak() -> None:
-    report = memory(network("D"), 64, Setup(optimizer="adam"))
+    report = memory(network("D"), 64, StepConfig(optimizer="adam"))
     parts = [getattr(report, f"{kind}_bytes") for kind in KINDS]
     assert sum(parts) == report.peak_bytes == max(entry.bytes for entry in report.timeline)
     assert all(sum(getattr(e, f"{kind}_bytes") for kind in KINDS) == e.bytes for e in report.timeline)
@@ -422,7 +422,7 @@ def test_parts_and_layers_add_up_and_the_timeline_holds_the_peak() -> None:
 def test_the_peak_rises_with_the_batch_and_the_largest_batch_is_exact(
     line: str, mode: str, checkpoint: bool, batch: int
 ) -> None:
-    book = trace(network(line, SIDE), Setup(mode=mode, checkpoint=checkpoint))
+    book = simulate_step(network(line, SIDE), StepConfig(mode=mode, checkpoint=checkpoint))
     peak = book.peak_bytes(batch)
     assert peak == max(moment.total.at(batch) for moment in book.moments)
     assert book.peak_bytes(batch + 1) > peak
@@ -445,8 +445,12 @@ def test_a_batch_of_ten_million_takes_the_time_of_one() -> None:
 def test_summary_and_memory_give_the_same_numbers() -> None:
     net = network("C", 128)
     peaks = summarize(net, 16, "bfloat16").memory
-    assert peaks.training_peak_bytes == memory(net, 16, Setup(dtype="bfloat16")).peak_bytes == training_peak(net, 16, 2)
-    inference = memory(net, 16, Setup(mode="inference", dtype="bfloat16"))
+    assert (
+        peaks.training_peak_bytes
+        == memory(net, 16, StepConfig(dtype="bfloat16")).peak_bytes
+        == training_peak(net, 16, 2)
+    )
+    inference = memory(net, 16, StepConfig(mode="inference", dtype="bfloat16"))
     assert peaks.inference_peak_bytes == inference.peak_bytes == inference_peak(net, 16, 2)
     assert inference.optimizer is None
     assert inference.gradients_bytes == inference.optimizer_bytes == 0
@@ -455,11 +459,11 @@ def test_summary_and_memory_give_the_same_numbers() -> None:
 def test_adam_names_the_last_result_while_it_makes_the_next() -> None:
     net = network("FC-10 FC-20", 8)
     assert [p.shape for p in net.parameters()] == [(10, 3 * 7 * 7), (10,), (20, 10), (20,)]
-    moments = [m for m in trace(net, Setup(optimizer="adam")).moments if m.event == "optimizer step"]
+    moments = [m for m in simulate_step(net, StepConfig(optimizer="adam")).moments if m.event == "optimizer step"]
     temporary = [m.alive[KINDS.index("temporary")].fixed for m in moments if m.layer]
     # The square root and the denominator of this parameter, and the denominator of the one before.
     assert temporary == [4 * (2 * 1470), 4 * (1470 + 2 * 10), 4 * (10 + 2 * 200), 4 * (200 + 2 * 20)]
-    whole = trace(net, Setup(optimizer="adam", foreach=True)).moments[-1]
+    whole = simulate_step(net, StepConfig(optimizer="adam", foreach=True)).moments[-1]
     assert whole.alive[KINDS.index("temporary")].fixed == 4 * (1470 + 10 + 200 + 20)
 
 
@@ -467,7 +471,7 @@ def test_a_frozen_network_keeps_nothing_and_trains_its_head() -> None:
     net = network("D")
     assert {name.split(".")[0] for name in head_parameters(net)} == {"classifier"}
     assert head_parameters(network("torchvision:resnet50")) == {"fc.weight", "fc.bias"}
-    report = memory(net, 32, Setup(mode="finetune-head"))
+    report = memory(net, 32, StepConfig(mode="finetune-head"))
     head = 4096 * 25088 + 4096 + 4096 * 4096 + 4096 + 1000 * 4096 + 1000
     assert report.optimizer_bytes == head * 4
     assert report.peak_bytes < memory(net, 32).peak_bytes / 1.4
@@ -491,7 +495,7 @@ def test_stages_end_where_the_map_shrinks_and_one_tensor_goes_on() -> None:
 def test_the_allocator_rounds_splits_and_merges() -> None:
     def run(*sizes: int) -> Allocator:
         allocator = Allocator()
-        entries = [Entry(n, Line(size, 0), "activations", "") for n, size in enumerate(sizes)]
+        entries = [Entry(n, BatchLinear(size, 0), "activations", "") for n, size in enumerate(sizes)]
         assert allocator.run(entries, 1, 1)
         return allocator
 
@@ -507,7 +511,7 @@ def test_the_allocator_rounds_splits_and_merges() -> None:
 
 
 def test_the_allocator_takes_the_best_fit_and_gives_back_when_full() -> None:
-    made = [Entry(n, Line(size * MIB, 0), "activations", "") for n, size in enumerate((40, 30, 30))]
+    made = [Entry(n, BatchLinear(size * MIB, 0), "activations", "") for n, size in enumerate((40, 30, 30))]
     freed = [Entry(entry.tensor, None, "activations", "") for entry in made]
     allocator = Allocator()
     assert allocator.run([made[0], made[1], freed[0], freed[1], made[2]], 1, 1)
@@ -522,7 +526,7 @@ def test_the_allocator_takes_the_best_fit_and_gives_back_when_full() -> None:
 
 
 def test_reserved_is_at_least_what_is_alive() -> None:
-    book = trace(network("D"), Setup())
+    book = simulate_step(network("D"), StepConfig())
     reserve = replay(book, 64)
     assert book.peak_bytes(64) <= reserve.allocated_bytes <= reserve.reserved_bytes
     assert reserve.allocated_bytes < 1.005 * book.peak_bytes(64)
@@ -532,23 +536,25 @@ def test_reserved_is_at_least_what_is_alive() -> None:
 
 def test_whether_a_card_takes_it() -> None:
     net = network("D")
-    report = memory(net, 96, Setup(optimizer="adam"), Room("24GiB"))
+    report = memory(net, 96, StepConfig(optimizer="adam"), GpuBudget("24GiB"))
     assert report.fit is not None
     assert report.fit.fits
     assert report.fit.missing_bytes == 0
     largest = report.max_batch
     assert largest is not None
-    assert memory(net, largest, Setup(optimizer="adam")).peak_bytes <= 24 * 2**30
-    assert memory(net, largest + 1, Setup(optimizer="adam")).peak_bytes > 24 * 2**30
+    assert memory(net, largest, StepConfig(optimizer="adam")).peak_bytes <= 24 * 2**30
+    assert memory(net, largest + 1, StepConfig(optimizer="adam")).peak_bytes > 24 * 2**30
     assert 96 < report.fit.max_batch_reserved <= largest
-    aside = memory(net, 96, Setup(optimizer="adam"), Room("24GiB", context_bytes=500 * MIB, workspace_bytes=2**30))
+    aside = memory(
+        net, 96, StepConfig(optimizer="adam"), GpuBudget("24GiB", context_bytes=500 * MIB, workspace_bytes=2**30)
+    )
     assert aside.max_batch is not None
     assert aside.max_batch < largest
     assert aside.peak_bytes == report.peak_bytes
 
 
 def test_what_would_make_it_fit() -> None:
-    report = memory(network("D"), 512, Setup(optimizer="adam"), Room("T4"))
+    report = memory(network("D"), 512, StepConfig(optimizer="adam"), GpuBudget("T4"))
     assert report.fit is not None
     assert not report.fit.fits
     assert report.fit.missing_bytes == report.peak_bytes - 15360 * MIB
@@ -556,7 +562,7 @@ def test_what_would_make_it_fit() -> None:
     assert "--accumulate 4" in changes
     assert "--accumulate 2" not in changes
     assert all(remedy.peak_bytes <= 15360 * MIB and remedy.max_batch >= 512 for remedy in changes.values())
-    small = memory(network("D"), 1, Setup(optimizer="adam"), Room("1GiB")).fit
+    small = memory(network("D"), 1, StepConfig(optimizer="adam"), GpuBudget("1GiB")).fit
     assert small is not None
     assert (small.max_batch, small.max_batch_reserved) == (0, 0)
     assert small.missing_for_one_bytes == small.missing_bytes > 1600 * MIB
@@ -567,22 +573,22 @@ def test_what_would_make_it_fit() -> None:
 def test_several_gpus_by_hand() -> None:
     net, weights = network("D"), 138357544 * 4
     alone = memory(net, 64)
-    ddp = memory(net, 256, Setup(gpus=4))
+    ddp = memory(net, 256, StepConfig(gpus=4))
     assert ddp.parallel == "ddp"
     assert ddp.peak_bytes - alone.peak_bytes == weights  # the buckets
     assert ddp.input_bytes == alone.input_bytes
     whole = [numel * 4 for numel in Shards(PARALLEL["zero1"], 4).states(tuple(net.parameters()))]
     assert max(whole) == sum(whole) == 4096 * 25088 * 4  # fc6's weights alone outweigh the other GPUs' shares
-    assert memory(net, 256, Setup(gpus=4, parallel="zero1")).optimizer_bytes == sum(whole)
-    cut = memory(net, 256, Setup(gpus=4, parallel="fsdp"))
+    assert memory(net, 256, StepConfig(gpus=4, parallel="zero1")).optimizer_bytes == sum(whole)
+    cut = memory(net, 256, StepConfig(gpus=4, parallel="fsdp"))
     assert cut.optimizer_bytes == sum(-(-p // 4) * 4 for p in map(_numel, net.parameters()))
     start = cut.timeline[0]
     assert start.parameters_bytes == cut.optimizer_bytes
     assert max(e.parameters_bytes for e in cut.timeline) == start.parameters_bytes + (4096 * (25088 + 4096) + 8192) * 4
-    ends = memory(net, 256, Setup(gpus=4, parallel="zero2")).timeline[-1]
+    ends = memory(net, 256, StepConfig(gpus=4, parallel="zero2")).timeline[-1]
     assert ends.gradients_bytes == cut.optimizer_bytes
-    assert Setup(gpus=4, accumulate=2).samples(100) == 13
-    assert Setup(gpus=4, accumulate=2).batch(13) == 104
+    assert StepConfig(gpus=4, accumulate=2).samples(100) == 13
+    assert StepConfig(gpus=4, accumulate=2).batch(13) == 104
 
 
 def _numel(parameter: Parameter) -> int:
@@ -605,13 +611,13 @@ def test_what_is_no_gpu(text: str) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Setup(optimizer="adagrad"), "--optimizer is one of sgd, sgd-momentum, adam, adamw, rmsprop"),
-        (lambda: Setup(mode="eval"), "--mode is one of train, inference, finetune-head"),
-        (lambda: Setup(dtype="int8"), "--dtype is one of .*amp"),
-        (lambda: Setup(parallel="tp"), "--parallel is one of ddp, zero1, zero2, fsdp"),
-        (lambda: Setup(gpus=0), "--gpus is 1 to"),
-        (lambda: Setup(accumulate=0), "--accumulate is 1 to"),
-        (lambda: Room("24GiB", context_bytes=-1), "500MiB"),
+        (lambda: StepConfig(optimizer="adagrad"), "--optimizer is one of sgd, sgd-momentum, adam, adamw, rmsprop"),
+        (lambda: StepConfig(mode="eval"), "--mode is one of train, inference, finetune-head"),
+        (lambda: StepConfig(dtype="int8"), "--dtype is one of .*amp"),
+        (lambda: StepConfig(parallel="tp"), "--parallel is one of ddp, zero1, zero2, fsdp"),
+        (lambda: StepConfig(gpus=0), "--gpus is 1 to"),
+        (lambda: StepConfig(accumulate=0), "--accumulate is 1 to"),
+        (lambda: GpuBudget("24GiB", context_bytes=-1), "500MiB"),
         (lambda: memory(network("A"), 0), "--batch is 1 to"),
     ],
 )
@@ -628,28 +634,28 @@ def test_a_network_without_weights_has_a_forward_pass_alone() -> None:
 
 
 def test_assumptions_say_what_the_number_rests_on() -> None:
-    plain = " ".join(memory(network("A"), 8, Setup(optimizer="adam")).assumptions)
+    plain = " ".join(memory(network("A"), 8, StepConfig(optimizer="adam")).assumptions)
     assert "without the CUDA context" in plain
     assert "parameter by parameter (foreach=False" in plain
     assert "not measured on a GPU" in plain
-    shared = " ".join(memory(network("A"), 10, Setup(gpus=4, dtype="amp", checkpoint=True)).assumptions)
+    shared = " ".join(memory(network("A"), 10, StepConfig(gpus=4, dtype="amp", checkpoint=True)).assumptions)
     assert "4 GPUs share the batch, 3 samples at once on each" in shared
     assert "autocast" in shared
     assert "recomputed" in shared
 
 
 def test_measure_says_what_measured() -> None:
-    found = measure(network("A", 64), maker("A", 64), 4, Setup())
+    found = measure(network("A", 64), maker("A", 64), 4, StepConfig())
     assert found.measured_bytes == found.predicted_bytes
     assert "mem_tracker" in found.witness
     with pytest.raises(OptionError, match="leave out --checkpoint"):
-        measure(network("A", 64), maker("A", 64), 4, Setup(checkpoint=True))
+        measure(network("A", 64), maker("A", 64), 4, StepConfig(checkpoint=True))
 
 
 def test_no_torch_is_needed() -> None:
     script = (
-        "import sys; from vggscope.analysis.memory.report import memory; from vggscope.analysis.memory.fit import Room;"
-        "from vggscope.sources.resolve import resolve; memory(resolve('D'), 8, None, Room('T4'));"
+        "import sys; from vggscope.analysis.memory.report import memory; from vggscope.analysis.memory.fit import GpuBudget;"
+        "from vggscope.sources.resolve import resolve; memory(resolve('D'), 8, None, GpuBudget('T4'));"
         "print(sorted({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -660,7 +666,7 @@ def test_no_torch_is_needed() -> None:
 def test_the_plot_marks_the_peak(theme: str) -> None:
     from vggscope.render.memory_plot import plot
 
-    report = memory(network("D"), 64, Setup(checkpoint=True), Room("6GiB"))
+    report = memory(network("D"), 64, StepConfig(checkpoint=True), GpuBudget("6GiB"))
     svg = plot(report, theme).render("svg").decode()
     for words in ("peak ", "backward", "optimizer step", "gradients of weights", "6GiB: 6,144.00 MiB", report.peak_at):
         assert words in svg

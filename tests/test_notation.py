@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import columns
-from vggscope.columns import COLUMNS
 from vggscope.errors import NotationError, VggscopeError
-from vggscope.notation import Word, parse, write
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.configs import CONFIGS
+from vggscope.vgg.notation import Word, parse, write
 
 
 @given(columns())
@@ -20,9 +20,9 @@ def test_what_is_written_reads_back_the_same(line: str) -> None:
     assert write(parse(write(words))) == write(words)
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", CONFIGS)
 def test_columns_are_written_as_table_1_prints_them(column: str) -> None:
-    assert write(parse(COLUMNS[column])) == " ".join(COLUMNS[column].split())
+    assert write(parse(CONFIGS[column])) == " ".join(CONFIGS[column].split())
 
 
 @pytest.mark.parametrize(

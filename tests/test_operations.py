@@ -35,10 +35,10 @@ from vggscope.ops.recorded import Recorded
 from vggscope.ops.reduction import Reduction
 from vggscope.ops.sampling import Upsample
 from vggscope.ops.view import Permute
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
 from vggscope.trace.run import trace
+from vggscope.vgg.options import Options
 
 
 def counted(model: nn.Module, shape: Shape) -> tuple[dict[str, int], dict[str, int]]:

@@ -17,20 +17,20 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vggscope.analysis.cost import backward_macs
+from vggscope.cross_checks import flop_counter, verification
+from vggscope.cross_checks.paper import column_of
+from vggscope.cross_checks.reference_tool import NotApplicable, ReferenceTool, ReportedFigure, Term, without_data
+from vggscope.cross_checks.torchinfo import BIASES, UNSEEN
+from vggscope.cross_checks.torchvision import model_name
+from vggscope.cross_checks.verification import Answer, Figure, Verification, verify
 from vggscope.errors import ModelError
 from vggscope.graph import INPUT, Network, module_node
 from vggscope.ops.convolution import Convolution
-from vggscope.oracles import flop_counter, verification
-from vggscope.oracles.paper import column_of
-from vggscope.oracles.torchinfo import BIASES, UNSEEN
-from vggscope.oracles.torchvision import model_name
-from vggscope.oracles.verification import Answer, Figure, Verification, verify
-from vggscope.oracles.witness import Abstains, Claim, Term, Witness, without_data
 from vggscope.render.formats import write
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
 from vggscope.trace.run import trace
+from vggscope.vgg.options import Options
 
 FACTS = {
     "A": (132863336, 7609090048),
@@ -402,7 +402,7 @@ def test_a_copy_without_data_keeps_what_is_shared() -> None:
 
 def test_a_module_that_cannot_be_copied_is_named() -> None:
     model = nn.Conv2d(3, 8, 3, padding=1)
-    model.kept = model.weight * 2
+    model.saved_for_backward = model.weight * 2
     with pytest.raises(ModelError, match="conv3-8 cannot be copied for the witnesses: Only Tensors created explicitly"):
         verify(resolve("conv3-8", SMALL), model)
 
@@ -442,23 +442,25 @@ def test_a_module_that_is_not_the_network_disagrees() -> None:
 
 
 class TestWitnesses:
-    def verified(self, monkeypatch: pytest.MonkeyPatch, *witnesses: Witness) -> Verification:
-        monkeypatch.setattr(verification, "WITNESSES", witnesses)
+    def verified(self, monkeypatch: pytest.MonkeyPatch, *witnesses: ReferenceTool) -> Verification:
+        monkeypatch.setattr(verification, "REFERENCE_TOOLS", witnesses)
         return verify(resolve("conv3-8 FC-4", SMALL))
 
     def test_nothing_but_figures_comes_out(
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
     ) -> None:
-        def loud(network: Network, module: nn.Module) -> Claim:
+        def loud(network: Network, module: nn.Module) -> ReportedFigure:
             print("counting")
             print("counting", file=sys.stderr)
             warnings.warn("deprecated", FutureWarning, stacklevel=1)
             logging.getLogger("loud").error("unsupported operator")
-            return Claim(sum(p.numel() for p in module.parameters()))
+            return ReportedFigure(sum(p.numel() for p in module.parameters()))
 
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            found = self.verified(monkeypatch, *verification.WITNESSES, Witness("loud", "Loud", {"params": loud}))
+            found = self.verified(
+                monkeypatch, *verification.REFERENCE_TOOLS, ReferenceTool("loud", "Loud", {"params": loud})
+            )
         assert answer(found, "params", "loud").agrees is True
         assert (capfd.readouterr(), warned, caplog.records) == (("", ""), [], [])
         logging.getLogger("loud").error("after")
@@ -466,27 +468,27 @@ class TestWitnesses:
 
     def test_a_package_that_is_missing_is_skipped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "torchinfo", None)
-        found = self.verified(monkeypatch, *verification.WITNESSES)
+        found = self.verified(monkeypatch, *verification.REFERENCE_TOOLS)
         skipped = {(s.figure, s.reason) for s in found.skipped if s.witness == "torchinfo"}
         assert skipped == {(name, "torchinfo is not installed: pip install torchinfo") for name in ("params", "macs")}
         assert heard(found)["macs"] == ["torch", "fvcore"]
         assert found.agrees is True
 
     def test_failing_abstaining_and_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fails(network: Network, module: nn.Module) -> Claim:
+        def fails(network: Network, module: nn.Module) -> ReportedFigure:
             raise ZeroDivisionError("by zero\nat length")
 
-        def abstains(network: Network, module: nn.Module) -> Claim:
-            raise Abstains("not my field")
+        def abstains(network: Network, module: nn.Module) -> ReportedFigure:
+            raise NotApplicable("not my field")
 
         ours = figure(verify(resolve("conv3-8 FC-4", SMALL)), "macs").ours
         assert ours is not None
 
-        def wrong(network: Network, module: nn.Module) -> Claim:
-            return Claim(ours + 7)
+        def wrong(network: Network, module: nn.Module) -> ReportedFigure:
+            return ReportedFigure(ours + 7)
 
-        half = Witness("half", "Half", {"macs": wrong}, {"macs": lambda network, value: (Term(6, "nearly"),)})
-        silent = Witness("silent", "Silent", {"params": fails, "macs": abstains}, package="silent")
+        half = ReferenceTool("half", "Half", {"macs": wrong}, {"macs": lambda network, value: (Term(6, "nearly"),)})
+        silent = ReferenceTool("silent", "Silent", {"params": fails, "macs": abstains}, package="silent")
         found = self.verified(monkeypatch, silent, half)
         assert [s.reason for s in found.skipped] == ["silent failed: ZeroDivisionError: by zero", "not my field"]
         judged = answer(found, "macs", "half")
@@ -504,7 +506,7 @@ class TestWitnesses:
     def test_progress_names_each_witness_in_turn(self) -> None:
         seen: list[str] = []
         verify(resolve("conv3-8", SMALL), progress=seen.append)
-        assert seen == [witness.title for witness in verification.WITNESSES]
+        assert seen == [witness.title for witness in verification.REFERENCE_TOOLS]
 
 
 class TestPublished:

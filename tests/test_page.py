@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import refuse
-from vggscope.analysis.memory.ledger import KINDS
+from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.report import memory
-from vggscope.analysis.memory.setup import MODES, Setup
-from vggscope.analysis.memory.trace import trace
+from vggscope.analysis.memory.simulate import simulate_step
+from vggscope.analysis.memory.step_config import MODES, StepConfig
 from vggscope.analysis.receptive_field.result import describe
 from vggscope.cli.app import run
+from vggscope.explorer import Exhibit, page
+from vggscope.explorer.embed import data_block
+from vggscope.explorer.timeline import WALKS, WEIGHTS, timelines
 from vggscope.graph import Network, module_node
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import conv2d
-from vggscope.render.page import Exhibit, page
-from vggscope.render.page.embed import data_block
-from vggscope.render.page.timeline import WALKS, WEIGHTS, timelines
 from vggscope.sources.resolve import resolve
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def test_units_that_see_unlike_each_other_are_shown_as_rf_tells_them(opened: Ope
 
 
 def replace_input(side: int) -> Any:
-    from vggscope.sources.options import Options
+    from vggscope.vgg.options import Options
 
     return Options(input=(3, side, side))
 
@@ -259,7 +259,7 @@ def test_memory_in_the_page_is_that_of_memory(opened: Open, word: str) -> None:
     network = resolve(word)
     page = opened(word)
     for mode, optimizer, dtype, batch in SETTINGS:
-        expected = memory(network, batch, Setup(mode=mode, optimizer=optimizer, dtype=dtype))
+        expected = memory(network, batch, StepConfig(mode=mode, optimizer=optimizer, dtype=dtype))
         choose(
             page,
             mode=mode,
@@ -273,7 +273,7 @@ def test_memory_in_the_page_is_that_of_memory(opened: Open, word: str) -> None:
             assert value(page, f"[data-kind={kind}]") == getattr(expected, f"{kind}_bytes")
         assert f"at {expected.peak_at.partition(' (')[0].split(' of ')[0]}" in text(page, "#memory-answer")
         assert page.locator("#assumptions li").all_text_contents() == list(expected.assumptions)
-        book = trace(network, Setup(mode=mode, optimizer=optimizer, dtype=dtype))
+        book = simulate_step(network, StepConfig(mode=mode, optimizer=optimizer, dtype=dtype))
         assert value(page, "#fits") == book.largest_batch(24 * 2**30)
 
 
@@ -282,7 +282,7 @@ def test_the_timelines_data_is_the_walk_of_every_setting(word: str) -> None:
     network = resolve(word)
     data = json.loads(json.dumps(timelines(network)))
     for mode, optimizer, dtype in product(MODES, OPTIMIZERS, WALKS):
-        book = trace(network, Setup(mode=mode, optimizer=optimizer, dtype=dtype))
+        book = simulate_step(network, StepConfig(mode=mode, optimizer=optimizer, dtype=dtype))
         states, taken, _ = data["optimizers"].get(f"{mode}/{WEIGHTS[dtype]}", {}).get(optimizer, (0, 0, 0))
         totals, fixed, slope = [], 0, 0
         for event, _, *changes in data["walks"][f"{mode}/{WALKS[dtype]}"]:
@@ -475,7 +475,7 @@ def test_a_network_that_branches(opened: Open, written: Callable[..., Path]) -> 
     page.get_by_role("button", name="graph").click()
     assert page.locator(".picture:visible a.chosen").get_attribute("href") == "#layer3.0.conv2"
     choose(page, mode="train", optimizer="adam", dtype="amp", batch=7)
-    expected = memory(resolve("torchvision:resnet18"), 7, Setup(optimizer="adam", dtype="amp"))
+    expected = memory(resolve("torchvision:resnet18"), 7, StepConfig(optimizer="adam", dtype="amp"))
     assert value(page, "#peak") == expected.peak_bytes
     assert written("torchvision:resnet18").stat().st_size < 10**6
 
@@ -559,8 +559,8 @@ MAPPED = "conv3-8 maxpool conv5-6/s2p1 FC-4"
 def test_feature_maps_are_torchs(opened: Open, photo: Path, tmp_path: Path) -> None:
     import torch
 
-    from vggscope.render.page.activations import _tensor
-    from vggscope.render.page.photo import open_photo
+    from vggscope.explorer.activations import _tensor
+    from vggscope.explorer.photo import open_photo
     from vggscope.sources.resolve import resolve_module
 
     torch.manual_seed(3)
@@ -605,8 +605,8 @@ def test_feature_maps_are_torchs(opened: Open, photo: Path, tmp_path: Path) -> N
 def test_an_inner_product_adds_up_to_what_torch_gives() -> None:
     import torch
 
+    from vggscope.explorer.inner_product import inner_product
     from vggscope.ops.convolution import Convolution
-    from vggscope.render.page.inner_product import inner_product
 
     torch.manual_seed(0)
     for groups, stride, dilation, bias in ((1, 1, 1, True), (2, 2, 1, False), (6, 1, 2, True)):

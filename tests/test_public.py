@@ -12,9 +12,9 @@ import pytest
 
 import vggscope
 from vggscope import api, errors
+from vggscope.drawing import Diagram
+from vggscope.explorer.result import Page
 from vggscope.graph import Network
-from vggscope.render.diagram import Diagram
-from vggscope.render.page.result import Page
 from vggscope.result import Drawn, Result
 
 CLASSES = (Network, Result, Drawn, Diagram, Page)

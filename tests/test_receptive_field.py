@@ -21,20 +21,20 @@ from vggscope.analysis.receptive_field import ReceptiveField, receptive_fields
 from vggscope.analysis.receptive_field.result import Box, describe, layer_named
 from vggscope.analysis.receptive_field.view import View, views
 from vggscope.builders.module import module
+from vggscope.cross_checks.autograd import differences, measured_layers, units
+from vggscope.cross_checks.effective_field import effective_field
+from vggscope.cross_checks.gradients import measure
+from vggscope.cross_checks.reference_tool import without_data
 from vggscope.errors import OptionError, ShapeError
 from vggscope.graph import INPUT, Network, module_node
 from vggscope.ops.convolution import Convolution
 from vggscope.ops.pooling import AvgPool2d, MaxPool2d
-from vggscope.oracles.autograd import differences, measured_layers, units
-from vggscope.oracles.effective_field import effective_field
-from vggscope.oracles.gradients import measure
-from vggscope.oracles.witness import without_data
 from vggscope.render.formats import draw, write
 from vggscope.render.rf_plot import growth, regions
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
 from vggscope.trace.run import trace
+from vggscope.vgg.options import Options
 
 POOL5 = {
     "A": (150, 32, 59),

@@ -11,9 +11,9 @@ import pytest
 
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
-from vggscope.sources.options import Options
 from vggscope.sources.reference import reference_for
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
 REPLICAS = Path(__file__).parent / "replicas"
 

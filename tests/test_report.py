@@ -12,13 +12,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.strategies import SIDE, columns
-from vggscope.analysis.report import by_stage, summarize
+from vggscope.analysis.summary import by_stage, summarize
 from vggscope.builders.module import module
 from vggscope.errors import OptionError, ShapeError
 from vggscope.ops.convolution import Convolution
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import Options
 
 SIZE = Options(input=(3, SIDE, SIDE))
 

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vggscope.analysis.cost import costs, total_macs
-from vggscope.analysis.report import summarize
+from vggscope.analysis.summary import summarize
 from vggscope.api import summary
 from vggscope.errors import ModelError, OptionError
 from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
-from vggscope.quiet import quiet
 from vggscope.sources import timm, torchvision
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve
+from vggscope.suppress import quiet
 from vggscope.trace.build import without_data
+from vggscope.vgg.options import Options
 
 COUNTS = torchvision.parameter_counts()
 

@@ -14,16 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.nets import Digits, Listed, Misfit, Mixed, Values
 from vggscope.analysis.cost import costs, total_macs
-from vggscope.analysis.report import summarize
+from vggscope.analysis.summary import summarize
 from vggscope.errors import ModelError, ShapeError
 from vggscope.graph import INPUT, Network
 from vggscope.ops.base import Op, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Unknown
-from vggscope.sources.module import network_of
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
-from vggscope.trace.quick import quick_result
+from vggscope.trace.meta_shortcuts import shortcut_result
+from vggscope.trace.network import network_of
 from vggscope.trace.run import trace
 
 
@@ -455,7 +455,7 @@ def test_an_op_keeps_what_autograd_keeps(function: Callable[[Tensor], Tensor]) -
         result = module(given)
     network = trace(module, (8, 6, 6), "kept")
     (node,) = network.nodes
-    ours = node.op.kept(network.input_shapes(node), network.output_shape(node))
+    ours = node.op.saved_for_backward(network.input_shapes(node), network.output_shape(node))
     overwritten = result.untyped_storage()._cdata == given.untyped_storage()._cdata
     extra = sum(numel(shape) * (width or 4) for shape, width in ours.extra) + sum(4 * math.prod(s) for s in ours.copies)
     assert (given.untyped_storage()._cdata in kept) == (bool(ours.inputs) or (ours.output and overwritten))
@@ -572,7 +572,7 @@ def test_what_is_said_quickly_is_what_torch_gives(name: str, shape: tuple[int, .
     with torch.device("meta"):
         values = torch.empty(shape, dtype=dtype)
     others = tuple(other.to("meta", dtype) if isinstance(other, Tensor) else other for other in others)
-    found, truth = quick_result(function, (values, *others), kwargs), function(values, *others, **kwargs)
+    found, truth = shortcut_result(function, (values, *others), kwargs), function(values, *others, **kwargs)
     assert found is not None
     assert (found.shape, found.stride(), found.dtype) == (truth.shape, truth.stride(), truth.dtype)
 
@@ -592,4 +592,4 @@ def test_what_is_said_quickly_is_what_torch_gives(name: str, shape: tuple[int, .
     ],
 )
 def test_what_is_not_plain_is_left_to_torch(function, values, others, kwargs) -> None:
-    assert quick_result(function, (values, *others), kwargs) is None
+    assert shortcut_result(function, (values, *others), kwargs) is None

@@ -11,8 +11,8 @@ import pytest
 
 from vggscope.errors import OptionError, VggscopeError
 from vggscope.graph import Network
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import resolve, resolve_module
+from vggscope.vgg.options import Options
 
 NETS = str(Path(__file__).parent / "models" / "nets.py")
 HEAD = "from torch import nn\n"

@@ -19,25 +19,25 @@ from typing import TYPE_CHECKING
 from vggscope.errors import ModelError, OptionError, ShapeError
 from vggscope.graph import Network
 from vggscope.progress import progress
-from vggscope.sources.options import Options
+from vggscope.vgg.options import Options
 
 if TYPE_CHECKING:
     from torch import nn
 
     from vggscope.analysis.compare import Comparison
-    from vggscope.analysis.inspection.inspect import Inspection
     from vggscope.analysis.memory.grid import Estimate
     from vggscope.analysis.memory.report import MemoryReport
-    from vggscope.analysis.memory.setup import Setup
+    from vggscope.analysis.memory.step_config import StepConfig
     from vggscope.analysis.operations.result import Operations
     from vggscope.analysis.receptive_field.result import ReceptiveFields
-    from vggscope.analysis.report import Report
+    from vggscope.analysis.summary import Summary
+    from vggscope.checkpoint.inspection import Inspection
+    from vggscope.cross_checks.memory_tracker import Measurement
+    from vggscope.cross_checks.verification import Verification
     from vggscope.diffing.result import Diff
-    from vggscope.lessons.lesson import Lesson
-    from vggscope.oracles.memory_tracker import Measurement
-    from vggscope.oracles.verification import Verification
-    from vggscope.render.diagram import Diagram
-    from vggscope.render.page.result import Page
+    from vggscope.drawing import Diagram
+    from vggscope.explorer.result import Page
+    from vggscope.tutorials.lesson import Lesson
 
     Model = str | nn.Module | Network
 
@@ -63,7 +63,7 @@ def network(model: Model, input_size: tuple[int, ...] | None = None, **options: 
         from vggscope.sources.resolve import resolve
 
         return resolve(model, _options(size, options))
-    from vggscope.sources.module import network_of
+    from vggscope.trace.network import network_of
 
     if not hasattr(model, "named_parameters"):
         raise ModelError(f"{type(model).__name__} is no model", "a model is a word, an nn.Module or a Network")
@@ -79,7 +79,7 @@ def summary(
     batch: int | None = None,
     dtype: str = "float32",
     **options: object,
-) -> Report:
+) -> Summary:
     """Shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer, for numbers of
     `dtype` and a `batch`: that of `input_size` if it is left out.
 
@@ -87,9 +87,9 @@ def summary(
 
     >>> report = summary("D", input_size=(1, 3, 224, 224))
     >>> report, report.layers[0].rule
-    (<Report of D at 3x224x224: 40 layers, 138,357,544 parameters, 15.47 GMACs>, '(224-3+2*1)/1+1 = 224')
+    (<Summary of D at 3x224x224: 40 layers, 138,357,544 parameters, 15.47 GMACs>, '(224-3+2*1)/1+1 = 224')
     """
-    from vggscope.analysis.report import summarize
+    from vggscope.analysis.summary import summarize
     from vggscope.units import check_batch
 
     size = _batch(batch, input_size)
@@ -127,7 +127,7 @@ def diff(
     """
     from vggscope.diffing.compare import compare
 
-    ours = network(model, input_size, **options).as_far_as_it_runs()
+    ours = network(model, input_size, **options).truncated_at_failure()
     if isinstance(ref, str):
         from vggscope.sources.reference import reference_for
 
@@ -174,12 +174,12 @@ def compare(
     (<Comparison of A, E at 3x224x224, batch 1>, [11, 19])
     """
     from vggscope.analysis.compare import compare as analyse
-    from vggscope.columns import COLUMNS
-    from vggscope.lessons.paper import published
+    from vggscope.tutorials.paper import published
     from vggscope.units import check_batch
+    from vggscope.vgg.configs import CONFIGS
 
     check_batch(batch, dtype)
-    named = models or (tuple(COLUMNS) if paper else ())
+    named = models or (tuple(CONFIGS) if paper else ())
     if not named:
         raise OptionError("no model to compare", "for example vggscope compare A D E torchvision:resnet18, or --paper")
     networks = [network(model, input_size, **options) for model in named]
@@ -207,12 +207,12 @@ def grid(
     """
     from vggscope.analysis.memory.grid import BATCHES, setups
     from vggscope.analysis.memory.grid import grid as estimate
-    from vggscope.columns import COLUMNS
     from vggscope.errors import ShapeError
+    from vggscope.vgg.configs import CONFIGS
 
     runs = setups(modes, optimizers, dtypes)
     inputs = [(3, size, size) if isinstance(size, int) else size for size in sizes]
-    points = [(model, size) for model in models or tuple(COLUMNS) for size in inputs or (None,)]
+    points = [(model, size) for model in models or tuple(CONFIGS) for size in inputs or (None,)]
 
     def networks(advance: Callable[[str], None]) -> Iterator[Network]:
         for model, size in points:
@@ -245,7 +245,7 @@ def diagram(
     >>> diagram("E"), diagram("D", style="layers").source.startswith("digraph")  # doctest: +ELLIPSIS
     (<Diagram of E (VGG-19), ...x... pt>, True)
     """
-    from vggscope.render.diagram import diagram as draw
+    from vggscope.drawing import diagram as draw
 
     options = {name: look.pop(name) for name in list(look) if name not in LOOKS}
     return draw([network(model, input_size, **options) for model in models], style, theme, **look)  # type: ignore[arg-type]
@@ -305,7 +305,7 @@ def receptive_fields(
         if weights is not None:
             raise OptionError("--weights is for --effective", "the rule needs no weights")
         return result
-    from vggscope.oracles.effective_field import effective_field
+    from vggscope.cross_checks.effective_field import effective_field
 
     if len(layers) != 1:
         raise OptionError(f"{len(layers)} layers cannot be measured at once", "name one with at")
@@ -354,11 +354,11 @@ def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: o
     >>> found.agrees, [figure.name for figure in found.figures][:2]
     (True, ['params', 'macs'])
     """
-    from vggscope.oracles.verification import WITNESSES
-    from vggscope.oracles.verification import verify as hear
+    from vggscope.cross_checks.verification import REFERENCE_TOOLS
+    from vggscope.cross_checks.verification import verify as hear
 
-    found = network(model, input_size, **options).running()
-    with progress("asking", len(WITNESSES)) as advance:
+    found = network(model, input_size, **options).require_runnable()
+    with progress("asking", len(REFERENCE_TOOLS)) as advance:
         return hear(found, None if isinstance(model, Network) else build(model, input_size, **options), advance)
 
 
@@ -382,14 +382,14 @@ def memory(
     >>> memory("D", batch=64, optimizer="adam", gpu="24GiB").max_batch >= 64
     True
     """
-    from vggscope.analysis.memory.fit import Room
+    from vggscope.analysis.memory.fit import GpuBudget
     from vggscope.analysis.memory.report import memory as analyse
     from vggscope.units import parse_bytes
 
     setup = _setup(options)
     aside = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
-    room = Room(gpu, *aside) if gpu is not None else None
-    return analyse(network(model, input_size, **options).running(), _batch(batch, input_size), setup, room)
+    room = GpuBudget(gpu, *aside) if gpu is not None else None
+    return analyse(network(model, input_size, **options).require_runnable(), _batch(batch, input_size), setup, room)
 
 
 def measure(
@@ -403,10 +403,10 @@ def measure(
     >>> measure("conv3-8 maxpool FC-10", input_size=(3, 32, 32), batch=8).difference_bytes
     0
     """
-    from vggscope.oracles.memory_tracker import measure as run
+    from vggscope.cross_checks.memory_tracker import measure as run
 
     setup = _setup(options)
-    found = network(model, input_size, **options).running()
+    found = network(model, input_size, **options).require_runnable()
     return run(found, _maker(model, input_size, options), _batch(batch, input_size), setup)
 
 
@@ -421,7 +421,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     >>> inspect(path).column, inspect(path).params
     ('A', 9220480)
     """
-    from vggscope.sources.checkpoint import inspect as examine
+    from vggscope.checkpoint import inspect as examine
 
     if not isinstance(path, (str, os.PathLike)):
         raise OptionError(f"{type(path).__name__} is no path", "give the path of a .pth, .pt or .safetensors file")
@@ -446,7 +446,7 @@ def explain(
     >>> explain("D", "conv3_2").data.layer.params
     590080
     """
-    from vggscope.lessons.asked import asked
+    from vggscope.tutorials.request import asked
 
     of_model = {name: options.pop(name) for name in OPTIONS if name in options}
 
@@ -455,7 +455,7 @@ def explain(
 
     found = asked(topic, layer, options, load)
     if torch:
-        from vggscope.lessons.agreement import with_torch
+        from vggscope.tutorials.agreement import with_torch
 
         found = with_torch(found)
     return found
@@ -481,17 +481,17 @@ def report(
     >>> report("D")  # doctest: +ELLIPSIS
     <Page about D (VGG-16), ... KiB>
     """
-    from vggscope.render.diagram.subject import Subject
-    from vggscope.render.page import Exhibit, page
-    from vggscope.render.page.comparisons import comparisons
-    from vggscope.render.page.photo import data_uri, open_photo
-    from vggscope.render.page.result import Page
+    from vggscope.drawing.subject import Subject
+    from vggscope.explorer import Exhibit, page
+    from vggscope.explorer.comparisons import comparisons
+    from vggscope.explorer.photo import data_uri, open_photo
+    from vggscope.explorer.result import Page
 
     if not models:
         raise OptionError("no model to show", "for example vggscope report D -o vgg16.html")
     if weights is not None and (image is None or len(models) > 1):
         raise OptionError("--weights shows what one model makes of an image", "name one model, and --image photo.jpg")
-    networks = [network(model, input_size, **options).running() for model in models]
+    networks = [network(model, input_size, **options).require_runnable() for model in models]
     photo = open_photo(image) if image is not None else None
     given = _options(_without_batch(input_size), options)
     exhibits = [
@@ -499,7 +499,7 @@ def report(
         for model, shown in zip(models, networks)
     ]
     if weights is not None and photo is not None:
-        from vggscope.render.page.activations import activations
+        from vggscope.explorer.activations import activations
 
         module = _maker(models[0], input_size, options, weights)()
         exhibits = [replace(exhibits[0], maps=activations(networks[0], module, photo))]
@@ -528,7 +528,7 @@ def _maker(
 
             module = deepcopy(model).cpu()
         if weights is not None:
-            from vggscope.sources.weights import with_weights
+            from vggscope.checkpoint.weights import with_weights
 
             module = with_weights(module, weights)
         return module
@@ -562,12 +562,12 @@ def _without_batch(size: tuple[int, ...] | None) -> tuple[int, ...] | None:
     return sides[-3:]
 
 
-def _setup(options: dict[str, object]) -> Setup:
+def _setup(options: dict[str, object]) -> StepConfig:
     """What options say of the step; they are taken out."""
-    from vggscope.analysis.memory.setup import Setup
+    from vggscope.analysis.memory.step_config import StepConfig
 
-    given = {key: options.pop(key) for key in list(options) if key in Setup.__dataclass_fields__}
-    return Setup(**given)  # type: ignore[arg-type]
+    given = {key: options.pop(key) for key in list(options) if key in StepConfig.__dataclass_fields__}
+    return StepConfig(**given)  # type: ignore[arg-type]
 
 
 def _options(size: tuple[int, ...] | None, given: dict[str, object]) -> Options:

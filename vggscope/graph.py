@@ -11,7 +11,7 @@ from dataclasses import field, replace
 from functools import cached_property
 
 from vggscope.errors import ShapeError, VggscopeError, printable
-from vggscope.ops.base import Op, Shape, numel, shape_behind
+from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
 from vggscope.result import diagram_of
 from vggscope.units import count_text, shape_text
@@ -69,11 +69,11 @@ class Node:
     label: str = ""
     parameters: tuple[Parameter, ...] = ()
     named_until: str = field(default="", compare=False, repr=False)
-    growth: Shape | None = field(default=None, compare=False, repr=False)
+    batch_growth: Shape | None = field(default=None, compare=False, repr=False)
     irregular: bool = field(default=False, compare=False, repr=False)
-    several: Op | None = field(default=None, compare=False, repr=False)
+    batched_op: Op | None = field(default=None, compare=False, repr=False)
     detached: bool = field(default=False, repr=False)
-    made: bool = field(default=False, compare=False, repr=False)
+    reads_computed_weight: bool = field(default=False, compare=False, repr=False)
 
     @property
     def passes_gradient(self) -> bool:
@@ -167,7 +167,7 @@ class Network:
         shapes = {INPUT: input_shape}
         for node in self.nodes:
             try:
-                shapes[node.name] = shape_behind(node.op, *(shapes[name] for name in node.inputs))
+                shapes[node.name] = infer_output_shape(node.op, *(shapes[name] for name in node.inputs))
             except ShapeError as error:
                 return shapes, f"{node.title}: {error.problem}"
         return shapes, None
@@ -206,23 +206,23 @@ class Network:
         """
         return (f"it breaks off here: {self.failure}",) if self.failure is not None else ()
 
-    def running(self) -> Network:
+    def require_runnable(self) -> Network:
         """The network itself; raises ShapeError, naming the layer, for one whose forward pass breaks off.
 
         >>> import vggscope
-        >>> vggscope.network("D").running().failure is None
+        >>> vggscope.network("D").require_runnable().failure is None
         True
         """
         if self.failure is not None:
             raise ShapeError(f"{self.name} breaks off: {self.failure}", "--input gives another size")
         return self
 
-    def as_far_as_it_runs(self) -> Network:
+    def truncated_at_failure(self) -> Network:
         """The network up to the first layer that does not fit what it meets, which `failure` then tells; the network
         itself where all fit.
 
         >>> import vggscope
-        >>> vggscope.network("D", (3, 8, 8)).as_far_as_it_runs().failure
+        >>> vggscope.network("D", (3, 8, 8)).truncated_at_failure().failure
         'features.23 (pool4): a window of 2x2 does not fit its input of 1x1'
         """
         shapes, failure = self._inferred
@@ -270,31 +270,31 @@ class Network:
         >>> vggscope.network("D").batched("features.0", 32)
         (32, 64, 224, 224)
         """
-        self.allow(batch)
+        self.require_batch(batch)
         shape, node = self.shapes[name], self.by_name.get(name)
         if batch == 1 or not shape:
             return shape
-        if node is None or node.growth is None:
+        if node is None or node.batch_growth is None:
             return (shape[0] * batch, *shape[1:])
-        return tuple(size + (batch - 1) * more for size, more in zip(shape, node.growth))
+        return tuple(size + (batch - 1) * more for size, more in zip(shape, node.batch_growth))
 
-    def laid_out(self, batch: int) -> Network:
+    def for_batch(self, batch: int) -> Network:
         """The network with its ops as they lay their tensors out for a batch of that many.
 
         >>> import vggscope
         >>> network = vggscope.network("D")
-        >>> network.laid_out(32) == network
+        >>> network.for_batch(32) == network
         True
         """
-        if batch == 1 or not any(node.several for node in self.nodes):
+        if batch == 1 or not any(node.batched_op for node in self.nodes):
             return self
-        return replace(self, nodes=tuple(replace(n, op=n.several) if n.several else n for n in self.nodes))
+        return replace(self, nodes=tuple(replace(n, op=n.batched_op) if n.batched_op else n for n in self.nodes))
 
-    def allow(self, batch: int) -> None:
+    def require_batch(self, batch: int) -> None:
         """Raise ShapeError where the network is known for one sample alone, and more are asked for.
 
         >>> import vggscope
-        >>> vggscope.network("D").allow(256)
+        >>> vggscope.network("D").require_batch(256)
         """
         if batch > 1 and self.single is not None:
             raise ShapeError(f"{self.name} is known for a batch of one alone: {self.single}", "leave out --batch")
@@ -334,11 +334,11 @@ class Network:
         return self.output or (self.nodes[-1].name if self.nodes else INPUT)
 
     @cached_property
-    def aside(self) -> frozenset[str]:
+    def side_outputs(self) -> frozenset[str]:
         """The nodes from which no way leads to the output: a mean that forward prints, a softmax that it returns too.
 
         >>> import vggscope
-        >>> vggscope.network("D").aside
+        >>> vggscope.network("D").side_outputs
         frozenset()
         """
         ahead = {self.end}
@@ -355,7 +355,9 @@ class Network:
         >>> vggscope.network("D").batchless
         frozenset()
         """
-        return frozenset(node.name for node in self.nodes if node.growth is not None and not any(node.growth))
+        return frozenset(
+            node.name for node in self.nodes if node.batch_growth is not None and not any(node.batch_growth)
+        )
 
     @property
     def is_chain(self) -> bool:

@@ -79,7 +79,7 @@ def _formats() -> Any:
 
 def diagram_of(network: object) -> Drawn:
     """A Network's picture, as a notebook shows it. Raises VggscopeError where it has none."""
-    drawn: Drawn = import_module("vggscope.render.diagram").diagram(network)
+    drawn: Drawn = import_module("vggscope.drawing").diagram(network)
     return drawn
 
 

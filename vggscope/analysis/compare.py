@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import field
 
 from vggscope.analysis.receptive_field import ReceptiveField
-from vggscope.analysis.report import Report, summarize
+from vggscope.analysis.summary import Summary, summarize
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape
 from vggscope.ops.convolution import Convolution
@@ -89,7 +89,7 @@ def compare(
     return Comparison("vggscope/compare@1", batch, dtype, found, paper)
 
 
-def _compared(network: Network, report: Report, batch: int) -> Compared:
+def _compared(network: Network, report: Summary, batch: int) -> Compared:
     whole = network.failure is None
     return Compared(
         model=network.name,
@@ -129,7 +129,7 @@ def depth(network: Network) -> int:
     return behind[network.end]
 
 
-def _last_convolution(network: Network, report: Report) -> LastConvolution | None:
+def _last_convolution(network: Network, report: Summary) -> LastConvolution | None:
     convolutions = [layer for node, layer in zip(network.nodes, report.layers) if isinstance(node.op, Convolution)]
     features = [layer for layer in convolutions if not layer.label.startswith("fc")]
     if not convolutions:

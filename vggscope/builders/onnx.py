@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import MissingTool
 from vggscope.ops.base import Shape
-from vggscope.quiet import quiet
+from vggscope.suppress import suppress_output
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -31,7 +31,7 @@ def write_onnx(model: nn.Module, input_shape: Shape, path: str | PathLike[str]) 
 
     # A batch of 1 would be taken for a constant.
     example = torch.zeros(2, *input_shape[1:])
-    with quiet():
+    with suppress_output():
         torch.onnx.export(
             model.eval(),
             (example,),

@@ -55,7 +55,7 @@ def build(
     Example: vggscope build D --num-classes 10 -o vgg16.py
     """
     check_draw(init, seed)
-    network = resolve(model, options.source_options()).running()
+    network = resolve(model, options.source_options()).require_runnable()
     if output is None:
         _print(network, at)
         return

@@ -15,8 +15,8 @@ from vggscope.cli.output import broke_off, check_format, emit, emit_lines
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.record import record
-from vggscope.render.canvas import theme_named
 from vggscope.render.grid import LINES
+from vggscope.render.matplotlib_figure import theme_named
 from vggscope.units import parse_numbers, parse_shape
 
 

@@ -9,11 +9,11 @@ import typer
 
 from vggscope.cli.options import THEMES, ModelOptions, Models, completed
 from vggscope.cli.output import broke_off, note
+from vggscope.drawing import FORMATS, STYLES
+from vggscope.drawing import diagram as draw
+from vggscope.drawing.facts import FACTS
 from vggscope.errors import OptionError
 from vggscope.files import is_special, write_file
-from vggscope.render.diagram import FORMATS, STYLES
-from vggscope.render.diagram import diagram as draw
-from vggscope.render.diagram.facts import FACTS
 from vggscope.sources.resolve import resolve
 from vggscope.units import bytes_text
 
@@ -36,7 +36,7 @@ def diagram(
         typer.Option(
             metavar="STYLE",
             help=", ".join(STYLES) + ".",
-            autocompletion=completed("one_of", "vggscope.render.diagram:STYLES"),
+            autocompletion=completed("one_of", "vggscope.drawing:STYLES"),
         ),
     ] = "blocks",
     theme: Annotated[
@@ -48,7 +48,7 @@ def diagram(
         typer.Option(
             metavar="NAMES",
             help=f"What is written beside the layers: {', '.join(FACTS)}.",
-            autocompletion=completed("several", "vggscope.render.diagram.facts:FACTS"),
+            autocompletion=completed("several", "vggscope.drawing.facts:FACTS"),
         ),
     ] = None,
     heat: Annotated[
@@ -56,7 +56,7 @@ def diagram(
         typer.Option(
             metavar="NAME",
             help="What the strength of the colour tells, e.g. macs.",
-            autocompletion=completed("one_of", "vggscope.render.diagram.facts:HEATS"),
+            autocompletion=completed("one_of", "vggscope.drawing.facts:HEATS"),
         ),
     ] = None,
     fold: Annotated[bool, typer.Option(help="Draw equal blocks in a row once, with their number.")] = True,
@@ -66,7 +66,7 @@ def diagram(
             metavar="LR|TB",
             help="Left to right (as if left out), or top to bottom.",
             show_default=False,
-            autocompletion=completed("one_of", "vggscope.render.diagram:DIRECTIONS"),
+            autocompletion=completed("one_of", "vggscope.drawing:DIRECTIONS"),
         ),
     ] = None,
     width: Annotated[
@@ -77,7 +77,7 @@ def diagram(
         typer.Option(
             metavar="ENGINE",
             help="bundled (with pygraphviz), or system (`dot` on PATH).",
-            autocompletion=completed("one_of", "vggscope.render.diagram.engine:ENGINES"),
+            autocompletion=completed("one_of", "vggscope.drawing.engine:ENGINES"),
         ),
     ] = "bundled",
     dpi: Annotated[int, typer.Option(metavar="N", help="Dots per inch of a PNG.")] = 144,

@@ -11,7 +11,7 @@ from vggscope.cli.options import Model, ModelOptions, OutputOptions, PictureOpti
 from vggscope.cli.output import check_format, emit
 from vggscope.diffing.ignore import IGNORABLE
 from vggscope.progress import on_terminal
-from vggscope.sources.options import CHECKPOINTS
+from vggscope.vgg.options import CHECKPOINTS
 
 
 def diff(

@@ -10,8 +10,8 @@ from vggscope import api
 from vggscope.cli.options import IMAGES, THEMES, ModelOptions, OutputOptions, completed
 from vggscope.cli.output import check_format, emit
 from vggscope.errors import OptionError
-from vggscope.lessons import TOPICS
-from vggscope.render.canvas import theme_named
+from vggscope.render.matplotlib_figure import theme_named
+from vggscope.tutorials import TOPICS
 
 
 def explain(

@@ -117,8 +117,8 @@ def example_lines(example: str, width: int, indent: str = "  ") -> list[str]:
 
 def unknown_command(word: str, commands: Sequence[str]) -> VggscopeError:
     """What to say of a word that is no command: the nearest, or the command that takes such a word."""
-    from vggscope.lessons import TOPICS
     from vggscope.sources.resolve import SOURCES
+    from vggscope.tutorials import TOPICS
 
     near = difflib.get_close_matches(word.lower(), commands, n=1)
     if near:
@@ -160,7 +160,7 @@ def _options(ctx: Any) -> list[str]:
 
 
 def _is_notation(ctx: Any) -> bool:
-    from vggscope.notation import is_notation
+    from vggscope.vgg.notation import is_notation
 
     model = ctx.params.get("model") if ctx is not None else None
     return isinstance(model, str) and is_notation(model)

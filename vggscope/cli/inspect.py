@@ -8,7 +8,7 @@ import typer
 
 from vggscope.cli.options import OutputOptions, completed
 from vggscope.cli.output import check_format, emit
-from vggscope.sources.options import CHECKPOINTS
+from vggscope.vgg.options import CHECKPOINTS
 
 
 def inspect(
@@ -30,6 +30,6 @@ def inspect(
     Example: vggscope inspect weights.safetensors --format json
     """
     check_format(output.format)
-    from vggscope.sources.checkpoint import inspect as examine
+    from vggscope.checkpoint import inspect as examine
 
     emit(examine(file), output.format, output.output)

@@ -8,8 +8,8 @@ import typer
 
 from vggscope.cli.options import OutputOptions
 from vggscope.cli.output import check_format, emit
-from vggscope.render.diagram import FORMATS as PICTURES
-from vggscope.render.diagram import STYLES
+from vggscope.drawing import FORMATS as PICTURES
+from vggscope.drawing import STYLES
 from vggscope.render.formats import FORMATS
 from vggscope.sources.catalogue import Catalogue, Choice, all_ops, all_references, columns, packages, references
 

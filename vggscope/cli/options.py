@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from vggscope.record import record
-from vggscope.sources.options import Options
 from vggscope.units import check_batch, parse_shape
+from vggscope.vgg.options import Options
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 CARDS = "vggscope.analysis.memory.cards:CARDS"
-MODES = "vggscope.analysis.memory.setup:MODES"
+MODES = "vggscope.analysis.memory.step_config:MODES"
 OPTIMIZERS = "vggscope.analysis.memory.optimizers:OPTIMIZERS"
-DTYPES = "vggscope.analysis.memory.setup:DTYPES"
-THEMES = "vggscope.render.diagram.theme:THEMES"
+DTYPES = "vggscope.analysis.memory.step_config:DTYPES"
+THEMES = "vggscope.drawing.theme:THEMES"
 """Tables of words, for `completed`."""
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -76,7 +76,7 @@ class ModelOptions:
         typer.Option(
             metavar="HEAD",
             help="adaptive (torchvision's), flatten or dense (the paper's, section 3.2).",
-            autocompletion=completed("one_of", "vggscope.sources.options:HEADS"),
+            autocompletion=completed("one_of", "vggscope.vgg.options:HEADS"),
         ),
     ] = None
     batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm behind each convolution.")] = False

@@ -12,7 +12,7 @@ from vggscope.cli.options import IMAGES, ModelOptions, Models, completed
 from vggscope.cli.output import note_written
 from vggscope.errors import OptionError
 from vggscope.files import is_special
-from vggscope.sources.options import CHECKPOINTS
+from vggscope.vgg.options import CHECKPOINTS
 
 
 def report(

@@ -12,7 +12,7 @@ from vggscope.cli.output import broke_off, check_format, emit
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.render.formats import PICTURE, name_for
-from vggscope.sources.options import CHECKPOINTS
+from vggscope.vgg.options import CHECKPOINTS
 
 
 def rf(
@@ -80,7 +80,7 @@ def rf(
         first, *others = (api.receptive_fields(model, weights=weights, **look, **build.keywords()) for model in models)
     photo = None
     if image is not None:
-        from vggscope.render.page.photo import open_photo
+        from vggscope.explorer.photo import open_photo
 
         photo = open_photo(image)
     to = output.format, output.output

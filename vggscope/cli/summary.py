@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vggscope.analysis.report import by_stage, summarize
+from vggscope.analysis.summary import by_stage, summarize
 from vggscope.cli.options import CARDS, BatchOptions, Model, ModelOptions, OutputOptions, completed
 from vggscope.cli.output import broke_off, check_format, emit
 from vggscope.errors import unknown
@@ -26,7 +26,7 @@ def summary(
         typer.Option(
             metavar="NAMES",
             help="Columns to show, e.g. layer,output,rule,params.",
-            autocompletion=completed("several", "vggscope.render.summary:COLUMNS"),
+            autocompletion=completed("several", "vggscope.render.summary:CONFIGS"),
         ),
     ] = None,
     count: Annotated[

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from vggscope.diffing.find import Edit
 from vggscope.diffing.ignore import last_weights
+from vggscope.diffing.locate import LayerPair
 from vggscope.graph import INPUT, Network, Node
 from vggscope.units import shape_text
 
@@ -17,7 +17,7 @@ _PASSED = {"Dropout", "BatchNorm2d", "Flatten", "reshape"}
 """What may stand between two layers with weights, and both are one linear map at evaluation still."""
 
 
-def advice(ours: Network, reference: Network, edits: tuple[Edit, ...]) -> tuple[str, ...]:
+def advice(ours: Network, reference: Network, edits: tuple[LayerPair, ...]) -> tuple[str, ...]:
     """What there is to say of one difference, each thing once; of what goes with a layer, nothing."""
     mine, other = classes = last_weights(ours, reference)
     if mine and other and classes in edits and _width(mine) != _width(other):

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from vggscope.diffing.advice import advice
 from vggscope.diffing.consequence import NO_LONGER_RUNS, consequences, edited, figures, own_figures
-from vggscope.diffing.find import Aligned, Found, align_networks, failed_pair, failing, find
-from vggscope.diffing.fold import DOES_NOT_RUN, broken_off, fold, lays_out
 from vggscope.diffing.ignore import without
+from vggscope.diffing.locate import Aligned, LocatedDifference, align_networks, failed_pair, failing, find
 from vggscope.diffing.result import Diff, Difference, ParameterCounts
+from vggscope.diffing.root_causes import DOES_NOT_RUN, broken_off, group_by_root_cause, lays_out
 from vggscope.diffing.rows import rows
 from vggscope.errors import ShapeError
 from vggscope.graph import Network
@@ -33,13 +33,13 @@ def compare(
 
     Raises OptionError for another kind, and ShapeError where ours runs and the reference does not.
     """
-    ours, reference = ours.as_far_as_it_runs(), reference.as_far_as_it_runs()
+    ours, reference = ours.truncated_at_failure(), reference.truncated_at_failure()
     if reference.failure is not None and ours.failure is None:
         shape = shape_text(reference.input_shape)
         problem = f"{reference.name} does not run on {shape}: {reference.failure}"
         raise ShapeError(problem, "--input gives both another size")
     aligned = align_networks(ours, reference)
-    causes = fold(without(find(aligned), ignore, aligned), aligned)
+    causes = group_by_root_cause(without(find(aligned), ignore, aligned), aligned)
     if ours.failure is not None:
         causes = broken_off(causes, failing(aligned), _unflattened(aligned))
         notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")
@@ -87,7 +87,7 @@ def _params(network: Network) -> int:
     return sum(numel(parameter.shape) for parameter in network.parameters())
 
 
-def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
+def _explained(aligned: Aligned, causes: list[LocatedDifference]) -> Iterator[Difference]:
     """Each cause with its consequences, where it has some; for large networks the first causes alone."""
     behind = aligned.places()
     base = figures(_in_our_style(aligned, causes, behind))
@@ -112,7 +112,7 @@ def _explained(aligned: Aligned, causes: list[Found]) -> Iterator[Difference]:
         yield difference
 
 
-def _in_our_style(aligned: Aligned, causes: list[Found], behind: dict[str, str]) -> Network:
+def _in_our_style(aligned: Aligned, causes: list[LocatedDifference], behind: dict[str, str]) -> Network:
     """The reference written as ours is, with every difference that changes nothing: what a mistake does is seen
     there.
     """

@@ -11,10 +11,10 @@ from dataclasses import replace
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.memory import training_peak
 from vggscope.analysis.receptive_field import receptive_fields
-from vggscope.diffing.find import Edit
+from vggscope.diffing.locate import LayerPair
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network, Node, Parameter
-from vggscope.ops.base import Op, Shape, numel, shape_behind
+from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 from vggscope.record import record
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
@@ -26,13 +26,13 @@ NO_LONGER_RUNS = "it no longer runs"
 _EXTRA = " (extra)"
 
 
-def edited(ours: Network, reference: Network, edits: tuple[Edit, ...], behind: dict[str, str]) -> Network:
+def edited(ours: Network, reference: Network, edits: tuple[LayerPair, ...], behind: dict[str, str]) -> Network:
     """The reference with these layers exchanged for ours, left out, or ours put in.
 
     `behind` names, for each of our layers, the layer of the reference at whose place it stands. Every width is then
     made to follow from what stands before, as somebody writing the model would.
     """
-    exchanged, gone, extra = _by_place(edits, behind, ours.aside)
+    exchanged, gone, extra = _by_place(edits, behind, ours.side_outputs)
     first = any(other is not None and mine is not None and other.inputs == (INPUT,) for mine, other in edits)
     reads: dict[str, str] = {}
     """What is read in the place of a node, or of the input: what a node that is gone read, or one that is put in."""
@@ -50,7 +50,7 @@ def edited(ours: Network, reference: Network, edits: tuple[Edit, ...], behind: d
 
 
 def _by_place(
-    edits: tuple[Edit, ...], behind: dict[str, str], aside: frozenset[str]
+    edits: tuple[LayerPair, ...], behind: dict[str, str], aside: frozenset[str]
 ) -> tuple[dict[str, Op], set[str], dict[str, list[Node]]]:
     """The edits by the layer of the reference that they are about: its other op, that it goes, ours put in behind.
 
@@ -138,7 +138,7 @@ def _refitted(reference: Network, nodes: list[Node]) -> Network:
         for node in nodes:
             inputs = [shapes[name] for name in node.inputs]
             op = node.op.fitted(inputs[0]) if len(inputs) == 1 else node.op
-            shapes[node.name] = shape_behind(op, *inputs)
+            shapes[node.name] = infer_output_shape(op, *inputs)
             fitted.append(replace(node, op=op, parameters=_parameters(node, op.parameters())))
     except ShapeError:
         return replace(reference, nodes=tuple(nodes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from vggscope.diffing.find import Aligned, Edit, Found, renamed
+from vggscope.diffing.locate import Aligned, LayerPair, LocatedDifference, renamed
 from vggscope.errors import unknown
 from vggscope.graph import Network, Node
 
@@ -22,7 +22,9 @@ _ATTRIBUTES = {"inplace", "bias"}
 _WIDTHS = {"out_features", "out_channels"}
 
 
-def without(found: Iterable[Found], ignore: frozenset[str], aligned: Aligned) -> Iterator[Found]:
+def without(
+    found: Iterable[LocatedDifference], ignore: frozenset[str], aligned: Aligned
+) -> Iterator[LocatedDifference]:
     """The differences that are left. Raises OptionError for a name that is none of IGNORABLE."""
     other = min(ignore - IGNORABLE.keys(), default=None)
     if other is not None:
@@ -44,7 +46,7 @@ def without(found: Iterable[Found], ignore: frozenset[str], aligned: Aligned) ->
         yield replace(item, difference=replace(difference, changes=left))
 
 
-def last_weights(ours: Network, reference: Network) -> Edit:
+def last_weights(ours: Network, reference: Network) -> LayerPair:
     """The last layers with weights of both, which give the classes."""
     return _last(ours), _last(reference)
 
@@ -53,7 +55,7 @@ def _last(network: Network) -> Node | None:
     return next((node for node in reversed(network.nodes) if node.op.name in ("Linear", "Conv2d")), None)
 
 
-def _renamed(item: Found, ignore: frozenset[str]) -> Iterator[Found]:
+def _renamed(item: LocatedDifference, ignore: frozenset[str]) -> Iterator[LocatedDifference]:
     """What is left of a layer whose changes do not count: it may be called otherwise as well."""
     mine, other = item.edits[0]
     if mine is None or other is None or "names" in ignore or (mine.name, mine.module) == (other.name, other.module):

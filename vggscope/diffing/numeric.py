@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
-from vggscope.diffing.find import align_networks
+from vggscope.diffing.locate import align_networks
 from vggscope.diffing.result import Numeric
 from vggscope.graph import Network, Node
-from vggscope.tensors import tensors_in
+from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

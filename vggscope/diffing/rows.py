@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vggscope.diffing.find import Aligned, Edit, failed_pair
+from vggscope.diffing.locate import Aligned, LayerPair, failed_pair
 from vggscope.diffing.result import Difference, Row, RowLayer
 from vggscope.graph import Network, Node
 from vggscope.units import shape_text
 
 
-def rows(aligned: Aligned, edits: Sequence[tuple[Edit, ...]], differences: Sequence[Difference]) -> Iterator[Row]:
+def rows(aligned: Aligned, edits: Sequence[tuple[LayerPair, ...]], differences: Sequence[Difference]) -> Iterator[Row]:
     """In order of execution: `=` alike, `~` changed, `+` only ours, `-` only the reference's, `!` where ours fails,
     `?` what it did not reach. `edits` are the layers that each of the differences is about.
     """
@@ -24,7 +24,7 @@ def rows(aligned: Aligned, edits: Sequence[tuple[Edit, ...]], differences: Seque
         yield from _beyond(aligned, reached, differences)
 
 
-def _sign(edit: Edit, difference: Difference | None) -> str:
+def _sign(edit: LayerPair, difference: Difference | None) -> str:
     mine, other = edit
     if mine is None or other is None:
         return "+" if other is None else "-"
@@ -32,7 +32,7 @@ def _sign(edit: Edit, difference: Difference | None) -> str:
     return "~" if difference is not None and difference.kind == "changed" and difference.effect != "none" else "="
 
 
-def _beyond(aligned: Aligned, reached: Sequence[Edit], differences: Sequence[Difference]) -> Iterator[Row]:
+def _beyond(aligned: Aligned, reached: Sequence[LayerPair], differences: Sequence[Difference]) -> Iterator[Row]:
     """The layer that failed, and what the reference has from there on. It failed for the last difference that changes
     a shape: its own, if it has one.
     """
@@ -57,12 +57,12 @@ def _fails(node: Node) -> str:
     return f"{node.title} {node.op.name} does not run"
 
 
-def _names(edit: Edit) -> tuple[str | None, str | None]:
+def _names(edit: LayerPair) -> tuple[str | None, str | None]:
     mine, other = edit
     return mine.name if mine else None, other.name if other else None
 
 
-def _row(aligned: Aligned, sign: str, edit: Edit, place: int | None) -> Row:
+def _row(aligned: Aligned, sign: str, edit: LayerPair, place: int | None) -> Row:
     sides = tuple(zip((aligned.ours, aligned.reference), edit))
     texts = [_text(network, node) for network, node in sides]
     layers = [None if node is None else _layer(node, network) for network, node in sides]

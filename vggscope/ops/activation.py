@@ -6,8 +6,8 @@ from dataclasses import field
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import Kept, Op, Shape
-from vggscope.ops.reading import Reads, Regions, throughout
+from vggscope.ops.axis_maps import AxisMaps, Ranges, throughout
+from vggscope.ops.base import Op, SavedTensors, Shape
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -18,8 +18,8 @@ class Activation(Op):
 
     keeps: ClassVar[str] = "input"
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(output=True) if self.keeps == "output" else Kept(inputs=(0,))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(output=True) if self.keeps == "output" else SavedTensors(inputs=(0,))
 
 
 @record
@@ -36,10 +36,10 @@ class Overwriting(Activation):
     def allocates(self) -> bool:
         return not self.inplace
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         if self.inplace:
-            return Kept(output=True) if self.keeps_in_place == "output" else Kept(copies=(output,))
-        return super().kept(inputs, output)
+            return SavedTensors(output=True) if self.keeps_in_place == "output" else SavedTensors(copies=(output,))
+        return super().saved_for_backward(inputs, output)
 
 
 @record
@@ -150,7 +150,7 @@ class Softmax(Activation):
 
     dim: int
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, {self.dim % len(output)}),)
 
 
@@ -186,7 +186,7 @@ class GLU(Activation):
             raise ShapeError(f"axis {self.dim} is cut in halves, the input is {shape_text(shape)}")
         return (*shape[:axis], shape[axis] // 2, *shape[axis + 1 :])
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         axis = self.dim % len(output)
-        halves = Regions(tuple((i, i + output[axis] + 1) for i in range(output[axis])))
+        halves = Ranges(tuple((i, i + output[axis] + 1) for i in range(output[axis])))
         return ({**throughout(output, set()), axis: (axis, halves)},)

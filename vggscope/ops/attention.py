@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import Kept, Op, Shape, numel
+from vggscope.ops.axis_maps import SAME, WHOLE, AxisMaps, pointwise, without
+from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.ops.elementwise import broadcast
-from vggscope.ops.reading import SAME, WHOLE, Reads, pointwise, without
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -41,13 +41,13 @@ class MatrixProduct(Op):
     def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
         return self.macs(inputs, output) * sum(needed[-2:])
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         factors = range(len(inputs) - 2, len(inputs))
         as_is = tuple(place for place, copied in zip(factors, self.copied) if not copied)
         copies = tuple((inputs[place], None) for place, copied in zip(factors, self.copied) if copied)
-        return Kept(inputs=as_is, extra=copies)
+        return SavedTensors(inputs=as_is, extra=copies)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         left, right = inputs[-2:]
         if min(len(left), len(right)) < 2:
             return None
@@ -95,12 +95,12 @@ class Einsum(Op):
         contracted = len(left) == 2 and any(letter in left[1] and letter not in right for letter in left[0])
         return numel(tuple(sizes.values())) if contracted else 0
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         copied = self.copied or (False,) * len(inputs)
         as_is = tuple(place for place, copy in enumerate(copied) if not copy)
-        return Kept(as_is, extra=tuple((shape, None) for shape, copy in zip(inputs, copied) if copy))
+        return SavedTensors(as_is, extra=tuple((shape, None) for shape, copy in zip(inputs, copied) if copy))
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         left, _, right = self.equation.replace(" ", "").partition("->")
         return tuple(
             {axis: (right.index(letter), SAME) for axis, letter in enumerate(term) if letter in right}
@@ -138,11 +138,11 @@ class ScaledDotProductAttention(Op):
         to_query, to_key, to_value = needed[:3]
         return weights * (value[-1] * (to_value + (to_query or to_key)) + query[-1] * (to_query + to_key))
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # The kernels that do not write the weights out keep the logarithm of their sums instead, in single precision.
-        return Kept(inputs=tuple(range(len(inputs))), output=True, extra=((output[:-1], 4),))
+        return SavedTensors(inputs=tuple(range(len(inputs))), output=True, extra=((output[:-1], 4),))
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         axes = len(output)
         query = without(inputs[0], {axes - 1})
         others = (without(shape, {axes - 2, axes - 1}) for shape in inputs[1:3])
@@ -205,14 +205,14 @@ class MultiheadAttention(Op):
         keys = numel(key[:-1]) // batch + self.add_bias_kv + self.add_zero_attn
         return numel(query[:-1]) * keys * self.embed_dim
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # The projected queries, keys and values, the attended values, and the logarithms of the weights' sums.
         projected = (*inputs[min(1, len(inputs) - 1)][:-1], self.embed_dim)
         made = (output, projected, projected, output)
         sums = ((*output[:-1], self.num_heads), 4)
-        return Kept(tuple(range(len(inputs))), extra=(*((shape, None) for shape in made), sums))
+        return SavedTensors(tuple(range(len(inputs))), extra=(*((shape, None) for shape in made), sums))
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         tokens = len(output) - 2 if self.batch_first or len(output) == 2 else 0
         width = len(output) - 1
         own = without(output, {width})

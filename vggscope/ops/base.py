@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from vggscope.errors import ShapeError
-from vggscope.ops.reading import SAME, Reads, Taps, pointwise
+from vggscope.ops.axis_maps import SAME, AxisMaps, StridedWindow, pointwise
 from vggscope.record import record
 from vggscope.units import count_text, kernel_text, shape_text
 
@@ -60,14 +60,14 @@ class Window:
         return result - 1 if (result - 1) * stride >= size + padding else result
 
 
-def windowed(window: Window) -> Reads:
+def windowed(window: Window) -> AxisMaps:
     """A window slides over the axes behind batch and channels."""
     sides = zip(window.kernel_size, window.stride, window.padding, window.dilation)
-    return {0: (0, SAME), **{axis: (axis, Taps(*side)) for axis, side in enumerate(sides, 2)}}
+    return {0: (0, SAME), **{axis: (axis, StridedWindow(*side)) for axis, side in enumerate(sides, 2)}}
 
 
 @record
-class Kept:
+class SavedTensors:
     """What autograd keeps of one forward call until its backward has run.
 
     `inputs` are positions among the call's inputs; `output` is whether the result is kept; `extra` are further
@@ -86,11 +86,11 @@ class Kept:
     passing: tuple[Shape, ...] = ()
 
 
-NOTHING = Kept()
+NOTHING = SavedTensors()
 
 
 @record
-class Elementary:
+class KernelCall:
     """One of the kernels that torch runs for an op that it writes out.
 
     `inputs` count first the op's own inputs, then the results of the kernels before, as do `holds`: values that a
@@ -139,7 +139,7 @@ class Op:
         return {}
 
     def buffers(self) -> dict[str, Shape]:
-        """Kept tensors that are not learned, named likewise."""
+        """SavedTensors tensors that are not learned, named likewise."""
         return {}
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
@@ -162,14 +162,14 @@ class Op:
         """
         return None
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         """For each input, which of its places a place of the output depends on; None where no rule tells."""
         window = self.window(inputs[0][2:]) if inputs else None
         if window is not None:
             return (windowed(window),)
         return tuple(pointwise(shape, output) for shape in inputs)
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         """What autograd keeps for the backward pass."""
         return NOTHING
 
@@ -190,7 +190,7 @@ class Op:
         """Whether the gradient of the weights comes in another layout than theirs, so that torch copies it."""
         return False
 
-    def elementary(self, output: Shape) -> tuple[Elementary, ...]:
+    def kernel_calls(self, output: Shape) -> tuple[KernelCall, ...]:
         """The kernels that torch runs one after another, where it has no single one for the op."""
         return ()
 
@@ -229,7 +229,7 @@ def _scalar(value: object) -> object:
     return value[0] if isinstance(value, tuple) and value and len(set(value)) == 1 else value
 
 
-def shape_behind(op: Op, *inputs: Shape) -> Shape:
+def infer_output_shape(op: Op, *inputs: Shape) -> Shape:
     """What `output_shape` gives, for inputs of any number of dimensions: raises ShapeError too for what no layer was
     written to meet, a convolution behind a mean.
     """

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vggscope.ops.base import Elementary, Kept, Op, Shape, Window
-from vggscope.ops.reading import Reads
+from vggscope.ops.axis_maps import AxisMaps
+from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape, Window
 from vggscope.record import record
 
 
@@ -54,8 +54,8 @@ class WithConstants(Op):
     def window(self, size: tuple[int, ...]) -> Window | None:
         return self.op.window(size)
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        kept = self.op.kept(self.all_inputs(inputs), output)
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        kept = self.op.saved_for_backward(self.all_inputs(inputs), output)
         places = [position for position, constant in enumerate(self.constants) if constant is None]
         return replace(kept, inputs=tuple(places.index(i) for i in kept.inputs if i in places))
 
@@ -71,8 +71,8 @@ class WithConstants(Op):
     def relays_gradients(self) -> bool:
         return self.op.relays_gradients
 
-    def elementary(self, output: Shape) -> tuple[Elementary, ...]:
-        return self.op.elementary(output)
+    def kernel_calls(self, output: Shape) -> tuple[KernelCall, ...]:
+        return self.op.kernel_calls(output)
 
     def fitted(self, shape: Shape) -> WithConstants:
         return replace(self, op=self.op.fitted(shape))
@@ -89,7 +89,7 @@ class WithConstants(Op):
     def active_in(self) -> str:
         return self.op.active_in
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         reads = self.op.reads(self.all_inputs(inputs), output)
         return reads and tuple(read for read, constant in zip(reads, self.constants) if constant is None)
 

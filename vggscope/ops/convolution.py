@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import ClassVar
 
-from vggscope.ops.base import Kept, Op, Shape, Window, expect_channels, numel
-from vggscope.ops.reading import SAME, Reads, Regions
+from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges
+from vggscope.ops.base import Op, SavedTensors, Shape, Window, expect_channels, numel
 from vggscope.record import record
 
 
@@ -60,13 +60,13 @@ class Convolution(Op):
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         # A circular border reads the other side's pixels; a mirrored or repeated one those that the window has anyway.
         wraps = self.padding_mode == "circular" and any(self.padding)
         return None if wraps else super().reads(inputs, output)
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,))
 
     def arguments(self) -> dict[str, object]:
         found = {name: value for name, value in super().arguments().items() if name != "channels_last"}
@@ -110,13 +110,13 @@ class TransposedConvolution(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(inputs[0]) * (self.out_channels // self.groups) * numel(self.kernel_size)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         sides = zip(output[2:], inputs[0][2:], self.kernel_size, self.stride, self.padding, self.dilation)
-        regions = (Regions(tuple(_spread(i, *side) for i in range(size))) for size, *side in sides)
+        regions = (Ranges(tuple(_spread(i, *side) for i in range(size))) for size, *side in sides)
         return ({0: (0, SAME), **{axis: (axis, region) for axis, region in enumerate(regions, 2)}},)
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,))
 
 
 def conv2d(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import NOTHING, Kept, Op, Shape
+from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -85,15 +85,15 @@ class Elementwise(Op):
     def output_shape(self, *inputs: Shape) -> Shape:
         return broadcast(inputs)
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         keeps = KEEPS[self.function]
         if keeps == "nothing" or (keeps == "operands" and len(inputs) == 1):
             return NOTHING
         if keeps == "condition":
-            return Kept(inputs=(0,) if self.function == "where" else (1,))
+            return SavedTensors(inputs=(0,) if self.function == "where" else (1,))
         if keeps == "copy":
-            return Kept(extra=((output, None),))
-        return Kept(output=True) if keeps == "output" else Kept(inputs=tuple(range(len(inputs))))
+            return SavedTensors(extra=((output, None),))
+        return SavedTensors(output=True) if keeps == "output" else SavedTensors(inputs=tuple(range(len(inputs))))
 
 
 def broadcast(shapes: tuple[Shape, ...]) -> Shape:

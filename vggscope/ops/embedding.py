@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vggscope.ops.base import Kept, Op, Shape
-from vggscope.ops.reading import SAME, Reads
+from vggscope.ops.axis_maps import SAME, AxisMaps
+from vggscope.ops.base import Op, SavedTensors, Shape
 from vggscope.record import record
 
 
@@ -20,8 +20,8 @@ class Embedding(Op):
     def parameters(self) -> dict[str, Shape]:
         return {"weight": (self.num_embeddings, self.embedding_dim)}
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,))
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return ({axis: (axis, SAME) for axis in range(len(inputs[0]))},)

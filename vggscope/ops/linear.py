@@ -6,8 +6,8 @@ from dataclasses import field
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import Kept, Op, Shape, numel
-from vggscope.ops.reading import Reads, without
+from vggscope.ops.axis_maps import AxisMaps, without
+from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.record import record
 from vggscope.units import count_text, shape_text
 
@@ -43,11 +43,11 @@ class Linear(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(output) * self.in_features
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(extra=((inputs[0], None),)) if self.copied else Kept(inputs=(0,))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(extra=((inputs[0], None),)) if self.copied else SavedTensors(inputs=(0,))
 
     def arguments(self) -> dict[str, object]:
         return {name: value for name, value in super().arguments().items() if name not in ("copied", "apart")}
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (without(inputs[0], {len(inputs[0]) - 1}),)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import accumulate
 
 from vggscope.errors import ShapeError
+from vggscope.ops.axis_maps import SAME, AxisMaps, Shifted, throughout
 from vggscope.ops.base import Op, Shape
-from vggscope.ops.reading import SAME, Placed, Reads, throughout
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -33,10 +33,10 @@ class Concatenation(Op):
             raise ShapeError(f"tensors that differ in more than axis {self.dim} cannot be joined there: {shapes}")
         return (*inputs[0][:axis], sum(shape[axis] for shape in inputs), *inputs[0][axis + 1 :])
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         axis = self.dim % len(output)
         starts = accumulate((shape[axis] for shape in inputs), initial=0)
-        return tuple({**throughout(shape, set()), axis: (axis, Placed(start))} for shape, start in zip(inputs, starts))
+        return tuple({**throughout(shape, set()), axis: (axis, Shifted(start))} for shape, start in zip(inputs, starts))
 
 
 @record
@@ -59,6 +59,6 @@ class Stack(Op):
         axis = self.dim % (len(inputs[0]) + 1)
         return (*inputs[0][:axis], len(inputs), *inputs[0][axis:])
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         new = self.dim % len(output)
         return tuple({axis: (axis + (axis >= new), SAME) for axis in range(len(shape))} for shape in inputs)

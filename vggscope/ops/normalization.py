@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import Elementary, Kept, Op, Shape, expect_channels
-from vggscope.ops.reading import Reads, throughout
+from vggscope.ops.axis_maps import AxisMaps, throughout
+from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape, expect_channels
 from vggscope.record import record
 from vggscope.units import kernel_text, shape_text
 
@@ -38,8 +38,8 @@ class BatchNorm2d(Op):
             return {}
         return {"running_mean": (self.num_features,), "running_var": (self.num_features,), "num_batches_tracked": ()}
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,), statistics=((self.num_features,), (self.num_features,)))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,), statistics=((self.num_features,), (self.num_features,)))
 
 
 @record
@@ -56,21 +56,21 @@ class LocalResponseNorm(Op):
     beta: float = 0.75
     k: float = 1.0
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        # The input; the padded squares, their mean and its power, which `elementary` tells one by one.
-        return Kept(inputs=(0,), extra=((self._padded(output), None), (output, None), (output, None)))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        # The input; the padded squares, their mean and its power, which `kernel_calls` tells one by one.
+        return SavedTensors(inputs=(0,), extra=((self._padded(output), None), (output, None), (output, None)))
 
-    def elementary(self, output: Shape) -> tuple[Elementary, ...]:
+    def kernel_calls(self, output: Shape) -> tuple[KernelCall, ...]:
         # torch.nn.functional.local_response_norm. Values: 0 the input, 1 its square, 2 padded, 3 averaged over the
         # neighbours, 4 times alpha, 5 plus k, 6 to the power beta, and the input divided by that.
         return (
-            Elementary("mul", (0, 0), output, keeps=(0,)),
-            Elementary("pad", (1,), self._padded(output)),
-            Elementary("avg_pool3d", (2,), output, keeps=(0,)),
-            Elementary("mul", (3,), output),
-            Elementary("add", (4,), output, passes_gradient=True, holds=(3,)),
-            Elementary("pow", (5,), output, keeps=(0,), scratch=(2,), holds=(3,)),
-            Elementary("div", (0, 6), output, keeps=(0, 1), scratch=(0, 3)),
+            KernelCall("mul", (0, 0), output, keeps=(0,)),
+            KernelCall("pad", (1,), self._padded(output)),
+            KernelCall("avg_pool3d", (2,), output, keeps=(0,)),
+            KernelCall("mul", (3,), output),
+            KernelCall("add", (4,), output, passes_gradient=True, holds=(3,)),
+            KernelCall("pow", (5,), output, keeps=(0,), scratch=(2,), holds=(3,)),
+            KernelCall("div", (0, 6), output, keeps=(0, 1), scratch=(0, 3)),
         )
 
     def _padded(self, shape: Shape) -> Shape:
@@ -119,11 +119,11 @@ class LayerNorm(Op):
         weight = {"weight": self.normalized_shape}
         return {**weight, "bias": self.normalized_shape} if self.bias else weight
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         means = output[: len(output) - len(self.normalized_shape)]
-        return Kept(inputs=(0,), extra=((means, None), (means, None)))
+        return SavedTensors(inputs=(0,), extra=((means, None), (means, None)))
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         axes = len(output)
         return (throughout(output, set(range(axes - len(self.normalized_shape), axes))),)
 
@@ -138,7 +138,7 @@ class RMSNorm(Op):
     eps: float | None = None
     elementwise_affine: bool = True
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         axes = len(output)
         return (throughout(output, set(range(axes - len(self.normalized_shape), axes))),)
 
@@ -151,8 +151,8 @@ class RMSNorm(Op):
     def parameters(self) -> dict[str, Shape]:
         return {"weight": self.normalized_shape} if self.elementwise_affine else {}
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,), extra=((output[: len(output) - len(self.normalized_shape)], None),))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,), extra=((output[: len(output) - len(self.normalized_shape)], None),))
 
 
 @record
@@ -173,11 +173,11 @@ class GroupNorm(Op):
     def parameters(self) -> dict[str, Shape]:
         return {"weight": (self.num_channels,), "bias": (self.num_channels,)} if self.affine else {}
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         groups = (output[0], self.num_groups)
-        return Kept(inputs=(0,), extra=((groups, None), (groups, None)))
+        return SavedTensors(inputs=(0,), extra=((groups, None), (groups, None)))
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, set(range(1, len(output)))),)
 
 
@@ -201,14 +201,14 @@ class InstanceNorm2d(Op):
             return {}
         return {"running_mean": (self.num_features,), "running_var": (self.num_features,), "num_batches_tracked": ()}
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # torch takes it for a batch norm of as many channels as all samples have, with weight and bias repeated.
         channels = (output[:2], None)
         if not self.affine:
-            return Kept(inputs=(0,), extra=(channels, channels))
-        return Kept(inputs=(0,), extra=(channels, channels, channels), passing=(output[:2],))
+            return SavedTensors(inputs=(0,), extra=(channels, channels))
+        return SavedTensors(inputs=(0,), extra=(channels, channels, channels), passing=(output[:2],))
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, set() if self.track_running_stats else set(range(2, len(output)))),)
 
 
@@ -226,19 +226,19 @@ class Normalize(Op):
     def _lengths(self, shape: Shape) -> Shape:
         return tuple(1 if axis == self.dim % len(shape) else size for axis, size in enumerate(shape))
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         lengths = (self._lengths(output), None)
-        return Kept(inputs=(0,), extra=(lengths, lengths))
+        return SavedTensors(inputs=(0,), extra=(lengths, lengths))
 
-    def elementary(self, output: Shape) -> tuple[Elementary, ...]:
+    def kernel_calls(self, output: Shape) -> tuple[KernelCall, ...]:
         # Values: 0 the input, 1 the lengths, 2 those at least eps, 3 the same for each value, and the quotient.
         lengths = self._lengths(output)
         return (
-            Elementary("vector_norm", (0,), lengths, keeps=(0,)),
-            Elementary("clamp_min", (1,), lengths, keeps=(0,)),
-            Elementary("expand", (2,), output, shares=True),
-            Elementary("div", (0, 3), output, keeps=(0, 1), scratch=(0, 3), holds=(0,)),
+            KernelCall("vector_norm", (0,), lengths, keeps=(0,)),
+            KernelCall("clamp_min", (1,), lengths, keeps=(0,)),
+            KernelCall("expand", (2,), output, shares=True),
+            KernelCall("div", (0, 3), output, keeps=(0, 1), scratch=(0, 3), holds=(0,)),
         )
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, {self.dim % len(output)}),)

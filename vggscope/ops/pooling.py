@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window
-from vggscope.ops.reading import SAME, Reads, Regions, Taps
+from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges, StridedWindow
+from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -28,8 +28,8 @@ class MaxPool2d(Op):
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,), extra=((output, 8),))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,), extra=((output, 8),))
 
 
 @record
@@ -49,8 +49,8 @@ class AvgPool2d(Op):
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, (1, 1), self.ceil_mode)
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,))
 
 
 @record
@@ -77,7 +77,7 @@ class AdaptiveAvgPool2d(Op):
 
     def is_regular(self, size: tuple[int, ...]) -> bool:
         """Whether the regions are equal windows at equal steps; if not, `window` gives the largest of them."""
-        return all(isinstance(_region(have, want), Taps) for have, want in zip(size, self.sides(size)))
+        return all(isinstance(_region(have, want), StridedWindow) for have, want in zip(size, self.sides(size)))
 
     def arguments(self) -> dict[str, object]:
         # Here people write both sides, and torch prints what it was given.
@@ -88,23 +88,23 @@ class AdaptiveAvgPool2d(Op):
         regions = tuple(max(-(-(i + 1) * w // out) - i * w // out for i in range(out)) for w, out in zip(size, sides))
         return Window(regions, tuple(w // out for w, out in zip(size, sides)), (0, 0), (1, 1))
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         (shape,) = inputs
         first = len(shape) - 2
         sides = {axis: (axis, _region(shape[axis], output[axis])) for axis in (first, first + 1)}
         return ({**{axis: (axis, SAME) for axis in range(first)}, **sides},)
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # Onto one pixel torch takes the mean, whose backward needs no values.
-        return NOTHING if output[-2:] == (1, 1) else Kept(inputs=(0,))
+        return NOTHING if output[-2:] == (1, 1) else SavedTensors(inputs=(0,))
 
 
 @record
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
     """The maximum of the same regions. Autograd keeps the input and an int64 index for each output."""
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,), extra=((output, 8),))
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,), extra=((output, 8),))
 
 
 def _channels(shape: Shape) -> Shape:
@@ -113,9 +113,9 @@ def _channels(shape: Shape) -> Shape:
     return shape[:-2]
 
 
-def _region(have: int, want: int) -> Taps | Regions:
+def _region(have: int, want: int) -> StridedWindow | Ranges:
     """What one of `want` positions reads of an axis of `have`: a window at equal steps where the cut gives that."""
     bounds = [(i * have // want, -(-(i + 1) * have // want)) for i in range(want)]
     size, step = bounds[0][1], bounds[1][0] if want > 1 else have
     regular = all(bound == (i * step, i * step + size) for i, bound in enumerate(bounds))
-    return Taps(size, step) if regular else Regions(tuple(bounds))
+    return StridedWindow(size, step) if regular else Ranges(tuple(bounds))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import Kept, Op, Shape, numel
+from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -83,7 +83,7 @@ class Recurrent(Op):
         """The steps of one sample."""
         return sequence[1 if self.batch_first and len(sequence) == 3 else 0]
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # The input, and of each layer its states and gates.
         gates = (*output[:-1], output[-1] * GATES[self.mode])
-        return Kept(inputs=(0,), output=True, extra=((gates, None), (output, None)) * self.num_layers)
+        return SavedTensors(inputs=(0,), output=True, extra=((gates, None), (output, None)) * self.num_layers)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window
-from vggscope.ops.reading import Reads, without
+from vggscope.ops.axis_maps import AxisMaps, without
+from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window
 from vggscope.record import record
 
 KEEPS_NOTHING = frozenset({"mean", "sum", "argmax", "argmin", "any", "all"})
@@ -49,10 +49,10 @@ class Reduction(Op):
             return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
         return tuple(size for axis, size in enumerate(shape) if axis not in axes)
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         if self.function in KEEPS_NOTHING:
             return NOTHING
-        return Kept(inputs=(0,), output=self.function != "var")
+        return SavedTensors(inputs=(0,), output=self.function != "var")
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (without(inputs[0], self._axes(inputs[0]), self.keepdim),)

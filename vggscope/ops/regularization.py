@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.ops.base import NOTHING, Kept, Op, Shape
+from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape
 from vggscope.record import record
 
 
@@ -25,22 +25,22 @@ class Dropout(Op):
     def active_in(self) -> str:
         return "training"
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         if self.p == 0:
             return NOTHING
         # In place torch multiplies by a tensor of 0 and 1/(1-p) instead of masking.
-        return Kept(extra=((output, None),)) if self.inplace else Kept(masks=(output,))
+        return SavedTensors(extra=((output, None),)) if self.inplace else SavedTensors(masks=(output,))
 
 
 @record
 class Dropout2d(Dropout):
     """Dropout of whole channels (torch's Dropout1d to Dropout3d)."""
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         if self.p == 0:
             return NOTHING
         # The noise is one value a channel.
-        return Kept(extra=((output[:2], None),))
+        return SavedTensors(extra=((output[:2], None),))
 
 
 @record
@@ -111,5 +111,5 @@ class StochasticDepth(Op):
     def active_in(self) -> str:
         return "training"
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(extra=(((output[0], *(1,) * (len(output) - 1)), None),)) if self.p > 0 else NOTHING
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(extra=(((output[0], *(1,) * (len(output) - 1)), None),)) if self.p > 0 else NOTHING

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from math import ceil, floor
 
+from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges
 from vggscope.ops.base import Op, Shape
-from vggscope.ops.reading import SAME, Reads, Regions
 from vggscope.record import record
 
 
@@ -25,7 +25,7 @@ class Upsample(Op):
         size = self.size or tuple(int(have * times) for have, times in zip(shape[2:], scale))
         return (*shape[:2], *size)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         (shape,) = inputs
         if self.scale_factor and any(
             have * scale != made for have, scale, made in zip(shape[2:], self.scale_factor, output[2:])
@@ -34,7 +34,7 @@ class Upsample(Op):
         sides = {axis: (axis, self._regions(shape[axis], output[axis])) for axis in range(2, len(shape))}
         return ({0: (0, SAME), 1: (1, SAME), **sides},)
 
-    def _regions(self, have: int, made: int) -> Regions:
+    def _regions(self, have: int, made: int) -> Ranges:
         """Of an axis of `have`, what each of `made` places is interpolated from."""
         aside = 1 if self.mode == "bicubic" else 0
         bounds = []
@@ -42,7 +42,7 @@ class Upsample(Op):
             place = self._place(i, have, made)
             last = floor(place) if self.mode.startswith("nearest") else ceil(place)
             bounds.append((max(floor(place) - aside, 0), min(last + aside, have - 1) + 1))
-        return Regions(tuple(bounds))
+        return Ranges(tuple(bounds))
 
     def _place(self, i: int, have: int, made: int) -> Fraction:
         if self.mode == "nearest":

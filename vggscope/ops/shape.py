@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from vggscope.ops.axis_maps import AxisMaps, reshaped
 from vggscope.ops.base import Op, Shape, numel
-from vggscope.ops.reading import Reads, reshaped
 from vggscope.record import record
 
 
@@ -27,5 +27,5 @@ class Flatten(Op):
         start, end = self.start_dim % len(shape), self.end_dim % len(shape)
         return (*shape[:start], numel(shape[start : end + 1]), *shape[end + 1 :])
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (reshaped(inputs[0], output),)

@@ -6,8 +6,8 @@ from dataclasses import field
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import NOTHING, Kept, Op, Shape, Window, numel
-from vggscope.ops.reading import SAME, Reads, Regions, Taps, reshaped, throughout
+from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges, StridedWindow, reshaped, throughout
+from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -55,7 +55,7 @@ class Reshape(View):
             raise ShapeError(f"{kernel_text(shape)} has not the elements of {kernel_text(self.target)}")
         return result
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (reshaped(inputs[0], output),)
 
 
@@ -73,7 +73,7 @@ class Permute(View):
             raise ShapeError(f"{len(self.dims)} axes are reordered, the input has {len(shape)}: {kernel_text(shape)}")
         return tuple(shape[axis] for axis in self.dims)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return ({axis % len(output): (place, SAME) for place, axis in enumerate(self.dims)},)
 
 
@@ -90,7 +90,7 @@ class Squeeze(View):
         axes = range(len(shape)) if self.dim is None else [axis % len(shape) for axis in self.dim]
         return tuple(size for axis, size in enumerate(shape) if size != 1 or axis not in axes)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (reshaped(inputs[0], output),)
 
 
@@ -107,7 +107,7 @@ class Unsqueeze(View):
         axis = self.dim % (len(shape) + 1)
         return (*shape[:axis], 1, *shape[axis:])
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (reshaped(inputs[0], output),)
 
 
@@ -169,11 +169,11 @@ class Slice(View):
                 axis += 1
         return tuple(result)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         (shape,) = inputs
         used = sum(item is not None and item != "..." for item in self.index)
         index = self.index if "..." in self.index else (*self.index, "...")
-        found: dict[int, tuple[int | None, Taps | Regions]] = {}
+        found: dict[int, tuple[int | None, StridedWindow | Ranges]] = {}
         axis = place = 0
         for item in index:
             if item == "...":
@@ -182,13 +182,13 @@ class Slice(View):
                 axis, place = axis + between, place + between
             elif isinstance(item, tuple):
                 start, _, step = slice(*item).indices(shape[axis])
-                found[axis] = (place, Taps(stride=step, padding=-start))
+                found[axis] = (place, StridedWindow(stride=step, padding=-start))
                 axis, place = axis + 1, place + 1
             elif item is None:
                 place += 1
             else:
                 position = int(item) % shape[axis]
-                found[axis] = (None, Regions(((position, position + 1),)))
+                found[axis] = (None, Ranges(((position, position + 1),)))
                 axis += 1
         return (found,)
 
@@ -216,7 +216,7 @@ class Chunk(View):
             raise ShapeError(f"axis {axis} of {kernel_text(shape)} has no piece {self.position + 1} of {self.chunks}")
         return (*shape[:axis], piece, *shape[axis + 1 :])
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         (shape,) = inputs
         axis = self.dim % len(shape)
         return (_from(shape, axis, -(-shape[axis] // self.chunks) * self.position),)
@@ -249,7 +249,7 @@ class Split(View):
                 raise ShapeError(f"axis {axis} of {kernel_text(shape)} has no piece {self.position + 1} of {self.size}")
         return (*shape[:axis], piece, *shape[axis + 1 :])
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         before = sum(self.size[: self.position]) if isinstance(self.size, tuple) else self.size * self.position
         return (_from(inputs[0], self.dim % len(output), before),)
 
@@ -274,11 +274,11 @@ class Select(View):
             raise ShapeError(f"there is no position {self.position} in axis {axis} of {kernel_text(shape)}")
         return (*shape[:axis], *shape[axis + 1 :])
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         (shape,) = inputs
         gone = self.dim % len(shape)
         kept = {axis: (axis - (axis > gone), SAME) for axis in range(len(shape)) if axis != gone}
-        return ({**kept, gone: (None, Regions(((self.position, self.position + 1),)))},)
+        return ({**kept, gone: (None, Ranges(((self.position, self.position + 1),)))},)
 
 
 @record
@@ -291,8 +291,8 @@ class Pad(View):
     mode: str = "constant"
     value: float | None = None
 
-    def kept(self, inputs: tuple[Shape, ...], output: Shape) -> Kept:
-        return Kept(inputs=(0,)) if self.mode in ("reflect", "replicate") else NOTHING
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,)) if self.mode in ("reflect", "replicate") else NOTHING
 
     def window(self, size: tuple[int, ...]) -> Window | None:
         """One pixel at stride 1, padded, where both ends of each axis are padded alike."""
@@ -311,11 +311,11 @@ class Pad(View):
             raise ShapeError(f"{kernel_text(shape)} is too small to cut {self.pad} off")
         return tuple(sizes)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         if self.mode not in ("constant", "replicate"):
             return None
         last = len(output) - 1
-        padded = {last - i: (last - i, Taps(padding=before)) for i, before in enumerate(self.pad[::2])}
+        padded = {last - i: (last - i, StridedWindow(padding=before)) for i, before in enumerate(self.pad[::2])}
         return ({**throughout(output, set()), **padded},)
 
 
@@ -328,7 +328,7 @@ class Roll(View):
     shifts: tuple[int, ...]
     dims: tuple[int, ...]
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...] | None:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         if not self.dims:
             return None
         axes = {axis % len(output): shift for axis, shift in zip(self.dims, self.shifts)}
@@ -352,10 +352,10 @@ class PixelShuffle(View):
             raise ShapeError(f"{channels} channels are no multiple of {r}*{r}")
         return (*shape[:-3], channels // r**2, height * r, width * r)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[Reads, ...]:
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         last, r = len(output) - 1, self.upscale_factor
         widened = {
-            axis: (axis, Regions(tuple((i // r, i // r + 1) for i in range(output[axis])))) for axis in (last - 1, last)
+            axis: (axis, Ranges(tuple((i // r, i // r + 1) for i in range(output[axis])))) for axis in (last - 1, last)
         }
         return ({**throughout(output, set()), **widened},)
 
@@ -369,10 +369,10 @@ class ChannelShuffle(View):
     groups: int
 
 
-def _from(shape: Shape, axis: int, start: int) -> Reads:
+def _from(shape: Shape, axis: int, start: int) -> AxisMaps:
     """A piece of an axis that begins at `start`."""
-    return {**throughout(shape, set()), axis: (axis, Taps(padding=-start))}
+    return {**throughout(shape, set()), axis: (axis, StridedWindow(padding=-start))}
 
 
-def _rolled(size: int, shift: int) -> Regions:
-    return Regions(tuple(((i - shift) % size, (i - shift) % size + 1) for i in range(size)))
+def _rolled(size: int, shift: int) -> Ranges:
+    return Ranges(tuple(((i - shift) % size, (i - shift) % size + 1) for i in range(size)))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from vggscope.analysis.compare import Compared, Comparison, LastConvolution
-from vggscope.lessons.paper import table_1, table_2
 from vggscope.ops.base import Shape
 from vggscope.render.document import Block, Column, Document, Facts, Note, Table
 from vggscope.render.explain import listing
+from vggscope.tutorials.paper import table_1, table_2
 from vggscope.units import BINARY, UNKNOWN, bytes_text, count_text, kernel_text, shape_text, short_count
 
 
@@ -14,7 +14,7 @@ def _output_text(shape: Shape | None) -> str:
     return UNKNOWN if shape is None else shape_text(shape)
 
 
-COLUMNS = (
+CONFIGS = (
     Column("model", "model"),
     Column("input_shape", "input", shape_text, right=True, priority=20),
     Column("params", "params", short_count, right=True),
@@ -35,9 +35,9 @@ RARE = {"input_shape", "weight_layers"}
 def document(comparison: Comparison) -> Document:
     """The table, what its columns mean, and the warnings."""
     models = comparison.models
-    table = Table(COLUMNS, tuple(_row(found) for found in models))
+    table = Table(CONFIGS, tuple(_row(found) for found in models))
     shown = table.choose(
-        tuple(column.key for column in COLUMNS if column.key not in RARE or _tells(column.key, models))
+        tuple(column.key for column in CONFIGS if column.key not in RARE or _tells(column.key, models))
     )
     blocks: list[Block] = [shown, Facts(tuple(_legend(comparison)))]
     if comparison.paper:
@@ -62,7 +62,7 @@ def line(comparison: Comparison) -> str:
 def _row(found: Compared) -> tuple[object, ...]:
     field = found.last_convolution.receptive_field if found.last_convolution else None
     values = {"receptive_field": field.size if field else None}
-    return tuple(values[c.key] if c.key in values else getattr(found, c.key) for c in COLUMNS)
+    return tuple(values[c.key] if c.key in values else getattr(found, c.key) for c in CONFIGS)
 
 
 def _tells(key: str, models: tuple[Compared, ...]) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.compare import Compared, Comparison
+from vggscope.drawing.theme import TITLE, Theme
 from vggscope.errors import OptionError
 from vggscope.record import record
-from vggscope.render.canvas import Plot, literal, plain_axes, theme_named
-from vggscope.render.diagram.theme import TITLE, Theme
+from vggscope.render.matplotlib_figure import Plot, literal, plain_axes, theme_named
 from vggscope.units import UNKNOWN, bytes_text, count_text, short_count
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_MODELS = 40
 """More bars than these nobody compares."""
 
-COLUMNS = 3
+CONFIGS = 3
 """Panels in a row."""
 
 BAR, PANEL, HEAD, FOOT, NAME = 0.26, 2.5, 0.75, 0.2, 110.0
@@ -55,15 +55,15 @@ def plot(comparison: Comparison, theme: str = "light") -> Plot:
     models = comparison.models
     if len(models) > MOST_MODELS:
         raise OptionError(f"{len(models)} models are too many to plot", f"name up to {MOST_MODELS}")
-    rows = -(-len(PANELS) // COLUMNS)
+    rows = -(-len(PANELS) // CONFIGS)
 
     def paint(figure: Figure, theme: Theme) -> None:
         figure.suptitle(_title(comparison), x=0.01, ha="left", fontsize=TITLE, fontweight="bold", color=theme.ink)
         names = [literal(found.model, NAME) for found in models]
-        for place, (panel, axes) in enumerate(zip(PANELS, figure.subplots(rows, COLUMNS).flat)):
-            _draw(axes, panel, models, names if place % COLUMNS == 0 else None, theme)
+        for place, (panel, axes) in enumerate(zip(PANELS, figure.subplots(rows, CONFIGS).flat)):
+            _draw(axes, panel, models, names if place % CONFIGS == 0 else None, theme)
 
-    size = (COLUMNS * PANEL + 1.6, rows * (HEAD + FOOT + BAR * len(models)) + 0.35)
+    size = (CONFIGS * PANEL + 1.6, rows * (HEAD + FOOT + BAR * len(models)) + 0.35)
     return Plot(paint, f"{len(models)} models", size, theme_named(theme))
 
 

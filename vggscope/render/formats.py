@@ -78,7 +78,7 @@ DOCUMENTS = {
 PICTURES = {
     "memory": Picture("vggscope.render.memory_plot:plot", (".svg", ".png", ".pdf")),
     "rf": Picture("vggscope.render.rf_plot:plot", (".svg", ".png", ".pdf")),
-    "diff": Picture("vggscope.render.diagram.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
+    "diff": Picture("vggscope.drawing.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
     "compare": Picture("vggscope.render.compare_plot:plot", (".svg", ".png", ".pdf")),
     "explain": Picture("vggscope.render.explain.picture:picture", (".svg", ".png", ".pdf")),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.inspection.inspect import Inspection
+from vggscope.checkpoint.inspection import Inspection
 from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
 from vggscope.units import count_text
 

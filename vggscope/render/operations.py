@@ -12,7 +12,7 @@ def _intensity(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-COLUMNS = (
+CONFIGS = (
     Column("name", "layer"),
     Column("label", "label", priority=4),
     Column("op", "op", priority=6),
@@ -31,10 +31,10 @@ COLUMNS = (
 
 def document(operations: Operations, columns: tuple[str, ...] | None = None) -> Document:
     """The table with these columns, the formulas, and what the figures mean."""
-    rows = tuple(tuple(getattr(layer, column.key) for column in COLUMNS) for layer in operations.layers)
+    rows = tuple(tuple(getattr(layer, column.key) for column in CONFIGS) for layer in operations.layers)
     quiet = frozenset(place for place, layer in enumerate(operations.layers) if not layer.macs)
-    total = tuple("total" if column.key == "name" else getattr(operations.totals, column.key, "") for column in COLUMNS)
-    table = Table(COLUMNS, rows, quiet, total=total).choose(columns or _shown(operations))
+    total = tuple("total" if column.key == "name" else getattr(operations.totals, column.key, "") for column in CONFIGS)
+    table = Table(CONFIGS, rows, quiet, total=total).choose(columns or _shown(operations))
     blocks: list[Block] = [table]
     if operations.formulas:
         blocks.append(Facts(tuple((formula.op, formula.formula) for formula in operations.formulas)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vggscope.analysis.report import OtherParameters, Report, Totals
+from vggscope.analysis.summary import OtherParameters, Summary, Totals
 from vggscope.errors import OptionError, nearest
 from vggscope.render.document import Block, Column, Document, Facts, Note, Table
 from vggscope.units import BINARY, bytes_text, count_text, pair_text, shape_text, short_count
@@ -38,7 +38,7 @@ SHOWN = ("name", "label", "op", "output_shape", "rule", "params", "macs", "activ
 """The columns of a summary that nobody asked to be otherwise."""
 
 
-def document(report: Report, columns: tuple[str, ...] | None = None) -> Document:
+def document(report: Summary, columns: tuple[str, ...] | None = None) -> Document:
     """The report's table with these columns, then the totals. Unasked, a column that holds nothing is left out."""
     rows = tuple(tuple(_value(layer, column.key) for column in COLUMNS) for layer in report.layers)
     quiet = frozenset(i for i, layer in enumerate(report.layers) if not layer.params and layer.kernel_size is None)
@@ -56,7 +56,7 @@ def document(report: Report, columns: tuple[str, ...] | None = None) -> Document
     return Document(title, (table.choose(chosen), _totals(report), *warnings))
 
 
-def line(report: Report) -> str:
+def line(report: Summary) -> str:
     """The report's main figures."""
     totals = report.totals
     return (
@@ -96,7 +96,7 @@ def _value(layer: object, key: str) -> object:
     return "" if value is None and key in ("rule", "kernel_size", "stride", "padding") else value
 
 
-def _totals(report: Report) -> Facts:
+def _totals(report: Summary) -> Facts:
     totals, memory = report.totals, report.memory
     frozen = totals.params - totals.trainable_params
     trainable = f", {count_text(frozen)} of them frozen" if frozen else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.oracles.verification import WITNESSES, Answer, Figure, Verification
+from vggscope.cross_checks.verification import REFERENCE_TOOLS, Answer, Figure, Verification
 from vggscope.render.document import Block, Column, Document, Item, Items, Note, Table
 from vggscope.units import count_text, rounded_text, shape_text
 
@@ -54,7 +54,7 @@ def _short(verification: Verification) -> str:
 def _table(verification: Verification) -> Table:
     """Figures down, witnesses across; a number stands where a witness's differs, with ! before it if unexplained."""
     heard = {answer.witness for figure in verification.figures for answer in figure.answers}
-    witnesses = [witness for witness in WITNESSES if witness.name in heard]
+    witnesses = [witness for witness in REFERENCE_TOOLS if witness.name in heard]
     columns = (
         Column("figure", "figure"),
         Column("ours", "ours", count_text, right=True),
@@ -87,7 +87,7 @@ def _reason(figure: Figure, answer: Answer) -> Item:
 
 
 def _title(name: str) -> str:
-    return next(witness.title for witness in WITNESSES if witness.name == name)
+    return next(witness.title for witness in REFERENCE_TOOLS if witness.name == name)
 
 
 def _verdict(verification: Verification) -> str:

@@ -20,7 +20,7 @@ from vggscope.files import replacement
 from vggscope.graph import Network
 from vggscope.graph_json import from_json, to_json
 from vggscope.record import record
-from vggscope.sources.options import Options
+from vggscope.vgg.options import Options
 
 FOLDER = "VGGSCOPE_CACHE"
 """The environment variable that names the cache folder."""

@@ -11,12 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vggscope import ops
-from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.errors import MissingTool
-from vggscope.notation import parse, write
 from vggscope.ops.base import Op
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.vgg.configs import CONFIGS, LITERATURE
+from vggscope.vgg.notation import parse, write
 
 PACKAGES = (
     "torch",
@@ -84,7 +84,7 @@ class Catalogue(Result):
 def columns() -> tuple[ColumnEntry, ...]:
     """The six columns of Table 1."""
     named = {column: name for name, column in LITERATURE.items()}
-    return tuple(_column(name, line, named.get(name)) for name, line in COLUMNS.items())
+    return tuple(_column(name, line, named.get(name)) for name, line in CONFIGS.items())
 
 
 def _column(name: str, line: str, literature: str | None) -> ColumnEntry:

@@ -22,10 +22,10 @@ from vggscope.errors import ModelError, OptionError, nearest
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES
-from vggscope.sources.module import network_of
-from vggscope.sources.options import Options
-from vggscope.sources.sandbox import apart, import_error, user_error
+from vggscope.sources.user_import import import_error, isolated_import, user_error
 from vggscope.trace.build import without_data
+from vggscope.trace.network import network_of
+from vggscope.vgg.options import Options
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,7 +60,7 @@ def load(word: str, options: Options) -> Network:
     Raises ModelError, with the line of the user's code, where it cannot be imported or built.
     """
     read = _read(word)
-    with apart(_folder(read), read.where):
+    with isolated_import(_folder(read), read.where):
         make = _maker(read, options)
         try:
             module = without_data(make)
@@ -76,7 +76,7 @@ def load(word: str, options: Options) -> Network:
 def build(word: str, options: Options) -> nn.Module:
     """The module itself, allocated where the caller's device context says; raises as `load` does."""
     read = _read(word)
-    with apart(_folder(read), read.where):
+    with isolated_import(_folder(read), read.where):
         return _maker(read, options)()
 
 

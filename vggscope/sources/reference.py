@@ -7,15 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.diffing.align import distance
 from vggscope.errors import ModelError, nearest
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.sources.cache import remembered
-from vggscope.sources.options import Options
 from vggscope.sources.resolve import SOURCES, column_named, resolve, resolve_module
 from vggscope.units import shape_text
+from vggscope.vgg.configs import CONFIGS, LITERATURE
+from vggscope.vgg.options import Options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +59,7 @@ def reference_for(word: str, model: str, ours: Network, options: Options, *, cac
         word = f"{word}:{_PUBLISHED[column.removesuffix('_bn')]}{'_bn' if column.endswith('_bn') else ''}"
         return _reference(word, same, word, notes, cache)
     if word == "paper":
-        column, note = _counterpart(model, ours, list(COLUMNS), options)
+        column, note = _counterpart(model, ours, list(CONFIGS), options)
         same, notes = _large_enough(same, ours, note)
         return _reference(column, same, f"the paper's column {column}", notes, cache)
     return _reference(word, same, word, (), cache)

@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.errors import ModelError, OptionError, nearest, unknown
 from vggscope.graph import Network
-from vggscope.notation import is_notation, parse
 from vggscope.record import record
-from vggscope.sources.options import CHECKPOINTS, HEADS, Options
+from vggscope.vgg.configs import CONFIGS, LITERATURE
+from vggscope.vgg.notation import is_notation, parse
+from vggscope.vgg.options import CHECKPOINTS, HEADS, Options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,7 +89,7 @@ def _check(options: Options) -> None:
 
 
 def _names() -> tuple[str, ...]:
-    return (*COLUMNS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE), "torchvision:vgg16", "timm:vgg16")
+    return (*CONFIGS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE), "torchvision:vgg16", "timm:vgg16")
 
 
 def _short(word: str) -> str:
@@ -99,31 +99,31 @@ def _short(word: str) -> str:
 def column_named(word: str) -> tuple[str, bool] | None:
     """The column that a word names, and whether with batch norm: `vgg16_bn` gives ("D", True)."""
     name, batch_norm = re.subn(r"[_-]bn$", "", word, flags=re.IGNORECASE)
-    column = next((known for known in COLUMNS if known.lower() == name.lower()), LITERATURE.get(name.lower()))
+    column = next((known for known in CONFIGS if known.lower() == name.lower()), LITERATURE.get(name.lower()))
     return (column, bool(batch_norm)) if column else None
 
 
 def _load_column(word: str, options: Options) -> Network:
     from dataclasses import replace
 
-    from vggscope.sources.column import build_column
+    from vggscope.vgg.network import build_column
 
     named = column_named(word)
     assert named is not None
     column, batch_norm = named[0], named[1] or options.batch_norm
     name = column + ("_bn" if batch_norm else "")
-    return build_column(name, parse(COLUMNS[column]), replace(options, batch_norm=batch_norm))
+    return build_column(name, parse(CONFIGS[column]), replace(options, batch_norm=batch_norm))
 
 
 def _load_notation(word: str, options: Options) -> Network:
-    from vggscope.sources.column import build_column
+    from vggscope.vgg.network import build_column
 
     return build_column(" ".join(word.split()), parse(word), options)
 
 
 def _load_toml(word: str, options: Options) -> Network:
-    from vggscope.sources.column import build_column
-    from vggscope.sources.toml import read_column
+    from vggscope.vgg.network import build_column
+    from vggscope.vgg.toml import read_column
 
     path, _, name = word.rpartition(":")
     return build_column(name, parse(read_column(path, name)), options)
@@ -136,9 +136,9 @@ def _is_checkpoint(word: str) -> bool:
 
 
 def _load_checkpoint(word: str, options: Options) -> Network:
-    from vggscope.sources.checkpoint import inspect
-    from vggscope.sources.checkpoint.network import with_stored_names, words_and_options
-    from vggscope.sources.column import build_column
+    from vggscope.checkpoint import inspect
+    from vggscope.checkpoint.network import with_stored_names, words_and_options
+    from vggscope.vgg.network import build_column
 
     found = inspect(word)
     words, fitting = words_and_options(found, options)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import MissingTool, ModelError
 from vggscope.graph import Network
-from vggscope.quiet import quiet
-from vggscope.sources.module import network_of, parameter_count
-from vggscope.sources.options import Options
+from vggscope.suppress import suppress_output
 from vggscope.trace.build import without_data
+from vggscope.trace.network import network_of, parameter_count
+from vggscope.vgg.options import Options
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,7 +32,7 @@ def load(name: str, options: Options) -> Network:
 
     Raises ModelError for a name that timm does not have, OptionError for an option that only a column takes.
     """
-    with quiet():
+    with suppress_output():
         module = without_data(lambda: build(name, options))
         size = options.input or tuple(getattr(module, "pretrained_cfg", {}).get("input_size", (3, 224, 224)))
         return network_of(module, f"timm:{name}", size, rebuild=lambda: build(name, options))
@@ -52,7 +52,7 @@ def build(name: str, options: Options) -> nn.Module:
 
 def parameter_counts() -> dict[str, int]:
     """The parameters of each of timm's VGGs, built without data."""
-    with quiet():
+    with suppress_output():
         return {name: parameter_count(partial(build, name, Options())) for name in names("vgg*")}
 
 

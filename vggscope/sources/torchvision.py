@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import MissingTool, ModelError
 from vggscope.graph import Network
-from vggscope.quiet import quiet
-from vggscope.sources.module import network_of, parameter_count
-from vggscope.sources.options import Options
+from vggscope.suppress import suppress_output
 from vggscope.trace.build import without_data
+from vggscope.trace.network import network_of, parameter_count
+from vggscope.vgg.options import Options
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,7 +33,7 @@ def load(name: str, options: Options) -> Network:
 
     Raises ModelError for a name that torchvision does not have, OptionError for an option that only a column takes.
     """
-    with quiet():
+    with suppress_output():
         module = without_data(lambda: build(name, options))
         size = options.input or (3, *(input_side(name),) * 2)
         return network_of(module, f"torchvision:{name}", size, rebuild=lambda: build(name, options))
@@ -50,7 +50,7 @@ def build(name: str, options: Options) -> nn.Module:
         )
     options.refuse_column_options(f"torchvision:{name} comes as it is")
     classes = {} if options.num_classes is None else {"num_classes": options.num_classes}
-    with quiet():  # two of them warn of what a future release will do
+    with suppress_output():  # two of them warn of what a future release will do
         model: nn.Module = models.get_model(name, weights=None, **classes)
     return model
 
@@ -69,7 +69,7 @@ def parameter_counts() -> dict[str, int]:
     counted = {}
     for name in names():
         if name in _WITH_TRAINING_HEADS:
-            with quiet():
+            with suppress_output():
                 counted[name] = parameter_count(partial(build, name, Options()))
         else:
             weights = min(_models().get_model_weights(name), key=lambda w: w.transforms.keywords["crop_size"])

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vggscope.tensors import tensors_in
-from vggscope.trace.devices import staying
+from vggscope.trace.devices import keep_on_device
 from vggscope.trace.functions import Function
 from vggscope.trace.recorder import on_meta
+from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +74,7 @@ def _nothing(*_args: object, **_kwargs: object) -> dict[str, object]:
 
 
 def _call(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-    function, args, kwargs = staying(function, args, kwargs, "cpu")
+    function, args, kwargs = keep_on_device(function, args, kwargs, "cpu")
     name = getattr(function, "__name__", "")
     if name in _FACTORIES:
         made = function(*args, **{**kwargs, "device": "meta"})

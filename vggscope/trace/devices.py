@@ -11,7 +11,9 @@ Named = dict[str, object]
 _HERE = ("cpu", "meta")
 
 
-def staying(function: Function, args: Arguments, kwargs: Named, device: str) -> tuple[Function, Arguments, Named]:
+def keep_on_device(
+    function: Function, args: Arguments, kwargs: Named, device: str
+) -> tuple[Function, Arguments, Named]:
     """A call as it stands, or one that leaves its tensor where it is, or makes one on `device`, where it names an
     accelerator.
     """

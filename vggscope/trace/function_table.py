@@ -47,8 +47,8 @@ from vggscope.ops.view import (
     Squeeze,
     Unsqueeze,
 )
-from vggscope.tensors import tensors_in
 from vggscope.trace.layout import copied_by_einsum, is_copied
+from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor

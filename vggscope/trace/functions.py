@@ -15,10 +15,10 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.elementwise import KEEPS, Elementwise
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.view import View
-from vggscope.tensors import tensors_in
 from vggscope.trace.function_table import FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
 from vggscope.trace.layout import shares_memory
 from vggscope.trace.recorder import Call, shape_of
+from vggscope.trace.tensors import tensors_in
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:

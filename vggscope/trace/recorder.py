@@ -17,8 +17,8 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Result, Unknown
 from vggscope.record import record
-from vggscope.tensors import tensors_in
 from vggscope.trace.layout import lying, shares_memory
+from vggscope.trace.tensors import tensors_in
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Constant:
     """
 
     parameters: tuple[Parameter, ...] = ()
-    made: bool = False
+    reads_computed_weight: bool = False
 
 
 UNTOUCHED = Constant()
@@ -185,7 +185,9 @@ class Recorder:
         own, given = (last_words(names) for names in (op.parameters(), [p.name for p in parameters]))
         made = self._is_made((*inputs, *weights)) or (module is not None and not own <= given)
         detached = not torch.is_grad_enabled()
-        self.nodes[name] = Node(name, op, sources, module, "", parameters, made=made, detached=detached)
+        self.nodes[name] = Node(
+            name, op, sources, module, "", parameters, reads_computed_weight=made, detached=detached
+        )
         self.shapes[name] = shape_of(result)
         self.origins[result] = name
         self._see_names(name, result)
@@ -217,7 +219,7 @@ class Recorder:
 
     def _is_made(self, tensors: Sequence[Tensor]) -> bool:
         origins = [self.origin(tensor) for tensor in tensors]
-        return any(isinstance(origin, Constant) and origin.made for origin in origins)
+        return any(isinstance(origin, Constant) and origin.reads_computed_weight for origin in origins)
 
     def _unique(self, base: str, is_module: bool) -> str:
         """The name, with :2, :3... where it is taken; a function leaves the modules' paths to them."""

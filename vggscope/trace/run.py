@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.graph import INPUT, Buffer, Network, Node, Parameter, module_node
-from vggscope.labels import labelled
 from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer
 from vggscope.trace.layout import laid_out
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.watch import Watch
+from vggscope.vgg.labels import labelled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -104,7 +104,9 @@ def _grown(node: Node, alone: Recorder, pair: Recorder) -> Node:
     several = laid_out(node.op, pair.nodes[node.name].op)
     if growth == usual and both == expected and several is None:
         return node
-    return replace(node, growth=None if growth == usual else growth, irregular=both != expected, several=several)
+    return replace(
+        node, batch_growth=None if growth == usual else growth, irregular=both != expected, batched_op=several
+    )
 
 
 def _failed(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | None:

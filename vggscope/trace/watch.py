@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, cast
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Unknown
 from vggscope.ops.regularization import AlwaysDropout
-from vggscope.tensors import tensors_in
-from vggscope.trace.devices import staying
+from vggscope.trace.devices import keep_on_device
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import Function, function_name, misfit, read
 from vggscope.trace.layout import as_kernels_lay
+from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
-from vggscope.trace.quick import quick_result
 from vggscope.trace.recorder import Call, Recorder, on_meta, shape_of
+from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -134,8 +134,8 @@ class Watch:
                 args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
                 inputs = tensors_in((args, kwargs))
             if self.on_meta:
-                function, args, kwargs = staying(function, args, kwargs, "meta")
-            known = quick_result(function, args, kwargs) if self.inside_node and self.on_meta else None
+                function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
+            known = shortcut_result(function, args, kwargs) if self.inside_node and self.on_meta else None
         if self.inside_node:
             return function(*args, **kwargs) if known is None else known
         try:

@@ -7,8 +7,8 @@ book, `allocator` replays it for what the GPU's allocator reserves, `fit` asks w
 
 from __future__ import annotations
 
-from vggscope.analysis.memory.setup import Setup
-from vggscope.analysis.memory.trace import trace
+from vggscope.analysis.memory.simulate import simulate_step
+from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.graph import Network
 
 _DTYPE = {2: "float16", 4: "float32", 8: "float64"}
@@ -16,9 +16,11 @@ _DTYPE = {2: "float16", 4: "float32", 8: "float64"}
 
 def inference_peak(network: Network, batch: int, itemsize: int) -> int:
     """The most bytes alive in one forward pass without gradients, the input batch among them."""
-    return trace(network.laid_out(batch), Setup(mode="inference", dtype=_DTYPE[itemsize])).peak_bytes(batch)
+    return simulate_step(network.for_batch(batch), StepConfig(mode="inference", dtype=_DTYPE[itemsize])).peak_bytes(
+        batch
+    )
 
 
 def training_peak(network: Network, batch: int, itemsize: int) -> int:
     """The most bytes alive in a training step with SGD and momentum, the input batch and its labels among them."""
-    return trace(network.laid_out(batch), Setup(dtype=_DTYPE[itemsize])).peak_bytes(batch)
+    return simulate_step(network.for_batch(batch), StepConfig(dtype=_DTYPE[itemsize])).peak_bytes(batch)

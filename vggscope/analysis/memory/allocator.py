@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vggscope.analysis.memory.ledger import Entry, Trace
+from vggscope.analysis.memory.allocation_log import Entry, Trace
 from vggscope.record import record
 
 RESIDENT = 0

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vggscope.analysis.memory.lines import Line
+from vggscope.analysis.memory.batch_linear import BatchLinear
 from vggscope.analysis.memory.runtime import Runtime
 from vggscope.graph import INPUT, Network, Node, Parameter
-from vggscope.ops.base import Kept, Shape, numel
+from vggscope.ops.base import SavedTensors, Shape, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.linear import Linear
@@ -60,12 +60,12 @@ class Call:
     layer: str
     inputs: tuple[str, ...]
     output: str
-    size: Line
+    size: BatchLinear
     shares: bool = False
     keeps: tuple[str, ...] = ()
-    extra: tuple[Line, ...] = ()
-    copies: tuple[Line, ...] = ()
-    passing: tuple[Line, ...] = ()
+    extra: tuple[BatchLinear, ...] = ()
+    copies: tuple[BatchLinear, ...] = ()
+    passing: tuple[BatchLinear, ...] = ()
     named_until: str = ""
     gradient: str = "new"
     scratch: tuple[int, ...] = ()
@@ -83,7 +83,7 @@ class Program:
     """The calls in order, the sizes of their values, and the copies of weights that autocast holds until the loss."""
 
     calls: tuple[Call, ...]
-    sizes: dict[str, Line]
+    sizes: dict[str, BatchLinear]
     copies: tuple[str, ...]
 
 
@@ -92,7 +92,7 @@ class _Writer:
         self.network, self.width, self.runtime = network, width, runtime
         self.training, self.autocast = training, autocast
         self.calls: list[Call] = []
-        self.sizes: dict[str, Line] = {}
+        self.sizes: dict[str, BatchLinear] = {}
         self.widths: dict[str, int] = {}
         self.copies: dict[str, str] = {}
         self.pieces = _pieces(network)
@@ -104,7 +104,7 @@ class _Writer:
 
     def node(self, node: Node) -> None:
         """The calls of one node."""
-        steps = node.op.elementary(self.network.output_shape(node))
+        steps = node.op.kernel_calls(self.network.output_shape(node))
         if not steps:
             self.one(node)
             return
@@ -137,7 +137,7 @@ class _Writer:
         op = node.op
         shape = self.network.output_shape(node)
         idle = op.active_in == "training" and not self.training
-        kept = op.kept(self.network.input_shapes(node), shape)
+        kept = op.saved_for_backward(self.network.input_shapes(node), shape)
         parameters = node.parameters
         casts: tuple[str, ...] = ()
         if self.autocast and op.name in HALF_OPS:
@@ -184,13 +184,13 @@ class _Writer:
             added = Call(node.name, (output,), node.name, size, named_until=node.named_until, gradient=gradient)
             self.add(replace(added, holds=node.inputs), width)
 
-    def line(self, node: Node, shape: Shape, width: int) -> Line:
+    def line(self, node: Node, shape: Shape, width: int) -> BatchLinear:
         """The size of a tensor that a node makes: once, or for each sample."""
         if node.name in self.network.batchless:
-            return Line(numel(shape) * width, 0)
+            return BatchLinear(numel(shape) * width, 0)
         return per_sample(shape, width)
 
-    def beside(self, node: Node, kept: Kept, width: int) -> Iterator[Line]:
+    def beside(self, node: Node, kept: SavedTensors, width: int) -> Iterator[BatchLinear]:
         """What a call makes beside its output."""
         for shape, own in kept.extra:
             yield self.line(node, shape, own or width)
@@ -198,7 +198,7 @@ class _Writer:
             yield self.line(node, shape, self.runtime.mask_width or width)
         if self.training:
             for shape in kept.statistics:
-                yield Line(numel(shape) * max(width, self.runtime.statistics_width), 0)
+                yield BatchLinear(numel(shape) * max(width, self.runtime.statistics_width), 0)
 
     def inputs(self, function: str, names: tuple[str, ...], layer: str, least: int = 0) -> tuple[tuple[str, ...], int]:
         """The inputs as the call gets them, and the width of what it gives, `least` or more if autocast leaves it."""
@@ -220,7 +220,7 @@ class _Writer:
         if self.widths[name] == width:
             return name
         size = self.sizes[name]
-        scaled = Line(size.fixed * width // self.widths[name], size.per_sample * width // self.widths[name])
+        scaled = BatchLinear(size.fixed * width // self.widths[name], size.per_sample * width // self.widths[name])
         copy = f"{name}@{layer}"
         self.add(Call(layer, (name,), copy, scaled), width)
         return copy
@@ -229,7 +229,9 @@ class _Writer:
         """A weight's copy in half precision: made once, held until autocast ends."""
         if parameter.name not in self.copies:
             name = parameter.name + COPY
-            self.add(Call(layer, (), name, Line(numel(parameter.shape) * HALF, 0), parameters=(parameter,)), HALF)
+            self.add(
+                Call(layer, (), name, BatchLinear(numel(parameter.shape) * HALF, 0), parameters=(parameter,)), HALF
+            )
             self.copies[parameter.name] = name
         return self.copies[parameter.name]
 
@@ -238,7 +240,7 @@ class _Writer:
         logits = self.network.end
         (scores,), width = self.inputs("cross_entropy", (logits,), "")
         self.add(Call("", (scores,), LOG_SOFTMAX, self.sizes[scores], keeps=(LOG_SOFTMAX,)), width)
-        scalar = Line(width, 0)
+        scalar = BatchLinear(width, 0)
         held = tuple(dict.fromkeys((logits, scores)))
         self.add(Call("", (LOG_SOFTMAX,), LOSS, scalar, keeps=(LOG_SOFTMAX,), extra=(scalar,), holds=held), width)
 
@@ -262,15 +264,15 @@ def _position(node: Node) -> int:
     return node.op.position
 
 
-def per_sample(shape: Shape, width: int) -> Line:
+def per_sample(shape: Shape, width: int) -> BatchLinear:
     """The size of a tensor that each sample has one of."""
-    return Line(0, numel(shape) * width)
+    return BatchLinear(0, numel(shape) * width)
 
 
-def labels(network: Network) -> Line:
+def labels(network: Network) -> BatchLinear:
     """The class labels: one for each position of the output, whose axis 1 holds the classes."""
     shape = network.shapes[network.end]
-    return Line(0, numel(shape) // shape[1] * LABEL if len(shape) > 1 else LABEL)
+    return BatchLinear(0, numel(shape) // shape[1] * LABEL if len(shape) > 1 else LABEL)
 
 
 def program(network: Network, width: int, runtime: Runtime, *, training: bool, autocast: bool, loss: bool) -> Program:

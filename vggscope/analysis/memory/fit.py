@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from vggscope.analysis.memory.allocation_log import Trace
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.cards import gpu_memory
-from vggscope.analysis.memory.ledger import Trace
 from vggscope.analysis.memory.optimizers import optimizer_named
-from vggscope.analysis.memory.setup import AMP, Setup
-from vggscope.analysis.memory.trace import trace
+from vggscope.analysis.memory.simulate import simulate_step
+from vggscope.analysis.memory.step_config import AMP, StepConfig
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.record import record
@@ -51,7 +51,7 @@ class Fit:
 
 
 @record
-class Room:
+class GpuBudget:
     """A card, by its name or its memory, and what is set aside of it."""
 
     gpu: str
@@ -69,9 +69,9 @@ class Room:
         return gpu_memory(self.gpu) - self.context_bytes - self.workspace_bytes
 
 
-def fit(network: Network, setup: Setup, batch: int, room: Room, book: Trace | None = None) -> Fit:
+def fit(network: Network, setup: StepConfig, batch: int, room: GpuBudget, book: Trace | None = None) -> Fit:
     """How a step with this batch stands to a card. `book` is its trace, where it is at hand."""
-    book = book or trace(network, setup)
+    book = book or simulate_step(network, setup)
     need = book.peak_bytes(setup.samples(batch))
     largest = book.largest_batch(room.free_bytes)
     fits = need <= room.free_bytes
@@ -104,13 +104,13 @@ def largest_reserved(book: Trace, capacity: int, above: int) -> int:
     return low
 
 
-def remedies(network: Network, setup: Setup, batch: int, room: Room) -> Iterator[Remedy]:
+def remedies(network: Network, setup: StepConfig, batch: int, room: GpuBudget) -> Iterator[Remedy]:
     """Single changes under which this batch fits, the least of each kind; where none does, those that come nearest."""
-    before = trace(network, setup).peak_bytes(setup.samples(batch))
+    before = simulate_step(network, setup).peak_bytes(setup.samples(batch))
     nearer: list[Remedy] = []
     fitting: dict[str, Remedy] = {}
     for kind, change, other in _changes(setup, batch):
-        book = trace(network, other)
+        book = simulate_step(network, other)
         peak = book.peak_bytes(other.samples(batch))
         remedy = Remedy(change, peak, other.batch(book.largest_batch(room.free_bytes)))
         if peak <= room.free_bytes:
@@ -120,7 +120,7 @@ def remedies(network: Network, setup: Setup, batch: int, room: Room) -> Iterator
     yield from fitting.values() or sorted(nearer, key=lambda remedy: remedy.peak_bytes)[:3]
 
 
-def _changes(setup: Setup, batch: int) -> Iterator[tuple[str, str, Setup]]:
+def _changes(setup: StepConfig, batch: int) -> Iterator[tuple[str, str, StepConfig]]:
     """What people change, by kind: other numbers first, another training last."""
     if setup.dtype == "float32":
         if setup.trains:
@@ -130,7 +130,7 @@ def _changes(setup: Setup, batch: int) -> Iterator[tuple[str, str, Setup]]:
         yield from _changes_of_training(setup, batch)
 
 
-def _changes_of_training(setup: Setup, batch: int) -> Iterator[tuple[str, str, Setup]]:
+def _changes_of_training(setup: StepConfig, batch: int) -> Iterator[tuple[str, str, StepConfig]]:
     if not setup.checkpoint:
         yield "checkpoint", "--checkpoint", replace(setup, checkpoint=True)
     pieces = setup.accumulate * 2

@@ -12,10 +12,10 @@ from dataclasses import replace
 from itertools import repeat
 from typing import NamedTuple
 
-from vggscope.analysis.memory.ledger import Ledger
-from vggscope.analysis.memory.lines import Line
-from vggscope.analysis.memory.setup import AMP, Setup
-from vggscope.analysis.memory.trace import passes, states, step, trained
+from vggscope.analysis.memory.allocation_log import AllocationLog
+from vggscope.analysis.memory.batch_linear import BatchLinear
+from vggscope.analysis.memory.simulate import passes, states, step, trained
+from vggscope.analysis.memory.step_config import AMP, StepConfig
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
 
@@ -38,21 +38,21 @@ class Estimate(NamedTuple):
     peak_bytes: int
 
 
-def grid(networks: Iterable[Network], batches: Sequence[int], setups: Sequence[Setup]) -> Iterator[Estimate]:
+def grid(networks: Iterable[Network], batches: Sequence[int], setups: Sequence[StepConfig]) -> Iterator[Estimate]:
     """The peak of each network with each setup at each batch, `memory`'s to the byte, in that order and one at a time.
 
     Raises ShapeError where a layer does not fit.
 
     >>> from vggscope.sources.resolve import resolve
-    >>> [found.peak_bytes for found in grid([resolve("A")], [1, 64], [Setup(), Setup(optimizer="adam")])]
+    >>> [found.peak_bytes for found in grid([resolve("A")], [1, 64], [StepConfig(), StepConfig(optimizer="adam")])]
     [1637681904, 4749085928, 2948501132, 5280539272]
     """
     for network in networks:
-        alone, several = network, network.laid_out(2)
-        known: dict[tuple[bool, Setup], tuple[Line, ...]] = {}
+        alone, several = network, network.for_batch(2)
+        known: dict[tuple[bool, StepConfig], tuple[BatchLinear, ...]] = {}
         for setup in setups:
             key, samples = _key(setup), [setup.samples(batch) for batch in batches]
-            network.allow(max(samples, default=1))
+            network.require_batch(max(samples, default=1))
             for laid_out, more in ((several, True), *(((alone, False),) if several is not alone else ())):
                 if (more, key) not in known:
                     found = _peaks(laid_out, key, {_key(other) for other in setups})
@@ -66,7 +66,7 @@ def grid(networks: Iterable[Network], batches: Sequence[int], setups: Sequence[S
             yield from map(Estimate, *map(repeat, point), batches, peaks)
 
 
-def setups(modes: Sequence[str], optimizers: Sequence[str], dtypes: Sequence[str]) -> list[Setup]:
+def setups(modes: Sequence[str], optimizers: Sequence[str], dtypes: Sequence[str]) -> list[StepConfig]:
     """One for each mode, optimizer and dtype; without a backward pass an optimizer makes no difference.
 
     Raises OptionError for an unknown name.
@@ -75,7 +75,7 @@ def setups(modes: Sequence[str], optimizers: Sequence[str], dtypes: Sequence[str
     3
     """
     found = (
-        Setup(mode, optimizer, dtype)
+        StepConfig(mode, optimizer, dtype)
         for mode in modes
         for optimizer in (optimizers if mode != "inference" else optimizers[:1])
         for dtype in dtypes
@@ -83,17 +83,17 @@ def setups(modes: Sequence[str], optimizers: Sequence[str], dtypes: Sequence[str
     return list(dict.fromkeys(found))
 
 
-def highest(lines: Sequence[Line], samples: Sequence[int]) -> list[int]:
+def highest(lines: Sequence[BatchLinear], samples: Sequence[int]) -> list[int]:
     """The highest of the lines at each number of samples.
 
-    >>> highest([Line(10, 1), Line(0, 3)], [1, 5, 6])
+    >>> highest([BatchLinear(10, 1), BatchLinear(0, 3)], [1, 5, 6])
     [11, 15, 18]
     """
     first, *rest = ([fixed + per_sample * n for n in samples] for fixed, per_sample in lines)
     return list(map(max, first, *rest)) if rest else first
 
 
-def _key(setup: Setup) -> Setup:
+def _key(setup: StepConfig) -> StepConfig:
     """The setup that takes the same memory and stands for all that do: what counts of a dtype is its width."""
     narrow = setup.dtype != AMP and setup.width == 2
     return replace(
@@ -101,7 +101,9 @@ def _key(setup: Setup) -> Setup:
     )
 
 
-def _peaks(network: Network, setup: Setup, wanted: set[Setup]) -> Iterator[tuple[Setup, tuple[Line, ...]]]:
+def _peaks(
+    network: Network, setup: StepConfig, wanted: set[StepConfig]
+) -> Iterator[tuple[StepConfig, tuple[BatchLinear, ...]]]:
     """The lines of this setup and of those that are wanted and differ from it in the optimizer alone."""
     learned = trained(network, setup)
     bare = replace(setup, optimizer=STATELESS)
@@ -109,27 +111,30 @@ def _peaks(network: Network, setup: Setup, wanted: set[Setup]) -> Iterator[tuple
     walk.ledger.begin("optimizer step")
     moments = walk.ledger.finish(0, 0)
     left = moments.moments[-1].total
-    summits = [moment.total for moment in moments.summits]
+    peak_candidates = [moment.total for moment in moments.peak_candidates]
     for other in wanted:
         if replace(other, optimizer=STATELESS) != bare:
             continue
         if not other.trains:
-            yield other, tuple(summits)
+            yield other, tuple(peak_candidates)
             continue
-        walk.ledger = Ledger()
+        walk.ledger = AllocationLog()
         states(walk.ledger, other, learned)
         step(walk, other, learned)
         kept, *during = (moment.total for moment in walk.ledger.finish(0, 0).moments)
-        yield other, tuple(_steepest([_sum(kept, line) for line in summits] + [_sum(left, line) for line in during]))
+        yield (
+            other,
+            tuple(_steepest([_sum(kept, line) for line in peak_candidates] + [_sum(left, line) for line in during])),
+        )
 
 
-def _sum(one: Line, other: Line) -> Line:
-    return Line(one.fixed + other.fixed, one.per_sample + other.per_sample)
+def _sum(one: BatchLinear, other: BatchLinear) -> BatchLinear:
+    return BatchLinear(one.fixed + other.fixed, one.per_sample + other.per_sample)
 
 
-def _steepest(lines: Iterable[Line]) -> Iterator[Line]:
+def _steepest(lines: Iterable[BatchLinear]) -> Iterator[BatchLinear]:
     """Of lines that rise alike the highest."""
     highest_of: dict[int, int] = {}
     for fixed, per_sample in lines:
         highest_of[per_sample] = max(fixed, highest_of.get(per_sample, fixed))
-    return (Line(fixed, per_sample) for per_sample, fixed in highest_of.items())
+    return (BatchLinear(fixed, per_sample) for per_sample, fixed in highest_of.items())

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
+from vggscope.analysis.memory.allocation_log import KINDS, Moment, Trace
 from vggscope.analysis.memory.allocator import replay
-from vggscope.analysis.memory.fit import Fit, Room, fit
-from vggscope.analysis.memory.ledger import KINDS, Moment, Trace
+from vggscope.analysis.memory.fit import Fit, GpuBudget, fit
 from vggscope.analysis.memory.optimizers import optimizer_named
 from vggscope.analysis.memory.runtime import CUDA
-from vggscope.analysis.memory.setup import AMP, Setup
 from vggscope.analysis.memory.sharding import PARALLEL
+from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.stages import head_parameters
-from vggscope.analysis.memory.trace import trace
+from vggscope.analysis.memory.step_config import AMP, StepConfig
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.ops.constant import WithConstants
@@ -91,7 +91,9 @@ class MemoryReport(Result):
     fit: Fit | None = None
 
 
-def memory(network: Network, batch: int = 1, setup: Setup | None = None, room: Room | None = None) -> MemoryReport:
+def memory(
+    network: Network, batch: int = 1, setup: StepConfig | None = None, room: GpuBudget | None = None
+) -> MemoryReport:
     """What a step takes, and, with a `room`, whether it fits a card.
 
     Raises OptionError for a batch that makes no sense, ShapeError where nothing is known of more than one sample.
@@ -101,13 +103,13 @@ def memory(network: Network, batch: int = 1, setup: Setup | None = None, room: R
     >>> report.peak_bytes, report.peak_at
     (4749085928, 'backward of features.14 (relu4_2)')
     """
-    setup = setup or Setup()
+    setup = setup or StepConfig()
     if not 1 <= batch <= LARGEST_BATCH:
         raise OptionError(f"a batch of {batch} makes no sense", f"--batch is 1 to {LARGEST_BATCH}")
     samples = setup.samples(batch)
-    network.allow(samples)
-    network = network.laid_out(samples)
-    book = trace(network, setup)
+    network.require_batch(samples)
+    network = network.for_batch(samples)
+    book = simulate_step(network, setup)
     peak = book.peak(samples)
     reserve = replay(book, samples)
     found = fit(network, setup, batch, room, book) if room else None
@@ -160,7 +162,7 @@ def timeline(book: Trace, samples: int, labels: Mapping[str, str]) -> Iterator[T
         yield TimelineEntry(event, layer, labels.get(layer, ""), height.total.at(samples), **_parts(height, samples))
 
 
-def assumptions(network: Network, setup: Setup, batch: int) -> Iterator[str]:
+def assumptions(network: Network, setup: StepConfig, batch: int) -> Iterator[str]:
     """What the figures rest on, a sentence each."""
     yield "tensors exactly, without the CUDA context, cuDNN's workspace and the caching allocator's rounding"
     if not setup.trains:
@@ -177,7 +179,7 @@ def assumptions(network: Network, setup: Setup, batch: int) -> Iterator[str]:
         yield f"of {', '.join(unknown)} the output alone is counted: what autograd keeps is not known"
 
 
-def _of_training(network: Network, setup: Setup) -> Iterator[str]:
+def _of_training(network: Network, setup: StepConfig) -> Iterator[str]:
     yield "a step after the first: gradients set to None before it, the optimizer's states in place, no weight decay"
     yield "the loss is cross_entropy(model(x), y), nothing else names the logits; batch and int64 labels count"
     optimizer = optimizer_named(setup.optimizer)
@@ -197,7 +199,7 @@ def _of_training(network: Network, setup: Setup) -> Iterator[str]:
         yield "each stage is recomputed in the backward pass (torch.utils.checkpoint, use_reentrant=False)"
 
 
-def _of_sharing(setup: Setup, batch: int) -> Iterator[str]:
+def _of_sharing(setup: StepConfig, batch: int) -> Iterator[str]:
     if setup.accumulate > 1 and setup.trains:
         yield f"the batch is cut into {setup.accumulate} micro-batches whose gradients are summed"
     if setup.shards.parallel is not None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from vggscope.analysis.memory.allocation_log import AllocationLog
+from vggscope.analysis.memory.batch_linear import BatchLinear
 from vggscope.analysis.memory.calls import COPY, LOSS, Call, Program
-from vggscope.analysis.memory.ledger import Ledger
-from vggscope.analysis.memory.lines import Line
 from vggscope.analysis.memory.optimizers import Optimizer
 from vggscope.analysis.memory.runtime import Runtime
 from vggscope.analysis.memory.sharding import ALONE, Shards
@@ -27,7 +27,7 @@ class Gradient(NamedTuple):
     dense: bool = True
 
 
-class Walk:
+class StepSimulator:
     """The state of a step: which tensor each value lies in, what is kept, which gradients have come.
 
     `width` is the bytes of one element of a weight, `trained` are the names of the parameters that require a gradient,
@@ -38,7 +38,7 @@ class Walk:
     def __init__(
         self,
         program: Program,
-        ledger: Ledger,
+        ledger: AllocationLog,
         runtime: Runtime,
         width: int,
         trained: frozenset[str],
@@ -50,7 +50,7 @@ class Walk:
         self.program, self.ledger, self.runtime, self.width = program, ledger, runtime, width
         self.trained, self.shards, self.keeping, self.stages = trained, shards, keeping, stages
         self.tensors: dict[str, int] = {}
-        self.kept: dict[int, list[int]] = {}
+        self.saved_for_backward: dict[int, list[int]] = {}
         self.entries: dict[range, int] = {}
         self.gradients: dict[str, Gradient] = {}
         self.pieces: dict[str, list[int]] = {}
@@ -111,10 +111,10 @@ class Walk:
         passing = [ledger.allocate("temporary", size) for size in call.passing]
         if self.keeping and self._requires_gradient(call):
             self.differentiable.add(call.output)
-            self.kept[position] = []
+            self.saved_for_backward[position] = []
             extra += [ledger.allocate("activations", size) for size in call.copies]
-        if keeps and position in self.kept:
-            self.kept[position] = [*(self.tensors[name] for name in call.keeps), *extra]
+        if keeps and position in self.saved_for_backward:
+            self.saved_for_backward[position] = [*(self.tensors[name] for name in call.keeps), *extra]
             for name in call.keeps:
                 ledger.hold(self.tensors[name])
         else:
@@ -136,20 +136,20 @@ class Walk:
         self.ledger.hold(one)
         self.gradients[LOSS] = Gradient(one)
         waiting = list(self.entries)
-        for position in sorted(self.kept, reverse=True):
+        for position in sorted(self.saved_for_backward, reverse=True):
             call = self.program.calls[position]
             if waiting and position in waiting[-1] and (call.keeps or call.extra or call.copies):
                 self._recompute(waiting.pop(), position)
             self.ledger.begin("backward" if call.layer else "loss", call.layer)
             self._gather(position, self.units.get(position, (None, None))[0])
-            self._run_backward(call, self.kept.pop(position))
+            self._run_backward(call, self.saved_for_backward.pop(position))
             self._scatter(position)
             for stage in [stage for stage in self.entries if position in stage and not self._pending(stage)]:
                 self.ledger.release(self.entries.pop(stage))
         self.ledger.release(one)
 
     def _pending(self, stage: range) -> bool:
-        return any(position in self.kept for position in stage)
+        return any(position in self.saved_for_backward for position in stage)
 
     def _recompute(self, stage: range, last: int) -> None:
         """A stage's forward once more, up to the last call of which anything is kept."""
@@ -196,7 +196,7 @@ class Walk:
             return None
         return Gradient(waiting.pop())
 
-    def _wanted(self, call: Call) -> Iterable[tuple[int, str, Line]]:
+    def _wanted(self, call: Call) -> Iterable[tuple[int, str, BatchLinear]]:
         """The inputs that get a gradient, in the order in which those are made, with their sizes."""
         wanted = [
             (i, name, self.program.sizes[name]) for i, name in enumerate(call.inputs) if name in self.differentiable
@@ -218,7 +218,7 @@ class Walk:
             self.ledger.release(temporary)
         return Gradient(tensor)
 
-    def _fitted(self, size: Line, gradient: Gradient) -> Gradient:
+    def _fitted(self, size: BatchLinear, gradient: Gradient) -> Gradient:
         """The same gradient summed up or narrowed to the size of its input."""
         if self.ledger.size(gradient.tensor) == size or not gradient.dense:
             return gradient
@@ -269,8 +269,8 @@ class Walk:
     def _cuts_gradients(self) -> bool:
         return self.shards.parallel is not None and self.shards.parallel.gradients
 
-    def _size(self, elements: int) -> Line:
-        return Line(elements * self.width, 0)
+    def _size(self, elements: int) -> BatchLinear:
+        return BatchLinear(elements * self.width, 0)
 
     def _gather(self, position: int, ahead: int | None) -> None:
         """Where weights are cut: have those of this call whole, and those of the next that has any ahead of time."""

@@ -1,6 +1,6 @@
 """What a layer computes beyond its multiply-accumulates, by stated formulas: a table, read by the op's name.
 
-An addition, a product, a division, a comparison and an elementary function (exp, log, a root, a power, erf, tanh) are
+An addition, a product, a division, a comparison and an kernel_calls function (exp, log, a root, a power, erf, tanh) are
 one operation each. All is counted for the forward pass at evaluation, where dropout does nothing and batch norm is a
 scale and a shift. Moving values about (views, joins, padding) costs none.
 """
@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 from vggscope.ops.attention import MultiheadAttention
+from vggscope.ops.axis_maps import Ranges, StridedWindow
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.elementwise import Elementwise
-from vggscope.ops.reading import Regions, Taps
 from vggscope.ops.recorded import Recorded
 from vggscope.ops.view import View
 from vggscope.record import record
@@ -74,9 +74,9 @@ def _regions(op: Any, inputs: Shapes, output: Shape) -> int:
     lengths = []
     for axis in (len(output) - 2, len(output) - 1):
         reading = reads[axis][1]
-        if isinstance(reading, Taps):
+        if isinstance(reading, StridedWindow):
             lengths.append(reading.kernel_size * output[axis])
-        elif isinstance(reading, Regions):
+        elif isinstance(reading, Ranges):
             lengths.append(sum(end - start for start, end in reading.bounds))
     return numel(output[:-2]) * prod(lengths)
 

@@ -8,7 +8,7 @@ from vggscope.analysis.cost import backward_costs, costs
 from vggscope.analysis.operations.counting import operations as beyond_macs
 from vggscope.analysis.operations.counting import rule_for
 from vggscope.analysis.operations.roofline import Roof, roof_of
-from vggscope.analysis.report import Report
+from vggscope.analysis.summary import Summary
 from vggscope.errors import unknown
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape, numel
@@ -186,7 +186,7 @@ def _formulas(network: Network) -> tuple[Formula, ...]:
     return tuple(Formula(op, formula) for op, formula in found.items())
 
 
-def with_all(report: Report, counted: Operations) -> Report:
+def with_all(report: Summary, counted: Operations) -> Summary:
     """A summary whose FLOPs count all operations and not only the MACs."""
     layers = tuple(replace(layer, flops=other.flops) for layer, other in zip(report.layers, counted.layers))
     return replace(report, layers=layers, totals=replace(report.totals, flops=counted.totals.flops))

@@ -7,8 +7,8 @@ Size, stride and padding as in Araujo, Norris and Sim, "Computing Receptive Fiel
 
 from __future__ import annotations
 
-from vggscope.analysis.receptive_field.extent import rule
-from vggscope.analysis.receptive_field.view import Untold, View, views
+from vggscope.analysis.receptive_field.ranges import rule
+from vggscope.analysis.receptive_field.view import UnknownView, View, views
 from vggscope.graph import Network
 from vggscope.record import record
 
@@ -28,9 +28,9 @@ def receptive_fields(network: Network) -> dict[str, ReceptiveField | None]:
     return {node.name: field_of(found[node.name]) for node in network.nodes}
 
 
-def field_of(view: View | Untold) -> ReceptiveField | None:
+def field_of(view: View | UnknownView) -> ReceptiveField | None:
     """The field that all units share."""
-    if isinstance(view, Untold) or not view.sides:
+    if isinstance(view, UnknownView) or not view.sides:
         return None
     even = [found for side in view.sides if (found := rule(side.extent)) is not None]
     if len(even) < len(view.sides):

@@ -8,9 +8,9 @@ from dataclasses import field, replace
 from math import prod
 
 from vggscope.analysis.receptive_field import ReceptiveField, field_of
-from vggscope.analysis.receptive_field.extent import Extent, Laid, Span, spans
+from vggscope.analysis.receptive_field.ranges import Extent, Flattened, Span, spans
 from vggscope.analysis.receptive_field.stacks import stack_note
-from vggscope.analysis.receptive_field.view import Untold, View, views
+from vggscope.analysis.receptive_field.view import UnknownView, View, views
 from vggscope.errors import OptionError, printable
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
@@ -167,7 +167,7 @@ def layer_named(network: Network, word: str) -> Node:
     raise OptionError(f"{network.name} has no layer {printable(word)!r}", remedy)
 
 
-def _layer(network: Network, node: Node, view: View | Untold) -> LayerField:
+def _layer(network: Network, node: Node, view: View | UnknownView) -> LayerField:
     rule = field_of(view)
     size, note = (rule.size, _said(network, rule, view)) if rule else _largest(view)
     return LayerField(
@@ -178,14 +178,14 @@ def _layer(network: Network, node: Node, view: View | Untold) -> LayerField:
         stride=rule.stride if rule else None,
         padding=rule.padding if rule else None,
         map=_map(view, network.output_shape(node)),
-        aligned=isinstance(view, Untold) or view.aligned,
+        aligned=isinstance(view, UnknownView) or view.aligned,
         note=note,
     )
 
 
-def _map(view: View | Untold, output: Shape) -> tuple[int, ...]:
+def _map(view: View | UnknownView, output: Shape) -> tuple[int, ...]:
     """How many units there are along each side; one number where a row of tokens goes along both."""
-    if isinstance(view, Untold):
+    if isinstance(view, UnknownView):
         return output[2:]
     units = tuple(_base(side.extent).units for side in view.sides)
     return units[:1] if _is_row(view) else units
@@ -194,14 +194,18 @@ def _map(view: View | Untold, output: Shape) -> tuple[int, ...]:
 def _is_row(view: View) -> bool:
     """Whether the map's pixels lie in one row, with others among them: what attention reads."""
     axes = {side.axis for side in view.sides}
-    return len(axes) < len(view.sides) and None not in axes and not any(isinstance(s.extent, Laid) for s in view.sides)
+    return (
+        len(axes) < len(view.sides)
+        and None not in axes
+        and not any(isinstance(s.extent, Flattened) for s in view.sides)
+    )
 
 
 def _base(extent: Extent) -> Extent:
-    return extent.base if isinstance(extent, Laid) else extent
+    return extent.base if isinstance(extent, Flattened) else extent
 
 
-def _said(network: Network, field: ReceptiveField, view: View | Untold) -> str | None:
+def _said(network: Network, field: ReceptiveField, view: View | UnknownView) -> str | None:
     """What the numbers of a field do not say."""
     if isinstance(view, View) and not view.aligned:
         return "branches meet whose windows are not centred alike"
@@ -211,9 +215,9 @@ def _said(network: Network, field: ReceptiveField, view: View | Untold) -> str |
     return None
 
 
-def _largest(view: View | Untold) -> tuple[tuple[int, ...] | None, str]:
+def _largest(view: View | UnknownView) -> tuple[tuple[int, ...] | None, str]:
     """The largest field on each side where the units differ, and what there is to say of it."""
-    if isinstance(view, Untold):
+    if isinstance(view, UnknownView):
         return None, view.why
     lengths = [[last - first + 1 for first, last in _known(_base(side.extent))] for side in view.sides]
     if not lengths or not all(lengths):
@@ -231,9 +235,13 @@ def _known(extent: Extent) -> list[Span]:
 
 
 def _unit(
-    network: Network, layer: LayerField, view: View | Untold, exact: View | Untold, unit: tuple[int, ...] | None
+    network: Network,
+    layer: LayerField,
+    view: View | UnknownView,
+    exact: View | UnknownView,
+    unit: tuple[int, ...] | None,
 ) -> UnitField:
-    if isinstance(view, Untold) or isinstance(exact, Untold) or not view.sides:
+    if isinstance(view, UnknownView) or isinstance(exact, UnknownView) or not view.sides:
         raise OptionError(f"{layer.title} has no receptive field: {layer.note}", "name a layer before it")
     chosen = _checked(layer, tuple(side // 2 for side in layer.map) if unit is None else unit)
     box, reads = _box(view, chosen), _box(exact, chosen)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from vggscope.graph import Network, Node
 from vggscope.ops.activation import Activation
+from vggscope.ops.axis_maps import pointwise
 from vggscope.ops.convolution import Convolution
-from vggscope.ops.reading import pointwise
 from vggscope.record import record
 from vggscope.units import count_text
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vggscope.analysis.receptive_field.extent import (
-    Even,
+from vggscope.analysis.receptive_field.ranges import (
     Extent,
-    Uneven,
+    Irregular,
+    Regular,
     centred_alike,
     everywhere,
     read,
@@ -19,8 +19,8 @@ from vggscope.analysis.receptive_field.extent import (
     whole,
 )
 from vggscope.graph import INPUT, Network, Node
+from vggscope.ops.axis_maps import SAME, AxisMaps
 from vggscope.ops.base import Shape
-from vggscope.ops.reading import SAME, Reads
 from vggscope.record import record
 
 
@@ -45,7 +45,7 @@ class View:
 
 
 @record
-class Untold:
+class UnknownView:
     """No rule gives what a node sees; `why` names the layer where that begins."""
 
     why: str
@@ -55,7 +55,7 @@ BLIND = View(())
 """What a node sees that the input does not reach."""
 
 
-def views(network: Network, exact: bool = False) -> dict[str, View | Untold]:
+def views(network: Network, exact: bool = False) -> dict[str, View | UnknownView]:
     """What each node sees, by name, the input among them.
 
     The rule lets padding see what lies beyond the border. With `exact` each unit has the pixels that it depends on in
@@ -65,24 +65,24 @@ def views(network: Network, exact: bool = False) -> dict[str, View | Untold]:
     """
     shape = network.input_shape
     pixels = tuple(Side(axis, _pixels(shape[axis], exact)) for axis in range(2, len(shape)))
-    found: dict[str, View | Untold] = {INPUT: View(pixels) if pixels else Untold("the input is no image")}
+    found: dict[str, View | UnknownView] = {INPUT: View(pixels) if pixels else UnknownView("the input is no image")}
     for node in network.nodes:
         found[node.name] = _view(network, node, [found[name] for name in node.inputs])
     return found
 
 
 def _pixels(size: int, exact: bool) -> Extent:
-    return Uneven(tuple((pixel, pixel) for pixel in range(size))) if exact else Even(size, 1, 1, 0)
+    return Irregular(tuple((pixel, pixel) for pixel in range(size))) if exact else Regular(size, 1, 1, 0)
 
 
-def _view(network: Network, node: Node, before: list[View | Untold]) -> View | Untold:
-    untold = next((view for view in before if isinstance(view, Untold)), None)
+def _view(network: Network, node: Node, before: list[View | UnknownView]) -> View | UnknownView:
+    untold = next((view for view in before if isinstance(view, UnknownView)), None)
     if untold is not None:
         return untold
     output = network.output_shape(node)
     reads = node.op.reads(network.input_shapes(node), output)
     if reads is None:
-        return Untold(f"no rule tells what {node.op.name} at {node.title} reads")
+        return UnknownView(f"no rule tells what {node.op.name} at {node.title} reads")
     seen = [(view, read) for view, read in zip(before, reads) if isinstance(view, View) and view is not BLIND]
     if not seen:
         return BLIND
@@ -92,11 +92,11 @@ def _view(network: Network, node: Node, before: list[View | Untold]) -> View | U
     return _merged(node, output, seen)
 
 
-def _changes_nothing(view: View, reads: Reads) -> bool:
+def _changes_nothing(view: View, reads: AxisMaps) -> bool:
     return all(side.axis is None or reads.get(side.axis) == (side.axis, SAME) for side in view.sides)
 
 
-def _merged(node: Node, output: Shape, inputs: list[tuple[View, Reads]]) -> View | Untold:
+def _merged(node: Node, output: Shape, inputs: list[tuple[View, AxisMaps]]) -> View | UnknownView:
     """What a node sees through each of its inputs, put together."""
     sides = []
     aligned = True
@@ -104,16 +104,16 @@ def _merged(node: Node, output: Shape, inputs: list[tuple[View, Reads]]) -> View
         parts = [_through(view.sides[image_axis], reads, output) for view, reads in inputs]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
-            return Untold(f"{node.title} cuts an axis that goes along the image into several")
+            return UnknownView(f"{node.title} cuts an axis that goes along the image into several")
         if len({part.axis for part in known if part.axis is not None}) > 1:
-            return Untold(f"{node.title} lays the image's pixels out along several axes")
+            return UnknownView(f"{node.title} lays the image's pixels out along several axes")
         side, alike = _joined(known)
         sides.append(side)
         aligned &= alike
     return View(tuple(sides), aligned)
 
 
-def _through(side: Side, reads: Reads, output: Shape) -> Side | None:
+def _through(side: Side, reads: AxisMaps, output: Shape) -> Side | None:
     """The side as an op has it that reads it so; None where that cannot be told."""
     if side.axis is None:
         return side

@@ -12,12 +12,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from vggscope.columns import COLUMNS, LITERATURE
 from vggscope.sources.cache import LIBRARIES, recalled
-from vggscope.sources.options import CHECKPOINTS, Options
 from vggscope.sources.resolve import read
-from vggscope.sources.toml import column_names
 from vggscope.units import parse_shape
+from vggscope.vgg.configs import CONFIGS, LITERATURE
+from vggscope.vgg.options import CHECKPOINTS, Options
+from vggscope.vgg.toml import column_names
 
 if TYPE_CHECKING:
     from vggscope.graph import Network
@@ -77,8 +77,8 @@ def models(ctx: Any, word: str, *others: str) -> list[str]:
 def _model_words(word: str) -> list[str]:
     if ":" in word:
         return _opened(word)
-    bn = [f"{name}_bn" for name in (*LITERATURE, *(COLUMNS if "_" in word else ()))]
-    return [*COLUMNS, *LITERATURE, *bn, *(f"{name}:" for name in LIBRARIES if find_spec(name)), *_paths(word, OPENED)]
+    bn = [f"{name}_bn" for name in (*LITERATURE, *(CONFIGS if "_" in word else ()))]
+    return [*CONFIGS, *LITERATURE, *bn, *(f"{name}:" for name in LIBRARIES if find_spec(name)), *_paths(word, OPENED)]
 
 
 def _opened(word: str) -> list[str]:
@@ -144,7 +144,7 @@ def results(ctx: Any, word: str) -> list[str]:
 
 def pictures(ctx: Any, word: str) -> list[str]:
     """A file to draw to."""
-    from vggscope.render.diagram import FORMATS
+    from vggscope.drawing import FORMATS
 
     return written(ctx, word, *(f".{form}" for form in FORMATS))
 
@@ -192,7 +192,7 @@ def layer(ctx: Any, word: str) -> list[str]:
 
 def topics(ctx: Any, word: str) -> list[str]:
     """What `explain` takes: a topic, a topic's model, or a model and its layer."""
-    from vggscope.lessons import TOPICS
+    from vggscope.tutorials import TOPICS
 
     given = ctx.params.get("words") or ()
     if not given:

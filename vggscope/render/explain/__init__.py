@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vggscope.lessons.lesson import Agreement, Block, Code, Figures, Grid, Lesson, Listing, Number, Sums, Text
 from vggscope.render import document as doc
 from vggscope.render.document import Column, Document, Facts, Lines, Note, Table
+from vggscope.tutorials.lesson import Agreement, Block, Code, Figures, Grid, Lesson, Listing, Number, Sums, Text
 from vggscope.units import count_text
 
 MOST_COLUMNS = 16

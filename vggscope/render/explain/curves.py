@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vggscope.lessons.activation import Activations, relu, sigmoid
-from vggscope.render.diagram.page import MARGIN, TOP, page
-from vggscope.render.diagram.picture import Line, Picture, Point, Shape, Text
-from vggscope.render.diagram.theme import HEADING, SMALL, Theme
+from vggscope.drawing.picture import Line, Picture, Point, Shape, Text
+from vggscope.drawing.sheet import MARGIN, TOP, page
+from vggscope.drawing.theme import HEADING, SMALL, Theme
+from vggscope.tutorials.activation import Activations, relu, sigmoid
 
 REACH = 6
 """The curves run from -REACH to REACH."""

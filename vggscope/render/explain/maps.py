@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vggscope.lessons.dense import DenseHead, ScoreMap
-from vggscope.render.diagram.page import MARGIN, TOP, page
-from vggscope.render.diagram.picture import Box, Picture, Shape, Text, arrow
-from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
+from vggscope.drawing.picture import Box, Picture, Shape, Text, arrow
+from vggscope.drawing.sheet import MARGIN, TOP, page
+from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
+from vggscope.tutorials.dense import DenseHead, ScoreMap
 
 CELL = 9.0
 """A position's side, in points."""

@@ -7,11 +7,11 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
+from vggscope.drawing import Diagram
+from vggscope.drawing.picture import Picture
 from vggscope.errors import OptionError
-from vggscope.lessons.lesson import Lesson
-from vggscope.render.canvas import theme_named
-from vggscope.render.diagram import Diagram
-from vggscope.render.diagram.picture import Picture
+from vggscope.render.matplotlib_figure import theme_named
+from vggscope.tutorials.lesson import Lesson
 
 PICTURES: Mapping[str, str] = MappingProxyType(
     {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from vggscope.lessons.depth import Depth, StackOf
-from vggscope.render.diagram.fonts import text_width
-from vggscope.render.diagram.page import MARGIN, TOP, page
-from vggscope.render.diagram.picture import Box, Picture, Polygon, Shape, Text
-from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
+from vggscope.drawing.fonts import text_width
+from vggscope.drawing.picture import Box, Picture, Polygon, Shape, Text
+from vggscope.drawing.sheet import MARGIN, TOP, page
+from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
+from vggscope.tutorials.depth import Depth, StackOf
 
 CELL, ROW, GAP = 16.0, 44.0, 60.0
 """In points: a unit's side, from a layer to the next, between the two drawings."""

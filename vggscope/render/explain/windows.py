@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vggscope.drawing.fonts import text_width
+from vggscope.drawing.picture import Box, Picture, Shape, Text
+from vggscope.drawing.sheet import MARGIN, TOP, page
+from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.errors import OptionError
-from vggscope.lessons.convolution import Slide, Step, inner_product, products
-from vggscope.lessons.lesson import Rows
-from vggscope.lessons.pooling import Pools
-from vggscope.lessons.window import padded, patch
 from vggscope.record import record
-from vggscope.render.diagram.fonts import text_width
-from vggscope.render.diagram.page import MARGIN, TOP, page
-from vggscope.render.diagram.picture import Box, Picture, Shape, Text
-from vggscope.render.diagram.theme import BODY, HEADING, SMALL, Theme
 from vggscope.render.explain import number
+from vggscope.tutorials.convolution import Slide, Step, inner_product, products
+from vggscope.tutorials.lesson import Rows
+from vggscope.tutorials.pooling import Pools
+from vggscope.tutorials.window import padded, patch
 
 CELL = 27.0
 """The side of a number's cell, in points."""

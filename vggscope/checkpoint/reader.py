@@ -1,0 +1,64 @@
+"""From a path to what the file says about its tensors, whatever wrote it; told by its content, not by its suffix."""
+
+from __future__ import annotations
+
+import os
+
+from vggscope.checkpoint import safetensors, torch_file
+from vggscope.checkpoint.file import BoundedFile
+from vggscope.checkpoint.stored import Checkpoint
+from vggscope.errors import CheckpointError, printable
+
+_HEAD = 264
+"""Bytes that tell what a file is; a tar archive tells it last."""
+
+_OTHERS = (
+    (b"version https://git-lfs", "a Git LFS pointer in place of the weights", "fetch them with git lfs pull"),
+    (b"<", "a web page or XML", "the download failed: fetch the file again"),
+    (b"\x89HDF", "an HDF5 file, as Keras writes it", "convert it to a PyTorch state dict first"),
+    (b"\x93NUMPY", "a NumPy array", "convert it to a PyTorch state dict first"),
+    (b"\x1f\x8b", "compressed by gzip", "unpack it first"),
+    (b"BZh", "compressed by bzip2", "unpack it first"),
+    (b"\xfd7zXZ", "compressed by xz", "unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
+    (b"Rar!", "a RAR archive", "unpack it first"),
+    (b"MATLAB", "a MATLAB file", "convert it to a PyTorch state dict first"),
+    (b"GGUF", "a GGUF file", "convert it to .safetensors first"),
+    (b"{", "JSON, such as the index of a checkpoint in several files", "give one of those files: each has some layers"),
+)
+
+
+def read(path: str | os.PathLike[str]) -> Checkpoint:
+    """The names, shapes and dtypes in a checkpoint; its data is not read, and code in it does not run.
+
+    Raises CheckpointError where there is no such file, or it is refused, with the reason.
+    """
+    path = os.fspath(path)
+    try:
+        with BoundedFile(path) as file:
+            return _read(file, path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{printable(path, 200)}: {error.problem}", error.remedy) from None
+    except (OSError, MemoryError, RecursionError) as error:
+        raise CheckpointError(f"{printable(path, 200)}: it cannot be read: {printable(str(error))}") from None
+
+
+def _read(file: BoundedFile, path: str) -> Checkpoint:
+    file.allow(_HEAD)
+    head = file.read(_HEAD)
+    if head.startswith(b"PK\x03\x04"):
+        return torch_file.read_zip(file, path)
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return torch_file.read_legacy(file, path)
+    if head[8:9] == b"{" or path.lower().endswith(".safetensors"):
+        return safetensors.read(file, path)
+    if head[257:262] == b"ustar":
+        raise CheckpointError("it is a tar archive", "unpack it; one that torch before 0.2 wrote, load and save anew")
+    if head.startswith(b"\x08") and (head[2:3] == b"\x12" or path.lower().endswith(".onnx")):
+        raise CheckpointError("it is an ONNX file", "give the checkpoint that it was exported from")
+    if path.lower().endswith((".t7", ".caffemodel")):
+        raise CheckpointError("it is a file of Lua Torch or Caffe", "convert it to a PyTorch state dict first")
+    for start, kind, remedy in _OTHERS:
+        if head.lstrip().startswith(start):
+            raise CheckpointError(f"it is {kind}", remedy)
+    raise CheckpointError("it is neither a file of torch.save nor a safetensors file", f"it begins with {head[:8]!r}")

@@ -1,0 +1,169 @@
+"""The header of a .safetensors file: 8 bytes of length, then JSON that names each tensor's dtype, shape and place.
+
+https://huggingface.co/docs/safetensors, section Format. The data that follows is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import TypeGuard
+
+from vggscope.checkpoint.file import BoundedFile
+from vggscope.checkpoint.records import LARGEST_COUNT, LARGEST_RANK, LARGEST_SIDE
+from vggscope.checkpoint.stored import Checkpoint, StoredTensor
+from vggscope.errors import CheckpointError, printable
+from vggscope.ops.base import numel
+
+LARGEST_HEADER = 16 * 2**20
+"""Bytes; the format's own limit is 100 MB, of which no checkpoint comes near."""
+
+_MOST_SIGNS = (
+    (b"{", LARGEST_COUNT + 2),
+    (b"[", 2 * LARGEST_COUNT + 1000),
+    (b",", 16 * LARGEST_COUNT),
+    (b":", 16 * LARGEST_COUNT),
+)
+"""How often they stand in the header of so many tensors."""
+
+_DTYPES = {
+    "F64": ("float64", 64),
+    "F32": ("float32", 32),
+    "F16": ("float16", 16),
+    "BF16": ("bfloat16", 16),
+    "I64": ("int64", 64),
+    "I32": ("int32", 32),
+    "I16": ("int16", 16),
+    "I8": ("int8", 8),
+    "U64": ("uint64", 64),
+    "U32": ("uint32", 32),
+    "U16": ("uint16", 16),
+    "U8": ("uint8", 8),
+    "BOOL": ("bool", 8),
+    "C64": ("complex64", 64),
+    "F8_E4M3": ("float8_e4m3fn", 8),
+    "F8_E5M2": ("float8_e5m2", 8),
+    "F8_E4M3FNUZ": ("float8_e4m3fnuz", 8),
+    "F8_E5M2FNUZ": ("float8_e5m2fnuz", 8),
+    "F8_E8M0": ("float8_e8m0fnu", 8),
+    "F6_E3M2": ("float6_e3m2", 6),
+    "F6_E2M3": ("float6_e2m3", 6),
+    "F4": ("float4_e2m1fn", 4),
+}
+"""Torch's name and the bits of one element."""
+
+Pairs = list[tuple[str, object]]
+"""A JSON object as it stands, equal keys and all."""
+
+Shifted = tuple[StoredTensor, int, int]
+"""A tensor, and where its data begins and ends, in bytes behind the header."""
+
+
+def read(file: BoundedFile, path: str) -> Checkpoint:
+    """The checkpoint that the header describes.
+
+    Raises CheckpointError where the header is no such JSON, or promises what the file cannot hold.
+    """
+    pairs = _parse(_header(file))
+    repeated = _repeated([name for name, _ in pairs])
+    if repeated is not None:
+        raise CheckpointError(f"its header names {printable(repeated)} twice")
+    placed = [_tensor(name, value) for name, value in pairs if name != "__metadata__"]
+    if not placed:
+        raise CheckpointError("it holds no tensors")
+    _check_places(placed, file.size - file.tell())
+    return Checkpoint(path, "safetensors", tuple(tensor for tensor, _, _ in placed))
+
+
+def _header(file: BoundedFile) -> bytes:
+    file.seek(0)
+    file.allow(LARGEST_HEADER + 8)
+    length = int.from_bytes(file.read(8), "little")
+    if file.size < 8 or length > file.size - 8:
+        raise CheckpointError(
+            f"its header claims {length} bytes, the file has {file.size}: it is cut short or no safetensors",
+            "copy or download it again",
+        )
+    if length > LARGEST_HEADER:
+        raise CheckpointError(f"its header claims {length} bytes, at most {LARGEST_HEADER} are read")
+    header = file.read(length)
+    # Each of these signs costs many times its one byte once it is parsed.
+    if any(header.count(sign) > most for sign, most in _MOST_SIGNS):
+        raise CheckpointError(f"its header names more than {LARGEST_COUNT} tensors")
+    return header
+
+
+def _parse(header: bytes) -> Pairs:
+    try:
+        value = json.loads(
+            header.decode(),
+            object_pairs_hook=_Object,
+            parse_int=_integer,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+        )
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else printable(str(error))
+        raise CheckpointError(f"its header is not the JSON of a safetensors file: {reason}") from None
+    if not isinstance(value, _Object) or len(value) > LARGEST_COUNT + 1:
+        raise CheckpointError(f"its header is not a list of at most {LARGEST_COUNT} tensors")
+    return value
+
+
+class _Object(Pairs):
+    """A JSON object, told apart from a JSON array."""
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text[:20]} is not an integer")
+
+
+def _tensor(name: str, value: object) -> Shifted:
+    fields = dict(value) if isinstance(value, _Object) else {}
+    dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    if re.search("[\ud800-\udfff]", name):
+        raise CheckpointError(f"its tensor {printable(name)} has a name that is no Unicode text")
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise CheckpointError(f"its tensor {printable(name)} has no known dtype")
+    if not _are_counts(shape) or len(shape) > LARGEST_RANK:
+        raise CheckpointError(f"its tensor {printable(name)} has no shape that a tensor can have")
+    if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise CheckpointError(f"its tensor {printable(name)} does not say where its data begins and ends")
+    torch_name, bits = _DTYPES[dtype]
+    size = -(-numel(tuple(shape)) * bits // 8)
+    if offsets[1] - offsets[0] != size:
+        raise CheckpointError(
+            f"its tensor {printable(name)} has {offsets[1] - offsets[0]} bytes where its shape needs {size}"
+        )
+    return StoredTensor(name, tuple(shape), torch_name), offsets[0], offsets[1]
+
+
+def _are_counts(value: object) -> TypeGuard[list[int]]:
+    return type(value) is list and all(type(count) is int and 0 <= count <= LARGEST_SIDE for count in value)
+
+
+def _check_places(placed: list[Shifted], room: int) -> None:
+    """The tensors' data fills the file, without gaps or overlaps."""
+    end = 0
+    for tensor, begin, following in sorted(placed, key=lambda item: item[1:]):
+        if begin != end:
+            what = "overlaps another's" if begin < end else "leaves a gap before it"
+            raise CheckpointError(f"the data of its tensor {printable(tensor.name)} {what}")
+        end = following
+    if end != room:
+        verdict = "cut short" if room < end else "too long"
+        raise CheckpointError(
+            f"its header promises {end} bytes of data, {room} follow: it is {verdict}", "copy or download it again"
+        )
+
+
+def _repeated(names: list[str]) -> str | None:
+    counted = Counter(names)
+    return next((name for name in names if counted[name] > 1), None)

@@ -1,0 +1,251 @@
+"""What torch.save writes: a zip archive with a pickle in it or, before torch 1.6, pickles in a row with data behind."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+from vggscope.checkpoint.file import BoundedFile
+from vggscope.checkpoint.pickle_scanner import LARGEST_PICKLE, PickleScanner
+from vggscope.checkpoint.records import LARGEST_COUNT, Dictionary, Opaque, Tensor
+from vggscope.checkpoint.stored import Checkpoint, StoredTensor
+from vggscope.errors import CheckpointError, printable
+
+LARGEST_DIRECTORY = 6 * 2**20
+"""Bytes of a zip's list of members: some 90,000 tensors."""
+
+_FIRST_LOOK = 2**18
+"""Bytes of an old file that are read at first; its pickle is seldom longer."""
+
+_ENCRYPTED = 1
+"""The flag of a zip archive's member that a password locks."""
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+"""The first value in the old format."""
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, OSError, ValueError, RuntimeError, LookupError, OverflowError),
+)
+"""All that the standard library raises over an archive that is broken, encrypted or packed in an unusual way."""
+
+_OTHER_ARCHIVES = (
+    (".npy", "a NumPy archive", "convert it to a PyTorch state dict first"),
+    (".h5", "a Keras archive", "convert it to a PyTorch state dict first"),
+    (
+        "archive_format",
+        "a program of torch.export",
+        "write the weights alone: torch.save(torch.export.load(FILE).state_dict, 'weights.pth')",
+    ),
+    (".pth", "a zip archive with a checkpoint in it", "unpack it first"),
+    (".pt", "a zip archive with a checkpoint in it", "unpack it first"),
+    (".safetensors", "a zip archive with a checkpoint in it", "unpack it first"),
+)
+"""Archives of other make, by what a member's name ends with."""
+
+_WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+)
+"""Keys under which training scripts keep the state dict, the likeliest first."""
+
+_DEEPEST = 3
+"""How many of those lie inside one another at most."""
+
+
+def read_zip(file: BoundedFile, path: str) -> Checkpoint:
+    """The checkpoint in torch's zip archive.
+
+    Raises CheckpointError where the archive is damaged, is not torch's, or its pickle is refused.
+    """
+    file.allow(LARGEST_DIRECTORY)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            member = _pickle_member(archive)
+            file.allow(LARGEST_PICKLE + 2**16)
+            with archive.open(member) as stream:
+                machine = PickleScanner(stream.read(LARGEST_PICKLE + 1))
+            root = machine.load()
+            _check_storages(archive, member.filename.removesuffix("data.pkl"), machine.storages, file.size)
+    except _DAMAGE as error:
+        reason = printable(str(error)) or "it ends within its pickle"
+        raise CheckpointError(f"its zip archive is damaged or cut short: {reason}", _AGAIN) from None
+    return _checkpoint(root, machine, path, "torch zip")
+
+
+_AGAIN = "copy or download it again"
+
+
+def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    names = archive.namelist()
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise CheckpointError(
+            "it is a TorchScript archive, which holds a program beside its weights",
+            "write the weights alone: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')",
+        )
+    found = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(found) != 1:
+        for ending, kind, remedy in _OTHER_ARCHIVES:
+            if any(name.endswith(ending) for name in names):
+                raise CheckpointError(f"it is {kind}", remedy)
+        raise CheckpointError(
+            f"it is a zip archive with {len(found) or 'no'} data.pkl, torch.save writes one", "is it another program's?"
+        )
+    member = archive.getinfo(found[0])
+    if member.flag_bits & _ENCRYPTED:
+        raise CheckpointError("its data.pkl is encrypted, which torch does not read")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CheckpointError("its data.pkl is compressed in a way that torch does not read")
+    if member.file_size > LARGEST_PICKLE:
+        raise CheckpointError(f"its data.pkl claims {member.file_size} bytes, no state dict has so many", _AGAIN)
+    return member
+
+
+def _check_storages(archive: zipfile.ZipFile, root: str, storages: dict[str, int], size: int) -> None:
+    """Each storage is a member as large as the pickle says, and lies inside the file."""
+    members = {info.filename: info for info in archive.infolist()}
+    for key, expected in storages.items():
+        info = members.get(f"{root}data/{key}")
+        have = 0 if info is None else info.file_size
+        if have != expected:
+            raise CheckpointError(f"its data/{printable(key)} has {have} bytes where {expected} are expected", _AGAIN)
+        if info is not None and info.header_offset + info.compress_size > size:
+            raise CheckpointError(f"its data/{printable(key)} ends behind the end of the file", _AGAIN)
+
+
+def read_legacy(file: BoundedFile, path: str) -> Checkpoint:
+    """The checkpoint in the format before torch 1.6.
+
+    Raises CheckpointError where the file is damaged, is a pickle of another kind, or is refused.
+    """
+    for most in (_FIRST_LOOK, LARGEST_PICKLE):
+        file.seek(0)
+        file.allow(most)
+        machine = PickleScanner(file.read(min(most, file.size)))
+        try:
+            root = _legacy_root(machine)
+        except EOFError:
+            continue
+        expected = machine.position + sum(8 + count for count in machine.storages.values())
+        if file.size < expected:
+            raise CheckpointError(f"it is cut short: {file.size} bytes where {expected} are expected", _AGAIN)
+        return _checkpoint(root, machine, path, "torch legacy")
+    raise CheckpointError("it is cut short within its pickle, or has none that ends", _AGAIN)
+
+
+def _legacy_root(machine: PickleScanner) -> object:
+    """The third of: magic number, protocol, system, object, keys of the storages. The data follows."""
+    if machine.load() != _MAGIC:
+        raise CheckpointError(
+            "it is a plain pickle, not a file of torch.save",
+            "if you trust who made it, load it in Python and torch.save(state_dict, 'weights.pth')",
+        )
+    machine.load()
+    machine.load()
+    root = machine.load()
+    machine.load()
+    return root
+
+
+def _checkpoint(root: object, machine: PickleScanner, path: str, layout: str) -> Checkpoint:
+    names, state, beside = _state_dict(root)
+    tensors = tuple(_tensors(state))
+    if len(tensors) > LARGEST_COUNT:
+        raise CheckpointError(f"it holds {len(tensors)} tensors, at most {LARGEST_COUNT} are read")
+    guarded = tuple(sorted(machine.guarded))
+    sparse = tuple(name for name, value in state.named().items() if isinstance(value, Tensor) and value.is_sparse)
+    packed = tuple(name for name, value in state.named().items() if _is_packed(value))
+    return Checkpoint(path, layout, tensors, names, beside, guarded, sparse, packed)
+
+
+def _is_packed(value: object) -> bool:
+    """Whether it is the weight and the bias of a quantised layer in one."""
+    return isinstance(value, tuple) and any(isinstance(part, Tensor) for part in value)
+
+
+def _tensors(state: Dictionary) -> Iterator[StoredTensor]:
+    for name, value in state.named().items():
+        if isinstance(value, Tensor):
+            yield StoredTensor(name, value.shape, value.dtype)
+
+
+def _state_dict(root: object) -> tuple[tuple[str, ...], Dictionary, tuple[str, ...]]:
+    """The keys that lead to the dict of tensors, that dict, and the keys that lie beside it."""
+    top = root
+    names: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    for depth in range(_DEEPEST, 0, -1):
+        inside = _inside(root, depth)
+        if inside is None or not isinstance(root, Dictionary):
+            break
+        entries = root.named()
+        beside = (*beside, *(name for name in entries if name != inside))
+        names, root = (*names, inside), entries[inside]
+    if isinstance(root, Dictionary) and _tensors_in(root, 0, {}):
+        return names, root, beside
+    raise CheckpointError(*_no_state_dict(top))
+
+
+def _inside(root: object, depth: int) -> str | None:
+    """The key below which the state dict lies: a known one, or else the one with more tensors than any other and than
+    lie beside it. None where it is the dict itself, or there is none.
+    """
+    if not isinstance(root, Dictionary):
+        return None
+    entries, counted = root.named(), dict[tuple[int, int], int]()
+    known = next((name for name in _WRAPPERS if _tensors_in(entries.get(name), depth - 1, counted)), None)
+    if known is not None:
+        return known
+    most = max(entries, key=lambda name: _tensors_in(entries[name], depth - 1, counted), default=None)
+    return most if most and _tensors_in(entries[most], depth - 1, counted) > _tensors_in(root, 0, counted) else None
+
+
+def _tensors_in(value: object, depth: int, counted: dict[tuple[int, int], int]) -> int:
+    """How many tensors a dict holds, or the one of the dicts in it, down to `depth`, that holds most. A dict that is
+    met again is not counted again: a file may hold one a million times.
+    """
+    if not isinstance(value, Dictionary):
+        return 0
+    place = (id(value), depth)
+    if place not in counted:
+        entries = value.named().values()
+        below = (_tensors_in(entry, depth - 1, counted) for entry in entries) if depth else ()
+        counted[place] = max(sum(isinstance(entry, Tensor) for entry in entries), *below, 0)
+    return counted[place]
+
+
+def _no_state_dict(root: object) -> tuple[str, str]:
+    """What a file holds in place of a state dict, and the way to one."""
+    found, way = "something else", "torch.save(model.state_dict(), FILE)"
+    if isinstance(root, Dictionary):
+        names = [printable(name, 30) for name in root.named()]
+        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        found = f"a dict with the keys {shown}" if names else "an empty dict"
+        if root.entries and not names:
+            found = "a dict whose keys are no names"
+        elif {"state", "param_groups"} <= set(names):
+            found = "an optimizer's state (state, param_groups)"
+        elif any(isinstance(value, Opaque) and "numpy" in value.name for value in root.named().values()):
+            found = f"NumPy arrays, {found}"
+            way = "torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, 'weights.pth')"
+    elif isinstance(root, Tensor):
+        found = "one tensor"
+    elif isinstance(root, list | tuple):
+        place = next((i for i, item in enumerate(root) if _tensors_in(item, _DEEPEST, {})), None)
+        found = "a list" if isinstance(root, list) else "a tuple"
+        if place is not None:
+            found += f" whose item {place} has one"
+            way = f"torch.save(torch.load(FILE, weights_only=True)[{place}], 'weights.pth')"
+    return f"it holds no state dict but {found}", way

@@ -1,0 +1,91 @@
+"""torch itself: its parameters, and the MACs that torch.utils.flop_counter sees, forward and backward.
+
+It counts 2 FLOPs for a MAC and nothing but convolutions and matrix products, which is our own convention. Backward it
+takes a grouped convolution's weight gradient for that of one group (its conv_backward_flop leaves the groups out).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vggscope.cross_checks.reference_tool import (
+    BACKWARD_MACS,
+    MACS,
+    PARAMS,
+    ReferenceTool,
+    ReportedFigure,
+    Term,
+    frozen,
+)
+from vggscope.graph import Network
+from vggscope.ops.base import Shape
+from vggscope.ops.convolution import Convolution, TransposedConvolution
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def params(module: nn.Module) -> int:
+    """The elements of all parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def macs(module: nn.Module, input_shape: Shape) -> int:
+    """The MACs of a forward pass on a module without data."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), frozen(module):
+        module(torch.empty(input_shape, device="meta"))
+    return int(counter.get_total_flops()) // 2
+
+
+def backward_macs(module: nn.Module, input_shape: Shape) -> int:
+    """The MACs of the backward pass from the output's sum to the trainable parameters."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+    from torch.utils.flop_counter import FlopCounterMode
+
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not trained:
+        return 0
+    outputs: list[Tensor] = [
+        leaf
+        for leaf in tree_leaves(module(torch.empty(input_shape, device="meta")))
+        if isinstance(leaf, torch.Tensor) and leaf.requires_grad
+    ]
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.grad([output.sum() for output in outputs], trained, allow_unused=True)
+    return int(counter.get_total_flops()) // 2
+
+
+def group_terms(network: Network) -> tuple[Term, ...]:
+    """What the counter has too much in a backward pass, worked out from the network's ops."""
+    amount = sum(
+        (node.op.groups - 1) * node.op.macs(network.input_shapes(node), network.output_shape(node))
+        for node in network.nodes
+        if isinstance(node.op, (Convolution, TransposedConvolution))
+        and any(p.trainable and len(p.shape) > 1 for p in node.parameters)
+    )
+    return (Term(amount, "the weight gradients of grouped convolutions, counted as if not grouped"),) if amount else ()
+
+
+def _params(network: Network, module: nn.Module) -> ReportedFigure:
+    return ReportedFigure(params(module))
+
+
+def _macs(network: Network, module: nn.Module) -> ReportedFigure:
+    return ReportedFigure(macs(module, network.input_shape))
+
+
+def _backward_macs(network: Network, module: nn.Module) -> ReportedFigure:
+    return ReportedFigure(backward_macs(module, network.input_shape))
+
+
+REFERENCE_TOOL = ReferenceTool(
+    name="torch",
+    title="torch",
+    ask={PARAMS: _params, MACS: _macs, BACKWARD_MACS: _backward_macs},
+    explain={BACKWARD_MACS: lambda network, value: group_terms(network)},
+    package="torch",
+)

@@ -1,0 +1,69 @@
+"""The paper's own Table 2: the number of parameters in millions, for each column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from vggscope.cross_checks.reference_tool import PARAMS, NotApplicable, ReferenceTool, ReportedFigure
+from vggscope.graph import Network
+from vggscope.ops.base import numel
+from vggscope.vgg.configs import CONFIGS
+from vggscope.vgg.notation import Word, parse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MILLION = 10**6
+
+TABLE_2: Mapping[str, int] = MappingProxyType({"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144})
+"""Simonyan and Zisserman (2014), Table 2: "Number of parameters (in millions)"."""
+
+INPUT_SHAPE = (1, 3, 224, 224)
+
+
+def column_of(network: Network) -> str | None:
+    """The column that a network is, whatever it is called: its weights and maps are those of Table 1 at 224x224.
+
+    Batch norms, activations and dropout are passed over, as is the way in which the head is written.
+    """
+    if network.input_shape != INPUT_SHAPE:
+        return None
+    seen = list(_layers(network))
+    return next((name for name, line in CONFIGS.items() if list(_expected(parse(line))) == seen), None)
+
+
+def _layers(network: Network) -> Iterator[tuple[int, int]]:
+    """For each layer with weights or an LRN: how many weights, how many outputs."""
+    for node in network.nodes:
+        weights = [numel(p.shape) for p in node.parameters if len(p.shape) > 1]
+        if weights or node.op.name == "LocalResponseNorm":
+            yield sum(weights), numel(network.output_shape(node))
+
+
+def _expected(words: tuple[Word, ...]) -> Iterator[tuple[int, int]]:
+    _, channels, side, _ = INPUT_SHAPE
+    for word in words:
+        if word.kind == "conv":
+            yield word.kernel**2 * channels * word.size, word.size * side**2
+            channels = word.size
+        elif word.kind == "lrn":
+            yield 0, channels * side**2
+        elif word.kind == "maxpool":
+            side //= 2
+        elif word.kind == "fc":
+            yield channels * side**2 * word.size, word.size
+            channels, side = word.size, 1
+
+
+def _params(network: Network, module: nn.Module) -> ReportedFigure:
+    column = column_of(network)
+    if column is None:
+        raise NotApplicable("Table 2 has the paper's columns at 3x224x224 with 1000 classes")
+    if any(node.op.name == "BatchNorm2d" for node in network.nodes):
+        raise NotApplicable("the paper has no batch normalisation")
+    return ReportedFigure(TABLE_2[column] * MILLION, rounded_to=MILLION)
+
+
+REFERENCE_TOOL = ReferenceTool(name="paper", title="the paper's Table 2", ask={PARAMS: _params})

@@ -1,0 +1,106 @@
+"""What torchvision publishes beside its weights: the number of parameters, and the operations in billions of MACs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from vggscope.cross_checks.paper import column_of
+from vggscope.cross_checks.reference_tool import MACS, PARAMS, NotApplicable, ReferenceTool, ReportedFigure, Term
+from vggscope.graph import Network
+from vggscope.ops.base import numel
+from vggscope.vgg.configs import CONFIGS, LITERATURE
+from vggscope.vgg.notation import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+OPS_ROUNDED_TO = 10**6
+"""`_ops` has three decimals of 10^9."""
+
+UNREAD = "parameters that nothing reads at evaluation"
+
+
+class _Weights(Protocol):
+    """An entry of torchvision's weights enums, as far as it is read here."""
+
+    meta: Mapping[str, object]
+
+    @property
+    def transforms(self) -> _Transforms: ...
+
+
+class _Transforms(Protocol):
+    keywords: Mapping[str, object]
+
+
+def model_name(network: Network) -> str | None:
+    """What torchvision calls this network: it has the columns A, B, D and E, with and without batch norm."""
+    prefix, _, name = network.name.partition(":")
+    if prefix == "torchvision":
+        return name
+    column = column_of(network)
+    literature = next((name for name, known in LITERATURE.items() if known == column), None)
+    if column is None or literature is None:
+        return None
+    norms = sum(node.op.name == "BatchNorm2d" for node in network.nodes)
+    convolutions = sum(word.kind == "conv" for word in parse(CONFIGS[column]))
+    return {0: literature, convolutions: f"{literature}_bn"}.get(norms)
+
+
+def _published(network: Network) -> tuple[_Weights, ...]:
+    """The weights that torchvision has for this model and this number of classes."""
+    from torchvision.models import get_model_weights
+
+    name = model_name(network)
+    try:
+        weights = cast("tuple[_Weights, ...]", tuple(get_model_weights(name or "")))
+    except ValueError:
+        raise NotApplicable("torchvision publishes nothing about this network") from None
+    classes = numel(network.shapes[network.end])
+    found = tuple(w for w in weights if len(cast("list[str]", w.meta["categories"] or [])) == classes)
+    if not found:
+        raise NotApplicable(f"torchvision publishes nothing about {name} for {classes} classes")
+    return found
+
+
+def _params(network: Network, module: nn.Module) -> ReportedFigure:
+    counts = {cast("int", w.meta["num_params"]) for w in _sized(network, _published(network))}
+    if len(counts) != 1:
+        raise NotApplicable("torchvision publishes parameters at other sizes than this input")
+    return ReportedFigure(counts.pop())
+
+
+def _macs(network: Network, module: nn.Module) -> ReportedFigure:
+    """`_ops` is in billions of MACs, whatever torchvision's documentation calls it."""
+    found = _sized(network, _published(network))
+    if not all(_fits(network, weights) for weights in found):
+        raise NotApplicable("torchvision publishes operations at other sizes than this input")
+    billions = {cast("float", w.meta["_ops"]) for w in found}
+    return ReportedFigure(round(max(billions) * 10**9), rounded_to=OPS_ROUNDED_TO)
+
+
+def _sized(network: Network, weights: tuple[_Weights, ...]) -> tuple[_Weights, ...]:
+    """The weights that were trained at this input's size, or all where there are none."""
+    return tuple(w for w in weights if _fits(network, w)) or weights
+
+
+def _fits(network: Network, weights: _Weights) -> bool:
+    return (weights.transforms.keywords["crop_size"],) * 2 == network.input_shape[2:]
+
+
+def unread_parameters(network: Network, value: int) -> tuple[Term, ...]:
+    """Heads that run in training alone are in the published number of some models and not in that of others."""
+    unread = sum(numel(parameter.shape) for parameter, _ in network.unused)
+    all_params = sum(numel(parameter.shape) for parameter in network.parameters())
+    return (Term(-unread, UNREAD),) if value == all_params - unread else ()
+
+
+REFERENCE_TOOL = ReferenceTool(
+    name="torchvision",
+    title="torchvision's published figures",
+    ask={PARAMS: _params, MACS: _macs},
+    explain={PARAMS: unread_parameters},
+    package="torchvision",
+)

@@ -1,0 +1,152 @@
+"""What one difference does, proved where it can be on the input that the reference's layer meets.
+
+Effects: `none` where the function of this input stays the same, `training_only` where it does at evaluation, `shape`
+where another shape comes out, `function` for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vggscope.diffing.align import chosen
+from vggscope.diffing.result import Change
+from vggscope.errors import ShapeError
+from vggscope.ops.base import Op, Shape, infer_output_shape, numel
+from vggscope.ops.pooling import AdaptiveAvgPool2d
+
+EFFECTS = ("none", "training_only", "function", "shape")
+"""From the least to the worst."""
+
+_TRAINING_FIELDS = {"Dropout": {"p"}, "Dropout2d": {"p"}, "BatchNorm2d": {"momentum"}}
+LAYOUT = {"Flatten", "reshape", "squeeze"}
+_SAME_VALUES = {"Identity", "clone"}
+_IDEMPOTENT = {"ReLU", "ReLU6"}
+_RISING = {"ReLU", "ReLU6", "Hardtanh", "Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "SELU"}
+"""Functions of each value that never fall: of the largest value they give the largest."""
+
+_POINTWISE = _RISING | {"LeakyReLU", "ELU", "SiLU", "Mish", "Hardswish", "GELU"}
+_LARGEST = {"MaxPool2d", "AdaptiveMaxPool2d"}
+
+
+def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
+    """The attributes that differ, the width that follows from the input left out; for two kinds of op, the kind."""
+    if ours.name != reference.name:
+        return (Change("op", ours.name, reference.name),)
+    theirs = dict(chosen(reference))
+    return tuple(Change(name, value, theirs[name]) for name, value in chosen(ours) if value != theirs[name])
+
+
+def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape) -> str:
+    """What it does that `ours` stands where `reference` should, on an input of this shape with this output."""
+    if same_function(ours, reference, shape, output):
+        return "none"
+    if ours.name == reference.name:
+        fields = {change.attribute for change in changes(ours, reference)} - {"inplace"}
+        if fields <= _TRAINING_FIELDS.get(ours.name, set()):
+            return "training_only"
+    elif ours.active_in == reference.active_in == "training":
+        return "training_only"
+    return "function" if _shape_of(ours, shape) == output else "shape"
+
+
+def same_function(ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
+    """Whether both ops, with their weights mapped, give the same values on an input of this shape."""
+    names = {ours.name, reference.name}
+    if names == {"Linear", "Conv2d"}:
+        return _same_inner_product(ours, reference, shape)
+    if names <= LAYOUT:
+        return _shape_of(ours, shape) == output
+    if names == {"AdaptiveAvgPool2d", "AvgPool2d"} or ours.name == reference.name == "AdaptiveAvgPool2d":
+        return _same_averages(ours, reference, shape)
+    if ours.name != reference.name:
+        return False
+    return all(_idle(change, ours, reference, shape, output) for change in changes(ours, reference))
+
+
+def effect_of_presence(op: Op, shape: Shape, before: Op | None) -> str:
+    """What it does that an op stands on an input of this shape, behind `before`, where the other network has none."""
+    if op.active_in == "training":
+        return "training_only"
+    if (
+        op.name in _SAME_VALUES
+        or op.name in LAYOUT
+        or (op.name in _IDEMPOTENT and before is not None and before.name == op.name)
+    ):
+        return "none"
+    if isinstance(op, AdaptiveAvgPool2d) and op.is_identity(shape[2:]):
+        return "none"
+    if op.name in ("MaxPool2d", "AvgPool2d") and _is_pixel(op, shape):
+        return "none"
+    return "function" if _shape_of(op, shape) == shape else "shape"
+
+
+def effect_of_move(op: Op, passed: Iterable[tuple[Op, Op]], effects: Iterable[str]) -> str:
+    """What it does that an op stands before or behind these, ours and the reference's, where the other network has it
+    on their other side; `effects` are those of its presence at either place.
+    """
+    lays_out = op.name in LAYOUT
+    # A layer of another kind over there is judged on the layout that it meets: a convolution for a Linear.
+    swaps = [other for pair in passed for other in pair if not lays_out or pair[0].name == pair[1].name]
+    worst = max((_effect_of_swap(op, other) for other in swaps), key=EFFECTS.index, default="none")
+    if worst == "function":
+        # What merely lays values out does nothing where it stands, and something where it does not.
+        return max("function" if lays_out else "none", *effects, key=EFFECTS.index)
+    return worst
+
+
+def _effect_of_swap(one: Op, other: Op) -> str:
+    """What it does to turn two ops in a row round. Of the largest value a function that never falls gives the largest;
+    a function of each value does not ask how they are laid out.
+    """
+    names = {one.name, other.name}
+    if (names & _LARGEST and names & _RISING) or (names & LAYOUT and names & _POINTWISE) or "Identity" in names:
+        return "none"
+    return "training_only" if "training" in (one.active_in, other.active_in) else "function"
+
+
+def _is_pixel(op: Op, shape: Shape) -> bool:
+    window = op.window(shape[2:])
+    return window is not None and set(window.span) | set(window.stride) == {1} and not any(window.padding)
+
+
+def _idle(change: Change, ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
+    """Whether an attribute's change changes nothing at this input."""
+    if change.attribute == "inplace":
+        return True
+    window = reference.window(shape[2:])
+    if change.attribute == "ceil_mode":
+        return _shape_of(ours, shape) == output
+    if change.attribute in ("count_include_pad", "padding_mode"):
+        return window is not None and not any(window.padding)
+    if change.attribute == "dilation":
+        return window is not None and set(window.kernel_size) == {1}
+    return False
+
+
+def _same_inner_product(ours: Op, reference: Op, shape: Shape) -> bool:
+    """A Linear over the flattened map against a convolution whose kernel covers the map: the same weights, reshaped."""
+    linear, conv = (ours, reference) if ours.name == "Linear" else (reference, ours)
+    weight, kernel = linear.parameters()["weight"], conv.parameters()["weight"]
+    window = conv.window((1, 1))
+    return (
+        weight[0] == kernel[0]
+        and weight[1] == numel(kernel[1:]) == numel(shape[1:])
+        and ("bias" in linear.parameters()) == ("bias" in conv.parameters())
+        and window is not None
+        and not any(window.padding)
+    )
+
+
+def _same_averages(ours: Op, reference: Op, shape: Shape) -> bool:
+    if any(isinstance(op, AdaptiveAvgPool2d) and not op.is_regular(shape[2:]) for op in (ours, reference)):
+        return ours == reference
+    return ours.window(shape[2:]) == reference.window(shape[2:]) and _shape_of(ours, shape) == _shape_of(
+        reference, shape
+    )
+
+
+def _shape_of(op: Op, shape: Shape) -> Shape | None:
+    try:
+        return infer_output_shape(op.fitted(shape), shape)
+    except ShapeError:
+        return None

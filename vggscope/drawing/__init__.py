@@ -1,0 +1,156 @@
+"""Pictures of networks: a style makes a Picture of shapes, a writer makes a file's contents of it.
+
+    networks -> Subject (report, stages) -> styles/ -> Picture -> writers/ -> svg, png, pdf, dot
+
+Adding a style is one file in styles/ and a row of STYLES; adding a format is one file in writers/ and a row of FORMATS.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+
+from vggscope.drawing.engine import ENGINES, check
+from vggscope.drawing.facts import FACTS, HEATS
+from vggscope.drawing.look import Look
+from vggscope.drawing.picture import Picture, linked, scaled
+from vggscope.drawing.subject import Subject, as_printed
+from vggscope.drawing.theme import THEMES, Theme
+from vggscope.errors import OptionError, unknown
+from vggscope.graph import Network
+from vggscope.record import record
+from vggscope.render.plain import visible
+from vggscope.result import Drawn
+
+STYLES = {
+    "blocks": "a stage a card, its layers listed in it",
+    "layers": "every op, with its shapes on the arrows",
+    "volumes": "each feature map a solid, on scale",
+    "table": "several networks side by side, as the paper prints Table 1",
+}
+"""What `--style` takes, each with what it shows."""
+
+FORMATS = ("svg", "png", "pdf", "dot", "tex")
+"""What a picture can be written as; the suffix of its file."""
+
+DIRECTIONS = ("LR", "TB")
+"""What `--direction` takes: left to right, top to bottom."""
+
+MOST_PIXELS = 10**8
+"""The largest PNG: 10,000 pixels a side if it is square."""
+
+LEAST_WIDTH, MOST_WIDTH = 72, 14400
+"""What `--width` takes, in points: an inch to what a PDF page may be."""
+
+
+@record
+class Diagram(Drawn):
+    """A drawn network; a notebook shows it by itself. `save` writes a file."""
+
+    picture: Picture
+    theme: Theme
+    direction: str
+
+    forms = FORMATS
+
+    @property
+    def source(self) -> str:
+        """The graph as DOT, for Graphviz to lay out anew.
+
+        >>> import vggscope
+        >>> vggscope.diagram("D").source.partition(" ")[0]
+        'digraph'
+        """
+        return self.render("dot").decode()
+
+    def render(self, form: str = "svg", dpi: int = 144) -> bytes:
+        """The contents of a file of one of FORMATS; `dpi` is a PNG's dots per inch.
+
+        Raises OptionError for a format that is not there, and for a PNG of no size or of more than MOST_PIXELS.
+
+        >>> import vggscope
+        >>> vggscope.diagram("D").render("pdf")[:4]
+        b'%PDF'
+        """
+        _check("format", form, FORMATS)
+        pixels = self.picture.width * self.picture.height * (dpi / 72) ** 2
+        if form == "png" and not (dpi >= 1 and pixels <= MOST_PIXELS):
+            most = int(72 * (MOST_PIXELS / (self.picture.width * self.picture.height)) ** 0.5)
+            raise OptionError(f"a PNG of {dpi} dots per inch makes no sense here", f"--dpi is 1 to {most}")
+        if form in ("png", "pdf"):
+            from vggscope.drawing.writers import raster
+
+            return raster.write(self.picture, form, dpi)
+        if form == "dot":
+            from vggscope.drawing.writers import dot
+
+            return dot.write(self.picture, self.theme, self.direction).encode()
+        if form == "tex":
+            from vggscope.drawing.writers import tex
+
+            return tex.write(self.picture).encode()
+        from vggscope.drawing.writers import svg
+
+        return svg.write(self.picture).encode()
+
+    def __repr__(self) -> str:
+        picture = self.picture
+        return f"<Diagram of {visible(picture.title)}, {picture.width:.0f}x{picture.height:.0f} pt>"
+
+
+def diagram(
+    networks: Network | Sequence[Network],
+    style: str = "blocks",
+    theme: str = "light",
+    *,
+    annotate: Sequence[str] | None = None,
+    heat: str | None = None,
+    fold: bool = True,
+    direction: str | None = None,
+    width: float | None = None,
+    engine: str = "bundled",
+    href: Callable[[str], str] | None = None,
+) -> Diagram:
+    """The picture of a network, or of several side by side.
+
+    `annotate` names what is written beside the layers, `heat` what their colour tells (FACTS). `fold` draws modules in
+    a row that do the same once, with their number. `direction` is LR (the default) or TB. `width` is the widest that
+    the picture may be, in points: it goes on in another row, and where that does not do is drawn smaller. `engine`
+    lays out a network that branches. `href` gives the address to which an SVG's node leads, of the layer's or the
+    stage's name.
+
+    Raises OptionError for an option that is not there or that does not fit, and MissingTool where `engine` is needed
+    and not installed.
+    """
+    given = (networks,) if isinstance(networks, Network) else tuple(networks)
+    _check("style", style, tuple(STYLES))
+    _check("theme", theme, tuple(THEMES))
+    _check("direction", direction or "LR", DIRECTIONS)
+    _check("engine", engine, ENGINES)
+    for name in annotate or ():
+        _check("annotate", name, tuple(FACTS))
+    if heat is not None:
+        _check("heat", heat, HEATS)
+    if width is not None and not LEAST_WIDTH <= width <= MOST_WIDTH:
+        raise OptionError(f"a width of {width:g} makes no sense", f"--width is {LEAST_WIDTH} to {MOST_WIDTH} points")
+    check(engine)
+    for network in given:
+        if not network.nodes:
+            raise OptionError(f"{network.name} has no layers that could be drawn", "name another model")
+    draw = importlib.import_module(f"vggscope.drawing.styles.{style}")
+    if style != "table" and len(given) != 1:
+        raise OptionError(f"style {style} draws one model at a time", "--style table sets several side by side")
+    said = tuple(draw.DEFAULT if annotate is None else annotate)
+    look = Look(THEMES[theme], width, direction or "LR", said, heat or "", engine)
+    subjects = tuple(Subject(as_printed(network), fold) for network in given)
+    picture: Picture = draw.draw(subjects if style == "table" else subjects[0], look)
+    if href is not None:
+        picture = linked(picture, href)
+    if width is not None and picture.width > width:
+        picture = scaled(picture, width / picture.width)
+    return Diagram(picture, THEMES[theme], direction or draw.RANKDIR)
+
+
+def _check(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise unknown(option, value, known)

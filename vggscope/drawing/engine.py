@@ -1,0 +1,144 @@
+"""Graphviz as the layout of a branched graph: where boxes of given sizes go, and how the arrows between them run.
+
+It draws nothing: no font is asked for, so that a layout is the same on every machine with the same Graphviz.
+Coordinates are a picture's: points, y downward from the top left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vggscope.drawing.picture import Frame, Point
+from vggscope.errors import MissingTool
+from vggscope.record import record
+
+ENGINES = ("bundled", "system")
+"""Whose Graphviz: the one inside pygraphviz, or `dot` on PATH."""
+
+CLUSTER_MARGIN = 8.0
+"""Between a cluster's frame and what stands in it, in points."""
+
+_ROOM = '<<table border="0" cellborder="0" fixedsize="true" width="20" height="10"><tr><td></td></tr></table>>'
+"""An empty label: the room for a cluster's name."""
+
+
+@record
+class Layout:
+    """Frames of boxes and clusters, by name, and for each edge its Bézier curve; the whole begins at 0, 0."""
+
+    boxes: Mapping[str, Frame]
+    clusters: Mapping[str, Frame]
+    curves: Mapping[tuple[str, str], tuple[Point, ...]]
+    width: float
+    height: float
+    engine: str = ""
+    """Which Graphviz made it, with its version; empty for a layout that needed none."""
+
+
+def lay_out(
+    sizes: Mapping[str, tuple[float, float]],
+    edges: Sequence[tuple[str, str]],
+    clusters: Mapping[str, Sequence[str]],
+    engine: str,
+) -> Layout:
+    """Boxes by name with their widths and heights, edges, and clusters of boxes, laid out from the top down.
+
+    Raises MissingTool where the engine is not installed.
+    """
+    names = {name: f"n{index}" for index, name in enumerate(sizes)}
+    source = _source(sizes, edges, clusters, names)
+    graph, version = _ENGINES[engine](source)
+    return _read(json.loads(graph), {short: name for name, short in names.items()}, list(clusters), version)
+
+
+def check(engine: str) -> None:
+    """Raise MissingTool where `dot` was asked for by name and is not there."""
+    if engine == "system" and shutil.which("dot") is None:
+        raise MissingTool(
+            "--engine system needs Graphviz's `dot`, which is not on PATH", "install Graphviz, or leave --engine out"
+        )
+
+
+def _source(
+    sizes: Mapping[str, tuple[float, float]],
+    edges: Sequence[tuple[str, str]],
+    clusters: Mapping[str, Sequence[str]],
+    names: Mapping[str, str],
+) -> str:
+    lines = [
+        "digraph {",
+        "  graph [ranksep=0.3 nodesep=0.2 margin=0 pad=0]",
+        '  node [shape=box fixedsize=true label=""]',
+        "  edge [arrowhead=none tailport=s]",
+    ]
+    lines += [f"  {names[n]} [width={w / 72:.4f} height={h / 72:.4f}]" for n, (w, h) in sizes.items()]
+    for index, members in enumerate(clusters.values()):
+        inside = " ".join(names[name] for name in members)
+        lines.append(f"  subgraph cluster_{index} {{ margin={CLUSTER_MARGIN} labelloc=t label={_ROOM} {inside} }}")
+    lines += [f"  {names[start]} -> {names[end]} [weight={weight}]" for (start, end), weight in _weights(edges)]
+    return "\n".join([*lines, "}"])
+
+
+def _weights(edges: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]:
+    """How much an edge wants to be short and straight: most where nothing else leaves or enters."""
+    leaving, entering = Counter(start for start, _ in edges), Counter(end for _, end in edges)
+    return [((start, end), 20 if leaving[start] == entering[end] == 1 else 1) for start, end in edges]
+
+
+def _bundled(source: str) -> tuple[bytes, str]:
+    try:
+        import pygraphviz
+    except ImportError:
+        raise MissingTool(
+            "this network branches, and the Graphviz that lays it out is not installed",
+            "pip install pygraphviz, or install Graphviz and add --engine system",
+        ) from None
+    graph = pygraphviz.AGraph(string=source)
+    try:
+        # It warns of large graphs on sys.stderr.
+        with contextlib.redirect_stderr(io.StringIO()):
+            drawn: bytes = graph.draw(format="json0", prog="dot")
+    finally:
+        graph.close()
+    return drawn, f"Graphviz {pygraphviz.__graphviz_version__}"
+
+
+def _system(source: str) -> tuple[bytes, str]:
+    check("system")
+    import graphviz
+
+    drawn: bytes = graphviz.Source(source, engine="dot").pipe(format="json0", quiet=True)
+    return drawn, f"Graphviz {'.'.join(map(str, graphviz.version()))}"
+
+
+_ENGINES: dict[str, Callable[[str], tuple[bytes, str]]] = {"bundled": _bundled, "system": _system}
+
+
+def _read(graph: dict[str, Any], names: Mapping[str, str], clusters: Sequence[str], engine: str) -> Layout:
+    left, low, right, high = _numbers(graph["bb"])
+    objects: list[dict[str, Any]] = graph.get("objects", [])
+    boxes, frames, by_id = {}, {}, {}
+    for found in objects:
+        if "nodes" in found or "bb" in found:
+            x1, y1, x2, y2 = _numbers(found["bb"])
+            frames[clusters[int(found["name"].rpartition("_")[2])]] = Frame(x1 - left, high - y2, x2 - x1, y2 - y1)
+            continue
+        x, y = _numbers(found["pos"])
+        width, height = float(found["width"]) * 72, float(found["height"]) * 72
+        by_id[found["_gvid"]] = names[found["name"]]
+        boxes[names[found["name"]]] = Frame(x - left - width / 2, high - y - height / 2, width, height)
+    curves = {}
+    for edge in graph.get("edges", []):
+        numbers = [_numbers(pair) for pair in edge["pos"].split()]
+        curves[by_id[edge["tail"]], by_id[edge["head"]]] = tuple((x - left, high - y) for x, y in numbers)
+    return Layout(boxes, frames, curves, right - left, high - low, engine)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]

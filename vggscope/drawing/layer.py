@@ -1,0 +1,162 @@
+"""One layer as a picture tells it: its name, its kind, what it does in a few signs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vggscope.analysis.summary import LayerReport
+from vggscope.graph import Node
+from vggscope.record import record
+from vggscope.units import kernel_text
+
+_KINDS = {
+    "convolution": "conv",
+    "linear": "fc",
+    "attention": "fc",
+    "recurrent": "fc",
+    "embedding": "fc",
+    "pooling": "pool",
+    "normalization": "norm",
+    "activation": "activation",
+}
+"""The theme's word for the colour of each family of ops; the rest is `other`."""
+
+_WORDS = {
+    "BatchNorm1d": "BN",
+    "BatchNorm2d": "BN",
+    "LocalResponseNorm": "LRN",
+    "MaxPool2d": "max pool",
+    "AvgPool2d": "avg pool",
+    "AdaptiveAvgPool2d": "avg pool",
+    "AdaptiveMaxPool2d": "max pool",
+    "Softmax": "soft-max",
+    "Dropout": "dropout",
+    "Flatten": "flatten",
+    "Identity": "identity",
+    "iadd": "add",
+    "multi_head_attention_forward": "attention",
+}
+
+
+@record
+class Layer:
+    """One node with what is known of it."""
+
+    node: Node
+    report: LayerReport
+
+    @property
+    def name(self) -> str:
+        """The literature's name where there is one, else the path."""
+        return self.node.label or self.node.name
+
+    @property
+    def op(self) -> str:
+        """The op's name, a function's without the underscore of its in-place form."""
+        return self.node.op.name.rstrip("_")
+
+    @property
+    def kind(self) -> str:
+        """The theme's word for its colour."""
+        return kind(self.node.op.family, self.node.label)
+
+    @property
+    def is_minor(self) -> bool:
+        """Whether a list of layers says it behind the layer before: it has no window and no weights, or is that layer's
+        batch norm.
+        """
+        if "batch" in self.op.lower() and self.kind == "norm":
+            return True
+        if self.node.parameters or len(self.node.inputs) != 1:
+            return False
+        return self.kind in ("activation", "other") and not self.node.label.startswith("prob")
+
+    @property
+    def word(self) -> str:
+        """The op in a word."""
+        return _WORDS.get(self.op, self.op)
+
+    @property
+    def spec(self) -> str:
+        """What it does, in a few signs: `3×3, 256`, `2×2, /2`, `4,096`."""
+        report = self.report
+        if self.op.lower().startswith("adaptive"):
+            return "to " + "×".join(map(str, report.output_shape[2:]))
+        kernel = getattr(self.node.op, "kernel_size", None)
+        if report.kernel_size is None and self.kind == "conv" and isinstance(kernel, tuple):
+            return f"{kernel_text(kernel).replace('x', '×')} transposed, {report.output_shape[1]:,}"
+        if report.kernel_size is None:
+            return f"{report.output_shape[-1]:,}" if self.op == "Linear" else self.word
+        parts = [kernel_text(report.kernel_size).replace("x", "×")]
+        if self.kind in ("conv", "fc"):
+            parts.append(f"{report.output_shape[1]:,}")
+        groups = getattr(self.node.op, "groups", 1)
+        if groups > 1:
+            parts.append("depthwise" if groups == report.input_shape[1] else f"{groups} groups")
+        if report.stride and set(report.stride) != {1}:
+            parts.append("/" + "×".join(map(str, dict.fromkeys(report.stride))))
+        return ", ".join(parts)
+
+    @property
+    def details(self) -> str:
+        """Everything that a tooltip tells, a line a fact."""
+        report = self.report
+        lines = [f"{self.node.title}: {self.op}", f"{shape(report.input_shape)} → {shape(report.output_shape)}"]
+        lines += [report.rule] if report.rule else []
+        lines += [f"{report.params:,} parameters"] if report.params else []
+        lines += [f"{report.macs:,} MACs"] if report.macs else []
+        field = report.receptive_field
+        lines += [f"receptive field {'×'.join(map(str, field.size))} px"] if field else []
+        return "\n".join(lines)
+
+
+@record
+class Row:
+    """A layer with the minor ones behind it: one line of a list. `name` is said within its stage."""
+
+    name: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def layer(self) -> Layer:
+        """The one that leads."""
+        return self.layers[0]
+
+    @property
+    def minor(self) -> tuple[str, ...]:
+        """The others in words."""
+        return tuple(layer.word for layer in self.layers[1:])
+
+    @property
+    def spec(self) -> str:
+        """What the row does, all of it; what its name says already is not said again."""
+        spec = self.layer.spec
+        said = self.name.rpartition(".")[2].partition(":")[0].rstrip("_")
+        return ", ".join((*(() if spec == said else (spec,)), *self.minor))
+
+
+def kind(family: str, label: str) -> str:
+    """The theme's word for the colour of a layer of this family of ops, which the literature calls `label`."""
+    # A dense head's convolutions stand for fully connected layers, and are named so.
+    return "fc" if label.startswith("fc") else _KINDS.get(family, "other")
+
+
+def shape(sides: tuple[int, ...]) -> str:
+    """A tensor's shape without its batch dimension, as a picture writes it.
+
+    >>> shape((1, 64, 224, 224))
+    '64 × 224 × 224'
+    """
+    return " × ".join(f"{side:,}" for side in sides[1:] or sides)
+
+
+def shapes(found: Sequence[tuple[int, ...]]) -> str:
+    """Several tensors' shapes as one, a side that is not the same in all as from the least to the largest.
+
+    >>> shapes([(1, 64, 56, 56), (1, 224, 56, 56)])
+    '64–224 × 56 × 56'
+    """
+    if len({len(sides) for sides in found}) > 1:
+        return shape(found[0])
+    ends = [(min(sides), max(sides)) for sides in zip(*found)]
+    return " × ".join(f"{low:,}" if low == high else f"{low:,}–{high:,}" for low, high in ends[1:] or ends)

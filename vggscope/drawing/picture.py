@@ -1,0 +1,218 @@
+"""What a style draws and a format writes: shapes on a page, in points (1/72 inch), y downward from the top left.
+
+A style makes a Picture; every format's writer reads the same one, so that they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from vggscope.drawing.fonts import ASCENT, DESCENT, text_width
+from vggscope.record import record
+
+Point = tuple[float, float]
+
+
+@record
+class Frame:
+    """Where something lies on the page."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+    def moved(self, dx: float, dy: float) -> Frame:
+        return Frame(self.x + dx, self.y + dy, self.width, self.height)
+
+
+@record
+class Box:
+    """A rectangle, its corners rounded by `radius`. Colours are #rrggbb, or empty for none."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    fill: str = ""
+    stroke: str = ""
+    line_width: float = 0.75
+    radius: float = 0.0
+    dashed: bool = False
+
+
+@record
+class Polygon:
+    """A closed, filled outline."""
+
+    points: tuple[Point, ...]
+    fill: str = ""
+    stroke: str = ""
+    line_width: float = 0.75
+
+
+@record
+class Line:
+    """A line through `points`; with `curved`, a chain of cubic Bézier curves (one point and then three for each)."""
+
+    points: tuple[Point, ...]
+    stroke: str
+    line_width: float = 0.75
+    curved: bool = False
+    dashed: bool = False
+
+
+@record
+class Text:
+    """One line of text. `x` is its `anchor` (start, middle or end), `y` its baseline; `turned` runs it upward."""
+
+    x: float
+    y: float
+    text: str
+    size: float
+    color: str
+    bold: bool = False
+    anchor: str = "start"
+    turned: bool = False
+
+    @property
+    def width(self) -> float:
+        """How far it runs, in points."""
+        return text_width(self.text, self.size, self.bold)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom."""
+        before = {"start": 0.0, "middle": 0.5, "end": 1.0}[self.anchor] * self.width
+        after = self.width - before
+        up, down = ASCENT * self.size, DESCENT * self.size
+        if self.turned:
+            return (self.x - up, self.y - after, self.x + down, self.y + before)
+        return (self.x - before, self.y - up, self.x + after, self.y + down)
+
+
+Shape = Box | Polygon | Line | Text
+
+
+@record
+class Part:
+    """A node of the picture: shapes that belong together, `name` unique in it.
+
+    `tooltip` tells the details, `lines` what the node says in words, `kind` is the theme's word for its colour,
+    `cluster` the names of the groups that it stands in, the outermost first, `href` where a click leads. `parts` lie
+    within it, over its shapes.
+    """
+
+    name: str
+    shapes: tuple[Shape, ...]
+    lines: tuple[str, ...]
+    tooltip: str = ""
+    kind: str = "other"
+    cluster: tuple[str, ...] = ()
+    href: str = ""
+    parts: tuple[Part, ...] = ()
+
+    def every_shape(self) -> Iterator[Shape]:
+        """Its shapes and those of the parts within."""
+        yield from self.shapes
+        for part in self.parts:
+            yield from part.every_shape()
+
+    def changed(self, change: Callable[[Shape], Shape]) -> Part:
+        """The part with each shape changed, those of the parts within too."""
+        parts = tuple(part.changed(change) for part in self.parts)
+        return replace(self, shapes=tuple(map(change, self.shapes)), parts=parts)
+
+
+@record
+class Link:
+    """An arrow from one part to another, by their names; `label` is what runs along it. One without shapes is known to
+    the graph and not drawn, one without names is drawn and no edge of the graph.
+    """
+
+    source: str
+    target: str
+    shapes: tuple[Shape, ...]
+    label: str = ""
+
+
+@record
+class Picture:
+    """A page of `width` by `height` points. `frame` lies under everything: captions, legends, the groups' outlines;
+    `labels` lie over the links. `engine` names the Graphviz that laid something out, if one did.
+    """
+
+    title: str
+    description: str
+    width: float
+    height: float
+    background: str
+    frame: tuple[Shape, ...]
+    links: tuple[Link, ...]
+    parts: tuple[Part, ...]
+    labels: tuple[Shape, ...] = ()
+    engine: str = ""
+
+    def shapes(self) -> Iterator[Shape]:
+        """Every shape, from the bottom up."""
+        yield from self.frame
+        for link in self.links:
+            yield from link.shapes
+        yield from self.labels
+        for part in self.parts:
+            yield from part.every_shape()
+
+
+def arrow(points: tuple[Point, ...], color: str, curved: bool = False, head: float = 5.0) -> tuple[Shape, ...]:
+    """A line that ends in an arrow's head at its last point."""
+    (x, y), (fx, fy) = points[-1], next(p for p in reversed(points[:-1]) if p != points[-1])
+    length = ((x - fx) ** 2 + (y - fy) ** 2) ** 0.5
+    dx, dy = (x - fx) / length, (y - fy) / length
+    base = (x - dx * head, y - dy * head)
+    half = head * 0.42
+    tip = ((x, y), (base[0] - dy * half, base[1] + dx * half), (base[0] + dy * half, base[1] - dx * half))
+    return (Line((*points[:-1], base), color, 1.0, curved), Polygon(tip, fill=color))
+
+
+def scaled(picture: Picture, factor: float) -> Picture:
+    """The same picture larger or smaller."""
+
+    def of(shape: Shape) -> Shape:
+        if isinstance(shape, Box):
+            sides = [value * factor for value in (shape.x, shape.y, shape.width, shape.height)]
+            x, y, width, height = sides
+            return replace(shape, x=x, y=y, width=width, height=height, radius=shape.radius * factor)
+        if isinstance(shape, Text):
+            return replace(shape, x=shape.x * factor, y=shape.y * factor, size=shape.size * factor)
+        points = tuple((x * factor, y * factor) for x, y in shape.points)
+        return replace(shape, points=points, line_width=shape.line_width * factor)
+
+    return replace(
+        picture,
+        width=picture.width * factor,
+        height=picture.height * factor,
+        frame=tuple(map(of, picture.frame)),
+        labels=tuple(map(of, picture.labels)),
+        links=tuple(replace(link, shapes=tuple(map(of, link.shapes))) for link in picture.links),
+        parts=tuple(part.changed(of) for part in picture.parts),
+    )
+
+
+def linked(picture: Picture, href: Callable[[str], str]) -> Picture:
+    """The same picture, each part leading to the address that `href` gives for its name; of a part that holds others,
+    these do.
+    """
+
+    def of(part: Part) -> Part:
+        return replace(part, parts=tuple(map(of, part.parts))) if part.parts else replace(part, href=href(part.name))
+
+    return replace(picture, parts=tuple(map(of, picture.parts)))

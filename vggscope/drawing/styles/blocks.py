@@ -1,0 +1,205 @@
+"""`blocks`: a stage a card. Its layers are listed in it as rows; under them what comes out of it and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vggscope.drawing.flow import flow, input_part
+from vggscope.drawing.fonts import fitted, text_width
+from vggscope.drawing.layer import Row
+from vggscope.drawing.look import Heat, Look, heat_of
+from vggscope.drawing.picture import Box, Frame, Line, Part, Picture, Shape, Text
+from vggscope.drawing.sheet import caption, page
+from vggscope.drawing.stage import Block, Stage
+from vggscope.drawing.subject import Subject
+from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
+from vggscope.graph import INPUT
+from vggscope.record import record
+
+DEFAULT = ("shape", "rf", "params")
+"""What is written in a card where nothing else is asked for."""
+
+RANKDIR = "LR"
+"""Which way the graph runs as DOT where nothing else is asked for."""
+
+PADDING, HEAD, ROW, RULE, TITLE, FACT = 7.0, 21.0, 15.0, 10.0, 14.0, 12.5
+"""In points: a card's sides; the heights of its heading, a row, a rule under it, a block's title, a line of facts."""
+
+WIDEST = 210.0
+"""No card is wider than this; a longer name is cut in its middle."""
+
+
+@record
+class _Card:
+    """What a card says. `common` is what stands behind every convolution, said once for all below the cards; `share` is
+    the stage's share of all parameters, drawn as a bar.
+    """
+
+    stage: Stage
+    common: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    share: float | None
+    rules: bool
+
+    def spec(self, row: Row) -> str:
+        """A row's text on the right, without what is said once for all."""
+        return row.layer.spec if row.minor and row.minor == self.common else row.spec
+
+    def row_height(self, row: Row) -> float:
+        return ROW + (RULE if self.rules and row.layer.report.rule else 0.0)
+
+    def block_height(self, block: Block) -> float:
+        title = TITLE + 3 if block.title or block.count > 1 else 0.0
+        return title + sum(map(self.row_height, block.rows))
+
+    @property
+    def footer(self) -> float:
+        return FACT * len(self.facts) + (15 if self.share is not None else 8) if self.facts else 0.0
+
+    @property
+    def height(self) -> float:
+        return HEAD + sum(map(self.block_height, self.stage.blocks)) + 4 + self.footer
+
+    @property
+    def width(self) -> float:
+        """The narrowest that holds every line."""
+        lines = [text_width(self.stage.name, HEADING, bold=True)]
+        for block in self.stage.blocks:
+            lines.append(text_width(block.title, SMALL) + 40)
+            lines += [text_width(row.name, BODY) + 22 + text_width(self.spec(row), BODY) for row in block.rows]
+            if self.rules:
+                lines += [text_width(row.layer.report.rule or "", SMALL) + 14 for row in block.rows]
+        lines += [text_width(name, SMALL) + 10 + text_width(value, SMALL) for name, value in self.facts]
+        return min(max(lines) + 2 * PADDING, WIDEST)
+
+
+def draw(subject: Subject, look: Look) -> Picture:
+    """The picture of one network, its cards in rows."""
+    common = _common(subject)
+    cards = {stage.name: _card(stage, subject, look, common) for stage in subject.stages}
+    width = max(card.width for card in cards.values())
+    placed = flow(subject, {name: (width, card.height) for name, card in cards.items()}, look)
+    heat = heat_of(look, [row.layers for stage in subject.stages for row in stage.rows])
+    parts = [input_part(subject, placed.frames[INPUT], look.theme)]
+    parts += [_part(card, placed.frames[name], look.theme, heat) for name, card in cards.items()]
+    return page(
+        title=subject.title,
+        said=caption(subject),
+        theme=look.theme,
+        size=placed.size,
+        frame=(),
+        links=placed.links,
+        parts=tuple(parts),
+        notes=(*([f"Behind each convolution: {', '.join(common)}."] if common else []), *subject.notes),
+        heat=heat,
+    )
+
+
+def _common(subject: Subject) -> tuple[str, ...]:
+    """The norm and the activation behind a convolution, where all convolutions have the same behind them."""
+    convolutions = [row for stage in subject.stages for row in stage.rows if row.layer.kind == "conv"]
+    behind = {row.minor for row in convolutions}
+    plain = all(layer.kind in ("norm", "activation") for row in convolutions for layer in row.layers[1:])
+    return behind.pop() if len(behind) == 1 and plain and len(convolutions) > 1 else ()
+
+
+def _card(stage: Stage, subject: Subject, look: Look, common: tuple[str, ...]) -> _Card:
+    said = look.facts.items()
+    facts = tuple((fact.title, fact.text(stage.layers, subject.report)) for name, fact in said if name != "rule")
+    params = sum(layer.report.params for layer in stage.layers)
+    share = params / max(1, subject.report.totals.params) if "params" in look.annotate else None
+    return _Card(stage, common, facts, share, "rule" in look.annotate)
+
+
+def _part(card: _Card, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
+    title = fitted(card.stage.name, HEADING, frame.width - 2 * PADDING, bold=True)
+    shapes: list[Shape] = [
+        Box(frame.x, frame.y, frame.width, frame.height, theme.card, theme.border, radius=4),
+        Text(frame.x + PADDING, frame.y + 14.5, title, HEADING, theme.ink, bold=True),
+    ]
+    rows: list[Part] = []
+    y = frame.y + HEAD
+    for block in card.stage.blocks:
+        place = Frame(frame.x + 5, y, frame.width - 10, card.block_height(block))
+        shapes += _block_frame(block, place, theme)
+        rows += _rows(card, block, place, theme, heat)
+        y = place.bottom
+    shapes += _footer(card, frame, theme)
+    lines = tuple(_lines(card))
+    return Part(card.stage.name, tuple(shapes), lines, "\n".join(lines), _kind(card.stage), parts=tuple(rows))
+
+
+def _lines(card: _Card) -> Iterator[str]:
+    yield card.stage.name
+    for block in card.stage.blocks:
+        if block.title or block.count > 1:
+            yield f"{block.title} × {block.count}" if block.count > 1 else block.title
+        for row in block.rows:
+            yield f"{row.name}: {card.spec(row)}" if card.spec(row) else row.name
+    for name, value in card.facts:
+        yield f"{name}: {value}"
+
+
+def _kind(stage: Stage) -> str:
+    """The kind of most of its layers with weights, for its colour."""
+    kinds = [layer.kind for layer in stage.layers if layer.report.params] or ["other"]
+    return max(dict.fromkeys(kinds), key=kinds.count)
+
+
+def _block_frame(block: Block, frame: Frame, theme: Theme) -> list[Shape]:
+    """What stands around a module's rows: its name, and how often it is repeated."""
+    if not block.title and block.count == 1:
+        return []
+    title = Text(frame.x + 6, frame.y + 10.5, fitted(block.title, SMALL, frame.width - 40), SMALL, theme.muted)
+    times = Text(frame.right - 6, frame.y + 10.5, f"×{block.count}", BODY, theme.ink, bold=True, anchor="end")
+    return [
+        Box(frame.x, frame.y, frame.width, frame.height - 2, "", theme.border, radius=3),
+        *([title] if block.title else []),
+        *([times] if block.count > 1 else []),
+    ]
+
+
+def _rows(card: _Card, block: Block, frame: Frame, theme: Theme, heat: Heat | None) -> Iterator[Part]:
+    named = bool(block.title) or block.count > 1
+    y, inset = frame.y + (TITLE if named else 0.0), 2.0 if named else 0.0
+    for row in block.rows:
+        height = card.row_height(row)
+        yield _row(card, row, Frame(frame.x + inset, y, frame.width - 2 * inset, height - 2), theme, heat)
+        y += height
+
+
+def _row(card: _Card, row: Row, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
+    kind, said = row.layer.kind, card.spec(row)
+    fill = heat.fill(row.layers) if heat else theme.fills[kind]
+    ink = theme.ink_on(fill)
+    spec = fitted(said, BODY, frame.width - 16 - min(text_width(row.name, BODY), frame.width * 0.4))
+    name = fitted(row.name, BODY, frame.width - text_width(spec, BODY) - 16)
+    shapes: list[Shape] = [
+        Box(frame.x, frame.y, frame.width, frame.height, fill, theme.border if heat else theme.outline, 0.5),
+        Box(frame.x, frame.y, 2, frame.height, theme.accents[kind]),
+        Text(frame.x + 6, frame.y + 9.6, name, BODY, ink),
+    ]
+    if spec:
+        shapes.append(Text(frame.right - 4, frame.y + 9.6, spec, BODY, ink, anchor="end"))
+    if card.rules and row.layer.report.rule:
+        rule = fitted(row.layer.report.rule, SMALL, frame.width - 10)
+        shapes.append(Text(frame.right - 4, frame.y + 19.6, rule, SMALL, ink, anchor="end"))
+    tooltip = "\n\n".join(layer.details for layer in row.layers)
+    return Part(row.layer.node.name, tuple(shapes), (f"{row.name} {said}".rstrip(),), tooltip, kind)
+
+
+def _footer(card: _Card, frame: Frame, theme: Theme) -> list[Shape]:
+    """The facts under a line, and the share of all parameters as a bar."""
+    if not card.facts:
+        return []
+    top, left, right = frame.bottom - card.footer, frame.x + PADDING, frame.right - PADDING
+    shapes: list[Shape] = [Line(((frame.x, top), (frame.right, top)), theme.border)]
+    for index, (name, value) in enumerate(card.facts):
+        base, room = top + 13 + FACT * index, frame.width - 2 * PADDING - text_width(name, SMALL) - 6
+        shapes.append(Text(left, base, name, SMALL, theme.muted))
+        shapes.append(Text(right, base, fitted(value, SMALL, room), SMALL, theme.ink, anchor="end"))
+    if card.share is not None:
+        shapes.append(Box(left, frame.bottom - 9, right - left, 2.5, theme.track))
+        if card.share:
+            shapes.append(Box(left, frame.bottom - 9, max(0.75, (right - left) * card.share), 2.5, theme.bar))
+    return shapes

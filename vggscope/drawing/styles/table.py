@@ -1,0 +1,268 @@
+"""`table`: networks side by side as the paper prints its Table 1, what differs from the column before in bold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import pairwise, zip_longest
+
+from vggscope.drawing.facts import Layers
+from vggscope.drawing.fonts import fitted, text_width
+from vggscope.drawing.layer import Layer, Row, shape
+from vggscope.drawing.look import Heat, Look, heat_of
+from vggscope.drawing.picture import Box, Line, Link, Part, Picture, Shape, Text
+from vggscope.drawing.sheet import MARGIN, TOP, caption, page
+from vggscope.drawing.subject import HEAD, Subject
+from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
+from vggscope.errors import OptionError
+from vggscope.record import record
+from vggscope.vgg.notation import Word, write
+
+DEFAULT = ("params",)
+"""What is written under the columns where nothing else is asked for, as in the paper's Table 2."""
+
+RANKDIR = "TB"
+"""Which way the graph runs as DOT where nothing else is asked for."""
+
+ROW, PADDING, RULE_GAP, LEAST, WIDEST = 14.0, 9.0, 3.0, 62.0, 150.0
+"""In points: a row's height, the space at a column's sides, that at a rule, and a column's least and largest width."""
+
+
+@record
+class _Cell:
+    """One layer in one column; without layers it is a heading or a figure. `differs` tells that the column before has
+    another there.
+    """
+
+    text: str
+    layers: Layers = ()
+    differs: bool = False
+
+
+@record
+class _Line:
+    """A row of the table, a cell for each column, None where a column has nothing. `spans` prints it once for all;
+    `title` stands to its left, `rule` is a line above it, 2 for a strong one.
+    """
+
+    cells: tuple[_Cell | None, ...]
+    title: str = ""
+    spans: bool = False
+    rule: int = 0
+    strong: bool = False
+
+
+@record
+class _Grid:
+    """Where columns begin and end."""
+
+    stub: float
+    edges: tuple[float, ...]
+
+    @property
+    def right(self) -> float:
+        return self.edges[-1]
+
+    def middle(self, column: int) -> float:
+        return (self.edges[column] + self.edges[column + 1]) / 2
+
+
+def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
+    """The table of several networks.
+
+    Raises OptionError for a network that is not built in the paper's stages.
+    """
+    for subject in subjects:
+        if not subject.has_paper_stages:
+            raise OptionError(
+                f"style table sets columns of the paper's Table 1 side by side, {subject.title} has no such stages",
+                "--style blocks draws it",
+            )
+    lines = list(_lines(subjects, look))
+    grid = _grid(lines, len(subjects))
+    heat = heat_of(look, [cell.layers for line in lines for cell in line.cells if cell and cell.layers])
+    frame: list[Shape] = []
+    parts: list[Part] = []
+    y = TOP
+    for number, line in enumerate(lines):
+        y += RULE_GAP * 2 if line.rule else 0.0
+        frame += _frame(line, y, grid, look.theme)
+        parts += _parts(line, number, y, grid, subjects, look.theme, heat)
+        y += ROW
+    frame.append(Line(((MARGIN, y + RULE_GAP), (grid.right, y + RULE_GAP)), look.theme.ink, 1.2))
+    one = subjects[0] if len(subjects) == 1 else None
+    return page(
+        title=one.title if one else "ConvNet configurations",
+        said=caption(one) if one else ", ".join(subject.title for subject in subjects),
+        theme=look.theme,
+        size=(grid.right, y + RULE_GAP),
+        frame=tuple(frame),
+        links=tuple(_links(parts)),
+        parts=tuple(parts),
+        notes=tuple(_notes(subjects)),
+        heat=heat,
+    )
+
+
+def _lines(subjects: tuple[Subject, ...], look: Look) -> Iterator[_Line]:
+    yield _Line(tuple(_Cell(subject.network.name) for subject in subjects), rule=2, strong=True)
+    counts = [sum(layer.kind in ("conv", "fc") for layer in subject.layers) for subject in subjects]
+    yield _Line(tuple(_Cell(str(count)) for count in counts), "weight layers", rule=1)
+    inputs = [_input(subject) for subject in subjects]
+    yield _Line(tuple(map(_Cell, inputs)), "input", spans=len(set(inputs)) == 1, rule=1)
+    for title in _titles(subjects):
+        yield from _stage(title, subjects)
+    facts = [fact for name, fact in look.facts.items() if name not in ("shape", "rule")]
+    for position, fact in enumerate(facts):
+        texts = (fact.text(subject.layers, subject.report).partition(" (")[0] for subject in subjects)
+        yield _Line(tuple(map(_Cell, texts)), fact.title, rule=1 if position == 0 else 0)
+
+
+def _input(subject: Subject) -> str:
+    _, channels, *sides = subject.network.input_shape
+    return f"{' × '.join(map(str, sides))} RGB image" if channels == 3 else shape(subject.network.input_shape)
+
+
+def _titles(subjects: tuple[Subject, ...]) -> list[str]:
+    """The stages that any network has, the classifier last."""
+    found = dict.fromkeys(stage.name for subject in subjects for stage in subject.stages)
+    return sorted(found, key=lambda title: (title == HEAD, len(title), title))
+
+
+def _stage(title: str, subjects: tuple[Subject, ...]) -> Iterator[_Line]:
+    """A stage's rows: its layers from the top, and its pool in a row that all columns share if theirs are alike."""
+    columns = [_cells(title, subject) for subject in subjects]
+    marked = [columns[0], *(_marked(before, column) for before, column in pairwise(columns))]
+    pools = [column[-1] if column and _is_pool(column[-1]) else None for column in marked]
+    shared = title != HEAD and all(pools) and len({pool.text for pool in pools if pool}) == 1
+    bodies = [column[:-1] if shared else column for column in marked]
+    for position, cells in enumerate(zip_longest(*bodies)):
+        alike = title == HEAD and all(cells) and len({cell.text for cell in cells if cell}) == 1
+        yield _Line(cells, title if position == 0 else "", spans=alike, rule=int(position == 0))
+    if shared:
+        yield _Line(tuple(pools), spans=True, rule=1)
+
+
+def _cells(title: str, subject: Subject) -> list[_Cell]:
+    rows = (row for stage in subject.stages if stage.name == title for row in stage.rows)
+    return [_Cell(_text(row), row.layers) for row in rows if not _is_idle(row)]
+
+
+def _is_idle(row: Row) -> bool:
+    """Whether a row is none of the table's: a pool that leaves its input as it is, a view."""
+    report = row.layer.report
+    if row.layer.op.startswith("Adaptive"):
+        return report.input_shape == report.output_shape
+    return row.layer.op == "Flatten"
+
+
+def _text(row: Row) -> str:
+    """A layer as the paper writes it, a batch norm behind it with it."""
+    word = _word(row.layer)
+    text = write((word,)) if word else f"{row.layer.word} {row.layer.spec}".removesuffix(f" {row.layer.word}")
+    return ", ".join((text, *(minor for minor in row.minor if minor not in ("ReLU", "dropout", "flatten"))))
+
+
+def _word(layer: Layer) -> Word | None:
+    report, op = layer.report, layer.op
+    if op in ("Conv2d", "MaxPool2d", "AvgPool2d") and report.kernel_size and report.stride and report.padding:
+        if any(len(set(pair)) > 1 for pair in (report.kernel_size, report.stride, report.padding)):
+            return None
+        window = (report.kernel_size[0], report.stride[0], report.padding[0])
+        if op == "Conv2d":
+            return Word("conv", report.output_shape[1], *window)
+        return Word(op[:3].lower() + "pool", 0, *window)
+    if op == "Linear":
+        return Word("fc", report.output_shape[1])
+    plain = {"LocalResponseNorm": "lrn", "BatchNorm2d": "bn", "Dropout": "dropout", "Softmax": "softmax"}.get(op)
+    return Word(plain) if plain else None
+
+
+def _marked(before: Sequence[_Cell], column: Sequence[_Cell]) -> list[_Cell]:
+    """The column with those cells marked that the one before it has not: of layers alike the last, as in the paper, so
+    the pools that end both are left out of it.
+    """
+    ends = [[cell.text for cell in cells[-1:] if _is_pool(cell)] for cells in (before, column)]
+    texts = [[cell.text for cell in cells[: len(cells) - len(end)]] for cells, end in zip((before, column), ends)]
+    blocks = SequenceMatcher(None, texts[0], texts[1], autojunk=False).get_matching_blocks()
+    same = {place for block in blocks for place in range(block.b, block.b + block.size)}
+    if ends[0] == ends[1]:
+        same.add(len(texts[1]))
+    return [_Cell(cell.text, cell.layers, place not in same) for place, cell in enumerate(column)]
+
+
+def _is_pool(cell: _Cell) -> bool:
+    return bool(cell.layers) and cell.layers[0].kind == "pool"
+
+
+def _grid(lines: Sequence[_Line], columns: int) -> _Grid:
+    cells = ((cell, columns if line.spans else 1) for line in lines for cell in line.cells if cell)
+    widest = max((text_width(cell.text, BODY, bold=True) + 2 * PADDING) / spanned for cell, spanned in cells)
+    width = min(max(widest, LEAST), WIDEST)
+    stub = MARGIN + max(text_width(line.title, SMALL) for line in lines) + PADDING
+    return _Grid(stub, tuple(stub + width * i for i in range(columns + 1)))
+
+
+def _frame(line: _Line, y: float, grid: _Grid, theme: Theme) -> list[Shape]:
+    shapes: list[Shape] = []
+    if line.rule:
+        color, weight = (theme.ink, 1.2) if line.rule == 2 else (theme.border, 0.75)
+        shapes.append(Line(((MARGIN, y - RULE_GAP), (grid.right, y - RULE_GAP)), color, weight))
+    if line.title:
+        shapes.append(Text(MARGIN, y + 10, line.title, SMALL, theme.muted))
+    return shapes
+
+
+def _parts(
+    line: _Line,
+    number: int,
+    y: float,
+    grid: _Grid,
+    subjects: tuple[Subject, ...],
+    theme: Theme,
+    heat: Heat | None,
+) -> Iterator[Part]:
+    """A part for each column's cell; of a row that spans all, the first column's draws it."""
+    for column, (cell, subject) in enumerate(zip(line.cells, subjects)):
+        if cell is None:
+            continue
+        last = len(subjects) if line.spans else column + 1
+        left, right = grid.edges[column], grid.edges[last]
+        shapes = () if line.spans and column else tuple(_cell(cell, line, left, right, y, theme, heat))
+        kind = cell.layers[0].kind if cell.layers else "other"
+        tooltip = "\n".join(layer.details for layer in cell.layers)
+        name = f"{column + 1}.{number + 1}"
+        yield Part(name, shapes, (cell.text,), tooltip, kind, (f"{column + 1} {subject.title}",))
+
+
+def _cell(
+    cell: _Cell, line: _Line, left: float, right: float, y: float, theme: Theme, heat: Heat | None
+) -> Iterator[Shape]:
+    fill, ink = "", theme.ink
+    if heat and cell.layers:
+        fill = heat.fill(cell.layers)
+        ink = theme.ink_on(fill)
+    elif cell.differs:
+        fill = theme.fills[cell.layers[0].kind]
+    if fill:
+        yield Box(left + 3, y + 0.5, right - left - 6, ROW - 1, fill, theme.outline, 0.5)
+    size, bold = (HEADING, True) if line.strong else (BODY, cell.differs)
+    text = fitted(cell.text, size, right - left - PADDING, bold)
+    yield Text((left + right) / 2, y + 10, text, size, ink, bold, "middle")
+
+
+def _links(parts: Sequence[Part]) -> Iterator[Link]:
+    """Each column from the top down, for a graph's sake: nothing is drawn."""
+    for cluster in dict.fromkeys(part.cluster for part in parts):
+        column = [part for part in parts if part.cluster == cluster and part.tooltip]
+        for one, other in pairwise(column):
+            yield Link(one.name, other.name, ())
+
+
+def _notes(subjects: tuple[Subject, ...]) -> Iterator[str]:
+    if len(subjects) > 1:
+        yield "Bold: what the column to the left has not there."
+    weights = [[row for stage in s.stages for row in stage.rows if row.layer.kind in ("conv", "fc")] for s in subjects]
+    hidden = [row for rows in weights for row in (rows[:-1] if rows[-1:] and rows[-1].layer.kind == "fc" else rows)]
+    if hidden and all("ReLU" in row.minor for row in hidden):
+        yield "ReLU follows every convolution and every FC layer but the last; it is not shown."

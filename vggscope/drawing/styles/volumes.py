@@ -1,0 +1,213 @@
+"""`volumes`: each feature map a solid, left to right, its side and its channels on a scale that is written below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from vggscope.drawing.facts import Layers
+from vggscope.drawing.flow import WIDTH
+from vggscope.drawing.fonts import fitted, text_width
+from vggscope.drawing.layer import Row, shape
+from vggscope.drawing.look import Heat, Look, heat_of
+from vggscope.drawing.picture import Link, Part, Picture, Point, Polygon, Shape, Text
+from vggscope.drawing.sheet import MARGIN, TOP, caption, page
+from vggscope.drawing.stage import Stage
+from vggscope.drawing.subject import Subject
+from vggscope.drawing.theme import SMALL, Theme, mixed
+from vggscope.errors import OptionError
+from vggscope.graph import INPUT
+from vggscope.ops.base import Shape as TensorShape
+from vggscope.record import record
+
+DEFAULT = ()
+"""Beside each solid stand its name and its size; more where it is asked for."""
+
+RANKDIR = "LR"
+"""Which way the graph runs as DOT where nothing else is asked for."""
+
+TALLEST, PITCH, GAP, COLUMN_GAP = 150.0, 11.0, 4.0, 8.0
+"""In points: the largest side, the least distance of two solids (their names stand under them) and of their faces, and
+the distance of the texts under them.
+"""
+
+DEPTH = 0.34
+"""How far a side that runs away from the reader goes to the right and up, as a share of its length."""
+
+THINNEST, LEAST_SIDE = 1.6, 3.0
+"""In points: nothing is drawn with fewer, so that it can be seen."""
+
+THICKEST = 0.06
+"""Points for a channel, at most."""
+
+LONGEST = 110.0
+"""The longest text under a solid, in points; a longer one is cut in its middle."""
+
+
+@record
+class _Volume:
+    """A tensor: channels, height, width; the layers that made it, none for the input."""
+
+    key: str
+    name: str
+    kind: str
+    sides: tuple[int, int, int]
+    shape: TensorShape
+    layers: Layers
+    more: tuple[str, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is written under it: its name, its size, and what else was asked for."""
+        return tuple(fitted(text, SMALL, LONGEST) for text in (self.name, shape(self.shape), *self.more))
+
+
+@record
+class _Scale:
+    """Points for a pixel of a side, and for a channel."""
+
+    side: float
+    channel: float
+
+    def solid(self, volume: _Volume) -> tuple[float, float, float]:
+        """Thickness, height and depth in points."""
+        channels, height, width = volume.sides
+        thickness = max(THINNEST, channels * self.channel)
+        return thickness, max(LEAST_SIDE, height * self.side), max(LEAST_SIDE, width * self.side) * DEPTH
+
+
+def draw(subject: Subject, look: Look) -> Picture:
+    """The picture of one network.
+
+    Raises OptionError where it has nothing with a height and a width, or more dimensions than a solid can show.
+    """
+    if look.direction != "LR":
+        raise OptionError("style volumes runs from left to right", "leave --direction out")
+    volumes = list(_volumes(subject, look))
+    scale = _scale(volumes, (look.width or WIDTH) - 2 * MARGIN)
+    heat = heat_of(look, [volume.layers for volume in volumes])
+    solids = [scale.solid(volume) for volume in volumes]
+    tallest = max(height + depth for _, height, depth in solids)
+    columns = _columns(volumes, TOP + tallest + 6)
+    x, right, parts = MARGIN, 0.0, []
+    for volume, solid in zip(volumes, solids):
+        drawn = _solid(volume, solid, (x, TOP + tallest / 2), look.theme, heat)
+        shapes = (*drawn, *_texts(volume, x + 6.5, columns, look.theme))
+        parts.append(Part(volume.key, shapes, volume.texts, _tooltip(volume), volume.kind))
+        right = max(right, x + max(PITCH, solid[0] + solid[2]))
+        x += max(PITCH, solid[0] + GAP)
+    return page(
+        title=subject.title,
+        said=caption(subject),
+        theme=look.theme,
+        size=(right, columns[-1] - COLUMN_GAP),
+        frame=(),
+        links=tuple(Link(a.key, b.key, (), shape(a.shape)) for a, b in pairwise(volumes)),
+        parts=tuple(parts),
+        notes=(*_notes(volumes, scale), *subject.notes),
+        heat=heat,
+    )
+
+
+def _columns(volumes: list[_Volume], top: float) -> list[float]:
+    """Where each of the texts under the solids begins, from the top down, and behind them where the next would."""
+    longest = max(len(volume.texts) for volume in volumes)
+    places = [top]
+    for index in range(longest):
+        widths = [text_width(volume.texts[index], SMALL) for volume in volumes if index < len(volume.texts)]
+        places.append(places[-1] + max(widths) + COLUMN_GAP)
+    return places
+
+
+def _volumes(subject: Subject, look: Look) -> Iterator[_Volume]:
+    network = subject.network
+    yield _Volume(INPUT, INPUT, "input", _sides(network.input_shape, INPUT), network.input_shape, (), ())
+    for stage in subject.stages:
+        for name, kind, layers, result in _steps(stage):
+            texts = (fact.text(layers, subject.report) for key, fact in look.facts.items() if key != "shape")
+            more = tuple(texts)
+            yield _Volume(layers[0].node.name, name, kind, _sides(result, name), result, layers, more)
+
+
+def _steps(stage: Stage) -> Iterator[tuple[str, str, Layers, TensorShape]]:
+    """What makes a new tensor, with its name, its kind and what comes out: a row with weights, or with a window that
+    changes the shape; a module that is one of several, as a whole.
+    """
+    for block in stage.blocks:
+        if block.title:
+            layers = block.instances[-1]
+            times = f" ×{block.count}" if block.count > 1 else ""
+            yield block.title + times, _strongest(block.rows).layer.kind, layers, layers[-1].report.output_shape
+            continue
+        for row in block.rows:
+            report, kind = row.layer.report, row.layer.kind
+            if kind in ("conv", "fc") or (kind == "pool" and report.input_shape != report.output_shape):
+                yield row.layer.name, kind, row.layers, report.output_shape
+
+
+def _strongest(rows: tuple[Row, ...]) -> Row:
+    """The row with most weights: it gives a module its colour."""
+    return max(rows, key=lambda row: sum(layer.report.params for layer in row.layers))
+
+
+def _sides(found: TensorShape, name: str) -> tuple[int, int, int]:
+    """Channels, height and width; a vector has sides of 1, a row of tokens a width of 1."""
+    if len(found) == 4:
+        return found[1], found[2], found[3]
+    if len(found) == 3:
+        return found[2], found[1], 1
+    if len(found) == 2:
+        return found[1], 1, 1
+    raise OptionError(f"style volumes cannot show {name}: {shape(found)}", "--style blocks or --style layers can")
+
+
+def _scale(volumes: list[_Volume], room: float) -> _Scale:
+    """The largest side as high as TALLEST, and channels as thick as the page allows."""
+    side = min(4.0, TALLEST / max(max(volume.sides[1:]) for volume in volumes))
+    depth = max(volume.sides[2] for volume in volumes) * side * DEPTH
+    low, high = 0.0, THICKEST
+    for _ in range(30):
+        middle = (low + high) / 2
+        used = sum(max(PITCH, max(THINNEST, volume.sides[0] * middle) + GAP) for volume in volumes)
+        low, high = (middle, high) if used + depth <= room else (low, middle)
+    return _Scale(side, max(low, THICKEST / 20))
+
+
+def _notes(volumes: list[_Volume], scale: _Scale) -> tuple[str, ...]:
+    side, channels = max(max(v.sides[1:]) for v in volumes), max(v.sides[0] for v in volumes)
+    thick = channels * scale.channel
+    text = f"Scale: {side} px of height are {side * scale.side:.0f} pt, {channels:,} channels are {thick:.0f} pt."
+    smallest = min(min(volume.sides[1:]) for volume in volumes) * scale.side < LEAST_SIDE
+    return (text + (f" No side is drawn with less than {LEAST_SIDE:g} pt." if smallest else ""),)
+
+
+def _solid(
+    volume: _Volume, solid: tuple[float, float, float], place: Point, theme: Theme, heat: Heat | None
+) -> tuple[Shape, ...]:
+    """Top, side and front; the solid's middle lies at the height of `place`, its left at its x."""
+    thickness, height, depth = solid
+    fill = heat.fill(volume.layers) if heat and volume.layers else theme.fills[volume.kind]
+    edge = mixed(fill, theme.ink_on(fill), 0.6) if heat else theme.accents[volume.kind]
+    left, top = place[0], place[1] - height / 2 + depth / 2
+    right, bottom = left + thickness, top + height
+    away = ((left + depth, top - depth), (right + depth, top - depth), (right + depth, bottom - depth))
+    # The side is the largest face: with heat it has the colour that the scale tells, else it is in the shade.
+    side, front = (fill, mixed(fill, theme.page, 0.2)) if heat else (mixed(fill, edge, 0.28), fill)
+    return (
+        Polygon(((left, top), away[0], away[1], (right, top)), mixed(fill, theme.page, 0.45), edge, 0.5),
+        Polygon(((right, top), away[1], away[2], (right, bottom)), side, edge, 0.5),
+        Polygon(((left, top), (right, top), (right, bottom), (left, bottom)), front, edge, 0.5),
+    )
+
+
+def _texts(volume: _Volume, base: float, columns: list[float], theme: Theme) -> list[Text]:
+    """The texts under a solid, turned; the name nearest to it."""
+    return [
+        Text(base, column, text, SMALL, theme.muted if index else theme.ink, anchor="end", turned=True)
+        for index, (text, column) in enumerate(zip(volume.texts, columns))
+        if text
+    ]
+
+
+def _tooltip(volume: _Volume) -> str:
+    return "\n".join(layer.details for layer in volume.layers) or f"input {shape(volume.shape)}"

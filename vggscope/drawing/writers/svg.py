@@ -1,0 +1,121 @@
+"""A Picture as SVG: text as text, a title and a description, a tooltip and a stable id for each node.
+
+Each text says how wide it is (`textLength`), so that it stays in its box whichever font the reader has.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+from vggscope import __version__
+from vggscope.drawing.fonts import FAMILIES, plain
+from vggscope.drawing.picture import Box, Line, Part, Picture, Point, Polygon, Shape, Text
+
+
+def write(picture: Picture) -> str:
+    """The SVG. The same picture gives the same text."""
+    ids = _Ids(identifier(picture.title))
+    width, height = _number(picture.width), _number(picture.height)
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}"'
+        f' role="img" font-family={_quoted(", ".join(FAMILIES))}>',
+        f"<!-- {', '.join(filter(None, (f'vggscope {__version__}', picture.engine)))} -->",
+        f"<title>{_escaped(plain(picture.title))}</title>",
+        f"<desc>{_escaped(plain(picture.description))}</desc>",
+        f'<rect width="{width}" height="{height}" fill="{picture.background}"/>',
+        *map(_shape, picture.frame),
+        *(_shape(shape) for link in picture.links for shape in link.shapes),
+        *map(_shape, picture.labels),
+        *(_part(part, ids) for part in picture.parts if part.shapes),
+        "</svg>",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def identifier(text: str) -> str:
+    """A text as an id: letters, digits and hyphens, a letter first.
+
+    >>> identifier("features.0 (conv1_1)")
+    'features-0-conv1-1'
+    """
+    found = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
+    return found if found[:1].isalpha() else f"n-{found}".rstrip("-")
+
+
+def _part(part: Part, ids: _Ids) -> str:
+    tooltip = f"<title>{_escaped(_lines(part.tooltip))}</title>" if part.tooltip else ""
+    head = f'<g id="{ids.of(part.name)}" class="{part.kind}">{tooltip}'
+    body = (*map(_shape, part.shapes), *(_part(inner, ids) for inner in part.parts))
+    group = "\n".join((head, *body, "</g>"))
+    return f"<a href={_quoted(plain(part.href))}>\n{group}\n</a>" if part.href else group
+
+
+class _Ids:
+    """Ids made of names, each used once."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._used: dict[str, int] = {}
+
+    def of(self, name: str) -> str:
+        found = f"{self._prefix}-{identifier(name)}"
+        self._used[found] = self._used.get(found, 0) + 1
+        return found if self._used[found] == 1 else f"{found}--{self._used[found]}"
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=False)
+
+
+def _quoted(text: str) -> str:
+    return f'"{html.escape(text)}"'
+
+
+def _lines(text: str) -> str:
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
+def _shape(shape: Shape) -> str:
+    if isinstance(shape, Text):
+        return _text(shape)
+    if isinstance(shape, Box):
+        radius = f' rx="{_number(shape.radius)}"' if shape.radius else ""
+        place = f'x="{_number(shape.x)}" y="{_number(shape.y)}"'
+        size = f'width="{_number(shape.width)}" height="{_number(shape.height)}"'
+        return f"<rect {place} {size}{radius}{_paint(shape.fill, shape.stroke, shape.line_width, shape.dashed)}/>"
+    if isinstance(shape, Polygon):
+        points = " ".join(map(_point, shape.points))
+        return f'<polygon points="{points}"{_paint(shape.fill, shape.stroke, shape.line_width)}/>'
+    return f'<path d="{_path(shape)}"{_paint("", shape.stroke, shape.line_width, shape.dashed)}/>'
+
+
+def _text(text: Text) -> str:
+    anchor = "" if text.anchor == "start" else f' text-anchor="{text.anchor}"'
+    weight = ' font-weight="bold"' if text.bold else ""
+    turn = f' transform="rotate(-90 {_number(text.x)} {_number(text.y)})"' if text.turned else ""
+    length = f' textLength="{_number(text.width)}" lengthAdjust="spacingAndGlyphs"'
+    return (
+        f'<text x="{_number(text.x)}" y="{_number(text.y)}" font-size="{_number(text.size)}"{weight}{anchor}'
+        f' fill="{text.color}"{length}{turn}>{_escaped(plain(text.text))}</text>'
+    )
+
+
+def _paint(fill: str, stroke: str, line_width: float, dashed: bool = False) -> str:
+    border = f' stroke="{stroke}" stroke-width="{_number(line_width)}"' if stroke else ""
+    dashes = ' stroke-dasharray="3 2"' if dashed else ""
+    return f' fill="{fill or "none"}"{border}{dashes}'
+
+
+def _path(line: Line) -> str:
+    first, *rest = map(_point, line.points)
+    return f"M{first} {'C' if line.curved else 'L'}{' '.join(rest)}"
+
+
+def _point(point: Point) -> str:
+    return f"{_number(point[0])},{_number(point[1])}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")

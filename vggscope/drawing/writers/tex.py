@@ -1,0 +1,139 @@
+"""A Picture as TikZ, a document of its own (the standalone class) that pdflatex compiles.
+
+Helvetica is set by the helvet package, whose metrics are those that the picture was laid out with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vggscope.drawing.fonts import plain
+from vggscope.drawing.picture import Box, Line, Picture, Point, Polygon, Shape, Text
+
+_PREAMBLE = r"""\documentclass[border=0pt]{standalone}
+\usepackage[T1]{fontenc}
+\usepackage[utf8]{inputenc}
+\usepackage{textcomp}
+\usepackage{helvet}
+\renewcommand{\familydefault}{\sfdefault}
+\usepackage{tikz}
+"""
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+    "-": "{-}",
+    "×": r"\texttimes{}",
+    "–": r"\textendash{}",
+    "…": r"\ldots{}",
+    "·": r"\textperiodcentered{}",
+    "→": r"$\rightarrow$",
+    "−": "$-$",
+}
+
+
+def write(picture: Picture) -> str:
+    """The LaTeX source; lengths are big points (bp, 1/72 inch)."""
+    width, height = _number(picture.width), _number(picture.height)
+    colors = {color: f"c{i}" for i, color in enumerate(dict.fromkeys(_colors(picture)))}
+    lines = [
+        _PREAMBLE + f"% {_comment(picture.title)}",
+        *(rf"\definecolor{{{name}}}{{HTML}}{{{color[1:].upper()}}}" for color, name in colors.items()),
+        r"\begin{document}%",
+        r"\begin{tikzpicture}[x=1bp, y=-1bp, line cap=butt, every node/.style={inner sep=0pt, outer sep=0pt}]",
+        rf"\useasboundingbox (0,0) rectangle ({width},{height});",
+        rf"\fill[{colors[picture.background]}] (0,0) rectangle ({width},{height});",
+        *(_shape(shape, colors) for shape in picture.shapes()),
+        r"\end{tikzpicture}%",
+        r"\end{document}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _colors(picture: Picture) -> Iterator[str]:
+    yield picture.background
+    for shape in picture.shapes():
+        if isinstance(shape, Text):
+            yield shape.color
+            continue
+        yield from (color for color in (getattr(shape, "fill", ""), shape.stroke) if color)
+
+
+def _shape(shape: Shape, colors: dict[str, str]) -> str:
+    if isinstance(shape, Text):
+        return _text(shape, colors)
+    if isinstance(shape, Box):
+        rounded = [f"rounded corners={_number(shape.radius)}bp"] if shape.radius else []
+        style = _style(shape.fill, shape.stroke, shape.line_width, shape.dashed, colors, rounded)
+        corners = (_point((shape.x, shape.y)), _point((shape.x + shape.width, shape.y + shape.height)))
+        return rf"\path[{style}] {corners[0]} rectangle {corners[1]};"
+    if isinstance(shape, Polygon):
+        style = _style(shape.fill, shape.stroke, shape.line_width, False, colors, [])
+        return rf"\path[{style}] {' -- '.join(map(_point, shape.points))} -- cycle;"
+    return rf"\path[{_style('', shape.stroke, shape.line_width, shape.dashed, colors, [])}] {_path(shape)};"
+
+
+def _style(fill: str, stroke: str, line_width: float, dashed: bool, colors: dict[str, str], more: list[str]) -> str:
+    painted = [f"fill={colors[fill]}"] if fill else []
+    drawn = [f"draw={colors[stroke]}", f"line width={_number(line_width)}bp"] if stroke else []
+    dashes = ["dash pattern=on 3bp off 2bp"] if dashed else []
+    return ", ".join([*painted, *drawn, *dashes, *more])
+
+
+def _path(line: Line) -> str:
+    points = list(map(_point, line.points))
+    if not line.curved:
+        return " -- ".join(points)
+    curves = (f".. controls {points[i]} and {points[i + 1]} .. {points[i + 2]}" for i in range(1, len(points) - 2, 3))
+    return " ".join([points[0], *curves])
+
+
+def _text(text: Text, colors: dict[str, str]) -> str:
+    anchor = {"start": "base west", "middle": "base", "end": "base east"}[text.anchor]
+    turn = ", rotate=90" if text.turned else ""
+    size = _number(text.size)
+    weight = r"\bfseries" if text.bold else ""
+    font = rf"\fontsize{{{size}bp}}{{{size}bp}}\selectfont{weight}"
+    style = f"anchor={anchor}{turn}, text={colors[text.color]}, font={font}"
+    return rf"\node[{style}] at {_point((text.x, text.y))} {{{escaped(text.text)}}};"
+
+
+def escaped(text: str) -> str:
+    r"""A text for TeX, where much is a command; a sign that the font does not have becomes a question mark.
+
+    >>> print(escaped("conv1_1 3×3 \\input{x}"))
+    conv1\_1 3\texttimes{}3 \textbackslash{}input\{x\}
+    """
+    return "".join(map(_sign, plain(text)))
+
+
+def _sign(char: str) -> str:
+    known = char.isascii() or "À" <= char <= "ÿ"
+    return _SPECIAL.get(char) or (char if known else "?")
+
+
+def _comment(text: str) -> str:
+    return "".join(char if " " <= char <= "~" else "?" for char in text)
+
+
+def _point(point: Point) -> str:
+    return f"({_number(point[0])},{_number(point[1])})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,148 @@
+"""`explain dense`: fully connected layers as convolutions (the paper, section 3.2)."""
+
+from __future__ import annotations
+
+from vggscope.analysis.cost import costs, total_macs
+from vggscope.graph import Network, Node
+from vggscope.ops.base import Shape, numel
+from vggscope.record import record
+from vggscope.sources.resolve import resolve
+from vggscope.tutorials.lesson import Code, Figures, Lesson, Listing, Text, lesson
+from vggscope.units import count_text, kernel_text, shape_text, short_count
+from vggscope.vgg.options import Options
+
+SIDES = (224, 256, 384, 512)
+"""The sides of square images that a dense network is shown at; the paper tests at 256, 384 and 512 among others."""
+
+
+@record
+class Rewritten:
+    """One FC layer both ways. The shapes are those of the weights; the numbers in them are the same."""
+
+    label: str
+    linear_weight: Shape
+    convolution_weight: Shape
+    params: int
+
+
+@record
+class ScoreMap:
+    """What comes out of the dense network for an image of this side: classes x positions, and its MACs."""
+
+    side: int
+    output_shape: Shape
+    positions: int
+    macs: int | None
+    macs_of_crops: int | None
+
+
+@record
+class DenseHead:
+    """Column D's three FC layers as convolutions, and the score maps that they give."""
+
+    layers: tuple[Rewritten, ...]
+    maps: tuple[ScoreMap, ...]
+
+
+def explain() -> Lesson:
+    """Each FC layer's weights both ways, and the score maps of larger images, with their costs."""
+    found = DenseHead(_layers(), tuple(map(_map, SIDES)))
+    return lesson(
+        "dense",
+        "dense: the FC layers of column D as convolutions",
+        found,
+        Text(
+            "fc6 multiplies all of a 512x7x7 map by one weight each. So does a 7x7 convolution without padding, at its"
+            " only position. fc7 and fc8 read one pixel then, and are 1x1 convolutions."
+        ),
+        Listing(
+            ("layer", "as Linear", "as Conv2d", "weights and biases, either way"),
+            tuple(
+                (layer.label, kernel_text(layer.linear_weight), kernel_text(layer.convolution_weight), layer.params)
+                for layer in found.layers
+            ),
+        ),
+        Text("Nothing fixes the input's size any more. A larger image gives a map of scores, one for each crop:"),
+        Listing(
+            ("image", "scores", "positions", "MACs", "crop by crop"),
+            tuple(
+                (
+                    f"{m.side}x{m.side}",
+                    shape_text(m.output_shape),
+                    m.positions,
+                    short_count(m.macs),
+                    short_count(m.macs_of_crops),
+                )
+                for m in found.maps
+            ),
+        ),
+        Figures(_figures(found)),
+        Code(_CODE, True),
+    )
+
+
+def _figures(found: DenseHead) -> tuple[tuple[str, str], ...]:
+    total = sum(layer.params for layer in found.layers)
+    last = found.maps[-1]
+    ratio = f"{last.macs_of_crops / last.macs:.1f}" if last.macs and last.macs_of_crops else "?"
+    return (
+        ("parameters", f"{count_text(total)} in the three, not one more or less; only the shape changes"),
+        (
+            "saved",
+            f"at {last.side}x{last.side} the crops one by one take {ratio} times as much: they share convolutions",
+        ),
+        ("then", "the map's mean over positions is the image's score, and soft-max makes probabilities of it"),
+        (
+            "not the same",
+            "as the adaptive pool of torchvision's head, which shrinks a larger map to 7x7 before fc6: the two agree"
+            " where the map is 7x7 by itself",
+        ),
+        ("to see it", "vggscope summary D --head dense --input 3x384x384"),
+    )
+
+
+def _layers() -> tuple[Rewritten, ...]:
+    flat, dense = resolve("D", Options(head="flatten")), resolve("D", Options(head="dense"))
+    by_label = {node.label: node for node in dense.nodes}
+    return tuple(
+        Rewritten(
+            node.label,
+            _weight(node),
+            _weight(by_label[node.label]),
+            sum(numel(p.shape) for p in by_label[node.label].parameters),
+        )
+        for node in flat.nodes
+        if node.op.name == "Linear"
+    )
+
+
+def _weight(node: Node) -> Shape:
+    return node.parameters[0].shape
+
+
+def _map(side: int) -> ScoreMap:
+    network = resolve("D", Options(head="dense", input=(3, side, side)))
+    output = network.shapes[network.end]
+    positions = numel(output[2:])
+    single = _macs(resolve("D", Options(head="dense")))
+    return ScoreMap(side, output, positions, _macs(network), None if single is None else single * positions)
+
+
+def _macs(network: Network) -> int | None:
+    return total_macs(costs(network))
+
+
+_CODE = """\
+import torch
+from torch import nn
+
+fc = nn.Linear(8 * 7 * 7, 5)
+conv = nn.Conv2d(8, 5, kernel_size=7)
+with torch.no_grad():
+    # Flatten lays channels, rows and columns end to end in this order
+    conv.weight.copy_(fc.weight.view(5, 8, 7, 7))
+    conv.bias.copy_(fc.bias)
+x = torch.rand(1, 8, 7, 7)
+y = torch.allclose(conv(x).flatten(1), fc(x.flatten(1)), atol=1e-5)
+print(y, conv(torch.rand(1, 8, 12, 12)).shape)
+"""

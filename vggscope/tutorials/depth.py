@@ -1,0 +1,122 @@
+"""`explain depth`: several small convolutions against one large (the paper, section 2.3)."""
+
+from __future__ import annotations
+
+from vggscope.analysis.cost import costs
+from vggscope.analysis.receptive_field import receptive_fields
+from vggscope.errors import OptionError
+from vggscope.graph import Network
+from vggscope.ops.base import numel
+from vggscope.record import record
+from vggscope.sources.resolve import resolve
+from vggscope.tutorials.lesson import Figures, Lesson, Listing, Text, lesson
+from vggscope.units import count_text
+from vggscope.vgg.options import Options
+
+SMALL = 3
+SIDE = 56
+"""The side of the maps on which MACs are counted: those of the paper's third stage."""
+
+
+@record
+class StackOf:
+    """Convolutions of C channels in a row: what each sees of the input, weights as a multiple of C^2, and for one C
+    weights, parameters with the biases, and MACs on SIDE x SIDE maps.
+    """
+
+    kernels: tuple[int, ...]
+    sees: tuple[int, ...]
+    weights_per_c2: int
+    weights: int
+    params: int
+    macs: int | None
+    activations: int
+
+
+@record
+class Depth:
+    """The stack and the single convolution that sees as much."""
+
+    channels: int
+    stack: StackOf
+    single: StackOf
+    more_percent: float
+
+
+def explain(kernel: int = 7, channels: int = 256) -> Lesson:
+    """What three 3x3 convolutions see and cost beside one 7x7, or as many 3x3 as another `kernel` needs.
+
+    Raises OptionError for an even kernel, or numbers that make no sense.
+    """
+    if kernel not in range(5, 32, 2):
+        raise OptionError(f"a kernel of {kernel} is no stack of 3x3", "--kernel is odd, 5 to 31")
+    if not 1 <= channels <= 4096:
+        raise OptionError(f"{channels} channels make no sense", "--channels is 1 to 4096")
+    count = (kernel - 1) // (SMALL - 1)
+    stack, single = stack_of((SMALL,) * count, channels), stack_of((kernel,), channels)
+    more = 100 * (single.weights - stack.weights) / stack.weights
+    found = Depth(channels, stack, single, more)
+    said = f"{_COUNTS.get(count, str(count))} 3x3"
+    return lesson(
+        "depth",
+        f"depth: {said} convolutions against one {kernel}x{kernel}",
+        found,
+        Text("Each 3x3 convolution, at stride 1, lets a unit see two pixels more of the input in height and in width:"),
+        Listing(
+            ("convolution", "a unit sees"),
+            tuple((f"3x3 no. {place}", f"{sees}x{sees}") for place, sees in enumerate(stack.sees, 1)),
+        ),
+        Text(f"So the last sees as much as one {kernel}x{kernel}. What either takes, with C channels in and out:"),
+        Listing(
+            ("", said, f"one {kernel}x{kernel}"),
+            (
+                ("weights", f"{count} * 9 C^2 = {stack.weights_per_c2} C^2", f"{single.weights_per_c2} C^2"),
+                (f"weights, C = {channels}", stack.weights, single.weights),
+                ("with biases", stack.params, single.params),
+                (f"MACs on {SIDE}x{SIDE}", stack.macs, single.macs),
+                ("ReLUs behind them", stack.activations, single.activations),
+            ),
+        ),
+        Figures(
+            (
+                (
+                    "the difference",
+                    f"{single.weights_per_c2} C^2 is {more:.0f}% more than {stack.weights_per_c2} C^2, whatever C is",
+                ),
+                ("why deeper", f"{count} nonlinearities in place of one, for fewer weights: the same reach, cut finer"),
+                ("not the same", "a stack is a large kernel made of small factors: not every large kernel is one"),
+                (
+                    "and 1x1",
+                    f"column C's 1x1 convolutions add a ReLU for C^2 = {count_text(channels**2)} weights and see"
+                    " nothing new; D, with 3x3 in their place, did better in the paper",
+                ),
+            )
+        ),
+    )
+
+
+_COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+
+
+def stack_of(kernels: tuple[int, ...], channels: int) -> StackOf:
+    """The stack built as a network, and its figures read off it."""
+    line = " ".join(f"conv{kernel}-{channels}" for kernel in kernels)
+    network = resolve(line, Options(input=(channels, SIDE, SIDE)))
+    convolutions = [node for node in network.nodes if node.op.name == "Conv2d"]
+    weights = sum(numel(p.shape) for node in convolutions for p in node.parameters if len(p.shape) > 1)
+    known = costs(network)
+    return StackOf(
+        kernels,
+        tuple(_sees(network, node.name) for node in convolutions),
+        weights // channels**2,
+        weights,
+        sum(cost.params for cost in known.values()),
+        sum(cost.macs or 0 for cost in known.values()),
+        sum(node.op.name == "ReLU" for node in network.nodes),
+    )
+
+
+def _sees(network: Network, name: str) -> int:
+    field = receptive_fields(network)[name]
+    assert field is not None  # a chain of convolutions has one
+    return field.size[0]

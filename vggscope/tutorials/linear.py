@@ -1,0 +1,100 @@
+"""`explain linear`: <w, x> + b."""
+
+from __future__ import annotations
+
+from vggscope.ops.base import numel
+from vggscope.record import record
+from vggscope.sources.resolve import resolve
+from vggscope.tutorials.lesson import Code, Figures, Lesson, Listing, Rows, Sums, Text, lesson
+from vggscope.units import percent_text
+
+X = (2, -1, 3)
+WEIGHT: Rows = ((1, 0, -1), (2, 1, 1))
+BIAS = (4, -2)
+
+
+@record
+class FullyConnected:
+    """One of a column's FC layers: features in and out, its parameters, and those of the whole column."""
+
+    label: str
+    in_features: int
+    out_features: int
+    params: int
+    network_params: int
+
+
+@record
+class Products:
+    """A linear layer of three features in and two out, and column D's."""
+
+    input: tuple[int, ...]
+    weight: Rows
+    bias: tuple[int, ...]
+    output: tuple[int, ...]
+    layers: tuple[FullyConnected, ...]
+
+
+def explain() -> Lesson:
+    """Each output as an inner product, and what that costs in the paper's column D."""
+    output = tuple(int(sum(w * x for w, x in zip(row, X))) + b for row, b in zip(WEIGHT, BIAS))
+    found = Products(X, WEIGHT, BIAS, output, _layers())
+    lines = tuple(
+        (f"y[{place}]", "+".join(f"({w})({x})" for w, x in zip(row, X)) + f" + ({b})", y)
+        for place, (row, b, y) in enumerate(zip(WEIGHT, BIAS, output))
+    )
+    return lesson(
+        "linear",
+        "linear: every output is an inner product of all inputs, <w, x> + b",
+        found,
+        Text(f"x = {list(X)}; each row of the weights makes one output, with a bias of its own:"),
+        Sums(lines),
+        Text("It has in x out weights, takes as many MACs, and adds a bias to each output. In the paper's column D:"),
+        Listing(
+            ("layer", "in", "out", "in x out + out parameters", "share of the column"),
+            tuple(
+                (layer.label, layer.in_features, layer.out_features, layer.params, _share(layer))
+                for layer in found.layers
+            ),
+        ),
+        Figures(
+            (
+                ("fc6 reads", "512 channels of 7x7 laid end to end by nn.Flatten, channel by channel: 25,088 numbers"),
+                ("so", "its input's size is fixed; `vggscope explain dense` shows the way out"),
+            )
+        ),
+        Code(_code(), output),
+    )
+
+
+def _share(layer: FullyConnected) -> str:
+    return percent_text(layer.params, layer.network_params)
+
+
+def _layers() -> tuple[FullyConnected, ...]:
+    network = resolve("D")
+    total = sum(numel(parameter.shape) for parameter in network.parameters())
+    return tuple(
+        FullyConnected(
+            node.label,
+            network.input_shapes(node)[0][-1],
+            network.output_shape(node)[-1],
+            sum(numel(parameter.shape) for parameter in node.parameters),
+            total,
+        )
+        for node in network.nodes
+        if node.op.name == "Linear"
+    )
+
+
+def _code() -> str:
+    return f"""\
+import torch
+import torch.nn.functional as F
+
+x = torch.tensor({list(X)}, dtype=torch.float32)
+w = torch.tensor({[list(row) for row in WEIGHT]}, dtype=torch.float32)  # out x in
+b = torch.tensor({list(BIAS)}, dtype=torch.float32)
+y = F.linear(x, w, b)
+print(y)
+"""

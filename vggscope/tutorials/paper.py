@@ -1,0 +1,169 @@
+"""`explain paper`: Tables 1 and 2 and the training, beside what is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from types import MappingProxyType
+
+from vggscope.analysis.compare import Published, has_weights
+from vggscope.analysis.memory.report import memory
+from vggscope.analysis.memory.step_config import StepConfig
+from vggscope.cross_checks.paper import MILLION, TABLE_2
+from vggscope.diffing.training import TRAINING
+from vggscope.ops.base import numel
+from vggscope.record import record
+from vggscope.sources.resolve import resolve
+from vggscope.tutorials.image import PAPER_MEAN
+from vggscope.tutorials.lesson import Figures, Lesson, Listing, Text, lesson
+from vggscope.units import bytes_text, count_text
+from vggscope.vgg.configs import CONFIGS
+from vggscope.vgg.notation import Word, parse, write
+
+WEIGHT_LAYERS: Mapping[str, int] = MappingProxyType({"A": 11, "A-LRN": 11, "B": 13, "C": 16, "D": 16, "E": 19})
+"""Simonyan and Zisserman (2014), Table 1, its second line."""
+
+IMAGES, EPOCHS, BATCH, GPUS = 1_281_167, 74, 256, 4
+"""ILSVRC-2012's training images; the paper's epochs, batch and GPUs (sections 3.1 and 3.3)."""
+
+PAPER_ITERATIONS = 370_000
+
+
+@record
+class TrainingLine:
+    """A matter of training: what the paper says, and what follows from it."""
+
+    matter: str
+    paper: str
+    computed: str
+
+
+@record
+class Paper:
+    """The columns with the paper's figures beside the computed ones, and the training."""
+
+    columns: tuple[Published, ...]
+    training: tuple[TrainingLine, ...]
+
+
+def published() -> tuple[Published, ...]:
+    """The six columns, the paper's figures beside the computed ones."""
+    return tuple(map(_published, CONFIGS))
+
+
+def _published(column: str) -> Published:
+    network = resolve(column)
+    layers = sum(has_weights(network, node) for node in network.nodes)
+    params = sum(numel(parameter.shape) for parameter in network.parameters())
+    rounded = (params + MILLION // 2) // MILLION
+    agrees = (layers, rounded) == (WEIGHT_LAYERS[column], TABLE_2[column])
+    notation = write(parse(CONFIGS[column]))
+    return Published(column, notation, WEIGHT_LAYERS[column], layers, TABLE_2[column], params, agrees)
+
+
+def explain() -> Lesson:
+    """Table 1 in its own notation, Table 2 beside the exact counts, and the training with its arithmetic."""
+    found = Paper(published(), tuple(_training()))
+    return lesson(
+        "paper",
+        "paper: Simonyan and Zisserman 2014, arXiv 1409.1556",
+        found,
+        Text(
+            "Table 1, the configurations, all for a 224x224 RGB image; * marks what the column to the left has not"
+            " there (the paper's bold type)."
+        ),
+        table_1(found.columns),
+        Text("Table 2, parameters in millions, beside what the columns have exactly."),
+        table_2(found.columns),
+        Text("The training (section 3.1), and what follows from it."),
+        Listing(
+            ("matter", "the paper", "computed"),
+            tuple((line.matter, line.paper, line.computed) for line in found.training),
+        ),
+        Figures(
+            (
+                ("the paper", "https://arxiv.org/abs/1409.1556"),
+                ("as a picture", "vggscope diagram A A-LRN B C D E --style table -o table1.svg"),
+            )
+        ),
+    )
+
+
+def table_1(columns: Sequence[Published]) -> Listing:
+    """The columns side by side, stage by stage, each layer in the notation of the paper."""
+    stages = [_stages(parse(column.notation)) for column in columns]
+    rows: list[tuple[object, ...]] = [tuple(f"{column.paper_weight_layers} layers" for column in columns)]
+    breaks = []
+    for number in range(max(map(len, stages))):
+        breaks.append(len(rows))
+        side_by_side = [_marked(stages, column, number) for column in range(len(stages))]
+        rows += zip_longest(*side_by_side, fillvalue="")
+    return Listing(tuple(column.column for column in columns), tuple(rows), tuple(breaks))
+
+
+def _stages(words: tuple[Word, ...]) -> list[list[str]]:
+    """The words in groups: each stage, each pool by itself, then the FC layers and the soft-max."""
+    stages: list[list[str]] = [[]]
+    for word in words:
+        alone = word.kind == "maxpool"
+        if stages[-1] and (alone or stages[-1] == ["maxpool"]):
+            stages.append([])
+        stages[-1].append(write((word,)))
+    return stages
+
+
+def _marked(columns: list[list[list[str]]], column: int, stage: int) -> list[str]:
+    """A stage's words, with a star where the column to the left has not the same."""
+    words = columns[column][stage]
+    before = columns[column - 1][stage] if column else words
+    return [word if before[i : i + 1] == [word] else f"{word}*" for i, word in enumerate(words)]
+
+
+def table_2(columns: Sequence[Published]) -> Listing:
+    """The paper's millions beside the computed parameters, and whether they are the same when rounded."""
+    return Listing(
+        ("column", "the paper", "computed", "rounded", "agrees"),
+        tuple(
+            (
+                column.column,
+                f"{column.paper_params_millions} M",
+                column.params,
+                f"{(column.params + MILLION // 2) // MILLION} M",
+                "yes" if column.agrees else "no",
+            )
+            for column in columns
+        ),
+    )
+
+
+def _training() -> list[TrainingLine]:
+    said = {fact.matter: fact.paper for fact in TRAINING}
+    network = resolve("D")
+    drops = [node for node in network.nodes if node.op.name == "Dropout"]
+    scaled = ", ".join(f"{mean / 255:.4f}" for mean in PAPER_MEAN)
+    share = BATCH // GPUS
+    peak = memory(network, BATCH, StepConfig(gpus=GPUS, parallel="ddp")).peak_bytes
+    iterations = IMAGES * EPOCHS // BATCH
+    return [
+        TrainingLine("initialisation", said["initialisation"], f"a variance of 0.01 is a deviation of {0.01**0.5:g}"),
+        TrainingLine(
+            "dropout", said["dropout"], "in the module: " + ", ".join(f"{node.label or node.name}" for node in drops)
+        ),
+        TrainingLine("preprocessing", said["preprocessing"], f"on a scale of 0..1 the mean is {scaled}"),
+        TrainingLine("optimiser", said["optimiser"], f"rates {', '.join(f'{10.0**-e:.{e}f}' for e in range(2, 6))}"),
+        TrainingLine(
+            "length",
+            f"{PAPER_ITERATIONS // 1000} thousand iterations, {EPOCHS} epochs",
+            f"{count_text(IMAGES)} images x {EPOCHS} / {BATCH} = {count_text(iterations)} iterations",
+        ),
+        TrainingLine(
+            "hardware",
+            f"{GPUS} GPUs, each with its part of the batch",
+            f"{share} images a GPU; D in torch today takes {bytes_text(peak)} on each (DDP)",
+        ),
+        TrainingLine(
+            "batch normalisation",
+            said["batch normalisation"],
+            "Table 1's columns build without it; --batch-norm adds it",
+        ),
+    ]

@@ -1,0 +1,96 @@
+"""`explain why-tools-disagree`: one network, several counts, and the sums between them."""
+
+from __future__ import annotations
+
+from vggscope.analysis.cost import costs, total_macs
+from vggscope.cross_checks import fvcore, torchinfo
+from vggscope.cross_checks.reference_tool import Term
+from vggscope.errors import OptionError
+from vggscope.graph import Network
+from vggscope.ops.base import numel
+from vggscope.record import record
+from vggscope.sources.resolve import resolve
+from vggscope.tutorials.lesson import Figures, Lesson, Listing, Sums, Text, lesson
+from vggscope.units import bytes_text, count_text, shape_text
+
+
+@record
+class Count:
+    """What a tool prints, what it calls that, and the sum that leads there: `times` the MACs, and the terms."""
+
+    tool: str
+    called: str
+    value: int
+    times: int
+    terms: tuple[Term, ...]
+
+
+@record
+class Counts:
+    """A network's MACs and parameters for a batch of one, and the tools' counts."""
+
+    model: str
+    input_shape: tuple[int, ...]
+    macs: int
+    params: int
+    counts: tuple[Count, ...]
+
+
+def explain(network: Network | None = None) -> Lesson:
+    """The counts of D, or of another network, by each tool's own rule, worked out here without the tools.
+
+    Raises OptionError where the network's MACs are not known.
+    """
+    network = network or resolve("D")
+    macs = total_macs(costs(network))
+    if macs is None:
+        raise OptionError(f"the MACs of {network.name} are not known", "name another model")
+    counts = (
+        _count("vggscope", "MACs", macs),
+        _count("torch.utils.flop_counter", "FLOPs", macs, 2),
+        _count("torchinfo", "mult-adds", macs, 1, torchinfo.mult_add_terms(network)),
+        _count("fvcore", "flops", macs, 1, fvcore.flop_terms(network)),
+    )
+    params = sum(numel(parameter.shape) for parameter in network.parameters())
+    found = Counts(network.name, network.input_shape, macs, params, counts)
+    return lesson(
+        "why-tools-disagree",
+        f"why tools disagree: {network.name}, input {shape_text(network.input_shape)}, batch 1",
+        found,
+        Listing(
+            ("tool", "it prints", "and calls it"),
+            tuple((count.tool, count.value, count.called) for count in counts),
+        ),
+        Text("None of them is wrong: each counts something else. From the MACs to each figure, to the last digit:"),
+        Sums(tuple((count.tool, _sum(count, macs), count.value) for count in counts if count.value != macs)),
+        Figures(_figures(network, params)),
+    )
+
+
+def _count(tool: str, called: str, macs: int, times: int = 1, terms: tuple[Term, ...] = ()) -> Count:
+    return Count(tool, called, times * macs + sum(term.amount for term in terms), times, terms)
+
+
+def _sum(count: Count, macs: int) -> str:
+    start = (f"{count.times} x " if count.times != 1 else "") + count_text(macs)
+    terms = (f" {'-' if t.amount < 0 else '+'} {count_text(abs(t.amount))} ({t.what})" for t in count.terms)
+    return start + "".join(terms)
+
+
+def _figures(network: Network, params: int) -> tuple[tuple[str, str], ...]:
+    unread = sum(numel(parameter.shape) for parameter, _ in network.unused)
+    heads = (
+        f"; {count_text(unread)} of them belong to no layer that runs, and some tools leave them out" if unread else ""
+    )
+    size = params * 4
+    return (
+        ("a MAC", "is one multiplication and one addition: one operation to some, two to others (FLOPs)"),
+        ("parameters", f"{count_text(params)}{heads}"),
+        (
+            "megabytes",
+            f"weights in float32 take {count_text(size)} bytes: {bytes_text(size)} (2^20 bytes each), or"
+            f" {size / 10**6:,.2f} MB (10^6)",
+        ),
+        ("which is right", "say which one you mean, and compare figures of one kind"),
+        ("to hear them", "vggscope verify runs the tools themselves and lays their figures side by side"),
+    )

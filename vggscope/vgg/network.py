@@ -1,0 +1,151 @@
+"""A column of Table 1, or any line in its notation, as a Network with torchvision's module tree.
+
+The paths are those of torchvision's VGG: `features.N`, `avgpool`, `classifier.N`, so that its weights load.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from vggscope.errors import OptionError
+from vggscope.graph import INPUT, Network, Node, module_node
+from vggscope.ops.activation import ReLU, Softmax
+from vggscope.ops.base import Op
+from vggscope.ops.convolution import conv2d
+from vggscope.ops.linear import Linear
+from vggscope.ops.normalization import BatchNorm2d, LocalResponseNorm
+from vggscope.ops.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from vggscope.ops.regularization import Dropout
+from vggscope.ops.shape import Flatten
+from vggscope.vgg.labels import labelled
+from vggscope.vgg.notation import Word
+from vggscope.vgg.options import Options
+
+INPUT_SHAPE = (3, 224, 224)
+"""What the paper trains on: RGB crops of 224x224."""
+
+HEAD_SIDE = 7
+"""The side of the map that fc6 reads: 224 halved five times."""
+
+LRN = LocalResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2.0)
+"""The paper's constants; torch divides alpha by n, so 1e-4 there is 5e-4 here."""
+
+
+@dataclass
+class _Chain:
+    """Nodes laid end to end, numbered within the Sequential that they stand in."""
+
+    channels: int
+    nodes: list[Node] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, sequential: str, op: Op) -> None:
+        index = self.counts.get(sequential, 0)
+        self.counts[sequential] = index + 1
+        self.append(module_node(f"{sequential}.{index}", op, self.last))
+
+    def append(self, node: Node) -> None:
+        self.nodes.append(node)
+
+    @property
+    def last(self) -> str:
+        return self.nodes[-1].name if self.nodes else INPUT
+
+
+def build_column(name: str, words: tuple[Word, ...], options: Options) -> Network:
+    """The Network of a column; `name` is what it is called.
+
+    Raises OptionError for a head option without FC layers, and ShapeError where `--head flatten` meets an input that
+    the features do not fit (the other heads are built for any input).
+    """
+    input_shape = (1, *(options.input or INPUT_SHAPE))
+    words = _with_options(words, options)
+    first_fc = next((i for i, word in enumerate(words) if word.kind == "fc"), len(words))
+    chain = _Chain(channels=input_shape[1])
+    for position, word in enumerate(words[:first_fc]):
+        _add_feature(chain, word, words[position + 1 : position + 2])
+    if first_fc < len(words):
+        features = labelled(Network(name, input_shape, tuple(chain.nodes)))
+        _HEADS[options.head or "adaptive"](chain, words[first_fc:], features)
+    if options.soft_max:
+        chain.append(module_node("softmax", Softmax(dim=1), chain.last))
+    return labelled(Network(name, input_shape, tuple(chain.nodes)))
+
+
+def _with_options(words: tuple[Word, ...], options: Options) -> tuple[Word, ...]:
+    """The words with a batch norm behind each convolution and the last FC as wide as there are classes, where asked
+    for.
+    """
+    found: list[Word] = []
+    for word, following in zip(words, (*words[1:], None)):
+        found.append(word)
+        if options.batch_norm and word.kind == "conv" and (following is None or following.kind != "bn"):
+            found.append(Word("bn"))
+    fully_connected = any(word.kind == "fc" for word in found)
+    if not fully_connected and (options.num_classes is not None or options.head is not None):
+        raise OptionError(
+            "--num-classes and --head need an FC layer, this column has none", "add FC-1000 to the notation"
+        )
+    if options.num_classes is not None:
+        last = max(i for i, word in enumerate(found) if word.kind == "fc")
+        found[last] = replace(found[last], size=options.num_classes)
+    return tuple(found)
+
+
+def _add_feature(chain: _Chain, word: Word, following: tuple[Word, ...]) -> None:
+    """One word before the FC layers; a convolution's ReLU waits for the batch norm behind it."""
+    normalised = bool(following) and following[0].kind == "bn"
+    if word.kind == "conv":
+        chain.add("features", conv2d(chain.channels, word.size, word.kernel, word.stride, word.padding))
+        chain.channels = word.size
+    elif word.kind == "bn":
+        chain.add("features", BatchNorm2d(chain.channels))
+    elif word.kind in ("maxpool", "avgpool"):
+        pool = MaxPool2d if word.kind == "maxpool" else AvgPool2d
+        chain.add("features", pool((word.kernel,) * 2, (word.stride,) * 2, (word.padding,) * 2))
+    elif word.kind == "lrn":
+        chain.add("features", LRN)
+    elif word.kind == "dropout":
+        chain.add("features", Dropout())
+    if word.kind in ("conv", "bn") and not (word.kind == "conv" and normalised):
+        chain.add("features", ReLU(inplace=True))
+
+
+def _adaptive_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
+    chain.append(module_node("avgpool", AdaptiveAvgPool2d((HEAD_SIDE, HEAD_SIDE)), chain.last))
+    _linear_head(chain, words, chain.channels * HEAD_SIDE**2)
+
+
+def _flatten_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
+    channels, height, width = features.shapes[chain.last][1:]
+    _linear_head(chain, words, channels * height * width)
+
+
+def _linear_head(chain: _Chain, words: tuple[Word, ...], features: int) -> None:
+    chain.append(Node("flatten", Flatten(), (chain.last,)))
+    for position, units in enumerate(_units(words)):
+        if position:
+            _add_hidden(chain)
+        chain.add("classifier", Linear(features, units))
+        features = units
+
+
+def _dense_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
+    for position, units in enumerate(_units(words)):
+        if position:
+            _add_hidden(chain)
+        chain.add("classifier", conv2d(chain.channels, units, 1 if position else HEAD_SIDE))
+        chain.channels = units
+
+
+def _add_hidden(chain: _Chain) -> None:
+    """What stands between two FC layers: ReLU, and the paper's dropout of 0.5 (section 3.1)."""
+    chain.add("classifier", ReLU(inplace=True))
+    chain.add("classifier", Dropout(0.5))
+
+
+def _units(words: tuple[Word, ...]) -> list[int]:
+    return [word.size for word in words if word.kind == "fc"]
+
+
+_HEADS = {"adaptive": _adaptive_head, "flatten": _flatten_head, "dense": _dense_head}
