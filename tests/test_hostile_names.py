@@ -20,17 +20,17 @@ from xml.etree import ElementTree
 
 import pytest
 
+from vggscope.document import Style
 from vggscope.drawing import FORMATS as PICTURE_FORMATS
 from vggscope.drawing import STYLES, diagram
+from vggscope.errors import visible
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import conv2d
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.recorded import Unknown
 from vggscope.render import formats
-from vggscope.render.document import Style
 from vggscope.render.formats import Format, Result
-from vggscope.render.plain import visible
 
 NAMES = {
     "html": "<img src=x onerror=alert(1)><b>",

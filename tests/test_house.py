@@ -16,7 +16,7 @@ PACKAGE = ROOT / "vggscope"
 FLOORS = (
     ("errors", "record", "_version"),
     ("units", "suppress", "files", "progress"),
-    ("result",),
+    ("result", "document"),
     ("ops",),
     ("graph",),
     ("graph_json", "vgg"),

@@ -14,10 +14,10 @@ import pytest
 import vggscope
 from tests.conftest import refuse
 from tests.test_hostile_names import MAKERS
+from vggscope.document import Facts, Items, Lines, Note, Table
+from vggscope.errors import visible
 from vggscope.render import formats
-from vggscope.render.document import Facts, Items, Lines, Note, Table
 from vggscope.render.html import fragment
-from vggscope.render.plain import visible
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

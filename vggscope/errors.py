@@ -153,3 +153,12 @@ def printable(text: str, longest: int = 80) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def visible(text: str) -> str:
+    r"""Text in which control and invisible characters are shown as their escape codes.
+
+    >>> visible("conv\x1b[31m1")
+    'conv\\x1b[31m1'
+    """
+    return printable(text, len(text))

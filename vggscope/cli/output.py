@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
 
+from vggscope.document import Style
 from vggscope.errors import OutputError, printable
 from vggscope.files import open_whole
-from vggscope.render.document import Style
 from vggscope.render.formats import PICTURE, Result, by_name, kind_of, name_for, save, write
 from vggscope.units import bytes_text
 

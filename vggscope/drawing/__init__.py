@@ -16,10 +16,9 @@ from vggscope.drawing.look import Look
 from vggscope.drawing.picture import Picture, linked, scaled
 from vggscope.drawing.subject import Subject, as_printed
 from vggscope.drawing.theme import THEMES, Theme
-from vggscope.errors import OptionError, unknown
+from vggscope.errors import OptionError, unknown, visible
 from vggscope.graph import Network
 from vggscope.record import record
-from vggscope.render.plain import visible
 from vggscope.result import Drawn
 
 STYLES = {

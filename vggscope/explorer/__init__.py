@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from vggscope import __version__
 from vggscope.diffing.result import Diff
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, visible
 from vggscope.explorer.drawing import Drawn, drawings, side_by_side
 from vggscope.explorer.embed import data_block, policy
 from vggscope.explorer.facts import facts
@@ -24,7 +24,6 @@ from vggscope.explorer.timeline import timelines
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.render.json import plain
-from vggscope.render.plain import visible
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -7,8 +7,8 @@ from collections import Counter
 from vggscope.analysis.summary import LayerReport, Summary, summarize
 from vggscope.drawing.layer import Layer
 from vggscope.drawing.subject import Subject
+from vggscope.errors import visible
 from vggscope.graph import Network, Node
-from vggscope.render.plain import visible
 
 
 def facts(network: Network) -> dict[str, object]:

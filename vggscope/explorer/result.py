@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import os
 
+from vggscope.errors import visible
 from vggscope.files import write_file
 from vggscope.record import record
-from vggscope.render.plain import visible
 from vggscope.units import bytes_text
 
 HEIGHT = 720

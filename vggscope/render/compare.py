@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vggscope.analysis.compare import Compared, Comparison, LastConvolution
+from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.ops.base import Shape
-from vggscope.render.document import Block, Column, Document, Facts, Note, Table
 from vggscope.render.explain import listing
 from vggscope.tutorials.paper import table_1, table_2
 from vggscope.units import BINARY, UNKNOWN, bytes_text, count_text, kernel_text, shape_text, short_count

@@ -7,8 +7,8 @@ from __future__ import annotations
 import csv
 from io import StringIO
 
-from vggscope.render.document import Document, Style
-from vggscope.render.plain import visible
+from vggscope.document import Document, Style
+from vggscope.errors import visible
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """How a formula begins, the full-width forms included, which some spreadsheets take for the narrow ones."""

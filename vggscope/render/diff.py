@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from vggscope.diffing.result import Diff, Difference, Numeric, Row
+from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
 from vggscope.record import record
-from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
 from vggscope.units import count_text, shape_text
 
 SIGNS = {"inserted": "+", "missing": "-", "changed": "~", "renamed": "="}

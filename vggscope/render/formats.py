@@ -11,10 +11,10 @@ from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vggscope.document import Document, Style
 from vggscope.errors import OptionError, printable, unknown
 from vggscope.files import is_special, write_file
 from vggscope.record import record
-from vggscope.render.document import Document, Style
 
 if TYPE_CHECKING:
     from vggscope.result import Drawn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vggscope.checkpoint.inspection import Inspection
-from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
+from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
 from vggscope.units import count_text
 
 

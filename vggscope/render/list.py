@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.render.document import Block, Column, Document, Facts, Table
+from vggscope.document import Block, Column, Document, Facts, Table
 from vggscope.sources.catalogue import Catalogue, Choice
 from vggscope.units import count_text
 

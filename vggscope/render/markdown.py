@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from vggscope.render.document import Block, Document, Facts, Item, Items, Lines, Style, Table
-from vggscope.render.plain import visible
+from vggscope.document import Block, Document, Facts, Item, Items, Lines, Style, Table
+from vggscope.errors import visible
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.drawing.fonts import fitted, plain
 from vggscope.drawing.theme import SMALL, THEMES, Theme
-from vggscope.errors import MissingTool, OptionError, unknown
+from vggscope.errors import MissingTool, OptionError, unknown, visible
 from vggscope.record import record
-from vggscope.render.plain import visible
 from vggscope.result import Drawn
 from vggscope.suppress import suppress_output
 

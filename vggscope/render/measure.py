@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vggscope.cross_checks.memory_tracker import Measurement
-from vggscope.render.document import Column, Document, Note, Table
+from vggscope.document import Column, Document, Note, Table
 from vggscope.units import bytes_text, count_text
 
 

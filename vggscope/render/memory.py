@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport
-from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Note, Table
+from vggscope.document import Block, Column, Document, Facts, Item, Items, Note, Table
 from vggscope.units import BINARY, bytes_text, count_text, percent_text, shape_text
 
 PARTS = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from vggscope.analysis.receptive_field.result import Box, EffectiveField, LayerField, ReceptiveFields, UnitField
-from vggscope.render.document import Block, Column, Document, Note, Table
+from vggscope.document import Block, Column, Document, Note, Table
 from vggscope.units import kernel_text, pair_text, percent_text, shape_text
 
 

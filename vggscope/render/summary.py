@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vggscope.analysis.summary import OtherParameters, Summary, Totals
+from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.errors import OptionError, nearest
-from vggscope.render.document import Block, Column, Document, Facts, Note, Table
 from vggscope.units import BINARY, bytes_text, count_text, pair_text, shape_text, short_count
 
 

@@ -10,8 +10,8 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator
 
-from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
-from vggscope.render.plain import visible
+from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
+from vggscope.errors import visible
 
 Line = list[tuple[str, str]]
 """Pieces of a line, each with the name of its style."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vggscope.cross_checks.verification import REFERENCE_TOOLS, Answer, Figure, Verification
-from vggscope.render.document import Block, Column, Document, Item, Items, Note, Table
+from vggscope.document import Block, Column, Document, Item, Items, Note, Table
 from vggscope.units import count_text, rounded_text, shape_text
 
 TITLES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vggscope.diffing.result import Diff
+from vggscope.document import Item
 from vggscope.drawing.diff.badge import badge
 from vggscope.drawing.diff.badge import width as badge_width
 from vggscope.drawing.diff.lines import Mark, mark_of
@@ -13,7 +14,6 @@ from vggscope.drawing.picture import Shape, Text
 from vggscope.drawing.theme import BODY, SMALL, Theme
 from vggscope.record import record
 from vggscope.render.diff import facts, item, renamed_item
-from vggscope.render.document import Item
 
 MOST_TOLD = 40
 """How many differences are told; two networks that differ more are two networks."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vggscope.render import document as doc
-from vggscope.render.document import Column, Document, Facts, Lines, Note, Table
+from vggscope import document as doc
+from vggscope.document import Column, Document, Facts, Lines, Note, Table
 from vggscope.tutorials.lesson import Agreement, Block, Code, Figures, Grid, Lesson, Listing, Number, Sums, Text
 from vggscope.units import count_text
 

@@ -11,8 +11,8 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 
-from vggscope.render.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
-from vggscope.render.plain import visible
+from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
+from vggscope.errors import visible
 
 SIGNS = {"+": "added", "-": "gone", "~": "changed", "!": "wrong", "=": "same"}
 """The class of a finding's sign, and of a line that begins with it."""
