@@ -654,7 +654,8 @@ def test_measure_says_what_measured() -> None:
 
 def test_no_torch_is_needed() -> None:
     script = (
-        "import sys; from vggscope.analysis.memory.report import memory; from vggscope.analysis.memory.fit import GpuBudget;"
+        "import sys; from vggscope.analysis.memory.report import memory;"
+        "from vggscope.analysis.memory.fit import GpuBudget;"
         "from vggscope.sources.resolve import resolve; memory(resolve('D'), 8, None, GpuBudget('T4'));"
         "print(sorted({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
     )

@@ -65,7 +65,7 @@ def as_kernels_lay(function: Callable[..., object], result: object) -> object:
 
 
 def is_copied(factor: Tensor, kept: int) -> bool:
-    """Whether a factor of a product does not lie in its own memory once its axes but the last `saved_for_backward` are made one."""
+    """Whether torch copies the factor of a product when it folds all axes but the last `kept` into one."""
     if factor.dim() < 3:
         return False
     return not shares_memory(factor, factor.reshape(-1, *factor.shape[-kept:]))
