@@ -26,7 +26,7 @@ def summary(
         typer.Option(
             metavar="NAMES",
             help="Columns to show, e.g. layer,output,rule,params.",
-            autocompletion=completed("several", "vggscope.render.summary:CONFIGS"),
+            autocompletion=completed("several", "vggscope.render.summary:COLUMNS"),
         ),
     ] = None,
     count: Annotated[
