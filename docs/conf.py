@@ -10,7 +10,7 @@ from typing import Any
 
 from sphinx.addnodes import pending_xref
 
-from vggscope import __version__
+from vggscope._version import __version__
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

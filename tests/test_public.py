@@ -43,10 +43,15 @@ def doc(found: object) -> str:
     return inspect.getdoc(found) or ""
 
 
-def test_all_names_the_functions_of_api() -> None:
-    assert set(vggscope.__all__) == {name for name, _ in functions()} | {"VggscopeError", "__version__"}
+def test_all_names_the_functions_of_api_what_they_return_and_every_error() -> None:
+    returned = {
+        word for _, function in functions() for word in re.findall(r"\b[A-Z]\w+", function.__annotations__["return"])
+    }
+    results = returned - {"Iterator", "Module"}
+    errors = {error.__name__ for error in ERRORS}
+    assert set(vggscope.__all__) == {name for name, _ in functions()} | results | errors | {"__version__"}
     for name in vggscope.__all__:
-        assert getattr(vggscope, name) is not None
+        assert name == "__version__" or getattr(vggscope, name).__name__ == name
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -1,11 +1,11 @@
-"""vggscope looks into VGG networks, and any PyTorch model, and tells exactly what is there.
+"""vggscope inspects VGG networks, and any PyTorch model.
 
     import vggscope
 
     print(vggscope.summary("D"))
     vggscope.diff(my_module, ref="torchvision").verdict
 
-The functions are those of `vggscope.api`, imported when they are first used.
+The functions are those of `vggscope.api`. Each name is imported when it is first used, so `import vggscope` is cheap.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vggscope._version import __version__
+    from vggscope.analysis.compare import Comparison
+    from vggscope.analysis.memory.grid import Estimate
+    from vggscope.analysis.memory.report import MemoryReport
+    from vggscope.analysis.operations.result import Operations
+    from vggscope.analysis.receptive_field.result import ReceptiveFields
+    from vggscope.analysis.summary import Summary
     from vggscope.api import (
         build,
         compare,
@@ -30,11 +37,47 @@ if TYPE_CHECKING:
         summary,
         verify,
     )
-    from vggscope.errors import VggscopeError
-
-__version__ = "0.1.0"
+    from vggscope.checkpoint.inspection import Inspection
+    from vggscope.cross_checks.memory_tracker import Measurement
+    from vggscope.cross_checks.verification import Verification
+    from vggscope.diffing.result import Diff
+    from vggscope.drawing import Diagram
+    from vggscope.errors import (
+        CheckpointError,
+        MissingTool,
+        ModelError,
+        NotationError,
+        OptionError,
+        OutputError,
+        ShapeError,
+        VggscopeError,
+    )
+    from vggscope.explorer.result import Page
+    from vggscope.graph import Network
+    from vggscope.tutorials.lesson import Lesson
 
 __all__ = [
+    "CheckpointError",
+    "Comparison",
+    "Diagram",
+    "Diff",
+    "Estimate",
+    "Inspection",
+    "Lesson",
+    "Measurement",
+    "MemoryReport",
+    "MissingTool",
+    "ModelError",
+    "Network",
+    "NotationError",
+    "Operations",
+    "OptionError",
+    "OutputError",
+    "Page",
+    "ReceptiveFields",
+    "ShapeError",
+    "Summary",
+    "Verification",
     "VggscopeError",
     "__version__",
     "build",
@@ -54,13 +97,33 @@ __all__ = [
     "verify",
 ]
 
+_MODULES = {
+    "__version__": "_version",
+    "Comparison": "analysis.compare",
+    "Diagram": "drawing",
+    "Diff": "diffing.result",
+    "Estimate": "analysis.memory.grid",
+    "Inspection": "checkpoint.inspection",
+    "Lesson": "tutorials.lesson",
+    "Measurement": "cross_checks.memory_tracker",
+    "MemoryReport": "analysis.memory.report",
+    "Network": "graph",
+    "Operations": "analysis.operations.result",
+    "Page": "explorer.result",
+    "ReceptiveFields": "analysis.receptive_field.result",
+    "Summary": "analysis.summary",
+    "Verification": "cross_checks.verification",
+}
+"""The modules of the names that are neither a function of `api` nor an error."""
+
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'vggscope' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("vggscope.errors" if name == "VggscopeError" else "vggscope.api"), name)
+    module = _MODULES.get(name, "errors" if name[0].isupper() else "api")
+    return getattr(import_module(f"vggscope.{module}"), name)
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,6 @@ A link is followed; a target that is a device or a pipe is written to directly.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -73,7 +72,7 @@ def replacement(path: str) -> Iterator[str]:
     target = os.path.realpath(path)
     if os.path.isdir(target):
         raise IsADirectoryError(f"{path} is a folder")
-    temporary = os.path.join(os.path.dirname(target), f".vggscope-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(os.path.dirname(target), f".vggscope-{os.urandom(8).hex()}.tmp")
     # The file is made within the try: a signal that comes in between finds it and takes it away.
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

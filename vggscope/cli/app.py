@@ -19,7 +19,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from vggscope import __version__
 from vggscope.cli.options import spread
 from vggscope.errors import VggscopeError
 
@@ -109,6 +108,8 @@ app = typer.Typer(
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from vggscope._version import __version__
+
         typer.echo(f"vggscope {__version__}")
         raise typer.Exit
 

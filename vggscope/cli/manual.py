@@ -12,7 +12,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from vggscope import __version__
+from vggscope._version import __version__
 from vggscope.cli.app import GROUPS, app
 from vggscope.cli.help import OWN, START, example_lines, groups_of, parted
 from vggscope.sources.cache import FOLDER

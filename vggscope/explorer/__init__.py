@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from vggscope import __version__
+from vggscope._version import __version__
 from vggscope.diffing.result import Diff
 from vggscope.errors import OptionError, visible
 from vggscope.explorer.drawing import Drawn, drawings, side_by_side

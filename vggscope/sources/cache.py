@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
-from vggscope import __version__
+from vggscope._version import __version__
 from vggscope.files import replacement
 from vggscope.graph import Network
 from vggscope.graph_json import from_json, to_json

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import re
 
-from vggscope import __version__
+from vggscope._version import __version__
 from vggscope.drawing.fonts import FAMILIES, plain
 from vggscope.drawing.picture import Box, Line, Part, Picture, Point, Polygon, Shape, Text
 
