@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vggscope import result as _result
+
 if TYPE_CHECKING:
     from vggscope._version import __version__
     from vggscope.analysis.compare import Comparison
@@ -128,3 +130,12 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _presentation() -> _result.Presentation:
+    from vggscope.render import formats
+
+    return formats
+
+
+_result.presentation = _presentation

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cached_property
 
+from vggscope import result
 from vggscope.errors import ShapeError, VggscopeError, printable
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
-from vggscope.result import diagram_of
 from vggscope.units import count_text, shape_text
 
 INPUT = "input"
@@ -139,7 +139,7 @@ class Network:
         if len(self.nodes) > MOST_DRAWN:
             return None
         try:
-            return diagram_of(self)._repr_svg_()
+            return result.presentation().diagram(self)._repr_svg_()
         except VggscopeError:
             return None
 

@@ -1,47 +1,47 @@
-"""What every result can do, frozen data that shows itself, and what every picture of one can.
+"""The base classes of everything that a command shows: `Result`, frozen data, and `Drawn`, a picture.
 
-How something is drawn is render's business, which stands above. This file alone looks up to it, by name and only when
-it is asked to: the one exception to the floors.
+This file imports no renderer. `vggscope/__init__.py` sets `presentation`, and a result calls it when it is shown.
 """
 
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from vggscope.errors import OptionError
-from vggscope.files import write_file
 
 
 class Result:
-    """The root of everything that a command shows.
+    """The base class of every result.
 
-    `print(result)` is the table that the command prints, `repr(result)` one line.
+    `print(result)` prints the table that the command prints. `repr(result)` is one line.
     """
 
     schema: str
 
     def __str__(self) -> str:
-        return str(_formats().write(self)).rstrip("\n")
+        return presentation().write(self).rstrip("\n")
 
     def __repr__(self) -> str:
-        return str(_formats().line(self))
+        return presentation().line(self)
 
     def to_json(self) -> str:
-        """The result as the JSON that `--format json` gives (docs/json.md).
+        """Return the result as JSON, as `--format json` prints it (docs/json.md).
 
         >>> import json, vggscope
         >>> json.loads(vggscope.summary("D").to_json())["totals"]["params"]
         138357544
         """
-        return str(import_module("vggscope.render.json").write(self))
+        return presentation().write(self, "json")
 
     def save(self, path: str | os.PathLike[str], **look: object) -> None:
-        """Write a file as `-o` does, whole or not at all: .txt, .json, .csv, .md, .html, or a picture where the result
-        has one; `look` is how that is to look (theme, dpi).
+        """Write the result to a file, whole or not at all, in the format that the suffix names.
 
-        Raises OptionError for another suffix, and OutputError where the file cannot be written.
+        The suffix is .txt, .json, .csv, .md, .html, or that of a picture (.svg, .png, .pdf) if the result has one.
+        `look` are the options of the picture, as `picture` takes them.
+
+        Raises OptionError for another suffix, and OutputError if the file cannot be written.
 
         >>> import tempfile, pathlib, vggscope
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "vgg16.csv"
@@ -49,48 +49,64 @@ class Result:
         >>> path.read_text().splitlines()[0]
         'name,label,op,output_shape,rule,params,macs,activation_bytes,receptive_field'
         """
-        _formats().save(self, os.fspath(path), **look)
+        presentation().save(self, os.fspath(path), **look)
 
     def picture(self, **look: object) -> Drawn:
-        """The result drawn, as `-o x.svg` draws it; a notebook shows it. `look` is `theme` and, for a diff `fold`, for
-        receptive fields `image` and `beside`.
+        """Return the picture that `-o x.svg` writes; a notebook displays it.
 
-        Raises OptionError for a kind of result that has no picture, and for a look that is not there.
+        `look` is `theme`, and also `fold` for a diff, or `image` and `beside` for receptive fields.
+
+        Raises OptionError if results of this kind have no picture, or the picture has no such option.
 
         >>> import vggscope
         >>> vggscope.diff("C", ref="D").picture(theme="dark")  # doctest: +ELLIPSIS
         <Diagram of C against D, ...x... pt>
         """
-        drawn: Drawn = _formats().picture(self, **look)
-        return drawn
+        return presentation().picture(self, **look)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        return str(_formats().fragment(self))
+        """Return what a notebook displays."""
+        return presentation().fragment(self)
 
     def _repr_markdown_(self) -> str:
-        """What a notebook is converted to where HTML is not read."""
-        return str(_formats().write(self, "markdown"))
+        """Return what a notebook's export shows where it takes no HTML."""
+        return presentation().write(self, "markdown")
 
 
-def _formats() -> Any:
-    return import_module("vggscope.render.formats")
+class Presentation(Protocol):
+    """The functions that show results and networks; the module `vggscope.render.formats` has them."""
+
+    def write(self, result: Result, name: str = "table") -> str: ...
+
+    def line(self, result: Result) -> str: ...
+
+    def fragment(self, result: Result) -> str: ...
+
+    def save(self, result: Result, path: str, **look: Any) -> None: ...
+
+    def picture(self, result: Result, **look: object) -> Drawn: ...
+
+    def diagram(self, network: object) -> Drawn: ...
 
 
-def diagram_of(network: object) -> Drawn:
-    """A Network's picture, as a notebook shows it. Raises VggscopeError where it has none."""
-    drawn: Drawn = import_module("vggscope.drawing").diagram(network)
-    return drawn
+def _no_presentation() -> Presentation:
+    raise RuntimeError("vggscope/__init__.py sets vggscope.result.presentation")
+
+
+presentation: Callable[[], Presentation] = _no_presentation
+"""Returns what shows results. The package sets it when it is imported; the renderers are imported at the first call."""
 
 
 class Drawn:
-    """A picture that is not yet written as anything; a notebook shows it by itself."""
+    """A picture that can be written in each of `forms`; a notebook displays it."""
 
     forms: tuple[str, ...] = ("svg", "png", "pdf")
-    """What it can be written as: the suffixes of its files."""
+    """The formats, named by the suffixes of their files."""
 
     def render(self, form: str = "svg", dpi: int = 144) -> bytes:
-        """The contents of a file of one of `forms`; `dpi` is a PNG's dots per inch. Raises OptionError for another.
+        """Return the contents of a file in one of `forms`. `dpi` is the resolution of a PNG.
+
+        Raises OptionError for another form.
 
         >>> import vggscope
         >>> vggscope.memory("D").picture().render("png")[1:4]
@@ -99,9 +115,9 @@ class Drawn:
         raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str], dpi: int = 144) -> None:
-        """Write a file, whole or not at all; its suffix names the format.
+        """Write a file, whole or not at all, in the format that the suffix names.
 
-        Raises OptionError for a suffix that is no format, and OutputError where the file cannot be written.
+        Raises OptionError for a suffix that names no format, and OutputError if the file cannot be written.
 
         >>> import vggscope
         >>> vggscope.diagram("D").save("vgg16.docx")
@@ -109,6 +125,8 @@ class Drawn:
         vggscope.errors.OptionError: no picture ends in '.docx'
         write one of .svg, .png, .pdf, .dot, .tex
         """
+        from vggscope.files import write_file
+
         write_file(os.fspath(path), self.render(self._form_of(os.fspath(path)), dpi))
 
     def _form_of(self, path: str) -> str:
@@ -119,5 +137,5 @@ class Drawn:
         return suffix.removeprefix(".")
 
     def _repr_svg_(self) -> str:
-        """The SVG, no wider than the page; a photo in it has the pixels of a screen."""
+        """Return the SVG, no wider than the page. Its dots per inch are a screen's, to keep an embedded photo small."""
         return self.render("svg", 72).decode().replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)

@@ -12,7 +12,8 @@ from itertools import islice
 from vggscope.document import Style
 from vggscope.errors import OutputError, printable
 from vggscope.files import open_whole
-from vggscope.render.formats import PICTURE, Result, by_name, kind_of, name_for, save, write
+from vggscope.render.formats import PICTURE, by_name, kind_of, name_for, save, write
+from vggscope.result import Result
 from vggscope.units import bytes_text
 
 PIPE_WIDTH = 120

@@ -9,28 +9,19 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from vggscope.document import Document, Style
 from vggscope.errors import OptionError, printable, unknown
 from vggscope.files import is_special, write_file
 from vggscope.record import record
-
-if TYPE_CHECKING:
-    from vggscope.result import Drawn
+from vggscope.result import Drawn, Result
 
 LONGEST_LINE = 200
 """Characters of what Python shows of a result."""
 
 PICTURE = "picture"
 """What is no text format: the suffix of the file tells which picture."""
-
-
-class Result(Protocol):
-    """Whatever an analysis or a diff gives: frozen data that names its schema, as `vggscope/summary@1`."""
-
-    @property
-    def schema(self) -> str: ...
 
 
 @record
@@ -132,6 +123,12 @@ def picture(result: Result, **look: object) -> Drawn:
     if unknown:
         raise OptionError(f"a picture of {kind} has no {unknown[0]!r}", f"it has {', '.join(known)}")
     drawn: Drawn = draw(result, **look)
+    return drawn
+
+
+def diagram(network: object) -> Drawn:
+    """The diagram of a Network in the default style. Raises VggscopeError if it cannot be drawn."""
+    drawn: Drawn = import_module("vggscope.drawing").diagram(network)
     return drawn
 
 
