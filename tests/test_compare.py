@@ -11,7 +11,7 @@ import pytest
 import torchvision
 
 from vggscope.analysis.compare import compare, depth
-from vggscope.analysis.memory import inference_peak, training_peak
+from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.sources.resolve import resolve
 
 EXACT = {

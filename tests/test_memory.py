@@ -18,18 +18,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.strategies import SIDE, columns
+from vggscope.analysis.cards import CARDS, gpu_memory
 from vggscope.analysis.cost import backward_macs
-from vggscope.analysis.memory import inference_peak, training_peak
-from vggscope.analysis.memory.allocation_log import KINDS, Entry
+from vggscope.analysis.memory.allocation_log import KINDS, BatchLinear, Entry
 from vggscope.analysis.memory.allocator import Allocator, replay
-from vggscope.analysis.memory.batch_linear import BatchLinear
-from vggscope.analysis.memory.cards import CARDS, gpu_memory
+from vggscope.analysis.memory.calls import head_parameters, stages
 from vggscope.analysis.memory.fit import GpuBudget
 from vggscope.analysis.memory.report import memory
-from vggscope.analysis.memory.sharding import PARALLEL, Shards
-from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.stages import head_parameters, stages
-from vggscope.analysis.memory.step_config import StepConfig
+from vggscope.analysis.memory.simulate import inference_peak, simulate_step, training_peak
+from vggscope.analysis.memory.step_config import PARALLEL, Shards, StepConfig
 from vggscope.analysis.summary import summarize
 from vggscope.builders.module import module
 from vggscope.cross_checks.memory_tracker import measure, track
@@ -37,7 +34,7 @@ from vggscope.errors import OptionError
 from vggscope.graph import Network, Parameter
 from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.trace.build import without_data
-from vggscope.trace.run import simulate_step as trace_module
+from vggscope.trace.run import trace as trace_module
 from vggscope.vgg.options import Options
 
 MIB = 2**20
@@ -479,7 +476,7 @@ def test_a_frozen_network_keeps_nothing_and_trains_its_head() -> None:
 
 def test_stages_end_where_the_map_shrinks_and_one_tensor_goes_on() -> None:
     from vggscope.analysis.memory.calls import program
-    from vggscope.analysis.memory.runtime import CUDA
+    from vggscope.analysis.memory.step_config import CUDA
 
     def ends(word: str) -> list[str]:
         net = network(word)

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
 from tests.strategies import SIDE, columns
+from vggscope.analysis.cards import CARDS
 from vggscope.analysis.cost import backward_costs, backward_macs, costs
-from vggscope.analysis.memory.cards import CARDS
 from vggscope.analysis.operations.counting import RULES
 from vggscope.analysis.operations.counting import operations as beyond_macs
 from vggscope.analysis.operations.result import LayerOperations, Operations, operations

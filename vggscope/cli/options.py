@@ -23,7 +23,7 @@ from vggscope.vgg.options import Options
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-CARDS = "vggscope.analysis.memory.cards:CARDS"
+CARDS = "vggscope.analysis.cards:CARDS"
 MODES = "vggscope.analysis.memory.step_config:MODES"
 OPTIMIZERS = "vggscope.analysis.memory.optimizers:OPTIMIZERS"
 DTYPES = "vggscope.analysis.memory.step_config:DTYPES"

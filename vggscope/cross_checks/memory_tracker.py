@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.allocator import replay
-from vggscope.analysis.memory.runtime import CUDA, TRACKER
 from vggscope.analysis.memory.simulate import simulate_step, trained
-from vggscope.analysis.memory.step_config import AMP, StepConfig
+from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.ops.base import Shape

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.cost import backward_macs, costs, total_macs
-from vggscope.analysis.memory import inference_peak, training_peak
+from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.builders.module import module as build_module
 from vggscope.cross_checks import autograd, flop_counter, fvcore, paper, torchinfo, torchvision, tracker
 from vggscope.cross_checks.reference_tool import (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vggscope.analysis.cost import costs, total_macs
-from vggscope.analysis.memory import training_peak
+from vggscope.analysis.memory.simulate import training_peak
 from vggscope.analysis.receptive_field import receptive_fields
 from vggscope.diffing.locate import LayerPair
 from vggscope.errors import ShapeError

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vggscope.analysis.memory.allocation_log import KINDS, Lines, Trace
-from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.report import assumptions
 from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.step_config import MODES, StepConfig
+from vggscope.analysis.memory.step_config import MODES, OPTIMIZERS, StepConfig
 from vggscope.graph import Network
 
 WALKS = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "amp": "amp"}

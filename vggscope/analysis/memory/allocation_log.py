@@ -5,8 +5,26 @@ from __future__ import annotations
 from functools import cached_property
 from typing import NamedTuple
 
-from vggscope.analysis.memory.batch_linear import NO_BYTES, BatchLinear
 from vggscope.record import record
+
+
+class BatchLinear(NamedTuple):
+    """Bytes: `fixed` + `per_sample` for each sample of the batch."""
+
+    fixed: int
+    per_sample: int
+
+    def at(self, batch: int) -> int:
+        """Bytes for a batch of that many.
+
+        >>> BatchLinear(1000, 4).at(32)
+        1128
+        """
+        return self.fixed + self.per_sample * batch
+
+
+NO_BYTES = BatchLinear(0, 0)
+
 
 KINDS = ("parameters", "buffers", "gradients", "optimizer", "activations", "temporary", "input")
 """What memory is for. Gradients are those of parameters; `temporary` holds the gradients of activations, autocast's

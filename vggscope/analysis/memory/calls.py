@@ -6,11 +6,12 @@ under autocast the casts of weights and activations are calls of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
-from vggscope.analysis.memory.batch_linear import BatchLinear
-from vggscope.analysis.memory.runtime import Runtime
+from vggscope.analysis.memory.allocation_log import BatchLinear
+from vggscope.analysis.memory.step_config import Runtime
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import SavedTensors, Shape, numel
 from vggscope.ops.constant import WithConstants
@@ -285,3 +286,94 @@ def program(network: Network, width: int, runtime: Runtime, *, training: bool, a
     if loss:
         writer.loss()
     return Program(tuple(writer.calls), writer.sizes, tuple(writer.copies.values()))
+
+
+def last_reads(calls: Sequence[Call]) -> dict[str, int]:
+    """For each value that these calls make, the position of the call behind which no variable names it any more.
+
+    Where that was not seen, it is its last reader, or the end of a module that it went into: the caller holds its
+    arguments until it returns. The last value is returned, so it is not among them.
+    """
+    last: dict[str, int] = {}
+    made: dict[str, int] = {}
+    frames: list[tuple[str, int, set[str]]] = []
+    for position, call in enumerate(calls):
+        path = _module(call.layer)
+        _leave(frames, path, position - 1, last)
+        frames += [(part, position, set()) for part in path[len(frames) :]]
+        made[call.output] = last[call.output] = position
+        for name in (*call.inputs, *call.holds):
+            if name in made:
+                last[name] = position
+                for _, start, passed in frames:
+                    if made[name] < start:
+                        passed.add(name)
+    _leave(frames, [], len(calls) - 1, last)
+    ends = {call.layer: position for position, call in enumerate(calls) if call.layer}
+    last.update({call.output: ends[call.named_until] for call in calls if call.named_until in ends})
+    if calls:
+        last.pop(calls[-1].output)
+    return last
+
+
+def _module(layer: str) -> list[str]:
+    """The modules around a layer, from the outermost: a node's name is its path, with :2, :3... for further calls."""
+    return layer.partition(":")[0].split(".")[:-1]
+
+
+def _leave(frames: list[tuple[str, int, set[str]]], path: list[str], position: int, last: dict[str, int]) -> None:
+    """Return from the modules that the next call is not in."""
+    inside = 0
+    while inside < min(len(frames), len(path)) and frames[inside][0] == path[inside]:
+        inside += 1
+    while len(frames) > inside:
+        for name in frames.pop()[2]:
+            last[name] = position
+
+
+def head_parameters(network: Network) -> frozenset[str]:
+    """The names of the parameters behind the last layer that makes the map smaller: VGG's FC layers, a ResNet's `fc`.
+
+    Where there are none behind it, those of the last layer with parameters.
+    """
+    start = 0
+    for position, node in enumerate(network.nodes):
+        before = [_area(shape) for shape in network.input_shapes(node)]
+        if before and 0 < _area(network.output_shape(node)) < max(before):
+            start = position + 1
+    owned = [node.parameters for node in network.nodes[start:] if node.parameters]
+    if not owned:
+        owned = [node.parameters for node in network.nodes if node.parameters][-1:]
+    return frozenset(p.name for parameters in owned for p in parameters)
+
+
+def stages(network: Network, calls: Sequence[Call]) -> tuple[range, ...]:
+    """The calls of each stage that checkpointing recomputes from one tensor.
+
+    A stage ends at the first place where the map has become smaller and one tensor is all that later calls read of
+    earlier ones. What stands behind the last such place is the head and in no stage.
+    """
+    found: list[range] = []
+    start, area = 0, _area(network.input_shape)
+    for position in _crossings(calls):
+        now = _area(network.shapes.get(calls[position].output, ()))
+        if 0 < now < area:
+            found.append(range(start, position + 1))
+            start, area = position + 1, now
+    return tuple(found)
+
+
+def _area(shape: Shape) -> int:
+    """Pixels of a map; 0 for what is no map."""
+    return numel(shape[2:]) if len(shape) == 4 else 0
+
+
+def _crossings(calls: Sequence[Call]) -> Iterator[int]:
+    """The positions behind which only that call's output is read, and is not overwritten."""
+    last = {name: position for position, call in enumerate(calls) for name in call.inputs}
+    needed_until = last.get(INPUT, -1)
+    for position, (call, following) in enumerate(pairwise(calls)):
+        overwritten = following.shares and following.gradient == "new"
+        if needed_until <= position and not overwritten:
+            yield position
+        needed_until = max(needed_until, last.get(call.output, -1))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from vggscope.analysis.cards import gpu_memory
 from vggscope.analysis.memory.allocation_log import Trace
 from vggscope.analysis.memory.allocator import replay
-from vggscope.analysis.memory.cards import gpu_memory
-from vggscope.analysis.memory.optimizers import optimizer_named
 from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.step_config import AMP, StepConfig
+from vggscope.analysis.memory.step_config import AMP, StepConfig, optimizer_named
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.record import record

@@ -12,8 +12,7 @@ from dataclasses import replace
 from itertools import repeat
 from typing import NamedTuple
 
-from vggscope.analysis.memory.allocation_log import AllocationLog
-from vggscope.analysis.memory.batch_linear import BatchLinear
+from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear
 from vggscope.analysis.memory.simulate import passes, states, step, trained
 from vggscope.analysis.memory.step_config import AMP, StepConfig
 from vggscope.graph import Network

@@ -7,13 +7,10 @@ from itertools import groupby
 
 from vggscope.analysis.memory.allocation_log import KINDS, Moment, Trace
 from vggscope.analysis.memory.allocator import replay
+from vggscope.analysis.memory.calls import head_parameters
 from vggscope.analysis.memory.fit import Fit, GpuBudget, fit
-from vggscope.analysis.memory.optimizers import optimizer_named
-from vggscope.analysis.memory.runtime import CUDA
-from vggscope.analysis.memory.sharding import PARALLEL
 from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.stages import head_parameters
-from vggscope.analysis.memory.step_config import AMP, StepConfig
+from vggscope.analysis.memory.step_config import AMP, CUDA, PARALLEL, StepConfig, optimizer_named
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.ops.constant import WithConstants

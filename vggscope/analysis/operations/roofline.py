@@ -4,7 +4,7 @@ bandwidth (Williams, Waterman and Patterson 2009).
 
 from __future__ import annotations
 
-from vggscope.analysis.memory.cards import CARDS, Card, card_named
+from vggscope.analysis.cards import CARDS, Card, card_named
 from vggscope.errors import OptionError, unknown
 from vggscope.record import record
 
