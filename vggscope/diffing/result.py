@@ -37,6 +37,11 @@ class Difference:
     consequences: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
 
+    @property
+    def changes_output(self) -> bool:
+        """Whether the network computes something else at evaluation."""
+        return self.effect in ("shape", "function")
+
 
 @record
 class ParameterCounts:

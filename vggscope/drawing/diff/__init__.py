@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vggscope.diffing.result import Diff
+from vggscope.diffing.wording import verdict_text
 from vggscope.drawing import Diagram
 from vggscope.drawing.diff.grid import Grid, grid
 from vggscope.drawing.diff.legend import Entry, entries, legend
@@ -18,7 +19,6 @@ from vggscope.drawing.picture import Link, Picture, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import HEADING, SMALL, THEMES, Theme
 from vggscope.errors import unknown
-from vggscope.render.diff import verdict_text
 from vggscope.units import count_text
 
 HEAD, BETWEEN = 19.0, 26.0

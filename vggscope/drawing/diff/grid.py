@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from vggscope.diffing.result import RowLayer
+from vggscope.diffing.wording import FoldedRows
 from vggscope.drawing.diff.badge import width as badge_width
 from vggscope.drawing.diff.lines import Line, Marked, name_of, shape_of
 from vggscope.drawing.fonts import text_width
 from vggscope.drawing.theme import BODY, SMALL
 from vggscope.record import record
-from vggscope.render.diff import Hidden
 
 PAD, SPACE = 7.0, 9.0
 """In points: the space at a cell's ends, and that between two texts in it."""
@@ -64,7 +64,7 @@ def grid(lines: Sequence[Line], heading: float) -> Grid:
     layers = list(_layers(lines))
     marks = [line.mark for line in lines if isinstance(line, Marked) and line.mark]
     notes = [note for line in lines if isinstance(line, Marked) for note in line.notes]
-    hidden = [line.text for line in lines if isinstance(line, Hidden)]
+    hidden = [line.text for line in lines if isinstance(line, FoldedRows)]
     value = _widest((text for note in notes for text in (note[0], note[2])), SMALL, MOST["note"], bold=True)
     attribute = _widest((note[1] for note in notes), SMALL, MOST["name"])
     between = attribute + (2 * (value + SPACE) if value else 0.0) + 2 * PAD

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vggscope.diffing.result import Diff
+from vggscope.diffing.wording import difference_item, renamed_item, totals
 from vggscope.document import Item
 from vggscope.drawing.diff.badge import badge
 from vggscope.drawing.diff.badge import width as badge_width
@@ -13,7 +14,6 @@ from vggscope.drawing.fonts import wrapped
 from vggscope.drawing.picture import Shape, Text
 from vggscope.drawing.theme import BODY, SMALL, Theme
 from vggscope.record import record
-from vggscope.render.diff import facts, item, renamed_item
 
 MOST_TOLD = 40
 """How many differences are told; two networks that differ more are two networks."""
@@ -39,13 +39,13 @@ def entries(diff: Diff, width: float) -> list[Entry]:
     told = [place for place, difference in enumerate(diff.differences) if difference.kind != "renamed"]
     marks = [mark_of(diff, place) for place in told[:MOST_TOLD]]
     indent = max((badge_width(mark) for mark in marks), default=14.0) + 7
-    found = [_entry(mark, item(diff.differences[place]), width - indent) for mark, place in zip(marks, told)]
+    found = [_entry(mark, difference_item(diff.differences[place]), width - indent) for mark, place in zip(marks, told)]
     if len(told) > MOST_TOLD:
         found.append(_entry(None, Item("", f"and {len(told) - MOST_TOLD} differences more"), width))
     renamed = [difference for difference in diff.differences if difference.kind == "renamed"]
     if renamed:
         found.append(_entry(Mark("=", quiet=True), renamed_item(renamed), width - indent))
-    found += [_entry(None, Item("", f"{name}: {text}"), width) for name, text in facts(diff)]
+    found += [_entry(None, Item("", f"{name}: {text}"), width) for name, text in totals(diff)]
     found += [
         _entry(None, Item("", f"{fact.matter}: the paper {fact.paper}; torchvision {fact.torchvision}"), width)
         for fact in diff.training

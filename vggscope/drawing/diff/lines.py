@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from vggscope.diffing.locate import value_text
 from vggscope.diffing.result import Change, Diff, Difference, Row, RowLayer
+from vggscope.diffing.wording import SIGNS, FoldedRows, folded
 from vggscope.drawing.layer import shape
 from vggscope.record import record
-from vggscope.render.diff import SIGNS, Hidden, shown
-
-QUIET = ("none", "training_only")
-"""The effects that leave what is computed as it is."""
 
 DOES_NOT_RUN = "does not run"
 
@@ -48,7 +45,7 @@ class Marked:
         return tuple(map(_note, self.changes)) if self.row.our_layer and self.row.reference_layer else ()
 
 
-Line = Marked | Hidden
+Line = Marked | FoldedRows
 
 
 def lines(diff: Diff, fold: bool) -> list[Line]:
@@ -60,7 +57,7 @@ def lines(diff: Diff, fold: bool) -> list[Line]:
     def word(row: Row) -> str:
         return "not reached" if row.sign == "?" else "" if marked[id(row)].mark else "alike"
 
-    return [line if isinstance(line, Hidden) else marked[id(line)] for line in shown(diff.rows, word)]
+    return [line if isinstance(line, FoldedRows) else marked[id(line)] for line in folded(diff.rows, word)]
 
 
 def mark_of(diff: Diff, place: int) -> Mark:
@@ -72,7 +69,7 @@ def mark_of(diff: Diff, place: int) -> Mark:
     number = sum(other.kind != "renamed" for other in diff.differences[: place + 1])
     if {row.sign for row in diff.rows if row.difference == place} == {"!"}:
         return Mark("!", number)
-    return Mark(sign, number, difference.effect in QUIET)
+    return Mark(sign, number, not difference.changes_output)
 
 
 def _marked(row: Row, diff: Diff) -> Marked:

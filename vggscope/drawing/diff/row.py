@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vggscope.diffing.result import RowLayer
+from vggscope.diffing.wording import FoldedRows
 from vggscope.drawing.diff.badge import badge
 from vggscope.drawing.diff.badge import width as badge_width
 from vggscope.drawing.diff.grid import PAD, SPACE, Grid
@@ -15,7 +16,6 @@ from vggscope.drawing.picture import Box, Frame, Link, Part, Shape, Text
 from vggscope.drawing.picture import Line as Stroke
 from vggscope.drawing.theme import BODY, SMALL, Theme
 from vggscope.record import record
-from vggscope.render.diff import Hidden
 
 ROW, NOTE, GAP, STACK = 15.0, 10.0, 5.5, 2.5
 """In points: the height of a row, that of a line between the sides, the space between two rows, and how far a stack
@@ -45,7 +45,7 @@ def draw(line: Line, x: float, y: float, grid: Grid, theme: Theme) -> Drawn:
     """A line with its upper left corner at `x` and `y`."""
     ours = Frame(x + grid.ours, y, grid.cell, height(line))
     reference = Frame(x + grid.reference, y, grid.cell, height(line))
-    if isinstance(line, Hidden):
+    if isinstance(line, FoldedRows):
         return _hidden(line, ours, reference, theme)
     return _marked(line, x, ours, reference, grid, theme)
 
@@ -156,7 +156,7 @@ def _join(line: Marked, parts: list[Part], ours: Frame, reference: Frame, theme:
     yield Link(parts[0].name, parts[1].name, () if line.notes else (stroke,), line.mark.text if line.mark else "=")
 
 
-def _hidden(line: Hidden, ours: Frame, reference: Frame, theme: Theme) -> Drawn:
+def _hidden(line: FoldedRows, ours: Frame, reference: Frame, theme: Theme) -> Drawn:
     """Rows that are counted: on each side a stack, between them how many."""
     found = (
         (OURS, ours, [row.our_layer for row in line.rows if row.our_layer]),
@@ -174,7 +174,7 @@ def _hidden(line: Hidden, ours: Frame, reference: Frame, theme: Theme) -> Drawn:
     return Drawn((text,), tuple(parts), links, holds)
 
 
-def _stack(line: Hidden, side: str, layers: Sequence[RowLayer], place: Frame, theme: Theme) -> Part:
+def _stack(line: FoldedRows, side: str, layers: Sequence[RowLayer], place: Frame, theme: Theme) -> Part:
     """The first and the last of several layers on a stack."""
     said = f"{name_of(layers[0])} … {name_of(layers[-1])}"
     text = fitted(said, SMALL, place.width - 2 * PAD)

@@ -1,0 +1,109 @@
+"""The words of a comparison: what its table, its other texts and its picture all say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from vggscope.diffing.result import Diff, Difference, Numeric, Row
+from vggscope.document import Item
+from vggscope.record import record
+from vggscope.units import count_text, shape_text
+
+SIGNS = {"inserted": "+", "missing": "-", "changed": "~", "renamed": "="}
+"""The sign of each kind of difference, so that no colour is needed."""
+
+EFFECT_TEXTS = {
+    "shape": "other shapes",
+    "function": "another function",
+    "training_only": "acts in training only",
+    "none": "no effect on this input",
+}
+"""Each effect in words, the gravest first."""
+
+CONTEXT = 1
+"""How many identical layers are shown before and after a difference."""
+
+
+def verdict_text(diff: Diff) -> str:
+    """The verdict in a sentence."""
+    if diff.verdict == "identical":
+        return "the same layers in the same order, with the same attributes, paths and state-dict keys"
+    if diff.verdict == "equivalent":
+        return "written otherwise, the same function of this input at evaluation"
+    count = sum(difference.changes_output for difference in diff.differences)
+    which = "1 difference that changes" if count == 1 else f"{count} differences that change"
+    return f"{which} what is computed"
+
+
+def difference_item(difference: Difference) -> Item:
+    """One difference: its message and effect, then its consequences and the differences that follow from it."""
+    consequences = ("; ".join(difference.consequences),) if difference.consequences else ()
+    follows = _shortened(difference.follows, 3 if difference.changes_output else 1)
+    return Item(
+        SIGNS[difference.kind],
+        f"{difference.message}  [{EFFECT_TEXTS[difference.effect]}]",
+        (*consequences, *(f"with it: {text}" for text in follows)),
+        quiet=not difference.changes_output,
+    )
+
+
+def renamed_item(renamed: Sequence[Difference]) -> Item:
+    """All layers that differ in their names alone, as one item."""
+    count = f"{len(renamed)} layers are" if len(renamed) > 1 else "1 layer is"
+    examples = _shortened(
+        tuple(d.message if d.ours == d.reference else f"{d.ours} is {d.reference} in the reference" for d in renamed)
+    )
+    return Item("=", f"{count} called otherwise  [{EFFECT_TEXTS['none']}]", examples, quiet=True)
+
+
+def _shortened(texts: tuple[str, ...], most: int = 3) -> tuple[str, ...]:
+    return texts if len(texts) <= most + 1 else (*texts[:most], f"and {len(texts) - most} more")
+
+
+def totals(diff: Diff) -> list[tuple[str, str]]:
+    """The parameters of both networks and, if measured, the numeric error, each with its name."""
+    ours, reference = diff.params.ours, diff.params.reference
+    if ours == reference:
+        text = f"{count_text(ours)} on both sides"
+    else:
+        more = f"{count_text(abs(ours - reference))} {'more' if ours > reference else 'fewer'}"
+        text = f"{count_text(ours)}, the reference {count_text(reference)}: {more}"
+    return [("parameters", text), *([("numeric", _numeric_text(diff.numeric))] if diff.numeric else [])]
+
+
+def _numeric_text(numeric: Numeric) -> str:
+    parts = f"; they part at {numeric.parts_at}" if numeric.parts_at else ""
+    if numeric.max_abs_error == float("inf"):
+        return f"not to be told in a number: the outputs are of other sizes{parts}"
+    return (
+        f"largest error {numeric.max_abs_error:.3g} (relative {numeric.max_rel_error:.3g})"
+        f" on one seeded {shape_text(numeric.input_shape)} input, seed {numeric.seed}, {numeric.dtype}{parts}"
+    )
+
+
+@record
+class FoldedRows:
+    """Successive rows that are counted instead of shown; `word` says what they have in common."""
+
+    rows: tuple[Row, ...]
+    word: str
+
+    @property
+    def text(self) -> str:
+        """The count with the word, such as `12 alike`."""
+        return f"{len(self.rows)} {self.word}"
+
+
+def folded(rows: Sequence[Row], word: Callable[[Row], str]) -> Iterator[Row | FoldedRows]:
+    """The rows, with long runs of the same `word` folded. A row whose word is empty is always shown."""
+    groups = [(kind, tuple(run)) for kind, run in groupby(rows, key=word)]
+    for place, (kind, run) in enumerate(groups):
+        first = CONTEXT if place else 0
+        last = len(run) - (CONTEXT if place < len(groups) - 1 else 0)
+        if not kind or last - first < 2:
+            yield from run
+            continue
+        yield from run[:first]
+        yield FoldedRows(run[first:last], kind)
+        yield from run[last:]
