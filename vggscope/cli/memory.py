@@ -59,7 +59,7 @@ def memory(
             metavar="HOW",
             help="ddp, zero1, zero2 or fsdp.",
             show_default=False,
-            autocompletion=completed("one_of", "vggscope.analysis.memory.sharding:PARALLEL"),
+            autocompletion=completed("one_of", "vggscope.analysis.memory.step_config:PARALLEL"),
         ),
     ] = None,
     gpu: Annotated[

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CARDS = "vggscope.analysis.cards:CARDS"
 MODES = "vggscope.analysis.memory.step_config:MODES"
-OPTIMIZERS = "vggscope.analysis.memory.optimizers:OPTIMIZERS"
+OPTIMIZERS = "vggscope.analysis.memory.step_config:OPTIMIZERS"
 DTYPES = "vggscope.analysis.memory.step_config:DTYPES"
 THEMES = "vggscope.drawing.theme:THEMES"
 """Tables of words, for `completed`."""
