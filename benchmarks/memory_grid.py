@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from vggscope.analysis.memory.step_config import StepConfig
-from vggscope.cross_checks.memory_tracker import Measurement, measure
+from vggscope.cross_checks.measured_step import Measurement, measure
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.trace.build import without_data

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from vggscope.analysis.cost import costs, total_macs
-from vggscope.analysis.receptive_field import receptive_fields
+from vggscope.analysis.receptive_field.view import receptive_fields
 from vggscope.cross_checks import flop_counter
 from vggscope.cross_checks.reference_tool import MACS, ReportedFigure, without_data
 from vggscope.graph import Network

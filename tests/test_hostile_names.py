@@ -131,7 +131,7 @@ def _operations(name: str, folder: Path) -> Result:
 
 
 def _measure(name: str, folder: Path) -> Result:
-    from vggscope.cross_checks.memory_tracker import Measurement
+    from vggscope.cross_checks.measured_step import Measurement
 
     return Measurement("vggscope/measure@1", name, 1, f"by {name}", f"counts {name}", 3, 4)
 

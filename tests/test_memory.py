@@ -29,7 +29,7 @@ from vggscope.analysis.memory.simulate import inference_peak, simulate_step, tra
 from vggscope.analysis.memory.step_config import PARALLEL, Shards, StepConfig
 from vggscope.analysis.summary import summarize
 from vggscope.builders.module import module
-from vggscope.cross_checks.memory_tracker import measure, track
+from vggscope.cross_checks.measured_step import measure, track
 from vggscope.errors import OptionError
 from vggscope.graph import Network, Parameter
 from vggscope.sources.resolve import resolve, resolve_module

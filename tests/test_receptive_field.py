@@ -17,13 +17,11 @@ from torch.nn import functional
 
 import vggscope
 from tests.strategies import SIDE, columns
-from vggscope.analysis.receptive_field import ReceptiveField, receptive_fields
 from vggscope.analysis.receptive_field.result import Box, describe, layer_named
-from vggscope.analysis.receptive_field.view import View, views
+from vggscope.analysis.receptive_field.view import ReceptiveField, View, receptive_fields, views
 from vggscope.builders.module import module
-from vggscope.cross_checks.autograd import differences, measured_layers, units
+from vggscope.cross_checks.autograd import differences, measure, measured_layers, units
 from vggscope.cross_checks.effective_field import effective_field
-from vggscope.cross_checks.gradients import measure
 from vggscope.cross_checks.reference_tool import without_data
 from vggscope.errors import OptionError, ShapeError
 from vggscope.graph import INPUT, Network, module_node

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         verify,
     )
     from vggscope.checkpoint.inspection import Inspection
-    from vggscope.cross_checks.memory_tracker import Measurement
+    from vggscope.cross_checks.measured_step import Measurement
     from vggscope.cross_checks.verification import Verification
     from vggscope.diffing.result import Diff
     from vggscope.drawing import Diagram
@@ -107,7 +107,7 @@ _MODULES = {
     "Estimate": "analysis.memory.grid",
     "Inspection": "checkpoint.inspection",
     "Lesson": "tutorials.lesson",
-    "Measurement": "cross_checks.memory_tracker",
+    "Measurement": "cross_checks.measured_step",
     "MemoryReport": "analysis.memory.report",
     "Network": "graph",
     "Operations": "analysis.operations.result",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vggscope.analysis.receptive_field.result import ReceptiveFields
     from vggscope.analysis.summary import Summary
     from vggscope.checkpoint.inspection import Inspection
-    from vggscope.cross_checks.memory_tracker import Measurement
+    from vggscope.cross_checks.measured_step import Measurement
     from vggscope.cross_checks.verification import Verification
     from vggscope.diffing.result import Diff
     from vggscope.drawing import Diagram
@@ -403,7 +403,7 @@ def measure(
     >>> measure("conv3-8 maxpool FC-10", input_size=(3, 32, 32), batch=8).difference_bytes
     0
     """
-    from vggscope.cross_checks.memory_tracker import measure as run
+    from vggscope.cross_checks.measured_step import measure as run
 
     setup = _setup(options)
     found = network(model, input_size, **options).require_runnable()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 
-from vggscope.analysis.receptive_field import ReceptiveField
+from vggscope.analysis.receptive_field.view import ReceptiveField
 from vggscope.analysis.summary import Summary, summarize
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape

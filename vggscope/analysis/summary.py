@@ -8,7 +8,7 @@ from itertools import groupby
 
 from vggscope.analysis.cost import Cost, costs, total_macs
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
-from vggscope.analysis.receptive_field import ReceptiveField, receptive_fields
+from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, Window, numel
 from vggscope.record import record

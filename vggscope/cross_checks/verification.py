@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vggscope.analysis.cost import backward_macs, costs, total_macs
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.builders.module import module as build_module
-from vggscope.cross_checks import autograd, flop_counter, fvcore, paper, torchinfo, torchvision, tracker
+from vggscope.cross_checks import autograd, flop_counter, fvcore, memory_tracker, paper, torchinfo, torchvision
 from vggscope.cross_checks.reference_tool import (
     BACKWARD_MACS,
     FIELDS,
@@ -44,7 +44,7 @@ REFERENCE_TOOLS = (
     fvcore.REFERENCE_TOOL,
     torchvision.REFERENCE_TOOL,
     paper.REFERENCE_TOOL,
-    tracker.REFERENCE_TOOL,
+    memory_tracker.REFERENCE_TOOL,
     autograd.REFERENCE_TOOL,
 )
 

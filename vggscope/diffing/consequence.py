@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.memory.simulate import training_peak
-from vggscope.analysis.receptive_field import receptive_fields
+from vggscope.analysis.receptive_field.view import receptive_fields
 from vggscope.diffing.locate import LayerPair
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network, Node, Parameter

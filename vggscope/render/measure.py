@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.cross_checks.memory_tracker import Measurement
+from vggscope.cross_checks.measured_step import Measurement
 from vggscope.document import Column, Document, Note, Table
 from vggscope.units import bytes_text, count_text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vggscope.analysis.cost import costs
-from vggscope.analysis.receptive_field import receptive_fields
+from vggscope.analysis.receptive_field.view import receptive_fields
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.ops.base import numel

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import field, replace
 from math import prod
 
-from vggscope.analysis.receptive_field import ReceptiveField, field_of
 from vggscope.analysis.receptive_field.ranges import Extent, Flattened, Span, spans
 from vggscope.analysis.receptive_field.stacks import stack_note
-from vggscope.analysis.receptive_field.view import UnknownView, View, views
+from vggscope.analysis.receptive_field.view import ReceptiveField, UnknownView, View, field_of, views
 from vggscope.errors import OptionError, printable
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape

@@ -15,6 +15,7 @@ from vggscope.analysis.receptive_field.ranges import (
     centred_alike,
     everywhere,
     read,
+    rule,
     union,
     whole,
 )
@@ -137,3 +138,30 @@ def _joined(sides: list[Side]) -> tuple[Side, bool]:
     units = apart[0].units
     common = [everywhere(side.extent, units) for side in sides if side.axis is None]
     return Side(axis, union([*apart, *common])), centred_alike(apart)
+
+
+@record
+class ReceptiveField:
+    """Pixels, each for (height, width)."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
+def receptive_fields(network: Network) -> dict[str, ReceptiveField | None]:
+    """Each node's field, by name; None where the units do not see alike, or no rule tells what they see."""
+    found = views(network)
+    return {node.name: field_of(found[node.name]) for node in network.nodes}
+
+
+def field_of(view: View | UnknownView) -> ReceptiveField | None:
+    """The field that all units share."""
+    if isinstance(view, UnknownView) or not view.sides:
+        return None
+    even = [found for side in view.sides if (found := rule(side.extent)) is not None]
+    if len(even) < len(view.sides):
+        return None
+    return ReceptiveField(
+        tuple(side.size for side in even), tuple(side.stride for side in even), tuple(side.padding for side in even)
+    )
