@@ -210,7 +210,7 @@ def test_python_shows_one_line() -> None:
         (vggscope.diff("D", ref=network), "<Diff of D against D: identical>"),
         (
             vggscope.explain("conv", size=4),
-            "<Lesson of conv: convolution: a 3x3 kernel over a 4x4 picture, stride 1, padding 1>",
+            "<Tutorial of conv: convolution: a 3x3 kernel over a 4x4 picture, stride 1, padding 1>",
         ),
         (vggscope.compare("A", "E"), "<Comparison of A, E at 3x224x224, batch 1>"),
         (vggscope.receptive_fields("A", at="pool5"), "<ReceptiveFields of A at 3x224x224: pool5 150x150>"),

@@ -21,10 +21,9 @@ from vggscope.errors import OptionError, VggscopeError
 from vggscope.render.explain.picture import PICTURES, picture
 from vggscope.sources.resolve import resolve
 from vggscope.tutorials import TOPICS, convolution, explain, pooling
-from vggscope.tutorials.agreement import run, with_torch
 from vggscope.tutorials.image_file import order_of
 from vggscope.tutorials.layer import explain_layer
-from vggscope.tutorials.lesson import Code
+from vggscope.tutorials.tutorial import code, run, with_torch
 
 WITH_CODE = ("conv", "pool", "relu", "linear", "lrn", "softmax", "input", "dense")
 
@@ -78,10 +77,10 @@ def test_the_code_that_is_shown_runs_and_gives_what_is_said(topic: str, capsys: 
     assert found.torch.agrees
     assert found.torch.max_abs_error < 1e-5
     assert capsys.readouterr().out == ""
-    for code in found.codes():
-        exec(code.text, {})
+    for block in found.codes():
+        exec(block.text, {})
         assert capsys.readouterr().out  # it prints its result to whoever copies it
-    assert all(len(line) < 80 for code in found.codes() for line in code.text.split("\n"))
+    assert all(len(line) < 80 for block in found.codes() for line in block.text.split("\n"))
 
 
 @pytest.mark.parametrize("size", [12, 13, 40])
@@ -91,7 +90,7 @@ def test_code_for_a_large_picture_makes_the_same_picture(size: int) -> None:
 
 
 def test_disagreement_is_told(vggscope, monkeypatch) -> None:
-    wrong = Code("import torch\ny = torch.tensor([1.0, 2.0])", (1.0, 2.5))
+    wrong = code("import torch\ny = torch.tensor([1.0, 2.0])", (1.0, 2.5))
     assert run(wrong) == [1.0, 2.0]
     monkeypatch.setattr(convolution, "inner_product", lambda window, kernel: 158)
     ran = vggscope("explain", "conv", "--torch")

@@ -182,13 +182,14 @@ def _list(name: str, folder: Path) -> Result:
 
 
 def _explain(name: str, folder: Path) -> Result:
-    from vggscope.tutorials.lesson import Code, Figures, Listing, Text, lesson
+    from vggscope.document import Facts
+    from vggscope.tutorials.tutorial import code, listing, text, tutorial
 
-    blocks = (Text(name), Figures(((name, name),)), Listing(("heading",), ((name,),)), Code(name))
-    return lesson(name, name, {name: name}, *blocks)
+    blocks = (text(name), Facts(((name, name),)), listing(("heading",), ((name,),)), code(name, None))
+    return tutorial(name, name, {name: name}, *blocks)
 
 
-def _drawn_lesson(name: str, folder: Path) -> Result:
+def _drawn_tutorial(name: str, folder: Path) -> Result:
     from vggscope.tutorials import explain
 
     return replace(explain("conv"), title=name)
@@ -210,8 +211,8 @@ MAKERS: dict[str, Callable[[str, Path], Result]] = {
 """A result of each kind with a name in it."""
 
 
-DRAWN = {**MAKERS, "explain": _drawn_lesson}
-"""The same for results to be drawn: of the lessons a few have a picture."""
+DRAWN = {**MAKERS, "explain": _drawn_tutorial}
+"""The same for results to be drawn: only a few tutorials have a picture."""
 
 
 def steering(text: str) -> list[str]:

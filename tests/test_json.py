@@ -133,7 +133,7 @@ def test_every_field_is_named_and_no_other(kind: str, vggscope) -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_every_field_of_a_lesson_is_named(vggscope) -> None:
+def test_every_field_of_a_tutorial_is_named(vggscope) -> None:
     words = [*COMMANDS["explain"], ("explain",), ("explain", "D", "conv3_2")]
     results = [result for each in words for result in said(vggscope, *each)]
     found = {path for result in results for path in printed({**result, "data": None})}
@@ -142,7 +142,7 @@ def test_every_field_of_a_lesson_is_named(vggscope) -> None:
 
 @pytest.mark.parametrize("topic", [*TOPICS, "layer"])
 @pytest.mark.usefixtures("files")
-def test_every_number_of_a_lesson_is_named(topic: str, vggscope) -> None:
+def test_every_number_of_a_tutorial_is_named(topic: str, vggscope) -> None:
     rows = {first: without_lists(set(fields(second))) for first, second in SECTIONS["explain"]}
     asked = {"layer": [("explain", "D", "conv3_2")], "input": [("explain", "input", "--image", "photo.png")]}
     words = asked.get(topic, []) + ([("explain", topic)] if topic in TOPICS else [])

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vggscope.diffing.result import Diff
     from vggscope.drawing import Diagram
     from vggscope.explorer.result import Page
-    from vggscope.tutorials.lesson import Lesson
+    from vggscope.tutorials.tutorial import Tutorial
 
     Model = str | nn.Module | Network
 
@@ -435,10 +435,10 @@ def explain(
     *,
     torch: bool = False,
     **options: object,
-) -> Lesson:
-    """A topic or a model's layer worked with its numbers: `explain("conv", size=6, kernel=3)`, `explain("D",
-    "conv3_2")`; behind a topic, `layer` may be the model that it is about: `explain("why-tools-disagree", "D")`.
-    Nothing gives the topics there are. `torch` runs the code that is shown, and compares.
+) -> Tutorial:
+    """Explain a topic, `explain("conv", size=6, kernel=3)`, or a model's layer, `explain("D", "conv3_2")`, with its
+    numbers. After a topic, `layer` may be the model that it is about: `explain("why-tools-disagree", "D")`. Without
+    arguments, list the topics. With `torch`, run the code that is shown and compare the results.
 
     `options` are those of the topic (size, kernel, stride, padding, channels, image, shape) and of the model. Raises
     OptionError for a topic, a layer or an option that is not there.
@@ -446,19 +446,19 @@ def explain(
     >>> explain("D", "conv3_2").data.layer.params
     590080
     """
-    from vggscope.tutorials.request import asked
+    from vggscope.tutorials import tutorial_for
 
     of_model = {name: options.pop(name) for name in OPTIONS if name in options}
 
     def load(model: Model) -> Network:
         return network(model, input_size, **of_model)
 
-    found = asked(topic, layer, options, load)
+    tutorial = tutorial_for(topic, layer, options, load)
     if torch:
-        from vggscope.tutorials.agreement import with_torch
+        from vggscope.tutorials.tutorial import with_torch
 
-        found = with_torch(found)
-    return found
+        tutorial = with_torch(tutorial)
+    return tutorial
 
 
 def report(

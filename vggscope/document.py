@@ -1,28 +1,30 @@
-"""What a result says, before it is known how it will be shown.
+"""The block model: the content of a result, independent of the format that shows it.
 
-Each kind of result has one function that lays it out as a Document; each text format has one function that writes any
-Document. A new result needs no new format, and a new format no new result.
+Each kind of result has one function that returns a Document. Each text format has one function that writes any
+Document. So a new kind of result works in every format, and a new format works for every kind of result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from vggscope.record import record
 from vggscope.units import UNKNOWN
 
 
 def plain(value: object) -> str:
-    """A value as it stands; what is not known shows as a question mark."""
+    """A value as text; None is a question mark."""
     return UNKNOWN if value is None else str(value)
 
 
 @record
 class Column:
-    """A column of a table: the field that it holds (`key`, the name in JSON), its heading, and how a value prints.
+    """A column of a table.
 
-    `priority` tells which columns stay on a narrow terminal: the highest goes first, 0 stays always. Numbers stand to
-    the right.
+    `key` is the field's name in CSV, `title` the heading, `text` the function that formats a value. `right` aligns to
+    the right, as numbers are. `wrap` breaks long text into lines. On a narrow terminal the column with the highest
+    `priority` is dropped first; columns of priority 0 always stay.
     """
 
     key: str
@@ -35,26 +37,34 @@ class Column:
 
 @record
 class Table:
-    """Rows of raw values, one for each column. `quiet` rows matter less, `breaks` are rows with a line above them.
+    """Rows of raw values, one value for each column.
 
-    `data` marks a table that says what the blocks around it say in words: formats for machines take it, the others do
-    not.
+    `quiet` are the indices of less important rows, `breaks` those of rows with a line above them. A table with `data`
+    repeats as numbers what the other blocks say in words: only CSV shows it.
     """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[object, ...], ...]
     quiet: frozenset[int] = frozenset()
-    breaks: frozenset[int] = frozenset()
+    breaks: tuple[int, ...] = ()
     total: tuple[object, ...] | None = None
     data: bool = False
 
+    kind: ClassVar = "listing"
+    json_names: ClassVar = ("headings", "rows", "breaks", "kind")
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The titles of the columns."""
+        return tuple(column.title for column in self.columns)
+
     def holds(self, key: str) -> bool:
-        """Whether any row has something in this column; of no rows each has."""
+        """Whether any row has a value in this column. True for a table without rows."""
         place = next(i for i, column in enumerate(self.columns) if column.key == key)
         return not self.rows or any(row[place] != "" for row in self.rows)
 
     def choose(self, keys: tuple[str, ...]) -> Table:
-        """The same rows with these columns, in this order."""
+        """The same rows with only these columns, in this order."""
         places = [next(i for i, column in enumerate(self.columns) if column.key == key) for key in keys]
 
         def pick(row: tuple[object, ...]) -> tuple[object, ...]:
@@ -72,14 +82,17 @@ class Table:
 
 @record
 class Facts:
-    """Names and what is to be said of each."""
+    """Pairs of a name and a text. A pair without a name continues the one above."""
 
     items: tuple[tuple[str, str], ...]
+
+    kind: ClassVar = "figures"
+    json_names: ClassVar[tuple[str, ...]] = ("items", "kind")
 
 
 @record
 class Lines:
-    """Lines of text that stand as they are: a diff, a piece of code."""
+    """Preformatted lines, such as a diff or code. `language` is `diff`, `python` or empty."""
 
     lines: tuple[str, ...]
     language: str = ""
@@ -87,7 +100,7 @@ class Lines:
 
 @record
 class Item:
-    """One finding: a sign that tells its kind without colour, a sentence, and what follows from it."""
+    """One finding: a sign that shows its kind without colour, a sentence, and its consequences."""
 
     sign: str
     text: str
@@ -97,14 +110,14 @@ class Item:
 
 @record
 class Items:
-    """Findings, one below the other."""
+    """A list of findings."""
 
     items: tuple[Item, ...]
 
 
 @record
 class Note:
-    """A sentence. `kind` is text, note (which matters less), warning or verdict."""
+    """A paragraph. `kind` is text, note (less important), warning or verdict."""
 
     text: str
     kind: str = "note"
@@ -115,7 +128,7 @@ Block = Table | Facts | Items | Lines | Note
 
 @record
 class Document:
-    """A heading and blocks, from the top down."""
+    """A title and blocks, in reading order."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -128,7 +141,7 @@ class Document:
 
 @record
 class Style:
-    """How a terminal wants its text: `width` in columns, and whether it takes colour and more than ASCII."""
+    """What a terminal supports: `width` in columns, colour, and characters beyond ASCII."""
 
     width: int = 120
     color: bool = False

@@ -16,7 +16,8 @@ def write(result: object) -> str:
 def plain(value: object) -> Any:
     """Dataclasses as objects, tuples as arrays; a number that JSON has no word for as null."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if f.metadata.get("json", True)}
+        names = getattr(value, "json_names", None) or [f.name for f in fields(value) if f.metadata.get("json", True)]
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -1,8 +1,8 @@
-"""Layers and ideas worked with their numbers: what `explain` shows.
+"""What `explain` shows: layers and ideas, worked with their numbers.
 
-A topic is one file in this folder with a function `explain` that gives a Lesson, and a row of TOPICS. The function's
-keyword arguments are the options that the topic takes; whatever else is asked of it is refused. Nothing here loads
-torch but `agreement`, which asks it whether a lesson is right.
+A topic is one file in this folder, with a function `explain` that returns a Tutorial, and its row in TOPICS. The
+function's keyword arguments are the topic's options; any other option is refused. Only `tutorial.with_torch` imports
+torch.
 """
 
 from __future__ import annotations
@@ -12,15 +12,23 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from vggscope.errors import OptionError, printable
+from vggscope.errors import ModelError, OptionError, printable
 from vggscope.record import record
-from vggscope.tutorials.lesson import Lesson, Listing, Text, lesson
+from vggscope.tutorials.tutorial import Tutorial, listing, text, tutorial
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vggscope.graph import Network
+
+    Model = str | nn.Module | Network
 
 
 @record
 class Topic:
-    """The file that has it, and what it is about in a line."""
+    """The module that explains a topic, and a line about it."""
 
     module: str
     about: str
@@ -37,56 +45,94 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
         "input": Topic("image", "C, H, W; 1, 3 or 4 channels; the paper's preprocessing and torchvision's"),
         "dense": Topic("dense", "fully connected layers as convolutions"),
         "depth": Topic("depth", "three 3x3 convolutions against one 7x7"),
-        "why-tools-disagree": Topic("tools", "one network, several counts, and the sums between them"),
+        "why-tools-disagree": Topic("counting_tools", "one network, several counts, and the sums between them"),
         "paper": Topic("paper", "Tables 1 and 2 and the training, beside what is computed"),
     }
 )
 
 
-def explain(topic: str, **options: object) -> Lesson:
-    """The lesson of a topic. Options that are None were not asked for.
+def tutorial_for(
+    topic: Model | None,
+    layer: Model | None,
+    options: Mapping[str, object],
+    load: Callable[[Model], Network],
+) -> Tutorial:
+    """The tutorial on a topic, or on a model's layer; without arguments, the list of topics.
 
-    Raises OptionError for a topic that is not there, with the nearest, and for an option that the topic does not take.
+    `topic` is a topic or a model. `layer` is the model's layer, or the model that the topic is about. `load` returns
+    the Network of a model. Raises OptionError for an unknown topic or layer, and for an option that it does not take.
+    """
+    if topic is None:
+        return contents()
+    if isinstance(topic, str) and topic in TOPICS:
+        return explain(topic, **options, network=None if layer is None else load(layer))
+    if layer is None:
+        raise _missing_layer(topic, load)
+    refused = next((name for name, value in options.items() if value is not None), None)
+    if refused is not None:
+        raise OptionError(f"--{refused} is for topics, not for a layer", f"vggscope explain {topic} {layer}")
+    if not isinstance(layer, str):
+        raise OptionError(f"a layer is named by its label or its path, not by a {type(layer).__name__}", "conv3_2")
+    from vggscope.tutorials.layer import explain_layer
+
+    return explain_layer(load(topic), layer)
+
+
+def explain(topic: str, **options: object) -> Tutorial:
+    """The tutorial on a topic. Options that are None count as not given.
+
+    Raises OptionError for an unknown topic, with the nearest one, and for an option that the topic does not take.
 
     >>> explain("conv").data.output[0][0]
     308
     """
     if topic not in TOPICS:
-        raise unknown_topic(topic)
-    make: Callable[..., Lesson] = import_module(f"vggscope.tutorials.{TOPICS[topic].module}").explain
-    given = {name: value for name, value in options.items() if value is not None}
-    taken = inspect.signature(make).parameters
-    refused = [name for name in given if name not in taken]
+        raise _unknown_topic(topic)
+    function: Callable[..., Tutorial] = import_module(f"vggscope.tutorials.{TOPICS[topic].module}").explain
+    options = {name: value for name, value in options.items() if value is not None}
+    accepted = inspect.signature(function).parameters
+    refused = [name for name in options if name not in accepted]
     if refused:
         raise OptionError(
-            f"topic {topic} takes no {_said(refused[0])}",
-            f"it takes {', '.join(map(_said, taken))}" if taken else "it takes no options",
+            f"topic {topic} takes no {_option_text(refused[0])}",
+            f"it takes {', '.join(map(_option_text, accepted))}" if accepted else "it takes no options",
         )
-    return make(**given)
+    return function(**options)
 
 
-def contents() -> Lesson:
-    """What there is to explain."""
-    return lesson(
+def contents() -> Tutorial:
+    """The list of topics."""
+    return tutorial(
         "contents",
         "what there is to explain",
         None,
-        Listing(("topic", "what it shows"), tuple((name, topic.about) for name, topic in TOPICS.items())),
-        Text(
+        listing(("topic", "what it shows"), tuple((name, topic.about) for name, topic in TOPICS.items())),
+        text(
             "Any layer of any model: vggscope explain D conv3_2, vggscope explain torchvision:resnet18 layer1.0.conv1"
         ),
     )
 
 
-def unknown_topic(word: str, command: str = "vggscope explain") -> OptionError:
-    """What to say of a word that is no topic."""
+def _unknown_topic(word: str) -> OptionError:
+    """The error for a word that is no topic."""
     near = difflib.get_close_matches(word.lower(), TOPICS, n=1)
     hint = f", did you mean {near[0]}?" if near else ""
     return OptionError(
         f"unknown topic {printable(word)!r}{hint}",
-        f"topics are {', '.join(TOPICS)}; or a MODEL and one of its layers: {command} D conv3_2",
+        f"topics are {', '.join(TOPICS)}; or a MODEL and one of its layers: vggscope explain D conv3_2",
     )
 
 
-def _said(option: str) -> str:
+def _missing_layer(word: Model, load: Callable[[Model], Network]) -> OptionError:
+    """The error for a single word that is no topic: a model without a layer, or an unknown word."""
+    try:
+        network = load(word)
+    except ModelError:
+        return _unknown_topic(str(word))
+    node = next((node for node in network.nodes if node.parameters), network.nodes[0])
+    name = word if isinstance(word, str) else network.name
+    return OptionError(f"which layer of {name}?", f"for example vggscope explain {name} {node.label or node.name}")
+
+
+def _option_text(option: str) -> str:
     return "MODEL" if option == "network" else f"--{option}"

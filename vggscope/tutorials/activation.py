@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from math import exp
 
+from vggscope.document import Facts
 from vggscope.record import record
-from vggscope.tutorials.lesson import Code, Figures, Lesson, Listing, Text, lesson
+from vggscope.tutorials.tutorial import Tutorial, code, listing, text, tutorial
 
 INPUTS = (-100.0, -5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0, 100.0)
 
@@ -47,20 +48,20 @@ def value(x: float) -> Value:
     return Value(x, relu(x), float(x > 0), sigmoid(x), sigmoid(x) * sigmoid(-x))
 
 
-def explain() -> Lesson:
+def explain() -> Tutorial:
     """Both functions at the same inputs, their ranges and slopes."""
     found = Activations(tuple(map(value, INPUTS)))
-    return lesson(
+    return tutorial(
         "relu",
         "activation: ReLU and the sigmoid",
         found,
-        Text("ReLU(x) = max(0, x) leaves what is positive and cuts off the rest, value by value."),
-        Text("sigmoid(x) = 1/(1+exp(-x)) squeezes every value between 0 and 1."),
-        Listing(
+        text("ReLU(x) = max(0, x) leaves what is positive and cuts off the rest, value by value."),
+        text("sigmoid(x) = 1/(1+exp(-x)) squeezes every value between 0 and 1."),
+        listing(
             ("x", "ReLU(x)", "ReLU's slope", "sigmoid(x)", "sigmoid's slope"),
             tuple((v.x, v.relu, v.relu_slope, v.sigmoid, v.sigmoid_slope) for v in found.values),
         ),
-        Figures(
+        Facts(
             (
                 ("range of ReLU", "[0, infinity): 0 is taken by every x <= 0"),
                 (
@@ -81,7 +82,7 @@ def explain() -> Lesson:
                 ("in the paper", "ReLU behind every convolution and every FC layer but the last"),
             )
         ),
-        Code(_code(), tuple((v.relu, v.sigmoid) for v in found.values)),
+        code(_code(), tuple((v.relu, v.sigmoid) for v in found.values)),
     )
 
 

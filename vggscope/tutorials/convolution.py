@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import islice
 
+from vggscope.document import Facts
 from vggscope.ops.base import numel
 from vggscope.ops.convolution import conv2d
 from vggscope.record import record
-from vggscope.tutorials.lesson import Code, Figures, Grid, Lesson, Rows, Sums, Text, lesson
+from vggscope.tutorials.tutorial import Rows, Sums, Tutorial, code, grid, sums, text, tutorial
 from vggscope.tutorials.window import (
     LARGEST_WINDOW,
     MOST_STEPS,
@@ -93,23 +94,23 @@ def slide(size: int, kernel: int, stride: int, padding: int) -> Slide:
     return Slide(size, kernel, stride, padding, rule, rows, weights, steps, output)
 
 
-def explain(size: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1) -> Lesson:
+def explain(size: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1) -> Tutorial:
     """The kernel at each position, the rule for how many there are, and torch's way to say the same.
 
     Raises OptionError for numbers that make no sense, ShapeError for a kernel that does not fit.
     """
     found = slide(size, kernel, stride, padding)
     side = len(found.output)
-    return lesson(
+    return tutorial(
         "conv",
         f"convolution: a {kernel}x{kernel} kernel over a {size}x{size} picture, stride {stride}, padding {padding}",
         found,
         input_grid(found.input, padding),
-        Grid(f"kernel, {kernel}x{kernel} weights (learned; here fixed)", found.kernel),
-        Text("At each position pixel and weight that lie on each other are multiplied, and the products added up:"),
+        grid(f"kernel, {kernel}x{kernel} weights (learned; here fixed)", found.kernel),
+        text("At each position pixel and weight that lie on each other are multiplied, and the products added up:"),
         _steps(found),
-        Grid(f"output, {side}x{side}", found.output),
-        Figures(
+        grid(f"output, {side}x{side}", found.output),
+        Facts(
             (
                 ("(W-K+2P)/S+1", rule_words(size, kernel, padding, stride, side)),
                 (
@@ -119,14 +120,14 @@ def explain(size: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1) -
                 ("flipped?", "no: like every deep learning library, torch does not turn the kernel round first"),
             )
         ),
-        Text(_channels()),
-        Code(_code(found), found.output),
+        text(_channels()),
+        code(_code(found), found.output),
     )
 
 
 def _steps(found: Slide) -> Sums:
     lines = tuple((f"y[{step.output[0]},{step.output[1]}]", step.products, step.sum) for step in found.steps)
-    return Sums(lines, len(found.output) ** 2 - len(lines))
+    return sums(lines, len(found.output) ** 2 - len(lines))
 
 
 def _channels() -> str:

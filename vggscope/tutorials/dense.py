@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from vggscope.analysis.cost import costs, total_macs
+from vggscope.document import Facts
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.lesson import Code, Figures, Lesson, Listing, Text, lesson
+from vggscope.tutorials.tutorial import Tutorial, code, listing, text, tutorial
 from vggscope.units import count_text, kernel_text, shape_text, short_count
 from vggscope.vgg.options import Options
 
@@ -44,26 +45,26 @@ class DenseHead:
     maps: tuple[ScoreMap, ...]
 
 
-def explain() -> Lesson:
+def explain() -> Tutorial:
     """Each FC layer's weights both ways, and the score maps of larger images, with their costs."""
     found = DenseHead(_layers(), tuple(map(_map, SIDES)))
-    return lesson(
+    return tutorial(
         "dense",
         "dense: the FC layers of column D as convolutions",
         found,
-        Text(
+        text(
             "fc6 multiplies all of a 512x7x7 map by one weight each. So does a 7x7 convolution without padding, at its"
             " only position. fc7 and fc8 read one pixel then, and are 1x1 convolutions."
         ),
-        Listing(
+        listing(
             ("layer", "as Linear", "as Conv2d", "weights and biases, either way"),
             tuple(
                 (layer.label, kernel_text(layer.linear_weight), kernel_text(layer.convolution_weight), layer.params)
                 for layer in found.layers
             ),
         ),
-        Text("Nothing fixes the input's size any more. A larger image gives a map of scores, one for each crop:"),
-        Listing(
+        text("Nothing fixes the input's size any more. A larger image gives a map of scores, one for each crop:"),
+        listing(
             ("image", "scores", "positions", "MACs", "crop by crop"),
             tuple(
                 (
@@ -76,8 +77,8 @@ def explain() -> Lesson:
                 for m in found.maps
             ),
         ),
-        Figures(_figures(found)),
-        Code(_CODE, True),
+        Facts(_figures(found)),
+        code(_CODE, True),
     )
 
 

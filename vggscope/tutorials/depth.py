@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from vggscope.analysis.cost import costs
 from vggscope.analysis.receptive_field.view import receptive_fields
+from vggscope.document import Facts
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.lesson import Figures, Lesson, Listing, Text, lesson
+from vggscope.tutorials.tutorial import Tutorial, listing, text, tutorial
 from vggscope.units import count_text
 from vggscope.vgg.options import Options
 
@@ -43,7 +44,7 @@ class Depth:
     more_percent: float
 
 
-def explain(kernel: int = 7, channels: int = 256) -> Lesson:
+def explain(kernel: int = 7, channels: int = 256) -> Tutorial:
     """What three 3x3 convolutions see and cost beside one 7x7, or as many 3x3 as another `kernel` needs.
 
     Raises OptionError for an even kernel, or numbers that make no sense.
@@ -57,17 +58,17 @@ def explain(kernel: int = 7, channels: int = 256) -> Lesson:
     more = 100 * (single.weights - stack.weights) / stack.weights
     found = Depth(channels, stack, single, more)
     said = f"{_COUNTS.get(count, str(count))} 3x3"
-    return lesson(
+    return tutorial(
         "depth",
         f"depth: {said} convolutions against one {kernel}x{kernel}",
         found,
-        Text("Each 3x3 convolution, at stride 1, lets a unit see two pixels more of the input in height and in width:"),
-        Listing(
+        text("Each 3x3 convolution, at stride 1, lets a unit see two pixels more of the input in height and in width:"),
+        listing(
             ("convolution", "a unit sees"),
             tuple((f"3x3 no. {place}", f"{sees}x{sees}") for place, sees in enumerate(stack.sees, 1)),
         ),
-        Text(f"So the last sees as much as one {kernel}x{kernel}. What either takes, with C channels in and out:"),
-        Listing(
+        text(f"So the last sees as much as one {kernel}x{kernel}. What either takes, with C channels in and out:"),
+        listing(
             ("", said, f"one {kernel}x{kernel}"),
             (
                 ("weights", f"{count} * 9 C^2 = {stack.weights_per_c2} C^2", f"{single.weights_per_c2} C^2"),
@@ -77,7 +78,7 @@ def explain(kernel: int = 7, channels: int = 256) -> Lesson:
                 ("ReLUs behind them", stack.activations, single.activations),
             ),
         ),
-        Figures(
+        Facts(
             (
                 (
                     "the difference",

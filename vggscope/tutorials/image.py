@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from vggscope.document import Block, Facts, Table
 from vggscope.errors import OptionError, printable
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
 from vggscope.tutorials.image_file import CHANNELS, Channel, Pixels, order_of, read
-from vggscope.tutorials.lesson import Block, Code, Figures, Lesson, Listing, Text, lesson
+from vggscope.tutorials.tutorial import Tutorial, code, listing, text, tutorial
 from vggscope.units import count_text, kernel_text
 from vggscope.vgg.options import Options
 
@@ -42,7 +43,7 @@ class FirstLayer:
 
 
 @record
-class InputLesson:
+class InputTutorial:
     """What was looked at, its shape and the order of its axes ("" where none was given), and one pixel worked through.
     `channels` are those of the image, empty without one.
     """
@@ -56,7 +57,7 @@ class InputLesson:
     first_layers: tuple[FirstLayer, ...]
 
 
-def explain(image: str | None = None, shape: str | None = None) -> Lesson:
+def explain(image: str | None = None, shape: str | None = None) -> Tutorial:
     """The order of an input's axes, its channels, and what the paper's preprocessing and torchvision's do to it.
 
     Raises OptionError for a shape or a file that cannot be read.
@@ -65,7 +66,7 @@ def explain(image: str | None = None, shape: str | None = None) -> Lesson:
         raise OptionError("--image and --shape both say what is looked at", "leave one of them out")
     pixels = read(image) if image is not None else None
     given = pixels.shape if pixels else _parsed(shape) if shape else None
-    found = InputLesson(
+    found = InputTutorial(
         source=image or "",
         shape=given,
         order=pixels.order if pixels else order_of(given) if given else "",
@@ -74,21 +75,21 @@ def explain(image: str | None = None, shape: str | None = None) -> Lesson:
         pixel=tuple(_pixel(*row) for row in zip(NAMES, pixels.middle if pixels else PIXEL, range(3))),
         first_layers=tuple(map(_first_layer, CHANNELS)),
     )
-    return lesson("input", "input: C, H, W, and values around 0", found, *_blocks(found, pixels))
+    return tutorial("input", "input: C, H, W, and values around 0", found, *_blocks(found, pixels))
 
 
-def _blocks(found: InputLesson, pixels: Pixels | None) -> list[Block]:
+def _blocks(found: InputTutorial, pixels: Pixels | None) -> list[Block]:
     blocks: list[Block] = [
-        Text(
+        text(
             "torch wants channels, height, width, with the batch before: N,C,H,W. Image files, numpy and matplotlib"
             " have H,W,C."
         )
     ]
     if found.shape is not None:
-        blocks.append(Figures(tuple(_order(found))))
+        blocks.append(Facts(tuple(_order(found))))
     blocks += [
-        Text("A network is built for a number of channels; conv1_1 of column D would have:"),
-        Listing(
+        text("A network is built for a number of channels; conv1_1 of column D would have:"),
+        listing(
             ("channels", "such as", "weights", "parameters"),
             tuple(
                 (layer.channels, _SUCH_AS[layer.channels], kernel_text(layer.weight), layer.params)
@@ -97,16 +98,16 @@ def _blocks(found: InputLesson, pixels: Pixels | None) -> list[Block]:
         ),
     ]
     if pixels is not None:
-        blocks += [Text("Each channel, least / mean / largest:"), _listing(found.channels)]
+        blocks += [text("Each channel, least / mean / largest:"), _listing(found.channels)]
     which = "the image's middle pixel" if pixels else "one pixel"
     blocks += [
-        Text(
+        text(
             f"Worked for {which}: the paper takes off the mean and no more; torchvision scales to 0..1 first and"
             " divides by a deviation:"
         ),
-        Listing(("channel", "value", "the paper", "torchvision"), tuple(_worked(found.pixel))),
-        Figures(_MATTERS),
-        Code(_code(found), tuple(zip(*((c.paper[0], c.torchvision[0]) for c in found.pixel)))),
+        listing(("channel", "value", "the paper", "torchvision"), tuple(_worked(found.pixel))),
+        Facts(_MATTERS),
+        code(_code(found), tuple(zip(*((c.paper[0], c.torchvision[0]) for c in found.pixel)))),
     ]
     return blocks
 
@@ -125,7 +126,7 @@ _MATTERS = (
 )
 
 
-def _order(found: InputLesson) -> list[tuple[str, str]]:
+def _order(found: InputTutorial) -> list[tuple[str, str]]:
     assert found.shape is not None
     text = kernel_text(found.shape)
     order = found.order
@@ -150,12 +151,12 @@ def _order(found: InputLesson) -> list[tuple[str, str]]:
     ]
 
 
-def _listing(channels: tuple[Centred, ...]) -> Listing:
+def _listing(channels: tuple[Centred, ...]) -> Table:
     rows = tuple(
         (c.channel, *(" / ".join(f"{v:.2f}" for v in part) for part in (c.raw, c.paper, c.torchvision)))
         for c in channels
     )
-    return Listing(("channel", "0 to 255", "the paper", "torchvision"), rows)
+    return listing(("channel", "0 to 255", "the paper", "torchvision"), rows)
 
 
 def _worked(pixel: tuple[Centred, ...]) -> list[tuple[str, float, str, str]]:
@@ -201,7 +202,7 @@ def _parsed(text: str) -> Shape:
     return tuple(map(int, parts))
 
 
-def _code(found: InputLesson) -> str:
+def _code(found: InputTutorial) -> str:
     return f"""\
 import torch
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from vggscope.analysis.receptive_field.result import Box, UnitField, describe, layer_named
 from vggscope.analysis.summary import LayerReport, Summary, summarize
+from vggscope.document import Facts
 from vggscope.errors import OptionError
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.ops.convolution import Convolution
 from vggscope.ops.linear import Linear
 from vggscope.record import record
-from vggscope.tutorials.lesson import Figures, Lesson, lesson
+from vggscope.tutorials.tutorial import Tutorial, tutorial
 from vggscope.units import bytes_text, count_text, kernel_text, pair_text, percent_text, shape_text
 
 FLOAT32 = 4
@@ -36,7 +37,7 @@ class Neighbour:
 
 
 @record
-class LayerLesson:
+class LayerTutorial:
     """A layer for a batch of one in float32. `kept_bytes` is what autograd keeps of it until its backward has run; it
     may be shared with a neighbour that keeps the same tensor. `middle_unit` is the middle output's region of the
     image, None where no rule gives it.
@@ -54,7 +55,7 @@ class LayerLesson:
     middle_unit: UnitField | None
 
 
-def explain_layer(network: Network, word: str) -> Lesson:
+def explain_layer(network: Network, word: str) -> Tutorial:
     """A layer by its label or its path: input, rule, output, weights, costs, receptive field, memory, neighbours.
 
     Raises OptionError for a layer that is not there, with the nearest names.
@@ -63,7 +64,7 @@ def explain_layer(network: Network, word: str) -> Lesson:
     report = summarize(network)
     layer = next(layer for layer in report.layers if layer.name == node.name)
     kept = node.op.saved_for_backward(network.input_shapes(node), network.output_shape(node))
-    found = LayerLesson(
+    found = LayerTutorial(
         model=network.name,
         layer=layer,
         input_shapes=network.input_shapes(node),
@@ -76,10 +77,10 @@ def explain_layer(network: Network, word: str) -> Lesson:
         middle_unit=_middle_unit(network, node),
     )
     title = f"{network.name}   {node.title}: {node.op.name}"
-    return lesson("layer", title, found, Figures(tuple(_figures(found, node, report, kept))))
+    return tutorial("layer", title, found, Facts(tuple(_figures(found, node, report, kept))))
 
 
-def _figures(found: LayerLesson, node: Node, report: Summary, kept: SavedTensors) -> list[tuple[str, str]]:
+def _figures(found: LayerTutorial, node: Node, report: Summary, kept: SavedTensors) -> list[tuple[str, str]]:
     layer = found.layer
     items = [
         ("input", " and ".join(shape_text(shape) for shape in found.input_shapes) or "none"),
@@ -103,7 +104,7 @@ def _window(layer: LayerReport) -> list[tuple[str, str]]:
     return [("window", window), ("(W-K+2P)/S+1", layer.rule or "")]
 
 
-def _weights(found: LayerLesson, op: Op) -> list[tuple[str, str]]:
+def _weights(found: LayerTutorial, op: Op) -> list[tuple[str, str]]:
     if not found.weights:
         return [("weights", "none: nothing here is learned")]
     sizes = [f"{weights.name.rpartition('.')[2]} {kernel_text(weights.shape)}" for weights in found.weights]
@@ -117,7 +118,7 @@ def _weights(found: LayerLesson, op: Op) -> list[tuple[str, str]]:
     ]
 
 
-def _macs(found: LayerLesson, op: Op) -> str:
+def _macs(found: LayerTutorial, op: Op) -> str:
     macs = found.layer.macs
     if macs is None:
         return "not known"
@@ -131,7 +132,7 @@ def _share(part: int, whole: int) -> str:
     return "less than 0.1%" if 2000 * part < whole else percent_text(part, whole)
 
 
-def _product(found: LayerLesson, op: Op) -> str:
+def _product(found: LayerTutorial, op: Op) -> str:
     """The MACs as a product: so many outputs, so many multiplications for each."""
     outputs = " x ".join(map(str, found.layer.output_shape[1:]))
     if isinstance(op, Convolution):
@@ -142,7 +143,7 @@ def _product(found: LayerLesson, op: Op) -> str:
     return ""
 
 
-def _field(found: LayerLesson, image: Shape) -> list[tuple[str, str]]:
+def _field(found: LayerTutorial, image: Shape) -> list[tuple[str, str]]:
     field = found.layer.receptive_field
     if field is None:
         return [("receptive field", "not the same for all its units")]
@@ -169,7 +170,7 @@ def _memory(layer: LayerReport, op: Op) -> str:
     return f"{bytes_text(layer.activation_bytes)} for the output, a batch of one in float32"
 
 
-def _kept(found: LayerLesson, kept: SavedTensors) -> str:
+def _kept(found: LayerTutorial, kept: SavedTensors) -> str:
     what = [
         *(["its input"] if kept.inputs or kept.copies else []),
         *(["its output"] if kept.output else []),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from vggscope.document import Facts
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.lesson import Code, Figures, Lesson, Listing, Rows, Sums, Text, lesson
+from vggscope.tutorials.tutorial import Rows, Tutorial, code, listing, sums, text, tutorial
 from vggscope.units import percent_text
 
 X = (2, -1, 3)
@@ -35,7 +36,7 @@ class Products:
     layers: tuple[FullyConnected, ...]
 
 
-def explain() -> Lesson:
+def explain() -> Tutorial:
     """Each output as an inner product, and what that costs in the paper's column D."""
     output = tuple(int(sum(w * x for w, x in zip(row, X))) + b for row, b in zip(WEIGHT, BIAS))
     found = Products(X, WEIGHT, BIAS, output, _layers())
@@ -43,27 +44,27 @@ def explain() -> Lesson:
         (f"y[{place}]", "+".join(f"({w})({x})" for w, x in zip(row, X)) + f" + ({b})", y)
         for place, (row, b, y) in enumerate(zip(WEIGHT, BIAS, output))
     )
-    return lesson(
+    return tutorial(
         "linear",
         "linear: every output is an inner product of all inputs, <w, x> + b",
         found,
-        Text(f"x = {list(X)}; each row of the weights makes one output, with a bias of its own:"),
-        Sums(lines),
-        Text("It has in x out weights, takes as many MACs, and adds a bias to each output. In the paper's column D:"),
-        Listing(
+        text(f"x = {list(X)}; each row of the weights makes one output, with a bias of its own:"),
+        sums(lines),
+        text("It has in x out weights, takes as many MACs, and adds a bias to each output. In the paper's column D:"),
+        listing(
             ("layer", "in", "out", "in x out + out parameters", "share of the column"),
             tuple(
                 (layer.label, layer.in_features, layer.out_features, layer.params, _share(layer))
                 for layer in found.layers
             ),
         ),
-        Figures(
+        Facts(
             (
                 ("fc6 reads", "512 channels of 7x7 laid end to end by nn.Flatten, channel by channel: 25,088 numbers"),
                 ("so", "its input's size is fixed; `vggscope explain dense` shows the way out"),
             )
         ),
-        Code(_code(), output),
+        code(_code(), output),
     )
 
 

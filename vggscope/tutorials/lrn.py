@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from vggscope.document import Facts
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.lesson import Code, Figures, Lesson, Sums, Text, lesson
+from vggscope.tutorials.tutorial import Tutorial, code, sums, text, tutorial
 from vggscope.units import count_text
 from vggscope.vgg.network import LRN
 
@@ -36,7 +37,7 @@ class Normalised:
     params_a_lrn: int
 
 
-def explain() -> Lesson:
+def explain() -> Tutorial:
     """Each channel divided by its neighbours' power, with the paper's constants, and how torch writes them."""
     constants = Constants(LRN.k, LRN.size, LRN.alpha / LRN.size, LRN.beta, LRN.alpha)
     reach = constants.n // 2
@@ -46,18 +47,18 @@ def explain() -> Lesson:
         a / (constants.k + constants.alpha * square) ** constants.beta for a, square in zip(ACTIVATIONS, squares)
     )
     found = Normalised(constants, ACTIVATIONS, squares, output, _params("A"), _params("A-LRN"))
-    return lesson(
+    return tutorial(
         "lrn",
         "local response normalisation: a channel divided by what its neighbours hold",
         found,
-        Text("y[c] = x[c] / (k + alpha * sum of x[j]^2)^beta, the sum over the n channels around c, all at one pixel."),
-        Text(
+        text("y[c] = x[c] / (k + alpha * sum of x[j]^2)^beta, the sum over the n channels around c, all at one pixel."),
+        text(
             f"k = {constants.k:g}, n = {constants.n}, alpha = {constants.alpha:g}, beta = {constants.beta:g}"
             f" (Krizhevsky et al. 2012, which the paper follows). One pixel in {len(ACTIVATIONS)} channels:"
         ),
-        Sums(_lines(found, near)),
-        Figures(_figures(found)),
-        Code(_code(constants), output),
+        sums(_lines(found, near)),
+        Facts(_figures(found)),
+        code(_code(constants), output),
     )
 
 

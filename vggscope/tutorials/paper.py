@@ -11,11 +11,12 @@ from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.cross_checks.paper import MILLION, TABLE_2
 from vggscope.diffing.training import TRAINING
+from vggscope.document import Facts, Table
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
 from vggscope.tutorials.image import PAPER_MEAN
-from vggscope.tutorials.lesson import Figures, Lesson, Listing, Text, lesson
+from vggscope.tutorials.tutorial import Tutorial, listing, text, tutorial
 from vggscope.units import bytes_text, count_text
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.notation import Word, parse, write
@@ -61,26 +62,26 @@ def _published(column: str) -> Published:
     return Published(column, notation, WEIGHT_LAYERS[column], layers, TABLE_2[column], params, agrees)
 
 
-def explain() -> Lesson:
+def explain() -> Tutorial:
     """Table 1 in its own notation, Table 2 beside the exact counts, and the training with its arithmetic."""
     found = Paper(published(), tuple(_training()))
-    return lesson(
+    return tutorial(
         "paper",
         "paper: Simonyan and Zisserman 2014, arXiv 1409.1556",
         found,
-        Text(
+        text(
             "Table 1, the configurations, all for a 224x224 RGB image; * marks what the column to the left has not"
             " there (the paper's bold type)."
         ),
         table_1(found.columns),
-        Text("Table 2, parameters in millions, beside what the columns have exactly."),
+        text("Table 2, parameters in millions, beside what the columns have exactly."),
         table_2(found.columns),
-        Text("The training (section 3.1), and what follows from it."),
-        Listing(
+        text("The training (section 3.1), and what follows from it."),
+        listing(
             ("matter", "the paper", "computed"),
             tuple((line.matter, line.paper, line.computed) for line in found.training),
         ),
-        Figures(
+        Facts(
             (
                 ("the paper", "https://arxiv.org/abs/1409.1556"),
                 ("as a picture", "vggscope diagram A A-LRN B C D E --style table -o table1.svg"),
@@ -89,7 +90,7 @@ def explain() -> Lesson:
     )
 
 
-def table_1(columns: Sequence[Published]) -> Listing:
+def table_1(columns: Sequence[Published]) -> Table:
     """The columns side by side, stage by stage, each layer in the notation of the paper."""
     stages = [_stages(parse(column.notation)) for column in columns]
     rows: list[tuple[object, ...]] = [tuple(f"{column.paper_weight_layers} layers" for column in columns)]
@@ -98,7 +99,7 @@ def table_1(columns: Sequence[Published]) -> Listing:
         breaks.append(len(rows))
         side_by_side = [_marked(stages, column, number) for column in range(len(stages))]
         rows += zip_longest(*side_by_side, fillvalue="")
-    return Listing(tuple(column.column for column in columns), tuple(rows), tuple(breaks))
+    return listing(tuple(column.column for column in columns), tuple(rows), tuple(breaks))
 
 
 def _stages(words: tuple[Word, ...]) -> list[list[str]]:
@@ -119,9 +120,9 @@ def _marked(columns: list[list[list[str]]], column: int, stage: int) -> list[str
     return [word if before[i : i + 1] == [word] else f"{word}*" for i, word in enumerate(words)]
 
 
-def table_2(columns: Sequence[Published]) -> Listing:
+def table_2(columns: Sequence[Published]) -> Table:
     """The paper's millions beside the computed parameters, and whether they are the same when rounded."""
-    return Listing(
+    return listing(
         ("column", "the paper", "computed", "rounded", "agrees"),
         tuple(
             (

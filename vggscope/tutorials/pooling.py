@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from math import inf
 
+from vggscope.document import Facts
 from vggscope.record import record
-from vggscope.tutorials.lesson import Code, Figures, Grid, Lesson, Rows, Sums, Text, lesson
+from vggscope.tutorials.tutorial import Rows, Sums, Tutorial, code, grid, sums, text, tutorial
 from vggscope.tutorials.window import (
     MOST_STEPS,
     PICTURE_FORMULA,
@@ -60,23 +61,23 @@ def pools(size: int, kernel: int, stride: int, padding: int) -> Pools:
     )
 
 
-def explain(size: int = 4, kernel: int = 2, stride: int = 2, padding: int = 0) -> Lesson:
+def explain(size: int = 4, kernel: int = 2, stride: int = 2, padding: int = 0) -> Tutorial:
     """Both pools window by window, the rule, and what is the same and what differs.
 
     Raises OptionError for numbers that make no sense, ShapeError for a window that does not fit.
     """
     found = pools(size, kernel, stride, padding)
     side = len(found.maximum)
-    return lesson(
+    return tutorial(
         "pool",
         f"pooling: a {kernel}x{kernel} window over a {size}x{size} picture, stride {stride}, padding {padding}",
         found,
         input_grid(found.input, padding),
-        Text("Each window gives one number. Max pooling takes the largest, average pooling the mean:"),
+        text("Each window gives one number. Max pooling takes the largest, average pooling the mean:"),
         *_steps(found),
-        Grid(f"max pooling, {side}x{side}", found.maximum),
-        Grid(f"average pooling, {side}x{side}", found.average),
-        Figures(
+        grid(f"max pooling, {side}x{side}", found.maximum),
+        grid(f"average pooling, {side}x{side}", found.average),
+        Facts(
             (
                 ("(W-K+2P)/S+1", rule_words(size, kernel, padding, stride, side)),
                 ("parameters", "none; each channel is pooled by itself, so that their number stays"),
@@ -88,7 +89,7 @@ def explain(size: int = 4, kernel: int = 2, stride: int = 2, padding: int = 0) -
                 ("in the paper", "max pooling 2x2 with stride 2, five times: 224, 112, 56, 28, 14, 7"),
             )
         ),
-        Code(_code(found), (found.maximum, found.average)),
+        code(_code(found), (found.maximum, found.average)),
     )
 
 
@@ -103,7 +104,7 @@ def _steps(found: Pools) -> tuple[Sums, Sums]:
         mean = f"({'+'.join(str(value) for value, _ in values)})/{kernel**2}"
         means.append((f"y[{row},{column}]", mean, found.average[row][column]))
     left = side**2 - len(largest)
-    return Sums(tuple(largest), left), Sums(tuple(means), left)
+    return sums(tuple(largest), left), sums(tuple(means), left)
 
 
 def _window_values(around: Rows, found: Pools, row: int, column: int) -> list[tuple[int | float, bool]]:

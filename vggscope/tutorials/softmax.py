@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from math import exp, log
 
+from vggscope.document import Facts
 from vggscope.record import record
-from vggscope.tutorials.lesson import Code, Figures, Lesson, Listing, lesson
+from vggscope.tutorials.tutorial import Tutorial, code, listing, tutorial
 
 LOGITS = (2.0, 1.0, -1.0)
 TARGET = 0
@@ -36,7 +37,7 @@ def softmax(logits: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(power / sum(powers) for power in powers)
 
 
-def explain() -> Lesson:
+def explain() -> Tutorial:
     """The soft-max of three logits, the loss, and what happens where it is taken twice."""
     probabilities = softmax(LOGITS)
     exponentials = tuple(map(exp, LOGITS))
@@ -47,12 +48,12 @@ def explain() -> Lesson:
         (place, x, power, f"{power:.4f}/{total:.4f}", p)
         for place, (x, power, p) in enumerate(zip(LOGITS, exponentials, probabilities))
     )
-    return lesson(
+    return tutorial(
         "softmax",
         "soft-max: logits become probabilities, exp(x) over the sum of all exp(x)",
         found,
-        Listing(("class", "logit", "exp(logit)", "over the sum", "probability"), rows),
-        Figures(
+        listing(("class", "logit", "exp(logit)", "over the sum", "probability"), rows),
+        Facts(
             (
                 ("sum", f"{sum(probabilities):.4f}: each is above 0 and together they are 1"),
                 ("order", "stays: the class with the largest logit has the largest probability"),
@@ -69,7 +70,7 @@ def explain() -> Lesson:
                 ("in the paper", "the last word of each column; torchvision's modules end at the logits"),
             )
         ),
-        Code(_code(), (*probabilities, loss)),
+        code(_code(), (*probabilities, loss)),
     )
 
 

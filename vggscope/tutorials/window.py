@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vggscope.errors import OptionError, ShapeError
 from vggscope.ops.base import Window
-from vggscope.tutorials.lesson import Grid, Number, Rows
+from vggscope.tutorials.tutorial import Grid, Number, Rows, grid
 from vggscope.units import rule_text
 
 LARGEST_SIDE = 256
@@ -94,7 +94,7 @@ def input_grid(rows: Rows, padding: int) -> Grid:
     """The picture as it is read, its padding around it."""
     size = len(rows)
     title = f"input, {size}x{size}" + (f", with {padding} of padding around it" if padding else "")
-    return Grid(title, padded(rows, padding))
+    return grid(title, padded(rows, padding))
 
 
 def tensor(rows: Rows, formula: str) -> str:

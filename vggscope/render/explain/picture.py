@@ -1,4 +1,4 @@
-"""Pictures of lessons: for each topic that has one the function that draws it."""
+"""The pictures of tutorials: for each topic that has one, the function that draws it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vggscope.drawing import Diagram
 from vggscope.drawing.picture import Picture
 from vggscope.errors import OptionError
 from vggscope.render.matplotlib_figure import theme_named
-from vggscope.tutorials.lesson import Lesson
+from vggscope.tutorials.tutorial import Tutorial
 
 PICTURES: Mapping[str, str] = MappingProxyType(
     {
@@ -22,19 +22,18 @@ PICTURES: Mapping[str, str] = MappingProxyType(
         "depth": "vggscope.render.explain.reach:reach",
     }
 )
-"""By topic, the function that makes a Picture of the lesson's data in a theme."""
+"""By topic, the function that draws the tutorial's data in a theme."""
 
 
-def picture(lesson: Lesson, theme: str = "light") -> Diagram:
-    """The lesson drawn; `theme` is one of THEMES.
+def picture(tutorial: Tutorial, theme: str = "light") -> Diagram:
+    """The diagram of a tutorial; `theme` is one of THEMES.
 
-    Raises OptionError for a theme that is not there, for a topic without a picture, and for numbers too many to be
-    read.
+    Raises OptionError for an unknown theme, for a topic without a picture, and for too many numbers to read.
     """
     chosen = theme_named(theme)
-    if lesson.topic not in PICTURES:
-        raise OptionError(f"{lesson.topic} has no picture", f"these have: {', '.join(PICTURES)}")
-    module, _, function = PICTURES[lesson.topic].partition(":")
+    if tutorial.topic not in PICTURES:
+        raise OptionError(f"{tutorial.topic} has no picture", f"these have: {', '.join(PICTURES)}")
+    module, _, function = PICTURES[tutorial.topic].partition(":")
     draw: Any = getattr(import_module(module), function)
-    drawn: Picture = draw(lesson.title, lesson.data, chosen)
+    drawn: Picture = draw(tutorial.title, tutorial.data, chosen)
     return Diagram(drawn, chosen, "LR")

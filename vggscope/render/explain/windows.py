@@ -10,10 +10,9 @@ from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.errors import OptionError
 from vggscope.record import record
-from vggscope.render.explain import number
 from vggscope.tutorials.convolution import Slide, Step, inner_product, products
-from vggscope.tutorials.lesson import Rows
 from vggscope.tutorials.pooling import Pools
+from vggscope.tutorials.tutorial import Rows, number_text
 from vggscope.tutorials.window import padded, patch
 
 CELL = 27.0
@@ -85,7 +84,7 @@ def _position(found: Slide, around: Rows, step: Step, y: float, theme: Theme) ->
             shapes.append(Text(x + GAP / 2, y + height / 2 + 4, sign, 12, theme.ink, bold=True, anchor="middle"))
             x += GAP
     bottom = y + height
-    for line in _lines(f"y[{row},{column}] = {step.products} = {number(step.sum)}", x - MARGIN):
+    for line in _lines(f"y[{row},{column}] = {step.products} = {number_text(step.sum)}", x - MARGIN):
         bottom += 13
         shapes.append(Text(MARGIN, bottom, line, BODY, theme.ink))
     return shapes, x, bottom
@@ -118,7 +117,7 @@ def pooling(title: str, found: Pools, theme: Theme) -> Picture:
     for heading, rows, look in grids:
         top = TOP + 14 + (height - len(rows) * CELL) / 2
         frame.append(Text(x, top - 6, heading, HEADING, theme.ink, bold=True))
-        cell = max(CELL, *(text_width(number(v), SMALL) + 6 for row in rows for v in row))
+        cell = max(CELL, *(text_width(number_text(v), SMALL) + 6 for row in rows for v in row))
         frame += _grid(rows, x, top, look, cell)
         x += max(len(rows[0]) * cell, text_width(heading, HEADING, bold=True)) + GAP
     said = f"{found.rule} windows along each side, the first one outlined"
@@ -146,7 +145,8 @@ def _grid(rows: Rows, x: float, y: float, look: _Look, cell: float = CELL) -> It
             yield Box(left, top, cell, CELL, fill, theme.border, 0.5, dashed=bool(edge))
             if look.until is None or (row, column) <= look.until:
                 ink = theme.ink if chosen or not edge else theme.muted
-                yield Text(left + cell / 2, top + CELL / 2 + 3, number(value), SMALL, ink, bold=chosen, anchor="middle")
+                middle = (left + cell / 2, top + CELL / 2 + 3)
+                yield Text(*middle, number_text(value), SMALL, ink, bold=chosen, anchor="middle")
     if look.window is not None:
         top_row, left_column, side = look.window
         yield Box(x + left_column * cell, y + top_row * CELL, side * cell, side * CELL, "", look.accent, 1.8)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.cross_checks import fvcore, torchinfo
 from vggscope.cross_checks.reference_tool import Term
+from vggscope.document import Facts
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.lesson import Figures, Lesson, Listing, Sums, Text, lesson
+from vggscope.tutorials.tutorial import Tutorial, listing, sums, text, tutorial
 from vggscope.units import bytes_text, count_text, shape_text
 
 
@@ -36,7 +37,7 @@ class Counts:
     counts: tuple[Count, ...]
 
 
-def explain(network: Network | None = None) -> Lesson:
+def explain(network: Network | None = None) -> Tutorial:
     """The counts of D, or of another network, by each tool's own rule, worked out here without the tools.
 
     Raises OptionError where the network's MACs are not known.
@@ -53,17 +54,17 @@ def explain(network: Network | None = None) -> Lesson:
     )
     params = sum(numel(parameter.shape) for parameter in network.parameters())
     found = Counts(network.name, network.input_shape, macs, params, counts)
-    return lesson(
+    return tutorial(
         "why-tools-disagree",
         f"why tools disagree: {network.name}, input {shape_text(network.input_shape)}, batch 1",
         found,
-        Listing(
+        listing(
             ("tool", "it prints", "and calls it"),
             tuple((count.tool, count.value, count.called) for count in counts),
         ),
-        Text("None of them is wrong: each counts something else. From the MACs to each figure, to the last digit:"),
-        Sums(tuple((count.tool, _sum(count, macs), count.value) for count in counts if count.value != macs)),
-        Figures(_figures(network, params)),
+        text("None of them is wrong: each counts something else. From the MACs to each figure, to the last digit:"),
+        sums(tuple((count.tool, _sum(count, macs), count.value) for count in counts if count.value != macs)),
+        Facts(_figures(network, params)),
     )
 
 
