@@ -1,6 +1,6 @@
 """Draw docs/images/floors.svg, the picture of docs/architecture.md: `python docs/floors.py`.
 
-The floors are those that tests/test_house.py holds the code to; a floor without its words here is an error.
+The floors are those that tests/house.py holds the code to; a floor without its words here is an error.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-HOUSE = DOCS.parent / "tests" / "test_house.py"
+HOUSE = DOCS.parent / "tests" / "house.py"
 PICTURE = DOCS / "images" / "floors.svg"
 
 ABOUT = {

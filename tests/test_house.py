@@ -1,103 +1,90 @@
-"""The rules that keep the code in order: floors, heavy packages, who may print."""
+"""The rules of docs/architecture.md hold in vggscope, and each is noticed where it is broken."""
 
 from __future__ import annotations
 
-import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.house import HEAVY, RULES
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vggscope"
 
-FLOORS = (
-    ("errors", "record", "_version"),
-    ("units", "suppress", "files", "progress"),
-    ("result", "document"),
-    ("ops",),
-    ("graph",),
-    ("graph_json", "vgg"),
-    ("trace", "builders"),
-    ("checkpoint", "analysis"),
-    ("diffing", "cross_checks"),
-    ("sources",),
-    ("tutorials",),
-    ("drawing",),
-    ("render",),
-    ("explorer",),
-    ("api",),
-    ("cli",),
-    ("__init__", "__main__"),
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_package_keeps_the_rule(rule: str) -> None:
+    assert RULES[rule](PACKAGE) == []
+
+
+BREACHES = (
+    ("circles", {"ops/a.py": "from vggscope.ops import b", "ops/b.py": "def f():\n    from .a import g"}, "ops/a.py"),
+    ("circles", {"ops/a.py": "from .b import B", "ops/b.py": "TABLE = ['vggscope.ops.a:make']"}, "ops/b.py"),
+    (
+        "circles",
+        {"ops/a.py": "import vggscope.ops.b", "ops/b.py": "if TYPE_CHECKING:\n    from . import a"},
+        "ops/a.py",
+    ),
+    ("arrows_up", {"graph.py": "def f():\n    from vggscope.render import text", "render/text.py": ""}, "graph.py:2"),
+    ("arrows_up", {"graph.py": "from . import api", "api.py": ""}, "graph.py:1 imports api.py"),
+    ("arrows_up", {"graph.py": "FORMS = {'svg': 'vggscope.drawing.svg:write'}", "drawing/svg.py": ""}, "graph.py:1"),
+    ("arrows_up", {"graph.py": "import_module(f'vggscope.cli.{name}')", "cli/app.py": ""}, "graph.py:1"),
+    ("arrows_up", {"trace/run.py": "import vggscope.builders", "builders/__init__.py": ""}, "trace/run.py:1"),
+    ("arrows_up", {"attic.py": ""}, "attic.py is on no floor"),
+    ("printing", {"units.py": "print('x')"}, "units.py:1 calls print"),
+    ("printing", {"render/text.py": "import sys\nsys.exit(2)"}, "render/text.py:2"),
+    ("printing", {"api.py": "raise SystemExit(1)"}, "api.py:1"),
+    ("printing", {"render/text.py": "Console(stderr=True).print('x')"}, "render/text.py:1"),
+    ("writing", {"cli/output.py": "open(path, 'w')"}, "cli/output.py:1 calls open"),
+    ("writing", {"cli/output.py": "open(path, mode='ab')"}, "cli/output.py:1 calls open"),
+    ("writing", {"cli/shells.py": "Path(name).write_text('x')"}, "cli/shells.py:1"),
+    ("writing", {"sources/cache.py": "os.open(path, os.O_WRONLY | os.O_CREAT)"}, "sources/cache.py:1"),
+    ("writing", {"sources/cache.py": "os.makedirs(folder)"}, "sources/cache.py:1 calls os.makedirs"),
+    ("writing", {"render/svg.py": "shutil.copyfile(a, b)"}, "render/svg.py:1"),
+    ("heavy_at_the_top", {"trace/run.py": "import torch.nn"}, "trace/run.py:1 imports torch"),
+    ("heavy_at_the_top", {"render/plot.py": "try:\n    from numpy import array\nexcept E: ..."}, "render/plot.py:2"),
+    ("known_sources", {"sources/code.py": "from vggscope.sources.timm import names"}, "sources/code.py:1"),
+    ("known_sources", {"api.py": "from vggscope.sources import timm"}, "api.py:1"),
+    ("known_commands", {"cli/diff.py": "from vggscope.cli.summary import summary"}, "cli/diff.py:1"),
+    ("known_commands", {"api.py": "from vggscope.cli import list_"}, "api.py:1"),
+    ("computing_renderers", {"explorer/maps.py": "def f():\n    import torch"}, "explorer/maps.py:2 imports torch"),
+    ("computing_renderers", {"render/x.py": "from vggscope.sources.resolve import resolve"}, "render/x.py:1"),
 )
-"""From the ground up: a file imports from its own floor's folder and from the floors below."""
+"""A rule, files that break it, and the beginning of what it says."""
 
-HEAVY = (
-    "torch",
-    "torchvision",
-    "torchinfo",
-    "fvcore",
-    "timm",
-    "matplotlib",
-    "graphviz",
-    "pygraphviz",
-    "jinja2",
-    "numpy",
-    "IPython",
-)
+FRAME = {
+    "sources/resolve.py": "def load(word):\n    from vggscope.sources.timm import load\n    return load(word)",
+    "sources/timm.py": "def names():\n    import timm",
+    "cli/app.py": "GROUPS: Mapping = {'Look': {'summary': '', 'list': ''}}",
+    "cli/summary.py": "print('x')",
+    "cli/list_.py": "",
+    "files.py": "open(path, 'wb')",
+}
+"""A package that breaks no rule."""
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+def package(folder: Path, files: dict[str, str]) -> Path:
+    root = folder / "vggscope"
+    for name, text in {**FRAME, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    return root
 
 
-def place(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+@pytest.mark.parametrize("rule", RULES)
+def test_a_package_that_breaks_no_rule_passes(rule: str, tmp_path: Path) -> None:
+    assert RULES[rule](package(tmp_path, {})) == []
 
 
-def floor_of(name: str) -> int:
-    return next(number for number, names in enumerate(FLOORS) if name in names)
+@pytest.mark.parametrize(("rule", "files", "message"), BREACHES)
+def test_a_breach_is_noticed(rule: str, files: dict[str, str], message: str, tmp_path: Path) -> None:
+    assert [line for line in RULES[rule](package(tmp_path, files)) if line.startswith(message)]
 
 
-def imported(path: Path) -> list[str]:
-    """The parts of vggscope that a file imports anywhere: `ops`, `units`."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "vggscope":
-            parts = node.module.split(".")
-            found += [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-        elif isinstance(node, ast.Import):
-            found += [alias.name.split(".")[1] for alias in node.names if alias.name.startswith("vggscope.")]
-    return [name for name in found if not name.startswith("__")]
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_from_below(path: Path) -> None:
-    here = place(path)
-    for name in imported(path):
-        assert name == here or floor_of(name) < floor_of(here), f"{here} imports {name}"
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_a_result_looks_up_by_name(path: Path) -> None:
-    here = place(path)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            named = re.match(r"vggscope\.(\w+)[.:\w]*$", node.value)
-            above = named is not None and floor_of(named[1]) > floor_of(here)
-            assert not above or here == "result", f"line {node.lineno}: {node.value}"
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_command_line_prints_and_exits(path: Path) -> None:
-    if place(path) in ("cli", "__main__"):
-        return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in ("print", "exit", "sys.exit", "quit", "os._exit"), f"line {node.lineno}: {called}"
+def test_each_rule_is_shown_to_be_broken() -> None:
+    assert {rule for rule, _, _ in BREACHES} == set(RULES)
 
 
 def loaded_by(*words: str) -> set[str]:

@@ -30,6 +30,16 @@ def write_file(path: str, data: bytes) -> None:
         file.write(data)
 
 
+def replace_file(path: str, data: bytes) -> None:
+    """Write a file of the program's own, whole or not at all, in a folder that is made if it is missing.
+
+    Raises OSError if it cannot be written.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with replacement(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+
+
 @contextmanager
 def open_whole(path: str) -> Iterator[BinaryIO]:
     """A file to write, which takes its name only when all has been written. Raises OutputError where that cannot be."""

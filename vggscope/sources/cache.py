@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vggscope._version import __version__
-from vggscope.files import replacement
+from vggscope.files import replace_file
 from vggscope.graph import Network
 from vggscope.graph_json import from_json, to_json
 from vggscope.record import record
@@ -119,9 +119,7 @@ def _write(entry: Entry, network: Network) -> None:
     """Write an entry. Raises OSError, ValueError or LookupError where that cannot be."""
     body = to_json(network).encode()
     head = json.dumps(_head(entry, _defining_file(entry), body)).encode()
-    os.makedirs(os.path.dirname(entry.path), mode=0o700, exist_ok=True)
-    with replacement(entry.path) as temporary, open(temporary, "wb") as file:
-        file.write(head + b"\n" + body)
+    replace_file(entry.path, head + b"\n" + body)
 
 
 def _head(entry: Entry, defined_in: str, body: bytes) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vggscope.errors import OptionError, OutputError
+from vggscope.files import write_file
 from vggscope.record import record
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def install() -> str:
     try:
         _, path = written(shell, PROGRAM, ASKED)
         if shell == "zsh":
-            path.write_text(script() + "\n", encoding="utf-8")
+            write_file(str(path), f"{script()}\n".encode())
     except OSError as error:
         raise OutputError(f"cannot install completion for {shell}: {error}", "vggscope --show-completion") from None
     return f"installed in {path}\nit works in every {shell} that you open from now on"

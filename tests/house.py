@@ -1,0 +1,284 @@
+"""The rules of docs/architecture.md, as functions that list what breaks them in a package.
+
+Each takes the package's folder, so that tests/test_house.py can also ask it about a package made to break the rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+FLOORS = (
+    ("errors", "record", "_version"),
+    ("units", "suppress", "files", "progress"),
+    ("result", "document"),
+    ("ops",),
+    ("graph",),
+    ("graph_json", "vgg"),
+    ("trace", "builders"),
+    ("checkpoint", "analysis"),
+    ("diffing", "cross_checks"),
+    ("sources",),
+    ("tutorials",),
+    ("drawing",),
+    ("render",),
+    ("explorer",),
+    ("api",),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+"""The rooms, from the lowest floor to the highest. Two rooms on one floor do not import each other."""
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "torchinfo",
+    "fvcore",
+    "timm",
+    "matplotlib",
+    "graphviz",
+    "pygraphviz",
+    "jinja2",
+    "numpy",
+    "IPython",
+    "onnx",
+    "safetensors",
+    "PIL",
+)
+"""Packages that are slow to import."""
+
+
+class Import(NamedTuple):
+    """One file's import of another: by a statement, or by the dotted name in a string of a table."""
+
+    line: int
+    target: Path
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.py"))
+
+
+def room(root: Path, path: Path) -> str:
+    return path.relative_to(root).parts[0].removesuffix(".py")
+
+
+def imports(root: Path, path: Path) -> list[Import]:
+    """The files of the package that a file imports, at its top, in a function, for type checkers, or by a string."""
+    package = [root.name, *path.relative_to(root).parent.parts]
+    found = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # Also the first part of an f-string: f"vggscope.ops.{family}" imports from ops.
+            named = re.fullmatch(rf"({root.name}(?:\.\w+)+)(?::\w+|\.)?", node.value)
+            names = [named[1]] if named else []
+        else:
+            continue
+        targets = (file_of(root, name) for name in names if name.split(".")[0] == root.name)
+        found += [Import(node.lineno, target) for target in targets if target not in (None, path)]
+    return found
+
+
+def file_of(root: Path, name: str) -> Path:
+    """The file that a dotted name is imported from: its module, or the module that defines the name."""
+    path = root
+    for part in name.split(".")[1:]:
+        if not (path / part).is_dir():
+            module = path / f"{part}.py"
+            return module if module.is_file() else path / "__init__.py"
+        path /= part
+    return path / "__init__.py"
+
+
+def circles(root: Path) -> list[str]:
+    """Files that import each other, directly or by way of others, `TYPE_CHECKING` included."""
+    graph = {path: [target for _, target in imports(root, path)] for path in files(root)}
+    below = {path: reached(graph, path) for path in graph}
+    return [
+        f"{path.relative_to(root)} imports itself by way of {', '.join(sorted(str(p.relative_to(root)) for p in loop))}"
+        for path in graph
+        if (loop := [other for other in below[path] if path in below.get(other, ())])
+    ]
+
+
+def reached(graph: Mapping[Path, list[Path]], start: Path) -> set[Path]:
+    """The files that importing a file loads in the end."""
+    known: set[Path] = set()
+    waiting = list(graph[start])
+    while waiting:
+        path = waiting.pop()
+        if path not in known:
+            known.add(path)
+            waiting += graph.get(path, [])
+    return known
+
+
+def arrows_up(root: Path) -> list[str]:
+    """Imports from a floor that is not below, and rooms that FLOORS leaves out."""
+    floors = {name: number for number, names in enumerate(FLOORS) for name in names}
+    breaches = []
+    for path in files(root):
+        here = room(root, path)
+        if here not in floors:
+            breaches.append(f"{path.relative_to(root)} is on no floor")
+            continue
+        for line, target in imports(root, path):
+            there = room(root, target)
+            if there != here and floors.get(there, -1) >= floors[here]:
+                breaches.append(f"{path.relative_to(root)}:{line} imports {target.relative_to(root)}")
+    return breaches
+
+
+def calls(root: Path, allowed: tuple[str, ...], is_breach: Callable[[ast.Call], bool]) -> list[str]:
+    """The calls that break a rule outside the rooms that are allowed to."""
+    return [
+        f"{path.relative_to(root)}:{node.lineno} calls {ast.unparse(node.func)}"
+        for path in files(root)
+        if room(root, path) not in allowed
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and is_breach(node)
+    ]
+
+
+def printing(root: Path) -> list[str]:
+    """Code outside cli/ that prints or exits. progress.py shows a progress bar."""
+
+    def is_breach(call: ast.Call) -> bool:
+        name = ast.unparse(call.func)
+        to_terminal = name.endswith("Console") and not any(keyword.arg == "file" for keyword in call.keywords)
+        return to_terminal or bool(re.fullmatch(PRINTS, name))
+
+    return calls(root, ("cli", "__main__", "progress"), is_breach)
+
+
+PRINTS = (
+    r"print|input|exit|quit|sys\.exit|os\._exit|SystemExit|sys\.(stdout|stderr)\.write|typer\.(echo|Exit)|.*\.secho"
+)
+
+
+def writing(root: Path) -> list[str]:
+    """Code outside files.py that writes, replaces or removes a file or a folder."""
+
+    def is_breach(call: ast.Call) -> bool:
+        name = ast.unparse(call.func)
+        if name == "open" or name.endswith((".open", ".FileIO")):
+            given = ast.unparse(ast.Tuple([*call.args[:2], *(keyword.value for keyword in call.keywords)], ast.Load()))
+            return (
+                bool(re.search(r"['\"]\w*[wax+]\w*\+?['\"]|O_(WRONLY|RDWR|CREAT)", given)) and "os.devnull" not in given
+            )
+        return bool(re.fullmatch(WRITES, name))
+
+    return calls(root, ("files",), is_breach)
+
+
+WRITES = (
+    r"os\.(replace|rename|renames|remove|unlink|mkdir|makedirs|rmdir|link|symlink|truncate|chmod)"
+    r"|shutil\.(copy\w*|move|rmtree|make_archive)|tempfile\.\w+"
+    r"|(?!formatter).*\.(write_text|write_bytes|mkdir|touch|unlink|rmdir|symlink_to|hardlink_to)"
+)
+
+
+def heavy_at_the_top(root: Path) -> list[str]:
+    """Heavy packages that are imported as soon as a file is: outside functions and `if TYPE_CHECKING`."""
+    return [
+        f"{path.relative_to(root)}:{node.lineno} imports {name} at the top"
+        for path in files(root)
+        for node in at_the_top(tree(path))
+        for name in top_packages(node)
+        if name in HEAVY
+    ]
+
+
+def at_the_top(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run when a module is imported."""
+    for child in ast.iter_child_nodes(node):
+        is_for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not is_for_types and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield child
+            yield from at_the_top(child)
+
+
+def top_packages(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module.partition(".")[0]]
+    return []
+
+
+def known_sources(root: Path) -> list[str]:
+    """Imports of a kind of source (a file in sources/ that resolve.py imports) by a file that should not know it."""
+    resolve = root / "sources" / "resolve.py"
+    kinds = {target for _, target in imports(root, resolve) if target.parent == resolve.parent}
+    return known_only_to(root, kinds, ("sources/resolve.py", "sources/reference.py", "sources/catalogue.py"))
+
+
+def known_commands(root: Path) -> list[str]:
+    """Imports of a command's file by any other; cli/app.py imports it by the name of the command."""
+    app = next(node for node in tree(root / "cli" / "app.py").body if ast.unparse(node).startswith("GROUPS"))
+    assert isinstance(app, ast.AnnAssign)
+    assert app.value is not None
+    names = [name for group in ast.literal_eval(app.value).values() for name in group]
+    commands = {root / "cli" / f"{name}{suffix}.py" for name in names for suffix in ("", "_")}
+    return known_only_to(root, commands, ())
+
+
+def known_only_to(root: Path, targets: set[Path], allowed: tuple[str, ...]) -> list[str]:
+    return [
+        f"{path.relative_to(root)}:{line} imports {target.relative_to(root)}"
+        for path in files(root)
+        if path.relative_to(root).as_posix() not in allowed
+        for line, target in imports(root, path)
+        if target in targets
+    ]
+
+
+def computing_renderers(root: Path) -> list[str]:
+    """Files of render/, drawing/ and explorer/ that resolve a model or run one. `list` has the catalogue as result."""
+    rooms, results = ("render", "drawing", "explorer"), ("sources/catalogue.py",)
+    breaches = []
+    for path in (path for path in files(root) if room(root, path) in rooms):
+        where = path.relative_to(root)
+        breaches += [
+            f"{where}:{line} imports {target.relative_to(root)}"
+            for line, target in imports(root, path)
+            if room(root, target) in ("sources", "trace", "builders")
+            and target.relative_to(root).as_posix() not in results
+        ]
+        breaches += [
+            f"{where}:{node.lineno} imports {name}"
+            for node in ast.walk(tree(path))
+            for name in top_packages(node)
+            if name in ("torch", "torchvision", "timm")
+        ]
+    return breaches
+
+
+RULES: Mapping[str, Callable[[Path], list[str]]] = {
+    rule.__name__: rule
+    for rule in (
+        circles,
+        arrows_up,
+        printing,
+        writing,
+        heavy_at_the_top,
+        known_sources,
+        known_commands,
+        computing_renderers,
+    )
+}
