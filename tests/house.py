@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 FLOORS = (
     ("errors", "record", "_version"),
-    ("units", "suppress", "files", "progress"),
+    ("units", "suppress", "files", "progress", "photo"),
     ("result", "document"),
     ("ops",),
     ("graph",),

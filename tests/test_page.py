@@ -559,7 +559,7 @@ def test_feature_maps_are_torchs(opened: Open, photo: Path, tmp_path: Path) -> N
     import torch
 
     from vggscope.explorer.activations import _tensor
-    from vggscope.explorer.photo import open_photo
+    from vggscope.photo import open_photo
     from vggscope.sources.resolve import resolve_module
 
     torch.manual_seed(3)

@@ -484,8 +484,9 @@ def report(
     from vggscope.drawing.subject import Subject
     from vggscope.explorer import Exhibit, page
     from vggscope.explorer.comparisons import comparisons
-    from vggscope.explorer.photo import data_uri, open_photo
+    from vggscope.explorer.embed import photo_uri
     from vggscope.explorer.result import Page
+    from vggscope.photo import open_photo
 
     if not models:
         raise OptionError("no model to show", "for example vggscope report D -o vgg16.html")
@@ -503,7 +504,7 @@ def report(
 
         module = _maker(models[0], input_size, options, weights)()
         exhibits = [replace(exhibits[0], maps=activations(networks[0], module, photo))]
-    text = page(exhibits, data_uri(photo, networks[0].input_shape) if photo is not None else None)
+    text = page(exhibits, photo_uri(photo, networks[0].input_shape) if photo is not None else None)
     return Page(", ".join(exhibit.title for exhibit in exhibits), text)
 
 

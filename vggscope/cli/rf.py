@@ -80,7 +80,7 @@ def rf(
         first, *others = (api.receptive_fields(model, weights=weights, **look, **build.keywords()) for model in models)
     photo = None
     if image is not None:
-        from vggscope.explorer.photo import open_photo
+        from vggscope.photo import open_photo
 
         photo = open_photo(image)
     to = output.format, output.output

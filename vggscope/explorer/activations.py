@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import OptionError
 from vggscope.explorer.inner_product import inner_product, short
-from vggscope.explorer.photo import cut
 from vggscope.graph import Network, Node
 from vggscope.ops.convolution import Convolution
+from vggscope.photo import IMAGENET_MEAN, IMAGENET_STD, crop
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
-
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, by which torchvision's models expect an image to be normalised (torchvision.models, "Inference")."""
 
 CHANNELS, UNITS = 6, 10
 """How many channels of a map are shown, and units of a vector."""
@@ -66,11 +63,11 @@ def _tensor(network: Network, photo: Image) -> Tensor:
     if len(network.input_shape) != 4 or network.input_shape[1] not in (1, 3):
         raise OptionError(f"{network.name} takes no image of one or three channels", "leave --weights out")
     channels, height, width = network.input_shape[1:]
-    image = cut(photo, height, width).convert("RGB" if channels == 3 else "L")
+    image = crop(photo, height, width).convert("RGB" if channels == 3 else "L")
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(height, width, channels)
     scaled = pixels.permute(2, 0, 1).float() / 255
     if channels == 3:
-        scaled = (scaled - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+        scaled = (scaled - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
     return scaled[None]
 
 

@@ -5,6 +5,21 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from hashlib import sha256
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from vggscope.errors import OptionError
+from vggscope.ops.base import Shape
+from vggscope.photo import crop
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PHOTO_SCALE = 2
+"""Pixels of an embedded photo for one of the network's input, per side."""
+
+PHOTO_SIDE = 640
+"""Most pixels of an embedded photo per side."""
 
 _MARKUP = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
@@ -36,3 +51,17 @@ def policy(style: str, script: str) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def photo_uri(photo: Image, input_shape: Shape) -> str:
+    """Return the part of a photo that a network with this input takes, sharper than the input, as a data URI.
+
+    Raises OptionError for a network that takes no image.
+    """
+    if len(input_shape) != 4:
+        raise OptionError("--image: the first model takes no image", "leave --image out")
+    height, width = input_shape[2:]
+    scale = max(1.0, min(PHOTO_SCALE, PHOTO_SIDE / max(height, width)))
+    file = BytesIO()
+    crop(photo, round(height * scale), round(width * scale)).save(file, "JPEG", quality=82)
+    return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"

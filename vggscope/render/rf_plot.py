@@ -9,7 +9,7 @@ from vggscope.analysis.receptive_field.result import Box, ReceptiveFields, UnitF
 from vggscope.cross_checks.effective_field import EffectiveMap
 from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme
 from vggscope.errors import OptionError
-from vggscope.explorer.photo import cut, open_photo
+from vggscope.photo import crop, open_photo
 from vggscope.record import record
 from vggscope.render.matplotlib_figure import DASHES, HUES, Plot, literal, plain_axes, theme_named
 from vggscope.units import count_text, kernel_text, percent_text, shape_text
@@ -199,7 +199,7 @@ def _draw_image(axes: Axes, photo: Image | None, height: int, width: int, theme:
     if photo is not None:
         import numpy as np
 
-        axes.imshow(np.asarray(cut(photo, height, width)), extent=(0, width, height, 0), interpolation="bilinear")
+        axes.imshow(np.asarray(crop(photo, height, width)), extent=(0, width, height, 0), interpolation="bilinear")
     frame = Rectangle((0, 0), width, height, fill=photo is None, facecolor=theme.track, edgecolor=theme.muted)
     axes.add_patch(frame)
 

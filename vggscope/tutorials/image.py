@@ -5,6 +5,7 @@ from __future__ import annotations
 from vggscope.document import Block, Facts, Table
 from vggscope.errors import OptionError, printable
 from vggscope.ops.base import Shape, numel
+from vggscope.photo import IMAGENET_MEAN, IMAGENET_STD
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
 from vggscope.tutorials.image_file import CHANNELS, Channel, Pixels, order_of, read
@@ -14,9 +15,6 @@ from vggscope.vgg.options import Options
 
 PAPER_MEAN = (123.68, 116.779, 103.939)
 """The training set's mean RGB, in values of 0 to 255, as the authors published it with their weights."""
-
-TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""What torchvision's weights expect, in values of 0 to 1."""
 
 NAMES = ("red", "green", "blue")
 PIXEL = (200.0, 120.0, 40.0)
@@ -165,7 +163,7 @@ def _worked(pixel: tuple[Centred, ...]) -> list[tuple[str, float, str, str]]:
             c.channel,
             c.raw[0],
             f"{c.raw[0]:g} - {PAPER_MEAN[i]:g} = {c.paper[0]:.3f}",
-            f"({c.raw[0]:g}/255 - {TORCHVISION_MEAN[i]:g})/{TORCHVISION_STD[i]:g} = {c.torchvision[0]:.3f}",
+            f"({c.raw[0]:g}/255 - {IMAGENET_MEAN[i]:g})/{IMAGENET_STD[i]:g} = {c.torchvision[0]:.3f}",
         )
         for i, c in enumerate(pixel)
     ]
@@ -182,7 +180,7 @@ def _pixel(name: str, value: float, place: int) -> Centred:
 
 def _both(values: tuple[float, ...], place: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Both preprocessings of values of 0 to 255. They are straight lines, so that least, mean and largest stay so."""
-    mean, std = TORCHVISION_MEAN[place], TORCHVISION_STD[place]
+    mean, std = IMAGENET_MEAN[place], IMAGENET_STD[place]
     return tuple(v - PAPER_MEAN[place] for v in values), tuple((v / 255 - mean) / std for v in values)
 
 
@@ -208,8 +206,8 @@ import torch
 
 pixel = torch.tensor({[c.raw[0] for c in found.pixel]})  # red, green, blue
 paper = pixel - torch.tensor({list(PAPER_MEAN)})
-mean = torch.tensor({list(TORCHVISION_MEAN)})
-std = torch.tensor({list(TORCHVISION_STD)})
+mean = torch.tensor({list(IMAGENET_MEAN)})
+std = torch.tensor({list(IMAGENET_STD)})
 torchvision = (pixel / 255 - mean) / std
 y = torch.stack([paper, torchvision])
 print(y)

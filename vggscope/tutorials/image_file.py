@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggscope.errors import MissingTool, OptionError, printable
+from vggscope.errors import OptionError, printable
 from vggscope.ops.base import Shape
+from vggscope.photo import read_image
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 CHANNELS = GREY, RGB, RGBA = 1, 3, 4
+_REMEDY = "--image takes an image or an array of one (.npy)"
+
 PLAIN_MODES = ("L", "RGB", "RGBA", "I;16", "F", "I")
 
 
@@ -63,42 +65,26 @@ def read(path: str) -> Pixels:
 def _array(path: str) -> Array:
     import numpy as np
 
-    _check_there(path)
+    # Opening a pipe would wait for its writer, and a device need not end.
+    if not Path(path).is_file():
+        raise OptionError(f"--image {printable(path)}: there is no such file", _REMEDY)
     try:
         # Mapped and not read, so that a header which promises more than the file holds takes no memory.
         found: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError) as error:
-        raise _unreadable(path, error) from None
+        reason = printable(str(error).split("\n")[0]) or type(error).__name__
+        raise OptionError(f"--image {printable(path)} cannot be read: {reason}", _REMEDY) from None
     if not isinstance(found, np.ndarray):
-        raise OptionError(f"{printable(path)} holds several arrays", "--image takes an image or an array of one (.npy)")
+        raise OptionError(f"{printable(path)} holds several arrays", _REMEDY)
     if found.dtype.kind not in "uif" or not found.size or not np.isfinite(found.sum(dtype=float)):
-        raise OptionError(
-            f"{printable(path)} holds no numbers of an image", "--image takes an image or an array of one"
-        )
+        raise OptionError(f"{printable(path)} holds no numbers of an image", _REMEDY)
     return found
 
 
 def _image(path: str, notes: list[str]) -> Array:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise MissingTool("pillow, which reads images, is not installed", "pip install pillow") from None
     import numpy as np
 
-    _check_there(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # pillow warns of an image that is far too large, and then reads it
-            with Image.open(path) as image:
-                return np.asarray(_with_channels(image, notes))
-    except Exception as error:  # a damaged file makes pillow's readers raise whatever they like
-        raise _unreadable(path, error) from None
-
-
-def _check_there(path: str) -> None:
-    """Opening a pipe would wait for its writer, and a device need not end."""
-    if not Path(path).is_file():
-        raise OptionError(f"there is no file {printable(path)}", "--image takes an image or an array of one (.npy)")
+    return read_image(path, lambda image: np.asarray(_with_channels(image, notes)), _REMEDY)
 
 
 def _with_channels(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -159,8 +145,3 @@ def _scale(array: Array, notes: list[str]) -> float:
         notes.append("taken for values of 0 to 65535; shown on a scale of 0 to 255")
         return 255 / 65535
     return 1.0
-
-
-def _unreadable(path: str, error: Exception) -> OptionError:
-    reason = printable(str(error).split("\n")[0]) or type(error).__name__
-    return OptionError(f"cannot read {printable(path)}: {reason}", "--image takes an image or an array of one (.npy)")
