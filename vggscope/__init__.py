@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     )
     from vggscope.explorer.result import Page
     from vggscope.graph import Network
-    from vggscope.tutorials.lesson import Lesson
+    from vggscope.tutorials.tutorial import Tutorial
 
 __all__ = [
     "CheckpointError",
@@ -65,7 +65,6 @@ __all__ = [
     "Diff",
     "Estimate",
     "Inspection",
-    "Lesson",
     "Measurement",
     "MemoryReport",
     "MissingTool",
@@ -79,6 +78,7 @@ __all__ = [
     "ReceptiveFields",
     "ShapeError",
     "Summary",
+    "Tutorial",
     "Verification",
     "VggscopeError",
     "__version__",
@@ -106,7 +106,6 @@ _MODULES = {
     "Diff": "diffing.result",
     "Estimate": "analysis.memory.grid",
     "Inspection": "checkpoint.inspection",
-    "Lesson": "tutorials.lesson",
     "Measurement": "cross_checks.measured_step",
     "MemoryReport": "analysis.memory.report",
     "Network": "graph",
@@ -114,6 +113,7 @@ _MODULES = {
     "Page": "explorer.result",
     "ReceptiveFields": "analysis.receptive_field.result",
     "Summary": "analysis.summary",
+    "Tutorial": "tutorials.tutorial",
     "Verification": "cross_checks.verification",
 }
 """The modules of the names that are neither a function of `api` nor an error."""
