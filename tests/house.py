@@ -21,7 +21,7 @@ FLOORS = (
     ("graph_json", "vgg"),
     ("trace", "builders"),
     ("checkpoint", "analysis"),
-    ("diffing", "cross_checks"),
+    ("diffing", "cross_checks", "execution"),
     ("sources",),
     ("tutorials",),
     ("drawing",),

@@ -21,9 +21,9 @@ from vggscope.analysis.receptive_field.result import Box, describe, layer_named
 from vggscope.analysis.receptive_field.view import ReceptiveField, View, receptive_fields, views
 from vggscope.builders.module import module
 from vggscope.cross_checks.autograd import differences, measure, measured_layers, units
-from vggscope.cross_checks.effective_field import effective_field
 from vggscope.cross_checks.reference_tool import without_data
 from vggscope.errors import OptionError, ShapeError
+from vggscope.execution.effective_field import effective_field
 from vggscope.graph import INPUT, Network, module_node
 from vggscope.ops.convolution import Convolution
 from vggscope.ops.pooling import AvgPool2d, MaxPool2d

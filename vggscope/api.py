@@ -305,7 +305,7 @@ def receptive_fields(
         if weights is not None:
             raise OptionError("--weights is for --effective", "the rule needs no weights")
         return result
-    from vggscope.cross_checks.effective_field import effective_field
+    from vggscope.execution.effective_field import effective_field
 
     if len(layers) != 1:
         raise OptionError(f"{len(layers)} layers cannot be measured at once", "name one with at")

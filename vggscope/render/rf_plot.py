@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.receptive_field.result import Box, ReceptiveFields, UnitField
-from vggscope.cross_checks.effective_field import EffectiveMap
 from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme
 from vggscope.errors import OptionError
+from vggscope.execution.effective_field import EffectiveMap
 from vggscope.photo import crop, open_photo
 from vggscope.record import record
 from vggscope.render.matplotlib_figure import DASHES, HUES, Plot, literal, plain_axes, theme_named
