@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FLOORS = (
-    ("errors", "record", "_version"),
+    ("errors", "record", "_version", "choices"),
     ("units", "suppress", "files", "progress", "photo"),
     ("result", "document"),
     ("ops",),

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from vggscope.analysis.summary import Summary
     from vggscope.api import (
         build,
+        catalogue,
         compare,
         diagram,
         diff,
         explain,
+        export,
         grid,
         inspect,
         measure,
@@ -56,9 +58,11 @@ if TYPE_CHECKING:
     )
     from vggscope.explorer.result import Page
     from vggscope.graph import Network
+    from vggscope.sources.catalogue import Catalogue
     from vggscope.tutorials.tutorial import Tutorial
 
 __all__ = [
+    "Catalogue",
     "CheckpointError",
     "Comparison",
     "Diagram",
@@ -83,10 +87,12 @@ __all__ = [
     "VggscopeError",
     "__version__",
     "build",
+    "catalogue",
     "compare",
     "diagram",
     "diff",
     "explain",
+    "export",
     "grid",
     "inspect",
     "measure",
@@ -101,6 +107,7 @@ __all__ = [
 
 _MODULES = {
     "__version__": "_version",
+    "Catalogue": "sources.catalogue",
     "Comparison": "analysis.compare",
     "Diagram": "drawing",
     "Diff": "diffing.result",

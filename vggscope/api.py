@@ -1,12 +1,13 @@
-"""The commands as functions: the same words, the same results.
+"""Every command as a function, with the same words and the same results.
 
 `model` is a MODEL word (`"D"`, `"torchvision:resnet50"`, `"my_vgg.py:Net"`), an nn.Module, or a Network that
-`network` gave. `input_size` is (channels, height, width), or the same with a batch before it. `options` are those with
-which the command line builds a model from a word: head, batch_norm, num_classes, soft_max. Sizes in memory are bytes.
+`network` returned. `input_size` is (channels, height, width), or the same with a batch dimension before it. `options`
+are those of `ModelOptions`, which build a model from a word: head, batch_norm, num_classes, soft_max. Memory is in
+bytes.
 
-What a function gives is frozen data: `print` shows it as the command does, a notebook as a table, `.save("x.csv")`
-writes it as `-o` does, `.picture()` draws it where it can be drawn, `.to_json()` is what `--format json` gives. Every
-function raises a VggscopeError that says what was wrong and what would work.
+Results are frozen data. `print(result)` shows what the command shows, a notebook shows a table, `.save("x.csv")` writes
+what `-o` writes, `.picture()` draws it where it can be drawn, and `.to_json()` returns what `--format json` prints.
+Every error is a VggscopeError: it states the problem and the remedy.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vggscope.errors import ModelError, OptionError, ShapeError
+from vggscope.choices import ModelOptions, StepOptions
+from vggscope.errors import ModelError, OptionError, ShapeError, unknown
 from vggscope.graph import Network
-from vggscope.progress import progress
 from vggscope.vgg.options import Options
 
 if TYPE_CHECKING:
     from torch import nn
+    from typing_extensions import Unpack
 
     from vggscope.analysis.compare import Comparison
     from vggscope.analysis.memory.grid import Estimate
@@ -32,26 +34,43 @@ if TYPE_CHECKING:
     from vggscope.analysis.receptive_field.result import ReceptiveFields
     from vggscope.analysis.summary import Summary
     from vggscope.checkpoint.inspection import Inspection
+    from vggscope.choices import (
+        Annotation,
+        Count,
+        Depth,
+        Direction,
+        Dtype,
+        Engine,
+        Heat,
+        Ignorable,
+        Init,
+        Mode,
+        ModelAndStepOptions,
+        Optimizer,
+        StepDtype,
+        Style,
+        Theme,
+        Topic,
+    )
     from vggscope.cross_checks.measured_step import Measurement
     from vggscope.cross_checks.verification import Verification
-    from vggscope.diffing.result import Diff
+    from vggscope.diffing.result import Diff, Numeric
     from vggscope.drawing import Diagram
     from vggscope.explorer.result import Page
+    from vggscope.sources.catalogue import Catalogue
+    from vggscope.sources.reference import Reference
     from vggscope.tutorials.tutorial import Tutorial
 
     Model = str | nn.Module | Network
 
-OPTIONS = ("head", "batch_norm", "num_classes", "soft_max")
-"""How a model is built from a word."""
-
-LOOKS = ("annotate", "heat", "fold", "direction", "width", "engine", "href")
-"""How a diagram looks, beside its style and its theme."""
+DEPTHS = ("layer", "stage")
+"""What a row of a summary may be."""
 
 
-def network(model: Model, input_size: tuple[int, ...] | None = None, **options: object) -> Network:
-    """The Network of a model: its operations in the order in which they run, with their shapes.
+def network(model: Model, input_size: tuple[int, ...] | None = None, **options: Unpack[ModelOptions]) -> Network:
+    """Return the Network of a model: its operations in execution order, with their shapes.
 
-    Raises ModelError for what is no model, OptionError for an option that is not there.
+    Raises ModelError for what is no model, and OptionError for an unknown option.
 
     >>> network("vgg16"), network("vgg16", input_size=(3, 64, 64)).shapes["features.30"]
     (<Network D at 3x224x224: 40 layers, 138,357,544 parameters>, (1, 512, 2, 2))
@@ -62,7 +81,7 @@ def network(model: Model, input_size: tuple[int, ...] | None = None, **options: 
     if isinstance(model, str):
         from vggscope.sources.resolve import resolve
 
-        return resolve(model, _options(size, options))
+        return resolve(model, _source_options(size, options))
     from vggscope.trace.network import network_of
 
     if not hasattr(model, "named_parameters"):
@@ -77,24 +96,66 @@ def summary(
     input_size: tuple[int, ...] | None = None,
     *,
     batch: int | None = None,
-    dtype: str = "float32",
-    **options: object,
+    dtype: Dtype = "float32",
+    count: Count = "macs",
+    depth: Depth = "layer",
+    **options: Unpack[ModelOptions],
 ) -> Summary:
-    """Shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer, for numbers of
-    `dtype` and a `batch`: that of `input_size` if it is left out.
+    """Return shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer.
 
-    Raises ModelError, OptionError, and ShapeError where a layer does not fit.
+    `batch` is that of `input_size` if left out, and `dtype` gives the bytes of an element. `count="all"` adds to the
+    FLOPs what is no multiply-accumulate. `depth="stage"` returns a row per stage.
+
+    Raises ModelError, OptionError, and ShapeError where a layer does not fit its input.
 
     >>> report = summary("D", input_size=(1, 3, 224, 224))
     >>> report, report.layers[0].rule
     (<Summary of D at 3x224x224: 40 layers, 138,357,544 parameters, 15.47 GMACs>, '(224-3+2*1)/1+1 = 224')
+    >>> summary("D", depth="stage").layers[2].label
+    'conv3_1 - pool3'
     """
-    from vggscope.analysis.summary import summarize
+    from vggscope.analysis.summary import by_stage, summarize
     from vggscope.units import check_batch
 
-    size = _batch(batch, input_size)
+    size = _batch_size(batch, input_size)
     check_batch(size, dtype)
-    return summarize(network(model, input_size, **options), size, dtype)
+    if depth not in DEPTHS:
+        raise unknown("depth", depth, DEPTHS)
+    shown = network(model, input_size, **options)
+    result = summarize(shown, size, dtype)
+    if count != "macs":
+        from vggscope.analysis.operations.result import operations, with_all
+
+        result = with_all(result, operations(shown, size, dtype, count=count))
+    return by_stage(result) if depth == "stage" else result
+
+
+def operations(
+    model: Model,
+    input_size: tuple[int, ...] | None = None,
+    *,
+    batch: int | None = None,
+    dtype: Dtype = "float32",
+    count: Count = "macs",
+    card: str | None = None,
+    **options: Unpack[ModelOptions],
+) -> Operations:
+    """Return MACs and FLOPs of each layer, forward and backward, with the bytes that it moves.
+
+    `batch` is that of `input_size` if left out, and `dtype` gives the bytes of an element. `count="all"` adds what is
+    no multiply-accumulate. `card` adds the least time, in nanoseconds, that each layer takes on that GPU.
+
+    Raises OptionError for an unknown count, card or dtype.
+
+    >>> operations("D", count="all").totals.other
+    31728616
+    """
+    from vggscope.analysis.operations.result import operations as count_operations
+    from vggscope.units import check_batch
+
+    size = _batch_size(batch, input_size)
+    check_batch(size, dtype)
+    return count_operations(network(model, input_size, **options), size, dtype, count=count, card=card)
 
 
 def diff(
@@ -106,18 +167,20 @@ def diff(
     seed: int = 0,
     float64: bool = False,
     weights: str | None = None,
-    ignore: Sequence[str] = (),
+    ignore: Ignorable | Sequence[Ignorable] = (),
     training: bool = False,
     cache: bool = True,
-    **options: object,
+    **options: Unpack[ModelOptions],
 ) -> Diff:
-    """Where a model differs from a reference: `"torchvision"` or `"timm"` for its counterpart there, `"paper"`, or any
-    model. A library's model is remembered in the user's cache folder, unless `cache` is off.
+    """Return where a model differs from a reference model, and what each difference does.
 
-    `numeric` copies the weights across, runs both on one input drawn with `seed`, in double precision with `float64`,
-    and compares the outputs, where both run; `weights` is a checkpoint of the model for that. `ignore` names what does
-    not count: names, dropout, inplace, bias, classes. `training` adds how the paper and torchvision train. A module
-    that is given stays as it is.
+    `ref` is `"torchvision"` or `"timm"` for the model's counterpart there, `"paper"`, or any model. A library's model
+    is cached in the user's cache folder unless `cache` is off. `ignore` names kinds of difference to leave out.
+    `training` adds how the paper and torchvision train.
+
+    `numeric` copies the weights to the reference, runs both on one random input drawn with `seed`, in double precision
+    with `float64`, and compares the outputs. `weights` is a checkpoint of the model to run with. A module passed in
+    stays as it is.
 
     Raises ModelError, OptionError, CheckpointError for weights that are not the model's, and ShapeError where the
     reference does not run on the input.
@@ -128,27 +191,12 @@ def diff(
     from vggscope.diffing.compare import compare
 
     ours = network(model, input_size, **options).truncated_at_failure()
-    if isinstance(ref, str):
-        from vggscope.sources.reference import reference_for
-
-        found = reference_for(ref, _word(model), ours, _options(ours.input_shape[1:], options), cache=cache)
-        reference, notes, build_reference = found.network, found.notes, found.build
-    else:
-        reference, notes, build_reference = network(ref, ours.input_shape), (), _maker(ref, ours.input_shape[1:], {})
-    result = compare(
-        ours, reference, (*notes, *ours.warnings), frozenset([ignore] if isinstance(ignore, str) else ignore)
-    )
+    reference = _reference(ref, model, ours, options, cache)
+    ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
+    result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
     if (numeric or weights is not None) and ours.failure is None:
-        from vggscope.diffing.numeric import STEPS, measure
-        from vggscope.units import shape_text
-
-        if ours.input_shape[2:] != reference.input_shape[2:]:
-            raise ShapeError(f"{reference.name} does not run on {shape_text(ours.input_shape)}", "leave out --numeric")
-        build_ours = _maker(model, input_size, options, weights)
-        dtype = "float64" if float64 else "float32"
-        with progress("comparing", len(STEPS)) as step:
-            measured = measure(ours, reference, build_ours, build_reference, seed, dtype, step)
-        result = replace(result, numeric=measured)
+        build_ours = _module_factory(model, input_size, options, weights)
+        result = replace(result, numeric=_compare_outputs(ours, reference, build_ours, seed, float64))
     if training:
         from vggscope.diffing.training import TRAINING
 
@@ -160,20 +208,21 @@ def compare(
     *models: Model,
     input_size: tuple[int, ...] | None = None,
     batch: int = 1,
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
     paper: bool = False,
-    **options: object,
+    **options: Unpack[ModelOptions],
 ) -> Comparison:
-    """`models` side by side: parameters, MACs, bytes, depth, receptive field, for a `batch` of numbers of `dtype`.
-    `paper` adds the paper's Tables 1 and 2 beside what is computed, of all six columns where no model is named.
+    """Return `models` side by side: parameters, MACs, bytes, depth and receptive field, for a `batch` and a `dtype`.
+
+    `paper` adds the paper's Tables 1 and 2 beside the computed values, of all six configurations if no model is named.
 
     Raises ModelError, and OptionError where there is nothing to compare.
 
-    >>> found = compare("A", "E")
-    >>> found, [model.depth for model in found.models]
+    >>> comparison = compare("A", "E")
+    >>> comparison, [model.depth for model in comparison.models]
     (<Comparison of A, E at 3x224x224, batch 1>, [11, 19])
     """
-    from vggscope.analysis.compare import compare as analyse
+    from vggscope.analysis.compare import compare as compare_networks
     from vggscope.tutorials.paper import published
     from vggscope.units import check_batch
     from vggscope.vgg.configs import CONFIGS
@@ -183,48 +232,49 @@ def compare(
     if not named:
         raise OptionError("no model to compare", "for example vggscope compare A D E torchvision:resnet18, or --paper")
     networks = [network(model, input_size, **options) for model in named]
-    return analyse(networks, batch, dtype, published() if paper else ())
+    return compare_networks(networks, batch, dtype, published() if paper else ())
 
 
 def grid(
     *models: Model,
     sizes: Sequence[int | tuple[int, ...]] = (),
     batches: Sequence[int] = (),
-    modes: Sequence[str] = ("train",),
-    optimizers: Sequence[str] = ("sgd-momentum",),
-    dtypes: Sequence[str] = ("float32",),
-    **options: object,
+    modes: Sequence[Mode] = ("train",),
+    optimizers: Sequence[Optimizer] = ("sgd-momentum",),
+    dtypes: Sequence[StepDtype] = ("float32",),
+    **options: Unpack[ModelOptions],
 ) -> Iterator[Estimate]:
-    """The peak memory of a step, in bytes, at every point of a grid, one at a time; what `memory` gives there. `sizes`
-    are sides of an RGB image or (channels, height, width); `batches` are powers of two up to 256 if none are given, the
-    `models` all six columns. `modes`, `optimizers` and `dtypes` are those of `memory`.
+    """Iterate over the peak memory of a step, in bytes, at every point of a grid: what `memory` returns there.
 
-    Each point is a named tuple: `pandas.DataFrame(vggscope.grid("A", "D"))` is a table. Raises OptionError for a word
-    that is not there, and ShapeError where a model does not run on a size.
+    `models` are all six configurations if none is named. `sizes` are sides of an RGB image or (channels, height,
+    width). `batches` are powers of two up to 256 if left out. `modes`, `optimizers` and `dtypes` are those of `memory`.
+
+    Each point is a named tuple: `pandas.DataFrame(vggscope.grid("A", "D"))` is a table. Raises OptionError for an
+    unknown word, and ShapeError where a model does not run on a size.
 
     >>> [point.peak_bytes for point in grid("A", batches=[1, 64])]
     [1637681904, 4749085928]
     """
     from vggscope.analysis.memory.grid import BATCHES, setups
     from vggscope.analysis.memory.grid import grid as estimate
-    from vggscope.errors import ShapeError
+    from vggscope.progress import progress
     from vggscope.vgg.configs import CONFIGS
 
-    runs = setups(modes, optimizers, dtypes)
+    steps = setups(modes, optimizers, dtypes)
     inputs = [(3, size, size) if isinstance(size, int) else size for size in sizes]
-    points = [(model, size) for model in models or tuple(CONFIGS) for size in inputs or (None,)]
+    pairs = [(model, size) for model in models or tuple(CONFIGS) for size in inputs or (None,)]
 
     def networks(advance: Callable[[str], None]) -> Iterator[Network]:
-        for model, size in points:
+        for model, size in pairs:
             advance(_name(model))
-            found = network(model, size, **options)
-            if found.failure is not None:
-                raise ShapeError(f"{_name(model)} does not run: {found.failure}", "--sizes gives other inputs")
-            yield found
+            sized = network(model, size, **options)
+            if sized.failure is not None:
+                raise ShapeError(f"{_name(model)} does not run: {sized.failure}", "--sizes gives other inputs")
+            yield sized
 
     def estimates() -> Iterator[Estimate]:
-        with progress("estimating", len(points)) as advance:
-            yield from estimate(networks(advance), batches or BATCHES, runs)
+        with progress("estimating", len(pairs)) as advance:
+            yield from estimate(networks(advance), batches or BATCHES, steps)
 
     return estimates()
 
@@ -232,27 +282,51 @@ def grid(
 def diagram(
     *models: Model,
     input_size: tuple[int, ...] | None = None,
-    style: str = "blocks",
-    theme: str = "light",
-    **look: object,
+    style: Style = "blocks",
+    theme: Theme = "light",
+    annotate: Sequence[Annotation] | None = None,
+    heat: Heat | None = None,
+    fold: bool = True,
+    direction: Direction | None = None,
+    width: float | None = None,
+    engine: Engine = "bundled",
+    href: Callable[[str], str] | None = None,
+    **options: Unpack[ModelOptions],
 ) -> Diagram:
-    """A picture of a model, or of several `models` (`style="table"`): `.save("vgg16.svg")`, `.source` (DOT); a notebook
-    shows it. `style` is blocks, layers, volumes or table, `theme` light, dark or paper.
+    """Draw a model, or several `models` side by side with `style="table"`.
 
-    `look` are the command line's annotate, heat, fold, direction, width (points) and engine, and the options of the
-    model. Raises OptionError for a word that is not there, and MissingTool where Graphviz is needed and not installed.
+    `.save("vgg16.svg")` writes the picture, `.source` is its DOT, and a notebook shows it. `theme` names its colours.
+    `annotate` names the figures beside the layers, `heat` the one that their colour shows. `fold` draws equal blocks in
+    a row once. `direction` is LR unless set. `width` is the most that the picture may take, in points. `engine` lays
+    out networks that branch. `href` returns the address that a layer of an SVG links to, by the layer's name.
+
+    Raises OptionError for an unknown word, and MissingTool where Graphviz is needed and not installed.
 
     >>> diagram("E"), diagram("D", style="layers").source.startswith("digraph")  # doctest: +ELLIPSIS
     (<Diagram of E (VGG-19), ...x... pt>, True)
     """
     from vggscope.drawing import diagram as draw
 
-    options = {name: look.pop(name) for name in list(look) if name not in LOOKS}
-    return draw([network(model, input_size, **options) for model in models], style, theme, **look)  # type: ignore[arg-type]
+    return draw(
+        [network(model, input_size, **options) for model in models],
+        style,
+        theme,
+        annotate=annotate,
+        heat=heat,
+        fold=fold,
+        direction=direction,
+        width=width,
+        engine=engine,
+        href=href,
+    )
 
 
-def build(model: Model, input_size: tuple[int, ...] | None = None, **options: object) -> nn.Module:
-    """The nn.Module of a model, with weights, on the device that the caller's context says; a module as it is.
+def build(
+    model: Model, input_size: tuple[int, ...] | None = None, *, at: str | None = None, **options: Unpack[ModelOptions]
+) -> nn.Module:
+    """Return the nn.Module of a model, with weights, on torch's default device; a module is returned as it is.
+
+    `at` returns one part, by its path (`features.0`) or its label (`conv1_1`).
 
     Raises ModelError and OptionError.
 
@@ -263,12 +337,47 @@ def build(model: Model, input_size: tuple[int, ...] | None = None, **options: ob
     if isinstance(model, str):
         from vggscope.sources.resolve import resolve_module
 
-        return resolve_module(model, _options(_without_batch(input_size), options))
-    if isinstance(model, Network):
+        built = resolve_module(model, _source_options(_without_batch(input_size), options))
+    elif isinstance(model, Network):
         from vggscope.builders.module import module
 
-        return module(model)
-    return model
+        built = module(network(model, input_size))
+    else:
+        built = model
+    if at is None:
+        return built
+    from vggscope.builders.module import part
+
+    return part(built, at, network(model, input_size, **options) if isinstance(model, (str, Network)) else None)
+
+
+def export(
+    model: Model,
+    path: str | os.PathLike[str],
+    input_size: tuple[int, ...] | None = None,
+    *,
+    init: Init = "torchvision",
+    seed: int = 0,
+    **options: Unpack[ModelOptions],
+) -> None:
+    """Write a model's source (.py), state dict (.pth, .pt, .safetensors) or ONNX graph to the file `path`.
+
+    The weights are random: `init` draws them as the paper or torchvision does, from `seed`.
+
+    Raises ModelError for a network that is no chain of torch.nn modules, OptionError for another suffix, and
+    OutputError where the file cannot be written.
+
+    >>> import tempfile
+    >>> path = f"{tempfile.mkdtemp()}/vgg11.safetensors"
+    >>> export("vgg11", path, num_classes=10)
+    >>> inspect(path).num_classes
+    10
+    """
+    from vggscope.builders.save import save
+    from vggscope.builders.weights import check_draw
+
+    check_draw(init, seed)
+    save(network(model, input_size, **options).require_runnable(), os.fspath(path), init, seed)
 
 
 def receptive_fields(
@@ -281,16 +390,17 @@ def receptive_fields(
     samples: int = 4,
     seed: int = 0,
     weights: str | None = None,
-    **options: object,
+    **options: Unpack[ModelOptions],
 ) -> ReceptiveFields:
-    """Which pixels each layer's units see (Araujo, Norris and Sim, Distill 2019): unit i of a side covers
-    [-padding + i*stride, -padding + i*stride + size - 1].
+    """Return the receptive field of each layer's units (Araujo, Norris and Sim, Distill 2019).
 
-    `at` names layers of which one unit's region is given too: `unit`, (row, column), or the middle one. `effective`
+    Unit i covers the input pixels [-padding + i*stride, -padding + i*stride + size - 1].
+
+    `at` names layers, of which the region of one `unit` is returned too: (row, column), or the middle one. `effective`
     measures where the unit's gradient lies (Luo et al. 2016), on `samples` images of noise, with the `weights` of a
-    checkpoint or those that the model begins with; `seed` is that of the noise and of those.
+    checkpoint or random ones. `seed` is that of the noise and of random weights.
 
-    Raises OptionError for a layer or a unit that is not there, with the nearest names.
+    Raises OptionError for an unknown layer or unit, with the nearest names.
 
     >>> fields = receptive_fields("D", at="conv5_3", unit=(6, 6))
     >>> fields.units[0].box
@@ -298,68 +408,43 @@ def receptive_fields(
     """
     from vggscope.analysis.receptive_field.result import describe
 
-    found = network(model, input_size, **options)
+    described = network(model, input_size, **options)
     layers = (at,) if isinstance(at, str) else tuple(at)
-    result = describe(found, layers, unit)
+    result = describe(described, layers, unit)
     if not effective:
         if weights is not None:
             raise OptionError("--weights is for --effective", "the rule needs no weights")
         return result
     from vggscope.execution.effective_field import effective_field
+    from vggscope.progress import progress
 
     if len(layers) != 1:
         raise OptionError(f"{len(layers)} layers cannot be measured at once", "name one with at")
-    module = _seeded(_maker(model, input_size, options, weights), seed)
-    with progress("measuring", samples) as step:
+    module = _build_seeded(_module_factory(model, input_size, options, weights), seed)
+    with progress("measuring", samples) as advance:
         measured = effective_field(
-            found, module, layers[0], unit, samples=samples, seed=seed, progress=lambda n: step(f"image {n + 1}")
+            described, module, layers[0], unit, samples=samples, seed=seed, progress=lambda n: advance(f"image {n + 1}")
         )
     return replace(result, effective=measured.field, heat=measured.heat)
 
 
-def operations(
-    model: Model,
-    input_size: tuple[int, ...] | None = None,
-    *,
-    batch: int | None = None,
-    dtype: str = "float32",
-    count: str = "macs",
-    card: str | None = None,
-    **options: object,
-) -> Operations:
-    """MACs and FLOPs of each layer, forward and backward, with the bytes that it moves, for a `batch`: that of
-    `input_size` if it is left out. `count="all"` takes in what is no multiply-accumulate; `card` gives the least time
-    in nanoseconds that each layer takes on it.
-
-    Raises OptionError for a count, a card or a dtype that is not there.
-
-    >>> operations("D", count="all").totals.other
-    31728616
-    """
-    from vggscope.analysis.operations.result import operations as count_operations
-    from vggscope.units import check_batch
-
-    size = _batch(batch, input_size)
-    check_batch(size, dtype)
-    return count_operations(network(model, input_size, **options), size, dtype, count=count, card=card)
-
-
-def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: object) -> Verification:
-    """Our numbers beside those of torch's FLOP counter, memory tracker and autograd, torchinfo, fvcore, torchvision and
-    the paper, each difference as a sum. A module that is given stays as it is.
+def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: Unpack[ModelOptions]) -> Verification:
+    """Return our figures beside those of torch's FLOP counter, memory tracker and autograd, torchinfo, fvcore,
+    torchvision and the paper, each difference explained. A module passed in stays as it is.
 
     Raises ModelError where there is no module and none can be built, and ShapeError for a model that does not run.
 
-    >>> found = verify("conv3-8 maxpool FC-10", input_size=(3, 32, 32))
-    >>> found.agrees, [figure.name for figure in found.figures][:2]
+    >>> verification = verify("conv3-8 maxpool FC-10", input_size=(3, 32, 32))
+    >>> verification.agrees, [figure.name for figure in verification.figures][:2]
     (True, ['params', 'macs'])
     """
     from vggscope.cross_checks.verification import REFERENCE_TOOLS
-    from vggscope.cross_checks.verification import verify as hear
+    from vggscope.cross_checks.verification import verify as ask_tools
+    from vggscope.progress import progress
 
-    found = network(model, input_size, **options).require_runnable()
+    runnable = network(model, input_size, **options).require_runnable()
     with progress("asking", len(REFERENCE_TOOLS)) as advance:
-        return hear(found, None if isinstance(model, Network) else build(model, input_size, **options), advance)
+        return ask_tools(runnable, None if isinstance(model, Network) else build(model, input_size, **options), advance)
 
 
 def memory(
@@ -370,12 +455,14 @@ def memory(
     gpu: str | None = None,
     context: str | None = None,
     workspace: str | None = None,
-    **options: object,
+    **options: Unpack[ModelAndStepOptions],
 ) -> MemoryReport:
-    """What a step of training or inference takes, in bytes, for a `batch`, that of `input_size` if it is left out, and
-    with `gpu` (an amount or a card) whether it fits, with so much set aside for the CUDA `context` and for cuDNN's
-    `workspace`. `options` are the command line's: mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus,
-    parallel, and those of the model.
+    """Return what a step of training or inference allocates, in bytes, and its peak.
+
+    `batch` is that of `input_size` if left out. `gpu` is an amount (`"24GiB"`) or a card, and adds whether the step
+    fits and the largest batch that does; `context` and `workspace` are amounts set aside for the CUDA context and for
+    cuDNN. `options` are also those of `StepOptions`: mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus,
+    parallel.
 
     Raises OptionError for a batch, a word or a card that makes no sense, and ShapeError for a model that does not run.
 
@@ -383,20 +470,27 @@ def memory(
     True
     """
     from vggscope.analysis.memory.fit import GpuBudget
-    from vggscope.analysis.memory.report import memory as analyse
+    from vggscope.analysis.memory.report import memory as simulate
     from vggscope.units import parse_bytes
 
-    setup = _setup(options)
-    aside = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
-    room = GpuBudget(gpu, *aside) if gpu is not None else None
-    return analyse(network(model, input_size, **options).require_runnable(), _batch(batch, input_size), setup, room)
+    step, model_options = _step_config(options)
+    reserved = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
+    budget = GpuBudget(gpu, *reserved) if gpu is not None else None
+    runnable = network(model, input_size, **model_options).require_runnable()
+    return simulate(runnable, _batch_size(batch, input_size), step, budget)
 
 
 def measure(
-    model: Model, input_size: tuple[int, ...] | None = None, *, batch: int | None = None, **options: object
+    model: Model,
+    input_size: tuple[int, ...] | None = None,
+    *,
+    batch: int | None = None,
+    **options: Unpack[ModelAndStepOptions],
 ) -> Measurement:
-    """The peak that `memory` foretells beside the one measured, in bytes: by torch's memory tracker on tensors without
-    data, or by CUDA's allocator where there is a GPU. `options` are those of `memory`.
+    """Return the peak that `memory` predicts beside the measured one, in bytes.
+
+    torch's memory tracker measures it on tensors without data, or CUDA's allocator where there is a GPU. `batch` and
+    `options` are those of `memory`.
 
     Raises OptionError for what one device does not run by itself, and ShapeError for a model that does not run.
 
@@ -405,13 +499,13 @@ def measure(
     """
     from vggscope.cross_checks.measured_step import measure as run
 
-    setup = _setup(options)
-    found = network(model, input_size, **options).require_runnable()
-    return run(found, _maker(model, input_size, options), _batch(batch, input_size), setup)
+    step, model_options = _step_config(options)
+    runnable = network(model, input_size, **model_options).require_runnable()
+    return run(runnable, _module_factory(model, input_size, model_options), _batch_size(batch, input_size), step)
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:
-    """Which network a checkpoint belongs to, read from its names and shapes; no code in it runs.
+    """Return which network a checkpoint belongs to, by its names and shapes. No code in the file runs.
 
     Raises CheckpointError for a file that cannot be read, and OptionError for what is no path.
 
@@ -421,39 +515,49 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     >>> inspect(path).column, inspect(path).params
     ('A', 9220480)
     """
-    from vggscope.checkpoint import inspect as examine
+    from vggscope.checkpoint import inspect as inspect_file
 
     if not isinstance(path, (str, os.PathLike)):
         raise OptionError(f"{type(path).__name__} is no path", "give the path of a .pth, .pt or .safetensors file")
-    return examine(path)
+    return inspect_file(path)
 
 
 def explain(
-    topic: Model | None = None,
+    topic: Topic | Model | None = None,
     layer: Model | None = None,
     input_size: tuple[int, ...] | None = None,
     *,
+    size: int | None = None,
+    kernel: int | None = None,
+    stride: int | None = None,
+    padding: int | None = None,
+    channels: int | None = None,
+    image: str | None = None,
+    shape: str | None = None,
     torch: bool = False,
-    **options: object,
+    **options: Unpack[ModelOptions],
 ) -> Tutorial:
-    """Explain a topic, `explain("conv", size=6, kernel=3)`, or a model's layer, `explain("D", "conv3_2")`, with its
-    numbers. After a topic, `layer` may be the model that it is about: `explain("why-tools-disagree", "D")`. Without
-    arguments, list the topics. With `torch`, run the code that is shown and compare the results.
+    """Return a topic, or a model's layer, worked with its numbers.
 
-    `options` are those of the topic (size, kernel, stride, padding, channels, image, shape) and of the model. Raises
-    OptionError for a topic, a layer or an option that is not there.
+    `explain("conv", size=6, kernel=3)` explains a topic, `explain("D", "conv3_2")` a layer. After a topic, `layer` is
+    the model to explain it with: `explain("why-tools-disagree", "D")`. Without arguments it lists the topics. `torch`
+    runs the code that is shown and compares the numbers.
+
+    Topics take some of size, kernel, stride, padding and channels, in pixels; `image` is a file and `shape` an array's
+    shape such as `"224x224x3"`.
+
+    Raises OptionError for an unknown topic or layer, and for an option that it does not take.
 
     >>> explain("D", "conv3_2").data.layer.params
     590080
     """
     from vggscope.tutorials import tutorial_for
 
-    of_model = {name: options.pop(name) for name in OPTIONS if name in options}
-
     def load(model: Model) -> Network:
-        return network(model, input_size, **of_model)
+        return network(model, input_size, **options)
 
-    tutorial = tutorial_for(topic, layer, options, load)
+    topic_options = {"size": size, "kernel": kernel, "stride": stride, "padding": padding, "channels": channels}
+    tutorial = tutorial_for(topic, layer, {**topic_options, "image": image, "shape": shape}, load)
     if torch:
         from vggscope.tutorials.tutorial import with_torch
 
@@ -467,14 +571,14 @@ def report(
     ref: str | None = None,
     image: str | None = None,
     weights: str | None = None,
-    **options: object,
+    **options: Unpack[ModelOptions],
 ) -> Page:
-    """One page to explore `models` with; everything is in it, and it works offline: `.save("vgg16.html")`, `.html`, and
-    a notebook shows it.
+    """Return one HTML page to explore `models` with. It holds all its data and works offline.
 
-    `ref` compares each model with torchvision, timm, paper or any MODEL; left out, several models are compared with the
-    first, and somebody else's VGG with the paper's. `image` is a photo for the receptive fields, `weights` a checkpoint
-    of the model that shows the photo's feature maps.
+    `.save("vgg16.html")` writes it, `.html` is its text, and a notebook shows it. `ref` compares each model with
+    torchvision, timm, paper or any MODEL; left out, several models are compared with the first, and somebody else's VGG
+    with the paper's. `image` is a photo for the receptive fields. `weights` is a checkpoint of the model, with which
+    the page shows the photo's feature maps.
 
     Raises ModelError, OptionError, CheckpointError, and ShapeError for a model that does not run on its input.
 
@@ -494,18 +598,46 @@ def report(
         raise OptionError("--weights shows what one model makes of an image", "name one model, and --image photo.jpg")
     networks = [network(model, input_size, **options).require_runnable() for model in models]
     photo = open_photo(image) if image is not None else None
-    given = _options(_without_batch(input_size), options)
+    source_options = _source_options(_without_batch(input_size), options)
     exhibits = [
-        Exhibit(shown, Subject(shown).title, comparisons(_word(model), shown, networks[0], ref, given))
+        Exhibit(shown, Subject(shown).title, comparisons(_word(model), shown, networks[0], ref, source_options))
         for model, shown in zip(models, networks)
     ]
     if weights is not None and photo is not None:
         from vggscope.explorer.activations import activations
 
-        module = _maker(models[0], input_size, options, weights)()
+        module = _module_factory(models[0], input_size, options, weights)()
         exhibits = [replace(exhibits[0], maps=activations(networks[0], module, photo))]
     text = page(exhibits, photo_uri(photo, networks[0].input_shape) if photo is not None else None)
     return Page(", ".join(exhibit.title for exhibit in exhibits), text)
+
+
+def catalogue(*, refs: bool = False) -> Catalogue:
+    """Return what there is to choose from: configurations, reference models, ops, formats, styles, and which packages
+    are installed. `refs` adds every reference model with its parameters, and imports the libraries for that.
+
+    Raises OptionError for no choice that is in it.
+
+    >>> [column.name for column in catalogue().columns]
+    ['A', 'A-LRN', 'B', 'C', 'D', 'E']
+    """
+    from vggscope.drawing import FORMATS as PICTURE_FORMATS
+    from vggscope.drawing import STYLES
+    from vggscope.render.formats import FORMATS
+    from vggscope.sources.catalogue import Catalogue, Choice, all_ops, all_references, columns, packages, references
+
+    return Catalogue(
+        schema="vggscope/list@1",
+        columns=columns(),
+        references=all_references() if refs else references(),
+        ops=all_ops(),
+        formats=(
+            *(Choice(form.name, form.suffix) for form in FORMATS),
+            *(Choice(form, f".{form}") for form in PICTURE_FORMATS),
+        ),
+        styles=tuple(Choice(name, about) for name, about in STYLES.items()),
+        packages=packages(),
+    )
 
 
 def _word(model: Model) -> str:
@@ -516,10 +648,50 @@ def _name(model: Model) -> str:
     return model if isinstance(model, str) else model.name if isinstance(model, Network) else type(model).__name__
 
 
-def _maker(
-    model: Model, input_size: tuple[int, ...] | None, options: dict[str, object], weights: str | None = None
+def _batch_size(batch: int | None, input_size: tuple[int, ...] | None) -> int:
+    """The batch that was passed, else that of an input size with four axes, else 1."""
+    if batch is not None:
+        return batch
+    return input_size[0] if isinstance(input_size, (tuple, list)) and len(input_size) == 4 else 1
+
+
+def _without_batch(input_size: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Channels, height and width of an input size. Raises OptionError for what is no size."""
+    if input_size is None:
+        return None
+    sides = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
+    if len(sides) not in (3, 4) or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise OptionError(
+            f"input_size {input_size!r} is no size",
+            "it is (channels, height, width) or (batch, channels, height, width)",
+        )
+    return sides[-3:]
+
+
+def _source_options(input_size: tuple[int, ...] | None, options: ModelOptions) -> Options:
+    """The options of a model as `sources` takes them. Raises OptionError for an unknown one."""
+    known = ModelOptions.__annotations__
+    unknown_option = next((name for name in options if name not in known), None)
+    if unknown_option is not None:
+        raise OptionError(f"unknown option {unknown_option!r}", f"options are {', '.join(known)}")
+    return replace(Options(input=input_size), **options)
+
+
+def _step_config(options: ModelAndStepOptions) -> tuple[StepConfig, Any]:
+    """The options of a step, and those of the model."""
+    from vggscope.analysis.memory.step_config import StepConfig
+
+    step: dict[str, Any] = {name: value for name, value in options.items() if name in StepOptions.__annotations__}
+    return StepConfig(**step), {name: value for name, value in options.items() if name not in step}
+
+
+def _module_factory(
+    model: Model, input_size: tuple[int, ...] | None, options: ModelOptions, weights: str | None = None
 ) -> Callable[[], nn.Module]:
-    """What makes a module of the model that may be changed, on the CPU, with the weights of a file if there is one."""
+    """A function that makes a module of the model, on the CPU, that the caller may change.
+
+    It holds the weights of the checkpoint `weights`, if there is one.
+    """
 
     def make() -> nn.Module:
         if isinstance(model, (str, Network)):
@@ -537,8 +709,8 @@ def _maker(
     return make
 
 
-def _seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """The module with the weights that the seed gives, torch's own generator left as it was."""
+def _build_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """The module with weights drawn from the seed; torch's own generator keeps its state."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -546,33 +718,28 @@ def _seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
         return make()
 
 
-def _batch(given: int | None, size: tuple[int, ...] | None) -> int:
-    if given is not None:
-        return given
-    return size[0] if isinstance(size, (tuple, list)) and len(size) == 4 else 1
+def _reference(ref: Model, model: Model, ours: Network, options: ModelOptions, cache: bool) -> Reference:
+    """The reference model of a diff, and how to build its module."""
+    from vggscope.sources.reference import Reference, reference_for
+
+    size = ours.input_shape[1:]
+    if isinstance(ref, str):
+        return reference_for(ref, _word(model), ours, _source_options(size, options), cache=cache)
+    return Reference(network(ref, ours.input_shape), _module_factory(ref, size, {}))
 
 
-def _without_batch(size: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if size is None:
-        return None
-    sides = tuple(size) if isinstance(size, (tuple, list)) else ()
-    if len(sides) not in (3, 4) or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise OptionError(
-            f"input_size {size!r} is no size", "it is (channels, height, width) or (batch, channels, height, width)"
+def _compare_outputs(
+    ours: Network, reference: Reference, build_ours: Callable[[], nn.Module], seed: int, float64: bool
+) -> Numeric:
+    """The largest difference between the outputs of the model and of its reference, run on the same random input."""
+    from vggscope.diffing.numeric import STEPS, measure
+    from vggscope.progress import progress
+    from vggscope.units import shape_text
+
+    if ours.input_shape[2:] != reference.network.input_shape[2:]:
+        raise ShapeError(
+            f"{reference.network.name} does not run on {shape_text(ours.input_shape)}", "leave out --numeric"
         )
-    return sides[-3:]
-
-
-def _setup(options: dict[str, object]) -> StepConfig:
-    """What options say of the step; they are taken out."""
-    from vggscope.analysis.memory.step_config import StepConfig
-
-    given = {key: options.pop(key) for key in list(options) if key in StepConfig.__dataclass_fields__}
-    return StepConfig(**given)  # type: ignore[arg-type]
-
-
-def _options(size: tuple[int, ...] | None, given: dict[str, object]) -> Options:
-    unknown = [name for name in given if name not in OPTIONS]
-    if unknown:
-        raise OptionError(f"unknown option {unknown[0]!r}", f"options are {', '.join(OPTIONS)}")
-    return replace(Options(input=size), **given)  # type: ignore[arg-type]
+    with progress("comparing", len(STEPS)) as advance:
+        dtype = "float64" if float64 else "float32"
+        return measure(ours, reference.network, build_ours, reference.build, seed, dtype, advance)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vggscope.builders.save import WRITERS, save
+from vggscope import api
 from vggscope.builders.weights import check_draw
+from vggscope.choices import Init
 from vggscope.cli.options import Model, ModelOptions, completed
-from vggscope.cli.output import note, print_out
+from vggscope.cli.output import note_written, print_out
 from vggscope.errors import OptionError
-from vggscope.graph import Network
-from vggscope.sources.resolve import resolve
-from vggscope.units import bytes_text
 
 
 def build(
@@ -27,7 +24,7 @@ def build(
             "-o",
             metavar="FILE",
             help="Write .py (source), .pth, .safetensors or .onnx.",
-            autocompletion=completed("written", *WRITERS),
+            autocompletion=completed("written", ".py", ".pth", ".pt", ".safetensors", ".onnx"),
         ),
     ] = None,
     at: Annotated[
@@ -39,7 +36,7 @@ def build(
         ),
     ] = None,
     init: Annotated[
-        str,
+        Init,
         typer.Option(
             metavar="INIT",
             help="Weights drawn as in the paper or torchvision.",
@@ -55,21 +52,15 @@ def build(
     Example: vggscope build D --num-classes 10 -o vgg16.py
     """
     check_draw(init, seed)
-    network = resolve(model, options.source_options()).require_runnable()
+    network = api.network(model, **options.keywords()).require_runnable()
     if output is None:
-        _print(network, at)
+        import torch
+
+        with torch.device("meta"):
+            module = api.build(network, at=at)
+        print_out(f"{module}\n")
         return
     if at is not None:
         raise OptionError("--at prints one part, -o writes the whole model", "leave out one of the two")
-    save(network, output, init, seed)
-    note(f"wrote {output}" + (f" ({bytes_text(Path(output).stat().st_size)})" if Path(output).is_file() else ""))
-
-
-def _print(network: Network, at: str | None) -> None:
-    import torch
-
-    from vggscope.builders.module import module, part
-
-    with torch.device("meta"):
-        built = module(network)
-    print_out(f"{built if at is None else part(built, at, network)}\n")
+    api.export(network, output, init=init, seed=seed)
+    note_written(output)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vggscope import api
-from vggscope.cli.options import DTYPES, MODES, OPTIMIZERS, THEMES, BatchOptions, ModelOptions, OutputOptions, completed
+from vggscope.choices import Theme
+from vggscope.cli.options import (
+    DTYPES,
+    MODES,
+    OPTIMIZERS,
+    THEMES,
+    BatchOptions,
+    ModelOptions,
+    OutputOptions,
+    completed,
+    words,
+)
 from vggscope.cli.output import broke_off, check_format, emit, emit_lines
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
@@ -52,7 +63,7 @@ class GridOptions:
 
     def inputs(self) -> list[tuple[int, ...]]:
         """Channels, height, width; empty where none is given. Raises OptionError for what is no size."""
-        sizes = words(self.sizes) if self.sizes is not None else []
+        sizes = _words(self.sizes) if self.sizes is not None else []
         return [parse_shape(f"3x{size}x{size}" if size.isascii() and size.isdigit() else size) for size in sizes]
 
     def check(self) -> None:
@@ -61,14 +72,6 @@ class GridOptions:
         alone = [f"--{name}" for name in given if getattr(self, name) is not None]
         if alone and not self.grid:
             raise OptionError(f"{', '.join(alone)} without --grid", "add --grid, or use --input, --batch and --dtype")
-
-
-def words(text: str) -> list[str]:
-    """The words of a list with commas; raises OptionError where there is none."""
-    found = [word.strip() for word in text.split(",") if word.strip()]
-    if not found:
-        raise OptionError(f"{text!r:.40} names nothing", "write words with commas between them")
-    return found
 
 
 def compare(
@@ -88,7 +91,7 @@ def compare(
         bool, typer.Option("--paper", help="Tables 1 and 2 beside computed values; without MODEL, all six columns.")
     ] = False,
     theme: Annotated[
-        str,
+        Theme,
         typer.Option(
             metavar="THEME",
             help="A plot's theme: light, dark or paper.",
@@ -110,9 +113,9 @@ def compare(
         return _grid(models or [], build, batch, output, over)
     check_format(output.format, output.output, "compare")
     theme_named(theme)
-    found = api.compare(*models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **build.keywords())
-    emit(found, output.format, output.output, theme=theme)
-    return broke_off(*(model.failure for model in found.models))
+    comparison = api.compare(*models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **build.keywords())
+    emit(comparison, output.format, output.output, theme=theme)
+    return broke_off(*(model.failure for model in comparison.models))
 
 
 def _grid(models: list[str], build: ModelOptions, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:
@@ -127,9 +130,9 @@ def _grid(models: list[str], build: ModelOptions, batch: BatchOptions, output: O
         *models,
         sizes=over.inputs() or ([own_input] if own_input else []),
         batches=batches,
-        modes=words(over.modes or "train"),
-        optimizers=words(over.optimizers or "sgd-momentum"),
-        dtypes=words(over.dtypes or batch.dtype),
+        modes=_words(over.modes or "train"),
+        optimizers=_words(over.optimizers or "sgd-momentum"),
+        dtypes=_words(over.dtypes or batch.dtype),
         **options,
     )
     # A bar among the rows of a terminal would spoil both.
@@ -137,3 +140,11 @@ def _grid(models: list[str], build: ModelOptions, batch: BatchOptions, output: O
     with on_terminal() if shown else nullcontext():
         emit_lines(LINES[name](points), output.output)
     return 0
+
+
+def _words(text: str) -> list[Any]:
+    """The words of a list with commas. Raises OptionError where there is none."""
+    listed = words(text)
+    if not listed:
+        raise OptionError(f"{text!r:.40} names nothing", "write words with commas between them")
+    return listed

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
 
+from vggscope import api
+from vggscope.choices import Annotation, Direction, Engine, Heat, PictureFormat, Style, Theme
 from vggscope.cli.options import THEMES, ModelOptions, Models, completed
 from vggscope.cli.output import broke_off, note
-from vggscope.drawing import FORMATS, STYLES
-from vggscope.drawing import diagram as draw
-from vggscope.drawing.facts import FACTS
 from vggscope.errors import OptionError
 from vggscope.files import is_special, write_file
-from vggscope.sources.resolve import resolve
 from vggscope.units import bytes_text
 
 
@@ -32,27 +30,27 @@ def diagram(
         ),
     ],
     style: Annotated[
-        str,
+        Style,
         typer.Option(
             metavar="STYLE",
-            help=", ".join(STYLES) + ".",
+            help=", ".join(get_args(Style)) + ".",
             autocompletion=completed("one_of", "vggscope.drawing:STYLES"),
         ),
     ] = "blocks",
     theme: Annotated[
-        str,
+        Theme,
         typer.Option(metavar="THEME", help="light, dark or paper.", autocompletion=completed("one_of", THEMES)),
     ] = "light",
     annotate: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES",
-            help=f"What is written beside the layers: {', '.join(FACTS)}.",
+            help=f"What is written beside the layers: {', '.join(get_args(Annotation))}.",
             autocompletion=completed("several", "vggscope.drawing.facts:FACTS"),
         ),
     ] = None,
     heat: Annotated[
-        str | None,
+        Heat | None,
         typer.Option(
             metavar="NAME",
             help="What the strength of the colour tells, e.g. macs.",
@@ -61,7 +59,7 @@ def diagram(
     ] = None,
     fold: Annotated[bool, typer.Option(help="Draw equal blocks in a row once, with their number.")] = True,
     direction: Annotated[
-        str | None,
+        Direction | None,
         typer.Option(
             metavar="LR|TB",
             help="Left to right (as if left out), or top to bottom.",
@@ -73,7 +71,7 @@ def diagram(
         float | None, typer.Option(metavar="POINTS", help="The widest that the picture may be.", show_default=False)
     ] = None,
     engine: Annotated[
-        str,
+        Engine,
         typer.Option(
             metavar="ENGINE",
             help="bundled (with pygraphviz), or system (`dot` on PATH).",
@@ -90,23 +88,23 @@ def diagram(
     """
     suffix = Path(output).suffix or (".svg" if is_special(output) else "")
     form = suffix.lower().removeprefix(".")
-    if form not in FORMATS:
-        kinds = ", ".join(f".{name}" for name in FORMATS)
+    if form not in get_args(PictureFormat):
+        kinds = ", ".join(f".{name}" for name in get_args(PictureFormat))
         raise OptionError(f"no picture ends in {suffix or Path(output).name!r}", f"-o takes {kinds}")
-    options = build.source_options()
-    networks = [resolve(word, options) for word in models]
-    drawn = draw(
-        networks,
-        style,
-        theme,
-        annotate=None if annotate is None else [name.strip() for name in annotate.split(",")],
+    networks = [api.network(word, **build.keywords()) for word in models]
+    annotations: list[Any] | None = None if annotate is None else [name.strip() for name in annotate.split(",")]
+    picture = api.diagram(
+        *networks,
+        style=style,
+        theme=theme,
+        annotate=annotations,
         heat=heat,
         fold=fold,
         direction=direction,
         width=width,
         engine=engine,
     )
-    data = drawn.render(form, dpi)
+    data = picture.render(form, dpi)
     write_file(output, data)
     note(f"wrote {output} ({bytes_text(len(data))})")
     return broke_off(*(network.failure for network in networks))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from vggscope import api
-from vggscope.cli.options import Model, ModelOptions, OutputOptions, PictureOptions, completed
+from vggscope.choices import Ignorable
+from vggscope.cli.options import CHECKPOINT_FILES, Model, ModelOptions, OutputOptions, PictureOptions, completed, words
 from vggscope.cli.output import check_format, emit
-from vggscope.diffing.ignore import IGNORABLE
 from vggscope.progress import on_terminal
-from vggscope.vgg.options import CHECKPOINTS
 
 
 def diff(
@@ -37,14 +36,14 @@ def diff(
         typer.Option(
             metavar="FILE",
             help="Weights for --numeric, from a checkpoint of the model.",
-            autocompletion=completed("paths", *CHECKPOINTS),
+            autocompletion=CHECKPOINT_FILES,
         ),
     ] = None,
     ignore: Annotated[
         str,
         typer.Option(
             metavar="NAMES",
-            help=f"Differences that do not count: {', '.join(IGNORABLE)}.",
+            help=f"Differences that do not count: {', '.join(get_args(Ignorable))}.",
             autocompletion=completed("several", "vggscope.diffing.ignore:IGNORABLE"),
         ),
     ] = "",
@@ -75,7 +74,7 @@ def diff(
             seed=seed,
             float64=float64,
             weights=weights,
-            ignore=[name.strip() for name in ignore.split(",") if name.strip()],
+            ignore=words(ignore),
             training=training,
             cache=cache,
             **build.keywords(),

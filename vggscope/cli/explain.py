@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, get_args
 
 import typer
 
 from vggscope import api
+from vggscope.choices import Theme, Topic
 from vggscope.cli.options import IMAGES, THEMES, ModelOptions, OutputOptions, completed
 from vggscope.cli.output import check_format, emit
 from vggscope.errors import OptionError
 from vggscope.render.matplotlib_figure import theme_named
-from vggscope.tutorials import TOPICS
 
 
 def explain(
@@ -21,7 +21,7 @@ def explain(
         list[str] | None,
         typer.Argument(
             metavar="TOPIC | MODEL LAYER",
-            help=f"{', '.join(TOPICS)}; or a model and one of its layers, as D conv3_2.",
+            help=f"{', '.join(get_args(Topic))}; or a model and one of its layers, as D conv3_2.",
             autocompletion=completed("topics"),
         ),
     ] = None,
@@ -41,7 +41,7 @@ def explain(
     shape: Annotated[str | None, typer.Option(metavar="HxWxC", help="input: an array's shape.")] = None,
     torch: Annotated[bool, typer.Option("--torch", help="Run the code that is shown, and compare.")] = False,
     theme: Annotated[
-        str,
+        Theme,
         typer.Option(
             metavar="THEME",
             help="A picture's theme: light, dark or paper.",
@@ -59,11 +59,21 @@ def explain(
     theme_named(theme)
     given = words or []
     if len(given) > 2:
-        what = f"topic {given[0]} takes one model" if given[0] in TOPICS else "one layer at a time"
+        what = f"topic {given[0]} takes one model" if given[0] in get_args(Topic) else "one layer at a time"
         raise OptionError(f"{what}, {len(given) - 1} were given", f"vggscope explain {' '.join(given[:2])}")
-    sizes = {"size": size, "kernel": kernel, "stride": stride, "padding": padding, "channels": channels}
     topic, layer = (*given, None, None)[:2]
-    options: dict[str, Any] = {**sizes, "image": image, "shape": shape, **build.keywords()}
-    found = api.explain(topic, layer, torch=torch, **options)
-    emit(found, output.format, output.output, theme=theme)
-    return 0 if found.torch is None or found.torch.agrees else 1
+    tutorial = api.explain(
+        topic,
+        layer,
+        size=size,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        channels=channels,
+        image=image,
+        shape=shape,
+        torch=torch,
+        **build.keywords(),
+    )
+    emit(tutorial, output.format, output.output, theme=theme)
+    return 0 if tutorial.torch is None or tutorial.torch.agrees else 1

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vggscope.cli.options import OutputOptions, completed
+from vggscope import api
+from vggscope.cli.options import CHECKPOINT_FILES, OutputOptions
 from vggscope.cli.output import check_format, emit
-from vggscope.vgg.options import CHECKPOINTS
 
 
 def inspect(
@@ -18,7 +18,7 @@ def inspect(
             metavar="FILE",
             help="A .pth, .pt or .safetensors file.",
             show_default=False,
-            autocompletion=completed("paths", *CHECKPOINTS),
+            autocompletion=CHECKPOINT_FILES,
         ),
     ],
     output: OutputOptions,
@@ -30,6 +30,4 @@ def inspect(
     Example: vggscope inspect weights.safetensors --format json
     """
     check_format(output.format)
-    from vggscope.checkpoint import inspect as examine
-
-    emit(examine(file), output.format, output.output)
+    emit(api.inspect(file), output.format, output.output)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vggscope import api
+from vggscope.choices import Mode, Optimizer, Parallel, StepDtype, StepOptions
 from vggscope.cli.options import (
     CARDS,
     DTYPES,
@@ -28,13 +29,13 @@ def memory(
     picture: PictureOptions,
     batch: Annotated[int, typer.Option(metavar="N", help="Inputs in a batch.")] = 1,
     mode: Annotated[
-        str,
+        Mode,
         typer.Option(
             metavar="MODE", help="train, inference or finetune-head.", autocompletion=completed("one_of", MODES)
         ),
     ] = "train",
     optimizer: Annotated[
-        str,
+        Optimizer,
         typer.Option(
             metavar="NAME",
             help="sgd, sgd-momentum, adam, adamw or rmsprop.",
@@ -42,7 +43,7 @@ def memory(
         ),
     ] = "sgd-momentum",
     dtype: Annotated[
-        str,
+        StepDtype,
         typer.Option(
             metavar="DTYPE", help="float32, float16, bfloat16 or amp.", autocompletion=completed("one_of", DTYPES)
         ),
@@ -54,7 +55,7 @@ def memory(
     ] = False,
     gpus: Annotated[int, typer.Option(metavar="N", help="GPUs that share the batch.")] = 1,
     parallel: Annotated[
-        str | None,
+        Parallel | None,
         typer.Option(
             metavar="HOW",
             help="ddp, zero1, zero2 or fsdp.",
@@ -83,10 +84,18 @@ def memory(
     Example: vggscope memory D --batch 96 --optimizer adam --gpu 24GiB
     """
     check_format(output.format, output.output, "memory")
-    step = {"mode": mode, "optimizer": optimizer, "dtype": dtype, "foreach": foreach, "accumulate": accumulate}
-    options = {**step, "checkpoint": checkpoint, "gpus": gpus, "parallel": parallel, **build.keywords()}
+    step: StepOptions = {
+        "mode": mode,
+        "optimizer": optimizer,
+        "dtype": dtype,
+        "foreach": foreach,
+        "accumulate": accumulate,
+        "checkpoint": checkpoint,
+        "gpus": gpus,
+        "parallel": parallel,
+    }
     if measure:
-        emit(api.measure(model, batch=batch, **options), output.format, output.output)
+        emit(api.measure(model, batch=batch, **step, **build.keywords()), output.format, output.output)
         return
-    found = api.memory(model, batch=batch, gpu=gpu, context=context, workspace=workspace, **options)
-    emit(found, output.format, output.output, theme=picture.theme, dpi=picture.dpi)
+    report = api.memory(model, batch=batch, gpu=gpu, context=context, workspace=workspace, **step, **build.keywords())
+    emit(report, output.format, output.output, theme=picture.theme, dpi=picture.dpi)

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from vggscope.choices import Dtype, Head, Theme
 from vggscope.record import record
 from vggscope.units import check_batch, parse_shape
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import CHECKPOINTS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -43,6 +44,9 @@ def completed(how: str, *given: str) -> Callable[[typer.Context, str], list[str]
 
     return complete
 
+
+CHECKPOINT_FILES = completed("paths", *CHECKPOINTS)
+IMAGE_FILES = completed("paths", *IMAGES)
 
 Model = Annotated[
     str,
@@ -72,7 +76,7 @@ class ModelOptions:
 
     input: Annotated[str | None, typer.Option(metavar="CxHxW", help="Input size, e.g. 3x224x224.")] = None
     head: Annotated[
-        str | None,
+        Head | None,
         typer.Option(
             metavar="HEAD",
             help="adaptive (torchvision's), flatten or dense (the paper's, section 3.2).",
@@ -85,15 +89,11 @@ class ModelOptions:
     ] = None
     soft_max: Annotated[bool, typer.Option("--soft-max", help="End with the soft-max instead of the logits.")] = False
 
-    def source_options(self) -> Options:
-        """The same for `sources`; raises OptionError for an input that is no size."""
-        size = parse_shape(self.input) if self.input is not None else None
-        return Options(size, self.head, self.batch_norm, self.num_classes, self.soft_max)
-
     def keywords(self) -> dict[str, Any]:
-        """The same for the functions of `api`; raises alike."""
-        options = dict(vars(self.source_options()))
-        return {"input_size": options.pop("input"), **options}
+        """The arguments of a function of `api`. Raises OptionError for an input that is no size."""
+        options = dict(vars(self))
+        size = options.pop("input")
+        return {"input_size": parse_shape(size) if size is not None else None, **options}
 
 
 @record
@@ -102,7 +102,7 @@ class BatchOptions:
 
     batch: Annotated[int, typer.Option(metavar="N", help="Inputs in a batch.")] = 1
     dtype: Annotated[
-        str,
+        Dtype,
         typer.Option(
             metavar="DTYPE",
             help="float32, float64, float16 or bfloat16.",
@@ -146,7 +146,7 @@ class PictureOptions:
     """How a picture looks."""
 
     theme: Annotated[
-        str,
+        Theme,
         typer.Option(
             metavar="THEME", help="Of a picture: light, dark or paper.", autocompletion=completed("one_of", THEMES)
         ),
@@ -154,9 +154,17 @@ class PictureOptions:
     dpi: Annotated[int, typer.Option(metavar="N", help="Dots per inch of a PNG.")] = 144
 
 
+def words(text: str) -> list[Any]:
+    """The words of a list with commas; the function that takes them checks them."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def spread(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """The command with each parameter of a dataclass type replaced by that dataclass's fields."""
-    hints = get_type_hints(command, include_extras=True)
+    """The command with each parameter of a dataclass type replaced by that dataclass's fields.
+
+    An option of a `Literal` type takes any text: the function that it is for names the nearest word to a wrong one.
+    """
+    hints = {name: _as_text(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
     groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
 
     @wraps(command)
@@ -178,7 +186,7 @@ def spread(command: Callable[..., int | None]) -> Callable[..., int | None]:
 
 
 def _fields_as_parameters(group: type[DataclassInstance]) -> list[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
+    hints = {name: _as_text(hint) for name, hint in get_type_hints(group, include_extras=True).items()}
     for hint in hints.values():
         hint.__metadata__[0].rich_help_panel = (group.__doc__ or "").rstrip(".") or None
     return [
@@ -187,3 +195,15 @@ def _fields_as_parameters(group: type[DataclassInstance]) -> list[inspect.Parame
         )
         for field in fields(group)
     ]
+
+
+def _as_text(hint: Any) -> Any:
+    """The type of an option, with `str` for a `Literal`."""
+    if get_origin(hint) is not Annotated:
+        return hint
+    taken = hint.__origin__
+    if get_origin(taken) is Literal:
+        return Annotated[(str, *hint.__metadata__)]
+    if any(get_origin(part) is Literal for part in get_args(taken)):
+        return Annotated[(str | None, *hint.__metadata__)]
+    return hint

@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from vggscope import api
-from vggscope.cli.options import IMAGES, ModelOptions, Models, completed
+from vggscope.cli.options import CHECKPOINT_FILES, IMAGE_FILES, ModelOptions, Models, completed
 from vggscope.cli.output import note_written
 from vggscope.errors import OptionError
 from vggscope.files import is_special
-from vggscope.vgg.options import CHECKPOINTS
 
 
 def report(
@@ -44,7 +43,7 @@ def report(
             metavar="FILE",
             help="Your own image for the receptive fields.",
             show_default=False,
-            autocompletion=completed("paths", *IMAGES),
+            autocompletion=IMAGE_FILES,
         ),
     ] = None,
     weights: Annotated[
@@ -53,7 +52,7 @@ def report(
             metavar="FILE",
             help="Weights of the model: shows the image's feature maps.",
             show_default=False,
-            autocompletion=completed("paths", *CHECKPOINTS),
+            autocompletion=CHECKPOINT_FILES,
         ),
     ] = None,
 ) -> None:

@@ -7,12 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from vggscope import api
-from vggscope.cli.options import IMAGES, ModelOptions, Models, OutputOptions, PictureOptions, completed
+from vggscope.cli.options import (
+    CHECKPOINT_FILES,
+    IMAGE_FILES,
+    ModelOptions,
+    Models,
+    OutputOptions,
+    PictureOptions,
+    completed,
+    words,
+)
 from vggscope.cli.output import broke_off, check_format, emit
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.render.formats import PICTURE, name_for
-from vggscope.vgg.options import CHECKPOINTS
 
 
 def rf(
@@ -36,7 +44,7 @@ def rf(
         typer.Option(
             metavar="FILE",
             help="A photo to draw the regions of --at on, with -o.",
-            autocompletion=completed("paths", *IMAGES),
+            autocompletion=IMAGE_FILES,
         ),
     ] = None,
     effective: Annotated[
@@ -51,7 +59,7 @@ def rf(
         typer.Option(
             metavar="FILE",
             help="Weights for --effective, from a checkpoint of the model.",
-            autocompletion=completed("paths", *CHECKPOINTS),
+            autocompletion=CHECKPOINT_FILES,
         ),
     ] = None,
 ) -> int:
@@ -65,7 +73,7 @@ def rf(
     Example: vggscope rf A D E -o growth.svg
     """
     check_format(output.format, output.output, "rf")
-    layers = [name for part in (at or "").split(",") if (name := part.strip())]
+    layers = words(at or "")
     _check(layers, models, unit=unit, image=image, effective=effective, weights=weights)
     if len(models) > 1 and (output.format or output.output is None or name_for(output.output, "rf") != PICTURE):
         raise OptionError("a table shows the fields of one model", "several are drawn: -o growth.svg, .png or .pdf")

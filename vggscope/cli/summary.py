@@ -6,14 +6,11 @@ from typing import Annotated
 
 import typer
 
-from vggscope.analysis.summary import by_stage, summarize
+from vggscope import api
+from vggscope.choices import Count, Depth
 from vggscope.cli.options import CARDS, BatchOptions, Model, ModelOptions, OutputOptions, completed
 from vggscope.cli.output import broke_off, check_format, emit
-from vggscope.errors import unknown
 from vggscope.render.summary import SHOWN, column_keys
-from vggscope.sources.resolve import resolve
-
-DEPTHS = ("layer", "stage")
 
 
 def summary(
@@ -30,7 +27,7 @@ def summary(
         ),
     ] = None,
     count: Annotated[
-        str,
+        Count,
         typer.Option(
             metavar="WHAT",
             help="FLOPs as 2 x macs, or all: bias, activation, pooling and the rest too.",
@@ -49,11 +46,11 @@ def summary(
         ),
     ] = None,
     depth: Annotated[
-        str,
+        Depth,
         typer.Option(
             metavar="DEPTH",
             help="layer, or stage for a row per stage.",
-            autocompletion=completed("one_of", "vggscope.cli.summary:DEPTHS"),
+            autocompletion=completed("one_of", "vggscope.api:DEPTHS"),
         ),
     ] = "layer",
 ) -> int:
@@ -68,20 +65,13 @@ def summary(
     batch.check()
     check_format(output.format)
     keys = column_keys(columns) if columns is not None else None
-    if depth not in DEPTHS:
-        raise unknown("depth", depth, DEPTHS)
-    network = resolve(model, build.source_options())
+    network = api.network(model, **build.keywords())
     if backward or gpu is not None:
-        from vggscope.analysis.operations.result import operations
-
-        counted = operations(network, batch.batch, batch.dtype, count=count, card=gpu)
+        counted = api.operations(network, batch=batch.batch, dtype=batch.dtype, count=count, card=gpu)
         emit(counted, output.format, output.output)
         return broke_off(network.failure)
-    report = summarize(network, batch.batch, batch.dtype)
+    report = api.summary(network, batch=batch.batch, dtype=batch.dtype, count=count, depth=depth)
     if count != "macs":
-        from vggscope.analysis.operations.result import operations, with_all
-
-        report = with_all(report, operations(network, batch.batch, batch.dtype, count=count))
         keys = keys or tuple("flops" if key == "macs" else key for key in SHOWN)
-    emit(by_stage(report) if depth == "stage" else report, output.format, output.output, keys)
+    emit(report, output.format, output.output, keys)
     return broke_off(network.failure)

@@ -1,0 +1,103 @@
+"""The words that options take, as types: `Literal` for one of several words, `TypedDict` for keyword arguments.
+
+The words of a type are those of a table elsewhere, such as `drawing.STYLES`: a test holds the two together. At run time
+any word is accepted, and a wrong one raises an OptionError that names the nearest.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+Head = Literal["adaptive", "flatten", "dense"]
+"""The classifier of a VGG: torchvision's with adaptive pooling, the paper's, or the paper's as convolutions."""
+
+Dtype = Literal["float32", "float64", "float16", "bfloat16"]
+"""The dtype of parameters and activations."""
+
+StepDtype = Literal["float32", "float64", "float16", "bfloat16", "amp"]
+"""The dtype of a training step; `amp` is automatic mixed precision."""
+
+Mode = Literal["train", "inference", "finetune-head"]
+"""What a step does: train all parameters, none, or those of the head."""
+
+Optimizer = Literal["sgd", "sgd-momentum", "adam", "adamw", "rmsprop"]
+"""The optimizer of a training step."""
+
+Parallel = Literal["ddp", "zero1", "zero2", "fsdp"]
+"""How several GPUs share training."""
+
+Runtime = Literal["cuda", "tracker"]
+"""Where a step runs: on a GPU, or under torch's memory tracker."""
+
+Count = Literal["macs", "all"]
+"""Which operations count: multiply-accumulates, or bias, activation, pooling and the rest too."""
+
+Depth = Literal["layer", "stage"]
+"""What a row of a summary is."""
+
+Ignorable = Literal["names", "dropout", "inplace", "bias", "classes"]
+"""A kind of difference that a diff may leave out."""
+
+Init = Literal["paper", "torchvision"]
+"""How weights are drawn."""
+
+Style = Literal["blocks", "layers", "volumes", "table"]
+"""The kind of a diagram."""
+
+Theme = Literal["light", "dark", "paper"]
+"""The colours of a picture."""
+
+Direction = Literal["LR", "TB"]
+"""The direction of a diagram: left to right, top to bottom."""
+
+Engine = Literal["bundled", "system"]
+"""The Graphviz that lays out a diagram: pygraphviz's, or `dot` on PATH."""
+
+Annotation = Literal["shape", "rf", "params", "macs", "memory", "rule"]
+"""A figure that a diagram shows beside each layer."""
+
+Heat = Literal["rf", "params", "macs", "memory"]
+"""A figure that a diagram shows as the strength of a layer's colour."""
+
+PictureFormat = Literal["svg", "png", "pdf", "dot", "tex"]
+"""The format of a diagram's file."""
+
+Topic = Literal[
+    "conv", "pool", "relu", "linear", "lrn", "softmax", "input", "dense", "depth", "why-tools-disagree", "paper"
+]
+"""What `explain` explains beside the layers of a model."""
+
+
+class ModelOptions(TypedDict, total=False):
+    """How a model is built from a word.
+
+    `head` and `batch_norm` are for configurations of Table 1, `num_classes` is the width of the last layer, and
+    `soft_max` ends the model with the soft-max instead of the logits.
+    """
+
+    head: Head | None
+    batch_norm: bool
+    num_classes: int | None
+    soft_max: bool
+
+
+class StepOptions(TypedDict, total=False):
+    """How a step of training or inference runs.
+
+    `foreach` updates all parameters at once, torch's default on a GPU. `accumulate` splits the batch into that many
+    micro-batches. `checkpoint` recomputes the activations of each stage in the backward pass. `gpus` share the batch.
+    """
+
+    mode: Mode
+    optimizer: Optimizer
+    dtype: StepDtype
+    foreach: bool
+    accumulate: int
+    checkpoint: bool
+    gpus: int
+    parallel: Parallel | None
+    runtime: Runtime
+
+
+class ModelAndStepOptions(ModelOptions, StepOptions, total=False):
+    """ModelOptions and StepOptions together."""
