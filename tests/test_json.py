@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import vggscope
 from tests.pages import DOCS, MARKDOWN
+from vggscope.result import Result
 from vggscope.tutorials import TOPICS
 
 MODEL = """\
@@ -50,6 +52,14 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "list": (("list",),),
 }
 """For each kind of result commands that together print each field of it."""
+
+
+def activations() -> Result:
+    return vggscope.activations("conv3-8/p0 conv3-8 maxpool FC-1000", "photo.png", input_size=(3, 16, 16))
+
+
+PYTHON = {"activations": activations}
+"""For each kind of result that no command prints what gives it in Python."""
 
 
 def printed(value: object, path: str = "") -> Iterator[str]:
@@ -123,10 +133,11 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (8, 8), (10, 20, 30)).save("photo.png")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in COMMANDS if kind != "explain"])
+@pytest.mark.parametrize("kind", [*PYTHON, *(kind for kind in COMMANDS if kind != "explain")])
 @pytest.mark.usefixtures("files")
 def test_every_field_is_named_and_no_other(kind: str, vggscope) -> None:
-    results = [result for words in COMMANDS[kind] for result in said(vggscope, *words)]
+    results = [json.loads(PYTHON[kind]().to_json())] if kind in PYTHON else []
+    results += [result for words in COMMANDS.get(kind, ()) for result in said(vggscope, *words)]
     assert {result["schema"] for result in results} == {f"vggscope/{kind}@1"}
     found = {path for result in results for path in printed(result)}
     assert leaves(found) == without_lists(documented(kind))
@@ -155,4 +166,4 @@ def test_every_number_of_a_tutorial_is_named(topic: str, vggscope) -> None:
 def test_every_kind_of_result_is_there() -> None:
     from vggscope.render.formats import DOCUMENTS
 
-    assert {*DOCUMENTS, "grid"} == {*COMMANDS} <= {*SECTIONS}
+    assert {*DOCUMENTS, "grid"} == {*COMMANDS, *PYTHON} <= {*SECTIONS}

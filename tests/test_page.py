@@ -558,7 +558,7 @@ MAPPED = "conv3-8 maxpool conv5-6/s2p1 FC-4"
 def test_feature_maps_are_torchs(opened: Open, photo: Path, tmp_path: Path) -> None:
     import torch
 
-    from vggscope.explorer.activations import _tensor
+    from vggscope.execution.activations import image_tensor
     from vggscope.photo import open_photo
     from vggscope.sources.resolve import resolve_module
 
@@ -568,7 +568,7 @@ def test_feature_maps_are_torchs(opened: Open, photo: Path, tmp_path: Path) -> N
     weights = tmp_path / "weights.pth"
     torch.save(module.state_dict(), weights)
     page = opened(MAPPED, "--input", "3x20x20", "--image", str(photo), "--weights", str(weights), at="#conv2_1")
-    image = _tensor(network, open_photo(str(photo)))
+    image = image_tensor(network, open_photo(str(photo)))
     assert image.shape == (1, 3, 20, 20)
     with torch.no_grad():
         made = module.eval().features[:4](image)[0]  # type: ignore[index]
@@ -604,7 +604,7 @@ def test_feature_maps_are_torchs(opened: Open, photo: Path, tmp_path: Path) -> N
 def test_an_inner_product_adds_up_to_what_torch_gives() -> None:
     import torch
 
-    from vggscope.explorer.inner_product import inner_product
+    from vggscope.execution.inner_product import InnerProduct, inner_product
     from vggscope.ops.convolution import Convolution
 
     torch.manual_seed(0)
@@ -616,13 +616,12 @@ def test_an_inner_product_adds_up_to_what_torch_gives() -> None:
         made = layer(given[None])[0]
         for channel, row, column in ((0, 0, 0), (7, 3, 2), (11, made.shape[1] - 1, made.shape[2] - 1)):
             told = inner_product(module_node("conv", op, "input"), layer, given, channel, (row, column))
-            assert told is not None
-            terms = told["terms"]
-            total = sum(term["sum"] for term in terms) + told["others"] + (told["bias"] or 0)
+            assert isinstance(told, InnerProduct)
+            total = sum(term.sum for term in told.terms) + told.others + (told.bias or 0)
             assert total == pytest.approx(float(made[channel, row, column]), abs=1e-3)
-            for term in terms:
-                rows = zip(term["values"], term["weights"])
-                assert term["sum"] == pytest.approx(sum(x * w for xs, ws in rows for x, w in zip(xs, ws)), abs=1e-3)
+            for term in told.terms:
+                rows = zip(term.values, term.weights)
+                assert term.sum == pytest.approx(sum(x * w for xs, ws in rows for x, w in zip(xs, ws)), abs=1e-3)
 
 
 def test_an_image_that_is_none_is_refused(tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vggscope.analysis.receptive_field.result import ReceptiveFields
     from vggscope.analysis.summary import Summary
     from vggscope.api import (
+        activations,
         build,
         catalogue,
         compare,
@@ -56,12 +57,14 @@ if TYPE_CHECKING:
         ShapeError,
         VggscopeError,
     )
+    from vggscope.execution.activations import Activations
     from vggscope.explorer.result import Page
     from vggscope.graph import Network
     from vggscope.sources.catalogue import Catalogue
     from vggscope.tutorials.tutorial import Tutorial
 
 __all__ = [
+    "Activations",
     "Catalogue",
     "CheckpointError",
     "Comparison",
@@ -86,6 +89,7 @@ __all__ = [
     "Verification",
     "VggscopeError",
     "__version__",
+    "activations",
     "build",
     "catalogue",
     "compare",
@@ -107,6 +111,7 @@ __all__ = [
 
 _MODULES = {
     "__version__": "_version",
+    "Activations": "execution.activations",
     "Catalogue": "sources.catalogue",
     "Comparison": "analysis.compare",
     "Diagram": "drawing",

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from vggscope.cross_checks.verification import Verification
     from vggscope.diffing.result import Diff, Numeric
     from vggscope.drawing import Diagram
+    from vggscope.execution.activations import Activations
     from vggscope.explorer.result import Page
     from vggscope.sources.catalogue import Catalogue
     from vggscope.sources.reference import Reference
@@ -128,6 +129,39 @@ def summary(
 
         result = with_all(result, operations(shown, size, dtype, count=count))
     return by_stage(result) if depth == "stage" else result
+
+
+def activations(
+    model: Model,
+    image: str | os.PathLike[str],
+    input_size: tuple[int, ...] | None = None,
+    *,
+    weights: str | None = None,
+    **options: Unpack[ModelOptions],
+) -> Activations:
+    """Run a model on an image and return the strongest channels of each layer, and how the strongest unit of each is
+    computed.
+
+    `image` is a JPEG or PNG file, whose centre is scaled to the input and normalised as torchvision's weights expect.
+    `weights` is a checkpoint of the model. Without it a module keeps its own weights, and a word has random ones.
+    `options` are those of the model.
+
+    Raises ModelError, CheckpointError for weights that are not the model's, and OptionError for a file that is no image
+    or a model that takes none.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> path = f"{tempfile.mkdtemp()}/orange.png"
+    >>> Image.new("RGB", (64, 64), (200, 120, 40)).save(path)
+    >>> activations("conv3-8 maxpool FC-10", path, input_size=(3, 32, 32)).layers[0].op
+    'Conv2d'
+    """
+    from vggscope.execution.activations import activations as run
+    from vggscope.photo import open_photo
+
+    photo = open_photo(os.fspath(image))
+    described = network(model, input_size, **options).require_runnable()
+    return run(described, _module_factory(model, input_size, options, weights)(), photo)
 
 
 def operations(
@@ -587,7 +621,6 @@ def report(
     """
     from vggscope.drawing.subject import Subject
     from vggscope.explorer import Exhibit, page
-    from vggscope.explorer.comparisons import comparisons
     from vggscope.explorer.embed import photo_uri
     from vggscope.explorer.result import Page
     from vggscope.photo import open_photo
@@ -598,16 +631,15 @@ def report(
         raise OptionError("--weights shows what one model makes of an image", "name one model, and --image photo.jpg")
     networks = [network(model, input_size, **options).require_runnable() for model in models]
     photo = open_photo(image) if image is not None else None
-    source_options = _source_options(_without_batch(input_size), options)
     exhibits = [
-        Exhibit(shown, Subject(shown).title, comparisons(_word(model), shown, networks[0], ref, source_options))
+        Exhibit(shown, Subject(shown).title, _comparisons(model, shown, networks[0], ref, options))
         for model, shown in zip(models, networks)
     ]
     if weights is not None and photo is not None:
-        from vggscope.explorer.activations import activations
+        from vggscope.execution.activations import activations as run
 
         module = _module_factory(models[0], input_size, options, weights)()
-        exhibits = [replace(exhibits[0], maps=activations(networks[0], module, photo))]
+        exhibits = [replace(exhibits[0], activations=run(networks[0], module, photo))]
     text = page(exhibits, photo_uri(photo, networks[0].input_shape) if photo is not None else None)
     return Page(", ".join(exhibit.title for exhibit in exhibits), text)
 
@@ -638,6 +670,25 @@ def catalogue(*, refs: bool = False) -> Catalogue:
         styles=tuple(Choice(name, about) for name, about in STYLES.items()),
         packages=packages(),
     )
+
+
+def _comparisons(
+    model: Model, ours: Network, first: Network, ref: str | None, options: ModelOptions
+) -> tuple[Diff, ...]:
+    """The comparison of one of a page's models: with the reference if there is one, else with the first model. If the
+    first model is no column of Table 1 but has a VGG's stages, it is compared with the paper's.
+    """
+    from vggscope.diffing.compare import compare
+    from vggscope.sources.resolve import column_named
+
+    if ref is None and ours is first:
+        # One of the two labels is enough: a model from which a pool is missing is compared too.
+        is_vgg = any(node.label in ("pool5", "conv4_1") for node in ours.nodes)
+        ref = "paper" if is_vgg and column_named(_word(model)) is None else None
+    if ref is not None:
+        reference = _reference(ref, model, ours, options, cache=True)
+        return (compare(ours, reference.network, reference.notes),)
+    return () if ours is first else (compare(ours, first),)
 
 
 def _word(model: Model) -> str:

@@ -7,14 +7,14 @@ channels gives, squared and averaged, the sum of the channels' squared derivativ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.receptive_field.result import Box, EffectiveField, EnergyBox, UnitField, describe, layer_named
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.record import record
+from vggscope.trace.run import module_mode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,7 +89,7 @@ def _energy(
     }
     noise = torch.Generator().manual_seed(seed)
     energy = torch.zeros(network.input_shape[2:], dtype=torch.double)
-    with _evaluating(module):
+    with module_mode(module, training=False):
         for sample in range(samples):
             progress(sample)
             image = torch.randn(network.input_shape, generator=noise).requires_grad_()
@@ -130,18 +130,6 @@ def _output(module: nn.Module, state: dict[str, Tensor], image: Tensor, name: st
     finally:
         hook.remove()
     raise OptionError(f"{name} was not called", "name another layer")
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """The module at evaluation, each part put back afterwards."""
-    before = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in before.items():
-            part.training = training
 
 
 def _energy_box(shares: Tensor, box: Box, percent: int) -> EnergyBox:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from vggscope._version import __version__
 from vggscope.diffing.result import Diff
 from vggscope.errors import OptionError, visible
+from vggscope.execution.activations import Activations
 from vggscope.explorer.drawing import Drawn, drawings, side_by_side
 from vggscope.explorer.embed import data_block, policy
 from vggscope.explorer.facts import facts
 from vggscope.explorer.fields import fields_of
+from vggscope.explorer.maps import maps
 from vggscope.explorer.timeline import timelines
 from vggscope.graph import Network
 from vggscope.record import record
@@ -52,14 +54,14 @@ SCRIPTS = (
 
 @record
 class Exhibit:
-    """A network to be shown, what it is called, its comparisons with others, and what an image makes of it: the data of
-    `activations`, None without weights.
+    """A network and its results in a page: its comparisons with other networks, and the activations of an image if
+    weights were given.
     """
 
     network: Network
     title: str
     diffs: tuple[Diff, ...] = ()
-    maps: dict[str, object] | None = None
+    activations: Activations | None = None
 
 
 def page(exhibits: Sequence[Exhibit], image: str | None = None) -> str:
@@ -89,7 +91,7 @@ def page(exhibits: Sequence[Exhibit], image: str | None = None) -> str:
         drawn=drawn,
         together=together,
         compared=len(exhibits) > 1 or any(exhibit.diffs for exhibit in exhibits),
-        mapped=any(exhibit.maps for exhibit in exhibits),
+        mapped=any(exhibit.activations for exhibit in exhibits),
     )
 
 
@@ -102,7 +104,7 @@ def _model(exhibit: Exhibit, drawn: Sequence[Drawn]) -> dict[str, object]:
         "memory": timelines(network),
         "parts": {found.style: found.parts for found in drawn},
         "diffs": [plain(diff) for diff in exhibit.diffs],
-        "maps": exhibit.maps,
+        "maps": maps(network, exhibit.activations) if exhibit.activations else None,
     }
 
 

@@ -58,6 +58,7 @@ DOCUMENTS = {
     "operations": "vggscope.render.operations:document",
     "measure": "vggscope.render.measure:document",
     "rf": "vggscope.render.rf:document",
+    "activations": "vggscope.render.activations:document",
     "verify": "vggscope.render.verify:document",
     "inspect": "vggscope.render.inspect:document",
     "compare": "vggscope.render.compare:document",

@@ -144,7 +144,7 @@ def _watched(
     batch = torch.zeros(shape, dtype=next(floating, None), device=device)
     watch.recorder.begin(batch)
     try:
-        with _mode(module, training), _as_written(), torch.device(device), watch.watching():
+        with module_mode(module, training), _as_written(), torch.device(device), watch.watching():
             # torch would tie what is shared by names, and not put back a module that has two.
             watch.recorder.end(torch.func.functional_call(module, state, (batch,), tie_weights=False))
     except (Exception, SystemExit) as error:
@@ -198,8 +198,8 @@ def _for_run(tensor: Tensor, device: str) -> Tensor:
 
 
 @contextmanager
-def _mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """The module in training or evaluation mode, each part put back afterwards."""
+def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Within, the module is in training or evaluation mode; afterwards each of its parts has its own mode again."""
     before = {part: part.training for part in module.modules()}
     module.train(training)
     try:

@@ -53,7 +53,7 @@ function showProduct(channel) {
   const head = el('h3', {}, `Unit ${channel.unit.join(', ')} of channel ${channel.channel} of ${nameOf(layer)} is `, el('data', { value: channel.value }, number(channel.value)));
   const { product: told } = channel;
   if (told?.terms) find('#product').replaceChildren(head, ...termsOf(told, channel));
-  else if (told?.values) find('#product').replaceChildren(head, el('p', {}, layer.op.includes('Max') ? 'It is the largest of' : 'It is the mean of'), numbers(told.values, 'values'));
+  else if (told?.values) find('#product').replaceChildren(head, el('p', {}, layer.op.includes('Max') ? 'It is the largest of' : layer.op.includes('Avg') ? 'It is the mean of' : 'It is computed from'), numbers(told.values, 'values'));
   else find('#product').replaceChildren(head);
 }
 
