@@ -1,4 +1,4 @@
-"""`explain relu`: ReLU, and the sigmoid beside it."""
+"""`explain relu`: ReLU and the sigmoid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Value:
 
 @record
 class Activations:
-    """Both functions at some inputs."""
+    """Both functions at several inputs."""
 
     values: tuple[Value, ...]
 
@@ -35,7 +35,7 @@ def relu(x: float) -> float:
 
 
 def sigmoid(x: float) -> float:
-    """1/(1+exp(-x)), written so that exp is never of a large number.
+    """1/(1+exp(-x)), written so that exp never overflows.
 
     >>> sigmoid(0.0), round(sigmoid(2.0) + sigmoid(-2.0), 12)
     (0.5, 1.0)
@@ -44,50 +44,50 @@ def sigmoid(x: float) -> float:
 
 
 def value(x: float) -> Value:
-    """Both at x; torch takes ReLU's slope at 0 to be 0. The sigmoid's is s(x) s(-x), which is s(x)(1-s(x))."""
+    """Both functions at x. ReLU's slope at 0 is 0, as in torch. The sigmoid's is s(x)(1-s(x)) = s(x)s(-x)."""
     return Value(x, relu(x), float(x > 0), sigmoid(x), sigmoid(x) * sigmoid(-x))
 
 
 def explain() -> Tutorial:
-    """Both functions at the same inputs, their ranges and slopes."""
-    found = Activations(tuple(map(value, INPUTS)))
+    """Both functions at the same inputs, with their ranges and slopes."""
+    values = tuple(map(value, INPUTS))
     return tutorial(
         "relu",
         "activation: ReLU and the sigmoid",
-        found,
-        text("ReLU(x) = max(0, x) leaves what is positive and cuts off the rest, value by value."),
-        text("sigmoid(x) = 1/(1+exp(-x)) squeezes every value between 0 and 1."),
+        Activations(values),
+        text("ReLU(x) = max(0, x) keeps every positive value and sets all others to 0."),
+        text("sigmoid(x) = 1/(1+exp(-x)) maps every value into the range from 0 to 1."),
         listing(
             ("x", "ReLU(x)", "ReLU's slope", "sigmoid(x)", "sigmoid's slope"),
-            tuple((v.x, v.relu, v.relu_slope, v.sigmoid, v.sigmoid_slope) for v in found.values),
+            tuple((v.x, v.relu, v.relu_slope, v.sigmoid, v.sigmoid_slope) for v in values),
         ),
         Facts(
             (
-                ("range of ReLU", "[0, infinity): 0 is taken by every x <= 0"),
+                ("range of ReLU", "[0, infinity): every x <= 0 gives 0"),
                 (
                     "range of sigmoid",
-                    "(0, 1), both ends excluded: exp(-x) is never 0. On a computer it rounds: from x = 18 on"
-                    " float32 gives exactly 1, and far below 0 exactly 0",
+                    "(0, 1), both ends excluded: exp(-x) is never 0. In float32 the result rounds to exactly 1 from"
+                    " x = 18 on, and to exactly 0 far below 0",
                 ),
                 (
                     "slopes",
-                    "ReLU's is 1 wherever x > 0; the sigmoid's is s(x)(1-s(x)), at most 0.25 at x = 0, so that a"
-                    " gradient shrinks at least to a quarter at each sigmoid that it passes",
+                    "ReLU's is 1 wherever x > 0; the sigmoid's is s(x)(1-s(x)), at most 0.25 (at x = 0), so each"
+                    " sigmoid shrinks a gradient to a quarter or less",
                 ),
-                ("parameters", "none; the shape stays"),
+                ("parameters", "none; the output has the shape of the input"),
                 (
                     "memory",
-                    "nn.ReLU(inplace=True) overwrites its input: backward needs only which outputs are positive",
+                    "nn.ReLU(inplace=True) overwrites its input: backward only needs to know which outputs are"
+                    " positive",
                 ),
-                ("in the paper", "ReLU behind every convolution and every FC layer but the last"),
+                ("in the paper", "ReLU after every convolution and every FC layer but the last"),
             )
         ),
-        code(_code(), tuple((v.relu, v.sigmoid) for v in found.values)),
+        code(SOURCE, tuple((v.relu, v.sigmoid) for v in values)),
     )
 
 
-def _code() -> str:
-    return f"""\
+SOURCE = f"""\
 import torch
 
 x = torch.tensor({list(INPUTS)})

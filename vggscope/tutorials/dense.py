@@ -13,12 +13,12 @@ from vggscope.units import count_text, kernel_text, shape_text, short_count
 from vggscope.vgg.options import Options
 
 SIDES = (224, 256, 384, 512)
-"""The sides of square images that a dense network is shown at; the paper tests at 256, 384 and 512 among others."""
+"""The sides of the square images for which score maps are shown; the paper tests at 256, 384 and 512 among others."""
 
 
 @record
 class Rewritten:
-    """One FC layer both ways. The shapes are those of the weights; the numbers in them are the same."""
+    """An FC layer in both forms: the weight's shape as a Linear and as a Conv2d. The values are the same."""
 
     label: str
     linear_weight: Shape
@@ -28,7 +28,9 @@ class Rewritten:
 
 @record
 class ScoreMap:
-    """What comes out of the dense network for an image of this side: classes x positions, and its MACs."""
+    """The dense network's output for an image of this side, and its MACs. `macs_of_crops` are those of running each
+    position as a separate crop.
+    """
 
     side: int
     output_shape: Shape
@@ -46,24 +48,24 @@ class DenseHead:
 
 
 def explain() -> Tutorial:
-    """Each FC layer's weights both ways, and the score maps of larger images, with their costs."""
-    found = DenseHead(_layers(), tuple(map(_map, SIDES)))
+    """The weights of each FC layer in both forms, and the score maps of larger images with their costs."""
+    data = DenseHead(_layers(), tuple(map(_map, SIDES)))
     return tutorial(
         "dense",
         "dense: the FC layers of column D as convolutions",
-        found,
+        data,
         text(
-            "fc6 multiplies all of a 512x7x7 map by one weight each. So does a 7x7 convolution without padding, at its"
-            " only position. fc7 and fc8 read one pixel then, and are 1x1 convolutions."
+            "fc6 multiplies each value of a 512x7x7 map by its own weight. A 7x7 convolution without padding does the"
+            " same at its only position. Its output is one pixel, so fc7 and fc8 become 1x1 convolutions."
         ),
         listing(
             ("layer", "as Linear", "as Conv2d", "weights and biases, either way"),
             tuple(
                 (layer.label, kernel_text(layer.linear_weight), kernel_text(layer.convolution_weight), layer.params)
-                for layer in found.layers
+                for layer in data.layers
             ),
         ),
-        text("Nothing fixes the input's size any more. A larger image gives a map of scores, one for each crop:"),
+        text("The input size is no longer fixed. A larger image gives a map of scores, one for each crop:"),
         listing(
             ("image", "scores", "positions", "MACs", "crop by crop"),
             tuple(
@@ -74,29 +76,30 @@ def explain() -> Tutorial:
                     short_count(m.macs),
                     short_count(m.macs_of_crops),
                 )
-                for m in found.maps
+                for m in data.maps
             ),
         ),
-        Facts(_figures(found)),
-        code(_CODE, True),
+        Facts(_facts(data)),
+        code(SOURCE, True),
     )
 
 
-def _figures(found: DenseHead) -> tuple[tuple[str, str], ...]:
-    total = sum(layer.params for layer in found.layers)
-    last = found.maps[-1]
+def _facts(data: DenseHead) -> tuple[tuple[str, str], ...]:
+    total = sum(layer.params for layer in data.layers)
+    last = data.maps[-1]
     ratio = f"{last.macs_of_crops / last.macs:.1f}" if last.macs and last.macs_of_crops else "?"
     return (
-        ("parameters", f"{count_text(total)} in the three, not one more or less; only the shape changes"),
+        ("parameters", f"{count_text(total)} in the three layers, either way; only the shape of the weights changes"),
         (
             "saved",
-            f"at {last.side}x{last.side} the crops one by one take {ratio} times as much: they share convolutions",
+            f"at {last.side}x{last.side} separate crops take {ratio} times as many MACs, because neighbouring crops"
+            " share convolutions",
         ),
-        ("then", "the map's mean over positions is the image's score, and soft-max makes probabilities of it"),
+        ("then", "the mean over all positions is the image's score, and soft-max turns scores into probabilities"),
         (
             "not the same",
-            "as the adaptive pool of torchvision's head, which shrinks a larger map to 7x7 before fc6: the two agree"
-            " where the map is 7x7 by itself",
+            "as the adaptive pool in torchvision's head, which shrinks a larger map to 7x7 before fc6: the two agree"
+            " only where the map is 7x7 already",
         ),
         ("to see it", "vggscope summary D --head dense --input 3x384x384"),
     )
@@ -125,22 +128,22 @@ def _map(side: int) -> ScoreMap:
     network = resolve("D", Options(head="dense", input=(3, side, side)))
     output = network.shapes[network.end]
     positions = numel(output[2:])
-    single = _macs(resolve("D", Options(head="dense")))
-    return ScoreMap(side, output, positions, _macs(network), None if single is None else single * positions)
+    crop = _macs(resolve("D", Options(head="dense")))
+    return ScoreMap(side, output, positions, _macs(network), None if crop is None else crop * positions)
 
 
 def _macs(network: Network) -> int | None:
     return total_macs(costs(network))
 
 
-_CODE = """\
+SOURCE = """\
 import torch
 from torch import nn
 
 fc = nn.Linear(8 * 7 * 7, 5)
 conv = nn.Conv2d(8, 5, kernel_size=7)
 with torch.no_grad():
-    # Flatten lays channels, rows and columns end to end in this order
+    # Flatten joins channels, rows and columns in this order
     conv.weight.copy_(fc.weight.view(5, 8, 7, 7))
     conv.bias.copy_(fc.bias)
 x = torch.rand(1, 8, 7, 7)

@@ -1,4 +1,4 @@
-"""`explain depth`: several small convolutions against one large (the paper, section 2.3)."""
+"""`explain depth`: several small convolutions in place of a large one (the paper, section 2.3)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from vggscope.vgg.options import Options
 
 SMALL = 3
 SIDE = 56
-"""The side of the maps on which MACs are counted: those of the paper's third stage."""
+"""The side of the feature maps for which MACs are counted, as in the paper's third stage."""
+
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 
 
 @record
 class StackOf:
-    """Convolutions of C channels in a row: what each sees of the input, weights as a multiple of C^2, and for one C
-    weights, parameters with the biases, and MACs on SIDE x SIDE maps.
+    """Consecutive convolutions with C channels in and out.
+
+    `sees` is the side of each one's receptive field. `weights_per_c2` are the weights as a multiple of C^2; `params`
+    includes the biases. `macs` are for feature maps of SIDE x SIDE. `activations` counts the ReLUs.
     """
 
     kernels: tuple[int, ...]
@@ -36,7 +40,7 @@ class StackOf:
 
 @record
 class Depth:
-    """The stack and the single convolution that sees as much."""
+    """The stack, and the single convolution with the same receptive field."""
 
     channels: int
     stack: StackOf
@@ -45,9 +49,10 @@ class Depth:
 
 
 def explain(kernel: int = 7, channels: int = 256) -> Tutorial:
-    """What three 3x3 convolutions see and cost beside one 7x7, or as many 3x3 as another `kernel` needs.
+    """The receptive field and the cost of three 3x3 convolutions and of one 7x7, or of another `kernel` and as many
+    3x3 as it takes to replace it.
 
-    Raises OptionError for an even kernel, or numbers that make no sense.
+    Raises OptionError for an even kernel and for numbers out of range.
     """
     if kernel not in range(5, 32, 2):
         raise OptionError(f"a kernel of {kernel} is no stack of 3x3", "--kernel is odd, 5 to 31")
@@ -56,26 +61,25 @@ def explain(kernel: int = 7, channels: int = 256) -> Tutorial:
     count = (kernel - 1) // (SMALL - 1)
     stack, single = stack_of((SMALL,) * count, channels), stack_of((kernel,), channels)
     more = 100 * (single.weights - stack.weights) / stack.weights
-    found = Depth(channels, stack, single, more)
-    said = f"{_COUNTS.get(count, str(count))} 3x3"
+    several = f"{NUMBERS.get(count, str(count))} 3x3"
     return tutorial(
         "depth",
-        f"depth: {said} convolutions against one {kernel}x{kernel}",
-        found,
-        text("Each 3x3 convolution, at stride 1, lets a unit see two pixels more of the input in height and in width:"),
+        f"depth: {several} convolutions against one {kernel}x{kernel}",
+        Depth(channels, stack, single, more),
+        text("Each 3x3 convolution with stride 1 adds two pixels to the height and width that a unit sees:"),
         listing(
             ("convolution", "a unit sees"),
             tuple((f"3x3 no. {place}", f"{sees}x{sees}") for place, sees in enumerate(stack.sees, 1)),
         ),
-        text(f"So the last sees as much as one {kernel}x{kernel}. What either takes, with C channels in and out:"),
+        text(f"So the last one sees as much as one {kernel}x{kernel}. The cost of each, with C channels in and out:"),
         listing(
-            ("", said, f"one {kernel}x{kernel}"),
+            ("", several, f"one {kernel}x{kernel}"),
             (
                 ("weights", f"{count} * 9 C^2 = {stack.weights_per_c2} C^2", f"{single.weights_per_c2} C^2"),
                 (f"weights, C = {channels}", stack.weights, single.weights),
                 ("with biases", stack.params, single.params),
                 (f"MACs on {SIDE}x{SIDE}", stack.macs, single.macs),
-                ("ReLUs behind them", stack.activations, single.activations),
+                ("ReLUs after them", stack.activations, single.activations),
             ),
         ),
         Facts(
@@ -84,8 +88,8 @@ def explain(kernel: int = 7, channels: int = 256) -> Tutorial:
                     "the difference",
                     f"{single.weights_per_c2} C^2 is {more:.0f}% more than {stack.weights_per_c2} C^2, whatever C is",
                 ),
-                ("why deeper", f"{count} nonlinearities in place of one, for fewer weights: the same reach, cut finer"),
-                ("not the same", "a stack is a large kernel made of small factors: not every large kernel is one"),
+                ("why deeper", f"{count} nonlinearities instead of one, with fewer weights, for the same field"),
+                ("not the same", "a stack factors a large kernel into small ones; not every large kernel factors"),
                 (
                     "and 1x1",
                     f"column C's 1x1 convolutions add a ReLU for C^2 = {count_text(channels**2)} weights and see"
@@ -96,28 +100,25 @@ def explain(kernel: int = 7, channels: int = 256) -> Tutorial:
     )
 
 
-_COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
-
-
 def stack_of(kernels: tuple[int, ...], channels: int) -> StackOf:
-    """The stack built as a network, and its figures read off it."""
+    """The stack, with its figures read from the network that it makes."""
     line = " ".join(f"conv{kernel}-{channels}" for kernel in kernels)
     network = resolve(line, Options(input=(channels, SIDE, SIDE)))
     convolutions = [node for node in network.nodes if node.op.name == "Conv2d"]
     weights = sum(numel(p.shape) for node in convolutions for p in node.parameters if len(p.shape) > 1)
-    known = costs(network)
+    layer_costs = costs(network).values()
     return StackOf(
         kernels,
         tuple(_sees(network, node.name) for node in convolutions),
         weights // channels**2,
         weights,
-        sum(cost.params for cost in known.values()),
-        sum(cost.macs or 0 for cost in known.values()),
+        sum(cost.params for cost in layer_costs),
+        sum(cost.macs or 0 for cost in layer_costs),
         sum(node.op.name == "ReLU" for node in network.nodes),
     )
 
 
 def _sees(network: Network, name: str) -> int:
     field = receptive_fields(network)[name]
-    assert field is not None  # a chain of convolutions has one
+    assert field is not None  # known for every chain of convolutions
     return field.size[0]

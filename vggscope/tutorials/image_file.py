@@ -1,4 +1,4 @@
-"""An image file, or an array of one, as what `explain input` has to know of it."""
+"""The pixels of an image file, or of an array in a .npy file, for `explain input`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 CHANNELS = GREY, RGB, RGBA = 1, 3, 4
-_REMEDY = "--image takes an image or an array of one (.npy)"
-
 PLAIN_MODES = ("L", "RGB", "RGBA", "I;16", "F", "I")
+"""Pillow's modes that need no conversion."""
+
+_REMEDY = "--image takes an image or an array of one (.npy)"
 
 
 @record
@@ -35,8 +36,8 @@ class Channel:
 
 @record
 class Pixels:
-    """The array's own shape, and the order of its axes as `order_of` has it; red, green and blue of it; and its middle
-    pixel, on a scale of 0 to 255.
+    """An image as an array: its shape, the order of its axes (see `order_of`), and its red, green and blue channel.
+    `middle` is the middle pixel, on a scale of 0 to 255. `notes` say how the file was read.
     """
 
     shape: Shape
@@ -47,7 +48,7 @@ class Pixels:
 
 
 def read(path: str) -> Pixels:
-    """An image file that pillow reads, or an array in a .npy file.
+    """Read an image file with pillow, or an array from a .npy file.
 
     Raises OptionError for a file that is neither, and MissingTool where pillow is not installed.
     """
@@ -65,20 +66,20 @@ def read(path: str) -> Pixels:
 def _array(path: str) -> Array:
     import numpy as np
 
-    # Opening a pipe would wait for its writer, and a device need not end.
+    # Opening a pipe waits for its writer, and a device may never end.
     if not Path(path).is_file():
         raise OptionError(f"--image {printable(path)}: there is no such file", _REMEDY)
     try:
-        # Mapped and not read, so that a header which promises more than the file holds takes no memory.
-        found: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Map the file: if its header promises more than it holds, reading would fill the memory.
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError) as error:
         reason = printable(str(error).split("\n")[0]) or type(error).__name__
         raise OptionError(f"--image {printable(path)} cannot be read: {reason}", _REMEDY) from None
-    if not isinstance(found, np.ndarray):
+    if not isinstance(array, np.ndarray):
         raise OptionError(f"{printable(path)} holds several arrays", _REMEDY)
-    if found.dtype.kind not in "uif" or not found.size or not np.isfinite(found.sum(dtype=float)):
+    if array.dtype.kind not in "uif" or not array.size or not np.isfinite(array.sum(dtype=float)):
         raise OptionError(f"{printable(path)} holds no numbers of an image", _REMEDY)
-    return found
+    return array
 
 
 def _image(path: str, notes: list[str]) -> Array:
@@ -88,7 +89,7 @@ def _image(path: str, notes: list[str]) -> Array:
 
 
 def _with_channels(image: Image.Image, notes: list[str]) -> Image.Image:
-    """The image in a mode whose channels are grey, RGB or RGBA."""
+    """The image converted to grey, RGB or RGBA."""
     if image.mode in PLAIN_MODES:
         return image
     transparent = image.mode in ("LA", "PA", "La") or "transparency" in image.info
@@ -98,15 +99,15 @@ def _with_channels(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def order_of(shape: Sequence[int]) -> str:
-    """Which axis of an image's array is which, told by where 1, 3 or 4 stands: `CHW`, `HWC`, `HW`, with `N` before for
-    a batch; `` where it cannot be told.
+    """The order of the axes of an image's array: `CHW`, `HWC` or `HW`, after `N` for a batch. The axis of length 1, 3
+    or 4 is the channels; if both ends or neither end have such a length, the order is unclear: an empty string.
 
     >>> order_of((224, 224, 3)), order_of((3, 224, 224)), order_of((8, 224, 224, 3)), order_of((3, 5, 3))
     ('HWC', 'CHW', 'NHWC', '')
     """
     if len(shape) == 4:
-        found = order_of(shape[1:])
-        return f"N{found}" if found else ""
+        order = order_of(shape[1:])
+        return f"N{order}" if order else ""
     if len(shape) == 2:
         return "HW"
     if len(shape) != 3 or (shape[0] in CHANNELS) == (shape[2] in CHANNELS):
@@ -115,9 +116,9 @@ def order_of(shape: Sequence[int]) -> str:
 
 
 def _planes(array: Array, order: str, path: str, notes: list[str]) -> list[Array]:
-    """Red, green and blue."""
+    """The red, green and blue channels as arrays of height x width."""
     if not order and array.ndim == 3 and array.shape[2] in CHANNELS:
-        notes.append("taken below for H,W,C")
+        notes.append("read as H,W,C below")
         order = "HWC"
     if not order:
         raise OptionError(
@@ -125,7 +126,7 @@ def _planes(array: Array, order: str, path: str, notes: list[str]) -> list[Array
             "an image is H,W or has 1, 3 or 4 channels first or last",
         )
     if order.startswith("N"):
-        notes.append("the first of the batch is shown")
+        notes.append("the first image of the batch is shown")
         array, order = array[0], order[1:]
     planes = [array] if order == "HW" else list(array if order == "CHW" else array.transpose(2, 0, 1))
     if len(planes) == RGBA:
@@ -136,12 +137,12 @@ def _planes(array: Array, order: str, path: str, notes: list[str]) -> list[Array
 
 
 def _scale(array: Array, notes: list[str]) -> float:
-    """What brings the values to 0..255."""
+    """The factor that scales the values to the range from 0 to 255."""
     kind, largest = array.dtype.kind, float(array.max())
     if kind == "f" and largest <= 1:
-        notes.append("taken for values of 0 to 1, as ToTensor gives them; shown times 255")
+        notes.append("read as values of 0 to 1, as ToTensor returns them; shown times 255")
         return 255.0
     if kind in "ui" and largest > 255:
-        notes.append("taken for values of 0 to 65535; shown on a scale of 0 to 255")
+        notes.append("read as values of 0 to 65535; shown on a scale of 0 to 255")
         return 255 / 65535
     return 1.0

@@ -16,7 +16,7 @@ BIAS = (4, -2)
 
 @record
 class FullyConnected:
-    """One of a column's FC layers: features in and out, its parameters, and those of the whole column."""
+    """An FC layer of column D: its features in and out, its parameters, and those of the whole network."""
 
     label: str
     in_features: int
@@ -27,7 +27,7 @@ class FullyConnected:
 
 @record
 class Products:
-    """A linear layer of three features in and two out, and column D's."""
+    """A linear layer with three inputs and two outputs, and the FC layers of column D."""
 
     input: tuple[int, ...]
     weight: Rows
@@ -37,9 +37,9 @@ class Products:
 
 
 def explain() -> Tutorial:
-    """Each output as an inner product, and what that costs in the paper's column D."""
+    """Each output as an inner product, and the parameters of the FC layers of column D."""
     output = tuple(int(sum(w * x for w, x in zip(row, X))) + b for row, b in zip(WEIGHT, BIAS))
-    found = Products(X, WEIGHT, BIAS, output, _layers())
+    layers = _layers()
     lines = tuple(
         (f"y[{place}]", "+".join(f"({w})({x})" for w, x in zip(row, X)) + f" + ({b})", y)
         for place, (row, b, y) in enumerate(zip(WEIGHT, BIAS, output))
@@ -47,29 +47,31 @@ def explain() -> Tutorial:
     return tutorial(
         "linear",
         "linear: every output is an inner product of all inputs, <w, x> + b",
-        found,
-        text(f"x = {list(X)}; each row of the weights makes one output, with a bias of its own:"),
+        Products(X, WEIGHT, BIAS, output, layers),
+        text(f"x = {list(X)}; each row of the weights gives one output, with its own bias:"),
         sums(lines),
-        text("It has in x out weights, takes as many MACs, and adds a bias to each output. In the paper's column D:"),
+        text("It has in x out weights, as many MACs, and one bias for each output. In the paper's column D:"),
         listing(
             ("layer", "in", "out", "in x out + out parameters", "share of the column"),
             tuple(
-                (layer.label, layer.in_features, layer.out_features, layer.params, _share(layer))
-                for layer in found.layers
+                (
+                    layer.label,
+                    layer.in_features,
+                    layer.out_features,
+                    layer.params,
+                    percent_text(layer.params, layer.network_params),
+                )
+                for layer in layers
             ),
         ),
         Facts(
             (
-                ("fc6 reads", "512 channels of 7x7 laid end to end by nn.Flatten, channel by channel: 25,088 numbers"),
-                ("so", "its input's size is fixed; `vggscope explain dense` shows the way out"),
+                ("fc6 reads", "512 channels of 7x7, which nn.Flatten joins channel by channel: 25,088 numbers"),
+                ("so", "the input size is fixed; `vggscope explain dense` shows how to lift that"),
             )
         ),
-        code(_code(), output),
+        code(SOURCE, output),
     )
-
-
-def _share(layer: FullyConnected) -> str:
-    return percent_text(layer.params, layer.network_params)
 
 
 def _layers() -> tuple[FullyConnected, ...]:
@@ -88,8 +90,7 @@ def _layers() -> tuple[FullyConnected, ...]:
     )
 
 
-def _code() -> str:
-    return f"""\
+SOURCE = f"""\
 import torch
 import torch.nn.functional as F
 

@@ -11,12 +11,14 @@ from vggscope.units import count_text
 from vggscope.vgg.network import LRN
 
 ACTIVATIONS = (10, 200, 30, 0, 50, 100, 20)
-"""One pixel's value in seven channels."""
+"""The values of one pixel in seven channels."""
 
 
 @record
 class Constants:
-    """`alpha` multiplies the sum of squares, `torch_alpha` their mean over n, as torch.nn.LocalResponseNorm has it."""
+    """The constants of the formula. `alpha` multiplies the sum of the squares; `torch_alpha`, as in
+    torch.nn.LocalResponseNorm, their mean over n channels.
+    """
 
     k: float
     n: int
@@ -27,7 +29,7 @@ class Constants:
 
 @record
 class Normalised:
-    """One pixel before and after, channel by channel, and the parameters of A with and without LRN."""
+    """One pixel before and after LRN, channel by channel, and the parameters of columns A and A-LRN."""
 
     constants: Constants
     input: tuple[int, ...]
@@ -38,58 +40,53 @@ class Normalised:
 
 
 def explain() -> Tutorial:
-    """Each channel divided by its neighbours' power, with the paper's constants, and how torch writes them."""
-    constants = Constants(LRN.k, LRN.size, LRN.alpha / LRN.size, LRN.beta, LRN.alpha)
-    reach = constants.n // 2
-    near = [list(ACTIVATIONS[max(channel - reach, 0) : channel + reach + 1]) for channel in range(len(ACTIVATIONS))]
-    squares = tuple(sum(a * a for a in values) for values in near)
-    output = tuple(
-        a / (constants.k + constants.alpha * square) ** constants.beta for a, square in zip(ACTIVATIONS, squares)
-    )
-    found = Normalised(constants, ACTIVATIONS, squares, output, _params("A"), _params("A-LRN"))
-    return tutorial(
-        "lrn",
-        "local response normalisation: a channel divided by what its neighbours hold",
-        found,
-        text("y[c] = x[c] / (k + alpha * sum of x[j]^2)^beta, the sum over the n channels around c, all at one pixel."),
-        text(
-            f"k = {constants.k:g}, n = {constants.n}, alpha = {constants.alpha:g}, beta = {constants.beta:g}"
-            f" (Krizhevsky et al. 2012, which the paper follows). One pixel in {len(ACTIVATIONS)} channels:"
-        ),
-        sums(_lines(found, near)),
-        Facts(_figures(found)),
-        code(_code(constants), output),
-    )
-
-
-def _lines(found: Normalised, near: list[list[int]]) -> tuple[tuple[str, str, float], ...]:
-    c = found.constants
-    return tuple(
+    """Each channel divided by the power of its neighbours, with the paper's constants, and the same in torch."""
+    c = Constants(LRN.k, LRN.size, LRN.alpha / LRN.size, LRN.beta, LRN.alpha)
+    reach = c.n // 2
+    channels = range(len(ACTIVATIONS))
+    neighbours = [ACTIVATIONS[max(channel - reach, 0) : channel + reach + 1] for channel in channels]
+    squares = tuple(sum(a * a for a in values) for values in neighbours)
+    output = tuple(a / (c.k + c.alpha * square) ** c.beta for a, square in zip(ACTIVATIONS, squares))
+    data = Normalised(c, ACTIVATIONS, squares, output, _params("A"), _params("A-LRN"))
+    lines = tuple(
         (
             f"y[{channel}]",
-            f"{a}/({c.k:g} + {c.alpha:g}*({'+'.join(f'{value}^2' for value in near[channel])}))^{c.beta:g}",
-            found.output[channel],
+            f"{a}/({c.k:g} + {c.alpha:g}*({'+'.join(f'{value}^2' for value in neighbours[channel])}))^{c.beta:g}",
+            output[channel],
         )
-        for channel, a in enumerate(found.input)
+        for channel, a in enumerate(ACTIVATIONS)
+    )
+    return tutorial(
+        "lrn",
+        "local response normalisation: a channel divided by the strength of its neighbours",
+        data,
+        text("y[c] = x[c] / (k + alpha * sum of x[j]^2)^beta, the sum over the n channels around c, all at one pixel."),
+        text(
+            f"k = {c.k:g}, n = {c.n}, alpha = {c.alpha:g}, beta = {c.beta:g}"
+            f" (Krizhevsky et al. 2012, which the paper follows). One pixel in {len(ACTIVATIONS)} channels:"
+        ),
+        sums(lines),
+        Facts(_facts(data)),
+        code(_source(c), output),
     )
 
 
-def _figures(found: Normalised) -> tuple[tuple[str, str], ...]:
-    c = found.constants
-    same = "the same" if found.params_a == found.params_a_lrn else "not the same"
+def _facts(data: Normalised) -> tuple[tuple[str, str], ...]:
+    c = data.constants
+    same = "the same" if data.params_a == data.params_a_lrn else "not the same"
     return (
         (
             "torch's alpha",
-            f"torch.nn.LocalResponseNorm takes the mean of the squares where the formula takes their sum: for the same"
-            f" function its alpha is n times as large, {c.n} * {c.alpha:g} = {c.torch_alpha:g}; its default of 1e-4,"
-            " with k = 1, is another function",
+            "torch.nn.LocalResponseNorm takes the mean of the squares, the formula their sum. So torch needs an alpha"
+            f" n times as large: {c.n} * {c.alpha:g} = {c.torch_alpha:g}. Its defaults, alpha = 1e-4 and k = 1,"
+            " compute another function",
         ),
-        ("at the ends", "channels that are not there count as 0; the mean still divides by n"),
+        ("at the ends", "channels beyond the first and the last count as 0; torch's mean still divides by n"),
         (
             "parameters",
-            f"none: A has {count_text(found.params_a)}, A-LRN {count_text(found.params_a_lrn)}, {same}",
+            f"none: A has {count_text(data.params_a)}, A-LRN {count_text(data.params_a_lrn)}, {same}",
         ),
-        ("in the paper", "A-LRN alone has it, behind conv1_1; it did not lower the error, and B to E go without"),
+        ("in the paper", "only A-LRN has it, after conv1_1; it did not lower the error, so B to E go without"),
     )
 
 
@@ -97,7 +94,7 @@ def _params(column: str) -> int:
     return sum(numel(parameter.shape) for parameter in resolve(column).parameters())
 
 
-def _code(c: Constants) -> str:
+def _source(c: Constants) -> str:
     return f"""\
 import torch
 

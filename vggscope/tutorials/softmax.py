@@ -14,7 +14,9 @@ TARGET = 0
 
 @record
 class Probabilities:
-    """Logits, their exponentials and probabilities; the loss of one class, with the soft-max once and twice."""
+    """Logits, their exponentials and probabilities. `loss` is the target class's cross-entropy; that
+    `loss_of_probabilities` applies the soft-max twice.
+    """
 
     logits: tuple[float, ...]
     exponentials: tuple[float, ...]
@@ -25,7 +27,7 @@ class Probabilities:
 
 
 def softmax(logits: tuple[float, ...]) -> tuple[float, ...]:
-    """exp(x) over its sum, the largest logit taken off first so that nothing overflows.
+    """exp(x) over the sum of all exp(x). Subtracts the largest logit first, so that nothing overflows.
 
     >>> softmax((0.0, 0.0))
     (0.5, 0.5)
@@ -38,11 +40,10 @@ def softmax(logits: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def explain() -> Tutorial:
-    """The soft-max of three logits, the loss, and what happens where it is taken twice."""
+    """The soft-max of three logits, the loss, and the effect of a second soft-max."""
     probabilities = softmax(LOGITS)
     exponentials = tuple(map(exp, LOGITS))
     loss, twice = -log(probabilities[TARGET]), -log(softmax(probabilities)[TARGET])
-    found = Probabilities(LOGITS, exponentials, probabilities, TARGET, loss, twice)
     total = sum(exponentials)
     rows = tuple(
         (place, x, power, f"{power:.4f}/{total:.4f}", p)
@@ -51,36 +52,36 @@ def explain() -> Tutorial:
     return tutorial(
         "softmax",
         "soft-max: logits become probabilities, exp(x) over the sum of all exp(x)",
-        found,
+        Probabilities(LOGITS, exponentials, probabilities, TARGET, loss, twice),
         listing(("class", "logit", "exp(logit)", "over the sum", "probability"), rows),
         Facts(
             (
-                ("sum", f"{sum(probabilities):.4f}: each is above 0 and together they are 1"),
-                ("order", "stays: the class with the largest logit has the largest probability"),
+                ("sum", f"{sum(probabilities):.4f}: each probability is above 0, and together they are 1"),
+                ("order", "unchanged: the class with the largest logit has the largest probability"),
                 (
                     "shift",
-                    "adding the same number to all logits changes nothing; taking off the largest avoids overflow",
+                    "adding the same number to all logits changes nothing; subtracting the largest avoids overflow",
                 ),
                 ("loss", f"-log of the true class's probability: class {TARGET} gives {loss:.4f}"),
                 (
                     "twice",
-                    "torch's cross_entropy takes logits and has the soft-max in it; fed with probabilities it gives"
-                    f" {twice:.4f}, cannot go below {_floor(len(LOGITS)):.4f}, and learns slowly without an error",
+                    "torch's cross_entropy expects logits and applies the soft-max itself. Given probabilities it"
+                    f" returns {twice:.4f} here, never less than {_least_loss(len(LOGITS)):.4f}: training is slow,"
+                    " and no error is raised",
                 ),
                 ("in the paper", "the last word of each column; torchvision's modules end at the logits"),
             )
         ),
-        code(_code(), (*probabilities, loss)),
+        code(SOURCE, (*probabilities, loss)),
     )
 
 
-def _floor(classes: int) -> float:
-    """The least loss where probabilities are taken for logits: one class has 1, the others 0."""
+def _least_loss(classes: int) -> float:
+    """The least possible loss of probabilities passed as logits: one class has probability 1, the others 0."""
     return -log(softmax((1.0, *(0.0,) * (classes - 1)))[0])
 
 
-def _code() -> str:
-    return f"""\
+SOURCE = f"""\
 import torch
 import torch.nn.functional as F
 

@@ -1,4 +1,4 @@
-"""A window slid over a small picture: the picture, where the window stops, and the rule that says how often."""
+"""A window slid over a small picture: the picture, the window's positions, and the rule that counts them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from vggscope.units import rule_text
 LARGEST_SIDE = 256
 LARGEST_WINDOW = 16
 MOST_PRODUCTS = 10**6
-"""Up to here everything is worked out number by number."""
+"""The most products that are computed one by one."""
 
 MOST_STEPS = 25
-"""So many steps are written out."""
-
+"""How many steps are written out."""
 
 PICTURE_FORMULA = "(156 - column - 3 * row + 2 * row * column) % 256"
-"""What `picture` holds, as Python has it."""
+"""The values of `picture` as a Python expression."""
 
 WRITTEN_OUT = 12
-"""Up to this side a tensor is written number by number."""
+"""The largest side of a tensor that code writes out number by number."""
 
 
 def picture(size: int) -> Rows:
-    """A square channel of a picture, values 0 to 255; its corner is 156 155 / 153 154.
+    """One channel of a square picture, with values from 0 to 255. Its corner is 156 155 / 153 154.
 
     >>> picture(3)
     ((156, 155, 154), (153, 154, 155), (150, 153, 156))
@@ -37,27 +36,27 @@ def picture(size: int) -> Rows:
 
 
 def padded(rows: Rows, padding: int, value: Number = 0) -> Rows:
-    """The picture with `padding` rows and columns of `value` around it."""
+    """The rows with `padding` rows and columns of `value` on each side."""
     side = (value,) * padding
     wide = (value,) * (len(rows[0]) + 2 * padding)
     return (*(wide,) * padding, *((*side, *row, *side) for row in rows), *(wide,) * padding)
 
 
 def patch(rows: Rows, top: int, left: int, kernel: int) -> Rows:
-    """What the window sees whose first pixel is at this row and column."""
+    """The values in the window whose top left corner is at this row and column."""
     return tuple(row[left : left + kernel] for row in rows[top : top + kernel])
 
 
-def stops(side: int) -> Iterator[tuple[int, int]]:
-    """The outputs in order: row by row, from the left."""
+def positions(side: int) -> Iterator[tuple[int, int]]:
+    """The row and column of each output, row by row."""
     return ((row, column) for row in range(side) for column in range(side))
 
 
-def checked(size: int, kernel: int, stride: int, padding: int, most_padding: int) -> int:
-    """The output's side.
+def output_side(size: int, kernel: int, stride: int, padding: int, most_padding: int) -> int:
+    """The side of the output.
 
-    Raises OptionError for a window that makes no sense or that is too much to write out, and ShapeError for one that
-    does not fit the picture.
+    Raises OptionError for a number out of range and for too many windows to write out. Raises ShapeError for a window
+    larger than the padded picture.
     """
     _check("size", size, 1, LARGEST_SIDE)
     _check("kernel", kernel, 1, LARGEST_WINDOW)
@@ -81,7 +80,7 @@ def _check(name: str, value: int, least: int, most: int) -> None:
 
 
 def rule_words(size: int, kernel: int, padding: int, stride: int, side: int) -> str:
-    """The rule with its numbers, and what is left over where the last window does not reach the end."""
+    """The rule with its numbers, and the rows and columns that no window reads."""
     left = (size + 2 * padding - kernel) % stride
     rest = ""
     if left:
@@ -91,14 +90,14 @@ def rule_words(size: int, kernel: int, padding: int, stride: int, side: int) -> 
 
 
 def input_grid(rows: Rows, padding: int) -> Grid:
-    """The picture as it is read, its padding around it."""
+    """The picture with its padding."""
     size = len(rows)
     title = f"input, {size}x{size}" + (f", with {padding} of padding around it" if padding else "")
     return grid(title, padded(rows, padding))
 
 
-def tensor(rows: Rows, formula: str) -> str:
-    """Python that makes the tensor: its rows one below the other or, where they are long, the formula behind them."""
+def tensor_source(rows: Rows, formula: str) -> str:
+    """Python that makes a tensor of these rows: number by number or, if they are many, from the formula."""
     if len(rows) > WRITTEN_OUT:
         each = f"[{formula} for column in range(side)]"
         return (
