@@ -5,7 +5,7 @@ from __future__ import annotations
 from vggscope.analysis.compare import Compared, Comparison, LastConvolution
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.ops.base import Shape
-from vggscope.tutorials.paper import table_1, table_2
+from vggscope.tutorials.paper import tables
 from vggscope.units import BINARY, UNKNOWN, bytes_text, count_text, kernel_text, shape_text, short_count
 
 
@@ -40,15 +40,7 @@ def document(comparison: Comparison) -> Document:
     )
     blocks: list[Block] = [shown, Facts(tuple(_legend(comparison)))]
     if comparison.paper:
-        blocks += [
-            Note(
-                "Table 1 as the paper prints it; * marks what the column to the left has not there (bold in print).",
-                "text",
-            ),
-            table_1(comparison.paper),
-            Note("Table 2, parameters in millions, beside what the columns have exactly.", "text"),
-            table_2(comparison.paper),
-        ]
+        blocks += tables(comparison.paper)
     blocks += [Note(f"note: {found.model}: {warning}", "warning") for found in models for warning in found.warnings]
     return Document(f"{_count(len(models))}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))
 

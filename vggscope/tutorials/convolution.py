@@ -112,7 +112,9 @@ def explain(size: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1) -
         data,
         input_grid(data.input, padding),
         grid(f"kernel, {kernel}x{kernel} weights (learned; here fixed)", data.kernel),
-        text("At each position, multiply every pixel in the window by the weight above it, and add up the products:"),
+        text(
+            "At each position, multiply each pixel in the window by the weight on top of it, and add up the products:"
+        ),
         sums(lines, side**2 - len(lines)),
         grid(f"output, {side}x{side}", data.output),
         Facts(

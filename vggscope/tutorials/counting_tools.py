@@ -1,4 +1,4 @@
-"""`explain why-tools-disagree`: one network, several counts, and the sums between them."""
+"""`explain why-tools-disagree`: the counts of several tools for one network, and how they differ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vggscope.units import bytes_text, count_text, shape_text
 
 @record
 class Count:
-    """What a tool prints, what it calls that, and the sum that leads there: `times` the MACs, and the terms."""
+    """A tool's figure, `value`, under the name that the tool uses, `called`. It is `times` the MACs plus the terms."""
 
     tool: str
     called: str
@@ -28,7 +28,7 @@ class Count:
 
 @record
 class Counts:
-    """A network's MACs and parameters for a batch of one, and the tools' counts."""
+    """A network's MACs for a batch of one, its parameters, and the counts of the tools."""
 
     model: str
     input_shape: tuple[int, ...]
@@ -38,9 +38,9 @@ class Counts:
 
 
 def explain(network: Network | None = None) -> Tutorial:
-    """The counts of D, or of another network, by each tool's own rule, worked out here without the tools.
+    """The counts of D, or of another network, by the rules of each tool. Computed here, without running the tools.
 
-    Raises OptionError where the network's MACs are not known.
+    Raises OptionError for a network whose MACs are unknown.
     """
     network = network or resolve("D")
     macs = total_macs(costs(network))
@@ -53,18 +53,17 @@ def explain(network: Network | None = None) -> Tutorial:
         _count("fvcore", "flops", macs, 1, fvcore.flop_terms(network)),
     )
     params = sum(numel(parameter.shape) for parameter in network.parameters())
-    found = Counts(network.name, network.input_shape, macs, params, counts)
     return tutorial(
         "why-tools-disagree",
         f"why tools disagree: {network.name}, input {shape_text(network.input_shape)}, batch 1",
-        found,
+        Counts(network.name, network.input_shape, macs, params, counts),
         listing(
             ("tool", "it prints", "and calls it"),
             tuple((count.tool, count.value, count.called) for count in counts),
         ),
         text("None of them is wrong: each counts something else. From the MACs to each figure, to the last digit:"),
         sums(tuple((count.tool, _sum(count, macs), count.value) for count in counts if count.value != macs)),
-        Facts(_figures(network, params)),
+        Facts(_facts(network, params)),
     )
 
 
@@ -78,20 +77,18 @@ def _sum(count: Count, macs: int) -> str:
     return start + "".join(terms)
 
 
-def _figures(network: Network, params: int) -> tuple[tuple[str, str], ...]:
-    unread = sum(numel(parameter.shape) for parameter, _ in network.unused)
-    heads = (
-        f"; {count_text(unread)} of them belong to no layer that runs, and some tools leave them out" if unread else ""
-    )
+def _facts(network: Network, params: int) -> tuple[tuple[str, str], ...]:
+    unused = sum(numel(parameter.shape) for parameter, _ in network.unused)
+    note = f"; {count_text(unused)} of them belong to no layer that runs, and some tools omit them" if unused else ""
     size = params * 4
     return (
-        ("a MAC", "is one multiplication and one addition: one operation to some, two to others (FLOPs)"),
-        ("parameters", f"{count_text(params)}{heads}"),
+        ("a MAC", "is one multiplication and one addition: some tools count one operation, others two (FLOPs)"),
+        ("parameters", f"{count_text(params)}{note}"),
         (
             "megabytes",
             f"weights in float32 take {count_text(size)} bytes: {bytes_text(size)} (2^20 bytes each), or"
             f" {size / 10**6:,.2f} MB (10^6)",
         ),
-        ("which is right", "say which one you mean, and compare figures of one kind"),
-        ("to hear them", "vggscope verify runs the tools themselves and lays their figures side by side"),
+        ("which is right", "all; name the one you mean, and compare figures of the same kind"),
+        ("to run them", "vggscope verify runs the tools themselves and shows their figures side by side"),
     )

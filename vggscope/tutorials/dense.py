@@ -92,8 +92,8 @@ def _facts(data: DenseHead) -> tuple[tuple[str, str], ...]:
         ("parameters", f"{count_text(total)} in the three layers, either way; only the shape of the weights changes"),
         (
             "saved",
-            f"at {last.side}x{last.side} separate crops take {ratio} times as many MACs, because neighbouring crops"
-            " share convolutions",
+            f"at {last.side}x{last.side}, separate crops would take {ratio} times as many MACs: they repeat the"
+            " convolutions where they overlap",
         ),
         ("then", "the mean over all positions is the image's score, and soft-max turns scores into probabilities"),
         (

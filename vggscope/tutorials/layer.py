@@ -1,4 +1,4 @@
-"""`explain MODEL LAYER`: all that there is to say of one layer."""
+"""`explain MODEL LAYER`: the shapes, weights, costs, receptive field, memory and neighbours of one layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOAT32 = 4
 
 @record
 class Weights:
-    """A learned tensor of the layer."""
+    """A parameter of the layer."""
 
     name: str
     shape: Shape
@@ -28,7 +28,7 @@ class Weights:
 
 @record
 class Neighbour:
-    """A layer that this one reads, or that reads it, and the shape of what it gives."""
+    """A layer before or after this one, with its output shape."""
 
     name: str
     label: str
@@ -38,9 +38,10 @@ class Neighbour:
 
 @record
 class LayerTutorial:
-    """A layer for a batch of one in float32. `kept_bytes` is what autograd keeps of it until its backward has run; it
-    may be shared with a neighbour that keeps the same tensor. `middle_unit` is the middle output's region of the
-    image, None where no rule gives it.
+    """A layer's figures for a batch of one in float32.
+
+    `kept_bytes` is what autograd saves for backward; a neighbour may save, and share, the same tensor. `middle_unit`
+    is the receptive field of the middle output, None where the rule does not apply.
     """
 
     model: str
@@ -56,45 +57,45 @@ class LayerTutorial:
 
 
 def explain_layer(network: Network, word: str) -> Tutorial:
-    """A layer by its label or its path: input, rule, output, weights, costs, receptive field, memory, neighbours.
+    """The tutorial on a layer, named by its label or its path.
 
-    Raises OptionError for a layer that is not there, with the nearest names.
+    Raises OptionError for an unknown layer, with the nearest names.
     """
     node = layer_named(network, word)
-    report = summarize(network)
-    layer = next(layer for layer in report.layers if layer.name == node.name)
-    kept = node.op.saved_for_backward(network.input_shapes(node), network.output_shape(node))
-    found = LayerTutorial(
+    summary = summarize(network)
+    layer = next(layer for layer in summary.layers if layer.name == node.name)
+    saved = node.op.saved_for_backward(network.input_shapes(node), network.output_shape(node))
+    data = LayerTutorial(
         model=network.name,
         layer=layer,
         input_shapes=network.input_shapes(node),
         weights=tuple(Weights(p.name, p.shape, numel(p.shape)) for p in node.parameters),
-        network_params=report.totals.params,
-        network_macs=report.totals.macs,
-        kept_bytes=_kept_bytes(kept, network.input_shapes(node), network.output_shape(node)),
+        network_params=summary.totals.params,
+        network_macs=summary.totals.macs,
+        kept_bytes=_saved_bytes(saved, network.input_shapes(node), network.output_shape(node)),
         before=tuple(_neighbour(network, name) for name in node.inputs),
         behind=tuple(_neighbour(network, name) for name in network.consumers[node.name]),
         middle_unit=_middle_unit(network, node),
     )
     title = f"{network.name}   {node.title}: {node.op.name}"
-    return tutorial("layer", title, found, Facts(tuple(_figures(found, node, report, kept))))
+    return tutorial("layer", title, data, Facts(_facts(data, node, summary, saved)))
 
 
-def _figures(found: LayerTutorial, node: Node, report: Summary, kept: SavedTensors) -> list[tuple[str, str]]:
-    layer = found.layer
-    items = [
-        ("input", " and ".join(shape_text(shape) for shape in found.input_shapes) or "none"),
+def _facts(data: LayerTutorial, node: Node, summary: Summary, saved: SavedTensors) -> tuple[tuple[str, str], ...]:
+    layer = data.layer
+    facts = [
+        ("input", " and ".join(shape_text(shape) for shape in data.input_shapes) or "none"),
         *_window(layer),
         ("output", f"{shape_text(layer.output_shape)}, {count_text(numel(layer.output_shape))} values"),
-        *_weights(found, node.op),
-        ("MACs", _macs(found, node.op)),
-        *_field(found, report.input_shape),
+        *_weights(data, node.op),
+        ("MACs", _macs(data, node.op)),
+        *_field(data, summary.input_shape),
         ("memory", _memory(layer, node.op)),
-        ("kept", _kept(found, kept)),
-        *_around("before it", found.before),
-        *_around("behind it", found.behind or (Neighbour("", "the network's output", "", layer.output_shape),)),
+        ("saved", _saved(data, saved)),
+        *_around("before it", data.before),
+        *_around("after it", data.behind or (Neighbour("", "the network's output", "", layer.output_shape),)),
     ]
-    return [(name, text) for name, text in items if text]
+    return tuple((name, text) for name, text in facts if text)
 
 
 def _window(layer: LayerReport) -> list[tuple[str, str]]:
@@ -104,37 +105,37 @@ def _window(layer: LayerReport) -> list[tuple[str, str]]:
     return [("window", window), ("(W-K+2P)/S+1", layer.rule or "")]
 
 
-def _weights(found: LayerTutorial, op: Op) -> list[tuple[str, str]]:
-    if not found.weights:
-        return [("weights", "none: nothing here is learned")]
-    sizes = [f"{weights.name.rpartition('.')[2]} {kernel_text(weights.shape)}" for weights in found.weights]
-    total = sum(weights.params for weights in found.weights)
-    product = " + ".join(" x ".join(map(str, weights.shape)) for weights in found.weights)
-    share = _share(total, found.network_params)
-    shared = "" if found.layer.params == total else f"; {count_text(found.layer.params)} not owned by an earlier layer"
+def _weights(data: LayerTutorial, op: Op) -> list[tuple[str, str]]:
+    if not data.weights:
+        return [("weights", "none: the layer has no parameters")]
+    sizes = [f"{weights.name.rpartition('.')[2]} {kernel_text(weights.shape)}" for weights in data.weights]
+    total = sum(weights.params for weights in data.weights)
+    product = " + ".join(" x ".join(map(str, weights.shape)) for weights in data.weights)
+    share = _share(total, data.network_params)
+    shared = "" if data.layer.params == total else f"; {count_text(data.layer.params)} not shared with an earlier layer"
     return [
         ("weights", ", ".join(sizes)),
         ("parameters", f"{product} = {count_text(total)}, {share} of the network's{shared}"),
     ]
 
 
-def _macs(found: LayerTutorial, op: Op) -> str:
-    macs = found.layer.macs
+def _macs(data: LayerTutorial, op: Op) -> str:
+    macs = data.layer.macs
     if macs is None:
         return "not known"
     if not macs:
         return "0: no convolution, linear layer or matrix product"
-    share = f", {_share(macs, found.network_macs)} of the network's" if found.network_macs else ""
-    return f"{_product(found, op)}{count_text(macs)}{share}; FLOPs = 2 x MACs = {count_text(2 * macs)}"
+    share = f", {_share(macs, data.network_macs)} of the network's" if data.network_macs else ""
+    return f"{_product(data, op)}{count_text(macs)}{share}; FLOPs = 2 x MACs = {count_text(2 * macs)}"
 
 
 def _share(part: int, whole: int) -> str:
     return "less than 0.1%" if 2000 * part < whole else percent_text(part, whole)
 
 
-def _product(found: LayerTutorial, op: Op) -> str:
-    """The MACs as a product: so many outputs, so many multiplications for each."""
-    outputs = " x ".join(map(str, found.layer.output_shape[1:]))
+def _product(data: LayerTutorial, op: Op) -> str:
+    """The MACs as a product: the number of outputs times the MACs of each."""
+    outputs = " x ".join(map(str, data.layer.output_shape[1:]))
     if isinstance(op, Convolution):
         each = " x ".join(map(str, (op.in_channels // op.groups, *op.kernel_size)))
         return f"{outputs} outputs, {each} for each = "
@@ -143,15 +144,15 @@ def _product(found: LayerTutorial, op: Op) -> str:
     return ""
 
 
-def _field(found: LayerTutorial, image: Shape) -> list[tuple[str, str]]:
-    field = found.layer.receptive_field
+def _field(data: LayerTutorial, image: Shape) -> list[tuple[str, str]]:
+    field = data.layer.receptive_field
     if field is None:
-        return [("receptive field", "not the same for all its units")]
+        return [("receptive field", "differs from unit to unit")]
     text = (
         f"{kernel_text(field.size)} pixels of the image, stride {pair_text(field.stride)},"
         f" padding {pair_text(field.padding)}"
     )
-    unit = found.middle_unit
+    unit = data.middle_unit
     if unit is None or unit.clipped is None:
         return [("receptive field", text)]
     place = ",".join(map(str, unit.unit))
@@ -170,39 +171,39 @@ def _memory(layer: LayerReport, op: Op) -> str:
     return f"{bytes_text(layer.activation_bytes)} for the output, a batch of one in float32"
 
 
-def _kept(found: LayerTutorial, kept: SavedTensors) -> str:
+def _saved(data: LayerTutorial, saved: SavedTensors) -> str:
     what = [
-        *(["its input"] if kept.inputs or kept.copies else []),
-        *(["its output"] if kept.output else []),
-        *(["working values"] if kept.extra else []),
-        *(["a mask"] if kept.masks else []),
-        *(["statistics"] if kept.statistics else []),
+        *(["its input"] if saved.inputs or saved.copies else []),
+        *(["its output"] if saved.output else []),
+        *(["working values"] if saved.extra else []),
+        *(["a mask"] if saved.masks else []),
+        *(["statistics"] if saved.statistics else []),
     ]
     if not what:
         return "nothing for the backward pass"
-    return f"{' and '.join(what)} for the backward pass, {bytes_text(found.kept_bytes)}"
+    return f"{' and '.join(what)} for the backward pass, {bytes_text(data.kept_bytes)}"
 
 
-def _kept_bytes(kept: SavedTensors, inputs: tuple[Shape, ...], output: Shape) -> int:
-    """In float32 on a GPU, where a mask takes a byte a value."""
-    values = sum(numel(inputs[place]) for place in kept.inputs) + (numel(output) if kept.output else 0)
-    values += sum(map(numel, (*kept.copies, *kept.statistics)))
-    extra = sum(numel(shape) * (width or FLOAT32) for shape, width in kept.extra)
-    return values * FLOAT32 + extra + sum(map(numel, kept.masks))
+def _saved_bytes(saved: SavedTensors, inputs: tuple[Shape, ...], output: Shape) -> int:
+    """The bytes saved for backward in float32 on a GPU, where a mask takes one byte per value."""
+    values = sum(numel(inputs[place]) for place in saved.inputs) + (numel(output) if saved.output else 0)
+    values += sum(map(numel, (*saved.copies, *saved.statistics)))
+    extra = sum(numel(shape) * (width or FLOAT32) for shape, width in saved.extra)
+    return values * FLOAT32 + extra + sum(map(numel, saved.masks))
 
 
 def _around(title: str, neighbours: tuple[Neighbour, ...]) -> list[tuple[str, str]]:
     return [
-        (title if place == 0 else "", " ".join(filter(None, (_called(found), shape_text(found.shape)))))
-        for place, found in enumerate(neighbours)
+        (title if place == 0 else "", f"{_neighbour_title(neighbour)} {shape_text(neighbour.shape)}".rstrip())
+        for place, neighbour in enumerate(neighbours)
     ]
 
 
-def _called(found: Neighbour) -> str:
-    if not found.name or found.name == INPUT:
-        return f"{found.label or 'the image'},"
-    title = f"{found.name} ({found.label})" if found.label else found.name
-    return f"{title}, {found.op},"
+def _neighbour_title(neighbour: Neighbour) -> str:
+    if not neighbour.name or neighbour.name == INPUT:
+        return f"{neighbour.label or 'the image'},"
+    title = f"{neighbour.name} ({neighbour.label})" if neighbour.label else neighbour.name
+    return f"{title}, {neighbour.op},"
 
 
 def _neighbour(network: Network, name: str) -> Neighbour:
@@ -216,5 +217,5 @@ def _neighbour(network: Network, name: str) -> Neighbour:
 def _middle_unit(network: Network, node: Node) -> UnitField | None:
     try:
         return describe(network, [node.name]).units[0]
-    except OptionError:  # no rule gives what it sees
+    except OptionError:  # the rule does not apply
         return None

@@ -58,7 +58,7 @@ def explain() -> Tutorial:
     )
     return tutorial(
         "lrn",
-        "local response normalisation: a channel divided by the strength of its neighbours",
+        "local response normalisation: a channel divided by its neighbours' strength",
         data,
         text("y[c] = x[c] / (k + alpha * sum of x[j]^2)^beta, the sum over the n channels around c, all at one pixel."),
         text(

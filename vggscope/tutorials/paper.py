@@ -1,4 +1,4 @@
-"""`explain paper`: Tables 1 and 2 and the training, beside what is computed."""
+"""`explain paper`: Tables 1 and 2 and the training, beside computed values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.cross_checks.paper import MILLION, TABLE_2
 from vggscope.diffing.training import TRAINING
-from vggscope.document import Facts, Table
+from vggscope.document import Block, Facts, Table
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
@@ -22,17 +22,17 @@ from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.notation import Word, parse, write
 
 WEIGHT_LAYERS: Mapping[str, int] = MappingProxyType({"A": 11, "A-LRN": 11, "B": 13, "C": 16, "D": 16, "E": 19})
-"""Simonyan and Zisserman (2014), Table 1, its second line."""
+"""Simonyan and Zisserman (2014), Table 1, second line."""
 
 IMAGES, EPOCHS, BATCH, GPUS = 1_281_167, 74, 256, 4
-"""ILSVRC-2012's training images; the paper's epochs, batch and GPUs (sections 3.1 and 3.3)."""
+"""The training images of ILSVRC-2012; the paper's epochs, batch size and GPUs (sections 3.1 and 3.3)."""
 
 PAPER_ITERATIONS = 370_000
 
 
 @record
-class TrainingLine:
-    """A matter of training: what the paper says, and what follows from it."""
+class TrainingRow:
+    """One aspect of the training: the paper's statement, and what follows from it."""
 
     matter: str
     paper: str
@@ -41,14 +41,14 @@ class TrainingLine:
 
 @record
 class Paper:
-    """The columns with the paper's figures beside the computed ones, and the training."""
+    """The six columns with the paper's figures and the computed ones, and the training."""
 
     columns: tuple[Published, ...]
-    training: tuple[TrainingLine, ...]
+    training: tuple[TrainingRow, ...]
 
 
 def published() -> tuple[Published, ...]:
-    """The six columns, the paper's figures beside the computed ones."""
+    """The six columns with the paper's figures and the computed ones."""
     return tuple(map(_published, CONFIGS))
 
 
@@ -63,23 +63,17 @@ def _published(column: str) -> Published:
 
 
 def explain() -> Tutorial:
-    """Table 1 in its own notation, Table 2 beside the exact counts, and the training with its arithmetic."""
-    found = Paper(published(), tuple(_training()))
+    """Table 1 in its own notation, Table 2 beside the exact counts, and the arithmetic of the training."""
+    columns, training = published(), _training()
     return tutorial(
         "paper",
         "paper: Simonyan and Zisserman 2014, arXiv 1409.1556",
-        found,
-        text(
-            "Table 1, the configurations, all for a 224x224 RGB image; * marks what the column to the left has not"
-            " there (the paper's bold type)."
-        ),
-        table_1(found.columns),
-        text("Table 2, parameters in millions, beside what the columns have exactly."),
-        table_2(found.columns),
+        Paper(columns, training),
+        *tables(columns),
         text("The training (section 3.1), and what follows from it."),
         listing(
             ("matter", "the paper", "computed"),
-            tuple((line.matter, line.paper, line.computed) for line in found.training),
+            tuple((fact.matter, fact.paper, fact.computed) for fact in training),
         ),
         Facts(
             (
@@ -90,8 +84,21 @@ def explain() -> Tutorial:
     )
 
 
-def table_1(columns: Sequence[Published]) -> Table:
-    """The columns side by side, stage by stage, each layer in the notation of the paper."""
+def tables(columns: Sequence[Published]) -> tuple[Block, ...]:
+    """Tables 1 and 2 of the paper with their captions."""
+    return (
+        text(
+            "Table 1, the configurations for a 224x224 RGB image, as the paper prints them. * marks a layer that the"
+            " column to the left does not have there (bold in print)."
+        ),
+        _table_1(columns),
+        text("Table 2, the parameters in millions, beside the exact numbers."),
+        _table_2(columns),
+    )
+
+
+def _table_1(columns: Sequence[Published]) -> Table:
+    """The columns side by side, stage by stage, with each layer in the paper's notation."""
     stages = [_stages(parse(column.notation)) for column in columns]
     rows: list[tuple[object, ...]] = [tuple(f"{column.paper_weight_layers} layers" for column in columns)]
     breaks = []
@@ -103,7 +110,7 @@ def table_1(columns: Sequence[Published]) -> Table:
 
 
 def _stages(words: tuple[Word, ...]) -> list[list[str]]:
-    """The words in groups: each stage, each pool by itself, then the FC layers and the soft-max."""
+    """The words by rows of the table: the layers of a stage, one pool, or the FC layers and the soft-max."""
     stages: list[list[str]] = [[]]
     for word in words:
         alone = word.kind == "maxpool"
@@ -114,14 +121,14 @@ def _stages(words: tuple[Word, ...]) -> list[list[str]]:
 
 
 def _marked(columns: list[list[list[str]]], column: int, stage: int) -> list[str]:
-    """A stage's words, with a star where the column to the left has not the same."""
+    """A stage's words, with a star where the column to the left has another word or none."""
     words = columns[column][stage]
     before = columns[column - 1][stage] if column else words
     return [word if before[i : i + 1] == [word] else f"{word}*" for i, word in enumerate(words)]
 
 
-def table_2(columns: Sequence[Published]) -> Table:
-    """The paper's millions beside the computed parameters, and whether they are the same when rounded."""
+def _table_2(columns: Sequence[Published]) -> Table:
+    """The paper's millions, the computed parameters, and whether the two agree when rounded."""
     return listing(
         ("column", "the paper", "computed", "rounded", "agrees"),
         tuple(
@@ -137,34 +144,34 @@ def table_2(columns: Sequence[Published]) -> Table:
     )
 
 
-def _training() -> list[TrainingLine]:
-    said = {fact.matter: fact.paper for fact in TRAINING}
+def _training() -> tuple[TrainingRow, ...]:
+    paper = {fact.matter: fact.paper for fact in TRAINING}
     network = resolve("D")
     drops = [node for node in network.nodes if node.op.name == "Dropout"]
     scaled = ", ".join(f"{mean / 255:.4f}" for mean in PAPER_MEAN)
     share = BATCH // GPUS
     peak = memory(network, BATCH, StepConfig(gpus=GPUS, parallel="ddp")).peak_bytes
     iterations = IMAGES * EPOCHS // BATCH
-    return [
-        TrainingLine("initialisation", said["initialisation"], f"a variance of 0.01 is a deviation of {0.01**0.5:g}"),
-        TrainingLine(
-            "dropout", said["dropout"], "in the module: " + ", ".join(f"{node.label or node.name}" for node in drops)
+    return (
+        TrainingRow("initialisation", paper["initialisation"], f"a variance of 0.01 is a deviation of {0.01**0.5:g}"),
+        TrainingRow(
+            "dropout", paper["dropout"], "in the module: " + ", ".join(f"{node.label or node.name}" for node in drops)
         ),
-        TrainingLine("preprocessing", said["preprocessing"], f"on a scale of 0..1 the mean is {scaled}"),
-        TrainingLine("optimiser", said["optimiser"], f"rates {', '.join(f'{10.0**-e:.{e}f}' for e in range(2, 6))}"),
-        TrainingLine(
+        TrainingRow("preprocessing", paper["preprocessing"], f"on a scale of 0..1 the mean is {scaled}"),
+        TrainingRow("optimiser", paper["optimiser"], f"rates {', '.join(f'{10.0**-e:.{e}f}' for e in range(2, 6))}"),
+        TrainingRow(
             "length",
             f"{PAPER_ITERATIONS // 1000} thousand iterations, {EPOCHS} epochs",
             f"{count_text(IMAGES)} images x {EPOCHS} / {BATCH} = {count_text(iterations)} iterations",
         ),
-        TrainingLine(
+        TrainingRow(
             "hardware",
             f"{GPUS} GPUs, each with its part of the batch",
             f"{share} images a GPU; D in torch today takes {bytes_text(peak)} on each (DDP)",
         ),
-        TrainingLine(
+        TrainingRow(
             "batch normalisation",
-            said["batch normalisation"],
+            paper["batch normalisation"],
             "Table 1's columns build without it; --batch-norm adds it",
         ),
-    ]
+    )
