@@ -18,13 +18,14 @@ import pytest
 from tests.conftest import refuse
 from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.report import memory
+from vggscope.analysis.memory.settings import SIMULATED_AS, WEIGHTS_AS, step_memory
 from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import MODES, OPTIMIZERS, StepConfig
 from vggscope.analysis.receptive_field.result import describe
 from vggscope.cli.app import run
 from vggscope.explorer import Exhibit, page
 from vggscope.explorer.embed import data_block
-from vggscope.explorer.timeline import WALKS, WEIGHTS, timelines
+from vggscope.explorer.timeline import timelines
 from vggscope.graph import Network, module_node
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import conv2d
@@ -279,17 +280,18 @@ def test_memory_in_the_page_is_that_of_memory(opened: Open, word: str) -> None:
 @pytest.mark.parametrize("word", ["A-LRN", "C", "vgg11_bn", "conv3-8 maxpool FC-10"])
 def test_the_timelines_data_is_the_walk_of_every_setting(word: str) -> None:
     network = resolve(word)
-    data = json.loads(json.dumps(timelines(network)))
-    for mode, optimizer, dtype in product(MODES, OPTIMIZERS, WALKS):
+    data, every = json.loads(json.dumps(timelines(network))), step_memory(network)
+    for mode, optimizer, dtype in product(MODES, OPTIMIZERS, SIMULATED_AS):
         book = simulate_step(network, StepConfig(mode=mode, optimizer=optimizer, dtype=dtype))
-        states, taken, _ = data["optimizers"].get(f"{mode}/{WEIGHTS[dtype]}", {}).get(optimizer, (0, 0, 0))
+        states, taken, _ = data["optimizers"].get(f"{mode}/{WEIGHTS_AS[dtype]}", {}).get(optimizer, (0, 0, 0))
         totals, fixed, slope = [], 0, 0
-        for event, _, *changes in data["walks"][f"{mode}/{WALKS[dtype]}"]:
+        for event, _, *changes in data["walks"][f"{mode}/{SIMULATED_AS[dtype]}"]:
             fixed += sum(changes[1::3])
             slope += sum(changes[2::3])
             totals.append((fixed + states + (taken if data["events"][event] == "optimizer step" else 0), slope))
         for batch in (1, 2, 100, 10**6):
             assert max(f + s * batch for f, s in totals) == book.peak_bytes(batch)
+            assert every.peak_bytes(mode, optimizer, dtype, batch) == book.peak_bytes(batch)
         before = [moment.total for moment in book.moments if moment.event != "optimizer step"]
         assert totals[: len(before)] == before
 

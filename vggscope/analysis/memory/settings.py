@@ -1,0 +1,92 @@
+"""The memory of one step at every batch, for every mode, dtype and optimizer: what the page lets its reader choose."""
+
+from __future__ import annotations
+
+from vggscope.analysis.memory.allocation_log import KINDS, Moment
+from vggscope.analysis.memory.report import assumptions
+from vggscope.analysis.memory.simulate import simulate_step
+from vggscope.analysis.memory.step_config import MODES, OPTIMIZERS, StepConfig
+from vggscope.graph import Network
+from vggscope.record import record
+
+SIMULATED_AS = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "amp": "amp"}
+"""The dtypes, each with the one whose simulation it shares: the same bytes per element."""
+
+WEIGHTS_AS = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "amp": "float32"}
+"""The dtypes, each with that of its optimizer's states, which are as wide as the weights."""
+
+OPTIMIZER_STEP = "optimizer step"
+
+
+@record
+class OptimizerMemory:
+    """The bytes that an optimizer adds to a step with plain SGD, at any batch.
+
+    It holds its `states` from the first moment to the last, and takes `temporary` at the peak of its own step, which is
+    at `layer`.
+    """
+
+    states: int
+    temporary: int
+    layer: str
+
+
+@record
+class StepMemory:
+    """The memory of one step, in bytes as a function of the batch.
+
+    `moments` by mode and dtype (one of the values of SIMULATED_AS) are those of a step with plain SGD. `optimizers` by
+    mode, dtype (one of WEIGHTS_AS) and name say what an optimizer adds. `assumptions` are sentences by mode, optimizer
+    and dtype.
+    """
+
+    moments: dict[tuple[str, str], tuple[Moment, ...]]
+    optimizers: dict[tuple[str, str, str], OptimizerMemory]
+    assumptions: dict[tuple[str, str, str], tuple[str, ...]]
+
+    def peak_bytes(self, mode: str, optimizer: str, dtype: str, batch: int) -> int:
+        """Return the peak of a step, as `memory` does."""
+        added = self.optimizers.get((mode, WEIGHTS_AS[dtype], optimizer), OptimizerMemory(0, 0, ""))
+        return added.states + max(
+            moment.total.at(batch) + (added.temporary if moment.event == OPTIMIZER_STEP else 0)
+            for moment in self.moments[mode, SIMULATED_AS[dtype]]
+        )
+
+
+def step_memory(network: Network) -> StepMemory:
+    """Return the memory of a step of the network for every setting.
+
+    What an optimizer adds does not depend on the batch, so activations are simulated once for each mode and dtype.
+
+    >>> from vggscope.sources.resolve import resolve
+    >>> step_memory(resolve("A")).peak_bytes("train", "sgd-momentum", "float32", 64)
+    4749085928
+    """
+    moments = {
+        (mode, dtype): simulate_step(network, StepConfig(mode=mode, optimizer="sgd", dtype=dtype)).moments
+        for mode in MODES
+        for dtype in dict.fromkeys(SIMULATED_AS.values())
+    }
+    optimizers = {
+        (mode, dtype, name): _optimizer(network, StepConfig(mode=mode, optimizer=name, dtype=dtype))
+        for mode in MODES
+        for dtype in dict.fromkeys(WEIGHTS_AS.values())
+        for name in OPTIMIZERS
+        if mode != "inference"
+    }
+    sentences = {
+        (mode, optimizer, dtype): tuple(
+            assumptions(network, StepConfig(mode=mode, optimizer=optimizer, dtype=dtype), batch=1)
+        )
+        for mode in MODES
+        for optimizer in OPTIMIZERS
+        for dtype in SIMULATED_AS
+    }
+    return StepMemory(moments, optimizers, sentences)
+
+
+def _optimizer(network: Network, config: StepConfig) -> OptimizerMemory:
+    moments = simulate_step(network, config).moments
+    peak = max((moment for moment in moments if moment.event == OPTIMIZER_STEP), key=lambda moment: moment.total.fixed)
+    states = moments[0].alive[KINDS.index("optimizer")].fixed
+    return OptimizerMemory(states, peak.alive[KINDS.index("temporary")].fixed, peak.layer)
