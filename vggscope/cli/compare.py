@@ -23,11 +23,11 @@ from vggscope.cli.options import (
     words,
 )
 from vggscope.cli.output import broke_off, check_format, emit, emit_lines
+from vggscope.drawing.theme import theme_named
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.record import record
 from vggscope.render.grid import LINES
-from vggscope.render.matplotlib_figure import theme_named
 from vggscope.units import parse_numbers, parse_shape
 
 

@@ -10,8 +10,8 @@ from vggscope import api
 from vggscope.choices import Theme, Topic
 from vggscope.cli.options import IMAGES, THEMES, ModelOptions, OutputOptions, completed
 from vggscope.cli.output import check_format, emit
+from vggscope.drawing.theme import theme_named
 from vggscope.errors import OptionError
-from vggscope.render.matplotlib_figure import theme_named
 
 
 def explain(

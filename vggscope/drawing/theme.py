@@ -6,6 +6,7 @@ layer is told by its words too, and the paper theme prints in grey.
 
 from __future__ import annotations
 
+from vggscope.errors import unknown
 from vggscope.record import record
 
 TITLE, HEADING, BODY, SMALL = 12.0, 9.5, 8.5, 8.0
@@ -145,6 +146,13 @@ PAPER = Theme(
 )
 
 THEMES = {theme.name: theme for theme in (LIGHT, DARK, PAPER)}
+
+
+def theme_named(name: str) -> Theme:
+    """The theme of this name. Raises OptionError for an unknown name."""
+    if name not in THEMES:
+        raise unknown("theme", name, THEMES)
+    return THEMES[name]
 
 
 def mixed(first: str, second: str, share: float) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.compare import Compared, Comparison
-from vggscope.drawing.theme import TITLE, Theme
+from vggscope.drawing.theme import TITLE, Theme, theme_named
 from vggscope.errors import OptionError
 from vggscope.record import record
-from vggscope.render.matplotlib_figure import Plot, literal, plain_axes, theme_named
+from vggscope.render.matplotlib_figure import Plot, literal, plain_axes
 from vggscope.units import UNKNOWN, bytes_text, count_text, short_count
 
 if TYPE_CHECKING:

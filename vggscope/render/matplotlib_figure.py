@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vggscope.drawing.fonts import fitted, plain
-from vggscope.drawing.theme import SMALL, THEMES, Theme
-from vggscope.errors import MissingTool, OptionError, unknown, visible
+from vggscope.drawing.theme import SMALL, Theme
+from vggscope.errors import MissingTool, OptionError, visible
 from vggscope.record import record
 from vggscope.result import Drawn
 from vggscope.suppress import suppress_output
@@ -31,13 +31,6 @@ HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 DASHES = ("-", "--", "-.", ":")
 """How lines are told apart where there is no colour."""
-
-
-def theme_named(name: str) -> Theme:
-    """The theme of this name; raises OptionError where there is none."""
-    if name not in THEMES:
-        raise unknown("theme", name, THEMES)
-    return THEMES[name]
 
 
 @record

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport, TimelineEntry
-from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme
-from vggscope.render.matplotlib_figure import Plot, literal, plain_axes, theme_named
+from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme, theme_named
+from vggscope.render.matplotlib_figure import Plot, literal, plain_axes
 from vggscope.units import bytes_text, count_text, shape_text
 
 if TYPE_CHECKING:

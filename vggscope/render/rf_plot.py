@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.receptive_field.result import Box, ReceptiveFields, UnitField
-from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme
+from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme, theme_named
 from vggscope.errors import OptionError
 from vggscope.execution.effective_field import EffectiveMap
 from vggscope.photo import crop, open_photo
 from vggscope.record import record
-from vggscope.render.matplotlib_figure import DASHES, HUES, Plot, literal, plain_axes, theme_named
+from vggscope.render.matplotlib_figure import DASHES, HUES, Plot, literal, plain_axes
 from vggscope.units import count_text, kernel_text, percent_text, shape_text
 
 if TYPE_CHECKING:

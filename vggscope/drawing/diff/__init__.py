@@ -17,8 +17,7 @@ from vggscope.drawing.diff.row import GAP, OURS, REFERENCE, Drawn, draw, height
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.picture import Link, Picture, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
-from vggscope.drawing.theme import HEADING, SMALL, THEMES, Theme
-from vggscope.errors import unknown
+from vggscope.drawing.theme import HEADING, SMALL, Theme, theme_named
 from vggscope.units import count_text
 
 HEAD, BETWEEN = 19.0, 26.0
@@ -33,9 +32,8 @@ def diagram(diff: Diff, theme: str = "light", fold: bool = True) -> Diagram:
 
     A long one goes on to the right. Raises OptionError for a theme that is not there.
     """
-    if theme not in THEMES:
-        raise unknown("theme", theme, THEMES)
-    return Diagram(_picture(diff, lines(diff, fold), THEMES[theme]), THEMES[theme], "TB")
+    chosen = theme_named(theme)
+    return Diagram(_picture(diff, lines(diff, fold), chosen), chosen, "TB")
 
 
 def _picture(diff: Diff, found: Sequence[Line], theme: Theme) -> Picture:

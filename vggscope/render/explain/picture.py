@@ -9,8 +9,8 @@ from typing import Any
 
 from vggscope.drawing import Diagram
 from vggscope.drawing.picture import Picture
+from vggscope.drawing.theme import theme_named
 from vggscope.errors import OptionError
-from vggscope.render.matplotlib_figure import theme_named
 from vggscope.tutorials.tutorial import Tutorial
 
 PICTURES: Mapping[str, str] = MappingProxyType(
