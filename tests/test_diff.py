@@ -267,7 +267,7 @@ def test_weights_come_from_a_checkpoint(vggscope, tmp_path) -> None:
     ("ignored", "verdict"), [("", "different"), ("bias", "equivalent"), ("bias,inplace,names", "identical")]
 )
 def test_what_is_ignored_does_not_count(tmp_path, ignored: str, verdict: str) -> None:
-    from vggscope.diffing.ignore import IGNORABLE
+    from vggscope.diffing.result import IGNORABLE
 
     path = tmp_path / "net.py"
     path.write_text(

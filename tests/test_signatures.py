@@ -20,7 +20,7 @@ from vggscope.analysis.memory.step_config import DTYPES, MODES, OPTIMIZERS, PARA
 from vggscope.analysis.operations.result import COUNTS
 from vggscope.builders.weights import INITS
 from vggscope.cli.app import COMMANDS, app
-from vggscope.diffing.ignore import IGNORABLE
+from vggscope.diffing.result import IGNORABLE
 from vggscope.drawing import DIRECTIONS, FORMATS, STYLES
 from vggscope.drawing.engine import ENGINES
 from vggscope.drawing.facts import FACTS, HEATS

@@ -232,7 +232,7 @@ def diff(
         build_ours = _module_factory(model, input_size, options, weights)
         result = replace(result, numeric=_compare_outputs(ours, reference, build_ours, seed, float64))
     if training:
-        from vggscope.diffing.training import TRAINING
+        from vggscope.diffing.result import TRAINING
 
         result = replace(result, training=TRAINING)
     return result

@@ -44,7 +44,7 @@ def diff(
         typer.Option(
             metavar="NAMES",
             help=f"Differences that do not count: {', '.join(get_args(Ignorable))}.",
-            autocompletion=completed("several", "vggscope.diffing.ignore:IGNORABLE"),
+            autocompletion=completed("several", "vggscope.diffing.result:IGNORABLE"),
         ),
     ] = "",
     training: Annotated[

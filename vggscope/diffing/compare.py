@@ -1,37 +1,48 @@
-"""Two networks compared: aligned, each difference judged alone, what only follows folded under its cause."""
+"""Compare two networks: align them, judge each difference alone, group what follows from it, list both side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vggscope.diffing.advice import advice
-from vggscope.diffing.consequence import NO_LONGER_RUNS, consequences, edited, figures, own_figures
-from vggscope.diffing.ignore import without
-from vggscope.diffing.locate import Aligned, LocatedDifference, align_networks, failed_pair, failing, find
-from vggscope.diffing.result import Diff, Difference, ParameterCounts
-from vggscope.diffing.root_causes import DOES_NOT_RUN, broken_off, group_by_root_cause, lays_out
-from vggscope.diffing.rows import rows
+from vggscope.diffing.consequence import (
+    NO_LONGER_RUNS,
+    Figures,
+    added_figures,
+    advice,
+    apply_difference,
+    consequences,
+    figures,
+)
+from vggscope.diffing.locate import (
+    AlignedNetworks,
+    LayerPair,
+    LocatedDifference,
+    align_networks,
+    failure_difference,
+    locate_differences,
+    without_ignored,
+)
+from vggscope.diffing.result import Diff, Difference, ParameterCounts, Row, RowLayer
+from vggscope.diffing.root_causes import DOES_NOT_RUN, group_by_root_cause, is_layout_alone, with_failure
 from vggscope.errors import ShapeError
-from vggscope.graph import Network
+from vggscope.graph import Network, Node
 from vggscope.ops.base import numel
 from vggscope.units import shape_text
 
 EXPLAINED_LAYERS = 8_000
-"""How many layers are worked through to tell what follows: all of a VGG's differences, a few of a very deep
-network's.
-"""
+"""How many layers are recomputed for consequences: for all differences of a VGG, a few of a very deep network."""
 
 
 def compare(
     ours: Network, reference: Network, notes: tuple[str, ...] = (), ignore: frozenset[str] = frozenset()
 ) -> Diff:
-    """How `ours` differs from `reference`; `notes` are what the reader should know of the choice of the reference.
+    """How `ours` differs from `reference`.
 
-    `ignore` names kinds of difference that do not count, a few of IGNORABLE. Where ours does not run on its input, it
-    is compared up to the layer that fails.
+    `notes` explain the choice of the reference. `ignore` names kinds of difference that do not count, from IGNORABLE. A
+    network that does not run on its input is compared up to the layer that fails.
 
-    Raises OptionError for another kind, and ShapeError where ours runs and the reference does not.
+    Raises OptionError for an unknown name in `ignore`, and ShapeError if ours runs and the reference does not.
     """
     ours, reference = ours.truncated_at_failure(), reference.truncated_at_failure()
     if reference.failure is not None and ours.failure is None:
@@ -39,15 +50,9 @@ def compare(
         problem = f"{reference.name} does not run on {shape}: {reference.failure}"
         raise ShapeError(problem, "--input gives both another size")
     aligned = align_networks(ours, reference)
-    causes = group_by_root_cause(without(find(aligned), ignore, aligned), aligned)
+    causes = group_by_root_cause(without_ignored(locate_differences(aligned), ignore, aligned), aligned)
     if ours.failure is not None:
-        causes = broken_off(causes, failing(aligned), _unflattened(aligned))
-        notes = (*notes, f"the model does not run at this input, and is compared up to there: {ours.failure}")
-    if reference.failure is not None:
-        notes = (*notes, f"the reference does not run at this input either: {reference.failure}")
-    notes = (*notes, *_another(aligned))
-    if not aligned.is_cheapest:
-        notes = (*notes, "both are very long and differ much: fewer differences might explain as much")
+        causes = with_failure(causes, failure_difference(aligned), _unflattened(aligned))
     differences = tuple(_explained(aligned, causes))
     return Diff(
         schema="vggscope/diff@1",
@@ -57,74 +62,155 @@ def compare(
         differences=differences,
         params=ParameterCounts(_params(ours), _params(reference)),
         numeric=None,
-        notes=notes,
-        rows=tuple(rows(aligned, [cause.edits for cause in causes], differences)),
+        notes=(*notes, *_notes(aligned)),
+        rows=tuple(_rows(aligned, [cause.pairs for cause in causes], differences)),
     )
 
 
-def _another(aligned: Aligned) -> Iterator[str]:
-    """A note where most of ours has no counterpart, so that its differences are no mistakes."""
-    weighted = [other for mine, other in aligned.nodes() if mine and any(len(p.shape) > 1 for p in mine.parameters)]
+def _notes(aligned: AlignedNetworks) -> Iterator[str]:
+    """What the reader should know about the comparison as a whole."""
+    if aligned.ours.failure is not None:
+        yield f"the model does not run at this input, and is compared up to there: {aligned.ours.failure}"
+    if aligned.reference.failure is not None:
+        yield f"the reference does not run at this input either: {aligned.reference.failure}"
+    pairs = aligned.layer_pairs()
+    weighted = [other for mine, other in pairs if mine and any(len(p.shape) > 1 for p in mine.parameters)]
     paired = sum(other is not None for other in weighted)
     if 2 * paired < len(weighted):
         yield f"{paired} of its {len(weighted)} layers with weights have a counterpart: it is rather another network"
+    if not aligned.is_cheapest:
+        yield "both are very long and differ much: fewer differences might explain as much"
 
 
-def _unflattened(aligned: Aligned) -> str | None:
-    """What the reference's layer reads in the place of the one that failed, if ours met a map there."""
-    failed, counterpart = failed_pair(aligned)
-    met = [len(aligned.ours.shapes[name]) for name in failed.inputs] if failed else []
-    return counterpart.inputs[0] if met == [4] and counterpart and counterpart.inputs else None
+def _unflattened(aligned: AlignedNetworks) -> str | None:
+    """The input of the failed layer's counterpart, if ours passes a feature map there."""
+    failed, counterpart = aligned.failed_pair()
+    dimensions = [len(aligned.ours.shapes[name]) for name in failed.inputs] if failed else []
+    return counterpart.inputs[0] if dimensions == [4] and counterpart and counterpart.inputs else None
 
 
 def _verdict(differences: tuple[Difference, ...]) -> str:
     if not differences:
         return "identical"
-    return "equivalent" if all(d.effect in ("none", "training_only") for d in differences) else "different"
+    return "different" if any(difference.changes_output for difference in differences) else "equivalent"
 
 
 def _params(network: Network) -> int:
     return sum(numel(parameter.shape) for parameter in network.parameters())
 
 
-def _explained(aligned: Aligned, causes: list[LocatedDifference]) -> Iterator[Difference]:
-    """Each cause with its consequences, where it has some; for large networks the first causes alone."""
-    behind = aligned.places()
-    base = figures(_in_our_style(aligned, causes, behind))
+def _explained(aligned: AlignedNetworks, causes: list[LocatedDifference]) -> Iterator[Difference]:
+    """Each root cause with its consequences; for large networks only the first causes have them."""
+    positions = aligned.positions_in_reference()
+    base = figures(_in_our_style(aligned, causes, positions))
     left = max(1, EXPLAINED_LAYERS // (len(base.network.nodes) + 1))
     for cause in causes:
         difference = cause.difference
-        if cause.edits and difference.effect in ("shape", "function") and left and not lays_out(cause):
+        if cause.pairs and difference.changes_output and left and not is_layout_alone(cause):
             left -= 1
-            extra = [mine for mine, other in cause.edits if mine is not None and other is None]
-            if any(len(mine.inputs) > 1 for mine in extra):
-                follows = own_figures(aligned.ours, extra)
-            else:
-                other = edited(aligned.ours, base.network, cause.edits, behind)
-                name = difference.reference or difference.ours or ""
-                follows = consequences(base, other, name, aligned.ours.failure is None)
-            is_told = any(text.startswith(DOES_NOT_RUN) for text in difference.follows)
-            if is_told or aligned.ours.failure is None:  # ours runs, whatever one change alone would do
-                follows = tuple(text for text in follows if not text.startswith(NO_LONGER_RUNS))
-            difference = replace(
-                difference, consequences=(*follows, *advice(aligned.ours, aligned.reference, cause.edits))
-            )
+            texts = _consequences(aligned, cause, base, positions)
+            hints = advice(aligned.ours, aligned.reference, cause.pairs)
+            difference = replace(difference, consequences=(*texts, *hints))
         yield difference
 
 
-def _in_our_style(aligned: Aligned, causes: list[LocatedDifference], behind: dict[str, str]) -> Network:
-    """The reference written as ours is, with every difference that changes nothing: what a mistake does is seen
-    there.
-    """
-    edits = tuple(edit for cause in causes if cause.difference.effect == "none" for edit in cause.edits)
-    base = edited(aligned.ours, aligned.reference, edits, behind)
+def _consequences(
+    aligned: AlignedNetworks, cause: LocatedDifference, base: Figures, positions: dict[str, str]
+) -> tuple[str, ...]:
+    difference, runs = cause.difference, aligned.ours.failure is None
+    inserted = [mine for mine, other in cause.pairs if mine is not None and other is None]
+    if any(len(mine.inputs) > 1 for mine in inserted):
+        texts = added_figures(aligned.ours, inserted)
+    else:
+        changed = apply_difference(aligned.ours, base.network, cause.pairs, positions)
+        texts = consequences(base, changed, difference.reference or difference.ours or "", runs)
+    if runs or any(text.startswith(DOES_NOT_RUN) for text in difference.follows):
+        # Ours runs in spite of this change, or the failure is listed already.
+        return tuple(text for text in texts if not text.startswith(NO_LONGER_RUNS))
+    return texts
+
+
+def _in_our_style(aligned: AlignedNetworks, causes: list[LocatedDifference], positions: dict[str, str]) -> Network:
+    """The reference with all differences of ours that have no effect: the base that consequences are measured on."""
+    pairs = tuple(pair for cause in causes if cause.difference.effect == "none" for pair in cause.pairs)
+    base = apply_difference(aligned.ours, aligned.reference, pairs, positions)
     try:
-        same = _outputs(base) == _outputs(aligned.reference)
+        same = _output_size(base) == _output_size(aligned.reference)
     except ShapeError:
         return aligned.reference
     return base if same else aligned.reference
 
 
-def _outputs(network: Network) -> int:
-    """How many values come out; raises ShapeError where it does not run."""
+def _output_size(network: Network) -> int:
+    """The number of output values. Raises ShapeError if the network does not run."""
     return numel(network.shapes[network.end]) if network.nodes else 0
+
+
+def _rows(
+    aligned: AlignedNetworks, causes: Sequence[tuple[LayerPair, ...]], differences: Sequence[Difference]
+) -> Iterator[Row]:
+    """The side-by-side rows in execution order. `causes` are the layers that each difference is about."""
+    causes_of = {_names(pair): number for number, pairs in enumerate(causes) for pair in pairs}
+    reached = aligned if aligned.ours.failure is None else aligned.up_to_failure()
+    for pair in reached.layer_pairs():
+        number = causes_of.get(_names(pair))
+        yield _row(aligned, _sign(pair, None if number is None else differences[number]), pair, number)
+    if aligned.ours.failure is not None:
+        yield from _rows_after_failure(aligned, reached, differences)
+
+
+def _sign(pair: LayerPair, difference: Difference | None) -> str:
+    mine, other = pair
+    if mine is None or other is None:
+        return "+" if other is None else "-"
+    # A change without a difference is ignored at the user's request.
+    return "~" if difference is not None and difference.kind == "changed" and difference.effect != "none" else "="
+
+
+def _rows_after_failure(
+    aligned: AlignedNetworks, reached: AlignedNetworks, differences: Sequence[Difference]
+) -> Iterator[Row]:
+    """The failed layer and the reference's layers from there on. The failure belongs to the last difference that
+    changes a shape, which is the failed layer's own if it has one.
+    """
+    shown = {other.name for _, other in reached.layer_pairs() if other is not None}
+    failed, counterpart = aligned.failed_pair()
+    number = max((i for i, difference in enumerate(differences) if difference.effect == "shape"), default=None)
+    text = _failure_text(failed) if failed else "does not run"
+    ours = None if failed is None else _row_layer(failed, None)
+    for node in aligned.reference.nodes:
+        row = _row(aligned, "?", (None, node), None)
+        if node is counterpart:
+            yield Row("!", text, row.reference, ours, row.reference_layer, number)
+        elif node.name not in shown:
+            yield row
+    if counterpart is None:
+        yield Row("!", text, "", ours, None, number)
+    elif counterpart is aligned.reference.failed:
+        yield Row("!", text, _failure_text(counterpart), ours, _row_layer(counterpart, None), number)
+
+
+def _failure_text(node: Node) -> str:
+    return f"{node.title} {node.op.name} does not run"
+
+
+def _names(pair: LayerPair) -> tuple[str | None, str | None]:
+    mine, other = pair
+    return mine.name if mine else None, other.name if other else None
+
+
+def _row(aligned: AlignedNetworks, sign: str, pair: LayerPair, number: int | None) -> Row:
+    sides = tuple(zip((aligned.ours, aligned.reference), pair))
+    texts = [_text(network, node) for network, node in sides]
+    layers = [None if node is None else _row_layer(node, network) for network, node in sides]
+    return Row(sign, texts[0], texts[1], layers[0], layers[1], number)
+
+
+def _row_layer(node: Node, network: Network | None) -> RowLayer:
+    """A layer's data; pass no network for a layer that does not run."""
+    output = network.output_shape(node) if network else None
+    return RowLayer(node.name, node.label, node.op.name, node.op.family, output, node.inputs)
+
+
+def _text(network: Network, node: Node | None) -> str:
+    return "" if node is None else f"{node.title} {node.op.name} {shape_text(network.output_shape(node))}"

@@ -1,17 +1,17 @@
-"""What follows from one difference, worked out by making that one change to the reference and looking again.
+"""The consequences of one difference: apply it alone to the reference and compare the figures; and advice on it.
 
-Several mistakes in one model blur each other; each is therefore judged alone, on a reference that is otherwise right.
+Several mistakes in one model blur each other. Each is therefore judged alone, on a reference that is otherwise right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.memory.simulate import training_peak
 from vggscope.analysis.receptive_field.view import receptive_fields
-from vggscope.diffing.locate import LayerPair
+from vggscope.diffing.locate import LayerPair, last_weighted
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network, Node, Parameter
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
@@ -25,63 +25,72 @@ NO_LONGER_RUNS = "it no longer runs"
 
 _EXTRA = " (extra)"
 
+_CHANNELS_FIRST = (0, 3, 1, 2)
+"""The permutation from channels last, as in Keras and image files, to channels first."""
 
-def edited(ours: Network, reference: Network, edits: tuple[LayerPair, ...], behind: dict[str, str]) -> Network:
-    """The reference with these layers exchanged for ours, left out, or ours put in.
+_BEND = {"ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh"}
+_PASSED = {"Dropout", "BatchNorm2d", "Flatten", "reshape"}
+"""Ops that are linear at evaluation: two layers with weights around them are one linear map."""
 
-    `behind` names, for each of our layers, the layer of the reference at whose place it stands. Every width is then
-    made to follow from what stands before, as somebody writing the model would.
+
+def apply_difference(
+    ours: Network, reference: Network, pairs: tuple[LayerPair, ...], positions: dict[str, str]
+) -> Network:
+    """The reference with these pairs as in ours: layers exchanged, left out or inserted.
+
+    `positions` names, for each of our layers, the reference's layer at whose place or after which it belongs. All
+    widths are adapted to the layers before, as somebody who edits the model does.
     """
-    exchanged, gone, extra = _by_place(edits, behind, ours.side_outputs)
-    first = any(other is not None and mine is not None and other.inputs == (INPUT,) for mine, other in edits)
-    reads: dict[str, str] = {}
-    """What is read in the place of a node, or of the input: what a node that is gone read, or one that is put in."""
-    nodes = list(_put_in(extra, INPUT, reads))
+    exchanged, removed, inserted = _by_kind(pairs, positions, ours.side_outputs)
+    is_first = any(other is not None and mine is not None and other.inputs == (INPUT,) for mine, other in pairs)
+    replaced: dict[str, str] = {}
+    """What is read instead of a node or the input: the input of a removed node, or an inserted node."""
+    nodes = list(_inserted_after(INPUT, inserted, replaced))
     for node in reference.nodes:
-        inputs = tuple(reads.get(name, name) for name in node.inputs)
-        if node.name in gone:
-            reads[node.name] = inputs[0] if inputs else INPUT
+        inputs = tuple(replaced.get(name, name) for name in node.inputs)
+        if node.name in removed:
+            replaced[node.name] = inputs[0] if inputs else INPUT
         else:
             nodes.append(replace(node, op=exchanged.get(node.name, node.op), inputs=inputs))
-        nodes += _put_in(extra, node.name, reads)
-    size = (*ours.input_shape[:2], *reference.input_shape[2:]) if first else reference.input_shape
-    output = reads.get(reference.output, reference.output) if reference.output is not None else None
+        nodes += _inserted_after(node.name, inserted, replaced)
+    size = (*ours.input_shape[:2], *reference.input_shape[2:]) if is_first else reference.input_shape
+    output = replaced.get(reference.output, reference.output) if reference.output is not None else None
     return _refitted(replace(reference, input_shape=size, output=output), nodes)
 
 
-def _by_place(
-    edits: tuple[LayerPair, ...], behind: dict[str, str], aside: frozenset[str]
+def _by_kind(
+    pairs: tuple[LayerPair, ...], positions: dict[str, str], side_outputs: frozenset[str]
 ) -> tuple[dict[str, Op], set[str], dict[str, list[Node]]]:
-    """The edits by the layer of the reference that they are about: its other op, that it goes, ours put in behind.
+    """By the reference's layer: the op that replaces its own, whether it is removed, and our layers inserted after it.
 
-    What ours works out aside is read by nothing, and put in nowhere.
+    Our side outputs are inserted nowhere, since nothing reads them.
     """
     exchanged: dict[str, Op] = {}
-    gone: set[str] = set()
-    extra: dict[str, list[Node]] = {}
-    for mine, other in edits:
+    removed: set[str] = set()
+    inserted: dict[str, list[Node]] = {}
+    for mine, other in pairs:
         if mine is not None and other is not None:
             exchanged[other.name] = mine.op
         elif other is not None:
-            gone.add(other.name)
-        elif mine is not None and mine.name not in aside:
-            extra.setdefault(behind[mine.name] if mine.inputs else INPUT, []).append(mine)
-    return exchanged, gone, extra
+            removed.add(other.name)
+        elif mine is not None and mine.name not in side_outputs:
+            inserted.setdefault(positions[mine.name] if mine.inputs else INPUT, []).append(mine)
+    return exchanged, removed, inserted
 
 
-def _put_in(extra: dict[str, list[Node]], name: str, reads: dict[str, str]) -> Iterator[Node]:
-    """Those of ours that stand behind a node, one behind the other; its readers are to read the last."""
-    for node in extra.get(name, ()):
-        put_in = node.name + _EXTRA
-        inputs = (reads.get(name, name),) if node.inputs else ()
-        yield replace(node, name=put_in, inputs=inputs, named_until="")  # which names a layer of ours
+def _inserted_after(name: str, inserted: dict[str, list[Node]], replaced: dict[str, str]) -> Iterator[Node]:
+    """Our layers after this node, as a chain; its readers are redirected to the last one."""
+    for node in inserted.get(name, ()):
+        new_name = node.name + _EXTRA
+        inputs = (replaced.get(name, name),) if node.inputs else ()
+        yield replace(node, name=new_name, inputs=inputs, named_until="")  # named_until is a layer of ours
         if node.inputs:
-            reads[name] = put_in
+            replaced[name] = new_name
 
 
 @record
-class _Map:
-    """A layer by its name and as messages call it, and the shape of what it gives."""
+class _FeatureMap:
+    """The last layer before the head: its name, its title in messages, its output shape."""
 
     name: str
     title: str
@@ -90,48 +99,49 @@ class _Map:
 
 @record
 class Figures:
-    """What is compared of two networks as wholes. `field` is the receptive field at the last map, as text."""
+    """The figures of a whole network that are compared. `receptive_field`, a text, is that of the last feature map."""
 
     network: Network
     params: int
     macs: int | None
-    last_map: _Map | None
-    field: str | None
-    training: int
+    last_map: _FeatureMap | None
+    receptive_field: str | None
+    training_bytes: int
 
 
 def figures(network: Network) -> Figures:
-    """A network's figures; raises ShapeError where it does not run."""
+    """A network's figures. Raises ShapeError if it does not run."""
     last = _last_map(network)
     params = sum(numel(parameter.shape) for parameter in network.parameters())
-    field = _field_at(network, last) if last else None
-    return Figures(network, params, total_macs(costs(network)), last, field, training_peak(network, 1, FLOAT32))
+    field = receptive_fields(network)[last.name] if last else None
+    size = pair_text(field.size) if field else None
+    return Figures(network, params, total_macs(costs(network)), last, size, training_peak(network, 1, FLOAT32))
 
 
-def consequences(reference: Figures, other: Network, name: str, whole: bool = True) -> tuple[str, ...]:
-    """In words: what is otherwise at the layer `name`, behind it, and in total, where `other` stands for the
-    reference. `whole` is false where our own network breaks off, so that nothing is known of its head.
+def consequences(reference: Figures, changed: Network, name: str, has_head: bool = True) -> tuple[str, ...]:
+    """In words: how `changed`, the reference with one difference, differs from it at the layer `name`, after it, and in
+    total. `has_head` is false if our own network fails before its head.
     """
     try:
-        ours = figures(other)
+        ours = figures(changed)
     except ShapeError as error:
         return (f"{NO_LONGER_RUNS}: {error.problem}",)
-    return (*_shapes(reference, ours, name, whole), *_sizes(reference, ours))
+    return (*_shapes(reference, ours, name, has_head), *_sizes(reference, ours))
 
 
-def own_figures(network: Network, nodes: list[Node]) -> tuple[str, ...]:
-    """In words: what layers that one network alone has are and cost there, where they join what no chain holds."""
-    found = costs(network)
-    params = sum(found[node.name].params for node in nodes)
-    macs = [found[node.name].macs for node in nodes]
-    said = [f"{count_text(params)} parameters more"] if params else []
+def added_figures(network: Network, nodes: list[Node]) -> tuple[str, ...]:
+    """In words: the parameters and MACs of inserted layers with several inputs, which cannot be inserted in a chain."""
+    by_layer = costs(network)
+    params = sum(by_layer[node.name].params for node in nodes)
+    macs = [by_layer[node.name].macs for node in nodes]
+    texts = [f"{count_text(params)} parameters more"] if params else []
     if any(macs) and None not in macs:
-        said.append(f"{short_count(sum(count or 0 for count in macs), 'MACs')} more")
-    return tuple(said)
+        texts.append(f"{short_count(sum(count or 0 for count in macs), 'MACs')} more")
+    return tuple(texts)
 
 
 def _refitted(reference: Network, nodes: list[Node]) -> Network:
-    """The nodes with every width made to follow; as they are from where they do not fit."""
+    """The reference with these nodes, their widths adapted; unchanged if they do not fit."""
     shapes = {INPUT: reference.input_shape}
     fitted = []
     try:
@@ -149,48 +159,49 @@ def _parameters(node: Node, shapes: dict[str, Shape]) -> tuple[Parameter, ...]:
     return tuple(Parameter(f"{node.name}.{name}", shape) for name, shape in shapes.items())
 
 
-def _shapes(reference: Figures, ours: Figures, name: str, whole: bool) -> list[str]:
-    said = []
+def _shapes(reference: Figures, ours: Figures, name: str, has_head: bool) -> list[str]:
+    """The output shapes that differ: at the layer itself, before and in the head, at the end."""
+    texts = []
     shapes, expected = ours.network.shapes, reference.network.shapes
     if name in shapes and name in expected and shapes[name] != expected[name]:
-        said.append(_side_by_side(shapes[name], expected[name], ""))
+        texts.append(_instead(shapes[name], expected[name], ""))
     here, there = ours.last_map, reference.last_map
     if here and there and here.shape != there.shape:
         if here.title == there.title != name:
-            said.append(_side_by_side(here.shape, there.shape, f" after {there.title}"))
-        if whole:
-            said += _head(reference.network, ours.network, name)
-    last, wanted = ours.network.end, reference.network.end
-    out, meant = shape_text(shapes[last]), shape_text(expected[wanted])
-    if out != meant and wanted != name:
-        said.append(f"{out} comes out instead of {meant}")
-    return said
+            texts.append(_instead(here.shape, there.shape, f" after {there.title}"))
+        if has_head:
+            texts += _head(reference.network, ours.network, name)
+    end = reference.network.end
+    result, wanted = shape_text(shapes[ours.network.end]), shape_text(expected[end])
+    if result != wanted and end != name:
+        texts.append(f"{result} comes out instead of {wanted}")
+    return texts
 
 
-def _side_by_side(ours: Shape, theirs: Shape, where: str) -> str:
-    """Two shapes, as sides where only those differ."""
+def _instead(ours: Shape, theirs: Shape, where: str) -> str:
+    """Two shapes in words; of square maps that differ in nothing else the sides alone."""
     if len(ours) == len(theirs) == 4 and ours[:2] == theirs[:2] and ours[2] == ours[3] and theirs[2] == theirs[3]:
         return f"each side is {ours[2]} instead of {theirs[2]}{where}"
     return f"{shape_text(ours)} instead of {shape_text(theirs)}{where}"
 
 
-def _last_map(network: Network) -> _Map | None:
-    """The last layer that gives a map of the features: what stands before the head."""
-    found = None
+def _last_map(network: Network) -> _FeatureMap | None:
+    """The last feature map before the head."""
+    last = None
     for node in network.nodes:
         if node.op.name in ("Linear", "Flatten") or isinstance(node.op, AdaptiveAvgPool2d):
             break
         if len(network.output_shape(node)) == 4:
-            found = _Map(node.name, node.label or node.name, network.output_shape(node))
-    return found
+            last = _FeatureMap(node.name, node.label or node.name, network.output_shape(node))
+    return last
 
 
-def _head(reference: Network, other: Network, name: str) -> list[str]:
-    """What the layers behind the features make of another map than `name` leads to: a pool that hides it, or an FC
-    layer that cannot take it.
+def _head(reference: Network, ours: Network, name: str) -> list[str]:
+    """The effect of another feature map on the head: an adaptive pool that resizes it, or an FC layer that does not
+    fit.
     """
-    for node in other.nodes:
-        shape = other.input_shapes(node)[0]
+    for node in ours.nodes:
+        shape = ours.input_shapes(node)[0]
         if isinstance(node.op, AdaptiveAvgPool2d) and node.name != name:
             sides = pair_text(node.op.sides(shape[2:]))
             return [f"{node.title} hides it: it makes {sides} a side of {pair_text(shape[2:])}"]
@@ -203,24 +214,72 @@ def _head(reference: Network, other: Network, name: str) -> list[str]:
 
 
 def _sizes(reference: Figures, ours: Figures) -> list[str]:
-    """Parameters, MACs, receptive field and training memory, where they are otherwise."""
-    said = []
+    """The parameters, MACs, receptive field and training memory that differ."""
+    texts = []
     params = ours.params - reference.params
     if params:
-        said.append(f"{count_text(abs(params))} parameters {'more' if params > 0 else 'fewer'}")
+        texts.append(f"{count_text(abs(params))} parameters {'more' if params > 0 else 'fewer'}")
     if ours.macs is not None and reference.macs is not None and ours.macs != reference.macs:
         macs = ours.macs - reference.macs
-        said.append(f"{short_count(abs(macs), 'MACs')} {'more' if macs > 0 else 'fewer'}")
+        texts.append(f"{short_count(abs(macs), 'MACs')} {'more' if macs > 0 else 'fewer'}")
     here, there = ours.last_map, reference.last_map
-    known = ours.field is not None and reference.field is not None
-    if known and here and there and here.title == there.title and reference.field != ours.field:
-        said.append(f"a receptive field of {ours.field} instead of {reference.field} pixels at {there.title}")
-    memory = ours.training - reference.training
+    field, expected = ours.receptive_field, reference.receptive_field
+    if field and expected and here and there and here.title == there.title and field != expected:
+        texts.append(f"a receptive field of {field} instead of {expected} pixels at {there.title}")
+    memory = ours.training_bytes - reference.training_bytes
     if memory:
-        said.append(f"{bytes_text(abs(memory))} {'more' if memory > 0 else 'less'} to train at batch 1")
-    return said
+        texts.append(f"{bytes_text(abs(memory))} {'more' if memory > 0 else 'less'} to train at batch 1")
+    return texts
 
 
-def _field_at(network: Network, place: _Map) -> str | None:
-    field = receptive_fields(network)[place.name]
-    return pair_text(field.size) if field else None
+def advice(ours: Network, reference: Network, pairs: tuple[LayerPair, ...]) -> tuple[str, ...]:
+    """Advice on one difference, each sentence once: what somebody may not know about such a layer."""
+    mine, other = classes = last_weighted(ours, reference)
+    if mine and other and classes in pairs and _width(mine) != _width(other):
+        return ("where it is for other classes on purpose: --ignore classes",)
+    missing = pairs[0][1] if pairs and all(mine is None for mine, _ in pairs) else None
+    texts = list(_on_missing(reference, missing)) if missing else []
+    return tuple(dict.fromkeys((*texts, *(text for pair in pairs for text in _on(ours, *pair)))))
+
+
+def _width(node: Node) -> int:
+    return node.op.parameters()["weight"][0]
+
+
+def _on(ours: Network, mine: Node | None, other: Node | None) -> Iterator[str]:
+    if mine is None:
+        return
+    readers = [ours.by_name[name].op.name for name in ours.consumers[mine.name]]
+    if other is not None:
+        if getattr(other.op, "bias", False) and not getattr(mine.op, "bias", True) and readers == ["BatchNorm2d"]:
+            yield "the batch norm behind it takes the bias out again and adds its own: nothing is lost without"
+    elif mine.op.name == "Softmax" and not readers:
+        yield "torch.nn.CrossEntropyLoss takes the logits and has a softmax of its own; with two it learns slowly"
+    elif mine.op.name == "permute" and mine.inputs == (INPUT,) and getattr(mine.op, "dims", ()) == _CHANNELS_FIRST:
+        batch, channels, *sides = ours.input_shape
+        last = shape_text((batch, *sides, channels))
+        yield f"it expects its input with the channels last, {last}; torch has them first, with no permute"
+    elif mine.op.name == "permute" and readers in (["Flatten"], ["reshape"]):
+        yield "the head reads the same values in another order: the reference's weights do not fit it as they are"
+
+
+def _on_missing(reference: Network, other: Node) -> Iterator[str]:
+    if other.op.name not in _BEND:
+        return
+    before = _nearest_weights(reference, other, lambda node: node.inputs)
+    after = _nearest_weights(reference, other, lambda node: reference.consumers[node.name])
+    if before and after:
+        yield f"without it {before} and {after} together are one linear layer: two can do no more than one"
+
+
+def _nearest_weights(network: Network, node: Node, step: Callable[[Node], tuple[str, ...]]) -> str | None:
+    """The nearest layer with weights in one direction, if only linear ops lie in between."""
+    names = step(node)
+    while len(names) == 1 and names[0] != INPUT:
+        node = network.by_name[names[0]]
+        if node.op.name in ("Conv2d", "Linear"):
+            return node.label or node.name
+        if node.op.name not in _PASSED:
+            return None
+        names = step(node)
+    return None

@@ -1,43 +1,45 @@
-"""What one difference does, proved where it can be on the input that the reference's layer meets.
+"""The effect of one difference, on the input that the layer has in the reference.
 
-Effects: `none` where the function of this input stays the same, `training_only` where it does at evaluation, `shape`
-where another shape comes out, `function` for the rest.
+`none`: the same function of this input, proved. `training_only`: the same function at evaluation. `shape`: another
+output shape. `function`: all other differences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vggscope.diffing.align import chosen
+from vggscope.diffing.align import chosen_attributes, is_pixel
 from vggscope.diffing.result import Change
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 
 EFFECTS = ("none", "training_only", "function", "shape")
-"""From the least to the worst."""
+"""From the least to the gravest."""
 
 _TRAINING_FIELDS = {"Dropout": {"p"}, "Dropout2d": {"p"}, "BatchNorm2d": {"momentum"}}
 LAYOUT = {"Flatten", "reshape", "squeeze"}
 _SAME_VALUES = {"Identity", "clone"}
 _IDEMPOTENT = {"ReLU", "ReLU6"}
 _RISING = {"ReLU", "ReLU6", "Hardtanh", "Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "SELU"}
-"""Functions of each value that never fall: of the largest value they give the largest."""
+"""Monotone functions of each value: they commute with taking the maximum."""
 
 _POINTWISE = _RISING | {"LeakyReLU", "ELU", "SiLU", "Mish", "Hardswish", "GELU"}
 _LARGEST = {"MaxPool2d", "AdaptiveMaxPool2d"}
 
 
 def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
-    """The attributes that differ, the width that follows from the input left out; for two kinds of op, the kind."""
+    """The attributes that differ, without the width that follows from the input; for two ops of different kinds, `op`
+    alone.
+    """
     if ours.name != reference.name:
         return (Change("op", ours.name, reference.name),)
-    theirs = dict(chosen(reference))
-    return tuple(Change(name, value, theirs[name]) for name, value in chosen(ours) if value != theirs[name])
+    theirs = dict(chosen_attributes(reference))
+    return tuple(Change(name, value, theirs[name]) for name, value in chosen_attributes(ours) if value != theirs[name])
 
 
 def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape) -> str:
-    """What it does that `ours` stands where `reference` should, on an input of this shape with this output."""
+    """The effect of `ours` in place of `reference`, which maps an input of this shape to `output`."""
     if same_function(ours, reference, shape, output):
         return "none"
     if ours.name == reference.name:
@@ -50,7 +52,7 @@ def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape) -> st
 
 
 def same_function(ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
-    """Whether both ops, with their weights mapped, give the same values on an input of this shape."""
+    """Whether both ops, with the same weights, give the same values for every input of this shape."""
     names = {ours.name, reference.name}
     if names == {"Linear", "Conv2d"}:
         return _same_inner_product(ours, reference, shape)
@@ -60,11 +62,11 @@ def same_function(ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
         return _same_averages(ours, reference, shape)
     if ours.name != reference.name:
         return False
-    return all(_idle(change, ours, reference, shape, output) for change in changes(ours, reference))
+    return all(_is_ineffective(change, ours, reference, shape, output) for change in changes(ours, reference))
 
 
 def effect_of_presence(op: Op, shape: Shape, before: Op | None) -> str:
-    """What it does that an op stands on an input of this shape, behind `before`, where the other network has none."""
+    """The effect of an op that only one network has, on an input of this shape after the op `before`."""
     if op.active_in == "training":
         return "training_only"
     if (
@@ -75,28 +77,30 @@ def effect_of_presence(op: Op, shape: Shape, before: Op | None) -> str:
         return "none"
     if isinstance(op, AdaptiveAvgPool2d) and op.is_identity(shape[2:]):
         return "none"
-    if op.name in ("MaxPool2d", "AvgPool2d") and _is_pixel(op, shape):
+    if op.name in ("MaxPool2d", "AvgPool2d") and is_pixel(op):
         return "none"
     return "function" if _shape_of(op, shape) == shape else "shape"
 
 
 def effect_of_move(op: Op, passed: Iterable[tuple[Op, Op]], effects: Iterable[str]) -> str:
-    """What it does that an op stands before or behind these, ours and the reference's, where the other network has it
-    on their other side; `effects` are those of its presence at either place.
+    """The effect of an op on the other side of the ops `passed`, which are pairs of ours and the reference's.
+
+    `effects` are those of its presence at either position.
     """
-    lays_out = op.name in LAYOUT
-    # A layer of another kind over there is judged on the layout that it meets: a convolution for a Linear.
-    swaps = [other for pair in passed for other in pair if not lays_out or pair[0].name == pair[1].name]
+    is_layout = op.name in LAYOUT
+    # A layout op is compared only with pairs of the same op. Another pair, such as a convolution for a Linear, has its
+    # own effect on the layout.
+    swaps = [other for pair in passed for other in pair if not is_layout or pair[0].name == pair[1].name]
     worst = max((_effect_of_swap(op, other) for other in swaps), key=EFFECTS.index, default="none")
     if worst == "function":
-        # What merely lays values out does nothing where it stands, and something where it does not.
-        return max("function" if lays_out else "none", *effects, key=EFFECTS.index)
+        # The presence of a layout op has no effect, but its position relative to these ops does.
+        return max("function" if is_layout else "none", *effects, key=EFFECTS.index)
     return worst
 
 
 def _effect_of_swap(one: Op, other: Op) -> str:
-    """What it does to turn two ops in a row round. Of the largest value a function that never falls gives the largest;
-    a function of each value does not ask how they are laid out.
+    """The effect of swapping two successive ops. A maximum commutes with monotone functions, a pointwise function with
+    changes of layout.
     """
     names = {one.name, other.name}
     if (names & _LARGEST and names & _RISING) or (names & LAYOUT and names & _POINTWISE) or "Identity" in names:
@@ -104,13 +108,8 @@ def _effect_of_swap(one: Op, other: Op) -> str:
     return "training_only" if "training" in (one.active_in, other.active_in) else "function"
 
 
-def _is_pixel(op: Op, shape: Shape) -> bool:
-    window = op.window(shape[2:])
-    return window is not None and set(window.span) | set(window.stride) == {1} and not any(window.padding)
-
-
-def _idle(change: Change, ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
-    """Whether an attribute's change changes nothing at this input."""
+def _is_ineffective(change: Change, ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
+    """Whether a changed attribute leaves the values for this input shape as they are."""
     if change.attribute == "inplace":
         return True
     window = reference.window(shape[2:])
@@ -124,7 +123,7 @@ def _idle(change: Change, ours: Op, reference: Op, shape: Shape, output: Shape) 
 
 
 def _same_inner_product(ours: Op, reference: Op, shape: Shape) -> bool:
-    """A Linear over the flattened map against a convolution whose kernel covers the map: the same weights, reshaped."""
+    """Whether a Linear of the flattened map equals a convolution whose kernel covers the map."""
     linear, conv = (ours, reference) if ours.name == "Linear" else (reference, ours)
     weight, kernel = linear.parameters()["weight"], conv.parameters()["weight"]
     window = conv.window((1, 1))

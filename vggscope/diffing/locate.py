@@ -1,20 +1,20 @@
-"""Each place where two aligned networks differ, with its kind, its effect and its words."""
+"""Each place where two aligned networks differ, with its kind, its effect and its message."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vggscope.diffing.align import Pair, align
 from vggscope.diffing.effects import LAYOUT, changes, effect_of_change, effect_of_presence
-from vggscope.diffing.result import Change, Difference
+from vggscope.diffing.result import IGNORABLE, Change, Difference
+from vggscope.diffing.wording import op_text, value_text
+from vggscope.errors import unknown
 from vggscope.graph import INPUT, Network, Node
-from vggscope.ops.base import Op
 from vggscope.record import record
-from vggscope.units import count_text, pair_text
 
 LayerPair = tuple[Node | None, Node | None]
-"""Our layer and the reference's for which it stands; None where that side has none."""
+"""Our layer and its counterpart in the reference; None on a side that has none."""
 
 
 @record
@@ -22,90 +22,113 @@ class LocatedDifference:
     """A difference with the layers that it is about."""
 
     difference: Difference
-    edits: tuple[LayerPair, ...]
+    pairs: tuple[LayerPair, ...]
 
 
 @record
-class Aligned:
-    """Two networks and which layer of one stands for which of the other; `is_cheapest` as an Alignment's."""
+class AlignedNetworks:
+    """Two networks and their alignment. `pairs` and `is_cheapest` are those of an Alignment."""
 
     ours: Network
     reference: Network
     pairs: tuple[Pair, ...]
     is_cheapest: bool = True
 
-    def nodes(self) -> Iterator[LayerPair]:
-        """The same with the layers themselves."""
+    def layer_pairs(self) -> Iterator[LayerPair]:
+        """The pairs with the layers themselves."""
         for i, j in self.pairs:
             yield (None if i is None else self.ours.nodes[i]), (None if j is None else self.reference.nodes[j])
 
-    def reached(self) -> Aligned:
-        """Up to where our forward broke off: what the reference has behind the layer that failed was never looked at.
+    def up_to_failure(self) -> AlignedNetworks:
+        """The part of the alignment before the layer at which our forward pass failed.
 
-        What it has between the last layer that ran and that one is missing.
+        The reference's layers between our last layer that ran and the counterpart of the failed one are missing in
+        ours; its later layers were never compared.
         """
-        last = max((k for k, (i, _) in enumerate(self.pairs) if i is not None), default=-1)
-        failed = _counterpart_of_failed(self, last)
+        last = self._last_of_ours()
+        failed = self._counterpart_of_failed()
         end = next((k for k, (_, j) in enumerate(self.pairs[last + 1 :]) if j is not None and j == failed), 0)
-        return Aligned(self.ours, self.reference, self.pairs[: last + 1 + end], self.is_cheapest)
+        return AlignedNetworks(self.ours, self.reference, self.pairs[: last + 1 + end], self.is_cheapest)
 
-    def places(self) -> dict[str, str]:
-        """For each of our layers the layer of the reference that it stands for, or behind which it stands: what is
-        missing just before it comes first, but for what lays a map out.
+    def failed_pair(self) -> LayerPair:
+        """The layer at which our forward pass failed, and its counterpart: one that runs, or else the layer at which
+        the reference fails too.
         """
-        found: dict[str, str] = {INPUT: INPUT}
-        missing: set[str] = set()
-        for mine, other in self.nodes():
-            if mine is None:
-                missing.update({other.name} if other and other.op.name not in LAYOUT else ())
-                continue
-            if other is not None:
-                found[mine.name] = other.name
-                continue
-            place = _first(found, mine)
-            while len(readers := self.reference.consumers[place]) == 1 and readers[0] in missing:
-                (place,) = readers
-            found[mine.name] = place
-        return found
+        position = self._counterpart_of_failed()
+        ours, theirs = self.ours.failed, self.reference.failed
+        if position is None:
+            return ours, theirs if ours and theirs and ours.op.name == theirs.op.name else None
+        return ours, self.reference.nodes[position]
 
-    def counterparts(self) -> tuple[dict[str, str], dict[str, str]]:
-        """For each of our layers, and for each of the reference's, the nearest layer of the reference that is paired:
-        itself, or what it reads.
+    def _last_of_ours(self) -> int:
+        return max((k for k, (i, _) in enumerate(self.pairs) if i is not None), default=-1)
+
+    def _counterpart_of_failed(self) -> int | None:
+        """The reference's first layer of the failed layer's kind, after those that ours reached."""
+        failed, nodes = self.ours.failed, self.reference.nodes
+        if failed is None:
+            return None
+        rest = (j for _, j in self.pairs[self._last_of_ours() + 1 :] if j is not None)
+        return next((j for j in rest if nodes[j].op.name == failed.op.name), None)
+
+    def positions_in_reference(self) -> dict[str, str]:
+        """For each of our layers its counterpart, or the reference's layer after which it belongs.
+
+        Missing layers directly before an inserted layer come first, except layout ops.
+        """
+        positions: dict[str, str] = {INPUT: INPUT}
+        missing: set[str] = set()
+        for ours, theirs in self.layer_pairs():
+            if ours is None:
+                missing.update({theirs.name} if theirs and theirs.op.name not in LAYOUT else ())
+                continue
+            if theirs is not None:
+                positions[ours.name] = theirs.name
+                continue
+            position = _of_first_input(positions, ours)
+            while len(readers := self.reference.consumers[position]) == 1 and readers[0] in missing:
+                (position,) = readers
+            positions[ours.name] = position
+        return positions
+
+    def nearest_counterparts(self) -> tuple[dict[str, str], dict[str, str]]:
+        """For each layer, of ours and of the reference, the reference's layer that is paired with it, or else with the
+        nearest layer before it.
         """
         ours, theirs = {INPUT: INPUT}, {INPUT: INPUT}
-        for mine, other in self.nodes():
+        for mine, other in self.layer_pairs():
             if mine is not None:
-                ours[mine.name] = other.name if other else _first(ours, mine)
+                ours[mine.name] = other.name if other else _of_first_input(ours, mine)
             if other is not None:
-                theirs[other.name] = other.name if mine else _first(theirs, other)
+                theirs[other.name] = other.name if mine else _of_first_input(theirs, other)
         return ours, theirs
 
 
-def align_networks(ours: Network, reference: Network) -> Aligned:
-    """Both, with the cheapest alignment between them."""
+def align_networks(ours: Network, reference: Network) -> AlignedNetworks:
+    """Both networks with their cheapest alignment."""
     pairs, is_cheapest = align(ours, reference)
     if ours.failure is not None:
-        # What ours has no counterpart for ran before it failed; what the reference has there was never reached.
-        both = max((k for k, pair in enumerate(pairs) if None not in pair), default=-1) + 1
-        pairs[both:] = sorted(pairs[both:], key=lambda pair: pair[0] is None)
-    return Aligned(ours, reference, tuple(pairs), is_cheapest)
+        # Our layers without a counterpart ran before the failure; the reference's later layers were never reached.
+        end = max((k for k, pair in enumerate(pairs) if None not in pair), default=-1) + 1
+        pairs[end:] = sorted(pairs[end:], key=lambda pair: pair[0] is None)
+    return AlignedNetworks(ours, reference, tuple(pairs), is_cheapest)
 
 
-def _first(found: dict[str, str], node: Node) -> str:
-    return found[node.inputs[0]] if node.inputs else INPUT
+def _of_first_input(values: dict[str, str], node: Node) -> str:
+    return values[node.inputs[0]] if node.inputs else INPUT
 
 
-def find(aligned: Aligned) -> Iterator[LocatedDifference]:
-    """Every difference, in the order of execution."""
-    ours, theirs = aligned.counterparts()
+def locate_differences(aligned: AlignedNetworks) -> Iterator[LocatedDifference]:
+    """Every difference, in execution order."""
+    ours, theirs = aligned.nearest_counterparts()
     if aligned.ours.failure is not None:
-        aligned = aligned.reached()
-    for mine, other in aligned.nodes():
+        aligned = aligned.up_to_failure()
+    for mine, other in aligned.layer_pairs():
         if mine is not None and other is not None:
-            wiring = [ours[name] for name in mine.inputs], [theirs[name] for name in other.inputs]
-            difference = _pair(aligned, mine, other, wiring)
+            inputs = [ours[name] for name in mine.inputs], [theirs[name] for name in other.inputs]
+            difference = _changed_or_renamed(aligned, mine, other, inputs)
         elif mine is not None:
-            difference = _inserted(aligned, mine, _first(ours, mine))
+            difference = _inserted(aligned, mine, _of_first_input(ours, mine))
         else:
             assert other is not None
             difference = _missing(aligned, other)
@@ -113,92 +136,115 @@ def find(aligned: Aligned) -> Iterator[LocatedDifference]:
             yield LocatedDifference(difference, ((mine, other),))
 
 
-def _counterpart_of_failed(aligned: Aligned, last: int) -> int | None:
-    """The reference's first layer of that kind behind the last one that was reached."""
-    failed, nodes = aligned.ours.failed, aligned.reference.nodes
-    if failed is None:
+def without_ignored(
+    differences: Iterable[LocatedDifference], ignore: frozenset[str], aligned: AlignedNetworks
+) -> Iterator[LocatedDifference]:
+    """The differences that count. Raises OptionError for a name that is not in IGNORABLE."""
+    unknown_name = min(ignore - IGNORABLE.keys(), default=None)
+    if unknown_name is not None:
+        raise unknown("difference", unknown_name, IGNORABLE, "ignore")
+    classes = last_weighted(aligned.ours, aligned.reference) if "classes" in ignore else None
+    for located in differences:
+        difference, (pair, *_) = located.difference, located.pairs
+        if difference.kind == "renamed" and "names" in ignore:
+            continue
+        if "dropout" in ignore and any(node and node.op.name.startswith("Dropout") for node in pair):
+            continue
+        attributes = ignore & {"inplace", "bias"}
+        if pair == classes:
+            attributes |= {"out_features", "out_channels"}
+        left = tuple(change for change in difference.changes if change.attribute not in attributes)
+        if left or not difference.changes:
+            yield replace(located, difference=replace(difference, changes=left))
+        elif "names" not in ignore and (rename := _rename_alone(*pair)):
+            yield replace(located, difference=rename)
+
+
+def _rename_alone(mine: Node | None, other: Node | None) -> Difference | None:
+    """The new name or module of a layer whose changes are ignored; its keys may differ because of them."""
+    if mine is None or other is None or (mine.name, mine.module) == (other.name, other.module):
         return None
-    left = (j for _, j in aligned.pairs[last + 1 :] if j is not None)
-    return next((j for j in left if nodes[j].op.name == failed.op.name), None)
+    return _renamed(mine, other)
 
 
-def failed_pair(aligned: Aligned) -> LayerPair:
-    """The layer at which our forward broke off, and the reference's layer for which it stands: one that runs, or else
-    the one at which the reference breaks off itself.
-    """
-    last = max((k for k, (i, _) in enumerate(aligned.pairs) if i is not None), default=-1)
-    place = _counterpart_of_failed(aligned, last)
-    mine, theirs = aligned.ours.failed, aligned.reference.failed
-    if place is None:
-        return mine, theirs if mine and theirs and mine.op.name == theirs.op.name else None
-    return mine, aligned.reference.nodes[place]
+def last_weighted(ours: Network, reference: Network) -> LayerPair:
+    """The last layer with weights of either network, whose width is the number of classes."""
+    return _last_weighted(ours), _last_weighted(reference)
 
 
-def failing(aligned: Aligned) -> LocatedDifference:
-    """That forward breaks off, as a difference: what was changed in the layer itself, or only that it fails."""
-    mine, other = failed_pair(aligned)
-    found: tuple[Change, ...] = ()
+def _last_weighted(network: Network) -> Node | None:
+    return next((node for node in reversed(network.nodes) if node.op.name in ("Linear", "Conv2d")), None)
+
+
+def failure_difference(aligned: AlignedNetworks) -> LocatedDifference:
+    """The failure of our forward pass as a difference: a change of the failed layer, or that it does not run."""
+    mine, other = aligned.failed_pair()
+    changed: tuple[Change, ...] = ()
     if mine is not None and other is not None:
-        found = changes(mine.op, other.op)
-        field = other.op.width_field
-        if not found and mine.op != other.op:
-            found = (Change(field, getattr(mine.op, field), getattr(other.op, field)),)
-    text = f"{_changes_text(found)}{_there(mine, other)}" if found and mine and other else "it does not run"
-    fails_alike = other is not None and other is aligned.reference.failed
-    if fails_alike and not found:
+        changed = changes(mine.op, other.op) or _width_change(mine, other)
+    text = f"{_changes_text(changed)}{_there(mine, other)}" if changed and mine and other else "it does not run"
+    both_fail = other is not None and other is aligned.reference.failed
+    if both_fail and not changed:
         text += ", nor does the reference's"
     label = (other.label if other else "") or (mine.label if mine else "")
     title = f"{mine.name}{f' ({label})' if label else ''}: " if mine else ""
-    names = mine.name if mine else None, other.name if other and (found or fails_alike) else None
-    difference = Difference("changed", *names, "shape", f"{title}{text}", label, found, (str(aligned.ours.failure),))
+    names = mine.name if mine else None, other.name if other and (changed or both_fail) else None
+    difference = Difference("changed", *names, "shape", f"{title}{text}", label, changed, (str(aligned.ours.failure),))
     return LocatedDifference(difference, ())
 
 
-def _pair(aligned: Aligned, mine: Node, other: Node, wiring: tuple[list[str], list[str]]) -> Difference | None:
-    """Two layers that stand for each other: what was changed, or how it is called otherwise, or nothing."""
-    found = changes(mine.op, other.op)
+def _width_change(mine: Node, other: Node) -> tuple[Change, ...]:
+    """The input width, for two ops that differ in nothing else."""
+    field = other.op.width_field
+    return (Change(field, getattr(mine.op, field), getattr(other.op, field)),) if mine.op != other.op else ()
+
+
+def _changed_or_renamed(
+    aligned: AlignedNetworks, mine: Node, other: Node, inputs: tuple[list[str], list[str]]
+) -> Difference | None:
+    """The difference between two paired layers, if any. `inputs` are the reference's layers that either one reads."""
+    changed = changes(mine.op, other.op)
     shape, output = aligned.reference.input_shapes(other), aligned.reference.output_shape(other)
-    effect = effect_of_change(mine.op, other.op, shape[0], output) if found and shape else "function"
+    effect = effect_of_change(mine.op, other.op, shape[0], output) if changed and shape else "function"
     if effect == "shape" and {mine.op.name, other.op.name} <= LAYOUT:
-        # What lays values out does so for the map that it meets, whatever made that another one.
-        (met,) = aligned.ours.input_shapes(mine)
-        effect = effect_of_change(mine.op, other.op, met, other.op.output_shape(met))
-    if not found and mine.op != other.op and other.inputs[:1] == (INPUT,):
-        # Nothing stands before the first layer, so its width follows from nothing: the input itself is another.
-        field = other.op.width_field
-        found, effect = (Change(field, getattr(mine.op, field), getattr(other.op, field)),), "shape"
-    if sorted(wiring[0]) != sorted(wiring[1]):
-        found, effect = (*found, Change("inputs", *map(tuple, wiring))), "function"
-    if found:
-        return _difference("changed", mine, other, effect, f"{_changes_text(found)}{_there(mine, other)}", found)
-    return renamed(mine, other)
+        # Another input shape has a cause of its own: compare two layout ops on the input that ours has.
+        (own_shape,) = aligned.ours.input_shapes(mine)
+        effect = effect_of_change(mine.op, other.op, own_shape, other.op.output_shape(own_shape))
+    if not changed and other.inputs[:1] == (INPUT,) and (width := _width_change(mine, other)):
+        # Elsewhere the width follows from the layers before. Here the network's input itself is another.
+        changed, effect = width, "shape"
+    if sorted(inputs[0]) != sorted(inputs[1]):
+        changed, effect = (*changed, Change("inputs", *map(tuple, inputs))), "function"
+    if changed:
+        return _difference("changed", mine, other, effect, f"{_changes_text(changed)}{_there(mine, other)}", changed)
+    return _renamed(mine, other)
 
 
-def renamed(mine: Node, other: Node) -> Difference | None:
-    """How a layer is called otherwise, whatever else is to be said of it; None where it is not."""
+def _renamed(mine: Node, other: Node) -> Difference | None:
+    """The difference in name, module or state-dict keys between two paired layers, if any."""
     if (mine.name, mine.module, _keys(mine)) == (other.name, other.module, _keys(other)):
         return None
     return _difference("renamed", mine, other, "none", _renamed_text(mine, other))
 
 
-def _inserted(aligned: Aligned, mine: Node, behind: str) -> Difference:
+def _inserted(aligned: AlignedNetworks, mine: Node, before: str) -> Difference:
     network = aligned.ours
-    aside = mine.name in network.side_outputs and not mine.parameters
-    effect = "none" if aside else _presence(network, mine)
-    text = f"{op_text(mine.op)} stands here, the reference has none behind {_title(aligned.reference, behind)}"
-    if aside:
+    is_unused = mine.name in network.side_outputs and not mine.parameters
+    effect = "none" if is_unused else _effect_of_presence(network, mine)
+    text = f"{op_text(mine.op)} stands here, the reference has none behind {_title(aligned.reference, before)}"
+    if is_unused:
         text += "; the output does not depend on it"
     return _difference("inserted", mine, None, effect, text)
 
 
-def _missing(aligned: Aligned, other: Node) -> Difference:
-    effect = _presence(aligned.reference, other)
-    behind = _title(aligned.reference, other.inputs[0]) if other.inputs else "the input"
-    text = f"{op_text(other.op)} is missing, the reference has it behind {behind}"
+def _missing(aligned: AlignedNetworks, other: Node) -> Difference:
+    effect = _effect_of_presence(aligned.reference, other)
+    before = _title(aligned.reference, other.inputs[0]) if other.inputs else "the input"
+    text = f"{op_text(other.op)} is missing, the reference has it behind {before}"
     return _difference("missing", None, other, effect, text)
 
 
-def _presence(network: Network, node: Node) -> str:
+def _effect_of_presence(network: Network, node: Node) -> str:
     if len(node.inputs) != 1:
         return "function"
     before = network.by_name.get(node.inputs[0])
@@ -206,21 +252,21 @@ def _presence(network: Network, node: Node) -> str:
 
 
 def _difference(
-    kind: str, mine: Node | None, other: Node | None, effect: str, text: str, found: tuple[Change, ...] = ()
+    kind: str, mine: Node | None, other: Node | None, effect: str, text: str, changed: tuple[Change, ...] = ()
 ) -> Difference:
     node = mine or other
     assert node is not None
     label = (other.label if other else "") or node.label
     names = mine.name if mine else None, other.name if other else None
     title = replace(node, label=node.label or label).title
-    return Difference(kind, *names, effect, f"{title}: {text}", label, found)
+    return Difference(kind, *names, effect, f"{title}: {text}", label, changed)
 
 
 def _keys(node: Node) -> list[str]:
     return [parameter.name for parameter in node.parameters]
 
 
-def _keys_alone(node: Node, other: Node) -> list[str]:
+def _keys_of_one(node: Node, other: Node) -> list[str]:
     return [key for key in _keys(node) if key not in _keys(other)] or _keys(node) or ["no key for it"]
 
 
@@ -237,7 +283,7 @@ def _renamed_text(mine: Node, other: Node) -> str:
     if mine.name == other.name and (mine.module is None) != (other.module is None):
         return "a function here, a module there" if mine.module is None else "a module here, a function there"
     if mine.name == other.name:
-        ours, theirs = _keys_alone(mine, other), _keys_alone(other, mine)
+        ours, theirs = _keys_of_one(mine, other), _keys_of_one(other, mine)
         return f"the state dict has {' and '.join(ours)}, the reference's {' and '.join(theirs)}"
     return f"called {other.name} in the reference"
 
@@ -245,37 +291,15 @@ def _renamed_text(mine: Node, other: Node) -> str:
 _WHEN = {"always": "at evaluation too", "training": "in training only"}
 
 
-def _changes_text(found: tuple[Change, ...]) -> str:
-    if found[0].attribute == "op":
-        return f"{found[0].ours}, the reference has {found[0].reference}"
-    if found[0].attribute == "active_in":
-        return f"acts {_WHEN[str(found[0].ours)]}, the reference {_WHEN[str(found[0].reference)]}"
-    first, *more = found
-    texts = [f"{c.attribute} {value_text(c.ours)}, there {value_text(c.reference)}" for c in more]
+def _changes_text(changed: tuple[Change, ...]) -> str:
+    first, *others = changed
+    if first.attribute == "op":
+        return f"{first.ours}, the reference has {first.reference}"
+    if first.attribute == "active_in":
+        return f"acts {_WHEN[str(first.ours)]}, the reference {_WHEN[str(first.reference)]}"
     return "; ".join(
-        (f"{first.attribute} {value_text(first.ours)}, the reference has {value_text(first.reference)}", *texts)
+        (
+            f"{first.attribute} {value_text(first.ours)}, the reference has {value_text(first.reference)}",
+            *(f"{c.attribute} {value_text(c.ours)}, there {value_text(c.reference)}" for c in others),
+        )
     )
-
-
-def value_text(value: object) -> str:
-    """An attribute's value as a message has it."""
-    if isinstance(value, tuple) and value:
-        return pair_text(value)
-    return count_text(value) if type(value) is int else str(value)
-
-
-_SEEN = ("met", "gave", "shares")
-"""What is known of an op from its run alone, and nobody has written."""
-
-
-def op_text(op: Op) -> str:
-    """An op as one writes it in torch: `Conv2d(64, 128, kernel_size=3, padding=1)`, `div(x, 255.0)`."""
-    given = {name: value for name, value in op.arguments().items() if value != op.name and name not in _SEEN}
-    arguments = (_argument(name, value) for name, value in given.items())
-    return f"{op.name}({', '.join(arguments)})"
-
-
-def _argument(name: str, value: object) -> str:
-    if name == "arguments_given" and isinstance(value, tuple):
-        return ", ".join("x" if given is None else repr(given) for given in value)
-    return repr(value) if name.endswith(("_channels", "_features")) else f"{name}={value!r}"

@@ -1,4 +1,4 @@
-"""The same weights, the same input: how far apart two networks' outputs are."""
+"""The numeric error between two networks that have the same weights and get the same input."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from vggscope.trace.tensors import tensors_in
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PARTED = 1e-3
-"""How large an error, relative to the layer's largest value, tells that two layers' outputs have parted."""
-
+MISMATCH = 1e-3
+"""The error, relative to a layer's largest value, above which two layers' outputs count as different."""
 
 STEPS = ("building ours", "building the reference", "running ours", "running the reference")
 
@@ -33,12 +32,12 @@ def measure(
     dtype: str = "float32",
     progress: Callable[[str], None] = lambda step: None,
 ) -> Numeric:
-    """Copy our weights to the reference across the alignment, run both on one seeded input, and compare.
+    """Copy our weights to the aligned layers of the reference, run both on one seeded input, and compare the outputs.
 
-    Both modules are built on the CPU under the seed; the reference's weights are overwritten in place, so that nothing
-    is held twice. A layer's weights are copied where they are as many (a Linear's to a convolution that covers its
-    input, reshaped); what has no counterpart keeps its own. The errors are infinite where the outputs are not of the
-    same size. `progress` is told each of STEPS before it begins.
+    Both modules are built on the CPU under the seed, and the reference's weights are overwritten in place: no weight is
+    held twice. A layer's weights are copied if they are equally many, reshaped if necessary (a Linear's to a
+    convolution that covers its input). Layers without a counterpart keep their own. The errors are infinite if the
+    outputs differ in size. `progress` is called with each of STEPS before that step begins.
     """
     import torch
 
@@ -51,30 +50,30 @@ def measure(
         right = build_reference().eval().to(kind)
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(*ours.input_shape, generator=generator, dtype=torch.float64).to(kind)
-    pairs = [(mine, other) for mine, other in align_networks(ours, reference).nodes() if mine and other]
+    pairs = [(mine, other) for mine, other in align_networks(ours, reference).layer_pairs() if mine and other]
     with torch.no_grad():
         for mine, other in pairs:
             _copy(mine, left, other, right)
         progress(STEPS[2])
-        with _outputs(left, [mine for mine, _ in pairs]) as seen:
+        with _outputs(left, [mine for mine, _ in pairs]) as our_outputs:
             result = tensors_in(left(inputs))[ours.output_place]
         progress(STEPS[3])
-        with _outputs(right, [other for _, other in pairs]) as expected_seen:
+        with _outputs(right, [other for _, other in pairs]) as their_outputs:
             expected = tensors_in(right(_fitted(inputs, reference)))[reference.output_place]
     absolute, relative = _errors(result, expected)
-    apart = (mine.title for mine, other in pairs if _apart(seen.get(mine.name), expected_seen.get(other.name)))
-    return Numeric(absolute, relative, seed, tuple(inputs.shape), dtype, next(apart, None))
+    mismatches = (m.title for m, o in pairs if _differ(our_outputs.get(m.name), their_outputs.get(o.name)))
+    return Numeric(absolute, relative, seed, tuple(inputs.shape), dtype, next(mismatches, None))
 
 
 def _fitted(inputs: Tensor, network: Network) -> Tensor:
-    """The input with as many channels as the network takes: one is repeated, what is too much is left out."""
+    """The input with as many channels as the network takes: a single one is repeated, surplus ones are dropped."""
     channels = network.input_shape[1]
     repeated = inputs.expand(-1, channels, -1, -1) if inputs.shape[1] == 1 else inputs
     return repeated[:, :channels]
 
 
 def _copy(mine: Node, ours: nn.Module, other: Node, reference: nn.Module) -> None:
-    """A layer's parameters and buffers into its counterpart's, in place, reshaped where they are as many."""
+    """Copy a layer's parameters and buffers to its counterpart in place, reshaped, if they are equally many."""
     for source, target in zip(_tensors(mine, ours), _tensors(other, reference)):
         if source.numel() == target.numel():
             target.copy_(source.reshape(target.shape))
@@ -88,10 +87,10 @@ def _tensors(node: Node, module: nn.Module) -> list[Tensor]:
 
 @contextmanager
 def _outputs(module: nn.Module, nodes: list[Node]) -> Iterator[dict[str, Tensor]]:
-    """What each node's module gives while the context is open, by the node's name; a module's later calls by theirs,
-    `pool:2` and so on.
+    """Record the output of each node's module while the context is open, by the node's name (`pool:2` for the second
+    call of `pool`).
     """
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     modules = dict(module.named_modules())
     wanted = {node.name for node in nodes}
     hooks = []
@@ -100,15 +99,15 @@ def _outputs(module: nn.Module, nodes: list[Node]) -> Iterator[dict[str, Tensor]
             continue
         names = chain([path], (f"{path}:{call}" for call in count(2)))
 
-        def keep(_module: nn.Module, _inputs: object, output: object, names: Iterator[str] = names) -> None:
+        def record(_module: nn.Module, _inputs: object, output: object, names: Iterator[str] = names) -> None:
             name = next(names)
-            # A copy: a ReLU that works in place writes over the convolution's output.
+            # Copied, since an in-place ReLU overwrites the convolution's output.
             if name in wanted and hasattr(output, "detach"):
-                found[name] = output.detach().clone()
+                outputs[name] = output.detach().clone()
 
-        hooks.append(modules[path].register_forward_hook(keep))
+        hooks.append(modules[path].register_forward_hook(record))
     try:
-        yield found
+        yield outputs
     finally:
         for hook in hooks:
             hook.remove()
@@ -122,5 +121,5 @@ def _errors(result: Tensor, expected: Tensor) -> tuple[float, float]:
     return absolute, absolute / scale if scale else absolute
 
 
-def _apart(left: Tensor | None, right: Tensor | None) -> bool:
-    return left is not None and right is not None and _errors(left, right)[1] > PARTED
+def _differ(left: Tensor | None, right: Tensor | None) -> bool:
+    return left is not None and right is not None and _errors(left, right)[1] > MISMATCH

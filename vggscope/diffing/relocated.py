@@ -1,4 +1,4 @@
-"""A layer that stands at another place: one mistake, not one layer too many and one too few."""
+"""A layer at another position: one difference instead of an inserted layer and a missing one."""
 
 from __future__ import annotations
 
@@ -6,117 +6,115 @@ from dataclasses import replace
 from itertools import pairwise
 
 from vggscope.diffing.effects import changes, effect_of_move
-from vggscope.diffing.locate import Aligned, LayerPair, LocatedDifference, op_text
+from vggscope.diffing.locate import AlignedNetworks, LayerPair, LocatedDifference
 from vggscope.diffing.result import Change
+from vggscope.diffing.wording import op_text
 from vggscope.graph import Network, Node
 
 FARTHEST = 8
-"""Over how many layers one is taken for moved. Further off, one that is missing and one too many are two mistakes."""
+"""The most layers that a relocated layer may pass. Farther apart, an inserted and a missing layer stay two
+differences.
+"""
 
 
-def relocated(found: list[LocatedDifference], aligned: Aligned) -> list[LocatedDifference]:
-    """The same differences, with a layer that only we have and its like that only the reference has, a few layers on
-    in the same row of layers, as one.
-    """
-    edits = list(aligned.nodes())
-    places = {_names(edit): place for place, edit in enumerate(edits)}
-    causes: list[LocatedDifference] = []
-    taken: set[int] = set()
-    for i, item in enumerate(found):
-        if i in taken:
+def merge_relocated(differences: list[LocatedDifference], aligned: AlignedNetworks) -> list[LocatedDifference]:
+    """Replace an inserted layer and an equal missing one, a few layers apart in the same chain, by one difference."""
+    pairs = list(aligned.layer_pairs())
+    positions = {_names(pair): position for position, pair in enumerate(pairs)}
+    merged: list[LocatedDifference] = []
+    used: set[int] = set()
+    for i, located in enumerate(differences):
+        if i in used:
             continue
-        for j in range(i + 1, len(found)):
-            passed = _passed(item, found[j], places, edits) if j not in taken else None
-            if passed is not None and (one := _as_one(item, found[j], passed, aligned)) is not None:
-                taken.add(j)
-                item = one  # noqa: PLW2901 - stands for both from here on
+        for j in range(i + 1, len(differences)):
+            later = differences[j]
+            passed = _passed(located, later, positions, pairs) if j not in used else None
+            if passed is not None and (one := _as_one(located, later, passed, aligned)) is not None:
+                used.add(j)
+                located = one  # noqa: PLW2901 - replaces both
                 break
-            if places[_names(found[j].edits[0])] - places[_names(item.edits[0])] > FARTHEST:
+            if positions[_names(later.pairs[0])] - positions[_names(located.pairs[0])] > FARTHEST:
                 break
-        causes.append(item)
-    return causes
+        merged.append(located)
+    return merged
 
 
-def _names(edit: LayerPair) -> tuple[str | None, str | None]:
-    mine, other = edit
+def _names(pair: LayerPair) -> tuple[str | None, str | None]:
+    mine, other = pair
     return None if mine is None else mine.name, None if other is None else other.name
 
 
 def _passed(
-    item: LocatedDifference,
+    located: LocatedDifference,
     later: LocatedDifference,
-    places: dict[tuple[str | None, str | None], int],
-    edits: list[LayerPair],
+    positions: dict[tuple[str | None, str | None], int],
+    pairs: list[LayerPair],
 ) -> list[tuple[Node, Node]] | None:
-    """The layers between one that only we have and one that only the reference has, if these do the same and those all
-    have their counterpart; None where it is no such pair.
-    """
-    if {item.difference.kind, later.difference.kind} != {"inserted", "missing"} or len(item.edits + later.edits) > 2:
+    """The paired layers between an inserted layer and an equal missing one; None for any other two differences."""
+    if {located.difference.kind, later.difference.kind} != {"inserted", "missing"}:
         return None
-    mine, other = _both(item, later)
-    if not _alike(mine, other):
+    if len(located.pairs + later.pairs) > 2 or not _are_equal(*_both(located, later)):
         return None
-    between = edits[places[_names(item.edits[0])] + 1 : places[_names(later.edits[0])]]
-    pairs = [(ours, theirs) for ours, theirs in between if ours is not None and theirs is not None]
-    return pairs if 0 < len(pairs) == len(between) <= FARTHEST else None
+    between = pairs[positions[_names(located.pairs[0])] + 1 : positions[_names(later.pairs[0])]]
+    passed = [(ours, theirs) for ours, theirs in between if ours is not None and theirs is not None]
+    return passed if 0 < len(passed) == len(between) <= FARTHEST else None
 
 
-def _alike(mine: Node, other: Node) -> bool:
-    """Whether both do the same, in place or not."""
-    otherwise = {change.attribute for change in changes(mine.op, other.op)}
-    return otherwise <= {"inplace"} and mine.op.parameters() == other.op.parameters()
+def _are_equal(mine: Node, other: Node) -> bool:
+    """Whether both layers compute the same, in place or not."""
+    attributes = {change.attribute for change in changes(mine.op, other.op)}
+    return attributes <= {"inplace"} and mine.op.parameters() == other.op.parameters()
 
 
-def _both(item: LocatedDifference, later: LocatedDifference) -> tuple[Node, Node]:
-    """Ours and the reference's."""
-    mine = item.edits[0][0] or later.edits[0][0]
-    other = item.edits[0][1] or later.edits[0][1]
+def _both(located: LocatedDifference, later: LocatedDifference) -> tuple[Node, Node]:
+    """Our layer and the reference's."""
+    mine = located.pairs[0][0] or later.pairs[0][0]
+    other = located.pairs[0][1] or later.pairs[0][1]
     assert mine is not None
     assert other is not None
     return mine, other
 
 
 def _as_one(
-    item: LocatedDifference, later: LocatedDifference, passed: list[tuple[Node, Node]], aligned: Aligned
+    located: LocatedDifference, later: LocatedDifference, passed: list[tuple[Node, Node]], aligned: AlignedNetworks
 ) -> LocatedDifference | None:
-    """Both as a layer at another place; None where the layers between are no row, each read by the next alone."""
-    mine, other = _both(item, later)
+    """Both as one relocated layer; None unless the layers form a chain in either network."""
+    mine, other = _both(located, later)
     ours, theirs = [pair[0] for pair in passed], [pair[1] for pair in passed]
-    first = item.difference.kind == "inserted"
-    row = [mine, *ours] if first else [*ours, mine]
-    expected = [*theirs, other] if first else [other, *theirs]
-    if not (_is_row(aligned.ours, row) and _is_row(aligned.reference, expected)):
+    is_earlier = located.difference.kind == "inserted"
+    chain = [mine, *ours] if is_earlier else [*ours, mine]
+    expected = [*theirs, other] if is_earlier else [other, *theirs]
+    if not (_is_chain(aligned.ours, chain) and _is_chain(aligned.reference, expected)):
         return None
-    effects = item.difference.effect, later.difference.effect
-    met = [(one.op, another.op) for one, another in passed]
+    effects = located.difference.effect, later.difference.effect
     title = f"{mine.name}{f' ({other.label or mine.label})' if other.label or mine.label else ''}"
-    here, there = _behind(aligned.ours, mine), _behind(aligned.reference, other)
+    here, there = _title_before(aligned.ours, mine), _title_before(aligned.reference, other)
     difference = replace(
-        item.difference,
+        located.difference,
         kind="changed",
         ours=mine.name,
         reference=other.name,
-        effect=effect_of_move(mine.op, met, effects),
+        effect=effect_of_move(mine.op, [(one.op, another.op) for one, another in passed], effects),
         message=f"{title}: {op_text(mine.op)} stands behind {here}, the reference has it behind {there}",
         label=other.label or mine.label,
-        changes=(Change("order", _order(row), _order(expected)), *changes(mine.op, other.op)),
-        follows=(*item.difference.follows, *later.difference.follows),
+        changes=(Change("order", _ops(chain), _ops(expected)), *changes(mine.op, other.op)),
+        follows=(*located.difference.follows, *later.difference.follows),
     )
     return LocatedDifference(difference, ((None, other), (mine, None)))
 
 
-def _is_row(network: Network, nodes: list[Node]) -> bool:
-    """Whether each reads the one before it alone and is read by the next alone."""
+def _is_chain(network: Network, nodes: list[Node]) -> bool:
+    """Whether each layer has one input and is read by the next one alone."""
     return all(len(node.inputs) == 1 for node in nodes) and all(
         later.inputs == (node.name,) and network.consumers[node.name] == (later.name,)
         for node, later in pairwise(nodes)
     )
 
 
-def _behind(network: Network, node: Node) -> str:
+def _title_before(network: Network, node: Node) -> str:
     before = network.by_name.get(node.inputs[0])
     return before.title if before else "the input"
 
 
-def _order(nodes: list[Node]) -> tuple[str, ...]:
+def _ops(nodes: list[Node]) -> tuple[str, ...]:
     return tuple(node.op.name for node in nodes)

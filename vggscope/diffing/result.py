@@ -1,16 +1,24 @@
-"""What a comparison of two networks says."""
+"""The result of comparing two networks, and the differences that it may ignore."""
 
 from __future__ import annotations
 
-from vggscope.diffing.training import TrainingFact
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.result import Result
 
+IGNORABLE = {
+    "names": "layers that are only called otherwise",
+    "dropout": "dropout that is missing, extra or of another rate",
+    "inplace": "whether a layer overwrites its input",
+    "bias": "whether a layer has a bias",
+    "classes": "how many classes the last layer has",
+}
+"""What `--ignore` takes."""
+
 
 @record
 class Change:
-    """One attribute of a layer that is not what the reference has."""
+    """An attribute with its value in our layer and in the reference's."""
 
     attribute: str
     ours: object
@@ -19,12 +27,12 @@ class Change:
 
 @record
 class Difference:
-    """One cause, and what follows from it.
+    """One root cause, and what follows from it.
 
-    `kind` is inserted, missing, changed or renamed. `ours` and `reference` name the layer in either network, None
-    where it has none; `label` is the literature's name. `effect` is `none` (proved for this input), `training_only`,
-    `shape` or `function`. `consequences` are worked out by making this one change to the reference; `follows` are
-    further differences that only follow from this one.
+    `kind` is inserted, missing, changed or renamed. `ours` and `reference` name the layer in either network, None if
+    it has none; `label` is the literature's name. `effect` is `none` (proved for this input), `training_only`,
+    `shape` or `function`. `consequences` result from making this one change to the reference. `follows` are the
+    messages of further differences that this one explains.
     """
 
     kind: str
@@ -45,7 +53,7 @@ class Difference:
 
 @record
 class ParameterCounts:
-    """How many parameters either network has."""
+    """The number of parameters of either network."""
 
     ours: int
     reference: int
@@ -53,7 +61,10 @@ class ParameterCounts:
 
 @record
 class Numeric:
-    """How far apart two networks with the same weights are on the same input."""
+    """The largest errors between the outputs of two networks with the same weights on the same input.
+
+    `parts_at` is the first layer whose outputs differ, None if none does.
+    """
 
     max_abs_error: float
     max_rel_error: float
@@ -65,8 +76,9 @@ class Numeric:
 
 @record
 class RowLayer:
-    """A layer as a row has it. `family` is the file in ops/ that has its op, `inputs` are the layers that it reads;
-    `output_shape` is None for one that does not run.
+    """A layer in a row. `family` is the file in ops/ that holds its op, `inputs` are the layers that it reads.
+
+    `output_shape` is None for a layer that does not run.
     """
 
     name: str
@@ -79,10 +91,11 @@ class RowLayer:
 
 @record
 class Row:
-    """One line of the two networks side by side: a layer of either, and the sign of how they stand to each other.
+    """One line of the side-by-side listing.
 
-    `ours` and `reference` say the layers in words; `our_layer` and `reference_layer` are what is said of them, None
-    where that side has none. `difference` is the place among the differences of the one that this row belongs to.
+    `sign` is `=` (alike), `~` (changed), `+` (ours only), `-` (the reference's only), `!` (ours fails here) or `?`
+    (ours never reaches it). `ours` and `reference` describe the two layers in words, `our_layer` and `reference_layer`
+    are their data, None on a side without one. `difference` is the index of the row's difference in the Diff.
     """
 
     sign: str
@@ -94,9 +107,40 @@ class Row:
 
 
 @record
+class TrainingFact:
+    """One aspect of training, in the paper (section 3.1) and in torchvision."""
+
+    matter: str
+    paper: str
+    torchvision: str
+
+
+TRAINING = (
+    TrainingFact(
+        "initialisation",
+        "weights normal with mean 0 and variance 0.01, biases 0; the deeper columns start from A's layers",
+        "convolutions by Kaiming's rule over the fan-out, linear layers normal with deviation 0.01, biases 0",
+    ),
+    TrainingFact("dropout", "0.5 behind the first two FC layers", "the same"),
+    TrainingFact(
+        "preprocessing",
+        "the training set's mean RGB value is subtracted, nothing else (in Caffe's scale 123.68, 116.779, 103.939)",
+        "pixels scaled to 0..1, the mean subtracted and divided by a standard deviation",
+    ),
+    TrainingFact(
+        "optimiser",
+        "SGD, batch 256, momentum 0.9, weight decay 5e-4, learning rate 0.01 divided by 10 three times",
+        "SGD with momentum 0.9; batch, rate and schedule are those of its own recipe",
+    ),
+    TrainingFact("batch normalisation", "none: it came later", "in the _bn models only"),
+)
+"""The differences that the structure of a network cannot show."""
+
+
+@record
 class Diff(Result):
     """Two networks compared. `verdict` is identical (same ops, attributes, paths and keys), equivalent (written
-    otherwise, the same function of this input at evaluation) or different.
+    differently, the same function of this input at evaluation) or different.
     """
 
     schema: str

@@ -7,8 +7,9 @@ from itertools import groupby
 
 from vggscope.diffing.result import Diff, Difference, Numeric, Row
 from vggscope.document import Item
+from vggscope.ops.base import Op
 from vggscope.record import record
-from vggscope.units import count_text, shape_text
+from vggscope.units import count_text, pair_text, shape_text
 
 SIGNS = {"inserted": "+", "missing": "-", "changed": "~", "renamed": "="}
 """The sign of each kind of difference, so that no colour is needed."""
@@ -20,6 +21,9 @@ EFFECT_TEXTS = {
     "none": "no effect on this input",
 }
 """Each effect in words, the gravest first."""
+
+_TRACED_FIELDS = ("met", "gave", "shares")
+"""Fields of ops that only a run of the module shows; nobody writes them."""
 
 CONTEXT = 1
 """How many identical layers are shown before and after a difference."""
@@ -107,3 +111,22 @@ def folded(rows: Sequence[Row], word: Callable[[Row], str]) -> Iterator[Row | Fo
         yield from run[:first]
         yield FoldedRows(run[first:last], kind)
         yield from run[last:]
+
+
+def value_text(value: object) -> str:
+    """An attribute's value as a message shows it."""
+    if isinstance(value, tuple) and value:
+        return pair_text(value)
+    return count_text(value) if type(value) is int else str(value)
+
+
+def op_text(op: Op) -> str:
+    """An op as torch code: `Conv2d(64, 128, kernel_size=3, padding=1)`, `div(x, 255.0)`."""
+    arguments = {k: v for k, v in op.arguments().items() if v != op.name and k not in _TRACED_FIELDS}
+    return f"{op.name}({', '.join(_argument(name, value) for name, value in arguments.items())})"
+
+
+def _argument(name: str, value: object) -> str:
+    if name == "arguments_given" and isinstance(value, tuple):
+        return ", ".join("x" if argument is None else repr(argument) for argument in value)
+    return repr(value) if name.endswith(("_channels", "_features")) else f"{name}={value!r}"

@@ -10,7 +10,7 @@ from vggscope.analysis.compare import Published, has_weights
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.cross_checks.paper import MILLION, TABLE_2
-from vggscope.diffing.training import TRAINING
+from vggscope.diffing.result import TRAINING
 from vggscope.document import Block, Facts, Table
 from vggscope.ops.base import numel
 from vggscope.record import record

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from vggscope.diffing.locate import value_text
 from vggscope.diffing.result import Change, Diff, Difference, Row, RowLayer
-from vggscope.diffing.wording import SIGNS, FoldedRows, folded
+from vggscope.diffing.wording import SIGNS, FoldedRows, folded, value_text
 from vggscope.drawing.layer import shape
 from vggscope.record import record
 
