@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vggscope
 from tests.conftest import Ran
+from tests.house import files, imports, reached
 from tests.strategies import columns
 from vggscope import ops
 from vggscope.graph import INPUT, Network, Node
@@ -21,7 +24,7 @@ from vggscope.graph_json import FAMILIES, from_json, to_json
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.view import Slice
 from vggscope.sources import cache
-from vggscope.sources.cache import remembered
+from vggscope.sources.cache import LIBRARIES, SHAPING, remembered
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.options import Options
 
@@ -284,6 +287,26 @@ def diff_in_a_process(folder: Path, *words: str) -> tuple[str, set[str]]:
     environment = {**os.environ, "VGGSCOPE_CACHE": str(folder)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     return done.stdout, set(done.stderr.split())
+
+
+def test_an_entry_depends_on_every_file_that_shapes_a_network() -> None:
+    """What the sources of libraries import, by way of whatever file, and what reads an entry."""
+    root = Path(vggscope.__file__).parent
+    graph = {path: [target for _, target in imports(root, path)] for path in files(root)}
+    starts = [root / "sources" / f"{library}.py" for library in LIBRARIES] + [root / "graph_json.py"]
+    shaping = {path.relative_to(root).as_posix() for start in starts for path in (start, *reached(graph, start))}
+    assert {name if name in SHAPING else name.partition("/")[0] for name in shaping} == set(SHAPING)
+
+
+@pytest.mark.parametrize("name", ["graph.py", "vgg/labels.py", "trace/run.py", "ops/pooling.py"])
+def test_an_entry_is_stale_once_such_a_file_changes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "vggscope"
+    shutil.copytree(Path(vggscope.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache, "__file__", str(package / "sources" / "cache.py"))
+    before = cache._own_digest()
+    assert before == cache._own_digest()
+    os.utime(package / name, (1, 1))
+    assert cache._own_digest() != before
 
 
 def test_a_second_diff_loads_no_torch_and_says_the_same(folder: Path) -> None:

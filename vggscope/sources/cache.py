@@ -1,9 +1,9 @@
-"""What a library's model turned out to be, remembered: the next run reads it and needs no torch.
+"""A cache of the Networks of library models, so that the next run needs no torch.
 
-One file for each model, input and number of classes lies in the user's cache folder (VGGSCOPE_CACHE names another).
-An entry holds for the versions of the library, of torch and of this program and for the contents of the file that
-defines the model. One that is damaged, stale or not ours counts as none and is written anew. A cache that cannot be
-read or written is no cache: nothing is said of it.
+The user's cache folder (or the one that VGGSCOPE_CACHE names) has one file for each model, input size and number of
+classes. An entry is valid for the versions of the library, of torch and of this package, and for the contents of the
+file that defines the model. A damaged or stale entry is written again. A cache that cannot be read or written is
+ignored without a message.
 """
 
 from __future__ import annotations
@@ -28,15 +28,23 @@ FOLDER = "VGGSCOPE_CACHE"
 SCHEMA = "vggscope/reference@1"
 
 LARGEST_ENTRY = 16 * 2**20
-"""Bytes from which on a file is no entry; that of the largest model known is below a tenth of it."""
+"""The largest file that is read, in bytes. The entry of the largest known model has less than a tenth of it."""
 
 LIBRARIES = ("torchvision", "timm")
-"""Whose models are remembered."""
+"""The libraries whose models are stored."""
+
+SHAPING = (
+    *("ops", "sources", "trace", "vgg"),
+    *("errors.py", "files.py", "graph.py", "graph_json.py", "record.py", "result.py", "suppress.py", "units.py"),
+)
+"""The rooms and files whose code shapes the Network of a library's model: all that the sources of LIBRARIES import. An
+entry does not hold any more when one of these files changes.
+"""
 
 
 @record
 class Entry:
-    """Where a library's model is remembered, made with these options."""
+    """The file for a library's model with these options."""
 
     path: str
     library: str
@@ -45,87 +53,89 @@ class Entry:
 
 
 def remembered(word: str, options: Options, load: Callable[[], Network]) -> Network:
-    """The Network of a library's model (`torchvision:vgg16`), from the cache or else by `load`, whose errors pass.
+    """Return the Network of a library's model (`torchvision:vgg16`) from the cache, or else from `load`.
 
-    Any other word's is loaded.
+    The Network of any other word is always loaded. Errors of `load` propagate.
     """
     entry = _entry(word, options)
     if entry is None:
         return load()
-    found = _read(entry)
-    if found is None:
-        found = load()
-        if found.failure is None:
+    network = _read(entry)
+    if network is None:
+        network = load()
+        if network.failure is None:
             with suppress(OSError, ValueError, LookupError):
-                _write(entry, found)
-    return found
+                _write(entry, network)
+    return network
 
 
 def recalled(word: str) -> Network | None:
-    """A library's model as it was remembered for any input: for what does not depend on that, as its layers' names."""
+    """Return a library's model from the cache at any input size, for what does not depend on it, as layer names; None
+    if no entry is valid.
+    """
     library, _, model = word.strip().partition(":")
-    within = folder()
-    if library in LIBRARIES and within and os.path.isdir(within):
-        for name in sorted(os.listdir(within)):
-            made = re.fullmatch(rf"{library}-{re.escape(model)}-(own|\d+x\d+x\d+)-(own|\d+)\.json", name, re.ASCII)
-            if made:
-                size = None if made[1] == "own" else tuple(map(int, made[1].split("x")))
-                options = Options(size, num_classes=None if made[2] == "own" else int(made[2]))
-                found = _read(Entry(os.path.join(within, name), library, model, options))
-                if found is not None:
-                    return found
+    directory = folder()
+    if library in LIBRARIES and directory and os.path.isdir(directory):
+        for name in sorted(os.listdir(directory)):
+            match = re.fullmatch(rf"{library}-{re.escape(model)}-(own|\d+x\d+x\d+)-(own|\d+)\.json", name, re.ASCII)
+            if match:
+                size = None if match[1] == "own" else tuple(map(int, match[1].split("x")))
+                options = Options(size, num_classes=None if match[2] == "own" else int(match[2]))
+                network = _read(Entry(os.path.join(directory, name), library, model, options))
+                if network is not None:
+                    return network
     return None
 
 
 def folder() -> str | None:
-    """The cache folder, which need not be there; None where this user has none."""
-    given = os.environ.get(FOLDER)
-    if given:
-        return os.path.abspath(given)
+    """Return the path of the cache folder, which need not exist; None for a user without a home folder."""
+    override = os.environ.get(FOLDER)
+    if override:
+        return os.path.abspath(override)
     from platformdirs import user_cache_dir
 
-    # Without a home the path begins with a tilde.
-    found = user_cache_dir("vggscope", appauthor=False)
-    return found if os.path.isabs(found) else None
+    # Without a home folder the path begins with a tilde.
+    path = user_cache_dir("vggscope", appauthor=False)
+    return path if os.path.isabs(path) else None
 
 
 def _entry(word: str, options: Options) -> Entry | None:
-    """The entry for a word, where it names a model that is remembered."""
+    """The entry for a word; None if the word names no library's model, or there is no cache folder."""
     library, _, model = word.strip().partition(":")
     if library not in LIBRARIES or not re.fullmatch(r"[\w.-]{1,100}", model, re.ASCII):
         return None
-    within = folder()
+    directory = folder()
     size = "x".join(map(str, options.input)) if options.input else "own"
     name = f"{library}-{model}-{size}-{options.num_classes or 'own'}.json"
-    return Entry(os.path.join(within, name), library, model, options) if within else None
+    return Entry(os.path.join(directory, name), library, model, options) if directory else None
 
 
 def _read(entry: Entry) -> Network | None:
-    """What an entry has, if it is whole and still holds."""
+    """The Network of an entry; None if the file is missing, damaged or stale."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        # Opening a pipe would wait for its writer.
+        # To open a pipe would wait for its writer.
         if not stat.S_ISREG(os.stat(entry.path).st_mode):
             return None
         with open(entry.path, "rb") as file:
             data = file.read(LARGEST_ENTRY + 1)
         head, _, body = data.partition(b"\n")
-        found = json.loads(head)
-        if len(data) <= LARGEST_ENTRY and found == _head(entry, found.get("defined_in"), body):
+        stored = json.loads(head)
+        if len(data) <= LARGEST_ENTRY and stored == _head(entry, stored.get("defined_in"), body):
             return from_json(body.decode())
     return None
 
 
 def _write(entry: Entry, network: Network) -> None:
-    """Write an entry. Raises OSError, ValueError or LookupError where that cannot be."""
+    """Write an entry. Raises OSError, ValueError or LookupError if that is not possible."""
     body = to_json(network).encode()
     head = json.dumps(_head(entry, _defining_file(entry), body)).encode()
     replace_file(entry.path, head + b"\n" + body)
 
 
 def _head(entry: Entry, defined_in: str, body: bytes) -> dict[str, str]:
-    """An entry's first line: all that it depends on.
+    """The first line of an entry: everything that it depends on.
 
-    Raises OSError or ValueError where that cannot be told, LookupError where the library is not installed.
+    Raises OSError or ValueError if the defining file cannot be read, and LookupError if the library is not installed.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -140,25 +150,30 @@ def _head(entry: Entry, defined_in: str, body: bytes) -> dict[str, str]:
         "model": f"{entry.library}:{entry.model}",
         "options": repr(entry.options),
         **versions,
-        "vggscope": _ourselves(),
+        "vggscope": _own_digest(),
         "defined_in": defined_in,
         "source": _digest(source),
         "contents": _digest(body),
     }
 
 
-def _ourselves() -> str:
-    """Our own version, and which of our files have changed within it: what is traced depends on them."""
+def _own_digest() -> str:
+    """Return the version of the package, and a digest of the sizes and times of the files that shape a Network."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    known = []
-    for name in ("ops", "trace", "sources"):
-        with os.scandir(os.path.join(package, name)) as files:
-            known += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.name.endswith(".py")]
-    return f"{__version__} {_digest(repr(sorted(known)).encode())}"
+    files = []
+    for name in SHAPING:
+        path = os.path.join(package, name)
+        if name.endswith(".py"):
+            files.append((name, os.stat(path)))
+        else:
+            with os.scandir(path) as entries:
+                files += [(f"{name}/{entry.name}", entry.stat()) for entry in entries if entry.name.endswith(".py")]
+    known = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
+    return f"{__version__} {_digest(repr(known).encode())}"
 
 
 def _folder_of(library: str) -> str:
-    """Where a library is installed, found without importing it. Raises LookupError where it is not."""
+    """The folder of an installed library, which is not imported. Raises LookupError if it is not installed."""
     from importlib.util import find_spec
 
     spec = find_spec(library)
@@ -168,7 +183,7 @@ def _folder_of(library: str) -> str:
 
 
 def _defining_file(entry: Entry) -> str:
-    """The file with the function that makes a model, seen from its library's folder. The library is imported."""
+    """The path, relative to the library, of the file that defines a model. Imports the library."""
     from inspect import getsourcefile, unwrap
 
     builder: Callable[..., object]
@@ -184,10 +199,10 @@ def _defining_file(entry: Entry) -> str:
     return os.path.relpath(path, _folder_of(entry.library)).replace(os.sep, "/")
 
 
-def _inside(within: str, path: str) -> str:
-    """A path below a folder. Raises ValueError for any other."""
-    full = os.path.realpath(os.path.join(within, path))
-    if not full.startswith(within + os.sep) or not full.endswith(".py"):
+def _inside(directory: str, path: str) -> str:
+    """The full path of a Python file in a folder. Raises ValueError for a path that leads elsewhere."""
+    full = os.path.realpath(os.path.join(directory, path))
+    if not full.startswith(directory + os.sep) or not full.endswith(".py"):
         raise ValueError(f"{path!r} is no file of the library")
     return full
 
