@@ -51,8 +51,8 @@ GRID_DTYPES = ("float32", "float16", "bfloat16", "amp")
 def estimates() -> int:
     """A million estimates of a training step's memory, all different questions; how many there were."""
     networks = (resolve(name, Options(input=(3, side, side))) for name in GRID_COLUMNS for side in GRID_SIDES)
-    setups = [StepConfig(optimizer=optimizer, dtype=dtype) for optimizer in OPTIMIZERS for dtype in GRID_DTYPES]
-    return sum(1 for _ in grid(networks, GRID_BATCHES, setups))
+    configs = [StepConfig(optimizer=optimizer, dtype=dtype) for optimizer in OPTIMIZERS for dtype in GRID_DTYPES]
+    return sum(1 for _ in grid(networks, GRID_BATCHES, configs))
 
 
 CURVES: dict[str, tuple[Callable[[int], object], tuple[int, ...]]] = {

@@ -41,8 +41,8 @@ def cases(model: str, quick: bool) -> Iterator[Measurement]:
         make = partial(without_data, partial(resolve_module, model, options))
         batches = (BATCHES[0], BATCHES[-1]) if quick else BATCHES
         for batch, (mode, optimizer), dtype in itertools.product(batches, RUNS, DTYPES):
-            setup = StepConfig(mode=mode, optimizer=optimizer, dtype=dtype)
-            yield measure(network, make, batch, setup)
+            config = StepConfig(mode=mode, optimizer=optimizer, dtype=dtype)
+            yield measure(network, make, batch, config)
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.conftest import Ran
 from tests.strategies import SIDE, columns
 from vggscope.analysis.memory.allocation_log import BatchLinear
-from vggscope.analysis.memory.grid import Estimate, grid, highest
+from vggscope.analysis.memory.grid import Estimate, grid, largest_at
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.step_config import DTYPES, MODES, OPTIMIZERS, StepConfig
 from vggscope.errors import ShapeError
@@ -24,32 +24,32 @@ from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.options import Options
 
-SETUPS = [StepConfig(*parts) for parts in itertools.product(MODES, OPTIMIZERS, DTYPES)]
+CONFIGS = [StepConfig(*parts) for parts in itertools.product(MODES, OPTIMIZERS, DTYPES)]
 BATCHES = [1, 2, 7, 64, 10**6]
 
 
-def agree(network: Network, batches: list[int], setups: list[StepConfig]) -> None:
-    found = grid([network], batches, setups)
-    for setup, batch in itertools.product(setups, batches):
-        one = memory(network, batch, setup)
+def agree(network: Network, batches: list[int], configs: list[StepConfig]) -> None:
+    found = grid([network], batches, configs)
+    for config, batch in itertools.product(configs, batches):
+        one = memory(network, batch, config)
         assert next(found) == Estimate(
-            network.name, network.input_shape[1:], setup.mode, one.optimizer, setup.dtype, batch, one.peak_bytes
+            network.name, network.input_shape[1:], config.mode, one.optimizer, config.dtype, batch, one.peak_bytes
         )
     assert next(found, None) is None
 
 
 @pytest.mark.parametrize("word", ["A", "A-LRN", "E_bn"])
 def test_the_grid_is_memory_one_by_one(word: str) -> None:
-    agree(resolve(word), [1, 64], SETUPS)
+    agree(resolve(word), [1, 64], CONFIGS)
 
 
 @pytest.mark.parametrize("word", ["torchvision:resnet18", "torchvision:vit_b_32"])
 def test_networks_with_branches_and_attention(word: str) -> None:
-    agree(resolve(word), [64], SETUPS[::5])
+    agree(resolve(word), [64], CONFIGS[::5])
 
 
 @pytest.mark.parametrize(
-    "setup",
+    "config",
     [
         StepConfig(foreach=True, optimizer="adam"),
         StepConfig(checkpoint=True, optimizer="rmsprop"),
@@ -62,13 +62,13 @@ def test_networks_with_branches_and_attention(word: str) -> None:
     ],
     ids=repr,
 )
-def test_every_other_setting_counts(setup: StepConfig) -> None:
-    agree(resolve("B", Options(input=(3, 64, 64))), BATCHES, [setup, StepConfig()])
+def test_every_other_setting_counts(config: StepConfig) -> None:
+    agree(resolve("B", Options(input=(3, 64, 64))), BATCHES, [config, StepConfig()])
 
 
-@given(columns(), st.sampled_from(SETUPS), st.integers(1, 10**6))
-def test_any_network_with_any_setup(column: str, setup: StepConfig, batch: int) -> None:
-    agree(resolve(column, Options(input=(3, SIDE, SIDE))), [batch], [setup])
+@given(columns(), st.sampled_from(CONFIGS), st.integers(1, 10**6))
+def test_any_network_with_any_setup(column: str, config: StepConfig, batch: int) -> None:
+    agree(resolve(column, Options(input=(3, SIDE, SIDE))), [batch], [config])
 
 
 def test_rows_come_one_at_a_time_and_in_order() -> None:
@@ -96,7 +96,7 @@ def test_rows_come_one_at_a_time_and_in_order() -> None:
     st.lists(st.integers(1, 10**6), max_size=5),
 )
 def test_the_highest_of_lines(lines: list[tuple[int, int]], samples: list[int]) -> None:
-    assert highest([BatchLinear(*line) for line in lines], samples) == [
+    assert largest_at([BatchLinear(*line) for line in lines], samples) == [
         max(a + b * n for a, b in lines) for n in samples
     ]
 
@@ -116,8 +116,8 @@ def test_the_command_writes_csv(vggscope: Callable[..., Ran], tmp_path: Path) ->
     for row in rows[::7]:
         shape = tuple(map(int, row["input_shape"].split("x")))
         network = resolve(row["model"], Options(input=shape))
-        setup = StepConfig(row["mode"], row["optimizer"] or "sgd", row["dtype"])
-        assert memory(network, int(row["batch"]), setup).peak_bytes == int(row["peak_bytes"])
+        config = StepConfig(row["mode"], row["optimizer"] or "sgd", row["dtype"])
+        assert memory(network, int(row["batch"]), config).peak_bytes == int(row["peak_bytes"])
     file = tmp_path / "grid.csv"
     assert vggscope("compare", "A", "vgg16_bn", "--grid", *lists, "--dtypes", "float32,amp", "-o", str(file)).code == 0
     assert file.read_text() == done.out
@@ -172,9 +172,11 @@ def test_what_makes_no_grid_is_said(vggscope: Callable[..., Ran], words: tuple[s
 def test_a_million_estimates_take_seconds() -> None:
     columns = [column + norm for column in ("A", "A-LRN", "B", "C", "D", "E") for norm in ("", "_bn")]
     sides = range(64, 384, 16)
-    setups = [StepConfig(optimizer=name, dtype=dtype) for name in OPTIMIZERS for dtype in ("float32", "float16", "amp")]
+    configs = [
+        StepConfig(optimizer=name, dtype=dtype) for name in OPTIMIZERS for dtype in ("float32", "float16", "amp")
+    ]
     networks = (resolve(column, Options(input=(3, side, side))) for column in columns for side in sides)
     started = time.process_time()
-    count = sum(1 for _ in grid(networks, range(1, 279), setups))
+    count = sum(1 for _ in grid(networks, range(1, 279), configs))
     assert count == 1_000_800
     assert time.process_time() - started < 20  # 4 s, on a machine that others use too

@@ -20,7 +20,7 @@ from torch import nn
 from tests.strategies import SIDE, columns
 from vggscope.analysis.cards import CARDS, gpu_memory
 from vggscope.analysis.cost import backward_macs
-from vggscope.analysis.memory.allocation_log import KINDS, BatchLinear, Entry
+from vggscope.analysis.memory.allocation_log import KINDS, BatchLinear, LogEntry
 from vggscope.analysis.memory.allocator import Allocator, replay
 from vggscope.analysis.memory.calls import head_parameters, stages
 from vggscope.analysis.memory.fit import GpuBudget
@@ -29,7 +29,7 @@ from vggscope.analysis.memory.simulate import inference_peak, simulate_step, tra
 from vggscope.analysis.memory.step_config import PARALLEL, Shards, StepConfig
 from vggscope.analysis.summary import summarize
 from vggscope.builders.module import module
-from vggscope.cross_checks.measured_step import measure, track
+from vggscope.cross_checks.measured_step import measure, tracked_peak
 from vggscope.errors import OptionError
 from vggscope.graph import Network, Parameter
 from vggscope.sources.resolve import resolve, resolve_module
@@ -62,9 +62,9 @@ def maker(word: str, side: int = 224) -> Callable[[], nn.Module]:
     return partial(without_data, partial(resolve_module, word, Options(input=(3, side, side))))
 
 
-def difference(word: str, batch: int, setup: StepConfig, side: int = 224) -> int:
+def difference(word: str, batch: int, config: StepConfig, side: int = 224) -> int:
     """How many bytes more are foretold than the tracker sees."""
-    return measure(network(word, side), maker(word, side), batch, setup).difference_bytes
+    return measure(network(word, side), maker(word, side), batch, config).difference_bytes
 
 
 @pytest.mark.parametrize(("case", "mib"), FACTS.items(), ids=str)
@@ -212,8 +212,8 @@ class ChannelsLast(nn.Module):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_gradients_of_weights_come_as_the_input_lies(accumulate: int) -> None:
     traced = trace_module(ChannelsLast(), (3, 12, 12), "ChannelsLast")
-    setup = StepConfig(optimizer="sgd", accumulate=accumulate)
-    assert measure(traced, ChannelsLast, 2 * accumulate, setup).difference_bytes == 0
+    config = StepConfig(optimizer="sgd", accumulate=accumulate)
+    assert measure(traced, ChannelsLast, 2 * accumulate, config).difference_bytes == 0
     weight = 4 * 128 * 16 * 9
     backward = [entry for entry in memory(traced, 2, StepConfig(optimizer="sgd")).timeline if entry.event == "backward"]
     assert max(entry.gradients_bytes + entry.temporary_bytes for entry in backward) >= 2 * weight
@@ -306,8 +306,8 @@ def test_the_loss_is_of_what_most_weights_went_into(beside: str, mode: str) -> N
 def test_generated_columns_equal_the_tracker(
     line: str, mode: str, optimizer: str, dtype: str, batch: int, accumulate: int
 ) -> None:
-    setup = StepConfig(mode=mode, optimizer=optimizer, dtype=dtype, accumulate=accumulate)
-    assert difference(line, batch, setup, side=SIDE) == 0
+    config = StepConfig(mode=mode, optimizer=optimizer, dtype=dtype, accumulate=accumulate)
+    assert difference(line, batch, config, side=SIDE) == 0
 
 
 @pytest.mark.slow
@@ -345,14 +345,14 @@ class Staged(nn.Module):
 def test_checkpointed_stages_equal_the_tracker(dtype: str) -> None:
     net = network("D_bn", 96)
     ends = [7, 14, 24, 34, 44]  # behind each pool
-    setup = StepConfig(checkpoint=True, dtype=dtype)
+    config = StepConfig(checkpoint=True, dtype=dtype)
     with warnings.catch_warnings():
         # The tracker says that a stage's module has gone when its hook fires.
         warnings.filterwarnings("ignore", "Module is None")
-        seen = track(lambda: without_data(lambda: Staged(module(net), ends)), (3, 96, 96), 8, setup)
-    peak = simulate_step(net, replace(setup, runtime="tracker")).peak(8)
+        seen = tracked_peak(lambda: without_data(lambda: Staged(module(net), ends)), (3, 96, 96), 8, config)
+    peak = simulate_step(net, replace(config, runtime="tracker")).peak(8)
     assert peak.total.at(8) - peak.alive[INPUT].at(8) == seen.peak_bytes
-    assert seen.peak_bytes < track(maker("D_bn", 96), (3, 96, 96), 8, StepConfig(dtype=dtype)).peak_bytes
+    assert seen.peak_bytes < tracked_peak(maker("D_bn", 96), (3, 96, 96), 8, StepConfig(dtype=dtype)).peak_bytes
 
 
 class Residual(nn.Module):
@@ -392,11 +392,11 @@ def test_a_real_run_sums_gradients_in_place_where_the_tracker_does_not() -> None
     net = trace_module(Residual(), (20,), "Residual")
     peaks = {}
     for runtime in ("cuda", "tracker"):
-        book = simulate_step(net, StepConfig(optimizer="sgd", runtime=runtime))
-        peaks[runtime] = book.peak_bytes(1000) - book.moments[0].total.at(1000)
+        timeline = simulate_step(net, StepConfig(optimizer="sgd", runtime=runtime))
+        peaks[runtime] = timeline.peak_bytes(1000) - timeline.moments[0].total.at(1000)
     assert peaks["cuda"] == real_peak(1000)
     assert peaks["tracker"] - peaks["cuda"] == 1000 * 200 * 4  # the sum, a third tensor
-    assert track(Residual, (20,), 1000, StepConfig(optimizer="sgd")).peak_bytes == peaks["tracker"] + 4 * (
+    assert tracked_peak(Residual, (20,), 1000, StepConfig(optimizer="sgd")).peak_bytes == peaks["tracker"] + 4 * (
         20 * 200 + 200 + 200 * 200 + 200 + 200 * 10 + 10
     )
 
@@ -419,12 +419,12 @@ def test_parts_and_layers_add_up_and_the_timeline_holds_the_peak() -> None:
 def test_the_peak_rises_with_the_batch_and_the_largest_batch_is_exact(
     line: str, mode: str, checkpoint: bool, batch: int
 ) -> None:
-    book = simulate_step(network(line, SIDE), StepConfig(mode=mode, checkpoint=checkpoint))
-    peak = book.peak_bytes(batch)
-    assert peak == max(moment.total.at(batch) for moment in book.moments)
-    assert book.peak_bytes(batch + 1) > peak
-    assert book.largest_batch(peak) == batch
-    assert book.largest_batch(peak - 1) == batch - 1
+    timeline = simulate_step(network(line, SIDE), StepConfig(mode=mode, checkpoint=checkpoint))
+    peak = timeline.peak_bytes(batch)
+    assert peak == max(moment.total.at(batch) for moment in timeline.moments)
+    assert timeline.peak_bytes(batch + 1) > peak
+    assert timeline.largest_batch(peak) == batch
+    assert timeline.largest_batch(peak - 1) == batch - 1
 
 
 def test_a_batch_of_ten_million_takes_the_time_of_one() -> None:
@@ -475,12 +475,12 @@ def test_a_frozen_network_keeps_nothing_and_trains_its_head() -> None:
 
 
 def test_stages_end_where_the_map_shrinks_and_one_tensor_goes_on() -> None:
-    from vggscope.analysis.memory.calls import program
+    from vggscope.analysis.memory.calls import forward_pass
     from vggscope.analysis.memory.step_config import CUDA
 
     def ends(word: str) -> list[str]:
         net = network(word)
-        calls = program(net, 4, CUDA, training=True, autocast=False, loss=True).calls
+        calls = forward_pass(net, 4, CUDA, training=True, autocast=False, loss=True).calls
         return [calls[stage.stop - 1].layer for stage in stages(net, calls)]
 
     assert ends("D") == [f"features.{pool}" for pool in (4, 9, 16, 23, 30)]
@@ -492,43 +492,43 @@ def test_stages_end_where_the_map_shrinks_and_one_tensor_goes_on() -> None:
 def test_the_allocator_rounds_splits_and_merges() -> None:
     def run(*sizes: int) -> Allocator:
         allocator = Allocator()
-        entries = [Entry(n, BatchLinear(size, 0), "activations", "") for n, size in enumerate(sizes)]
+        entries = [LogEntry(n, BatchLinear(size, 0), "activations", "") for n, size in enumerate(sizes)]
         assert allocator.run(entries, 1, 1)
         return allocator
 
     small = run(1, 513)
-    assert (small.most_allocated, small.most_reserved) == (512 + 1024, 2 * MIB)
-    assert run(MIB, MIB, MIB).most_reserved == 4 * MIB
-    assert run(MIB + 1).most_reserved == 20 * MIB
+    assert (small.max_allocated, small.max_reserved) == (512 + 1024, 2 * MIB)
+    assert run(MIB, MIB, MIB).max_reserved == 4 * MIB
+    assert run(MIB + 1).max_reserved == 20 * MIB
     # A rest of 1 MiB or less is not split off a large block: it counts as allocated.
     own = run(11 * MIB)
-    assert (own.most_allocated, own.most_reserved) == (12 * MIB, 12 * MIB)
-    assert run(9 * MIB, 9 * MIB, 2 * MIB).most_reserved == 20 * MIB
-    assert run(10 * MIB - 512, 11 * MIB).most_reserved == 20 * MIB + 12 * MIB
+    assert (own.max_allocated, own.max_reserved) == (12 * MIB, 12 * MIB)
+    assert run(9 * MIB, 9 * MIB, 2 * MIB).max_reserved == 20 * MIB
+    assert run(10 * MIB - 512, 11 * MIB).max_reserved == 20 * MIB + 12 * MIB
 
 
 def test_the_allocator_takes_the_best_fit_and_gives_back_when_full() -> None:
-    made = [Entry(n, BatchLinear(size * MIB, 0), "activations", "") for n, size in enumerate((40, 30, 30))]
-    freed = [Entry(entry.tensor, None, "activations", "") for entry in made]
+    made = [LogEntry(n, BatchLinear(size * MIB, 0), "activations", "") for n, size in enumerate((40, 30, 30))]
+    freed = [LogEntry(entry.tensor, None, "activations", "") for entry in made]
     allocator = Allocator()
     assert allocator.run([made[0], made[1], freed[0], freed[1], made[2]], 1, 1)
-    assert allocator.most_reserved == 70 * MIB  # the third took the 30, not a part of the 40
+    assert allocator.max_reserved == 70 * MIB  # the third took the 30, not a part of the 40
     merged = Allocator()
     assert merged.run([made[0], freed[0], made[1], freed[1], made[0]], 1, 1)
-    assert merged.most_reserved == 40 * MIB  # 30 and the 10 behind it are one again
+    assert merged.max_reserved == 40 * MIB  # 30 and the 10 behind it are one again
     tight = Allocator(capacity=60 * MIB)
     assert tight.run([made[1], freed[1], made[0]], 1, 1)  # 30 free cannot hold 40: the segment goes back
-    assert tight.most_reserved == 40 * MIB
+    assert tight.max_reserved == 40 * MIB
     assert not Allocator(capacity=60 * MIB).run([made[1], made[0]], 1, 1)
 
 
 def test_reserved_is_at_least_what_is_alive() -> None:
-    book = simulate_step(network("D"), StepConfig())
-    reserve = replay(book, 64)
-    assert book.peak_bytes(64) <= reserve.allocated_bytes <= reserve.reserved_bytes
-    assert reserve.allocated_bytes < 1.005 * book.peak_bytes(64)
-    assert not replay(book, 64, capacity=book.peak_bytes(64) - 1).fits
-    assert replay(book, 64, capacity=reserve.reserved_bytes).fits
+    timeline = simulate_step(network("D"), StepConfig())
+    reserve = replay(timeline, 64)
+    assert timeline.peak_bytes(64) <= reserve.allocated_bytes <= reserve.reserved_bytes
+    assert reserve.allocated_bytes < 1.005 * timeline.peak_bytes(64)
+    assert not replay(timeline, 64, capacity=timeline.peak_bytes(64) - 1).fits
+    assert replay(timeline, 64, capacity=reserve.reserved_bytes).fits
 
 
 def test_whether_a_card_takes_it() -> None:

@@ -289,12 +289,12 @@ def grid(
     >>> [point.peak_bytes for point in grid("A", batches=[1, 64])]
     [1637681904, 4749085928]
     """
-    from vggscope.analysis.memory.grid import BATCHES, setups
+    from vggscope.analysis.memory.grid import BATCHES, step_configs
     from vggscope.analysis.memory.grid import grid as estimate
     from vggscope.progress import progress
     from vggscope.vgg.configs import CONFIGS
 
-    steps = setups(modes, optimizers, dtypes)
+    steps = step_configs(modes, optimizers, dtypes)
     inputs = [(3, size, size) if isinstance(size, int) else size for size in sizes]
     pairs = [(model, size) for model in models or tuple(CONFIGS) for size in inputs or (None,)]
 

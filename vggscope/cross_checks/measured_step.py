@@ -1,8 +1,8 @@
-"""The witnesses for memory: torch's memory tracker over tensors without data, and on a GPU the allocator's own count.
+"""The peak memory of a step, measured: by torch's memory tracker on fake tensors, or on a GPU by CUDA's allocator.
 
-torch.distributed._tools.mem_tracker is a dispatch mode that books every tensor which torch makes and frees. Under
-FakeTensorMode nothing is allocated, so that a batch of 256 is followed in a fraction of a second on any machine. It
-works on fake CPU tensors; a fake CUDA device fails in the backward pass, so what CUDA does otherwise it does not see.
+torch.distributed._tools.mem_tracker is a dispatch mode that records every tensor that torch allocates and frees. Under
+FakeTensorMode nothing is allocated, so that a batch of 256 takes a fraction of a second on any machine. The fake
+tensors are CPU tensors: a fake CUDA device fails in the backward pass. What CUDA does differently is not measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.allocator import replay
-from vggscope.analysis.memory.simulate import simulate_step, trained
+from vggscope.analysis.memory.simulate import simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
 from vggscope.errors import OptionError
 from vggscope.graph import Network
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 @record
-class Tracked:
-    """The most bytes alive at once and what they were for, in the tracker's own words (Parameter, Gradient...).
+class TrackedPeak:
+    """The most bytes alive at once, and their parts in the tracker's own words (Parameter, Gradient...).
 
-    The input batch and its labels were made before the tracker looked and are not among them.
+    The input batch and its labels are allocated before tracking starts and do not count.
     """
 
     peak_bytes: int
@@ -42,8 +42,9 @@ class Tracked:
 
 @record
 class Measurement(Result):
-    """A step's peak as foretold and as measured, in bytes. `witness` is what measured, `counts` what both figures are
-    of.
+    """The predicted and the measured peak of a step, in bytes.
+
+    `witness` is the tool that measured, `counts` is what both figures count, in words.
     """
 
     schema: str
@@ -56,62 +57,62 @@ class Measurement(Result):
 
     @property
     def difference_bytes(self) -> int:
-        """How much more was foretold than measured."""
+        """The predicted bytes minus the measured ones."""
         return self.predicted_bytes - self.measured_bytes
 
 
-def measure(network: Network, make: Callable[[], nn.Module], batch: int, setup: StepConfig) -> Measurement:
-    """Run two steps of `make`'s module and set the second's peak beside the figure foretold for `network`.
+def measure(network: Network, make: Callable[[], nn.Module], batch: int, config: StepConfig) -> Measurement:
+    """Run two steps of `make`'s module and compare the peak of the second with the one predicted for `network`.
 
-    With CUDA the steps are real and the measure is torch.cuda.max_memory_allocated, which rounds tensors up to blocks:
-    the figure foretold is rounded likewise. Elsewhere the steps have no data and the memory tracker measures.
+    With CUDA the steps are real and torch.cuda.max_memory_allocated is the measure. It counts tensors in rounded
+    blocks, and the predicted figure does too. Elsewhere the memory tracker measures steps on fake tensors.
 
-    Raises OptionError for what one device does not run by itself.
+    Raises OptionError for checkpointing and for several GPUs.
     """
     import torch
 
-    if setup.checkpoint or setup.shards.parallel is not None:
+    if config.checkpoint or config.shards.parallel.name:
         raise OptionError("only a plain step on one device is measured", "leave out --checkpoint and --parallel")
-    names = {p.name for p in trained(network, setup)} if setup.trains else None
-    samples = setup.samples(batch)
+    trained = {p.name for p in trained_parameters(network, config)} if config.trains else None
+    samples = config.samples(batch)
     network = network.for_batch(samples)
     if torch.cuda.is_available():
-        foretold = replay(simulate_step(network, replace(setup, runtime=CUDA.name)), samples).allocated_bytes
-        measured = allocated_on_gpu(make, network.input_shape[1:], batch, setup, names, network.output_place)
-        witness = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
+        predicted = replay(simulate_step(network, replace(config, runtime=CUDA.name)), samples).allocated_bytes
+        measured = peak_on_gpu(make, network.input_shape[1:], batch, config, trained, network.output_place)
+        tool = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
         counts = (
             "tensors in the allocator's rounded blocks, with the input; what libraries hold is in the measured alone"
         )
-        return Measurement("vggscope/measure@1", network.name, batch, witness, counts, foretold, measured)
-    moment = simulate_step(network, replace(setup, runtime=TRACKER.name)).peak(samples)
-    foretold = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
-    tracked = track(make, network.input_shape[1:], batch, setup, names, network.output_place)
-    witness = "torch.distributed._tools.mem_tracker, CPU tensors without data"
-    counts = "tensors exactly, without the input and its labels"
-    return Measurement("vggscope/measure@1", network.name, batch, witness, counts, foretold, tracked.peak_bytes)
+    else:
+        moment = simulate_step(network, replace(config, runtime=TRACKER.name)).peak(samples)
+        predicted = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
+        measured = tracked_peak(make, network.input_shape[1:], batch, config, trained, network.output_place).peak_bytes
+        tool = "torch.distributed._tools.mem_tracker, CPU tensors without data"
+        counts = "tensors exactly, without the input and its labels"
+    return Measurement("vggscope/measure@1", network.name, batch, tool, counts, predicted, measured)
 
 
-def track(
+def tracked_peak(
     make: Callable[[], nn.Module],
     input_shape: Shape,
     batch: int,
-    setup: StepConfig,
-    learned: Collection[str] | None = None,
-    place: int = 0,
-) -> Tracked:
-    """Follow one forward pass, or the second step of training, of `make`'s module on inputs of channels x height x
-    width. `learned` are the names of the parameters that require a gradient; None: as the module has it. The loss is
-    of the tensor at `place` among those that forward returns.
+    config: StepConfig,
+    trained: Collection[str] | None = None,
+    output_place: int = 0,
+) -> TrackedPeak:
+    """Track one forward pass, or the second step of training, of `make`'s module. `input_shape` is without the batch.
 
-    The module's own tensors are not read: it may have been made on the meta device.
+    `trained` are the names of the parameters that require a gradient; None: as in the module. The loss is that of the
+    tensor at `output_place` among those that forward returns. The module may be on the meta device: its tensors are
+    not read.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    module = made(make, setup)
+    module = _make_in_dtype(make, config)
     with FakeTensorMode():
-        take_data_away(module)
-        tracker = make_tracker()
-        step = Step(module, "cpu", setup, learned, place)
+        _fake_state(module)
+        tracker = _memory_tracker()
+        step = _ModuleStep(module, "cpu", config, trained, output_place)
         batches = step.batches(input_shape, batch)
         step.warm_up(batches)
         tracker.track_external(step.module, *([step.optimizer] if step.optimizer else []))
@@ -119,24 +120,24 @@ def track(
             step.run(batches)
         (snapshot,) = tracker.get_tracker_snapshot("peak").values()
     parts = {str(getattr(kind, "value", kind)): size for kind, size in snapshot.items()}
-    return Tracked(parts.pop("Total"), parts)
+    return TrackedPeak(parts.pop("Total"), parts)
 
 
-def allocated_on_gpu(
+def peak_on_gpu(
     make: Callable[[], nn.Module],
     input_shape: Shape,
     batch: int,
-    setup: StepConfig,
-    learned: Collection[str] | None = None,
-    place: int = 0,
+    config: StepConfig,
+    trained: Collection[str] | None = None,
+    output_place: int = 0,
 ) -> int:
-    """torch.cuda.max_memory_allocated over the same step, run for real."""
+    """torch.cuda.max_memory_allocated over the same step, run on the GPU."""
     import torch
 
-    module = made(make, setup)
+    module = _make_in_dtype(make, config)
     is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
     module = module.to_empty(device="cuda") if is_empty else module.to("cuda")
-    step = Step(module, "cuda", setup, learned, place)
+    step = _ModuleStep(module, "cuda", config, trained, output_place)
     batches = step.batches(input_shape, batch)
     step.warm_up(batches)
     torch.cuda.synchronize()
@@ -146,54 +147,48 @@ def allocated_on_gpu(
     return torch.cuda.max_memory_allocated()
 
 
-class Step:
-    """A module with what runs it."""
+class _ModuleStep:
+    """A module with its optimizer, and its steps."""
 
     def __init__(
-        self,
-        module: nn.Module,
-        device: str,
-        setup: StepConfig,
-        learned: Collection[str] | None,
-        place: int,
+        self, module: nn.Module, device: str, config: StepConfig, trained: Collection[str] | None, output_place: int
     ) -> None:
-        self.module, self.device, self.setup = module.train(setup.trains), device, setup
-        self.place = place
-        if learned is not None:
+        self.module, self.device, self.config = module.train(config.trains), device, config
+        self.output_place = output_place
+        if trained is not None:
             for name, parameter in module.named_parameters():
-                parameter.requires_grad_(name in learned)
-        self.optimizer = make_optimizer(module, setup) if setup.trains else None
+                parameter.requires_grad_(name in trained)
+        self.optimizer = _optimizer(module, config) if config.trains else None
 
     def batches(self, input_shape: Shape, batch: int) -> list[tuple[Tensor, Tensor]]:
-        """The micro-batches, each with a label for every position of the output behind its classes."""
+        """The micro-batches, each with a label for every position of the output."""
         import torch
 
-        found = []
-        for _ in range(self.setup.accumulate if self.setup.trains else 1):
-            inputs = torch.zeros(
-                self.setup.samples(batch), *input_shape, dtype=element_type(self.setup), device=self.device
-            )
+        samples, dtype = self.config.samples(batch), _element_type(self.config)
+        batches = []
+        for _ in range(self.config.accumulate if self.config.trains else 1):
+            inputs = torch.zeros(samples, *input_shape, dtype=dtype, device=self.device)
             with torch.no_grad():
                 shape = self.output(inputs).shape
-            found.append((inputs, torch.zeros(shape[0], *shape[2:], dtype=torch.long, device=self.device)))
-        return found
+            batches.append((inputs, torch.zeros(shape[0], *shape[2:], dtype=torch.long, device=self.device)))
+        return batches
 
     def output(self, inputs: Tensor) -> Tensor:
-        """Of what forward returns, the tensor that the loss is of."""
-        return tensors_in(self.module(inputs))[self.place]
+        """Run forward and return the tensor that the loss reads."""
+        return tensors_in(self.module(inputs))[self.output_place]
 
     def warm_up(self, batches: list[tuple[Tensor, Tensor]]) -> None:
-        """A first step, behind which the optimizer has its states and no gradient is left."""
+        """Run a first step, so that the optimizer has its states, and drop the gradients."""
         if self.optimizer is not None:
             self.run(batches)
             self.optimizer.zero_grad(set_to_none=True)
 
     def run(self, batches: list[tuple[Tensor, Tensor]]) -> None:
-        """One step, or one forward pass without gradients."""
+        """Run one step, or one forward pass without gradients."""
         import torch
         from torch.nn.functional import cross_entropy
 
-        autocast = torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.setup.dtype == AMP)
+        autocast = torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.config.dtype == AMP)
         if self.optimizer is None:
             with torch.no_grad(), autocast:
                 self.module(batches[0][0])
@@ -205,38 +200,39 @@ class Step:
         self.optimizer.step()
 
 
-def element_type(setup: StepConfig) -> torch.dtype:
+def _element_type(config: StepConfig) -> torch.dtype:
     """The dtype of weights and inputs."""
     import torch
 
-    found: torch.dtype = torch.float32 if setup.dtype == AMP else getattr(torch, setup.dtype)
-    return found
+    dtype: torch.dtype = torch.float32 if config.dtype == AMP else getattr(torch, config.dtype)
+    return dtype
 
 
-def make_optimizer(module: nn.Module, setup: StepConfig) -> Optimizer:
-    """The optimizer of the setup's name, otherwise with torch's own defaults."""
+def _optimizer(module: nn.Module, config: StepConfig) -> Optimizer:
+    """The optimizer that the config names, with torch's defaults."""
     from torch import optim
 
-    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if setup.optimizer in ("sgd", "sgd-momentum"):
-        momentum = 0.9 if setup.optimizer == "sgd-momentum" else 0.0
-        return optim.SGD(learned, lr=0.01, momentum=momentum, foreach=setup.foreach)
-    if setup.optimizer == "rmsprop":
-        return optim.RMSprop(learned, lr=0.01, foreach=setup.foreach)
-    kind = optim.AdamW if setup.optimizer == "adamw" else optim.Adam
-    return kind(learned, lr=0.01, foreach=setup.foreach)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if config.optimizer in ("sgd", "sgd-momentum"):
+        momentum = 0.9 if config.optimizer == "sgd-momentum" else 0.0
+        return optim.SGD(trained, lr=0.01, momentum=momentum, foreach=config.foreach)
+    if config.optimizer == "rmsprop":
+        return optim.RMSprop(trained, lr=0.01, foreach=config.foreach)
+    optimizer = optim.AdamW if config.optimizer == "adamw" else optim.Adam
+    return optimizer(trained, lr=0.01, foreach=config.foreach)
 
 
-def make_tracker() -> MemTracker:
-    """The tracker, which as it stands refuses a model with a frozen parameter: it hooks the gradient of each.
+def _memory_tracker() -> MemTracker:
+    """Create torch's memory tracker, made to work with frozen parameters and without its figures for each module.
 
-    Its share of each module is left out. For that it hooks what modules read, which no view of a frozen tensor allows,
-    and of a module that reads several tensors it holds the gradients until the last has come.
+    MemTracker hooks the gradient of every parameter and fails for a frozen one. For the figures of each module it
+    hooks the inputs of modules, which fails for a view of a frozen tensor, and it holds the gradients of a module with
+    several inputs until the last has arrived.
     """
     from torch.distributed._tools.mem_tracker import MemTracker
     from torch.distributed._tools.mod_tracker import ModTracker
 
-    class Nowhere(ModTracker):
+    class NoModules(ModTracker):
         def _fw_pre_hook(self, mod: nn.Module, input: object) -> None: ...
 
         def _fw_post_hook(self, mod: nn.Module, input: object, output: object) -> None: ...
@@ -245,36 +241,36 @@ def make_tracker() -> MemTracker:
         def _track_module_params_and_buffers(
             self, module: nn.Module, install_grad_hooks: bool = True
         ) -> tuple[int, int]:
-            learns = all(parameter.requires_grad for parameter in module.parameters())
-            return super()._track_module_params_and_buffers(module, install_grad_hooks and learns)
+            trains_all = all(parameter.requires_grad for parameter in module.parameters())
+            return super()._track_module_params_and_buffers(module, install_grad_hooks and trains_all)
 
     tracker = Tracker()
-    tracker._mod_tracker = Nowhere()  # type: ignore[no-untyped-call]
+    tracker._mod_tracker = NoModules()  # type: ignore[no-untyped-call]
     return tracker
 
 
-def made(make: Callable[[], nn.Module], setup: StepConfig) -> nn.Module:
-    """A module whose weights are in the setup's dtype from the start."""
+def _make_in_dtype(make: Callable[[], nn.Module], config: StepConfig) -> nn.Module:
+    """Make the module with the config's dtype as torch's default."""
     import torch
 
     before = torch.get_default_dtype()
-    torch.set_default_dtype(element_type(setup))
+    torch.set_default_dtype(_element_type(config))
     try:
         return make()
     finally:
         torch.set_default_dtype(before)
 
 
-def take_data_away(module: nn.Module) -> None:
-    """Put a tensor without data in the place of each parameter and buffer; to be called under FakeTensorMode."""
+def _fake_state(module: nn.Module) -> None:
+    """Replace each parameter and buffer by a fake tensor; to be called under FakeTensorMode."""
     import torch
 
-    made: dict[int, Tensor] = {}
+    replaced: dict[int, Tensor] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
-                empty = torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype), parameter.requires_grad)
-                part._parameters[name] = made.setdefault(id(parameter), empty)  # type: ignore[assignment]
+                fake = torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype), parameter.requires_grad)
+                part._parameters[name] = replaced.setdefault(id(parameter), fake)  # type: ignore[assignment]
         for name, buffer in part._buffers.items():
             if buffer is not None:
-                part._buffers[name] = made.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))
+                part._buffers[name] = replaced.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))

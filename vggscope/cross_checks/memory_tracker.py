@@ -1,7 +1,7 @@
-"""torch's memory tracker: the most bytes alive in one forward pass, and in one step of training with SGD and momentum.
+"""torch's memory tracker: the peak of one forward pass, and of one training step with SGD and momentum.
 
-The tracker follows fake CPU tensors and does not count the input and its labels, which are there before it looks. Ours
-is for a GPU; the walk that is held to the tracker byte by byte tells what the two have apart.
+The tracker follows fake CPU tensors and does not count the input and its labels. Our figures are for a GPU. Simulating
+the step for the tracker's runtime too gives the difference between the two.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vggscope.analysis.memory.allocation_log import KINDS, Trace
-from vggscope.analysis.memory.simulate import simulate_step, trained
+from vggscope.analysis.memory.allocation_log import KINDS, StepTimeline
+from vggscope.analysis.memory.simulate import simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import StepConfig
-from vggscope.cross_checks.measured_step import track
+from vggscope.cross_checks.measured_step import tracked_peak
 from vggscope.cross_checks.reference_tool import (
     INFERENCE_PEAK,
     TRAINING_PEAK,
@@ -34,32 +34,34 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MOST_LAYERS = 320
-"""The longest network whose training step is followed: the tracker takes half a minute for more."""
+"""The longest network whose training step is tracked: more layers take over half a minute."""
 
 _WRITTEN_OUT = frozenset({"bmm", "baddbmm", "einsum", "mm", "addmm", "matmul", "MultiheadAttention"})
 
-_SETUPS = {INFERENCE_PEAK: "inference", TRAINING_PEAK: "train"}
+_MODES = {INFERENCE_PEAK: "inference", TRAINING_PEAK: "train"}
 
 
 def _peak(network: Network, module: nn.Module, figure: str) -> ReportedFigure:
-    why = next(_beyond(network, figure), None)
-    if why is not None:
-        raise NotApplicable(why)
-    setup = StepConfig(mode=_SETUPS[figure])
-    learned = None if setup.trains else ()
+    reason = next(_reasons_not_to_track(network, figure), None)
+    if reason is not None:
+        raise NotApplicable(reason)
+    config = StepConfig(mode=_MODES[figure])
+    trained = None if config.trains else ()
     batch, *size = network.input_shape
     with written_out():
-        seen = track(lambda: copied(module, _empty), tuple(size), batch, setup, learned, network.output_place)
-    ours, theirs = (simulate_step(network, replace(setup, runtime=runtime)) for runtime in ("cuda", "tracker"))
-    terms = tuple(_terms(ours, theirs, module))
-    why = next(_not_followed(network), None)
-    if why is not None and ours.peak_bytes(1) + sum(term.amount for term in terms) != seen.peak_bytes:
-        raise NotApplicable(why)
-    return ReportedFigure(seen.peak_bytes, terms=terms)
+        tracked = tracked_peak(
+            lambda: copied(module, _empty), tuple(size), batch, config, trained, network.output_place
+        )
+    on_gpu, on_cpu = (simulate_step(network, replace(config, runtime=runtime)) for runtime in ("cuda", "tracker"))
+    terms = tuple(_terms(on_gpu, on_cpu, module))
+    reason = next(_approximations(network), None)
+    if reason is not None and on_gpu.peak_bytes(1) + sum(term.amount for term in terms) != tracked.peak_bytes:
+        raise NotApplicable(reason)
+    return ReportedFigure(tracked.peak_bytes, terms=terms)
 
 
-def _beyond(network: Network, figure: str) -> Iterator[str]:
-    """Why the walk is not held to the tracker here."""
+def _reasons_not_to_track(network: Network, figure: str) -> Iterator[str]:
+    """Why the tracker's figure cannot be compared with ours."""
     ops = _ops(network)
     recurrent = dict.fromkeys(op.name for op in ops if isinstance(op, Recurrent))
     if recurrent:
@@ -68,7 +70,7 @@ def _beyond(network: Network, figure: str) -> Iterator[str]:
         yield "a CPU writes attention out unless it has four axes"
     if figure == INFERENCE_PEAK:
         return
-    if not trained(network, StepConfig()):
+    if not trained_parameters(network, StepConfig()):
         yield "there is nothing to train"
     if any("attention" in op.name.lower() for op in ops):
         yield "attention keeps other tensors on a CPU than on a GPU"
@@ -78,14 +80,14 @@ def _beyond(network: Network, figure: str) -> Iterator[str]:
         yield f"the tracker takes long for {len(network.nodes)} layers"
 
 
-def _not_followed(network: Network) -> Iterator[str]:
-    """What the walk knows by its result alone, so that a peak on the way is not to be seen."""
-    odd = dict.fromkeys(op.name for op in _ops(network) if isinstance(op, Recorded) or op.name in _WRITTEN_OUT)
-    if odd:
-        yield f"what {', '.join(odd)} takes on the way is not followed tensor by tensor"
-    made = dict.fromkeys(node.op.name for node in network.nodes if node.reads_computed_weight)
-    if made:
-        yield f"what {', '.join(made)} reads is made on the way, of weights that no input reaches"
+def _approximations(network: Network) -> Iterator[str]:
+    """What the simulation knows by its result alone, so that it may miss a peak."""
+    approximate = dict.fromkeys(op.name for op in _ops(network) if isinstance(op, Recorded) or op.name in _WRITTEN_OUT)
+    if approximate:
+        yield f"what {', '.join(approximate)} takes on the way is not followed tensor by tensor"
+    of_computed = dict.fromkeys(node.op.name for node in network.nodes if node.reads_computed_weight)
+    if of_computed:
+        yield f"what {', '.join(of_computed)} reads is made on the way, of weights that no input reaches"
     reading = dict.fromkeys(n.op.name for n in network.nodes if isinstance(n.op, WithConstants) and n.parameters)
     if reading:
         yield f"how {', '.join(reading)} gives its weights their gradient is not followed tensor by tensor"
@@ -96,19 +98,20 @@ def _ops(network: Network) -> list[Op]:
 
 
 def _empty(tensor: Tensor) -> Tensor:
-    """A tensor of the same shape on the CPU, which is a fake one where it is called."""
+    """A CPU tensor of the same shape: a fake one under FakeTensorMode."""
     import torch
 
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
 
 
-def _terms(ours: Trace, theirs: Trace, module: nn.Module) -> Iterator[Term]:
-    """What the tracker has beyond ours: on a CPU instead of a GPU, without the input."""
-    alive = dict(zip(KINDS, theirs.peak(1).alive))
+def _terms(on_gpu: StepTimeline, on_cpu: StepTimeline, module: nn.Module) -> Iterator[Term]:
+    """The tracker's peak minus ours: no input, and the CPU's runtime."""
+    alive = dict(zip(KINDS, on_cpu.peak(1).alive))
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
     amounts = {
         "the input and its labels, which it does not count": -alive["input"].at(1),
-        "gradients added up in a third tensor and wider masks, as on a CPU": theirs.peak_bytes(1) - ours.peak_bytes(1),
+        "gradients added up in a third tensor and wider masks, as on a CPU": on_cpu.peak_bytes(1)
+        - on_gpu.peak_bytes(1),
         "parameters that are no float32": parameters - alive["parameters"].at(1),
     }
     return (Term(amount, what) for what, amount in amounts.items() if amount)

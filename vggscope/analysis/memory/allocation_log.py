@@ -1,4 +1,7 @@
-"""The book of a step: every allocation and every free in order, and what is alive at the height of each event."""
+"""The log of a step: every allocation and free in order, and the bytes alive at each local peak.
+
+Sizes are linear in the batch, so that one simulated step gives the figures for every batch.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from vggscope.record import record
 
 
 class BatchLinear(NamedTuple):
-    """Bytes: `fixed` + `per_sample` for each sample of the batch."""
+    """A number of bytes: `fixed`, plus `per_sample` for each sample of the batch."""
 
     fixed: int
     per_sample: int
 
     def at(self, batch: int) -> int:
-        """Bytes for a batch of that many.
+        """The bytes for a batch of this size.
 
         >>> BatchLinear(1000, 4).at(32)
         1128
@@ -23,35 +26,34 @@ class BatchLinear(NamedTuple):
         return self.fixed + self.per_sample * batch
 
 
-NO_BYTES = BatchLinear(0, 0)
-
-
 KINDS = ("parameters", "buffers", "gradients", "optimizer", "activations", "temporary", "input")
-"""What memory is for. Gradients are those of parameters; `temporary` holds the gradients of activations, autocast's
-copies of weights, and what an optimizer takes for the length of its step.
+"""What memory is used for. `gradients` are those of parameters. `temporary` covers the gradients of activations,
+autocast's copies of weights, and the tensors that an optimizer frees within its step.
 """
 
 _POSITIONS = {kind: position for position, kind in enumerate(KINDS)}
 
-Lines = tuple[BatchLinear, ...]
-"""One line for each of KINDS."""
+BytesByKind = tuple[BatchLinear, ...]
+"""One size for each of KINDS."""
 
 
 class Moment(NamedTuple):
-    """What is alive at a height of an event: after it has allocated, before it frees. `entries` counts the entries of
-    the book until then.
+    """A local peak within an event: the bytes alive after its allocations and before its next free.
+
+    `entries` counts the log entries up to here.
     """
 
     event: str
     layer: str
-    alive: Lines
+    alive: BytesByKind
     total: BatchLinear
     entries: int
 
 
-class Entry(NamedTuple):
-    """An allocation (`size` given) or a free (None) of the tensor with this number; `kind` is one of KINDS, `layer` the
-    one in whose event the tensor was made, or whose parameter it belongs to.
+class LogEntry(NamedTuple):
+    """An allocation of a numbered tensor, or its free, for which `size` is None.
+
+    `kind` is one of KINDS. `layer` is the layer that allocated the tensor, or that owns the parameter.
     """
 
     tensor: int
@@ -61,21 +63,18 @@ class Entry(NamedTuple):
 
 
 @record
-class Trace:
-    """A finished book. `resident` counts the entries before the step: what is there from its start. `stepping` counts
-    those before the optimizer's step.
+class StepTimeline:
+    """A finished log. The step begins at entry `step_start`: what was allocated before is resident. The optimizer's
+    step begins at entry `optimizer_start`.
     """
 
     moments: tuple[Moment, ...]
-    entries: tuple[Entry, ...]
-    resident: int
-    stepping: int
+    entries: tuple[LogEntry, ...]
+    step_start: int
+    optimizer_start: int
 
     def peak(self, batch: int) -> Moment:
-        """The first of the highest moments.
-
-        The cost does not depend on the batch: only moments that are highest for some batch are looked at.
-        """
+        """The first moment with the most bytes alive."""
         return max(self.peak_candidates, key=lambda moment: moment.total.at(batch))
 
     def peak_bytes(self, batch: int) -> int:
@@ -83,29 +82,29 @@ class Trace:
         return max(moment.total.at(batch) for moment in self.peak_candidates)
 
     def largest_batch(self, capacity: int) -> int:
-        """The largest batch whose peak is at most `capacity` bytes; 0 where not even one sample fits.
+        """The largest batch whose peak is at most `capacity` bytes; 0 if one sample does not fit.
 
-        Exact: the peak is the maximum of straight lines, each of which has its own largest batch.
+        Exact: the peak is the maximum of linear functions of the batch, and each gives its own limit.
         """
         limits = []
-        for fixed, slope in (moment.total for moment in self.peak_candidates):
-            if fixed + slope > capacity:
+        for fixed, per_sample in (moment.total for moment in self.peak_candidates):
+            if fixed + per_sample > capacity:
                 return 0
-            if slope:
-                limits.append((capacity - fixed) // slope)
+            if per_sample:
+                limits.append((capacity - fixed) // per_sample)
         return min(limits)
 
-    def holders(self, moment: Moment, batch: int) -> dict[str, int]:
-        """Bytes alive at a moment by the layer that they belong to, the most first; the input is no layer's."""
+    def bytes_by_layer(self, moment: Moment, batch: int) -> dict[str, int]:
+        """Bytes alive at a moment for each layer, the most first. The input belongs to no layer."""
         alive = {entry.tensor: entry for entry in self.entries[: moment.entries] if entry.size is not None}
         for entry in self.entries[: moment.entries]:
             if entry.size is None:
                 del alive[entry.tensor]
-        held: dict[str, int] = {}
+        totals: dict[str, int] = {}
         for entry in alive.values():
             if entry.layer and entry.size is not None:
-                held[entry.layer] = held.get(entry.layer, 0) + entry.size.at(batch)
-        return dict(sorted(held.items(), key=lambda item: -item[1]))
+                totals[entry.layer] = totals.get(entry.layer, 0) + entry.size.at(batch)
+        return dict(sorted(totals.items(), key=lambda item: -item[1]))
 
     @cached_property
     def peak_candidates(self) -> tuple[Moment, ...]:
@@ -114,98 +113,97 @@ class Trace:
 
 
 def upper_envelope(moments: tuple[Moment, ...]) -> list[Moment]:
-    """Those whose line is highest somewhere from a batch of 1 up, by rising slope; of equal lines the first."""
-    steepest: dict[int, Moment] = {}
+    """The moments with the largest total for some batch from 1 up, by bytes per sample; of equal ones the first."""
+    largest: dict[int, Moment] = {}
     for moment in moments:
-        fixed, slope = moment.total
-        if slope not in steepest or fixed > steepest[slope].total.fixed:
-            steepest[slope] = moment
+        fixed, per_sample = moment.total
+        if per_sample not in largest or fixed > largest[per_sample].total.fixed:
+            largest[per_sample] = moment
     hull: list[Moment] = []
-    for slope in sorted(steepest):
-        moment = steepest[slope]
+    for per_sample in sorted(largest):
+        moment = largest[per_sample]
         while hull and (
-            hull[-1].total.at(1) <= moment.total.at(1) or (len(hull) > 1 and _hidden(hull[-2], hull[-1], moment))
+            hull[-1].total.at(1) <= moment.total.at(1) or (len(hull) > 1 and _is_below(hull[-1], hull[-2], moment))
         ):
             hull.pop()
         hull.append(moment)
     return hull
 
 
-def _hidden(low: Moment, middle: Moment, high: Moment) -> bool:
-    """Whether the middle of three lines by rising slope is nowhere above both others."""
+def _is_below(middle: Moment, low: Moment, high: Moment) -> bool:
+    """Whether one of the two other lines, of smaller and of larger slope, is above the middle one everywhere."""
     (a, p), (b, q), (c, r) = low.total, middle.total, high.total
     return (a - b) * (r - q) >= (b - c) * (q - p)
 
 
 class AllocationLog:
-    """Written while a step is walked. A tensor is known by the number that `allocate` gives; it is freed when as many
-    holds as it has are released.
+    """Records the allocations of a step. `allocate` returns a tensor's number; a tensor is freed when its reference
+    count reaches 0.
     """
 
     def __init__(self) -> None:
         self.event = "start"
         self.layer = ""
         self.moments: list[Moment] = []
-        self.entries: list[Entry] = []
-        self._made: list[Entry] = []
-        self._holds: list[int] = []
-        self._alive = [NO_BYTES] * len(KINDS)
-        self._risen = True
+        self.entries: list[LogEntry] = []
+        self._allocations: list[LogEntry] = []
+        self._references: list[int] = []
+        self._alive = [BatchLinear(0, 0)] * len(KINDS)
+        self._grew = True
 
     def begin(self, event: str, layer: str = "") -> None:
-        """What is written from now on belongs to this event."""
-        if self._risen:
-            self._mark()
-        self.event, self.layer, self._risen = event, layer, True
+        """Start an event: the next entries belong to it."""
+        self._add_moment()
+        self.event, self.layer, self._grew = event, layer, True
 
     def allocate(self, kind: str, size: BatchLinear, layer: str | None = None) -> int:
-        """A new tensor with one hold; its number. Its layer is the event's, unless one is given."""
-        tensor = len(self._made)
-        entry = Entry(tensor, size, kind, self.layer if layer is None else layer)
-        self._made.append(entry)
-        self._holds.append(1)
+        """Allocate a tensor with one reference and return its number. `layer` defaults to the event's layer."""
+        tensor = len(self._allocations)
+        entry = LogEntry(tensor, size, kind, self.layer if layer is None else layer)
+        self._allocations.append(entry)
+        self._references.append(1)
         self._count(kind, size.fixed, size.per_sample)
         self.entries.append(entry)
-        self._risen = True
+        self._grew = True
         return tensor
 
-    def hold(self, tensor: int) -> None:
-        """One more that needs the tensor."""
-        self._holds[tensor] += 1
+    def retain(self, tensor: int) -> None:
+        """Add a reference to a tensor."""
+        self._references[tensor] += 1
 
     def release(self, tensor: int) -> None:
-        """One less; the last frees it."""
-        self._holds[tensor] -= 1
-        if self._holds[tensor]:
+        """Drop a reference to a tensor, and free it with the last."""
+        self._references[tensor] -= 1
+        if self._references[tensor]:
             return
-        if self._risen:
-            self._mark()
-        made = self._made[tensor]
-        assert made.size is not None
-        self._count(made.kind, -made.size.fixed, -made.size.per_sample)
-        self.entries.append(Entry(tensor, None, made.kind, made.layer))
+        self._add_moment()
+        entry, size = self._allocations[tensor], self.size(tensor)
+        self._count(entry.kind, -size.fixed, -size.per_sample)
+        self.entries.append(LogEntry(tensor, None, entry.kind, entry.layer))
 
     def size(self, tensor: int) -> BatchLinear:
-        """How large a tensor is."""
-        made = self._made[tensor].size
-        assert made is not None
-        return made
+        """The size of a tensor."""
+        size = self._allocations[tensor].size
+        assert size is not None
+        return size
 
-    def is_single(self, tensor: int) -> bool:
-        """Whether one hold is left."""
-        return self._holds[tensor] == 1
+    def has_one_reference(self, tensor: int) -> bool:
+        """Whether one release would free the tensor."""
+        return self._references[tensor] == 1
 
-    def finish(self, resident: int, stepping: int) -> Trace:
-        """The book, closed; the counts are those of Trace."""
-        if self._risen:
-            self._mark()
-        return Trace(tuple(self.moments), tuple(self.entries), resident, stepping)
+    def finish(self, step_start: int, optimizer_start: int) -> StepTimeline:
+        """The finished log; the arguments are entry numbers, those of StepTimeline."""
+        self._add_moment()
+        return StepTimeline(tuple(self.moments), tuple(self.entries), step_start, optimizer_start)
 
-    def _mark(self) -> None:
+    def _add_moment(self) -> None:
+        """Record what is alive, unless nothing was allocated since the last moment."""
+        if not self._grew:
+            return
         alive = tuple(self._alive)
-        total = BatchLinear(sum([line.fixed for line in alive]), sum([line.per_sample for line in alive]))
+        total = BatchLinear(sum([size.fixed for size in alive]), sum([size.per_sample for size in alive]))
         self.moments.append(Moment(self.event, self.layer, alive, total, len(self.entries)))
-        self._risen = False
+        self._grew = False
 
     def _count(self, kind: str, fixed: int, per_sample: int) -> None:
         position = _POSITIONS[kind]

@@ -1,10 +1,12 @@
-"""torch's CUDA caching allocator, replayed: what a step reserves of the card beside what its tensors take.
+"""Replays torch's CUDA caching allocator: the memory that a step reserves on the card for its tensors.
 
-The rules are those of c10/cuda/CUDACachingAllocator.cpp with its default settings: a size is rounded up to 512 bytes;
-up to 1 MiB it comes from segments of 2 MiB, else from segments of 20 MiB or, from 10 MiB on, of its own size rounded
-up to 2 MiB; the smallest free block that is large enough is taken and split; neighbours that are free are merged. When
-the card is full the segments without a tensor go back to it, and the allocation is tried once more. Replaying a run
-against these rules is xMem's method (Shi, Pezaros and Elkhatib 2025); here no run is needed.
+The rules are those of c10/cuda/CUDACachingAllocator.cpp with its default settings:
+- Sizes are rounded up to 512 bytes. Sizes up to 1 MiB come from segments of 2 MiB. Larger ones come from segments of
+  20 MiB or, from 10 MiB up, from a segment of their own size rounded up to 2 MiB.
+- The smallest free block that is large enough is split. Adjacent free blocks are merged.
+- If the card is full, the segments without a tensor are returned to it, and the allocation is tried once more.
+
+Replaying a run with these rules is the method of xMem (Shi, Pezaros and Elkhatib 2025). Here no run is needed.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vggscope.analysis.memory.allocation_log import Entry, Trace
+from vggscope.analysis.memory.allocation_log import LogEntry, StepTimeline
 from vggscope.record import record
 
 RESIDENT = 0
-"""The number of the run to which what lies there from the start belongs."""
+"""The number of the run that resident tensors belong to."""
 
 SMALLEST = 512
 SMALL = 2**20
@@ -29,10 +31,10 @@ SEGMENT_STEP = 2 * 2**20
 
 @record
 class Reserve:
-    """What the allocator has taken of the card at most, and the most that its blocks in use came to.
+    """The most that the allocator reserves (torch.cuda.max_memory_reserved) and that its blocks in use take
+    (torch.cuda.max_memory_allocated, tensors rounded up to blocks), in bytes.
 
-    `reserved_bytes` is torch.cuda.max_memory_reserved, `allocated_bytes` torch.cuda.max_memory_allocated: tensors with
-    the rounding of their blocks. `fits` is False where the card was too small; the figures are then those until there.
+    `fits` is False if the card is too small; the figures then count up to the allocation that failed.
     """
 
     reserved_bytes: int
@@ -40,45 +42,47 @@ class Reserve:
     fits: bool = True
 
 
-def replay(trace: Trace, batch: int, capacity: int | None = None) -> Reserve:
-    """A step, and the same step once more, against an allocator that starts empty.
+def replay(timeline: StepTimeline, batch: int, capacity: int | None = None) -> Reserve:
+    """Replay a step twice, from an empty allocator. `capacity` is the card's memory in bytes; None: unlimited.
 
-    The first step finds the weights alone and makes the optimizer's states at its end, as in training; the second
-    finds the segments of the first. `capacity` is what the card has for segments, in bytes; None: it is never full.
+    As in training, the optimizer's states are allocated at the end of the first step, and the second step reuses the
+    segments of the first.
     """
     allocator = Allocator(capacity)
-    resident = trace.entries[: trace.resident]
-    passes, stepping = trace.entries[trace.resident : trace.stepping], trace.entries[trace.stepping :]
+    resident = timeline.entries[: timeline.step_start]
+    passes = timeline.entries[timeline.step_start : timeline.optimizer_start]
+    optimizer_step = timeline.entries[timeline.optimizer_start :]
     weights = [entry for entry in resident if entry.kind != "optimizer"]
     states = [entry for entry in resident if entry.kind == "optimizer"]
-    runs = ((RESIDENT, weights), (1, passes), (RESIDENT, states), (1, stepping), (2, passes), (2, stepping))
+    first = ((RESIDENT, weights), (1, passes), (RESIDENT, states), (1, optimizer_step))
+    second = ((2, passes), (2, optimizer_step))
     fits = True
-    for run, entries in runs:
+    for run, entries in first + second:
         if run == 2:
-            allocator.forget(1)
+            allocator.free_run(1)
         fits = fits and allocator.run(entries, batch, run)
-    return Reserve(allocator.most_reserved, allocator.most_allocated, fits)
+    return Reserve(allocator.max_reserved, allocator.max_allocated, fits)
 
 
 @dataclass
 class Block:
-    """A piece of a segment, with its neighbours in the segment."""
+    """A part of a segment, with the adjacent parts."""
 
     address: int
     size: int
     small: bool
     free: bool = False
     before: Block | None = None
-    behind: Block | None = None
+    after: Block | None = None
 
 
 @dataclass
 class Allocator:
-    """The two pools of free blocks, by size and address, and the blocks in use, by run and tensor."""
+    """The pools of large and small free blocks by (size, address), and the blocks in use by (run, tensor)."""
 
     capacity: int | None = None
-    most_reserved: int = 0
-    most_allocated: int = 0
+    max_reserved: int = 0
+    max_allocated: int = 0
     _reserved: int = 0
     _allocated: int = 0
     _next_address: int = 0
@@ -86,8 +90,8 @@ class Allocator:
     _blocks: dict[int, Block] = field(default_factory=dict)
     _used: dict[tuple[int, int], Block] = field(default_factory=dict)
 
-    def run(self, entries: Iterable[Entry], batch: int, run: int) -> bool:
-        """Entries of a ledger in order, as those of a run with this number: False where the card is full."""
+    def run(self, entries: Iterable[LogEntry], batch: int, run: int) -> bool:
+        """Replay log entries as the run with this number; return False if the card is full."""
         for entry in entries:
             if entry.size is None:
                 if (run, entry.tensor) in self._used:
@@ -96,22 +100,22 @@ class Allocator:
                 return False
         return True
 
-    def forget(self, run: int) -> None:
-        """Free what a run has left in use: its gradients and its loss."""
+    def free_run(self, run: int) -> None:
+        """Free what a run still uses: its gradients and its loss."""
         for key in [key for key in self._used if key[0] == run]:
             self._free(self._used.pop(key))
 
     def _allocate(self, key: tuple[int, int], size: int) -> bool:
         rounded = -(-size // SMALLEST) * SMALLEST
         small = rounded <= SMALL
-        block = self._best_fit(rounded, small) or self._segment(rounded, small)
+        block = self._best_fit(rounded, small) or self._new_segment(rounded, small)
         if block is None:
             return False
         self._split(block, rounded)
         block.free = False
         self._used[key] = block
         self._allocated += block.size
-        self.most_allocated = max(self.most_allocated, self._allocated)
+        self.max_allocated = max(self.max_allocated, self._allocated)
         return True
 
     def _best_fit(self, size: int, small: bool) -> Block | None:
@@ -119,33 +123,33 @@ class Allocator:
         position = bisect_left(pool, (size, 0))
         return self._blocks[pool.pop(position)[1]] if position < len(pool) else None
 
-    def _segment(self, size: int, small: bool) -> Block | None:
+    def _new_segment(self, size: int, small: bool) -> Block | None:
         if small:
-            wanted = SMALL_SEGMENT
+            segment_size = SMALL_SEGMENT
         elif size < OWN_SEGMENT:
-            wanted = LARGE_SEGMENT
+            segment_size = LARGE_SEGMENT
         else:
-            wanted = -(-size // SEGMENT_STEP) * SEGMENT_STEP
-        if self._is_full(wanted):
-            self._give_back()
-            if self._is_full(wanted):
+            segment_size = -(-size // SEGMENT_STEP) * SEGMENT_STEP
+        if self._is_full(segment_size):
+            self._return_segments()
+            if self._is_full(segment_size):
                 return None
-        block = Block(self._next_address, wanted, small)
+        block = Block(self._next_address, segment_size, small)
         self._blocks[block.address] = block
-        self._next_address += wanted
-        self._reserved += wanted
-        self.most_reserved = max(self.most_reserved, self._reserved)
+        self._next_address += segment_size
+        self._reserved += segment_size
+        self.max_reserved = max(self.max_reserved, self._reserved)
         return block
 
-    def _is_full(self, wanted: int) -> bool:
-        return self.capacity is not None and self._reserved + wanted > self.capacity
+    def _is_full(self, segment_size: int) -> bool:
+        return self.capacity is not None and self._reserved + segment_size > self.capacity
 
-    def _give_back(self) -> None:
-        """Free segments that hold no tensor go back to the card."""
+    def _return_segments(self) -> None:
+        """Return the segments that hold no tensor to the card."""
         for pool in self._pools:
             for size, address in list(pool):
                 block = self._blocks[address]
-                if block.before is None and block.behind is None:
+                if block.before is None and block.after is None:
                     pool.remove((size, address))
                     del self._blocks[address]
                     self._reserved -= size
@@ -154,18 +158,20 @@ class Allocator:
         rest = block.size - size
         if rest < SMALLEST if block.small else rest <= SMALL:
             return
-        remaining = Block(block.address + size, rest, block.small, True, block, block.behind)
-        if block.behind is not None:
-            block.behind.before = remaining
-        block.behind, block.size = remaining, size
+        remaining = Block(block.address + size, rest, block.small, True, block, block.after)
+        if block.after is not None:
+            block.after.before = remaining
+        block.after, block.size = remaining, size
         self._blocks[remaining.address] = remaining
         insort(self._pools[block.small], (rest, remaining.address))
 
     def _free(self, block: Block) -> None:
         self._allocated -= block.size
         pool = self._pools[block.small]
-        if block.behind is not None and block.behind.free:
-            self._merge(pool, block, block.behind)
+        if block.after is not None and block.after.free:
+            after = block.after
+            pool.remove((after.size, after.address))
+            self._join(block, after)
         if block.before is not None and block.before.free:
             before = block.before
             pool.remove((before.size, before.address))
@@ -174,13 +180,9 @@ class Allocator:
         block.free = True
         insort(pool, (block.size, block.address))
 
-    def _merge(self, pool: list[tuple[int, int]], block: Block, behind: Block) -> None:
-        pool.remove((behind.size, behind.address))
-        self._join(block, behind)
-
-    def _join(self, block: Block, behind: Block) -> None:
-        block.size += behind.size
-        block.behind = behind.behind
-        if behind.behind is not None:
-            behind.behind.before = block
-        del self._blocks[behind.address]
+    def _join(self, block: Block, after: Block) -> None:
+        block.size += after.size
+        block.after = after.after
+        if after.after is not None:
+            after.after.before = block
+        del self._blocks[after.address]

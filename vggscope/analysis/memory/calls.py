@@ -1,13 +1,12 @@
-"""A network as the calls that torch makes for it: which tensors each makes, and what autograd keeps of it.
+"""A network's forward pass as the operator calls that torch makes: what each allocates and what autograd saves.
 
-Mostly a node is one call. A node that torch writes out in several (local response normalisation) is several, and
+Most nodes are one call. A node that torch writes out in several kernels (local response normalisation) is several, and
 under autocast the casts of weights and activations are calls of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from vggscope.analysis.memory.allocation_log import BatchLinear
@@ -30,10 +29,10 @@ HALF_OPS = frozenset(
         *("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention", "MultiheadAttention"),
     }
 )
-"""What autocast runs in half precision."""
+"""The ops that autocast runs in half precision."""
 
-COPY = "@half"
-"""What a weight's copy in half precision has behind its name."""
+HALF_COPY = "@half"
+"""Suffix of the name of a weight's copy in half precision."""
 
 HALF = 2
 SINGLE = 4
@@ -42,222 +41,250 @@ LABEL = 8
 
 
 @record
-class Call:
-    """One call: `inputs` and `output` are the names of values, `size` is the output's.
+class OperatorCall:
+    """One call: `inputs` and `output` are names of values, `size` is the output's size.
 
-    `shares` tells that the output lies in the first input's memory. `keeps` are the values that autograd keeps, `extra`
-    the further tensors that the call makes and autograd keeps, `copies` those that it makes for autograd alone,
-    `passing` those that are gone with it. `named_until` is the layer behind which no variable names the output, where
-    known. `gradient` is how an input's gradient is made of the output's: `new` memory, the `same` memory, a `part` of
-    it, or `none`. `scratch` counts for each input the tensors of the output's size that are alive while its gradient is
-    made, `reverse` tells that the last input's is made first. `sums` tells that gradients of parameters are made in the
-    output's size and then summed up, `relays` that those of weights are made in another layout and then copied, `mixes`
-    that inputs are made alike in size and width, so that a gradient comes in the output's size and is then fitted to
-    its input's. `first_piece` is the output of the first of several calls that are one in torch, as the pieces of a
-    `chunk` are: together their gradients make the input's. `holds` are values that a Python variable still names while
-    this runs.
+    What it allocates:
+    `shares_memory`: the output uses the memory of the first input.
+    `saves`: the values that autograd saves for backward.
+    `extra`: further tensors that the call allocates and autograd saves; `copies`: those allocated only if there is a
+    backward pass; `temporaries`: those freed within the call.
+    `named`: values that a Python variable names during the call, beside the inputs. `named_until`: the layer up to
+    which a variable names the output, where known.
+
+    How its backward computes the gradient of an input from that of the output:
+    `gradient`: in `new` memory, in the `same` memory, in a `part` of it, or `none`.
+    `scratch`: for each input, how many tensors of the output's size are alive meanwhile.
+    `last_input_first`: the gradient of the last input comes first.
+    `broadcasts`: inputs are broadcast and type-promoted. The gradient has the output's size and is then reduced to the
+    input's.
+    `sums_gradients`: so does the gradient of a parameter.
+    `relays_gradients`: the gradient of a weight has another memory layout and is then copied.
+    `first_piece`: the output of the first of several calls that are one in torch, as the pieces of a `chunk` are. The
+    gradients of all pieces together make the input's.
     """
 
     layer: str
     inputs: tuple[str, ...]
     output: str
     size: BatchLinear
-    shares: bool = False
-    keeps: tuple[str, ...] = ()
+    shares_memory: bool = False
+    saves: tuple[str, ...] = ()
     extra: tuple[BatchLinear, ...] = ()
     copies: tuple[BatchLinear, ...] = ()
-    passing: tuple[BatchLinear, ...] = ()
+    temporaries: tuple[BatchLinear, ...] = ()
+    named: tuple[str, ...] = ()
     named_until: str = ""
     gradient: str = "new"
     scratch: tuple[int, ...] = ()
-    mixes: bool = False
-    sums: bool = False
-    relays: bool = False
-    reverse: bool = False
+    last_input_first: bool = False
+    broadcasts: bool = False
+    sums_gradients: bool = False
+    relays_gradients: bool = False
     first_piece: str = ""
-    holds: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
 
 
 @record
-class Program:
-    """The calls in order, the sizes of their values, and the copies of weights that autocast holds until the loss."""
+class ForwardPass:
+    """The calls in order, the size of each value, and the half-precision copies of weights that autocast caches."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[OperatorCall, ...]
     sizes: dict[str, BatchLinear]
-    copies: tuple[str, ...]
+    half_copies: tuple[str, ...]
 
 
-class _Writer:
+def forward_pass(
+    network: Network, width: int, runtime: Runtime, *, training: bool, autocast: bool, loss: bool
+) -> ForwardPass:
+    """The calls of a forward pass; `width` is the bytes of one element of the weights and the input."""
+    builder = _CallBuilder(network, width, runtime, training, autocast)
+    for node in network.nodes:
+        builder.add_node(node)
+    if loss:
+        builder.add_loss()
+    return ForwardPass(tuple(builder.calls), builder.sizes, tuple(builder.half_copies.values()))
+
+
+class _CallBuilder:
+    """`widths` has the bytes of one element of each value."""
+
     def __init__(self, network: Network, width: int, runtime: Runtime, training: bool, autocast: bool) -> None:
         self.network, self.width, self.runtime = network, width, runtime
         self.training, self.autocast = training, autocast
-        self.calls: list[Call] = []
-        self.sizes: dict[str, BatchLinear] = {}
-        self.widths: dict[str, int] = {}
-        self.copies: dict[str, str] = {}
-        self.pieces = _pieces(network)
+        self.calls: list[OperatorCall] = []
+        self.sizes = {INPUT: size_per_sample(network.input_shape, width)}
+        self.widths = {INPUT: width}
+        self.half_copies: dict[str, str] = {}
+        self.first_pieces = _first_pieces(network)
 
-    def add(self, call: Call, width: int) -> None:
+    def add(self, call: OperatorCall, width: int) -> None:
         self.calls.append(call)
         self.sizes[call.output] = call.size
         self.widths[call.output] = width
 
-    def node(self, node: Node) -> None:
-        """The calls of one node."""
-        steps = node.op.kernel_calls(self.network.output_shape(node))
-        if not steps:
-            self.one(node)
-            return
-        names = [*node.inputs]
-        for position, step in enumerate(steps, 1):
-            output = node.name if position == len(steps) else f"{node.name}#{position}"
-            inputs, width = self.inputs(step.function, tuple(names[i] for i in step.inputs), node.name)
-            kept = tuple(inputs[i] for i in step.keeps)
-            self.add(
-                Call(
-                    node.name,
-                    inputs,
-                    output,
-                    self.line(node, step.shape, width),
-                    shares=step.shares,
-                    keeps=kept,
-                    gradient="none" if node.detached else "same" if step.passes_gradient else "new",
-                    scratch=step.scratch,
-                    reverse=True,
-                    # A caller names what it passed in, not autocast's copy of it.
-                    holds=tuple(names[i] for i in (*step.inputs, *step.holds)),
-                    named_until=node.named_until if position == len(steps) else "",
-                ),
-                width,
-            )
-            names.append(output)
+    def add_node(self, node: Node) -> None:
+        if not self._add_kernels(node):
+            self._add_single(node)
 
-    def one(self, node: Node) -> None:
-        """The one call of a node, with autocast's casts before it."""
-        op = node.op
+    def _add_kernels(self, node: Node) -> bool:
+        """Add the calls of an op that torch writes out in several kernels; False if it does not."""
+        kernels = node.op.kernel_calls(self.network.output_shape(node))
+        names = [*node.inputs]
+        for position, kernel in enumerate(kernels, 1):
+            is_last = position == len(kernels)
+            output = node.name if is_last else f"{node.name}#{position}"
+            inputs, width = self._cast_inputs(kernel.function, tuple(names[i] for i in kernel.inputs), node.name)
+            call = OperatorCall(
+                node.name,
+                inputs,
+                output,
+                self._size(node, kernel.shape, width),
+                shares_memory=kernel.shares,
+                saves=tuple(inputs[i] for i in kernel.keeps),
+                # The caller names the tensors that it passed, not autocast's casts of them.
+                named=tuple(names[i] for i in (*kernel.inputs, *kernel.holds)),
+                named_until=node.named_until if is_last else "",
+                gradient="none" if node.detached else "same" if kernel.passes_gradient else "new",
+                scratch=kernel.scratch,
+                last_input_first=True,
+            )
+            self.add(call, width)
+            names.append(output)
+        return bool(kernels)
+
+    def _add_single(self, node: Node) -> None:
+        """Add the one call of a node, after autocast's casts."""
+        op, parameters = node.op, node.parameters
         shape = self.network.output_shape(node)
         idle = op.active_in == "training" and not self.training
-        kept = op.saved_for_backward(self.network.input_shapes(node), shape)
-        parameters = node.parameters
-        casts: tuple[str, ...] = ()
+        saved = SavedTensors() if idle else op.saved_for_backward(self.network.input_shapes(node), shape)
+        half_copies: tuple[str, ...] = ()
         if self.autocast and op.name in HALF_OPS:
-            casts = tuple(self.copy(node.name, parameter) for parameter in reversed(parameters))
+            half_copies = tuple(self._half_copy(node.name, parameter) for parameter in reversed(parameters))
             parameters = ()
         # A parameter among the inputs is in float32.
-        learned = isinstance(op, WithConstants) and len(parameters) > len(op.parameters())
-        inputs, width = self.inputs(op.name, node.inputs, node.name, SINGLE if learned else 0)
+        reads_parameter = isinstance(op, WithConstants) and len(parameters) > len(op.parameters())
+        inputs, width = self._cast_inputs(op.name, node.inputs, node.name, SINGLE if reads_parameter else 0)
         width = op.element_bytes or width
-        arithmetic = op.op if isinstance(op, WithConstants) else op
-        size = self.line(node, shape, width)
-        apart = isinstance(op, Linear) and op.apart and op.bias and not self.runtime.adds_in_place
-        output = f"{node.name}#products" if apart else node.name
-        self.add(
-            Call(
-                node.name,
-                (*inputs, *reversed(casts)),
-                output,
-                size,
-                shares=idle or not op.allocates,
-                keeps=(
-                    *(inputs[i] for i in kept.inputs),
-                    *(cast for cast, p in zip(casts, reversed(node.parameters)) if len(p.shape) > 1),
-                    *((node.name,) if kept.output else ()),
-                ),
-                extra=() if idle else tuple(self.beside(node, kept, width)),
-                copies=() if idle else tuple(self.line(node, shape, width) for shape in kept.copies),
-                passing=() if idle else tuple(self.line(node, shape, width) for shape in kept.passing),
-                named_until="" if apart else node.named_until,
-                gradient="none" if node.detached else "same" if idle else op.gradient,
-                # Where torch repeats or widens an operand, its gradient is made in the output's size and then summed.
-                first_piece=self.pieces.get(node.name, ""),
-                mixes=isinstance(arithmetic, Elementwise),
-                sums=op.sums_gradients,
-                relays=op.relays_gradients,
-                reverse=isinstance(arithmetic, Elementwise),
-                parameters=parameters,
-                holds=node.inputs,
+        elementwise = isinstance(op.op if isinstance(op, WithConstants) else op, Elementwise)
+        size = self._size(node, shape, width)
+        # The matrix product of a linear layer that adds its bias separately, and not in place.
+        adds_bias = isinstance(op, Linear) and op.apart and op.bias and not self.runtime.adds_in_place
+        product = f"{node.name}#products"
+        call = OperatorCall(
+            node.name,
+            (*inputs, *reversed(half_copies)),
+            product if adds_bias else node.name,
+            size,
+            shares_memory=idle or not op.allocates,
+            saves=(
+                *(inputs[i] for i in saved.inputs),
+                *(copy for copy, p in zip(half_copies, reversed(node.parameters)) if len(p.shape) > 1),
+                *((node.name,) if saved.output else ()),
             ),
-            width,
+            extra=tuple(self._extra(node, saved, width)),
+            copies=tuple(self._size(node, shape, width) for shape in saved.copies),
+            temporaries=tuple(self._size(node, shape, width) for shape in saved.passing),
+            named=node.inputs,
+            named_until="" if adds_bias else node.named_until,
+            gradient="none" if node.detached else "same" if idle else op.gradient,
+            last_input_first=elementwise,
+            broadcasts=elementwise,
+            sums_gradients=op.sums_gradients,
+            relays_gradients=op.relays_gradients,
+            first_piece=self.first_pieces.get(node.name, ""),
+            parameters=parameters,
         )
-        if apart:
-            gradient = "none" if node.detached else "same"
-            added = Call(node.name, (output,), node.name, size, named_until=node.named_until, gradient=gradient)
-            self.add(replace(added, holds=node.inputs), width)
+        self.add(call, width)
+        if adds_bias:
+            addition = OperatorCall(
+                node.name,
+                (product,),
+                node.name,
+                size,
+                named=node.inputs,
+                named_until=node.named_until,
+                gradient="none" if node.detached else "same",
+            )
+            self.add(addition, width)
 
-    def line(self, node: Node, shape: Shape, width: int) -> BatchLinear:
-        """The size of a tensor that a node makes: once, or for each sample."""
+    def _size(self, node: Node, shape: Shape, width: int) -> BatchLinear:
+        """The size of a tensor that a node allocates, once or for each sample."""
         if node.name in self.network.batchless:
             return BatchLinear(numel(shape) * width, 0)
-        return per_sample(shape, width)
+        return size_per_sample(shape, width)
 
-    def beside(self, node: Node, kept: SavedTensors, width: int) -> Iterator[BatchLinear]:
-        """What a call makes beside its output."""
-        for shape, own in kept.extra:
-            yield self.line(node, shape, own or width)
-        for shape in kept.masks:
-            yield self.line(node, shape, self.runtime.mask_width or width)
+    def _extra(self, node: Node, saved: SavedTensors, width: int) -> Iterator[BatchLinear]:
+        """The sizes of the tensors that a call allocates for backward beside its output."""
+        for shape, own_width in saved.extra:
+            yield self._size(node, shape, own_width or width)
+        for shape in saved.masks:
+            yield self._size(node, shape, self.runtime.mask_width or width)
         if self.training:
-            for shape in kept.statistics:
+            for shape in saved.statistics:
                 yield BatchLinear(numel(shape) * max(width, self.runtime.statistics_width), 0)
 
-    def inputs(self, function: str, names: tuple[str, ...], layer: str, least: int = 0) -> tuple[tuple[str, ...], int]:
-        """The inputs as the call gets them, and the width of what it gives, `least` or more if autocast leaves it."""
+    def _cast_inputs(
+        self, function: str, names: tuple[str, ...], layer: str, least: int = 0
+    ) -> tuple[tuple[str, ...], int]:
+        """The inputs after autocast's casts, and the width of the output, at least `least` for a promoting op."""
         if not self.autocast:
             return names, self.width
         widest = max((least, *(self.widths[name] for name in names))) or SINGLE
         if function in HALF_OPS:
-            wanted = HALF
+            width = HALF
         elif function in self.runtime.float32_ops:
-            wanted = SINGLE
+            width = SINGLE
         elif function in self.runtime.widened_ops:
-            wanted = widest
+            width = widest
         else:
             return names, widest
-        return tuple(self.cast(name, wanted, layer) for name in names), wanted
+        return tuple(self._cast(name, width, layer) for name in names), width
 
-    def cast(self, name: str, width: int, layer: str) -> str:
-        """An activation in another width: a new tensor for each reader."""
-        if self.widths[name] == width:
+    def _cast(self, name: str, width: int, layer: str) -> str:
+        """Cast an activation to another width, anew for each layer that reads it."""
+        before = self.widths[name]
+        if before == width:
             return name
-        size = self.sizes[name]
-        scaled = BatchLinear(size.fixed * width // self.widths[name], size.per_sample * width // self.widths[name])
-        copy = f"{name}@{layer}"
-        self.add(Call(layer, (name,), copy, scaled), width)
-        return copy
+        fixed, per_sample = self.sizes[name]
+        cast = f"{name}@{layer}"
+        size = BatchLinear(fixed * width // before, per_sample * width // before)
+        self.add(OperatorCall(layer, (name,), cast, size), width)
+        return cast
 
-    def copy(self, layer: str, parameter: Parameter) -> str:
-        """A weight's copy in half precision: made once, held until autocast ends."""
-        if parameter.name not in self.copies:
-            name = parameter.name + COPY
-            self.add(
-                Call(layer, (), name, BatchLinear(numel(parameter.shape) * HALF, 0), parameters=(parameter,)), HALF
-            )
-            self.copies[parameter.name] = name
-        return self.copies[parameter.name]
+    def _half_copy(self, layer: str, parameter: Parameter) -> str:
+        """Copy a weight to half precision, once: autocast caches the copy until it ends."""
+        name = parameter.name + HALF_COPY
+        if parameter.name not in self.half_copies:
+            size = BatchLinear(numel(parameter.shape) * HALF, 0)
+            self.add(OperatorCall(layer, (), name, size, parameters=(parameter,)), HALF)
+            self.half_copies[parameter.name] = name
+        return name
 
-    def loss(self) -> None:
-        """The cross-entropy of the network's output with int64 labels: log-soft-max, then the mean of its picks."""
+    def add_loss(self) -> None:
+        """Add the cross-entropy of the network's output with int64 labels: a log-softmax and the mean over labels."""
         logits = self.network.end
-        (scores,), width = self.inputs("cross_entropy", (logits,), "")
-        self.add(Call("", (scores,), LOG_SOFTMAX, self.sizes[scores], keeps=(LOG_SOFTMAX,)), width)
+        (scores,), width = self._cast_inputs("cross_entropy", (logits,), "")
+        self.add(OperatorCall("", (scores,), LOG_SOFTMAX, self.sizes[scores], saves=(LOG_SOFTMAX,)), width)
         scalar = BatchLinear(width, 0)
-        held = tuple(dict.fromkeys((logits, scores)))
-        self.add(Call("", (LOG_SOFTMAX,), LOSS, scalar, keeps=(LOG_SOFTMAX,), extra=(scalar,), holds=held), width)
+        named = (logits, scores)
+        mean = OperatorCall("", (LOG_SOFTMAX,), LOSS, scalar, saves=(LOG_SOFTMAX,), extra=(scalar,), named=named)
+        self.add(mean, width)
 
 
-def _pieces(network: Network) -> dict[str, str]:
-    """For each piece of a tensor that one call cut up, the first of them that is read."""
-    found: dict[str, str] = {}
+def _first_pieces(network: Network) -> dict[str, str]:
+    """For each piece of a tensor that one torch call cuts up, the first of the pieces that is read."""
+    first_pieces: dict[str, str] = {}
     before: Node | None = None
     for node in network.nodes:
         if isinstance(node.op, (Chunk, Split, Select)) and not node.name.rpartition(".")[2].startswith("select"):
-            same = before is not None and before.inputs == node.inputs and _position(before) < _position(node)
-            found[node.name] = found[before.name] if same and before is not None else node.name
+            same_call = before is not None and before.inputs == node.inputs and _position(before) < _position(node)
+            first_pieces[node.name] = first_pieces[before.name] if same_call and before is not None else node.name
             before = node
         else:
             before = None
-    return found
+    return first_pieces
 
 
 def _position(node: Node) -> int:
@@ -265,50 +292,39 @@ def _position(node: Node) -> int:
     return node.op.position
 
 
-def per_sample(shape: Shape, width: int) -> BatchLinear:
-    """The size of a tensor that each sample has one of."""
+def size_per_sample(shape: Shape, width: int) -> BatchLinear:
+    """The size of a tensor with this shape for each sample."""
     return BatchLinear(0, numel(shape) * width)
 
 
-def labels(network: Network) -> BatchLinear:
-    """The class labels: one for each position of the output, whose axis 1 holds the classes."""
+def label_size(network: Network) -> BatchLinear:
+    """The size of the class labels: one for each position of the output, whose axis 1 is the classes."""
     shape = network.shapes[network.end]
     return BatchLinear(0, numel(shape) // shape[1] * LABEL if len(shape) > 1 else LABEL)
 
 
-def program(network: Network, width: int, runtime: Runtime, *, training: bool, autocast: bool, loss: bool) -> Program:
-    """The calls of one forward pass; `width` is the bytes of one element of the weights and the input."""
-    writer = _Writer(network, width, runtime, training, autocast)
-    writer.sizes[INPUT] = per_sample(network.input_shape, width)
-    writer.widths[INPUT] = width
-    for node in network.nodes:
-        writer.node(node)
-    if loss:
-        writer.loss()
-    return Program(tuple(writer.calls), writer.sizes, tuple(writer.copies.values()))
+def last_reads(calls: Sequence[OperatorCall]) -> dict[str, int]:
+    """For each value that these calls compute, the position of the call after which no Python variable names it.
 
-
-def last_reads(calls: Sequence[Call]) -> dict[str, int]:
-    """For each value that these calls make, the position of the call behind which no variable names it any more.
-
-    Where that was not seen, it is its last reader, or the end of a module that it went into: the caller holds its
-    arguments until it returns. The last value is returned, so it is not among them.
+    That is `named_until` where tracing found it. Otherwise it is the last call that reads the value, or the last call
+    of a module that the value was passed to: the caller holds its arguments until the module returns. The last value
+    is returned and not listed.
     """
     last: dict[str, int] = {}
-    made: dict[str, int] = {}
+    computed: dict[str, int] = {}
     frames: list[tuple[str, int, set[str]]] = []
     for position, call in enumerate(calls):
-        path = _module(call.layer)
-        _leave(frames, path, position - 1, last)
+        path = _modules_around(call.layer)
+        _return_from(frames, path, position - 1, last)
         frames += [(part, position, set()) for part in path[len(frames) :]]
-        made[call.output] = last[call.output] = position
-        for name in (*call.inputs, *call.holds):
-            if name in made:
+        computed[call.output] = last[call.output] = position
+        for name in (*call.inputs, *call.named):
+            if name in computed:
                 last[name] = position
-                for _, start, passed in frames:
-                    if made[name] < start:
-                        passed.add(name)
-    _leave(frames, [], len(calls) - 1, last)
+                for _, start, arguments in frames:
+                    if computed[name] < start:
+                        arguments.add(name)
+    _return_from(frames, [], len(calls) - 1, last)
     ends = {call.layer: position for position, call in enumerate(calls) if call.layer}
     last.update({call.output: ends[call.named_until] for call in calls if call.named_until in ends})
     if calls:
@@ -316,13 +332,13 @@ def last_reads(calls: Sequence[Call]) -> dict[str, int]:
     return last
 
 
-def _module(layer: str) -> list[str]:
-    """The modules around a layer, from the outermost: a node's name is its path, with :2, :3... for further calls."""
+def _modules_around(layer: str) -> list[str]:
+    """The modules around a layer, outermost first. A node's name is its path, with :2, :3... for further calls."""
     return layer.partition(":")[0].split(".")[:-1]
 
 
-def _leave(frames: list[tuple[str, int, set[str]]], path: list[str], position: int, last: dict[str, int]) -> None:
-    """Return from the modules that the next call is not in."""
+def _return_from(frames: list[tuple[str, int, set[str]]], path: list[str], position: int, last: dict[str, int]) -> None:
+    """Return from the modules that the next call is not in: their arguments are named until this position."""
     inside = 0
     while inside < min(len(frames), len(path)) and frames[inside][0] == path[inside]:
         inside += 1
@@ -332,14 +348,14 @@ def _leave(frames: list[tuple[str, int, set[str]]], path: list[str], position: i
 
 
 def head_parameters(network: Network) -> frozenset[str]:
-    """The names of the parameters behind the last layer that makes the map smaller: VGG's FC layers, a ResNet's `fc`.
+    """The names of the parameters after the last layer that reduces the map: VGG's FC layers, a ResNet's `fc`.
 
-    Where there are none behind it, those of the last layer with parameters.
+    If there are none after it, those of the last layer with parameters.
     """
     start = 0
     for position, node in enumerate(network.nodes):
-        before = [_area(shape) for shape in network.input_shapes(node)]
-        if before and 0 < _area(network.output_shape(node)) < max(before):
+        areas = [_area(shape) for shape in network.input_shapes(node)]
+        if areas and 0 < _area(network.output_shape(node)) < max(areas):
             start = position + 1
     owned = [node.parameters for node in network.nodes[start:] if node.parameters]
     if not owned:
@@ -347,33 +363,33 @@ def head_parameters(network: Network) -> frozenset[str]:
     return frozenset(p.name for parameters in owned for p in parameters)
 
 
-def stages(network: Network, calls: Sequence[Call]) -> tuple[range, ...]:
-    """The calls of each stage that checkpointing recomputes from one tensor.
+def stages(network: Network, calls: Sequence[OperatorCall]) -> tuple[range, ...]:
+    """The positions of the calls of each stage that checkpointing recomputes from one tensor.
 
-    A stage ends at the first place where the map has become smaller and one tensor is all that later calls read of
-    earlier ones. What stands behind the last such place is the head and in no stage.
+    A stage ends at the first call that reduces the map and whose output alone later calls read. The calls after the
+    last such call are the head, which is no stage.
     """
-    found: list[range] = []
+    ranges: list[range] = []
     start, area = 0, _area(network.input_shape)
-    for position in _crossings(calls):
-        now = _area(network.shapes.get(calls[position].output, ()))
-        if 0 < now < area:
-            found.append(range(start, position + 1))
-            start, area = position + 1, now
-    return tuple(found)
+    for position in _cut_points(calls):
+        reduced = _area(network.shapes.get(calls[position].output, ()))
+        if 0 < reduced < area:
+            ranges.append(range(start, position + 1))
+            start, area = position + 1, reduced
+    return tuple(ranges)
 
 
 def _area(shape: Shape) -> int:
-    """Pixels of a map; 0 for what is no map."""
+    """The pixels of a map; 0 for any other tensor."""
     return numel(shape[2:]) if len(shape) == 4 else 0
 
 
-def _crossings(calls: Sequence[Call]) -> Iterator[int]:
-    """The positions behind which only that call's output is read, and is not overwritten."""
+def _cut_points(calls: Sequence[OperatorCall]) -> Iterator[int]:
+    """The positions of calls whose output is all that later calls read, and is not overwritten."""
     last = {name: position for position, call in enumerate(calls) for name in call.inputs}
     needed_until = last.get(INPUT, -1)
     for position, (call, following) in enumerate(pairwise(calls)):
-        overwritten = following.shares and following.gradient == "new"
+        overwritten = following.shares_memory and following.gradient == "new"
         if needed_until <= position and not overwritten:
             yield position
         needed_until = max(needed_until, last.get(call.output, -1))

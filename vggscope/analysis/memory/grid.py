@@ -1,8 +1,7 @@
-"""The peak of a step over a grid: many networks, batches, optimizers and dtypes at once.
+"""Peak memory over a grid: many networks, batches, optimizers and dtypes at once.
 
-The passes of a step are walked once for a network and a width of its numbers. Over the batch a peak is the highest of
-a few straight lines, so that each batch costs a few products; an optimizer adds its states to all of them, and its
-step, which comes behind the passes, is walked by itself.
+The passes of a step are simulated once for each network and element width. The peak is then the maximum of a few
+linear functions of the batch. The optimizer adds its states to all of them, and its step is simulated by itself.
 """
 
 from __future__ import annotations
@@ -13,20 +12,25 @@ from itertools import repeat
 from typing import NamedTuple
 
 from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear
-from vggscope.analysis.memory.simulate import passes, states, step, trained
+from vggscope.analysis.memory.simulate import (
+    allocate_optimizer_states,
+    simulate_optimizer,
+    simulate_passes,
+    trained_parameters,
+)
 from vggscope.analysis.memory.step_config import AMP, StepConfig
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Where none are given."""
+"""The default batches."""
 
 STATELESS = "sgd"
-"""The optimizer that keeps nothing."""
+"""The optimizer without states."""
 
 
 class Estimate(NamedTuple):
-    """One point of the grid. `input_shape` is without the batch; `optimizer` is None where none runs."""
+    """One point of the grid. `input_shape` is without the batch; `optimizer` is None at inference."""
 
     model: str
     input_shape: Shape
@@ -37,103 +41,104 @@ class Estimate(NamedTuple):
     peak_bytes: int
 
 
-def grid(networks: Iterable[Network], batches: Sequence[int], setups: Sequence[StepConfig]) -> Iterator[Estimate]:
-    """The peak of each network with each setup at each batch, `memory`'s to the byte, in that order and one at a time.
+def grid(networks: Iterable[Network], batches: Sequence[int], configs: Sequence[StepConfig]) -> Iterator[Estimate]:
+    """Yield the peak of each network with each config at each batch, in that order; each equals `memory`'s.
 
-    Raises ShapeError where a layer does not fit.
+    Raises ShapeError for a network that does not run.
 
     >>> from vggscope.sources.resolve import resolve
-    >>> [found.peak_bytes for found in grid([resolve("A")], [1, 64], [StepConfig(), StepConfig(optimizer="adam")])]
+    >>> configs = [StepConfig(), StepConfig(optimizer="adam")]
+    >>> [estimate.peak_bytes for estimate in grid([resolve("A")], [1, 64], configs)]
     [1637681904, 4749085928, 2948501132, 5280539272]
     """
+    keys = {_key(config) for config in configs}
     for network in networks:
-        alone, several = network, network.for_batch(2)
-        known: dict[tuple[bool, StepConfig], tuple[BatchLinear, ...]] = {}
-        for setup in setups:
-            key, samples = _key(setup), [setup.samples(batch) for batch in batches]
+        batched = network.for_batch(2)
+        one_sample: dict[StepConfig, Sizes] = {}
+        more_samples: dict[StepConfig, Sizes] = {}
+        for config in configs:
+            key, samples = _key(config), [config.samples(batch) for batch in batches]
             network.require_batch(max(samples, default=1))
-            for laid_out, more in ((several, True), *(((alone, False),) if several is not alone else ())):
-                if (more, key) not in known:
-                    found = _peaks(laid_out, key, {_key(other) for other in setups})
-                    known.update(((more, found_key), lines) for found_key, lines in found)
-            optimizer = setup.optimizer if setup.trains else None
-            point = (network.name, network.input_shape[1:], setup.mode, optimizer, setup.dtype)
-            peaks = highest(known[True, key], samples)
-            if several is not alone:
-                ones = highest(known[False, key], samples)
-                peaks = [one if n == 1 else peak for n, one, peak in zip(samples, ones, peaks)]
+            if key not in more_samples:
+                more_samples.update(_peak_sizes(batched, key, keys))
+                # Networks with a batch variant of an op need other sizes for one sample.
+                one_sample.update(more_samples if batched is network else _peak_sizes(network, key, keys))
+            optimizer = config.optimizer if config.trains else None
+            point = (network.name, network.input_shape[1:], config.mode, optimizer, config.dtype)
+            peaks = largest_at(more_samples[key], samples)
+            if batched is not network:
+                peaks_of_one = largest_at(one_sample[key], samples)
+                peaks = [one if n == 1 else peak for n, one, peak in zip(samples, peaks_of_one, peaks)]
             yield from map(Estimate, *map(repeat, point), batches, peaks)
 
 
-def setups(modes: Sequence[str], optimizers: Sequence[str], dtypes: Sequence[str]) -> list[StepConfig]:
-    """One for each mode, optimizer and dtype; without a backward pass an optimizer makes no difference.
+def step_configs(modes: Sequence[str], optimizers: Sequence[str], dtypes: Sequence[str]) -> list[StepConfig]:
+    """One config for each mode, optimizer and dtype. At inference the optimizer makes no difference.
 
     Raises OptionError for an unknown name.
 
-    >>> len(setups(["train", "inference"], ["sgd", "adam"], ["float32"]))
+    >>> len(step_configs(["train", "inference"], ["sgd", "adam"], ["float32"]))
     3
     """
-    found = (
+    configs = (
         StepConfig(mode, optimizer, dtype)
         for mode in modes
         for optimizer in (optimizers if mode != "inference" else optimizers[:1])
         for dtype in dtypes
     )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(configs))
 
 
-def highest(lines: Sequence[BatchLinear], samples: Sequence[int]) -> list[int]:
-    """The highest of the lines at each number of samples.
+Sizes = tuple[BatchLinear, ...]
 
-    >>> highest([BatchLinear(10, 1), BatchLinear(0, 3)], [1, 5, 6])
+
+def largest_at(sizes: Sequence[BatchLinear], samples: Sequence[int]) -> list[int]:
+    """The largest of the sizes in bytes, for each number of samples.
+
+    >>> largest_at([BatchLinear(10, 1), BatchLinear(0, 3)], [1, 5, 6])
     [11, 15, 18]
     """
-    first, *rest = ([fixed + per_sample * n for n in samples] for fixed, per_sample in lines)
+    first, *rest = ([fixed + per_sample * n for n in samples] for fixed, per_sample in sizes)
     return list(map(max, first, *rest)) if rest else first
 
 
-def _key(setup: StepConfig) -> StepConfig:
-    """The setup that takes the same memory and stands for all that do: what counts of a dtype is its width."""
-    narrow = setup.dtype != AMP and setup.width == 2
+def _key(config: StepConfig) -> StepConfig:
+    """The config that stands for all with the same memory: a dtype matters by its width alone."""
+    is_half = config.dtype != AMP and config.width == 2
     return replace(
-        setup, dtype="float16" if narrow else setup.dtype, optimizer=setup.optimizer if setup.trains else STATELESS
+        config, dtype="float16" if is_half else config.dtype, optimizer=config.optimizer if config.trains else STATELESS
     )
 
 
-def _peaks(
-    network: Network, setup: StepConfig, wanted: set[StepConfig]
-) -> Iterator[tuple[StepConfig, tuple[BatchLinear, ...]]]:
-    """The lines of this setup and of those that are wanted and differ from it in the optimizer alone."""
-    learned = trained(network, setup)
-    bare = replace(setup, optimizer=STATELESS)
-    walk, _ = passes(network, bare, learned)
-    walk.ledger.begin("optimizer step")
-    moments = walk.ledger.finish(0, 0)
-    left = moments.moments[-1].total
-    peak_candidates = [moment.total for moment in moments.peak_candidates]
+def _peak_sizes(network: Network, config: StepConfig, wanted: set[StepConfig]) -> Iterator[tuple[StepConfig, Sizes]]:
+    """The sizes of the moments that may be the peak, for each wanted config that differs in the optimizer alone."""
+    trained = trained_parameters(network, config)
+    stateless = replace(config, optimizer=STATELESS)
+    simulator, _ = simulate_passes(network, stateless, trained)
+    simulator.log.begin("optimizer step")
+    timeline = simulator.log.finish(0, 0)
+    after_passes = timeline.moments[-1].total
+    peaks = [moment.total for moment in timeline.peak_candidates]
     for other in wanted:
-        if replace(other, optimizer=STATELESS) != bare:
+        if replace(other, optimizer=STATELESS) != stateless:
             continue
         if not other.trains:
-            yield other, tuple(peak_candidates)
+            yield other, tuple(peaks)
             continue
-        walk.ledger = AllocationLog()
-        states(walk.ledger, other, learned)
-        step(walk, other, learned)
-        kept, *during = (moment.total for moment in walk.ledger.finish(0, 0).moments)
-        yield (
-            other,
-            tuple(_steepest([_sum(kept, line) for line in peak_candidates] + [_sum(left, line) for line in during])),
-        )
+        simulator.log = AllocationLog()
+        allocate_optimizer_states(simulator.log, other, trained)
+        simulate_optimizer(simulator, other, trained)
+        states, *steps = (moment.total for moment in simulator.log.finish(0, 0).moments)
+        yield other, tuple(_largest([_sum(states, peak) for peak in peaks] + [_sum(after_passes, s) for s in steps]))
 
 
 def _sum(one: BatchLinear, other: BatchLinear) -> BatchLinear:
     return BatchLinear(one.fixed + other.fixed, one.per_sample + other.per_sample)
 
 
-def _steepest(lines: Iterable[BatchLinear]) -> Iterator[BatchLinear]:
-    """Of lines that rise alike the highest."""
-    highest_of: dict[int, int] = {}
-    for fixed, per_sample in lines:
-        highest_of[per_sample] = max(fixed, highest_of.get(per_sample, fixed))
-    return (BatchLinear(fixed, per_sample) for per_sample, fixed in highest_of.items())
+def _largest(sizes: Iterable[BatchLinear]) -> Iterator[BatchLinear]:
+    """Of the sizes that are equal per sample, the largest."""
+    fixed_bytes: dict[int, int] = {}
+    for fixed, per_sample in sizes:
+        fixed_bytes[per_sample] = max(fixed, fixed_bytes.get(per_sample, fixed))
+    return (BatchLinear(fixed, per_sample) for per_sample, fixed in fixed_bytes.items())

@@ -1,16 +1,16 @@
-"""The result that `memory` shows: what a step takes, where its peak is and what is alive there."""
+"""The result of `memory`: the peak of a step, what is alive there, and the timeline of the step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-from vggscope.analysis.memory.allocation_log import KINDS, Moment, Trace
+from vggscope.analysis.memory.allocation_log import KINDS, Moment, StepTimeline
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.calls import head_parameters
 from vggscope.analysis.memory.fit import Fit, GpuBudget, fit
 from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.step_config import AMP, CUDA, PARALLEL, StepConfig, optimizer_named
+from vggscope.analysis.memory.step_config import AMP, CUDA, OPTIMIZERS, StepConfig
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.ops.constant import WithConstants
@@ -24,10 +24,10 @@ LARGEST_BATCH = 10**9
 
 @record
 class TimelineEntry:
-    """The height of one event of one layer: `bytes` in all, and its parts, which add up to it.
+    """The peak of one event of one layer: `bytes` in total, and its parts, which add up to the total.
 
-    `event` is start, forward, loss, recompute, backward or optimizer step; `layer` is empty where none runs, `label`
-    where the literature has no name for it.
+    `event` is start, forward, loss, recompute, backward or optimizer step. `layer` is empty outside of layers, `label`
+    if the literature has no name for the layer.
     """
 
     event: str
@@ -45,7 +45,7 @@ class TimelineEntry:
 
 @record
 class LayerShare:
-    """What is alive at the peak that belongs to a layer: its weights, what it keeps, what its event has made."""
+    """The bytes alive at the peak that belong to a layer: its parameters, and what its calls allocated."""
 
     layer: str
     label: str
@@ -56,9 +56,9 @@ class LayerShare:
 class MemoryReport(Result):
     """A step's memory on one GPU, in bytes. The seven parts are those at the peak and add up to `peak_bytes`.
 
-    `optimizer` is None where none runs. `allocated_bytes` and `reserved_bytes` are what torch's caching allocator would
-    show as max_memory_allocated and max_memory_reserved: tensors in rounded blocks, and the segments that it takes of
-    the card. `layers` has the most first. `max_batch` and `fit` are None where no GPU was named.
+    `optimizer` is None at inference. `allocated_bytes` and `reserved_bytes` are torch's max_memory_allocated and
+    max_memory_reserved: tensors rounded up to the caching allocator's blocks, and the segments that it reserves.
+    `layers` has the largest first. `max_batch` and `fit` are None unless a GPU is named.
     """
 
     schema: str
@@ -89,52 +89,56 @@ class MemoryReport(Result):
 
 
 def memory(
-    network: Network, batch: int = 1, setup: StepConfig | None = None, room: GpuBudget | None = None
+    network: Network, batch: int = 1, config: StepConfig | None = None, budget: GpuBudget | None = None
 ) -> MemoryReport:
-    """What a step takes, and, with a `room`, whether it fits a card.
+    """The memory of a step and, with a `budget`, whether it fits the card.
 
-    Raises OptionError for a batch that makes no sense, ShapeError where nothing is known of more than one sample.
+    Raises OptionError for a batch out of range, and ShapeError if the network is known for one sample only.
 
     >>> from vggscope.sources.resolve import resolve
     >>> report = memory(resolve("A"), batch=64)
     >>> report.peak_bytes, report.peak_at
     (4749085928, 'backward of features.14 (relu4_2)')
     """
-    setup = setup or StepConfig()
+    config = config or StepConfig()
     if not 1 <= batch <= LARGEST_BATCH:
         raise OptionError(f"a batch of {batch} makes no sense", f"--batch is 1 to {LARGEST_BATCH}")
-    samples = setup.samples(batch)
+    samples = config.samples(batch)
     network.require_batch(samples)
     network = network.for_batch(samples)
-    book = simulate_step(network, setup)
-    peak = book.peak(samples)
-    reserve = replay(book, samples)
-    found = fit(network, setup, batch, room, book) if room else None
+    labels = {node.name: node.label for node in network.nodes}
+    timeline = simulate_step(network, config)
+    peak = timeline.peak(samples)
+    reserve = replay(timeline, samples)
+    fits = fit(network, config, batch, budget, timeline) if budget else None
     return MemoryReport(
         schema="vggscope/memory@1",
         model=network.name,
-        mode=setup.mode,
+        mode=config.mode,
         batch=batch,
-        dtype=setup.dtype,
-        optimizer=setup.optimizer if setup.trains else None,
+        dtype=config.dtype,
+        optimizer=config.optimizer if config.trains else None,
         input_shape=(batch, *network.input_shape[1:]),
-        gpus=setup.gpus,
-        parallel=setup.shards.parallel.name if setup.shards.parallel else None,
+        gpus=config.gpus,
+        parallel=config.shards.parallel.name or None,
         peak_bytes=peak.total.at(samples),
         peak_at=_place(network, peak),
         **_parts(peak, samples),
         allocated_bytes=reserve.allocated_bytes,
         reserved_bytes=reserve.reserved_bytes,
-        layers=_layers(network, book, peak, samples),
-        timeline=tuple(timeline(book, samples, _labels(network))),
-        assumptions=tuple(assumptions(network, setup, batch)),
-        max_batch=found.max_batch if found else None,
-        fit=found,
+        layers=tuple(
+            LayerShare(layer, labels.get(layer, ""), size)
+            for layer, size in timeline.bytes_by_layer(peak, samples).items()
+        ),
+        timeline=tuple(timeline_entries(timeline, samples, labels)),
+        assumptions=tuple(assumptions(network, config, batch)),
+        max_batch=fits.max_batch if fits else None,
+        fit=fits,
     )
 
 
 def _parts(moment: Moment, samples: int) -> dict[str, int]:
-    return {f"{kind}_bytes": line.at(samples) for kind, line in zip(KINDS, moment.alive)}
+    return {f"{kind}_bytes": size.at(samples) for kind, size in zip(KINDS, moment.alive)}
 
 
 def _place(network: Network, moment: Moment) -> str:
@@ -142,32 +146,22 @@ def _place(network: Network, moment: Moment) -> str:
     return f"{moment.event} of {titles.get(moment.layer, moment.layer)}" if moment.layer else moment.event
 
 
-def _layers(network: Network, book: Trace, peak: Moment, samples: int) -> tuple[LayerShare, ...]:
-    labels = _labels(network)
-    held = book.holders(peak, samples)
-    return tuple(LayerShare(layer, labels.get(layer, ""), size) for layer, size in held.items())
+def timeline_entries(timeline: StepTimeline, samples: int, labels: Mapping[str, str]) -> Iterator[TimelineEntry]:
+    """The peak of each event of each layer, in order of time; `labels` are the layers' names in the literature."""
+    for (event, layer), moments in groupby(timeline.moments, key=lambda moment: (moment.event, moment.layer)):
+        peak = max(moments, key=lambda moment: moment.total.at(samples))
+        yield TimelineEntry(event, layer, labels.get(layer, ""), peak.total.at(samples), **_parts(peak, samples))
 
 
-def _labels(network: Network) -> dict[str, str]:
-    return {node.name: node.label for node in network.nodes}
-
-
-def timeline(book: Trace, samples: int, labels: Mapping[str, str]) -> Iterator[TimelineEntry]:
-    """Each event of each layer at its height, in order of time; `labels` are the layers'."""
-    for (event, layer), moments in groupby(book.moments, key=lambda moment: (moment.event, moment.layer)):
-        height = max(moments, key=lambda moment: moment.total.at(samples))
-        yield TimelineEntry(event, layer, labels.get(layer, ""), height.total.at(samples), **_parts(height, samples))
-
-
-def assumptions(network: Network, setup: StepConfig, batch: int) -> Iterator[str]:
-    """What the figures rest on, a sentence each."""
+def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[str]:
+    """The assumptions behind the figures, one sentence each."""
     yield "tensors exactly, without the CUDA context, cuDNN's workspace and the caching allocator's rounding"
-    if not setup.trains:
+    if not config.trains:
         yield "one forward pass at evaluation under torch.no_grad(); the input batch counts"
     else:
-        yield from _of_training(network, setup)
-    yield from _of_sharing(setup, batch)
-    if setup.runtime == CUDA.name:
+        yield from _assumptions_of_training(network, config)
+    yield from _assumptions_of_sharing(config, batch)
+    if config.runtime == CUDA.name:
         yield "CUDA's tensors: dropout masks of one byte a value, step counters on the CPU; not measured on a GPU"
     else:
         yield "torch's CPU path under the memory tracker: dropout masks as wide as the values"
@@ -176,39 +170,30 @@ def assumptions(network: Network, setup: StepConfig, batch: int) -> Iterator[str
         yield f"of {', '.join(unknown)} the output alone is counted: what autograd keeps is not known"
 
 
-def _of_training(network: Network, setup: StepConfig) -> Iterator[str]:
+def _assumptions_of_training(network: Network, config: StepConfig) -> Iterator[str]:
     yield "a step after the first: gradients set to None before it, the optimizer's states in place, no weight decay"
     yield "the loss is cross_entropy(model(x), y), nothing else names the logits; batch and int64 labels count"
-    optimizer = optimizer_named(setup.optimizer)
+    optimizer = OPTIMIZERS[config.optimizer]
     if optimizer.foreach:
         yield (
             "the optimizer steps over all parameters at once (foreach, torch's default on a GPU)"
-            if setup.foreach
+            if config.foreach
             else "the optimizer steps parameter by parameter (foreach=False; torch's default on a GPU is foreach)"
         )
-    if setup.dtype == AMP:
+    if config.dtype == AMP:
         yield "autocast to half precision: weights and gradients in float32, the weights' half copies as temporary"
-    if setup.mode == "finetune-head":
+    if config.mode == "finetune-head":
         head = head_parameters(network)
         names = [node.title for node in network.nodes if not head.isdisjoint(p.name for p in node.parameters)]
         yield f"trained are {', '.join(names)}; the rest is frozen, in training mode" if names else "nothing is trained"
-    if setup.checkpoint:
+    if config.checkpoint:
         yield "each stage is recomputed in the backward pass (torch.utils.checkpoint, use_reentrant=False)"
 
 
-def _of_sharing(setup: StepConfig, batch: int) -> Iterator[str]:
-    if setup.accumulate > 1 and setup.trains:
-        yield f"the batch is cut into {setup.accumulate} micro-batches whose gradients are summed"
-    if setup.shards.parallel is not None:
-        share = count_text(setup.samples(batch))
-        yield f"per GPU: {count_text(setup.gpus)} GPUs share the batch, {share} samples at once on each"
-        yield _SHARED[setup.shards.parallel.name]
-
-
-_SHARED = {
-    "ddp": "gradients are copied into buckets (DistributedDataParallel with gradient_as_bucket_view=False)",
-    "zero1": "as ddp; whole tensors of optimizer states go to one GPU each, the figure is the fullest GPU's",
-    "zero2": "states and gradients are cut evenly, summed layer by layer; DeepSpeed's own buffers come on top",
-    "fsdp": "weights, gradients and states are cut evenly; while a layer runs its weights and the next one's are whole",
-}
-assert set(_SHARED) == set(PARALLEL)
+def _assumptions_of_sharing(config: StepConfig, batch: int) -> Iterator[str]:
+    if config.accumulate > 1 and config.trains:
+        yield f"the batch is cut into {config.accumulate} micro-batches whose gradients are summed"
+    if assumption := config.shards.parallel.assumption:
+        share = count_text(config.samples(batch))
+        yield f"per GPU: {count_text(config.gpus)} GPUs share the batch, {share} samples at once on each"
+        yield assumption

@@ -1,7 +1,7 @@
-"""One step walked as torch runs it: forward, loss, backward, optimizer; or one forward pass without gradients.
+"""Simulates the memory of one step as torch runs it: forward, loss, backward and optimizer, or forward alone.
 
-An output lives while a Python variable names it or autograd keeps it, what a call keeps lives until its backward has
-run, a gradient until it has been used. The engine runs the calls' backwards in the reverse order of the calls.
+An output lives while a Python variable names it or autograd saves it. What a call saves lives until its backward has
+run, and a gradient until it has been used. Autograd runs the backwards in the reverse order of the calls.
 """
 
 from __future__ import annotations
@@ -9,411 +9,116 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear, Trace
+from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear, StepTimeline
 from vggscope.analysis.memory.calls import (
-    COPY,
+    HALF_COPY,
     LOSS,
-    Call,
-    Program,
+    OperatorCall,
+    forward_pass,
     head_parameters,
-    labels,
+    label_size,
     last_reads,
-    per_sample,
-    program,
+    size_per_sample,
     stages,
 )
-from vggscope.analysis.memory.step_config import (
-    ALONE,
-    AMP,
-    Optimizer,
-    Runtime,
-    Shards,
-    StepConfig,
-    optimizer_named,
-    runtime_named,
-)
+from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, RUNTIMES, Optimizer, StepConfig
 from vggscope.graph import INPUT, Buffer, Network, Parameter
 from vggscope.ops.base import numel
-
-
-class Gradient(NamedTuple):
-    """The gradient of a value: the tensor it lies in, and whether it fills its own memory without gaps."""
-
-    tensor: int
-    dense: bool = True
-
-
-class StepSimulator:
-    """The state of a step: which tensor each value lies in, what is kept, which gradients have come.
-
-    `width` is the bytes of one element of a weight, `trained` are the names of the parameters that require a gradient,
-    `keeping` tells whether autograd is on, `stages` are the calls that are recomputed in the backward pass
-    (torch.utils.checkpoint without reentry).
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        ledger: AllocationLog,
-        runtime: Runtime,
-        width: int,
-        trained: frozenset[str],
-        shards: Shards = ALONE,
-        *,
-        keeping: bool = True,
-        stages: tuple[range, ...] = (),
-    ) -> None:
-        self.program, self.ledger, self.runtime, self.width = program, ledger, runtime, width
-        self.trained, self.shards, self.keeping, self.stages = trained, shards, keeping, stages
-        self.tensors: dict[str, int] = {}
-        self.saved_for_backward: dict[int, list[int]] = {}
-        self.entries: dict[range, int] = {}
-        self.gradients: dict[str, Gradient] = {}
-        self.pieces: dict[str, list[int]] = {}
-        self.parameter_gradients: dict[str, int] = {}
-        self.differentiable: set[str] = set()
-        self.gathered: dict[int, int] = {}
-        units = [position for position, call in enumerate(program.calls) if call.parameters]
-        gathers = shards.parallel is not None and shards.parallel.weights
-        # Where weights are cut: for each call that has any, the call before it and the one behind it that have.
-        around = zip([None, *units], [*units[1:], None])
-        self.units: dict[int, tuple[int | None, int | None]] = dict(zip(units, around)) if gathers else {}
-
-    def forward(self) -> None:
-        """All calls in order; autograd keeps what the backward of a differentiable one needs, of a stage its input."""
-        before = self.tensors.pop(LOSS, None)
-        self._pass(range(len(self.program.calls)), "forward")
-        if before is not None:
-            # Until here the loss of the micro-batch before had its name.
-            self.ledger.release(before)
-
-    def _pass(self, positions: range, event: str) -> None:
-        calls = self.program.calls[positions.start : positions.stop]
-        drops: dict[int, list[str]] = {}
-        for name, position in last_reads(calls).items():
-            cached = name in self.program.copies and name.removesuffix(COPY) in self.trained
-            # Autocast holds the copy of a weight that requires a gradient until it ends, with the pass.
-            drops.setdefault(positions.stop - 1 if cached else positions.start + position, []).append(name)
-        stages = {stage.start: stage for stage in self.stages} if event == "forward" else {}
-        within = range(0)
-        for position, call in zip(positions, calls):
-            self.ledger.begin(event if call.layer else "loss", call.layer)
-            if position in stages:
-                within = stages[position]
-                self._enter(within)
-            self._gather(position, self.units.get(position, (None, None))[1])
-            self._run(position, call, position not in within)
-            self._scatter(position)
-            for name in drops.get(position, ()):
-                self.ledger.release(self.tensors[name])
-
-    def _enter(self, stage: range) -> None:
-        """Hold what a stage is recomputed from, if it has a backward."""
-        source = self.program.calls[stage.start - 1].output if stage.start else INPUT
-        calls = self.program.calls[stage.start : stage.stop]
-        if source in self.differentiable or any(p.name in self.trained for call in calls for p in call.parameters):
-            self.entries[stage] = self.tensors[source]
-            self.ledger.hold(self.tensors[source])
-
-    def _run(self, position: int, call: Call, keeps: bool) -> None:
-        ledger = self.ledger
-        if call.shares:
-            tensor = self.tensors[call.inputs[0]]
-            ledger.hold(tensor)
-        else:
-            tensor = ledger.allocate("activations" if call.inputs else "temporary", call.size)
-        self.tensors[call.output] = tensor
-        extra = [ledger.allocate("activations", size) for size in call.extra]
-        passing = [ledger.allocate("temporary", size) for size in call.passing]
-        if self.keeping and self._requires_gradient(call):
-            self.differentiable.add(call.output)
-            self.saved_for_backward[position] = []
-            extra += [ledger.allocate("activations", size) for size in call.copies]
-        if keeps and position in self.saved_for_backward:
-            self.saved_for_backward[position] = [*(self.tensors[name] for name in call.keeps), *extra]
-            for name in call.keeps:
-                ledger.hold(self.tensors[name])
-        else:
-            passing += extra
-        for made in passing:
-            ledger.release(made)
-
-    def _requires_gradient(self, call: Call) -> bool:
-        if call.gradient == "none":
-            return False
-        return any(p.name in self.trained for p in call.parameters) or not self.differentiable.isdisjoint(call.inputs)
-
-    def backward(self) -> None:
-        """The calls' backwards, last to first, from the gradient of the loss."""
-        if LOSS not in self.differentiable:
-            return
-        self.ledger.begin("loss")
-        one = self.ledger.allocate("temporary", self.program.sizes[LOSS])
-        self.ledger.hold(one)
-        self.gradients[LOSS] = Gradient(one)
-        waiting = list(self.entries)
-        for position in sorted(self.saved_for_backward, reverse=True):
-            call = self.program.calls[position]
-            if waiting and position in waiting[-1] and (call.keeps or call.extra or call.copies):
-                self._recompute(waiting.pop(), position)
-            self.ledger.begin("backward" if call.layer else "loss", call.layer)
-            self._gather(position, self.units.get(position, (None, None))[0])
-            self._run_backward(call, self.saved_for_backward.pop(position))
-            self._scatter(position)
-            for stage in [stage for stage in self.entries if position in stage and not self._pending(stage)]:
-                self.ledger.release(self.entries.pop(stage))
-        self.ledger.release(one)
-
-    def _pending(self, stage: range) -> bool:
-        return any(position in self.saved_for_backward for position in stage)
-
-    def _recompute(self, stage: range, last: int) -> None:
-        """A stage's forward once more, up to the last call of which anything is kept."""
-        self._pass(range(stage.start, last + 1), "recompute")
-        self.ledger.release(self.tensors[self.program.calls[last].output])
-
-    def _run_backward(self, call: Call, kept: list[int]) -> None:
-        ledger = self.ledger
-        arrived: list[tuple[str, Gradient]] = []
-        spent: list[int] = []
-        given = self._given(call)
-        if given is not None:
-            made = [(name, size, self._made(call, i, given)) for i, name, size in self._wanted(call)]
-            raw = self._raw_parameter_gradients(call)
-            arrived = [(name, self._fitted(size, gradient)) for name, size, gradient in made]
-            spent = self._parameter_gradients(call)
-            for tensor in (given.tensor, *raw, *self.pieces.pop(call.output, ())):
-                ledger.release(tensor)
-        for tensor in kept:
-            ledger.release(tensor)
-        if call.reverse:
-            arrived.reverse()
-        spent += [done for name, gradient in arrived if (done := self._accumulate(name, gradient)) is not None]
-        if given is not None:
-            self._lay_out(call)
-        for tensor in spent:
-            ledger.release(tensor)
-
-    def _lay_out(self, call: Call) -> None:
-        """The copies of gradients that came in another layout than their weights."""
-        for p in call.parameters if call.relays else ():
-            if p.name in self.trained and p.name not in self.parameter_gradients:
-                self.parameter_gradients[p.name] = self.ledger.allocate("gradients", self._size(numel(p.shape)))
-
-    def _given(self, call: Call) -> Gradient | None:
-        """The gradient of a call's output; that of a piece waits for those of the pieces before it."""
-        given = self.gradients.pop(call.output, None)
-        if not call.first_piece:
-            return given
-        waiting = self.pieces.setdefault(call.first_piece, [])
-        if given is not None:
-            waiting.append(given.tensor)
-        if call.first_piece != call.output or not waiting:
-            return None
-        return Gradient(waiting.pop())
-
-    def _wanted(self, call: Call) -> Iterable[tuple[int, str, BatchLinear]]:
-        """The inputs that get a gradient, in the order in which those are made, with their sizes."""
-        wanted = [
-            (i, name, self.program.sizes[name]) for i, name in enumerate(call.inputs) if name in self.differentiable
-        ]
-        return reversed(wanted) if call.reverse else wanted
-
-    def _made(self, call: Call, position: int, given: Gradient) -> Gradient:
-        """The gradient of an input as the op makes it of the output's: in the output's size where it has been repeated
-        or widened.
-        """
-        size = self.program.sizes[call.inputs[position]]
-        if call.gradient == "part" or (call.gradient == "same" and (size == call.size or call.mixes)):
-            self.ledger.hold(given.tensor)
-            return Gradient(given.tensor, given.dense and call.gradient == "same")
-        scratch = call.scratch[position] if call.scratch and call.gradient == "new" else 0
-        made = [self.ledger.allocate("temporary", call.size) for _ in range(scratch)]
-        tensor = self.ledger.allocate("temporary", call.size if call.mixes else size)
-        for temporary in made:
-            self.ledger.release(temporary)
-        return Gradient(tensor)
-
-    def _fitted(self, size: BatchLinear, gradient: Gradient) -> Gradient:
-        """The same gradient summed up or narrowed to the size of its input."""
-        if self.ledger.size(gradient.tensor) == size or not gradient.dense:
-            return gradient
-        fitted = self.ledger.allocate("temporary", size)
-        self.ledger.release(gradient.tensor)
-        return Gradient(fitted)
-
-    def _raw_parameter_gradients(self, call: Call) -> list[int]:
-        """Of parameters that take part in arithmetic, the gradients before they are summed up."""
-        if not call.sums:
-            return []
-        learned = [p for p in call.parameters if p.name in self.trained]
-        return [self.ledger.allocate("temporary", call.size) for _ in learned]
-
-    def _accumulate(self, name: str, gradient: Gradient) -> int | None:
-        """Take a gradient in; where another has come before, their sum. Gives the tensor that this leaves over."""
-        before = self.gradients.get(name)
-        if before is None:
-            self.gradients[name] = gradient
-            return None
-        if not (self.runtime.sums_in_place and before.dense and self.ledger.is_single(before.tensor)):
-            self.gradients[name] = Gradient(self.ledger.allocate("temporary", self.program.sizes[name]))
-            self.ledger.release(before.tensor)
-        return gradient.tensor
-
-    def _parameter_gradients(self, call: Call) -> list[int]:
-        """The gradients of a call's parameters, each its own tensor, or, where there is one already or each GPU keeps
-        its part alone, a temporary. Gives the temporaries.
-        """
-        spent = []
-        learned = [p for p in call.parameters if p.name in self.trained]
-        for p in learned:
-            waits = call.relays and len(p.shape) > 1
-            if p.name in self.parameter_gradients or self._cuts_gradients or waits:
-                spent.append(self.ledger.allocate("temporary", self._size(numel(p.shape))))
-            else:
-                self.parameter_gradients[p.name] = self.ledger.allocate("gradients", self._size(numel(p.shape)))
-        if spent and self._cuts_gradients:
-            # They are copied together, summed over the GPUs, and each GPU takes its part.
-            spent.append(self.ledger.allocate("temporary", self._size(sum(numel(p.shape) for p in learned))))
-            for p in learned:
-                if p.name not in self.parameter_gradients:
-                    part = self._size(self.shards.gradient(numel(p.shape)))
-                    self.parameter_gradients[p.name] = self.ledger.allocate("gradients", part)
-        return spent
-
-    @property
-    def _cuts_gradients(self) -> bool:
-        return self.shards.parallel is not None and self.shards.parallel.gradients
-
-    def _size(self, elements: int) -> BatchLinear:
-        return BatchLinear(elements * self.width, 0)
-
-    def _gather(self, position: int, ahead: int | None) -> None:
-        """Where weights are cut: have those of this call whole, and those of the next that has any ahead of time."""
-        for unit in (position, ahead):
-            if unit in self.units and unit not in self.gathered and unit is not None:
-                whole = sum(numel(p.shape) for p in self.program.calls[unit].parameters)
-                self.gathered[unit] = self.ledger.allocate("parameters", self._size(whole))
-
-    def _scatter(self, position: int) -> None:
-        if position in self.gathered:
-            self.ledger.release(self.gathered.pop(position))
-
-    def optimizer_step(self, optimizer: Optimizer, parameters: Mapping[str, int], foreach: bool) -> None:
-        """The temporaries of a step over parameters of so many elements, one by one or all at once."""
-        sizes = {name: self._size(n) for name, n in parameters.items() if n and name in self.parameter_gradients}
-        self.ledger.begin("optimizer step")
-        if foreach:
-            made = [self.ledger.allocate("temporary", s) for s in sizes.values() for _ in range(optimizer.foreach)]
-            for tensor in made:
-                self.ledger.release(tensor)
-            return
-        named: list[int] = []
-        for name, size in sizes.items() if optimizer.fresh else ():
-            self.ledger.begin("optimizer step", name.rpartition(".")[0])
-            *made, result = [self.ledger.allocate("temporary", size) for _ in range(optimizer.fresh)]
-            # The previous parameter's result has its name until this one is complete.
-            for tensor in made + named:
-                self.ledger.release(tensor)
-            named = [result]
-        for tensor in named:
-            self.ledger.release(tensor)
-
 
 COUNTER = 4
 """Bytes of an optimizer's step counter, a float32."""
 
 BATCHES_TRACKED = 8
-"""Bytes of a batch norm's count of batches, an int64 whatever the dtype."""
+"""Bytes of a batch norm's count of batches, an int64 for every dtype."""
+
+_DTYPES = {2: "float16", 4: "float32", 8: "float64"}
 
 
-def simulate_step(network: Network, setup: StepConfig) -> Trace:
-    """The book of one step, or of one forward pass, for every batch at once: it takes time linear in the nodes."""
-    learned = trained(network, setup)
-    walk, resident = passes(network, setup, learned)
-    stepping = len(walk.ledger.entries)
-    if setup.trains:
-        step(walk, setup, learned)
-    return walk.ledger.finish(resident, stepping)
+def inference_peak(network: Network, batch: int, itemsize: int) -> int:
+    """Peak bytes of a forward pass without gradients, the input included; `itemsize` is the bytes of one element."""
+    return _peak(network, batch, StepConfig(mode="inference", dtype=_DTYPES[itemsize]))
 
 
-def passes(network: Network, setup: StepConfig, learned: tuple[Parameter, ...]) -> tuple[StepSimulator, int]:
-    """A step up to the optimizer's, and how many entries of its book were there before it."""
-    ledger = AllocationLog()
-    _resident(ledger, network, setup, learned)
-    inputs = _inputs(ledger, network, setup)
-    resident = len(ledger.entries)
-    runtime = runtime_named(setup.runtime)
-    calls = program(
-        network, setup.width, runtime, training=setup.trains, autocast=setup.dtype == AMP, loss=setup.trains
-    )
-    walk = StepSimulator(
-        calls,
-        ledger,
-        runtime,
-        setup.width,
-        frozenset(p.name for p in learned),
-        setup.shards,
-        keeping=setup.trains,
-        stages=stages(network, calls.calls) if setup.checkpoint else (),
-    )
-    walk.tensors[INPUT] = inputs
-    for _ in range(min(setup.accumulate, 2) if setup.trains else 1):
-        walk.forward()
-        if setup.trains:
-            walk.backward()
-    return walk, resident
+def training_peak(network: Network, batch: int, itemsize: int) -> int:
+    """Peak bytes of a training step with SGD and momentum, the input and its labels included."""
+    return _peak(network, batch, StepConfig(dtype=_DTYPES[itemsize]))
 
 
-def step(walk: StepSimulator, setup: StepConfig, learned: tuple[Parameter, ...]) -> None:
-    """The optimizer's step, behind the passes."""
-    elements = dict(zip((p.name for p in learned), setup.shards.states(learned)))
-    walk.optimizer_step(optimizer_named(setup.optimizer), elements, setup.foreach)
+def _peak(network: Network, batch: int, config: StepConfig) -> int:
+    return simulate_step(network.for_batch(batch), config).peak_bytes(batch)
 
 
-def trained(network: Network, setup: StepConfig) -> tuple[Parameter, ...]:
-    """The parameters that require a gradient: at inference too, where none is made."""
+def simulate_step(network: Network, config: StepConfig) -> StepTimeline:
+    """The allocations of one step, or of one forward pass, for every batch at once, in time linear in the nodes."""
+    trained = trained_parameters(network, config)
+    simulator, step_start = simulate_passes(network, config, trained)
+    optimizer_start = len(simulator.log.entries)
+    if config.trains:
+        simulate_optimizer(simulator, config, trained)
+    return simulator.log.finish(step_start, optimizer_start)
+
+
+def simulate_passes(network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> tuple[StepSimulator, int]:
+    """Simulate a step up to the optimizer's; the second value counts the log entries of resident tensors."""
+    log = AllocationLog()
+    _allocate_resident(log, network, config, trained)
+    input_tensor = _allocate_inputs(log, network, config)
+    resident = len(log.entries)
+    simulator = StepSimulator(log, network, config, trained)
+    simulator.tensors[INPUT] = input_tensor
+    for _ in range(min(config.accumulate, 2) if config.trains else 1):
+        simulator.forward()
+        if config.trains:
+            simulator.backward()
+    return simulator, resident
+
+
+def simulate_optimizer(simulator: StepSimulator, config: StepConfig, trained: tuple[Parameter, ...]) -> None:
+    """Simulate the optimizer's step, which follows the passes."""
+    elements = dict(zip((p.name for p in trained), config.shards.states(trained)))
+    simulator.optimizer_step(OPTIMIZERS[config.optimizer], elements, config.foreach)
+
+
+def trained_parameters(network: Network, config: StepConfig) -> tuple[Parameter, ...]:
+    """The parameters that require a gradient, at inference too."""
     read = {p.name for node in network.nodes if not node.detached for p in node.parameters}
-    head = head_parameters(network) if setup.mode == "finetune-head" else None
+    head = head_parameters(network) if config.mode == "finetune-head" else None
     return tuple(p for p in network.parameters() if p.trainable and p.name in read and (head is None or p.name in head))
 
 
-def _resident(ledger: AllocationLog, network: Network, setup: StepConfig, learned: tuple[Parameter, ...]) -> None:
-    """Weights, buffers, gradient buckets and the optimizer's states: what is there before the step."""
-    width, shards = setup.width, setup.shards
+def _allocate_resident(
+    log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
+) -> None:
+    """Allocate what exists before the step: weights, buffers, gradient buckets and the optimizer's states."""
+    width, shards = config.width, config.shards
     for p in network.parameters():
-        ledger.allocate("parameters", BatchLinear(shards.weight(numel(p.shape)) * width, 0), _layer(p))
+        log.allocate("parameters", BatchLinear(shards.weight(numel(p.shape)) * width, 0), _layer(p))
     buffers = {(n.module or n.name, name): shape for n in network.nodes for name, shape in n.op.buffers().items()}
     for (module, _), shape in buffers.items():
-        ledger.allocate("buffers", BatchLinear(numel(shape) * width if shape else BATCHES_TRACKED, 0), module)
+        log.allocate("buffers", BatchLinear(numel(shape) * width if shape else BATCHES_TRACKED, 0), module)
     for table in network.tables:
-        ledger.allocate("buffers", BatchLinear(numel(table.shape) * (table.element_bytes or width), 0), _layer(table))
-    if setup.trains:
-        _resident_for_training(ledger, setup, learned)
+        log.allocate("buffers", BatchLinear(numel(table.shape) * (table.element_bytes or width), 0), _layer(table))
+    if config.trains:
+        for p in trained if shards.parallel.buckets else ():
+            log.allocate("gradients", BatchLinear(numel(p.shape) * width, 0), _layer(p))
+        allocate_optimizer_states(log, config, trained)
 
 
-def _resident_for_training(ledger: AllocationLog, setup: StepConfig, learned: tuple[Parameter, ...]) -> None:
-    if setup.shards.parallel is not None and setup.shards.parallel.buckets:
-        for p in learned:
-            ledger.allocate("gradients", BatchLinear(numel(p.shape) * setup.width, 0), _layer(p))
-    states(ledger, setup, learned)
-
-
-def states(ledger: AllocationLog, setup: StepConfig, learned: tuple[Parameter, ...]) -> None:
-    """What the optimizer keeps between steps."""
-    optimizer = optimizer_named(setup.optimizer)
-    for p, elements in zip(learned, setup.shards.states(learned)):
+def allocate_optimizer_states(log: AllocationLog, config: StepConfig, trained: tuple[Parameter, ...]) -> None:
+    """Allocate what the optimizer keeps between steps."""
+    optimizer = OPTIMIZERS[config.optimizer]
+    for p, elements in zip(trained, config.shards.states(trained)):
         for _ in range(optimizer.states if elements else 0):
-            ledger.allocate("optimizer", BatchLinear(elements * setup.width, 0), _layer(p))
-        if elements and optimizer.counter and runtime_named(setup.runtime).counts_on_device:
-            ledger.allocate("optimizer", BatchLinear(COUNTER, 0), _layer(p))
+            log.allocate("optimizer", BatchLinear(elements * config.width, 0), _layer(p))
+        if elements and optimizer.counter and RUNTIMES[config.runtime].counts_on_device:
+            log.allocate("optimizer", BatchLinear(COUNTER, 0), _layer(p))
 
 
-def _inputs(ledger: AllocationLog, network: Network, setup: StepConfig) -> int:
-    """The batch, and its labels where there is a loss; the batch's tensor."""
-    tensor = ledger.allocate("input", per_sample(network.input_shape, setup.width), "")
-    if setup.trains:
-        ledger.allocate("input", labels(network), "")
+def _allocate_inputs(log: AllocationLog, network: Network, config: StepConfig) -> int:
+    """Allocate the batch, and its labels if there is a loss; return the batch's tensor."""
+    tensor = log.allocate("input", size_per_sample(network.input_shape, config.width), "")
+    if config.trains:
+        log.allocate("input", label_size(network), "")
     return tensor
 
 
@@ -421,16 +126,282 @@ def _layer(tensor: Parameter | Buffer) -> str:
     return tensor.name.rpartition(".")[0]
 
 
-_DTYPE = {2: "float16", 4: "float32", 8: "float64"}
+class Gradient(NamedTuple):
+    """The gradient of a value: the number of its tensor, and whether it is as large as the tensor's memory."""
+
+    tensor: int
+    dense: bool = True
 
 
-def inference_peak(network: Network, batch: int, itemsize: int) -> int:
-    """The most bytes alive in one forward pass without gradients, the input batch among them."""
-    return simulate_step(network.for_batch(batch), StepConfig(mode="inference", dtype=_DTYPE[itemsize])).peak_bytes(
-        batch
-    )
+class StepSimulator:
+    """The state of a step: the tensor of each value, what autograd saves, and the gradients so far.
 
+    `tensors` and `gradients` are keyed by the name of a value, `saved` by the position of a call. `stage_inputs` are
+    the tensors from which checkpointing recomputes a stage (torch.utils.checkpoint with use_reentrant=False).
+    """
 
-def training_peak(network: Network, batch: int, itemsize: int) -> int:
-    """The most bytes alive in a training step with SGD and momentum, the input batch and its labels among them."""
-    return simulate_step(network.for_batch(batch), StepConfig(dtype=_DTYPE[itemsize])).peak_bytes(batch)
+    def __init__(
+        self, log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
+    ) -> None:
+        self.log, self.width, self.shards = log, config.width, config.shards
+        self.runtime, self.records_backward = RUNTIMES[config.runtime], config.trains
+        self.trained = frozenset(p.name for p in trained)
+        self.forward_pass = forward_pass(
+            network,
+            config.width,
+            self.runtime,
+            training=config.trains,
+            autocast=config.dtype == AMP,
+            loss=config.trains,
+        )
+        self.calls, self.sizes = self.forward_pass.calls, self.forward_pass.sizes
+        self.stages = stages(network, self.calls) if config.checkpoint else ()
+        self.tensors: dict[str, int] = {}
+        self.saved: dict[int, list[int]] = {}
+        self.stage_inputs: dict[range, int] = {}
+        self.gradients: dict[str, Gradient] = {}
+        self.piece_gradients: dict[str, list[int]] = {}
+        self.parameter_gradients: dict[str, int] = {}
+        self.differentiable: set[str] = set()
+        self.gathered: dict[int, int] = {}
+        # Sharded weights: for each call with parameters, the calls with parameters before and after it.
+        readers = [position for position, call in enumerate(self.calls) if call.parameters]
+        around = zip([None, *readers], [*readers[1:], None])
+        self.neighbours: dict[int, tuple[int | None, int | None]] = (
+            dict(zip(readers, around)) if self.shards.parallel.weights else {}
+        )
+
+    def forward(self) -> None:
+        """Run all calls in order."""
+        previous_loss = self.tensors.pop(LOSS, None)
+        self._run_calls(range(len(self.calls)), "forward")
+        if previous_loss is not None:
+            # A variable names the loss of the previous micro-batch until here.
+            self.log.release(previous_loss)
+
+    def _run_calls(self, positions: range, event: str) -> None:
+        calls = self.calls[positions.start : positions.stop]
+        unnamed: dict[int, list[str]] = {}
+        for name, position in last_reads(calls).items():
+            # Autocast caches the copy of a weight that requires a gradient until the pass ends.
+            cached = name in self.forward_pass.half_copies and name.removesuffix(HALF_COPY) in self.trained
+            unnamed.setdefault(positions.stop - 1 if cached else positions.start + position, []).append(name)
+        stage_starts = {stage.start: stage for stage in self.stages} if event == "forward" else {}
+        stage = range(0)
+        for position, call in zip(positions, calls):
+            self.log.begin(event if call.layer else "loss", call.layer)
+            if position in stage_starts:
+                stage = stage_starts[position]
+                self._retain_input(stage)
+            self._gather(position, self.neighbours.get(position, (None, None))[1])
+            self._run(position, call, position not in stage)
+            self._free_gathered(position)
+            for name in unnamed.get(position, ()):
+                self.log.release(self.tensors[name])
+
+    def _retain_input(self, stage: range) -> None:
+        """Retain the tensor that a stage is recomputed from, if the stage has a backward."""
+        source = self.calls[stage.start - 1].output if stage.start else INPUT
+        calls = self.calls[stage.start : stage.stop]
+        if source in self.differentiable or any(p.name in self.trained for call in calls for p in call.parameters):
+            self.stage_inputs[stage] = self.tensors[source]
+            self.log.retain(self.tensors[source])
+
+    def _run(self, position: int, call: OperatorCall, saves: bool) -> None:
+        log = self.log
+        if call.shares_memory:
+            tensor = self.tensors[call.inputs[0]]
+            log.retain(tensor)
+        else:
+            tensor = log.allocate("activations" if call.inputs else "temporary", call.size)
+        self.tensors[call.output] = tensor
+        extra = [log.allocate("activations", size) for size in call.extra]
+        temporaries = [log.allocate("temporary", size) for size in call.temporaries]
+        if self.records_backward and self._requires_gradient(call):
+            self.differentiable.add(call.output)
+            self.saved[position] = []
+            extra += [log.allocate("activations", size) for size in call.copies]
+        if saves and position in self.saved:
+            self.saved[position] = [*(self.tensors[name] for name in call.saves), *extra]
+            for name in call.saves:
+                log.retain(self.tensors[name])
+        else:
+            temporaries += extra
+        for temporary in temporaries:
+            log.release(temporary)
+
+    def _requires_gradient(self, call: OperatorCall) -> bool:
+        if call.gradient == "none":
+            return False
+        return any(p.name in self.trained for p in call.parameters) or not self.differentiable.isdisjoint(call.inputs)
+
+    def backward(self) -> None:
+        """Run the calls' backwards, last to first, from the gradient of the loss."""
+        if LOSS not in self.differentiable:
+            return
+        self.log.begin("loss")
+        one = self.log.allocate("temporary", self.sizes[LOSS])
+        self.log.retain(one)
+        self.gradients[LOSS] = Gradient(one)
+        to_recompute = list(self.stage_inputs)
+        for position in sorted(self.saved, reverse=True):
+            call = self.calls[position]
+            if to_recompute and position in to_recompute[-1] and (call.saves or call.extra or call.copies):
+                self._recompute(to_recompute.pop(), position)
+            self.log.begin("backward" if call.layer else "loss", call.layer)
+            self._gather(position, self.neighbours.get(position, (None, None))[0])
+            self._run_backward(call, self.saved.pop(position))
+            self._free_gathered(position)
+            for stage in [
+                stage for stage in self.stage_inputs if position in stage and self.saved.keys().isdisjoint(stage)
+            ]:
+                self.log.release(self.stage_inputs.pop(stage))
+        self.log.release(one)
+
+    def _recompute(self, stage: range, last: int) -> None:
+        """Run a stage's forward again, up to the last call that saves anything."""
+        self._run_calls(range(stage.start, last + 1), "recompute")
+        self.log.release(self.tensors[self.calls[last].output])
+
+    def _run_backward(self, call: OperatorCall, saved: list[int]) -> None:
+        log = self.log
+        input_gradients: list[tuple[str, Gradient]] = []
+        used: list[int] = []
+        gradient = self._output_gradient(call)
+        if gradient is not None:
+            computed = [(name, size, self._input_gradient(call, i, gradient)) for i, name, size in self._targets(call)]
+            unreduced = self._unreduced_parameter_gradients(call)
+            input_gradients = [(name, self._reduced(size, gradient)) for name, size, gradient in computed]
+            used = self._allocate_parameter_gradients(call)
+            for tensor in (gradient.tensor, *unreduced, *self.piece_gradients.pop(call.output, ())):
+                log.release(tensor)
+        for tensor in saved:
+            log.release(tensor)
+        if call.last_input_first:
+            input_gradients.reverse()
+        for name, input_gradient in input_gradients:
+            used += self._accumulate(name, input_gradient)
+        if gradient is not None and call.relays_gradients:
+            self._copy_parameter_gradients(call)
+        for tensor in used:
+            log.release(tensor)
+
+    def _output_gradient(self, call: OperatorCall) -> Gradient | None:
+        """The gradient of a call's output, once it is complete: the gradients of pieces wait for the first piece."""
+        gradient = self.gradients.pop(call.output, None)
+        if not call.first_piece:
+            return gradient
+        waiting = self.piece_gradients.setdefault(call.first_piece, [])
+        if gradient is not None:
+            waiting.append(gradient.tensor)
+        if call.first_piece != call.output or not waiting:
+            return None
+        return Gradient(waiting.pop())
+
+    def _targets(self, call: OperatorCall) -> Iterable[tuple[int, str, BatchLinear]]:
+        """The inputs that get a gradient, in the order of computation: position, name and size."""
+        targets = [(i, name, self.sizes[name]) for i, name in enumerate(call.inputs) if name in self.differentiable]
+        return reversed(targets) if call.last_input_first else targets
+
+    def _input_gradient(self, call: OperatorCall, position: int, gradient: Gradient) -> Gradient:
+        """The gradient of an input from that of the output, before it is reduced to the input's size."""
+        size = self.sizes[call.inputs[position]]
+        if call.gradient == "part" or (call.gradient == "same" and (size == call.size or call.broadcasts)):
+            self.log.retain(gradient.tensor)
+            return Gradient(gradient.tensor, gradient.dense and call.gradient == "same")
+        scratch = call.scratch[position] if call.scratch and call.gradient == "new" else 0
+        temporaries = [self.log.allocate("temporary", call.size) for _ in range(scratch)]
+        tensor = self.log.allocate("temporary", call.size if call.broadcasts else size)
+        for temporary in temporaries:
+            self.log.release(temporary)
+        return Gradient(tensor)
+
+    def _reduced(self, size: BatchLinear, gradient: Gradient) -> Gradient:
+        """The gradient summed or cast to the size of its input."""
+        if self.log.size(gradient.tensor) == size or not gradient.dense:
+            return gradient
+        reduced = self.log.allocate("temporary", size)
+        self.log.release(gradient.tensor)
+        return Gradient(reduced)
+
+    def _trained(self, call: OperatorCall) -> list[Parameter]:
+        return [p for p in call.parameters if p.name in self.trained]
+
+    def _unreduced_parameter_gradients(self, call: OperatorCall) -> list[int]:
+        """Allocate the gradients of parameters that are summed afterwards, at the output's size."""
+        return [self.log.allocate("temporary", call.size) for _ in self._trained(call)] if call.sums_gradients else []
+
+    def _accumulate(self, name: str, gradient: Gradient) -> list[int]:
+        """Add a gradient to that of a value; return the tensors that are no longer needed."""
+        before = self.gradients.get(name)
+        if before is None:
+            self.gradients[name] = gradient
+            return []
+        if not (self.runtime.sums_in_place and before.dense and self.log.has_one_reference(before.tensor)):
+            self.gradients[name] = Gradient(self.log.allocate("temporary", self.sizes[name]))
+            self.log.release(before.tensor)
+        return [gradient.tensor]
+
+    def _allocate_parameter_gradients(self, call: OperatorCall) -> list[int]:
+        """Allocate the gradients of a call's parameters; return those that are temporary.
+
+        A gradient is temporary if it is added to an earlier one, copied to another layout, or split over the GPUs.
+        """
+        temporaries = []
+        splits = self.shards.parallel.gradients
+        trained = self._trained(call)
+        for p in trained:
+            if p.name in self.parameter_gradients or splits or (call.relays_gradients and len(p.shape) > 1):
+                temporaries.append(self.log.allocate("temporary", self._size(numel(p.shape))))
+            else:
+                self._keep_gradient(p, numel(p.shape))
+        if temporaries and splits:
+            # They are copied into one tensor and summed over the GPUs, and each GPU keeps its part.
+            temporaries.append(self.log.allocate("temporary", self._size(sum(numel(p.shape) for p in trained))))
+            for p in trained:
+                if p.name not in self.parameter_gradients:
+                    self._keep_gradient(p, self.shards.gradient(numel(p.shape)))
+        return temporaries
+
+    def _copy_parameter_gradients(self, call: OperatorCall) -> None:
+        """Copy the gradients that were computed in another memory layout than their weights have."""
+        for p in self._trained(call):
+            if p.name not in self.parameter_gradients:
+                self._keep_gradient(p, numel(p.shape))
+
+    def _keep_gradient(self, parameter: Parameter, elements: int) -> None:
+        self.parameter_gradients[parameter.name] = self.log.allocate("gradients", self._size(elements))
+
+    def _size(self, elements: int) -> BatchLinear:
+        return BatchLinear(elements * self.width, 0)
+
+    def _gather(self, position: int, prefetched: int | None) -> None:
+        """With sharded weights, allocate the whole weights of a call and of the next one that has any."""
+        for reader in (position, prefetched):
+            if reader in self.neighbours and reader not in self.gathered and reader is not None:
+                elements = sum(numel(p.shape) for p in self.calls[reader].parameters)
+                self.gathered[reader] = self.log.allocate("parameters", self._size(elements))
+
+    def _free_gathered(self, position: int) -> None:
+        if position in self.gathered:
+            self.log.release(self.gathered.pop(position))
+
+    def optimizer_step(self, optimizer: Optimizer, elements: Mapping[str, int], foreach: bool) -> None:
+        """Allocate and free the temporaries of a step over parameters with these numbers of elements."""
+        sizes = {name: self._size(n) for name, n in elements.items() if n and name in self.parameter_gradients}
+        self.log.begin("optimizer step")
+        if foreach:
+            temporaries = [self.log.allocate("temporary", s) for s in sizes.values() for _ in range(optimizer.foreach)]
+            for tensor in temporaries:
+                self.log.release(tensor)
+            return
+        previous: list[int] = []
+        for name, size in sizes.items() if optimizer.temporaries else ():
+            self.log.begin("optimizer step", name.rpartition(".")[0])
+            *others, result = [self.log.allocate("temporary", size) for _ in range(optimizer.temporaries)]
+            # A variable names the previous parameter's result until this one is complete.
+            for tensor in others + previous:
+                self.log.release(tensor)
+            previous = [result]
+        for tensor in previous:
+            self.log.release(tensor)

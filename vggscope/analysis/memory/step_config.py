@@ -1,8 +1,8 @@
-"""How a step runs: mode, dtype, optimizer, runtime, and the scheme that spreads it over several GPUs."""
+"""How a step runs: mode, dtype, optimizer, runtime, and the parallel scheme that splits it over several GPUs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import heapify, heapreplace
 from types import MappingProxyType
 
@@ -12,20 +12,26 @@ from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.units import DTYPE_BYTES
 
+MODES = ("train", "inference", "finetune-head")
+
+AMP = "amp"
+"""Automatic mixed precision: weights in float32, autocast to half precision."""
+
+DTYPES = (*DTYPE_BYTES, AMP)
+
 
 @record
 class Optimizer:
-    """`states` are the tensors of a parameter's size kept between steps, `counter` tells of a float32 step counter.
+    """The tensors of an optimizer of torch.optim, each of its parameter's size.
 
-    `fresh` and `old` describe a step that takes the parameters one by one: how many tensors of the parameter's size it
-    makes, and whether the previous parameter's result is still named then. `foreach` counts the tensors of a
-    parameter's size that a step over all parameters at once has alive for every one of them.
+    `states` counts those kept between steps; `counter` adds a float32 step counter. `temporaries` counts those that a
+    step makes for each parameter in turn. `foreach` counts those that a foreach step holds for all parameters at once.
     """
 
     name: str
     states: int
     counter: bool = False
-    fresh: int = 0
+    temporaries: int = 0
     foreach: int = 0
 
 
@@ -36,33 +42,27 @@ OPTIMIZERS = MappingProxyType(
             Optimizer("sgd", states=0),
             Optimizer("sgd-momentum", states=1),
             # The square root of the second moment, and that divided by the bias correction.
-            Optimizer("adam", states=2, counter=True, fresh=2, foreach=1),
-            Optimizer("adamw", states=2, counter=True, fresh=2, foreach=1),
+            Optimizer("adam", states=2, counter=True, temporaries=2, foreach=1),
+            Optimizer("adamw", states=2, counter=True, temporaries=2, foreach=1),
             # The square root of the mean square.
-            Optimizer("rmsprop", states=1, counter=True, fresh=1, foreach=1),
+            Optimizer("rmsprop", states=1, counter=True, temporaries=1, foreach=1),
         )
     }
 )
 
 
-def optimizer_named(name: str) -> Optimizer:
-    """The optimizer of this name; raises OptionError where there is none."""
-    if name not in OPTIMIZERS:
-        raise unknown("optimizer", name, OPTIMIZERS)
-    return OPTIMIZERS[name]
-
-
 @record
 class Runtime:
-    """One of RUNTIMES.
+    """The differences in memory between torch on a GPU and torch under its memory tracker.
 
-    `mask_width` is the bytes of one value of a dropout mask, None: as wide as the values it masks. `sums_in_place`
-    tells whether a second gradient of the same tensor is added into the first; torch makes a third tensor of the two
-    where a dispatch mode watches, as the memory tracker does. There it also makes a further tensor where a linear layer
-    adds its bias in a step of its own: `adds_in_place` is false. `counts_on_device` tells whether an optimizer's step
-    counters lie there. `statistics_width` is the least width of a batch's saved statistics. `float32_ops` are the
-    operations that autocast runs in float32, `widened_ops` those before which it makes all inputs as wide as the
-    widest.
+    `mask_width`: bytes per value of a dropout mask; None: the width of the values.
+    `sums_in_place`: a second gradient of a tensor is added into the first. Under a dispatch mode such as the tracker,
+    torch allocates a third tensor for the sum.
+    `adds_in_place`: a linear layer that adds its bias separately does so in place; a dispatch mode prevents that too.
+    `counts_on_device`: the optimizer's step counters are on the device.
+    `statistics_width`: the least bytes per value of saved batch statistics.
+    `float32_ops`: the ops that autocast runs in float32.
+    `widened_ops`: the ops whose inputs autocast casts to the widest of them.
     """
 
     name: str
@@ -82,7 +82,7 @@ _FLOAT32 = frozenset(
         *("norm", "vector_norm", "logsumexp", "cumsum", "cumprod", "cosine_similarity"),
     }
 )
-"""Of the operations that have a name here, those of the list in torch's autocast_mode.h."""
+"""The float32 list of torch's autocast_mode.h, as far as vggscope has a name for its ops."""
 
 CUDA = Runtime("cuda", 1, True, True, False, 4, _FLOAT32)
 """A GPU, by torch's CUDA sources."""
@@ -90,30 +90,27 @@ CUDA = Runtime("cuda", 1, True, True, False, 4, _FLOAT32)
 TRACKER = Runtime(
     "tracker", None, False, False, True, 0, frozenset({"cross_entropy", "avg_pool3d"}), frozenset({"cat", "stack"})
 )
-"""torch.distributed._tools.mem_tracker over CPU tensors: the witness that the tests hold the walk to, byte for byte."""
+"""torch.distributed._tools.mem_tracker on CPU tensors. The tests compare the simulator with it byte for byte."""
 
-RUNTIMES = {runtime.name: runtime for runtime in (CUDA, TRACKER)}
-
-
-def runtime_named(name: str) -> Runtime:
-    """The runtime of this name; raises OptionError where there is none."""
-    if name not in RUNTIMES:
-        raise OptionError(f"unknown runtime {name!r}", f"it is one of {', '.join(RUNTIMES)}")
-    return RUNTIMES[name]
+RUNTIMES = MappingProxyType({runtime.name: runtime for runtime in (CUDA, TRACKER)})
 
 
 @record
 class Parallel:
-    """A way of training on several GPUs.
+    """A scheme for training on several GPUs. Each GPU computes the activations of its own part of the batch.
 
-    `buckets` tells that gradients are copied into buckets to be summed (torch's DistributedDataParallel without
-    gradient_as_bucket_view). `states` is how the optimizer's states are shared: `whole` tensors to each GPU (torch's
-    ZeroRedundancyOptimizer), or each tensor `cut`; empty: every GPU has all. `gradients` and `weights` tell whether
-    those are cut too.
+    `assumption`: what the figures assume, in words.
+    `buckets`: gradients are copied into buckets to be summed (DistributedDataParallel without gradient_as_bucket_view).
+    `states`: `whole` assigns each optimizer state to one GPU (ZeroRedundancyOptimizer), `cut` splits each over all
+    GPUs, and the empty string copies all of them to each GPU.
+    `gradients`, `weights`: these are split over the GPUs too.
+
+    The stages are those of Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models"
+    (2020), section 5.
     """
 
     name: str
-    title: str
+    assumption: str
     buckets: bool = False
     states: str = ""
     gradients: bool = False
@@ -124,56 +121,68 @@ PARALLEL = MappingProxyType(
     {
         parallel.name: parallel
         for parallel in (
-            Parallel("ddp", "DistributedDataParallel", buckets=True),
-            Parallel("zero1", "DistributedDataParallel with ZeroRedundancyOptimizer", buckets=True, states="whole"),
-            Parallel("zero2", "ZeRO stage 2", states="cut", gradients=True),
-            Parallel("fsdp", "fully_shard, each layer its own unit", states="cut", gradients=True, weights=True),
+            Parallel(
+                "ddp",
+                "gradients are copied into buckets (DistributedDataParallel with gradient_as_bucket_view=False)",
+                buckets=True,
+            ),
+            Parallel(
+                "zero1",
+                "as ddp; whole tensors of optimizer states go to one GPU each, the figure is the fullest GPU's",
+                buckets=True,
+                states="whole",
+            ),
+            Parallel(
+                "zero2",
+                "states and gradients are cut evenly, summed layer by layer; DeepSpeed's own buffers come on top",
+                states="cut",
+                gradients=True,
+            ),
+            # fully_shard, with each layer as its own unit.
+            Parallel(
+                "fsdp",
+                "weights, gradients and states are cut evenly;"
+                " while a layer runs its weights and the next one's are whole",
+                states="cut",
+                gradients=True,
+                weights=True,
+            ),
         )
     }
 )
 
-
-def parallel_named(name: str) -> Parallel:
-    """The way of this name; raises OptionError where there is none."""
-    if name not in PARALLEL:
-        raise unknown("way to share training", name, PARALLEL, "parallel")
-    return PARALLEL[name]
+_ONE_GPU = Parallel("", "")
 
 
 @record
 class Shards:
-    """`parallel` on that many GPUs, as one of them sees it; None: alone."""
+    """What one of `gpus` GPUs holds of the weights, the gradients and the optimizer's states."""
 
-    parallel: Parallel | None = None
+    parallel: Parallel = _ONE_GPU
     gpus: int = 1
 
     def weight(self, elements: int) -> int:
-        """Elements of a parameter that stay on this GPU."""
-        return self._cut(elements, self.parallel is not None and self.parallel.weights)
+        """The elements of a parameter that stay on this GPU."""
+        return self._cut(elements) if self.parallel.weights else elements
 
     def gradient(self, elements: int) -> int:
-        """Elements of a parameter's gradient that stay behind the backward of its layer."""
-        return self._cut(elements, self.parallel is not None and self.parallel.gradients)
+        """The elements of a parameter's gradient that stay on this GPU after the backward of its layer."""
+        return self._cut(elements) if self.parallel.gradients else elements
 
     def states(self, parameters: Sequence[Parameter]) -> list[int]:
-        """Elements of each parameter, in order, that this GPU's optimizer steps: on the GPU that has most of them."""
+        """The elements of each parameter that the optimizer of the fullest GPU steps."""
         sizes = [numel(p.shape) for p in parameters]
-        if self.parallel is None or not self.parallel.states:
-            return sizes
-        if self.parallel.states == "cut":
-            return [self._cut(size, True) for size in sizes]
-        return _fullest(sizes, self.gpus)
+        if self.parallel.states == "whole":
+            return _of_fullest(sizes, self.gpus)
+        return list(map(self._cut, sizes)) if self.parallel.states else sizes
 
-    def _cut(self, elements: int, cut: bool) -> int:
-        """The largest of the equal parts, the last padded."""
-        return -(-elements // self.gpus) if cut else elements
+    def _cut(self, elements: int) -> int:
+        """The size of equal parts, the last of them padded."""
+        return -(-elements // self.gpus)
 
 
-ALONE = Shards()
-
-
-def _fullest(sizes: list[int], gpus: int) -> list[int]:
-    """What the fullest GPU gets where each tensor, largest first, goes to the one that has least; the others as 0."""
+def _of_fullest(sizes: list[int], gpus: int) -> list[int]:
+    """The sizes on the fullest GPU, 0 for the others' tensors, if each tensor, largest first, goes to the emptiest."""
     loads = [(0, gpu) for gpu in range(gpus)]
     heapify(loads)
     owner: dict[int, int] = {}
@@ -185,20 +194,16 @@ def _fullest(sizes: list[int], gpus: int) -> list[int]:
     return [size if owner[index] == fullest else 0 for index, size in enumerate(sizes)]
 
 
-MODES = ("train", "inference", "finetune-head")
-
-AMP = "amp"
-"""Automatic mixed precision: weights in float32, autocast to half."""
-
-DTYPES = (*DTYPE_BYTES, AMP)
-
-
 @record
 class StepConfig:
-    """`mode` is one of MODES: a training step, a forward pass without gradients, or a training step that leaves all but
-    the head as it is. `foreach` has the optimizer step over all parameters at once, as torch does by default on a
-    GPU. `accumulate` cuts the batch into that many micro-batches, `checkpoint` recomputes each stage's activations in
-    the backward pass. `gpus` share the batch, by one of PARALLEL. `runtime` is one of RUNTIMES.
+    """The settings of a step.
+
+    `mode`: one of MODES, a training step, a forward pass without gradients, or a step that trains the head alone.
+    `foreach`: the optimizer steps over all parameters at once, torch's default on a GPU.
+    `accumulate`: the number of micro-batches into which the batch is cut.
+    `checkpoint`: the backward pass recomputes the activations of each stage.
+    `gpus`, `parallel`: how many GPUs share the batch, and the scheme, one of PARALLEL.
+    `runtime`: one of RUNTIMES.
     """
 
     mode: str = "train"
@@ -212,18 +217,16 @@ class StepConfig:
     runtime: str = "cuda"
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise unknown("mode", self.mode, MODES)
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+        _check("mode", self.mode, MODES)
+        _check("dtype", self.dtype, DTYPES)
         if not 1 <= self.accumulate <= 10**6:
             raise OptionError(f"a batch cut into {self.accumulate} makes no sense", "--accumulate is 1 to 1000000")
         if not 1 <= self.gpus <= 10**6:
             raise OptionError(f"{self.gpus} GPUs make no sense", "--gpus is 1 to 1000000")
         if self.parallel is not None:
-            parallel_named(self.parallel)
-        optimizer_named(self.optimizer)
-        runtime_named(self.runtime)
+            _check("way to share training", self.parallel, PARALLEL, "parallel")
+        _check("optimizer", self.optimizer, OPTIMIZERS)
+        _check("runtime", self.runtime, RUNTIMES)
 
     @property
     def trains(self) -> bool:
@@ -232,20 +235,29 @@ class StepConfig:
 
     @property
     def shards(self) -> Shards:
-        """How the GPUs share what is trained: by DistributedDataParallel, where nothing else was asked for."""
+        """How the GPUs share the training state: by DistributedDataParallel unless `parallel` names another scheme."""
         if self.parallel is None and self.gpus == 1:
-            return ALONE
-        return Shards(parallel_named(self.parallel or "ddp"), self.gpus)
+            return Shards()
+        return Shards(PARALLEL[self.parallel or "ddp"], self.gpus)
 
     def samples(self, batch: int) -> int:
-        """Samples of a batch that go through one GPU at once, on the GPU that gets most."""
-        return -(-batch // (self.gpus * (self.accumulate if self.trains else 1)))
+        """The samples of a batch that pass through the GPU with the most of them at once."""
+        return -(-batch // self._parts)
 
     def batch(self, samples: int) -> int:
-        """The largest batch of which no more than that many samples go through one GPU at once."""
-        return samples * self.gpus * (self.accumulate if self.trains else 1)
+        """The largest batch for which at most this many samples pass through one GPU at once."""
+        return samples * self._parts
+
+    @property
+    def _parts(self) -> int:
+        return self.gpus * (self.accumulate if self.trains else 1)
 
     @property
     def width(self) -> int:
         """Bytes of one element of a weight."""
         return DTYPE_BYTES.get(self.dtype, 4)
+
+
+def _check(what: str, name: str, known: Sequence[str] | Mapping[str, object], option: str = "") -> None:
+    if name not in known:
+        raise unknown(what, name, known, option)
