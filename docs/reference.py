@@ -20,6 +20,7 @@ import vggscope
 from vggscope import api
 from vggscope.cli.app import GROUPS, app
 from vggscope.cli.help import groups_of, parted
+from vggscope.graph import Network
 from vggscope.result import Result
 
 HEAD = """# Commands
@@ -84,8 +85,8 @@ def _prose(text: str) -> str:
 
 RESULTS = """# Results
 
-What the functions of [the Python interface](api.md) give, and what that is made of. All of it is frozen data; what a
-field means is said with the class, and field by field in [the JSON](json.md).
+What the functions of [the Python interface](api.md) return, and the classes of its fields. All results are frozen
+data. The docstring of a class explains its fields, and [the JSON](json.md) explains them one by one.
 
 ```{eval-rst}
 .. autoclass:: vggscope.result.Result
@@ -100,21 +101,20 @@ field means is said with the class, and field by field in [the JSON](json.md).
 
 
 def type_names() -> dict[str, str]:
-    """Where the types are from that vggscope/api.py names for type checkers alone."""
+    """The full names of the types that the top level of vggscope/api.py imports, for type checkers too."""
     tree = ast.parse(Path(api.__file__).read_text(encoding="utf-8"))
     guarded = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     return {
         alias.name: f"{node.module}.{alias.name}"
-        for block in guarded
-        for node in block.body
+        for node in (*tree.body, *(node for block in guarded for node in block.body))
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("vggscope")
         for alias in node.names
     }
 
 
 def results() -> str:
-    """A page with every class that a function gives, the classes of its fields behind it."""
-    parts, seen = [RESULTS], {Result}
+    """A page with every class that a function returns, followed by the classes of its fields."""
+    parts, seen = [RESULTS], {Result, Network}
     for name in vggscope.__all__:
         function = getattr(vggscope, name)
         if not inspect.isfunction(function):
@@ -128,7 +128,7 @@ def results() -> str:
 
 
 def _made_of(cls: type, seen: set[type]) -> Iterator[type]:
-    """A class, those of its fields, and what its methods give, each once."""
+    """A class, those of its fields, and those that its methods return, each once."""
     if cls in seen:
         return
     seen.add(cls)
@@ -141,12 +141,17 @@ def _made_of(cls: type, seen: set[type]) -> Iterator[type]:
 
 
 def _is_drawing(cls: type) -> bool:
-    """Whether it is a picture or a page: what that is made of is its own affair."""
-    return cls.__module__.startswith("vggscope.render.")
+    """Whether it is a picture or a page, whose parts are private."""
+    return cls.__module__.startswith(("vggscope.drawing", "vggscope.explorer"))
 
 
 def _is_public_method(member: object) -> bool:
-    return inspect.isfunction(member) and not member.__name__.startswith("_")
+    """Whether it is one that may return another class; `Self` is known to type checkers alone."""
+    return (
+        inspect.isfunction(member)
+        and not member.__name__.startswith("_")
+        and member.__annotations__.get("return") != "Self"
+    )
 
 
 def _classes(hint: Any) -> Iterator[type]:
