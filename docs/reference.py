@@ -1,5 +1,5 @@
-"""Pages that are made of the program itself: docs/cli.md, its commands with what `--help` shows, and docs/results.md,
-what the functions give.
+"""Pages that are written from the program: docs/cli.md, what `--help` shows of each command, and docs/results.md, the
+classes that the functions return.
 """
 
 from __future__ import annotations
@@ -7,7 +7,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,34 +24,26 @@ from vggscope.cli.help import groups_of, parted
 from vggscope.graph import Network
 from vggscope.result import Result
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from manual import ENVIRONMENT, EXIT_STATUS
+
 HEAD = """# Commands
 
-Written from the program, so that what stands here is what `vggscope COMMAND --help` says. MODEL is [any word that
-names a model](words.md).
-"""
-
-TAIL = """## Exit codes
-
-| code | means |
-|---|---|
-| 0 | done; `diff`: identical or equivalent (with `--strict` identical only); `verify`: all agree |
-| 1 | `diff` found a difference, `verify` a disagreement |
-| 2 | anything wrong: usage, bad input, a file that cannot be written, a missing package; two lines say it |
-| 128 and more | ended by a signal: 130 for an interrupt, 143 for a termination |
-
-## Variables
-
-| variable | meaning |
-|---|---|
-| `NO_COLOR`, `FORCE_COLOR` | no colour, or colour where stdout is no terminal |
-| `COLUMNS` | the width of a table; without it the terminal's, and 120 in a pipe |
-| `VGGSCOPE_CACHE` | the folder in which a library's model is remembered, in place of the user's cache folder |
+This page is written from the program: it is what `vggscope COMMAND --help` shows. MODEL is [any word that names a
+model](words.md).
 """
 
 
 def commands() -> str:
     """The page."""
-    return "\n".join([HEAD, *_contents(), *_commands(), TAIL])
+    tables = (_table("Exit codes", "code", EXIT_STATUS), _table("Variables", "variable", ENVIRONMENT))
+    return "\n".join([HEAD, *_contents(), *_commands(), *tables])
+
+
+def _table(title: str, key: str, meanings: Mapping[str, str]) -> str:
+    rows = (f"| `{name}` | {meaning} |" for name, meaning in meanings.items())
+    return "\n".join([f"## {title}\n", f"| {key} | meaning |", "|---|---|", *rows, ""])
 
 
 def _contents() -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -14,10 +15,11 @@ from typer.main import get_command
 
 from vggscope.cli.app import COMMANDS, GROUPS, app
 from vggscope.cli.help import START, parted
-from vggscope.cli.manual import ENVIRONMENT, manual
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "man" / "vggscope.1"
+MANUAL = runpy.run_path(str(ROOT / "docs" / "manual.py"))
+ENVIRONMENT = MANUAL["ENVIRONMENT"]
 
 
 def commands() -> dict[str, Any]:
@@ -180,10 +182,14 @@ def test_what_is_like_nothing_gets_no_guess(vggscope) -> None:
 
 
 def test_the_man_page_is_what_the_program_says(request) -> None:
-    text = manual()
+    text = MANUAL["manual"]()
     if request.config.getoption("--update-golden"):
         PAGE.write_text(text, encoding="utf-8")
     assert text == PAGE.read_text(encoding="utf-8")
+
+
+def test_no_text_is_a_request_to_roff() -> None:
+    assert MANUAL["_escaped"](".so it's a \\ -1 ü") == r"\&.so it\(aqs a \e \-1 \[u00FC]"
 
 
 def test_the_man_page_has_all_that_man_pages_have() -> None:
