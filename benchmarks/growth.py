@@ -19,7 +19,7 @@ from vggscope.analysis.memory.step_config import OPTIMIZERS, StepConfig
 from vggscope.analysis.summary import summarize
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -34,12 +34,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 def chain(layers: int) -> Network:
     """A column of that many 3x3 convolutions, each with its ReLU."""
-    return resolve(" ".join(["conv3-8"] * layers) + " maxpool FC-10", Options(input=(3, 32, 32)))
+    return resolve(" ".join(["conv3-8"] * layers) + " maxpool FC-10", BuildOptions(input=(3, 32, 32)))
 
 
 def column(side: int) -> Network:
     """Column D on a square input."""
-    return resolve("D", Options(input=(3, side, side)))
+    return resolve("D", BuildOptions(input=(3, side, side)))
 
 
 GRID_COLUMNS = [name + norm for name in ("A", "A-LRN", "B", "C", "D", "E") for norm in ("", "_bn")]
@@ -50,7 +50,7 @@ GRID_DTYPES = ("float32", "float16", "bfloat16", "amp")
 
 def estimates() -> int:
     """A million estimates of a training step's memory, all different questions; how many there were."""
-    networks = (resolve(name, Options(input=(3, side, side))) for name in GRID_COLUMNS for side in GRID_SIDES)
+    networks = (resolve(name, BuildOptions(input=(3, side, side))) for name in GRID_COLUMNS for side in GRID_SIDES)
     configs = [StepConfig(optimizer=optimizer, dtype=dtype) for optimizer in OPTIMIZERS for dtype in GRID_DTYPES]
     return sum(1 for _ in grid(networks, GRID_BATCHES, configs))
 

@@ -22,7 +22,7 @@ from vggscope.cross_checks.measured_step import Measurement, measure
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.trace.build import without_data
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 CONFIGS = [f"{column}{norm}" for column in ("A", "A-LRN", "B", "C", "D", "E") for norm in ("", "_bn")]
 OTHERS = ["torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:densenet121"]
@@ -36,7 +36,7 @@ LARGEST_ERROR = 0.01
 def cases(model: str, quick: bool) -> Iterator[Measurement]:
     """A model's measurements. The quick grid has the ends of each range."""
     for side in (SIDES[0], SIDES[-1]) if quick else SIDES:
-        options = Options(input=(3, side, side))
+        options = BuildOptions(input=(3, side, side))
         network: Network = resolve(model, options)
         make = partial(without_data, partial(resolve_module, model, options))
         batches = (BATCHES[0], BATCHES[-1]) if quick else BATCHES

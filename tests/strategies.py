@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vggscope.errors import ShapeError
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 MANY = settings(max_examples=max(1000, settings.default.max_examples if settings.default else 0))
 """For input that comes from strangers: the same thousand examples on every run, more of others in `make fuzz`."""
@@ -63,7 +63,7 @@ def lines(draw: st.DrawFn) -> str:
 def fits(line: str) -> bool:
     """Whether a column's windows fit an input of SIDE x SIDE."""
     try:
-        return bool(resolve(line, Options(input=(3, SIDE, SIDE))).shapes)
+        return bool(resolve(line, BuildOptions(input=(3, SIDE, SIDE))).shapes)
     except ShapeError:
         return False
 

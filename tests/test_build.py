@@ -28,7 +28,7 @@ from vggscope.ops.linear import Linear
 from vggscope.ops.pooling import MaxPool2d
 from vggscope.ops.shape import Flatten
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 CONFIGS = ["A", "A-LRN", "B", "C", "D", "E"]
 SMALL = "conv3-8 BN conv3-8 LRN maxpool conv3-16 avgpool FC-12 FC-10"
@@ -36,7 +36,7 @@ TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 
 
 def small(**options: object) -> Network:
-    return resolve(SMALL, Options(**{"input": (3, 32, 32), **options}))
+    return resolve(SMALL, BuildOptions(**{"input": (3, 32, 32), **options}))
 
 
 def on_meta(network: Network) -> nn.Module:
@@ -69,7 +69,7 @@ class TestModule:
     def test_is_torchvisions_to_the_letter(self, column: str, batch_norm: bool) -> None:
         with torch.device("meta"):
             reference = torchvision.models.get_model(TORCHVISION[column] + "_bn" * batch_norm)
-        ours = on_meta(resolve(column, Options(batch_norm=batch_norm)))
+        ours = on_meta(resolve(column, BuildOptions(batch_norm=batch_norm)))
         assert repr(ours) == repr(reference)
         assert shapes(ours) == shapes(reference)
         ours.load_state_dict(reference.state_dict(), strict=True, assign=True)
@@ -77,7 +77,7 @@ class TestModule:
     @pytest.mark.parametrize("head", ["adaptive", "flatten", "dense"])
     @pytest.mark.parametrize("column", CONFIGS)
     def test_gives_the_shapes_of_the_network(self, column: str, head: str) -> None:
-        network = resolve(column, Options(head=head, batch_norm=True, input=(4, 64, 96), soft_max=True))
+        network = resolve(column, BuildOptions(head=head, batch_norm=True, input=(4, 64, 96), soft_max=True))
         if head == "dense":
             network = network.with_input((4, 256, 224))
         model = on_meta(network)
@@ -157,7 +157,7 @@ class TestModule:
 class TestSource:
     @pytest.mark.parametrize("column", CONFIGS)
     def test_gives_the_same_network(self, column: str) -> None:
-        network = resolve(column, Options(batch_norm=column in "AC", soft_max=column == "E"))
+        network = resolve(column, BuildOptions(batch_norm=column in "AC", soft_max=column == "E"))
         text = source(network)
         written, built = loaded(text), on_meta(network)
         assert repr(written) == repr(built)
@@ -264,7 +264,7 @@ class TestWeights:
         assert all(torch.equal(ours[key], reference[key]) for key in reference)
 
     def test_paper_draws_with_variance_a_hundredth(self) -> None:
-        tensors = state_dict(resolve("conv3-64 BN conv3-64 FC-100", Options(input=(3, 8, 8))), "paper", seed=1)
+        tensors = state_dict(resolve("conv3-64 BN conv3-64 FC-100", BuildOptions(input=(3, 8, 8))), "paper", seed=1)
         weights = torch.cat([t.flatten() for t in tensors.values() if t.dim() > 1])
         assert len(weights) > 300_000
         assert weights.mean().item() == pytest.approx(0, abs=1e-3)
@@ -312,7 +312,7 @@ class TestOnnx:
         import onnx
         from onnx.reference import ReferenceEvaluator
 
-        network = resolve("conv3-8 LRN maxpool conv3-8 BN FC-10", Options(input=(3, 16, 16), head="flatten"))
+        network = resolve("conv3-8 LRN maxpool conv3-8 BN FC-10", BuildOptions(input=(3, 16, 16), head="flatten"))
         model = initialised(network, "paper", 4)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -26,9 +26,9 @@ from vggscope.ops.view import Slice
 from vggscope.sources import cache
 from vggscope.sources.cache import LIBRARIES, SHAPING, remembered
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
-OPTIONS = Options(input=(3, 64, 64))
+OPTIONS = BuildOptions(input=(3, 64, 64))
 WORD = "torchvision:vgg11"
 
 
@@ -159,7 +159,7 @@ def test_the_second_time_the_library_is_not_asked(folder: Path) -> None:
 
 def test_each_size_and_number_of_classes_is_remembered_for_itself(folder: Path) -> None:
     load = Loads()
-    for options in (OPTIONS, Options(input=(3, 32, 32)), Options(input=(3, 64, 64), num_classes=10)):
+    for options in (OPTIONS, BuildOptions(input=(3, 32, 32)), BuildOptions(input=(3, 64, 64), num_classes=10)):
         remembered(WORD, options, load)
     assert load.count == len(list(folder.iterdir())) == 3
 
@@ -181,7 +181,7 @@ def forge(data: bytes) -> bytes:
     """Another network with a right digest: caught because it is of other options."""
     head, _, body = data.partition(b"\n")
     found = json.loads(head)
-    return json.dumps({**found, "options": "Options()"}).encode() + b"\n" + body
+    return json.dumps({**found, "options": "BuildOptions()"}).encode() + b"\n" + body
 
 
 @pytest.mark.parametrize(

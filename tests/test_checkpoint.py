@@ -20,10 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import MANY
-from vggscope.checkpoint import inspect
 from vggscope.checkpoint import safetensors as safetensors_file
 from vggscope.checkpoint.file import BoundedFile
-from vggscope.checkpoint.inspection import Inspection
+from vggscope.checkpoint.inspection import Inspection, inspect
 from vggscope.checkpoint.reader import read
 from vggscope.checkpoint.stored import Checkpoint
 from vggscope.checkpoint.torch_file import read_zip
@@ -164,7 +163,7 @@ def test_the_data_in_a_torch_archive_is_not_read(tmp_path: Path) -> None:
 def test_no_torch_is_imported(written: dict[str, Path]) -> None:
     code = f"""
         import sys
-        from vggscope.checkpoint import inspect
+        from vggscope.checkpoint.inspection import inspect
         for path in {[str(path) for path in written.values()]!r}:
             assert inspect(path).num_classes == 10
         print({{"torch", "safetensors", "numpy", "pickle"}} & sys.modules.keys())
@@ -344,7 +343,7 @@ def _costly(folder: Path) -> dict[str, tuple[Path, str]]:
 
 MEASURE = """
     import json, sys, time
-    from vggscope.checkpoint import inspect
+    from vggscope.checkpoint.inspection import inspect
     from vggscope.errors import CheckpointError
     # Not ru_maxrss, which begins with what the process had that started this one.
     def highest():

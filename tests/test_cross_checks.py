@@ -30,7 +30,7 @@ from vggscope.render.formats import write
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
 from vggscope.trace.run import trace
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 FACTS = {
     "A": (132863336, 7609090048),
@@ -40,7 +40,7 @@ FACTS = {
     "D": (138357544, 15470264320),
     "E": (143667240, 19632062464),
 }
-SMALL = Options(input=(3, 16, 16))
+SMALL = BuildOptions(input=(3, 16, 16))
 TORCH_ALONE = {
     "backward_macs": ["torch"],
     "inference_peak_bytes": ["tracker"],
@@ -88,7 +88,7 @@ def test_the_documentation_shows_the_output() -> None:
 
 @pytest.mark.parametrize("column", FACTS)
 def test_a_column_with_batch_norm_agrees(column: str) -> None:
-    found = verify(resolve(column, Options(batch_norm=True, input=(3, 64, 64))))
+    found = verify(resolve(column, BuildOptions(batch_norm=True, input=(3, 64, 64))))
     assert found.agrees is True
     assert len(answer(found, "macs", "torchinfo").terms) == 2
     reasons = {skipped.witness: skipped.reason for skipped in found.skipped}
@@ -125,11 +125,11 @@ def test_batch_norm_is_explained_to_the_digit() -> None:
 
 
 @pytest.mark.parametrize("options", [
-    Options(head="flatten", input=(1, 32, 32), num_classes=10),
-    Options(head="dense", input=(4, 224, 224), batch_norm=True),
-    Options(soft_max=True, input=(3, 96, 64)),
+    BuildOptions(head="flatten", input=(1, 32, 32), num_classes=10),
+    BuildOptions(head="dense", input=(4, 224, 224), batch_norm=True),
+    BuildOptions(soft_max=True, input=(3, 96, 64)),
 ])  # fmt: skip
-def test_heads_and_inputs_agree(options: Options) -> None:
+def test_heads_and_inputs_agree(options: BuildOptions) -> None:
     found = verify(resolve("A-LRN", options))
     assert found.agrees is True
     assert heard(found)["macs"] == ["torch", "torchinfo", "fvcore"]
@@ -513,16 +513,16 @@ class TestPublished:
     @pytest.mark.parametrize("column", FACTS)
     @pytest.mark.parametrize("head", ["adaptive", "flatten", "dense"])
     def test_a_column_is_known_by_its_layers(self, column: str, head: str) -> None:
-        network = replace(resolve(column, Options(head=head, batch_norm=head == "dense")), name="mine")
+        network = replace(resolve(column, BuildOptions(head=head, batch_norm=head == "dense")), name="mine")
         assert column_of(network) == column
         names = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
         expected = names.get(column)
         assert model_name(network) == (expected and expected + "_bn" * (head == "dense"))
 
     @pytest.mark.parametrize(
-        "options", [Options(num_classes=10), Options(input=(3, 256, 256)), Options(input=(1, 224, 224))]
+        "options", [BuildOptions(num_classes=10), BuildOptions(input=(3, 256, 256)), BuildOptions(input=(1, 224, 224))]
     )
-    def test_another_size_is_no_column(self, options: Options) -> None:
+    def test_another_size_is_no_column(self, options: BuildOptions) -> None:
         assert column_of(resolve("D", options)) is None
 
     def test_a_name_does_not_make_a_column(self) -> None:

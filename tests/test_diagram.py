@@ -22,13 +22,13 @@ from vggscope.graph import Network, module_node
 from vggscope.ops.activation import ReLU
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.configs import CONFIGS
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def column(word: str, **options: object) -> Network:
-    return resolve(word, Options(**options))  # type: ignore[arg-type]
+    return resolve(word, BuildOptions(**options))  # type: ignore[arg-type]
 
 
 def svg_texts(drawn: Diagram) -> list[str]:
@@ -122,7 +122,7 @@ def test_blocks_of_a_line_of_notation(line: str) -> None:
 def test_soft_max_ends_a_picture_where_it_ends_the_column() -> None:
     for word in ("E", "vgg11_bn", "conv3-8 maxpool FC-10 soft-max"):
         assert svg_texts(diagram(resolve(word))).count("soft-max") == 1, word
-        assert svg_texts(diagram(resolve(word, Options(soft_max=True)))).count("soft-max") == 1, word
+        assert svg_texts(diagram(resolve(word, BuildOptions(soft_max=True)))).count("soft-max") == 1, word
     assert "soft-max" not in svg_texts(diagram(resolve("conv3-8 maxpool FC-10")))
 
 

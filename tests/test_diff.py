@@ -19,7 +19,7 @@ from vggscope.diffing.compare import compare
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.configs import CONFIGS
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 
@@ -30,7 +30,7 @@ def mistaken(column: str, *changes: tuple[str, str], head: str | None = None) ->
     for old, new in changes:
         assert old in line
         line = line.replace(old, new, 1)
-    return resolve(line, Options(head=head))
+    return resolve(line, BuildOptions(head=head))
 
 
 @pytest.mark.parametrize("suffix", ["", "_bn"])
@@ -80,21 +80,21 @@ def test_a_network_is_identical_to_itself(line: str) -> None:
 
 @given(columns(), columns())
 def test_an_alignment_keeps_the_order_and_loses_nothing(one: str, other: str) -> None:
-    ours, reference = resolve(one, Options(input=(3, 64, 64))), resolve(other, Options(input=(3, 64, 64)))
+    ours, reference = resolve(one, BuildOptions(input=(3, 64, 64))), resolve(other, BuildOptions(input=(3, 64, 64)))
     pairs = align(ours, reference).pairs
     assert [i for i, _ in pairs if i is not None] == list(range(len(ours.nodes)))
     assert [j for _, j in pairs if j is not None] == list(range(len(reference.nodes)))
 
 
 def test_a_dense_head_is_equivalent() -> None:
-    diff = compare(resolve("D", Options(head="dense")), resolve("D"))
+    diff = compare(resolve("D", BuildOptions(head="dense")), resolve("D"))
     assert diff.verdict == "equivalent"
     assert {d.effect for d in diff.differences} == {"none"}
 
 
 def test_a_flat_head_is_equivalent_where_the_pool_is_the_identity() -> None:
-    assert compare(resolve("D", Options(head="flatten")), resolve("D")).verdict == "equivalent"
-    small = Options(input=(3, 32, 32))
+    assert compare(resolve("D", BuildOptions(head="flatten")), resolve("D")).verdict == "equivalent"
+    small = BuildOptions(input=(3, 32, 32))
     diff = compare(resolve("D", replace(small, head="flatten")), resolve("D", small))
     assert diff.verdict == "different"
     assert [(d.kind, d.reference, d.effect) for d in diff.differences] == [("missing", "avgpool", "shape")]
@@ -145,7 +145,7 @@ def test_a_mistake_made_everywhere_is_one_mistake() -> None:
 
 
 def test_a_grayscale_input() -> None:
-    (difference,) = compare(resolve("A", Options(input=(1, 224, 224))), resolve("A")).differences
+    (difference,) = compare(resolve("A", BuildOptions(input=(1, 224, 224))), resolve("A")).differences
     assert (difference.label, difference.effect) == ("conv1_1", "shape")
     assert difference.changes[0].attribute == "in_channels"
     assert f"{64 * 9 * 2:,} parameters fewer" in difference.consequences
@@ -155,7 +155,7 @@ def test_two_thousand_layers_in_under_a_second() -> None:
     """The time is bounded widely: it is an algorithm's growth that is tested, not the machine."""
     words = [f"conv3-{4 + i % 3}" for i in range(1000)]
     other = [f"conv{1 + 2 * (i % 2)}-{4 + i % 5}" for i in range(1000)]
-    ours, reference = (resolve(" ".join(line), Options(input=(3, 8, 8))) for line in (words, other))
+    ours, reference = (resolve(" ".join(line), BuildOptions(input=(3, 8, 8))) for line in (words, other))
     started = time.perf_counter()
     align(ours, reference)
     assert time.perf_counter() - started < 5

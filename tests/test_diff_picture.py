@@ -29,14 +29,14 @@ from vggscope.ops.activation import ReLU, Sigmoid
 from vggscope.render.formats import PICTURES, draw
 from vggscope.sources.reference import reference_for
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 REPLICAS = Path(__file__).parent / "replicas"
 
 
 def diff(ours: str, reference: str, **options: object) -> Diff:
-    network = resolve(ours, Options(**options))  # type: ignore[arg-type]
-    found = reference_for(reference, ours, network, Options())
+    network = resolve(ours, BuildOptions(**options))  # type: ignore[arg-type]
+    found = reference_for(reference, ours, network, BuildOptions())
     return compare(network, found.network, found.notes)
 
 
@@ -183,7 +183,7 @@ def test_a_long_diff_goes_on_to_the_right() -> None:
 
 
 def test_an_input_of_another_width_is_marked() -> None:
-    found = compare(resolve("A", Options(input=(1, 224, 224))), resolve("A"))
+    found = compare(resolve("A", BuildOptions(input=(1, 224, 224))), resolve("A"))
     assert [row.sign for row in found.rows[:2]] == ["~", "="]
     assert {"in_channels", "~ 1"} <= set(svg_texts(diagram(found)))
 

@@ -244,12 +244,12 @@ def test_every_way_to_start_python_gives_the_same(flags: tuple[str, ...]) -> Non
 
 def test_an_argument_that_is_no_literal_is_refused_without_asserts() -> None:
     from vggscope.errors import ModelError
-    from vggscope.sources.code import _read
+    from vggscope.sources.code import parse
 
     for call in ("Net(1)(2)", "Net(1)+(2)", "Net(**{})", "Net(**{'a': 1})", "Net(x)", "Net(1"):
         with pytest.raises(ModelError):
-            _read(f"x.py:{call}")
-    assert _read("x.py:Net(1, a=2)").kwargs == (("a", 2),)
+            parse(f"x.py:{call}")
+    assert parse("x.py:Net(1, a=2)").kwargs == (("a", 2),)
     done = spoken("summary", "x.py:Net(1)+(2)", flags=("-O",))
     assert done.returncode == 2
     assert b"are no literal arguments" in done.stderr

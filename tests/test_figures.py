@@ -12,7 +12,7 @@ from vggscope.analysis.summary import Summary, summarize
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.configs import CONFIGS, LITERATURE
 from vggscope.vgg.notation import parse
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 FIGURES = json.loads((Path(__file__).parent / "figures.json").read_text())
 
@@ -33,7 +33,7 @@ def test_exact_parameters_macs_and_receptive_fields(column: str) -> None:
         (expected["rf_pool5"][k],) * 2 for k in ("size", "stride", "padding")
     )
     assert field_at(report, "fc6").size == (expected["rf_fc6_dense"],) * 2
-    dense = summarize(resolve(column, Options(head="dense")))
+    dense = summarize(resolve(column, BuildOptions(head="dense")))
     assert field_at(dense, "fc6").size == (expected["rf_fc6_dense"],) * 2
     assert dense.totals.params == expected["params"]
 
@@ -74,7 +74,7 @@ def test_hand_formula(column: str) -> None:
 def test_names_of_the_literature_are_the_columns() -> None:
     for name, column in LITERATURE.items():
         assert resolve(name) == resolve(column) == resolve(name.upper())
-        assert resolve(f"{name}_bn") == resolve(column, Options(batch_norm=True))
+        assert resolve(f"{name}_bn") == resolve(column, BuildOptions(batch_norm=True))
         weights = sum(word.kind in ("conv", "fc") for word in parse(CONFIGS[column]))
         assert name == f"vgg{weights}"
 

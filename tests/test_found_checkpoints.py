@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from tests.test_inspect import CAFFE, VGG16, renamed, run, saved, torchvision, without
-from vggscope.checkpoint import inspect
-from vggscope.checkpoint.inspection import Inspection
+from vggscope.checkpoint.inspection import Inspection, inspect
 from vggscope.errors import CheckpointError
 
 State = Mapping[str, Any]

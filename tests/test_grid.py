@@ -22,7 +22,7 @@ from vggscope.analysis.memory.step_config import DTYPES, MODES, OPTIMIZERS, Step
 from vggscope.errors import ShapeError
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 CONFIGS = [StepConfig(*parts) for parts in itertools.product(MODES, OPTIMIZERS, DTYPES)]
 BATCHES = [1, 2, 7, 64, 10**6]
@@ -63,12 +63,12 @@ def test_networks_with_branches_and_attention(word: str) -> None:
     ids=repr,
 )
 def test_every_other_setting_counts(config: StepConfig) -> None:
-    agree(resolve("B", Options(input=(3, 64, 64))), BATCHES, [config, StepConfig()])
+    agree(resolve("B", BuildOptions(input=(3, 64, 64))), BATCHES, [config, StepConfig()])
 
 
 @given(columns(), st.sampled_from(CONFIGS), st.integers(1, 10**6))
 def test_any_network_with_any_setup(column: str, config: StepConfig, batch: int) -> None:
-    agree(resolve(column, Options(input=(3, SIDE, SIDE))), [batch], [config])
+    agree(resolve(column, BuildOptions(input=(3, SIDE, SIDE))), [batch], [config])
 
 
 def test_rows_come_one_at_a_time_and_in_order() -> None:
@@ -77,7 +77,7 @@ def test_rows_come_one_at_a_time_and_in_order() -> None:
     def networks() -> Iterator[Network]:
         for side in (32, 64):
             asked.append(side)
-            yield resolve("A", Options(input=(3, side, side)))
+            yield resolve("A", BuildOptions(input=(3, side, side)))
 
     found = grid(networks(), [1, 2], [StepConfig(), StepConfig("inference")])
     first = next(found)
@@ -115,7 +115,7 @@ def test_the_command_writes_csv(vggscope: Callable[..., Ran], tmp_path: Path) ->
     assert len(rows) == 2 * 2 * 4 * (2 + 1) * 2  # inference knows no optimizer
     for row in rows[::7]:
         shape = tuple(map(int, row["input_shape"].split("x")))
-        network = resolve(row["model"], Options(input=shape))
+        network = resolve(row["model"], BuildOptions(input=shape))
         config = StepConfig(row["mode"], row["optimizer"] or "sgd", row["dtype"])
         assert memory(network, int(row["batch"]), config).peak_bytes == int(row["peak_bytes"])
     file = tmp_path / "grid.csv"
@@ -175,7 +175,7 @@ def test_a_million_estimates_take_seconds() -> None:
     configs = [
         StepConfig(optimizer=name, dtype=dtype) for name in OPTIMIZERS for dtype in ("float32", "float16", "amp")
     ]
-    networks = (resolve(column, Options(input=(3, side, side))) for column in columns for side in sides)
+    networks = (resolve(column, BuildOptions(input=(3, side, side))) for column in columns for side in sides)
     started = time.process_time()
     count = sum(1 for _ in grid(networks, range(1, 279), configs))
     assert count == 1_000_800

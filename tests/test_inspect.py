@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vggscope.checkpoint import inspect
-from vggscope.checkpoint.inspection import Inspection, examine
+from vggscope.checkpoint.inspection import Inspection, examine, inspect
 from vggscope.checkpoint.stored import Checkpoint, StoredTensor
 from vggscope.errors import CheckpointError, OptionError
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 State = Mapping[str, Any]
 
@@ -53,7 +52,7 @@ def ours(word: str, **options: Any) -> State:
     """A column as vggscope builds it."""
     from vggscope.builders.module import module
 
-    return meta(lambda: module(resolve(word, Options(**options))))
+    return meta(lambda: module(resolve(word, BuildOptions(**options))))
 
 
 def examined(state: State) -> Inspection:
@@ -377,7 +376,7 @@ def shapes_of(state: State) -> dict[str, tuple[int, ...]]:
 
 def test_torchvisions_file_is_torchvisions_network(tmp_path: Path) -> None:
     found = resolve(str(saved(tmp_path / "x.pth", torchvision("vgg16_bn", num_classes=7))))
-    column = resolve("vgg16_bn", Options(num_classes=7))
+    column = resolve("vgg16_bn", BuildOptions(num_classes=7))
     assert (found.name, found.nodes, found.warnings, found.unused) == ("x.pth", column.nodes, (), ())
 
 
@@ -457,16 +456,16 @@ def test_the_input_is_the_one_that_the_weights_fit(tmp_path: Path) -> None:
     found = resolve(str(small))
     assert (found.input_shape, found.output_shape(found.nodes[-1])) == ((1, 3, 32, 32), (1, 10))
     grey = saved(tmp_path / "y.pth", torchvision("vgg11"))
-    assert resolve(str(grey), Options(input=(3, 64, 64))).input_shape == (1, 3, 64, 64)
+    assert resolve(str(grey), BuildOptions(input=(3, 64, 64))).input_shape == (1, 3, 64, 64)
     for options in (
-        Options(num_classes=5),
-        Options(batch_norm=True),
-        Options(input=(1, 224, 224)),
-        Options(head="dense"),
+        BuildOptions(num_classes=5),
+        BuildOptions(batch_norm=True),
+        BuildOptions(input=(1, 224, 224)),
+        BuildOptions(head="dense"),
     ):
         with pytest.raises(OptionError, match="the file"):
             resolve(str(grey), options)
-    assert resolve(str(grey), Options(num_classes=1000, head="flatten")).nodes[-1].name == "classifier.6"
+    assert resolve(str(grey), BuildOptions(num_classes=1000, head="flatten")).nodes[-1].name == "classifier.6"
 
 
 # The code that loads it

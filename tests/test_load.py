@@ -34,7 +34,7 @@ from vggscope.ops.convolution import Convolution, conv2d
 from vggscope.ops.elementwise import Elementwise
 from vggscope.render.formats import FORMATS, write
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 SHAPE = (1, 8, 32, 32)
 
@@ -45,7 +45,7 @@ def conv(path: str, source: str) -> Node:
 
 def chain(layers: int) -> Network:
     """A VGG that never pools."""
-    return resolve(" ".join(["conv3-8"] * (layers // 2)), Options(input=SHAPE[1:]))
+    return resolve(" ".join(["conv3-8"] * (layers // 2)), BuildOptions(input=SHAPE[1:]))
 
 
 def residual(layers: int) -> Network:
@@ -217,7 +217,8 @@ def test_very_long_and_very_different_networks_are_compared_in_bounded_memory() 
     draw = random.Random(1)
     ours, reference = (
         resolve(
-            " ".join(f"conv{draw.choice('135')}-{draw.choice('48')}" for _ in range(5_000)), Options(input=(3, 8, 8))
+            " ".join(f"conv{draw.choice('135')}-{draw.choice('48')}" for _ in range(5_000)),
+            BuildOptions(input=(3, 8, 8)),
         )
         for _ in range(2)
     )
@@ -230,8 +231,8 @@ def test_very_long_and_very_different_networks_are_compared_in_bounded_memory() 
 
 
 def test_networks_too_different_to_be_aligned_for_sure_say_so(monkeypatch) -> None:
-    ours = resolve(" ".join(["conv3-8"] * 60), Options(input=(3, 8, 8)))
-    reference = resolve(" ".join(["conv5-4", "maxpool/s1p0"] * 60), Options(input=(3, 80, 80)))
+    ours = resolve(" ".join(["conv3-8"] * 60), BuildOptions(input=(3, 8, 8)))
+    reference = resolve(" ".join(["conv5-4", "maxpool/s1p0"] * 60), BuildOptions(input=(3, 80, 80)))
     assert not any("fewer differences" in note for note in compare(ours, reference).notes)
     monkeypatch.setattr(alignment, "MOST_CELLS", 1000)
     assert any("fewer differences" in note for note in compare(ours, reference).notes)
@@ -249,7 +250,7 @@ def test_a_band_finds_what_the_whole_table_does(words: list[str], edits: list[tu
     for place, word in edits:
         other[place % len(other) : place % len(other) + (word == "")] = [word] if word else []
         other = other or ["conv1-4"]
-    ours, reference = (resolve(" ".join(line), Options(input=(3, 8, 8))) for line in (words, other))
+    ours, reference = (resolve(" ".join(line), BuildOptions(input=(3, 8, 8))) for line in (words, other))
     whole = align(ours, reference)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alignment, "MOST_CELLS", 14 * len(ours.nodes))

@@ -35,7 +35,7 @@ from vggscope.graph import Network, Parameter
 from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.trace.build import without_data
 from vggscope.trace.run import trace as trace_module
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 MIB = 2**20
 INPUT = KINDS.index("input")
@@ -55,11 +55,11 @@ BRANCHED = ("torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:den
 
 @cache
 def network(word: str, side: int = 224) -> Network:
-    return resolve(word, Options(input=(3, side, side)))
+    return resolve(word, BuildOptions(input=(3, side, side)))
 
 
 def maker(word: str, side: int = 224) -> Callable[[], nn.Module]:
-    return partial(without_data, partial(resolve_module, word, Options(input=(3, side, side))))
+    return partial(without_data, partial(resolve_module, word, BuildOptions(input=(3, side, side))))
 
 
 def difference(word: str, batch: int, config: StepConfig, side: int = 224) -> int:

@@ -38,7 +38,7 @@ from vggscope.ops.view import Permute
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
 from vggscope.trace.run import trace
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 
 def counted(model: nn.Module, shape: Shape) -> tuple[dict[str, int], dict[str, int]]:
@@ -77,8 +77,10 @@ def on_meta(network: Network) -> nn.Module:
 
 class TestAgainstTorch:
     @pytest.mark.parametrize("column", ["A", "A-LRN", "B", "C", "D", "E"])
-    @pytest.mark.parametrize("options", [Options(), Options(batch_norm=True, input=(3, 64, 96), head="flatten")])
-    def test_columns(self, column: str, options: Options) -> None:
+    @pytest.mark.parametrize(
+        "options", [BuildOptions(), BuildOptions(batch_norm=True, input=(3, 64, 96), head="flatten")]
+    )
+    def test_columns(self, column: str, options: BuildOptions) -> None:
         network = resolve(column, options)
         agree(network, on_meta(network), batch=2)
 
@@ -92,7 +94,7 @@ class TestAgainstTorch:
     @settings(max_examples=25)
     @given(columns())
     def test_any_column(self, line: str) -> None:
-        network = resolve(line, Options(input=(3, SIDE, SIDE)))
+        network = resolve(line, BuildOptions(input=(3, SIDE, SIDE)))
         agree(network, on_meta(network))
 
     @pytest.mark.parametrize("name", ["resnet18", "densenet121", "squeezenet1_1"])

@@ -235,9 +235,9 @@ def test_units_that_see_unlike_each_other_are_shown_as_rf_tells_them(opened: Ope
 
 
 def replace_input(side: int) -> Any:
-    from vggscope.vgg.options import Options
+    from vggscope.vgg.options import BuildOptions
 
-    return Options(input=(3, side, side))
+    return BuildOptions(input=(3, side, side))
 
 
 SETTINGS = [

@@ -32,7 +32,7 @@ from vggscope.render.rf_plot import growth, regions
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
 from vggscope.trace.run import trace
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 POOL5 = {
     "A": (150, 32, 59),
@@ -66,11 +66,11 @@ class TestColumns:
         assert field(network, "pool5") == square(size, stride, padding)
         # The paper's dense fc6 is a 7x7 convolution over pool5: six strides more.
         assert field(network, "fc6") == field(network, "fc8") == square(size + 6 * 32, 32, padding)
-        assert field(resolve(column, Options(head="dense")), "fc6") == square(size + 6 * 32, 32, padding)
+        assert field(resolve(column, BuildOptions(head="dense")), "fc6") == square(size + 6 * 32, 32, padding)
 
     @pytest.mark.parametrize("column", POOL5)
-    @pytest.mark.parametrize("options", [Options(), Options(batch_norm=True, input=(3, 96, 64))])
-    def test_every_layer_as_autograd_has_it(self, column: str, options: Options) -> None:
+    @pytest.mark.parametrize("options", [BuildOptions(), BuildOptions(batch_norm=True, input=(3, 96, 64))])
+    def test_every_layer_as_autograd_has_it(self, column: str, options: BuildOptions) -> None:
         network = resolve(column, options)
         layers = measured_layers(network)
         assert set(layers) == {node.name for node in network.nodes} - {"flatten"}
@@ -86,27 +86,27 @@ class TestColumns:
 
     @pytest.mark.parametrize("input", [(3, 300, 280), (3, 32, 32), (3, 225, 50)])
     def test_an_adaptive_pool_of_any_size(self, input: tuple[int, ...]) -> None:
-        network = resolve("conv3-4 maxpool conv3-4 maxpool conv3-4 maxpool FC-3", Options(input=input))
+        network = resolve("conv3-4 maxpool conv3-4 maxpool conv3-4 maxpool FC-3", BuildOptions(input=input))
         assert differences(network, on_meta(network), measured_layers(network)) == []
 
     def test_regions_that_are_no_windows(self) -> None:
-        layers = {layer.name: layer for layer in describe(resolve("D", Options(input=(3, 300, 224)))).layers}
+        layers = {layer.name: layer for layer in describe(resolve("D", BuildOptions(input=(3, 300, 224)))).layers}
         pool, fc = layers["avgpool"], layers["classifier.0"]
         # 9 rows for 7: regions of 2 and one of 3, so 212 + 32 or 64.
         assert (pool.size, pool.stride, pool.padding) == ((276, 212), None, None)
         assert pool.note == "regions of 244 to 276 x 212 pixels, not at equal steps"
         assert (fc.size, fc.padding) == ((212 + 8 * 32, 404), (90, 90))
-        assert field(resolve("D", Options(input=(3, 300, 224))), "avgpool") is None
+        assert field(resolve("D", BuildOptions(input=(3, 300, 224))), "avgpool") is None
 
     def test_an_even_cut_is_a_window(self) -> None:
         # Behind 64x64 pool5 is 2x2, and each of its units is repeated; 8 rows for 7 overlap at equal steps.
-        assert field(resolve("D", Options(input=(3, 32, 32))), "avgpool") == square(212, 0, 90)
-        assert field(resolve("D", Options(input=(3, 256, 256))), "avgpool") == square(244, 32, 90)
+        assert field(resolve("D", BuildOptions(input=(3, 32, 32))), "avgpool") == square(212, 0, 90)
+        assert field(resolve("D", BuildOptions(input=(3, 256, 256))), "avgpool") == square(244, 32, 90)
 
 
 @given(columns())
 def test_any_column_as_autograd_has_it(line: str) -> None:
-    network = resolve(line, Options(input=(3, SIDE, SIDE)))
+    network = resolve(line, BuildOptions(input=(3, SIDE, SIDE)))
     assert differences(network, on_meta(network), measured_layers(network)) == []
 
 
@@ -192,7 +192,7 @@ def test_torchvisions_networks_as_autograd_has_them(name: str) -> None:
 
 def test_autograd_itself_on_positive_weights() -> None:
     """The witness against plain autograd: real weights, in double precision, a mean for each maximum."""
-    network = resolve("A", Options(input=(3, 64, 64)))
+    network = resolve("A", BuildOptions(input=(3, 64, 64)))
     model = module(network).double()
     for name, part in list(model.features.named_children()):
         if isinstance(part, nn.MaxPool2d):
@@ -328,7 +328,7 @@ class TestUnits:
 
     def test_rows_that_no_window_reaches(self) -> None:
         # 7 rows pooled in twos leave one behind; padding of 1 in front of the next window lies where it would be.
-        network = resolve("maxpool conv3-4", Options(input=(3, 7, 7)))
+        network = resolve("maxpool conv3-4", BuildOptions(input=(3, 7, 7)))
         (unit,) = describe(network, ["features.1"], (2, 0)).units
         assert unit.clipped == Box((2, 0), (6, 3))
         assert unit.reads == Box((2, 0), (5, 3))
@@ -405,13 +405,13 @@ class TestShown:
 
 class TestEffective:
     def network_and_module(self) -> tuple[Network, nn.Module]:
-        network = resolve("conv3-8 conv3-8 maxpool conv3-8 conv3-8 FC-3", Options(input=(3, 32, 32)))
+        network = resolve("conv3-8 conv3-8 maxpool conv3-8 conv3-8 FC-3", BuildOptions(input=(3, 32, 32)))
         torch.manual_seed(3)
         return network, module(network).train()
 
     def test_the_energy_by_hand(self) -> None:
         """With one sample of a linear network, the heat is the squared derivative itself."""
-        network = resolve("conv3-1", Options(input=(1, 9, 9)))
+        network = resolve("conv3-1", BuildOptions(input=(1, 9, 9)))
         model = module(network)
         model.features[0].weight.data = torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
         model.features[0].bias.data.fill_(1000)  # above zero everywhere: ReLU passes all
@@ -497,7 +497,7 @@ class TestPictures:
         assert "<image" not in draw(fields, ".svg").decode()
 
     def test_a_heat_map(self) -> None:
-        network = resolve("conv3-4 conv3-4", Options(input=(3, 16, 16)))
+        network = resolve("conv3-4 conv3-4", BuildOptions(input=(3, 16, 16)))
         heat = effective_field(network, module(network), "conv1_2", samples=1)
         fields = replace(describe(network), effective=heat.field, heat=heat.heat)
         drawn = draw(fields, ".svg", theme="dark").decode()

@@ -13,7 +13,7 @@ from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
 from vggscope.sources.reference import reference_for
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 REPLICAS = Path(__file__).parent / "replicas"
 
@@ -94,14 +94,16 @@ def against_its_column(word: str) -> Diff:
         column for right, column, _ in RIGHT if right.partition(":")[0] == Path(path).name and right.endswith(name)
     )
     ours = resolve(word)
-    return compare(ours, resolve(column, Options(input=ours.input_shape[1:] if ours.input_shape[1] == 3 else None)))
+    return compare(
+        ours, resolve(column, BuildOptions(input=ours.input_shape[1:] if ours.input_shape[1] == 3 else None))
+    )
 
 
 @pytest.mark.parametrize(("word", "column", "verdict"), RIGHT)
 def test_a_right_file_is_found_right(word: str, column: str, verdict: str) -> None:
     word = f"{REPLICAS}/{word}"
     ours = resolve(word)
-    reference = reference_for("paper", word, ours, Options())
+    reference = reference_for("paper", word, ours, BuildOptions())
     assert reference.network.name == f"the paper's column {column}"
     assert compare(ours, reference.network).verdict == verdict
 

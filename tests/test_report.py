@@ -18,9 +18,9 @@ from vggscope.errors import OptionError, ShapeError
 from vggscope.ops.convolution import Convolution
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
-SIZE = Options(input=(3, SIDE, SIDE))
+SIZE = BuildOptions(input=(3, SIDE, SIDE))
 
 
 def on_meta(network):
@@ -114,16 +114,16 @@ def test_adaptive_pools_average_the_regions_that_torch_averages(side: int, out: 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("head", ["adaptive", "flatten", "dense"])
 def test_any_channels_and_classes(channels: int, head: str) -> None:
-    network = resolve("D", Options(input=(channels, 224, 224), head=head, num_classes=7))
+    network = resolve("D", BuildOptions(input=(channels, 224, 224), head=head, num_classes=7))
     out = on_meta(network)(torch.empty(1, channels, 224, 224, device="meta"))
     assert tuple(out.shape) == network.output_shape(network.nodes[-1])
     assert out.numel() == 7
 
 
 def test_the_adaptive_head_works_from_32_up_and_says_so_below() -> None:
-    assert summarize(resolve("D", Options(input=(3, 32, 32)))).layers[-1].output_shape == (1, 1000)
+    assert summarize(resolve("D", BuildOptions(input=(3, 32, 32)))).layers[-1].output_shape == (1, 1000)
     with pytest.raises(ShapeError) as caught:
-        summarize(resolve("D", Options(input=(3, 31, 31))))
+        summarize(resolve("D", BuildOptions(input=(3, 31, 31))))
     assert "features.30 (pool5)" in caught.value.problem
     assert "2x2" in caught.value.problem
     assert caught.value.remedy.endswith("--input 3x32x32")
@@ -131,14 +131,14 @@ def test_the_adaptive_head_works_from_32_up_and_says_so_below() -> None:
 
 def test_the_dense_head_gives_a_class_map() -> None:
     """Section 3.2 of the paper: fc6 as a 7x7 convolution, so that a larger image gives a map of scores."""
-    network = resolve("D", Options(head="dense", input=(3, 384, 512)))
+    network = resolve("D", BuildOptions(head="dense", input=(3, 384, 512)))
     assert network.output_shape(network.nodes[-1]) == (1, 1000, 384 // 32 - 6, 512 // 32 - 6)
     with pytest.raises(ShapeError, match=r"classifier\.0 \(fc6\)"):
-        summarize(resolve("D", Options(head="dense", input=(3, 100, 100))))
+        summarize(resolve("D", BuildOptions(head="dense", input=(3, 100, 100))))
 
 
 def test_a_network_built_for_one_size_refuses_another() -> None:
-    flat = resolve("D", Options(head="flatten"))
+    flat = resolve("D", BuildOptions(head="flatten"))
     with pytest.raises(ShapeError) as caught:
         flat.with_input((3, 256, 256)).shapes  # noqa: B018
     assert "25,088 features are expected, the input has 32,768" in caught.value.problem
@@ -147,12 +147,12 @@ def test_a_network_built_for_one_size_refuses_another() -> None:
 
 def test_the_head_options_need_a_head() -> None:
     with pytest.raises(OptionError):
-        resolve("conv3-4", Options(num_classes=3))
+        resolve("conv3-4", BuildOptions(num_classes=3))
 
 
 def test_soft_max_stands_at_the_end_only_when_asked() -> None:
     assert resolve("A").nodes[-1].label == "fc8"
-    assert resolve("A", Options(soft_max=True)).nodes[-1].label == "prob"
+    assert resolve("A", BuildOptions(soft_max=True)).nodes[-1].label == "prob"
 
 
 @given(columns())

@@ -27,7 +27,7 @@ from vggscope.drawing.facts import FACTS, HEATS
 from vggscope.drawing.theme import THEMES
 from vggscope.tutorials import TOPICS
 from vggscope.units import DTYPE_BYTES
-from vggscope.vgg.options import HEADS, Options
+from vggscope.vgg.options import HEADS, BuildOptions
 
 CLI = Path(inspect.getfile(import_module("vggscope.cli"))).parent
 
@@ -61,7 +61,7 @@ def test_the_words_of_a_type_are_those_of_its_table() -> None:
 
 
 def test_keyword_arguments_are_those_of_the_classes_that_take_them() -> None:
-    assert {"input", *choices.ModelOptions.__annotations__} == set(Options.__dataclass_fields__)
+    assert {"input", *choices.ModelOptions.__annotations__} == set(BuildOptions.__dataclass_fields__)
     assert set(choices.StepOptions.__annotations__) == set(StepConfig.__dataclass_fields__)
 
 

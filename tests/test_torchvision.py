@@ -22,7 +22,7 @@ from vggscope.sources import timm, torchvision
 from vggscope.sources.resolve import resolve
 from vggscope.suppress import quiet
 from vggscope.trace.build import without_data
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 COUNTS = torchvision.parameter_counts()
 
@@ -70,19 +70,19 @@ def check(network: Network, build: Callable[[], nn.Module], batch: int = 1) -> N
 def test_a_torchvision_model_agrees_with_torch(name: str) -> None:
     network = resolve(f"torchvision:{name}")
     for batch in (1, 4):
-        check(network, lambda: torchvision.build(name, Options()), batch)
+        check(network, lambda: torchvision.build(f"torchvision:{name}", BuildOptions()), batch)
     assert sum(numel(p.shape) for p in network.parameters()) == COUNTS[name]
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "googlenet", "mobilenet_v3_small", "swin_v2_t", "vit_b_32"])
 def test_a_batch_costs_what_torch_counts(name: str) -> None:
-    check(resolve(f"torchvision:{name}"), lambda: torchvision.build(name, Options()), batch=3)
+    check(resolve(f"torchvision:{name}"), lambda: torchvision.build(f"torchvision:{name}", BuildOptions()), batch=3)
 
 
 @pytest.mark.parametrize("name", timm.names("vgg*"))
 def test_timms_vgg_agrees_with_torch(name: str) -> None:
     network = resolve(f"timm:{name}")
-    check(network, lambda: timm.build(name, Options()))
+    check(network, lambda: timm.build(f"timm:{name}", BuildOptions()))
     assert (network.nodes[-2].label, network.nodes[-2].op.name) == ("fc8", "Linear")
     assert timm.parameter_counts()[name] == COUNTS[name]
 
@@ -126,12 +126,12 @@ def test_a_model_is_shown_at_its_own_input_size(name: str, side: int) -> None:
 
 
 def test_classes_are_handed_on_and_a_columns_options_are_not() -> None:
-    network = resolve("torchvision:vgg11", Options(num_classes=7, input=(3, 64, 64)))
+    network = resolve("torchvision:vgg11", BuildOptions(num_classes=7, input=(3, 64, 64)))
     assert network.shapes["classifier.6"] == (1, 7)
     assert network.shapes["features.20"] == (1, 512, 2, 2)
     for word in ("torchvision:vgg16", "timm:vgg16"):
         with pytest.raises(OptionError, match="--head: "):
-            resolve(word, Options(head="dense"))
+            resolve(word, BuildOptions(head="dense"))
 
 
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
@@ -141,7 +141,7 @@ def test_an_unknown_name_has_its_neighbours_named(library: str) -> None:
 
 
 def test_an_input_that_is_too_small_is_reported_up_to_there() -> None:
-    network = resolve("torchvision:vgg16", Options(input=(3, 16, 16)))
+    network = resolve("torchvision:vgg16", BuildOptions(input=(3, 16, 16)))
     assert network.nodes[-1].label == "relu5_3"
     assert network.failure is not None
     assert network.failure.startswith("features.30 (MaxPool2d): a window of 2x2 does not fit its input of 1x1")

@@ -12,7 +12,7 @@ import pytest
 from vggscope.errors import OptionError, VggscopeError
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve, resolve_module
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 NETS = str(Path(__file__).parent / "models" / "nets.py")
 HEAD = "from torch import nn\n"
@@ -27,7 +27,7 @@ def written(folder: Path, text: str, name: str = "net.py") -> str:
     return str(folder / name)
 
 
-def refused(word: str, options: Options | None = None) -> VggscopeError:
+def refused(word: str, options: BuildOptions | None = None) -> VggscopeError:
     with pytest.raises(VggscopeError) as caught:
         resolve(word, options)
     assert caught.value.exit_code == 2
@@ -60,11 +60,11 @@ def test_a_module_that_is_there_already() -> None:
 
 
 def test_classes_are_handed_on_where_they_are_taken() -> None:
-    assert resolve(f"{NETS}:Digits", Options(num_classes=5)).shapes["fc"] == (1, 5)
+    assert resolve(f"{NETS}:Digits", BuildOptions(num_classes=5)).shapes["fc"] == (1, 5)
     with pytest.raises(OptionError, match="--num-classes: stacked has no argument num_classes"):
-        resolve(f"{NETS}:stacked", Options(num_classes=5))
+        resolve(f"{NETS}:stacked", BuildOptions(num_classes=5))
     with pytest.raises(OptionError, match="--head and --batch-norm"):
-        resolve(f"{NETS}:Digits", Options(head="dense", batch_norm=True))
+        resolve(f"{NETS}:Digits", BuildOptions(head="dense", batch_norm=True))
 
 
 def test_a_word_gives_the_module_itself_with_weights() -> None:
@@ -75,7 +75,7 @@ def test_a_word_gives_the_module_itself_with_weights() -> None:
 
 def test_lazy_layers_take_the_input_that_is_given() -> None:
     for side in (8, 12):
-        network = resolve(f"{NETS}:Lazy", Options(input=(3, side, side)))
+        network = resolve(f"{NETS}:Lazy", BuildOptions(input=(3, side, side)))
         assert network.shapes["fc"] == (1, 5)
         assert sum(p.shape[-1] for p in network.parameters() if p.name == "fc.weight") == 4 * (side - 2) ** 2
 
@@ -210,7 +210,7 @@ def test_a_model_that_cannot_be_built_without_data_is_built_with_it(tmp_path: Pa
     text = HEAD + "import torch\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
     text += "        self.fc = nn.Linear(100, 100)\n        assert self.fc.weight.abs().sum().item() > 0\n"
     path = written(tmp_path, text + "    def forward(self, x):\n        return self.fc(x)\n")
-    network = resolve(f"{path}:Net", Options(input=(3, 8, 100)))
+    network = resolve(f"{path}:Net", BuildOptions(input=(3, 8, 100)))
     assert ops(network) == ["Linear"]
     assert network.warnings == ("the model reads values while it is built: it was built with its weights",)
 

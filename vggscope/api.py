@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vggscope.choices import ModelOptions, StepOptions
 from vggscope.errors import ModelError, OptionError, ShapeError, unknown
 from vggscope.graph import Network
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -549,7 +549,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     >>> inspect(path).column, inspect(path).params
     ('A', 9220480)
     """
-    from vggscope.checkpoint import inspect as inspect_file
+    from vggscope.checkpoint.inspection import inspect as inspect_file
 
     if not isinstance(path, (str, os.PathLike)):
         raise OptionError(f"{type(path).__name__} is no path", "give the path of a .pth, .pt or .safetensors file")
@@ -679,12 +679,12 @@ def _comparisons(
     first model is no column of Table 1 but has a VGG's stages, it is compared with the paper's.
     """
     from vggscope.diffing.compare import compare
-    from vggscope.sources.resolve import column_named
+    from vggscope.vgg.configs import config_named
 
     if ref is None and ours is first:
         # One of the two labels is enough: a model from which a pool is missing is compared too.
         is_vgg = any(node.label in ("pool5", "conv4_1") for node in ours.nodes)
-        ref = "paper" if is_vgg and column_named(_word(model)) is None else None
+        ref = "paper" if is_vgg and config_named(_word(model)) is None else None
     if ref is not None:
         reference = _reference(ref, model, ours, options, cache=True)
         return (compare(ours, reference.network, reference.notes),)
@@ -719,13 +719,13 @@ def _without_batch(input_size: tuple[int, ...] | None) -> tuple[int, ...] | None
     return sides[-3:]
 
 
-def _source_options(input_size: tuple[int, ...] | None, options: ModelOptions) -> Options:
+def _source_options(input_size: tuple[int, ...] | None, options: ModelOptions) -> BuildOptions:
     """The options of a model as `sources` takes them. Raises OptionError for an unknown one."""
     known = ModelOptions.__annotations__
     unknown_option = next((name for name in options if name not in known), None)
     if unknown_option is not None:
         raise OptionError(f"unknown option {unknown_option!r}", f"options are {', '.join(known)}")
-    return replace(Options(input=input_size), **options)
+    return replace(BuildOptions(input=input_size), **options)
 
 
 def _step_config(options: ModelAndStepOptions) -> tuple[StepConfig, Any]:

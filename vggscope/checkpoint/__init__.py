@@ -1,16 +1,9 @@
-"""A checkpoint: its names and shapes are read, its data is not, and code in it never runs."""
+"""Weights files: what they hold, read without running code in them, and which network that is.
+
+`reader` reads a file's tensor names and shapes, never their data; `inspection` identifies the network.
+"""
 
 from __future__ import annotations
 
-import os
-
-from vggscope.checkpoint.inspection import Inspection, examine
-from vggscope.checkpoint.reader import read
-
-
-def inspect(path: str | os.PathLike[str]) -> Inspection:
-    """Which network a .pth, .pt or .safetensors file belongs to.
-
-    Raises CheckpointError where the file is no checkpoint, is damaged, or holds code.
-    """
-    return examine(read(path))
+SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin", ".th")
+"""Suffixes by which a MODEL word names a checkpoint."""

@@ -7,8 +7,8 @@ import os
 import stat
 from itertools import islice
 
+from vggscope.checkpoint import SUFFIXES
 from vggscope.errors import CheckpointError, printable
-from vggscope.vgg.options import CHECKPOINTS
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -84,7 +84,7 @@ def _inside(folder: str) -> str:
     """Which checkpoint to name in a folder, as a model's hub fills it."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in islice(entries, 1000) if entry.name.lower().endswith(CHECKPOINTS)]
+            names = [entry.name for entry in islice(entries, 1000) if entry.name.lower().endswith(SUFFIXES)]
     except OSError:
         return _PATH
     return f"name a file in it: {printable(os.path.join(folder, min(names)), 200)}" if names else _PATH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from vggscope.checkpoint.head import HEAD_SIDE
 from vggscope.checkpoint.loading import loading, target_for
 from vggscope.checkpoint.model import Model, model, obstacle
 from vggscope.checkpoint.problems import NO_DIFFERENCES, differences, listed
+from vggscope.checkpoint.reader import read
 from vggscope.checkpoint.runs import OTHER
 from vggscope.checkpoint.stored import WRAPPERS, Checkpoint, StoredLayer, layers_of
 from vggscope.checkpoint.trusted import FILLED
@@ -72,6 +74,14 @@ class Inspection(Result):
                 f"vggscope inspect {path} describes its layers",
             )
         return model(self.notation, self.input_channels, (self.head, self.head_side))
+
+
+def inspect(path: str | os.PathLike[str]) -> Inspection:
+    """Identify the network of a .pth, .pt or .safetensors file.
+
+    Raises CheckpointError where the file is no checkpoint, is damaged, or holds code.
+    """
+    return examine(read(path))
 
 
 def examine(checkpoint: Checkpoint) -> Inspection:

@@ -23,13 +23,13 @@ from vggscope.ops.regularization import Dropout, Identity
 from vggscope.ops.shape import Flatten
 from vggscope.vgg.labels import labelled
 from vggscope.vgg.notation import Word
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 PRE_LOGITS = "pre_logits"
 """timm's way to write the FC layers."""
 
 
-def words_and_options(found: Inspection, options: Options) -> tuple[tuple[Word, ...], Options]:
+def words_and_options(found: Inspection, options: BuildOptions) -> tuple[tuple[Word, ...], BuildOptions]:
     """What builds the column that a file's weights belong to.
 
     Raises CheckpointError where none can be built, and OptionError for an option that the weights contradict.
@@ -38,10 +38,10 @@ def words_and_options(found: Inspection, options: Options) -> tuple[tuple[Word, 
     _check(found, model, options)
     words = tuple(word for word in model.words if word.kind != "fc") if found.head == PRE_LOGITS else model.words
     head = None if found.head == PRE_LOGITS else options.head or model.head
-    return words, Options(options.input or model.input, head, soft_max=options.soft_max)
+    return words, BuildOptions(options.input or model.input, head, soft_max=options.soft_max)
 
 
-def _check(found: Inspection, model: Model, options: Options) -> None:
+def _check(found: Inspection, model: Model, options: BuildOptions) -> None:
     remedy = "leave the option out: a checkpoint has its own"
     if options.num_classes not in (None, found.num_classes):
         raise OptionError(f"--num-classes {options.num_classes}: the file has {found.num_classes}", remedy)

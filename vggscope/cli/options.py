@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import typer
 
+from vggscope.checkpoint import SUFFIXES
 from vggscope.choices import Dtype, Head, Theme
 from vggscope.record import record
 from vggscope.units import check_batch, parse_shape
-from vggscope.vgg.options import CHECKPOINTS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -45,7 +45,7 @@ def completed(how: str, *given: str) -> Callable[[typer.Context, str], list[str]
     return complete
 
 
-CHECKPOINT_FILES = completed("paths", *CHECKPOINTS)
+CHECKPOINT_FILES = completed("paths", *SUFFIXES)
 IMAGE_FILES = completed("paths", *IMAGES)
 
 Model = Annotated[

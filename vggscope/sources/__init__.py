@@ -1,1 +1,5 @@
-"""From a word that names a model to a Network: `resolve` knows every kind of source, no source knows another."""
+"""From a MODEL word to a Network.
+
+Each kind of word is one file, listed in `resolve.SOURCES`. No source imports another; `resolve`, `reference` and
+`catalogue` alone know them.
+"""

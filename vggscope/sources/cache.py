@@ -20,7 +20,7 @@ from vggscope.files import replace_file
 from vggscope.graph import Network
 from vggscope.graph_json import from_json, to_json
 from vggscope.record import record
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 FOLDER = "VGGSCOPE_CACHE"
 """The environment variable that names the cache folder."""
@@ -49,10 +49,10 @@ class Entry:
     path: str
     library: str
     model: str
-    options: Options
+    options: BuildOptions
 
 
-def remembered(word: str, options: Options, load: Callable[[], Network]) -> Network:
+def remembered(word: str, options: BuildOptions, load: Callable[[], Network]) -> Network:
     """Return the Network of a library's model (`torchvision:vgg16`) from the cache, or else from `load`.
 
     The Network of any other word is always loaded. Errors of `load` propagate.
@@ -80,7 +80,7 @@ def recalled(word: str) -> Network | None:
             match = re.fullmatch(rf"{library}-{re.escape(model)}-(own|\d+x\d+x\d+)-(own|\d+)\.json", name, re.ASCII)
             if match:
                 size = None if match[1] == "own" else tuple(map(int, match[1].split("x")))
-                options = Options(size, num_classes=None if match[2] == "own" else int(match[2]))
+                options = BuildOptions(size, num_classes=None if match[2] == "own" else int(match[2]))
                 network = _read(Entry(os.path.join(directory, name), library, model, options))
                 if network is not None:
                     return network
@@ -99,7 +99,7 @@ def folder() -> str | None:
     return path if os.path.isabs(path) else None
 
 
-def _entry(word: str, options: Options) -> Entry | None:
+def _entry(word: str, options: BuildOptions) -> Entry | None:
     """The entry for a word; None if the word names no library's model, or there is no cache folder."""
     library, _, model = word.strip().partition(":")
     if library not in LIBRARIES or not re.fullmatch(r"[\w.-]{1,100}", model, re.ASCII):

@@ -1,83 +1,92 @@
-"""torchvision's classification models, by the names that it gives them. No weights are downloaded."""
+"""torchvision's classification models: `torchvision:vgg16`. Weights are never downloaded."""
 
 from __future__ import annotations
 
 import difflib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import MissingTool, ModelError
 from vggscope.graph import Network
 from vggscope.suppress import suppress_output
-from vggscope.trace.build import without_data
-from vggscope.trace.network import network_of, parameter_count
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from torch import nn
 
-
-def names() -> tuple[str, ...]:
-    """The classification models that the installed torchvision builds.
-
-    Raises MissingTool where it is not installed.
-    """
-    models = _models()
-    return tuple(models.list_models(module=models))
+_WITH_TRAINING_HEADS = ("googlenet", "inception_v3")
+"""Models whose published parameter counts leave out the auxiliary heads, which run only in training."""
 
 
-def load(name: str, options: Options) -> Network:
-    """The Network of torchvision's model of this name, at its own input size unless `options.input` says otherwise.
+def claims(word: str) -> bool:
+    """Whether the word begins with `torchvision:`."""
+    return word.startswith("torchvision:")
+
+
+def load(word: str, options: BuildOptions) -> Network:
+    """The model's Network, at `options.input` or else at the input size of its weights.
 
     Raises ModelError for a name that torchvision does not have, OptionError for an option that only a column takes.
     """
+    from vggscope.trace.build import without_data
+    from vggscope.trace.network import network_of
+
+    make = partial(build, word, options)
     with suppress_output():
-        module = without_data(lambda: build(name, options))
-        size = options.input or (3, *(input_side(name),) * 2)
-        return network_of(module, f"torchvision:{name}", size, rebuild=lambda: build(name, options))
+        module = without_data(make)
+        size = options.input or (3, *(input_side(word.partition(":")[2]),) * 2)
+        return network_of(module, word, size, rebuild=make)
 
 
-def build(name: str, options: Options) -> nn.Module:
-    """The model of this name, allocated where the caller's device context says; raises as `load` does."""
-    models = _models()
+def build(word: str, options: BuildOptions) -> nn.Module:
+    """The model, on the caller's default device; raises as `load` does."""
+    models, name = _models(), word.partition(":")[2]
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=3)
         raise ModelError(
             f"torchvision has no classification model {name!r}",
             f"near it: {', '.join(near)}" if near else "it has vgg16, resnet50 and others: vggscope list --refs",
         )
-    options.refuse_column_options(f"torchvision:{name} comes as it is")
+    options.refuse_column_options(f"{word} comes as it is")
     classes = {} if options.num_classes is None else {"num_classes": options.num_classes}
-    with suppress_output():  # two of them warn of what a future release will do
+    with suppress_output():  # googlenet and inception_v3 warn of a change in a future release
         model: nn.Module = models.get_model(name, weights=None, **classes)
     return model
 
 
+def names() -> tuple[str, ...]:
+    """The installed torchvision's classification models.
+
+    Raises MissingTool where torchvision is not installed.
+    """
+    models = _models()
+    return tuple(models.list_models(module=models))
+
+
 def input_side(name: str) -> int:
-    """The side in pixels that a model was first trained for: that of its smallest published weights."""
-    sides = [weights.transforms.keywords["crop_size"] for weights in _models().get_model_weights(name)]
-    return min(sides, default=224)
+    """The side in pixels of the smallest input that published weights of a model expect; 224 without weights."""
+    return min(map(_crop_size, _models().get_model_weights(name)), default=224)
 
 
 def parameter_counts() -> dict[str, int]:
-    """Each model's parameters, as torchvision has written them down beside its weights.
+    """The number of parameters of each model: torchvision's published figure where it is complete, else counted."""
+    from vggscope.trace.network import parameter_count
 
-    Those of two models leave out the heads that run only in training; these are built, without data, and counted.
-    """
-    counted = {}
+    counts = {}
     for name in names():
         if name in _WITH_TRAINING_HEADS:
             with suppress_output():
-                counted[name] = parameter_count(partial(build, name, Options()))
+                counts[name] = parameter_count(partial(build, f"torchvision:{name}", BuildOptions()))
         else:
-            weights = min(_models().get_model_weights(name), key=lambda w: w.transforms.keywords["crop_size"])
-            counted[name] = weights.meta["num_params"]
-    return counted
+            counts[name] = min(_models().get_model_weights(name), key=_crop_size).meta["num_params"]
+    return counts
 
 
-_WITH_TRAINING_HEADS = ("googlenet", "inception_v3")
+def _crop_size(weights: Any) -> int:
+    side: int = weights.transforms.keywords["crop_size"]
+    return side
 
 
 def _models() -> ModuleType:
@@ -85,5 +94,5 @@ def _models() -> ModuleType:
         from torchvision import models
     except ImportError:
         raise MissingTool("torchvision is not installed", "pip install torchvision") from None
-    found: ModuleType = models
-    return found
+    library: ModuleType = models
+    return library

@@ -1,30 +1,42 @@
-"""The user's code at arm's length: what it prints goes to stderr, what it raises becomes two lines."""
+"""Imports of the user's own code: their output goes to stderr, their errors become messages of two lines."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, nearest
+from vggscope.sources.cache import LIBRARIES
 from vggscope.trace.failure import own_line
 from vggscope.trace.functions import first_line
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_RELATIVE_IMPORT = re.compile(rb"^[ \t]*from \.", re.MULTILINE)
+
 
 @contextmanager
-def isolated_import(folder: Path, script: str) -> Iterator[None]:
-    """Within this, imports are looked for in `folder` first and in the current one last, nothing is written beside
-    them, `script` runs without arguments, what the libraries warn of is not shown, and stdout is stderr, for Python
-    and for the programs that it starts.
+def isolated_import(where: str) -> Iterator[None]:
+    """Within this context, import the file or module `where` as if it ran on its own.
+
+    Its imports are searched in its own folder first and in the current one last. It sees no command-line arguments,
+    writes no bytecode, and prints to stderr, also from programs that it starts. Warnings of torch, torchvision and timm
+    are hidden.
     """
     before = sys.dont_write_bytecode, sys.argv
-    here = str(Path.cwd())
-    searched = [str(folder), *([here] if here not in (str(folder), *sys.path) else [])]
+    folder, here = str(_import_root(where)), str(Path.cwd())
+    searched = [folder, *([here] if here not in (folder, *sys.path) else [])]
     sys.path[:] = [searched[0], *sys.path, *searched[1:]]
-    sys.dont_write_bytecode, sys.argv = True, [script]
+    sys.dont_write_bytecode, sys.argv = True, [where]
     try:
         with _descriptor_redirected(), redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(torch|torchvision|timm)\b")
@@ -39,33 +51,88 @@ def isolated_import(folder: Path, script: str) -> Iterator[None]:
 
 @contextmanager
 def _descriptor_redirected() -> Iterator[None]:
+    """Send file descriptor 1 to stderr."""
     try:
         sys.stdout.flush()
-        kept = os.dup(1)
+        stdout = os.dup(1)
         os.dup2(2, 1)
-    except (OSError, ValueError, AttributeError):  # a stream that is closed, or was never there
+    except (OSError, ValueError, AttributeError):  # stdout is closed or missing
         yield
         return
     try:
         yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
-def import_error(what: str, error: BaseException) -> ModelError:
-    """As `user_error`, of a file that is imported: it may do what only a run of it should."""
-    found = user_error(what, error)
+def imported(where: str) -> ModuleType:
+    """The module at a path that ends in .py, or of a dotted name; to be called within `isolated_import`.
+
+    Raises ModelError, with the line of the user's code, where it cannot be imported.
+    """
+    if not where.endswith(".py"):
+        try:
+            return importlib.import_module(where)
+        except (Exception, SystemExit) as error:
+            cause = _import_error(where, error)
+            searched = "it is looked for in the current folder and among what is installed"
+            near = nearest(where, LIBRARIES) if isinstance(error, ModuleNotFoundError) else ""
+            raise ModelError(f"{cause.problem}{near}", cause.remedy or searched) from error
+    path = Path(os.path.realpath(where))
+    if not path.is_file():
+        from vggscope.files import near_file
+
+        raise ModelError(f"there is no file {where}{near_file(where)}", "write path/file.py:Net")
+    name = ".".join(path.relative_to(_import_root(where)).with_suffix("").parts)
+    try:
+        return importlib.import_module(name) if "." in name else _executed(name, path)
+    except (Exception, SystemExit) as error:
+        raise _import_error(where, error) from error
+
+
+def _import_root(where: str) -> Path:
+    """The folder that holds the file's outermost package, or the file itself; the current one for a dotted name."""
+    if not where.endswith(".py"):
+        return Path.cwd()
+    path = Path(os.path.realpath(where))
+    folder = path.parent
+    if path.is_file() and _RELATIVE_IMPORT.search(path.read_bytes()) and not (folder / "__init__.py").exists():
+        return folder.parent  # a relative import makes the folder a package, even without __init__.py
+    while (folder / "__init__.py").exists():
+        folder = folder.parent
+    return folder
+
+
+def _executed(name: str, path: Path) -> ModuleType:
+    """The module that a file defines, under a name of its own if a module of that name is already imported."""
+    name = name if name not in sys.modules else f"{name} ({path})"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_error(where: str, error: BaseException) -> ModelError:
+    """`user_error` for an import, with advice on code that should not run at import."""
+    cause = user_error(f"cannot import {where}", error)
     advice = ""
     if isinstance(error, (SystemExit, OSError, RuntimeError, AssertionError, EOFError)):
         advice = 'what only a run needs stands better under if __name__ == "__main__":'
-    elif isinstance(error, ModuleNotFoundError) and found.remedy:
+    elif isinstance(error, ModuleNotFoundError) and cause.remedy:
         advice = "run it from the folder that has it, or install it here"
-    return ModelError(found.problem, "; ".join(filter(None, (found.remedy, advice))))
+    return ModelError(cause.problem, "; ".join(filter(None, (cause.remedy, advice))))
 
 
 def user_error(what: str, error: BaseException) -> ModelError:
-    """An error of the user's code: what did not work and why, then the line where."""
+    """An error of the user's code as a ModelError: what failed and why, then the line where."""
     if isinstance(error, ModelError):
         return error
     if isinstance(error, SystemExit):

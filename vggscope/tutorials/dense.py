@@ -10,7 +10,7 @@ from vggscope.record import record
 from vggscope.sources.resolve import resolve
 from vggscope.tutorials.tutorial import Tutorial, code, listing, text, tutorial
 from vggscope.units import count_text, kernel_text, shape_text, short_count
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 SIDES = (224, 256, 384, 512)
 """The sides of the square images for which score maps are shown; the paper tests at 256, 384 and 512 among others."""
@@ -106,7 +106,7 @@ def _facts(data: DenseHead) -> tuple[tuple[str, str], ...]:
 
 
 def _layers() -> tuple[Rewritten, ...]:
-    flat, dense = resolve("D", Options(head="flatten")), resolve("D", Options(head="dense"))
+    flat, dense = resolve("D", BuildOptions(head="flatten")), resolve("D", BuildOptions(head="dense"))
     by_label = {node.label: node for node in dense.nodes}
     return tuple(
         Rewritten(
@@ -125,10 +125,10 @@ def _weight(node: Node) -> Shape:
 
 
 def _map(side: int) -> ScoreMap:
-    network = resolve("D", Options(head="dense", input=(3, side, side)))
+    network = resolve("D", BuildOptions(head="dense", input=(3, side, side)))
     output = network.shapes[network.end]
     positions = numel(output[2:])
-    crop = _macs(resolve("D", Options(head="dense")))
+    crop = _macs(resolve("D", BuildOptions(head="dense")))
     return ScoreMap(side, output, positions, _macs(network), None if crop is None else crop * positions)
 
 

@@ -12,7 +12,7 @@ from vggscope.record import record
 from vggscope.sources.resolve import resolve
 from vggscope.tutorials.tutorial import Tutorial, listing, text, tutorial
 from vggscope.units import count_text
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 SMALL = 3
 SIDE = 56
@@ -103,7 +103,7 @@ def explain(kernel: int = 7, channels: int = 256) -> Tutorial:
 def stack_of(kernels: tuple[int, ...], channels: int) -> StackOf:
     """The stack, with its figures read from the network that it makes."""
     line = " ".join(f"conv{kernel}-{channels}" for kernel in kernels)
-    network = resolve(line, Options(input=(channels, SIDE, SIDE)))
+    network = resolve(line, BuildOptions(input=(channels, SIDE, SIDE)))
     convolutions = [node for node in network.nodes if node.op.name == "Conv2d"]
     weights = sum(numel(p.shape) for node in convolutions for p in node.parameters if len(p.shape) > 1)
     layer_costs = costs(network).values()

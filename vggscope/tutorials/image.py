@@ -11,7 +11,7 @@ from vggscope.sources.resolve import resolve
 from vggscope.tutorials.image_file import CHANNELS, Channel, Pixels, order_of, read
 from vggscope.tutorials.tutorial import Tutorial, code, listing, text, tutorial
 from vggscope.units import count_text, kernel_text
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 PAPER_MEAN = (123.68, 116.779, 103.939)
 """The training set's mean RGB, in values of 0 to 255, as the authors published it with their weights."""
@@ -176,7 +176,7 @@ def _centred(name: str, values: tuple[float, ...], place: int) -> Centred:
 
 
 def _first_layer(channels: int) -> FirstLayer:
-    node = resolve("D", Options(input=(channels, 224, 224))).nodes[0]
+    node = resolve("D", BuildOptions(input=(channels, 224, 224))).nodes[0]
     return FirstLayer(channels, node.parameters[0].shape, sum(numel(p.shape) for p in node.parameters))
 
 

@@ -1,11 +1,12 @@
-"""Table 1 of Simonyan and Zisserman (2014), arXiv 1409.1556: the six ConvNet configurations, to be read beside the
-paper.
+"""Table 1 of Simonyan and Zisserman (2014), arXiv 1409.1556: the six ConvNet configurations.
 
-One line a stage, as the paper draws them; the last holds the fully connected layers, which all columns share.
+One line holds one stage, as the paper draws them. The last line holds the fully connected layers, which all columns
+share.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -57,4 +58,15 @@ CONFIGS: Mapping[str, str] = MappingProxyType(
 )
 
 LITERATURE: Mapping[str, str] = MappingProxyType({"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"})
-"""What the literature calls a column, by its number of layers with weights."""
+"""The literature's name of a column: vgg and its number of layers with weights."""
+
+
+def config_named(word: str) -> tuple[str, bool] | None:
+    """The column of Table 1 that a word names and whether it has batch norm; None for any other word.
+
+    >>> config_named("vgg16_bn"), config_named("a-lrn")
+    (('D', True), ('A-LRN', False))
+    """
+    name, batch_norm = re.subn(r"[_-]bn$", "", word, flags=re.IGNORECASE)
+    config = next((known for known in CONFIGS if known.lower() == name.lower()), LITERATURE.get(name.lower()))
+    return (config, bool(batch_norm)) if config else None

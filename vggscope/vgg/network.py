@@ -19,7 +19,7 @@ from vggscope.ops.regularization import Dropout
 from vggscope.ops.shape import Flatten
 from vggscope.vgg.labels import labelled
 from vggscope.vgg.notation import Word
-from vggscope.vgg.options import Options
+from vggscope.vgg.options import BuildOptions
 
 INPUT_SHAPE = (3, 224, 224)
 """What the paper trains on: RGB crops of 224x224."""
@@ -52,7 +52,7 @@ class _Chain:
         return self.nodes[-1].name if self.nodes else INPUT
 
 
-def build_column(name: str, words: tuple[Word, ...], options: Options) -> Network:
+def network_of_config(name: str, words: tuple[Word, ...], options: BuildOptions) -> Network:
     """The Network of a column; `name` is what it is called.
 
     Raises OptionError for a head option without FC layers, and ShapeError where `--head flatten` meets an input that
@@ -72,7 +72,7 @@ def build_column(name: str, words: tuple[Word, ...], options: Options) -> Networ
     return labelled(Network(name, input_shape, tuple(chain.nodes)))
 
 
-def _with_options(words: tuple[Word, ...], options: Options) -> tuple[Word, ...]:
+def _with_options(words: tuple[Word, ...], options: BuildOptions) -> tuple[Word, ...]:
     """The words with a batch norm behind each convolution and the last FC as wide as there are classes, where asked
     for.
     """

@@ -19,7 +19,7 @@ LARGEST = 10**6
 EXAMPLE = 'NAME = "conv3-64 maxpool FC-10"'
 
 
-def read_column(path: str, name: str) -> str:
+def read_config(path: str, name: str) -> str:
     """The notation under `name` in the file's `[columns]`.
 
     Raises ModelError where the file cannot be read, is no TOML, or has no such column (naming those that it has).
@@ -34,8 +34,8 @@ def read_column(path: str, name: str) -> str:
     return line
 
 
-def column_names(path: str) -> tuple[str, ...]:
-    """The names in the file's `[columns]`; raises as `read_column`."""
+def config_names(path: str) -> tuple[str, ...]:
+    """The names in the file's `[columns]`; raises as `read_config`."""
     return tuple(name for name, line in _columns(path).items() if isinstance(line, str))
 
 

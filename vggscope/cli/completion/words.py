@@ -12,17 +12,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from vggscope.checkpoint import SUFFIXES
 from vggscope.sources.cache import LIBRARIES, recalled
 from vggscope.sources.resolve import read
 from vggscope.units import parse_shape
 from vggscope.vgg.configs import CONFIGS, LITERATURE
-from vggscope.vgg.options import CHECKPOINTS, Options
-from vggscope.vgg.toml import column_names
+from vggscope.vgg.options import BuildOptions
+from vggscope.vgg.toml import config_names
 
 if TYPE_CHECKING:
     from vggscope.graph import Network
 
-OPENED = (".py", ".toml", *CHECKPOINTS)
+OPENED = (".py", ".toml", *SUFFIXES)
 """Files that are models, or that hold some."""
 
 LARGEST_FILE = 10**6
@@ -92,7 +93,7 @@ def _opened(word: str) -> list[str]:
     if where.endswith(".py"):
         return [f"{where}:{name}" for name in _classes(where)]
     if where.lower().endswith(".toml"):
-        return [f"{where}:{name}" for name in column_names(os.path.expanduser(where)) if ":" not in name]
+        return [f"{where}:{name}" for name in config_names(os.path.expanduser(where)) if ":" not in name]
     return _paths(word, OPENED) if word.endswith("/") else []
 
 
@@ -180,7 +181,7 @@ def _network(model: str, params: Mapping[str, Any]) -> Network | None:
         return read(name)  # torchvision's module tree is what a column has
     size = parse_shape(params["input"]) if params.get("input") else None
     given = {name: params[name] for name in ("head", "batch_norm", "num_classes", "soft_max") if params.get(name)}
-    return recalled(model) or read(model, Options(size, **given))
+    return recalled(model) or read(model, BuildOptions(size, **given))
 
 
 def layer(ctx: Any, word: str) -> list[str]:

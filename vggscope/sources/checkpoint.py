@@ -1,0 +1,29 @@
+"""A weights file: `weights.pth`, `weights.safetensors`. It is read without running code in it."""
+
+from __future__ import annotations
+
+import os
+
+from vggscope.checkpoint import SUFFIXES
+from vggscope.graph import Network
+from vggscope.vgg.options import BuildOptions
+
+
+def claims(word: str) -> bool:
+    """Whether the word has a checkpoint's suffix, or names an existing file that is neither Python nor TOML."""
+    name = word.lower()
+    return name.endswith(SUFFIXES) or (os.path.isfile(word) and not name.endswith((".py", ".toml")))
+
+
+def load(word: str, options: BuildOptions) -> Network:
+    """The Network of the file's weights, under the file's own names.
+
+    Raises CheckpointError where the file or its network cannot be read, OptionError for an option that contradicts it.
+    """
+    from vggscope.checkpoint.inspection import inspect
+    from vggscope.checkpoint.network import with_stored_names, words_and_options
+    from vggscope.vgg.network import network_of_config
+
+    found = inspect(word)
+    words, fitting = words_and_options(found, options)
+    return with_stored_names(network_of_config(word, words, fitting), found)
