@@ -223,10 +223,10 @@ def steering(text: str) -> list[str]:
 
 
 def check_table(text: str, plain: str, name: str) -> None:
-    from vggscope.render.text import cells
+    from vggscope.render.text import display_width
 
     assert steering(text) == []
-    assert max(cells(line) for line in text.split("\n")) <= 120
+    assert max(display_width(line) for line in text.split("\n")) <= 120
 
 
 def check_json(text: str, plain: str, name: str) -> None:
@@ -269,7 +269,7 @@ def check_markdown(text: str, plain: str, name: str) -> None:
 
 
 def bars(line: str) -> int:
-    """The cells' borders in a line of a table."""
+    """The display_width' borders in a line of a table."""
     return len(re.findall(r"(?<!\\)(?:\\\\)*\|", line))
 
 

@@ -182,6 +182,15 @@ def pair_text(pair: tuple[int, ...] | None) -> str:
     return str(pair[0]) if len(set(pair)) == 1 else "x".join(map(str, pair))
 
 
+def index_text(index: tuple[int, ...]) -> str:
+    """The index of a unit in its feature map: row and column.
+
+    >>> index_text((28, 28))
+    '28,28'
+    """
+    return ",".join(map(str, index))
+
+
 def kernel_text(pair: tuple[int, ...]) -> str:
     """A window's size as one says it.
 

@@ -49,6 +49,12 @@ class Compared:
     warnings: tuple[str, ...]
     failure: str | None = field(default=None, metadata={"json": False})
 
+    @property
+    def field_size(self) -> tuple[int, ...] | None:
+        """The receptive field at the last convolution, in pixels of the input."""
+        last = self.last_convolution
+        return last.receptive_field.size if last and last.receptive_field else None
+
 
 @record
 class Published:

@@ -1,1 +1,1 @@
-"""From a result to text or to a picture. A renderer returns str or bytes; it never prints and never writes a file."""
+"""Turn a result into text or a picture. A renderer returns str or bytes; it does not print or write files."""

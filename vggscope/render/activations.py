@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vggscope.document import Column, Document, Note, Table
 from vggscope.execution.activations import METHOD, Activations
-from vggscope.units import shape_text
+from vggscope.units import index_text, shape_text
 
 
 def _number(value: float | None) -> str:
@@ -18,7 +18,7 @@ COLUMNS = (
     Column("channel", "channel", right=True),
     Column("mean", "mean", _number, right=True),
     Column("value", "largest", _number, right=True),
-    Column("unit", "at row,column", lambda unit: ",".join(map(str, unit)), right=True, priority=1),
+    Column("unit", "at row,column", index_text, right=True, priority=1),
 )
 
 

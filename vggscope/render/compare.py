@@ -1,4 +1,4 @@
-"""A comparison laid out: a row for each model, and with the paper's figures its Tables 1 and 2 below."""
+"""The Document of a comparison: a row for each model, and on request the paper's Tables 1 and 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _output_text(shape: Shape | None) -> str:
     return UNKNOWN if shape is None else shape_text(shape)
 
 
-CONFIGS = (
+COLUMNS = (
     Column("model", "model"),
     Column("input_shape", "input", shape_text, right=True, priority=20),
     Column("params", "params", short_count, right=True),
@@ -28,38 +28,34 @@ CONFIGS = (
 )
 
 RARE = {"input_shape", "weight_layers"}
-"""Columns that are shown only where they tell the models apart, or say what `depth` does not."""
+"""Columns that are shown only if the models differ in them, or if `weight_layers` differs from `depth`."""
 
 
 def document(comparison: Comparison) -> Document:
-    """The table, what its columns mean, and the warnings."""
+    """The table, the meaning of its columns, the paper's tables, and the warnings."""
     models = comparison.models
-    table = Table(CONFIGS, tuple(_row(found) for found in models))
-    shown = table.choose(
-        tuple(column.key for column in CONFIGS if column.key not in RARE or _tells(column.key, models))
-    )
-    blocks: list[Block] = [shown, Facts(tuple(_legend(comparison)))]
+    table = Table(COLUMNS, tuple(_row(model) for model in models))
+    keys = tuple(column.key for column in COLUMNS if column.key not in RARE or _informative(column.key, models))
+    blocks: list[Block] = [table.choose(keys), Facts(tuple(_legend(comparison)))]
     if comparison.paper:
         blocks += tables(comparison.paper)
-    blocks += [Note(f"note: {found.model}: {warning}", "warning") for found in models for warning in found.warnings]
+    blocks += [Note(f"note: {model.model}: {warning}", "warning") for model in models for warning in model.warnings]
     return Document(f"{_count(len(models))}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))
 
 
 def line(comparison: Comparison) -> str:
     """The models."""
-    return f"{', '.join(found.model for found in comparison.models)} at {_inputs(comparison).removeprefix('input ')}"
+    return f"{', '.join(model.model for model in comparison.models)} at {_inputs(comparison).removeprefix('input ')}"
 
 
-def _row(found: Compared) -> tuple[object, ...]:
-    field = found.last_convolution.receptive_field if found.last_convolution else None
-    values = {"receptive_field": field.size if field else None}
-    return tuple(values[c.key] if c.key in values else getattr(found, c.key) for c in CONFIGS)
+def _row(model: Compared) -> tuple[object, ...]:
+    return tuple(model.field_size if c.key == "receptive_field" else getattr(model, c.key) for c in COLUMNS)
 
 
-def _tells(key: str, models: tuple[Compared, ...]) -> bool:
+def _informative(key: str, models: tuple[Compared, ...]) -> bool:
     if key == "input_shape":
-        return len({found.input_shape for found in models}) > 1
-    return any(found.weight_layers != found.depth for found in models)
+        return len({model.input_shape for model in models}) > 1
+    return any(model.weight_layers != model.depth for model in models)
 
 
 def _count(models: int) -> str:
@@ -67,23 +63,23 @@ def _count(models: int) -> str:
 
 
 def _inputs(comparison: Comparison) -> str:
-    sizes = {found.input_shape[1:] for found in comparison.models}
+    sizes = {model.input_shape[1:] for model in comparison.models}
     text = f"input {shape_text(comparison.models[0].input_shape)}" if len(sizes) == 1 else "each at its own input"
     return f"{text}, batch {count_text(comparison.batch)}"
 
 
 def _legend(comparison: Comparison) -> list[tuple[str, str]]:
-    layers = dict.fromkeys(map(_where, (found.last_convolution for found in comparison.models)))
-    where = ", ".join(filter(None, layers))
+    layers = dict.fromkeys(_title(model.last_convolution) for model in comparison.models)
+    titles = ", ".join(filter(None, layers))
     return [
         ("MACs", "multiply-accumulates, bias left out; FLOPs = 2 x MACs"),
         ("activations", "each output once; 0 where it shares its input's memory"),
         ("inference, training", "the most memory at once; training is with SGD and momentum"),
         ("depth", "layers with weights on the longest way through"),
-        ("field", f"receptive field at the last convolution{f' ({where})' if where else ''}"),
+        ("field", f"receptive field at the last convolution{f' ({titles})' if titles else ''}"),
         ("units", BINARY),
     ]
 
 
-def _where(last: LastConvolution | None) -> str:
+def _title(last: LastConvolution | None) -> str:
     return (last.label or last.layer) if last else ""

@@ -1,4 +1,4 @@
-"""A comparison as bars, a panel for each figure, drawn by matplotlib."""
+"""A comparison as bar charts: a panel for each figure, a bar for each model."""
 
 from __future__ import annotations
 
@@ -17,66 +17,68 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_MODELS = 40
-"""More bars than these nobody compares."""
+"""How many models a plot can have."""
 
-CONFIGS = 3
-"""Panels in a row."""
+COLUMNS = 3
+"""How many panels stand side by side."""
 
-BAR, PANEL, HEAD, FOOT, NAME = 0.26, 2.5, 0.75, 0.2, 110.0
-"""In inches: a bar's room, a panel's width, what stands above and below the bars; in points: the longest name."""
+BAR, PANEL, HEAD, FOOT = 0.26, 2.5, 0.75, 0.2
+"""In inches: the height of a bar, the width of a panel, the space above and below the bars."""
+
+LONGEST_NAME = 110.0
+"""The largest width of a model's name, in points."""
 
 
 @record
 class Panel:
-    """One figure of every model: its title, its value, and how that is written."""
+    """A figure that is compared: its title, its value for a model, and that value as text."""
 
     title: str
     value: Callable[[Compared], int | None]
     text: Callable[[int | None], str]
 
 
-def _field(found: Compared) -> int | None:
-    field = found.last_convolution.receptive_field if found.last_convolution else None
-    return max(field.size) if field else None
+def _field(model: Compared) -> int | None:
+    return max(model.field_size) if model.field_size else None
 
 
 PANELS = (
-    Panel("parameters", lambda found: found.params, short_count),
-    Panel("MACs", lambda found: found.macs, short_count),
-    Panel("memory, inference", lambda found: found.inference_peak_bytes, bytes_text),
-    Panel("memory, training", lambda found: found.training_peak_bytes, bytes_text),
-    Panel("depth, layers with weights", lambda found: found.depth, count_text),
+    Panel("parameters", lambda model: model.params, short_count),
+    Panel("MACs", lambda model: model.macs, short_count),
+    Panel("memory, inference", lambda model: model.inference_peak_bytes, bytes_text),
+    Panel("memory, training", lambda model: model.training_peak_bytes, bytes_text),
+    Panel("depth, layers with weights", lambda model: model.depth, count_text),
     Panel("receptive field, pixels", _field, count_text),
 )
 
 
 def plot(comparison: Comparison, theme: str = "light") -> Plot:
-    """The models side by side; raises OptionError for a theme that is not there, and for too many models."""
+    """The models side by side. Raises OptionError for an unknown theme and for too many models."""
     models = comparison.models
     if len(models) > MOST_MODELS:
         raise OptionError(f"{len(models)} models are too many to plot", f"name up to {MOST_MODELS}")
-    rows = -(-len(PANELS) // CONFIGS)
+    rows = -(-len(PANELS) // COLUMNS)
 
     def paint(figure: Figure, theme: Theme) -> None:
         figure.suptitle(_title(comparison), x=0.01, ha="left", fontsize=TITLE, fontweight="bold", color=theme.ink)
-        names = [literal(found.model, NAME) for found in models]
-        for place, (panel, axes) in enumerate(zip(PANELS, figure.subplots(rows, CONFIGS).flat)):
-            _draw(axes, panel, models, names if place % CONFIGS == 0 else None, theme)
+        names = [literal(model.model, LONGEST_NAME) for model in models]
+        for place, (panel, axes) in enumerate(zip(PANELS, figure.subplots(rows, COLUMNS).flat)):
+            _draw_panel(axes, panel, models, names if place % COLUMNS == 0 else None, theme)
 
-    size = (CONFIGS * PANEL + 1.6, rows * (HEAD + FOOT + BAR * len(models)) + 0.35)
+    size = (COLUMNS * PANEL + 1.6, rows * (HEAD + FOOT + BAR * len(models)) + 0.35)
     return Plot(paint, f"{len(models)} models", size, theme_named(theme))
 
 
 def _title(comparison: Comparison) -> str:
-    sizes = {found.input_shape[1:] for found in comparison.models}
+    sizes = {model.input_shape[1:] for model in comparison.models}
     text = "each at its own input size"
     if len(sizes) == 1:
         text = "input " + "\N{MULTIPLICATION SIGN}".join(map(str, sizes.pop()))
     return f"{text}, batch {count_text(comparison.batch)}, {comparison.dtype}"
 
 
-def _draw(axes: Axes, panel: Panel, models: Sequence[Compared], names: list[str] | None, theme: Theme) -> None:
-    values = [panel.value(found) for found in models]
+def _draw_panel(axes: Axes, panel: Panel, models: Sequence[Compared], names: list[str] | None, theme: Theme) -> None:
+    values = [panel.value(model) for model in models]
     places = range(len(values))
     top = max((value for value in values if value is not None), default=0) or 1
     axes.barh(places, [value or 0 for value in values], height=0.66, color=theme.bar)

@@ -1,6 +1,4 @@
-"""A result's tables as comma-separated values, one after another with an empty line between them: raw numbers, no
-units.
-"""
+"""A result's tables as comma-separated values, separated by empty lines. Numbers are raw, without units."""
 
 from __future__ import annotations
 
@@ -11,15 +9,15 @@ from vggscope.document import Document, Style
 from vggscope.errors import visible
 
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""How a formula begins, the full-width forms included, which some spreadsheets take for the narrow ones."""
+"""The characters that start a formula, with the full-width forms that some spreadsheets accept."""
 
 
 def write(document: Document, style: Style) -> str:
-    """The tables, headed by the names that the fields have in JSON."""
+    """The document's tables, each with its fields' names as the header. Tables marked `data` replace the others."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    meant = [table for table in document.tables if table.data] or document.tables
-    for position, table in enumerate(meant):
+    tables = [table for table in document.tables if table.data] or document.tables
+    for position, table in enumerate(tables):
         if position:
             out.write("\n")
         writer.writerow([column.key for column in table.columns])
@@ -28,9 +26,9 @@ def write(document: Document, style: Style) -> str:
 
 
 def cell(value: object) -> object:
-    """A value for a spreadsheet, which must not take a name for a formula, and for a terminal, which must not obey it.
+    """A value that no spreadsheet takes for a formula and no terminal takes for a control sequence.
 
-    What begins as a formula does, blanks before it or not, is told by an apostrophe to be text (OWASP, CSV injection).
+    Text that starts like a formula, even after blanks, gets an apostrophe in front (OWASP, CSV injection).
     """
     if isinstance(value, tuple):
         return "x".join(map(str, value))

@@ -1,4 +1,4 @@
-"""Estimates over a grid as lines of text, one at a time: a grid may have millions."""
+"""The estimates of a grid as CSV or JSON lines. The functions are generators: a grid may have millions of lines."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vggscope.render.csv import cell
 SCHEMA = "vggscope/grid@1"
 
 _POINT = itemgetter(slice(Estimate._fields.index("batch")))
-"""What estimates have in common that differ in the batch alone."""
+"""The fields before `batch`: equal for estimates that differ only in the batch size."""
 
 
 def csv_lines(estimates: Iterable[Estimate]) -> Iterator[str]:
-    """Comma-separated values, headed by the names of the fields.
+    """Comma-separated values below a header with the names of the fields.
 
     >>> list(csv_lines([Estimate("A", (3, 64, 64), "train", "sgd", "amp", 8, 1000)]))[1].strip()
     'A,3x64x64,train,sgd,amp,8,1000'
@@ -36,7 +36,7 @@ def csv_lines(estimates: Iterable[Estimate]) -> Iterator[str]:
 
 
 def json_lines(estimates: Iterable[Estimate]) -> Iterator[str]:
-    """JSON, an object a line.
+    """JSON lines: one object per line.
 
     >>> "".join(json_lines([Estimate("A", (3, 64, 64), "inference", None, "amp", 8, 1000)])).count("null")
     1
@@ -50,4 +50,4 @@ def json_lines(estimates: Iterable[Estimate]) -> Iterator[str]:
 LINES: Mapping[str, Callable[[Iterable[Estimate]], Iterator[str]]] = MappingProxyType(
     {"csv": csv_lines, "json": json_lines}
 )
-"""The formats that need not know all rows to write the first."""
+"""The formats that can write a row before the next is computed."""

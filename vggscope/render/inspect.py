@@ -1,4 +1,4 @@
-"""A checkpoint laid out: what it is, what is wrong with it, how to load it, its layers."""
+"""The Document of a checkpoint: which network it is, its problems, its layers, and how to load it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vggscope.units import count_text
 
 
 def document(inspection: Inspection) -> Document:
-    """The answer first, then the problems and the layers."""
+    """The verdict first, then the problems, the layers and the code that loads the file."""
     blocks: list[Block] = [Note(_verdict(inspection), "verdict"), Facts(tuple(_facts(inspection)))]
     if inspection.problems:
         blocks.append(Items(tuple(Item("!", problem) for problem in inspection.problems)))
@@ -20,7 +20,7 @@ def document(inspection: Inspection) -> Document:
 
 
 def line(inspection: Inspection) -> str:
-    """What the file is."""
+    """The network that the file belongs to, its parameters and the number of problems."""
     count = len(inspection.problems)
     problems = f", {count} problem{'' if count == 1 else 's'}" if count else ""
     return f"{inspection.path}: {_verdict(inspection)}, {count_text(inspection.params)} parameters{problems}"
@@ -35,18 +35,18 @@ def _verdict(inspection: Inspection) -> str:
 
 
 def _facts(inspection: Inspection) -> list[tuple[str, str]]:
-    found = [
+    facts = [
         ("file", inspection.format + (f", below {'.'.join(inspection.wrapper)}" if inspection.wrapper else "")),
         ("parameters", count_text(inspection.params) + f"  ({', '.join(inspection.dtypes) or 'none'})"),
         ("keys", inspection.key_style),
     ]
     if inspection.num_classes is not None:
-        found.append(("classes", count_text(inspection.num_classes)))
+        facts.append(("classes", count_text(inspection.num_classes)))
     if inspection.input_channels is not None:
-        found.append(("input channels", count_text(inspection.input_channels)))
+        facts.append(("input channels", count_text(inspection.input_channels)))
     if inspection.notation is not None:
-        found.append(("notation", inspection.notation))
-    return found
+        facts.append(("notation", inspection.notation))
+    return facts
 
 
 def _layers(inspection: Inspection) -> Table:

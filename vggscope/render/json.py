@@ -1,4 +1,7 @@
-"""A result as JSON: its own fields under their own names (docs/json.md), raw integers, null for what is not known."""
+"""Results as JSON (docs/json.md): the fields under their own names, raw integers, null for unknown values.
+
+A class may name the attributes to write in `json_names`. A field with the metadata `json: False` is left out.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from typing import Any
 
 
 def write(result: object) -> str:
-    """The result as JSON, a scalar's list on one line."""
+    """The result as JSON. Lists of scalars stay on one line."""
     return _text(plain(result), "") + "\n"
 
 
 def plain(value: object) -> Any:
-    """Dataclasses as objects, tuples as arrays; a number that JSON has no word for as null."""
+    """The value as plain dicts, lists and scalars. A number that JSON cannot hold, such as infinity, is None."""
     if is_dataclass(value) and not isinstance(value, type):
         names = getattr(value, "json_names", None) or [f.name for f in fields(value) if f.metadata.get("json", True)]
         return {name: plain(getattr(value, name)) for name in names}

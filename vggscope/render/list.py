@@ -1,4 +1,4 @@
-"""The catalogue laid out: one table for each kind of thing there is to choose."""
+"""The Document of the catalogue: one table for each kind of choice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vggscope.units import count_text
 
 
 def document(catalogue: Catalogue) -> Document:
-    """Columns first, then what they can be held against, then the rest."""
+    """The columns of Table 1, the reference models, then the other choices."""
     blocks: list[Block] = [
         _columns(catalogue),
         _references(catalogue),
@@ -21,30 +21,30 @@ def document(catalogue: Catalogue) -> Document:
 
 
 def line(catalogue: Catalogue) -> str:
-    """How many of each."""
+    """The number of columns, references and ops."""
     return f"{len(catalogue.columns)} columns, {len(catalogue.references)} references, {len(catalogue.ops)} ops"
 
 
 def _columns(catalogue: Catalogue) -> Table:
-    shown = (
+    columns = (
         Column("name", "column"),
         Column("literature", "name", lambda name: name or "", priority=1),
         Column("weight_layers", "weight layers", right=True, priority=2),
         Column("notation", "notation", wrap=True),
     )
     rows = tuple((c.name, c.literature, c.weight_layers, c.notation) for c in catalogue.columns)
-    return Table(shown, rows)
+    return Table(columns, rows)
 
 
 def _references(catalogue: Catalogue) -> Block:
-    """A line of names, or a table where the parameters are known."""
+    """A line of names, or a table if the parameters are known."""
     if not any(reference.params for reference in catalogue.references):
         names = ", ".join(reference.name for reference in catalogue.references)
         return Facts((("references", names or "none: torchvision is not installed"),))
-    shown = (Column("name", "reference"), Column("params", "parameters", count_text, right=True))
-    return Table(shown, tuple((reference.name, reference.params) for reference in catalogue.references))
+    columns = (Column("name", "reference"), Column("params", "parameters", count_text, right=True))
+    return Table(columns, tuple((reference.name, reference.params) for reference in catalogue.references))
 
 
 def _choices(title: str, choices: tuple[Choice, ...]) -> Table:
-    shown = (Column("name", title), Column("about", "", wrap=True))
-    return Table(shown, tuple((choice.name, choice.about) for choice in choices))
+    columns = (Column("name", title), Column("about", "", wrap=True))
+    return Table(columns, tuple((choice.name, choice.about) for choice in choices))

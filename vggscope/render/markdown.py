@@ -1,4 +1,4 @@
-"""A result as markdown, fit for a pull request or a README."""
+"""Documents as Markdown, for pull requests and READMEs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 
 def write(document: Document, style: Style) -> str:
-    """The heading and the blocks, an empty line between them."""
-    shown = [block for block in document.blocks if not (isinstance(block, Table) and block.data)]
-    return "\n\n".join([f"## {_escape(document.title)}", *map(_block, shown)]) + "\n"
+    """The title and the blocks, separated by empty lines."""
+    blocks = [block for block in document.blocks if not (isinstance(block, Table) and block.data)]
+    return "\n\n".join([f"## {_escape(document.title)}", *map(_block, blocks)]) + "\n"
 
 
 def _block(block: Block) -> str:
@@ -30,7 +30,7 @@ def _block(block: Block) -> str:
 
 
 def _fact(name: str, text: str) -> str:
-    """A fact without a name says more of the one above."""
+    """A fact without a name continues the one above."""
     return f"- {_escape(name)}: {_escape(text)}" if name else f"  - {_escape(text)}"
 
 
@@ -47,5 +47,5 @@ def _table(table: Table) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text that markdown shows as it is, on one line."""
+    """Text on one line that Markdown shows as it is."""
     return _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))

@@ -1,13 +1,13 @@
-"""What all plots have in common: matplotlib set up alike on every machine, and a figure as the bytes of a file."""
+"""What all plots share: a reproducible matplotlib figure as bytes, and its axes, ticks, names and colours."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vggscope.drawing.fonts import fitted, plain
-from vggscope.drawing.theme import SMALL, Theme
+from vggscope.drawing.theme import SMALL, TITLE, Theme
 from vggscope.errors import MissingTool, OptionError, visible
 from vggscope.record import record
 from vggscope.result import Drawn
@@ -18,24 +18,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMS = ("svg", "png", "pdf")
-"""What a plot can be written as."""
+"""The formats of a plot's file."""
 
 LONGEST_NAME = 400.0
-"""Points that a name takes at the most; the middle of a longer one is left out."""
+"""The largest width of a name, in points. A longer name loses its middle."""
 
 FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
-"""The first is in matplotlib's package; a reader of an SVG may have one of the others."""
+"""The first comes with matplotlib; the viewer of an SVG may have one of the others."""
 
-HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, told apart by people with any of the common kinds of colour blindness."""
+HUES = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""The palette of Okabe and Ito, distinct to people with any common kind of colour blindness."""
 
 DASHES = ("-", "--", "-.", ":")
-"""How lines are told apart where there is no colour."""
+"""The line styles that replace the colours in print."""
+
+MOST_TICKS = 40
+"""How many names are shown along an axis."""
 
 
 @record
 class Plot(Drawn):
-    """What `paint` draws on a figure of `size`, width and height in inches."""
+    """A plot: `paint` draws it on a figure of `size`, width and height in inches."""
 
     paint: Callable[[Figure, Theme], None]
     title: str
@@ -48,10 +51,9 @@ class Plot(Drawn):
         return f"<Plot of {visible(self.title)}>"
 
     def render(self, form: str = "svg", dpi: int = 144) -> bytes:
-        """The contents of a file of one of FORMS; `dpi` is a PNG's dots per inch. The same drawing gives the same
-        bytes.
+        """The bytes of a file in one of FORMS; `dpi` is the resolution of a PNG. The same plot gives the same bytes.
 
-        Raises OptionError for a form that is not there, and MissingTool where matplotlib is not installed.
+        Raises OptionError for another form, and MissingTool if matplotlib is not installed.
         """
         if form not in FORMS:
             raise OptionError(f"no plot is written as {form!r}", f"a plot is {', '.join(FORMS)}")
@@ -68,14 +70,16 @@ class Plot(Drawn):
             self.paint(figure, self.theme)
             stamp = {"svg": "Date", "png": "Software", "pdf": "CreationDate"}[form]
             metadata: dict[str, Any] = {"Title": plain(self.title), stamp: None}
-            # Axes of a fixed aspect leave room over, or have too little: the page is cut to what is drawn.
+            # Axes of a fixed aspect need more or less room than the figure has: crop the page to the drawing.
             cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.15}
             figure.savefig(file, format=form, dpi=dpi, metadata=metadata, facecolor=figure.get_facecolor(), **cut)
             return file.getvalue()
 
 
-def plain_axes(axes: Axes, theme: Theme) -> None:
-    """Axes on the left and below alone, in the theme's colours."""
+def plain_axes(axes: Axes, theme: Theme, title: str = "", pad: float | None = None) -> None:
+    """Give the axes the theme's colours, spines on the left and at the bottom only, and a title `pad` points above."""
+    if title:
+        axes.set_title(title, color=theme.ink, fontsize=TITLE, loc="left", pad=pad)
     axes.set_facecolor(theme.card)
     axes.tick_params(colors=theme.muted, labelsize=SMALL)
     for side, spine in axes.spines.items():
@@ -83,8 +87,15 @@ def plain_axes(axes: Axes, theme: Theme) -> None:
         spine.set_color(theme.border)
 
 
+def name_ticks(axes: Axes, names: Sequence[str], first: float) -> None:
+    """Write the names along the x axis, from position `first` on. Leaves out names that are empty or too many."""
+    step = -(-len(names) // MOST_TICKS)
+    shown = {first + place: literal(name) for place, name in enumerate(names) if name and place % step == 0}
+    axes.set_xticks(list(shown), list(shown.values()), rotation=90)
+
+
 def literal(text: str, room: float = LONGEST_NAME) -> str:
-    """A name as a plot can show it within `room` points: matplotlib takes what is between dollars for a formula, and
-    no surrogates.
+    """A name as matplotlib can draw it, at most `room` points wide: without surrogates, and with escaped dollars,
+    which would start a formula.
     """
     return fitted(plain(text), SMALL, room).replace("$", r"\$")

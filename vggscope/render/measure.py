@@ -1,4 +1,4 @@
-"""A measurement laid out: what was foretold beside what was measured."""
+"""The Document of a measurement: the predicted peak memory beside the measured one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from vggscope.units import bytes_text, count_text
 
 
 def line(measurement: Measurement) -> str:
-    """Both peaks."""
+    """The predicted and the measured peak."""
     predicted, measured = bytes_text(measurement.predicted_bytes), bytes_text(measurement.measured_bytes)
     return f"{measurement.model}, batch {count_text(measurement.batch)}: {predicted} predicted, {measured} measured"
 
 
 def document(measurement: Measurement) -> Document:
-    """Both figures, their difference, and who measured."""
+    """Both peaks, their difference, and the tool that measured."""
     difference = measurement.difference_bytes
     rows = (
         ("predicted", measurement.predicted_bytes, count_text(measurement.predicted_bytes)),

@@ -1,4 +1,4 @@
-"""A memory report laid out: whether it fits, what is alive at the peak, the layers that hold most."""
+"""The Document of a memory report: whether it fits, the parts of the peak, the layers that hold most."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PARTS = {
     "temporary": "temporaries: gradients of activations, an op's working memory",
     "input": "the input batch, and its labels",
 }
-"""The parts of a peak, which add up to it, each with what it is."""
+"""The parts that add up to the peak, with their descriptions."""
 
 MOST_LAYERS = 8
-"""How many of the layers that hold most are shown."""
+"""How many layers are shown."""
 
 
 def document(report: MemoryReport) -> Document:
-    """The peak and its parts, the layers, the card, and what the figures rest on."""
+    """The peak, whether it fits the GPU, its parts, the layers, and the assumptions."""
     blocks: list[Block] = [Note(_headline(report), "verdict")]
     if report.fit is not None:
         blocks.append(_fit(report.fit, report.batch))
@@ -43,7 +43,7 @@ def document(report: MemoryReport) -> Document:
 
 
 def line(report: MemoryReport) -> str:
-    """The peak, and whether it fits."""
+    """The peak, and whether it fits the GPU."""
     fits = "" if report.fit is None else f", {'fits' if report.fit.fits else 'does not fit'} {report.fit.gpu}"
     return f"{report.model}: {report.mode}, batch {count_text(report.batch)}: {_headline(report)}{fits}"
 
@@ -84,7 +84,7 @@ def _reserved(report: MemoryReport) -> Facts:
 
 
 def _fit(fit: Fit, batch: int) -> Items:
-    """Whether it fits; if not, what is missing and what would help."""
+    """Whether the batch fits the GPU. If not, how much is missing and what would help."""
     aside = fit.context_bytes + fit.workspace_bytes
     room = f"{fit.gpu} ({bytes_text(fit.capacity_bytes)}{f', {bytes_text(aside)} set aside' if aside else ''})"
     if fit.max_batch:

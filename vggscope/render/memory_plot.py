@@ -1,4 +1,4 @@
-"""A memory report's timeline as a stacked area: what is alive at the height of each event, the peak marked."""
+"""The timeline of a memory report as a stacked area plot: the allocated memory at each event, the peak marked."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING
 
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport, TimelineEntry
-from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme, theme_named
-from vggscope.render.matplotlib_figure import Plot, literal, plain_axes
+from vggscope.drawing.theme import BODY, SMALL, Theme, theme_named
+from vggscope.render.matplotlib_figure import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    Plot,
+    literal,
+    name_ticks,
+    plain_axes,
+)
 from vggscope.units import bytes_text, count_text, shape_text
 
 if TYPE_CHECKING:
@@ -17,29 +28,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTS = {
-    "parameters": ("weights", "#0072b2", "#5a5a5a", ""),
-    "buffers": ("buffers", "#56b4e9", "#8c8c8c", ""),
-    "optimizer": ("optimizer's states", "#e69f00", "#b4b4b4", ""),
+    "parameters": ("weights", BLUE, "#5a5a5a", ""),
+    "buffers": ("buffers", SKY, "#8c8c8c", ""),
+    "optimizer": ("optimizer's states", ORANGE, "#b4b4b4", ""),
     "input": ("input and labels", "#8a94a0", "#dcdcdc", ""),
-    "gradients": ("gradients of weights", "#d55e00", "#f2f2f2", "////"),
-    "activations": ("activations", "#009e73", "#ffffff", "...."),
-    "temporary": ("temporaries", "#cc79a7", "#ffffff", r"\\\\"),
+    "gradients": ("gradients of weights", VERMILION, "#f2f2f2", "////"),
+    "activations": ("activations", GREEN, "#ffffff", "...."),
+    "temporary": ("temporaries", PURPLE, "#ffffff", r"\\\\"),
 }
-"""The parts from the ground up: what stays first. Each with its words, its colour (Okabe and Ito's), and its grey and
-hatch on paper.
-"""
-
-MOST_TICKS = 40
-"""How many layers are named along the axis."""
+"""The parts from the bottom up, the lasting ones first: title, colour, and the grey and hatch of the paper theme."""
 
 MOST_ABOVE = 1.6
-"""A card that reaches this many times above the peak is not drawn: the areas would shrink."""
+"""The GPU's capacity is drawn only below this multiple of the peak, so that the areas stay large."""
 
 MIB = 2**20
 
 
 def plot(report: MemoryReport, theme: str = "light") -> Plot:
-    """The timeline of a report; raises OptionError for a theme that is not there."""
+    """The timeline of a report. Raises OptionError for an unknown theme."""
 
     def paint(figure: Figure, theme: Theme) -> None:
         _draw(figure.add_subplot(), report, theme)
@@ -58,15 +64,14 @@ def _draw(axes: Axes, report: MemoryReport, theme: Theme) -> None:
     _events(axes, report, theme)
     _peak(axes, report, theme)
     if report.fit is not None and report.fit.capacity_bytes < MOST_ABOVE * report.peak_bytes:
-        _card(axes, report.fit, theme)
-    axes.set_title(literal(_title(report)), color=theme.ink, fontsize=TITLE, loc="left", pad=22)
+        _capacity(axes, report.fit, theme)
     axes.set_ylabel("MiB", color=theme.ink, fontsize=BODY)
-    plain_axes(axes, theme)
+    plain_axes(axes, theme, literal(_title(report)), pad=22)
     axes.yaxis.set_major_formatter(lambda value, _: count_text(round(value)))
 
 
-def _card(axes: Axes, fit: Fit, theme: Theme) -> None:
-    """How far the card reaches."""
+def _capacity(axes: Axes, fit: Fit, theme: Theme) -> None:
+    """A line at the capacity of the GPU."""
     level = fit.capacity_bytes / MIB
     axes.axhline(level, color=theme.ink, linewidth=1, linestyle="--")
     axes.set_ylim(0, max(axes.get_ylim()[1], level * 1.08))
@@ -82,11 +87,11 @@ def _card(axes: Axes, fit: Fit, theme: Theme) -> None:
 
 
 def _areas(axes: Axes, report: MemoryReport, theme: Theme) -> None:
-    """One area for each part that is ever there, a step for each event."""
+    """An area for each part that is ever allocated, with a step for each event."""
     timeline = report.timeline
     places = range(len(timeline) + 1)
     below = [0.0] * len(places)
-    for part, (words, color, grey, hatch) in PARTS.items():
+    for part, (title, color, grey, hatch) in PARTS.items():
         sizes = [getattr(entry, f"{part}_bytes") / MIB for entry in timeline]
         if not any(sizes):
             continue
@@ -101,7 +106,7 @@ def _areas(axes: Axes, report: MemoryReport, theme: Theme) -> None:
             edgecolor=theme.ink if paper else theme.card,
             hatch=hatch if paper else None,
             linewidth=0.4,
-            label=words,
+            label=title,
         )
         below = above
     axes.set_xlim(0, len(timeline))
@@ -119,7 +124,7 @@ def _areas(axes: Axes, report: MemoryReport, theme: Theme) -> None:
 
 
 def _events(axes: Axes, report: MemoryReport, theme: Theme) -> None:
-    """What runs: phases above the areas, layers below."""
+    """The names of the phases above the areas, and of the layers below."""
     phases = list(_phases(report))
     for number, (event, start, end) in enumerate(phases):
         if start:
@@ -135,15 +140,12 @@ def _events(axes: Axes, report: MemoryReport, theme: Theme) -> None:
                 color=theme.muted,
                 fontsize=BODY,
             )
-    stride = -(-len(report.timeline) // MOST_TICKS)
-    named = {i + 0.5: entry.label or entry.layer for i, entry in enumerate(report.timeline) if i % stride == 0}
-    named = {place: layer for place, layer in named.items() if layer}
-    axes.set_xticks(list(named), list(map(literal, named.values())), rotation=90)
+    name_ticks(axes, [entry.label or entry.layer for entry in report.timeline], 0.5)
 
 
 def _phases(report: MemoryReport) -> Iterator[tuple[str, int, int]]:
-    """Runs of the same event, each with its first entry and the one behind its last. Stages that are recomputed are
-    part of the backward pass.
+    """Runs of the same event: its name, the index of the first entry and the index after the last. Recomputed stages
+    are part of the backward pass.
     """
 
     def phase(entry: TimelineEntry) -> str:

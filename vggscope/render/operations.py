@@ -1,4 +1,4 @@
-"""Operations laid out: the layers, their total, and how they were counted."""
+"""The Document of the operations: the layers, their total, and how they are counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _intensity(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
-CONFIGS = (
+COLUMNS = (
     Column("name", "layer"),
     Column("label", "label", priority=4),
     Column("op", "op", priority=6),
@@ -30,11 +30,11 @@ CONFIGS = (
 
 
 def document(operations: Operations, columns: tuple[str, ...] | None = None) -> Document:
-    """The table with these columns, the formulas, and what the figures mean."""
-    rows = tuple(tuple(getattr(layer, column.key) for column in CONFIGS) for layer in operations.layers)
+    """The table with these columns, the formulas, and the meaning of the figures."""
+    rows = tuple(tuple(getattr(layer, column.key) for column in COLUMNS) for layer in operations.layers)
     quiet = frozenset(place for place, layer in enumerate(operations.layers) if not layer.macs)
-    total = tuple("total" if column.key == "name" else getattr(operations.totals, column.key, "") for column in CONFIGS)
-    table = Table(CONFIGS, rows, quiet, total=total).choose(columns or _shown(operations))
+    total = tuple("total" if column.key == "name" else getattr(operations.totals, column.key, "") for column in COLUMNS)
+    table = Table(COLUMNS, rows, quiet, total=total).choose(columns or _shown(operations))
     blocks: list[Block] = [table]
     if operations.formulas:
         blocks.append(Facts(tuple((formula.op, formula.formula) for formula in operations.formulas)))
@@ -46,7 +46,7 @@ def document(operations: Operations, columns: tuple[str, ...] | None = None) -> 
 
 
 def line(operations: Operations) -> str:
-    """The totals, forward and backward."""
+    """The totals of forward and backward."""
     totals = operations.totals
     return (
         f"{operations.model} at {inputs(operations.input_shape)}: {short_count(totals.flops, 'FLOPs')},"
@@ -55,7 +55,7 @@ def line(operations: Operations) -> str:
 
 
 def _shown(operations: Operations) -> tuple[str, ...]:
-    """The columns of somebody who has not asked for others."""
+    """The columns that are shown by default."""
     other = ("other",) if operations.count == "all" else ()
     card = ("time_ns", "bound") if operations.roof is not None else ()
     return ("name", "label", "op", "macs", *other, "flops", "backward_flops", "bytes", "intensity", *card)

@@ -1,4 +1,4 @@
-"""Receptive fields laid out: the layers' rule, or the regions of the units that were asked for."""
+"""The Document of receptive fields: those of all layers, or the regions of the chosen units."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from itertools import pairwise
 
 from vggscope.analysis.receptive_field.result import Box, EffectiveField, LayerField, ReceptiveFields, UnitField
 from vggscope.document import Block, Column, Document, Note, Table
-from vggscope.units import kernel_text, pair_text, percent_text, shape_text
+from vggscope.units import index_text, kernel_text, pair_text, percent_text, shape_text
 
 
 def _pair(pair: tuple[int, ...] | None) -> str:
     return "" if pair is None else pair_text(pair)
 
 
-def _place(place: tuple[int, ...]) -> str:
-    return ",".join(map(str, place))
-
-
 def _box(box: Box | None) -> str:
-    return "nothing" if box is None else f"{_place(box.first)} to {_place(box.last)}"
+    return "nothing" if box is None else f"{index_text(box.first)} to {index_text(box.last)}"
 
 
 LAYERS = (
@@ -37,7 +33,7 @@ LAYERS = (
 UNITS = (
     Column("name", "layer", priority=4),
     Column("label", "label"),
-    Column("unit", "unit", _place, right=True),
+    Column("unit", "unit", index_text, right=True),
     Column("map", "map", kernel_text, right=True, priority=3),
     Column("box", "rows,columns", _box),
     Column("size", "size", kernel_text, right=True, priority=2),
@@ -48,7 +44,7 @@ UNITS = (
 
 
 def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) -> Document:
-    """The units, where some were asked for; else every layer. Unasked, a column that holds nothing is left out."""
+    """The chosen units, or else every layer. Without `columns`, empty columns are left out."""
     table = _units(fields.units) if fields.units else _layers(fields.layers)
     chosen = columns or tuple(column.key for column in table.columns if table.holds(column.key))
     blocks: list[Block] = [table.choose(chosen)]
@@ -68,7 +64,7 @@ def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) ->
 
 
 def line(fields: ReceptiveFields) -> str:
-    """The units that were asked for, or how much the last layer sees that has a field of its own."""
+    """The chosen units, or the field of the last layer with a known one."""
     where = f"{fields.model} at {shape_text(fields.input_shape)}"
     if fields.units:
         return f"{where}: " + ", ".join(f"{unit.title} {kernel_text(unit.box.size)}" for unit in fields.units)
@@ -79,7 +75,7 @@ def line(fields: ReceptiveFields) -> str:
 
 
 def _effective(field: EffectiveField) -> list[Block]:
-    """The boxes that hold the energy, and what that is."""
+    """The boxes that hold most of the energy, and a note on what that is."""
     columns = (
         Column("percent", "energy", right=True),
         Column("box", "rows,columns", _box),
@@ -88,23 +84,23 @@ def _effective(field: EffectiveField) -> list[Block]:
     )
     rows = tuple(
         (
-            f"{100 * found.share:.1f}%",
-            found.box,
-            found.box.size,
-            percent_text(found.box.pixels, field.box.pixels),
+            f"{100 * part.share:.1f}%",
+            part.box,
+            part.box.size,
+            percent_text(part.box.pixels, field.box.pixels),
         )
-        for found in field.boxes
+        for part in field.boxes
     )
     images = f"{field.samples} image{'' if field.samples == 1 else 's'}"
     note = (
-        f"the effective field of {field.title}, unit {_place(field.unit)}: where the energy of its gradients lies, mean"
-        f" over {images} of noise (seed {field.seed}), with the weights that the module has"
+        f"the effective field of {field.title}, unit {index_text(field.unit)}: where the energy of its gradients lies,"
+        f" mean over {images} of noise (seed {field.seed}), with the weights that the module has"
     )
     return [Note(note), Table(columns, rows)]
 
 
 def _layers(layers: tuple[LayerField, ...]) -> Table:
-    rows = tuple(tuple(_cell(getattr(layer, column.key)) for column in LAYERS) for layer in _said_once(layers))
+    rows = tuple(tuple(_cell(getattr(layer, column.key)) for column in LAYERS) for layer in _with_new_notes(layers))
     quiet = frozenset(
         place
         for place, (before, layer) in enumerate(pairwise(layers), 1)
@@ -113,12 +109,12 @@ def _layers(layers: tuple[LayerField, ...]) -> Table:
     return Table(LAYERS, rows, quiet)
 
 
-def _said_once(layers: tuple[LayerField, ...]) -> Iterator[LayerField]:
-    """The layers, a note that goes on through several standing at the first."""
-    before = None
+def _with_new_notes(layers: tuple[LayerField, ...]) -> Iterator[LayerField]:
+    """The layers. Of consecutive equal notes only the first is kept."""
+    previous = None
     for layer in layers:
-        yield replace(layer, note=None) if layer.note == before else layer
-        before = layer.note
+        yield replace(layer, note=None) if layer.note == previous else layer
+        previous = layer.note
 
 
 def _cell(value: object) -> object:
@@ -145,7 +141,7 @@ def _units(units: tuple[UnitField, ...]) -> Table:
 
 
 def _data(units: tuple[UnitField, ...]) -> Table:
-    """The same with a column for each number."""
+    """The units for CSV, with a column for each number."""
     axes = ("row", "column") if len(units[0].unit) == 2 else tuple(map(str, range(len(units[0].unit))))
     boxes = ("first", "last", "clipped_first", "clipped_last", "reads_first", "reads_last")
     keys = ("name", "label", *(f"{what}_{axis}" for what in ("unit", "map", *boxes) for axis in axes))
@@ -154,7 +150,7 @@ def _data(units: tuple[UnitField, ...]) -> Table:
 
 
 def _numbers(unit: UnitField) -> tuple[object, ...]:
-    nothing: tuple[object, ...] = ("",) * len(unit.unit)
+    empty: tuple[object, ...] = ("",) * len(unit.unit)
     boxes = (unit.box, unit.clipped, unit.reads)
-    ends = [number for box in boxes for end in ((box.first, box.last) if box else (nothing, nothing)) for number in end]
+    ends = [number for box in boxes for end in ((box.first, box.last) if box else (empty, empty)) for number in end]
     return (unit.name, unit.label, *unit.unit, *unit.map, *ends, unit.pixels, unit.padding_pixels)

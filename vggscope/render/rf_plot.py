@@ -1,4 +1,4 @@
-"""Pictures of receptive fields: growth over depth, regions on an image, and where in one the energy lies."""
+"""Plots of receptive fields: their growth over depth, regions on an image, and the energy within one field."""
 
 from __future__ import annotations
 
@@ -6,30 +6,27 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.receptive_field.result import Box, ReceptiveFields, UnitField
-from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme, theme_named
+from vggscope.drawing.theme import BODY, SMALL, Theme, theme_named
 from vggscope.errors import OptionError
 from vggscope.execution.effective_field import EffectiveMap
 from vggscope.photo import crop, open_photo
 from vggscope.record import record
-from vggscope.render.matplotlib_figure import DASHES, HUES, Plot, literal, plain_axes
-from vggscope.units import count_text, kernel_text, percent_text, shape_text
+from vggscope.render.matplotlib_figure import DASHES, HUES, Plot, literal, name_ticks, plain_axes
+from vggscope.units import count_text, index_text, kernel_text, percent_text, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-MOST_TICKS = 40
-"""How many layers are named along the axis."""
-
-MOST_LINES = 12
-"""More models than these nobody tells apart."""
+MOST_MODELS = 12
+"""How many models a plot of growth can have."""
 
 
 @record
-class Line:
-    """How a model's field grows: the side in pixels at each layer that widens it. `names` are all models that grow
-    alike.
+class GrowthCurve:
+    """The side of the receptive field, in pixels, at each layer that widens it. `names` are all models with this
+    curve.
     """
 
     names: tuple[str, ...]
@@ -44,11 +41,10 @@ def plot(
     beside: Sequence[ReceptiveFields] = (),
     image: str | Image | None = None,
 ) -> Plot:
-    """The picture of what was asked for: a unit's effective field where that was measured, the regions of units where
-    some were named, on a photo (a file, or an image of pillow's) if there is one; else growth over depth, with that of
-    other models `beside`.
+    """The plot of the chosen data: the effective field if it was measured; else the regions of the chosen units, on
+    the `image` (a path or a pillow image) if given; else the growth over depth, with other models `beside`.
 
-    Raises OptionError for what cannot be drawn and for a theme that is not there.
+    Raises OptionError for data that cannot be drawn and for an unknown theme.
     """
     if fields.effective is not None and fields.heat is not None:
         return heat_map(EffectiveMap(fields.model, fields.input_shape, fields.effective, fields.heat), theme)
@@ -58,35 +54,35 @@ def plot(
 
 
 def growth(fields: Sequence[ReceptiveFields], theme: str = "light") -> Plot:
-    """The fields of one model or of several over depth.
+    """The growth of the receptive field over depth, for one model or several.
 
-    Raises OptionError for too many models and for one without a known field.
+    Raises OptionError for too many models, and for a model without a known field.
     """
-    if len(fields) > MOST_LINES:
-        raise OptionError(f"{len(fields)} models are too many for one plot", f"name up to {MOST_LINES}")
-    lines = _lines(fields)
+    if len(fields) > MOST_MODELS:
+        raise OptionError(f"{len(fields)} models are too many for one plot", f"name up to {MOST_MODELS}")
+    curves = _curves(fields)
     image = max(fields[0].input_shape[2:])
 
     def paint(figure: Figure, chosen: Theme) -> None:
-        _draw_growth(figure.add_subplot(), lines, image, chosen)
+        _draw_growth(figure.add_subplot(), curves, image, chosen)
 
     return Plot(paint, "receptive fields", (9, 5), theme_named(theme))
 
 
-def _lines(fields: Sequence[ReceptiveFields]) -> list[Line]:
-    found: dict[tuple[int, ...], Line] = {}
+def _curves(fields: Sequence[ReceptiveFields]) -> list[GrowthCurve]:
+    curves: dict[tuple[int, ...], GrowthCurve] = {}
     for model in fields:
         steps = list(_steps(model))
         if not steps:
             raise OptionError(f"{model.model} has no known receptive field", "leave it out")
         layers, sides = zip(*steps)
-        names = (*(found[sides].names if sides in found else ()), model.model)
-        found[sides] = Line(names, layers, sides)
-    return list(found.values())
+        names = (*(curves[sides].names if sides in curves else ()), model.model)
+        curves[sides] = GrowthCurve(names, layers, sides)
+    return list(curves.values())
 
 
 def _steps(model: ReceptiveFields) -> Iterator[tuple[str, int]]:
-    """The layers that see more than any before, with the longer side of what they see."""
+    """The layers with a larger field than every layer before, with the longer side of that field."""
     widest = 0
     for layer in model.layers:
         side = max(layer.size) if layer.size else 0
@@ -95,59 +91,50 @@ def _steps(model: ReceptiveFields) -> Iterator[tuple[str, int]]:
             yield layer.title, side
 
 
-def _draw_growth(axes: Axes, lines: list[Line], image: int, theme: Theme) -> None:
+def _draw_growth(axes: Axes, curves: list[GrowthCurve], image: int, theme: Theme) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    plain_axes(axes, theme)
-    longest = max(len(line.sides) for line in lines)
-    highest = max(max(line.sides) for line in lines)
+    model = f" of {_names(curves[0])}" if len(curves) == 1 else ""
+    plain_axes(axes, theme, f"How the receptive field{model} grows")
+    longest = max(len(curve.sides) for curve in curves)
+    highest = max(max(curve.sides) for curve in curves)
     axes.axhline(image, color=theme.muted, linewidth=0.8, linestyle="--")
     axes.annotate(
         f"the image: {image}", (1, image), xytext=(0, 3), textcoords="offset points", color=theme.muted, fontsize=SMALL
     )
-    for number, line in enumerate(lines):
+    for number, curve in enumerate(curves):
         axes.plot(
-            range(1, len(line.sides) + 1),
-            line.sides,
+            range(1, len(curve.sides) + 1),
+            curve.sides,
             marker="o",
             markersize=3,
             linewidth=1.6,
             color=_hue(number, theme),
-            linestyle=DASHES[number % len(DASHES)] if theme.name == "paper" else "-",
+            linestyle=_dash(number, theme),
         )
-    _name_ends(axes, lines, theme)
+    _name_ends(axes, curves, theme)
     axes.set_xlim(0.5, longest + 0.8)
     axes.set_ylim(0, 1.1 * max(highest, image))
     axes.set_ylabel("receptive field, pixels", color=theme.ink, fontsize=BODY)
-    if len(lines) == 1:
-        _name_layers(axes, lines[0])
+    if len(curves) == 1:
+        name_ticks(axes, curves[0].layers, 1)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("layers that widen it", color=theme.ink, fontsize=BODY)
-    title = (
-        "How the receptive field grows" if len(lines) > 1 else f"How the receptive field of {_names(lines[0])} grows"
-    )
-    axes.set_title(title, color=theme.ink, fontsize=TITLE, loc="left")
 
 
-def _name_layers(axes: Axes, line: Line) -> None:
-    stride = -(-len(line.layers) // MOST_TICKS)
-    places = range(0, len(line.layers), stride)
-    axes.set_xticks([place + 1 for place in places], [literal(line.layers[place]) for place in places], rotation=90)
-
-
-def _name_ends(axes: Axes, lines: list[Line], theme: Theme) -> None:
-    """Each line's name above its end, moved up as far as another name is in the way."""
-    high = 0.055 * max(max(line.sides) for line in lines)
-    wide = 0.2 * max(len(line.sides) for line in lines)
+def _name_ends(axes: Axes, curves: list[GrowthCurve], theme: Theme) -> None:
+    """Write each curve's name above its end, or higher where another name is in the way."""
+    high = 0.055 * max(max(curve.sides) for curve in curves)
+    wide = 0.2 * max(len(curve.sides) for curve in curves)
     taken: list[tuple[float, float]] = []
-    for line in sorted(lines, key=lambda line: line.sides[-1]):
-        place, level = float(len(line.sides)), line.sides[-1] + 0.3 * high
+    for curve in sorted(curves, key=lambda curve: curve.sides[-1]):
+        place, level = float(len(curve.sides)), curve.sides[-1] + 0.3 * high
         while any(abs(place - x) < wide and abs(level - y) < high for x, y in taken):
             level += high
         taken.append((place, level))
         axes.annotate(
-            f"{_names(line)}  {count_text(line.sides[-1])}",
+            f"{_names(curve)}  {count_text(curve.sides[-1])}",
             (place, level),
             ha="center",
             annotation_clip=False,
@@ -156,19 +143,23 @@ def _name_ends(axes: Axes, lines: list[Line], theme: Theme) -> None:
         )
 
 
-def _names(line: Line) -> str:
-    return literal(", ".join(line.names))
+def _names(curve: GrowthCurve) -> str:
+    return literal(", ".join(curve.names))
 
 
 def _hue(number: int, theme: Theme) -> str:
     return theme.ink if theme.name == "paper" else HUES[number % len(HUES)]
 
 
-def regions(fields: ReceptiveFields, photo: Image | None = None, theme: str = "light") -> Plot:
-    """The units' regions, of several layers in one picture, on the middle of a photo scaled to the network's input.
-    What lies in the padding around the image is hatched.
+def _dash(number: int, theme: Theme) -> str:
+    return DASHES[number % len(DASHES)] if theme.name == "paper" else "-"
 
-    Raises OptionError where no unit was asked for, or the input is no image of height and width.
+
+def regions(fields: ReceptiveFields, photo: Image | None = None, theme: str = "light") -> Plot:
+    """The regions of the chosen units, on the centre of a photo scaled to the network's input. Parts of a region in the
+    padding around the image are hatched.
+
+    Raises OptionError if no unit is chosen, or the input is no image.
     """
     if not fields.units:
         raise OptionError("no layer is named whose region is to be drawn", "--at conv5_3 names one")
@@ -193,7 +184,7 @@ def _sides(input_shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _draw_image(axes: Axes, photo: Image | None, height: int, width: int, theme: Theme) -> None:
-    """The photo in pixels of the input, row 0 on top; without one an empty image."""
+    """Draw the photo in pixels of the input, row 0 on top, or an empty image without one."""
     from matplotlib.patches import Rectangle
 
     if photo is not None:
@@ -210,12 +201,11 @@ def _draw_region(axes: Axes, unit: UnitField, image: tuple[int, int], hue: str, 
     (top, left), (high, wide) = unit.box.first, unit.box.size
     share = percent_text(unit.padding_pixels, unit.pixels)
     padding = f", {share} padding" if unit.padding_pixels else ""
-    label = f"{literal(unit.title)}, unit {','.join(map(str, unit.unit))}: {kernel_text(unit.box.size)}{padding}"
-    style = DASHES[number % len(DASHES)] if theme.name == "paper" else "-"
-    for edge, line in ((theme.page, 4.0), (hue, 2.0)):
-        shown = label if edge == hue else None
+    label = f"{literal(unit.title)}, unit {index_text(unit.unit)}: {kernel_text(unit.box.size)}{padding}"
+    dash = _dash(number, theme)
+    for edge, line, text in ((theme.page, 4.0, None), (hue, 2.0, label)):
         axes.add_patch(
-            Rectangle((left, top), wide, high, fill=False, edgecolor=edge, linewidth=line, linestyle=style, label=shown)
+            Rectangle((left, top), wide, high, fill=False, edgecolor=edge, linewidth=line, linestyle=dash, label=text)
         )
     for first, last in _outside(unit.box, image):
         axes.add_patch(
@@ -233,7 +223,7 @@ def _draw_region(axes: Axes, unit: UnitField, image: tuple[int, int], hue: str, 
 
 
 def _outside(box: Box, image: tuple[int, int]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """A region's parts above, below, left and right of the image, from corner to corner."""
+    """The parts of a region above, below, left and right of the image, each as two corners."""
     (top, left), (bottom, right) = box.first, (box.last[0] + 1, box.last[1] + 1)
     height, width = image
     middle = (max(top, 0), min(bottom, height))
@@ -246,37 +236,36 @@ def _outside(box: Box, image: tuple[int, int]) -> Iterator[tuple[tuple[int, int]
     yield from ((first, last) for first, last in parts if first[0] < last[0] and first[1] < last[1])
 
 
-def heat_map(found: EffectiveMap, theme: str = "light") -> Plot:
-    """Where in a unit's field the energy of its gradients lies, with the boxes that hold half of it and 95%."""
-    height, width = _sides(found.input_shape)
-    field = found.field
+def heat_map(effective: EffectiveMap, theme: str = "light") -> Plot:
+    """The energy of the gradients within a unit's field, with the boxes that hold most of it."""
+    height, width = _sides(effective.input_shape)
+    field = effective.field
 
     def paint(figure: Figure, chosen: Theme) -> None:
         axes = figure.add_subplot()
-        _draw_heat(axes, found, height, width, chosen)
+        _draw_heat(axes, effective, height, width, chosen)
         boxes = [(f"by the rule: {kernel_text(field.box.size)}", field.box, ":")]
         boxes += [
-            (f"{100 * box.share:.0f}% of the energy: {kernel_text(box.box.size)}", box.box, DASHES[number])
-            for number, box in enumerate(field.boxes)
+            (f"{100 * part.share:.0f}% of the energy: {kernel_text(part.box.size)}", part.box, dash)
+            for part, dash in zip(field.boxes, DASHES)
         ]
         for text, box, dash in boxes:
             _draw_box(axes, box, text, dash, chosen)
         _frame(axes, [field.box])
-        unit = ",".join(map(str, field.unit))
-        title = f"{literal(found.model)}: where unit {unit} of {literal(field.title)} looks"
+        title = f"{literal(effective.model)}: where unit {index_text(field.unit)} of {literal(field.title)} looks"
         _finish(figure, axes, title, chosen)
         samples = "1 image" if field.samples == 1 else f"{field.samples} images"
         axes.set_xlabel(f"energy of the gradients, {samples} of noise", color=chosen.muted, fontsize=SMALL)
 
-    return Plot(paint, f"{found.model}, effective receptive field", (9, 6), theme_named(theme))
+    return Plot(paint, f"{effective.model}, effective receptive field", (9, 6), theme_named(theme))
 
 
-def _draw_heat(axes: Axes, found: EffectiveMap, height: int, width: int, theme: Theme) -> None:
+def _draw_heat(axes: Axes, effective: EffectiveMap, height: int, width: int, theme: Theme) -> None:
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
     colors = LinearSegmentedColormap.from_list("heat", theme.heat)
-    # A root, or nothing but the very middle would be seen.
-    axes.imshow(found.heat, cmap=colors, norm=PowerNorm(0.4), extent=(0, width, height, 0), interpolation="nearest")
+    # On a linear scale only the very centre would be visible.
+    axes.imshow(effective.heat, cmap=colors, norm=PowerNorm(0.4), extent=(0, width, height, 0), interpolation="nearest")
 
 
 def _draw_box(axes: Axes, box: Box, label: str, dash: str, theme: Theme) -> None:
@@ -289,7 +278,7 @@ def _draw_box(axes: Axes, box: Box, label: str, dash: str, theme: Theme) -> None
 
 
 def _frame(axes: Axes, boxes: Sequence[Box]) -> None:
-    """As much as holds these boxes, and a little more."""
+    """Limit the axes to these boxes and a margin."""
     top, left = (min(box.first[axis] for box in boxes) for axis in (0, 1))
     bottom, right = (max(box.last[axis] + 1 for box in boxes) for axis in (0, 1))
     margin = 0.03 * max(bottom - top, right - left)
@@ -299,7 +288,6 @@ def _frame(axes: Axes, boxes: Sequence[Box]) -> None:
 
 
 def _finish(figure: Figure, axes: Axes, title: str, theme: Theme) -> None:
-    plain_axes(axes, theme)
-    axes.set_title(title, color=theme.ink, fontsize=TITLE, loc="left")
-    axes.set_anchor("E")  # where the shape of an image leaves room, it is left on the far side of the legend
+    plain_axes(axes, theme, title)
+    axes.set_anchor("E")  # free space goes to the left, away from the legend
     figure.legend(loc="outside right upper", frameon=False, fontsize=BODY, labelcolor=theme.ink)

@@ -1,4 +1,4 @@
-"""A summary laid out: the layers, their total, and what follows from them."""
+"""The Document of a summary: the layers and the totals."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ COLUMNS = (
 )
 
 MOST_OTHERS = 3
-"""How many parameters of no layer are named for a reason."""
+"""How many parameters outside the layers are named for one reason."""
 
 SHOWN = ("name", "label", "op", "output_shape", "rule", "params", "macs", "activation_bytes", "receptive_field")
-"""The columns of a summary that nobody asked to be otherwise."""
+"""The columns that are shown by default."""
 
 
 def document(report: Summary, columns: tuple[str, ...] | None = None) -> Document:
-    """The report's table with these columns, then the totals. Unasked, a column that holds nothing is left out."""
+    """The table with these columns, then the totals. Without `columns`, empty columns are left out."""
     rows = tuple(tuple(_value(layer, column.key) for column in COLUMNS) for layer in report.layers)
     quiet = frozenset(i for i, layer in enumerate(report.layers) if not layer.params and layer.kernel_size is None)
     total = {
@@ -57,7 +57,7 @@ def document(report: Summary, columns: tuple[str, ...] | None = None) -> Documen
 
 
 def line(report: Summary) -> str:
-    """The report's main figures."""
+    """The number of layers, the parameters and the MACs."""
     totals = report.totals
     return (
         f"{report.model} at {inputs(report.input_shape)}: {len(report.layers)} layers,"
@@ -66,14 +66,14 @@ def line(report: Summary) -> str:
 
 
 def inputs(shape: tuple[int, ...]) -> str:
-    """The input, and how many of them if it is more than one."""
+    """The input size, with the batch size if that is not 1."""
     return shape_text(shape) + (f" x {shape[0]}" if shape[0] != 1 else "")
 
 
 def column_keys(names: str) -> tuple[str, ...]:
-    """The keys of the columns that a comma-separated list names, by key or by heading.
+    """The keys of the columns in a comma-separated list of keys or headings.
 
-    Raises OptionError for a name that no column has.
+    Raises OptionError for an unknown column.
     """
     by_name = {name.lower(): column.key for column in COLUMNS for name in (column.key, column.title)}
     by_name.update(rf="receptive_field", field="receptive_field", shape="output_shape")
@@ -126,9 +126,9 @@ def _flops(totals: Totals) -> str:
 
 
 def _others(others: tuple[OtherParameters, ...]) -> Iterator[tuple[str, str]]:
-    """The parameters that no layer owns, those with the same reason together."""
+    """The parameters outside the layers, grouped by the reason."""
     for why in dict.fromkeys(other.why for other in others):
-        alike = [other for other in others if other.why == why]
-        names = ", ".join(other.name for other in alike[:MOST_OTHERS])
-        more = f" and {len(alike) - MOST_OTHERS} more" if len(alike) > MOST_OTHERS else ""
-        yield "other", f"{count_text(sum(other.params for other in alike))} parameters, {why}: {names}{more}"
+        group = [other for other in others if other.why == why]
+        names = ", ".join(other.name for other in group[:MOST_OTHERS])
+        more = f" and {len(group) - MOST_OTHERS} more" if len(group) > MOST_OTHERS else ""
+        yield "other", f"{count_text(sum(other.params for other in group))} parameters, {why}: {names}{more}"

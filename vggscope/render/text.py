@@ -1,7 +1,7 @@
-"""A result for a terminal, or as plain text for a pipe.
+"""Documents for a terminal, or as plain text for a pipe.
 
-A document is first laid out as lines of styled pieces, none wider than the terminal: a table drops its least needed
-columns until it fits, and says which; a sentence wraps under itself. Only for colour is rich loaded to paint them.
+A document becomes lines of styled pieces that fit the terminal's width. A table that is too wide drops its least
+important columns and names them below; sentences wrap. rich is only loaded if the lines are coloured.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from collections.abc import Iterator
 from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
 from vggscope.errors import visible
 
-Line = list[tuple[str, str]]
-"""Pieces of a line, each with the name of its style."""
+StyledLine = list[tuple[str, str]]
+"""The pieces of a line, each with the name of its style."""
 
 GAP = 2
-"""Columns of text between two columns of a table."""
+"""The number of spaces between two columns of a table."""
 
 LEAST_WRAPPED = 20
-"""The least width in which a column of sentences can be read."""
+"""The least width of a column of sentences."""
 
 LONGEST_NAME = 72
-"""The widest that a table's first column gets: one absurd name must not drive out all the others."""
+"""The largest width of a table's first column, so that an absurdly long name leaves room for the other columns."""
 
 _LONGEST_CODE = 400
-"""Columns above which a line of code is not typed by anybody: a name in it is absurd."""
+"""The largest width of a line of code that is not cut: nobody types longer ones."""
 
 _NOTES = {"text": "", "note": "dim", "warning": "yellow", "verdict": "bold"}
 _SIGNS = {"+": "green", "-": "red", "~": "yellow", "!": "red", "?": "dim"}
 
 
 def write(document: Document, style: Style) -> str:
-    """The heading and the blocks, an empty line between them."""
-    lines: list[Line] = [[(_cut(visible(document.title), style), "bold")]]
-    before: Block | None = None
+    """The title and the blocks, separated by empty lines."""
+    lines: list[StyledLine] = [[(_cut(visible(document.title), style), "bold")]]
+    previous: Block | None = None
     for block in document.blocks:
         if not (isinstance(block, Table) and block.data):
-            apart = not (isinstance(block, Note) and isinstance(before, Note) and block.kind == before.kind)
+            apart = not (isinstance(block, Note) and isinstance(previous, Note) and block.kind == previous.kind)
             lines += [*([[]] if apart else []), *_block(block, style)]
-            before = block
+            previous = block
     if style.color:
         return _painted(lines)
     return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines)
 
 
-def _painted(lines: list[Line]) -> str:
+def _painted(lines: list[StyledLine]) -> str:
     from io import StringIO
 
     from rich.console import Console
@@ -59,7 +59,7 @@ def _painted(lines: list[Line]) -> str:
     return out.getvalue()
 
 
-def _block(block: Block, style: Style) -> Iterator[Line]:
+def _block(block: Block, style: Style) -> Iterator[StyledLine]:
     if isinstance(block, Table):
         yield from _table(block, style)
     elif isinstance(block, Facts):
@@ -77,21 +77,21 @@ def _block(block: Block, style: Style) -> Iterator[Line]:
 
 
 def _is_code(text: str, block: Lines) -> bool:
-    """Whether it is there to be typed: a terminal breaks a line that is too long for it, a cut one would not run."""
-    return block.language == "python" and cells(text) <= _LONGEST_CODE
+    """Whether to keep a line whole for copying: a terminal wraps it, and a cut line would not run."""
+    return block.language == "python" and display_width(text) <= _LONGEST_CODE
 
 
-def _facts(facts: Facts, style: Style) -> Iterator[Line]:
-    """Names in one column, what is said of each in the other."""
+def _facts(facts: Facts, style: Style) -> Iterator[StyledLine]:
+    """Names in one column, texts in the other."""
     names = [visible(name) for name, _ in facts.items]
-    width = min(max(map(cells, names), default=0), style.width // 3) + GAP
+    width = min(max(map(display_width, names), default=0), style.width // 3) + GAP
     for name, (_, text) in zip(names, facts.items):
         for place, part in enumerate(_wrapped(text, style.width - width)):
             yield [(_padded("" if place else _cut(name, style, width - GAP), width), "dim"), (part, "")]
 
 
-def _item(item: Item, style: Style) -> Iterator[Line]:
-    """The sentence behind its sign, what follows from it set in below."""
+def _item(item: Item, style: Style) -> Iterator[StyledLine]:
+    """The sign and the sentence, with the details indented below."""
     quiet = "dim" if item.quiet else ""
     for place, part in enumerate(_wrapped(item.text, style.width - 2)):
         yield [("  " if place else f"{item.sign} ", _SIGNS.get(item.sign, quiet)), (part, quiet)]
@@ -100,11 +100,11 @@ def _item(item: Item, style: Style) -> Iterator[Line]:
             yield [("    ", ""), (part, "dim")]
 
 
-def _table(table: Table, style: Style) -> Iterator[Line]:
-    """Headings, a rule, the rows, and under another rule the total."""
+def _table(table: Table, style: Style) -> Iterator[StyledLine]:
+    """The headings, a rule, the rows, another rule and the total."""
     fitted, dropped = fit(table, style.width)
     widths = _widths(fitted, style.width)
-    rule: Line = [(("-" if style.ascii else "─") * (sum(widths) + GAP * (len(widths) - 1)), "dim")]
+    rule: StyledLine = [(("-" if style.ascii else "─") * (sum(widths) + GAP * (len(widths) - 1)), "dim")]
     yield from _row([column.title for column in fitted.columns], fitted, widths, "bold", style)
     yield rule
     for place, row in enumerate(fitted.rows):
@@ -120,19 +120,19 @@ def _table(table: Table, style: Style) -> Iterator[Line]:
             yield [(part, "dim")]
 
 
-def _row(texts: list[str], table: Table, widths: list[int], look: str, style: Style) -> Iterator[Line]:
+def _row(texts: list[str], table: Table, widths: list[int], look: str, style: Style) -> Iterator[StyledLine]:
     parts = [
         _wrapped(text, width) if column.wrap else [_cut(text, style, width)]
         for text, column, width in zip(texts, table.columns, widths)
     ]
     for number in range(max(map(len, parts))):
-        found = (part[number] if number < len(part) else "" for part in parts)
-        padded = (_padded(text, width, column.right) for text, width, column in zip(found, widths, table.columns))
+        texts = [part[number] if number < len(part) else "" for part in parts]
+        padded = (_padded(text, width, column.right) for text, width, column in zip(texts, widths, table.columns))
         yield [((" " * GAP).join(padded), look)]
 
 
 def fit(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
-    """The table with its least needed columns dropped until it fits the width, and the titles of those dropped."""
+    """The table without the columns that do not fit the width, least important first, and the titles of those."""
     widths = {column.key: _width(table, place) for place, column in enumerate(table.columns)}
     kept = list(table.columns)
     while _sum([widths[column.key] for column in kept]) > width and any(column.priority for column in kept):
@@ -146,17 +146,15 @@ def _sum(widths: list[int]) -> int:
 
 
 def _width(table: Table, place: int) -> int:
-    """What a column needs: all of its longest text, or for one of sentences the least in which it can be read."""
+    """The width that a column needs: that of its longest text, or less for sentences and for the first column."""
     column = table.columns[place]
     rows = [*table.rows, *([table.total] if table.total else [])]
-    longest = max([cells(column.title), *(cells(_text(column, row[place])) for row in rows)])
+    longest = max([display_width(column.title), *(display_width(_text(column, row[place])) for row in rows)])
     return min(longest, LEAST_WRAPPED if column.wrap else LONGEST_NAME) if column.wrap or not place else longest
 
 
 def _widths(table: Table, width: int) -> list[int]:
-    """Each column's width: those of sentences share what the others leave; the first gives way where nothing else
-    can.
-    """
+    """The width of each column. Columns of sentences share the free space; without any, the first column shrinks."""
     widths = [_width(table, place) for place in range(len(table.columns))]
     left = width - _sum(widths)
     sentences = [place for place, column in enumerate(table.columns) if column.wrap]
@@ -176,14 +174,14 @@ def _text(column: Column, value: object) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """A sentence in lines of that width; what cannot be broken between words is broken within one."""
+    """A sentence in lines of that width. A longer word is broken."""
     shown, width = visible(text), max(width, 1)
     if shown.isascii():
         return textwrap.wrap(shown, width, break_on_hyphens=False) or [""]
     lines = [""]
     for piece in (piece for word in shown.split() for piece in _pieces(word, width)):
         longer = f"{lines[-1]} {piece}" if lines[-1] else piece
-        if cells(longer) <= width:
+        if display_width(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(piece)
@@ -194,7 +192,7 @@ def _pieces(word: str, width: int) -> Iterator[str]:
     """A word in pieces that fit the width."""
     start = taken = 0
     for place, letter in enumerate(word):
-        needed = cells(letter)
+        needed = display_width(letter)
         if taken + needed > width and place > start:
             yield word[start:place]
             start, taken = place, 0
@@ -203,23 +201,23 @@ def _pieces(word: str, width: int) -> Iterator[str]:
 
 
 def _cut(text: str, style: Style, width: int | None = None) -> str:
-    """A text cut short to the width, with a sign that it was."""
+    """A text cut to the width, with an ellipsis at the end."""
     width = style.width if width is None else width
-    if cells(text) <= width:
+    if display_width(text) <= width:
         return text
     sign = "..." if style.ascii else "…"
-    while text and cells(text) + len(sign) > width:
+    while text and display_width(text) + len(sign) > width:
         text = text[: min(len(text) - 1, width)]
     return (text + sign)[:width]
 
 
 def _padded(text: str, width: int, right: bool = False) -> str:
-    space = " " * max(width - cells(text), 0)
+    space = " " * max(width - display_width(text), 0)
     return space + text if right else text + space
 
 
-def cells(text: str) -> int:
-    """How many columns of a terminal a text takes: an East Asian wide letter takes two, a combining mark none."""
+def display_width(text: str) -> int:
+    """The width of a text in columns of a terminal: a wide East Asian letter takes two, a combining mark none."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)

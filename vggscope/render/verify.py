@@ -1,7 +1,8 @@
-"""A verification laid out: a row for each figure, a column for each witness, then each difference as a sum."""
+"""The Document of a verification: a row for each figure, a column for each tool, then the reason of each difference."""
 
 from __future__ import annotations
 
+from vggscope.cross_checks.reference_tool import ReferenceTool
 from vggscope.cross_checks.verification import REFERENCE_TOOLS, Answer, Figure, Verification
 from vggscope.document import Block, Column, Document, Item, Items, Note, Table
 from vggscope.units import count_text, rounded_text, shape_text
@@ -14,13 +15,13 @@ TITLES = {
     "training_peak_bytes": "bytes, training",
     "receptive_fields": "layers' fields",
 }
-"""What each figure is called."""
+"""The title of each figure."""
 
 _DATA = ("figure", "witness", "ours", "value", "difference", "agrees", "reason")
 
 
 def document(verification: Verification) -> Document:
-    """The table, the reasons, who was skipped, and whether all agree."""
+    """The table, the reasons of the differences, the skipped tools, and whether all agree."""
     blocks: list[Block] = [_table(verification)]
     reasons = tuple(
         _reason(figure, answer) for figure in verification.figures for answer in figure.answers if _differs(answer)
@@ -42,28 +43,29 @@ def document(verification: Verification) -> Document:
 
 
 def line(verification: Verification) -> str:
-    """Who was heard, and whether all agree."""
-    heard = {answer.witness for figure in verification.figures for answer in figure.answers}
-    return f"{verification.model}: {len(verification.figures)} figures, {len(heard)} witnesses, {_short(verification)}"
+    """The number of figures and of tools, and whether all agree."""
+    verdict = _verdict(verification).partition(":")[0]
+    return f"{verification.model}: {len(verification.figures)} figures, {len(_tools(verification))} tools, {verdict}"
 
 
-def _short(verification: Verification) -> str:
-    return _verdict(verification).partition(":")[0]
+def _tools(verification: Verification) -> list[ReferenceTool]:
+    """The tools that reported a figure."""
+    names = {answer.witness for figure in verification.figures for answer in figure.answers}
+    return [tool for tool in REFERENCE_TOOLS if tool.name in names]
 
 
 def _table(verification: Verification) -> Table:
-    """Figures down, witnesses across; a number stands where a witness's differs, with ! before it if unexplained."""
-    heard = {answer.witness for figure in verification.figures for answer in figure.answers}
-    witnesses = [witness for witness in REFERENCE_TOOLS if witness.name in heard]
+    """A row for each figure. A tool's cell has its number if that differs from ours, with ! if nothing explains it."""
+    tools = _tools(verification)
     columns = (
         Column("figure", "figure"),
         Column("ours", "ours", count_text, right=True),
-        *(Column(witness.name, witness.name, right=True, priority=place) for place, witness in enumerate(witnesses, 1)),
+        *(Column(tool.name, tool.name, right=True, priority=place) for place, tool in enumerate(tools, 1)),
     )
     rows = []
     for figure in verification.figures:
         answers = {answer.witness: answer for answer in figure.answers}
-        cells = (_cell(answers[witness.name]) if witness.name in answers else "" for witness in witnesses)
+        cells = (_cell(answers[tool.name]) if tool.name in answers else "" for tool in tools)
         rows.append((TITLES[figure.name], figure.ours, *cells))
     return Table(columns, tuple(rows))
 
@@ -82,12 +84,12 @@ def _reason(figure: Figure, answer: Answer) -> Item:
     title = f"{_title(answer.witness)}, {TITLES[figure.name]}"
     if answer.agrees:
         return Item("=", f"{title}: {answer.reason}")
-    what = answer.reason or "no reason is known"
-    return Item("!", f"{title}: {count_text(answer.difference)} from ours: {what}")
+    reason = answer.reason or "no reason is known"
+    return Item("!", f"{title}: {count_text(answer.difference)} from ours: {reason}")
 
 
 def _title(name: str) -> str:
-    return next(witness.title for witness in REFERENCE_TOOLS if witness.name == name)
+    return next(tool.title for tool in REFERENCE_TOOLS if tool.name == name)
 
 
 def _verdict(verification: Verification) -> str:

@@ -12,7 +12,7 @@ from vggscope.ops.convolution import Convolution
 from vggscope.ops.linear import Linear
 from vggscope.record import record
 from vggscope.tutorials.tutorial import Tutorial, tutorial
-from vggscope.units import bytes_text, count_text, kernel_text, pair_text, percent_text, shape_text
+from vggscope.units import bytes_text, count_text, index_text, kernel_text, pair_text, percent_text, shape_text
 
 FLOAT32 = 4
 
@@ -155,7 +155,7 @@ def _field(data: LayerTutorial, image: Shape) -> list[tuple[str, str]]:
     unit = data.middle_unit
     if unit is None or unit.clipped is None:
         return [("receptive field", text)]
-    place = ",".join(map(str, unit.unit))
+    place = index_text(unit.unit)
     return [("receptive field", text), (f"unit {place}", f"sees {_box(unit.clipped)} of {kernel_text(image[2:])}")]
 
 
