@@ -1,7 +1,7 @@
-"""The one thing that every source makes and every analysis reads.
+"""The Network: a frozen graph of named operations in execution order.
 
-A Network is a frozen graph of named operations in execution order. It holds no tensors and knows no torch; it is
-worked out for a batch of one, and every figure that grows with the batch is multiplied by it later.
+Every source returns a Network and every analysis reads one. It holds no tensors and needs no torch. Its shapes are
+those of a batch of one; analyses scale them to other batches.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ INPUT = "input"
 """The name under which a node refers to the network's own input."""
 
 MOST_DRAWN = 500
-"""How many layers a notebook draws unasked."""
+"""The most layers that a notebook draws by itself."""
 
 LARGEST_SIDE = 1024
-"""Where the search for the smallest input that fits gives up, in pixels."""
+"""The largest side, in pixels, that the search for the smallest input tries."""
 
 LARGEST_SEARCH = 10**6
-"""How many layers that search passes in all: a deep network is not tried at as many sizes."""
+"""The most layers that this search visits in total: it tries fewer sizes of a deep network."""
 
 
 @record
 class Parameter:
-    """A learned tensor, by its key in the state dict. Two nodes that name the same key share it."""
+    """A learned tensor. `name` is its key in the state dict; nodes with the same key share the parameter."""
 
     name: str
     shape: Shape
@@ -40,8 +40,8 @@ class Parameter:
 
 @record
 class Buffer:
-    """A tensor that a module keeps and does not learn, by its key. `element_bytes` are those of one value; None where
-    it is of the network's own type.
+    """A tensor of a module that is not learned. `name` is its key in the state dict. `element_bytes` is the size of one
+    element, None for the network's own dtype.
     """
 
     name: str
@@ -53,13 +53,19 @@ class Buffer:
 class Node:
     """One call of one operation.
 
-    `name` is unique in its network: the module's path where a module was called. `module` is that path, or None for a
-    function's call. `label` is the literature's name (conv1_1), or empty. `inputs` name earlier nodes, or INPUT.
-    `named_until` is the last node that runs while a Python variable still names this one's output, where that was
-    seen: for memory alone. `growth` is by how much each axis of the output grows with each further sample of a batch,
-    None for the usual, the first axis by its own size; what an `irregular` one costs does not grow along. `several` is
-    the op for more than one sample, where torch then lays its tensors out otherwise: for memory alone. `detached` is
-    whether forward runs it under torch.no_grad, `made` whether it reads a tensor that forward makes of no activation.
+    - `name` is unique in the network. For a call of a module it is the module's path.
+    - `module` is that path, or None for a call of a function.
+    - `label` is the name in the literature (conv1_1), or empty.
+    - `inputs` are the names of earlier nodes, or INPUT.
+    - `named_until` is the last node that runs while a Python variable refers to this node's output, if known. Only the
+      memory analysis reads it.
+    - `batch_growth` is how much each axis of the output grows with each further sample of a batch. None is the usual
+      case: the first axis is the batch dimension.
+    - `irregular` nodes have MACs that are not proportional to the batch.
+    - `batched_op` is the op for batches above 1, if torch picks another memory layout for them. Only the memory
+      analysis reads it.
+    - `detached` nodes run under torch.no_grad.
+    - `reads_computed_weight` is true if the node reads a tensor that forward computes from weights alone.
     """
 
     name: str
@@ -77,23 +83,23 @@ class Node:
 
     @property
     def passes_gradient(self) -> bool:
-        """Whether a gradient goes back through it, to what it reads and to its own weights."""
+        """Whether the backward pass computes gradients of the node's inputs and weights."""
         return not self.detached and self.op.gradient != "none"
 
     @property
     def title(self) -> str:
-        """Path and label as a message names the layer: `features.0 (conv1_1)`; one of them where both are the same."""
+        """The name of the layer in a message: `features.0 (conv1_1)`, or the path alone if there is no other label."""
         return f"{self.name} ({self.label})" if self.label not in ("", self.name) else self.name
 
 
 def module_node(path: str, op: Op, source: str, label: str = "") -> Node:
-    """A node for a module at `path`, its parameters named below that path."""
+    """Return a node for the module at `path`, which reads the node `source`."""
     parameters = tuple(Parameter(f"{path}.{name}", shape) for name, shape in op.parameters().items())
     return Node(path, op, (source,), path, label, parameters)
 
 
 def channels_first(shape: Shape) -> str | None:
-    """What would work where an input was given as height x width x channels, as image files have it, else None.
+    """Return the remedy for an input in the order height x width x channels, as in image files, else None.
 
     >>> channels_first((1, 224, 200, 3))
     '--input is channels x height x width: 3x224x200'
@@ -106,15 +112,18 @@ def channels_first(shape: Shape) -> str | None:
 
 @record
 class Network:
-    """A graph of nodes in execution order; each node's inputs stand before it.
+    """A graph of nodes in execution order: the inputs of a node come before it.
 
-    `input_shape` is batch (1), channels, height, width. `unused` are the parameters that no executed node owns, with
-    the reason; `warnings` are what the source wants its reader to know. `failure` tells where and why a forward pass
-    broke off: the nodes are then those up to there, and `failed` is the layer that it was, if it was one. `single`
-    tells why nothing is known of a larger batch, if that is so. `output` is the node that gives the network's output,
-    where that is not the last: of several tensors that forward returns the one that the most weights went into, of
-    those the first; it is the one at `output_place` among them. `tables` are the buffers that are no node's: of layers
-    that do not run, and what a forward looks up.
+    - `input_shape` is batch (1), channels, height, width.
+    - `unused` are the parameters that no executed node owns, each with the reason.
+    - `warnings` are sentences for the reader of any result.
+    - `failure` says where and why the forward pass fails. `nodes` are then those before the failure, and `failed` is
+      the layer that fails, if it is one.
+    - `single` says why only a batch of one is known, if that is so.
+    - `output` is the node whose tensor is the network's output, if it is not the last one. Of several tensors that
+      forward returns it is the one that depends on the most weights, and the first of those. `output_place` is its
+      index among them.
+    - `tables` are the buffers that belong to no node: those of layers that do not run, and lookup tables.
     """
 
     name: str
@@ -135,7 +144,7 @@ class Network:
         return f"<Network {printable(self.name)} at {shape_text(self.input_shape)}: {layers}, {params} parameters>"
 
     def _repr_svg_(self) -> str | None:
-        """Its picture, for a notebook; None, so that its line is shown, where it has none or too large a one."""
+        """Return the diagram for a notebook. None, if it is too large or cannot be drawn, makes it print the repr."""
         if len(self.nodes) > MOST_DRAWN:
             return None
         try:
@@ -145,9 +154,9 @@ class Network:
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
-        """Each node's output shape, by name, the input's among them.
+        """The output shape of each node, by name, and the shape of the input.
 
-        Raises ShapeError, naming the layer and a size that fits, where a layer does not fit what it meets.
+        Raises ShapeError, with the layer and an input size that fits, if a layer does not accept its input shape.
 
         >>> import vggscope
         >>> vggscope.network("D").shapes["features.0"]
@@ -155,7 +164,7 @@ class Network:
         """
         shapes, problem = self._inferred
         if problem is not None:
-            raise ShapeError(f"{problem}; the network's input is {shape_text(self.input_shape)}", self._way_out())
+            raise ShapeError(f"{problem}; the network's input is {shape_text(self.input_shape)}", self._remedy())
         return shapes
 
     @cached_property
@@ -163,7 +172,7 @@ class Network:
         return self._infer(self.input_shape)
 
     def _infer(self, input_shape: Shape) -> tuple[dict[str, Shape], str | None]:
-        """The shapes up to the first layer that does not fit what it meets, and which it is and why."""
+        """Return the shapes before the first layer that does not accept its input, and the message about that layer."""
         shapes = {INPUT: input_shape}
         for node in self.nodes:
             try:
@@ -172,7 +181,7 @@ class Network:
                 return shapes, f"{node.title}: {error.problem}"
         return shapes, None
 
-    def _way_out(self) -> str:
+    def _remedy(self) -> str:
         turned = channels_first(self.input_shape)
         if turned is not None:
             return turned
@@ -183,7 +192,7 @@ class Network:
         return f"the smallest square input that fits is --input {channels}x{side}x{side}"
 
     def smallest_side(self) -> int | None:
-        """The side in pixels of the smallest square input that passes every layer, or None where none was found.
+        """Return the side in pixels of the smallest square input that every layer accepts, or None if none is found.
 
         >>> import vggscope
         >>> vggscope.network("D").smallest_side()
@@ -198,7 +207,7 @@ class Network:
         return self._infer((*self.input_shape[:2], side, side))[1] is None
 
     def broken_off(self) -> tuple[str, ...]:
-        """That the forward pass breaks off, and where, for the reader of what is known up to there; else nothing.
+        """Return the warning that the forward pass fails, and where, if it does.
 
         >>> import vggscope
         >>> vggscope.network("D").broken_off()
@@ -207,7 +216,7 @@ class Network:
         return (f"it breaks off here: {self.failure}",) if self.failure is not None else ()
 
     def require_runnable(self) -> Network:
-        """The network itself; raises ShapeError, naming the layer, for one whose forward pass breaks off.
+        """Return the network itself. Raises ShapeError, with the layer, if its forward pass fails.
 
         >>> import vggscope
         >>> vggscope.network("D").require_runnable().failure is None
@@ -218,8 +227,8 @@ class Network:
         return self
 
     def truncated_at_failure(self) -> Network:
-        """The network up to the first layer that does not fit what it meets, which `failure` then tells; the network
-        itself where all fit.
+        """Return the network up to the first layer that does not accept its input, with that as its `failure`; the
+        network itself if there is none.
 
         >>> import vggscope
         >>> vggscope.network("D", (3, 8, 8)).truncated_at_failure().failure
@@ -231,11 +240,11 @@ class Network:
         nodes, rest = self.nodes[: len(shapes) - 1], self.nodes[len(shapes) - 1 :]
         ran = {parameter.name for node in nodes for parameter in node.parameters}
         left = {p.name: p for node in rest for p in node.parameters if p.name not in ran}
-        unused = (*((parameter, "behind the layer that failed") for parameter in left.values()), *self.unused)
+        unused = (*((parameter, "after the layer that failed") for parameter in left.values()), *self.unused)
         return replace(self, nodes=nodes, unused=unused, failure=failure, failed=rest[0], output=None)
 
     def with_input(self, shape: tuple[int, ...]) -> Network:
-        """The same layers on an input of channels x height x width.
+        """Return the same layers on an input of channels x height x width.
 
         >>> import vggscope
         >>> vggscope.network("D").with_input((3, 64, 64)).shapes["features.30"]
@@ -244,7 +253,7 @@ class Network:
         return replace(self, input_shape=(1, *shape))
 
     def input_shapes(self, node: Node) -> tuple[Shape, ...]:
-        """The shapes that a node meets.
+        """Return the input shapes of a node.
 
         >>> import vggscope
         >>> network = vggscope.network("D")
@@ -254,7 +263,7 @@ class Network:
         return tuple(self.shapes[name] for name in node.inputs)
 
     def output_shape(self, node: Node) -> Shape:
-        """The shape that a node gives.
+        """Return the output shape of a node.
 
         >>> import vggscope
         >>> network = vggscope.network("D")
@@ -264,7 +273,7 @@ class Network:
         return self.shapes[node.name]
 
     def batched(self, name: str, batch: int) -> Shape:
-        """The shape of a node's output, or of the input, for a batch of that many; raises as `allow` does.
+        """Return the output shape of a node, or of the input, at a batch. Raises ShapeError as `require_batch`.
 
         >>> import vggscope
         >>> vggscope.network("D").batched("features.0", 32)
@@ -279,7 +288,7 @@ class Network:
         return tuple(size + (batch - 1) * more for size, more in zip(shape, node.batch_growth))
 
     def for_batch(self, batch: int) -> Network:
-        """The network with its ops as they lay their tensors out for a batch of that many.
+        """Return the network with the ops that torch uses at a batch of this size.
 
         >>> import vggscope
         >>> network = vggscope.network("D")
@@ -291,7 +300,7 @@ class Network:
         return replace(self, nodes=tuple(replace(n, op=n.batched_op) if n.batched_op else n for n in self.nodes))
 
     def require_batch(self, batch: int) -> None:
-        """Raise ShapeError where the network is known for one sample alone, and more are asked for.
+        """Raise ShapeError if the batch is above 1 and the network is known for one sample only.
 
         >>> import vggscope
         >>> vggscope.network("D").require_batch(256)
@@ -301,7 +310,7 @@ class Network:
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
-        """Each node by its name.
+        """The nodes by name.
 
         >>> import vggscope
         >>> vggscope.network("D").by_name["features.0"].label
@@ -311,7 +320,7 @@ class Network:
 
     @cached_property
     def consumers(self) -> dict[str, tuple[str, ...]]:
-        """The names of the nodes that read each node's output.
+        """The names of the nodes that read the output of each node, by name.
 
         >>> import vggscope
         >>> vggscope.network("torchvision:resnet18").consumers["maxpool"]
@@ -321,11 +330,11 @@ class Network:
         for node in self.nodes:
             for name in node.inputs:
                 readers[name].append(node.name)
-        return {name: tuple(found) for name, found in readers.items()}
+        return {name: tuple(names) for name, names in readers.items()}
 
     @property
     def end(self) -> str:
-        """The node whose tensor is the network's output; INPUT where there are no nodes.
+        """The name of the node whose tensor is the network's output; INPUT if there are no nodes.
 
         >>> import vggscope
         >>> vggscope.network("D").end
@@ -335,7 +344,7 @@ class Network:
 
     @cached_property
     def side_outputs(self) -> frozenset[str]:
-        """The nodes from which no way leads to the output: a mean that forward prints, a softmax that it returns too.
+        """The names of the nodes that the output does not depend on, as of a second tensor that forward returns.
 
         >>> import vggscope
         >>> vggscope.network("D").side_outputs
@@ -349,7 +358,7 @@ class Network:
 
     @cached_property
     def batchless(self) -> frozenset[str]:
-        """The nodes that give the same for every batch, and are run once.
+        """The names of the nodes whose output is the same for every batch.
 
         >>> import vggscope
         >>> vggscope.network("D").batchless
@@ -361,7 +370,7 @@ class Network:
 
     @property
     def is_chain(self) -> bool:
-        """Whether each node reads the one before it and nothing else.
+        """Whether each node reads the node before it, and nothing else.
 
         >>> import vggscope
         >>> vggscope.network("D").is_chain, vggscope.network("torchvision:resnet18").is_chain
@@ -375,7 +384,7 @@ class Network:
         return True
 
     def parameters(self) -> Iterator[Parameter]:
-        """Every parameter once, in the order of first use; those of no executed node last.
+        """Yield every parameter once, in the order of first use; those that no executed node owns come last.
 
         >>> import vggscope
         >>> next(vggscope.network("D").parameters())

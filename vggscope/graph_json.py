@@ -1,7 +1,7 @@
-"""A Network as JSON and back, exactly.
+"""Write a Network as JSON and read it back, exactly.
 
-A record is an object that names its class and its fields. Read back are only the classes of this package's graph and
-ops, and each field only as what the class says that it holds: a file can make no other object, and nothing in it runs.
+A record becomes an object with the name of its class and its fields. Only the classes of graph.py and of ops/ are read,
+and only with values of the types that their fields declare, so a file cannot create any other object or run code.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ FAMILIES = frozenset(
         "view",
     }
 )
-"""The files in ops/ whose ops are written and read."""
+"""The modules of ops/ whose ops are written and read."""
 
 GRAPH: Mapping[str, type[Network | Node | Parameter | Buffer]] = MappingProxyType(
     {"Network": Network, "Node": Node, "Parameter": Parameter, "Buffer": Buffer}
 )
 
 CLASS = "class"
-"""The key under which an object names its class: `Node`, or family and name of an op, as `pooling.MaxPool2d`."""
+"""The key of an object's class: `Node`, or the module and class of an op, as in `pooling.MaxPool2d`."""
 
 _Scalar = (int, float, str, NoneType)
 
 
 def to_json(network: Network) -> str:
-    """The text of a Network. Raises ValueError where it holds a value that JSON cannot give back as it was.
+    """Return a Network as JSON. Raises ValueError if the JSON would not read back as the same Network.
 
     >>> from vggscope.sources.resolve import resolve
     >>> network = resolve("A")
@@ -47,23 +47,23 @@ def to_json(network: Network) -> str:
     """
     text = json.dumps(_encode(network), separators=(",", ":"))
     if from_json(text) != network:
-        raise ValueError(f"{network.name} is not what is read back")
+        raise ValueError(f"{network.name} reads back as another network")
     return text
 
 
 def from_json(text: str) -> Network:
-    """The Network of a text. Raises ValueError where the text is anything else."""
+    """Return the Network that a JSON text holds. Raises ValueError for any other text."""
     try:
-        found = _decode(Network, json.loads(text))
-        assert isinstance(found, Network)
-        _check(found)
+        network = _decode(Network, json.loads(text))
+        assert isinstance(network, Network)
+        _check(network)
     except (ArithmeticError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"no network: {error}") from None
-    return found
+    return network
 
 
 def _check(network: Network) -> None:
-    """Raise ValueError unless names are unique, and inputs name what stands before."""
+    """Raise ValueError unless the names are unique and all inputs name earlier nodes."""
     before = {INPUT}
     for node in network.nodes:
         if node.name in before or not before.issuperset(node.inputs):
@@ -78,7 +78,7 @@ def _encode(value: object) -> object:
         return [_encode(item) for item in value]
     if isinstance(value, (Op, Network, Node, Parameter, Buffer)):
         return {CLASS: _class_name(type(value)), **{f.name: _encode(getattr(value, f.name)) for f in fields(value)}}
-    raise ValueError(f"{type(value).__name__} is not written")
+    raise ValueError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _class_name(cls: type) -> str:
@@ -92,22 +92,22 @@ def _class_named(name: str) -> type[Op | Network | Node | Parameter | Buffer]:
     family, _, name = name.partition(".")
     if family in FAMILIES:
         module = import_module(f"vggscope.ops.{family}")
-        found = vars(module).get(name)
-        if isinstance(found, type) and issubclass(found, Op) and found.__module__ == module.__name__:
-            return found
-    raise _misfit(name, "class of the graph or the ops")
+        cls = vars(module).get(name)
+        if isinstance(cls, type) and issubclass(cls, Op) and cls.__module__ == module.__name__:
+            return cls
+    raise _mismatch(name, "class of the graph or the ops")
 
 
 @cache
 def _fields(name: str) -> dict[str, object]:
-    """What each field of the class of this name holds."""
+    """The type of each field of a class."""
     cls = _class_named(name)
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
 def _decode(kind: object, value: object) -> object:
-    """A value read from JSON as what a field of this kind holds. Raises ValueError where it is none."""
+    """Convert a JSON value to a field's type. Raises ValueError if it is not of that type."""
     origin = get_origin(kind)
     if origin in (Union, UnionType):
         return _decode_either(get_args(kind), value)
@@ -119,16 +119,16 @@ def _decode(kind: object, value: object) -> object:
         return _decode_record(kind, value)
     if type(value) is kind or (kind is float and type(value) is int):
         return _scalar(value)
-    raise _misfit(value, str(kind))
+    raise _mismatch(value, str(kind))
 
 
-def _misfit(value: object, wanted: str) -> ValueError:
+def _mismatch(value: object, wanted: str) -> ValueError:
     return ValueError(f"{value!r:.60} is no {wanted}")
 
 
 def _scalar(value: object) -> object:
     if not isinstance(value, _Scalar):
-        raise _misfit(value, "plain value")
+        raise _mismatch(value, "plain value")
     return value
 
 
@@ -136,26 +136,26 @@ def _decode_either(kinds: tuple[object, ...], value: object) -> object:
     for kind in kinds:
         with suppress(ValueError):
             return _decode(kind, value)
-    raise _misfit(value, str(kinds))
+    raise _mismatch(value, str(kinds))
 
 
 def _decode_tuple(kinds: tuple[object, ...], values: list[object]) -> tuple[object, ...]:
     if kinds[-1:] == (Ellipsis,):
         return tuple(_decode(kinds[0], value) for value in values)
     if len(kinds) != len(values):
-        raise _misfit(values, f"row of {len(kinds)}")
+        raise _mismatch(values, f"row of {len(kinds)}")
     return tuple(_decode(kind, value) for kind, value in zip(kinds, values))
 
 
 def _decode_record(kind: type, value: object) -> object:
     named = value.pop(CLASS, None) if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(named, str):
-        raise _misfit(value, kind.__name__)
-    made = _class_named(named)
-    if not issubclass(made, kind):
-        raise _misfit(named, kind.__name__)
+        raise _mismatch(value, kind.__name__)
+    cls = _class_named(named)
+    if not issubclass(cls, kind):
+        raise _mismatch(named, kind.__name__)
     kinds = _fields(named)
     if value.keys() != kinds.keys():
-        raise _misfit(value, named)
-    make: Callable[..., object] = made
-    return make(**{name: _decode(kinds[name], item) for name, item in value.items()})
+        raise _mismatch(value, named)
+    create: Callable[..., object] = cls
+    return create(**{name: _decode(kinds[name], item) for name, item in value.items()})

@@ -57,7 +57,7 @@ def run(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str 
     read = {parameter.name for node in nodes for parameter in node.parameters}
     missing = [parameter for parameter in owned.values() if parameter.name not in read]
     if error is not None:
-        why = dict.fromkeys((p.name for p in missing), "behind the layer that failed, or not used")
+        why = dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
     else:
         why = _reasons(module, owned, (2, *input_shape), missing)
     unused = tuple((parameter, why[parameter.name]) for parameter in missing)
