@@ -78,7 +78,7 @@ def _encode(value: object) -> object:
         return [_encode(item) for item in value]
     if isinstance(value, (Op, Network, Node, Parameter, Buffer)):
         return {CLASS: _class_name(type(value)), **{f.name: _encode(getattr(value, f.name)) for f in fields(value)}}
-    raise ValueError(f"{type(value).__name__} cannot be written as JSON")
+    raise ValueError(f"{type(value).__name__} is not written")
 
 
 def _class_name(cls: type) -> str:
