@@ -15,11 +15,11 @@ from vggscope.tutorials.tutorial import Tutorial
 
 PICTURES: Mapping[str, str] = MappingProxyType(
     {
-        "conv": "vggscope.render.explain.windows:convolution",
-        "pool": "vggscope.render.explain.windows:pooling",
-        "relu": "vggscope.render.explain.curves:curves",
-        "dense": "vggscope.render.explain.maps:maps",
-        "depth": "vggscope.render.explain.reach:reach",
+        "conv": "vggscope.render.explain.windows:draw_convolution",
+        "pool": "vggscope.render.explain.windows:draw_pooling",
+        "relu": "vggscope.render.explain.activation:draw",
+        "dense": "vggscope.render.explain.dense:draw",
+        "depth": "vggscope.render.explain.depth:draw",
     }
 )
 """By topic, the function that draws the tutorial's data in a theme."""
@@ -35,5 +35,5 @@ def picture(tutorial: Tutorial, theme: str = "light") -> Diagram:
         raise OptionError(f"{tutorial.topic} has no picture", f"these have: {', '.join(PICTURES)}")
     module, _, function = PICTURES[tutorial.topic].partition(":")
     draw: Any = getattr(import_module(module), function)
-    drawn: Picture = draw(tutorial.title, tutorial.data, chosen)
-    return Diagram(drawn, chosen, "LR")
+    drawing: Picture = draw(tutorial.title, tutorial.data, chosen)
+    return Diagram(drawing, chosen, "LR")

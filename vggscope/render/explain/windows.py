@@ -1,4 +1,4 @@
-"""A window slid over a grid of numbers, drawn: `explain conv` and `explain pool`."""
+"""The pictures of `explain conv` and `explain pool`: a window slid over a grid of numbers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.errors import OptionError
 from vggscope.record import record
-from vggscope.tutorials.convolution import Slide, Step, inner_product, products
+from vggscope.tutorials.convolution import Slide, Step, step_at
 from vggscope.tutorials.pooling import Pools
 from vggscope.tutorials.tutorial import Rows, number_text
-from vggscope.tutorials.window import padded, patch
+from vggscope.tutorials.window import padded
 
 CELL = 27.0
-"""The side of a number's cell, in points."""
+"""The side of a cell, in points."""
 
 GAP = 30.0
-"""Between two grids, with room for a sign."""
+"""The space between two grids, with room for a sign."""
 
 LARGEST = 14
-"""A grid with a longer side has numbers that nobody reads."""
+"""The largest side of a grid with readable numbers."""
 
 
 @record
 class _Look:
-    """How a grid is drawn: `window` (top, left, side) is outlined, `strong` cells are filled with `fill`; the outer
-    `border` cells are padding; cells behind `until` are still empty.
+    """How a grid is drawn.
+
+    The cells in `window` (top, left, side) are filled with `fill` and outlined in `accent`. The outer `border` rows and
+    columns are padding. Cells after the one at `until` are empty.
     """
 
     theme: Theme
@@ -39,40 +41,33 @@ class _Look:
     until: tuple[int, int] | None = None
 
 
-def convolution(title: str, found: Slide, theme: Theme) -> Picture:
-    """The kernel at its first position, its second and its last: what it sees, the weights, what comes out."""
-    around = padded(found.input, found.padding)
-    _check(around)
-    places = dict.fromkeys((0, 1, len(found.output) ** 2 - 1) if len(found.output) > 1 else (0,))
+def draw_convolution(title: str, data: Slide, theme: Theme) -> Picture:
+    """The input, the kernel and the output at the first, the second and the last position."""
+    with_padding = padded(data.input, data.padding)
+    _check(with_padding)
+    side = len(data.output)
     frame: list[Shape] = []
     y, right = TOP, 0.0
-    for place in places:
-        step = _step(found, around, place)
-        shapes, end, bottom = _position(found, around, step, y, theme)
+    for place in (0, 1, side**2 - 1) if side > 1 else (0,):
+        step = step_at(divmod(place, side), with_padding, data.kernel, data.stride)
+        shapes, end, bottom = _position(data, with_padding, step, y, theme)
         frame += shapes
         y, right = bottom + 22, max(right, end)
-    side = len(found.output)
-    drawn = f"of {side}x{side} positions the first, the second and the last" if side > 1 else "the only position"
-    said = f"{found.rule}: {drawn}; each gives the sum of pixel times weight"
-    return page(title, said, theme, (right, y - 22), tuple(frame), (), ())
+    which = f"of {side}x{side} positions the first, the second and the last" if side > 1 else "the only position"
+    caption = f"{data.rule}: {which}; each gives the sum of pixel times weight"
+    return page(title, caption, theme, (right, y - 22), tuple(frame), (), ())
 
 
-def _step(found: Slide, around: Rows, place: int) -> Step:
-    row, column = divmod(place, len(found.output))
-    window = patch(around, row * found.stride, column * found.stride, found.kernel_size)
-    return Step((row, column), window, products(window, found.kernel), inner_product(window, found.kernel))
-
-
-def _position(found: Slide, around: Rows, step: Step, y: float, theme: Theme) -> tuple[list[Shape], float, float]:
-    """One position of the kernel, and where the drawing ends."""
+def _position(data: Slide, with_padding: Rows, step: Step, y: float, theme: Theme) -> tuple[list[Shape], float, float]:
+    """One position of the kernel; then the right and the bottom edge of the drawing."""
     row, column = step.output
     fill, accent = theme.fills["conv"], theme.accents["conv"]
-    at = (row * found.stride, column * found.stride, found.kernel_size)
-    height = max(len(around), len(found.output), found.kernel_size) * CELL
+    at = (row * data.stride, column * data.stride, data.kernel_size)
+    height = max(len(with_padding), len(data.output), data.kernel_size) * CELL
     grids = (
-        (around, _Look(theme, fill, accent, at, found.padding), "\N{MULTIPLICATION SIGN}"),
-        (found.kernel, _Look(theme, fill, accent, (0, 0, found.kernel_size)), "="),
-        (found.output, _Look(theme, theme.fills["fc"], theme.accents["fc"], (row, column, 1), 0, (row, column)), ""),
+        (with_padding, _Look(theme, fill, accent, at, data.padding), "\N{MULTIPLICATION SIGN}"),
+        (data.kernel, _Look(theme, fill, accent, (0, 0, data.kernel_size)), "="),
+        (data.output, _Look(theme, theme.fills["fc"], theme.accents["fc"], (row, column, 1), 0, (row, column)), ""),
     )
     shapes: list[Shape] = []
     x = MARGIN
@@ -91,7 +86,7 @@ def _position(found: Slide, around: Rows, step: Step, y: float, theme: Theme) ->
 
 
 def _lines(text: str, width: float) -> list[str]:
-    """The sum in lines that are broken between the kernel's rows."""
+    """The sum in lines, broken between the rows of the kernel."""
     lines = [""]
     for part in text.split(" + "):
         longer = f"{lines[-1]} + {part}" if lines[-1] else part
@@ -102,26 +97,26 @@ def _lines(text: str, width: float) -> list[str]:
     return lines
 
 
-def pooling(title: str, found: Pools, theme: Theme) -> Picture:
-    """The picture with its first window, and what both pools make of it."""
-    around = padded(found.input, found.padding)
-    _check(around)
+def draw_pooling(title: str, data: Pools, theme: Theme) -> Picture:
+    """The input with its first window, and the outputs of max and average pooling."""
+    with_padding = padded(data.input, data.padding)
+    _check(with_padding)
     pool, mean = (theme.fills["pool"], theme.accents["pool"]), (theme.fills["fc"], theme.accents["fc"])
     grids = (
-        ("input", around, _Look(theme, *pool, (0, 0, found.kernel_size), found.padding)),
-        ("largest of each window", found.maximum, _Look(theme, *pool, (0, 0, 1))),
-        ("mean of each window", found.average, _Look(theme, *mean, (0, 0, 1))),
+        ("input", with_padding, _Look(theme, *pool, (0, 0, data.kernel_size), data.padding)),
+        ("largest of each window", data.maximum, _Look(theme, *pool, (0, 0, 1))),
+        ("mean of each window", data.average, _Look(theme, *mean, (0, 0, 1))),
     )
     frame: list[Shape] = []
-    x, height = MARGIN, len(around) * CELL
+    x, height = MARGIN, len(with_padding) * CELL
     for heading, rows, look in grids:
         top = TOP + 14 + (height - len(rows) * CELL) / 2
         frame.append(Text(x, top - 6, heading, HEADING, theme.ink, bold=True))
         cell = max(CELL, *(text_width(number_text(v), SMALL) + 6 for row in rows for v in row))
         frame += _grid(rows, x, top, look, cell)
         x += max(len(rows[0]) * cell, text_width(heading, HEADING, bold=True)) + GAP
-    said = f"{found.rule} windows along each side, the first one outlined"
-    return page(title, said, theme, (x - GAP, TOP + 14 + height), tuple(frame), (), ())
+    caption = f"{data.rule} windows along each side, the first one outlined"
+    return page(title, caption, theme, (x - GAP, TOP + 14 + height), tuple(frame), (), ())
 
 
 def _check(rows: Rows) -> None:
@@ -140,13 +135,13 @@ def _grid(rows: Rows, x: float, y: float, look: _Look, cell: float = CELL) -> It
             edge = look.border and not (
                 look.border <= row < len(rows) - look.border and look.border <= column < len(values) - look.border
             )
-            chosen = _within(look.window, row, column)
-            fill = look.fill if chosen else theme.track if edge else theme.card
+            inside = _within(look.window, row, column)
+            fill = look.fill if inside else theme.track if edge else theme.card
             yield Box(left, top, cell, CELL, fill, theme.border, 0.5, dashed=bool(edge))
             if look.until is None or (row, column) <= look.until:
-                ink = theme.ink if chosen or not edge else theme.muted
+                ink = theme.ink if inside or not edge else theme.muted
                 middle = (left + cell / 2, top + CELL / 2 + 3)
-                yield Text(*middle, number_text(value), SMALL, ink, bold=chosen, anchor="middle")
+                yield Text(*middle, number_text(value), SMALL, ink, bold=inside, anchor="middle")
     if look.window is not None:
         top_row, left_column, side = look.window
         yield Box(x + left_column * cell, y + top_row * CELL, side * cell, side * CELL, "", look.accent, 1.8)

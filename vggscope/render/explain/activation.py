@@ -1,4 +1,4 @@
-"""ReLU and the sigmoid as curves: `explain relu`."""
+"""The picture of `explain relu`: the curves of ReLU and the sigmoid."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from vggscope.drawing.theme import HEADING, SMALL, Theme
 from vggscope.tutorials.activation import Activations, relu, sigmoid
 
 REACH = 6
-"""The curves run from -REACH to REACH."""
+"""The x axis goes from -REACH to REACH."""
 
 WIDTH, HEIGHT, GAP = 240.0, 150.0, 40.0
 
 
-def curves(title: str, found: Activations, theme: Theme) -> Picture:
-    """Both functions side by side, each on its own scale."""
+def draw(title: str, data: Activations, theme: Theme) -> Picture:
+    """Both curves side by side, each with its own scale."""
     left = MARGIN + 18
     frame = [
         *_plot(left, "ReLU(x) = max(0, x)", relu, (0, 2, 4, 6), theme, theme.accents["conv"]),
         *_plot(left + WIDTH + GAP, "sigmoid(x) = 1/(1+exp(-x))", sigmoid, (0, 0.5, 1), theme, theme.accents["fc"]),
     ]
-    said = "ReLU takes every value from 0 up; the sigmoid stays between 0 and 1 and reaches neither"
-    return page(title, said, theme, (left + 2 * WIDTH + GAP, TOP + HEIGHT + 34), tuple(frame), (), ())
+    caption = "ReLU takes every value from 0 up; the sigmoid stays between 0 and 1 and reaches neither"
+    return page(title, caption, theme, (left + 2 * WIDTH + GAP, TOP + HEIGHT + 34), tuple(frame), (), ())
 
 
 def _plot(

@@ -1,4 +1,4 @@
-"""What a unit sees through a stack of small convolutions and through one large, drawn: `explain depth`."""
+"""The picture of `explain depth`: what a unit sees through several small convolutions and through one large one."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.tutorials.depth import Depth, StackOf
 
 CELL, ROW, GAP = 16.0, 44.0, 60.0
-"""In points: a unit's side, from a layer to the next, between the two drawings."""
+"""In points: the side of a unit, the distance between layers, and the space between the two drawings."""
 
 
-def reach(title: str, found: Depth, theme: Theme) -> Picture:
-    """One row of each map, the output's unit on top, and under it what it sees of the maps before it."""
+def draw(title: str, data: Depth, theme: Theme) -> Picture:
+    """One row of each feature map: the output unit on top, and below it the units that it sees."""
     frame: list[Shape] = []
     x = MARGIN
-    height = len(found.stack.kernels) * ROW
-    for stack in (found.stack, found.single):
+    height = len(data.stack.kernels) * ROW
+    for stack in (data.stack, data.single):
         shapes, width = _stack(stack, x, height, theme)
         frame += shapes
         x += width + GAP
-    said = f"a row of each map: the unit on top sees {found.single.sees[-1]} pixels of the lowest, either way"
-    return page(title, said, theme, (x - GAP, TOP + 20 + height + CELL), tuple(frame), (), ())
+    caption = f"a row of each map: the unit on top sees {data.single.sees[-1]} pixels of the lowest, either way"
+    return page(title, caption, theme, (x - GAP, TOP + 20 + height + CELL), tuple(frame), (), ())
 
 
 def _stack(stack: StackOf, x: float, height: float, theme: Theme) -> tuple[list[Shape], float]:
-    """The maps from the output down to the input, and how wide they are with their words."""
+    """The maps from the output down to the input; then their width with the text beside them."""
     sees = (1, *(1 + sum(k - 1 for k in stack.kernels[-count:]) for count in range(1, len(stack.kernels) + 1)))
     widest = sees[-1]
     activations = "1 ReLU" if stack.activations == 1 else f"{stack.activations} ReLUs"
@@ -41,24 +41,24 @@ def _stack(stack: StackOf, x: float, height: float, theme: Theme) -> tuple[list[
         shapes.append(_fan(x, y, step, widest, above, below, theme))
     for depth, seen in enumerate(sees):
         shapes += _units(x, top + depth * step, widest, seen, depth == 0, theme)
-    words = [f"{k}\N{MULTIPLICATION SIGN}{k}" for k in reversed(stack.kernels)]
+    labels = [f"{k}\N{MULTIPLICATION SIGN}{k} conv" for k in reversed(stack.kernels)]
     side = x + widest * CELL + 8
-    for depth, word in enumerate(words):
-        shapes.append(Text(side, top + (depth + 0.5) * step + CELL / 2 + 3, f"{word} conv", BODY, theme.muted))
+    for depth, label in enumerate(labels):
+        shapes.append(Text(side, top + (depth + 0.5) * step + CELL / 2 + 3, label, BODY, theme.muted))
     for depth, seen in enumerate(sees):
-        shapes.append(Text(side, top + depth * step + 11, _seen(seen), SMALL, theme.ink))
-    text = max(text_width(f"{word} conv", BODY) for word in words)
+        shapes.append(Text(side, top + depth * step + 11, _size_text(seen), SMALL, theme.ink))
+    text = max(text_width(label, BODY) for label in labels)
     return shapes, max(
-        widest * CELL + 8 + max(text, text_width(_seen(widest), SMALL)), text_width(heading, HEADING, True)
+        widest * CELL + 8 + max(text, text_width(_size_text(widest), SMALL)), text_width(heading, HEADING, True)
     )
 
 
-def _seen(units: int) -> str:
+def _size_text(units: int) -> str:
     return "1 unit" if units == 1 else f"{units}\N{MULTIPLICATION SIGN}{units}"
 
 
 def _fan(x: float, y: float, step: float, widest: int, above: int, below: int, theme: Theme) -> Polygon:
-    """From the units above down to those that they see."""
+    """The area from some units down to the units that they see."""
 
     def edge(units: int, end: int) -> float:
         return x + (widest + end * units) * CELL / 2
