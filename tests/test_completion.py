@@ -18,9 +18,8 @@ from pathlib import Path
 import pytest
 
 from vggscope.cli.app import COMMANDS, app, run
-from vggscope.cli.completion import answer
-from vggscope.cli.completion.line import candidates
-from vggscope.cli.completion.shells import ASKED
+from vggscope.cli.completion import answer, candidates
+from vggscope.cli.completion.shells import COMPLETION_VARIABLE
 
 FREE = {
     *("--input", "--num-classes", "--batch", "--dpi", "--width", "--seed", "--unit", "--samples", "--accumulate"),
@@ -199,7 +198,7 @@ def ask(monkeypatch, **environment: str) -> str:
 
 def bash(monkeypatch, *words: str) -> list[str]:
     environment = {"COMP_WORDS": "\n".join(("vggscope", *words)), "COMP_CWORD": str(len(words))}
-    return ask(monkeypatch, **{ASKED: "complete_bash"}, **environment).split("\n")
+    return ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_bash"}, **environment).split("\n")
 
 
 def test_bash_parts_words_at_colons_and_equals_signs(folder, monkeypatch) -> None:
@@ -253,7 +252,7 @@ def test_bash_takes_a_files_name_for_no_more_than_a_name(folder, hostile, monkey
 def test_zsh_takes_a_files_name_for_no_more_than_a_name(folder, hostile, monkeypatch) -> None:
     if shutil.which("zsh") is None:
         pytest.skip("no zsh here")
-    reply = ask(monkeypatch, **{ASKED: "complete_zsh"}, _TYPER_COMPLETE_ARGS="vggscope inspect x")
+    reply = ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_zsh"}, _TYPER_COMPLETE_ARGS="vggscope inspect x")
     (folder / "reply").write_text(reply)
     script = "_describe() { print -rl -- $found }; eval $(cat reply)"
     done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True, check=True)
@@ -263,7 +262,7 @@ def test_zsh_takes_a_files_name_for_no_more_than_a_name(folder, hostile, monkeyp
 
 def test_zsh_gets_what_it_evaluates(folder, monkeypatch) -> None:
     def zsh(line: str) -> str:
-        return ask(monkeypatch, **{ASKED: "complete_zsh"}, _TYPER_COMPLETE_ARGS=line)
+        return ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_zsh"}, _TYPER_COMPLETE_ARGS=line)
 
     assert "found=('torchvision\\:vgg19' 'torchvision\\:vgg19_bn')" in zsh("vggscope summary torchvision:vgg19")
     assert "'summary:shapes with the rule, " in zsh("vggscope ")
@@ -271,7 +270,7 @@ def test_zsh_gets_what_it_evaluates(folder, monkeypatch) -> None:
 
 
 def test_fish_gets_words_with_what_they_are(folder, monkeypatch) -> None:
-    fish = {ASKED: "complete_fish", "_TYPER_COMPLETE_ARGS": "vggscope diagram E --style "}
+    fish = {COMPLETION_VARIABLE: "complete_fish", "_TYPER_COMPLETE_ARGS": "vggscope diagram E --style "}
     found = ask(monkeypatch, **fish, _TYPER_COMPLETE_FISH_ACTION="get-args").split("\n")
     assert "blocks\ta stage a card, its layers listed in it" in found
 
@@ -279,7 +278,7 @@ def test_fish_gets_words_with_what_they_are(folder, monkeypatch) -> None:
 def test_powershell_gets_words_with_what_they_are(folder, monkeypatch) -> None:
     def powershell(line: str, word: str) -> list[str]:
         environment = {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_WORD_TO_COMPLETE": word}
-        return ask(monkeypatch, **{ASKED: "complete_powershell"}, **environment).split("\n")
+        return ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_powershell"}, **environment).split("\n")
 
     assert powershell("vggscope summary torchvision:vgg19", "torchvision:vgg19")[0] == "torchvision:vgg19::: "
     assert powershell("vggscope memory D --gpu", "")[0] == "'GTX Titan Black'::: "
@@ -303,8 +302,8 @@ def test_what_fails_is_silent(folder, monkeypatch, capfd, environment) -> None:
     (folder / "broken.py").write_text("class Net(:\n")
     (folder / "columns.toml").write_text("[columns\n")
     if "\x00" not in environment.get("COMP_WORDS", ""):
-        assert ask(monkeypatch, **{ASKED: "complete_bash"}, **environment) == ""
-    assert ask(monkeypatch, **{ASKED: "complete_tcsh"}) == ""
+        assert ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_bash"}, **environment) == ""
+    assert ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_tcsh"}) == ""
     assert capfd.readouterr() == ("", "")
 
 
@@ -333,7 +332,7 @@ def test_no_completion_loads_a_heavy_package(folder, line) -> None:
     words = line.split(" ")
     code = "import sys, vggscope.cli.app as cli; from vggscope.cli.completion import answer;"
     code += " answer(cli.app, cli.COMMANDS); print(*sys.modules)"
-    environment = {**os.environ, ASKED: "complete_bash", "COMP_CWORD": str(len(words))}
+    environment = {**os.environ, COMPLETION_VARIABLE: "complete_bash", "COMP_CWORD": str(len(words))}
     environment["COMP_WORDS"] = "\n".join(("vggscope", *words))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     names = {name.partition(".")[0] for name in done.stdout.split() if not name.startswith("_")}

@@ -1,4 +1,4 @@
-"""The shells: how each asks, how it wants to be answered, and the script that makes it ask."""
+"""The protocol of each shell: how to read its question and write the answer, and the script that asks."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ if TYPE_CHECKING:
 
 PROGRAM = "vggscope"
 
-ASKED = "_VGGSCOPE_COMPLETE"
-"""The environment variable by which a shell asks, as `complete_bash`."""
+COMPLETION_VARIABLE = "_VGGSCOPE_COMPLETE"
+"""The environment variable that a shell sets to ask, for example to `complete_bash`."""
 
 
 @record
 class Line:
-    """The words before the cursor, without the program's name, and the one at it.
+    """The words before the cursor, without the program's name, and the word at the cursor.
 
-    `kept` is how much of that the shell takes for a word of its own, before what it replaces. `quote` is the quotation
-    mark that it begins with, if any.
+    The shell leaves `fixed`, the beginning of the word, as it is: of `torchvision:vgg`, bash replaces only `vgg`.
+    `quote` is the quotation mark that the word begins with, if any.
     """
 
     words: tuple[str, ...]
     word: str
-    kept: str = ""
+    fixed: str = ""
     quote: str = ""
 
 
 def is_fish_condition() -> bool:
-    """Whether fish asks if it should ask: it should, since files are completed here too."""
+    """Whether fish asks if there is anything to complete. There is: vggscope completes files too."""
     return os.environ.get("_TYPER_COMPLETE_FISH_ACTION") == "is-args"
 
 
 def _read_bash(env: Mapping[str, str]) -> Line:
-    """Bash parts words at colons and equals signs too, and replaces what is behind the last."""
+    """Bash splits words at colons and equals signs too, and replaces what follows the last one."""
     at = int(env["COMP_CWORD"])
     words: list[str] = []
-    kept = raw = ""
-    joined = False
+    fixed = raw = ""
+    after_break = False
     for raw in [*env["COMP_WORDS"].split("\n"), ""][: at + 1]:
-        breaks = raw != "" and not raw.strip(":=")
-        if words and (breaks or joined):
-            kept = words[-1] + (raw if breaks else "")
+        is_break = raw != "" and not raw.strip(":=")
+        if words and (is_break or after_break):
+            fixed = words[-1] + (raw if is_break else "")
             words[-1] += _unquoted(raw)
         else:
-            kept = ""
+            fixed = ""
             words.append(_unquoted(raw))
-        joined = breaks
-    return Line(tuple(words[1:-1]), words[-1], kept, raw[:1] if raw[:1] in _ESCAPED else "")
+        after_break = is_break
+    return Line(tuple(words[1:-1]), words[-1], fixed, raw[:1] if raw[:1] in _ESCAPED else "")
 
 
 def _read_line(env: Mapping[str, str]) -> Line:
@@ -73,16 +73,16 @@ _CURSOR = "\x1f"
 
 
 def _split(text: str) -> list[str]:
-    """A line's words as a POSIX shell parts them; quotes may be open at its end."""
+    """The words of a line as a POSIX shell splits them; a quotation may be open at the end."""
     parts = shlex.shlex(text, posix=True)
     parts.whitespace_split = True
     parts.commenters = ""
-    found: list[str] = []
+    words: list[str] = []
     try:
-        found.extend(parts)
+        words.extend(parts)
     except ValueError:
-        found.append(parts.token)
-    return found
+        words.append(parts.token)
+    return words
 
 
 def _unquoted(raw: str) -> str:
@@ -90,25 +90,25 @@ def _unquoted(raw: str) -> str:
 
 
 _ESCAPED = {"": r"[^\w@%+=:,./~-]", '"': r'[\\"$`]', "'": r"(?!)"}
-"""What bash does not take as it stands but behind a backslash: outside quotes, and inside each kind."""
+"""The characters that bash needs a backslash before, outside quotes and inside each kind of quotes."""
 
 _REFUSED = {"": r"(?!)", '"': "!", "'": "'"}
-"""What it does not take there at all."""
+"""The characters that cannot be escaped there."""
 
 
-def _bash(line: Line, found: Sequence[Candidate]) -> str:
-    """What bash sets in as it is: escaped, so that no file's name can be taken for more than a name."""
-    rests = (value.removeprefix(line.kept) for value, _ in found)
-    taken = (rest for rest in rests if not re.search(_REFUSED[line.quote], rest))
-    return "\n".join(re.sub(f"({_ESCAPED[line.quote]})", r"\\\1", rest) for rest in taken)
+def _bash(line: Line, candidates: Sequence[Candidate]) -> str:
+    """Bash inserts a line as it is, so each is escaped: no file name can run a command."""
+    values = (value.removeprefix(line.fixed) for value, _ in candidates)
+    possible = (value for value in values if not re.search(_REFUSED[line.quote], value))
+    return "\n".join(re.sub(f"({_ESCAPED[line.quote]})", r"\\\1", value) for value in possible)
 
 
-def _zsh(line: Line, found: Sequence[Candidate]) -> str:
-    """What zsh evaluates. It takes several blanks for one."""
-    if not found:
+def _zsh(line: Line, candidates: Sequence[Candidate]) -> str:
+    """Zsh evaluates the answer, and reads several blanks as one."""
+    if not candidates:
         return "_files"
     escaped = (
-        f"{_backslashed(value)}:{_backslashed(about)}" if about else _backslashed(value) for value, about in found
+        f"{_backslashed(value)}:{_backslashed(about)}" if about else _backslashed(value) for value, about in candidates
     )
     return f"local -a found; found=({' '.join(map(shlex.quote, escaped))}); _describe -V value found"
 
@@ -117,12 +117,12 @@ def _backslashed(text: str) -> str:
     return re.sub(r"([\\:])", r"\\\1", text)
 
 
-def _fish(line: Line, found: Sequence[Candidate]) -> str:
-    return "\n".join(f"{value}\t{about}" if about else value for value, about in found)
+def _fish(line: Line, candidates: Sequence[Candidate]) -> str:
+    return "\n".join(f"{value}\t{about}" if about else value for value, about in candidates)
 
 
-def _powershell(line: Line, found: Sequence[Candidate]) -> str:
-    return "\n".join(f"{_powershell_word(value)}:::{about or ' '}" for value, about in found)
+def _powershell(line: Line, candidates: Sequence[Candidate]) -> str:
+    return "\n".join(f"{_powershell_word(value)}:::{about or ' '}" for value, about in candidates)
 
 
 def _powershell_word(value: str) -> str:
@@ -139,14 +139,15 @@ SHELLS: Mapping[str, tuple[Callable[[Mapping[str, str]], Line], Callable[[Line, 
 
 
 def install() -> str:
-    """Write the script where the shell finds it, and say where. Raises OptionError where this is no shell that we know,
-    OutputError where it cannot be written.
+    """Write the script where the shell reads it, and return a message with its path.
+
+    Raises OptionError for an unknown shell, and OutputError where the script cannot be written.
     """
-    from typer.completion import install as written  # type: ignore[attr-defined]
+    from typer.completion import install as write_script  # type: ignore[attr-defined]
 
     shell = _this_shell()
     try:
-        _, path = written(shell, PROGRAM, ASKED)
+        _, path = write_script(shell, PROGRAM, COMPLETION_VARIABLE)
         if shell == "zsh":
             write_file(str(path), f"{script()}\n".encode())
     except OSError as error:
@@ -155,17 +156,17 @@ def install() -> str:
 
 
 def script() -> str:
-    """The script for this shell. Raises OptionError where this is no shell that we know."""
+    """The script for this shell. Raises OptionError for an unknown shell."""
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     shell = _this_shell()
-    made = get_completion_script(prog_name=PROGRAM, complete_var=ASKED, shell=shell)
-    return made + _AT_ONCE if shell == "zsh" else made
+    text = get_completion_script(prog_name=PROGRAM, complete_var=COMPLETION_VARIABLE, shell=shell)
+    return text + _FIRST_TAB if shell == "zsh" else text
 
 
-_AT_ONCE = """
+_FIRST_TAB = """
 
-# zsh reads this file at the first tab, which wants an answer too.
+# zsh reads this file at the first tab, which needs an answer too.
 if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
   _vggscope_completion "$@"
 fi"""

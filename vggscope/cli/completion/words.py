@@ -1,7 +1,4 @@
-"""The words that can stand there: what each kind of option takes.
-
-An option says beside itself what completes it (`options.completed`), by the name of a function here.
-"""
+"""The values of each kind of option. `options.completed` names the function here that completes an option."""
 
 from __future__ import annotations
 
@@ -10,9 +7,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from vggscope.checkpoint import SUFFIXES
+from vggscope.choices import ModelOptions, PictureFormat
 from vggscope.sources.cache import LIBRARIES, recalled
 from vggscope.sources.resolve import read
 from vggscope.units import parse_shape
@@ -23,17 +21,17 @@ from vggscope.vgg.toml import config_names
 if TYPE_CHECKING:
     from vggscope.graph import Network
 
-OPENED = (".py", ".toml", *SUFFIXES)
-"""Files that are models, or that hold some."""
+MODEL_SUFFIXES = (".py", ".toml", *SUFFIXES)
+"""Suffixes of files that are or define models."""
 
 LARGEST_FILE = 10**6
-"""Bytes of a file that is looked into."""
+"""A larger Python file, in bytes, is not read."""
 
 MOST_ENTRIES = 10_000
-"""Entries of a folder that are looked at."""
+"""No more entries of a folder are read."""
 
 Candidate = tuple[str, str]
-"""What can stand there, and what it is."""
+"""A word, and its explanation or an empty text."""
 
 
 def one_of(ctx: Any, word: str, table: str) -> list[Any]:
@@ -43,166 +41,168 @@ def one_of(ctx: Any, word: str, table: str) -> list[Any]:
 
 def several(ctx: Any, word: str, table: str) -> list[str]:
     """Names of a table with commas between them."""
-    return _listed(word, [name for name, _ in _names(table)])
+    return _extend_list(word, [name for name, _ in _names(table)])
 
 
 def _names(table: str) -> list[Candidate]:
-    """The names that a table has, with what it says of them: it maps them, lists them, or lists what has a name."""
-    module, _, name = table.partition(":")
-    found = getattr(import_module(module), name)
-    about = found if isinstance(found, Mapping) else {}
-    names = [entry if isinstance(entry, str) else getattr(entry, "name", "") or entry.key for entry in found]
-    return [(name, _said(about.get(name))) for name in names]
+    """The names of a table with their explanations: its keys, its entries, or its entries' names."""
+    module, _, attribute = table.partition(":")
+    entries = getattr(import_module(module), attribute)
+    about = entries if isinstance(entries, Mapping) else {}
+    names = [entry if isinstance(entry, str) else getattr(entry, "name", "") or entry.key for entry in entries]
+    return [(name, _explanation(about.get(name))) for name in names]
 
 
-def _said(value: object) -> str:
+def _explanation(value: object) -> str:
     return value if isinstance(value, str) else str(getattr(value, "about", ""))
 
 
-def _listed(word: str, names: Iterable[str]) -> list[str]:
-    """A list with commas, begun as `word`, with each of the names that it has not yet at its end."""
+def _extend_list(word: str, names: Iterable[str]) -> list[str]:
+    """The list with commas that `word` begins, continued by each name that is not in it yet."""
     before, comma, _ = word.rpartition(",")
     return [f"{before}{comma}{name}" for name in names if name not in before.split(",")]
 
 
 def models(ctx: Any, word: str, *others: str) -> list[str]:
-    """A MODEL, or one of some other words. What stands alone and leads on, as `torchvision:` and a folder do, is
-    opened: so a shell sets no blank behind it.
+    """A MODEL, or one of the words `others`.
+
+    A single candidate that leads to others, such as `torchvision:` or a folder, is replaced by those: a shell would add
+    a blank after it.
     """
-    found = _begun(word, [*others, *_model_words(word)])
-    while len(found) == 1 and (opened := _begun(found[0], _opened(found[0]))) and opened != found:
-        found = opened
-    return found
+    names = _starting_with(word, [*others, *_model_words(word)])
+    while len(names) == 1 and (inner := _starting_with(names[0], _inside(names[0]))) and inner != names:
+        names = inner
+    return names
 
 
 def _model_words(word: str) -> list[str]:
     if ":" in word:
-        return _opened(word)
+        return _inside(word)
     bn = [f"{name}_bn" for name in (*LITERATURE, *(CONFIGS if "_" in word else ()))]
-    return [*CONFIGS, *LITERATURE, *bn, *(f"{name}:" for name in LIBRARIES if find_spec(name)), *_paths(word, OPENED)]
+    libraries = [f"{name}:" for name in LIBRARIES if find_spec(name)]
+    return [*CONFIGS, *LITERATURE, *bn, *libraries, *_paths(word, MODEL_SUFFIXES)]
 
 
-def _opened(word: str) -> list[str]:
-    """What a word that leads on leads to."""
+def _inside(word: str) -> list[str]:
+    """The models of a library or a file, or the files of a folder."""
     first, colon, _ = word.partition(":")
     if colon and first in LIBRARIES:
         from vggscope.sources.catalogue import names_in
 
         return [f"{first}:{name}" for name in names_in(first)]
-    where = word.rpartition(":")[0] or word
-    if where.endswith(".py"):
-        return [f"{where}:{name}" for name in _classes(where)]
-    if where.lower().endswith(".toml"):
-        return [f"{where}:{name}" for name in config_names(os.path.expanduser(where)) if ":" not in name]
-    return _paths(word, OPENED) if word.endswith("/") else []
+    path = word.rpartition(":")[0] or word
+    if path.endswith(".py"):
+        return [f"{path}:{name}" for name in _classes(path)]
+    if path.lower().endswith(".toml"):
+        return [f"{path}:{name}" for name in config_names(os.path.expanduser(path)) if ":" not in name]
+    return _paths(word, MODEL_SUFFIXES) if word.endswith("/") else []
 
 
-def _begun(word: str, found: Iterable[str]) -> list[str]:
-    return [value for value in dict.fromkeys(found) if value.startswith(word)]
+def _starting_with(word: str, names: Iterable[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if name.startswith(word)]
 
 
 def _classes(path: str) -> list[str]:
-    """What a Python file defines that may give a module, in its order; the file is read and not run."""
+    """The public functions and derived classes that a Python file defines. The file is parsed, not run."""
     path = os.path.expanduser(path)
     if not os.path.isfile(path) or os.path.getsize(path) > LARGEST_FILE:
         return []
     with open(path, "rb") as file:
         tree = ast.parse(file.read())
-    found = [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
-    return [node.name for node in found if node.name[0] != "_" and (isinstance(node, ast.FunctionDef) or node.bases)]
+    nodes = [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    return [node.name for node in nodes if node.name[0] != "_" and (isinstance(node, ast.FunctionDef) or node.bases)]
 
 
 def paths(ctx: Any, word: str, *suffixes: str) -> list[str]:
-    """A file that ends in one of the suffixes."""
-    found = _begun(word, _paths(word, suffixes))
-    while len(found) == 1 and found[0].endswith("/") and (inside := _paths(found[0], suffixes)):
-        found = inside
-    return found
+    """A file with one of the suffixes. A single folder is replaced by what is in it."""
+    names = _starting_with(word, _paths(word, suffixes))
+    while len(names) == 1 and names[0].endswith("/") and (inner := _paths(names[0], suffixes)):
+        names = inner
+    return names
 
 
 def _paths(word: str, suffixes: Sequence[str]) -> list[str]:
-    """The folders beside the path that a word begins, and the files with one of the suffixes."""
-    folder, name = os.path.split(word)
-    found = []
+    """The folders whose path begins with `word`, and the files with one of the suffixes."""
+    folder, start = os.path.split(word)
+    names = []
     with os.scandir(os.path.expanduser(folder) or ".") as entries:
         for entry, _ in zip(entries, range(MOST_ENTRIES)):
-            hidden = entry.name.startswith(".") and not name.startswith(".")
-            if entry.name.startswith(name) and not hidden and entry.name != "__pycache__":
+            hidden = entry.name.startswith(".") and not start.startswith(".")
+            if entry.name.startswith(start) and not hidden and entry.name != "__pycache__":
                 path = os.path.join(folder, entry.name)
                 if entry.is_dir():
-                    found.append(f"{path}/")
+                    names.append(f"{path}/")
                 elif entry.name.lower().endswith(tuple(suffixes)):
-                    found.append(path)
-    return sorted(found)
+                    names.append(path)
+    return sorted(names)
 
 
 def results(ctx: Any, word: str) -> list[str]:
-    """A file to write a command's result to: the suffixes that it may have, and the files that have one."""
+    """A file for the command's result."""
     from vggscope.render.formats import suffixes
 
     return written(ctx, word, *suffixes(ctx.info_name))
 
 
 def pictures(ctx: Any, word: str) -> list[str]:
-    """A file to draw to."""
-    from vggscope.drawing import FORMATS
-
-    return written(ctx, word, *(f".{form}" for form in FORMATS))
+    """A file for a diagram."""
+    return written(ctx, word, *(f".{name}" for name in get_args(PictureFormat)))
 
 
 def written(ctx: Any, word: str, *suffixes: str) -> list[str]:
-    """A file to write, with one of the suffixes: one that is there, or a name with each of them."""
-    there = paths(ctx, word, *suffixes)
+    """A file to write: one that exists, or the name that `word` begins with each of the suffixes."""
+    existing = paths(ctx, word, *suffixes)
     stem, dot, _ = os.path.basename(word).rpartition(".")
     name = stem if dot else os.path.basename(word)
-    if not name or there:
-        return there
+    if not name or existing:
+        return existing
     return [os.path.join(os.path.dirname(word), name + suffix) for suffix in suffixes]
 
 
 def layers(ctx: Any, word: str) -> list[str]:
-    """Layers of the command's model with commas between them, by label, or by path where no label begins so."""
+    """Layers of the command's model, with commas between them."""
     model = ctx.params.get("model") or next(iter(ctx.params.get("models") or ()), "")
-    return _listed(word, _layers(model, ctx.params, word.rpartition(",")[2]))
+    return _extend_list(word, _layers(model, ctx.params, word.rpartition(",")[2]))
 
 
 def _layers(model: str, params: Mapping[str, Any], word: str) -> list[str]:
+    """The layers whose label begins with `word`, or else those whose path does."""
     network = _network(model, params)
     if network is None:
         return []
-    labels = _begun(word, (node.label for node in network.nodes if node.label))
-    return labels or _begun(word, (node.name for node in network.nodes))
+    labels = _starting_with(word, (node.label for node in network.nodes if node.label))
+    return labels or _starting_with(word, (node.name for node in network.nodes))
 
 
 def _network(model: str, params: Mapping[str, Any]) -> Network | None:
-    """The model, where it can be read without running anything; a library's, where it is remembered."""
+    """The Network of a model; None for a library's that is not cached, and for one whose code would have to run."""
     library, _, name = model.partition(":")
     if library == "torchvision" and name.removesuffix("_bn") in LITERATURE:
-        return read(name)  # torchvision's module tree is what a column has
+        return read(name)  # its module tree is that of the configuration
     size = parse_shape(params["input"]) if params.get("input") else None
-    given = {name: params[name] for name in ("head", "batch_norm", "num_classes", "soft_max") if params.get(name)}
-    return recalled(model) or read(model, BuildOptions(size, **given))
+    options = {name: params[name] for name in ModelOptions.__annotations__ if params.get(name)}
+    return recalled(model) or read(model, BuildOptions(size, **options))
 
 
 def layer(ctx: Any, word: str) -> list[str]:
-    """A layer of the command's model, or a module that holds some."""
-    found = _layers(ctx.params.get("model") or "", ctx.params, word)
-    holding = (name.rpartition(".")[0] for name in found)
-    return [*_begun(word, filter(None, holding)), *found]
+    """A layer of the command's model, or a module that contains layers."""
+    names = _layers(ctx.params.get("model") or "", ctx.params, word)
+    parents = (name.rpartition(".")[0] for name in names)
+    return [*_starting_with(word, filter(None, parents)), *names]
 
 
 def topics(ctx: Any, word: str) -> list[str]:
-    """What `explain` takes: a topic, a topic's model, or a model and its layer."""
+    """An argument of `explain`: a topic, a topic's model, a model, or a model's layer."""
     from vggscope.tutorials import TOPICS
 
-    given = ctx.params.get("words") or ()
-    if not given:
+    before = ctx.params.get("words") or ()
+    if not before:
         return models(ctx, word, *TOPICS)
-    if len(given) > 1:
+    if len(before) > 1:
         return []
-    return models(ctx, word) if given[0] in TOPICS else _layers(given[0], ctx.params, word)
+    return models(ctx, word) if before[0] in TOPICS else _layers(before[0], ctx.params, word)
 
 
 def references(ctx: Any, word: str) -> list[str]:
-    """A reference: a library or the paper, for the model's counterpart there, or any MODEL."""
+    """A reference model: a library or the paper, for the model's counterpart there, or any MODEL."""
     return models(ctx, word, *LIBRARIES, "paper")
