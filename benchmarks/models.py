@@ -11,7 +11,7 @@ from pathlib import Path
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.receptive_field.view import receptive_fields
 from vggscope.cross_checks import flop_counter
-from vggscope.cross_checks.reference_tool import MACS, ReportedFigure, without_data
+from vggscope.cross_checks.reference_tool import MACS, without_data
 from vggscope.graph import Network
 from vggscope.ops.base import numel
 from vggscope.sources import timm, torchvision
@@ -61,9 +61,8 @@ def row(word: str) -> str:
     params = sum(numel(parameter.shape) for parameter in network.parameters())
     expected = sum(parameter.numel() for parameter in module.parameters())
     macs = total_macs(costs(network))
-    claim = flop_counter.REFERENCE_TOOL.ask[MACS](network, module)
-    assert isinstance(claim, ReportedFigure)
-    verdict = "equal" if claim.value == macs else f"{count_text(claim.value)}"
+    figure = flop_counter.REFERENCE_TOOL.reports[MACS](network, module)
+    verdict = "equal" if figure.value == macs else count_text(figure.value)
     size = shape_text(network.input_shape)
     name = word if size == "3x224x224" else f"{word} at {size}"
     shown = count_text(params) if params == expected else f"{count_text(params)}, torch {count_text(expected)}"

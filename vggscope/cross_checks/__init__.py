@@ -1,3 +1,1 @@
-"""Our numbers asked of other people's code and papers: one file for each witness, and `verification` that hears them
-all.
-"""
+"""Compares vggscope's figures with those of other tools and of papers: one file each, and `verification`."""

@@ -1,6 +1,8 @@
-"""autograd: of the layers that are modules, how many have units that depend on the very pixels that we say.
+"""Autograd: counts the modules whose units depend on exactly the pixels that the receptive field rule gives.
 
-Measured are a map's corners, its middle and a unit aside.
+The units measured are a map's corners, its middle and one more. The module's own forward runs on an image of ones,
+with weights of one and with the functions of `positive`, so that no dependence has a gradient of zero. All channels of
+a map are then equal, and one of them is computed for each group of a convolution.
 """
 
 from __future__ import annotations
@@ -20,192 +22,96 @@ from vggscope.ops.base import Shape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+MOST_LAYERS = 64
+"""The most layers that are measured: each takes a backward pass."""
+
 Pixels = tuple[tuple[int, int], ...]
 """The first and the last pixel along each side of the image."""
 
 Place = tuple[tuple[int, int], ...]
-"""A unit of an output: positions along some of its axes, as (axis, position)."""
-
-
-def measure(
-    module: nn.Module, input_shape: Shape, units: Mapping[str, Sequence[Place]]
-) -> dict[str, dict[Place, Pixels | None]]:
-    """For units of modules' outputs, the pixels that have a gradient; None where none has.
-
-    `units` has places by the module's path (with :2, :3... for a later call). The module is on the meta device and
-    stays as it is. What is no tensor is left out.
-    """
-    import torch
-
-    width = max(map(len, units.values()), default=1)
-    image = torch.ones((width, *input_shape[1:]), requires_grad=True)
-    with _one_thread():
-        with _kept_outputs(module, units.keys()) as outputs, _positive():
-            module(image)
-        return {name: _gradients(outputs[name], image, places) for name, places in units.items() if name in outputs}
-
-
-def _gradients(output: Tensor, image: Tensor, places: Sequence[Place]) -> dict[Place, Pixels | None]:
-    """One backward pass for all units: each has its own image of the batch."""
-    import torch
-
-    if not output.requires_grad:
-        return dict.fromkeys(places)
-    wanted = torch.zeros_like(output)
-    for number, place in enumerate(places):
-        positions: list[int | slice] = [number, *(slice(None) for _ in output.shape[1:])]
-        for axis, position in place:
-            positions[axis] = position
-        wanted[tuple(positions)] = 1
-    (gradient,) = torch.autograd.grad(output, image, wanted, retain_graph=True)
-    return {place: _extent(gradient[number].ne(0).any(0)) for number, place in enumerate(places)}
-
-
-def _extent(touched: Tensor) -> Pixels | None:
-    """The smallest box around the pixels that are touched."""
-    if not touched.any():
-        return None
-    corners = touched.nonzero()
-    return tuple((int(first), int(last)) for first, last in zip(corners.amin(0), corners.amax(0)))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Maps of one channel are too small to be shared among threads, which wait for one another."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _kept_outputs(module: nn.Module, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
-    """The outputs of the modules' calls, by path; a module's second call is path:2."""
-    from torch import Tensor
-
-    outputs: dict[str, Tensor] = {}
-    calls: Counter[str] = Counter()
-
-    def keep(path: str) -> Callable[[object, object, object], None]:
-        def hook(part: object, inputs: object, output: object) -> None:
-            calls[path] += 1
-            name = path if calls[path] == 1 else f"{path}:{calls[path]}"
-            first = output[0] if isinstance(output, tuple) and output else output
-            if name in names and isinstance(first, Tensor):
-                outputs[name] = each_channel(first)
-
-        return hook
-
-    hooks = [part.register_forward_hook(keep(path)) for path, part in module.named_modules() if path]
-    try:
-        yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _positive() -> Iterator[None]:
-    """Within this, torch's functions are replaced by those of `positive`, and tensors without data by ones."""
-    from torch.overrides import TorchFunctionMode
-
-    class Mode(TorchFunctionMode):
-        def __torch_function__(
-            self, func: Function, types: object, args: tuple[object, ...] = (), kwargs: object = None
-        ) -> object:
-            given = kwargs if isinstance(kwargs, dict) else {}
-            name = getattr(func, "__name__", "").strip("_")
-            return positive.get(name, func)(*map(ones, args), **{key: ones(value) for key, value in given.items()})
-
-    positive = functions()
-    with written_out(), Mode():
-        yield
-
-
-MOST_LAYERS = 64
-"""How many layers are measured, at most: each takes a backward pass."""
+"""A unit of an output: its positions along some axes, as (axis, position)."""
 
 Views = Mapping[str, View | UnknownView]
 
 
 def measured_layers(network: Network) -> tuple[str, ...]:
-    """The layers that are measured: modules whose field the rule gives; of many, those that see otherwise than what
-    they read, spread over the depth.
+    """The layers to measure: modules whose receptive field is known.
+
+    If there are more than MOST_LAYERS, only those whose field differs from their input's, spread over the depth.
     """
-    seen = views(network)
-    known = [node for node in network.nodes if node.module is not None and _has_units(seen[node.name])]
+    fields = views(network)
+    known = [node for node in network.nodes if node.module is not None and _has_units(fields[node.name])]
     if len(known) > MOST_LAYERS:
-        known = [node for node in known if seen[node.name] not in [seen[name] for name in node.inputs]]
+        known = [node for node in known if fields[node.name] not in [fields[name] for name in node.inputs]]
     if len(known) > MOST_LAYERS:
         known = [known[(i + 1) * len(known) // MOST_LAYERS - 1] for i in range(MOST_LAYERS)]
     return tuple(node.name for node in known)
 
 
 def _has_units(view: View | UnknownView) -> bool:
-    """Whether units can be told from one another: those of a flattened map are its pixels and its channels in one."""
+    """Whether a map has units of its own. Those of a flattened map mix pixels and channels."""
     return isinstance(view, View) and bool(view.sides) and not any(isinstance(s.extent, Flattened) for s in view.sides)
 
 
 def units(view: View) -> tuple[Place, ...]:
-    """The places of a layer's output that are measured."""
+    """The units of a layer's output to measure."""
     sides = [(side.axis, side.extent.units) for side in view.sides if side.axis is not None]
     if len({axis for axis, _ in sides}) < len(sides):
-        sides = sides[:1]  # a row of tokens goes along both sides
-    ways = (lambda n: 0, lambda n: n - 1, lambda n: n // 2, lambda n: n // 3)
-    return tuple(dict.fromkeys(tuple((axis, way(count)) for axis, count in sides) for way in ways))
+        sides = sides[:1]  # one axis of tokens covers both sides
+    positions = (lambda n: 0, lambda n: n - 1, lambda n: n // 2, lambda n: n // 3)
+    return tuple(dict.fromkeys(tuple((axis, position(count)) for axis, count in sides) for position in positions))
 
 
 def _fields(network: Network, module: nn.Module) -> ReportedFigure:
     layers = measured_layers(network)
     if not layers:
         raise NotApplicable("no rule gives a receptive field here")
-    wrong = differences(network, module, layers)
-    return ReportedFigure(len(layers) - len(wrong), detail="; ".join(wrong[:3]))
+    mismatches = differences(network, module, layers)
+    return ReportedFigure(len(layers) - len(mismatches), detail="; ".join(mismatches[:3]))
 
 
 def differences(network: Network, module: nn.Module, layers: tuple[str, ...]) -> list[str]:
-    """For each of these layers that depends on other pixels than we say, the first such unit, in words."""
-    seen, exact = views(network), views(network, exact=True)
-    places = {name: units(_view(exact, name)) for name in layers}
-    found = measure(module, network.input_shape, places)
-    nodes = {node.name: node for node in network.nodes}
+    """For each layer with a unit that depends on other pixels than the rule gives, a sentence about the first one."""
+    by_rule, exact = views(network), views(network, exact=True)
+    places = {name: units(_known_view(exact, name)) for name in layers}
+    measured = measure(module, network.input_shape, places)
+    sides = network.input_shape[2:]
     texts = (
-        _difference(nodes[name], network.input_shape[2:], _view(seen, name), _view(exact, name), found.get(name, {}))
+        _difference(
+            network.by_name[name], sides, _known_view(by_rule, name), _known_view(exact, name), measured.get(name, {})
+        )
         for name in layers
     )
     return [text for text in texts if text]
 
 
-def _view(views: Views, name: str) -> View:
+def _known_view(views: Views, name: str) -> View:
     view = views[name]
     assert isinstance(view, View)
     return view
 
 
 def _difference(
-    node: Node, sides: tuple[int, ...], seen: View, exact: View, measured: Mapping[Place, Pixels | None]
+    node: Node, sides: tuple[int, ...], by_rule: View, exact: View, measured: Mapping[Place, Pixels | None]
 ) -> str:
-    """The first unit that was measured otherwise than we say. Where the rule's region lies on the image, that is what
-    has to be measured; at the border it is what is read in truth.
+    """A sentence about the first unit with a mismatch, or an empty one.
+
+    The expected pixels are the rule's if they all lie on the image, else those that the unit depends on exactly.
     """
     for place in units(exact):
-        rule = _pixels(seen, place)
-        within = rule is not None and all(first >= 0 and last < side for (first, last), side in zip(rule, sides))
-        ours = rule if within else _pixels(exact, place)
+        ruled = _pixels(by_rule, place)
+        inside = ruled is not None and all(first >= 0 and last < side for (first, last), side in zip(ruled, sides))
+        expected = ruled if inside else _pixels(exact, place)
         if place not in measured:
             return f"{node.title} was not called"
-        if measured[place] != ours:
+        if measured[place] != expected:
             unit = ",".join(str(position) for _, position in place)
-            return f"{node.title}, unit {unit}, depends on {_text(measured[place])}, by the rule on {_text(ours)}"
+            return f"{node.title}, unit {unit}, depends on {_text(measured[place])}, by the rule on {_text(expected)}"
     return ""
 
 
 def _pixels(view: View, place: Place) -> Pixels | None:
-    """What the rule gives for a unit."""
+    """The pixels of a unit in a view; None if it covers none."""
     positions = dict(place)
     spans = [side.extent.span(0 if side.axis is None else positions[side.axis]) for side in view.sides]
     known = tuple(span for span in spans if span is not None)
@@ -217,4 +123,103 @@ def _text(pixels: Pixels | None) -> str:
     return " x ".join(f"{first} to {last}" for first, last in pixels) if pixels else "nothing"
 
 
-REFERENCE_TOOL = ReferenceTool(name="autograd", title="autograd", ask={FIELDS: _fields}, package="torch")
+def measure(
+    module: nn.Module, input_shape: Shape, units: Mapping[str, Sequence[Place]]
+) -> dict[str, dict[Place, Pixels | None]]:
+    """The pixels with a non-zero gradient for units of modules' outputs; None for a unit without any.
+
+    `units` has the units by the module's path, with :2, :3... for later calls. The module is on the meta device and
+    stays as it is. Outputs that are no tensors are left out.
+    """
+    import torch
+
+    width = max(map(len, units.values()), default=1)
+    image = torch.ones((width, *input_shape[1:]), requires_grad=True)
+    with _one_thread():
+        with _recorded_outputs(module, units.keys()) as outputs, _positive():
+            module(image)
+        return {name: _touched(outputs[name], image, places) for name, places in units.items() if name in outputs}
+
+
+def _touched(output: Tensor, image: Tensor, places: Sequence[Place]) -> dict[Place, Pixels | None]:
+    """The pixels of all units in one backward pass: each unit has its own image of the batch."""
+    import torch
+
+    if not output.requires_grad:
+        return dict.fromkeys(places)
+    selected = torch.zeros_like(output)
+    for number, place in enumerate(places):
+        positions: list[int | slice] = [number, *(slice(None) for _ in output.shape[1:])]
+        for axis, position in place:
+            positions[axis] = position
+        selected[tuple(positions)] = 1
+    (gradient,) = torch.autograd.grad(output, image, selected, retain_graph=True)
+    return {place: _bounds(gradient[number].ne(0).any(0)) for number, place in enumerate(places)}
+
+
+def _bounds(touched: Tensor) -> Pixels | None:
+    """The smallest box around the true pixels."""
+    if not touched.any():
+        return None
+    corners = touched.nonzero()
+    return tuple((int(first), int(last)) for first, last in zip(corners.amin(0), corners.amax(0)))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run torch on one thread: on maps of one channel, more threads only wait for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _recorded_outputs(module: nn.Module, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of the modules' calls by path; a module's second call is path:2."""
+    from torch import Tensor
+
+    outputs: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
+
+    def hook_for(path: str) -> Callable[[object, object, object], None]:
+        def hook(part: object, inputs: object, output: object) -> None:
+            calls[path] += 1
+            name = path if calls[path] == 1 else f"{path}:{calls[path]}"
+            first = output[0] if isinstance(output, tuple) and output else output
+            if name in names and isinstance(first, Tensor):
+                outputs[name] = each_channel(first)
+
+        return hook
+
+    hooks = [part.register_forward_hook(hook_for(path)) for path, part in module.named_modules() if path]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _positive() -> Iterator[None]:
+    """Replace torch's functions by those of `positive`, and tensors on the meta device by ones."""
+    from torch.overrides import TorchFunctionMode
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Function, types: object, args: tuple[object, ...] = (), kwargs: object = None
+        ) -> object:
+            named = kwargs if isinstance(kwargs, dict) else {}
+            name = getattr(func, "__name__", "").strip("_")
+            return positive.get(name, func)(*map(ones, args), **{key: ones(value) for key, value in named.items()})
+
+    positive = functions()
+    with written_out(), Mode():
+        yield
+
+
+REFERENCE_TOOL = ReferenceTool(name="autograd", title="autograd", reports={FIELDS: _fields}, package="torch")

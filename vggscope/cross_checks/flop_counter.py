@@ -1,7 +1,7 @@
-"""torch itself: its parameters, and the MACs that torch.utils.flop_counter sees, forward and backward.
+"""torch itself: its parameters, and the MACs of torch.utils.flop_counter, forward and backward.
 
-It counts 2 FLOPs for a MAC and nothing but convolutions and matrix products, which is our own convention. Backward it
-takes a grouped convolution's weight gradient for that of one group (its conv_backward_flop leaves the groups out).
+The counter's convention is ours: 2 FLOPs for each MAC of convolutions and matrix products, and nothing else. In the
+backward pass its conv_backward_flop ignores the groups of a grouped convolution's weight gradient.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def params(module: nn.Module) -> int:
-    """The elements of all parameters, shared ones once."""
+    """The number of elements of all parameters, shared ones counted once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def macs(module: nn.Module, input_shape: Shape) -> int:
-    """The MACs of a forward pass on a module without data."""
+    """The MACs of a forward pass of a module on the meta device."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,8 +46,8 @@ def backward_macs(module: nn.Module, input_shape: Shape) -> int:
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import FlopCounterMode
 
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if not trained:
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not trainable:
         return 0
     outputs: list[Tensor] = [
         leaf
@@ -55,12 +55,12 @@ def backward_macs(module: nn.Module, input_shape: Shape) -> int:
         if isinstance(leaf, torch.Tensor) and leaf.requires_grad
     ]
     with FlopCounterMode(display=False) as counter:
-        torch.autograd.grad([output.sum() for output in outputs], trained, allow_unused=True)
+        torch.autograd.grad([output.sum() for output in outputs], trainable, allow_unused=True)
     return int(counter.get_total_flops()) // 2
 
 
 def group_terms(network: Network) -> tuple[Term, ...]:
-    """What the counter has too much in a backward pass, worked out from the network's ops."""
+    """The MACs that the counter adds in a backward pass, computed from the network's ops."""
     amount = sum(
         (node.op.groups - 1) * node.op.macs(network.input_shapes(node), network.output_shape(node))
         for node in network.nodes
@@ -85,7 +85,7 @@ def _backward_macs(network: Network, module: nn.Module) -> ReportedFigure:
 REFERENCE_TOOL = ReferenceTool(
     name="torch",
     title="torch",
-    ask={PARAMS: _params, MACS: _macs, BACKWARD_MACS: _backward_macs},
+    reports={PARAMS: _params, MACS: _macs, BACKWARD_MACS: _backward_macs},
     explain={BACKWARD_MACS: lambda network, value: group_terms(network)},
     package="torch",
 )

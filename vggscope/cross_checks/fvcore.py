@@ -1,7 +1,7 @@
-"""fvcore, as its FlopCountAnalysis counts: MACs, which it calls flops, and some element-wise work on top.
+"""fvcore's FlopCountAnalysis: MACs, which it calls flops, and some element-wise operations.
 
-It traces the module with torch.jit, which cannot see through tensors without data, so that it runs on the CPU with
-weights that hold whatever the memory held: the counts depend on shapes alone.
+It traces the module with torch.jit, which needs tensors with data. So it runs on the CPU with uninitialised weights:
+the counts depend on shapes alone.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 
 def params(module: nn.Module) -> int:
-    """The whole module, as parameter_count has it."""
+    """The parameters of the whole module by parameter_count."""
     from fvcore.nn import parameter_count
 
     return int(parameter_count(module)[""])
 
 
 def macs(module: nn.Module, input_shape: Shape) -> int:
-    """FlopCountAnalysis's total for a module without data; it is computed in a copy."""
+    """FlopCountAnalysis's total for a module on the meta device, computed on a copy."""
     import torch
     from fvcore.nn import FlopCountAnalysis
 
     real = copy.deepcopy(module).to_empty(device="cpu")
     for buffer in real.buffers():
-        buffer.zero_()  # indices among them must not point anywhere
-    with torch.no_grad(), written_out():  # it knows the projections of an attention, but not where they are fused
+        buffer.zero_()  # uninitialised indices would be out of range
+    with torch.no_grad(), written_out():  # it counts the projections of attention unless they are fused
         return int(FlopCountAnalysis(real, torch.zeros(input_shape)).total())
 
 
@@ -53,13 +53,12 @@ PER_VALUE: Mapping[str, int] = MappingProxyType(
         "InstanceNorm2d": 5,
     }
 )
-"""The operations that fvcore (its jit_handles) counts for each value of an op's input, at evaluation and with a learned
-scale; one less without.
+"""The operations that fvcore's jit_handles count per value of an op's input, at evaluation and with a learned scale;
+one less without it.
 """
 
-
 PER_RESULT: Mapping[tuple[str, str], int] = MappingProxyType({("Upsample", "nearest"): 1, ("Upsample", "bilinear"): 4})
-"""The same for each value of an op's output, by the op and its mode."""
+"""The same per value of an op's output, by the op and its mode."""
 
 NAMED_PADDING = "convolutions whose padding is a word, which it does not know"
 RECURRENT = "recurrent layers, which it does not know"
@@ -68,7 +67,7 @@ ATTENTION = "queries with keys and weights with values in attention, which it do
 
 
 def flop_terms(network: Network) -> tuple[Term, ...]:
-    """What fvcore's total has beyond MACs, worked out from the network's ops."""
+    """The difference of fvcore's total from MACs, computed from the network's ops."""
     amounts: Counter[str] = Counter()
     for node in network.nodes:
         op, read = _read(network, node)
@@ -90,8 +89,8 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
 
 
 def _einsum(op: Einsum, inputs: tuple[Shape, ...]) -> int:
-    """What fvcore takes an einsum for (its einsum_flop_jit): two forms it knows; the FLOPs of any other it reads from
-    the text of numpy's einsum_path, which has four digits.
+    """The MACs of an einsum by fvcore's einsum_flop_jit: exact for two forms, and otherwise read from the text of
+    numpy's einsum_path, which has four digits.
     """
     left, _, right = op.equation.replace(" ", "").partition("->")
     sizes = dict(zip(left.replace(",", ""), (size for shape in inputs for size in shape)))
@@ -104,7 +103,7 @@ def _einsum(op: Einsum, inputs: tuple[Shape, ...]) -> int:
 
 
 def _attention(network: Network, node: Node) -> int:
-    """The MACs of queries with keys and of weights with values: all but the learned projections'."""
+    """The MACs of queries with keys and of weights with values, without the learned projections."""
     op, read = _read(network, node)
     own = node.parameters if op.name == "MultiheadAttention" else ()
     projections = sum(numel(p.shape) for p in own if len(p.shape) == 2) * numel(read[0][:-1])
@@ -112,7 +111,7 @@ def _attention(network: Network, node: Node) -> int:
 
 
 def _read(network: Network, node: Node) -> tuple[Op, tuple[Shape, ...]]:
-    """A node's op, and the shapes of all that it reads, constants among them."""
+    """A node's op, and the shapes of its inputs and constants."""
     inputs = network.input_shapes(node)
     if isinstance(node.op, WithConstants):
         return node.op.op, node.op.all_inputs(inputs)
@@ -128,51 +127,52 @@ def _params(network: Network, module: nn.Module) -> ReportedFigure:
 
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
-    return ReportedFigure(macs(module, network.input_shape), terms=tuple(_worded(network, module)))
+    return ReportedFigure(macs(module, network.input_shape), terms=tuple(_module_terms(network, module)))
 
 
-def _worded(network: Network, module: nn.Module) -> Iterator[Term]:
-    """What it leaves out of convolutions whose padding is given as a word: torch.jit calls another function then."""
-    parts = dict(module.named_modules())
-    nodes = [
-        node for node in network.nodes if node.module and isinstance(getattr(parts.get(node.module), "padding", 0), str)
-    ]
+def _module_terms(network: Network, module: nn.Module) -> Iterator[Term]:
+    """The difference that follows from the module.
+
+    fvcore does not count convolutions with a padding such as "same", for which torch.jit calls another function.
+    """
+    modules = dict(module.named_modules())
+    nodes = [n for n in network.nodes if n.module and isinstance(getattr(modules.get(n.module), "padding", 0), str)]
     amount = sum(node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0 for node in nodes)
     if amount:
         yield Term(-amount, NAMED_PADDING)
-    of_weights = _normalised_weights(module, network.input_shape)
-    if of_weights:
-        yield Term(of_weights, "4 for each value of weights that are standardised, 5 with a learned scale")
+    operations = _weight_norm_operations(module, network.input_shape)
+    if operations:
+        yield Term(operations, "4 for each value of weights that are standardised, 5 with a learned scale")
 
 
-def _normalised_weights(module: nn.Module, input_shape: Shape) -> int:
-    """What it counts where forward puts weights, which no input reaches, through a batch norm."""
+def _weight_norm_operations(module: nn.Module, input_shape: Shape) -> int:
+    """The operations that fvcore counts for weights that forward standardises by a batch norm."""
     import torch
     from torch.nn.functional import batch_norm
     from torch.overrides import TorchFunctionMode
 
-    found = 0
+    operations = 0
 
     class Mode(TorchFunctionMode):
         def __torch_function__(
             self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
         ) -> object:
-            nonlocal found
+            nonlocal operations
             if func is batch_norm:
-                given = {**dict(zip(("input", "", "", "weight", "", "training"), args)), **(kwargs or {})}
-                if given.get("training") and not given["input"].requires_grad:
-                    found += given["input"].numel() * (4 if given.get("weight") is None else 5)
+                arguments = {**dict(zip(("input", "", "", "weight", "", "training"), args)), **(kwargs or {})}
+                if arguments.get("training") and not arguments["input"].requires_grad:
+                    operations += arguments["input"].numel() * (4 if arguments.get("weight") is None else 5)
             return func(*args, **(kwargs or {}))
 
     with frozen(module), torch.enable_grad(), Mode():
         module(torch.empty(input_shape, device="meta", requires_grad=True).clone())
-    return found
+    return operations
 
 
 REFERENCE_TOOL = ReferenceTool(
     name="fvcore",
     title="fvcore",
-    ask={PARAMS: _params, MACS: _macs},
+    reports={PARAMS: _params, MACS: _macs},
     explain={MACS: lambda network, value: flop_terms(network)},
     package="fvcore",
 )

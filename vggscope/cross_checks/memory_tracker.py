@@ -120,7 +120,7 @@ def _terms(on_gpu: StepTimeline, on_cpu: StepTimeline, module: nn.Module) -> Ite
 REFERENCE_TOOL = ReferenceTool(
     name="tracker",
     title="torch's memory tracker",
-    ask={
+    reports={
         INFERENCE_PEAK: lambda network, module: _peak(network, module, INFERENCE_PEAK),
         TRAINING_PEAK: lambda network, module: _peak(network, module, TRAINING_PEAK),
     },

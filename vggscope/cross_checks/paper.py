@@ -1,4 +1,4 @@
-"""The paper's own Table 2: the number of parameters in millions, for each column."""
+"""The paper's Table 2: the number of parameters of each configuration, in millions."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ INPUT_SHAPE = (1, 3, 224, 224)
 
 
 def column_of(network: Network) -> str | None:
-    """The column that a network is, whatever it is called: its weights and maps are those of Table 1 at 224x224.
+    """The configuration of Table 1 with the weights and maps of this network at 224x224, or None.
 
-    Batch norms, activations and dropout are passed over, as is the way in which the head is written.
+    Names, batch norms, activations, dropout and the way the head is written make no difference.
     """
     if network.input_shape != INPUT_SHAPE:
         return None
-    seen = list(_layers(network))
-    return next((name for name, line in CONFIGS.items() if list(_expected(parse(line))) == seen), None)
+    layers = list(_layers(network))
+    return next((name for name, line in CONFIGS.items() if list(_expected(parse(line))) == layers), None)
 
 
 def _layers(network: Network) -> Iterator[tuple[int, int]]:
-    """For each layer with weights or an LRN: how many weights, how many outputs."""
+    """The number of weights and of outputs of each layer with weights, and of each LRN."""
     for node in network.nodes:
         weights = [numel(p.shape) for p in node.parameters if len(p.shape) > 1]
         if weights or node.op.name == "LocalResponseNorm":
@@ -66,4 +66,4 @@ def _params(network: Network, module: nn.Module) -> ReportedFigure:
     return ReportedFigure(TABLE_2[column] * MILLION, rounded_to=MILLION)
 
 
-REFERENCE_TOOL = ReferenceTool(name="paper", title="the paper's Table 2", ask={PARAMS: _params})
+REFERENCE_TOOL = ReferenceTool(name="paper", title="the paper's Table 2", reports={PARAMS: _params})

@@ -1,8 +1,8 @@
-"""torch's functions as functions that grow with everything they read and are 1 where all that is 1.
+"""Replacements for torch's functions that increase with each of their inputs and map ones to ones.
 
-A maximum has a gradient at one place of its window, an activation none where it is flat, and differences cancel; what
-stands here has one wherever the function of that name can. Backward each gradient becomes 1 where there is any, so
-that none fades on the way.
+The gradient of torch's maximum is zero but for one unit of its window, that of an activation is zero where it is flat,
+and differences cancel. A replacement has a non-zero gradient wherever its function depends on its input. Backward, each
+non-zero gradient becomes 1, so that none underflows.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 
-_AS_THEY_ARE = (
+_POINTWISE = (
     *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh", "hardswish"),
     *("hardsigmoid", "sigmoid", "logsigmoid", "softplus", "tanh", "prelu", "rrelu", "clamp", "exp", "log", "sqrt"),
     *("rsqrt", "abs", "neg", "pow", "square", "dropout", "dropout2d", "dropout3d", "batch_norm", "feature_dropout"),
     *("local_response_norm", "alpha_dropout"),
 )
-"""Functions of each place by itself; the neighbours in LRN are channels."""
+"""Functions of each position by itself; LRN reads neighbouring channels only. Their replacement is the identity."""
 
 _SUMS = ("add", "iadd", "radd", "sub", "isub", "rsub", "div", "truediv", "rdiv", "rtruediv", "idiv", "itruediv")
 _PRODUCTS = ("mul", "imul", "rmul", "multiply")
@@ -30,11 +30,11 @@ _PRODUCTS = ("mul", "imul", "rmul", "multiply")
 
 @cache
 def functions() -> dict[str, Function]:
-    """By the name of torch's function, underscores left out."""
+    """The replacements by the name of torch's function, without leading or trailing underscores."""
     from torch.nn import functional
 
     return {
-        **dict.fromkeys(_AS_THEY_ARE, lambda x, *_, **__: x),
+        **dict.fromkeys(_POINTWISE, lambda x, *_, **__: x),
         **dict.fromkeys(_SUMS, _sum),
         **dict.fromkeys(_PRODUCTS, _product),
         **{f"conv{n}d": _convolution(getattr(functional, f"conv{n}d")) for n in (1, 2, 3)},
@@ -51,33 +51,32 @@ def functions() -> dict[str, Function]:
         "instance_norm": lambda x, *_, **__: _spread(x, tuple(range(2, x.dim()))),
         "scaled_dot_product_attention": _attention,
         "multi_head_attention_forward": _multi_head,
-        "set_grad_enabled": lambda *_: None,  # what runs under torch.no_grad depends on its input all the same
+        "set_grad_enabled": lambda *_: None,  # an output computed under torch.no_grad depends on its input too
     }
 
 
 def ones(value: object) -> object:
-    """An argument whose tensors without data are ones."""
+    """The argument with its tensors on the meta device replaced by ones."""
     import torch
 
     if isinstance(value, torch.Tensor):
-        whole = None if value.is_floating_point() else value.dtype
-        return torch.ones((), dtype=whole).expand(value.shape) if value.is_meta else value
+        dtype = None if value.is_floating_point() else value.dtype
+        return torch.ones((), dtype=dtype).expand(value.shape) if value.is_meta else value
     if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
         return type(value)([ones(item) for item in value])
     return value
 
 
-def alike(x: Tensor) -> Tensor | None:
-    """The one channel that all of a tensor's channels are copies of, where that is known."""
-    found = getattr(x, _ALIKE, None)
-    return found if found is None else cast("Tensor", found)
+def shared_channel(x: Tensor) -> Tensor | None:
+    """The channel that all channels of a tensor are copies of; None unless that is known."""
+    return cast("Tensor | None", getattr(x, _SHARED_CHANNEL, None))
 
 
-_ALIKE = "_vggscope_alike"
+_SHARED_CHANNEL = "_vggscope_shared_channel"
 
 
 def _one(y: Tensor) -> Tensor:
-    """The same dependence at the value 1; its gradient is 1 wherever there is one."""
+    """The tensor with all values 1 and the same dependences; its non-zero gradients become 1."""
     if not y.requires_grad:
         return y
     y = y + (1 - y).detach()
@@ -87,21 +86,20 @@ def _one(y: Tensor) -> Tensor:
 
 
 def _channels(x: Tensor, groups: int = 1) -> Tensor:
-    """One channel for each group, or one for all where they are alike."""
-    single = alike(x)
+    """One channel for each group, or one for all if they are copies."""
+    single = shared_channel(x)
     if single is not None:
         return single
-    parts = x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:])
-    return parts.mean(2)
+    return x.reshape(len(x), groups, x.shape[1] // groups, *x.shape[2:]).mean(2)
 
 
-def _like(y: Tensor, channels: int) -> Tensor:
-    """That many channels of those that were computed."""
+def _expanded(y: Tensor, channels: int) -> Tensor:
+    """This many channels, as copies of those that were computed."""
     y = _one(y)
     if y.shape[1] > 1:
         return y.repeat_interleave(channels // y.shape[1], 1)
     copies = y.expand(-1, channels, *y.shape[2:])
-    setattr(copies, _ALIKE, y)
+    setattr(copies, _SHARED_CHANNEL, y)
     return copies
 
 
@@ -116,13 +114,13 @@ def _convolution(convolve: Function) -> Function:
         groups: int = 1,
     ) -> Tensor:
         read = _channels(x, groups)
-        return _like(_slid(convolve, read, weight.shape[2:], stride, padding, dilation), weight.shape[0])
+        return _expanded(_window_sums(convolve, read, weight.shape[2:], stride, padding, dilation), weight.shape[0])
 
     return run
 
 
-def _slid(convolve: Function, x: Tensor, kernel: tuple[int, ...], *options: object) -> Tensor:
-    """The sum over a window of each image and channel by itself, which torch does fastest as channels of one image."""
+def _window_sums(convolve: Function, x: Tensor, kernel: tuple[int, ...], *options: object) -> Tensor:
+    """The sums over the windows of each image and channel. They run as channels of one image, which is fastest."""
     maps = x.shape[0] * x.shape[1]
     y: Tensor = convolve(x.reshape(1, maps, *x.shape[2:]), x.new_ones((maps, 1, *kernel)), None, *options, maps)
     return y.reshape(*x.shape[:2], *y.shape[2:])
@@ -144,22 +142,22 @@ def _transposed(convolve: Function) -> Function:
             return convolve(x, kernel, bias, *before, groups, dilation)
 
         read = _channels(x, groups)
-        y = _slid(groupwise, read, weight.shape[2:], stride, padding, output_padding, dilation)
-        return _like(y, weight.shape[1] * groups)
+        y = _window_sums(groupwise, read, weight.shape[2:], stride, padding, output_padding, dilation)
+        return _expanded(y, weight.shape[1] * groups)
 
     return run
 
 
 def _pool(pool: Function) -> Function:
     def run(x: Tensor, *args: object, **options: object) -> Tensor:
-        return _like(pool(each_channel(x), *args, **options), x.shape[1])
+        return _expanded(pool(each_channel(x), *args, **options), x.shape[1])
 
     return run
 
 
 def each_channel(x: Tensor) -> Tensor:
-    """All channels, or the one that they are copies of."""
-    single = alike(x)
+    """All channels, or one if they are copies."""
+    single = shared_channel(x)
     return x if single is None else single
 
 
@@ -172,28 +170,28 @@ def _max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """The sum over each window; torch's own maximum tells how many windows there are."""
+    """The sum over each window; the shape of torch's maximum gives the number of windows."""
     from torch.nn import functional
 
     read = each_channel(x)
     height, width = functional.max_pool2d(read.detach(), kernel_size, stride, padding, dilation, ceil_mode).shape[2:]
-    kernel, step, around, spread = (
+    kernel, step, pad, spread = (
         (side, side) if isinstance(side, int) else tuple(side)
         for side in (kernel_size, stride or kernel_size, padding, dilation)
     )
-    behind = [p + s for p, s in zip(around, step)]  # no less than ceil_mode adds; what is too much is cut off again
-    padded = functional.pad(read, (around[1], behind[1], around[0], behind[0]))
-    y = _slid(functional.conv2d, padded, kernel, step, 0, spread)
-    return _like(y[:, :, :height, :width], x.shape[1])
+    after = [p + s for p, s in zip(pad, step)]  # at least what ceil_mode adds; the surplus is cut off below
+    padded = functional.pad(read, (pad[1], after[1], pad[0], after[0]))
+    y = _window_sums(functional.conv2d, padded, kernel, step, 0, spread)
+    return _expanded(y[:, :, :height, :width], x.shape[1])
 
 
 def _sum(x: object, y: object = None, *_: object, **__: object) -> object:
     from torch import Tensor
 
     if isinstance(x, Tensor) and isinstance(y, Tensor):
-        one, other = alike(x), alike(y)
+        one, other = shared_channel(x), shared_channel(y)
         if one is not None and other is not None and x.shape == y.shape:
-            return _like(one + other, x.shape[1])
+            return _expanded(one + other, x.shape[1])
         return _one(x + y)
     return x if isinstance(x, Tensor) else y
 
@@ -209,7 +207,7 @@ def _matmul(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _spread(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Each value with all along these axes."""
+    """Each value plus all values along these axes."""
     return _one(x + x.mean(axes, keepdim=True))
 
 

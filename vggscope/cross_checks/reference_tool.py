@@ -1,4 +1,4 @@
-"""What a witness is, and what it can say."""
+"""A reference tool: somebody else's code, or the paper, that reports a figure which vggscope computes too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIELDS = "receptive_fields"
 
 @record
 class Term:
-    """A part of a difference: what a witness counts that we do not (or, negative, the reverse), and what that is."""
+    """A part of a difference: the amount that a tool counts and vggscope does not (negative: the reverse), in words."""
 
     amount: int
     what: str
@@ -32,9 +32,9 @@ class Term:
 
 @record
 class ReportedFigure:
-    """A figure as a witness gives it, rounded to a multiple of `rounded_to`.
+    """A figure as a tool reports it, rounded to a multiple of `rounded_to`.
 
-    `terms` is what only the module tells of its difference from ours; `detail` is what was seen otherwise, in words.
+    `terms` are the parts of its difference from ours that follow from the module. `detail` describes a mismatch.
     """
 
     value: int
@@ -44,39 +44,39 @@ class ReportedFigure:
 
 
 class NotApplicable(Exception):
-    """A witness has nothing to say about this network; the text says why."""
+    """Raised when a tool reports no figure for this network; the text is the reason."""
 
 
-Ask = Callable[[Network, "nn.Module"], ReportedFigure]
+Report = Callable[[Network, "nn.Module"], ReportedFigure]
 Explain = Callable[[Network, int], tuple[Term, ...]]
 
 
 @record
 class ReferenceTool:
-    """Somebody who has counted: `title` is the name that people know, `package` what is to be installed for it.
+    """A tool by its short `name`, its full `title`, and the `package` to install for it.
 
-    `ask` has a function for each figure that it knows. It gets the network and a module of it without data, on the
-    meta device and in evaluation mode, and may raise whatever it likes. `explain` has, for a figure that is counted
-    otherwise than by us, the function that works the difference out from the network; the number that it gets is the
-    witness's own, for the case that there are several conventions.
+    `reports` has a function for each figure. It takes the network and its module, on the meta device and in evaluation
+    mode, and may raise any exception. `explain` has, for a figure that the tool counts by another convention, a
+    function that computes the difference from the network. It takes the tool's value too, for tools with several
+    conventions.
     """
 
     name: str
     title: str
-    ask: Mapping[str, Ask]
+    reports: Mapping[str, Report]
     explain: Mapping[str, Explain] = field(default_factory=dict)
     package: str = ""
 
 
 def without_data(module: nn.Module) -> nn.Module:
-    """A copy at evaluation whose tensors are on the meta device: it takes no memory, and the module stays as it is."""
+    """Copy a module in evaluation mode to the meta device; the module itself stays as it is."""
     import torch
 
     return copied(module, lambda tensor: torch.empty_like(tensor, device="meta")).eval()
 
 
 def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A copy whose parameters and buffers are what `empty` makes of them; what is shared stays so."""
+    """Copy a module, with `empty` of each parameter and buffer in its place; shared ones stay shared."""
     from torch import nn
 
     memo: dict[int, object] = {}
@@ -89,7 +89,7 @@ def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
 
 @contextmanager
 def written_out() -> Iterator[None]:
-    """Attention and Transformer layers run as they are written, not as one function, which nobody can look into."""
+    """Disable torch's fused attention and Transformer layers, which no tool can look into."""
     from torch.backends import mha
 
     before = mha.get_fastpath_enabled()
@@ -102,14 +102,12 @@ def written_out() -> Iterator[None]:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """No parameter requires a gradient: torch's trackers of modules fail where a view of one that does is handed to a
-    module and none is recorded.
-    """
-    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in learned:
+    """Freeze all parameters: torch's module trackers fail for a view of a trainable parameter under no_grad."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in learned:
+        for parameter in trainable:
             parameter.requires_grad_(True)

@@ -1,9 +1,9 @@
 """torchinfo, as its `summary` counts.
 
-Its mult-adds are each parameter called weight or bias, once for each output position of a convolution and once for
-each sample of any other module that has no modules inside: biases and the weights of normalisations are in them, and
-matrix products that a function makes are not. A parameter with either word within its name counts once for each
-place along the output's first two axes.
+Its mult-adds count each parameter named weight or bias, once per output position of a convolution and once per sample
+of any other module without submodules. So biases and the weights of normalisations count, and matrix products in
+functions do not. A parameter whose name contains either word counts once per position along the output's first two
+axes.
 """
 
 from __future__ import annotations
@@ -46,62 +46,64 @@ def _summary(module: nn.Module, input_shape: Shape) -> ModelStatistics:
 
 
 def mult_add_terms(network: Network, module: nn.Module | None = None) -> tuple[Term, ...]:
-    """What torchinfo's mult-adds have beyond MACs, worked out from the network's ops and from whose parameters they
-    are; without the module, as if each layer were torch's own.
+    """The difference of torchinfo's mult-adds from MACs, computed from the network's ops and its modules.
+
+    Without `module`, each layer is taken as torch's own module.
     """
-    parts = None if module is None else dict(module.named_modules())
+    modules = None if module is None else dict(module.named_modules())
     amounts: Counter[str] = Counter()
     for node in network.nodes:
-        amounts.update(_beyond(network, node, _own_kind(node) if parts is None else _kind(node, parts)))
+        amounts.update(_terms(network, node, _torch_class(node) if modules is None else _class(node, modules)))
     return tuple(Term(amount, what) for what, amount in amounts.items() if amount)
 
 
-def _own_kind(node: Node) -> str | None:
-    """The class of torch's module, None where torchinfo passes it over."""
+def _torch_class(node: Node) -> str | None:
+    """The class of torch's module, or None if torchinfo does not count it."""
     return None if node.module is None or node.op.name == "MultiheadAttention" else node.op.name
 
 
-def _kind(node: Node, parts: Mapping[str, nn.Module]) -> str | None:
-    """The class of the module whose parameters a node reads. None where torchinfo passes over it: the module has others
-    inside, or never ran itself, but another's forward read its parameters.
+def _class(node: Node, modules: Mapping[str, nn.Module]) -> str | None:
+    """The class of the module that owns a node's parameters, or None if torchinfo does not count it.
+
+    It does not count a module with submodules, or one whose parameters another module's forward reads.
     """
     path = next((parameter.name.rpartition(".")[0] for parameter in _own(node)), "")
-    owner = parts.get(path) if node.module == path or node.name.startswith(f"{path}.") else None
+    owner = modules.get(path) if node.module == path or node.name.startswith(f"{path}.") else None
     return None if owner is None or any(True for _ in owner.children()) else type(owner).__name__
 
 
 def _own(node: Node) -> tuple[Parameter, ...]:
-    """The parameters of the module that a node's last is of: before them may be those that its input was made of."""
+    """The parameters of the module that owns a node's last one. Those before it may belong to the node's input."""
     paths = [parameter.name.rpartition(".")[0] for parameter in node.parameters]
     return tuple(p for p, path in zip(node.parameters, paths) if path == paths[-1])
 
 
-def _beyond(network: Network, node: Node, kind: str | None) -> dict[str, int]:
+def _terms(network: Network, node: Node, module_class: str | None) -> dict[str, int]:
     macs = node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0
     output = network.output_shape(node)
     sizes = {p.name.rpartition(".")[2]: numel(p.shape) for p in _own(node)}
     weight, bias = sizes.pop("weight", 0), sizes.pop("bias", 0)
-    if kind is None:
+    if module_class is None:
         return {UNSEEN: -macs}
-    alike = sum(size for name, size in sizes.items() if "weight" in name or "bias" in name)
-    positions = output[0] * numel(output[2:]) if "Conv" in kind else output[0]
-    if alike:
-        return {NAMED: numel(output[:2]) * alike - macs + positions * (weight + bias)}
+    similar = sum(size for name, size in sizes.items() if "weight" in name or "bias" in name)
+    positions = output[0] * numel(output[2:]) if "Conv" in module_class else output[0]
+    if similar:
+        return {NAMED: numel(output[:2]) * similar - macs + positions * (weight + bias)}
     if not macs:
         return {SCALES: output[0] * (weight + bias)}
     return {BIASES: positions * bias, WEIGHTS: positions * weight - macs}
 
 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
-    counted = params(module, network.input_shape)
-    if counted != flop_counter.params(module) and _has_shared_parts(module):
+    reported = params(module, network.input_shape)
+    if reported != flop_counter.params(module) and _has_shared_parts(module):
         raise NotApplicable("it lists what is part of several modules in each of them")
-    return ReportedFigure(counted)
+    return ReportedFigure(reported)
 
 
 def _has_shared_parts(module: nn.Module) -> bool:
-    parts = Counter(child for part in module.modules() for child in part.children())
-    return max(parts.values(), default=0) > 1
+    uses = Counter(child for part in module.modules() for child in part.children())
+    return max(uses.values(), default=0) > 1
 
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
@@ -111,6 +113,6 @@ def _macs(network: Network, module: nn.Module) -> ReportedFigure:
 REFERENCE_TOOL = ReferenceTool(
     name="torchinfo",
     title="torchinfo",
-    ask={PARAMS: _params, MACS: _macs},
+    reports={PARAMS: _params, MACS: _macs},
     package="torchinfo",
 )

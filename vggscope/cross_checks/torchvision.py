@@ -1,4 +1,4 @@
-"""What torchvision publishes beside its weights: the number of parameters, and the operations in billions of MACs."""
+"""The parameters and MACs that torchvision publishes with its weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNREAD = "parameters that nothing reads at evaluation"
 
 
 class _Weights(Protocol):
-    """An entry of torchvision's weights enums, as far as it is read here."""
+    """The attributes of an entry of torchvision's weights enums that are used here."""
 
     meta: Mapping[str, object]
 
@@ -36,7 +36,7 @@ class _Transforms(Protocol):
 
 
 def model_name(network: Network) -> str | None:
-    """What torchvision calls this network: it has the columns A, B, D and E, with and without batch norm."""
+    """Torchvision's name of this network. It has the configurations A, B, D and E, with and without batch norm."""
     prefix, _, name = network.name.partition(":")
     if prefix == "torchvision":
         return name
@@ -50,7 +50,7 @@ def model_name(network: Network) -> str | None:
 
 
 def _published(network: Network) -> tuple[_Weights, ...]:
-    """The weights that torchvision has for this model and this number of classes."""
+    """Torchvision's weights for this model and number of classes."""
     from torchvision.models import get_model_weights
 
     name = model_name(network)
@@ -59,10 +59,10 @@ def _published(network: Network) -> tuple[_Weights, ...]:
     except ValueError:
         raise NotApplicable("torchvision publishes nothing about this network") from None
     classes = numel(network.shapes[network.end])
-    found = tuple(w for w in weights if len(cast("list[str]", w.meta["categories"] or [])) == classes)
-    if not found:
+    matching = tuple(w for w in weights if len(cast("list[str]", w.meta["categories"] or [])) == classes)
+    if not matching:
         raise NotApplicable(f"torchvision publishes nothing about {name} for {classes} classes")
-    return found
+    return matching
 
 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
@@ -73,25 +73,25 @@ def _params(network: Network, module: nn.Module) -> ReportedFigure:
 
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
-    """`_ops` is in billions of MACs, whatever torchvision's documentation calls it."""
-    found = _sized(network, _published(network))
-    if not all(_fits(network, weights) for weights in found):
+    """The MACs from `_ops`, which torchvision documents as billions of operations."""
+    weights = _sized(network, _published(network))
+    if not all(_has_input_size(network, w) for w in weights):
         raise NotApplicable("torchvision publishes operations at other sizes than this input")
-    billions = {cast("float", w.meta["_ops"]) for w in found}
+    billions = {cast("float", w.meta["_ops"]) for w in weights}
     return ReportedFigure(round(max(billions) * 10**9), rounded_to=OPS_ROUNDED_TO)
 
 
 def _sized(network: Network, weights: tuple[_Weights, ...]) -> tuple[_Weights, ...]:
-    """The weights that were trained at this input's size, or all where there are none."""
-    return tuple(w for w in weights if _fits(network, w)) or weights
+    """The weights that were trained at this input's size, or all if there are none."""
+    return tuple(w for w in weights if _has_input_size(network, w)) or weights
 
 
-def _fits(network: Network, weights: _Weights) -> bool:
+def _has_input_size(network: Network, weights: _Weights) -> bool:
     return (weights.transforms.keywords["crop_size"],) * 2 == network.input_shape[2:]
 
 
 def unread_parameters(network: Network, value: int) -> tuple[Term, ...]:
-    """Heads that run in training alone are in the published number of some models and not in that of others."""
+    """The parameters of heads that run only in training, if the published value leaves them out as some do."""
     unread = sum(numel(parameter.shape) for parameter, _ in network.unused)
     all_params = sum(numel(parameter.shape) for parameter in network.parameters())
     return (Term(-unread, UNREAD),) if value == all_params - unread else ()
@@ -100,7 +100,7 @@ def unread_parameters(network: Network, value: int) -> tuple[Term, ...]:
 REFERENCE_TOOL = ReferenceTool(
     name="torchvision",
     title="torchvision's published figures",
-    ask={PARAMS: _params, MACS: _macs},
+    reports={PARAMS: _params, MACS: _macs},
     explain={PARAMS: unread_parameters},
     package="torchvision",
 )

@@ -1,7 +1,7 @@
-"""Every witness's figures beside ours: what `verify` shows.
+"""The result of `verify`: the figures of every reference tool beside ours.
 
-A difference is explained where the witness's convention, worked out from the network's own ops, gives it to the last
-digit; any other difference is a disagreement.
+A difference is explained if the tool's convention, computed from the network's ops, gives it to the last digit. Any
+other difference is a mismatch.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ REFERENCE_TOOLS = (
 
 @record
 class Answer:
-    """One witness's figure. `difference` is its value less ours.
+    """A tool's figure; `witness` is the tool's name, `difference` its value minus ours.
 
-    `agrees` where the two are equal as far as the witness's rounding tells, or where `terms` add up to the difference;
-    `reason` is that sum in words. Both are None where our own figure is not known.
+    `agrees` is true if both are equal within the tool's rounding, or if `terms` add up to the difference; `reason` is
+    that sum in words. `difference` and `agrees` are None if our figure is unknown.
     """
 
     witness: str
@@ -68,7 +68,7 @@ class Answer:
 
 @record
 class Figure:
-    """A figure by its name (params, macs, backward_macs), ours, and what the witnesses say of it."""
+    """A figure by its name (params, macs, backward_macs...), our value, and the tools' values."""
 
     name: str
     ours: int | None
@@ -76,13 +76,13 @@ class Figure:
 
     @property
     def agrees(self) -> bool:
-        """Whether no witness disagrees."""
+        """Whether no tool disagrees."""
         return all(answer.agrees is not False for answer in self.answers)
 
 
 @record
 class Skipped:
-    """A witness that did not give a figure that it could have given, and why not."""
+    """A figure that a tool did not report, and the reason; `witness` is the tool's name."""
 
     witness: str
     figure: str
@@ -91,8 +91,8 @@ class Skipped:
 
 @record
 class Verification(Result):
-    """The figures of a network for a batch of one. `agrees` is whether at least one witness could be compared and
-    none disagrees.
+    """The figures of a network for a batch of one. `agrees` is true if at least one tool's figure could be compared
+    and no tool disagrees.
     """
 
     schema: str
@@ -104,35 +104,35 @@ class Verification(Result):
 
 
 def verify(
-    network: Network, module: nn.Module | None = None, progress: Callable[[str], None] = lambda witness: None
+    network: Network, module: nn.Module | None = None, progress: Callable[[str], None] = lambda title: None
 ) -> Verification:
-    """Ask every witness about a network. `module` is what it was traced from; a column's is built here.
+    """Compare a network's figures with those of every reference tool.
 
-    `progress` is called with each witness's title before it is asked. The module is left as it is; nothing that the
-    witnesses say but their figures comes out.
+    `module` is the traced module and stays as it is; a configuration's is built here. `progress` is called with each
+    tool's title before it runs. The tools' output is suppressed.
 
-    Raises ModelError where there is no module and none can be built, or where the module cannot be copied.
+    Raises ModelError if there is no module and none can be built, or if the module cannot be copied.
     """
-    ours = _ours(network)
-    found: dict[str, list[Answer]] = {name: [] for name in ours}
+    ours = _our_figures(network)
+    answers: dict[str, list[Answer]] = {name: [] for name in ours}
     skipped = []
     with suppress_output():
         empty = _without_data(network, module)
-    for witness in REFERENCE_TOOLS:
-        progress(witness.title)
-        for figure in witness.ask:
-            heard = _hear(witness, figure, network, empty)
-            if isinstance(heard, ReportedFigure):
-                found[figure].append(_judge(witness, figure, network, ours[figure], heard))
+    for tool in REFERENCE_TOOLS:
+        progress(tool.title)
+        for figure in tool.reports:
+            reported = _reported(tool, figure, network, empty)
+            if isinstance(reported, ReportedFigure):
+                answers[figure].append(_compare(tool, figure, network, ours[figure], reported))
             else:
-                skipped.append(Skipped(witness.name, figure, heard))
-    figures = tuple(Figure(name, ours[name], tuple(found[name])) for name in ours)
-    heard_any = any(answer.agrees is not None for figure in figures for answer in figure.answers)
-    agrees = heard_any and all(figure.agrees for figure in figures)
+                skipped.append(Skipped(tool.name, figure, reported))
+    figures = tuple(Figure(name, ours[name], tuple(answers[name])) for name in ours)
+    compared = any(answer.agrees is not None for figure in figures for answer in figure.answers)
+    agrees = compared and all(figure.agrees for figure in figures)
     return Verification("vggscope/verify@1", network.name, network.input_shape, figures, tuple(skipped), agrees)
 
 
-def _ours(network: Network) -> Mapping[str, int | None]:
+def _our_figures(network: Network) -> Mapping[str, int | None]:
     return MappingProxyType(
         {
             PARAMS: sum(numel(parameter.shape) for parameter in network.parameters()),
@@ -150,7 +150,7 @@ def _without_data(network: Network, module: nn.Module | None) -> nn.Module:
         try:
             return without_data(_unwrapped(module))
         except Exception as error:
-            raise ModelError(f"{printable(network.name)} cannot be copied for the witnesses: {error}") from error
+            raise ModelError(f"{printable(network.name)} cannot be copied for the reference tools: {error}") from error
     from torch import device
 
     with device("meta"):
@@ -158,43 +158,43 @@ def _without_data(network: Network, module: nn.Module | None) -> nn.Module:
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """The module behind one that only says how it is to be run: compiled, or on several devices."""
+    """The module inside a wrapper that only changes how it runs: compiled, or on several devices."""
     from torch.nn import Module
     from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-    behind = getattr(module, "_orig_mod", None)
+    inner = getattr(module, "_orig_mod", None)
     if isinstance(module, (DataParallel, DistributedDataParallel)):
-        behind = module.module
-    return _unwrapped(behind) if isinstance(behind, Module) else module
+        inner = module.module
+    return _unwrapped(inner) if isinstance(inner, Module) else module
 
 
-def _hear(witness: ReferenceTool, figure: str, network: Network, module: nn.Module) -> ReportedFigure | str:
-    """The witness's figure, or the reason why there is none: other people's code may fail in any way."""
+def _reported(tool: ReferenceTool, figure: str, network: Network, module: nn.Module) -> ReportedFigure | str:
+    """The tool's figure, or the reason why there is none; the tool may fail in any way."""
     try:
         with suppress_output():
-            return witness.ask[figure](network, module)
+            return tool.reports[figure](network, module)
     except NotApplicable as reason:
         return str(reason)
     except ImportError as error:
-        return f"{error.name or witness.package} is not installed: pip install {witness.package}"
+        return f"{error.name or tool.package} is not installed: pip install {tool.package}"
     except Exception as error:
         cause = error.__cause__ or error
         text = next(iter(str(cause).splitlines()), "")
-        return f"{witness.package} failed: {type(cause).__name__}" + (f": {text}" if text else "")
+        return f"{tool.package} failed: {type(cause).__name__}" + (f": {text}" if text else "")
 
 
-def _judge(witness: ReferenceTool, figure: str, network: Network, ours: int | None, claim: ReportedFigure) -> Answer:
+def _compare(tool: ReferenceTool, figure: str, network: Network, ours: int | None, reported: ReportedFigure) -> Answer:
+    value, rounded_to = reported.value, reported.rounded_to
     if ours is None:
-        return Answer(witness.name, claim.value, claim.rounded_to, None, None, (), "ours is not known")
-    difference = claim.value - ours
-    if 2 * abs(difference) <= claim.rounded_to:
-        reason = f"rounded to {count_text(claim.rounded_to)}" if difference else ""
-        return Answer(witness.name, claim.value, claim.rounded_to, difference, True, (), reason)
-    terms = claim.terms + (witness.explain[figure](network, claim.value) if figure in witness.explain else ())
+        return Answer(tool.name, value, rounded_to, None, None, (), "ours is not known")
+    difference = value - ours
+    if 2 * abs(difference) <= rounded_to:
+        reason = f"rounded to {count_text(rounded_to)}" if difference else ""
+        return Answer(tool.name, value, rounded_to, difference, True, (), reason)
+    terms = reported.terms + (tool.explain[figure](network, value) if figure in tool.explain else ())
     if sum(term.amount for term in terms) != difference:
-        return Answer(witness.name, claim.value, claim.rounded_to, difference, False, (), claim.detail)
-    reason = _sum_text(ours, claim.value, terms)
-    return Answer(witness.name, claim.value, claim.rounded_to, difference, True, terms, reason)
+        return Answer(tool.name, value, rounded_to, difference, False, (), reported.detail)
+    return Answer(tool.name, value, rounded_to, difference, True, terms, _sum_text(ours, value, terms))
 
 
 def _sum_text(ours: int, value: int, terms: tuple[Term, ...]) -> str:
