@@ -1,4 +1,4 @@
-"""Our figures beside those of torch, torchinfo, fvcore, torchvision and the paper."""
+"""Vggscope's figures against those of torch, torchinfo, fvcore, torchvision and the paper."""
 
 from __future__ import annotations
 
@@ -41,41 +41,41 @@ FACTS = {
     "E": (143667240, 19632062464),
 }
 SMALL = BuildOptions(input=(3, 16, 16))
-TORCH_ALONE = {
+TORCH_ONLY = {
     "backward_macs": ["torch"],
     "inference_peak_bytes": ["tracker"],
     "training_peak_bytes": ["tracker"],
     "receptive_fields": ["autograd"],
 }
-"""The figures that nobody else has."""
+"""The figures that only torch's tools report."""
 
 
-def figure(found: Verification, name: str) -> Figure:
-    return next(figure for figure in found.figures if figure.name == name)
+def figure(result: Verification, name: str) -> Figure:
+    return next(figure for figure in result.figures if figure.name == name)
 
 
-def answer(found: Verification, name: str, witness: str) -> Answer:
-    return next(answer for answer in figure(found, name).answers if answer.witness == witness)
+def answer(result: Verification, name: str, tool: str) -> Answer:
+    return next(answer for answer in figure(result, name).answers if answer.witness == tool)
 
 
-def heard(found: Verification) -> dict[str, list[str]]:
-    return {figure.name: [answer.witness for answer in figure.answers] for figure in found.figures}
+def tools(result: Verification) -> dict[str, list[str]]:
+    return {figure.name: [answer.witness for answer in figure.answers] for figure in result.figures}
 
 
 @pytest.mark.parametrize("column", FACTS)
-def test_a_column_agrees_with_everybody(column: str) -> None:
-    found = verify(resolve(column))
+def test_a_column_agrees_with_every_tool(column: str) -> None:
+    result = verify(resolve(column))
     params, macs = FACTS[column]
-    assert (figure(found, "params").ours, figure(found, "macs").ours) == (params, macs)
+    assert (figure(result, "params").ours, figure(result, "macs").ours) == (params, macs)
     published = ["torchvision"] if column in "ABDE" else []
-    assert heard(found) == {
+    assert tools(result) == {
         "params": ["torch", "torchinfo", "fvcore", *published, "paper"],
         "macs": ["torch", "torchinfo", "fvcore", *published],
-        **TORCH_ALONE,
+        **TORCH_ONLY,
     }
-    assert found.agrees is True
-    assert answer(found, "macs", "torch").value == macs
-    assert answer(found, "macs", "fvcore").terms == (
+    assert result.agrees is True
+    assert answer(result, "macs", "torch").value == macs
+    assert answer(result, "macs", "fvcore").terms == (
         Term(512 * 7 * 7, "1 for each value that AdaptiveAvgPool2d reads"),
     )
 
@@ -88,40 +88,40 @@ def test_the_documentation_shows_the_output() -> None:
 
 @pytest.mark.parametrize("column", FACTS)
 def test_a_column_with_batch_norm_agrees(column: str) -> None:
-    found = verify(resolve(column, BuildOptions(batch_norm=True, input=(3, 64, 64))))
-    assert found.agrees is True
-    assert len(answer(found, "macs", "torchinfo").terms) == 2
-    reasons = {skipped.witness: skipped.reason for skipped in found.skipped}
+    result = verify(resolve(column, BuildOptions(batch_norm=True, input=(3, 64, 64))))
+    assert result.agrees is True
+    assert len(answer(result, "macs", "torchinfo").terms) == 2
+    reasons = {skipped.witness: skipped.reason for skipped in result.skipped}
     assert reasons["paper"] == "Table 2 has the paper's columns at 3x224x224 with 1000 classes"
 
 
 def test_the_reasons_for_vgg16_are_exact() -> None:
-    found = verify(resolve("D"))
+    result = verify(resolve("D"))
     positions = [(64, 224, 2), (128, 112, 2), (256, 56, 3), (512, 28, 3), (512, 14, 3)]
     biases = sum(channels * side**2 * layers for channels, side, layers in positions) + 4096 + 4096 + 1000
     assert biases == 13_556_712
-    torchinfo = answer(found, "macs", "torchinfo")
+    torchinfo = answer(result, "macs", "torchinfo")
     assert torchinfo.reason == (
         "15,483,821,032 = 15,470,264,320 + 13,556,712 (each bias, once for each output position)"
     )
     assert (torchinfo.difference, [term.amount for term in torchinfo.terms]) == (biases, [biases])
-    assert answer(found, "macs", "fvcore").reason == (
+    assert answer(result, "macs", "fvcore").reason == (
         "15,470,289,408 = 15,470,264,320 + 25,088 (1 for each value that AdaptiveAvgPool2d reads)"
     )
-    paper = answer(found, "params", "paper")
+    paper = answer(result, "params", "paper")
     assert (paper.value, paper.rounded_to, paper.difference) == (138_000_000, 10**6, -357_544)
     assert (paper.agrees, paper.reason) == (True, "rounded to 1,000,000")
-    assert (found.schema, found.model, found.input_shape) == ("vggscope/verify@1", "D", (1, 3, 224, 224))
+    assert (result.schema, result.model, result.input_shape) == ("vggscope/verify@1", "D", (1, 3, 224, 224))
 
 
 def test_batch_norm_is_explained_to_the_digit() -> None:
-    found = verify(resolve("vgg11_bn"))
+    result = verify(resolve("vgg11_bn"))
     maps = 64 * 224**2 + 128 * 112**2 + 2 * 256 * 56**2 + 2 * 512 * 28**2 + 2 * 512 * 14**2
-    assert [term.amount for term in answer(found, "macs", "fvcore").terms] == [2 * maps, 25088]
+    assert [term.amount for term in answer(result, "macs", "fvcore").terms] == [2 * maps, 25088]
     norms = 2 * (64 + 128 + 2 * 256 + 4 * 512)
-    assert [term.amount for term in answer(found, "macs", "torchinfo").terms] == [maps + 9192, norms]
-    assert answer(found, "params", "torchvision").value == 132868840
-    assert found.agrees is True
+    assert [term.amount for term in answer(result, "macs", "torchinfo").terms] == [maps + 9192, norms]
+    assert answer(result, "params", "torchvision").value == 132868840
+    assert result.agrees is True
 
 
 @pytest.mark.parametrize("options", [
@@ -130,9 +130,9 @@ def test_batch_norm_is_explained_to_the_digit() -> None:
     BuildOptions(soft_max=True, input=(3, 96, 64)),
 ])  # fmt: skip
 def test_heads_and_inputs_agree(options: BuildOptions) -> None:
-    found = verify(resolve("A-LRN", options))
-    assert found.agrees is True
-    assert heard(found)["macs"] == ["torch", "torchinfo", "fvcore"]
+    result = verify(resolve("A-LRN", options))
+    assert result.agrees is True
+    assert tools(result)["macs"] == ["torch", "torchinfo", "fvcore"]
 
 
 FEATURES = st.lists(
@@ -147,13 +147,13 @@ HEAD = st.lists(st.builds("FC-{}".format, st.integers(1, 9)), max_size=2)
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(FEATURES, HEAD)
 def test_any_column_agrees(features: list[str], head: list[str]) -> None:
-    found = verify(resolve(" ".join([*features, *head]), SMALL))
-    assert found.agrees is True
-    assert heard(found) == {
+    result = verify(resolve(" ".join([*features, *head]), SMALL))
+    assert result.agrees is True
+    assert tools(result) == {
         "params": ["torch", "torchinfo", "fvcore"],
         "macs": ["torch", "torchinfo", "fvcore"],
-        **TORCH_ALONE,
-        "training_peak_bytes": ["tracker"] * (figure(found, "params").ours != 0),
+        **TORCH_ONLY,
+        "training_peak_bytes": ["tracker"] * (figure(result, "params").ours != 0),
     }
 
 
@@ -164,39 +164,39 @@ def test_grouped_convolutions_are_explained_backward() -> None:
         Convolution(4, 4, (3, 3), (2, 2)),
     )
     nodes = tuple(module_node(str(i), op, str(i - 1) if i else INPUT) for i, op in enumerate(convolutions))
-    found = verify(Network("grouped", (1, 3, 8, 8), nodes))
+    result = verify(Network("grouped", (1, 3, 8, 8), nodes))
     first, second, third = 6 * 1 * 9 * 64, 4 * 3 * 64, 4 * 4 * 9 * 9
-    assert figure(found, "macs").ours == first + second + third
-    assert figure(found, "backward_macs").ours == first + 2 * second + 2 * third
-    assert [t.amount for t in answer(found, "backward_macs", "torch").terms] == [2 * first + second]
-    assert found.agrees is True
+    assert figure(result, "macs").ours == first + second + third
+    assert figure(result, "backward_macs").ours == first + 2 * second + 2 * third
+    assert [t.amount for t in answer(result, "backward_macs", "torch").terms] == [2 * first + second]
+    assert result.agrees is True
 
 
 def test_grouped_transposed_convolutions_and_compiled_modules_are_explained() -> None:
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 6, 2, 2, groups=2))
-    found = verify(trace(plain, (3, 8, 8), "up"), torch.compile(plain))
-    (term,) = answer(found, "backward_macs", "torch").terms
-    assert term.amount == 4 * 3 * 2 * 2 * 6 * 6  # one group's share once more
-    assert found.agrees is True
+    result = verify(trace(plain, (3, 8, 8), "up"), torch.compile(plain))
+    (term,) = answer(result, "backward_macs", "torch").terms
+    assert term.amount == 4 * 3 * 2 * 2 * 6 * 6  # one more group's share
+    assert result.agrees is True
 
 
 def test_upsampling_and_padding_in_words_are_explained_for_fvcore() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.Upsample(scale_factor=2), nn.UpsamplingBilinear2d(32))
-    found = verify(trace(net, (3, 8, 8), "net"), net)
-    amounts = {term.what: term.amount for term in answer(found, "macs", "fvcore").terms}
+    result = verify(trace(net, (3, 8, 8), "net"), net)
+    amounts = {term.what: term.amount for term in answer(result, "macs", "fvcore").terms}
     assert sorted(amounts.values()) == [-4 * 27 * 64, 4 * 16 * 16, 4 * 4 * 32 * 32]
 
 
 def test_instance_norms_are_explained_for_fvcore() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.InstanceNorm2d(4))
-    found = verify(trace(net, (3, 8, 8), "net"), net)
-    amounts = [term.amount for term in answer(found, "macs", "fvcore").terms]
+    result = verify(trace(net, (3, 8, 8), "net"), net)
+    amounts = [term.amount for term in answer(result, "macs", "fvcore").terms]
     assert amounts == [5 * 4 * 36, 4 * 4 * 36]
-    assert found.agrees is True
+    assert result.agrees is True
 
 
 class StandardisedConv(nn.Conv2d):
-    """Its weights of mean 0 and variance 1 for each output channel, as timm's NFNets have them."""
+    """Weights standardised to mean 0 and variance 1 for each output channel, as in timm's NFNets."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = self.weight.reshape(1, self.out_channels, -1)
@@ -205,7 +205,7 @@ class StandardisedConv(nn.Conv2d):
 
 
 class Placed(nn.Module):
-    """A product with a learned table, written as timm's MViT writes its relative positions."""
+    """A product with a learned table, as the relative positions in timm's MViT."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,15 +217,15 @@ class Placed(nn.Module):
 
 
 def test_standardised_weights_and_learned_tables_are_explained_for_fvcore() -> None:
-    found = verify(trace(Placed(), (3, 16, 19), "placed"), Placed())
-    exact, told = 14 * 17 * 17 * 96, 388_400  # of 2 * 388,416 FLOPs torch's text has 7.768e+05
-    assert sorted(t.amount for t in answer(found, "macs", "fvcore").terms) == [told - exact, 4 * 96 * 27]
-    assert [t.amount for t in answer(found, "macs", "torchinfo").terms] == [96 * 14 * 17, -exact]
-    assert found.agrees is True
+    result = verify(trace(Placed(), (3, 16, 19), "placed"), Placed())
+    exact, reported = 14 * 17 * 17 * 96, 388_400  # of 2 * 388,416 FLOPs torch's text has 7.768e+05
+    assert sorted(t.amount for t in answer(result, "macs", "fvcore").terms) == [reported - exact, 4 * 96 * 27]
+    assert [t.amount for t in answer(result, "macs", "torchinfo").terms] == [96 * 14 * 17, -exact]
+    assert result.agrees is True
 
 
 class Pooled(nn.Module):
-    """Attends with one learned query, made by a layer that no input reaches."""
+    """Attention with one learned query, projected by a layer that no input reaches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,10 +236,10 @@ class Pooled(nn.Module):
 
 
 def test_a_layer_that_reads_a_learned_tensor_is_explained_for_torchinfo() -> None:
-    found = verify(trace(Pooled(), (5, 8), "pooled"), Pooled())
-    amounts = {term.what: term.amount for term in answer(found, "macs", "torchinfo").terms}
+    result = verify(trace(Pooled(), (5, 8), "pooled"), Pooled())
+    amounts = {term.what: term.amount for term in answer(result, "macs", "torchinfo").terms}
     assert amounts == {BIASES: 8 + 3, UNSEEN: -2 * 5 * 8}
-    assert found.agrees is True
+    assert result.agrees is True
 
 
 def test_a_product_with_a_fixed_table_gives_the_table_no_gradient() -> None:
@@ -252,12 +252,12 @@ def test_a_product_with_a_fixed_table_gives_the_table_no_gradient() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.fc(x + self.places.to(self.table) @ self.table)
 
-    found = verify(trace(Looked(), (5, 8), "looked"), Looked())
-    assert figure(found, "backward_macs").ours == 5 * 6 * 8 + 2 * 5 * 8 * 3
-    assert answer(found, "backward_macs", "torch").difference == 0
+    result = verify(trace(Looked(), (5, 8), "looked"), Looked())
+    assert figure(result, "backward_macs").ours == 5 * 6 * 8 + 2 * 5 * 8 * 3
+    assert answer(result, "backward_macs", "torch").difference == 0
 
 
-def test_parts_of_several_modules_are_no_disagreement() -> None:
+def test_parts_of_several_modules_are_no_mismatch() -> None:
     class Part(nn.Module):
         def __init__(self, shared: nn.Module) -> None:
             super().__init__()
@@ -268,14 +268,14 @@ def test_parts_of_several_modules_are_no_disagreement() -> None:
 
     shared = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
     model = nn.Sequential(nn.Conv2d(3, 4, 1), Part(shared), Part(shared))
-    found = verify(trace(model, (3, 8, 8), "shared"), model)
-    assert found.agrees is True
-    reasons = [s.reason for s in found.skipped if s.figure == "params" and s.witness == "torchinfo"]
+    result = verify(trace(model, (3, 8, 8), "shared"), model)
+    assert result.agrees is True
+    reasons = [s.reason for s in result.skipped if s.figure == "params" and s.witness == "torchinfo"]
     assert reasons == ["it lists what is part of several modules in each of them"]
 
 
 class Read(nn.Module):
-    """Reads a sequence, perhaps behind a layer, perhaps from states that it works out of it first."""
+    """Reads a sequence, optionally after a layer, optionally with initial states computed from it."""
 
     def __init__(self, layer: nn.RNNBase, front: bool, states: bool) -> None:
         super().__init__()
@@ -296,7 +296,7 @@ class Read(nn.Module):
     {}, {"num_layers": 2, "batch_first": True}, {"num_layers": 2, "bidirectional": True},
 ])  # fmt: skip
 @pytest.mark.parametrize("front", [False, True])
-def test_recurrent_layers_cost_backward_what_the_counter_sees(
+def test_backward_macs_of_recurrent_layers_equal_the_counters(
     kind: type[nn.RNNBase], states: bool, arguments: dict[str, int], front: bool
 ) -> None:
     model = Read(kind(8, 6, **arguments), front, states)
@@ -323,8 +323,8 @@ def test_attention_reads_each_token_with_all_its_features() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.layer(x, x.flip(1))
 
-    found = verify(trace(Decoded(), (7, 32), "decoded"), Decoded())
-    fields = answer(found, "receptive_fields", "autograd")
+    result = verify(trace(Decoded(), (7, 32), "decoded"), Decoded())
+    fields = answer(result, "receptive_fields", "autograd")
     assert (fields.agrees, fields.difference) == (True, 0)
 
 
@@ -355,7 +355,7 @@ def test_the_module_is_left_as_it_was() -> None:
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
-def test_a_module_that_has_a_layer_in_two_places_is_left_as_it_was() -> None:
+def test_a_module_with_a_layer_in_two_places_is_left_as_it_was() -> None:
     layer = nn.Conv2d(4, 4, 1)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), layer, nn.ReLU(), layer)
     before = list(model.parameters())
@@ -364,28 +364,28 @@ def test_a_module_that_has_a_layer_in_two_places_is_left_as_it_was() -> None:
     assert {parameter.device.type for parameter in before} == {"cpu"}
 
 
-def test_weights_made_of_others_are_explained_or_said_not_to_be_followed() -> None:
+def test_computed_weights_are_explained_or_not_applicable() -> None:
     for wrap in (nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm):
         model = nn.Sequential(wrap(nn.Conv2d(3, 16, 3)), nn.ReLU(), nn.Conv2d(16, 4, 1))
-        found = verify(trace(model, (3, 8, 8), "made"), model)
-        assert found.agrees is True
-        (skipped,) = [s for s in found.skipped if s.figure == "training_peak_bytes"]
+        result = verify(trace(model, (3, 8, 8), "made"), model)
+        assert result.agrees is True
+        (skipped,) = [s for s in result.skipped if s.figure == "training_peak_bytes"]
         assert skipped.reason == "what Conv2d reads is made on the way, of weights that no input reaches"
 
 
-def test_what_runs_without_gradients_has_its_receptive_field() -> None:
+def test_a_module_without_gradients_has_its_receptive_fields() -> None:
     class Still(nn.Sequential):
         @torch.no_grad()
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x)
 
-    found = verify(
+    result = verify(
         trace(Still(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), (3, 9, 9), "still"),
         Still(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)),
     )
-    assert found.agrees is True
-    assert figure(found, "backward_macs").ours == 0
-    assert answer(found, "receptive_fields", "autograd").value == 2
+    assert result.agrees is True
+    assert figure(result, "backward_macs").ours == 0
+    assert answer(result, "receptive_fields", "autograd").value == 2
 
 
 def test_a_copy_without_data_keeps_what_is_shared() -> None:
@@ -402,12 +402,14 @@ def test_a_copy_without_data_keeps_what_is_shared() -> None:
 
 def test_a_module_that_cannot_be_copied_is_named() -> None:
     model = nn.Conv2d(3, 8, 3, padding=1)
-    model.saved_for_backward = model.weight * 2
-    with pytest.raises(ModelError, match="conv3-8 cannot be copied for the witnesses: Only Tensors created explicitly"):
+    model.scaled_weight = model.weight * 2
+    with pytest.raises(
+        ModelError, match="conv3-8 cannot be copied for the reference tools: Only Tensors created explicitly"
+    ):
         verify(resolve("conv3-8", SMALL), model)
 
 
-def test_a_normalisation_with_parts_inside_is_passed_over_by_torchinfo() -> None:
+def test_torchinfo_does_not_count_a_normalisation_with_submodules() -> None:
     class NormAndActivation(nn.BatchNorm2d):
         def __init__(self, channels: int) -> None:
             super().__init__(channels)
@@ -425,28 +427,28 @@ def test_a_normalisation_with_parts_inside_is_passed_over_by_torchinfo() -> None
             return x * self.weight
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3), NormAndActivation(4), nn.BatchNorm2d(4), Scale(4)).eval()
-    found = verify(trace(model, (3, 9, 9), "parts"), model)
-    terms = answer(found, "macs", "torchinfo").terms
+    result = verify(trace(model, (3, 9, 9), "parts"), model)
+    terms = answer(result, "macs", "torchinfo").terms
     assert [term.amount for term in terms] == [4 * 7 * 7, 2 * 4 + 4]
-    assert found.agrees is True
-    assert answer(found, "training_peak_bytes", "tracker").agrees is True
+    assert result.agrees is True
+    assert answer(result, "training_peak_bytes", "tracker").agrees is True
 
 
 def test_a_module_that_is_not_the_network_disagrees() -> None:
-    found = verify(resolve("conv3-8 FC-4", SMALL), nn.Conv2d(3, 8, 3, padding=1, bias=False))
-    assert found.agrees is False
-    params = answer(found, "params", "torch")
+    result = verify(resolve("conv3-8 FC-4", SMALL), nn.Conv2d(3, 8, 3, padding=1, bias=False))
+    assert result.agrees is False
+    params = answer(result, "params", "torch")
     assert (params.value, params.agrees, params.terms, params.reason) == (216, False, (), "")
-    assert params.difference == 216 - figure(found, "params").ours
-    assert answer(found, "macs", "fvcore").agrees is False
+    assert params.difference == 216 - figure(result, "params").ours
+    assert answer(result, "macs", "fvcore").agrees is False
 
 
-class TestWitnesses:
-    def verified(self, monkeypatch: pytest.MonkeyPatch, *witnesses: ReferenceTool) -> Verification:
-        monkeypatch.setattr(verification, "REFERENCE_TOOLS", witnesses)
+class TestReferenceTools:
+    def verified(self, monkeypatch: pytest.MonkeyPatch, *reference_tools: ReferenceTool) -> Verification:
+        monkeypatch.setattr(verification, "REFERENCE_TOOLS", reference_tools)
         return verify(resolve("conv3-8 FC-4", SMALL))
 
-    def test_nothing_but_figures_comes_out(
+    def test_the_output_of_tools_is_suppressed(
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
     ) -> None:
         def loud(network: Network, module: nn.Module) -> ReportedFigure:
@@ -458,27 +460,27 @@ class TestWitnesses:
 
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            found = self.verified(
+            result = self.verified(
                 monkeypatch, *verification.REFERENCE_TOOLS, ReferenceTool("loud", "Loud", {"params": loud})
             )
-        assert answer(found, "params", "loud").agrees is True
+        assert answer(result, "params", "loud").agrees is True
         assert (capfd.readouterr(), warned, caplog.records) == (("", ""), [], [])
         logging.getLogger("loud").error("after")
         assert [record.message for record in caplog.records] == ["after"]
 
     def test_a_package_that_is_missing_is_skipped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "torchinfo", None)
-        found = self.verified(monkeypatch, *verification.REFERENCE_TOOLS)
-        skipped = {(s.figure, s.reason) for s in found.skipped if s.witness == "torchinfo"}
+        result = self.verified(monkeypatch, *verification.REFERENCE_TOOLS)
+        skipped = {(s.figure, s.reason) for s in result.skipped if s.witness == "torchinfo"}
         assert skipped == {(name, "torchinfo is not installed: pip install torchinfo") for name in ("params", "macs")}
-        assert heard(found)["macs"] == ["torch", "fvcore"]
-        assert found.agrees is True
+        assert tools(result)["macs"] == ["torch", "fvcore"]
+        assert result.agrees is True
 
-    def test_failing_abstaining_and_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_failing_not_applicable_and_wrong_tools(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fails(network: Network, module: nn.Module) -> ReportedFigure:
             raise ZeroDivisionError("by zero\nat length")
 
-        def abstains(network: Network, module: nn.Module) -> ReportedFigure:
+        def not_applicable(network: Network, module: nn.Module) -> ReportedFigure:
             raise NotApplicable("not my field")
 
         ours = figure(verify(resolve("conv3-8 FC-4", SMALL)), "macs").ours
@@ -488,25 +490,25 @@ class TestWitnesses:
             return ReportedFigure(ours + 7)
 
         half = ReferenceTool("half", "Half", {"macs": wrong}, {"macs": lambda network, value: (Term(6, "nearly"),)})
-        silent = ReferenceTool("silent", "Silent", {"params": fails, "macs": abstains}, package="silent")
-        found = self.verified(monkeypatch, silent, half)
-        assert [s.reason for s in found.skipped] == ["silent failed: ZeroDivisionError: by zero", "not my field"]
-        judged = answer(found, "macs", "half")
-        assert (judged.difference, judged.agrees, judged.terms) == (7, False, ())
-        assert found.agrees is False
+        silent = ReferenceTool("silent", "Silent", {"params": fails, "macs": not_applicable}, package="silent")
+        result = self.verified(monkeypatch, silent, half)
+        assert [s.reason for s in result.skipped] == ["silent failed: ZeroDivisionError: by zero", "not my field"]
+        mismatch = answer(result, "macs", "half")
+        assert (mismatch.difference, mismatch.agrees, mismatch.terms) == (7, False, ())
+        assert result.agrees is False
         assert self.verified(monkeypatch, silent).agrees is False
 
-    def test_unknown_figures_are_not_judged(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unknown_figures_are_not_compared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(verification, "total_macs", lambda costs: None)
-        found = verify(resolve("conv3-8 FC-4", SMALL))
-        macs = answer(found, "macs", "torch")
+        result = verify(resolve("conv3-8 FC-4", SMALL))
+        macs = answer(result, "macs", "torch")
         assert (macs.difference, macs.agrees, macs.reason) == (None, None, "ours is not known")
-        assert found.agrees is True
+        assert result.agrees is True
 
-    def test_progress_names_each_witness_in_turn(self) -> None:
-        seen: list[str] = []
-        verify(resolve("conv3-8", SMALL), progress=seen.append)
-        assert seen == [witness.title for witness in verification.REFERENCE_TOOLS]
+    def test_progress_names_each_tool_in_turn(self) -> None:
+        titles: list[str] = []
+        verify(resolve("conv3-8", SMALL), progress=titles.append)
+        assert titles == [tool.title for tool in verification.REFERENCE_TOOLS]
 
 
 class TestPublished:
@@ -534,11 +536,11 @@ class TestPublished:
     def test_torchvisions_own_module_agrees(self, name: str) -> None:
         with torch.device("meta"):
             model = torchvision.models.get_model(name)
-        found = verify(resolve(name), model)
-        assert found.agrees is True
-        assert answer(found, "macs", "torchvision").rounded_to == 10**6
+        result = verify(resolve(name), model)
+        assert result.agrees is True
+        assert answer(result, "macs", "torchvision").rounded_to == 10**6
         weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-        assert answer(found, "params", "torchvision").value == weights.meta["num_params"]
+        assert answer(result, "params", "torchvision").value == weights.meta["num_params"]
 
 
 class TestTraced:
@@ -547,20 +549,20 @@ class TestTraced:
     def verified(self, name: str, **arguments: object) -> Verification:
         side = 299 if name == "inception_v3" else 224
         model = build_without_data(lambda: torchvision.models.get_model(name, weights=None, **arguments))
-        found = verify(trace(model, (3, side, side), f"torchvision:{name}"), model)
-        everybody = ["torch", "torchinfo", "fvcore", "torchvision"]
-        assert (heard(found)["params"], heard(found)["macs"]) == (everybody, everybody)
-        assert heard(found)["backward_macs"] == ["torch"]
-        assert heard(found)["receptive_fields"] == ["autograd"]
-        assert found.agrees is True
-        return found
+        result = verify(trace(model, (3, side, side), f"torchvision:{name}"), model)
+        every_tool = ["torch", "torchinfo", "fvcore", "torchvision"]
+        assert (tools(result)["params"], tools(result)["macs"]) == (every_tool, every_tool)
+        assert tools(result)["backward_macs"] == ["torch"]
+        assert tools(result)["receptive_fields"] == ["autograd"]
+        assert result.agrees is True
+        return result
 
     def test_residuals(self) -> None:
-        found = self.verified("resnet18")
-        assert figure(found, "macs").ours == 1814073344
-        assert answer(found, "receptive_fields", "autograd").value == 60
+        result = self.verified("resnet18")
+        assert figure(result, "macs").ours == 1814073344
+        assert answer(result, "receptive_fields", "autograd").value == 60
         label, third_tensor = 8, 4 * 256 * 14**2
-        terms = answer(found, "training_peak_bytes", "tracker").terms
+        terms = answer(result, "training_peak_bytes", "tracker").terms
         assert [term.amount for term in terms] == [-(4 * 3 * 224**2 + label), third_tensor]
 
     def test_depthwise_convolutions(self) -> None:
@@ -568,30 +570,30 @@ class TestTraced:
         assert "grouped" in term.what
 
     def test_heads_for_training_alone(self) -> None:
-        found = self.verified("googlenet", init_weights=False)
-        assert figure(found, "params").ours == 13004888
-        assert answer(found, "params", "torchvision").terms == (
+        result = self.verified("googlenet", init_weights=False)
+        assert figure(result, "params").ours == 13004888
+        assert answer(result, "params", "torchvision").terms == (
             Term(6624904 - 13004888, "parameters that nothing reads at evaluation"),
         )
-        terms = answer(found, "inference_peak_bytes", "tracker").terms
-        assert [term.amount for term in terms] == [-4 * 3 * 224**2]  # their running statistics are in ours too
-        assert "the network has heads that run only in training" in [skipped.reason for skipped in found.skipped]
+        terms = answer(result, "inference_peak_bytes", "tracker").terms
+        assert [term.amount for term in terms] == [-4 * 3 * 224**2]  # our figure has their running statistics too
+        assert "the network has heads that run only in training" in [skipped.reason for skipped in result.skipped]
 
     def test_attention(self) -> None:
-        found = self.verified("vit_b_16")
+        result = self.verified("vit_b_16")
         tokens, width, layers = 197, 768, 12
-        attention, norms = answer(found, "macs", "fvcore").terms
+        attention, norms = answer(result, "macs", "fvcore").terms
         assert {attention.amount, norms.amount} == {
             -2 * tokens * tokens * width * layers, 5 * tokens * width * (2 * layers + 1),
         }  # fmt: skip
 
-    def test_einsum_is_explained_by_the_text_that_is_read(self) -> None:
-        found = self.verified("maxvit_t")
+    def test_einsum_is_explained_by_its_rounded_text(self) -> None:
+        result = self.verified("maxvit_t")
         products = [(64 * 2 * 49 * 49 * 32, 8), (16 * 4 * 49 * 49 * 32, 8), (4 * 8 * 49 * 49 * 32, 20),
                     (16 * 49 * 49 * 32, 8)]  # fmt: skip
         read = sum((int(float(f"{2 * macs:.3e}")) // 2 - macs) * times for macs, times in products)
         assert read == 8 * 504 - 8 * 248 - 20 * 124 + 8 * 188
-        (term,) = (t for t in answer(found, "macs", "fvcore").terms if "einsum" in t.what)
+        (term,) = (t for t in answer(result, "macs", "fvcore").terms if "einsum" in t.what)
         assert term.amount == read
 
     @pytest.mark.slow
