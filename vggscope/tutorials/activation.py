@@ -23,7 +23,7 @@ class Value:
 
 
 @record
-class Activations:
+class FunctionValues:
     """Both functions at several inputs."""
 
     values: tuple[Value, ...]
@@ -54,7 +54,7 @@ def explain() -> Tutorial:
     return tutorial(
         "relu",
         "activation: ReLU and the sigmoid",
-        Activations(values),
+        FunctionValues(values),
         text("ReLU(x) = max(0, x) keeps every positive value and sets all others to 0."),
         text("sigmoid(x) = 1/(1+exp(-x)) maps every value into the range from 0 to 1."),
         listing(

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from vggscope.document import Facts
 from vggscope.ops.base import numel
 from vggscope.ops.convolution import conv2d
 from vggscope.record import record
 from vggscope.tutorials.tutorial import Rows, Tutorial, code, grid, sums, text, tutorial
-from vggscope.tutorials.window import (
-    LARGEST_WINDOW,
-    MOST_STEPS,
-    PICTURE_FORMULA,
-    input_grid,
-    output_side,
-    padded,
-    patch,
-    picture,
-    positions,
-    rule_words,
-    tensor_source,
-)
-from vggscope.units import count_text, rule_text
+from vggscope.tutorials.window import LARGEST_WINDOW, PICTURE_FORMULA, SlidingWindow, sliding_window, tensor_source
+from vggscope.units import count_text
 
 KERNEL: Rows = ((-1, -1, 1), (0, 1, -1), (0, 1, 1))
 
@@ -41,15 +27,9 @@ class Step:
 
 
 @record
-class Slide:
+class Slide(SlidingWindow):
     """A convolution of one channel with one kernel. `steps` are the first positions, `output` holds all results."""
 
-    size: int
-    kernel_size: int
-    stride: int
-    padding: int
-    rule: str
-    input: Rows
     kernel: Rows
     steps: tuple[Step, ...]
     output: Rows
@@ -77,25 +57,20 @@ def products(window: Rows, kernel: Rows) -> str:
 
 
 def slide(size: int, kernel: int, stride: int, padding: int) -> Slide:
-    """The convolution with all its numbers. Raises as `output_side` does."""
-    side = output_side(size, kernel, stride, padding, LARGEST_WINDOW)
-    weights, rows = kernel_of(kernel), picture(size)
-    with_padding = padded(rows, padding)
-
-    def step(row: int, column: int) -> Step:
-        return step_at((row, column), with_padding, weights, stride)
-
-    output = tuple(tuple(step(row, column).sum for column in range(side)) for row in range(side))
-    steps = tuple(step(row, column) for row, column in islice(positions(side), MOST_STEPS))
-    rule = rule_text(size, kernel, padding, stride, 1, side)
-    return Slide(size, kernel, stride, padding, rule, rows, weights, steps, output)
+    """The convolution with all its numbers. Raises as `sliding_window` does."""
+    window = sliding_window(size, kernel, stride, padding, LARGEST_WINDOW)
+    weights, padded, places = kernel_of(kernel), window.padded(), range(window.side)
+    output = tuple(
+        tuple(inner_product(window.patch(padded, row, column), weights) for column in places) for row in places
+    )
+    steps = tuple(step_at(window, padded, weights, row, column) for row, column in window.first_steps())
+    return Slide(**vars(window), kernel=weights, steps=steps, output=output)
 
 
-def step_at(output: tuple[int, int], with_padding: Rows, kernel: Rows, stride: int) -> Step:
+def step_at(window: SlidingWindow, padded: Rows, kernel: Rows, row: int, column: int) -> Step:
     """The step that computes the output at this row and column."""
-    row, column = output
-    window = patch(with_padding, row * stride, column * stride, len(kernel))
-    return Step(output, window, products(window, kernel), inner_product(window, kernel))
+    patch = window.patch(padded, row, column)
+    return Step((row, column), patch, products(patch, kernel), inner_product(patch, kernel))
 
 
 def explain(size: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1) -> Tutorial:
@@ -104,13 +79,13 @@ def explain(size: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1) -
     Raises OptionError for numbers out of range, and ShapeError for a kernel larger than the padded picture.
     """
     data = slide(size, kernel, stride, padding)
-    side = len(data.output)
+    side = data.side
     lines = tuple((f"y[{step.output[0]},{step.output[1]}]", step.products, step.sum) for step in data.steps)
     return tutorial(
         "conv",
         f"convolution: a {kernel}x{kernel} kernel over a {size}x{size} picture, stride {stride}, padding {padding}",
         data,
-        input_grid(data.input, padding),
+        data.input_grid(),
         grid(f"kernel, {kernel}x{kernel} weights (learned; here fixed)", data.kernel),
         text(
             "At each position, multiply each pixel in the window by the weight on top of it, and add up the products:"
@@ -119,7 +94,7 @@ def explain(size: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1) -
         grid(f"output, {side}x{side}", data.output),
         Facts(
             (
-                ("(W-K+2P)/S+1", rule_words(size, kernel, padding, stride, side)),
+                ("(W-K+2P)/S+1", data.rule_words()),
                 (
                     "products",
                     f"{count_text((side * kernel) ** 2)}, {kernel * kernel} for each of {side * side} outputs",

@@ -2,63 +2,38 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from math import inf
 
 from vggscope.document import Facts
 from vggscope.record import record
 from vggscope.tutorials.tutorial import Rows, Sums, Tutorial, code, grid, sums, text, tutorial
-from vggscope.tutorials.window import (
-    MOST_STEPS,
-    PICTURE_FORMULA,
-    input_grid,
-    output_side,
-    padded,
-    patch,
-    picture,
-    positions,
-    rule_words,
-    tensor_source,
-)
-from vggscope.units import rule_text
+from vggscope.tutorials.window import PICTURE_FORMULA, SlidingWindow, sliding_window, tensor_source
 
 
 @record
-class Pools:
+class Pools(SlidingWindow):
     """Max and average pooling of one channel."""
 
-    size: int
-    kernel_size: int
-    stride: int
-    padding: int
-    rule: str
-    input: Rows
     maximum: Rows
     average: Rows
 
 
 def pools(size: int, kernel: int, stride: int, padding: int) -> Pools:
-    """Both poolings with all their numbers. Raises as `output_side` does.
+    """Both poolings with all their numbers. Raises as `sliding_window` does.
 
     As in torch, padding is never the maximum, and counts as 0 in the mean.
     """
-    side = output_side(size, kernel, stride, padding, kernel // 2)
-    rows = picture(size)
-    for_maximum, for_mean = padded(rows, padding, -inf), padded(rows, padding)
+    window = sliding_window(size, kernel, stride, padding, kernel // 2)
+    for_maximum, for_mean = window.padded(-inf), window.padded()
+    places = range(window.side)
 
-    def values(with_padding: Rows, row: int, column: int) -> list[int | float]:
-        return [value for line in patch(with_padding, row * stride, column * stride, kernel) for value in line]
+    def values(padded: Rows, row: int, column: int) -> list[int | float]:
+        return [value for line in window.patch(padded, row, column) for value in line]
 
-    places = range(side)
     return Pools(
-        size,
-        kernel,
-        stride,
-        padding,
-        rule_text(size, kernel, padding, stride, 1, side),
-        rows,
-        tuple(tuple(max(values(for_maximum, row, column)) for column in places) for row in places),
-        tuple(tuple(sum(values(for_mean, row, column)) / kernel**2 for column in places) for row in places),
+        **vars(window),
+        maximum=tuple(tuple(max(values(for_maximum, row, column)) for column in places) for row in places),
+        average=tuple(tuple(sum(values(for_mean, row, column)) / kernel**2 for column in places) for row in places),
     )
 
 
@@ -68,19 +43,19 @@ def explain(size: int = 4, kernel: int = 2, stride: int = 2, padding: int = 0) -
     Raises OptionError for numbers out of range, and ShapeError for a window larger than the padded picture.
     """
     data = pools(size, kernel, stride, padding)
-    side = len(data.maximum)
+    side = data.side
     return tutorial(
         "pool",
         f"pooling: a {kernel}x{kernel} window over a {size}x{size} picture, stride {stride}, padding {padding}",
         data,
-        input_grid(data.input, padding),
+        data.input_grid(),
         text("Each window gives one number. Max pooling takes the largest, average pooling the mean:"),
         *_steps(data),
         grid(f"max pooling, {side}x{side}", data.maximum),
         grid(f"average pooling, {side}x{side}", data.average),
         Facts(
             (
-                ("(W-K+2P)/S+1", rule_words(size, kernel, padding, stride, side)),
+                ("(W-K+2P)/S+1", data.rule_words()),
                 ("parameters", "none; each channel is pooled on its own, so the number of channels stays the same"),
                 ("padding", "never the maximum; in the mean it counts as 0 (torch's count_include_pad)"),
                 (
@@ -95,25 +70,15 @@ def explain(size: int = 4, kernel: int = 2, stride: int = 2, padding: int = 0) -
 
 
 def _steps(data: Pools) -> tuple[Sums, Sums]:
-    with_padding = padded(data.input, data.padding)
     largest, means = [], []
-    side, kernel = len(data.maximum), data.kernel_size
-    for row, column in islice(positions(side), MOST_STEPS):
-        values = _window_values(with_padding, data, row, column)
-        pixels = [str(value) for value, inside in values if inside]
+    for row, column in data.first_steps():
+        pixels = [str(v) for line in data.patch(data.padded(-inf), row, column) for v in line if v != -inf]
+        values = [str(v) for line in data.patch(data.padded(), row, column) for v in line]
         largest.append((f"y[{row},{column}]", f"max({', '.join(pixels)})", data.maximum[row][column]))
-        mean = f"({'+'.join(str(value) for value, _ in values)})/{kernel**2}"
+        mean = f"({'+'.join(values)})/{data.kernel_size**2}"
         means.append((f"y[{row},{column}]", mean, data.average[row][column]))
-    left_out = side**2 - len(largest)
+    left_out = data.side**2 - len(largest)
     return sums(tuple(largest), left_out), sums(tuple(means), left_out)
-
-
-def _window_values(with_padding: Rows, data: Pools, row: int, column: int) -> list[tuple[int | float, bool]]:
-    """Each value in the window, and whether it is a pixel and not padding."""
-    inside = range(data.padding, data.padding + data.size)
-    top, left = row * data.stride, column * data.stride
-    places = [(y, x) for y in range(top, top + data.kernel_size) for x in range(left, left + data.kernel_size)]
-    return [(with_padding[y][x], y in inside and x in inside) for y, x in places]
 
 
 def _source(data: Pools) -> str:

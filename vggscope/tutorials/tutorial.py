@@ -33,7 +33,7 @@ def text(paragraph: str) -> Note:
 
 
 @record
-class Grid(Lines):
+class NumberGrid(Lines):
     """Numbers in rows and columns, such as one channel of an image."""
 
     title: str = ""
@@ -49,14 +49,14 @@ class Grid(Lines):
         return Table(tuple(Column(key, key) for key in ("grid", "row", "column", "value")), rows, data=True)
 
 
-def grid(title: str, rows: Rows) -> Grid:
+def grid(title: str, rows: Rows) -> NumberGrid:
     """The numbers as right-aligned lines below their title; a large grid is cut off."""
     texts = [[number_text(value).replace(",", "") for value in row[:MOST_COLUMNS]] for row in rows[:MOST_COLUMNS]]
     width = max(len(text) for row in texts for text in row)
     more = "  ..." if len(rows[0]) > MOST_COLUMNS else ""
     lines = ["  " + " ".join(text.rjust(width) for text in row) + more for row in texts]
     rest = ["  " + "...".rjust(width)] if len(rows) > MOST_COLUMNS else []
-    return Grid((title, *lines, *rest), "", title, rows)
+    return NumberGrid((title, *lines, *rest), "", title, rows)
 
 
 @record

@@ -1,12 +1,14 @@
-"""A window slid over a small picture: the picture, the window's positions, and the rule that counts them."""
+"""A window that slides over a small picture, for convolution and pooling."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from vggscope.errors import OptionError, ShapeError
 from vggscope.ops.base import Window
-from vggscope.tutorials.tutorial import Grid, Number, Rows, grid
+from vggscope.record import record
+from vggscope.tutorials.tutorial import Number, NumberGrid, Rows, grid
 from vggscope.units import rule_text
 
 LARGEST_SIDE = 256
@@ -35,25 +37,54 @@ def picture(size: int) -> Rows:
     )
 
 
-def padded(rows: Rows, padding: int, value: Number = 0) -> Rows:
-    """The rows with `padding` rows and columns of `value` on each side."""
-    side = (value,) * padding
-    wide = (value,) * (len(rows[0]) + 2 * padding)
-    return (*(wide,) * padding, *((*side, *row, *side) for row in rows), *(wide,) * padding)
+@record
+class SlidingWindow:
+    """A square window that slides over a square picture. `rule` computes the side of the output."""
+
+    size: int
+    kernel_size: int
+    stride: int
+    padding: int
+    rule: str
+    input: Rows
+
+    @property
+    def side(self) -> int:
+        """The side of the output."""
+        return (self.size + 2 * self.padding - self.kernel_size) // self.stride + 1
+
+    def first_steps(self) -> Iterator[tuple[int, int]]:
+        """The row and column of the first outputs, row by row: as many as are written out."""
+        return islice(((row, column) for row in range(self.side) for column in range(self.side)), MOST_STEPS)
+
+    def padded(self, value: Number = 0) -> Rows:
+        """The picture with `padding` rows and columns of `value` on each side."""
+        side = (value,) * self.padding
+        wide = (value,) * (self.size + 2 * self.padding)
+        return (*(wide,) * self.padding, *((*side, *row, *side) for row in self.input), *(wide,) * self.padding)
+
+    def patch(self, padded: Rows, row: int, column: int) -> Rows:
+        """The values in the window for the output at this row and column."""
+        top, left = row * self.stride, column * self.stride
+        return tuple(line[left : left + self.kernel_size] for line in padded[top : top + self.kernel_size])
+
+    def rule_words(self) -> str:
+        """The rule with its numbers, and the rows and columns that no window reads."""
+        left_over = (self.size + 2 * self.padding - self.kernel_size) % self.stride
+        if not left_over:
+            return self.rule
+        what = "row and column" if left_over == 1 else f"{left_over} rows and columns"
+        of = " of the padded picture" if self.padding else ""
+        return f"{self.rule}; rounded down: no window reads the last {what}{of}"
+
+    def input_grid(self) -> NumberGrid:
+        """The picture with its padding."""
+        padding = f", with {self.padding} of padding around it" if self.padding else ""
+        return grid(f"input, {self.size}x{self.size}{padding}", self.padded())
 
 
-def patch(rows: Rows, top: int, left: int, kernel: int) -> Rows:
-    """The values in the window whose top left corner is at this row and column."""
-    return tuple(row[left : left + kernel] for row in rows[top : top + kernel])
-
-
-def positions(side: int) -> Iterator[tuple[int, int]]:
-    """The row and column of each output, row by row."""
-    return ((row, column) for row in range(side) for column in range(side))
-
-
-def output_side(size: int, kernel: int, stride: int, padding: int, most_padding: int) -> int:
-    """The side of the output.
+def sliding_window(size: int, kernel: int, stride: int, padding: int, most_padding: int) -> SlidingWindow:
+    """The window over `picture(size)`.
 
     Raises OptionError for a number out of range and for too many windows to write out. Raises ShapeError for a window
     larger than the padded picture.
@@ -71,29 +102,13 @@ def output_side(size: int, kernel: int, stride: int, padding: int, most_padding:
         raise OptionError(
             f"{side}x{side} windows of {kernel}x{kernel} are too many to write out", "take a smaller --size or --kernel"
         )
-    return side
+    rule = rule_text(size, kernel, padding, stride, 1, side)
+    return SlidingWindow(size, kernel, stride, padding, rule, picture(size))
 
 
 def _check(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
         raise OptionError(f"a {name} of {value} makes no sense here", f"--{name} is {least} to {most}")
-
-
-def rule_words(size: int, kernel: int, padding: int, stride: int, side: int) -> str:
-    """The rule with its numbers, and the rows and columns that no window reads."""
-    left = (size + 2 * padding - kernel) % stride
-    rest = ""
-    if left:
-        what = "row and column" if left == 1 else f"{left} rows and columns"
-        rest = f"; rounded down: no window reads the last {what}{' of the padded picture' if padding else ''}"
-    return f"{rule_text(size, kernel, padding, stride, 1, side)}{rest}"
-
-
-def input_grid(rows: Rows, padding: int) -> Grid:
-    """The picture with its padding."""
-    size = len(rows)
-    title = f"input, {size}x{size}" + (f", with {padding} of padding around it" if padding else "")
-    return grid(title, padded(rows, padding))
 
 
 def tensor_source(rows: Rows, formula: str) -> str:

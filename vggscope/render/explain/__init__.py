@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from vggscope.document import Block, Column, Document, Facts, Note, Table
-from vggscope.tutorials.tutorial import Agreement, Grid, Tutorial
+from vggscope.tutorials.tutorial import Agreement, NumberGrid, Tutorial
 
 
 def document(tutorial: Tutorial) -> Document:
     """The tutorial's blocks, with the numbers of its grids as tables for CSV, and the comparison with torch."""
     blocks: list[Block] = []
     for block in tutorial.blocks:
-        blocks += [block, block.table] if isinstance(block, Grid) else [block]
+        blocks += [block, block.table] if isinstance(block, NumberGrid) else [block]
     if tutorial.torch is not None:
         blocks.append(_agreement(tutorial.torch))
     if not any(isinstance(block, Table) for block in blocks):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from vggscope.drawing.picture import Line, Picture, Point, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import HEADING, SMALL, Theme
-from vggscope.tutorials.activation import Activations, relu, sigmoid
+from vggscope.tutorials.activation import FunctionValues, relu, sigmoid
 
 REACH = 6
 """The x axis goes from -REACH to REACH."""
@@ -15,7 +15,7 @@ REACH = 6
 WIDTH, HEIGHT, GAP = 240.0, 150.0, 40.0
 
 
-def draw(title: str, data: Activations, theme: Theme) -> Picture:
+def draw(title: str, data: FunctionValues, theme: Theme) -> Picture:
     """Both curves side by side, each with its own scale."""
     left = MARGIN + 18
     frame = [

@@ -13,7 +13,6 @@ from vggscope.record import record
 from vggscope.tutorials.convolution import Slide, Step, step_at
 from vggscope.tutorials.pooling import Pools
 from vggscope.tutorials.tutorial import Rows, number_text
-from vggscope.tutorials.window import padded
 
 CELL = 27.0
 """The side of a cell, in points."""
@@ -43,14 +42,14 @@ class _Look:
 
 def draw_convolution(title: str, data: Slide, theme: Theme) -> Picture:
     """The input, the kernel and the output at the first, the second and the last position."""
-    with_padding = padded(data.input, data.padding)
-    _check(with_padding)
-    side = len(data.output)
+    padded = data.padded()
+    _check(padded)
+    side = data.side
     frame: list[Shape] = []
     y, right = TOP, 0.0
     for place in (0, 1, side**2 - 1) if side > 1 else (0,):
-        step = step_at(divmod(place, side), with_padding, data.kernel, data.stride)
-        shapes, end, bottom = _position(data, with_padding, step, y, theme)
+        step = step_at(data, padded, data.kernel, *divmod(place, side))
+        shapes, end, bottom = _position(data, padded, step, y, theme)
         frame += shapes
         y, right = bottom + 22, max(right, end)
     which = f"of {side}x{side} positions the first, the second and the last" if side > 1 else "the only position"
@@ -58,14 +57,14 @@ def draw_convolution(title: str, data: Slide, theme: Theme) -> Picture:
     return page(title, caption, theme, (right, y - 22), tuple(frame), (), ())
 
 
-def _position(data: Slide, with_padding: Rows, step: Step, y: float, theme: Theme) -> tuple[list[Shape], float, float]:
+def _position(data: Slide, padded: Rows, step: Step, y: float, theme: Theme) -> tuple[list[Shape], float, float]:
     """One position of the kernel; then the right and the bottom edge of the drawing."""
     row, column = step.output
     fill, accent = theme.fills["conv"], theme.accents["conv"]
     at = (row * data.stride, column * data.stride, data.kernel_size)
-    height = max(len(with_padding), len(data.output), data.kernel_size) * CELL
+    height = max(len(padded), len(data.output), data.kernel_size) * CELL
     grids = (
-        (with_padding, _Look(theme, fill, accent, at, data.padding), "\N{MULTIPLICATION SIGN}"),
+        (padded, _Look(theme, fill, accent, at, data.padding), "\N{MULTIPLICATION SIGN}"),
         (data.kernel, _Look(theme, fill, accent, (0, 0, data.kernel_size)), "="),
         (data.output, _Look(theme, theme.fills["fc"], theme.accents["fc"], (row, column, 1), 0, (row, column)), ""),
     )
@@ -99,16 +98,16 @@ def _lines(text: str, width: float) -> list[str]:
 
 def draw_pooling(title: str, data: Pools, theme: Theme) -> Picture:
     """The input with its first window, and the outputs of max and average pooling."""
-    with_padding = padded(data.input, data.padding)
-    _check(with_padding)
+    padded = data.padded()
+    _check(padded)
     pool, mean = (theme.fills["pool"], theme.accents["pool"]), (theme.fills["fc"], theme.accents["fc"])
     grids = (
-        ("input", with_padding, _Look(theme, *pool, (0, 0, data.kernel_size), data.padding)),
+        ("input", padded, _Look(theme, *pool, (0, 0, data.kernel_size), data.padding)),
         ("largest of each window", data.maximum, _Look(theme, *pool, (0, 0, 1))),
         ("mean of each window", data.average, _Look(theme, *mean, (0, 0, 1))),
     )
     frame: list[Shape] = []
-    x, height = MARGIN, len(with_padding) * CELL
+    x, height = MARGIN, len(padded) * CELL
     for heading, rows, look in grids:
         top = TOP + 14 + (height - len(rows) * CELL) / 2
         frame.append(Text(x, top - 6, heading, HEADING, theme.ink, bold=True))
