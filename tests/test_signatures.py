@@ -156,6 +156,8 @@ TAKEN = ("api", "choices", "cli", "errors", "files", "photo", "progress", "recor
 
 REASONS = {
     ("build", "builders.weights"): "checks --init and --seed where only the module is printed, which draws no weights",
+    ("compare", "drawing.theme"): "checks --theme before anything is computed",
+    ("explain", "drawing.theme"): "checks --theme before anything is computed",
 }
 
 

@@ -1,6 +1,6 @@
-"""The program: the table of commands, and what becomes of an error.
+"""The program: the table of commands, the console script, and how errors are printed.
 
-A command's file is imported when that command is run, so that no command pays for another's needs.
+A command's file is imported only when that command runs, so that no command loads what another needs.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "list": "columns, references, ops, formats, and what is installed",
     },
 }
-"""The commands, each in a line, in the groups and the order that `--help` shows. Each is a function in the file of the
-same name in this folder (`list_` for `list`).
+"""The commands with a line of help, in the groups and the order of `--help`.
+
+Each is a function in the file of the same name in this folder (`list_` for `list`).
 """
 
 COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
@@ -54,10 +55,10 @@ DEBUG = "--debug"
 
 
 class _Command(TyperCommand):
-    """A command, with help in groups."""
+    """A command whose help has groups of options."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        # A newer typer sets what has to be there in braces, which reads as if there were a choice.
+        # A newer typer writes required arguments in braces, which look like a choice.
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -67,7 +68,7 @@ class _Command(TyperCommand):
 
 
 class _Commands(TyperGroup):
-    """Commands that are imported by name."""
+    """The group of all commands, which imports a command when it is looked up."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -106,24 +107,24 @@ app = typer.Typer(
 )
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(is_set: bool) -> None:
+    if is_set:
         from vggscope._version import __version__
 
         typer.echo(f"vggscope {__version__}")
         raise typer.Exit
 
 
-def _install_completion(asked: bool) -> None:
-    if asked:
+def _install_completion(is_set: bool) -> None:
+    if is_set:
         from vggscope.cli.completion.shells import install
 
         typer.echo(install())
         raise typer.Exit
 
 
-def _show_completion(asked: bool) -> None:
-    if asked:
+def _show_completion(is_set: bool) -> None:
+    if is_set:
         from vggscope.cli.completion.shells import script
 
         typer.echo(script())
@@ -165,7 +166,7 @@ def _root(
 
 
 class Stopped(BaseException):
-    """A signal asked the program to end: what is open is closed and cleared away on the way out."""
+    """A signal that ends the program. It is raised, so that open files are closed and temporary ones removed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -173,7 +174,7 @@ class Stopped(BaseException):
 
 
 _received: list[int] = []
-"""The signals that have come: code in C may turn the Stopped that was raised in it into an error of its own."""
+"""The signals received so far. A C extension may replace a Stopped raised in it by an error of its own."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -183,10 +184,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """The console script."""
-    # A command makes many small records and hardly a cycle: to look for cycles more seldom saves a third of the time.
+    # A command makes many small objects and few cycles: collecting less often saves time.
     gc.set_threshold(50_000)
     for name in ("SIGTERM", "SIGHUP", "SIGINT"):
-        # What is ignored stays so: nohup asks for that.
+        # nohup relies on ignored signals staying ignored.
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
             signal.signal(getattr(signal, name), _stop)
     if "_VGGSCOPE_COMPLETE" in os.environ:
@@ -198,18 +199,19 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and give its exit code: 0 done, 1 a difference found, 2 anything wrong, 130 interrupted, 143
-    terminated.
+    """Run one command line and return its exit code.
+
+    0 is done, 1 a difference found, 2 any error, 130 interrupted, 143 terminated.
     """
     debug = DEBUG in arguments
     words = [word for word in arguments if word != DEBUG]
     try:
         code = get_command(app)(words, prog_name="vggscope", standalone_mode=False, terminal_width=_width())
     except SystemExit as error:
-        # This is how typer ends where the reader of a pipe has gone.
+        # typer exits so when the reader of a pipe has closed it.
         if not isinstance(error.__context__, BrokenPipeError):
             raise
-        # What is left in the buffer must not raise again when Python closes stdout.
+        # The rest of the buffer must not raise again when Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Stopped as stopped:
@@ -226,7 +228,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _width() -> int:
-    """Columns of a help page: at most 80, at least what a name and a word beside it need."""
+    """The columns of a help page: at most 80, at least 30."""
     return max(min(shutil.get_terminal_size().columns, 80) - 1, 30)
 
 
@@ -241,7 +243,7 @@ def _report(error: Exception, command: str) -> int:
         problem, remedy, code = error.problem, error.remedy, error.exit_code
     elif isinstance(error, OSError) and error.filename is None:
         problem, remedy = f"cannot write: {error.strerror}", ""
-    elif hasattr(error, "format_message"):  # typer's own, for which it has no public name before 0.28
+    elif hasattr(error, "format_message"):  # an error of typer's, whose class is private before 0.28
         from vggscope.cli.help import usage_error
 
         problem, remedy = usage_error(error, command)

@@ -22,7 +22,7 @@ from vggscope.cli.options import (
     completed,
     words,
 )
-from vggscope.cli.output import broke_off, check_format, emit, emit_lines
+from vggscope.cli.output import check_format, emit, emit_lines, note_failures
 from vggscope.drawing.theme import theme_named
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
@@ -62,16 +62,16 @@ class GridOptions:
     ] = None
 
     def inputs(self) -> list[tuple[int, ...]]:
-        """Channels, height, width; empty where none is given. Raises OptionError for what is no size."""
+        """The sizes as (channels, height, width). Raises OptionError for what is no size."""
         sizes = _words(self.sizes) if self.sizes is not None else []
         return [parse_shape(f"3x{size}x{size}" if size.isascii() and size.isdigit() else size) for size in sizes]
 
     def check(self) -> None:
-        """Raise OptionError where an option of the grid stands without one."""
-        given = ("sizes", "batches", "modes", "optimizers", "dtypes")
-        alone = [f"--{name}" for name in given if getattr(self, name) is not None]
-        if alone and not self.grid:
-            raise OptionError(f"{', '.join(alone)} without --grid", "add --grid, or use --input, --batch and --dtype")
+        """Raise OptionError for an option of the grid without --grid."""
+        names = ("sizes", "batches", "modes", "optimizers", "dtypes")
+        options = [f"--{name}" for name in names if getattr(self, name) is not None]
+        if options and not self.grid:
+            raise OptionError(f"{', '.join(options)} without --grid", "add --grid, or use --input, --batch and --dtype")
 
 
 def compare(
@@ -115,7 +115,7 @@ def compare(
     theme_named(theme)
     comparison = api.compare(*models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **build.keywords())
     emit(comparison, output.format, output.output, theme=theme)
-    return broke_off(*(model.failure for model in comparison.models))
+    return note_failures(*(model.failure for model in comparison.models))
 
 
 def _grid(models: list[str], build: ModelOptions, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:

@@ -10,7 +10,7 @@ import typer
 from vggscope import api
 from vggscope.choices import Annotation, Direction, Engine, Heat, PictureFormat, Style, Theme
 from vggscope.cli.options import THEMES, ModelOptions, Models, completed
-from vggscope.cli.output import broke_off, note
+from vggscope.cli.output import note, note_failures
 from vggscope.errors import OptionError
 from vggscope.files import is_special, write_file
 from vggscope.units import bytes_text
@@ -107,4 +107,4 @@ def diagram(
     data = picture.render(form, dpi)
     write_file(output, data)
     note(f"wrote {output} ({bytes_text(len(data))})")
-    return broke_off(*(network.failure for network in networks))
+    return note_failures(*(network.failure for network in networks))

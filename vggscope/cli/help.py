@@ -1,4 +1,4 @@
-"""What `--help` shows, and what a command line that cannot be read is told: plain text for any width."""
+"""The text of `--help`, and the messages on a command line that cannot be parsed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from vggscope.errors import OptionError, VggscopeError
 
 OWN = "Options"
-"""The heading of what only this command takes."""
+"""The heading of the options that only this command takes."""
 
 START = {
     "vggscope summary D": "what is in VGG-16, layer by layer",
@@ -18,11 +18,11 @@ START = {
     "vggscope diff my_vgg.py:VGG": "whether your own is right",
     "vggscope explain conv": "a convolution worked by hand",
 }
-"""What to try first."""
+"""Commands to try first, with what they show."""
 
 
 def start(ctx: Any) -> str:
-    """What the program says when nothing is asked of it."""
+    """The text that the program prints without a command."""
     formatter = ctx.make_formatter()
     formatter.write_text("vggscope looks into VGG networks, and any PyTorch model.")
     with formatter.section("Try"):
@@ -33,7 +33,7 @@ def start(ctx: Any) -> str:
 
 
 def write_commands(group: Any, groups: Mapping[str, Mapping[str, str]], ctx: Any, formatter: Any) -> None:
-    """The page of the program: its commands in groups, then its options."""
+    """Write the help of the program: its commands in groups, then its options."""
     group.format_usage(ctx, formatter)
     _write_text(formatter, group.help)
     for title, commands in groups.items():
@@ -45,7 +45,7 @@ def write_commands(group: Any, groups: Mapping[str, Mapping[str, str]], ctx: Any
 
 
 def write_command(command: Any, ctx: Any, formatter: Any) -> None:
-    """The page of a command: what it is for, examples, what it takes."""
+    """Write the help of a command: its purpose, examples, arguments and options."""
     text, examples = parted(command.help or "")
     command.format_usage(ctx, formatter)
     _write_text(formatter, text)
@@ -56,7 +56,7 @@ def write_command(command: Any, ctx: Any, formatter: Any) -> None:
 
 
 def parted(docstring: str) -> tuple[str, tuple[str, ...]]:
-    r"""A command's docstring as its text and its examples.
+    r"""Split a command's docstring into its text and its examples.
 
     >>> parted("Draw a model.\n\nExample: vggscope diagram E -o vgg19.svg")
     ('Draw a model.', ('vggscope diagram E -o vgg19.svg',))
@@ -66,14 +66,14 @@ def parted(docstring: str) -> tuple[str, tuple[str, ...]]:
 
 
 def groups_of(command: Any, ctx: Any) -> Iterator[tuple[str, list[Any]]]:
-    """A command's arguments and options under their headings: its own before those that it shares with others."""
-    found: dict[str, list[Any]] = {"Arguments": [], OWN: []}
+    """A command's arguments and options by heading: its own before those that it shares with other commands."""
+    groups: dict[str, list[Any]] = {"Arguments": [], OWN: []}
     for param in command.get_params(ctx):
         if param.param_type_name == "argument":
-            found["Arguments"].append(param)
+            groups["Arguments"].append(param)
         elif not param.hidden:
-            found.setdefault(param.rich_help_panel or OWN, []).append(param)
-    yield from ((heading, params) for heading, params in found.items() if params)
+            groups.setdefault(param.rich_help_panel or OWN, []).append(param)
+    yield from ((heading, params) for heading, params in groups.items() if params)
 
 
 def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
@@ -93,14 +93,14 @@ def _write_text(formatter: Any, text: str) -> None:
 
 
 def _write_rows(formatter: Any, rows: Any, widest: int) -> None:
-    """Names and what they are, in two columns that all sections of a page share."""
+    """Write names and explanations in two columns, as wide in all sections of a page."""
     first = min(widest, max(formatter.width // 2 - 6, 12))
     rows = [(name.ljust(first), text) for name, text in rows]
     formatter.write_dl(rows, col_max=first)
 
 
 def example_lines(example: str, width: int, indent: str = "  ") -> list[str]:
-    r"""An example on one line, or on several that a shell takes for one; an option keeps its value beside it.
+    r"""An example on lines of at most `width` columns, joined by backslashes. An option and its value share a line.
 
     >>> print(*example_lines("vggscope diagram E -o vgg19.svg", 24), sep="\n")
       vggscope diagram E \
@@ -116,7 +116,7 @@ def example_lines(example: str, width: int, indent: str = "  ") -> list[str]:
 
 
 def unknown_command(word: str, commands: Sequence[str]) -> VggscopeError:
-    """What to say of a word that is no command: the nearest, or the command that takes such a word."""
+    """The error for a word that is no command: it names the nearest, or the command that takes such a word."""
     from vggscope.sources.resolve import SOURCES
     from vggscope.tutorials import TOPICS
 
@@ -132,9 +132,7 @@ def unknown_command(word: str, commands: Sequence[str]) -> VggscopeError:
 
 
 def usage_error(error: Any, command: str = "") -> tuple[str, str]:
-    """What was wrong with a command line, and what would work; `command` is whose line it is, where the error does not
-    know.
-    """
+    """The problem and the remedy of an error of typer's. `command` is the command, if the error names none."""
     ctx = getattr(error, "ctx", None)
     path = ctx.command_path if ctx is not None else f"vggscope {command}".rstrip()
     problem, remedy = " ".join(str(error.format_message()).split()), f"see {path} --help"
@@ -143,9 +141,9 @@ def usage_error(error: Any, command: str = "") -> tuple[str, str]:
         near = difflib.get_close_matches(option, _options(ctx), n=1)
         problem = f"no option {option}" + (f", did you mean {near[0]}?" if near else "")
         if path == "vggscope" and not near:
-            remedy = "a command's options stand behind it: vggscope COMMAND MODEL --option"
+            remedy = "a command's options come after it: vggscope COMMAND MODEL --option"
     elif "requires an argument" in problem and option:
-        problem = f"{option} needs a value behind it"
+        problem = f"{option} needs a value"
     elif "Missing " in problem and ctx is not None:
         _, examples = parted(ctx.command.help or "")
         remedy = f"for example {examples[0]}; {remedy}" if examples else remedy

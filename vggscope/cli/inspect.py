@@ -23,7 +23,7 @@ def inspect(
     ],
     output: OutputOptions,
 ) -> None:
-    """Which network a checkpoint belongs to, read from its names and shapes: its data is not read, no code in it runs.
+    """Which network a checkpoint belongs to, by its names and shapes. Its data is not read, and no code in it runs.
 
     Example: vggscope inspect vgg16_bn.pth
 

@@ -1,8 +1,8 @@
-"""The options that commands share, and how a command takes them.
+"""The options that several commands share.
 
-A command's parameter whose type is one of these dataclasses stands for all of its fields: `spread` gives typer one
-option for each field and the command the dataclass filled in. So an option is written once, with its help and with what
-completes it, and every command that takes it takes it alike. In `--help` the dataclass's docstring is the heading.
+A parameter of a command whose type is one of these dataclasses stands for all fields of the dataclass: `spread` gives
+typer one option per field, and passes the filled dataclass to the command. So every command that takes an option takes
+it with the same help and the same completion. The dataclass's docstring is the heading in `--help`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ MODES = "vggscope.analysis.memory.step_config:MODES"
 OPTIMIZERS = "vggscope.analysis.memory.step_config:OPTIMIZERS"
 DTYPES = "vggscope.analysis.memory.step_config:DTYPES"
 THEMES = "vggscope.drawing.theme:THEMES"
-"""Tables of words, for `completed`."""
+"""Tables whose names `completed` offers."""
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Suffixes of pictures, for `completed`."""
+"""Suffixes of image files."""
 
 
-def completed(how: str, *given: str) -> Callable[[typer.Context, str], list[str]]:
-    """What completes an option's value: the function `how` of `completion/words.py`, read when a shell asks."""
+def completed(kind: str, *arguments: str) -> Callable[[typer.Context, str], list[str]]:
+    """The completion of an option's value by the function `kind` of completion/words.py, imported when a shell asks."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
-        found: list[str] = getattr(import_module("vggscope.cli.completion.words"), how)(ctx, incomplete, *given)
-        return found
+        words: list[str] = getattr(import_module("vggscope.cli.completion.words"), kind)(ctx, incomplete, *arguments)
+        return words
 
     return complete
 
@@ -83,7 +83,7 @@ class ModelOptions:
             autocompletion=completed("one_of", "vggscope.vgg.options:HEADS"),
         ),
     ] = None
-    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm behind each convolution.")] = False
+    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm after each convolution.")] = False
     num_classes: Annotated[
         int | None, typer.Option(metavar="N", help="Width of the last FC layer.", show_default=False)
     ] = None
@@ -111,7 +111,7 @@ class BatchOptions:
     ] = "float32"
 
     def check(self) -> None:
-        """Raise OptionError for a batch or a dtype that makes no sense."""
+        """Raise OptionError for a batch out of range, or an unknown dtype."""
         check_batch(self.batch, self.dtype)
 
 
@@ -168,10 +168,10 @@ def spread(command: Callable[..., int | None]) -> Callable[..., int | None]:
     groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
 
     @wraps(command)
-    def spread_command(**given: Any) -> int | None:
+    def spread_command(**arguments: Any) -> int | None:
         for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        return command(**given)
+            arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
+        return command(**arguments)
 
     parameters = []
     for parameter in inspect.signature(command).parameters.values():

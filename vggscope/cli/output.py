@@ -17,13 +17,13 @@ from vggscope.result import Result
 from vggscope.units import bytes_text
 
 PIPE_WIDTH = 120
-"""Columns of text that no terminal takes."""
+"""Columns of text in a pipe."""
 
 LINES_AT_ONCE = 500
-"""Lines that are written together."""
+"""Lines of a stream that are written together."""
 
 LONGEST_LINE = 1000
-"""Characters of a message; what it quotes may be longer."""
+"""Characters of a message's line, which is cut there."""
 
 
 def emit(
@@ -33,10 +33,10 @@ def emit(
     columns: tuple[str, ...] | None = None,
     **look: object,
 ) -> None:
-    """Show a result on stdout, or write it to the file `output`, as a picture if its suffix names one; `look` is how
-    that is to look (formats.picture).
+    """Print a result to stdout, or write it to the file `output`: in `format`, or in the format of its suffix.
 
-    Raises OptionError where format and suffix name no format, and OutputError where the file cannot be written.
+    `columns` selects those of the table, and `look` holds the options of a picture. Raises OptionError for an unknown
+    format, and OutputError where the file cannot be written.
     """
     if output is None:
         print_out(write(result, format or "table", terminal_style(), columns))
@@ -48,12 +48,12 @@ def emit(
 
 
 def emit_lines(lines: Iterable[str], output: str | None = None) -> None:
-    """Show text that comes line by line on stdout, or write it to the file `output`, as it comes.
+    """Print lines to stdout, or write them to the file `output`, while they are computed.
 
-    Raises OutputError where that cannot be.
+    Raises OutputError where they cannot be written.
     """
-    rest = iter(lines)
-    blocks = iter(lambda: "".join(islice(rest, LINES_AT_ONCE)), "")
+    remaining = iter(lines)
+    blocks = iter(lambda: "".join(islice(remaining, LINES_AT_ONCE)), "")
     if output is None:
         for block in blocks:
             print_out(block)
@@ -64,8 +64,9 @@ def emit_lines(lines: Iterable[str], output: str | None = None) -> None:
 
 
 def check_format(name: str | None, output: str | None = None, kind: str = "") -> None:
-    """Raise OptionError at once for a format that is not there, or for a file whose suffix names none for this kind of
-    result, before any work is done.
+    """Raise OptionError for an unknown format, or a file whose suffix is none of this kind of result.
+
+    Commands call it before they compute anything.
     """
     if name is not None:
         by_name(name)
@@ -74,7 +75,7 @@ def check_format(name: str | None, output: str | None = None, kind: str = "") ->
 
 
 def terminal_style() -> Style:
-    """What stdout takes: colour by NO_COLOR, FORCE_COLOR and whether it is a terminal; a pipe has a fixed width."""
+    """The style of stdout: its width, whether it shows colour, and whether its encoding is ASCII."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
     dumb = os.environ.get("TERM") == "dumb"
     color = terminal and not dumb
@@ -88,9 +89,9 @@ def terminal_style() -> Style:
 
 
 def print_out(text: str) -> None:
-    """Text to stdout; what its encoding cannot say shows as a question mark.
+    """Print text to stdout, with a question mark for each character that its encoding lacks.
 
-    Raises OutputError where stdout is closed or full; a reader that has gone away ends the program quietly, in `app`.
+    Raises OutputError where stdout is closed or full, and BrokenPipeError where the reader of a pipe has closed it.
     """
     if sys.stdout is None:
         raise OutputError("cannot write to stdout: it is closed", "name a file with -o")
@@ -105,7 +106,7 @@ def print_out(text: str) -> None:
 
 
 def note(*lines: str) -> None:
-    """Lines to stderr, for the person and not for the pipe; whatever they quote, each stays one line of text."""
+    """Print lines to stderr, each on one line whatever it quotes."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             encoding = sys.stderr.encoding or "ascii"
@@ -113,17 +114,16 @@ def note(*lines: str) -> None:
             sys.stderr.write(text.encode(encoding, "replace").decode(encoding))
 
 
-def broke_off(*failures: str | None) -> int:
-    """The exit code of a command that has shown what is known of a model: 2, and a word on stderr, where one of them
-    breaks off.
-    """
-    found = [failure for failure in failures if failure is not None]
-    for failure in found[:1]:
-        note(f"vggscope: {failure}", "what is shown ends there; --input gives another size")
-    return 2 if found else 0
+def note_failures(*failures: str | None) -> int:
+    """Print the first failure of models that do not run to their end, and return the exit code: 2 if there is one."""
+    failure = next((failure for failure in failures if failure is not None), None)
+    if failure is None:
+        return 0
+    note(f"vggscope: {failure}", "what is shown ends there; --input gives another size")
+    return 2
 
 
 def note_written(path: str) -> None:
-    """Say which file was written, and how large it is."""
+    """Print which file was written, and its size."""
     size = f" ({bytes_text(os.path.getsize(path))})" if os.path.isfile(path) else ""
     note(f"wrote {path}{size}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 import typer
 
@@ -17,7 +18,7 @@ from vggscope.cli.options import (
     completed,
     words,
 )
-from vggscope.cli.output import broke_off, check_format, emit
+from vggscope.cli.output import check_format, emit, note_failures
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.render.formats import PICTURE, name_for
@@ -74,18 +75,24 @@ def rf(
     """
     check_format(output.format, output.output, "rf")
     layers = words(at or "")
-    _check(layers, models, unit=unit, image=image, effective=effective, weights=weights)
+    _check(layers, models, {"unit": unit, "image": image, "effective": effective, "weights": weights})
     if len(models) > 1 and (output.format or output.output is None or name_for(output.output, "rf") != PICTURE):
         raise OptionError("a table shows the fields of one model", "several are drawn: -o growth.svg, .png or .pdf")
-    look: dict[str, Any] = {
-        "at": layers,
-        "unit": _place(unit),
-        "effective": effective,
-        "samples": samples,
-        "seed": seed,
-    }
+    place = _place(unit)
     with on_terminal():
-        first, *others = (api.receptive_fields(model, weights=weights, **look, **build.keywords()) for model in models)
+        first, *others = (
+            api.receptive_fields(
+                model,
+                at=layers,
+                unit=place,
+                effective=effective,
+                samples=samples,
+                seed=seed,
+                weights=weights,
+                **build.keywords(),
+            )
+            for model in models
+        )
     photo = None
     if image is not None:
         from vggscope.photo import open_photo
@@ -93,23 +100,24 @@ def rf(
         photo = open_photo(image)
     to = output.format, output.output
     emit(first, *to, theme=picture.theme, dpi=picture.dpi, beside=tuple(others), image=photo)
-    return broke_off(*(fields.failure for fields in (first, *others)))
+    return note_failures(*(fields.failure for fields in (first, *others)))
 
 
-def _check(layers: list[str], models: list[str], **given: object) -> None:
-    """Raise OptionError for options that say nothing together."""
-    for name in ("unit", "image", "effective", "weights"):
-        if given[name] and not layers:
+def _check(layers: list[str], models: list[str], options: Mapping[str, object]) -> None:
+    """Raise OptionError for options that need another one, or exclude each other."""
+    for name, value in options.items():
+        if value and not layers:
             raise OptionError(f"--{name} needs a layer", "for example --at conv5_3")
-    if given["weights"] and not given["effective"]:
+    if options["weights"] and not options["effective"]:
         raise OptionError("--weights is for --effective", "the rule needs no weights")
-    if given["effective"] and len(layers) > 1:
+    if options["effective"] and len(layers) > 1:
         raise OptionError("--effective measures one layer", f"name one: --at {layers[0]}")
     if len(models) > 1 and layers:
         raise OptionError("--at looks into one model", "several models are drawn by their growth: leave out --at")
 
 
 def _place(text: str | None) -> tuple[int, ...] | None:
+    """A unit's row and column. Raises OptionError for what are no numbers."""
     if text is None:
         return None
     parts = text.split(",")

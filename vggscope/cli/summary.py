@@ -9,7 +9,7 @@ import typer
 from vggscope import api
 from vggscope.choices import Count, Depth
 from vggscope.cli.options import CARDS, BatchOptions, Model, ModelOptions, OutputOptions, completed
-from vggscope.cli.output import broke_off, check_format, emit
+from vggscope.cli.output import check_format, emit, note_failures
 from vggscope.render.summary import SHOWN, column_keys
 
 
@@ -69,9 +69,9 @@ def summary(
     if backward or gpu is not None:
         counted = api.operations(network, batch=batch.batch, dtype=batch.dtype, count=count, card=gpu)
         emit(counted, output.format, output.output)
-        return broke_off(network.failure)
+        return note_failures(network.failure)
     report = api.summary(network, batch=batch.batch, dtype=batch.dtype, count=count, depth=depth)
     if count != "macs":
         keys = keys or tuple("flops" if key == "macs" else key for key in SHOWN)
     emit(report, output.format, output.output, keys)
-    return broke_off(network.failure)
+    return note_failures(network.failure)
