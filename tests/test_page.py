@@ -24,8 +24,8 @@ from vggscope.analysis.memory.step_config import MODES, OPTIMIZERS, StepConfig
 from vggscope.analysis.receptive_field.result import describe
 from vggscope.cli.app import run
 from vggscope.explorer import Exhibit, page
+from vggscope.explorer.data import memory as memory_data
 from vggscope.explorer.embed import data_block
-from vggscope.explorer.timeline import timelines
 from vggscope.graph import Network, module_node
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import conv2d
@@ -280,7 +280,7 @@ def test_memory_in_the_page_is_that_of_memory(opened: Open, word: str) -> None:
 @pytest.mark.parametrize("word", ["A-LRN", "C", "vgg11_bn", "conv3-8 maxpool FC-10"])
 def test_the_timelines_data_is_the_walk_of_every_setting(word: str) -> None:
     network = resolve(word)
-    data, every = json.loads(json.dumps(timelines(network))), step_memory(network)
+    data, every = json.loads(json.dumps(memory_data(network))), step_memory(network)
     for mode, optimizer, dtype in product(MODES, OPTIMIZERS, SIMULATED_AS):
         book = simulate_step(network, StepConfig(mode=mode, optimizer=optimizer, dtype=dtype))
         states, taken, _ = data["optimizers"].get(f"{mode}/{WEIGHTS_AS[dtype]}", {}).get(optimizer, (0, 0, 0))

@@ -1,9 +1,9 @@
-"""One HTML page to explore networks with: everything is in the file, nothing is asked of the net.
+"""One HTML page to explore networks with. The file holds everything; it loads nothing from the network.
 
-    Exhibits -> facts, fields, timeline, drawing (plain data) -> data as JSON + template, css/, js/ -> the page
+    Exhibits -> data, drawing (plain data) -> JSON in the template, with css/ and js/ -> the page
 
-Python works out every figure; the page's script shows them, and evaluates two things by itself: a unit's box of a
-layer's rule, and memory of the lines that `timeline` gives. Adding a view is one file in js/, named in SCRIPTS.
+Python computes the numbers and the script shows them. The script itself evaluates two formulas: the box of a unit by
+its layer's rule, and the bytes of a step at a batch. To add a view, add a file to js/ and its name to SCRIPTS.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from vggscope._version import __version__
 from vggscope.diffing.result import Diff
 from vggscope.errors import OptionError, visible
 from vggscope.execution.activations import Activations
+from vggscope.explorer.data import facts, feature_maps, memory, receptive_fields
 from vggscope.explorer.drawing import Drawn, drawings, side_by_side
 from vggscope.explorer.embed import data_block, policy
-from vggscope.explorer.facts import facts
-from vggscope.explorer.fields import fields_of
-from vggscope.explorer.maps import maps
-from vggscope.explorer.timeline import timelines
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.render.json import plain
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 STYLES = ("tokens", "layout", "table", "charts", "views", "print")
-"""The files of css/, in order."""
+"""The files of css/, in the order of the cascade."""
 
 SCRIPTS = (
     "dom",
@@ -49,7 +46,7 @@ SCRIPTS = (
     "compare",
     "main",
 )
-"""The files of js/, in order: one script, whose files see the names of those before them."""
+"""The files of js/, in order. They form one script: a file uses names of the files before it."""
 
 
 @record
@@ -65,7 +62,7 @@ class Exhibit:
 
 
 def page(exhibits: Sequence[Exhibit], image: str | None = None) -> str:
-    """The page. `image` is a picture as a data URI, shown in the explorer in place of the drawn sample.
+    """Return the page's HTML. `image` is a data URI of the image that the explorer shows in place of its drawn sample.
 
     Raises OptionError for a network without layers.
     """
@@ -77,7 +74,7 @@ def page(exhibits: Sequence[Exhibit], image: str | None = None) -> str:
     data = {
         "schema": "vggscope/page@1",
         "version": __version__,
-        "models": [_model(exhibit, found) for exhibit, found in zip(exhibits, drawn)],
+        "models": [_model(exhibit, pictures) for exhibit, pictures in zip(exhibits, drawn)],
         "image": image,
     }
     style, script = _style(drawn, together), _script()
@@ -100,17 +97,17 @@ def _model(exhibit: Exhibit, drawn: Sequence[Drawn]) -> dict[str, object]:
     return {
         "title": visible(exhibit.title),
         **facts(network),
-        "fields": fields_of(network),
-        "memory": timelines(network),
-        "parts": {found.style: found.parts for found in drawn},
+        "fields": receptive_fields(network),
+        "memory": memory(network),
+        "parts": {picture.style: picture.parts for picture in drawn},
         "diffs": [plain(diff) for diff in exhibit.diffs],
-        "maps": maps(network, exhibit.activations) if exhibit.activations else None,
+        "maps": feature_maps(network, exhibit.activations) if exhibit.activations else None,
     }
 
 
 def _style(drawn: Sequence[Sequence[Drawn]], together: Drawn | None) -> str:
-    pictures = [found for several in drawn for found in several] + ([together] if together else [])
-    return "\n".join([_read(f"css/{name}.css") for name in STYLES] + [found.colors for found in pictures])
+    pictures = [picture for pictures in drawn for picture in pictures] + ([together] if together else [])
+    return "\n".join([_read(f"css/{name}.css") for name in STYLES] + [picture.colors for picture in pictures])
 
 
 def _script() -> str:

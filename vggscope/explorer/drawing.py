@@ -1,4 +1,4 @@
-"""The diagrams of a page: SVG whose colours follow the page's theme, and which part of it shows each layer."""
+"""The diagrams of a page: SVG with the colours of the page's theme, and the part of it that shows each layer."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from vggscope.drawing import diagram
 from vggscope.drawing.picture import Part
 from vggscope.drawing.subject import Subject, as_printed
 from vggscope.errors import MissingTool, OptionError
-from vggscope.explorer.facts import addresses
+from vggscope.explorer.data import addresses
 from vggscope.graph import Network
 from vggscope.record import record
 
 STYLES = {"blocks": "stages", "volumes": "volumes", "layers": "graph"}
-"""The styles that a page shows, each with the word for it; the first is shown at first."""
+"""The styles of a page's diagrams, each with its name in the page; the page opens with the first."""
 
 LARGEST = 250_000
-"""A picture of more bytes than this is left out of a page: nobody could read it there."""
+"""The most bytes of a picture; a page leaves out a larger one, which nobody could read there."""
 
 _COLOR = re.compile(r"#[0-9a-f]{6}\b")
 
 
 @record
 class Drawn:
-    """A picture: `svg` with a variable for each colour, `colors` the CSS that sets them in either theme, `parts` for
-    each layer the address of what shows it, None for one that nothing shows.
+    """A picture in a page.
+
+    `svg` has a CSS variable for each colour, and `colors` is the CSS that sets them in both themes. `parts` has for
+    each layer the address of the part that shows it, or None.
     """
 
     style: str
@@ -37,12 +39,13 @@ class Drawn:
 
 
 def drawings(network: Network, prefix: str) -> tuple[Drawn, ...]:
-    """The network in each of STYLES that can draw it; ids and variables begin with `prefix`."""
-    return tuple(found for style in STYLES if (found := _drawn(network, style, f"{prefix}-{style}")) is not None)
+    """Return the network in each of STYLES that can draw it. Ids and CSS variables begin with `prefix`."""
+    pictures = (_drawn(network, style, f"{prefix}-{style}") for style in STYLES)
+    return tuple(picture for picture in pictures if picture is not None)
 
 
 def side_by_side(networks: Sequence[Network]) -> Drawn | None:
-    """Several networks as the paper prints Table 1, None where they cannot be drawn so."""
+    """Return several networks side by side, as the paper prints Table 1; None if they cannot be drawn so."""
     try:
         light, dark = (diagram(networks, "table", theme).render("svg").decode() for theme in ("light", "dark"))
     except (OptionError, MissingTool):
@@ -73,9 +76,9 @@ def _drawn(network: Network, style: str, prefix: str) -> Drawn | None:
 
 
 def themed(light: str, dark: str, prefix: str) -> tuple[str, str]:
-    """A picture drawn in two themes as one that follows the page's, and the CSS for it.
+    """Return one picture for both themes, and the CSS that sets its colours.
 
-    The two say the same in other colours: each pair of colours becomes a variable.
+    The two pictures differ in colours alone: each pair of colours becomes a CSS variable.
     """
     pairs: dict[tuple[str, str], str] = {}
     others = iter(_COLOR.findall(dark))
@@ -86,14 +89,14 @@ def themed(light: str, dark: str, prefix: str) -> tuple[str, str]:
 
     svg = _COLOR.sub(variable, light)
     first, second = ("".join(f"{name}:{pair[side]};" for pair, name in pairs.items()) for side in (0, 1))
-    # Paper is light, whatever the screen is.
+    # A printed page is light, whatever the theme of the screen.
     chosen = f'@media screen{{:root[data-theme="dark"]{{{second}}}}}'
     preferred = f"@media screen and (prefers-color-scheme:dark){{:root:not([data-theme]){{{second}}}}}"
     return svg, f":root{{{first}}}{chosen}{preferred}"
 
 
 def _framed(svg: str, prefix: str) -> str:
-    """The SVG as it stands within a page: its ids its own, and a group of links instead of one image."""
+    """The SVG for a page: with ids of its own, and as a group of links instead of one image."""
     svg = svg.replace('<g id="', f'<g id="{prefix}-').replace(' role="img"', ' role="group"', 1)
     return re.sub(r"<title>", lambda _: f'<title id="{prefix}-title">', svg, count=1).replace(
         "<svg ", f'<svg aria-labelledby="{prefix}-title" ', 1
@@ -108,8 +111,10 @@ def _leaves(part: Part) -> Iterator[Part]:
 
 
 def _shown_by(network: Network, names: set[str]) -> Callable[[str], str | None]:
-    """Which part shows a layer: its own, that of the one it repeats, that of the row it stands in, or its stage's."""
-    found: dict[str, str | None] = {}
+    """Return a function from a layer to the part that shows it: its own, that of the layer that it repeats, that of
+    its row, or that of its stage.
+    """
+    shown_by: dict[str, str | None] = {}
     for stage in Subject(as_printed(network)).stages:
         for block in stage.blocks:
             first = {layer.node.name: place for place, layer in enumerate(block.instances[0])}
@@ -117,11 +122,11 @@ def _shown_by(network: Network, names: set[str]) -> Callable[[str], str | None]:
             order = list(first)
             for instance in block.instances:
                 for place, layer in enumerate(instance):
-                    alike = order[min(place, len(order) - 1)]
-                    choices = (layer.node.name, alike, leaders.get(alike, ""), stage.name)
-                    found[layer.node.name] = next((name for name in choices if name in names), None)
+                    repeated = order[min(place, len(order) - 1)]
+                    choices = (layer.node.name, repeated, leaders.get(repeated, ""), stage.name)
+                    shown_by[layer.node.name] = next((name for name in choices if name in names), None)
     before: str | None = None
     for node in network.nodes:
-        # What no part shows, as an activation in `volumes`, is seen with what stands before it.
-        before = found[node.name] = found.get(node.name) or before
-    return found.get
+        # No part shows some layers, such as an activation in `volumes`: the part of the layer before stands for them.
+        before = shown_by[node.name] = shown_by.get(node.name) or before
+    return shown_by.get

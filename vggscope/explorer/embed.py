@@ -1,4 +1,4 @@
-"""Data and code put into an HTML page so that nothing in the data can become markup or code."""
+"""Embed data, code and images in an HTML page, so that nothing in the data can become markup or code."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _MARKUP = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 def data_block(data: object) -> str:
-    r"""Data as JSON that may stand within a script element: no text in it can close the element, open a comment there,
-    or break a line (HTML Living Standard, restrictions for contents of script elements).
+    r"""Return data as JSON for a script element. No text in it can close the element, open a comment or break a line
+    (HTML Living Standard, restrictions for contents of script elements).
 
     >>> data_block(["</script>", "<!--", "\u2028"])
     '["\\u003c/script\\u003e","\\u003c!--","\\u2028"]'
@@ -35,8 +35,8 @@ def data_block(data: object) -> str:
 
 
 def policy(style: str, script: str) -> str:
-    """The Content-Security-Policy of a page that has this style and this script and loads nothing: not one address can
-    be asked, and no other code can run.
+    """Return the Content-Security-Policy of a page with this style and this script: it can load no address and run no
+    other code.
     """
     rules = {
         "default-src": "'none'",

@@ -1,4 +1,4 @@
-"""A page as what `vggscope.report` gives."""
+"""The result of `vggscope.report`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from vggscope.record import record
 from vggscope.units import bytes_text
 
 HEIGHT = 720
-"""Of the frame in which a notebook shows a page, in pixels; the page scrolls in it."""
+"""The height in pixels of the frame in which a notebook shows a page; the page scrolls in it."""
 
 
 @record
 class Page:
-    """A page about one model or several: `html` is all of it, a file that needs no other."""
+    """A page about one model or several. `html` is the whole page, a file that needs no other."""
 
     title: str
     html: str
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page, whole or not at all. Raises OutputError where the file cannot be written.
+        """Write the page, whole or not at all. Raises OutputError if the file cannot be written.
 
         >>> import tempfile, pathlib
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "x.html"
@@ -36,7 +36,7 @@ class Page:
         return f"<Page about {visible(self.title)}, {bytes_text(len(self.html.encode()))}>"
 
     def _repr_html_(self) -> str:
-        """The page in a frame of its own: its script runs there and reaches nothing outside."""
+        """Return the page in a frame, whose script can reach nothing outside of it."""
         return (
             f'<iframe title="{html.escape(visible(self.title))}" sandbox="allow-scripts allow-downloads"'
             f' style="width:100%;height:{HEIGHT}px;border:0" srcdoc="{html.escape(self.html)}"></iframe>'
