@@ -19,7 +19,7 @@ from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
 from vggscope.drawing import Diagram
 from vggscope.drawing.diff import diagram
-from vggscope.drawing.diff.legend import MOST_TOLD
+from vggscope.drawing.diff.legend import MOST_LISTED
 from vggscope.drawing.fonts import wrapped
 from vggscope.drawing.picture import Box, Polygon, Text
 from vggscope.drawing.theme import READABLE, SIGNS, SMALL, THEMES, contrast
@@ -77,7 +77,7 @@ def test_every_difference_is_drawn_and_told(name: str, tmp_path: Path) -> None:
     said = " ".join(texts)
     names = parts_named(drawn)
     numbered = [d for d in found.differences if d.kind != "renamed"]
-    for number, difference in enumerate(numbered[:MOST_TOLD], 1):
+    for number, difference in enumerate(numbered[:MOST_LISTED], 1):
         assert " ".join(difference.message.split()) in said
         marks = [text for text in texts if text[:1] in "+−~!" and text[2:] == str(number)]
         # Once in the legend, and at one row at the least.

@@ -1,4 +1,4 @@
-"""What stands under a picture of a diff: each difference in words behind its badge, then what holds for the whole."""
+"""The text under a diff's picture: each difference after its badge, then the notes on the whole."""
 
 from __future__ import annotations
 
@@ -7,72 +7,73 @@ from collections.abc import Iterator, Sequence
 from vggscope.diffing.result import Diff
 from vggscope.diffing.wording import difference_item, renamed_item, totals
 from vggscope.document import Item
-from vggscope.drawing.diff.badge import badge
-from vggscope.drawing.diff.badge import width as badge_width
-from vggscope.drawing.diff.lines import Mark, mark_of
+from vggscope.drawing.diff.badges import Mark, badge, mark_of
 from vggscope.drawing.fonts import wrapped
 from vggscope.drawing.picture import Shape, Text
 from vggscope.drawing.theme import BODY, SMALL, Theme
 from vggscope.record import record
 
-MOST_TOLD = 40
-"""How many differences are told; two networks that differ more are two networks."""
+MOST_LISTED = 40
+"""The most differences that are listed; the rest is counted."""
 
-LINE, APART = 11.0, 5.0
-"""In points: from one line to the next, and the space between two findings."""
+LINE, SPACE = 11.0, 5.0
+"""In points: the height of a line, and the space between two entries."""
 
 
 @record
 class Entry:
-    """One finding: its mark, if it has one, and its lines, each with its size and whether it is of less weight."""
+    """A difference or note: its mark, if any, and its lines, each with its type size and whether it is muted."""
 
     mark: Mark | None
     lines: tuple[tuple[str, float, bool], ...]
 
     @property
     def height(self) -> float:
-        return LINE * len(self.lines) + APART
+        return LINE * len(self.lines) + SPACE
 
 
 def entries(diff: Diff, width: float) -> list[Entry]:
-    """The findings with their lines broken at `width` points."""
-    told = [place for place, difference in enumerate(diff.differences) if difference.kind != "renamed"]
-    marks = [mark_of(diff, place) for place in told[:MOST_TOLD]]
-    indent = max((badge_width(mark) for mark in marks), default=14.0) + 7
-    found = [_entry(mark, difference_item(diff.differences[place]), width - indent) for mark, place in zip(marks, told)]
-    if len(told) > MOST_TOLD:
-        found.append(_entry(None, Item("", f"and {len(told) - MOST_TOLD} differences more"), width))
+    """The entries, with their lines wrapped at `width` points."""
+    changed = [index for index, difference in enumerate(diff.differences) if difference.kind != "renamed"]
+    marks = [mark_of(diff, index) for index in changed[:MOST_LISTED]]
+    indent = _indent(marks, 14.0)
+    listed = [
+        _entry(mark, difference_item(diff.differences[index]), width - indent) for mark, index in zip(marks, changed)
+    ]
+    if len(changed) > MOST_LISTED:
+        listed.append(_entry(None, Item("", f"and {len(changed) - MOST_LISTED} differences more"), width))
     renamed = [difference for difference in diff.differences if difference.kind == "renamed"]
     if renamed:
-        found.append(_entry(Mark("=", quiet=True), renamed_item(renamed), width - indent))
-    found += [_entry(None, Item("", f"{name}: {text}"), width) for name, text in totals(diff)]
-    found += [
-        _entry(None, Item("", f"{fact.matter}: the paper {fact.paper}; torchvision {fact.torchvision}"), width)
-        for fact in diff.training
-    ]
-    return [*found, *(_entry(None, Item("", f"note: {note}", quiet=True), width) for note in diff.notes)]
+        listed.append(_entry(Mark("=", quiet=True), renamed_item(renamed), width - indent))
+    texts = [f"{name}: {text}" for name, text in totals(diff)]
+    texts += [f"{fact.matter}: the paper {fact.paper}; torchvision {fact.torchvision}" for fact in diff.training]
+    listed += [_entry(None, Item("", text), width) for text in texts]
+    return [*listed, *(_entry(None, Item("", f"note: {note}", quiet=True), width) for note in diff.notes)]
 
 
-def _entry(mark: Mark | None, found: Item, width: float) -> Entry:
-    said = [(line, BODY, found.quiet and mark is None) for line in wrapped(found.text, BODY, width)]
-    details = [(line, SMALL, True) for text in found.details for line in wrapped(text, SMALL, width)]
-    return Entry(mark, (*said, *details))
+def _indent(marks: Sequence[Mark], least: float) -> float:
+    """The width of the widest badge, and the space after it."""
+    return max((mark.width for mark in marks), default=least) + 7
 
 
-def legend(found: Sequence[Entry], columns: Sequence[float], y: float, theme: Theme) -> tuple[list[Shape], float]:
-    """The entries from `y` on in columns that begin at these places, about as long as one another; and where the
-    longest ends.
-    """
-    indent = max((badge_width(entry.mark) for entry in found if entry.mark), default=0.0) + 7
-    share = sum(entry.height for entry in found) / len(columns)
+def _entry(mark: Mark | None, item: Item, width: float) -> Entry:
+    text = [(line, BODY, item.quiet and mark is None) for line in wrapped(item.text, BODY, width)]
+    details = [(line, SMALL, True) for detail in item.details for line in wrapped(detail, SMALL, width)]
+    return Entry(mark, (*text, *details))
+
+
+def legend(listed: Sequence[Entry], lefts: Sequence[float], y: float, theme: Theme) -> tuple[list[Shape], float]:
+    """The entries below `y` in columns of similar height, which begin at `lefts`; and the end of the longest column."""
+    indent = _indent([entry.mark for entry in listed if entry.mark], 0.0)
+    share = sum(entry.height for entry in listed) / len(lefts)
     shapes: list[Shape] = []
     bottom, column, down = y, 0, 0.0
-    for entry in found:
-        if down and down + entry.height / 2 > share and column < len(columns) - 1:
+    for entry in listed:
+        if down and down + entry.height / 2 > share and column < len(lefts) - 1:
             column, down = column + 1, 0.0
-        shapes += _shapes(entry, columns[column], y + down, indent, theme)
+        shapes += _shapes(entry, lefts[column], y + down, indent, theme)
         down += entry.height
-        bottom = max(bottom, y + down - APART)
+        bottom = max(bottom, y + down - SPACE)
     return shapes, bottom
 
 
@@ -80,5 +81,5 @@ def _shapes(entry: Entry, x: float, y: float, indent: float, theme: Theme) -> It
     if entry.mark:
         yield from badge(entry.mark, x, y + LINE / 2, theme)
     left = x + indent if entry.mark else x
-    for place, (text, size, quiet) in enumerate(entry.lines):
-        yield Text(left, y + LINE * place + 8.5, text, size, theme.muted if quiet else theme.ink)
+    for number, (text, size, muted) in enumerate(entry.lines):
+        yield Text(left, y + LINE * number + 8.5, text, size, theme.muted if muted else theme.ink)
