@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vggscope.drawing import FORMATS, THEMES, Diagram, diagram
-from vggscope.drawing.facts import FACTS
+from vggscope.drawing.look import FACTS
 from vggscope.drawing.picture import Box, Part, Polygon, Text
 from vggscope.drawing.theme import KINDS, READABLE, contrast
 from vggscope.errors import MissingTool, OptionError, OutputError

@@ -13,7 +13,7 @@ import pytest
 from tests.test_diagram import assert_tidy, frame_of, svg_texts
 from vggscope.drawing import Diagram, diagram
 from vggscope.drawing.picture import Box, Line, Text
-from vggscope.drawing.stage import LONGEST, Stage
+from vggscope.drawing.stages import LONGEST, Stage
 from vggscope.drawing.subject import Subject
 from vggscope.errors import MissingTool, OptionError
 from vggscope.graph import INPUT, Network, Node, module_node

@@ -23,7 +23,7 @@ from vggscope.cli.app import COMMANDS, app
 from vggscope.diffing.result import IGNORABLE
 from vggscope.drawing import DIRECTIONS, FORMATS, STYLES
 from vggscope.drawing.engine import ENGINES
-from vggscope.drawing.facts import FACTS, HEATS
+from vggscope.drawing.look import FACTS, HEATS
 from vggscope.drawing.theme import THEMES
 from vggscope.tutorials import TOPICS
 from vggscope.units import DTYPE_BYTES

@@ -46,7 +46,7 @@ def diagram(
         typer.Option(
             metavar="NAMES",
             help=f"What is written beside the layers: {', '.join(get_args(Annotation))}.",
-            autocompletion=completed("several", "vggscope.drawing.facts:FACTS"),
+            autocompletion=completed("several", "vggscope.drawing.look:FACTS"),
         ),
     ] = None,
     heat: Annotated[
@@ -54,7 +54,7 @@ def diagram(
         typer.Option(
             metavar="NAME",
             help="What the strength of the colour tells, e.g. macs.",
-            autocompletion=completed("one_of", "vggscope.drawing.facts:HEATS"),
+            autocompletion=completed("one_of", "vggscope.drawing.look:HEATS"),
         ),
     ] = None,
     fold: Annotated[bool, typer.Option(help="Draw equal blocks in a row once, with their number.")] = True,

@@ -1,8 +1,8 @@
-"""Pictures of networks: a style makes a Picture of shapes, a writer makes a file's contents of it.
+"""Pictures of networks: a style turns a network into shapes, and a writer turns the shapes into a file's contents.
 
-    networks -> Subject (report, stages) -> styles/ -> Picture -> writers/ -> svg, png, pdf, dot
+    Network -> Subject (summary, stages) -> styles/ -> Picture -> writers/ -> svg, png, pdf, dot, tex
 
-Adding a style is one file in styles/ and a row of STYLES; adding a format is one file in writers/ and a row of FORMATS.
+A new style is a file in styles/ and a row of STYLES; a new format is a file in writers/ and a row of FORMATS.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import importlib
 from collections.abc import Callable, Sequence
 
 from vggscope.drawing.engine import ENGINES, check
-from vggscope.drawing.facts import FACTS, HEATS
-from vggscope.drawing.look import Look
+from vggscope.drawing.look import FACTS, HEATS, Look
 from vggscope.drawing.picture import Picture, linked, scaled
-from vggscope.drawing.subject import Subject, as_printed
+from vggscope.drawing.subject import Subject, with_printed_softmax
 from vggscope.drawing.theme import THEMES, Theme
 from vggscope.errors import OptionError, unknown, visible
 from vggscope.graph import Network
@@ -27,24 +26,24 @@ STYLES = {
     "volumes": "each feature map a solid, on scale",
     "table": "several networks side by side, as the paper prints Table 1",
 }
-"""What `--style` takes, each with what it shows."""
+"""What `--style` takes, with a description of each style."""
 
 FORMATS = ("svg", "png", "pdf", "dot", "tex")
-"""What a picture can be written as; the suffix of its file."""
+"""The formats of a picture, each the suffix of its file."""
 
 DIRECTIONS = ("LR", "TB")
 """What `--direction` takes: left to right, top to bottom."""
 
 MOST_PIXELS = 10**8
-"""The largest PNG: 10,000 pixels a side if it is square."""
+"""The most pixels of a PNG: a square of 10,000 by 10,000."""
 
 LEAST_WIDTH, MOST_WIDTH = 72, 14400
-"""What `--width` takes, in points: an inch to what a PDF page may be."""
+"""The limits of `--width`, in points: an inch, and the largest page of a PDF."""
 
 
 @record
 class Diagram(Drawn):
-    """A drawn network; a notebook shows it by itself. `save` writes a file."""
+    """A drawn network. A notebook shows it, and `save` writes it to a file."""
 
     picture: Picture
     theme: Theme
@@ -65,7 +64,7 @@ class Diagram(Drawn):
     def render(self, form: str = "svg", dpi: int = 144) -> bytes:
         """The contents of a file of one of FORMATS; `dpi` is a PNG's dots per inch.
 
-        Raises OptionError for a format that is not there, and for a PNG of no size or of more than MOST_PIXELS.
+        Raises OptionError for an unknown format, and for a PNG without pixels or with more than MOST_PIXELS.
 
         >>> import vggscope
         >>> vggscope.diagram("D").render("pdf")[:4]
@@ -77,9 +76,9 @@ class Diagram(Drawn):
             most = int(72 * (MOST_PIXELS / (self.picture.width * self.picture.height)) ** 0.5)
             raise OptionError(f"a PNG of {dpi} dots per inch makes no sense here", f"--dpi is 1 to {most}")
         if form in ("png", "pdf"):
-            from vggscope.drawing.writers import raster
+            from vggscope.drawing.writers import png_pdf
 
-            return raster.write(self.picture, form, dpi)
+            return png_pdf.write(self.picture, form, dpi)
         if form == "dot":
             from vggscope.drawing.writers import dot
 
@@ -110,18 +109,16 @@ def diagram(
     engine: str = "bundled",
     href: Callable[[str], str] | None = None,
 ) -> Diagram:
-    """The picture of a network, or of several side by side.
+    """Draw a network, or several side by side.
 
-    `annotate` names what is written beside the layers, `heat` what their colour tells (FACTS). `fold` draws modules in
-    a row that do the same once, with their number. `direction` is LR (the default) or TB. `width` is the widest that
-    the picture may be, in points: it goes on in another row, and where that does not do is drawn smaller. `engine`
-    lays out a network that branches. `href` gives the address to which an SVG's node leads, of the layer's or the
-    stage's name.
+    `annotate` names the facts beside the layers, `heat` the one that their colour shows (FACTS). `fold` draws repeated
+    modules once, with their number. `direction` is LR (the default) or TB. `width` is the largest width in points: a
+    wider picture continues in another row or, if that is not possible, is scaled down. `engine` lays out networks that
+    branch. `href` returns the address of a link on an SVG's node, given the name of its layer or stage.
 
-    Raises OptionError for an option that is not there or that does not fit, and MissingTool where `engine` is needed
-    and not installed.
+    Raises OptionError for an unknown or unsuitable option, and MissingTool if `engine` is needed and not installed.
     """
-    given = (networks,) if isinstance(networks, Network) else tuple(networks)
+    drawn = (networks,) if isinstance(networks, Network) else tuple(networks)
     _check("style", style, tuple(STYLES))
     _check("theme", theme, tuple(THEMES))
     _check("direction", direction or "LR", DIRECTIONS)
@@ -133,21 +130,21 @@ def diagram(
     if width is not None and not LEAST_WIDTH <= width <= MOST_WIDTH:
         raise OptionError(f"a width of {width:g} makes no sense", f"--width is {LEAST_WIDTH} to {MOST_WIDTH} points")
     check(engine)
-    for network in given:
+    for network in drawn:
         if not network.nodes:
             raise OptionError(f"{network.name} has no layers that could be drawn", "name another model")
-    draw = importlib.import_module(f"vggscope.drawing.styles.{style}")
-    if style != "table" and len(given) != 1:
+    module = importlib.import_module(f"vggscope.drawing.styles.{style}")
+    if style != "table" and len(drawn) != 1:
         raise OptionError(f"style {style} draws one model at a time", "--style table sets several side by side")
-    said = tuple(draw.DEFAULT if annotate is None else annotate)
-    look = Look(THEMES[theme], width, direction or "LR", said, heat or "", engine)
-    subjects = tuple(Subject(as_printed(network), fold) for network in given)
-    picture: Picture = draw.draw(subjects if style == "table" else subjects[0], look)
+    annotations = tuple(module.DEFAULT if annotate is None else annotate)
+    look = Look(THEMES[theme], width, direction or "LR", annotations, heat or "", engine)
+    subjects = tuple(Subject(with_printed_softmax(network), fold) for network in drawn)
+    picture: Picture = module.draw(subjects if style == "table" else subjects[0], look)
     if href is not None:
         picture = linked(picture, href)
     if width is not None and picture.width > width:
         picture = scaled(picture, width / picture.width)
-    return Diagram(picture, THEMES[theme], direction or draw.RANKDIR)
+    return Diagram(picture, THEMES[theme], direction or module.RANKDIR)
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
-"""Graphviz as the layout of a branched graph: where boxes of given sizes go, and how the arrows between them run.
+"""Graphviz as a layout engine for graphs that branch: it places boxes of given sizes and routes the arrows.
 
-It draws nothing: no font is asked for, so that a layout is the same on every machine with the same Graphviz.
-Coordinates are a picture's: points, y downward from the top left.
+It gets no text and no font, so that the layout is the same on every machine with the same Graphviz. Coordinates are
+points, with y downward from the top left.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from vggscope.errors import MissingTool
 from vggscope.record import record
 
 ENGINES = ("bundled", "system")
-"""Whose Graphviz: the one inside pygraphviz, or `dot` on PATH."""
+"""Which Graphviz: the one bundled with pygraphviz, or `dot` on PATH."""
 
 CLUSTER_MARGIN = 8.0
-"""Between a cluster's frame and what stands in it, in points."""
+"""The space between a cluster's frame and its boxes, in points."""
 
-_ROOM = '<<table border="0" cellborder="0" fixedsize="true" width="20" height="10"><tr><td></td></tr></table>>'
-"""An empty label: the room for a cluster's name."""
+_TITLE_SPACE = '<<table border="0" cellborder="0" fixedsize="true" width="20" height="10"><tr><td></td></tr></table>>'
+"""An empty label: the space for a cluster's title."""
 
 
 @record
 class Layout:
-    """Frames of boxes and clusters, by name, and for each edge its Bézier curve; the whole begins at 0, 0."""
+    """The frames of boxes and clusters by name, and each edge's Bézier curve. The layout begins at 0, 0."""
 
     boxes: Mapping[str, Frame]
     clusters: Mapping[str, Frame]
@@ -38,7 +38,7 @@ class Layout:
     width: float
     height: float
     engine: str = ""
-    """Which Graphviz made it, with its version; empty for a layout that needed none."""
+    """The name and version of the Graphviz that was used; empty if none was needed."""
 
 
 def lay_out(
@@ -47,9 +47,9 @@ def lay_out(
     clusters: Mapping[str, Sequence[str]],
     engine: str,
 ) -> Layout:
-    """Boxes by name with their widths and heights, edges, and clusters of boxes, laid out from the top down.
+    """Lay out boxes from the top down. `sizes` are widths and heights by name, `clusters` groups of boxes.
 
-    Raises MissingTool where the engine is not installed.
+    Raises MissingTool if the engine is not installed.
     """
     names = {name: f"n{index}" for index, name in enumerate(sizes)}
     source = _source(sizes, edges, clusters, names)
@@ -58,7 +58,7 @@ def lay_out(
 
 
 def check(engine: str) -> None:
-    """Raise MissingTool where `dot` was asked for by name and is not there."""
+    """Raise MissingTool if `dot` is asked for and not on PATH."""
     if engine == "system" and shutil.which("dot") is None:
         raise MissingTool(
             "--engine system needs Graphviz's `dot`, which is not on PATH", "install Graphviz, or leave --engine out"
@@ -80,13 +80,15 @@ def _source(
     lines += [f"  {names[n]} [width={w / 72:.4f} height={h / 72:.4f}]" for n, (w, h) in sizes.items()]
     for index, members in enumerate(clusters.values()):
         inside = " ".join(names[name] for name in members)
-        lines.append(f"  subgraph cluster_{index} {{ margin={CLUSTER_MARGIN} labelloc=t label={_ROOM} {inside} }}")
+        lines.append(
+            f"  subgraph cluster_{index} {{ margin={CLUSTER_MARGIN} labelloc=t label={_TITLE_SPACE} {inside} }}"
+        )
     lines += [f"  {names[start]} -> {names[end]} [weight={weight}]" for (start, end), weight in _weights(edges)]
     return "\n".join([*lines, "}"])
 
 
 def _weights(edges: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]:
-    """How much an edge wants to be short and straight: most where nothing else leaves or enters."""
+    """The weight of each edge: higher ones are shorter and straighter. A chain's edges have the highest."""
     leaving, entering = Counter(start for start, _ in edges), Counter(end for _, end in edges)
     return [((start, end), 20 if leaving[start] == entering[end] == 1 else 1) for start, end in edges]
 
@@ -101,7 +103,7 @@ def _bundled(source: str) -> tuple[bytes, str]:
         ) from None
     graph = pygraphviz.AGraph(string=source)
     try:
-        # It warns of large graphs on sys.stderr.
+        # pygraphviz warns about large graphs on sys.stderr.
         with contextlib.redirect_stderr(io.StringIO()):
             drawn: bytes = graph.draw(format="json0", prog="dot")
     finally:
@@ -121,18 +123,18 @@ _ENGINES: dict[str, Callable[[str], tuple[bytes, str]]] = {"bundled": _bundled, 
 
 
 def _read(graph: dict[str, Any], names: Mapping[str, str], clusters: Sequence[str], engine: str) -> Layout:
+    """The layout in Graphviz's JSON, whose y runs upward."""
     left, low, right, high = _numbers(graph["bb"])
-    objects: list[dict[str, Any]] = graph.get("objects", [])
     boxes, frames, by_id = {}, {}, {}
-    for found in objects:
-        if "nodes" in found or "bb" in found:
-            x1, y1, x2, y2 = _numbers(found["bb"])
-            frames[clusters[int(found["name"].rpartition("_")[2])]] = Frame(x1 - left, high - y2, x2 - x1, y2 - y1)
+    for item in graph.get("objects", []):
+        if "nodes" in item or "bb" in item:
+            x1, y1, x2, y2 = _numbers(item["bb"])
+            frames[clusters[int(item["name"].rpartition("_")[2])]] = Frame(x1 - left, high - y2, x2 - x1, y2 - y1)
             continue
-        x, y = _numbers(found["pos"])
-        width, height = float(found["width"]) * 72, float(found["height"]) * 72
-        by_id[found["_gvid"]] = names[found["name"]]
-        boxes[names[found["name"]]] = Frame(x - left - width / 2, high - y - height / 2, width, height)
+        x, y = _numbers(item["pos"])
+        width, height = float(item["width"]) * 72, float(item["height"]) * 72
+        by_id[item["_gvid"]] = names[item["name"]]
+        boxes[names[item["name"]]] = Frame(x - left - width / 2, high - y - height / 2, width, height)
     curves = {}
     for edge in graph.get("edges", []):
         numbers = [_numbers(pair) for pair in edge["pos"].split()]

@@ -1,13 +1,14 @@
-"""Cards on a page in rows, as the lines of a text run; what skips cards runs in lanes between the rows."""
+"""Cards in rows, like words in lines of text. Arrows that skip cards run in lanes between the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+from vggscope.drawing.fonts import fitted
 from vggscope.drawing.layer import shape
 from vggscope.drawing.look import Look
-from vggscope.drawing.picture import Box, Frame, Link, Part, Point, Text, arrow
+from vggscope.drawing.picture import Box, Frame, Link, Part, Point, Shape, Text, arrow
 from vggscope.drawing.sheet import MARGIN, TOP
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import HEADING, SMALL, Theme
@@ -15,24 +16,24 @@ from vggscope.graph import INPUT
 from vggscope.record import record
 
 GAP, ROW_GAP, INPUT_HEIGHT, LANE = 22.0, 26.0, 20.0, 5.0
-"""Between cards, between rows of cards, the height of the input's box, and between lanes, in points."""
+"""In points: the spaces between cards and between rows of cards, the height of the input's box, the lanes' distance."""
 
-LEAST_INPUT = 110.0
+NARROWEST_INPUT = 110.0
 """The least width of the input's box."""
 
 WIDTH = 600.0
-"""How wide cards in rows grow if nothing else is asked for, in points: 8.3 inch, or 800 pixels of a web page."""
+"""The default width of the page, in points: 8.3 inch, or 800 pixels of a web page."""
 
-CLOSE = 0.001
-"""How exactly the narrowest room is found, in points."""
+TOLERANCE = 0.001
+"""How exactly the narrowest width is determined, in points."""
 
-LONGEST = 1.6
-"""How much higher than wide such a page may be; it grows wider instead."""
+TALLEST = 1.6
+"""The largest ratio of height to width of such a page, which grows wider instead."""
 
 
 @record
 class Flow:
-    """Where the input's box and the cards lie, by name, the arrows between them, and the drawing's right and bottom."""
+    """The frames of the input's box and the cards by name, the arrows between them, the drawing's right and bottom."""
 
     frames: dict[str, Frame]
     links: tuple[Link, ...]
@@ -40,17 +41,17 @@ class Flow:
 
 
 def flow(subject: Subject, sizes: dict[str, tuple[float, float]], look: Look) -> Flow:
-    """The stages' cards, of these sizes, and the input's box before them."""
+    """Place the input's box and the stages' cards, which have these sizes."""
     edges = stage_edges(subject)
     names = [INPUT, *sizes]
-    rows = _broken(list(sizes.values()), look)
+    rows = _rows(list(sizes.values()), look)
     row_of = {INPUT: -1, **{names[i + 1]: row for row, (start, end) in enumerate(rows) for i in range(start, end)}}
     skips = [edge for edge in edges if edge not in set(pairwise(names))]
     lanes = _Lanes(skips, row_of, len(rows))
     frames = _frames(sizes, rows, lanes)
     right = max(frame.right for frame in frames.values())
-    said = {stage.name: shape(stage.layers[-1].report.output_shape) for stage in subject.stages}
-    said[INPUT] = shape(subject.network.input_shape)
+    outputs = {stage.name: shape(stage.layers[-1].report.output_shape) for stage in subject.stages}
+    outputs[INPUT] = shape(subject.network.input_shape)
     links = []
     for source, target in edges:
         if (source, target) in skips:
@@ -59,27 +60,27 @@ def flow(subject: Subject, sizes: dict[str, tuple[float, float]], look: Look) ->
             points = _across(frames[source], frames[target])
         else:
             points = _down(frames[source], frames[target])
-        links.append(Link(source, target, arrow(points, look.theme.arrow), said[source]))
+        links.append(Link(source, target, arrow(points, look.theme.arrow), outputs[source]))
     bottom = max(frame.bottom for frame in frames.values()) + lanes.height(len(rows))
     return Flow(frames, tuple(links), (right + lanes.width, bottom))
 
 
 def stage_edges(subject: Subject) -> list[tuple[str, str]]:
-    """Which stage, or the input, is read by which, each pair once, in the order of execution."""
+    """Which stage reads which stage, or the input: each pair once, in execution order."""
     stage_of = {layer.node.name: stage.name for stage in subject.stages for layer in stage.layers}
     stage_of[INPUT] = INPUT
-    found: dict[tuple[str, str], None] = {}
+    edges: dict[tuple[str, str], None] = {}
     for layer in subject.layers:
         target = stage_of[layer.node.name]
         for name in layer.node.inputs:
             if stage_of[name] != target:
-                found[stage_of[name], target] = None
-    return list(found)
+                edges[stage_of[name], target] = None
+    return list(edges)
 
 
 class _Lanes:
-    """Where the arrows run that skip cards: below the row they leave, above the row they enter, and on the right from
-    one to the other. Gap 0 lies above the first row of cards.
+    """The lanes of arrows that skip cards: below the row that they leave, above the row that they enter, and to the
+    right of all cards in between. Gap 0 lies above the first row of cards.
     """
 
     def __init__(self, skips: Sequence[tuple[str, str]], row_of: dict[str, int], rows: int) -> None:
@@ -98,16 +99,16 @@ class _Lanes:
                 self._side.append(edge)
 
     def height(self, gap: int) -> float:
-        """How much higher the lanes make a gap."""
+        """The height that the lanes add to a gap."""
         return LANE * len(self._gaps[gap])
 
     @property
     def width(self) -> float:
-        """How much wider the lanes on the right make the page."""
+        """The width that the lanes on the right add to the page."""
         return GAP / 2 + LANE * len(self._side) if self._side else 0.0
 
     def points(self, source: str, target: str, frames: dict[str, Frame], right: float) -> tuple[Point, ...]:
-        """The way from one card to another."""
+        """The line from one card to another."""
         edge = (source, target)
         start, end = frames[source], frames[target]
         leave = _spread(start, 1 + self._leaving[source].index(edge))
@@ -130,15 +131,15 @@ class _Lanes:
 
 
 def _spread(frame: Frame, place: int) -> float:
-    """Where the arrows beside the middle one meet a card: to the right they leave, to the left they enter."""
+    """The x of an arrow beside a card's middle: arrows leave to the right of it and enter to the left."""
     room = frame.width / 2 - 8
     return frame.x + frame.width / 2 + max(-room, min(room, place * 9.0))
 
 
 def _frames(sizes: dict[str, tuple[float, float]], rows: list[tuple[int, int]], lanes: _Lanes) -> dict[str, Frame]:
     names = list(sizes)
-    # The input's box is as wide as the first card, and holds its text: then it sticks out on both sides alike.
-    width = max(sizes[names[0]][0], LEAST_INPUT)
+    # A box that is wider than the first card extends beyond it equally on both sides.
+    width = max(sizes[names[0]][0], NARROWEST_INPUT)
     shift = (width - sizes[names[0]][0]) / 2
     frames = {INPUT: Frame(MARGIN, TOP, width, INPUT_HEIGHT)}
     y = TOP + INPUT_HEIGHT + ROW_GAP * 0.75 + lanes.height(0)
@@ -151,9 +152,9 @@ def _frames(sizes: dict[str, tuple[float, float]], rows: list[tuple[int, int]], 
     return frames
 
 
-def _broken(sizes: Sequence[tuple[float, float]], look: Look) -> list[tuple[int, int]]:
-    """Where rows begin and end: as few as fit into the width and as even as that allows. Where no width was asked for,
-    WIDTH, and more where the page would grow too long.
+def _rows(sizes: Sequence[tuple[float, float]], look: Look) -> list[tuple[int, int]]:
+    """The start and end of each row: as few and as even rows as fit into the width, which is at least WIDTH if the user
+    sets none, and grows until the page is not too tall.
     """
     if look.direction == "TB":
         return [(i, i + 1) for i in range(len(sizes))]
@@ -163,20 +164,20 @@ def _broken(sizes: Sequence[tuple[float, float]], look: Look) -> list[tuple[int,
     while True:
         rows = _even(sizes, room)
         height = sum(max(size[1] for size in sizes[a:b]) + ROW_GAP for a, b in rows)
-        if len(rows) == 1 or height <= LONGEST * max(_length(sizes[a:b]) for a, b in rows):
+        if len(rows) == 1 or height <= TALLEST * max(_length(sizes[a:b]) for a, b in rows):
             return rows
         room *= 1.1
 
 
 def _even(sizes: Sequence[tuple[float, float]], room: float) -> list[tuple[int, int]]:
-    """As few rows as fit into the room, and the narrowest room that takes no more rows."""
+    """As few rows as fit into the width, and as even as possible: the narrowest width with no more rows."""
     rows = _filled(sizes, room)
     too_narrow, enough = 0.0, room
-    while enough - too_narrow > CLOSE:
+    while enough - too_narrow > TOLERANCE:
         middle = (too_narrow + enough) / 2
-        found = _filled(sizes, middle)
-        if len(found) == len(rows):
-            rows, enough = found, middle
+        narrower = _filled(sizes, middle)
+        if len(narrower) == len(rows):
+            rows, enough = narrower, middle
         else:
             too_narrow = middle
     return rows
@@ -208,6 +209,15 @@ def _down(start: Frame, end: Frame) -> tuple[Point, ...]:
         return ((x, start.bottom), (x, end.y))
     between = end.y - ROW_GAP / 2
     return ((x, start.bottom), (x, between), (target, between), (target, end.y))
+
+
+def card_frame(title: str, frame: Frame, padding: float, theme: Theme) -> list[Shape]:
+    """A card with its heading."""
+    heading = fitted(title, HEADING, frame.width - 2 * padding, bold=True)
+    return [
+        Box(frame.x, frame.y, frame.width, frame.height, theme.card, theme.border, radius=4),
+        Text(frame.x + padding, frame.y + 14.5, heading, HEADING, theme.ink, bold=True),
+    ]
 
 
 def input_part(subject: Subject, frame: Frame, theme: Theme) -> Part:

@@ -1,8 +1,8 @@
-"""How wide a text is, known before anything draws it.
+"""The width of a text, computed without drawing it.
 
-The widths are Helvetica's, in thousandths of the type size, from Adobe's font metrics for the 14 standard fonts.
-Arial, Liberation Sans and Nimbus Sans share them. Where a reader has none of these, the picture itself says how wide
-each text is, so that it stays in its box.
+The widths are Helvetica's, in thousandths of the type size, from Adobe's font metrics for the 14 standard fonts. Arial,
+Liberation Sans and Nimbus Sans share them. For readers with another font the picture states the width of each text, so
+that it stays in its box.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import unicodedata
 FAMILIES = ("Helvetica", "Arial", "Liberation Sans", "Nimbus Sans", "DejaVu Sans", "sans-serif")
 
 ASCENT = 0.72
-"""Height of capitals and figures over the baseline, as a share of the type size."""
+"""The height of capitals and digits above the baseline, as a share of the type size."""
 
 DESCENT = 0.21
-"""Depth of g and y under the baseline."""
+"""The depth of g and y below the baseline, as a share of the type size."""
 
-LONELY = 3
-"""A last line of so few letters takes the word before it with it."""
+SHORTEST_LINE = 3
+"""A last line of at most this many letters takes over the word before it."""
 
 _REGULAR = """278 278 355 556 556 889 667 191 333 333 389 584 278 333 278 278 556 556 556 556 556 556 556 556 556 556
     278 278 584 584 584 556 1015 667 667 722 722 667 611 778 722 278 500 667 556 833 722 778 667 778 722 667 611 722 667
@@ -32,7 +32,7 @@ _BEYOND_ASCII = {"×": 584, "–": 556, "·": 278, "−": 584, "…": 1000, "→
 
 
 _UNSHOWN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-"""Unicode's categories of what has no sign, or turns the signs around it."""
+"""Unicode categories of characters without a glyph, or that change the direction of text."""
 
 
 def _table(widths: str) -> dict[str, int]:
@@ -43,11 +43,11 @@ _WIDTHS = {False: _table(_REGULAR), True: _table(_BOLD)}
 
 
 _ROUNDED = 0.005
-"""A width is rounded to hundredths, and a sum of such widths less another may lack the last bits of its room."""
+"""The tolerance for sums of widths that were rounded to hundredths."""
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    """The width of a text in points at a type size in points.
+    """The width of a text in points, for a type size in points.
 
     >>> text_width("224", 10)
     16.68
@@ -63,7 +63,7 @@ def _guess(char: str) -> int:
 
 
 def fitted(text: str, size: float, width: float, bold: bool = False) -> str:
-    """The text, its middle left out where it is wider than `width` points.
+    """The text; if it is wider than `width` points, an ellipsis replaces its middle.
 
     >>> fitted("features.denseblock1.denselayer1", 8, 60)
     'feature…elayer1'
@@ -71,21 +71,22 @@ def fitted(text: str, size: float, width: float, bold: bool = False) -> str:
     if text_width(text, size, bold) <= width + _ROUNDED:
         return text
 
-    def shortened(kept: int) -> str:
-        return text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
+    def shortened(letters: int) -> str:
+        return text[: (letters + 1) // 2] + "…" + text[len(text) - letters // 2 :]
 
     fits, too_many = 1, len(text)
     while too_many - fits > 1:
-        kept = (fits + too_many) // 2
-        if text_width(shortened(kept), size, bold) <= width:
-            fits = kept
+        letters = (fits + too_many) // 2
+        if text_width(shortened(letters), size, bold) <= width:
+            fits = letters
         else:
-            too_many = kept
+            too_many = letters
     return shortened(fits) if fits > 1 else "…"
 
 
 def wrapped(text: str, size: float, width: float) -> list[str]:
-    """The text in lines of `width` points; a word that is wider is broken. A number does not end it alone on a line.
+    """The text in lines of at most `width` points. Words that are wider are broken, and no short word is left alone on
+    the last line.
 
     >>> wrapped("padding 0, the reference has 1", 8, 60)
     ['padding 0, the', 'reference has 1']
@@ -102,13 +103,13 @@ def wrapped(text: str, size: float, width: float) -> list[str]:
         *whole, line = _pieces(word, size, width)
         lines += whole
     before, blank, last = lines[-1].rpartition(" ") if lines else ("", "", "")
-    if blank and len(line) <= LONELY and text_width(f"{last} {line}", size) <= width:
+    if blank and len(line) <= SHORTEST_LINE and text_width(f"{last} {line}", size) <= width:
         return [*lines[:-1], before, f"{last} {line}"]
     return [*lines, line]
 
 
 def _pieces(word: str, size: float, width: float) -> list[str]:
-    """A word in pieces of at most this width, a letter each at the least."""
+    """A word in pieces of at most this width, each of at least one letter."""
     pieces = [""]
     for char in word:
         if pieces[-1] and text_width(pieces[-1] + char, size) > width:
@@ -118,8 +119,8 @@ def _pieces(word: str, size: float, width: float) -> list[str]:
 
 
 def plain(text: str) -> str:
-    r"""The text with what no picture can show, or what would garble it, replaced: control characters, surrogates, marks
-    that turn the direction of writing.
+    r"""The text with every character replaced that cannot be shown: control characters, surrogates, and marks that
+    change the direction of text.
 
     >>> plain("a\x1b[31m\u202eb")
     'a�[31m�b'

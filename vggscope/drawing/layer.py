@@ -1,4 +1,4 @@
-"""One layer as a picture tells it: its name, its kind, what it does in a few signs."""
+"""One layer as pictures show it: its name, its kind for the colour, its parameters in short."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WORDS = {
 
 @record
 class Layer:
-    """One node with what is known of it."""
+    """One node with its row of the summary."""
 
     node: Node
     report: LayerReport
@@ -52,7 +52,7 @@ class Layer:
 
     @property
     def op(self) -> str:
-        """The op's name, a function's without the underscore of its in-place form."""
+        """The op's name, without the underscore of an in-place function."""
         return self.node.op.name.rstrip("_")
 
     @property
@@ -62,8 +62,8 @@ class Layer:
 
     @property
     def is_minor(self) -> bool:
-        """Whether a list of layers says it behind the layer before: it has no window and no weights, or is that layer's
-        batch norm.
+        """Whether a list of layers shows it on the line of the layer before: a batch norm, or an op without window and
+        weights.
         """
         if "batch" in self.op.lower() and self.kind == "norm":
             return True
@@ -78,7 +78,7 @@ class Layer:
 
     @property
     def spec(self) -> str:
-        """What it does, in a few signs: `3×3, 256`, `2×2, /2`, `4,096`."""
+        """Its parameters in short: `3×3, 256`, `2×2, /2`, `4,096`."""
         report = self.report
         if self.op.lower().startswith("adaptive"):
             return "to " + "×".join(map(str, report.output_shape[2:]))
@@ -97,9 +97,13 @@ class Layer:
             parts.append("/" + "×".join(map(str, dict.fromkeys(report.stride))))
         return ", ".join(parts)
 
+    def spec_beside(self, name: str) -> str:
+        """Its `spec`, or nothing if it repeats the name shown."""
+        return "" if self.spec == name.partition(":")[0].rpartition(".")[2].rstrip("_") else self.spec
+
     @property
     def details(self) -> str:
-        """Everything that a tooltip tells, a line a fact."""
+        """The text of its tooltip, one fact per line."""
         report = self.report
         lines = [f"{self.node.title}: {self.op}", f"{shape(report.input_shape)} → {shape(report.output_shape)}"]
         lines += [report.rule] if report.rule else []
@@ -112,27 +116,25 @@ class Layer:
 
 @record
 class Row:
-    """A layer with the minor ones behind it: one line of a list. `name` is said within its stage."""
+    """A layer with the minor ones after it: one line of a list. `name` is relative to its module."""
 
     name: str
     layers: tuple[Layer, ...]
 
     @property
     def layer(self) -> Layer:
-        """The one that leads."""
+        """The first layer, which gives the row its kind."""
         return self.layers[0]
 
     @property
     def minor(self) -> tuple[str, ...]:
-        """The others in words."""
+        """The words of the minor layers."""
         return tuple(layer.word for layer in self.layers[1:])
 
     @property
     def spec(self) -> str:
-        """What the row does, all of it; what its name says already is not said again."""
-        spec = self.layer.spec
-        said = self.name.rpartition(".")[2].partition(":")[0].rstrip("_")
-        return ", ".join((*(() if spec == said else (spec,)), *self.minor))
+        """The specs of all its layers."""
+        return ", ".join(filter(None, (self.layer.spec_beside(self.name), *self.minor)))
 
 
 def kind(family: str, label: str) -> str:
@@ -142,7 +144,7 @@ def kind(family: str, label: str) -> str:
 
 
 def shape(sides: tuple[int, ...]) -> str:
-    """A tensor's shape without its batch dimension, as a picture writes it.
+    """A tensor's shape as text, without its batch dimension.
 
     >>> shape((1, 64, 224, 224))
     '64 × 224 × 224'
@@ -150,13 +152,13 @@ def shape(sides: tuple[int, ...]) -> str:
     return " × ".join(f"{side:,}" for side in sides[1:] or sides)
 
 
-def shapes(found: Sequence[tuple[int, ...]]) -> str:
-    """Several tensors' shapes as one, a side that is not the same in all as from the least to the largest.
+def shapes(tensors: Sequence[tuple[int, ...]]) -> str:
+    """Several tensors' shapes as one text, with the range of each side that differs.
 
     >>> shapes([(1, 64, 56, 56), (1, 224, 56, 56)])
     '64–224 × 56 × 56'
     """
-    if len({len(sides) for sides in found}) > 1:
-        return shape(found[0])
-    ends = [(min(sides), max(sides)) for sides in zip(*found)]
+    if len({len(sides) for sides in tensors}) > 1:
+        return shape(tensors[0])
+    ends = [(min(sides), max(sides)) for sides in zip(*tensors)]
     return " × ".join(f"{low:,}" if low == high else f"{low:,}–{high:,}" for low, high in ends[1:] or ends)

@@ -1,18 +1,96 @@
-"""How a picture is asked to look."""
+"""The options of a picture, the facts beside its layers, and heat: a fact shown as the strength of a colour."""
 
 from __future__ import annotations
 
-from vggscope.drawing.facts import FACTS, Fact, Layers
+from collections.abc import Callable
+
+from vggscope.analysis.summary import Summary
+from vggscope.drawing.layer import Layer, shape
 from vggscope.drawing.picture import Box, Shape, Text
 from vggscope.drawing.theme import SMALL, Theme
 from vggscope.record import record
-from vggscope.units import bytes_text, short_count
+from vggscope.units import UNKNOWN, bytes_text, percent_text, short_count
+
+Layers = tuple[Layer, ...]
+
+
+@record
+class Fact:
+    """A figure or text beside layers. `text` shows it for several layers taken together, with its share of the network
+    if it has one. `value` is the figure itself, None if unknown; a fact without a figure has no `value`.
+    """
+
+    title: str
+    text: Callable[[Layers, Summary], str]
+    value: Callable[[Layers], int | None] | None = None
+
+
+def _sum_of(field: str) -> Callable[[Layers], int | None]:
+    def total(layers: Layers) -> int | None:
+        values: list[int | None] = [getattr(layer.report, field) for layer in layers]
+        return None if None in values else sum(value or 0 for value in values)
+
+    return total
+
+
+_params, _macs, _memory = map(_sum_of, ("params", "macs", "activation_bytes"))
+
+
+def _share(part: int | None, whole: int | None) -> str:
+    if not part or not whole:
+        return ""
+    return " (<0.1%)" if part * 1000 < whole else f" ({percent_text(part, whole)})"
+
+
+def _params_text(layers: Layers, report: Summary) -> str:
+    return short_count(_params(layers)) + _share(_params(layers), report.totals.params)
+
+
+def _macs_text(layers: Layers, report: Summary) -> str:
+    return short_count(_macs(layers)) + _share(_macs(layers), report.totals.macs)
+
+
+def _memory_text(layers: Layers, report: Summary) -> str:
+    return bytes_text(_memory(layers))
+
+
+def _receptive_field(layers: Layers) -> int | None:
+    field = layers[-1].report.receptive_field
+    return None if field is None else max(field.size)
+
+
+def _receptive_field_text(layers: Layers, report: Summary) -> str:
+    field = layers[-1].report.receptive_field
+    return UNKNOWN if field is None else "×".join(map(str, field.size)) + " px"
+
+
+def _shape_text(layers: Layers, report: Summary) -> str:
+    return shape(layers[-1].report.output_shape)
+
+
+def _rule_text(layers: Layers, report: Summary) -> str:
+    return next((layer.report.rule for layer in layers if layer.report.rule), "")
+
+
+FACTS = {
+    "shape": Fact("output", _shape_text),
+    "rf": Fact("receptive field", _receptive_field_text, _receptive_field),
+    "params": Fact("parameters", _params_text, _params),
+    "macs": Fact("MACs", _macs_text, _macs),
+    "memory": Fact("activations", _memory_text, _memory),
+    "rule": Fact("(W-K+2P)/S+1", _rule_text),
+}
+"""What `--annotate` takes."""
+
+HEATS = tuple(name for name, fact in FACTS.items() if fact.value)
+"""What `--heat` takes: the facts that have a value."""
 
 
 @record
 class Look:
-    """`width` is how wide the picture may be, in points, or None for what looks well; `direction` LR or TB; `annotate`
-    names rows of FACTS, `heat` one of them or nothing; `engine` lays out what branches.
+    """The options of a picture. `width` is its largest width in points, or None; `direction` is LR or TB.
+
+    `annotate` names rows of FACTS, `heat` one of HEATS or is empty; `engine` lays out networks that branch.
     """
 
     theme: Theme
@@ -24,32 +102,32 @@ class Look:
 
     @property
     def facts(self) -> dict[str, Fact]:
-        """The facts to be written beside layers."""
+        """The facts that are written beside layers."""
         return {name: FACTS[name] for name in self.annotate}
 
 
 @record
 class Heat:
-    """One figure as the strength of a colour, from none at 0 to full at `top`, the largest drawn."""
+    """A colour scale for one fact, from 0 to `top`, its largest value in the picture."""
 
     name: str
     top: int
     theme: Theme
 
     def fill(self, layers: Layers) -> str:
-        """The colour of layers taken together; the card's where their figure is not known."""
+        """The colour of layers taken together; the card's colour if their value is unknown."""
         value = _value(self.name, layers)
         return self.theme.card if value is None else self.theme.heat_at(value / self.top if self.top else 0.0)
 
     @property
     def top_text(self) -> str:
-        """The largest figure in words."""
+        """The largest value in words."""
         if self.name == "memory":
             return bytes_text(self.top)
         return f"{self.top} px" if self.name == "rf" else short_count(self.top)
 
     def legend(self, x: float, y: float) -> tuple[Shape, ...]:
-        """A scale from 0 to the top, its texts on the baseline `y`."""
+        """The scale from 0 to `top`, its texts on the baseline `y`."""
         title = Text(x, y, f"{FACTS[self.name].title}: 0", SMALL, self.theme.muted)
         start, steps, step = title.bounds[2] + 5, 24, 4.0
         scale = [Box(start + i * step, y - 7, step + 0.2, 8, self.theme.heat_at(i / (steps - 1))) for i in range(steps)]
@@ -58,7 +136,7 @@ class Heat:
 
 
 def heat_of(look: Look, units: list[Layers]) -> Heat | None:
-    """The heat that a look asks for, over the units that a picture draws."""
+    """The colour scale that a look asks for, over the layers that a picture draws as units."""
     if not look.heat:
         return None
     values = [_value(look.heat, unit) for unit in units]

@@ -1,6 +1,6 @@
-"""What a style draws and a format writes: shapes on a page, in points (1/72 inch), y downward from the top left.
+"""A picture: shapes on a page, in points (1/72 inch), with y downward from the top left.
 
-A style makes a Picture; every format's writer reads the same one, so that they agree.
+A style makes a Picture, and the writers of all formats read the same one, so that the formats agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 @record
 class Frame:
-    """Where something lies on the page."""
+    """A rectangle on the page that holds something."""
 
     x: float
     y: float
@@ -37,7 +37,7 @@ class Frame:
 
 @record
 class Box:
-    """A rectangle, its corners rounded by `radius`. Colours are #rrggbb, or empty for none."""
+    """A rectangle with corners rounded by `radius`. Colours are #rrggbb, or empty for none."""
 
     x: float
     y: float
@@ -62,7 +62,7 @@ class Polygon:
 
 @record
 class Line:
-    """A line through `points`; with `curved`, a chain of cubic Bézier curves (one point and then three for each)."""
+    """A line through `points`; with `curved`, a chain of cubic Bézier curves (a start, then three points for each)."""
 
     points: tuple[Point, ...]
     stroke: str
@@ -73,7 +73,7 @@ class Line:
 
 @record
 class Text:
-    """One line of text. `x` is its `anchor` (start, middle or end), `y` its baseline; `turned` runs it upward."""
+    """One line of text. `x` is its `anchor` (start, middle or end), `y` its baseline. `turned` text runs upward."""
 
     x: float
     y: float
@@ -86,7 +86,7 @@ class Text:
 
     @property
     def width(self) -> float:
-        """How far it runs, in points."""
+        """Its length in points."""
         return text_width(self.text, self.size, self.bold)
 
     @property
@@ -105,11 +105,11 @@ Shape = Box | Polygon | Line | Text
 
 @record
 class Part:
-    """A node of the picture: shapes that belong together, `name` unique in it.
+    """A node of the picture: shapes that belong together, with a `name` that is unique in the picture.
 
-    `tooltip` tells the details, `lines` what the node says in words, `kind` is the theme's word for its colour,
-    `cluster` the names of the groups that it stands in, the outermost first, `href` where a click leads. `parts` lie
-    within it, over its shapes.
+    `lines` are its content in words, `tooltip` the details, `kind` the theme's word for its colour, `cluster` the names
+    of the groups around it (the outermost first), `href` the address of its link. `parts` lie within it, over its
+    shapes.
     """
 
     name: str
@@ -122,21 +122,22 @@ class Part:
     parts: tuple[Part, ...] = ()
 
     def every_shape(self) -> Iterator[Shape]:
-        """Its shapes and those of the parts within."""
+        """Its shapes and those of the parts within it."""
         yield from self.shapes
         for part in self.parts:
             yield from part.every_shape()
 
     def changed(self, change: Callable[[Shape], Shape]) -> Part:
-        """The part with each shape changed, those of the parts within too."""
+        """The part with each shape changed, those of the parts within it too."""
         parts = tuple(part.changed(change) for part in self.parts)
         return replace(self, shapes=tuple(map(change, self.shapes)), parts=parts)
 
 
 @record
 class Link:
-    """An arrow from one part to another, by their names; `label` is what runs along it. One without shapes is known to
-    the graph and not drawn, one without names is drawn and no edge of the graph.
+    """An arrow from one part to another, by their names. `label` is the shape of the tensor that passes.
+
+    A link without shapes is an edge of the graph that is not drawn. A link without names is drawn and no edge.
     """
 
     source: str
@@ -147,8 +148,8 @@ class Link:
 
 @record
 class Picture:
-    """A page of `width` by `height` points. `frame` lies under everything: captions, legends, the groups' outlines;
-    `labels` lie over the links. `engine` names the Graphviz that laid something out, if one did.
+    """A page of `width` by `height` points. `frame` lies under everything else: captions, legends, the outlines of
+    groups. `labels` lie over the links. `engine` is the name and version of Graphviz, if it was used.
     """
 
     title: str
@@ -173,7 +174,7 @@ class Picture:
 
 
 def arrow(points: tuple[Point, ...], color: str, curved: bool = False, head: float = 5.0) -> tuple[Shape, ...]:
-    """A line that ends in an arrow's head at its last point."""
+    """A line with an arrowhead at its last point."""
     (x, y), (fx, fy) = points[-1], next(p for p in reversed(points[:-1]) if p != points[-1])
     length = ((x - fx) ** 2 + (y - fy) ** 2) ** 0.5
     dx, dy = (x - fx) / length, (y - fy) / length
@@ -188,8 +189,7 @@ def scaled(picture: Picture, factor: float) -> Picture:
 
     def of(shape: Shape) -> Shape:
         if isinstance(shape, Box):
-            sides = [value * factor for value in (shape.x, shape.y, shape.width, shape.height)]
-            x, y, width, height = sides
+            x, y, width, height = (value * factor for value in (shape.x, shape.y, shape.width, shape.height))
             return replace(shape, x=x, y=y, width=width, height=height, radius=shape.radius * factor)
         if isinstance(shape, Text):
             return replace(shape, x=shape.x * factor, y=shape.y * factor, size=shape.size * factor)
@@ -208,8 +208,8 @@ def scaled(picture: Picture, factor: float) -> Picture:
 
 
 def linked(picture: Picture, href: Callable[[str], str]) -> Picture:
-    """The same picture, each part leading to the address that `href` gives for its name; of a part that holds others,
-    these do.
+    """The same picture with a link on each part, to the address that `href` returns for its name. Of a part that holds
+    others, these get the links.
     """
 
     def of(part: Part) -> Part:

@@ -1,4 +1,4 @@
-"""A stage as a graph of its ops, those stacked that follow one another and leave the shape, and its layout."""
+"""A stage as a graph of its ops, with its layout. Successive ops that keep the shape are stacked on each other."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from vggscope.drawing.fonts import text_width
 from vggscope.drawing.layer import Layer, shape, shapes
 from vggscope.drawing.look import Look
 from vggscope.drawing.picture import Frame
-from vggscope.drawing.stage import Block, Stage, within
+from vggscope.drawing.stages import Block, Stage, within
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import BODY, SMALL
 from vggscope.graph import INPUT
 from vggscope.record import record
 
 ROW, LINE, SHAPE, GAP = 14.0, 11.0, 12.0, 13.0
-"""In points: the heights of an op, of a line of facts and of a shape, and the arrows' length in a chain."""
+"""In points: the heights of an op, of a line of facts and of a shape, and the length of arrows in a chain."""
 
 INTO = "into "
-"""Before the name of a tensor that comes into a stage: the entry's name."""
+"""The prefix of the name of an input: a tensor that enters the stage."""
 
 NARROWEST, WIDEST = 60.0, 230.0
-"""No op is narrower or wider than this, in points; a longer name is cut in its middle."""
+"""The least and the largest width of an op, in points; a longer name is cut in the middle."""
 
 
 @record
-class Op:
-    """One op as it is written: its name, its path where that is another, what it does, the facts asked for."""
+class OpText:
+    """The texts of an op: its name, its path if that is another, its parameters in short, its facts."""
 
     layer: Layer
     name: str
@@ -48,46 +48,42 @@ class Op:
 
 
 @record
-class Unit:
-    """Ops stacked: each but the first reads only the one above and leaves its shape. Without ops it is an entry: what
-    comes into the card. `shape` is what comes out, `cluster` the name of the module that it stands in, if one is drawn.
+class Stack:
+    """Successive ops without arrows in between: each reads only the one above and keeps its shape. A stack without ops
+    is an input of the stage. `shape` is the output shape, `cluster` the title of the module around it, if drawn.
     """
 
     name: str
-    ops: tuple[Op, ...]
+    ops: tuple[OpText, ...]
     shape: str
     cluster: tuple[str, ...] = ()
 
     @property
-    def body(self) -> float:
-        return sum(op.height for op in self.ops)
-
-    @property
     def height(self) -> float:
-        return self.body + SHAPE
+        return sum(op.height for op in self.ops) + SHAPE
 
 
 @record
 class StageGraph:
-    """The units of a stage by name, which reads which, and the units of each block that has a name, by its place."""
+    """The stacks of a stage by name, the edges between them, and the stacks of each drawn block by its index."""
 
     stage: Stage
-    units: dict[str, Unit]
+    stacks: dict[str, Stack]
     edges: tuple[tuple[str, str], ...]
     clusters: dict[str, list[str]]
 
     @property
     def width(self) -> float:
-        """How wide its ops are drawn, all alike."""
-        return max([NARROWEST, *(op.width for unit in self.units.values() for op in unit.ops)])
+        """The width of its ops, all drawn equally wide."""
+        return max([NARROWEST, *(op.width for stack in self.stacks.values() for op in stack.ops)])
 
     def laid_out(self, width: float, engine: str) -> Layout:
-        """Where its units go, with ops of this width; clusters are named by their block's place."""
+        """The layout of its stacks, with ops of this width. Clusters have their block's index as name."""
         sizes = {
-            name: (width if unit.ops else max(30.0, text_width(unit.shape, SMALL)), unit.height)
-            for name, unit in self.units.items()
+            name: (width if stack.ops else max(30.0, text_width(stack.shape, SMALL)), stack.height)
+            for name, stack in self.stacks.items()
         }
-        if not self.clusters and list(self.edges) == list(pairwise(self.units)):
+        if not self.clusters and list(self.edges) == list(pairwise(self.stacks)):
             return _stacked(sizes)
         return lay_out(sizes, self.edges, self.clusters, engine)
 
@@ -95,33 +91,33 @@ class StageGraph:
 def stage_graph(stage: Stage, subject: Subject, look: Look) -> StageGraph:
     """The graph of a stage. A repeated module is drawn once."""
     owners: dict[str, str] = {}
-    units: dict[str, Unit] = {}
+    stacks: dict[str, Stack] = {}
     clusters: dict[str, list[str]] = {}
     for number, block in enumerate(stage.blocks):
-        found = _units(block, subject, look)
-        units.update((unit.name, unit) for unit in found)
+        members = _stacks(block, subject, look)
+        stacks.update((stack.name, stack) for stack in members)
         if block.title or block.count > 1:
-            clusters[str(number)] = [unit.name for unit in found]
-        names = [unit.name for unit in found for _ in unit.ops]
+            clusters[str(number)] = [stack.name for stack in members]
+        names = [stack.name for stack in members for _ in stack.ops]
         for instance in block.instances:
             owners.update((layer.node.name, name) for layer, name in zip(instance, names))
-    entries, edges = _edges(stage, subject, owners)
-    return StageGraph(stage, {**entries, **units}, edges, clusters)
+    inputs, edges = _edges(stage, subject, owners)
+    return StageGraph(stage, {**inputs, **stacks}, edges, clusters)
 
 
 def drawn_as(subject: Subject) -> dict[str, str]:
-    """Which op's drawing stands for each node: of modules drawn once, the first one's."""
-    found = {INPUT: INPUT}
+    """The node that is drawn for each node: of repeated modules, that of the first."""
+    drawn = {INPUT: INPUT}
     for stage in subject.stages:
         for block in stage.blocks:
             for instance in block.instances:
                 pairs = zip(instance, block.instances[0])
-                found.update((layer.node.name, first.node.name) for layer, first in pairs)
-    return found
+                drawn.update((layer.node.name, first.node.name) for layer, first in pairs)
+    return drawn
 
 
-def _units(block: Block, subject: Subject, look: Look) -> list[Unit]:
-    """The ops of a block's first instance, stacked where one follows another and leaves the shape."""
+def _stacks(block: Block, subject: Subject, look: Look) -> list[Stack]:
+    """The ops of a block's first instance in stacks."""
     stacks: list[list[Layer]] = []
     consumers = subject.network.consumers
     for layer in block.instances[0]:
@@ -140,58 +136,57 @@ def _units(block: Block, subject: Subject, look: Look) -> list[Unit]:
     results = [shapes([instance[end].report.output_shape for instance in block.instances]) for end in ends]
     cluster = (block.title,) if block.title else ()
     return [
-        Unit(stack[0].node.name, tuple(_op(layer, block, subject, look) for layer in stack), result, cluster)
+        Stack(stack[0].node.name, tuple(_op(layer, block, subject, look) for layer in stack), result, cluster)
         for stack, result in zip(stacks, results)
     ]
 
 
-def _op(layer: Layer, block: Block, subject: Subject, look: Look) -> Op:
+def _op(layer: Layer, block: Block, subject: Subject, look: Look) -> OpText:
     name = within(block.path, layer.name)
-    spec = "" if layer.spec == name.partition(":")[0].rpartition(".")[2].rstrip("_") else layer.spec
     facts = tuple(
         f"{fact.title}: {text}"
         for key, fact in look.facts.items()
         if key != "shape" and (text := fact.text((layer,), subject.report)) not in ("", "0", "0 B")
     )
-    return Op(layer, name, layer.node.name if layer.node.label else "", spec, facts)
+    return OpText(layer, name, layer.node.name if layer.node.label else "", layer.spec_beside(name), facts)
 
 
 def _edges(
     stage: Stage, subject: Subject, owners: dict[str, str]
-) -> tuple[dict[str, Unit], tuple[tuple[str, str], ...]]:
-    """What comes into the stage, a unit without ops for each tensor, and which unit reads which. A repeated module is
-    drawn once: what runs from one time to the next is left out.
+) -> tuple[dict[str, Stack], tuple[tuple[str, str], ...]]:
+    """The inputs of the stage, a stack without ops for each tensor, and which stack reads which. Edges between two
+    repetitions of a module are left out.
     """
     place = {
-        layer.node.name: (number, turn)
+        layer.node.name: (number, repetition)
         for number, block in enumerate(stage.blocks)
-        for turn, instance in enumerate(block.instances)
+        for repetition, instance in enumerate(block.instances)
         for layer in instance
     }
-    entries: dict[str, Unit] = {}
+    inputs: dict[str, Stack] = {}
     edges: dict[tuple[str, str], None] = {}
     for layer in stage.layers:
         target = owners[layer.node.name]
         for source in layer.node.inputs:
             if source not in owners:
                 key = INTO + source
-                entries[key] = Unit(key, (), shape(subject.network.shapes[source]))
+                inputs[key] = Stack(key, (), shape(subject.network.shapes[source]))
                 edges[key, target] = None
                 continue
-            (block, turn), (own_block, own_turn) = place[source], place[layer.node.name]
-            if owners[source] != target and (block != own_block or turn == own_turn):
+            (block, repetition), (own_block, own_repetition) = place[source], place[layer.node.name]
+            if owners[source] != target and (block != own_block or repetition == own_repetition):
                 edges[owners[source], target] = None
-    if len(entries) > 1:
-        makers = {layer.node.name: other.name for other in subject.stages for layer in other.layers}
-        entries = {
-            key: replace(unit, shape=f"{makers.get(key.removeprefix(INTO), INPUT)}: {unit.shape}")
-            for key, unit in entries.items()
+    if len(inputs) > 1:
+        sources = {layer.node.name: other.name for other in subject.stages for layer in other.layers}
+        inputs = {
+            key: replace(stack, shape=f"{sources.get(key.removeprefix(INTO), INPUT)}: {stack.shape}")
+            for key, stack in inputs.items()
         }
-    return entries, tuple(edges)
+    return inputs, tuple(edges)
 
 
 def _stacked(sizes: dict[str, tuple[float, float]]) -> Layout:
-    """A chain: one unit under another."""
+    """The layout of a chain: one box below another."""
     widest, y = max(width for width, _ in sizes.values()), 0.0
     boxes = {}
     for name, (width, height) in sizes.items():

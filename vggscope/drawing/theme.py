@@ -1,7 +1,7 @@
-"""Colours and type sizes. Every text has a contrast of at least 4.5:1 (WCAG 2.2, 1.4.3) on what it stands on.
+"""Colours and type sizes. Every text has a contrast of at least 4.5:1 to its background (WCAG 2.2, 1.4.3).
 
-The hues are Okabe and Ito's, told apart by people with any of the common kinds of colour blindness; every kind of
-layer is told by its words too, and the paper theme prints in grey.
+The hues are Okabe and Ito's, which people with any common kind of colour blindness can distinguish. Words name every
+kind of layer too, and the paper theme prints in grey.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TITLE, HEADING, BODY, SMALL = 12.0, 9.5, 8.5, 8.0
 """The four type sizes, in points."""
 
 READABLE = 4.5
-"""The least contrast of text."""
+"""The lowest contrast of a text."""
 
 KINDS = ("input", "conv", "pool", "norm", "activation", "fc", "other")
 """The kinds of layer that have a colour."""
@@ -24,8 +24,9 @@ SIGNS = ("+", "-", "~", "!", "?", "=")
 
 @record
 class Theme:
-    """`fills` and `accents` are by kind of layer, one of KINDS, `signs` by sign of a diff, one of SIGNS; `outline`
-    frames a fill, or is empty.
+    """Colours as #rrggbb. `fills` and `accents` are by kind of layer (KINDS), `signs` by sign of a diff (SIGNS).
+
+    `outline` is the colour around a fill, or empty; `heat` is a scale's first and last colour.
     """
 
     name: str
@@ -44,11 +45,11 @@ class Theme:
     heat: tuple[str, str]
 
     def heat_at(self, share: float) -> str:
-        """The colour of a share, 0 to 1, on the way from the first colour of `heat` to the second."""
+        """The colour on the scale `heat` for a share from 0 to 1."""
         return mixed(*self.heat, share)
 
     def ink_on(self, fill: str) -> str:
-        """The theme's text colour, or the better of black and white where that is not read well on this fill."""
+        """The theme's text colour or, if that is not readable on this fill, black or white."""
         if contrast(self.ink, fill) >= READABLE:
             return self.ink
         return max(("#000000", "#ffffff"), key=lambda color: contrast(color, fill))
@@ -156,7 +157,7 @@ def theme_named(name: str) -> Theme:
 
 
 def mixed(first: str, second: str, share: float) -> str:
-    """A colour on the way from one to another.
+    """A mix of two colours, with `share` of the second.
 
     >>> mixed("#000000", "#ffffff", 0.5)
     '#808080'

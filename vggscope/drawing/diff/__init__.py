@@ -53,7 +53,7 @@ def _picture(diff: Diff, rows: Sequence[ShownRow], theme: Theme) -> Picture:
     below, bottom = legend(listed, lefts, bottom + 16, theme)
     return page(
         title=f"{diff.model} against {diff.reference}",
-        said=f"{diff.verdict}: {verdict_text(diff)}",
+        caption=f"{diff.verdict}: {verdict_text(diff)}",
         theme=theme,
         size=(lefts[-1] + columns.width, bottom),
         frame=(*headings, *(shape for row in drawn for shape in row.frame), *below),

@@ -1,38 +1,38 @@
-"""`blocks`: a stage a card. Its layers are listed in it as rows; under them what comes out of it and what it costs."""
+"""`blocks`: a card for each stage, with its layers as rows and its facts below them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vggscope.drawing.flow import flow, input_part
+from vggscope.drawing.flow import card_frame, flow, input_part
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.layer import Row
 from vggscope.drawing.look import Heat, Look, heat_of
 from vggscope.drawing.picture import Box, Frame, Line, Part, Picture, Shape, Text
-from vggscope.drawing.sheet import caption, page
-from vggscope.drawing.stage import Block, Stage
+from vggscope.drawing.sheet import page
+from vggscope.drawing.stages import Block, Stage
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.graph import INPUT
 from vggscope.record import record
 
 DEFAULT = ("shape", "rf", "params")
-"""What is written in a card where nothing else is asked for."""
+"""The default facts in a card."""
 
 RANKDIR = "LR"
-"""Which way the graph runs as DOT where nothing else is asked for."""
+"""The default direction of the graph as DOT."""
 
 PADDING, HEAD, ROW, RULE, TITLE, FACT = 7.0, 21.0, 15.0, 10.0, 14.0, 12.5
-"""In points: a card's sides; the heights of its heading, a row, a rule under it, a block's title, a line of facts."""
+"""In points: a card's padding; the heights of its heading, a row, a rule below it, a block's title, a line of facts."""
 
 WIDEST = 210.0
-"""No card is wider than this; a longer name is cut in its middle."""
+"""The largest width of a card; longer names are cut in the middle."""
 
 
 @record
 class _Card:
-    """What a card says. `common` is what stands behind every convolution, said once for all below the cards; `share` is
-    the stage's share of all parameters, drawn as a bar.
+    """The content of a card. `common` are the layers after every convolution, which a note names once for all; `share`
+    is the stage's share of all parameters, drawn as a bar.
     """
 
     stage: Stage
@@ -42,7 +42,7 @@ class _Card:
     rules: bool
 
     def spec(self, row: Row) -> str:
-        """A row's text on the right, without what is said once for all."""
+        """A row's text on the right, without the common layers."""
         return row.layer.spec if row.minor and row.minor == self.common else row.spec
 
     def row_height(self, row: Row) -> float:
@@ -62,7 +62,7 @@ class _Card:
 
     @property
     def width(self) -> float:
-        """The narrowest that holds every line."""
+        """The width of its widest line, at most WIDEST."""
         lines = [text_width(self.stage.name, HEADING, bold=True)]
         for block in self.stage.blocks:
             lines.append(text_width(block.title, SMALL) + 40)
@@ -74,7 +74,7 @@ class _Card:
 
 
 def draw(subject: Subject, look: Look) -> Picture:
-    """The picture of one network, its cards in rows."""
+    """Draw a network, its cards in rows."""
     common = _common(subject)
     cards = {stage.name: _card(stage, subject, look, common) for stage in subject.stages}
     width = max(card.width for card in cards.values())
@@ -84,7 +84,7 @@ def draw(subject: Subject, look: Look) -> Picture:
     parts += [_part(card, placed.frames[name], look.theme, heat) for name, card in cards.items()]
     return page(
         title=subject.title,
-        said=caption(subject),
+        caption=subject.caption,
         theme=look.theme,
         size=placed.size,
         frame=(),
@@ -96,34 +96,30 @@ def draw(subject: Subject, look: Look) -> Picture:
 
 
 def _common(subject: Subject) -> tuple[str, ...]:
-    """The norm and the activation behind a convolution, where all convolutions have the same behind them."""
+    """The norm and activation after each convolution, if they are the same after all."""
     convolutions = [row for stage in subject.stages for row in stage.rows if row.layer.kind == "conv"]
-    behind = {row.minor for row in convolutions}
-    plain = all(layer.kind in ("norm", "activation") for row in convolutions for layer in row.layers[1:])
-    return behind.pop() if len(behind) == 1 and plain and len(convolutions) > 1 else ()
+    followers = {row.minor for row in convolutions}
+    are_usual = all(layer.kind in ("norm", "activation") for row in convolutions for layer in row.layers[1:])
+    return followers.pop() if len(followers) == 1 and are_usual and len(convolutions) > 1 else ()
 
 
 def _card(stage: Stage, subject: Subject, look: Look, common: tuple[str, ...]) -> _Card:
-    said = look.facts.items()
-    facts = tuple((fact.title, fact.text(stage.layers, subject.report)) for name, fact in said if name != "rule")
+    shown = (fact for name, fact in look.facts.items() if name != "rule")
+    facts = tuple((fact.title, fact.text(stage.layers, subject.report)) for fact in shown)
     params = sum(layer.report.params for layer in stage.layers)
     share = params / max(1, subject.report.totals.params) if "params" in look.annotate else None
     return _Card(stage, common, facts, share, "rule" in look.annotate)
 
 
 def _part(card: _Card, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
-    title = fitted(card.stage.name, HEADING, frame.width - 2 * PADDING, bold=True)
-    shapes: list[Shape] = [
-        Box(frame.x, frame.y, frame.width, frame.height, theme.card, theme.border, radius=4),
-        Text(frame.x + PADDING, frame.y + 14.5, title, HEADING, theme.ink, bold=True),
-    ]
+    shapes = card_frame(card.stage.name, frame, PADDING, theme)
     rows: list[Part] = []
     y = frame.y + HEAD
     for block in card.stage.blocks:
-        place = Frame(frame.x + 5, y, frame.width - 10, card.block_height(block))
-        shapes += _block_frame(block, place, theme)
-        rows += _rows(card, block, place, theme, heat)
-        y = place.bottom
+        inside = Frame(frame.x + 5, y, frame.width - 10, card.block_height(block))
+        shapes += _block_frame(block, inside, theme)
+        rows += _rows(card, block, inside, theme, heat)
+        y = inside.bottom
     shapes += _footer(card, frame, theme)
     lines = tuple(_lines(card))
     return Part(card.stage.name, tuple(shapes), lines, "\n".join(lines), _kind(card.stage), parts=tuple(rows))
@@ -141,13 +137,13 @@ def _lines(card: _Card) -> Iterator[str]:
 
 
 def _kind(stage: Stage) -> str:
-    """The kind of most of its layers with weights, for its colour."""
+    """The most frequent kind of its layers with weights, for its colour."""
     kinds = [layer.kind for layer in stage.layers if layer.report.params] or ["other"]
     return max(dict.fromkeys(kinds), key=kinds.count)
 
 
 def _block_frame(block: Block, frame: Frame, theme: Theme) -> list[Shape]:
-    """What stands around a module's rows: its name, and how often it is repeated."""
+    """The frame around a module's rows, with its name and its number of repetitions."""
     if not block.title and block.count == 1:
         return []
     title = Text(frame.x + 6, frame.y + 10.5, fitted(block.title, SMALL, frame.width - 40), SMALL, theme.muted)
@@ -169,10 +165,10 @@ def _rows(card: _Card, block: Block, frame: Frame, theme: Theme, heat: Heat | No
 
 
 def _row(card: _Card, row: Row, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
-    kind, said = row.layer.kind, card.spec(row)
+    kind, text = row.layer.kind, card.spec(row)
     fill = heat.fill(row.layers) if heat else theme.fills[kind]
     ink = theme.ink_on(fill)
-    spec = fitted(said, BODY, frame.width - 16 - min(text_width(row.name, BODY), frame.width * 0.4))
+    spec = fitted(text, BODY, frame.width - 16 - min(text_width(row.name, BODY), frame.width * 0.4))
     name = fitted(row.name, BODY, frame.width - text_width(spec, BODY) - 16)
     shapes: list[Shape] = [
         Box(frame.x, frame.y, frame.width, frame.height, fill, theme.border if heat else theme.outline, 0.5),
@@ -185,11 +181,11 @@ def _row(card: _Card, row: Row, frame: Frame, theme: Theme, heat: Heat | None) -
         rule = fitted(row.layer.report.rule, SMALL, frame.width - 10)
         shapes.append(Text(frame.right - 4, frame.y + 19.6, rule, SMALL, ink, anchor="end"))
     tooltip = "\n\n".join(layer.details for layer in row.layers)
-    return Part(row.layer.node.name, tuple(shapes), (f"{row.name} {said}".rstrip(),), tooltip, kind)
+    return Part(row.layer.node.name, tuple(shapes), (f"{row.name} {text}".rstrip(),), tooltip, kind)
 
 
 def _footer(card: _Card, frame: Frame, theme: Theme) -> list[Shape]:
-    """The facts under a line, and the share of all parameters as a bar."""
+    """The facts below a line, and the share of all parameters as a bar."""
     if not card.facts:
         return []
     top, left, right = frame.bottom - card.footer, frame.x + PADDING, frame.right - PADDING

@@ -1,4 +1,4 @@
-"""`layers`: every op, its output's shape where its arrow starts. A stage a card, a repeated module drawn once."""
+"""`layers`: every op, with its output shape at the start of its arrow. Each stage is a card."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from vggscope.drawing.engine import Layout
-from vggscope.drawing.flow import flow, input_part
+from vggscope.drawing.flow import card_frame, flow, input_part
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.look import Heat, Look, heat_of
 from vggscope.drawing.picture import Box, Frame, Link, Part, Picture, Shape, Text, arrow
-from vggscope.drawing.sheet import caption, page
-from vggscope.drawing.stage_graph import INTO, LINE, ROW, Op, StageGraph, Unit, drawn_as, stage_graph
+from vggscope.drawing.sheet import page
+from vggscope.drawing.stage_graph import INTO, LINE, ROW, OpText, Stack, StageGraph, drawn_as, stage_graph
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.graph import INPUT
 from vggscope.record import record
 
 DEFAULT = ()
-"""Nothing is written beside the ops where nothing is asked for: their shapes stand on the arrows."""
+"""The default facts beside the ops: none, since their shapes are on the arrows."""
 
 RANKDIR = "TB"
-"""Which way the graph runs as DOT where nothing else is asked for."""
+"""The default direction of the graph as DOT."""
 
 PADDING, HEAD = 8.0, 21.0
-"""A card's sides, and the height of its heading, in points."""
+"""A card's padding and the height of its heading, in points."""
 
 
 @record
 class _Card:
-    """A stage's graph with its layout, which begins at 0, 0."""
+    """A stage's graph and its layout, which begins at 0, 0."""
 
     graph: StageGraph
     layout: Layout
@@ -45,10 +45,10 @@ class _Card:
 
 
 def draw(subject: Subject, look: Look) -> Picture:
-    """The picture of one network, its stages' graphs in rows."""
+    """Draw a network, its stages' graphs in rows."""
     cards = {card.graph.stage.name: card for card in _cards(subject, look)}
     placed = flow(subject, {name: (card.width, card.height) for name, card in cards.items()}, look)
-    ops = [op for card in cards.values() for unit in card.graph.units.values() for op in unit.ops]
+    ops = [op for card in cards.values() for stack in card.graph.stacks.values() for op in stack.ops]
     heat = heat_of(look, [(op.layer,) for op in ops])
     names = drawn_as(subject)
     frame: list[Shape] = []
@@ -61,13 +61,13 @@ def draw(subject: Subject, look: Look) -> Picture:
         frame += _frame(card, outline, shift, look.theme)
         links += _links(card, names, shift, look.theme)
         labels += _names(card, shift, look.theme)
-        for key, unit in card.graph.units.items():
+        for key, stack in card.graph.stacks.items():
             box = card.layout.boxes[key].moved(*shift)
-            labels.append(_shape_text(unit, box, look.theme))
-            parts += _parts(unit, (name, *unit.cluster), box, look.theme, heat)
+            labels.append(_shape_text(stack, box, look.theme))
+            parts += _parts(stack, (name, *stack.cluster), box, look.theme, heat)
     return page(
         title=subject.title,
-        said=caption(subject),
+        caption=subject.caption,
         theme=look.theme,
         size=placed.size,
         frame=tuple(frame),
@@ -81,7 +81,7 @@ def draw(subject: Subject, look: Look) -> Picture:
 
 
 def _cards(subject: Subject, look: Look) -> Iterator[_Card]:
-    """The stages' graphs; those of the paper's stages with ops of one width."""
+    """The stages' graphs; the ops of the paper's stages are equally wide."""
     graphs = [stage_graph(stage, subject, look) for stage in subject.stages]
     least = max(graph.width for graph in graphs) if subject.has_paper_stages else 0.0
     for graph in graphs:
@@ -90,29 +90,18 @@ def _cards(subject: Subject, look: Look) -> Iterator[_Card]:
 
 def _frame(card: _Card, outline: Frame, shift: tuple[float, float], theme: Theme) -> list[Shape]:
     """The card, its heading, and the frames of the modules in it with their names."""
-    room = outline.width - 2 * PADDING
-    shapes: list[Shape] = [
-        Box(outline.x, outline.y, outline.width, outline.height, theme.card, theme.border, radius=4),
-        Text(
-            outline.x + PADDING,
-            outline.y + 14.5,
-            fitted(card.graph.stage.name, HEADING, room, bold=True),
-            HEADING,
-            theme.ink,
-            bold=True,
-        ),
-    ]
-    for found in card.layout.clusters.values():
-        box = found.moved(*shift)
+    shapes = card_frame(card.graph.stage.name, outline, PADDING, theme)
+    for cluster in card.layout.clusters.values():
+        box = cluster.moved(*shift)
         shapes.append(Box(box.x, box.y, box.width, box.height, "", theme.border, radius=3, dashed=True))
     return shapes
 
 
 def _names(card: _Card, shift: tuple[float, float], theme: Theme) -> list[Shape]:
-    """The names of the modules in a card, and how often each is repeated, over whatever runs behind."""
+    """The names of the modules in a card and their numbers of repetitions, readable over the arrows."""
     shapes: list[Shape] = []
-    for number, found in card.layout.clusters.items():
-        block, box = card.graph.stage.blocks[int(number)], found.moved(*shift)
+    for number, cluster in card.layout.clusters.items():
+        block, box = card.graph.stage.blocks[int(number)], cluster.moved(*shift)
         title = Text(box.x + 5, box.y + 10, fitted(block.title, SMALL, box.width - 34), SMALL, theme.muted)
         times = Text(box.right - 5, box.y + 10, f"×{block.count}", BODY, theme.ink, bold=True, anchor="end")
         for text in (title, times) if block.count > 1 else (title,):
@@ -123,32 +112,32 @@ def _names(card: _Card, shift: tuple[float, float], theme: Theme) -> list[Shape]
 
 
 def _links(card: _Card, names: dict[str, str], shift: tuple[float, float], theme: Theme) -> list[Link]:
-    """The arrows between units, by the ops at their ends; and the links within a stack, which needs none drawn."""
+    """The arrows between stacks, by the ops at their ends, and the links within each stack, which are not drawn."""
     links = []
     for source, target in card.graph.edges:
         points = tuple((x + shift[0], y + shift[1]) for x, y in card.layout.curves[source, target])
         drawn = arrow(points, theme.arrow, curved=len(points) > 2, head=4.5)
-        unit = card.graph.units[source]
-        last = unit.ops[-1].layer.node.name if unit.ops else names[source.removeprefix(INTO)]
-        links.append(Link(last, target, drawn, unit.shape))
-    for unit in card.graph.units.values():
-        stack = [op.layer.node.name for op in unit.ops]
-        links += [Link(one, other, ()) for one, other in pairwise(stack)]
+        stack = card.graph.stacks[source]
+        last = stack.ops[-1].layer.node.name if stack.ops else names[source.removeprefix(INTO)]
+        links.append(Link(last, target, drawn, stack.shape))
+    for stack in card.graph.stacks.values():
+        names_of_ops = [op.layer.node.name for op in stack.ops]
+        links += [Link(one, other, ()) for one, other in pairwise(names_of_ops)]
     return links
 
 
-def _shape_text(unit: Unit, frame: Frame, theme: Theme) -> Text:
-    return Text(frame.x + frame.width / 2, frame.bottom - 3, unit.shape, SMALL, theme.muted, anchor="middle")
+def _shape_text(stack: Stack, frame: Frame, theme: Theme) -> Text:
+    return Text(frame.x + frame.width / 2, frame.bottom - 3, stack.shape, SMALL, theme.muted, anchor="middle")
 
 
-def _parts(unit: Unit, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: Heat | None) -> Iterator[Part]:
+def _parts(stack: Stack, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: Heat | None) -> Iterator[Part]:
     y = frame.y
-    for op in unit.ops:
+    for op in stack.ops:
         yield _part(op, cluster, Frame(frame.x, y, frame.width, op.height), theme, heat)
         y += op.height
 
 
-def _part(op: Op, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: Heat | None) -> Part:
+def _part(op: OpText, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: Heat | None) -> Part:
     kind = op.layer.kind
     fill = heat.fill((op.layer,)) if heat else theme.fills[kind]
     ink = theme.ink_on(fill)
@@ -168,7 +157,7 @@ def _part(op: Op, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: He
         x = frame.x + 13 + text_width(name, BODY)
         shapes.append(Text(x, frame.y + 10, fitted(op.path, SMALL, left), SMALL, muted))
     for index, fact in enumerate(op.facts):
-        said = fitted(fact, SMALL, frame.width - 12)
-        shapes.append(Text(frame.x + 6, frame.y + ROW + 7 + LINE * index, said, SMALL, ink))
+        text = fitted(fact, SMALL, frame.width - 12)
+        shapes.append(Text(frame.x + 6, frame.y + ROW + 7 + LINE * index, text, SMALL, ink))
     lines = (f"{op.name} {op.spec}".rstrip(), *op.facts)
     return Part(op.layer.node.name, tuple(shapes), lines, op.layer.details, kind, cluster)

@@ -1,4 +1,4 @@
-"""`table`: networks side by side as the paper prints its Table 1, what differs from the column before in bold."""
+"""`table`: networks side by side as in the paper's Table 1, with changes from the column before in bold."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise, zip_longest
 
-from vggscope.drawing.facts import Layers
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.layer import Layer, Row, shape
-from vggscope.drawing.look import Heat, Look, heat_of
+from vggscope.drawing.look import Heat, Layers, Look, heat_of
 from vggscope.drawing.picture import Box, Line, Link, Part, Picture, Shape, Text
-from vggscope.drawing.sheet import MARGIN, TOP, caption, page
-from vggscope.drawing.subject import HEAD, Subject
+from vggscope.drawing.sheet import MARGIN, TOP, page
+from vggscope.drawing.stages import HEAD
+from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.errors import OptionError
 from vggscope.record import record
 from vggscope.vgg.notation import Word, write
 
 DEFAULT = ("params",)
-"""What is written under the columns where nothing else is asked for, as in the paper's Table 2."""
+"""The default facts below the columns, as in the paper's Table 2."""
 
 RANKDIR = "TB"
-"""Which way the graph runs as DOT where nothing else is asked for."""
+"""The default direction of the graph as DOT."""
 
 ROW, PADDING, RULE_GAP, LEAST, WIDEST = 14.0, 9.0, 3.0, 62.0, 150.0
-"""In points: a row's height, the space at a column's sides, that at a rule, and a column's least and largest width."""
+"""In points: a row's height, a column's padding, the space at a rule, and a column's least and largest width."""
 
 
 @record
 class _Cell:
-    """One layer in one column; without layers it is a heading or a figure. `differs` tells that the column before has
-    another there.
+    """A layer in a column or, without layers, a heading or figure. `differs` is true if the column before has another
+    layer there.
     """
 
     text: str
@@ -40,9 +40,9 @@ class _Cell:
 
 
 @record
-class _Line:
-    """A row of the table, a cell for each column, None where a column has nothing. `spans` prints it once for all;
-    `title` stands to its left, `rule` is a line above it, 2 for a strong one.
+class _TableRow:
+    """A row of the table with a cell for each column, None for an empty one. A row that `spans` prints its first cell
+    across all columns. `title` is to its left, `rule` the weight of the line above it (0 for none, 2 for a strong one).
     """
 
     cells: tuple[_Cell | None, ...]
@@ -53,8 +53,8 @@ class _Line:
 
 
 @record
-class _Grid:
-    """Where columns begin and end."""
+class _Columns:
+    """The edges of the columns; `stub` is the left edge of the first."""
 
     stub: float
     edges: tuple[float, ...]
@@ -68,9 +68,9 @@ class _Grid:
 
 
 def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
-    """The table of several networks.
+    """Draw several networks as a table.
 
-    Raises OptionError for a network that is not built in the paper's stages.
+    Raises OptionError for a network without the paper's stages.
     """
     for subject in subjects:
         if not subject.has_paper_stages:
@@ -78,24 +78,24 @@ def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
                 f"style table sets columns of the paper's Table 1 side by side, {subject.title} has no such stages",
                 "--style blocks draws it",
             )
-    lines = list(_lines(subjects, look))
-    grid = _grid(lines, len(subjects))
-    heat = heat_of(look, [cell.layers for line in lines for cell in line.cells if cell and cell.layers])
+    rows = list(_table_rows(subjects, look))
+    columns = _columns(rows, len(subjects))
+    heat = heat_of(look, [cell.layers for row in rows for cell in row.cells if cell and cell.layers])
     frame: list[Shape] = []
     parts: list[Part] = []
     y = TOP
-    for number, line in enumerate(lines):
-        y += RULE_GAP * 2 if line.rule else 0.0
-        frame += _frame(line, y, grid, look.theme)
-        parts += _parts(line, number, y, grid, subjects, look.theme, heat)
+    for number, row in enumerate(rows):
+        y += RULE_GAP * 2 if row.rule else 0.0
+        frame += _frame(row, y, columns, look.theme)
+        parts += _parts(row, number, y, columns, subjects, look.theme, heat)
         y += ROW
-    frame.append(Line(((MARGIN, y + RULE_GAP), (grid.right, y + RULE_GAP)), look.theme.ink, 1.2))
+    frame.append(Line(((MARGIN, y + RULE_GAP), (columns.right, y + RULE_GAP)), look.theme.ink, 1.2))
     one = subjects[0] if len(subjects) == 1 else None
     return page(
         title=one.title if one else "ConvNet configurations",
-        said=caption(one) if one else ", ".join(subject.title for subject in subjects),
+        caption=one.caption if one else ", ".join(subject.title for subject in subjects),
         theme=look.theme,
-        size=(grid.right, y + RULE_GAP),
+        size=(columns.right, y + RULE_GAP),
         frame=tuple(frame),
         links=tuple(_links(parts)),
         parts=tuple(parts),
@@ -104,18 +104,18 @@ def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
     )
 
 
-def _lines(subjects: tuple[Subject, ...], look: Look) -> Iterator[_Line]:
-    yield _Line(tuple(_Cell(subject.network.name) for subject in subjects), rule=2, strong=True)
+def _table_rows(subjects: tuple[Subject, ...], look: Look) -> Iterator[_TableRow]:
+    yield _TableRow(tuple(_Cell(subject.network.name) for subject in subjects), rule=2, strong=True)
     counts = [sum(layer.kind in ("conv", "fc") for layer in subject.layers) for subject in subjects]
-    yield _Line(tuple(_Cell(str(count)) for count in counts), "weight layers", rule=1)
+    yield _TableRow(tuple(_Cell(str(count)) for count in counts), "weight layers", rule=1)
     inputs = [_input(subject) for subject in subjects]
-    yield _Line(tuple(map(_Cell, inputs)), "input", spans=len(set(inputs)) == 1, rule=1)
+    yield _TableRow(tuple(map(_Cell, inputs)), "input", spans=len(set(inputs)) == 1, rule=1)
     for title in _titles(subjects):
         yield from _stage(title, subjects)
     facts = [fact for name, fact in look.facts.items() if name not in ("shape", "rule")]
     for position, fact in enumerate(facts):
         texts = (fact.text(subject.layers, subject.report).partition(" (")[0] for subject in subjects)
-        yield _Line(tuple(map(_Cell, texts)), fact.title, rule=1 if position == 0 else 0)
+        yield _TableRow(tuple(map(_Cell, texts)), fact.title, rule=1 if position == 0 else 0)
 
 
 def _input(subject: Subject) -> str:
@@ -124,13 +124,13 @@ def _input(subject: Subject) -> str:
 
 
 def _titles(subjects: tuple[Subject, ...]) -> list[str]:
-    """The stages that any network has, the classifier last."""
-    found = dict.fromkeys(stage.name for subject in subjects for stage in subject.stages)
-    return sorted(found, key=lambda title: (title == HEAD, len(title), title))
+    """The stages of all networks, the classifier last."""
+    titles = dict.fromkeys(stage.name for subject in subjects for stage in subject.stages)
+    return sorted(titles, key=lambda title: (title == HEAD, len(title), title))
 
 
-def _stage(title: str, subjects: tuple[Subject, ...]) -> Iterator[_Line]:
-    """A stage's rows: its layers from the top, and its pool in a row that all columns share if theirs are alike."""
+def _stage(title: str, subjects: tuple[Subject, ...]) -> Iterator[_TableRow]:
+    """A stage's rows: its layers, then its pool, which spans all columns if it is the same in all."""
     columns = [_cells(title, subject) for subject in subjects]
     marked = [columns[0], *(_marked(before, column) for before, column in pairwise(columns))]
     pools = [column[-1] if column and _is_pool(column[-1]) else None for column in marked]
@@ -138,9 +138,9 @@ def _stage(title: str, subjects: tuple[Subject, ...]) -> Iterator[_Line]:
     bodies = [column[:-1] if shared else column for column in marked]
     for position, cells in enumerate(zip_longest(*bodies)):
         alike = title == HEAD and all(cells) and len({cell.text for cell in cells if cell}) == 1
-        yield _Line(cells, title if position == 0 else "", spans=alike, rule=int(position == 0))
+        yield _TableRow(cells, title if position == 0 else "", spans=alike, rule=int(position == 0))
     if shared:
-        yield _Line(tuple(pools), spans=True, rule=1)
+        yield _TableRow(tuple(pools), spans=True, rule=1)
 
 
 def _cells(title: str, subject: Subject) -> list[_Cell]:
@@ -149,7 +149,7 @@ def _cells(title: str, subject: Subject) -> list[_Cell]:
 
 
 def _is_idle(row: Row) -> bool:
-    """Whether a row is none of the table's: a pool that leaves its input as it is, a view."""
+    """Whether the table leaves a row out: an adaptive pool that keeps its input, or a flatten."""
     report = row.layer.report
     if row.layer.op.startswith("Adaptive"):
         return report.input_shape == report.output_shape
@@ -157,7 +157,7 @@ def _is_idle(row: Row) -> bool:
 
 
 def _text(row: Row) -> str:
-    """A layer as the paper writes it, a batch norm behind it with it."""
+    """A layer in the paper's notation, with the batch norm after it."""
     word = _word(row.layer)
     text = write((word,)) if word else f"{row.layer.word} {row.layer.spec}".removesuffix(f" {row.layer.word}")
     return ", ".join((text, *(minor for minor in row.minor if minor not in ("ReLU", "dropout", "flatten"))))
@@ -179,8 +179,8 @@ def _word(layer: Layer) -> Word | None:
 
 
 def _marked(before: Sequence[_Cell], column: Sequence[_Cell]) -> list[_Cell]:
-    """The column with those cells marked that the one before it has not: of layers alike the last, as in the paper, so
-    the pools that end both are left out of it.
+    """The column with the cells marked that the column before does not have. Of equal layers the last is marked, as in
+    the paper; equal pools at the end of both never are.
     """
     ends = [[cell.text for cell in cells[-1:] if _is_pool(cell)] for cells in (before, column)]
     texts = [[cell.text for cell in cells[: len(cells) - len(end)]] for cells, end in zip((before, column), ends)]
@@ -195,40 +195,40 @@ def _is_pool(cell: _Cell) -> bool:
     return bool(cell.layers) and cell.layers[0].kind == "pool"
 
 
-def _grid(lines: Sequence[_Line], columns: int) -> _Grid:
-    cells = ((cell, columns if line.spans else 1) for line in lines for cell in line.cells if cell)
+def _columns(rows: Sequence[_TableRow], count: int) -> _Columns:
+    cells = ((cell, count if row.spans else 1) for row in rows for cell in row.cells if cell)
     widest = max((text_width(cell.text, BODY, bold=True) + 2 * PADDING) / spanned for cell, spanned in cells)
     width = min(max(widest, LEAST), WIDEST)
-    stub = MARGIN + max(text_width(line.title, SMALL) for line in lines) + PADDING
-    return _Grid(stub, tuple(stub + width * i for i in range(columns + 1)))
+    stub = MARGIN + max(text_width(row.title, SMALL) for row in rows) + PADDING
+    return _Columns(stub, tuple(stub + width * i for i in range(count + 1)))
 
 
-def _frame(line: _Line, y: float, grid: _Grid, theme: Theme) -> list[Shape]:
+def _frame(row: _TableRow, y: float, columns: _Columns, theme: Theme) -> list[Shape]:
     shapes: list[Shape] = []
-    if line.rule:
-        color, weight = (theme.ink, 1.2) if line.rule == 2 else (theme.border, 0.75)
-        shapes.append(Line(((MARGIN, y - RULE_GAP), (grid.right, y - RULE_GAP)), color, weight))
-    if line.title:
-        shapes.append(Text(MARGIN, y + 10, line.title, SMALL, theme.muted))
+    if row.rule:
+        color, weight = (theme.ink, 1.2) if row.rule == 2 else (theme.border, 0.75)
+        shapes.append(Line(((MARGIN, y - RULE_GAP), (columns.right, y - RULE_GAP)), color, weight))
+    if row.title:
+        shapes.append(Text(MARGIN, y + 10, row.title, SMALL, theme.muted))
     return shapes
 
 
 def _parts(
-    line: _Line,
+    row: _TableRow,
     number: int,
     y: float,
-    grid: _Grid,
+    columns: _Columns,
     subjects: tuple[Subject, ...],
     theme: Theme,
     heat: Heat | None,
 ) -> Iterator[Part]:
-    """A part for each column's cell; of a row that spans all, the first column's draws it."""
-    for column, (cell, subject) in enumerate(zip(line.cells, subjects)):
+    """A part for each cell. In a row that spans all columns, the first cell's part draws it."""
+    for column, (cell, subject) in enumerate(zip(row.cells, subjects)):
         if cell is None:
             continue
-        last = len(subjects) if line.spans else column + 1
-        left, right = grid.edges[column], grid.edges[last]
-        shapes = () if line.spans and column else tuple(_cell(cell, line, left, right, y, theme, heat))
+        last = len(subjects) if row.spans else column + 1
+        left, right = columns.edges[column], columns.edges[last]
+        shapes = () if row.spans and column else tuple(_cell(cell, row, left, right, y, theme, heat))
         kind = cell.layers[0].kind if cell.layers else "other"
         tooltip = "\n".join(layer.details for layer in cell.layers)
         name = f"{column + 1}.{number + 1}"
@@ -236,7 +236,7 @@ def _parts(
 
 
 def _cell(
-    cell: _Cell, line: _Line, left: float, right: float, y: float, theme: Theme, heat: Heat | None
+    cell: _Cell, row: _TableRow, left: float, right: float, y: float, theme: Theme, heat: Heat | None
 ) -> Iterator[Shape]:
     fill, ink = "", theme.ink
     if heat and cell.layers:
@@ -246,13 +246,13 @@ def _cell(
         fill = theme.fills[cell.layers[0].kind]
     if fill:
         yield Box(left + 3, y + 0.5, right - left - 6, ROW - 1, fill, theme.outline, 0.5)
-    size, bold = (HEADING, True) if line.strong else (BODY, cell.differs)
+    size, bold = (HEADING, True) if row.strong else (BODY, cell.differs)
     text = fitted(cell.text, size, right - left - PADDING, bold)
     yield Text((left + right) / 2, y + 10, text, size, ink, bold, "middle")
 
 
 def _links(parts: Sequence[Part]) -> Iterator[Link]:
-    """Each column from the top down, for a graph's sake: nothing is drawn."""
+    """The edges of the graph, down each column; nothing is drawn."""
     for cluster in dict.fromkeys(part.cluster for part in parts):
         column = [part for part in parts if part.cluster == cluster and part.tooltip]
         for one, other in pairwise(column):

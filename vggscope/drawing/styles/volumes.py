@@ -1,18 +1,17 @@
-"""`volumes`: each feature map a solid, left to right, its side and its channels on a scale that is written below."""
+"""`volumes`: a solid for each feature map, left to right, with sides and channels to the scale in the note."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
 
-from vggscope.drawing.facts import Layers
 from vggscope.drawing.flow import WIDTH
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.layer import Row, shape
-from vggscope.drawing.look import Heat, Look, heat_of
+from vggscope.drawing.look import Heat, Layers, Look, heat_of
 from vggscope.drawing.picture import Link, Part, Picture, Point, Polygon, Shape, Text
-from vggscope.drawing.sheet import MARGIN, TOP, caption, page
-from vggscope.drawing.stage import Stage
+from vggscope.drawing.sheet import MARGIN, TOP, page
+from vggscope.drawing.stages import Stage
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import SMALL, Theme, mixed
 from vggscope.errors import OptionError
@@ -21,32 +20,32 @@ from vggscope.ops.base import Shape as TensorShape
 from vggscope.record import record
 
 DEFAULT = ()
-"""Beside each solid stand its name and its size; more where it is asked for."""
+"""The default facts below a solid: none besides its name and its shape."""
 
 RANKDIR = "LR"
-"""Which way the graph runs as DOT where nothing else is asked for."""
+"""The default direction of the graph as DOT."""
 
 TALLEST, PITCH, GAP, COLUMN_GAP = 150.0, 11.0, 4.0, 8.0
-"""In points: the largest side, the least distance of two solids (their names stand under them) and of their faces, and
-the distance of the texts under them.
+"""In points: the largest side, the least distance of two solids (room for their names), the least space between their
+faces, and the space between the texts below them.
 """
 
 DEPTH = 0.34
-"""How far a side that runs away from the reader goes to the right and up, as a share of its length."""
+"""How far the width, drawn away from the reader, extends right and up, as a share of its length."""
 
 THINNEST, LEAST_SIDE = 1.6, 3.0
-"""In points: nothing is drawn with fewer, so that it can be seen."""
+"""In points: the least thickness and the least side, so that every solid is visible."""
 
 THICKEST = 0.06
-"""Points for a channel, at most."""
+"""The most points for a channel."""
 
 LONGEST = 110.0
-"""The longest text under a solid, in points; a longer one is cut in its middle."""
+"""The longest text below a solid, in points; longer ones are cut in the middle."""
 
 
 @record
 class _Volume:
-    """A tensor: channels, height, width; the layers that made it, none for the input."""
+    """A tensor. `sides` are channels, height and width; `layers` compute it, none for the input."""
 
     key: str
     name: str
@@ -58,7 +57,7 @@ class _Volume:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What is written under it: its name, its size, and what else was asked for."""
+        """The texts below it: its name, its shape, its facts."""
         return tuple(fitted(text, SMALL, LONGEST) for text in (self.name, shape(self.shape), *self.more))
 
 
@@ -98,7 +97,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         x += max(PITCH, solid[0] + GAP)
     return page(
         title=subject.title,
-        said=caption(subject),
+        caption=subject.caption,
         theme=look.theme,
         size=(right, columns[-1] - COLUMN_GAP),
         frame=(),
@@ -110,7 +109,7 @@ def draw(subject: Subject, look: Look) -> Picture:
 
 
 def _columns(volumes: list[_Volume], top: float) -> list[float]:
-    """Where each of the texts under the solids begins, from the top down, and behind them where the next would."""
+    """The y of each line of texts below the solids, and of the line after the last."""
     longest = max(len(volume.texts) for volume in volumes)
     places = [top]
     for index in range(longest):
@@ -130,8 +129,8 @@ def _volumes(subject: Subject, look: Look) -> Iterator[_Volume]:
 
 
 def _steps(stage: Stage) -> Iterator[tuple[str, str, Layers, TensorShape]]:
-    """What makes a new tensor, with its name, its kind and what comes out: a row with weights, or with a window that
-    changes the shape; a module that is one of several, as a whole.
+    """The steps that compute a new tensor, each with its name, kind, layers and output shape. A step is a row with
+    weights, a pool that changes the shape, or one of several modules.
     """
     for block in stage.blocks:
         if block.title:
@@ -146,23 +145,23 @@ def _steps(stage: Stage) -> Iterator[tuple[str, str, Layers, TensorShape]]:
 
 
 def _strongest(rows: tuple[Row, ...]) -> Row:
-    """The row with most weights: it gives a module its colour."""
+    """The row with most parameters, which gives a module its colour."""
     return max(rows, key=lambda row: sum(layer.report.params for layer in row.layers))
 
 
-def _sides(found: TensorShape, name: str) -> tuple[int, int, int]:
-    """Channels, height and width; a vector has sides of 1, a row of tokens a width of 1."""
-    if len(found) == 4:
-        return found[1], found[2], found[3]
-    if len(found) == 3:
-        return found[2], found[1], 1
-    if len(found) == 2:
-        return found[1], 1, 1
-    raise OptionError(f"style volumes cannot show {name}: {shape(found)}", "--style blocks or --style layers can")
+def _sides(sides: TensorShape, name: str) -> tuple[int, int, int]:
+    """Channels, height and width. A vector has height and width 1, a sequence of tokens width 1."""
+    if len(sides) == 4:
+        return sides[1], sides[2], sides[3]
+    if len(sides) == 3:
+        return sides[2], sides[1], 1
+    if len(sides) == 2:
+        return sides[1], 1, 1
+    raise OptionError(f"style volumes cannot show {name}: {shape(sides)}", "--style blocks or --style layers can")
 
 
 def _scale(volumes: list[_Volume], room: float) -> _Scale:
-    """The largest side as high as TALLEST, and channels as thick as the page allows."""
+    """A scale that makes the largest side TALLEST, and channels as thick as the page allows."""
     side = min(4.0, TALLEST / max(max(volume.sides[1:]) for volume in volumes))
     depth = max(volume.sides[2] for volume in volumes) * side * DEPTH
     low, high = 0.0, THICKEST
@@ -184,14 +183,14 @@ def _notes(volumes: list[_Volume], scale: _Scale) -> tuple[str, ...]:
 def _solid(
     volume: _Volume, solid: tuple[float, float, float], place: Point, theme: Theme, heat: Heat | None
 ) -> tuple[Shape, ...]:
-    """Top, side and front; the solid's middle lies at the height of `place`, its left at its x."""
+    """The top, side and front of a solid. `place` is its left end and vertical middle."""
     thickness, height, depth = solid
     fill = heat.fill(volume.layers) if heat and volume.layers else theme.fills[volume.kind]
     edge = mixed(fill, theme.ink_on(fill), 0.6) if heat else theme.accents[volume.kind]
     left, top = place[0], place[1] - height / 2 + depth / 2
     right, bottom = left + thickness, top + height
     away = ((left + depth, top - depth), (right + depth, top - depth), (right + depth, bottom - depth))
-    # The side is the largest face: with heat it has the colour that the scale tells, else it is in the shade.
+    # The side is the largest face: it shows the heat if there is one, else it is shaded.
     side, front = (fill, mixed(fill, theme.page, 0.2)) if heat else (mixed(fill, edge, 0.28), fill)
     return (
         Polygon(((left, top), away[0], away[1], (right, top)), mixed(fill, theme.page, 0.45), edge, 0.5),
@@ -201,7 +200,7 @@ def _solid(
 
 
 def _texts(volume: _Volume, base: float, columns: list[float], theme: Theme) -> list[Text]:
-    """The texts under a solid, turned; the name nearest to it."""
+    """The turned texts below a solid, its name first."""
     return [
         Text(base, column, text, SMALL, theme.muted if index else theme.ink, anchor="end", turned=True)
         for index, (text, column) in enumerate(zip(volume.texts, columns))

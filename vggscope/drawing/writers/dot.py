@@ -1,4 +1,4 @@
-"""A Picture's graph as DOT, for Graphviz to lay out: a node a part with its lines, an edge a link."""
+"""A Picture's graph as DOT, for Graphviz to lay out: a node for each part with its lines, an edge for each link."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vggscope.drawing.picture import Link, Part, Picture
 from vggscope.drawing.theme import Theme
 
 LONGEST = 16_000
-"""Characters within one pair of quotes."""
+"""The most characters within one pair of quotes."""
 
 PIECE = 1_000
-"""Characters of a text that stay together, each of them written as five at the most."""
+"""The characters of a text that are escaped together; each becomes at most five."""
 
 
 def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
-    """The DOT text; every node has its label, written out."""
+    """The DOT text."""
     font = quoted(",".join(FAMILIES[:2]))
     words = f"fontname={font} fontcolor="
     lines = [
@@ -34,7 +34,7 @@ def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
 
 
 def _nodes(parts: Sequence[Part], depth: int, theme: Theme) -> Iterator[str]:
-    """The nodes, those of one group within a cluster; `depth` groups are open already."""
+    """The nodes, with each group in a cluster; `depth` clusters are open already."""
     indent = "  " * (depth + 1)
     for cluster, run in groupby(parts, key=lambda part: part.cluster[: depth + 1]):
         if len(cluster) <= depth:
@@ -65,7 +65,7 @@ def quoted(text: str) -> str:
 
 
 def _string(lines: Sequence[str], between: str, end: str = "") -> str:
-    """Lines as a DOT string; a long one as a sum of strings, since Graphviz reads no more than LONGEST at once."""
+    """Lines as a DOT string; a long one as a sum, since Graphviz reads at most LONGEST characters at once."""
     strings = [""]
     for place, line in enumerate(lines, 1):
         for start in range(0, len(line), PIECE):
@@ -78,7 +78,7 @@ def _string(lines: Sequence[str], between: str, end: str = "") -> str:
 
 
 def escaped(text: str) -> str:
-    r"""A text for the inside of a DOT string, where a backslash begins an escape and & an HTML entity.
+    r"""A text with the special characters of DOT strings escaped: quotes, backslashes, and & of HTML entities.
 
     >>> print(escaped(r'a"b\N&lt;'))
     a\"b\\N&amp;lt;

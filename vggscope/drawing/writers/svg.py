@@ -1,6 +1,6 @@
-"""A Picture as SVG: text as text, a title and a description, a tooltip and a stable id for each node.
+"""A Picture as SVG, with text as text, a title and a description, and a tooltip and a stable id for each node.
 
-Each text says how wide it is (`textLength`), so that it stays in its box whichever font the reader has.
+Each text states its width (`textLength`), so that it stays in its box with any font.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import re
 from vggscope._version import __version__
 from vggscope.drawing.fonts import FAMILIES, plain
 from vggscope.drawing.picture import Box, Line, Part, Picture, Point, Polygon, Shape, Text
+from vggscope.drawing.writers import number
 
 
 def write(picture: Picture) -> str:
-    """The SVG. The same picture gives the same text."""
+    """The SVG; equal pictures give equal text."""
     ids = _Ids(identifier(picture.title))
-    width, height = _number(picture.width), _number(picture.height)
+    width, height = number(picture.width), number(picture.height)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}"'
         f' role="img" font-family={_quoted(", ".join(FAMILIES))}>',
@@ -35,13 +36,13 @@ def write(picture: Picture) -> str:
 
 
 def identifier(text: str) -> str:
-    """A text as an id: letters, digits and hyphens, a letter first.
+    """A text as an id of letters, digits and hyphens that begins with a letter.
 
     >>> identifier("features.0 (conv1_1)")
     'features-0-conv1-1'
     """
-    found = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
-    return found if found[:1].isalpha() else f"n-{found}".rstrip("-")
+    name = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
+    return name if name[:1].isalpha() else f"n-{name}".rstrip("-")
 
 
 def _part(part: Part, ids: _Ids) -> str:
@@ -53,16 +54,16 @@ def _part(part: Part, ids: _Ids) -> str:
 
 
 class _Ids:
-    """Ids made of names, each used once."""
+    """Unique ids made from names."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._used: dict[str, int] = {}
 
     def of(self, name: str) -> str:
-        found = f"{self._prefix}-{identifier(name)}"
-        self._used[found] = self._used.get(found, 0) + 1
-        return found if self._used[found] == 1 else f"{found}--{self._used[found]}"
+        base = f"{self._prefix}-{identifier(name)}"
+        self._used[base] = self._used.get(base, 0) + 1
+        return base if self._used[base] == 1 else f"{base}--{self._used[base]}"
 
 
 def _escaped(text: str) -> str:
@@ -81,9 +82,9 @@ def _shape(shape: Shape) -> str:
     if isinstance(shape, Text):
         return _text(shape)
     if isinstance(shape, Box):
-        radius = f' rx="{_number(shape.radius)}"' if shape.radius else ""
-        place = f'x="{_number(shape.x)}" y="{_number(shape.y)}"'
-        size = f'width="{_number(shape.width)}" height="{_number(shape.height)}"'
+        radius = f' rx="{number(shape.radius)}"' if shape.radius else ""
+        place = f'x="{number(shape.x)}" y="{number(shape.y)}"'
+        size = f'width="{number(shape.width)}" height="{number(shape.height)}"'
         return f"<rect {place} {size}{radius}{_paint(shape.fill, shape.stroke, shape.line_width, shape.dashed)}/>"
     if isinstance(shape, Polygon):
         points = " ".join(map(_point, shape.points))
@@ -94,16 +95,16 @@ def _shape(shape: Shape) -> str:
 def _text(text: Text) -> str:
     anchor = "" if text.anchor == "start" else f' text-anchor="{text.anchor}"'
     weight = ' font-weight="bold"' if text.bold else ""
-    turn = f' transform="rotate(-90 {_number(text.x)} {_number(text.y)})"' if text.turned else ""
-    length = f' textLength="{_number(text.width)}" lengthAdjust="spacingAndGlyphs"'
+    turn = f' transform="rotate(-90 {number(text.x)} {number(text.y)})"' if text.turned else ""
+    length = f' textLength="{number(text.width)}" lengthAdjust="spacingAndGlyphs"'
     return (
-        f'<text x="{_number(text.x)}" y="{_number(text.y)}" font-size="{_number(text.size)}"{weight}{anchor}'
+        f'<text x="{number(text.x)}" y="{number(text.y)}" font-size="{number(text.size)}"{weight}{anchor}'
         f' fill="{text.color}"{length}{turn}>{_escaped(plain(text.text))}</text>'
     )
 
 
 def _paint(fill: str, stroke: str, line_width: float, dashed: bool = False) -> str:
-    border = f' stroke="{stroke}" stroke-width="{_number(line_width)}"' if stroke else ""
+    border = f' stroke="{stroke}" stroke-width="{number(line_width)}"' if stroke else ""
     dashes = ' stroke-dasharray="3 2"' if dashed else ""
     return f' fill="{fill or "none"}"{border}{dashes}'
 
@@ -114,8 +115,4 @@ def _path(line: Line) -> str:
 
 
 def _point(point: Point) -> str:
-    return f"{_number(point[0])},{_number(point[1])}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{number(point[0])},{number(point[1])}"

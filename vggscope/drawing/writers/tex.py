@@ -1,6 +1,6 @@
-"""A Picture as TikZ, a document of its own (the standalone class) that pdflatex compiles.
+"""A Picture as TikZ: a standalone document that pdflatex compiles.
 
-Helvetica is set by the helvet package, whose metrics are those that the picture was laid out with.
+The helvet package sets Helvetica, whose metrics the layout of the picture is based on.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from vggscope.drawing.fonts import plain
 from vggscope.drawing.picture import Box, Line, Picture, Point, Polygon, Shape, Text
+from vggscope.drawing.writers import number
 
 _PREAMBLE = r"""\documentclass[border=0pt]{standalone}
 \usepackage[T1]{fontenc}
@@ -47,8 +48,8 @@ _SPECIAL = {
 
 
 def write(picture: Picture) -> str:
-    """The LaTeX source; lengths are big points (bp, 1/72 inch)."""
-    width, height = _number(picture.width), _number(picture.height)
+    """The LaTeX source. Lengths are in big points (bp, 1/72 inch)."""
+    width, height = number(picture.width), number(picture.height)
     colors = {color: f"c{i}" for i, color in enumerate(dict.fromkeys(_colors(picture)))}
     lines = [
         _PREAMBLE + f"% {_comment(picture.title)}",
@@ -78,7 +79,7 @@ def _shape(shape: Shape, colors: dict[str, str]) -> str:
     if isinstance(shape, Text):
         return _text(shape, colors)
     if isinstance(shape, Box):
-        rounded = [f"rounded corners={_number(shape.radius)}bp"] if shape.radius else []
+        rounded = [f"rounded corners={number(shape.radius)}bp"] if shape.radius else []
         style = _style(shape.fill, shape.stroke, shape.line_width, shape.dashed, colors, rounded)
         corners = (_point((shape.x, shape.y)), _point((shape.x + shape.width, shape.y + shape.height)))
         return rf"\path[{style}] {corners[0]} rectangle {corners[1]};"
@@ -90,7 +91,7 @@ def _shape(shape: Shape, colors: dict[str, str]) -> str:
 
 def _style(fill: str, stroke: str, line_width: float, dashed: bool, colors: dict[str, str], more: list[str]) -> str:
     painted = [f"fill={colors[fill]}"] if fill else []
-    drawn = [f"draw={colors[stroke]}", f"line width={_number(line_width)}bp"] if stroke else []
+    drawn = [f"draw={colors[stroke]}", f"line width={number(line_width)}bp"] if stroke else []
     dashes = ["dash pattern=on 3bp off 2bp"] if dashed else []
     return ", ".join([*painted, *drawn, *dashes, *more])
 
@@ -106,7 +107,7 @@ def _path(line: Line) -> str:
 def _text(text: Text, colors: dict[str, str]) -> str:
     anchor = {"start": "base west", "middle": "base", "end": "base east"}[text.anchor]
     turn = ", rotate=90" if text.turned else ""
-    size = _number(text.size)
+    size = number(text.size)
     weight = r"\bfseries" if text.bold else ""
     font = rf"\fontsize{{{size}bp}}{{{size}bp}}\selectfont{weight}"
     style = f"anchor={anchor}{turn}, text={colors[text.color]}, font={font}"
@@ -114,7 +115,7 @@ def _text(text: Text, colors: dict[str, str]) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""A text for TeX, where much is a command; a sign that the font does not have becomes a question mark.
+    r"""A text with TeX's special characters escaped. Characters that the font lacks become question marks.
 
     >>> print(escaped("conv1_1 3×3 \\input{x}"))
     conv1\_1 3\texttimes{}3 \textbackslash{}input\{x\}
@@ -132,8 +133,4 @@ def _comment(text: str) -> str:
 
 
 def _point(point: Point) -> str:
-    return f"({_number(point[0])},{_number(point[1])})"
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"({number(point[0])},{number(point[1])})"

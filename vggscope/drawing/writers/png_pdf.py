@@ -1,4 +1,4 @@
-"""A Picture as PNG or PDF, drawn by matplotlib with the font that it brings along: the same on every machine."""
+"""A Picture as PNG or PDF, drawn by matplotlib with its bundled font, so that it is the same on every machine."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEJAVU = 0.87
-"""DejaVu Sans is that much wider than Helvetica; drawn smaller by as much it is as wide, and looks as large."""
-
+"""The size of DejaVu Sans, as a share of Helvetica's, at which both look equally large and are about equally wide."""
 
 TOLERANCE = 1.02
-"""How much wider than laid out a text may be before it is drawn smaller."""
+"""How much wider than its place a text may be before it is drawn smaller."""
 
 
 def write(picture: Picture, form: str, dpi: int = 144) -> bytes:
     """The picture's bytes; `form` is png or pdf, `dpi` a PNG's dots per inch.
 
-    Raises MissingTool where matplotlib is not installed.
+    Raises MissingTool if matplotlib is not installed.
     """
     try:
         import matplotlib
@@ -35,7 +34,7 @@ def write(picture: Picture, form: str, dpi: int = 144) -> bytes:
     with suppress_output(), matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams["pdf.fonttype"] = 42
-        # Hinted letters are whole pixels wide: a long line would run out of its box.
+        # Hinted letters are whole pixels wide, which makes long lines too wide for their boxes.
         matplotlib.rcParams["text.hinting"] = "none"
         figure = Figure(figsize=(picture.width / 72, picture.height / 72), dpi=72, facecolor=picture.background)
         for order, shape in enumerate(picture.shapes()):
@@ -125,7 +124,7 @@ def _add_text(figure: Figure, text: Text, picture: Picture, order: int) -> None:
 
 
 def _size(text: Text) -> float:
-    """The type size at which DejaVu Sans takes the text's room, and no more than a little over it."""
+    """The size at which the text in DejaVu Sans looks as large as intended and is at most TOLERANCE times as wide."""
     from matplotlib import get_data_path
     from matplotlib.font_manager import get_font
     from matplotlib.ft2font import LoadFlags
