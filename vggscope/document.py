@@ -13,7 +13,7 @@ from vggscope.record import record
 from vggscope.units import UNKNOWN
 
 
-def plain(value: object) -> str:
+def value_text(value: object) -> str:
     """A value as text; None is a question mark."""
     return UNKNOWN if value is None else str(value)
 
@@ -29,7 +29,7 @@ class Column:
 
     key: str
     title: str
-    text: Callable[..., str] = plain
+    text: Callable[..., str] = value_text
     right: bool = False
     priority: int = 0
     wrap: bool = False

@@ -22,7 +22,7 @@ from vggscope.explorer.drawing import Drawn, drawings, side_by_side
 from vggscope.explorer.embed import data_block, policy
 from vggscope.graph import Network
 from vggscope.record import record
-from vggscope.render.json import plain
+from vggscope.render.json import json_value
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -100,7 +100,7 @@ def _model(exhibit: Exhibit, drawn: Sequence[Drawn]) -> dict[str, object]:
         "fields": receptive_fields(network),
         "memory": memory(network),
         "parts": {picture.style: picture.parts for picture in drawn},
-        "diffs": [plain(diff) for diff in exhibit.diffs],
+        "diffs": [json_value(diff) for diff in exhibit.diffs],
         "maps": feature_maps(network, exhibit.activations) if exhibit.activations else None,
     }
 

@@ -1,4 +1,4 @@
-"""A comparison laid out: the verdict, each difference with its consequences, the two networks side by side."""
+"""The Document of a diff: the verdict, each difference with its consequences, the two networks side by side."""
 
 from __future__ import annotations
 

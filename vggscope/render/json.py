@@ -13,18 +13,18 @@ from typing import Any
 
 def write(result: object) -> str:
     """The result as JSON. Lists of scalars stay on one line."""
-    return _text(plain(result), "") + "\n"
+    return _text(json_value(result), "") + "\n"
 
 
-def plain(value: object) -> Any:
+def json_value(value: object) -> Any:
     """The value as plain dicts, lists and scalars. A number that JSON cannot hold, such as infinity, is None."""
     if is_dataclass(value) and not isinstance(value, type):
         names = getattr(value, "json_names", None) or [f.name for f in fields(value) if f.metadata.get("json", True)]
-        return {name: plain(getattr(value, name)) for name in names}
+        return {name: json_value(getattr(value, name)) for name in names}
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 

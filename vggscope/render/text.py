@@ -134,11 +134,11 @@ def _row(texts: list[str], table: Table, widths: list[int], look: str, style: St
 def fit(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
     """The table without the columns that do not fit the width, least important first, and the titles of those."""
     widths = {column.key: _width(table, place) for place, column in enumerate(table.columns)}
-    kept = list(table.columns)
-    while _sum([widths[column.key] for column in kept]) > width and any(column.priority for column in kept):
-        kept.remove(max(kept, key=lambda column: column.priority))
-    dropped = tuple(column.title for column in table.columns if column not in kept)
-    return table.choose(tuple(column.key for column in kept)), dropped
+    columns = list(table.columns)
+    while _sum([widths[column.key] for column in columns]) > width and any(column.priority for column in columns):
+        columns.remove(max(columns, key=lambda column: column.priority))
+    dropped = tuple(column.title for column in table.columns if column not in columns)
+    return table.choose(tuple(column.key for column in columns)), dropped
 
 
 def _sum(widths: list[int]) -> int:

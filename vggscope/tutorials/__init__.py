@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 
 @record
-class Topic:
-    """The module that explains a topic, and a line about it."""
+class TopicModule:
+    """The name of the module that explains a topic, and a line about the topic."""
 
     module: str
     about: str
 
 
-TOPICS: Mapping[str, Topic] = MappingProxyType(
+TOPICS: Mapping[str, TopicModule] = MappingProxyType(
     {
-        "conv": Topic("convolution", "a kernel slid over a small picture, each inner product written out"),
-        "pool": Topic("pooling", "the maximum and the mean of each window"),
-        "relu": Topic("activation", "ReLU, and the sigmoid beside it"),
-        "linear": Topic("linear", "<w, x> + b, up to fc6"),
-        "lrn": Topic("lrn", "local response normalisation across channels, and torch's other alpha"),
-        "softmax": Topic("softmax", "logits to probabilities, and the loss that wants logits"),
-        "input": Topic("image", "C, H, W; 1, 3 or 4 channels; the paper's preprocessing and torchvision's"),
-        "dense": Topic("dense", "fully connected layers as convolutions"),
-        "depth": Topic("depth", "three 3x3 convolutions against one 7x7"),
-        "why-tools-disagree": Topic("counting_tools", "one network, several counts, and the sums between them"),
-        "paper": Topic("paper", "Tables 1 and 2 and the training, beside what is computed"),
+        "conv": TopicModule("convolution", "a kernel slid over a small picture, each inner product written out"),
+        "pool": TopicModule("pooling", "the maximum and the mean of each window"),
+        "relu": TopicModule("activation", "ReLU, and the sigmoid beside it"),
+        "linear": TopicModule("linear", "<w, x> + b, up to fc6"),
+        "lrn": TopicModule("lrn", "local response normalisation across channels, and torch's other alpha"),
+        "softmax": TopicModule("softmax", "logits to probabilities, and the loss that expects logits"),
+        "input": TopicModule("image", "C, H, W; 1, 3 or 4 channels; the paper's preprocessing and torchvision's"),
+        "dense": TopicModule("dense", "fully connected layers as convolutions"),
+        "depth": TopicModule("depth", "three 3x3 convolutions against one 7x7"),
+        "why-tools-disagree": TopicModule("counting_tools", "one network, several tools, and why their counts differ"),
+        "paper": TopicModule("paper", "Tables 1 and 2 and the training, beside computed values"),
     }
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, cast
 
-from vggscope.document import Block, Column, Facts, Lines, Note, Table, plain
+from vggscope.document import Block, Column, Facts, Lines, Note, Table, value_text
 from vggscope.errors import OptionError
 from vggscope.record import record
 from vggscope.result import Result
@@ -111,7 +111,7 @@ def listing(headings: Sequence[str], rows: tuple[tuple[object, ...], ...], break
 
 
 def _cell(value: object) -> str:
-    return number_text(value) if isinstance(value, (int, float)) else plain(value)
+    return number_text(value) if isinstance(value, (int, float)) else value_text(value)
 
 
 def number_text(value: Number) -> str:

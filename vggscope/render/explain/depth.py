@@ -39,14 +39,14 @@ def _stack(stack: StackOf, x: float, height: float, theme: Theme) -> tuple[list[
     for depth, (above, below) in enumerate(pairwise(sees)):
         y = top + depth * step
         shapes.append(_fan(x, y, step, widest, above, below, theme))
-    for depth, seen in enumerate(sees):
-        shapes += _units(x, top + depth * step, widest, seen, depth == 0, theme)
+    for depth, units in enumerate(sees):
+        shapes += _units(x, top + depth * step, widest, units, depth == 0, theme)
     labels = [f"{k}\N{MULTIPLICATION SIGN}{k} conv" for k in reversed(stack.kernels)]
     side = x + widest * CELL + 8
     for depth, label in enumerate(labels):
         shapes.append(Text(side, top + (depth + 0.5) * step + CELL / 2 + 3, label, BODY, theme.muted))
-    for depth, seen in enumerate(sees):
-        shapes.append(Text(side, top + depth * step + 11, _size_text(seen), SMALL, theme.ink))
+    for depth, units in enumerate(sees):
+        shapes.append(Text(side, top + depth * step + 11, _size_text(units), SMALL, theme.ink))
     text = max(text_width(label, BODY) for label in labels)
     return shapes, max(
         widest * CELL + 8 + max(text, text_width(_size_text(widest), SMALL)), text_width(heading, HEADING, True)
@@ -68,17 +68,17 @@ def _fan(x: float, y: float, step: float, widest: int, above: int, below: int, t
     return Polygon(corners, theme.fills["conv"])
 
 
-def _units(x: float, y: float, widest: int, seen: int, top: bool, theme: Theme) -> list[Shape]:
-    first = (widest - seen) // 2
+def _units(x: float, y: float, widest: int, units: int, top: bool, theme: Theme) -> list[Shape]:
+    first = (widest - units) // 2
     return [
         Box(
             x + place * CELL,
             y,
             CELL,
             CELL,
-            (theme.fills["fc" if top else "conv"] if first <= place < first + seen else theme.card),
-            theme.accents["conv"] if first <= place < first + seen else theme.border,
-            0.9 if first <= place < first + seen else 0.4,
+            (theme.fills["fc" if top else "conv"] if first <= place < first + units else theme.card),
+            theme.accents["conv"] if first <= place < first + units else theme.border,
+            0.9 if first <= place < first + units else 0.4,
         )
         for place in range(widest)
     ]
