@@ -1,15 +1,16 @@
-"""Every way in which vggscope says no.
+"""The errors that vggscope raises.
 
-    VggscopeError
-    ├── ModelError        a MODEL word that names nothing, or names it wrongly
-    │   ├── NotationError a line of Table 1 notation with a word that cannot be read
-    │   └── CheckpointError a checkpoint that cannot be read, or that holds code
-    ├── ShapeError        a layer that does not fit the tensor it meets
-    ├── OptionError       an option's value that makes no sense
-    ├── OutputError       a file that cannot be written
-    └── MissingTool       a package or a program that is not installed
+    Exception
+    └── VggscopeError
+        ├── ModelError           unknown model, or a value that is no model
+        │   ├── NotationError    unreadable word in Table 1 notation
+        │   └── CheckpointError  checkpoint that is unreadable, damaged, or contains code
+        ├── ShapeError           layer that does not fit its input
+        ├── OptionError          unknown or impossible value of an option
+        ├── OutputError          file that cannot be written
+        └── MissingTool          package or program that is not installed
 
-An error's text is one or two lines: what was wrong, then what would work. Only `cli/` prints it and exits, with
+The text of an error is one or two lines: the `problem` and the `remedy`. The command line prints it and exits with
 `exit_code`.
 """
 
@@ -19,7 +20,9 @@ from collections.abc import Iterable
 
 
 class VggscopeError(Exception):
-    """The root: catch it to catch whatever vggscope raises on purpose.
+    """The base class of all errors that vggscope raises on purpose.
+
+    `problem` and `remedy` are its two lines; `remedy` may be empty.
 
     >>> import vggscope
     >>> try:
@@ -41,7 +44,7 @@ class VggscopeError(Exception):
 
 
 class ModelError(VggscopeError):
-    """The word for the model names nothing that can be found, or not a model.
+    """The model is unknown, or the value is no model.
 
     >>> import vggscope
     >>> vggscope.network("vgg17")  # doctest: +ELLIPSIS
@@ -52,7 +55,7 @@ class ModelError(VggscopeError):
 
 
 class NotationError(ModelError):
-    """A line of Table 1 notation has a word that cannot be read there.
+    """A line in Table 1 notation has an unreadable word.
 
     >>> import vggscope
     >>> vggscope.network("conv3-64 maxpoool FC-10")  # doctest: +ELLIPSIS
@@ -62,7 +65,7 @@ class NotationError(ModelError):
 
 
 class CheckpointError(ModelError):
-    """A checkpoint that is no such file, is damaged, holds code, or is not what it says.
+    """The checkpoint does not exist, is damaged, contains code, or does not fit the model.
 
     >>> import vggscope
     >>> vggscope.inspect("nothing.pth")
@@ -73,7 +76,7 @@ class CheckpointError(ModelError):
 
 
 class ShapeError(VggscopeError):
-    """A layer does not fit the tensor that it meets.
+    """A layer does not fit its input.
 
     >>> import vggscope
     >>> vggscope.summary("D", input_size=(3, 16, 16))  # doctest: +ELLIPSIS
@@ -84,7 +87,7 @@ class ShapeError(VggscopeError):
 
 
 class OptionError(VggscopeError):
-    """An option's value makes no sense, alone or with this model.
+    """The value of an option is unknown or impossible, alone or for this model.
 
     >>> import vggscope
     >>> vggscope.memory("D", batch=0)
@@ -95,7 +98,7 @@ class OptionError(VggscopeError):
 
 
 class OutputError(VggscopeError):
-    """A result cannot be written where it was asked for.
+    """The file of a result cannot be written.
 
     >>> import vggscope
     >>> vggscope.summary("D").save("nowhere/x.csv")
@@ -106,7 +109,7 @@ class OutputError(VggscopeError):
 
 
 class MissingTool(VggscopeError):
-    """A package or a program that this needs is not installed.
+    """A package or a program is needed and not installed.
 
     >>> raise MissingTool("timm is not installed", "pip install timm")
     Traceback (most recent call last):
@@ -116,7 +119,7 @@ class MissingTool(VggscopeError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """What to add to a message on an unknown word: the known one that it begins, or else is nearest to, if any is.
+    """The suffix of a message on an unknown word: the known word that it begins or that is nearest, empty for none.
 
     >>> nearest("ligth", ["light", "dark"]), nearest("A100", ["A10", "A100-40GB"]), nearest("blue", ["light", "dark"])
     (', did you mean light?', ', did you mean A100-40GB?', '')
@@ -125,13 +128,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
     word = word.lower()
     by_case = {name.lower(): name for name in known}
-    begun = [name for name in by_case if len(word) > 1 and name.startswith(word)]
-    found = begun or get_close_matches(word, by_case, n=1, cutoff=0.65)
-    return f", did you mean {by_case[found[0]]}?" if found else ""
+    longer = [name for name in by_case if len(word) > 1 and name.startswith(word)]
+    names = longer or get_close_matches(word, by_case, n=1, cutoff=0.65)
+    return f", did you mean {by_case[names[0]]}?" if names else ""
 
 
 def unknown(what: str, word: str, known: Iterable[str], option: str = "") -> OptionError:
-    """What to say of an option's word that is none of those it takes: the nearest, and all of them.
+    """The error for an unknown word of an option: it names the nearest word, and all of them.
 
     >>> print(unknown("theme", "ligth", ["light", "dark"]))
     unknown theme 'ligth', did you mean light?
@@ -144,7 +147,7 @@ def unknown(what: str, word: str, known: Iterable[str], option: str = "") -> Opt
 
 
 def printable(text: str, longest: int = 80) -> str:
-    r"""A text from a file that we do not trust, as a message may show it: one line, no control characters, not long.
+    r"""Text from an untrusted file for a message: one line of at most `longest` characters, no control characters.
 
     >>> printable("conv1\x1b[31m"), printable("a" * 100, longest=8)
     ('conv1\\x1b[31m', 'aaaaa...')

@@ -1,6 +1,6 @@
-"""Files that are written whole or not at all: to a temporary file beside the target, which then takes its name.
+"""Write files whole or not at all: to a temporary file beside the target, which is then renamed.
 
-A link is followed; a target that is a device or a pipe is written to directly.
+Links are followed. A device or a pipe is written to directly.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from vggscope.errors import OutputError, nearest, printable
 
 
 def near_file(path: str) -> str:
-    """What to add to a message on a file that is not there: the one that its folder has by nearly this name, if any."""
+    """The suffix of a message on a missing file: the file of the nearest name in its folder, empty for none."""
     try:
-        found = nearest(os.path.basename(path), os.listdir(os.path.dirname(path) or "."))
+        suggestion = nearest(os.path.basename(path), os.listdir(os.path.dirname(path) or "."))
     except OSError:
         return ""
-    return printable(found, longest=200)
+    return printable(suggestion, longest=200)
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Write a file whole or not at all. Raises OutputError where that cannot be."""
+    """Write a file whole or not at all. Raises OutputError where it cannot be written."""
     with open_whole(path) as file:
         file.write(data)
 
@@ -42,48 +42,48 @@ def replace_file(path: str, data: bytes) -> None:
 
 @contextmanager
 def open_whole(path: str) -> Iterator[BinaryIO]:
-    """A file to write, which takes its name only when all has been written. Raises OutputError where that cannot be."""
+    """Open a file to write, which gets its name when the context ends. Raises OutputError on failure."""
     with (
-        _said(path),
-        nullcontext(path) if is_special(path) else replacement(path) as found,
-        open(found, "wb") as file,
+        _errors_explained(path),
+        nullcontext(path) if is_special(path) else replacement(path) as target,
+        open(target, "wb") as file,
     ):
         yield file
 
 
 @contextmanager
 def whole_file(path: str) -> Iterator[str]:
-    """A path to write to, for code that opens files itself; what is there when the context ends takes the name `path`,
-    or goes to the device or the pipe that has it.
+    """Yield a temporary path, for code that opens files itself.
 
-    Raises OutputError where that cannot be.
+    When the context ends, the file there is renamed to `path`, or copied to it if `path` is a device or a pipe. Raises
+    OutputError where it cannot be written.
     """
-    with _said(path):
+    with _errors_explained(path):
         if not is_special(path):
             with replacement(path) as temporary:
                 yield temporary
             return
         import tempfile
 
-        # Such code may put another file in the path's place.
+        # The code may replace the file at the path, which a device must not be.
         with tempfile.TemporaryDirectory(prefix="vggscope-") as folder:
             temporary = os.path.join(folder, os.path.basename(path))
             yield temporary
-            with open(temporary, "rb") as made, open(path, "wb") as target:
-                shutil.copyfileobj(made, target)
+            with open(temporary, "rb") as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target)
 
 
 @contextmanager
 def replacement(path: str) -> Iterator[str]:
-    """A path to write to; what is there when the context ends takes the name `path`, all at once.
+    """Yield a temporary path, and rename the file there to `path` when the context ends.
 
-    Raises OSError where that cannot be.
+    Raises OSError where it cannot be written.
     """
     target = os.path.realpath(path)
     if os.path.isdir(target):
         raise IsADirectoryError(f"{path} is a folder")
     temporary = os.path.join(os.path.dirname(target), f".vggscope-{os.urandom(8).hex()}.tmp")
-    # The file is made within the try: a signal that comes in between finds it and takes it away.
+    # The file is made within the try block, so that a signal between the two lines removes it.
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield temporary
@@ -95,7 +95,7 @@ def replacement(path: str) -> Iterator[str]:
 
 
 def is_special(path: str) -> bool:
-    """Whether a path is a device, a pipe or a socket, which takes what is written to it and is not replaced."""
+    """Whether a path is a device, a pipe or a socket, which must not be replaced."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -104,7 +104,7 @@ def is_special(path: str) -> bool:
 
 
 def _mode(target: str) -> int:
-    """The permissions of the file that is replaced, or those that a new file gets."""
+    """The permissions of the file to replace, or those of a new file."""
     with suppress(OSError):
         return stat.S_IMODE(os.stat(target).st_mode)
     mask = os.umask(0)
@@ -113,8 +113,8 @@ def _mode(target: str) -> int:
 
 
 @contextmanager
-def _said(path: str) -> Iterator[None]:
-    """Say what cannot be written, and why. That the reader of a pipe has gone is for the program to know."""
+def _errors_explained(path: str) -> Iterator[None]:
+    """Raise OutputError for an OSError, but for BrokenPipeError, with which the command line ends quietly."""
     try:
         yield
     except BrokenPipeError:

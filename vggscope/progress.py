@@ -1,7 +1,7 @@
-"""How far something has come that takes its time: shown to a person who is looking, in a notebook or on a terminal.
+"""Progress bars, in notebooks and on terminals; scripts show none.
 
-A script sees nothing of it. The command line shows it on a terminal by `on_terminal`; a notebook's kernel is known by
-itself. What is shown is taken away when it is done.
+A Jupyter kernel is detected, and the command line turns them on for terminals with `on_terminal`. A bar disappears when
+its work is done.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextvars import ContextVar
 from importlib import import_module
 
 Advance = Callable[[str], None]
-"""Called before each step, with what it is."""
+"""Called before each step, with its name."""
 
 _terminal: ContextVar[bool] = ContextVar("terminal", default=False)
 
 
 @contextmanager
 def on_terminal() -> Iterator[None]:
-    """Within, progress is shown on stderr, if that is a terminal."""
+    """Show progress on stderr within the context, if stderr is a terminal."""
     token = _terminal.set(sys.stderr is not None and sys.stderr.isatty())
     try:
         yield
@@ -31,7 +31,7 @@ def on_terminal() -> Iterator[None]:
 
 @contextmanager
 def progress(what: str, steps: int) -> Iterator[Advance]:
-    """Show how many of the steps are done while the context is open.
+    """Show how many of the steps are done, until the context ends.
 
     >>> with progress("measuring", 2) as advance:
     ...     advance("image 1")
@@ -52,7 +52,7 @@ def _nothing() -> Iterator[Advance]:
 
 
 def _in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this; IPython on a terminal has none."""
+    """Whether this process is a Jupyter kernel; IPython on a terminal is none."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
@@ -60,9 +60,7 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def _notebook(what: str, steps: int) -> Iterator[Advance]:
-    """The browser's own progress bar, in a display that is made at the first step and emptied in the end: it needs no
-    widgets.
-    """
+    """Show the browser's progress bar, which needs no widgets, in a display that is emptied at the end."""
     handle, done = import_module("IPython.display").DisplayHandle(), 0
 
     def advance(step: str) -> None:

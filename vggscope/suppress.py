@@ -1,4 +1,4 @@
-"""Other people's code, run so that nothing it says reaches the user."""
+"""Run other people's code without its output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 @contextmanager
 def suppress_output() -> Iterator[None]:
-    """Drop warnings, log records and prints within. All three are the process's: not for two threads at once.
+    """Drop warnings, log records and prints within the context. It affects the whole process, so use one thread.
 
     >>> with suppress_output():
     ...     print("tracing...")

@@ -1,7 +1,7 @@
-"""The only code that turns a number into text, or text into a number.
+"""Numbers as text, and text as numbers.
 
-Everywhere else numbers are raw integers: bytes, counts, pixels. 1 KiB is 2**10 bytes, 1 MiB 2**20, 1 GiB 2**30; kB,
-MB and GB are powers of ten. A shape is written without its batch dimension, channels first: 3x224x224.
+All other code holds raw integers: bytes, counts, pixels. 1 KiB is 2**10 bytes, 1 MiB 2**20, 1 GiB 2**30; kB, MB and GB
+are powers of ten. A shape as text has no batch dimension and begins with the channels: 3x224x224.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from vggscope.errors import OptionError, unknown
 
 UNKNOWN = "?"
-"""How a figure that is not known is printed; it is never printed as 0."""
+"""The text of an unknown figure."""
 
 BINARY = "KiB = 2^10 bytes, MiB = 2^20"
-"""What is printed where bytes are."""
+"""The note below a table with bytes."""
 
 DTYPE_BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 """Bytes of one element."""
@@ -38,7 +38,7 @@ _SCALE = {
 
 
 def count_text(value: int | None) -> str:
-    """A whole number with its thousands apart.
+    """A whole number with thousands separators.
 
     >>> count_text(138357544)
     '138,357,544'
@@ -47,7 +47,7 @@ def count_text(value: int | None) -> str:
 
 
 def short_count(value: int | None, unit: str = "") -> str:
-    """A large number in its nearest thousand, to be read at a glance.
+    """A large number with two decimals and a prefix.
 
     >>> short_count(138357544), short_count(15470264320, "MACs"), short_count(640)
     ('138.36 M', '15.47 GMACs', '640')
@@ -61,7 +61,7 @@ def short_count(value: int | None, unit: str = "") -> str:
 
 
 def rounded_text(value: int, rounded_to: int) -> str:
-    """A number that is known to the million, or to the last digit.
+    """A number rounded to millions, or an exact one.
 
     >>> rounded_text(15470000000, 10**6), rounded_text(15470264320, 1)
     ('15,470 M', '15,470,264,320')
@@ -70,7 +70,7 @@ def rounded_text(value: int, rounded_to: int) -> str:
 
 
 def bytes_text(value: int | None) -> str:
-    """Bytes as MiB; a small amount as KiB or B.
+    """Bytes in MiB, or a small amount in KiB or B.
 
     >>> bytes_text(12845056), bytes_text(4000), bytes_text(12)
     ('12.25 MiB', '3.9 KiB', '12 B')
@@ -83,7 +83,7 @@ def bytes_text(value: int | None) -> str:
 
 
 def time_text(nanoseconds: int | None) -> str:
-    """A length of time.
+    """A duration in the largest unit that keeps it above 1.
 
     >>> time_text(420), time_text(64012), time_text(1501200000)
     ('420 ns', '64.0 us', '1.50 s')
@@ -97,7 +97,7 @@ def time_text(nanoseconds: int | None) -> str:
 
 
 def check_batch(batch: int, dtype: str) -> None:
-    """Raise OptionError for a batch that makes no sense, or a dtype that is not there.
+    """Raise OptionError for a batch outside 1 to 10^9, or an unknown dtype.
 
     >>> check_batch(32, "float16")
     """
@@ -108,7 +108,7 @@ def check_batch(batch: int, dtype: str) -> None:
 
 
 def percent_text(part: int, whole: int) -> str:
-    """A share of a whole.
+    """A part as a percentage of a whole.
 
     >>> percent_text(102764544, 138357544)
     '74.3%'
@@ -117,7 +117,7 @@ def percent_text(part: int, whole: int) -> str:
 
 
 def parse_bytes(text: str) -> int:
-    """An amount of memory as text, in bytes.
+    """Parse an amount of memory into bytes. Raises OptionError for any other text.
 
     >>> parse_bytes("24GiB"), parse_bytes("512 MB")
     (25769803776, 512000000)
@@ -130,7 +130,7 @@ def parse_bytes(text: str) -> int:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """A tensor's shape without its batch dimension.
+    """The shape of a tensor without its batch dimension.
 
     >>> shape_text((1, 64, 224, 224)), shape_text((8, 4096))
     ('64x224x224', '4096')
@@ -139,7 +139,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """An input's channels, height and width as text.
+    """Parse channels, height and width. Raises OptionError for any other text.
 
     >>> parse_shape("3x224x224")
     (3, 224, 224)
@@ -156,23 +156,23 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def parse_numbers(text: str) -> list[int]:
-    """Whole numbers from 1 to a billion as text, ranges among them; no more than a million.
+    """Parse numbers from 1 to 10^9 and ranges, at most 10^6 numbers. Raises OptionError for any other text.
 
     >>> parse_numbers("1-4, 64,128")
     [1, 2, 3, 4, 64, 128]
     """
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([1-9]\d{0,9})(?:-([1-9]\d{0,9}))?\s*", part, re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last <= 10**9 or len(found) + last - first >= 10**6:
+        if not first <= last <= 10**9 or len(numbers) + last - first >= 10**6:
             raise OptionError(f"{part.strip()!r:.40} is no number or range", "write numbers as 1,8,64 or 1-256")
-        found += range(first, last + 1)
-    return found
+        numbers += range(first, last + 1)
+    return numbers
 
 
 def pair_text(pair: tuple[int, ...] | None) -> str:
-    """Height and width of a window: one number where they are equal.
+    """The height and width of a window, one number if they are equal.
 
     >>> pair_text((3, 3)), pair_text((3, 1))
     ('3', '3x1')
@@ -192,7 +192,7 @@ def index_text(index: tuple[int, ...]) -> str:
 
 
 def kernel_text(pair: tuple[int, ...]) -> str:
-    """A window's size as one says it.
+    """The size of a window with all its sides.
 
     >>> kernel_text((3, 3))
     '3x3'
@@ -201,7 +201,7 @@ def kernel_text(pair: tuple[int, ...]) -> str:
 
 
 def rule_text(size: int, kernel: int, padding: int, stride: int, dilation: int, result: int) -> str:
-    """(W-K+2P)/S+1 with its numbers, for one side.
+    """The rule (W-K+2P)/S+1 with the numbers of one side.
 
     >>> rule_text(224, 3, 1, 1, 1, 224), rule_text(225, 2, 0, 2, 1, 112)
     ('(224-3+2*1)/1+1 = 224', '(225-2+2*0)/2+1 = 112.5 -> 112')
