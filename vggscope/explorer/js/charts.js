@@ -1,4 +1,4 @@
-// Four charts over the layers in order; one hand in all of them.
+// Four charts over the layers; a mark in all of them shows the chosen layer.
 
 const CHARTS = [
   { key: 'params', title: 'Parameters', value: (layer) => layer.params, text: count },
@@ -31,7 +31,7 @@ function fillCharts() {
   find('#charts').replaceChildren(...charts.map(({ box }) => box));
 }
 
-// Wide enough to be seen, however many layers there are.
+// The width of the mark: it is visible however many layers there are.
 const markWidth = () => Math.max(1, model().layers.length / 120);
 
 function bars(chart, layers, values, scaled) {
@@ -39,7 +39,7 @@ function bars(chart, layers, values, scaled) {
     const path = values.map((value, place) => (value === null ? '' : `M${place} ${HEIGHT}V${HEIGHT - scaled(value)}h1V${HEIGHT}z`)).join('');
     return [svg('path', { class: 'area', d: path })];
   }
-  // Where bars are as thin as the gaps between them, gaps only make them pale.
+  // Thin bars have no gaps: gaps as wide as the bars would only make them pale.
   const gap = layers.length > 120 ? 0 : 0.08;
   const kinds = [...new Set(layers.map((layer) => layer.kind))];
   return kinds.map((kind) => svg('path', {
@@ -48,7 +48,7 @@ function bars(chart, layers, values, scaled) {
   }));
 }
 
-// Where the field is as large as the image.
+// The line at which the receptive field is as large as the image.
 function inputLine(most, scaled) {
   const side = model().input[1];
   const y = side && side <= most ? HEIGHT - scaled(side) : -10;

@@ -1,4 +1,4 @@
-// Several models in one table, and each comparison with its differences.
+// The models in one table, then each comparison with its differences.
 
 const TOTALS = [
   { title: 'Parameters', value: ({ totals }) => totals.params, text: count },
@@ -12,19 +12,19 @@ const EFFECTS = { none: 'no effect on this input', training_only: 'acts in train
 
 function fillTotals() {
   if (data.models.length < 2) return;
-  const most = TOTALS.map((total) => Math.max(1, ...data.models.map((found) => total.value(found) ?? 0)));
-  const rows = data.models.map((found, place) => {
-    const button = el('button', { type: 'button', class: 'plain' }, found.title);
+  const most = TOTALS.map((total) => Math.max(1, ...data.models.map((model) => total.value(model) ?? 0)));
+  const rows = data.models.map((model, place) => {
+    const button = el('button', { type: 'button', class: 'plain' }, model.title);
     button.addEventListener('click', () => chooseModel(place));
-    return el('tr', { 'data-model': place }, el('th', { scope: 'row' }, button), ...TOTALS.map((total, column) => totalCell(total, found, most[column])));
+    return el('tr', { 'data-model': place }, el('th', { scope: 'row' }, button), ...TOTALS.map((total, column) => totalCell(total, model, most[column])));
   });
   const head = el('tr', {}, el('th', { scope: 'col' }, 'Model'), ...TOTALS.map(({ title }) => el('th', { scope: 'col', class: 'number' }, title)));
   find('#compare-totals').replaceChildren(el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Totals of the models' },
     el('table', { class: 'small' }, el('thead', {}, head), el('tbody', {}, ...rows))));
 }
 
-function totalCell(total, found, most) {
-  const value = total.value(found);
+function totalCell(total, model, most) {
+  const value = total.value(model);
   const bar = el('span', { class: 'bar conv', 'aria-hidden': 'true' });
   bar.style.setProperty('--share', `${100 * (value ?? 0) / most}%`);
   return el('td', { class: 'number' }, bar, el('span', {}, total.text(value)));
@@ -51,10 +51,10 @@ function differenceOf(difference) {
   const link = place >= 0 ? el('a', { href: `#${encodeURIComponent(layerAt(place).key)}` }, 'show') : null;
   link?.addEventListener('click', (event) => { event.preventDefault(); select(place); });
   const { consequences, follows } = difference;
-  const also = follows.length > 1 ? `with it: ${follows[0]}, and ${count(follows.length - 1)} more` : follows.map((found) => `with it: ${found}`)[0];
+  const also = follows.length > 1 ? `with it: ${follows[0]}, and ${count(follows.length - 1)} more` : follows.map((text) => `with it: ${text}`)[0];
   const more = [consequences.join('; '), also].filter(Boolean);
   return el('li', {}, el('span', { class: `effect ${difference.effect}` }, EFFECTS[difference.effect] ?? difference.effect), ' ', text, ' ', link,
-    more.length ? el('ul', {}, ...more.map((found) => el('li', { class: 'quiet' }, found))) : null);
+    more.length ? el('ul', {}, ...more.map((text) => el('li', { class: 'quiet' }, text))) : null);
 }
 
 const SIGNS = { '=': 'alike', '~': 'changed', '+': 'only here', '-': 'only in the reference', '!': 'fails here', '?': 'not reached' };

@@ -1,21 +1,21 @@
-// The pictures: one is shown at a time; its links are the layers.
+// The diagrams. One is visible at a time; its links are the layers.
 
 const pictures = { style: '', links: new Map(), stepped: [] };
 
 function pictureOf(style) {
-  return findAll('#pictures .picture').find((found) => Number(found.dataset.model) === state.model && found.dataset.style === style);
+  return findAll('#pictures .picture').find((picture) => Number(picture.dataset.model) === state.model && picture.dataset.style === style);
 }
 
 function showPicture() {
-  const own = findAll('#pictures .picture').filter((found) => Number(found.dataset.model) === state.model);
+  const own = findAll('#pictures .picture').filter((picture) => Number(picture.dataset.model) === state.model);
   if (!pictureOf(pictures.style)) pictures.style = own.length ? own[0].dataset.style : '';
-  const mark = segments(find('#styles'), own.map((found) => [found.dataset.style, found.dataset.word]), (style) => {
+  const mark = segments(find('#styles'), own.map((picture) => [picture.dataset.style, picture.dataset.word]), (style) => {
     pictures.style = style;
     showPicture();
     markPicture();
   });
   mark(pictures.style);
-  findAll('#pictures .picture').forEach((found) => { found.hidden = found !== pictureOf(pictures.style); });
+  findAll('#pictures .picture').forEach((picture) => { picture.hidden = picture !== pictureOf(pictures.style); });
   find('#no-picture').hidden = own.length > 0;
   find('#styles').hidden = own.length < 2;
   if (own.length) keepReadable(find('svg', pictureOf(pictures.style)));
@@ -25,14 +25,14 @@ function showPicture() {
   links.forEach((link) => link.setAttribute('tabindex', '-1'));
 }
 
-// A wide picture is scrolled rather than made too small to be read.
+// A wide picture scrolls; scaled to the page it would be too small to read.
 function keepReadable(drawing) {
   const { width } = drawing.viewBox.baseVal;
   drawing.style.minWidth = `${Math.max(416, width)}px`;
   drawing.style.maxWidth = `${Math.max(864, 1.3 * width)}px`;
 }
 
-// Sideways alone, within the picture's own scroller: the page stays where the reader is.
+// Scroll within the picture, sideways only, so that the page does not move.
 function showLink(link) {
   const scroller = find('#pictures');
   const [around, own] = [scroller.getBoundingClientRect(), link.getBoundingClientRect()];

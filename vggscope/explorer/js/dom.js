@@ -1,4 +1,4 @@
-// Elements made by hand: text enters as text nodes alone, so no name of a layer can become markup.
+// Create elements. Text becomes a text node, so no name of a layer can become markup.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -19,7 +19,7 @@ const svg = (tag, attributes = {}, ...children) => filled(document.createElement
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-// Run a function at most once a frame: pointers move faster than pictures are drawn.
+// Run a function at most once per frame, since a pointer moves more often than that.
 function eachFrame(run) {
   let waiting = null;
   return (...values) => {

@@ -1,8 +1,8 @@
-// The explorer: a layer's feature map beside the image, each pointing into the other.
+// The explorer: the feature map of a layer beside the image. To point at one shows the place in the other.
 
 const LEAST_CELL = 5;
 
-// A grid whose cells would be smaller than that many pixels of the screen only greys the map.
+// The smallest cell of a grid in screen pixels; a finer grid would only grey the map.
 const hasGrid = (holder, rows, columns) => holder.clientWidth >= LEAST_CELL * Math.max(rows, columns);
 
 function drawMap(place) {
@@ -15,7 +15,7 @@ function drawMap(place) {
   drawing.append(svg('rect', { class: `ground ${layer.kind}`, width: columns, height: rows }));
   if (hasGrid(find('#map'), rows, columns)) drawing.append(svg('path', { class: 'grid', 'vector-effect': 'non-scaling-stroke', d: gridPath(rows, columns) }));
   else drawing.append(svg('path', { class: 'cross', 'vector-effect': 'non-scaling-stroke', d: `M0 ${row + 0.5}H${columns}M${column + 0.5} 0V${rows}` }));
-  // A unit of a large map is drawn larger than it is, so that it can be seen.
+  // Draw a unit of a large map larger than it is, so that it is visible.
   const size = Math.max(1, Math.max(rows, columns) / 48);
   drawing.append(svg('rect', { class: 'unit', x: column + 0.5 - size / 2, y: row + 0.5 - size / 2, width: size, height: size }));
   find('#map').replaceChildren(drawing);
@@ -51,8 +51,8 @@ function showField() {
 function sentence(layer, field, unit, box) {
   if (!box) return [field.note ?? `No rule tells what a unit of ${nameOf(layer)} sees.`];
   const [rows, columns] = box.first.map((first, axis) => `${first} to ${box.last[axis]}`);
-  const told = [el('strong', {}, `Unit ${unit.join(', ')}`), ` of ${nameOf(layer)} sees rows `, el('span', { id: 'rows' }, rows), ' and columns ', el('span', { id: 'columns' }, columns), ` of the image: ${region(sizeOf(box))} pixels.`];
-  return field.note ? [...told, ` Note: ${field.note}.`] : told;
+  const text = [el('strong', {}, `Unit ${unit.join(', ')}`), ` of ${nameOf(layer)} sees rows `, el('span', { id: 'rows' }, rows), ' and columns ', el('span', { id: 'columns' }, columns), ` of the image: ${region(sizeOf(box))} pixels.`];
+  return field.note ? [...text, ` Note: ${field.note}.`] : text;
 }
 
 function moveUnit(event) {
@@ -64,7 +64,7 @@ function moveUnit(event) {
   chooseUnit(unitOf(shown()).map((place, axis) => clamp(place + steps[axis], 0, map[axis] - 1)));
 }
 
-// A place of a drawing in its own coordinates, [row, column].
+// The position of a pointer event in the coordinates of a drawing, [row, column].
 function pointIn(holder, event) {
   const drawing = find('svg', holder);
   if (!drawing) return null;
@@ -80,7 +80,7 @@ function unitUnder(event) {
   chooseUnit(places.map((place, axis) => clamp(Math.floor(place), 0, map[axis] - 1)));
 }
 
-// The unit whose window has its middle nearest to a pixel.
+// The unit whose window has its centre nearest to a pixel.
 function unitOver(event) {
   const { map } = model().fields.layers[shown()];
   const point = pointIn(find('#image'), event);

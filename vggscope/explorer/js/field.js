@@ -1,4 +1,4 @@
-// What a unit sees: the box of its layer's rule, drawn on the image.
+// The receptive field of a unit: the box by its layer's rule, drawn on the image.
 
 function spanOf(extent, unit) {
   if (extent.spans) return extent.spans[unit] ?? null;
@@ -14,7 +14,7 @@ function hullOf(extent) {
 
 const extentsOf = (place) => (model().fields.layers[place].sides ?? []).map(([own, extent]) => [own, model().fields.extents[extent]]);
 
-// Pixels [first row, first column] to [last row, last column], both included; null where nothing tells.
+// The box of a unit, [first row, first column] to [last row, last column] inclusive; null if it is unknown.
 function boxOf(place, unit) {
   const sides = extentsOf(place);
   if (sides.length !== 2 || !unit) return null;
@@ -24,7 +24,7 @@ function boxOf(place, unit) {
 
 const middle = (place) => model().fields.layers[place].map.map((side) => Math.floor(side / 2));
 
-// The chosen unit of a layer, or the one in the middle of its map.
+// The chosen unit of a layer, or the one in the centre of its map.
 const unitOf = (place) => state.unit ?? middle(place);
 
 const imageSides = () => model().input.slice(1);
@@ -38,7 +38,7 @@ function clipped(box) {
 
 const sizeOf = (box) => box.last.map((last, axis) => last - box.first[axis] + 1);
 
-// Padding is hatched, as finely whatever the scale: a pattern of its own for each drawing.
+// The hatch of padding. Each drawing has its own pattern, so that the hatch is equally fine at any scale.
 function padded(holder, rect, scale) {
   const size = scale / 36;
   const id = `hatch-${holder.id}`;
@@ -68,7 +68,7 @@ function drawImage(holder, place, unit) {
   return box;
 }
 
-// The image as large as the input: the reader's own, or the drawn sample.
+// The image at the size of the input: the reader's own, or the drawn sample.
 function picture() {
   const [height, width] = imageSides();
   return data.image
@@ -76,7 +76,7 @@ function picture() {
     : svg('use', { href: '#scene', width, height });
 }
 
-// The box alone, as large as it fits: what the unit is given of the image, and of the padding.
+// The box alone, as large as fits: the part of the image and of the padding that the unit sees.
 function drawSeen(holder, box) {
   if (!box) return holder.replaceChildren();
   const rect = rectOf(box);

@@ -1,4 +1,4 @@
-// The chosen layer in short, beside everything else.
+// The numbers of the chosen layer, beside the views.
 
 function fillInspector() {
   const { totals } = model();

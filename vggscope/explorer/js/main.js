@@ -1,4 +1,4 @@
-// Everything put in motion.
+// Start the page.
 
 const THEME = 'vggscope-theme';
 
@@ -11,15 +11,15 @@ function startThemes() {
   };
   buttons.forEach((button) => button.addEventListener('click', () => {
     choose(button.dataset.themeChoice);
-    // A browser may keep nothing for a file; the choice then holds until the page is closed.
+    // A browser may refuse storage to a file; the choice then lasts until the page is closed.
     try { localStorage.setItem(THEME, button.dataset.themeChoice); } catch { /* as above */ }
   }));
-  let kept = '';
-  try { kept = localStorage.getItem(THEME) ?? ''; } catch { /* as above */ }
-  choose(['light', 'dark'].includes(kept) ? kept : '');
+  let stored = '';
+  try { stored = localStorage.getItem(THEME) ?? ''; } catch { /* as above */ }
+  choose(['light', 'dark'].includes(stored) ? stored : '');
 }
 
-// Links within the page lead to their section and leave the address to the choice of a layer.
+// A link to a section scrolls there without changing the address, which names the chosen layer.
 function startLinks() {
   findAll('a[data-goto]').forEach((link) => link.addEventListener('click', (event) => {
     event.preventDefault();

@@ -1,6 +1,6 @@
-// What the weights make of the image: the strongest channels of a layer, and how one unit comes by its value.
+// Activations of the image: the strongest channels of a layer, and how the value of one unit is computed.
 
-// Dark to bright in perceptually even steps, told apart in grey too.
+// A colour scale from dark to bright in perceptually even steps, also in grey.
 const RAMP = [[13, 8, 46], [84, 15, 109], [160, 42, 99], [217, 78, 55], [249, 142, 9], [252, 255, 164]];
 
 const number = (value) => (value === null ? '' : Number(value.toPrecision(3)).toString());
@@ -24,17 +24,17 @@ function canvasOf(channel) {
 
 let mapped = null;
 
-// The maps of the choice; what is only pointed at in passing leaves them as they are.
+// Show the maps of the chosen layer. To point at another layer does not change them.
 function showMaps() {
   const key = `${state.model}/${state.layer}`;
   if (state.layer === null || key === mapped) return;
   mapped = key;
-  const found = model().maps?.layers[state.layer];
+  const layer = model().maps?.layers[state.layer];
   find('#product').replaceChildren();
   find('#maps-hint').textContent = model().maps?.how ?? '';
-  if (!found) find('#maps').replaceChildren(el('p', { class: 'quiet' }, `No feature maps of ${nameOf(layerAt(state.layer))} are kept.`));
-  else if (found.units) find('#maps').replaceChildren(unitsOf(found.units));
-  else find('#maps').replaceChildren(...found.channels.map(mapOf));
+  if (!layer) find('#maps').replaceChildren(el('p', { class: 'quiet' }, `This page has no feature maps of ${nameOf(layerAt(state.layer))}.`));
+  else if (layer.units) find('#maps').replaceChildren(unitsOf(layer.units));
+  else find('#maps').replaceChildren(...layer.channels.map(mapOf));
 }
 
 function mapOf(channel) {
@@ -51,18 +51,18 @@ function mapOf(channel) {
 function showProduct(channel) {
   const layer = layerAt(state.layer);
   const head = el('h3', {}, `Unit ${channel.unit.join(', ')} of channel ${channel.channel} of ${nameOf(layer)} is `, el('data', { value: channel.value }, number(channel.value)));
-  const { product: told } = channel;
-  if (told?.terms) find('#product').replaceChildren(head, ...termsOf(told, channel));
-  else if (told?.values) find('#product').replaceChildren(head, el('p', {}, layer.op.includes('Max') ? 'It is the largest of' : layer.op.includes('Avg') ? 'It is the mean of' : 'It is computed from'), numbers(told.values, 'values'));
+  const { product } = channel;
+  if (product?.terms) find('#product').replaceChildren(head, ...termsOf(product, channel));
+  else if (product?.values) find('#product').replaceChildren(head, el('p', {}, layer.op.includes('Max') ? 'It is the largest of' : layer.op.includes('Avg') ? 'It is the mean of' : 'It is computed from'), numbers(product.values, 'values'));
   else find('#product').replaceChildren(head);
 }
 
-function termsOf(told, channel) {
-  const rest = told.inputs - told.terms.length;
-  const terms = told.terms.map((term) => el('div', { class: 'term-row' },
+function termsOf(product, channel) {
+  const rest = product.inputs - product.terms.length;
+  const terms = product.terms.map((term) => el('div', { class: 'term-row' },
     el('div', {}, el('span', { class: 'quiet' }, `input channel ${term.channel}`), numbers(term.values, 'values')), el('span', { class: 'sign' }, '·'),
     el('div', {}, el('span', { class: 'quiet' }, 'weights'), numbers(term.weights, 'weights')), el('span', { class: 'sign' }, '='), el('b', {}, number(term.sum))));
-  const sum = [...told.terms.map((term) => number(term.sum)), ...(rest ? [`${number(told.others)} from ${plural(rest, 'other channel')}`] : []), ...(told.bias === null ? [] : [`${number(told.bias)} bias`])];
+  const sum = [...product.terms.map((term) => number(term.sum)), ...(rest ? [`${number(product.others)} from ${plural(rest, 'other channel')}`] : []), ...(product.bias === null ? [] : [`${number(product.bias)} bias`])];
   return [...terms, el('p', { id: 'sum' }, `${sum.join(' + ').replaceAll('+ -', '− ')} = ${number(channel.value)}`)];
 }
 

@@ -1,15 +1,15 @@
-// Memory over a step: each moment is a line over the batch, so every batch is one evaluation away.
+// Memory over a step. Each moment is a line over the batch, so that any batch can be evaluated.
 
 const GPUS = [0, 6, 8, 11, 12, 16, 24, 32, 40, 48, 80, 96, 141];
 
 const memory = { moments: [], totals: [], peak: 0, at: null };
 
-// The moments of a step: what is alive at each, for each kind [fixed bytes, bytes a sample].
+// The moments of a step: for each kind of memory [fixed bytes, bytes per sample] that are alive.
 function momentsOf(mode, optimizer, dtype) {
   const source = model().memory;
   const kinds = source.kinds.length;
   const alive = Array.from({ length: kinds }, () => [0, 0]);
-  const found = source.walks[`${mode}/${source.walkOf[dtype]}`].map(([event, layer, ...changes]) => {
+  const moments = source.walks[`${mode}/${source.walkOf[dtype]}`].map(([event, layer, ...changes]) => {
     for (let at = 0; at < changes.length; at += 3) {
       const line = alive[changes[at]];
       alive[changes[at]] = [line[0] + changes[at + 1], line[1] + changes[at + 2]];
@@ -17,10 +17,10 @@ function momentsOf(mode, optimizer, dtype) {
     return { event: source.events[event], layer, alive: [...alive] };
   });
   const own = source.optimizers[`${mode}/${source.weightsOf[dtype]}`]?.[optimizer];
-  return own ? found.map((moment) => withOptimizer(moment, own, source.kinds)) : found;
+  return own ? moments.map((moment) => withOptimizer(moment, own, source.kinds)) : moments;
 }
 
-// What an optimizer keeps is there all the time; what it takes, in its own step.
+// Add an optimizer's memory: its states to every moment, its temporary tensors to those of its step.
 function withOptimizer(moment, [states, taken, layer], kinds) {
   const stepping = moment.event === 'optimizer step';
   const more = { optimizer: states, temporary: stepping ? taken : 0 };
@@ -35,7 +35,7 @@ const at = ([fixed, perSample], batch) => fixed + perSample * batch;
 
 const totalAt = (moment, batch) => moment.alive.reduce((total, line) => total + at(line, batch), 0);
 
-// The largest batch whose highest moment fits: every moment is a straight line with a largest batch of its own.
+// The largest batch whose peak fits: the least of the largest batches of all moments.
 function largestBatch(moments, capacity) {
   let most = Infinity;
   for (const moment of moments) {
@@ -123,7 +123,7 @@ function eventBand(moments) {
   });
 }
 
-// The moments of the layer that is chosen.
+// Mark the moments of the chosen layer.
 function markTimeline() {
   const own = find('#own');
   if (!own) return;

@@ -1,23 +1,23 @@
-// The rule at work: a window slides over its input, and (W-K+2P)/S+1 counts its places.
+// The rule: a window slides over its input, and (W-K+2P)/S+1 counts its positions.
 
 const slide = { at: 0, timer: null };
 
 const LENS = 11;
 
-// The window with two axes: a row where the layer has one, the last two where it has three.
+// The window of the chosen layer on two axes: one row for a layer with one axis, the last two of three axes.
 function windowOf(place) {
-  const found = layerAt(place).window;
-  if (!found) return null;
+  const own = layerAt(place).window;
+  if (!own) return null;
   const two = (sides, one) => (sides.length === 1 ? [one, sides[0]] : sides.slice(-2));
   return {
-    size: two(found.size, 1), kernel: two(found.kernel, 1), stride: two(found.stride, 1), padding: two(found.padding, 0),
-    dilation: two(found.dilation, 1), out: two(found.out, 1), groups: found.groups, ceil: found.ceil,
+    size: two(own.size, 1), kernel: two(own.kernel, 1), stride: two(own.stride, 1), padding: two(own.padding, 0),
+    dilation: two(own.dilation, 1), out: two(own.out, 1), groups: own.groups, ceil: own.ceil,
   };
 }
 
 const spanOfWindow = (win, axis) => win.dilation[axis] * (win.kernel[axis] - 1) + 1;
 
-// How far the padded input goes: a window that is rounded up may reach beyond it.
+// The end of the padded input along an axis; with ceil mode the last window may reach beyond it.
 const reachOf = (win, axis) => Math.max(win.size[axis] + win.padding[axis], (win.out[axis] - 1) * win.stride[axis] - win.padding[axis] + spanOfWindow(win, axis));
 
 const placesOf = (win) => [Math.floor(slide.at / win.out[1]), slide.at % win.out[1]];
@@ -102,7 +102,7 @@ function drawInput(win) {
   find('#slide-in').replaceChildren(drawing);
 }
 
-// The first cell of the lens along an axis, and how many it shows.
+// The first cell that the lens shows along an axis, and the number of cells.
 function lensAlong(win, axis) {
   const span = spanOfWindow(win, axis);
   const all = reachOf(win, axis) + win.padding[axis];
@@ -156,7 +156,7 @@ function slideTo(row, column) {
   showSlide();
 }
 
-// On to the next place, row by row, and from the last to the first.
+// Move to the next position, row by row, and from the last one to the first.
 function slideOn(by) {
   const win = windowOf(shown());
   if (!win) return;
@@ -179,7 +179,7 @@ function play() {
   slide.timer = setInterval(() => slideOn(1), clamp(6000 / win.out[1], 70, 450));
   find('#slide-play').setAttribute('aria-pressed', 'true');
   find('#slide-play').textContent = 'Pause';
-  // Nobody wants to hear every step of a film.
+  // While it plays, a screen reader does not announce each step.
   find('#slide-text').setAttribute('aria-live', 'off');
 }
 

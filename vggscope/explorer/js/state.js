@@ -1,5 +1,5 @@
-// What is chosen: a model, a layer of it, a unit of its map. Whoever shows it listens; whoever changes it calls
-// `select` or `peek`. The page's address keeps the choice.
+// The choice: a model, a layer, a unit of its map. Views listen to it; `select` and `peek` change it.
+// The address of the page holds the choice.
 
 const data = JSON.parse(find('#data').textContent);
 
@@ -23,7 +23,7 @@ function select(place, focus = true) {
   tell('layer');
 }
 
-// Rows that scroll away under a pointer that rests are not pointed at.
+// A row that scrolls under a resting pointer does not count as pointed at.
 let resting = '';
 const spot = (event) => `${event.screenX} ${event.screenY}`;
 const pointed = (event) => spot(event) !== resting;
@@ -52,30 +52,30 @@ function chooseModel(place) {
   select(same < 0 ? firstChoice() : same);
 }
 
-// A layer that has something to show: the last with a window over a map of several units.
+// The layer that is chosen first: the last convolution whose output is larger than 1 x 1.
 function firstChoice() {
-  const found = model().layers.findLastIndex((layer) => layer.window && layer.kind === 'conv' && Math.max(...layer.out.slice(1)) > 1);
-  return found < 0 ? 0 : found;
+  const place = model().layers.findLastIndex((layer) => layer.window && layer.kind === 'conv' && Math.max(...layer.out.slice(1)) > 1);
+  return place < 0 ? 0 : place;
 }
 
 function keepInAddress() {
   const parts = data.models.length > 1 ? [model().title, layerAt(state.layer).key] : [layerAt(state.layer).key];
   const hash = `#${parts.map(encodeURIComponent).join('/')}`;
-  // A page within another page may not change its history; the choice holds all the same.
+  // A page in a frame may not change its history; the choice holds all the same.
   try { history.replaceState(null, '', hash); } catch { /* as above */ }
 }
 
-// The address's choice, if it names one: #conv5_3, or #D/conv5_3 where there are several models.
+// The choice that the address names, if any: #conv5_3, or #D/conv5_3 with several models.
 function fromAddress() {
   let parts;
   try { parts = location.hash.slice(1).split('/').map(decodeURIComponent); } catch { return false; }
   if (data.models.length > 1 && parts.length > 1) {
-    const place = data.models.findIndex((found) => found.title === parts[0]);
+    const place = data.models.findIndex((model) => model.title === parts[0]);
     if (place < 0) return false;
     if (place !== state.model) { state.model = place; tell('model'); }
   }
   const key = parts[parts.length - 1];
-  const layer = model().layers.findIndex((found) => found.key === key || found.name === key);
+  const layer = model().layers.findIndex((layer) => layer.key === key || layer.name === key);
   if (layer < 0) return false;
   select(layer, false);
   return true;

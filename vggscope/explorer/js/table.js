@@ -1,4 +1,4 @@
-// The table of layers: sortable, filtered, with bars for shares of the whole.
+// The table of layers, with sorting, a filter, and bars for shares of the total.
 
 const fieldSize = (place) => model().fields.layers[place].size;
 
@@ -59,7 +59,7 @@ function fillHead() {
   find('#layers thead tr').replaceChildren(...COLUMNS.map((column) => {
     const button = el('button', { type: 'button' }, column.title, el('span', { class: 'arrow', 'aria-hidden': 'true' }));
     button.addEventListener('click', () => {
-      // A figure is looked up from the largest on.
+      // Numbers are sorted from the largest first.
       table.down = table.sorted === column.key ? !table.down : Boolean(column.bar || column.number);
       table.sorted = column.key;
       sortTable();
@@ -69,7 +69,7 @@ function fillHead() {
 }
 
 function sortTable() {
-  const column = COLUMNS.find((found) => found.key === table.sorted);
+  const column = COLUMNS.find((column) => column.key === table.sorted);
   const layers = model().layers;
   const value = ({ place }) => column.value(layers[place], place);
   const order = [...table.rows].sort((a, b) => {
@@ -101,7 +101,7 @@ function markTable() {
   if (state.peeked === null) showRow(table.rows[state.layer].row);
 }
 
-// Within its own scroller alone: the page stays where the reader is.
+// Scroll within the table only, so that the page does not move.
 function showRow(row) {
   const scroller = find('#table-section .scroll');
   const [around, own] = [scroller.getBoundingClientRect(), row.getBoundingClientRect()];

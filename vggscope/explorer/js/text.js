@@ -1,4 +1,4 @@
-// Numbers as text, as vggscope prints them: what is not known is a question mark and never 0.
+// Numbers as text, as vggscope prints them: an unknown one is a question mark, never 0.
 
 const UNKNOWN = '?';
 
@@ -19,7 +19,7 @@ function bytesText(value) {
   return Math.abs(value) >= 2 ** 10 ? `${(value / 2 ** 10).toFixed(1)} KiB` : `${value} B`;
 }
 
-// A share that is there is not told as none.
+// A share above 0 is not rounded to 0%.
 function share(part, whole) {
   if (!whole) return UNKNOWN;
   return part > 0 && part * 1000 < whole ? '<0.1%' : `${(100 * part / whole).toFixed(1)}%`;
