@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import MANY
-from vggscope.checkpoint import safetensors as safetensors_file
-from vggscope.checkpoint.file import BoundedFile
+from vggscope.checkpoint.contents import Checkpoint
+from vggscope.checkpoint.formats import safetensors as safetensors_file
+from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.torch_save import read_zip
 from vggscope.checkpoint.inspection import Inspection, inspect
 from vggscope.checkpoint.reader import read
-from vggscope.checkpoint.stored import Checkpoint
-from vggscope.checkpoint.torch_file import read_zip
 from vggscope.errors import CheckpointError, ModelError
 from vggscope.sources.resolve import resolve
 

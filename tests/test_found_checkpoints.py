@@ -448,7 +448,7 @@ def test_weights_are_given_to_the_same_layers(tmp_path: Path, names: str) -> Non
     """A network's weights under other people's names, put into ours: the outputs are that network's."""
     import torch
 
-    from vggscope.checkpoint.weights import with_weights
+    from vggscope.checkpoint.load_weights import load_weights
 
     torch.manual_seed(0)
     with torch.device("meta"):
@@ -471,7 +471,7 @@ def test_weights_are_given_to_the_same_layers(tmp_path: Path, names: str) -> Non
         "with more": lambda: full | {"criterion.weight": torch.ones(3)},
     }
     torch.save({"state_dict": dict(stored[names]()), "epoch": 3}, tmp_path / "x.pth")
-    found = with_weights(vggscope_build("A", 10), str(tmp_path / "x.pth")).state_dict()
+    found = load_weights(vggscope_build("A", 10), str(tmp_path / "x.pth")).state_dict()
     assert all(torch.equal(found[key], value) for key, value in full.items())
 
 
@@ -578,8 +578,8 @@ def ours(word: str, channels: int) -> State:
 
 def test_as_many_slices_as_tensors_are_no_trouble() -> None:
     """Joined one by one, each looked up among all before it, 25,000 would take minutes."""
+    from vggscope.checkpoint.contents import Checkpoint, StoredTensor
     from vggscope.checkpoint.inspection import examine
-    from vggscope.checkpoint.stored import Checkpoint, StoredTensor
 
     tensors = tuple(StoredTensor(f"s{i}.{i}.weight", (4, 4, 3, 3), "float32") for i in range(25_000))
     start = time.perf_counter()
@@ -605,7 +605,7 @@ def test_weights_in_parts_are_not_taken_for_weights(tmp_path: Path) -> None:
     """A pruned weight is weight_orig times its mask: put into the model it is pruned no more."""
     import torch
 
-    from vggscope.checkpoint.weights import with_weights
+    from vggscope.checkpoint.load_weights import load_weights
 
     model = small()
     for layer in model.modules():
@@ -613,7 +613,7 @@ def test_weights_in_parts_are_not_taken_for_weights(tmp_path: Path) -> None:
             pruned(layer)
     torch.save(model.state_dict(), tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"in parts \(features.0.weight_orig\)"):
-        with_weights(small(), str(tmp_path / "x.pth"))
+        load_weights(small(), str(tmp_path / "x.pth"))
 
 
 def test_packed_weights_of_quantised_layers_are_named(tmp_path: Path) -> None:

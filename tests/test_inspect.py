@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.inspection import Inspection, examine, inspect
-from vggscope.checkpoint.stored import Checkpoint, StoredTensor
 from vggscope.errors import CheckpointError, OptionError
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
@@ -245,7 +245,7 @@ def test_wrong_shapes() -> None:
         "features.7.bias is 5, not 128",
     )
     with pytest.raises(CheckpointError, match="conv2_2 reads 128 channels where 100 come in"):
-        found.model()
+        found.build_plan()
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_column_of_another_make_is_read_into_notation() -> None:
     unnumbered = renamed(state, {"0": "first", "2": "second", "5": "third", "9": "last"})
     assert examined(unnumbered).notation == "conv3-8 ? conv3-8 ? conv3-16 ? FC-10"
     with pytest.raises(CheckpointError, match="where its pools stand cannot be told"):
-        examined(unnumbered).model()
+        examined(unnumbered).build_plan()
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_b_16", "mobilenet_v2", "densenet121", "squeezenet1_0", "googlenet"])
@@ -335,7 +335,7 @@ def test_what_is_no_vgg_is_described_by_its_layers(name: str) -> None:
     assert sum(layer.params for layer in found.layers) == found.params
     assert {layer.op for layer in found.layers} & {"Conv2d", "Linear"}
     with pytest.raises(CheckpointError, match="it is no VGG"):
-        found.model()
+        found.build_plan()
 
 
 def test_alexnet_is_read_but_not_built() -> None:
@@ -345,7 +345,7 @@ def test_alexnet_is_read_but_not_built() -> None:
         "conv11-64 maxpool? conv5-192 maxpool? conv3-384 conv3-256 conv3-256 maxpool? FC-4096 FC-4096 FC-1000"
     )
     with pytest.raises(CheckpointError, match="the strides of its large kernels are not in the file"):
-        found.model()
+        found.build_plan()
 
 
 SHAPES = st.lists(st.integers(0, 9) | st.just(2**40), max_size=5).map(tuple)

@@ -752,9 +752,9 @@ def _module_factory(
 
             module = deepcopy(model).cpu()
         if weights is not None:
-            from vggscope.checkpoint.weights import with_weights
+            from vggscope.checkpoint.load_weights import load_weights
 
-            module = with_weights(module, weights)
+            module = load_weights(module, weights)
         return module
 
     return make

@@ -16,8 +16,16 @@ UNKNOWN = "?"
 BINARY = "KiB = 2^10 bytes, MiB = 2^20"
 """The note below a table with bytes."""
 
-DTYPE_BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
-"""Bytes of one element."""
+ELEMENT_BYTES = {
+    **{"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "complex32": 4, "complex64": 8, "complex128": 16},
+    **{"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "bool": 1, "uint16": 2, "uint32": 4, "uint64": 8},
+    **{"float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1},
+    **{"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1, "float4_e2m1fn_x2": 1},
+}
+"""Bytes of one element of a tensor, by torch's name of its dtype."""
+
+DTYPE_BYTES = {name: ELEMENT_BYTES[name] for name in ("float32", "float64", "float16", "bfloat16")}
+"""The dtypes that --dtype takes, with the bytes of one element."""
 
 _SCALE = {
     "": 1,

@@ -1,18 +1,18 @@
-"""From a path to what the file says about its tensors, whatever wrote it; told by its content, not by its suffix."""
+"""Opens a weights file and reads it by its format, which its first bytes tell."""
 
 from __future__ import annotations
 
 import os
 
-from vggscope.checkpoint import safetensors, torch_file
-from vggscope.checkpoint.file import BoundedFile
-from vggscope.checkpoint.stored import Checkpoint
+from vggscope.checkpoint.contents import Checkpoint
+from vggscope.checkpoint.formats import safetensors, torch_save
+from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.errors import CheckpointError, printable
 
 _HEAD = 264
-"""Bytes that tell what a file is; a tar archive tells it last."""
+"""Bytes that are enough to tell every format; a tar archive's signature ends there."""
 
-_OTHERS = (
+_UNSUPPORTED = (
     (b"version https://git-lfs", "a Git LFS pointer in place of the weights", "fetch them with git lfs pull"),
     (b"<", "a web page or XML", "the download failed: fetch the file again"),
     (b"\x89HDF", "an HDF5 file, as Keras writes it", "convert it to a PyTorch state dict first"),
@@ -26,12 +26,13 @@ _OTHERS = (
     (b"GGUF", "a GGUF file", "convert it to .safetensors first"),
     (b"{", "JSON, such as the index of a checkpoint in several files", "give one of those files: each has some layers"),
 )
+"""Formats that are recognised but not read: their first bytes, what they are, and the remedy."""
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
-    """The names, shapes and dtypes in a checkpoint; its data is not read, and code in it does not run.
+    """The names, shapes and dtypes of a checkpoint's tensors. Neither their data is read nor code in the file run.
 
-    Raises CheckpointError where there is no such file, or it is refused, with the reason.
+    Raises CheckpointError, with the reason, where there is no such file or it is refused.
     """
     path = os.fspath(path)
     try:
@@ -47,9 +48,9 @@ def _read(file: BoundedFile, path: str) -> Checkpoint:
     file.allow(_HEAD)
     head = file.read(_HEAD)
     if head.startswith(b"PK\x03\x04"):
-        return torch_file.read_zip(file, path)
+        return torch_save.read_zip(file, path)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return torch_file.read_legacy(file, path)
+        return torch_save.read_legacy(file, path)
     if head[8:9] == b"{" or path.lower().endswith(".safetensors"):
         return safetensors.read(file, path)
     if head[257:262] == b"ustar":
@@ -58,7 +59,7 @@ def _read(file: BoundedFile, path: str) -> Checkpoint:
         raise CheckpointError("it is an ONNX file", "give the checkpoint that it was exported from")
     if path.lower().endswith((".t7", ".caffemodel")):
         raise CheckpointError("it is a file of Lua Torch or Caffe", "convert it to a PyTorch state dict first")
-    for start, kind, remedy in _OTHERS:
-        if head.lstrip().startswith(start):
+    for signature, kind, remedy in _UNSUPPORTED:
+        if head.lstrip().startswith(signature):
             raise CheckpointError(f"it is {kind}", remedy)
     raise CheckpointError("it is neither a file of torch.save nor a safetensors file", f"it begins with {head[:8]!r}")

@@ -20,10 +20,6 @@ def load(word: str, options: BuildOptions) -> Network:
 
     Raises CheckpointError where the file or its network cannot be read, OptionError for an option that contradicts it.
     """
-    from vggscope.checkpoint.inspection import inspect
-    from vggscope.checkpoint.network import with_stored_names, words_and_options
-    from vggscope.vgg.network import network_of_config
+    from vggscope.checkpoint.network import network_of_checkpoint
 
-    found = inspect(word)
-    words, fitting = words_and_options(found, options)
-    return with_stored_names(network_of_config(word, words, fitting), found)
+    return network_of_checkpoint(word, options)

@@ -1,40 +1,78 @@
-"""The names that the literature gives to a VGG's layers: conv1_1, relu1_1, pool1, fc6, prob.
+"""The literature's names of a VGG's layers: conv1_1, relu1_1, pool1, fc6, prob.
 
-They are read off the structure, whoever built it: a stage ends with its pool, and the fully connected layers are
-numbered on from the last stage, so that five stages give fc6, fc7 and fc8. A head that is written as convolutions (an
-unpadded kernel over what the last pool leaves, then 1x1, in a part of its own or with dropout behind) is named as the
-FC layers it stands for.
+They follow from the structure alone: a stage ends with its pool, and the fully connected layers are numbered on from
+the last stage, so that five stages give fc6, fc7 and fc8. A head written as convolutions gets the names of the FC
+layers that it stands for: an unpadded kernel over the output of the last pool, then 1x1 convolutions, in a module of
+its own or with dropout in between.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from vggscope.graph import Network, Node
+if TYPE_CHECKING:
+    from vggscope.graph import Network, Node
+    from vggscope.vgg.notation import Word
 
-_BEHIND = {
+_OP_KINDS = {
     "ReLU": "relu",
     "Sigmoid": "sigmoid",
     "BatchNorm2d": "bn",
     "LocalResponseNorm": "norm",
     "Dropout": "drop",
+    "Softmax": "prob",
 }
 _POOLS = ("MaxPool2d", "AvgPool2d")
+_WORD_KINDS = {"maxpool": "pool", "avgpool": "pool", "lrn": "norm", "dropout": "drop", "softmax": "prob"}
+
+
+def layer_labels(kinds: Iterable[str]) -> list[str]:
+    """The label of each layer of a chain, empty where the literature has none.
+
+    A kind is the text that its labels begin with: `conv`, `fc`, `pool`, `prob`, or `relu`, `bn`, `norm`, `drop` for a
+    layer that is numbered as the conv or fc before it. An empty kind has no label.
+
+    >>> layer_labels(["conv", "relu", "pool", "conv", "bn", "", "fc", "drop", "prob"])
+    ['conv1_1', 'relu1_1', 'pool1', 'conv2_1', 'bn2_1', '', 'fc3', 'drop3', 'prob']
+    """
+    labels = []
+    stage, layer, fully_connected, number = 1, 0, 0, ""
+    for kind in kinds:
+        if kind == "conv":
+            layer += 1
+            number = f"{stage}_{layer}"
+        elif kind == "fc":
+            fully_connected += 1
+            number = str(stage - (layer == 0) + fully_connected)
+        if kind == "pool":
+            labels.append(f"pool{stage}")
+            stage, layer, number = stage + 1, 0, ""
+        elif kind == "prob":
+            labels.append("prob")
+        else:
+            labels.append(kind + number if kind and number else "")
+    return labels
+
+
+def kind_of_word(word: Word) -> str:
+    """The kind of a word of the notation, for `layer_labels`."""
+    return _WORD_KINDS.get(word.kind, word.kind)
 
 
 def labelled(network: Network) -> Network:
-    """The same network with its layers named, if it is a chain with convolutions; else the network as it is.
+    """The network with its layers labelled, if it is a chain with convolutions; else the network itself.
 
-    What its forward works out aside, to print it or to return it too, breaks no chain and is not named then.
+    Side outputs do not break the chain and get no label.
     """
     aside = frozenset() if network.is_chain else network.side_outputs
     chain = replace(network, nodes=tuple(node for node in network.nodes if node.name not in aside))
     if not chain.is_chain or not any(_is_conv(node) for node in chain.nodes):
         return network
     ends = (network.failed,) if network.failed else ()
-    labels = list(_labels((*chain.nodes, *ends)))
+    labels = layer_labels(_kinds((*chain.nodes, *ends)))
     named = dict(zip((node.name for node in chain.nodes), labels))
     nodes = tuple(replace(node, label=named.get(node.name, "")) for node in network.nodes)
     return replace(network, nodes=nodes, failed=replace(ends[0], label=labels[-1]) if ends else None)
@@ -52,40 +90,29 @@ def stage_of(label: str) -> str:
     return match[2] if match[3] or match[1] == "pool" else "classifier"
 
 
-def _labels(nodes: Sequence[Node]) -> Iterator[str]:
+def _kinds(nodes: Sequence[Node]) -> Iterator[str]:
+    """The kind of each node of a chain, for `layer_labels`."""
     head = _head_start(nodes)
-    stage, layer, current = 1, 0, ""
-    fully_connected = 0
     for position, node in enumerate(nodes):
-        op = node.op.name
-        if position >= head and (_is_conv(node) or op == "Linear"):
-            fully_connected += 1
-            current = str(stage - (layer == 0) + fully_connected)
-            yield f"fc{current}"
-        elif _is_conv(node):
-            layer += 1
-            current = f"{stage}_{layer}"
-            yield f"conv{current}"
-        elif op in _POOLS and position < head and not _is_pixel(node):
-            yield f"pool{stage}"
-            stage, layer, current = stage + 1, 0, ""
-        elif op == "Softmax":
-            yield "prob"
+        if _is_conv(node) or node.op.name == "Linear":
+            yield "fc" if position >= head else "conv"
+        elif node.op.name in _POOLS:
+            yield "pool" if position < head and not _is_one_pixel(node) else ""
         else:
-            yield _BEHIND[op] + current if op in _BEHIND and current else ""
+            yield _OP_KINDS.get(node.op.name, "")
 
 
 def _head_start(nodes: Sequence[Node]) -> int:
-    """Where the fully connected layers begin, be they written as Linear or as convolutions."""
+    """The index of the first fully connected layer, written as Linear or as a convolution."""
     linear = next((i for i, node in enumerate(nodes) if node.op.name == "Linear"), len(nodes))
     last_pool = max((i for i, node in enumerate(nodes[:linear]) if node.op.name in _POOLS), default=-1)
     convs = [i for i in range(last_pool + 1, linear) if _is_conv(nodes[i])]
-    if last_pool < 0 or not convs or not _covers(nodes[convs[0]]):
+    if last_pool < 0 or not convs or not _is_unpadded(nodes[convs[0]]):
         return linear
-    behind = nodes[convs[0] : convs[1] if len(convs) > 1 else linear]
-    set_apart = nodes[convs[0]].name.partition(".")[0] != nodes[last_pool].name.partition(".")[0]
-    dropped = any(node.op.name == "Dropout" for node in behind)
-    if (set_apart or dropped) and all(_is_pointwise(nodes[i]) for i in convs[1:]):
+    until_next = nodes[convs[0] : convs[1] if len(convs) > 1 else linear]
+    is_own_module = nodes[convs[0]].name.partition(".")[0] != nodes[last_pool].name.partition(".")[0]
+    has_dropout = any(node.op.name == "Dropout" for node in until_next)
+    if (is_own_module or has_dropout) and all(_is_pointwise(nodes[i]) for i in convs[1:]):
         return convs[0]
     return linear
 
@@ -94,13 +121,13 @@ def _is_conv(node: Node) -> bool:
     return node.op.name == "Conv2d"
 
 
-def _covers(node: Node) -> bool:
+def _is_unpadded(node: Node) -> bool:
     window = node.op.window((1, 1))
     return window is not None and window.kernel_size[0] > 1 and not any(window.padding)
 
 
-def _is_pixel(node: Node) -> bool:
-    """Whether a pool leaves its map as it is: with a window of one pixel it ends no stage."""
+def _is_one_pixel(node: Node) -> bool:
+    """Whether a pool returns its input: with a window and stride of one pixel it ends no stage."""
     window = node.op.window((1, 1))
     return window is not None and set(window.kernel_size) | set(window.stride) == {1}
 

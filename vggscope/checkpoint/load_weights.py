@@ -1,4 +1,4 @@
-"""A checkpoint's tensors put into a module."""
+"""Loads a checkpoint's tensors into a module."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.formats.pickle_objects import module_of
 from vggscope.checkpoint.inspection import Inspection, examine
 from vggscope.checkpoint.reader import read
-from vggscope.checkpoint.stored import Checkpoint, StoredTensor
-from vggscope.checkpoint.trusted import module_of
 from vggscope.errors import CheckpointError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _TRUSTED = ("argparse", "builtins", "collections", "datetime", "decimal", "numpy", "pathlib", "types", "typing", "uuid")
-"""Packages whose classes, of the few that `read` lets through, torch.load is told to trust."""
+"""Packages whose classes torch.load may use, of the few that `read` accepts."""
 
 
-def with_weights(module: nn.Module, path: str) -> nn.Module:
-    """The module with the tensors of the file at `path`: those of the same keys, below a wrapper and without a prefix,
-    or else those of the same layer of a VGG (conv1_1, fc6), whatever both call it. What the file has beside them is
-    left aside.
+def load_weights(module: nn.Module, path: str) -> nn.Module:
+    """Load the weights in the file at `path` into the module, and return it.
 
-    The file is read as `inspect` reads it first, so that nothing in it runs. Raises CheckpointError where its keys or
-    shapes are not the module's.
+    A tensor goes to the same key, without a wrapper or prefix of the file's; else to the VGG layer of the same label
+    (conv1_1, fc6), whatever the keys are. Further tensors of the file are ignored. `read` accepts the file first, so
+    code in it does not run. Raises CheckpointError where keys or shapes do not match the module's.
     """
     checkpoint = read(path)
-    found = examine(checkpoint)
+    inspection = examine(checkpoint)
     state = _tensors(checkpoint)
     wanted = module.state_dict()
-    prefix = found.prefix if not state.keys() & wanted.keys() else ""
+    prefix = inspection.prefix if not state.keys() & wanted.keys() else ""
     fitting = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     if fitting.keys() >= wanted.keys():
         fitting = {key: fitting[key] for key in wanted}
     else:
-        fitting = _by_layer(found, state, wanted) or fitting
+        fitting = _by_label(inspection, state, wanted) or fitting
     try:
         module.load_state_dict(fitting)
     except RuntimeError as error:
@@ -47,33 +46,35 @@ def with_weights(module: nn.Module, path: str) -> nn.Module:
     return module
 
 
-def _by_layer(found: Inspection, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors by the module's keys, each from the layer of the same label; empty where one has none, or
-    where a layer of the file other than FC has no place: a network without batch norms is another than one with them.
+def _by_label(inspection: Inspection, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The file's tensors by the module's keys, matched by label.
 
-    An FC layer may be written as a convolution on one side, as timm does: the order of its weights is the same.
+    Empty where a tensor has no match, or where a layer of the file other than FC has none: a file with batch norms does
+    not fit a module without. An FC layer may be a convolution on one side, as in timm: its weights have the same order.
     """
-    parts = [t.name for layer in found.layers for t in layer.tensors if t.leaf == "weight" != t.name.split(".")[-1]]
+    tensors = (tensor for layer in inspection.layers for tensor in layer.tensors)
+    parts = [tensor.name for tensor in tensors if tensor.leaf == "weight" != tensor.name.split(".")[-1]]
     if parts:
-        problem = f"{found.path} keeps its weights in parts ({printable(parts[0])})"
+        problem = f"{inspection.path} keeps its weights in parts ({printable(parts[0])})"
         raise CheckpointError(
-            problem, f"vggscope inspect {found.path} tells how to load them; save them whole from there"
+            problem, f"vggscope inspect {inspection.path} tells how to load them; save them whole from there"
         )
     own = examine(Checkpoint("", "", tuple(StoredTensor(k, tuple(t.shape), "float32") for k, t in wanted.items())))
-    theirs = {(layer.label, t.leaf): state[t.name] for layer in found.layers if layer.label for t in layer.tensors}
-    if {label for label, _ in theirs if not label.startswith("fc")} - {layer.label for layer in own.layers}:
+    stored = {(layer.label, t.leaf): state[t.name] for layer in inspection.layers if layer.label for t in layer.tensors}
+    if {label for label, _ in stored if not label.startswith("fc")} - {layer.label for layer in own.layers}:
         return {}
     fitting: dict[str, Tensor] = {}
     for layer in own.layers:
         for tensor in layer.tensors:
-            other = theirs.get((layer.label, tensor.leaf))
-            if other is None or other.shape[:1] != tensor.shape[:1] or other.numel() != prod(tensor.shape):
+            match = stored.get((layer.label, tensor.leaf))
+            if match is None or match.shape[:1] != tensor.shape[:1] or match.numel() != prod(tensor.shape):
                 return {}
-            fitting[tensor.name] = other.reshape(tensor.shape)
+            fitting[tensor.name] = match.reshape(tensor.shape)
     return fitting
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The file's tensors by key, read by safetensors or by torch.load with weights_only=True."""
     if checkpoint.format == "safetensors":
         from safetensors.torch import load_file
 
@@ -98,7 +99,7 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def _trusted(names: Iterable[str]) -> Iterator[tuple[Any, str]]:
-    """The classes of these names that are trusted, each with its name in the pickle."""
+    """The classes of trusted packages among these, each with its name in the pickle."""
     for name in names:
         package = name.partition(".")[0]
         if package in _TRUSTED:

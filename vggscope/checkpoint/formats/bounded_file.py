@@ -1,4 +1,4 @@
-"""A file that a stranger wrote: opened only if it is a regular one, and read by the spoonful."""
+"""Opens an untrusted file, if it is a regular one, and reads it within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import islice
 from vggscope.checkpoint import SUFFIXES
 from vggscope.errors import CheckpointError, printable
 
-_KINDS = (
+_NOT_REGULAR = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISCHR, "a device"),
@@ -18,16 +18,17 @@ _KINDS = (
     (stat.S_ISSOCK, "a socket"),
 )
 
-_FLAGS = (
-    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
-)  # without O_NONBLOCK, to open a named pipe that replaced the file since it was looked at would wait for ever
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
+"""O_NONBLOCK keeps `open` from hanging if a named pipe replaces the file after its check."""
+
+_PATH_REMEDY = "give the path of a .pth, .pt or .safetensors file"
 
 
 class BoundedFile:
-    """A regular file that gives no more bytes than it was allowed to.
+    """A regular file from which no more bytes than a budget can be read.
 
-    A parser that believes a length in the file is stopped here, before memory is taken for it. `bytes_read` is what
-    has been read in all.
+    It stops a parser that trusts a length in the file, before memory is allocated for it. `bytes_read` counts all bytes
+    read.
     """
 
     def __init__(self, path: str) -> None:
@@ -43,69 +44,66 @@ class BoundedFile:
         self.close()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._raw.close()
 
     def allow(self, budget: int) -> None:
-        """Let `budget` more bytes be read from here on."""
+        """Set the budget: the number of bytes that may still be read."""
         self._left = budget
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to `size` bytes, or all that follow.
+        """The next `size` bytes, or fewer at the end; all that follow for a negative `size`.
 
-        Raises CheckpointError where that is more than what is left of the budget.
+        Raises CheckpointError where they exceed the rest of the budget.
         """
         following = max(self.size - self.tell(), 0)
         wanted = following if size is None or size < 0 else min(size, following)
         if wanted > self._left:
             raise CheckpointError("its headers are larger than any checkpoint's", "it is damaged, or made to harm")
-        found = self._raw.read(wanted) or b""
-        self._left -= len(found)
-        self.bytes_read += len(found)
-        return found
+        data = self._raw.read(wanted) or b""
+        self._left -= len(data)
+        self.bytes_read += len(data)
+        return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place in the file."""
+        """Set the position in the file, and return it."""
         return self._raw.seek(offset, whence)
 
     def tell(self) -> int:
-        """The place in the file."""
+        """The position in the file."""
         return self._raw.tell()
 
     def seekable(self) -> bool:
-        """Always: it is a regular file."""
+        """True: a regular file is seekable."""
         return True
 
 
-_PATH = "give the path of a .pth, .pt or .safetensors file"
-
-
-def _inside(folder: str) -> str:
-    """Which checkpoint to name in a folder, as a model's hub fills it."""
+def _folder_remedy(folder: str) -> str:
+    """The remedy for a folder: the first checkpoint in it, if there is one."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in islice(entries, 1000) if entry.name.lower().endswith(SUFFIXES)]
     except OSError:
-        return _PATH
-    return f"name a file in it: {printable(os.path.join(folder, min(names)), 200)}" if names else _PATH
+        return _PATH_REMEDY
+    return f"name a file in it: {printable(os.path.join(folder, min(names)), 200)}" if names else _PATH_REMEDY
 
 
 def _open(path: str) -> io.FileIO:
-    """The file; raises CheckpointError where there is none that can be read, or it is no regular file."""
+    """The open file. Raises CheckpointError where it cannot be read or is not a regular file."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            raise CheckpointError("it is a folder, not a file", _inside(path))
+            raise CheckpointError("it is a folder, not a file", _folder_remedy(path))
         _check(status)
         raw = io.FileIO(os.open(path, _FLAGS | getattr(os, "O_CLOEXEC", 0)), "rb")
     except FileNotFoundError:
         from vggscope.files import near_file
 
-        raise CheckpointError(f"there is no such file{near_file(path)}", _PATH) from None
+        raise CheckpointError(f"there is no such file{near_file(path)}", _PATH_REMEDY) from None
     except OSError as error:
         raise CheckpointError(f"it cannot be read: {error.strerror or error}") from None
     except ValueError:
-        raise CheckpointError("that is no path", _PATH) from None
+        raise CheckpointError("that is no path", _PATH_REMEDY) from None
     try:
         _check(os.fstat(raw.fileno()))
     except CheckpointError:
@@ -115,10 +113,10 @@ def _open(path: str) -> io.FileIO:
 
 
 def _check(status: os.stat_result) -> None:
-    for is_kind, kind in _KINDS:
+    for is_kind, kind in _NOT_REGULAR:
         if is_kind(status.st_mode):
-            raise CheckpointError(f"it is {kind}, not a file", _PATH)
+            raise CheckpointError(f"it is {kind}, not a file", _PATH_REMEDY)
     if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError("it is not a regular file", _PATH)
+        raise CheckpointError("it is not a regular file", _PATH_REMEDY)
     if not status.st_size:
         raise CheckpointError("it is empty", "copy or download it again")

@@ -1,16 +1,16 @@
-"""What a checkpoint says without its data: the names, shapes and dtypes of its tensors."""
+"""The contents of a checkpoint without the data: its tensors' names, shapes and dtypes, and the layers they form."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from vggscope.checkpoint.reparametrised import is_kept, split
+from vggscope.checkpoint.parametrizations import is_buffer, split
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""Tensors that a batch norm keeps but does not learn."""
+"""The buffers of a batch norm."""
 
 WRAPPERS = {
     "module": "DataParallel",
@@ -18,18 +18,18 @@ WRAPPERS = {
     "_fsdp_wrapped_module": "FSDP",
     "_checkpoint_wrapped_module": "checkpoint_wrapper",
 }
-"""What a module may be wrapped in, by the part that each wrapper puts into every key below it."""
+"""Wrappers of a module, by the part that each adds to every key below it."""
 
-_COUNTS = ("int16", "int32", "int64", "bool")
-"""Dtypes of which torch has no gradient, and in which no quantised weight is kept."""
+_UNLEARNED = ("int16", "int32", "int64", "bool")
+"""Dtypes that hold neither trained nor quantised weights."""
 
 _OPS = {5: "Conv3d", 4: "Conv2d", 3: "Conv1d", 2: "Linear"}
-"""The layer that most likely owns a `weight` of that many dimensions."""
+"""The most likely op of a `weight`, by its number of dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor: its key in the state dict, its shape and torch's name of its dtype."""
+    """One tensor: its key in the state dict, its shape, and torch's name of its dtype."""
 
     name: str
     shape: Shape
@@ -42,24 +42,24 @@ class StoredTensor:
 
     @property
     def leaf(self) -> str:
-        """Which of its layer's tensors it is: `weight`, also where it is stored as `weight_orig`, `bias` and so on."""
+        """Its name within the layer, such as `weight` (also where it is stored as `weight_orig`) or `bias`."""
         return split(self.name, len(self.shape))[1]
 
     @property
     def learned(self) -> bool:
         """Whether it is a parameter, as far as name and dtype tell."""
         leaf = self.leaf
-        return leaf not in BUFFERS and not is_kept(leaf) and self.dtype not in _COUNTS
+        return leaf not in BUFFERS and not is_buffer(leaf) and self.dtype not in _UNLEARNED
 
 
 @record
 class Checkpoint:
     """A file's tensors, in the file's order.
 
-    `format` is `torch zip`, `torch legacy` or `safetensors`. `wrapper` are the keys that lead to the state dict,
-    outermost first; `beside` are the keys that lie beside it, such as `optimizer`; `guarded` are the classes that
-    torch.load does not take with weights_only unless it is told to; `sparse` are the names of sparse tensors,
-    `packed` those of the entries that hold several in one, as quantised layers do, which are not among `tensors`.
+    `format` is `torch zip`, `torch legacy` or `safetensors`. `wrapper` holds the keys that lead to the state dict,
+    outermost first; `beside` the other keys next to them, such as `optimizer`. `guarded` names the classes that
+    torch.load rejects with weights_only=True unless they are allowed. `sparse` names the sparse tensors. `packed` names
+    the entries that hold several tensors in one, as quantised layers do; they are not among `tensors`.
     """
 
     path: str
@@ -76,8 +76,8 @@ class Checkpoint:
 class StoredLayer:
     """The tensors that share a path.
 
-    `label` is the literature's name where the layer is one of a VGG's; `op` is what it most likely is, by the shape of
-    its weight, or None; `shape` is the weight's, or empty.
+    `label` is the literature's name if the layer belongs to a VGG, else empty. `op` is the most likely op by the shape
+    of the weight, or None. `shape` is the weight's, or empty.
     """
 
     name: str
@@ -89,17 +89,17 @@ class StoredLayer:
 
     @property
     def path(self) -> str:
-        """Its name without what wrappers put into it."""
+        """Its name without the parts that wrappers add."""
         return unwrapped(self.name)
 
     @property
     def is_norm(self) -> bool:
-        """Whether it has a scale for each channel and nothing larger."""
+        """Whether it has one scale per channel and no larger tensor."""
         return len(self.shape) == 1 and all(len(tensor.shape) <= 1 for tensor in self.tensors)
 
 
 def unwrapped(name: str) -> str:
-    """A path without the parts that DataParallel, torch.compile, FSDP and activation checkpointing put into it.
+    """A path without the parts that DataParallel, torch.compile, FSDP and activation checkpointing add.
 
     >>> unwrapped("module._orig_mod.features.module.0")
     'features.0'
@@ -108,11 +108,11 @@ def unwrapped(name: str) -> str:
 
 
 def layers_of(tensors: tuple[StoredTensor, ...]) -> tuple[StoredLayer, ...]:
-    """The tensors gathered by path, in the order in which the paths first come up."""
-    gathered: dict[str, list[StoredTensor]] = {}
+    """The tensors grouped by path, in the order in which the paths first appear."""
+    by_path: dict[str, list[StoredTensor]] = {}
     for tensor in tensors:
-        gathered.setdefault(tensor.layer, []).append(tensor)
-    return tuple(_layer(path, tuple(members)) for path, members in gathered.items())
+        by_path.setdefault(tensor.layer, []).append(tensor)
+    return tuple(_layer(path, tuple(members)) for path, members in by_path.items())
 
 
 def _layer(path: str, tensors: tuple[StoredTensor, ...]) -> StoredLayer:
@@ -124,7 +124,7 @@ def _layer(path: str, tensors: tuple[StoredTensor, ...]) -> StoredLayer:
 
 
 def natural(name: str) -> tuple[tuple[int, str], ...]:
-    """A key that sorts names as people number them: features.9 before features.10.
+    """A sort key that orders numbers in names by value: features.9 before features.10.
 
     >>> sorted(["conv10", "conv9"], key=natural)
     ['conv9', 'conv10']

@@ -1,6 +1,6 @@
-"""The header of a .safetensors file: 8 bytes of length, then JSON that names each tensor's dtype, shape and place.
+"""Files of safetensors: 8 bytes of length, then a JSON header with each tensor's dtype, shape and data offsets.
 
-https://huggingface.co/docs/safetensors, section Format. The data that follows is not read.
+The format is described at https://huggingface.co/docs/safetensors. The data after the header is not read.
 """
 
 from __future__ import annotations
@@ -10,60 +10,64 @@ import re
 from collections import Counter
 from typing import TypeGuard
 
-from vggscope.checkpoint.file import BoundedFile
-from vggscope.checkpoint.records import LARGEST_COUNT, LARGEST_RANK, LARGEST_SIDE
-from vggscope.checkpoint.stored import Checkpoint, StoredTensor
+from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT, LARGEST_RANK, LARGEST_SIDE
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import numel
+from vggscope.units import ELEMENT_BYTES
 
 LARGEST_HEADER = 16 * 2**20
-"""Bytes; the format's own limit is 100 MB, of which no checkpoint comes near."""
+"""Bytes; the format's own limit is 100 MB, far more than any checkpoint needs."""
 
-_MOST_SIGNS = (
+_MAX_SIGNS = (
     (b"{", LARGEST_COUNT + 2),
     (b"[", 2 * LARGEST_COUNT + 1000),
     (b",", 16 * LARGEST_COUNT),
     (b":", 16 * LARGEST_COUNT),
 )
-"""How often they stand in the header of so many tensors."""
+"""How often each sign occurs at most in a header of LARGEST_COUNT tensors."""
 
 _DTYPES = {
-    "F64": ("float64", 64),
-    "F32": ("float32", 32),
-    "F16": ("float16", 16),
-    "BF16": ("bfloat16", 16),
-    "I64": ("int64", 64),
-    "I32": ("int32", 32),
-    "I16": ("int16", 16),
-    "I8": ("int8", 8),
-    "U64": ("uint64", 64),
-    "U32": ("uint32", 32),
-    "U16": ("uint16", 16),
-    "U8": ("uint8", 8),
-    "BOOL": ("bool", 8),
-    "C64": ("complex64", 64),
-    "F8_E4M3": ("float8_e4m3fn", 8),
-    "F8_E5M2": ("float8_e5m2", 8),
-    "F8_E4M3FNUZ": ("float8_e4m3fnuz", 8),
-    "F8_E5M2FNUZ": ("float8_e5m2fnuz", 8),
-    "F8_E8M0": ("float8_e8m0fnu", 8),
-    "F6_E3M2": ("float6_e3m2", 6),
-    "F6_E2M3": ("float6_e2m3", 6),
-    "F4": ("float4_e2m1fn", 4),
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F6_E3M2": "float6_e3m2",
+    "F6_E2M3": "float6_e2m3",
+    "F4": "float4_e2m1fn",
 }
-"""Torch's name and the bits of one element."""
+"""torch's name of each dtype, or a name in its style where torch has none."""
+
+_SUB_BYTE_BITS = {"float6_e3m2": 6, "float6_e2m3": 6, "float4_e2m1fn": 4}
+"""Bits of one element of the dtypes that torch does not have."""
 
 Pairs = list[tuple[str, object]]
-"""A JSON object as it stands, equal keys and all."""
+"""The members of a JSON object, equal keys included."""
 
-Shifted = tuple[StoredTensor, int, int]
-"""A tensor, and where its data begins and ends, in bytes behind the header."""
+Placed = tuple[StoredTensor, int, int]
+"""A tensor, and the begin and end of its data in bytes after the header."""
 
 
 def read(file: BoundedFile, path: str) -> Checkpoint:
     """The checkpoint that the header describes.
 
-    Raises CheckpointError where the header is no such JSON, or promises what the file cannot hold.
+    Raises CheckpointError where the header is malformed or does not fit the size of the file.
     """
     pairs = _parse(_header(file))
     repeated = _repeated([name for name, _ in pairs])
@@ -72,7 +76,7 @@ def read(file: BoundedFile, path: str) -> Checkpoint:
     placed = [_tensor(name, value) for name, value in pairs if name != "__metadata__"]
     if not placed:
         raise CheckpointError("it holds no tensors")
-    _check_places(placed, file.size - file.tell())
+    _check_offsets(placed, file.size - file.tell())
     return Checkpoint(path, "safetensors", tuple(tensor for tensor, _, _ in placed))
 
 
@@ -88,8 +92,8 @@ def _header(file: BoundedFile) -> bytes:
     if length > LARGEST_HEADER:
         raise CheckpointError(f"its header claims {length} bytes, at most {LARGEST_HEADER} are read")
     header = file.read(length)
-    # Each of these signs costs many times its one byte once it is parsed.
-    if any(header.count(sign) > most for sign, most in _MOST_SIGNS):
+    # Parsed, each of these signs takes many times the memory of its one byte.
+    if any(header.count(sign) > most for sign, most in _MAX_SIGNS):
         raise CheckpointError(f"its header names more than {LARGEST_COUNT} tensors")
     return header
 
@@ -112,7 +116,7 @@ def _parse(header: bytes) -> Pairs:
 
 
 class _Object(Pairs):
-    """A JSON object, told apart from a JSON array."""
+    """A JSON object; a type of its own tells it from a JSON array."""
 
 
 def _integer(text: str) -> int:
@@ -125,7 +129,7 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text[:20]} is not an integer")
 
 
-def _tensor(name: str, value: object) -> Shifted:
+def _tensor(name: str, value: object) -> Placed:
     fields = dict(value) if isinstance(value, _Object) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if re.search("[\ud800-\udfff]", name):
@@ -136,7 +140,8 @@ def _tensor(name: str, value: object) -> Shifted:
         raise CheckpointError(f"its tensor {printable(name)} has no shape that a tensor can have")
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(f"its tensor {printable(name)} does not say where its data begins and ends")
-    torch_name, bits = _DTYPES[dtype]
+    torch_name = _DTYPES[dtype]
+    bits = _SUB_BYTE_BITS.get(torch_name) or 8 * ELEMENT_BYTES[torch_name]
     size = -(-numel(tuple(shape)) * bits // 8)
     if offsets[1] - offsets[0] != size:
         raise CheckpointError(
@@ -149,8 +154,8 @@ def _are_counts(value: object) -> TypeGuard[list[int]]:
     return type(value) is list and all(type(count) is int and 0 <= count <= LARGEST_SIDE for count in value)
 
 
-def _check_places(placed: list[Shifted], room: int) -> None:
-    """The tensors' data fills the file, without gaps or overlaps."""
+def _check_offsets(placed: list[Placed], room: int) -> None:
+    """Raise CheckpointError unless the tensors' data fills `room` bytes without gaps or overlaps."""
     end = 0
     for tensor, begin, following in sorted(placed, key=lambda item: item[1:]):
         if begin != end:

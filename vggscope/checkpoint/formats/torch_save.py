@@ -1,4 +1,4 @@
-"""What torch.save writes: a zip archive with a pickle in it or, before torch 1.6, pickles in a row with data behind."""
+"""Files of torch.save: a zip archive with a pickle in it or, before torch 1.6, pickles and then the data."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from vggscope.checkpoint.file import BoundedFile
-from vggscope.checkpoint.pickle_scanner import LARGEST_PICKLE, PickleScanner
-from vggscope.checkpoint.records import LARGEST_COUNT, Dictionary, Opaque, Tensor
-from vggscope.checkpoint.stored import Checkpoint, StoredTensor
+from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT, Dictionary, Opaque, Tensor
+from vggscope.checkpoint.formats.pickle_scanner import LARGEST_PICKLE, PickleScanner
 from vggscope.errors import CheckpointError, printable
 
 LARGEST_DIRECTORY = 6 * 2**20
-"""Bytes of a zip's list of members: some 90,000 tensors."""
+"""Bytes of a zip's list of members: about 90,000 tensors."""
 
-_FIRST_LOOK = 2**18
-"""Bytes of an old file that are read at first; its pickle is seldom longer."""
+_FIRST_READ = 2**18
+"""Bytes of a legacy file that are read at first; its pickle is seldom longer."""
 
 _ENCRYPTED = 1
-"""The flag of a zip archive's member that a password locks."""
+"""The flag of an encrypted member of a zip archive."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-"""The first value in the old format."""
+"""The first value in the legacy format."""
+
+_REMEDY = "copy or download it again"
 
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, OSError, ValueError, RuntimeError, LookupError, OverflowError),
 )
-"""All that the standard library raises over an archive that is broken, encrypted or packed in an unusual way."""
+"""What the standard library raises for an archive that is broken, encrypted or compressed by an unusual method."""
 
 _OTHER_ARCHIVES = (
     (".npy", "a NumPy archive", "convert it to a PyTorch state dict first"),
@@ -43,9 +45,9 @@ _OTHER_ARCHIVES = (
     (".pt", "a zip archive with a checkpoint in it", "unpack it first"),
     (".safetensors", "a zip archive with a checkpoint in it", "unpack it first"),
 )
-"""Archives of other make, by what a member's name ends with."""
+"""Other zip archives: the ending of a member's name, what the archive is, and the remedy."""
 
-_WRAPPERS = (
+_STATE_DICT_KEYS = (
     "state_dict",
     "model_state_dict",
     "model_state",
@@ -59,14 +61,14 @@ _WRAPPERS = (
     "model_ema",
     "ema",
 )
-"""Keys under which training scripts keep the state dict, the likeliest first."""
+"""Keys under which training scripts store the state dict, the likeliest first."""
 
-_DEEPEST = 3
-"""How many of those lie inside one another at most."""
+_MAX_DEPTH = 3
+"""The most such keys that lead to a state dict."""
 
 
 def read_zip(file: BoundedFile, path: str) -> Checkpoint:
-    """The checkpoint in torch's zip archive.
+    """The checkpoint in a zip archive of torch.save.
 
     Raises CheckpointError where the archive is damaged, is not torch's, or its pickle is refused.
     """
@@ -76,16 +78,13 @@ def read_zip(file: BoundedFile, path: str) -> Checkpoint:
             member = _pickle_member(archive)
             file.allow(LARGEST_PICKLE + 2**16)
             with archive.open(member) as stream:
-                machine = PickleScanner(stream.read(LARGEST_PICKLE + 1))
-            root = machine.load()
-            _check_storages(archive, member.filename.removesuffix("data.pkl"), machine.storages, file.size)
+                scanner = PickleScanner(stream.read(LARGEST_PICKLE + 1))
+            root = scanner.load()
+            _check_storages(archive, member.filename.removesuffix("data.pkl"), scanner.storages, file.size)
     except _DAMAGE as error:
         reason = printable(str(error)) or "it ends within its pickle"
-        raise CheckpointError(f"its zip archive is damaged or cut short: {reason}", _AGAIN) from None
-    return _checkpoint(root, machine, path, "torch zip")
-
-
-_AGAIN = "copy or download it again"
+        raise CheckpointError(f"its zip archive is damaged or cut short: {reason}", _REMEDY) from None
+    return _checkpoint(root, scanner, path, "torch zip")
 
 
 def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -95,34 +94,37 @@ def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
             "it is a TorchScript archive, which holds a program beside its weights",
             "write the weights alone: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')",
         )
-    found = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
-    if len(found) != 1:
+    pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(pickles) != 1:
         for ending, kind, remedy in _OTHER_ARCHIVES:
             if any(name.endswith(ending) for name in names):
                 raise CheckpointError(f"it is {kind}", remedy)
         raise CheckpointError(
-            f"it is a zip archive with {len(found) or 'no'} data.pkl, torch.save writes one", "is it another program's?"
+            f"it is a zip archive with {len(pickles) or 'no'} data.pkl, torch.save writes one",
+            "is it another program's?",
         )
-    member = archive.getinfo(found[0])
+    member = archive.getinfo(pickles[0])
     if member.flag_bits & _ENCRYPTED:
         raise CheckpointError("its data.pkl is encrypted, which torch does not read")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise CheckpointError("its data.pkl is compressed in a way that torch does not read")
     if member.file_size > LARGEST_PICKLE:
-        raise CheckpointError(f"its data.pkl claims {member.file_size} bytes, no state dict has so many", _AGAIN)
+        raise CheckpointError(f"its data.pkl claims {member.file_size} bytes, no state dict has so many", _REMEDY)
     return member
 
 
 def _check_storages(archive: zipfile.ZipFile, root: str, storages: dict[str, int], size: int) -> None:
-    """Each storage is a member as large as the pickle says, and lies inside the file."""
+    """Raise CheckpointError unless each storage is a member of the size in the pickle, within the file."""
     members = {info.filename: info for info in archive.infolist()}
     for key, expected in storages.items():
         info = members.get(f"{root}data/{key}")
-        have = 0 if info is None else info.file_size
-        if have != expected:
-            raise CheckpointError(f"its data/{printable(key)} has {have} bytes where {expected} are expected", _AGAIN)
+        size_in_zip = 0 if info is None else info.file_size
+        if size_in_zip != expected:
+            raise CheckpointError(
+                f"its data/{printable(key)} has {size_in_zip} bytes where {expected} are expected", _REMEDY
+            )
         if info is not None and info.header_offset + info.compress_size > size:
-            raise CheckpointError(f"its data/{printable(key)} ends behind the end of the file", _AGAIN)
+            raise CheckpointError(f"its data/{printable(key)} ends after the end of the file", _REMEDY)
 
 
 def read_legacy(file: BoundedFile, path: str) -> Checkpoint:
@@ -130,48 +132,48 @@ def read_legacy(file: BoundedFile, path: str) -> Checkpoint:
 
     Raises CheckpointError where the file is damaged, is a pickle of another kind, or is refused.
     """
-    for most in (_FIRST_LOOK, LARGEST_PICKLE):
+    for most in (_FIRST_READ, LARGEST_PICKLE):
         file.seek(0)
         file.allow(most)
-        machine = PickleScanner(file.read(min(most, file.size)))
+        scanner = PickleScanner(file.read(min(most, file.size)))
         try:
-            root = _legacy_root(machine)
+            root = _legacy_root(scanner)
         except EOFError:
             continue
-        expected = machine.position + sum(8 + count for count in machine.storages.values())
+        expected = scanner.position + sum(8 + count for count in scanner.storages.values())
         if file.size < expected:
-            raise CheckpointError(f"it is cut short: {file.size} bytes where {expected} are expected", _AGAIN)
-        return _checkpoint(root, machine, path, "torch legacy")
-    raise CheckpointError("it is cut short within its pickle, or has none that ends", _AGAIN)
+            raise CheckpointError(f"it is cut short: {file.size} bytes where {expected} are expected", _REMEDY)
+        return _checkpoint(root, scanner, path, "torch legacy")
+    raise CheckpointError("it is cut short within its pickle, or has none that ends", _REMEDY)
 
 
-def _legacy_root(machine: PickleScanner) -> object:
-    """The third of: magic number, protocol, system, object, keys of the storages. The data follows."""
-    if machine.load() != _MAGIC:
+def _legacy_root(scanner: PickleScanner) -> object:
+    """The saved object: the fourth pickle of magic number, protocol, system, object and storage keys."""
+    if scanner.load() != _MAGIC:
         raise CheckpointError(
             "it is a plain pickle, not a file of torch.save",
             "if you trust who made it, load it in Python and torch.save(state_dict, 'weights.pth')",
         )
-    machine.load()
-    machine.load()
-    root = machine.load()
-    machine.load()
+    scanner.load()
+    scanner.load()
+    root = scanner.load()
+    scanner.load()
     return root
 
 
-def _checkpoint(root: object, machine: PickleScanner, path: str, layout: str) -> Checkpoint:
+def _checkpoint(root: object, scanner: PickleScanner, path: str, layout: str) -> Checkpoint:
     names, state, beside = _state_dict(root)
     tensors = tuple(_tensors(state))
     if len(tensors) > LARGEST_COUNT:
         raise CheckpointError(f"it holds {len(tensors)} tensors, at most {LARGEST_COUNT} are read")
-    guarded = tuple(sorted(machine.guarded))
+    guarded = tuple(sorted(scanner.guarded))
     sparse = tuple(name for name, value in state.named().items() if isinstance(value, Tensor) and value.is_sparse)
     packed = tuple(name for name, value in state.named().items() if _is_packed(value))
     return Checkpoint(path, layout, tensors, names, beside, guarded, sparse, packed)
 
 
 def _is_packed(value: object) -> bool:
-    """Whether it is the weight and the bias of a quantised layer in one."""
+    """Whether an entry holds the weight and the bias of a quantised layer."""
     return isinstance(value, tuple) and any(isinstance(part, Tensor) for part in value)
 
 
@@ -182,12 +184,12 @@ def _tensors(state: Dictionary) -> Iterator[StoredTensor]:
 
 
 def _state_dict(root: object) -> tuple[tuple[str, ...], Dictionary, tuple[str, ...]]:
-    """The keys that lead to the dict of tensors, that dict, and the keys that lie beside it."""
+    """The keys that lead to the state dict, the state dict, and the other keys next to them."""
     top = root
     names: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
-    for depth in range(_DEEPEST, 0, -1):
-        inside = _inside(root, depth)
+    for depth in range(_MAX_DEPTH, 0, -1):
+        inside = _state_dict_key(root, depth)
         if inside is None or not isinstance(root, Dictionary):
             break
         entries = root.named()
@@ -198,14 +200,15 @@ def _state_dict(root: object) -> tuple[tuple[str, ...], Dictionary, tuple[str, .
     raise CheckpointError(*_no_state_dict(top))
 
 
-def _inside(root: object, depth: int) -> str | None:
-    """The key below which the state dict lies: a known one, or else the one with more tensors than any other and than
-    lie beside it. None where it is the dict itself, or there is none.
+def _state_dict_key(root: object, depth: int) -> str | None:
+    """The key that leads towards the state dict: a usual one, or the one with most tensors below it.
+
+    None where the dict itself has as many tensors, or there are none.
     """
     if not isinstance(root, Dictionary):
         return None
     entries, counted = root.named(), dict[tuple[int, int], int]()
-    known = next((name for name in _WRAPPERS if _tensors_in(entries.get(name), depth - 1, counted)), None)
+    known = next((name for name in _STATE_DICT_KEYS if _tensors_in(entries.get(name), depth - 1, counted)), None)
     if known is not None:
         return known
     most = max(entries, key=lambda name: _tensors_in(entries[name], depth - 1, counted), default=None)
@@ -213,8 +216,9 @@ def _inside(root: object, depth: int) -> str | None:
 
 
 def _tensors_in(value: object, depth: int, counted: dict[tuple[int, int], int]) -> int:
-    """How many tensors a dict holds, or the one of the dicts in it, down to `depth`, that holds most. A dict that is
-    met again is not counted again: a file may hold one a million times.
+    """The most tensors that a dict, or one of those nested in it down to `depth`, holds.
+
+    `counted` caches the result for each dict: a file may hold the same one a million times.
     """
     if not isinstance(value, Dictionary):
         return 0
@@ -227,25 +231,25 @@ def _tensors_in(value: object, depth: int, counted: dict[tuple[int, int], int]) 
 
 
 def _no_state_dict(root: object) -> tuple[str, str]:
-    """What a file holds in place of a state dict, and the way to one."""
-    found, way = "something else", "torch.save(model.state_dict(), FILE)"
+    """The problem with a file that has no state dict, and the remedy."""
+    contents, remedy = "something else", "torch.save(model.state_dict(), FILE)"
     if isinstance(root, Dictionary):
         names = [printable(name, 30) for name in root.named()]
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-        found = f"a dict with the keys {shown}" if names else "an empty dict"
+        contents = f"a dict with the keys {shown}" if names else "an empty dict"
         if root.entries and not names:
-            found = "a dict whose keys are no names"
+            contents = "a dict whose keys are no names"
         elif {"state", "param_groups"} <= set(names):
-            found = "an optimizer's state (state, param_groups)"
+            contents = "an optimizer's state (state, param_groups)"
         elif any(isinstance(value, Opaque) and "numpy" in value.name for value in root.named().values()):
-            found = f"NumPy arrays, {found}"
-            way = "torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, 'weights.pth')"
+            contents = f"NumPy arrays, {contents}"
+            remedy = "torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, 'weights.pth')"
     elif isinstance(root, Tensor):
-        found = "one tensor"
+        contents = "one tensor"
     elif isinstance(root, list | tuple):
-        place = next((i for i, item in enumerate(root) if _tensors_in(item, _DEEPEST, {})), None)
-        found = "a list" if isinstance(root, list) else "a tuple"
+        place = next((i for i, item in enumerate(root) if _tensors_in(item, _MAX_DEPTH, {})), None)
+        contents = "a list" if isinstance(root, list) else "a tuple"
         if place is not None:
-            found += f" whose item {place} has one"
-            way = f"torch.save(torch.load(FILE, weights_only=True)[{place}], 'weights.pth')"
-    return f"it holds no state dict but {found}", way
+            contents += f" whose item {place} has one"
+            remedy = f"torch.save(torch.load(FILE, weights_only=True)[{place}], 'weights.pth')"
+    return f"it holds no state dict but {contents}", remedy

@@ -1,6 +1,6 @@
-"""What stands in for the objects that a pickle asks for: records that hold what was said and can do nothing.
+"""Inert objects that stand for what a pickle would build, and the only globals that a pickle may name.
 
-A name that is not in these tables is not looked up anywhere: the file is refused.
+A global that is not in these tables is never looked up: the file is refused.
 """
 
 from __future__ import annotations
@@ -10,26 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vggscope.checkpoint.trusted import FILLED
 from vggscope.errors import CheckpointError
 from vggscope.ops.base import Shape
+from vggscope.units import ELEMENT_BYTES
 
 LARGEST_COUNT = 50_000
-"""Tensors in one file; the largest language models have some thousand in each of theirs."""
+"""Tensors in one file; the largest language models have some thousand per file."""
 
 LARGEST_SIDE = 2**63 - 1
-"""What torch can count to."""
+"""The largest size that torch can represent."""
 
 LARGEST_RANK = 64
-"""The most dimensions that torch gives a tensor."""
-
-BYTES = {
-    **{"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "complex32": 4, "complex64": 8, "complex128": 16},
-    **{"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "bool": 1, "uint16": 2, "uint32": 4, "uint64": 8},
-    **{"float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1},
-    **{"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1, "float4_e2m1fn_x2": 1},
-}
-"""Bytes of one element, by torch's name of the dtype."""
+"""The most dimensions of a torch tensor."""
 
 _STORAGES = {
     "FloatStorage": "float32",
@@ -53,27 +45,27 @@ _STORAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """A name that the pickle would import. It stays a name."""
+    """The dotted name of an object that the pickle would import. Nothing is imported."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """An object of no interest here, such as the options of a training run."""
+    """An object that is not inspected, such as the options of a training run."""
 
     name: str
 
 
 @dataclass(eq=False, slots=True)
 class Dictionary:
-    """A dict's entries in order. It hashes nothing, so that no choice of keys makes it slow."""
+    """A dict's entries in order. Its keys are not hashed, so hash collisions cannot slow it down."""
 
     entries: list[tuple[object, object]]
     _names: dict[str, object] | None = None
 
     def named(self) -> dict[str, object]:
-        """The entries whose key is a text, the last of equal keys: to be asked for once nothing is added any more."""
+        """The entries whose key is a str, the last one of equal keys. It is cached: call it once all are added."""
         if self._names is None:
             self._names = {key: value for key, value in self.entries if isinstance(key, str)}
         return self._names
@@ -81,7 +73,7 @@ class Dictionary:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Memory that tensors share: `count` elements of `dtype`, kept in the file under `key`."""
+    """Memory that tensors share: `count` elements of `dtype`, stored in the file under `key`."""
 
     dtype: str
     key: str
@@ -97,17 +89,31 @@ class Tensor:
     is_sparse: bool = False
 
 
-def known(name: str) -> Global | None:
-    """The record for a name, if state dicts use it; Python 2's names and CUDA's storages are taken for today's."""
+def module_of(name: str) -> str:
+    """The module that has a global in the installed versions: numpy 2 and Python 3.13 renamed some modules."""
+    module = name.rpartition(".")[0]
+    if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        from importlib.metadata import PackageNotFoundError, version  # takes a third of an inspection's time
+
+        try:
+            is_old = version("numpy").startswith("1.")
+        except PackageNotFoundError:
+            is_old = False
+        return "numpy.core.multiarray" if is_old else "numpy._core.multiarray"
+    return {"pathlib._local": "pathlib"}.get(module, module)
+
+
+def known_global(name: str) -> Global | None:
+    """The Global of a dotted name, with Python 2's names and CUDA's storages translated; None if it is not allowed."""
     name = re.sub(r"^__builtin__\.", "builtins.", re.sub(r"^torch\.(cuda|storage)\.(?=\w+Storage$)", "torch.", name))
     name = {"builtins.long": "builtins.int", "builtins.unicode": "builtins.str"}.get(name, name)
     is_storage = name.startswith("torch.") and name[6:] in _STORAGES
-    is_dtype = name.startswith("torch.") and name[6:] in BYTES
+    is_dtype = name.startswith("torch.") and name[6:] in ELEMENT_BYTES
     return Global(name) if is_storage or is_dtype or name in _CALLS or name in OPAQUE or name in _TYPES else None
 
 
 def storage(parts: object) -> Storage:
-    """What a persistent id stands for: ("storage", type, key, location, elements, ...)."""
+    """The storage of a persistent id, which is ("storage", type, key, location, elements, ...)."""
     if isinstance(parts, tuple) and len(parts) >= 5:
         kind, key, count = parts[1], parts[2], parts[4]
         if isinstance(kind, Global) and isinstance(key, str) and _is_size(count) and kind.name[6:] in _STORAGES:
@@ -116,17 +122,17 @@ def storage(parts: object) -> Storage:
 
 
 def call(function: Global, arguments: tuple[object, ...]) -> object:
-    """The record that stands for `function(*arguments)`."""
-    made = _CALLS.get(function.name)
-    if made is None and function.name in OPAQUE:
+    """The inert result of `function(*arguments)`."""
+    builder = _CALLS.get(function.name)
+    if builder is None and function.name in OPAQUE:
         return Opaque(function.name)
-    if made is None:
+    if builder is None:
         raise CheckpointError(f"its pickle calls {function.name}, which is not a function")
-    return made(arguments)
+    return builder(arguments)
 
 
-def trusted_with(function: Global, arguments: tuple[object, ...]) -> str | None:
-    """The class that torch.load must be told to trust beside a function, as a dtype's of numpy; None for none."""
+def guarded_argument(function: Global, arguments: tuple[object, ...]) -> str | None:
+    """The class that torch.load must be allowed to use for these arguments, such as a NumPy dtype's; None without."""
     code = arguments[0] if arguments and function.name == "numpy.dtype" else None
     name = _NUMPY_DTYPES.get(code) if isinstance(code, str) else None
     return f"numpy.dtypes.{name}DType" if name else None
@@ -143,13 +149,13 @@ def _shape(value: object) -> Shape:
 
 
 def _dtype(value: object) -> str:
-    if isinstance(value, Global) and value.name[6:] in BYTES:
+    if isinstance(value, Global) and value.name[6:] in ELEMENT_BYTES:
         return value.name[6:]
     raise CheckpointError("a tensor in it has no known dtype")
 
 
 def _tensor(arguments: tuple[object, ...]) -> Tensor:
-    """(storage, offset, size, stride, ...), which must lie inside its storage."""
+    """The tensor of (storage, offset, size, stride, ...), which must lie inside its storage."""
     if len(arguments) >= 4 and isinstance(arguments[0], Storage) and _is_size(arguments[1]):
         held, offset, shape, stride = arguments[0], arguments[1], _shape(arguments[2]), _shape(arguments[3])
         assert isinstance(offset, int)
@@ -161,22 +167,22 @@ def _tensor(arguments: tuple[object, ...]) -> Tensor:
 
 
 def _typed_tensor(arguments: tuple[object, ...]) -> Tensor:
-    """The same on untyped storage, the dtype at position 6: for dtypes without a storage class of their own."""
+    """`_tensor` for a dtype without a storage class: on untyped storage, with the dtype at position 6."""
     if len(arguments) < 7 or not isinstance(arguments[0], Storage):
         raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
     dtype, held = _dtype(arguments[6]), arguments[0]
-    return _tensor((Storage(dtype, held.key, held.count // BYTES[dtype]), *arguments[1:]))
+    return _tensor((Storage(dtype, held.key, held.count // ELEMENT_BYTES[dtype]), *arguments[1:]))
 
 
 def _meta_tensor(arguments: tuple[object, ...]) -> Tensor:
-    """(dtype, size, stride, requires_grad): a tensor that never had data."""
+    """The tensor of (dtype, size, stride, requires_grad), on the meta device."""
     if len(arguments) < 2:
         raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
     return Tensor(_dtype(arguments[0]), _shape(arguments[1]))
 
 
 def _sparse_tensor(arguments: tuple[object, ...]) -> Tensor:
-    """(layout, (indices, values, size, ...)), or with two tensors of indices where rows are compressed."""
+    """The tensor of (layout, (indices, values, size, ...)); compressed layouts have two tensors of indices."""
     parts = arguments[1] if len(arguments) == 2 and isinstance(arguments[1], tuple) else ()
     for values, size in pairwise(parts):
         if isinstance(values, Tensor) and isinstance(size, tuple):
@@ -184,15 +190,15 @@ def _sparse_tensor(arguments: tuple[object, ...]) -> Tensor:
     raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
 
 
-def _first(arguments: tuple[object, ...]) -> object:
-    """A parameter is the tensor in it."""
+def _parameter(arguments: tuple[object, ...]) -> object:
+    """The tensor of a parameter, its first argument."""
     if not arguments:
         raise CheckpointError("its pickle builds a parameter of nothing")
     return arguments[0]
 
 
 def _of_type(arguments: tuple[object, ...]) -> object:
-    """(function, type, arguments, state): a tensor with attributes, or of a subclass."""
+    """The tensor of (function, type, arguments, state), which has attributes or is of a subclass."""
     function, inner = (arguments[0], arguments[2]) if len(arguments) == 4 else (None, None)
     if isinstance(function, Global) and function.name.startswith("torch._utils.") and isinstance(inner, tuple):
         return call(function, inner)
@@ -200,7 +206,7 @@ def _of_type(arguments: tuple[object, ...]) -> object:
 
 
 def _dictionary(arguments: tuple[object, ...]) -> Dictionary:
-    """An empty dict, or one of a list of pairs; a defaultdict's factory is left out."""
+    """An empty dict, or one of a list of pairs; a defaultdict's factory is dropped."""
     pairs = arguments[-1] if arguments else []
     if isinstance(pairs, Dictionary):
         return Dictionary(pairs.entries)
@@ -217,14 +223,27 @@ _CALLS: dict[str, Callable[[tuple[object, ...]], object]] = {
     "torch._utils._rebuild_qtensor": _tensor,
     "torch._utils._rebuild_meta_tensor_no_storage": _meta_tensor,
     "torch._utils._rebuild_sparse_tensor": _sparse_tensor,
-    "torch._utils._rebuild_parameter": _first,
-    "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch._tensor._rebuild_from_type_v2": _of_type,
     "torch.Size": lambda arguments: tuple(arguments[0]) if arguments and isinstance(arguments[0], tuple) else (),
     "collections.OrderedDict": _dictionary,
     "collections.defaultdict": _dictionary,
     "collections.Counter": _dictionary,
 }
+
+NEVER_WEIGHTS_ONLY = frozenset(
+    {
+        *("collections.defaultdict", "collections.deque", "easydict.EasyDict", "yacs.config.CfgNode"),
+        *("addict.addict.Dict", "pytorch_lightning.utilities.parsing.AttributeDict"),
+        *("lightning_fabric.utilities.data.AttributeDict", "lightning.fabric.utilities.data.AttributeDict"),
+        "lightning.pytorch.utilities.parsing.AttributeDict",
+    }
+)
+"""Classes that torch.load rejects with weights_only=True even if they are allowed.
+
+A pickle fills them item by item, which torch permits for plain dicts and lists alone.
+"""
 
 _GUARDED_OBJECTS = frozenset(
     {
@@ -251,27 +270,27 @@ _GUARDED_TYPES = frozenset(
 
 OPAQUE = (
     _GUARDED_OBJECTS
-    | FILLED
+    | NEVER_WEIGHTS_ONLY
     | {
         *("torch.device", "torch.serialization._get_layout", "_codecs.encode"),
         *("builtins.set", "builtins.bytearray", "builtins.complex"),
     }
 )
-"""Objects that training scripts save beside the weights: kept as a name."""
+"""Classes whose objects training scripts save beside the weights; each becomes an Opaque."""
 
-GUARDED = _GUARDED_OBJECTS | _GUARDED_TYPES | FILLED
-"""Those that torch.load refuses with weights_only=True unless it is told to trust them."""
+GUARDED = _GUARDED_OBJECTS | _GUARDED_TYPES | NEVER_WEIGHTS_ONLY
+"""Those that torch.load rejects with weights_only=True unless they are allowed."""
 
 _NUMPY_DTYPES = {
     **{"b1": "Bool", "i1": "Int8", "i2": "Int16", "i4": "Int32", "i8": "Int64", "O8": "Object"},
     **{"u1": "UInt8", "u2": "UInt16", "u4": "UInt32", "u8": "UInt64"},
     **{"f2": "Float16", "f4": "Float32", "f8": "Float64", "c8": "Complex64", "c16": "Complex128"},
 }
-"""What numpy.dtypes calls the class of a dtype by its code: torch.load asks for it as well."""
+"""The prefix of a dtype's class in numpy.dtypes, by the dtype's code; torch.load needs that class too."""
 
 _TYPES = _GUARDED_TYPES | {
     *("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"),
     *("torch.per_tensor_affine", "torch.per_tensor_symmetric", "torch.per_channel_affine"),
     *("torch.per_channel_symmetric", "torch.per_channel_affine_float_qparams"),
 }
-"""Types that are named but never called, as a default dict's factory is."""
+"""Types that a pickle names but never calls, such as a default dict's factory."""

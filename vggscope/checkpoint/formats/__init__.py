@@ -1,0 +1,1 @@
+"""File formats of checkpoints: each reader takes a BoundedFile and returns a Checkpoint, without the tensors' data."""
