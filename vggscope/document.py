@@ -6,7 +6,8 @@ Document. So a new kind of result works in every format, and a new format works 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from vggscope.record import record
@@ -60,24 +61,22 @@ class Table:
 
     def holds(self, key: str) -> bool:
         """Whether any row has a value in this column. True for a table without rows."""
-        place = next(i for i, column in enumerate(self.columns) if column.key == key)
+        place = [column.key for column in self.columns].index(key)
         return not self.rows or any(row[place] != "" for row in self.rows)
 
     def choose(self, keys: tuple[str, ...]) -> Table:
         """The same rows with only these columns, in this order."""
-        places = [next(i for i, column in enumerate(self.columns) if column.key == key) for key in keys]
+        known = [column.key for column in self.columns]
+        places = [known.index(key) for key in keys]
+        columns = tuple(self.columns[place] for place in places)
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        total = tuple(self.total[place] for place in places) if self.total else None
+        return replace(self, columns=columns, rows=rows, total=total)
 
-        def pick(row: tuple[object, ...]) -> tuple[object, ...]:
-            return tuple(row[place] for place in places)
 
-        return Table(
-            tuple(self.columns[place] for place in places),
-            tuple(map(pick, self.rows)),
-            self.quiet,
-            self.breaks,
-            pick(self.total) if self.total else None,
-            self.data,
-        )
+def data_table(keys: Sequence[str], rows: Iterable[tuple[object, ...]]) -> Table:
+    """A table that only CSV shows, with these keys as its header."""
+    return Table(tuple(Column(key, key) for key in keys), tuple(rows), data=True)
 
 
 @record

@@ -12,7 +12,7 @@ from vggscope.diffing.wording import (
     totals,
     verdict_text,
 )
-from vggscope.document import Block, Column, Document, Facts, Items, Lines, Note, Table
+from vggscope.document import Block, Column, Document, Facts, Items, Lines, Note, Table, data_table
 
 _DATA = ("kind", "effect", "ours", "reference", "label", "message")
 
@@ -33,8 +33,7 @@ def document(diff: Diff) -> Document:
     if diff.training:
         blocks.append(_training(diff))
     blocks += [Note(f"note: {note}", "warning") for note in diff.notes]
-    rows = tuple(tuple(getattr(difference, key) for key in _DATA) for difference in diff.differences)
-    blocks.append(Table(tuple(Column(key, key) for key in _DATA), rows, data=True))
+    blocks.append(data_table(_DATA, (tuple(getattr(d, key) for key in _DATA) for d in diff.differences)))
     return Document(f"{diff.model} against {diff.reference}", tuple(blocks))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport
-from vggscope.document import Block, Column, Document, Facts, Item, Items, Note, Table
+from vggscope.document import Block, Column, Document, Facts, Item, Items, Note, Table, data_table
 from vggscope.units import BINARY, bytes_text, count_text, percent_text, shape_text
 
 PARTS = {
@@ -30,9 +30,7 @@ def document(report: MemoryReport) -> Document:
     blocks += [_parts(report), _layers(report), _reserved(report)]
     blocks += [Note(f"counted: {assumption}") for assumption in report.assumptions]
     keys = ("event", "layer", "label", "bytes", *(f"{part}_bytes" for part in PARTS))
-    columns = tuple(Column(key, key) for key in keys)
-    rows = tuple(tuple(getattr(entry, column.key) for column in columns) for entry in report.timeline)
-    blocks.append(Table(columns, rows, data=True))
+    blocks.append(data_table(keys, (tuple(getattr(entry, key) for key in keys) for entry in report.timeline)))
     optimizer = f", {report.optimizer}" if report.optimizer else ""
     gpus = f", {report.gpus} GPUs ({report.parallel})" if report.parallel else ""
     shape = shape_text(report.input_shape)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from vggscope.analysis.receptive_field.result import Box, EffectiveField, LayerField, ReceptiveFields, UnitField
-from vggscope.document import Block, Column, Document, Note, Table
+from vggscope.document import Block, Column, Document, Note, Table, data_table
 from vggscope.units import index_text, kernel_text, pair_text, percent_text, shape_text
 
 
@@ -145,8 +145,7 @@ def _data(units: tuple[UnitField, ...]) -> Table:
     axes = ("row", "column") if len(units[0].unit) == 2 else tuple(map(str, range(len(units[0].unit))))
     boxes = ("first", "last", "clipped_first", "clipped_last", "reads_first", "reads_last")
     keys = ("name", "label", *(f"{what}_{axis}" for what in ("unit", "map", *boxes) for axis in axes))
-    columns = tuple(Column(key, key) for key in (*keys, "pixels", "padding_pixels"))
-    return Table(columns, tuple(_numbers(unit) for unit in units), data=True)
+    return data_table((*keys, "pixels", "padding_pixels"), map(_numbers, units))
 
 
 def _numbers(unit: UnitField) -> tuple[object, ...]:

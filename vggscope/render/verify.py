@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vggscope.cross_checks.reference_tool import ReferenceTool
 from vggscope.cross_checks.verification import REFERENCE_TOOLS, Answer, Figure, Verification
-from vggscope.document import Block, Column, Document, Item, Items, Note, Table
+from vggscope.document import Block, Column, Document, Item, Items, Note, Table, data_table
 from vggscope.units import count_text, rounded_text, shape_text
 
 TITLES = {
@@ -33,12 +33,12 @@ def document(verification: Verification) -> Document:
         for skipped in verification.skipped
     ]
     blocks.append(Note(_verdict(verification), "verdict"))
-    rows = tuple(
+    rows = (
         (figure.name, answer.witness, figure.ours, answer.value, answer.difference, answer.agrees, answer.reason)
         for figure in verification.figures
         for answer in figure.answers
     )
-    blocks.append(Table(tuple(Column(key, key) for key in _DATA), rows, data=True))
+    blocks.append(data_table(_DATA, rows))
     return Document(f"{verification.model}   input {shape_text(verification.input_shape)}, batch 1", tuple(blocks))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, cast
 
-from vggscope.document import Block, Column, Facts, Lines, Note, Table, value_text
+from vggscope.document import Block, Column, Facts, Lines, Note, Table, data_table, value_text
 from vggscope.errors import OptionError
 from vggscope.record import record
 from vggscope.result import Result
@@ -45,8 +45,8 @@ class NumberGrid(Lines):
     @property
     def table(self) -> Table:
         """The numbers for a spreadsheet, one in each row."""
-        rows = tuple((self.title, y, x, value) for y, row in enumerate(self.rows) for x, value in enumerate(row))
-        return Table(tuple(Column(key, key) for key in ("grid", "row", "column", "value")), rows, data=True)
+        rows = ((self.title, y, x, value) for y, row in enumerate(self.rows) for x, value in enumerate(row))
+        return data_table(("grid", "row", "column", "value"), rows)
 
 
 def grid(title: str, rows: Rows) -> NumberGrid:

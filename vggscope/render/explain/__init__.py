@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.document import Block, Column, Document, Facts, Note, Table
+from vggscope.document import Block, Document, Facts, Note, Table, data_table
 from vggscope.tutorials.tutorial import Agreement, NumberGrid, Tutorial
 
 
@@ -14,8 +14,8 @@ def document(tutorial: Tutorial) -> Document:
     if tutorial.torch is not None:
         blocks.append(_agreement(tutorial.torch))
     if not any(isinstance(block, Table) for block in blocks):
-        pairs = tuple(pair for block in blocks if isinstance(block, Facts) for pair in block.items)
-        blocks.append(Table((Column("name", "name"), Column("text", "text")), pairs, data=True))
+        pairs = (pair for block in tutorial.blocks if isinstance(block, Facts) for pair in block.items)
+        blocks.append(data_table(("name", "text"), pairs))
     return Document(tutorial.title, tuple(blocks))
 
 
