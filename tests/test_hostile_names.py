@@ -142,6 +142,15 @@ def _rf(name: str, folder: Path) -> Result:
     return describe(network(name))
 
 
+def _activations(name: str, folder: Path) -> Result:
+    from vggscope.execution import activations as of
+
+    channel = of.ChannelActivation(0, 0.5, (1, 2), 3.0, None, of.ActivationMap(0.0, 1.0, ((0, 255),)))
+    last = of.LayerActivations("fc", "", "Linear", (), (of.UnitActivation(0, 0.5),))
+    layers = (of.LayerActivations(name, name, name, (channel,), ()), last)
+    return of.Activations("vggscope/activations@1", name, (1, 3, 8, 8), layers, (name,))
+
+
 def _compare(name: str, folder: Path) -> Result:
     from vggscope.analysis.compare import compare
 
@@ -202,6 +211,7 @@ MAKERS: dict[str, Callable[[str, Path], Result]] = {
     "operations": _operations,
     "measure": _measure,
     "rf": _rf,
+    "activations": _activations,
     "compare": _compare,
     "verify": _verify,
     "inspect": _inspect,
