@@ -1,7 +1,7 @@
-"""The table of formats: what a result can be shown as, and which code does it.
+"""The table of formats: the functions that turn a result into text or a picture.
 
-A text format writes any Document, so it serves every result. What else a result can become (a picture, a page) stands
-beside it in PICTURES.
+DOCUMENTS has for each kind of result the function that lays it out as a Document, and FORMATS the text formats, which
+write any Document. PICTURES has the functions that draw a result.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ from vggscope.record import record
 from vggscope.result import Drawn, Result
 
 LONGEST_LINE = 200
-"""Characters of what Python shows of a result."""
+"""The most characters of a result's repr."""
 
 PICTURE = "picture"
-"""What is no text format: the suffix of the file tells which picture."""
+"""The name of the format of a file whose suffix is that of a picture."""
 
 
 @record
 class Picture:
-    """What draws a kind of result: a function of the result and of how it is to look, and the suffixes of the files
-    that `render` of what it gives can make.
-    """
+    """How a kind of result is drawn: the function that returns a Drawn, and the suffixes of the files it can write."""
 
     function: str
     suffixes: tuple[str, ...]
@@ -36,7 +34,7 @@ class Picture:
 
 @record
 class Format:
-    """A text format: its name, the suffix of its files, and the module whose `write` does it."""
+    """A text format: its name, the suffix of its files, and the module with its function `write`."""
 
     name: str
     suffix: str
@@ -65,7 +63,7 @@ DOCUMENTS = {
     "explain": "vggscope.render.explain:document",
     "list": "vggscope.render.list:document",
 }
-"""For each kind of result the function that lays it out as a Document."""
+"""The function that lays each kind of result out as a Document."""
 
 PICTURES = {
     "memory": Picture("vggscope.render.memory_plot:plot", (".svg", ".png", ".pdf")),
@@ -74,46 +72,45 @@ PICTURES = {
     "compare": Picture("vggscope.render.compare_plot:plot", (".svg", ".png", ".pdf")),
     "explain": Picture("vggscope.render.explain.picture:picture", (".svg", ".png", ".pdf")),
 }
-"""For each kind of result that can be drawn what draws it. Every function takes the result and `theme`."""
+"""How each kind of result that can be drawn is drawn. Every function takes the result and `theme`."""
 
 
 def write(
     result: Result, name: str = "table", style: Style | None = None, columns: tuple[str, ...] | None = None
 ) -> str:
-    """A result in one of FORMATS. `columns` are the keys of the table's columns to keep.
+    """Return a result in one of FORMATS. `columns` are the keys of the table's columns to show.
 
-    Raises OptionError for a format or a column that is not there.
+    Raises OptionError for an unknown format or column.
     """
     form = by_name(name)
     if form.name == "json":
         return str(import_module(form.module).write(result))
-    laid_out = document(result, columns)
-    return str(import_module(form.module).write(laid_out, style or Style()))
+    return str(import_module(form.module).write(document(result, columns), style or Style()))
 
 
 def document(result: Result, columns: tuple[str, ...] | None = None) -> Document:
-    """The Document of a result, its table reduced to `columns`."""
-    make = _function(DOCUMENTS[kind_of(result)])
-    made: Document = make(result, columns) if columns else make(result)
-    return made
+    """Return the Document of a result, with the chosen columns of its table."""
+    lay_out = _function(DOCUMENTS[kind_of(result)])
+    laid_out: Document = lay_out(result, columns) if columns else lay_out(result)
+    return laid_out
 
 
 def line(result: Result) -> str:
-    """What a result is and its main figures, on one line: what Python shows of it."""
+    """Return the repr of a result: its model and main figures on one line."""
     module = DOCUMENTS[kind_of(result)].partition(":")[0]
-    said = printable(import_module(module).line(result), LONGEST_LINE)
-    return f"<{type(result).__name__} of {said}>"
+    text = printable(import_module(module).line(result), LONGEST_LINE)
+    return f"<{type(result).__name__} of {text}>"
 
 
 def fragment(result: Result) -> str:
-    """A result as a piece of HTML, to be shown within a page of somebody else's, as a notebook is."""
+    """Return a result as HTML to be embedded in another page, such as a notebook."""
     return str(import_module("vggscope.render.html").fragment(document(result)))
 
 
 def picture(result: Result, **look: object) -> Drawn:
-    """A result drawn; `look` is what the function in PICTURES takes.
+    """Return the picture of a result. `look` are keywords of its function in PICTURES.
 
-    Raises OptionError for a result that has no picture, and for a look that is not there.
+    Raises OptionError if the kind of result has no picture, or its function no such keyword.
     """
     kind = kind_of(result)
     if kind not in PICTURES:
@@ -134,7 +131,7 @@ def diagram(network: object) -> Drawn:
 
 
 def draw(result: Result, suffix: str, dpi: int = 144, **look: object) -> bytes:
-    """The contents of a picture of a result whose file ends in `suffix`; `dpi` is a PNG's dots per inch.
+    """Return the contents of a picture file with this `suffix`. `dpi` is the resolution of a PNG.
 
     Raises OptionError as `picture` does.
     """
@@ -144,10 +141,10 @@ def draw(result: Result, suffix: str, dpi: int = 144, **look: object) -> bytes:
 def save(
     result: Result, path: str, name: str | None = None, columns: tuple[str, ...] | None = None, **look: object
 ) -> None:
-    """Write a result to a file, whole or not at all: in the text format `name`, or as the suffix says; `look` is how a
-    picture is to look.
+    """Write a result to a file, whole or not at all, in the text format `name` or the one that the suffix names.
 
-    Raises OptionError where the suffix names nothing, and OutputError where the file cannot be written.
+    `look` are the keywords of a picture. Raises OptionError for an unknown suffix, and OutputError if the file cannot
+    be written.
     """
     name = name or name_for(path, kind_of(result))
     if name == PICTURE:
@@ -157,14 +154,14 @@ def save(
 
 
 def name_for(path: str, kind: str) -> str:
-    """The text format, or PICTURE, that a file of a kind of result gets by its suffix; a device gets the table.
+    """Return the text format, or PICTURE, that a file's suffix names for a kind of result. A device gets the table.
 
-    Raises OptionError for a suffix that names neither.
+    Raises OptionError for an unknown suffix.
     """
     suffix = os.path.splitext(path)[1]
-    found = by_suffix(suffix)
-    if found is not None:
-        return found.name
+    form = by_suffix(suffix)
+    if form is not None:
+        return form.name
     if suffix.lower() in suffixes(kind):
         return PICTURE
     if is_special(path):
@@ -175,13 +172,13 @@ def name_for(path: str, kind: str) -> str:
 
 
 def suffixes(kind: str) -> tuple[str, ...]:
-    """What the files of a kind of result may end in."""
+    """Return the suffixes that a file of a kind of result may have."""
     texts = (form.suffix for form in FORMATS)
     return (*texts, *(PICTURES[kind].suffixes if kind in PICTURES else ()))
 
 
 def kind_of(result: Result) -> str:
-    """The word of its schema: summary, diff, ..."""
+    """Return the kind that a result's schema names: summary, diff, ..."""
     return result.schema.removeprefix("vggscope/").partition("@")[0]
 
 
@@ -191,7 +188,7 @@ def _function(path: str) -> Any:
 
 
 def by_name(name: str) -> Format:
-    """The text format of this name."""
+    """Return the text format of this name. Raises OptionError for an unknown one."""
     for form in FORMATS:
         if form.name == name:
             return form
@@ -199,5 +196,5 @@ def by_name(name: str) -> Format:
 
 
 def by_suffix(suffix: str) -> Format | None:
-    """The text format whose files end so."""
+    """Return the text format whose files have this suffix, or None."""
     return next((form for form in FORMATS if form.suffix == suffix.lower()), None)

@@ -1,8 +1,8 @@
-"""A result as HTML: a page of its own for a file, or a fragment for a notebook's page.
+"""Write a Document as HTML: a page for a file, or a fragment for a notebook.
 
-The fragment brings its style, which holds for nothing else, and neither a script nor an address: it is what JupyterLab,
-VS Code, Colab and classic notebooks show alike, light or dark. Colours are those of the page around it, strengthened
-or weakened; where a place takes the style away, tables and lists are still that.
+The fragment has a style that applies to nothing else, no script and no address, so that JupyterLab, VS Code, Colab and
+classic notebooks show it alike. Its colours derive from those of the page around it, light or dark. Without the style
+it is still tables and lists.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines
 from vggscope.errors import visible
 
 SIGNS = {"+": "added", "-": "gone", "~": "changed", "!": "wrong", "=": "same"}
-"""The class of a finding's sign, and of a line that begins with it."""
+"""The CSS class of an item with this sign, and of a line of a diff that begins with it."""
 
 
 def write(document: Document, style: Style) -> str:
-    """A page of its own, that loads nothing."""
+    """Return a page that loads nothing."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -29,12 +29,12 @@ def write(document: Document, style: Style) -> str:
 
 
 def fragment(document: Document) -> str:
-    """A piece of a page."""
-    shown = [block for block in document.blocks if not (isinstance(block, Table) and block.data)]
-    # MathJax, which notebooks have, would take what stands between dollars for a formula.
+    """Return HTML to be embedded in a page."""
+    blocks = [block for block in document.blocks if not (isinstance(block, Table) and block.data)]
+    # Without these classes the MathJax of a notebook would set text between dollar signs as a formula.
     return (
         f'<div class="vggscope tex2jax_ignore mathjax_ignore">\n<style>{_style("fragment")}</style>\n'
-        f'<p class="title"><b>{_text(document.title)}</b></p>\n' + "\n".join(map(_block, shown)) + "\n</div>\n"
+        f'<p class="title"><b>{_text(document.title)}</b></p>\n' + "\n".join(map(_block, blocks)) + "\n</div>\n"
     )
 
 
@@ -69,7 +69,7 @@ def _item(item: Item) -> str:
 
 
 def _line(line: str) -> str:
-    """A line of a diff; one that begins with no sign is context."""
+    """A line of a diff. One that begins with no sign is context."""
     look = SIGNS.get(line[:1])
     return f'<span class="{look}">{_text(line)}</span>' if look else _text(line)
 
@@ -82,12 +82,12 @@ def _table(table: Table) -> str:
 
 
 def _heading(scope: str, text: str, look: str = "") -> str:
-    """What heads a row or a column; where nothing does, an empty cell, which no reader reads out as a heading."""
+    """The heading of a row or a column; an empty cell if the text is empty, so that no screen reader announces it."""
     return f'<th scope="{scope}"{look}>{_text(text)}</th>' if text else f"<td{look}></td>"
 
 
 def _framed(kind: str, body: str) -> str:
-    """A table that scrolls by itself where the page is narrower."""
+    """A table that scrolls within a narrower page."""
     return f'<div class="scroll" tabindex="0"><table class="{kind}">\n{body}\n</table></div>'
 
 
