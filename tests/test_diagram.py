@@ -106,7 +106,7 @@ def test_blocks_say_size_share_and_field_of_vgg19() -> None:
 def test_blocks_of_every_head(head: str) -> None:
     drawn = diagram(column("D", head=head, batch_norm=True))
     assert {"fc6", "fc7", "fc8"} <= set(svg_texts(drawn))
-    assert "Behind each convolution: BN, ReLU." in svg_texts(drawn)
+    assert "After each convolution: BN, ReLU." in svg_texts(drawn)
     assert_tidy(drawn)
 
 

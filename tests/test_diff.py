@@ -69,7 +69,7 @@ def test_a_lrn_has_one_layer_more(vggscope) -> None:
     (difference,) = found["differences"]
     assert (difference["kind"], difference["ours"], difference["reference"]) == ("inserted", "features.2", None)
     assert "LocalResponseNorm" in difference["message"]
-    assert "numbered otherwise" in difference["follows"][0]
+    assert "renumbered" in difference["follows"][0]
 
 
 @given(columns())
@@ -127,7 +127,7 @@ def test_one_mistake_is_one_difference(change, kind: str, label: str, attribute:
 
 
 def test_what_follows_from_a_lost_padding() -> None:
-    """By hand: 110 instead of 112 behind conv2_1, then 55, 27, 13 and 6 instead of 7; 6 * 6 * 512 = 18,432 features."""
+    """By hand: 110 instead of 112 after conv2_1, then 55, 27, 13 and 6 instead of 7; 6 * 6 * 512 = 18,432 features."""
     (difference,) = compare(mistaken("A", ("conv3-128", "conv3-128/p0")), resolve("A")).differences
     said = difference.consequences
     assert said[0] == "each side is 110 instead of 112"
@@ -135,7 +135,7 @@ def test_what_follows_from_a_lost_padding() -> None:
     assert said[2].startswith("avgpool hides it")
     flat = compare(mistaken("A", ("conv3-128", "conv3-128/p0"), head="flatten"), resolve("A"))
     cause = next(d for d in flat.differences if d.kind == "changed")
-    assert "classifier.0 (fc6) meets 18,432 features where it expects 25,088" in cause.consequences
+    assert "classifier.0 (fc6) gets 18,432 features instead of 25,088" in cause.consequences
 
 
 def test_a_mistake_made_everywhere_is_one_mistake() -> None:
@@ -282,7 +282,7 @@ def test_what_is_ignored_does_not_count(tmp_path, ignored: str, verdict: str) ->
 
 
 def test_a_setting_that_is_ignored_hides_no_other_name(tmp_path) -> None:
-    """Behind a ReLU that is missing come a pool, two convolutions and two ReLU: five are numbered otherwise."""
+    """After a missing ReLU come a pool, two convolutions and two ReLU: five are renumbered."""
     path = tmp_path / "net.py"
     path.write_text(
         "from torch import nn\n"
@@ -299,7 +299,7 @@ def test_a_setting_that_is_ignored_hides_no_other_name(tmp_path) -> None:
     (missing,) = compare(
         resolve(f"{path}:net(lost=1, inplace=False)"), resolve(f"{path}:net()"), ignore=frozenset({"inplace"})
     ).differences
-    assert missing.follows == ("5 layers behind it are numbered otherwise: 2 is 3 in the reference",)
+    assert missing.follows == ("5 later layers are renumbered: 2 is 3 in the reference",)
     ours, reference = resolve(f"{path}:named('act', inplace=False)"), resolve(f"{path}:named('relu')")
     found = compare(ours, reference, ignore=frozenset({"inplace"}))
     assert (found.verdict, [d.kind for d in found.differences]) == ("equivalent", ["renamed"])

@@ -244,7 +244,7 @@ FOUND = [
         "vgg11",
         [
             "the network ends before it, 10 layers from there to classifier.6 (fc8) are missing",
-            "the network goes on with 17 layers from here to last",
+            "the network continues with 17 layers from here to last",
         ],
     ),
     ("FourStages", "vgg13", ["in_channels 1", "6 layers from there to avgpool are missing", "out_features 10"]),
@@ -269,10 +269,10 @@ def test_what_is_no_vgg_as_a_whole_is_held_against_the_one_that_it_was_made_of(
 
 def test_what_is_rather_another_network_is_said_to_be_one(tmp_path: Path) -> None:
     path = file_of(tmp_path, SMALL)
-    (note,) = (note for note in diff(f"{path}:UNet").notes if "rather another" in note)
+    (note,) = (note for note in diff(f"{path}:UNet").notes if "probably another" in note)
     # Eight convolutions are VGG-11's; the way up has four, each with a transposed one, and the last.
-    assert note == "8 of its 17 layers with weights have a counterpart: it is rather another network"
-    assert not any("rather another" in note for note in diff(f"{path}:FourStages").notes)
+    assert note == "8 of its 17 layers with weights have a counterpart: it is probably another network"
+    assert not any("probably another" in note for note in diff(f"{path}:FourStages").notes)
 
 
 def test_a_decoder_costs_what_its_layers_cost(tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_an_op_is_written_without_what_only_its_run_has_told() -> None:
 
     found = diff(Net(), nn.Sequential(nn.Identity()), (3, 4, 4))
     told = [difference.message for difference in found.differences]
-    assert any(message.startswith("expand_as: expand_as() stands here") for message in told), told
+    assert any(message.startswith("expand_as: expand_as() is inserted") for message in told), told
 
 
 def test_what_a_network_notes_of_itself_is_not_taken_for_its_input() -> None:
@@ -490,7 +490,7 @@ def test_a_mean_over_both_sides_is_put_in_where_there_are_sides() -> None:
 
     found = diff(Net(True), Net(False), (3, 8, 8))
     said = [text for difference in found.differences for text in difference.consequences]
-    assert not any(text == "5 comes out instead of 5" for text in said)
+    assert not any(text == "the output is 5 instead of 5" for text in said)
     assert found.verdict == "different"
 
 
@@ -517,7 +517,7 @@ def test_layers_that_run_in_vain_are_named_as_well() -> None:
 
 def test_outputs_of_other_sizes_are_told_in_words(tmp_path: Path, vggscope) -> None:
     shown = vggscope("diff", "conv3-8 maxpool FC-10", "--ref", "conv3-8 maxpool FC-20", "--numeric", "--input", "3x8x8")
-    assert "the outputs are of other sizes; they part at" in " ".join(shown.out.split())
+    assert "the outputs differ in size; the first mismatch is at" in " ".join(shown.out.split())
     assert "inf" not in shown.out
 
 

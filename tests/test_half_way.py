@@ -62,7 +62,7 @@ def test_its_picture_says_where_it_ends(word: str, vggscope, tmp_path: Path) -> 
     ran = vggscope("diagram", word, "--input", "3x32x32", "-o", str(tmp_path / "x.svg"))
     assert ran.code == 2
     assert REASON in ran.err
-    assert "breaks off here" in (tmp_path / "x.svg").read_text()
+    assert "forward pass fails here" in (tmp_path / "x.svg").read_text()
 
 
 def test_the_peaks_of_a_step_that_never_ends_are_not_known(word: str) -> None:

@@ -187,7 +187,7 @@ def test_what_is_brought_along_from_keras_is_one_mistake_with_advice(
 
 SAYS = [
     ("nn.Linear(7 * 7 * 512, 4096), nn.ReLU()", "nn.Linear(7 * 7 * 512, 4096)", "relu6", "without it fc6 and fc7 together are one"),
-    ("stride=1, padding=1)", "stride=1, padding=1, bias=False)", "conv1_1", "the batch norm behind it takes the bias out again"),
+    ("stride=1, padding=1)", "stride=1, padding=1, bias=False)", "conv1_1", "the batch norm after it subtracts the bias"),
 ]  # fmt: skip
 
 
@@ -250,8 +250,8 @@ def test_an_image_that_is_scaled_is_written_as_in_torch(tmp_path: Path) -> None:
     source = (REPLICAS / "conv_units.py").read_text()
     (tmp_path / "net.py").write_text(source.replace("        for", "        x = 1 - x / 255.0\n        for", 1))
     diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
-    told = [d.message.partition(" stands")[0] for d in diff.differences if d.kind == "inserted"]
-    assert told == ["div: div(x, 255.0)", "rsub: rsub(x, 1)"]
+    messages = [d.message.partition(" is inserted")[0] for d in diff.differences if d.kind == "inserted"]
+    assert messages == ["div: div(x, 255.0)", "rsub: rsub(x, 1)"]
 
 
 def test_a_head_that_is_missing_is_one_difference_and_costs_what_it_costs() -> None:
@@ -264,4 +264,4 @@ def test_a_head_that_is_missing_is_one_difference_and_costs_what_it_costs() -> N
     assert {f"{weights + 4096 + 4096 + 1000:,} parameters fewer", f"{weights / 1e6:.2f} MMACs fewer"} <= set(
         found.consequences
     )
-    assert "512x7x7 comes out instead of 1000" in found.consequences
+    assert "the output is 512x7x7 instead of 1000" in found.consequences

@@ -77,9 +77,9 @@ def _notes(aligned: AlignedNetworks) -> Iterator[str]:
     weighted = [other for mine, other in pairs if mine and any(len(p.shape) > 1 for p in mine.parameters)]
     paired = sum(other is not None for other in weighted)
     if 2 * paired < len(weighted):
-        yield f"{paired} of its {len(weighted)} layers with weights have a counterpart: it is rather another network"
+        yield f"{paired} of its {len(weighted)} layers with weights have a counterpart: it is probably another network"
     if not aligned.is_cheapest:
-        yield "both are very long and differ much: fewer differences might explain as much"
+        yield "both are very long and differ a lot: fewer differences may explain as much"
 
 
 def _unflattened(aligned: AlignedNetworks) -> str | None:

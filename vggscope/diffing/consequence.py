@@ -174,7 +174,7 @@ def _shapes(reference: Figures, ours: Figures, name: str, has_head: bool) -> lis
     end = reference.network.end
     result, wanted = shape_text(shapes[ours.network.end]), shape_text(expected[end])
     if result != wanted and end != name:
-        texts.append(f"{result} comes out instead of {wanted}")
+        texts.append(f"the output is {result} instead of {wanted}")
     return texts
 
 
@@ -204,12 +204,12 @@ def _head(reference: Network, ours: Network, name: str) -> list[str]:
         shape = ours.input_shapes(node)[0]
         if isinstance(node.op, AdaptiveAvgPool2d) and node.name != name:
             sides = pair_text(node.op.sides(shape[2:]))
-            return [f"{node.title} hides it: it makes {sides} a side of {pair_text(shape[2:])}"]
+            return [f"{node.title} hides it: it resizes {pair_text(shape[2:])} to {sides}"]
         if node.op.name == "Linear":
             expected = reference.by_name.get(node.name)
             if expected is not None and reference.input_shapes(expected)[0] != shape:
                 want = count_text(reference.input_shapes(expected)[0][-1])
-                return [f"{node.title} meets {count_text(shape[-1])} features where it expects {want}"]
+                return [f"{node.title} gets {count_text(shape[-1])} features instead of {want}"]
     return []
 
 
@@ -236,7 +236,7 @@ def advice(ours: Network, reference: Network, pairs: tuple[LayerPair, ...]) -> t
     """Advice on one difference, each sentence once: what somebody may not know about such a layer."""
     mine, other = classes = last_weighted(ours, reference)
     if mine and other and classes in pairs and _width(mine) != _width(other):
-        return ("where it is for other classes on purpose: --ignore classes",)
+        return ("if another number of classes is intended: --ignore classes",)
     missing = pairs[0][1] if pairs and all(mine is None for mine, _ in pairs) else None
     texts = list(_on_missing(reference, missing)) if missing else []
     return tuple(dict.fromkeys((*texts, *(text for pair in pairs for text in _on(ours, *pair)))))
@@ -252,15 +252,15 @@ def _on(ours: Network, mine: Node | None, other: Node | None) -> Iterator[str]:
     readers = [ours.by_name[name].op.name for name in ours.consumers[mine.name]]
     if other is not None:
         if getattr(other.op, "bias", False) and not getattr(mine.op, "bias", True) and readers == ["BatchNorm2d"]:
-            yield "the batch norm behind it takes the bias out again and adds its own: nothing is lost without"
+            yield "the batch norm after it subtracts the bias and adds its own: nothing is lost without it"
     elif mine.op.name == "Softmax" and not readers:
-        yield "torch.nn.CrossEntropyLoss takes the logits and has a softmax of its own; with two it learns slowly"
+        yield "torch.nn.CrossEntropyLoss takes the logits and applies a softmax itself; with two it learns slowly"
     elif mine.op.name == "permute" and mine.inputs == (INPUT,) and getattr(mine.op, "dims", ()) == _CHANNELS_FIRST:
         batch, channels, *sides = ours.input_shape
         last = shape_text((batch, *sides, channels))
-        yield f"it expects its input with the channels last, {last}; torch has them first, with no permute"
+        yield f"it expects the channels last, {last}; torch has the channels first and needs no permute"
     elif mine.op.name == "permute" and readers in (["Flatten"], ["reshape"]):
-        yield "the head reads the same values in another order: the reference's weights do not fit it as they are"
+        yield "the head reads the same values in another order: the reference's weights do not fit it unchanged"
 
 
 def _on_missing(reference: Network, other: Node) -> Iterator[str]:

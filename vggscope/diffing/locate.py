@@ -231,7 +231,7 @@ def _inserted(aligned: AlignedNetworks, mine: Node, before: str) -> Difference:
     network = aligned.ours
     is_unused = mine.name in network.side_outputs and not mine.parameters
     effect = "none" if is_unused else _effect_of_presence(network, mine)
-    text = f"{op_text(mine.op)} stands here, the reference has none behind {_title(aligned.reference, before)}"
+    text = f"{op_text(mine.op)} is inserted, the reference has none after {_title(aligned.reference, before)}"
     if is_unused:
         text += "; the output does not depend on it"
     return _difference("inserted", mine, None, effect, text)
@@ -240,7 +240,7 @@ def _inserted(aligned: AlignedNetworks, mine: Node, before: str) -> Difference:
 def _missing(aligned: AlignedNetworks, other: Node) -> Difference:
     effect = _effect_of_presence(aligned.reference, other)
     before = _title(aligned.reference, other.inputs[0]) if other.inputs else "the input"
-    text = f"{op_text(other.op)} is missing, the reference has it behind {before}"
+    text = f"{op_text(other.op)} is missing, the reference has it after {before}"
     return _difference("missing", None, other, effect, text)
 
 

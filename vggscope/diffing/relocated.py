@@ -95,7 +95,7 @@ def _as_one(
         ours=mine.name,
         reference=other.name,
         effect=effect_of_move(mine.op, [(one.op, another.op) for one, another in passed], effects),
-        message=f"{title}: {op_text(mine.op)} stands behind {here}, the reference has it behind {there}",
+        message=f"{title}: {op_text(mine.op)} comes after {here}, in the reference after {there}",
         label=other.label or mine.label,
         changes=(Change("order", _ops(chain), _ops(expected)), *changes(mine.op, other.op)),
         follows=(*located.difference.follows, *later.difference.follows),

@@ -7,7 +7,7 @@ from vggscope.record import record
 from vggscope.result import Result
 
 IGNORABLE = {
-    "names": "layers that are only called otherwise",
+    "names": "layers that differ in their names alone",
     "dropout": "dropout that is missing, extra or of another rate",
     "inplace": "whether a layer overwrites its input",
     "bias": "whether a layer has a bias",
@@ -121,7 +121,7 @@ TRAINING = (
         "weights normal with mean 0 and variance 0.01, biases 0; the deeper columns start from A's layers",
         "convolutions by Kaiming's rule over the fan-out, linear layers normal with deviation 0.01, biases 0",
     ),
-    TrainingFact("dropout", "0.5 behind the first two FC layers", "the same"),
+    TrainingFact("dropout", "0.5 after the first two FC layers", "the same"),
     TrainingFact(
         "preprocessing",
         "the training set's mean RGB value is subtracted, nothing else (in Caffe's scale 123.68, 116.779, 103.939)",

@@ -117,8 +117,8 @@ def _is_shift(mine: Node, other: Node, numbering: _Numbering) -> bool:
 
 def _numbering_text(numbering: _Numbering) -> str:
     here, there = numbering.example
-    layers = "1 layer behind it is" if numbering.layers == 1 else f"{numbering.layers} layers behind it are"
-    return f"{layers} numbered otherwise: {here} is {there} in the reference"
+    layers = "1 later layer is" if numbering.layers == 1 else f"{numbering.layers} later layers are"
+    return f"{layers} renumbered: {here} is {there} in the reference"
 
 
 def _with_whole_modules(
@@ -167,7 +167,7 @@ def _as_stretch(
         return None
     layers = f"{len(nodes)} layers from {'here' if kind == 'inserted' else 'there'} to {last.title}"
     if kind == "inserted":
-        text = f"the network goes on with {layers}" if is_end else f"{layers} stand here, the reference has none"
+        text = f"the network continues with {layers}" if is_end else f"{layers} are inserted, the reference has none"
     else:
         text = f"the network ends before it, {layers} are missing" if is_end else f"{layers} are missing"
     return _as_one(stretch, f"{first.title}: {text}")
@@ -207,7 +207,7 @@ def _whole_module(names: list[str], position: int, sizes: Counter[str]) -> str |
 
 def _as_module(run: list[LocatedDifference], path: str, kind: str) -> LocatedDifference:
     first, last = _node(run[0]), _node(run[-1])
-    what = "stands here, the reference has none" if kind == "inserted" else "is missing"
+    what = "is inserted, the reference has none" if kind == "inserted" else "is missing"
     return _as_one(run, f"{path}: the block {what}, {len(run)} layers from {first.title} to {last.title}")
 
 

@@ -34,7 +34,7 @@ def verdict_text(diff: Diff) -> str:
     if diff.verdict == "identical":
         return "the same layers in the same order, with the same attributes, paths and state-dict keys"
     if diff.verdict == "equivalent":
-        return "written otherwise, the same function of this input at evaluation"
+        return "written differently, the same function of this input at evaluation"
     count = sum(difference.changes_output for difference in diff.differences)
     which = "1 difference that changes" if count == 1 else f"{count} differences that change"
     return f"{which} what is computed"
@@ -58,7 +58,7 @@ def renamed_item(renamed: Sequence[Difference]) -> Item:
     examples = _shortened(
         tuple(d.message if d.ours == d.reference else f"{d.ours} is {d.reference} in the reference" for d in renamed)
     )
-    return Item("=", f"{count} called otherwise  [{EFFECT_TEXTS['none']}]", examples, quiet=True)
+    return Item("=", f"{count} named differently  [{EFFECT_TEXTS['none']}]", examples, quiet=True)
 
 
 def _shortened(texts: tuple[str, ...], most: int = 3) -> tuple[str, ...]:
@@ -77,12 +77,12 @@ def totals(diff: Diff) -> list[tuple[str, str]]:
 
 
 def _numeric_text(numeric: Numeric) -> str:
-    parts = f"; they part at {numeric.parts_at}" if numeric.parts_at else ""
+    first = f"; the first mismatch is at {numeric.parts_at}" if numeric.parts_at else ""
     if numeric.max_abs_error == float("inf"):
-        return f"not to be told in a number: the outputs are of other sizes{parts}"
+        return f"undefined: the outputs differ in size{first}"
     return (
         f"largest error {numeric.max_abs_error:.3g} (relative {numeric.max_rel_error:.3g})"
-        f" on one seeded {shape_text(numeric.input_shape)} input, seed {numeric.seed}, {numeric.dtype}{parts}"
+        f" on one seeded {shape_text(numeric.input_shape)} input, seed {numeric.seed}, {numeric.dtype}{first}"
     )
 
 

@@ -139,7 +139,7 @@ class Row:
 
 def kind(family: str, label: str) -> str:
     """The theme's word for the colour of a layer of this family of ops, which the literature calls `label`."""
-    # A dense head's convolutions stand for fully connected layers, and are named so.
+    # A dense head's convolutions replace fully connected layers and keep their names.
     return "fc" if label.startswith("fc") else _KINDS.get(family, "other")
 
 

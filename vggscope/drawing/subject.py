@@ -59,7 +59,7 @@ class Subject:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on the whole network: where its forward pass fails."""
-        return (f"The forward pass breaks off here: {self.network.failure}",) if self.network.failure else ()
+        return (f"The forward pass fails here: {self.network.failure}",) if self.network.failure else ()
 
     @cached_property
     def report(self) -> Summary:

@@ -146,7 +146,7 @@ def _tooltip(row: MarkedRow, layer: RowLayer) -> Iterator[str]:
 
 
 def _link(row: MarkedRow, parts: list[Part], ours: Frame, reference: Frame, theme: Theme) -> Iterator[Link]:
-    """A line between two paired layers, unless notes stand there."""
+    """A line between two paired layers, unless there are notes in between."""
     if len(parts) < 2:
         return
     y = ours.y + ours.height / 2

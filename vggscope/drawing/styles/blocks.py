@@ -90,7 +90,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         frame=(),
         links=placed.links,
         parts=tuple(parts),
-        notes=(*([f"Behind each convolution: {', '.join(common)}."] if common else []), *subject.notes),
+        notes=(*([f"After each convolution: {', '.join(common)}."] if common else []), *subject.notes),
         heat=heat,
     )
 

@@ -261,7 +261,7 @@ def _links(parts: Sequence[Part]) -> Iterator[Link]:
 
 def _notes(subjects: tuple[Subject, ...]) -> Iterator[str]:
     if len(subjects) > 1:
-        yield "Bold: what the column to the left has not there."
+        yield "Bold: differs from the column to the left."
     weights = [[row for stage in s.stages for row in stage.rows if row.layer.kind in ("conv", "fc")] for s in subjects]
     hidden = [row for rows in weights for row in (rows[:-1] if rows[-1:] and rows[-1].layer.kind == "fc" else rows)]
     if hidden and all("ReLU" in row.minor for row in hidden):
