@@ -64,7 +64,7 @@ def _parts(report: MemoryReport) -> Table:
 
 def _layers(report: MemoryReport) -> Table:
     columns = (
-        Column("layer", "layers that hold most then"),
+        Column("layer", "layers that use most memory"),
         Column("label", "label", priority=1),
         Column("bytes", "memory", bytes_text, right=True),
     )
