@@ -175,7 +175,7 @@ def _saved(data: LayerTutorial, saved: SavedTensors) -> str:
     what = [
         *(["its input"] if saved.inputs or saved.copies else []),
         *(["its output"] if saved.output else []),
-        *(["working values"] if saved.extra else []),
+        *(["intermediate values"] if saved.extra else []),
         *(["a mask"] if saved.masks else []),
         *(["statistics"] if saved.statistics else []),
     ]
