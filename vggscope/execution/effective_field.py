@@ -1,8 +1,8 @@
-"""Effective receptive fields, by gradients: within its field a unit depends on the middle far more than on the border.
+"""Effective receptive fields, measured by gradients: a unit depends on the centre of its field more than on its border.
 
 Luo, Li, Urtasun and Zemel, "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks" (NeurIPS
-2016). They send a gradient of 1 back from one unit; here every channel of the unit counts. A gradient of noise over the
-channels gives, squared and averaged, the sum of the channels' squared derivatives.
+2016), backpropagate a gradient of 1 from one unit. Here all channels of the unit count: the square of the gradient for
+noise over the channels is, on average, the sum of the channels' squared derivatives.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PERCENTS = (50, 95)
-"""How much of the energy the boxes hold."""
+"""The shares of the energy that the boxes hold, in percent."""
 
 MOST_SAMPLES = 10**4
 
 
 @record
 class EffectiveMap:
-    """A measured field and, pixel by pixel (rows, then columns), each one's share of the energy."""
+    """A measured field; `heat` is the share of the energy of each pixel, row by row."""
 
     model: str
     input_shape: tuple[int, ...]
@@ -45,29 +45,33 @@ def effective_field(
     seed: int = 0,
     progress: Callable[[int], None] = lambda sample: None,
 ) -> EffectiveMap:
-    """Measure a unit of the layer `at`, the middle one if none is named, with the module's own weights at evaluation.
+    """Measure the effective field of a unit of the layer `at` with the module's own weights, at evaluation.
 
-    `progress` is called with the number of each sample before it is run. The module stays as it is.
+    `unit` is (row, column), the centre of the map if it is None. `samples` are images of noise, and `seed` is that of
+    the noise. `progress` is called with the number of each sample before its run. The module's mode and weights stay as
+    they are.
 
-    Raises OptionError for a layer or a unit that is not there, and for a layer that is no module.
+    Raises OptionError for an unknown layer or unit, and for a layer that is no module.
     """
     if not 1 <= samples <= MOST_SAMPLES:
         raise OptionError(f"{samples} samples make no sense", f"--samples is 1 to {MOST_SAMPLES}")
-    (found,) = describe(network, [at], unit).units
+    (field,) = describe(network, [at], unit).units
     node = layer_named(network, at)
     output = network.output_shape(node)
-    if node.module is None or (len(output) != 2 and output[2:] != found.map):
+    if node.module is None or (len(output) != 2 and output[2:] != field.map):
         raise OptionError(f"{node.title} is no module whose units can be told apart", "name a layer before it")
-    if found.reads is None or len(network.input_shape) != 4:
-        raise OptionError(f"unit {found.unit} of {found.title} has no pixels to look at", "name another unit or layer")
-    energy = _energy(module, network, node.name, found, samples, seed, progress)
+    if field.reads is None or len(network.input_shape) != 4:
+        raise OptionError(
+            f"unit {field.unit} of {field.title} reads no pixel of the input", "name another unit or layer"
+        )
+    energy = _energy(module, network, node.name, field, samples, seed, progress)
     total = float(energy.sum())
     if not total:
-        raise OptionError(f"no gradient reaches the image from {found.title}", "its weights, or what is before, are 0")
-    boxes = tuple(_energy_box(energy / total, found.box, percent) for percent in PERCENTS)
-    field = EffectiveField(found.name, found.label, found.unit, found.box, samples, seed, boxes)
+        raise OptionError(f"no gradient reaches the image from {field.title}", "its weights, or what is before, are 0")
+    boxes = tuple(_energy_box(energy / total, field.box, percent) for percent in PERCENTS)
+    effective = EffectiveField(field.name, field.label, field.unit, field.box, samples, seed, boxes)
     shares: list[list[float]] = (energy / total).tolist()
-    return EffectiveMap(network.name, network.input_shape, field, tuple(map(tuple, shares)))
+    return EffectiveMap(network.name, network.input_shape, effective, tuple(map(tuple, shares)))
 
 
 def _energy(
@@ -79,7 +83,9 @@ def _energy(
     seed: int,
     progress: Callable[[int], None],
 ) -> Tensor:
-    """The mean over the samples, in double precision: a deep network's gradients are small."""
+    """The squared gradient of each pixel, averaged over the samples, in double precision: it is small in deep
+    networks.
+    """
     import torch
 
     state = {
@@ -94,59 +100,59 @@ def _energy(
             progress(sample)
             image = torch.randn(network.input_shape, generator=noise).requires_grad_()
             output = _output(module, state, image, name)
-            wanted = torch.zeros_like(output)
+            upstream = torch.zeros_like(output)
             place = unit.unit if output.dim() > 2 else ()
             channels: tuple[int | slice, ...] = (0, slice(None), *place)
-            wanted[channels] = torch.randn(output.shape[1], generator=noise)
-            (gradient,) = torch.autograd.grad(output, image, wanted)
+            upstream[channels] = torch.randn(output.shape[1], generator=noise)
+            (gradient,) = torch.autograd.grad(output, image, upstream)
             energy += gradient[0].double().square().sum(0)
     return energy / samples
 
 
 class _Reached(Exception):
-    """The layer has run: nothing behind it is needed."""
+    """Raised once the layer has run, to skip the layers after it."""
 
 
 def _output(module: nn.Module, state: dict[str, Tensor], image: Tensor, name: str) -> Tensor:
-    """What the layer gives for an image; the forward pass stops there."""
+    """The output of the layer for an image; the forward pass stops there."""
     import torch
 
     path, _, call = name.partition(":")
     left = int(call or 1)
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def stop(part: object, inputs: object, output: Tensor) -> None:
         nonlocal left
         left -= 1
         if not left:
-            found.append(output)
+            outputs.append(output)
             raise _Reached
 
     hook = module.get_submodule(path).register_forward_hook(stop)
     try:
         torch.func.functional_call(module, state, (image,), tie_weights=False)
     except _Reached:
-        return found[0]
+        return outputs[0]
     finally:
         hook.remove()
     raise OptionError(f"{name} was not called", "name another layer")
 
 
 def _energy_box(shares: Tensor, box: Box, percent: int) -> EnergyBox:
-    """The unit's field drawn in from all sides alike, as far as that much of the energy stays inside."""
-    within, inside = box, 1.0
+    """The unit's field, shrunk evenly from all sides as long as it holds this share of the energy."""
+    best, share = box, 1.0
     steps = min(box.size) // 2
     for step in range(1, steps + 1):
-        drawn_in = [round(step * side / min(box.size)) for side in box.size]
+        margins = [round(step * side / min(box.size)) for side in box.size]
         smaller = Box(
-            tuple(first + by for first, by in zip(box.first, drawn_in)),
-            tuple(last - by for last, by in zip(box.last, drawn_in)),
+            tuple(first + by for first, by in zip(box.first, margins)),
+            tuple(last - by for last, by in zip(box.last, margins)),
         )
         held = _held(shares, smaller)
         if min(smaller.size) < 1 or 100 * held < percent:
             break
-        within, inside = smaller, held
-    return EnergyBox(percent, within, inside)
+        best, share = smaller, held
+    return EnergyBox(percent, best, share)
 
 
 def _held(shares: Tensor, box: Box) -> float:
