@@ -14,12 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
 from tests.strategies import SIDE, columns
-from vggscope.analysis.cards import CARDS
+from vggscope.analysis.cards import CARDS, roof_of
 from vggscope.analysis.cost import backward_costs, backward_macs, costs
 from vggscope.analysis.operations.counting import RULES
 from vggscope.analysis.operations.counting import operations as beyond_macs
 from vggscope.analysis.operations.result import LayerOperations, Operations, operations
-from vggscope.analysis.operations.roofline import roof_of
 from vggscope.builders.module import module
 from vggscope.errors import OptionError
 from vggscope.graph import Network

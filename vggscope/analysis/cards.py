@@ -1,12 +1,14 @@
-"""Cards with their memory, less than the name says (what nvidia-smi shows as total is what programs share), and with
-their speed.
+"""GPU cards: their memory and their speed, and the roofline of each.
+
+Roofline: no layer is faster than its arithmetic at the card's peak, nor than its bytes at the card's bandwidth
+(Williams, Waterman and Patterson 2009).
 """
 
 from __future__ import annotations
 
 import re
 
-from vggscope.errors import OptionError, nearest
+from vggscope.errors import OptionError, nearest, unknown
 from vggscope.record import record
 from vggscope.units import parse_bytes
 
@@ -15,13 +17,12 @@ MIB = 2**20
 
 @record
 class Card:
-    """`sold_gb` is the maker's figure, `memory_mib` the total that nvidia-smi shows for the card.
+    """`sold_gb` is the maker's figure. `memory_mib` is the total that nvidia-smi shows, which is less.
 
-    The rest is from NVIDIA's data sheets, where they are silent from its white papers on the architectures: memory
-    bandwidth in GB/s, and the most TFLOPS, in float32 on the plain cores and in float16 on the tensor cores, added up
-    in float32, without sparsity (half of a figure that is given with it); None where neither has one. `bfloat16` is as
-    fast as float16 where the card has it. Of several boards of one name, V100, A100, H100 and H200 are the SXM ones,
-    P100 is the one for PCIe.
+    The rest is from NVIDIA's data sheets, or else from its white papers on the architectures: the memory bandwidth in
+    GB/s and the peak TFLOPS, None if not published. float32 is on the CUDA cores. float16 is on the tensor cores with
+    float32 accumulation and without sparsity (half of a figure with it). `bfloat16` is as fast, if the card has it.
+    V100, A100, H100 and H200 are the SXM boards, P100 is the PCIe board.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Card:
 
     @property
     def memory_bytes(self) -> int:
-        """What programs share on it."""
+        """The memory that programs share."""
         return self.memory_mib * MIB
 
 
@@ -53,7 +54,7 @@ CARDS = (
     Card("V100-32GB", 32, 32768, 900, 15.7, 125.0, bfloat16=False),
     Card("T4", 16, 15360, 320, 8.1, 65.0, bfloat16=False),
     Card("A10", 24, 23028, 600, 31.2, 125.0),
-    # Made for one cloud alone: of its speed there is no public data sheet.
+    # Made for one cloud: no public data sheet gives its speed.
     Card("A10G", 24, 23028, 600, None, None),
     Card("L4", 24, 23034, 300, 30.3, 121.0),
     Card("A40", 48, 46068, 696, 37.4, 149.7),
@@ -68,12 +69,12 @@ CARDS = (
 
 
 def gpu_memory(text: str) -> int:
-    """Bytes of a GPU, given as an amount or as a card's name.
+    """The bytes of a GPU from an amount or a card's name.
 
     >>> gpu_memory("24GiB"), gpu_memory("rtx4090") // 2**20
     (25769803776, 24564)
 
-    Raises OptionError for what is neither, and for an amount below one MiB.
+    Raises OptionError for any other text, and for an amount below one MiB.
     """
     card = card_named(text)
     if card is not None:
@@ -90,10 +91,58 @@ def gpu_memory(text: str) -> int:
 
 
 def card_named(text: str) -> Card | None:
-    """The card of this name, however it is written."""
+    """The card with this name, in any spelling; None if there is none."""
     return next((card for card in CARDS if _plain(card.name) == _plain(text)), None)
 
 
 def _plain(name: str) -> str:
-    """A card's name without what people write or leave out."""
+    """A card's name without the parts that people leave out."""
     return re.sub(r"nvidia|geforce|tesla|[\s_-]", "", name.lower())
+
+
+SECOND = 10**9
+"""In nanoseconds."""
+
+
+@record
+class Roof:
+    """The most that a card does in one second with one dtype: FLOPs, and bytes to and from its memory."""
+
+    card: str
+    flops: int
+    bytes: int
+
+    @property
+    def ridge(self) -> float:
+        """The FLOPs per byte above which arithmetic is the bottleneck."""
+        return self.flops / self.bytes
+
+    def time_ns(self, flops: int, moved: int) -> int:
+        """The least time of a layer in nanoseconds."""
+        return round(max(flops * SECOND / self.flops, moved * SECOND / self.bytes))
+
+    def bound(self, flops: int, moved: int) -> str:
+        """The bottleneck of a layer: `compute` or `memory`."""
+        return "compute" if flops * self.bytes > moved * self.flops else "memory"
+
+
+def roof_of(card: str, dtype: str) -> Roof:
+    """The roof of a card by its name.
+
+    Raises OptionError for an unknown card, and for a dtype whose speed is not published.
+    """
+    known = card_named(card)
+    if known is None:
+        raise unknown("card", card, (c.name for c in CARDS), "gpu")
+    speed = _tflops(known, dtype)
+    if speed is None:
+        cards = ", ".join(card.name for card in CARDS if _tflops(card, dtype) is not None)
+        remedy = f"for {dtype} --gpu is one of {cards}" if cards else "--dtype float32 has one for nearly every card"
+        raise OptionError(f"no figure is known for {dtype} on {known.name}", remedy)
+    return Roof(known.name, round(speed * 10**12), known.bandwidth_gb * 10**9)
+
+
+def _tflops(card: Card, dtype: str) -> float | None:
+    """The peak TFLOPS of a card with a dtype; None if not published."""
+    tensor = card.float16_tflops if dtype == "float16" or card.bfloat16 else None
+    return {"float32": card.float32_tflops, "float16": tensor, "bfloat16": tensor}.get(dtype)

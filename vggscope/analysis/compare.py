@@ -1,4 +1,4 @@
-"""Networks side by side: the result that `compare` shows."""
+"""The result of `compare`: the figures of several networks side by side."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from vggscope.result import Result
 
 @record
 class LastConvolution:
-    """The last convolution that runs, FC layers written as convolutions left out, and its receptive field, None where
-    its units do not see alike.
-    """
+    """The last convolution that is no FC layer, and its receptive field, None if its units have different ones."""
 
     layer: str
     label: str
@@ -27,11 +25,11 @@ class LastConvolution:
 
 @record
 class Compared:
-    """One network's figures for the batch; None where one is not known, and all of them where a forward pass breaks
-    off, as `failure` and the warnings tell.
+    """The figures of one network for the batch; None if unknown, or if the network does not run to its end.
 
-    `weight_layers` counts the modules with weights that multiply, `depth` those on the longest way from the input to
-    the output, as the literature counts (18 for ResNet-18, whose shortcuts have three more).
+    `weight_layers` counts the convolutions and linear layers. `depth` counts those on the longest path from the input
+    to the output, as the literature does: 18 for ResNet-18, which has three more in its shortcuts. `failure` is the
+    reason why the network does not run.
     """
 
     model: str
@@ -58,8 +56,8 @@ class Compared:
 
 @record
 class Published:
-    """A column of the paper: Table 1's words and number of weight layers, Table 2's parameters in millions, and what
-    is computed of the same column. `agrees` is whether the two are the same, rounded as the paper rounds.
+    """A configuration of the paper: its notation and weight layers in Table 1, its parameters in millions in Table 2,
+    and the same figures as computed. `agrees` is whether both are equal, rounded as in the paper.
     """
 
     column: str
@@ -73,7 +71,7 @@ class Published:
 
 @record
 class Comparison(Result):
-    """Networks side by side, in the order in which they were named. `paper` is empty where it was not asked for."""
+    """The figures of networks in the order given. `paper` is empty unless it is requested."""
 
     schema: str
     batch: int
@@ -85,58 +83,58 @@ class Comparison(Result):
 def compare(
     networks: Sequence[Network], batch: int = 1, dtype: str = "float32", paper: tuple[Published, ...] = ()
 ) -> Comparison:
-    """The figures of several networks on a batch of that many inputs.
+    """Compare the figures of several networks for a batch.
 
     >>> from vggscope.sources.resolve import resolve
-    >>> [(found.model, found.depth, found.params) for found in compare([resolve("A"), resolve("E")]).models]
+    >>> [(model.model, model.depth, model.params) for model in compare([resolve("A"), resolve("E")]).models]
     [('A', 11, 132863336), ('E', 19, 143667240)]
     """
-    found = tuple(_compared(network, summarize(network, batch, dtype), batch) for network in networks)
-    return Comparison("vggscope/compare@1", batch, dtype, found, paper)
+    models = tuple(_compared(network, summarize(network, batch, dtype), batch) for network in networks)
+    return Comparison("vggscope/compare@1", batch, dtype, models, paper)
 
 
-def _compared(network: Network, report: Summary, batch: int) -> Compared:
-    whole = network.failure is None
+def _compared(network: Network, summary: Summary, batch: int) -> Compared:
+    runs = network.failure is None
     return Compared(
         model=network.name,
-        input_shape=report.input_shape,
-        output_shape=network.batched(network.end, batch) if whole else None,
+        input_shape=summary.input_shape,
+        output_shape=network.batched(network.end, batch) if runs else None,
         weight_layers=len({node.module or node.name for node in network.nodes if has_weights(network, node)}),
-        depth=depth(network) if whole else None,
-        params=report.totals.params if whole else None,
-        macs=report.totals.macs if whole else None,
-        flops=report.totals.flops if whole else None,
-        activation_bytes=report.totals.activation_bytes if whole else None,
-        inference_peak_bytes=report.memory.inference_peak_bytes,
-        training_peak_bytes=report.memory.training_peak_bytes,
-        last_convolution=_last_convolution(network, report),
-        warnings=report.warnings,
+        depth=depth(network) if runs else None,
+        params=summary.totals.params if runs else None,
+        macs=summary.totals.macs if runs else None,
+        flops=summary.totals.flops if runs else None,
+        activation_bytes=summary.totals.activation_bytes if runs else None,
+        inference_peak_bytes=summary.memory.inference_peak_bytes,
+        training_peak_bytes=summary.memory.training_peak_bytes,
+        last_convolution=_last_convolution(network, summary),
+        warnings=summary.warnings,
         failure=network.failure,
     )
 
 
 def has_weights(network: Network, node: Node) -> bool:
-    """Whether a node multiplies by a matrix of weights: a convolution or a linear layer does, a batch norm does not."""
+    """Whether a node is a convolution or a linear layer: it multiplies by a matrix of weights."""
     matrices = any(len(parameter.shape) > 1 for parameter in node.parameters)
     return matrices and node.op.macs(network.input_shapes(node), network.output_shape(node)) != 0
 
 
 def depth(network: Network) -> int:
-    """Layers with weights on the longest way from the input to the output.
+    """The number of layers with weights on the longest path from the input to the output.
 
     >>> from vggscope.sources.resolve import resolve
     >>> depth(resolve("D"))
     16
     """
-    behind = {INPUT: 0}
+    depths = {INPUT: 0}
     for node in network.nodes:
-        before = max((behind[name] for name in node.inputs), default=0)
-        behind[node.name] = before + has_weights(network, node)
-    return behind[network.end]
+        before = max((depths[name] for name in node.inputs), default=0)
+        depths[node.name] = before + has_weights(network, node)
+    return depths[network.end]
 
 
-def _last_convolution(network: Network, report: Summary) -> LastConvolution | None:
-    convolutions = [layer for node, layer in zip(network.nodes, report.layers) if isinstance(node.op, Convolution)]
+def _last_convolution(network: Network, summary: Summary) -> LastConvolution | None:
+    convolutions = [layer for node, layer in zip(network.nodes, summary.layers) if isinstance(node.op, Convolution)]
     features = [layer for layer in convolutions if not layer.label.startswith("fc")]
     if not convolutions:
         return None

@@ -1,4 +1,4 @@
-"""Everything that is known of a network, layer by layer and in total: the result that `summary` shows."""
+"""The result of `summary`: the shapes, costs and receptive fields of a network, by layer and in total."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
 
-from vggscope.analysis.cost import Cost, costs, total_macs
+from vggscope.analysis.cost import Cost, costs, known_sum, total_macs
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
 from vggscope.graph import Network, Node
@@ -19,8 +19,10 @@ from vggscope.vgg.labels import stage_of
 
 @record
 class LayerReport:
-    """One executed layer. Shapes are torch's, the batch among them; `activation_bytes` is the memory its output takes,
-    0 where it shares its input's; `rule` is (W-K+2P)/S+1 with its numbers; None is unknown.
+    """One executed layer. Shapes include the batch; None is unknown.
+
+    `activation_bytes` is the memory of the output, 0 if it shares that of the input. `rule` is (W-K+2P)/S+1 with the
+    layer's numbers.
     """
 
     name: str
@@ -41,7 +43,7 @@ class LayerReport:
 
 @record
 class OtherParameters:
-    """Parameters that no executed layer owns."""
+    """A parameter that no executed layer owns, and the reason."""
 
     name: str
     params: int
@@ -50,7 +52,7 @@ class OtherParameters:
 
 @record
 class Totals:
-    """Sums over the layers, the parameters that no layer owns included."""
+    """Sums over the layers and the parameters that no layer owns."""
 
     params: int
     trainable_params: int
@@ -63,9 +65,7 @@ class Totals:
 
 @record
 class Peaks:
-    """The most bytes alive at once, in one forward pass and in one step of training; None for a network that breaks
-    off.
-    """
+    """The peak memory of a forward pass and of a training step; None if the network does not run to its end."""
 
     inference_peak_bytes: int | None
     training_peak_bytes: int | None
@@ -73,7 +73,7 @@ class Peaks:
 
 @record
 class Summary(Result):
-    """A network's summary; `str` of it is the table."""
+    """The summary of a network; `str` of it is the table."""
 
     schema: str
     model: str
@@ -86,12 +86,12 @@ class Summary(Result):
 
 
 def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summary:
-    """The report of a network on a batch of that many inputs."""
+    """Summarize a network for a batch."""
     itemsize = DTYPE_BYTES[dtype]
-    cost, lent = _without_lent(network, costs(network, batch))
+    cost, unowned = _split_unowned(network, costs(network, batch))
     fields = receptive_fields(network)
     layers = tuple(_layer(network, node, cost[node.name], fields[node.name], batch, itemsize) for node in network.nodes)
-    others = (*lent, *(OtherParameters(p.name, numel(p.shape), why) for p, why in network.unused))
+    others = (*unowned, *(OtherParameters(p.name, numel(p.shape), why) for p, why in network.unused))
     return Summary(
         schema="vggscope/summary@1",
         model=network.name,
@@ -106,18 +106,19 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summa
     )
 
 
-def _without_lent(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str, Cost], tuple[OtherParameters, ...]]:
-    """The costs without the parameters that a function reads and multiplies with nothing, and those apart: a class
-    token that is put before the patches, an embedding of positions that is added, are no layer's own.
+def _split_unowned(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str, Cost], tuple[OtherParameters, ...]]:
+    """Split off the parameters that a function reads without a multiply, such as class tokens and position embeddings.
+
+    Returns the costs without them, and the parameters.
     """
-    own = {p.name for node in network.nodes if node.op.parameters() for p in node.parameters}
+    owned = {p.name for node in network.nodes if node.op.parameters() for p in node.parameters}
     rows, others = dict(cost), list[OtherParameters]()
     for node in network.nodes:
-        lent = {p.name: numel(p.shape) for p in node.parameters if p.name not in own}
-        own.update(lent)
-        if lent and cost[node.name].macs == 0:
-            others += (OtherParameters(name, size, "read by a function, no layer's own") for name, size in lent.items())
-            rows[node.name] = replace(cost[node.name], params=cost[node.name].params - sum(lent.values()))
+        read = {p.name: numel(p.shape) for p in node.parameters if p.name not in owned}
+        owned.update(read)
+        if read and cost[node.name].macs == 0:
+            others += (OtherParameters(name, size, "read by a function, no layer's own") for name, size in read.items())
+            rows[node.name] = replace(cost[node.name], params=cost[node.name].params - sum(read.values()))
     return rows, tuple(others)
 
 
@@ -126,9 +127,9 @@ def _layer(
 ) -> LayerReport:
     output = network.output_shape(node)
     source = node.inputs[0] if node.inputs else node.name
-    before = network.shapes[source]
+    source_shape = network.shapes[source]
     width = node.op.element_bytes or itemsize
-    window = _deciding(node.op.window(before[2:]), before[2:], output[2:])
+    window = _ruling(node.op.window(source_shape[2:]), source_shape[2:], output[2:])
     return LayerReport(
         name=node.name,
         label=node.label,
@@ -138,7 +139,7 @@ def _layer(
         kernel_size=window.kernel_size if window else None,
         stride=window.stride if window else None,
         padding=window.padding if window else None,
-        rule=rule(window, before[2:], output[2:]) if window else None,
+        rule=rule(window, source_shape[2:], output[2:]) if window else None,
         params=cost.params,
         macs=cost.macs,
         flops=None if cost.macs is None else 2 * cost.macs,
@@ -147,17 +148,15 @@ def _layer(
     )
 
 
-def _deciding(window: Window | None, size: tuple[int, ...], result: tuple[int, ...]) -> Window | None:
-    """The window if the rule makes the output's size of the input's: an adaptive pool may cut regions that no rule
-    does.
-    """
+def _ruling(window: Window | None, size: tuple[int, ...], result: tuple[int, ...]) -> Window | None:
+    """The window if the rule gives the output's size. The regions of an adaptive pool may follow no rule."""
     if window is None or 0 in window.stride or window.output_size(size) != result:
         return None
     return window
 
 
 def rule(window: Window, size: tuple[int, ...], result: tuple[int, ...]) -> str:
-    """(W-K+2P)/S+1 with its numbers: once where the sides are alike, else side by side."""
+    """(W-K+2P)/S+1 with the numbers of height and width, once if they are equal."""
     sides = zip(size, window.kernel_size, window.padding, window.stride, window.dilation, result)
     return ", ".join(dict.fromkeys(rule_text(*side) for side in sides))
 
@@ -182,35 +181,34 @@ def _totals(
     )
 
 
-def by_stage(report: Summary) -> Summary:
-    """The report with one row for each stage: shapes from its first layer's input to its last layer's output, costs
-    added up, the receptive field at its end.
+def by_stage(summary: Summary) -> Summary:
+    """The summary with one row for each stage: its input and output shape, the sum of its costs, and the receptive
+    field after it.
 
-    A stage is what the literature's labels make it (stage 3 is conv3_1 to pool3, then the FC layers); in a network
-    without labels it is the outermost module.
+    Stages follow the literature's labels: stage 3 is conv3_1 to pool3, and the FC layers are one. In a network without
+    labels a stage is an outermost module.
     """
-    stages = _stages(report.layers)
-    grouped = groupby(zip(stages, report.layers), key=lambda pair: pair[0])
-    return replace(report, layers=tuple(_merge(name, [layer for _, layer in pairs]) for name, pairs in grouped))
+    stages = _stages(summary.layers)
+    grouped = groupby(zip(stages, summary.layers), key=lambda pair: pair[0])
+    return replace(summary, layers=tuple(_merge(name, [layer for _, layer in pairs]) for name, pairs in grouped))
 
 
 def _stages(layers: tuple[LayerReport, ...]) -> list[str]:
-    """Each layer's stage; one without a label belongs to the stage before it in the same module."""
+    """The stage of each layer. One without a label belongs to the stage before it in the same module."""
     stages: list[str] = []
     module = ""
     for layer in layers:
-        stage, inside = stage_of(layer.label), layer.name.partition(".")[0]
+        stage, outermost = stage_of(layer.label), layer.name.partition(".")[0]
         if stage:
             stages.append(stage if stage == "classifier" else f"stage {stage}")
         else:
-            stages.append(stages[-1] if stages and inside == module else inside)
-        module = inside
+            stages.append(stages[-1] if stages and outermost == module else outermost)
+        module = outermost
     return stages
 
 
 def _merge(name: str, layers: list[LayerReport]) -> LayerReport:
-    macs = [layer.macs for layer in layers]
-    total = None if None in macs else sum(m or 0 for m in macs)
+    macs = known_sum(layer.macs for layer in layers)
     return LayerReport(
         name=name,
         label=_span([layer.label for layer in layers if layer.label]),
@@ -222,15 +220,15 @@ def _merge(name: str, layers: list[LayerReport]) -> LayerReport:
         padding=None,
         rule=None,
         params=sum(layer.params for layer in layers),
-        macs=total,
-        flops=None if total is None else 2 * total,
+        macs=macs,
+        flops=None if macs is None else 2 * macs,
         activation_bytes=sum(layer.activation_bytes for layer in layers),
         receptive_field=layers[-1].receptive_field,
     )
 
 
 def _counted(ops: list[str]) -> str:
-    """Ops by number, in order of first use: `2 Conv2d, 2 ReLU, MaxPool2d`."""
+    """The ops with their numbers, in order of first use: `2 Conv2d, 2 ReLU, MaxPool2d`."""
     return ", ".join(f"{ops.count(op)} {op}" if ops.count(op) > 1 else op for op in dict.fromkeys(ops))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vggscope.analysis.receptive_field.ranges import Flattened
+from vggscope.analysis.receptive_field.extents import Flattened
 from vggscope.analysis.receptive_field.view import UnknownView, View, views
 from vggscope.cross_checks.positive import Function, each_channel, functions, ones
 from vggscope.cross_checks.reference_tool import FIELDS, NotApplicable, ReferenceTool, ReportedFigure, written_out

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from vggscope.analysis.memory.allocation_log import KINDS, Moment
 from vggscope.analysis.memory.settings import OPTIMIZER_STEP, SIMULATED_AS, WEIGHTS_AS, step_memory
 from vggscope.analysis.memory.step_config import MODES
-from vggscope.analysis.receptive_field.ranges import Extent, Flattened, Regular, spans
+from vggscope.analysis.receptive_field.extents import Extent, Flattened, Regular, spans
 from vggscope.analysis.receptive_field.result import LayerField, describe
 from vggscope.analysis.receptive_field.view import UnknownView, View, views
 from vggscope.analysis.summary import LayerReport, Summary, summarize

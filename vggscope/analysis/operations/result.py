@@ -1,13 +1,13 @@
-"""Operations and bytes of every layer: what `summary` shows of them on request."""
+"""The operations and bytes of every layer, which `summary` shows on request."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from vggscope.analysis.cost import backward_costs, costs
+from vggscope.analysis.cards import Roof, roof_of
+from vggscope.analysis.cost import backward_costs, costs, known_sum
 from vggscope.analysis.operations.counting import operations as beyond_macs
 from vggscope.analysis.operations.counting import rule_for
-from vggscope.analysis.operations.roofline import Roof, roof_of
 from vggscope.analysis.summary import Summary
 from vggscope.errors import unknown
 from vggscope.graph import Network, Node
@@ -24,9 +24,9 @@ COUNTS = ("macs", "all")
 class LayerOperations:
     """One layer's forward pass on the whole batch, and the MACs of its backward pass; None is unknown.
 
-    `other` are the operations that are no multiply-accumulate; `flops` are 2 for each MAC and, where all is counted,
-    `other` too. `bytes` are inputs, parameters and output, each moved once. `intensity` is FLOPs per byte. `time_ns`
-    is the least that the layer takes on the card, `bound` what it waits for, compute or memory.
+    `other` counts the operations that are no multiply-accumulates. `flops` is 2 x MACs, plus `other` if all operations
+    count. `bytes` counts inputs, parameters and output, each moved once. `intensity` is FLOPs per byte. `time_ns` is
+    the least time on the card, `bound` its bottleneck: compute or memory.
     """
 
     name: str
@@ -46,7 +46,7 @@ class LayerOperations:
 
 @record
 class OperationTotals:
-    """Sums over the layers; None where one is unknown."""
+    """Sums over the layers; None if one is unknown."""
 
     macs: int | None
     other: int | None
@@ -59,7 +59,7 @@ class OperationTotals:
 
 @record
 class Formula:
-    """How an op's operations that are no multiply-accumulates are counted."""
+    """How the operations of an op beyond multiply-accumulates are counted."""
 
     op: str
     formula: str
@@ -67,7 +67,7 @@ class Formula:
 
 @record
 class Operations(Result):
-    """A network's operations. `roof` is the card's, None where none was asked for; `ridge` its FLOPs per byte."""
+    """The operations of a network. `roof` is that of the card, None if none is named."""
 
     schema: str
     model: str
@@ -83,9 +83,9 @@ class Operations(Result):
 def operations(
     network: Network, batch: int = 1, dtype: str = "float32", *, count: str = "macs", card: str | None = None
 ) -> Operations:
-    """What each layer computes and moves. `count` is `macs`, FLOPs being 2 x MACs, or `all`.
+    """Count the operations and bytes of each layer. `count` is `macs`, for FLOPs of 2 x MACs, or `all`.
 
-    Raises OptionError for another count, for an unknown card, and for a type of numbers that it has no figure for.
+    Raises OptionError for another count, for an unknown card, and for a dtype whose speed on it is not published.
     """
     if count not in COUNTS:
         raise unknown("count", count, COUNTS)
@@ -146,47 +146,42 @@ def _flops(macs: int | None, other: int | None) -> int | None:
 
 
 def _elements(network: Network, node: Node, batch: int) -> int:
-    """The elements that a layer reads and writes: its inputs, its parameters and its output, each once."""
+    """The elements that a layer reads and writes: its inputs, parameters and output, each once."""
     if not _moves(node.op):
         return 0
-    looked_up = isinstance(node.op, Embedding)
-    parameters = 0 if looked_up else sum(numel(parameter.shape) for parameter in node.parameters)
+    is_lookup = isinstance(node.op, Embedding)
+    parameters = 0 if is_lookup else sum(numel(parameter.shape) for parameter in node.parameters)
     values = (*node.inputs, node.name)
     return sum(numel(network.batched(name, batch)) for name in values) + parameters
 
 
 def _moves(op: Op) -> bool:
-    """Whether anything is read or written: not by a view, nor by what does nothing at evaluation."""
+    """Whether an op reads or writes memory: not a view, nor an op that is idle at evaluation."""
     return op.active_in == "always" and (op.allocates or bool(getattr(op, "inplace", False)))
 
 
 def _totals(layers: tuple[LayerOperations, ...]) -> OperationTotals:
     return OperationTotals(
-        macs=_sum([layer.macs for layer in layers]),
-        other=_sum([layer.other for layer in layers]),
-        flops=_sum([layer.flops for layer in layers]),
-        backward_macs=_sum([layer.backward_macs for layer in layers]),
-        backward_flops=_sum([layer.backward_flops for layer in layers]),
+        macs=known_sum([layer.macs for layer in layers]),
+        other=known_sum([layer.other for layer in layers]),
+        flops=known_sum([layer.flops for layer in layers]),
+        backward_macs=known_sum([layer.backward_macs for layer in layers]),
+        backward_flops=known_sum([layer.backward_flops for layer in layers]),
         bytes=sum(layer.bytes for layer in layers),
-        time_ns=_sum([layer.time_ns for layer in layers]),
+        time_ns=known_sum([layer.time_ns for layer in layers]),
     )
 
 
-def _sum(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
-
-
 def _formulas(network: Network) -> tuple[Formula, ...]:
-    """The formulas of the ops that the network has, in order of first use."""
-    found: dict[str, str] = {}
+    """The formulas of the network's ops, in order of first use."""
+    formulas: dict[str, str] = {}
     for node in network.nodes:
         rule = rule_for(node.op)
-        found.setdefault(node.op.name, "not known" if rule is None else rule.formula)
-    return tuple(Formula(op, formula) for op, formula in found.items())
+        formulas.setdefault(node.op.name, "not known" if rule is None else rule.formula)
+    return tuple(Formula(op, formula) for op, formula in formulas.items())
 
 
-def with_all(report: Summary, counted: Operations) -> Summary:
-    """A summary whose FLOPs count all operations and not only the MACs."""
-    layers = tuple(replace(layer, flops=other.flops) for layer, other in zip(report.layers, counted.layers))
-    return replace(report, layers=layers, totals=replace(report.totals, flops=counted.totals.flops))
+def with_all(summary: Summary, counted: Operations) -> Summary:
+    """The summary with FLOPs that count all operations, not the MACs alone."""
+    layers = tuple(replace(layer, flops=other.flops) for layer, other in zip(summary.layers, counted.layers))
+    return replace(summary, layers=layers, totals=replace(summary.totals, flops=counted.totals.flops))

@@ -1,4 +1,4 @@
-"""What `rf` shows: the receptive field of every layer, and single units' regions on the image."""
+"""The result of `rf`: the receptive field of every layer, and the regions of single units on the image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import field, replace
 from math import prod
 
-from vggscope.analysis.receptive_field.ranges import Extent, Flattened, Span, spans
+from vggscope.analysis.receptive_field.extents import Flattened, spans, unflattened
 from vggscope.analysis.receptive_field.stacks import stack_note
 from vggscope.analysis.receptive_field.view import ReceptiveField, UnknownView, View, field_of, views
 from vggscope.errors import OptionError, printable
@@ -18,14 +18,24 @@ from vggscope.result import Result
 from vggscope.units import kernel_text
 
 
-@record
-class LayerField:
-    """One layer's field, each figure for (height, width): unit i covers the pixels [-padding + i*stride, -padding +
-    i*stride + size - 1].
+class _Titled:
+    name: str
+    label: str
 
-    `map` is how many units there are along each side. Where the units do not see alike, `size` is the largest of them
-    and `stride` and `padding` are None; where no rule tells, `size` is None too, and `note` says why. `aligned` is
-    false where branches meet whose windows are centred on different pixels; `size` is then that of their union.
+    @property
+    def title(self) -> str:
+        """The layer's name in the literature, or else its path."""
+        return self.label or self.name
+
+
+@record
+class LayerField(_Titled):
+    """The field of one layer, each figure for (height, width): unit i covers the pixels [-padding + i*stride, -padding
+    + i*stride + size - 1].
+
+    `map` is the number of units along each side. If the units have different fields, `size` is the largest and `stride`
+    and `padding` are None. If no rule gives the field, `size` is None too; `note` is the reason. `aligned` is false if
+    the layer joins branches whose windows are centred on different pixels; `size` is then that of their union.
     """
 
     name: str
@@ -38,15 +48,10 @@ class LayerField:
     aligned: bool
     note: str | None
 
-    @property
-    def title(self) -> str:
-        """The layer as the literature calls it, or else by its path."""
-        return self.label or self.name
-
 
 @record
 class Box:
-    """Pixels from `first` to `last`, both included, each (row, column)."""
+    """The pixels from `first` to `last`, both included, each (row, column)."""
 
     first: tuple[int, ...]
     last: tuple[int, ...]
@@ -58,21 +63,23 @@ class Box:
 
     @property
     def pixels(self) -> int:
-        """How many it holds."""
+        """The number of pixels."""
         return prod(self.size)
 
     def clipped(self, sides: tuple[int, ...]) -> Box | None:
-        """The part that lies on an image of these sides; None where that is nothing."""
+        """The part on an image with these sides; None if there is none."""
         first = tuple(max(row, 0) for row in self.first)
         last = tuple(min(row, side - 1) for row, side in zip(self.last, sides))
         return None if any(begin > end for begin, end in zip(first, last)) else Box(first, last)
 
 
 @record
-class UnitField:
-    """What one unit sees. `box` is the rule's, which goes on beyond the image's border; `clipped` its part on the
-    image, None where that is nothing; `padding_pixels` of its `pixels` are padding. `reads` is what the unit depends on
-    in truth: less than `clipped` where a window lies in a map's padding, or rows behind the last window are left out.
+class UnitField(_Titled):
+    """The field of one unit.
+
+    `box` is the rule's and includes padding beyond the border: `padding_pixels` of its `pixels`. `clipped` is its part
+    on the image, None if there is none. `reads` is the box that the unit's value depends on. It is smaller than
+    `clipped` if a window lies in a map's padding, or rows after the last window are unused.
     """
 
     name: str
@@ -85,15 +92,10 @@ class UnitField:
     pixels: int
     padding_pixels: int
 
-    @property
-    def title(self) -> str:
-        """The layer as the literature calls it, or else by its path."""
-        return self.label or self.name
-
 
 @record
 class EnergyBox:
-    """The smallest box about a unit's middle that holds at least `percent` of the energy; it holds `share` of it."""
+    """The smallest box around a unit's centre with at least `percent` of the energy, and its exact `share`."""
 
     percent: int
     box: Box
@@ -101,9 +103,11 @@ class EnergyBox:
 
 
 @record
-class EffectiveField:
-    """How the energy of a unit's gradients lies in its field (Luo et al. 2016): the squares of the derivatives of all
-    its channels, added up over the image's channels, the mean over `samples` images of noise drawn with `seed`.
+class EffectiveField(_Titled):
+    """The distribution of a unit's gradient energy over its field (Luo et al. 2016).
+
+    The energy of a pixel is the sum of the squared derivatives of all the unit's channels by the image's channels, as
+    the mean over `samples` images of noise drawn with `seed`.
     """
 
     name: str
@@ -114,17 +118,14 @@ class EffectiveField:
     seed: int
     boxes: tuple[EnergyBox, ...]
 
-    @property
-    def title(self) -> str:
-        """The layer as the literature calls it, or else by its path."""
-        return self.label or self.name
-
 
 @record
 class ReceptiveFields(Result):
-    """The receptive fields of a network's layers, those of the units that were asked for, and one unit's effective
-    field where it was measured. `heat` is each pixel's share of the energy then, row by row: a picture shows it, JSON
-    leaves it out. `failure` is the network's: where it breaks off, as the notes tell too.
+    """The receptive fields of a network's layers and of the requested units, and one unit's effective field if it was
+    measured.
+
+    `heat` is then each pixel's share of the energy, row by row, for pictures; JSON leaves it out. `failure` is the
+    network's, which the notes include.
     """
 
     schema: str
@@ -139,24 +140,25 @@ class ReceptiveFields(Result):
 
 
 def describe(network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | None = None) -> ReceptiveFields:
-    """The fields of all layers; of each layer `at`, by path or label, the region of one unit, the middle one if none is
-    named.
+    """The fields of all layers, and the region of one unit for each layer `at`, by path or label.
 
-    Raises OptionError for a layer that is not there, with the nearest names, for a unit outside its map, and for a
-    layer whose field no rule gives.
+    `unit` is the position of the unit on the map; the middle one by default.
+
+    Raises OptionError for an unknown layer, with the nearest names, for a unit outside its map, and for a layer without
+    a known field.
     """
-    found, exact = views(network), views(network, exact=True) if at else {}
-    layers = tuple(_layer(network, node, found[node.name]) for node in network.nodes)
+    by_rule, exact = views(network), views(network, exact=True) if at else {}
+    layers = tuple(_layer(network, node, by_rule[node.name]) for node in network.nodes)
     by_name = {layer.name: layer for layer in layers}
     nodes = [layer_named(network, word) for word in at]
-    units = tuple(_unit(network, by_name[node.name], found[node.name], exact[node.name], unit) for node in nodes)
+    units = tuple(_unit(network, by_name[node.name], by_rule[node.name], exact[node.name], unit) for node in nodes)
     notes = (*filter(None, [stack_note(network)]), *network.broken_off())
     fields = ReceptiveFields("vggscope/rf@1", network.name, network.input_shape, layers, units, notes)
     return replace(fields, failure=network.failure)
 
 
 def layer_named(network: Network, word: str) -> Node:
-    """The layer of this label (`conv5_3`) or path (`features.28`). Raises OptionError with the nearest names."""
+    """The layer with this label (`conv5_3`) or path (`features.28`). Raises OptionError with the nearest names."""
     for node in network.nodes:
         if word in (node.label, node.name):
             return node
@@ -167,15 +169,15 @@ def layer_named(network: Network, word: str) -> Node:
 
 
 def _layer(network: Network, node: Node, view: View | UnknownView) -> LayerField:
-    rule = field_of(view)
-    size, note = (rule.size, _said(network, rule, view)) if rule else _largest(view)
+    field = field_of(view)
+    size, note = (field.size, _note(network, field, view)) if field else _largest(view)
     return LayerField(
         name=node.name,
         label=node.label,
         op=node.op.name,
         size=size,
-        stride=rule.stride if rule else None,
-        padding=rule.padding if rule else None,
+        stride=field.stride if field else None,
+        padding=field.padding if field else None,
         map=_map(view, network.output_shape(node)),
         aligned=isinstance(view, UnknownView) or view.aligned,
         note=note,
@@ -183,15 +185,15 @@ def _layer(network: Network, node: Node, view: View | UnknownView) -> LayerField
 
 
 def _map(view: View | UnknownView, output: Shape) -> tuple[int, ...]:
-    """How many units there are along each side; one number where a row of tokens goes along both."""
+    """The number of units along each side; one number if the pixels are one axis of tokens."""
     if isinstance(view, UnknownView):
         return output[2:]
-    units = tuple(_base(side.extent).units for side in view.sides)
-    return units[:1] if _is_row(view) else units
+    units = tuple(unflattened(side.extent).units for side in view.sides)
+    return units[:1] if _has_tokens(view) else units
 
 
-def _is_row(view: View) -> bool:
-    """Whether the map's pixels lie in one row, with others among them: what attention reads."""
+def _has_tokens(view: View) -> bool:
+    """Whether height and width lie along one axis of tokens, as attention reads them."""
     axes = {side.axis for side in view.sides}
     return (
         len(axes) < len(view.sides)
@@ -200,25 +202,22 @@ def _is_row(view: View) -> bool:
     )
 
 
-def _base(extent: Extent) -> Extent:
-    return extent.base if isinstance(extent, Flattened) else extent
-
-
-def _said(network: Network, field: ReceptiveField, view: View | UnknownView) -> str | None:
-    """What the numbers of a field do not say."""
+def _note(network: Network, field: ReceptiveField, view: View | UnknownView) -> str | None:
+    """What the numbers of a field do not show."""
     if isinstance(view, View) and not view.aligned:
         return "branches meet whose windows are not centred alike"
-    reach = zip(field.size, field.padding, network.input_shape[2:])
-    if set(field.stride) == {0} and all(padding >= 0 and size - padding >= side for size, padding, side in reach):
+    sides = zip(field.size, field.padding, network.input_shape[2:])
+    if set(field.stride) == {0} and all(padding >= 0 and size - padding >= side for size, padding, side in sides):
         return "whole image"
     return None
 
 
 def _largest(view: View | UnknownView) -> tuple[tuple[int, ...] | None, str]:
-    """The largest field on each side where the units differ, and what there is to say of it."""
+    """The largest field on each side of units with different fields, and a note on it."""
     if isinstance(view, UnknownView):
         return None, view.why
-    lengths = [[last - first + 1 for first, last in _known(_base(side.extent))] for side in view.sides]
+    extents = [unflattened(side.extent) for side in view.sides]
+    lengths = [[span[1] - span[0] + 1 for span in spans(extent) if span is not None] for extent in extents]
     if not lengths or not all(lengths):
         return None, "it does not depend on the input"
     return tuple(map(max, lengths)), f"regions of {' x '.join(map(_range, lengths))} pixels, not at equal steps"
@@ -227,10 +226,6 @@ def _largest(view: View | UnknownView) -> tuple[tuple[int, ...] | None, str]:
 def _range(lengths: list[int]) -> str:
     least, most = min(lengths), max(lengths)
     return f"{least}" if least == most else f"{least} to {most}"
-
-
-def _known(extent: Extent) -> list[Span]:
-    return [span for span in spans(extent) if span is not None]
 
 
 def _unit(
@@ -261,11 +256,12 @@ def _unit(
 
 
 def _box(view: View, unit: tuple[int, ...]) -> Box | None:
-    """What a unit covers; a side that is gone has one unit, and in a row of tokens one number tells all sides."""
-    places = unit * len(view.sides) if len(unit) < len(view.sides) else unit
-    found = [_base(side.extent).span(place if side.axis is not None else 0) for place, side in zip(places, view.sides)]
-    known = [span for span in found if span is not None]
-    return Box(*zip(*known)) if len(known) == len(found) else None
+    """The pixels of a unit. A reduced side has one unit, and one position of tokens is that of both sides."""
+    positions = unit * len(view.sides) if len(unit) < len(view.sides) else unit
+    extents = [(unflattened(side.extent), side.axis is not None) for side in view.sides]
+    spans = [extent.span(position if has_axis else 0) for (extent, has_axis), position in zip(extents, positions)]
+    known = [span for span in spans if span is not None]
+    return Box(*zip(*known)) if len(known) == len(spans) else None
 
 
 def _checked(layer: LayerField, unit: tuple[int, ...]) -> tuple[int, ...]:
@@ -274,7 +270,7 @@ def _checked(layer: LayerField, unit: tuple[int, ...]) -> tuple[int, ...]:
         raise OptionError(
             f"unit {_pair(unit)} is none of a map of {kernel_text(sides)}", "write row,column: --unit 6,6"
         )
-    if not all(0 <= place < side for place, side in zip(unit, sides)):
+    if not all(0 <= position < side for position, side in zip(unit, sides)):
         last = _pair(tuple(side - 1 for side in sides))
         raise OptionError(
             f"{layer.title} has no unit {_pair(unit)}: its map is {kernel_text(sides)}",

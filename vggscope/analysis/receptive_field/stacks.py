@@ -1,6 +1,4 @@
-"""Why small kernels in a row: what several see of their input against one that sees as much (the VGG paper, section
-2.3).
-"""
+"""Stacks of small convolutions against one large convolution with the same receptive field (the VGG paper, 2.3)."""
 
 from __future__ import annotations
 
@@ -17,9 +15,10 @@ _COUNTS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 
 
 @record
-class Stack:
-    """Convolutions of `channels` channels that read one another; `kernels` are their sides. Between the first and the
-    last are `nonlinearities` activations.
+class ConvolutionStack:
+    """Consecutive convolutions with `channels` channels; `kernels` are their kernel sizes.
+
+    `nonlinearities` counts the activations between the first and the last.
     """
 
     first: Node
@@ -30,12 +29,12 @@ class Stack:
 
     @property
     def side(self) -> int:
-        """The side of what the last one sees of the first one's input."""
+        """The side of the receptive field on the input of the first convolution."""
         return 1 + sum(kernel - 1 for kernel in self.kernels)
 
     @property
     def note(self) -> str:
-        """The stack beside the one convolution that sees as much."""
+        """A sentence that compares the stack with one convolution with the same receptive field."""
         own, single, square = sum(kernel**2 for kernel in self.kernels), self.side**2, self.channels**2
         window = f"{self.side}x{self.side}"
         names = f"{self.first.label or self.first.name} to {self.last.label or self.last.name}"
@@ -55,19 +54,19 @@ class Stack:
 
 
 def stack_note(network: Network) -> str | None:
-    """The longest stack of convolutions of one width and stride 1, beside the single convolution that sees as much;
-    None where the network has none. Of several equally long, the last.
+    """A sentence about the longest stack of convolutions with equal channels and stride 1, the last if several are
+    equally long; None if there is no stack.
     """
-    found = [stack for stack in _stacks(network) if stack.side > max(stack.kernels)]
-    longest = max((len(stack.kernels) for stack in found), default=0)
-    return next((stack.note for stack in reversed(found) if len(stack.kernels) == longest), None)
+    stacks = [stack for stack in _stacks(network) if stack.side > max(stack.kernels)]
+    longest = max((len(stack.kernels) for stack in stacks), default=0)
+    return next((stack.note for stack in reversed(stacks) if len(stack.kernels) == longest), None)
 
 
-def _stacks(network: Network) -> Iterator[Stack]:
-    """Runs of convolutions that read one another, with nothing between them but ops of each place by itself."""
+def _stacks(network: Network) -> Iterator[ConvolutionStack]:
+    """Runs of convolutions with only pointwise ops between them."""
     run: list[Node] = []
     for node in network.nodes:
-        if run and not _goes_on(network, run, node):
+        if run and not _continues(network, run, node):
             yield from _stack(run)
             run = []
         if run or _channels(node) is not None:
@@ -75,9 +74,9 @@ def _stacks(network: Network) -> Iterator[Stack]:
     yield from _stack(run)
 
 
-def _goes_on(network: Network, run: list[Node], node: Node) -> bool:
-    before = run[-1].name
-    if node.inputs != (before,) or network.consumers[before] != (node.name,):
+def _continues(network: Network, run: list[Node], node: Node) -> bool:
+    last = run[-1].name
+    if node.inputs != (last,) or network.consumers[last] != (node.name,):
         return False
     if isinstance(node.op, Convolution):
         return _channels(node) == _channels(run[0])
@@ -86,22 +85,22 @@ def _goes_on(network: Network, run: list[Node], node: Node) -> bool:
 
 
 def _channels(node: Node) -> int | None:
-    """How many channels a convolution has that keeps them, and the resolution too; None for any other op."""
+    """The channels of a convolution that keeps their number and the resolution; None for any other op."""
     op = node.op
     if not isinstance(op, Convolution) or len(op.kernel_size) != 2 or len(set(op.kernel_size)) > 1:
         return None
-    kept = {*op.stride, *op.dilation, op.groups} == {1} and op.in_channels == op.out_channels
-    return op.out_channels if kept else None
+    keeps_shape = {*op.stride, *op.dilation, op.groups} == {1} and op.in_channels == op.out_channels
+    return op.out_channels if keeps_shape else None
 
 
-def _stack(run: list[Node]) -> Iterator[Stack]:
-    """The run as a stack, from its first convolution to its last, if there are several."""
-    places = [place for place, node in enumerate(run) if isinstance(node.op, Convolution)]
-    if len(places) > 1:
-        first, last = run[places[0]], run[places[-1]]
+def _stack(run: list[Node]) -> Iterator[ConvolutionStack]:
+    """The stack from the first convolution of a run to its last, if it has several."""
+    positions = [position for position, node in enumerate(run) if isinstance(node.op, Convolution)]
+    if len(positions) > 1:
+        first, last = run[positions[0]], run[positions[-1]]
         kernels = tuple(node.op.kernel_size[0] for node in run if isinstance(node.op, Convolution))
-        between = sum(isinstance(node.op, Activation) for node in run[: places[-1]])
-        yield Stack(first, last, _channels(first) or 0, kernels, between)
+        between = sum(isinstance(node.op, Activation) for node in run[: positions[-1]])
+        yield ConvolutionStack(first, last, _channels(first) or 0, kernels, between)
 
 
 def _number(count: int) -> str:

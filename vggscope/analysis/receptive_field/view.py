@@ -1,23 +1,23 @@
-"""What each node sees of the image, from the input on: one pass over the graph.
+"""The pixels that the units of each node depend on, in one pass over the graph from the input.
 
-Height and width are followed apart. Each lies along one axis of a node's tensor until that axis is read whole, by a
-Linear or a global pool; from there on the tensor as a whole sees that much of it.
+Height and width are followed separately. Each lies along one axis of a node's tensor until a Linear or a global pool
+reads that axis as a whole. From there on, every unit of the tensor covers the same pixels on that side.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from vggscope.analysis.receptive_field.ranges import (
+from vggscope.analysis.receptive_field.extents import (
     Extent,
     Irregular,
     Regular,
-    centred_alike,
-    everywhere,
     read,
+    read_all,
+    reduced,
     rule,
+    same_centres,
     union,
-    whole,
 )
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.axis_maps import SAME, AxisMaps
@@ -26,9 +26,18 @@ from vggscope.record import record
 
 
 @record
+class ReceptiveField:
+    """The field that all units of a layer share, in pixels for (height, width)."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
+@record
 class Side:
-    """One of the image's axes as a node has it: the tensor's axis that goes along it (None: gone), and what its units
-    see.
+    """Height or width of the image in a node's tensor: the axis along which it lies, None after a reduction, and the
+    pixels of the units along it.
     """
 
     axis: int | None
@@ -37,8 +46,9 @@ class Side:
 
 @record
 class View:
-    """What a node sees, for height and width. `aligned` is false where the node puts windows together that are centred
-    on different pixels.
+    """The pixels that a node's units cover, for height and width.
+
+    `aligned` is false if the node joins branches whose windows are centred on different pixels.
     """
 
     sides: tuple[Side, ...]
@@ -47,121 +57,112 @@ class View:
 
 @record
 class UnknownView:
-    """No rule gives what a node sees; `why` names the layer where that begins."""
+    """No rule gives the pixels of a node's units; `why` names the first such layer."""
 
     why: str
 
 
-BLIND = View(())
-"""What a node sees that the input does not reach."""
+NO_PIXELS = View(())
+"""The view of a node that the input does not reach."""
+
+
+def receptive_fields(network: Network) -> dict[str, ReceptiveField | None]:
+    """The receptive field of each node by name; None if its units have different fields, or no rule gives them."""
+    known = views(network)
+    return {node.name: field_of(known[node.name]) for node in network.nodes}
+
+
+def field_of(view: View | UnknownView) -> ReceptiveField | None:
+    """The field that all units share, if they do."""
+    if isinstance(view, UnknownView) or not view.sides:
+        return None
+    rules = [regular for side in view.sides if (regular := rule(side.extent)) is not None]
+    if len(rules) < len(view.sides):
+        return None
+    size, stride, padding = zip(*((regular.size, regular.stride, regular.padding) for regular in rules))
+    return ReceptiveField(size, stride, padding)
 
 
 def views(network: Network, exact: bool = False) -> dict[str, View | UnknownView]:
-    """What each node sees, by name, the input among them.
+    """The view of each node by name, and of the input.
 
-    The rule lets padding see what lies beyond the border. With `exact` each unit has the pixels that it depends on in
-    truth, and no more: padding sees nothing, nor does anybody see rows that the last window leaves out.
+    By the rule, a window covers padding as if the image went on. With `exact`, a unit covers only the pixels that its
+    value depends on: none in padding, and none in rows after the last window.
 
-    Raises ShapeError where a layer does not fit.
+    Raises ShapeError for a layer that does not fit its input.
     """
     shape = network.input_shape
     pixels = tuple(Side(axis, _pixels(shape[axis], exact)) for axis in range(2, len(shape)))
-    found: dict[str, View | UnknownView] = {INPUT: View(pixels) if pixels else UnknownView("the input is no image")}
+    known: dict[str, View | UnknownView] = {INPUT: View(pixels) if pixels else UnknownView("the input is no image")}
     for node in network.nodes:
-        found[node.name] = _view(network, node, [found[name] for name in node.inputs])
-    return found
+        known[node.name] = _view(network, node, [known[name] for name in node.inputs])
+    return known
 
 
 def _pixels(size: int, exact: bool) -> Extent:
     return Irregular(tuple((pixel, pixel) for pixel in range(size))) if exact else Regular(size, 1, 1, 0)
 
 
-def _view(network: Network, node: Node, before: list[View | UnknownView]) -> View | UnknownView:
-    untold = next((view for view in before if isinstance(view, UnknownView)), None)
-    if untold is not None:
-        return untold
+def _view(network: Network, node: Node, inputs: list[View | UnknownView]) -> View | UnknownView:
+    unknown = next((view for view in inputs if isinstance(view, UnknownView)), None)
+    if unknown is not None:
+        return unknown
     output = network.output_shape(node)
-    reads = node.op.reads(network.input_shapes(node), output)
-    if reads is None:
+    axis_maps = node.op.reads(network.input_shapes(node), output)
+    if axis_maps is None:
         return UnknownView(f"no rule tells what {node.op.name} at {node.title} reads")
-    seen = [(view, read) for view, read in zip(before, reads) if isinstance(view, View) and view is not BLIND]
-    if not seen:
-        return BLIND
-    if len(seen) == 1 and _changes_nothing(*seen[0]):
-        view = seen[0][0]
+    branches = [
+        (view, reads) for view, reads in zip(inputs, axis_maps) if isinstance(view, View) and view is not NO_PIXELS
+    ]
+    if not branches:
+        return NO_PIXELS
+    if len(branches) == 1 and _is_pointwise(*branches[0]):
+        view = branches[0][0]
         return view if view.aligned else replace(view, aligned=True)
-    return _merged(node, output, seen)
+    return _joined(node, output, branches)
 
 
-def _changes_nothing(view: View, reads: AxisMaps) -> bool:
+def _is_pointwise(view: View, reads: AxisMaps) -> bool:
     return all(side.axis is None or reads.get(side.axis) == (side.axis, SAME) for side in view.sides)
 
 
-def _merged(node: Node, output: Shape, inputs: list[tuple[View, AxisMaps]]) -> View | UnknownView:
-    """What a node sees through each of its inputs, put together."""
+def _joined(node: Node, output: Shape, branches: list[tuple[View, AxisMaps]]) -> View | UnknownView:
+    """The union of the views through each of a node's inputs."""
     sides = []
     aligned = True
-    for image_axis in range(len(inputs[0][0].sides)):
-        parts = [_through(view.sides[image_axis], reads, output) for view, reads in inputs]
+    for number in range(len(branches[0][0].sides)):
+        parts = [_through(view.sides[number], reads, output) for view, reads in branches]
         known = [part for part in parts if part is not None]
         if len(known) < len(parts):
             return UnknownView(f"{node.title} cuts an axis that goes along the image into several")
         if len({part.axis for part in known if part.axis is not None}) > 1:
             return UnknownView(f"{node.title} lays the image's pixels out along several axes")
-        side, alike = _joined(known)
+        side, centred = _union(known)
         sides.append(side)
-        aligned &= alike
+        aligned &= centred
     return View(tuple(sides), aligned)
 
 
 def _through(side: Side, reads: AxisMaps, output: Shape) -> Side | None:
-    """The side as an op has it that reads it so; None where that cannot be told."""
+    """The side in the output of an op that reads it so; None if no rule gives it."""
     if side.axis is None:
         return side
     if side.axis not in reads:
-        return Side(None, whole(side.extent))
-    along = reads[side.axis]
-    if along is None:
+        return Side(None, reduced(side.extent))
+    axis_map = reads[side.axis]
+    if axis_map is None:
         return None
-    axis, reading = along
+    axis, reading = axis_map
     return Side(axis, read(side.extent, reading, 1 if axis is None else output[axis]))
 
 
-def _joined(sides: list[Side]) -> tuple[Side, bool]:
-    """The union, and whether all are centred alike. What has lost its axis is seen by every unit along it."""
+def _union(sides: list[Side]) -> tuple[Side, bool]:
+    """The union, and whether all are centred on the same pixels. Every unit covers the sides without an axis."""
     if len(sides) == 1:
         return sides[0], True
     axis = next((side.axis for side in sides if side.axis is not None), None)
     if axis is None:
         return Side(None, union([side.extent for side in sides])), True
-    apart = [side.extent for side in sides if side.axis is not None]
-    units = apart[0].units
-    common = [everywhere(side.extent, units) for side in sides if side.axis is None]
-    return Side(axis, union([*apart, *common])), centred_alike(apart)
-
-
-@record
-class ReceptiveField:
-    """Pixels, each for (height, width)."""
-
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-
-
-def receptive_fields(network: Network) -> dict[str, ReceptiveField | None]:
-    """Each node's field, by name; None where the units do not see alike, or no rule tells what they see."""
-    found = views(network)
-    return {node.name: field_of(found[node.name]) for node in network.nodes}
-
-
-def field_of(view: View | UnknownView) -> ReceptiveField | None:
-    """The field that all units share."""
-    if isinstance(view, UnknownView) or not view.sides:
-        return None
-    even = [found for side in view.sides if (found := rule(side.extent)) is not None]
-    if len(even) < len(view.sides):
-        return None
-    return ReceptiveField(
-        tuple(side.size for side in even), tuple(side.stride for side in even), tuple(side.padding for side in even)
-    )
+    along = [side.extent for side in sides if side.axis is not None]
+    shared = [read_all(side.extent, along[0].units) for side in sides if side.axis is None]
+    return Side(axis, union([*along, *shared])), same_centres(along)
