@@ -1,4 +1,4 @@
-"""Memory against torch's own tracker, byte for byte, against a real run, and against hand counts."""
+"""Memory against torch's memory tracker, byte for byte, against a real run, and against hand counts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FACTS = {
     ("vgg11", 64, "sgd-momentum"): 4492.33,
     ("vgg16_bn", 64, "sgd-momentum"): 9293.87,
 }
-"""MiB at the peak of a step on 224x224 in float32, by torch's tracker, the input batch not counted."""
+"""MiB at the peak of a step on 224x224 in float32 by torch's tracker, without the input batch."""
 
 BRANCHED = ("torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:densenet121")
 
@@ -63,7 +63,7 @@ def maker(word: str, side: int = 224) -> Callable[[], nn.Module]:
 
 
 def difference(word: str, batch: int, config: StepConfig, side: int = 224) -> int:
-    """How many bytes more are foretold than the tracker sees."""
+    """The predicted bytes minus the tracker's."""
     return measure(network(word, side), maker(word, side), batch, config).difference_bytes
 
 
@@ -112,15 +112,15 @@ def test_branched_networks_equal_the_tracker(word: str) -> None:
     ],
 )
 def test_networks_with_attention_are_close_to_the_tracker(word: str, dtype: str) -> None:
-    """What is left are index tables of relative positions, and the order in which a few gradients are narrowed."""
-    seen = measure(network(f"torchvision:{word}"), maker(f"torchvision:{word}"), 4, StepConfig(dtype=dtype))
-    assert abs(seen.difference_bytes) < 0.004 * seen.measured_bytes
+    """They differ in index tables of relative positions, and in the order in which a few gradients are reduced."""
+    measured = measure(network(f"torchvision:{word}"), maker(f"torchvision:{word}"), 4, StepConfig(dtype=dtype))
+    assert abs(measured.difference_bytes) < 0.004 * measured.measured_bytes
     if word == "vit_b_16" or (word, dtype) == ("convnext_tiny", "float32"):
-        assert seen.difference_bytes == 0
+        assert measured.difference_bytes == 0
 
 
 class Written(nn.Module):
-    """Attention written out, with a learned bias and a learned scale that meet half-precision values under autocast."""
+    """Attention written out, with a learned bias and scale that are applied to half-precision values under autocast."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Written(nn.Module):
         self.bias, self.scale = nn.Parameter(torch.zeros(2, 50, 50)), nn.Parameter(torch.ones(32))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # The tracker counts an input of which a view is made first.
+        # tanh, because the tracker counts an input that is viewed first.
         q, k, v = self.into(x.tanh()).reshape(-1, 50, 3, 2, 16).permute(2, 0, 3, 1, 4)
         k = nn.functional.normalize(k, dim=-1)
         weights = (q @ k.transpose(-2, -1) + self.bias).softmax(-1)
@@ -145,7 +145,7 @@ def test_attention_written_out_equals_the_tracker(mode: str, dtype: str) -> None
 
 
 def classified(channels: int, *layers: nn.Module) -> nn.Module:
-    """Layers between a first convolution and a head."""
+    """The layers between a convolution and a head."""
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
     built = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), *layers, *head)
     built(torch.zeros(2, 3, 16, 16))
@@ -154,10 +154,10 @@ def classified(channels: int, *layers: nn.Module) -> nn.Module:
 
 BETWEEN: dict[str, Callable[[], tuple[nn.Module, ...]]] = {
     "instance norm": lambda: (nn.InstanceNorm2d(16, affine=True), nn.LeakyReLU()),
-    "instance norm, nothing learned": lambda: (nn.InstanceNorm2d(16), nn.LeakyReLU()),
-    "a slope that is learned": lambda: (nn.BatchNorm2d(16), nn.PReLU()),
-    "dropout of channels": lambda: (nn.SiLU(), nn.Dropout2d(0.1)),
-    "reflected borders": lambda: (nn.PixelShuffle(2), nn.ReflectionPad2d(1), nn.Conv2d(4, 4, 3)),
+    "instance norm without parameters": lambda: (nn.InstanceNorm2d(16), nn.LeakyReLU()),
+    "learned slope": lambda: (nn.BatchNorm2d(16), nn.PReLU()),
+    "channel dropout": lambda: (nn.SiLU(), nn.Dropout2d(0.1)),
+    "reflection padding": lambda: (nn.PixelShuffle(2), nn.ReflectionPad2d(1), nn.Conv2d(4, 4, 3)),
 }
 
 
@@ -171,7 +171,7 @@ def test_layers_that_torch_writes_out_equal_the_tracker(between: str, mode: str)
 
 
 class Attends(nn.Module):
-    """Attention whose heads are put together again, tables of positions, and a layer that reads its tokens across."""
+    """Attention with merged heads, tables of positions, and a linear layer across the tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class Attends(nn.Module):
 
 @pytest.mark.parametrize("mode", ["train", "inference"])
 @pytest.mark.parametrize("batch", [1, 8])
-def test_tensors_lie_as_torch_lays_them(mode: str, batch: int) -> None:
+def test_memory_layouts_equal_torchs(mode: str, batch: int) -> None:
     traced = trace_module(Attends(), (50, 16), "Attends")
     assert measure(traced, Attends, batch, StepConfig(mode=mode)).difference_bytes == 0
     buffers = memory(traced, batch, StepConfig(mode=mode)).buffers_bytes
@@ -197,7 +197,7 @@ def test_tensors_lie_as_torch_lays_them(mode: str, batch: int) -> None:
 
 
 class ChannelsLast(nn.Module):
-    """A norm over the channels, as ConvNeXt has it, and a convolution of what lies channels last behind it."""
+    """A norm over the channels, as in ConvNeXt, and after it a convolution of a channels-last tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class ChannelsLast(nn.Module):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_gradients_of_weights_come_as_the_input_lies(accumulate: int) -> None:
+def test_weight_gradients_have_the_layout_of_the_input(accumulate: int) -> None:
     traced = trace_module(ChannelsLast(), (3, 12, 12), "ChannelsLast")
     config = StepConfig(optimizer="sgd", accumulate=accumulate)
     assert measure(traced, ChannelsLast, 2 * accumulate, config).difference_bytes == 0
@@ -220,7 +220,7 @@ def test_gradients_of_weights_come_as_the_input_lies(accumulate: int) -> None:
 
 
 class Joined(nn.Module):
-    """A part that reads two maps, one of which was made of the other."""
+    """A submodule that reads two maps, one computed from the other."""
 
     class Join(nn.Module):
         def __init__(self) -> None:
@@ -246,7 +246,7 @@ def test_the_tracker_holds_no_gradient_longer_than_torch() -> None:
 
 
 class Frozen(nn.Module):
-    """Features that forward runs without gradients, a head that is trained."""
+    """Features that forward runs under no_grad, and a trained head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -259,7 +259,7 @@ class Frozen(nn.Module):
         return self.head(self.neck(x).mean((2, 3)))
 
 
-def test_no_gradient_goes_where_forward_turns_it_off() -> None:
+def test_no_gradient_reaches_layers_under_no_grad() -> None:
     traced = trace_module(Frozen(), (3, 16, 16), "Frozen")
     assert [node.name for node in traced.nodes if node.detached] == ["features.0", "features.1", "features.2"]
     assert backward_macs(traced) == 16 * 16 * 9 * 256 + 2 * 16 * 10
@@ -268,7 +268,7 @@ def test_no_gradient_goes_where_forward_turns_it_off() -> None:
 
 
 class Several(nn.Module):
-    """Gives something beside its logits, before them or behind, and works that out behind them or before."""
+    """Returns another output before or after its logits, computed before or after them."""
 
     def __init__(self, beside: str) -> None:
         super().__init__()
@@ -288,7 +288,7 @@ class Several(nn.Module):
 
 @pytest.mark.parametrize("mode", ["train", "inference"])
 @pytest.mark.parametrize("beside", ["maps", "maps first", "probabilities"])
-def test_the_loss_is_of_what_most_weights_went_into(beside: str, mode: str) -> None:
+def test_the_loss_reads_the_output_with_the_most_weights(beside: str, mode: str) -> None:
     traced = trace_module(Several(beside), (3, 16, 16), "Several")
     assert traced.end == "fc"
     assert measure(traced, lambda: Several(beside), 8, StepConfig(mode=mode)).difference_bytes == 0
@@ -344,19 +344,19 @@ class Staged(nn.Module):
 @pytest.mark.parametrize("dtype", ["float32", "amp"])
 def test_checkpointed_stages_equal_the_tracker(dtype: str) -> None:
     net = network("D_bn", 96)
-    ends = [7, 14, 24, 34, 44]  # behind each pool
+    ends = [7, 14, 24, 34, 44]  # after each pool
     config = StepConfig(checkpoint=True, dtype=dtype)
     with warnings.catch_warnings():
-        # The tracker says that a stage's module has gone when its hook fires.
+        # The tracker warns when a hook fires after a stage's module is gone.
         warnings.filterwarnings("ignore", "Module is None")
-        seen = tracked_peak(lambda: without_data(lambda: Staged(module(net), ends)), (3, 96, 96), 8, config)
+        tracked = tracked_peak(lambda: without_data(lambda: Staged(module(net), ends)), (3, 96, 96), 8, config)
     peak = simulate_step(net, replace(config, runtime="tracker")).peak(8)
-    assert peak.total.at(8) - peak.alive[INPUT].at(8) == seen.peak_bytes
-    assert seen.peak_bytes < tracked_peak(maker("D_bn", 96), (3, 96, 96), 8, StepConfig(dtype=dtype)).peak_bytes
+    assert peak.total.at(8) - peak.alive[INPUT].at(8) == tracked.peak_bytes
+    assert tracked.peak_bytes < tracked_peak(maker("D_bn", 96), (3, 96, 96), 8, StepConfig(dtype=dtype)).peak_bytes
 
 
 class Residual(nn.Module):
-    """h is read twice: two gradients meet where the step is highest."""
+    """h is read twice, so that two gradients are summed at the peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -368,7 +368,7 @@ class Residual(nn.Module):
 
 
 def real_peak(batch: int) -> int:
-    """The most bytes that a second step allocates on the CPU, by torch's profiler: no mode stands between."""
+    """The peak of a second step on the CPU by torch's profiler, without a dispatch mode."""
     from torch.profiler import ProfilerActivity, profile
 
     model, x, y = Residual(), torch.zeros(batch, 20), torch.zeros(batch, dtype=torch.long)
@@ -406,7 +406,7 @@ def test_parts_and_layers_add_up_and_the_timeline_holds_the_peak() -> None:
     parts = [getattr(report, f"{kind}_bytes") for kind in KINDS]
     assert sum(parts) == report.peak_bytes == max(entry.bytes for entry in report.timeline)
     assert all(sum(getattr(e, f"{kind}_bytes") for kind in KINDS) == e.bytes for e in report.timeline)
-    # What no layer owns is the loss and its gradient, two floats.
+    # The loss and its gradient, two floats, belong to no layer.
     assert sum(share.bytes for share in report.layers) == report.peak_bytes - report.input_bytes - 8
     assert [share.bytes for share in report.layers] == sorted((s.bytes for s in report.layers), reverse=True)
     assert (report.parameters_bytes, report.optimizer_bytes) == (138357544 * 4, 2 * 138357544 * 4)
@@ -416,7 +416,7 @@ def test_parts_and_layers_add_up_and_the_timeline_holds_the_peak() -> None:
 
 
 @given(columns(), st.sampled_from(["train", "inference", "finetune-head"]), st.booleans(), st.integers(1, 10**7))
-def test_the_peak_rises_with_the_batch_and_the_largest_batch_is_exact(
+def test_the_peak_grows_with_the_batch_and_the_largest_batch_is_exact(
     line: str, mode: str, checkpoint: bool, batch: int
 ) -> None:
     timeline = simulate_step(network(line, SIDE), StepConfig(mode=mode, checkpoint=checkpoint))
@@ -464,7 +464,7 @@ def test_adam_names_the_last_result_while_it_makes_the_next() -> None:
     assert whole.alive[KINDS.index("temporary")].fixed == 4 * (1470 + 10 + 200 + 20)
 
 
-def test_a_frozen_network_keeps_nothing_and_trains_its_head() -> None:
+def test_a_frozen_network_saves_nothing_and_trains_its_head() -> None:
     net = network("D")
     assert {name.split(".")[0] for name in head_parameters(net)} == {"classifier"}
     assert head_parameters(network("torchvision:resnet50")) == {"fc.weight", "fc.bias"}
@@ -474,7 +474,7 @@ def test_a_frozen_network_keeps_nothing_and_trains_its_head() -> None:
     assert report.peak_bytes < memory(net, 32).peak_bytes / 1.4
 
 
-def test_stages_end_where_the_map_shrinks_and_one_tensor_goes_on() -> None:
+def test_stages_end_where_the_map_shrinks_and_one_tensor_is_read_later() -> None:
     from vggscope.analysis.memory.calls import forward_pass
     from vggscope.analysis.memory.step_config import CUDA
 
@@ -484,7 +484,7 @@ def test_stages_end_where_the_map_shrinks_and_one_tensor_goes_on() -> None:
         return [calls[stage.stop - 1].layer for stage in stages(net, calls)]
 
     assert ends("D") == [f"features.{pool}" for pool in (4, 9, 16, 23, 30)]
-    # A residual block is left only behind its sum: before it, two tensors go on.
+    # A residual block ends after its sum: before it, two tensors are read later.
     blocks = [f"layer{stage}.0.relu:3" for stage in (2, 3, 4)]
     assert ends("torchvision:resnet50") == ["conv1", "maxpool", *blocks, "avgpool"]
 
@@ -500,26 +500,28 @@ def test_the_allocator_rounds_splits_and_merges() -> None:
     assert (small.max_allocated, small.max_reserved) == (512 + 1024, 2 * MIB)
     assert run(MIB, MIB, MIB).max_reserved == 4 * MIB
     assert run(MIB + 1).max_reserved == 20 * MIB
-    # A rest of 1 MiB or less is not split off a large block: it counts as allocated.
-    own = run(11 * MIB)
-    assert (own.max_allocated, own.max_reserved) == (12 * MIB, 12 * MIB)
+    # A remainder of 1 MiB or less is not split off a large block and counts as allocated.
+    unsplit = run(11 * MIB)
+    assert (unsplit.max_allocated, unsplit.max_reserved) == (12 * MIB, 12 * MIB)
     assert run(9 * MIB, 9 * MIB, 2 * MIB).max_reserved == 20 * MIB
     assert run(10 * MIB - 512, 11 * MIB).max_reserved == 20 * MIB + 12 * MIB
 
 
-def test_the_allocator_takes_the_best_fit_and_gives_back_when_full() -> None:
-    made = [LogEntry(n, BatchLinear(size * MIB, 0), "activations", "") for n, size in enumerate((40, 30, 30))]
-    freed = [LogEntry(entry.tensor, None, "activations", "") for entry in made]
+def test_the_allocator_takes_the_best_fit_and_returns_segments_when_full() -> None:
+    allocations = [LogEntry(n, BatchLinear(size * MIB, 0), "activations", "") for n, size in enumerate((40, 30, 30))]
+    frees = [LogEntry(entry.tensor, None, "activations", "") for entry in allocations]
     allocator = Allocator()
-    assert allocator.run([made[0], made[1], freed[0], freed[1], made[2]], 1, 1)
+    assert allocator.run([allocations[0], allocations[1], frees[0], frees[1], allocations[2]], 1, 1)
     assert allocator.max_reserved == 70 * MIB  # the third took the 30, not a part of the 40
     merged = Allocator()
-    assert merged.run([made[0], freed[0], made[1], freed[1], made[0]], 1, 1)
-    assert merged.max_reserved == 40 * MIB  # 30 and the 10 behind it are one again
+    assert merged.run([allocations[0], frees[0], allocations[1], frees[1], allocations[0]], 1, 1)
+    assert merged.max_reserved == 40 * MIB  # the 30 and the 10 after it are merged
     tight = Allocator(capacity=60 * MIB)
-    assert tight.run([made[1], freed[1], made[0]], 1, 1)  # 30 free cannot hold 40: the segment goes back
+    assert tight.run(
+        [allocations[1], frees[1], allocations[0]], 1, 1
+    )  # the free 30 cannot hold 40: its segment is returned
     assert tight.max_reserved == 40 * MIB
-    assert not Allocator(capacity=60 * MIB).run([made[1], made[0]], 1, 1)
+    assert not Allocator(capacity=60 * MIB).run([allocations[1], allocations[0]], 1, 1)
 
 
 def test_reserved_is_at_least_what_is_alive() -> None:
@@ -531,7 +533,7 @@ def test_reserved_is_at_least_what_is_alive() -> None:
     assert replay(timeline, 64, capacity=reserve.reserved_bytes).fits
 
 
-def test_whether_a_card_takes_it() -> None:
+def test_whether_a_step_fits_a_card() -> None:
     net = network("D")
     report = memory(net, 96, StepConfig(optimizer="adam"), GpuBudget("24GiB"))
     assert report.fit is not None
@@ -550,7 +552,7 @@ def test_whether_a_card_takes_it() -> None:
     assert aside.peak_bytes == report.peak_bytes
 
 
-def test_what_would_make_it_fit() -> None:
+def test_the_remedies_make_it_fit() -> None:
     report = memory(network("D"), 512, StepConfig(optimizer="adam"), GpuBudget("T4"))
     assert report.fit is not None
     assert not report.fit.fits
@@ -569,11 +571,11 @@ def test_what_would_make_it_fit() -> None:
 
 def test_several_gpus_by_hand() -> None:
     net, weights = network("D"), 138357544 * 4
-    alone = memory(net, 64)
+    one_gpu = memory(net, 64)
     ddp = memory(net, 256, StepConfig(gpus=4))
     assert ddp.parallel == "ddp"
-    assert ddp.peak_bytes - alone.peak_bytes == weights  # the buckets
-    assert ddp.input_bytes == alone.input_bytes
+    assert ddp.peak_bytes - one_gpu.peak_bytes == weights  # the buckets
+    assert ddp.input_bytes == one_gpu.input_bytes
     whole = [numel * 4 for numel in Shards(PARALLEL["zero1"], 4).states(tuple(net.parameters()))]
     assert max(whole) == sum(whole) == 4096 * 25088 * 4  # fc6's weights alone outweigh the other GPUs' shares
     assert memory(net, 256, StepConfig(gpus=4, parallel="zero1")).optimizer_bytes == sum(whole)
@@ -600,13 +602,13 @@ def test_cards_are_known_by_the_names_that_people_write() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "lots", "0GiB", "24", "RTX 9999", "-1GiB"])
-def test_what_is_no_gpu(text: str) -> None:
+def test_an_unknown_gpu_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="24GiB"):
         gpu_memory(text)
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: StepConfig(optimizer="adagrad"), "--optimizer is one of sgd, sgd-momentum, adam, adamw, rmsprop"),
         (lambda: StepConfig(mode="eval"), "--mode is one of train, inference, finetune-head"),
@@ -618,19 +620,19 @@ def test_what_is_no_gpu(text: str) -> None:
         (lambda: memory(network("A"), 0), "--batch is 1 to"),
     ],
 )
-def test_what_makes_no_sense(make: Callable[[], object], says: str) -> None:
-    with pytest.raises(OptionError, match=says) as raised:
+def test_options_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(OptionError, match=message) as raised:
         make()
     assert raised.value.exit_code == 2
 
 
-def test_a_network_without_weights_has_a_forward_pass_alone() -> None:
+def test_a_network_without_weights_has_no_backward_pass() -> None:
     report = memory(network("maxpool avgpool", 32), 4)
     assert report.gradients_bytes == 0
     assert {entry.event for entry in report.timeline} == {"start", "forward", "loss", "optimizer step"}
 
 
-def test_assumptions_say_what_the_number_rests_on() -> None:
+def test_assumptions_follow_the_config() -> None:
     plain = " ".join(memory(network("A"), 8, StepConfig(optimizer="adam")).assumptions)
     assert "without the CUDA context" in plain
     assert "parameter by parameter (foreach=False" in plain
@@ -641,10 +643,10 @@ def test_assumptions_say_what_the_number_rests_on() -> None:
     assert "recomputed" in shared
 
 
-def test_measure_says_what_measured() -> None:
-    found = measure(network("A", 64), maker("A", 64), 4, StepConfig())
-    assert found.measured_bytes == found.predicted_bytes
-    assert "mem_tracker" in found.witness
+def test_measure_names_its_tool() -> None:
+    measurement = measure(network("A", 64), maker("A", 64), 4, StepConfig())
+    assert measurement.measured_bytes == measurement.predicted_bytes
+    assert "mem_tracker" in measurement.witness
     with pytest.raises(OptionError, match="leave out --checkpoint"):
         measure(network("A", 64), maker("A", 64), 4, StepConfig(checkpoint=True))
 
@@ -672,7 +674,7 @@ def test_the_plot_marks_the_peak(theme: str) -> None:
     assert plot(report).render("png", dpi=40).startswith(b"\x89PNG")
 
 
-def test_a_plot_says_no() -> None:
+def test_a_plot_refuses_unknown_formats_and_themes() -> None:
     from vggscope.render.memory_plot import plot
 
     report = memory(network("A", 64), 1)
