@@ -29,7 +29,7 @@ from vggscope.analysis.memory.simulate import inference_peak, simulate_step, tra
 from vggscope.analysis.memory.step_config import PARALLEL, Shards, StepConfig
 from vggscope.analysis.summary import summarize
 from vggscope.builders.module import module
-from vggscope.cross_checks.measured_step import measure, tracked_peak
+from vggscope.cross_checks.measured_step import MeasuredStep, measure
 from vggscope.errors import OptionError
 from vggscope.graph import Network, Parameter
 from vggscope.sources.resolve import resolve, resolve_module
@@ -349,10 +349,11 @@ def test_checkpointed_stages_equal_the_tracker(dtype: str) -> None:
     with warnings.catch_warnings():
         # The tracker warns when a hook fires after a stage's module is gone.
         warnings.filterwarnings("ignore", "Module is None")
-        tracked = tracked_peak(lambda: without_data(lambda: Staged(module(net), ends)), (3, 96, 96), 8, config)
+        make = partial(without_data, lambda: Staged(module(net), ends))
+        tracked = MeasuredStep(make, (3, 96, 96), 8, config).tracked_peak()
     peak = simulate_step(net, replace(config, runtime="tracker")).peak(8)
-    assert peak.total.at(8) - peak.alive[INPUT].at(8) == tracked.peak_bytes
-    assert tracked.peak_bytes < tracked_peak(maker("D_bn", 96), (3, 96, 96), 8, StepConfig(dtype=dtype)).peak_bytes
+    assert peak.total.at(8) - peak.alive[INPUT].at(8) == tracked
+    assert tracked < MeasuredStep(maker("D_bn", 96), (3, 96, 96), 8, StepConfig(dtype=dtype)).tracked_peak()
 
 
 class Residual(nn.Module):
@@ -396,9 +397,9 @@ def test_a_real_run_sums_gradients_in_place_where_the_tracker_does_not() -> None
         peaks[runtime] = timeline.peak_bytes(1000) - timeline.moments[0].total.at(1000)
     assert peaks["cuda"] == real_peak(1000)
     assert peaks["tracker"] - peaks["cuda"] == 1000 * 200 * 4  # the sum, a third tensor
-    assert tracked_peak(Residual, (20,), 1000, StepConfig(optimizer="sgd")).peak_bytes == peaks["tracker"] + 4 * (
-        20 * 200 + 200 + 200 * 200 + 200 + 200 * 10 + 10
-    )
+    parameters = 4 * (20 * 200 + 200 + 200 * 200 + 200 + 200 * 10 + 10)
+    tracked = MeasuredStep(Residual, (20,), 1000, StepConfig(optimizer="sgd")).tracked_peak()
+    assert tracked == peaks["tracker"] + parameters
 
 
 def test_parts_and_layers_add_up_and_the_timeline_holds_the_peak() -> None:

@@ -30,17 +30,6 @@ if TYPE_CHECKING:
 
 
 @record
-class TrackedPeak:
-    """The most bytes alive at once, and their parts in the tracker's own words (Parameter, Gradient...).
-
-    The input batch and its labels are allocated before tracking starts and do not count.
-    """
-
-    peak_bytes: int
-    parts: dict[str, int]
-
-
-@record
 class Measurement(Result):
     """The predicted and the measured peak of a step, in bytes.
 
@@ -74,11 +63,12 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     if config.checkpoint or config.shards.parallel.name:
         raise OptionError("only a plain step on one device is measured", "leave out --checkpoint and --parallel")
     trained = {p.name for p in trained_parameters(network, config)} if config.trains else None
+    step = MeasuredStep(make, network.input_shape[1:], batch, config, trained, network.output_place)
     samples = config.samples(batch)
     network = network.for_batch(samples)
     if torch.cuda.is_available():
         predicted = replay(simulate_step(network, replace(config, runtime=CUDA.name)), samples).allocated_bytes
-        measured = peak_on_gpu(make, network.input_shape[1:], batch, config, trained, network.output_place)
+        measured = step.peak_on_gpu()
         tool = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
         counts = (
             "tensors in the allocator's rounded blocks, with the input; what libraries hold is in the measured alone"
@@ -86,104 +76,105 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     else:
         moment = simulate_step(network, replace(config, runtime=TRACKER.name)).peak(samples)
         predicted = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
-        measured = tracked_peak(make, network.input_shape[1:], batch, config, trained, network.output_place).peak_bytes
+        measured = step.tracked_peak()
         tool = "torch.distributed._tools.mem_tracker, CPU tensors without data"
         counts = "tensors exactly, without the input and its labels"
     return Measurement("vggscope/measure@1", network.name, batch, tool, counts, predicted, measured)
 
 
-def tracked_peak(
-    make: Callable[[], nn.Module],
-    input_shape: Shape,
-    batch: int,
-    config: StepConfig,
-    trained: Collection[str] | None = None,
-    output_place: int = 0,
-) -> TrackedPeak:
-    """Track one forward pass, or the second step of training, of `make`'s module. `input_shape` is without the batch.
+@record
+class MeasuredStep:
+    """A forward pass, or a training step, of `make`'s module on inputs of `input_shape`, which is without the batch.
 
     `trained` are the names of the parameters that require a gradient; None: as in the module. The loss is that of the
     tensor at `output_place` among those that forward returns. The module may be on the meta device: its tensors are
     not read.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
 
-    module = _make_in_dtype(make, config)
-    with FakeTensorMode():
-        _fake_state(module)
-        tracker = _memory_tracker()
-        step = _ModuleStep(module, "cpu", config, trained, output_place)
-        batches = step.batches(input_shape, batch)
-        step.warm_up(batches)
-        tracker.track_external(step.module, *([step.optimizer] if step.optimizer else []))
-        with tracker:
-            step.run(batches)
-        (snapshot,) = tracker.get_tracker_snapshot("peak").values()
-    parts = {str(getattr(kind, "value", kind)): size for kind, size in snapshot.items()}
-    return TrackedPeak(parts.pop("Total"), parts)
+    make: Callable[[], nn.Module]
+    input_shape: Shape
+    batch: int
+    config: StepConfig
+    trained: Collection[str] | None = None
+    output_place: int = 0
 
+    def tracked_peak(self) -> int:
+        """The most bytes alive at once by the memory tracker, in the second step if it trains.
 
-def peak_on_gpu(
-    make: Callable[[], nn.Module],
-    input_shape: Shape,
-    batch: int,
-    config: StepConfig,
-    trained: Collection[str] | None = None,
-    output_place: int = 0,
-) -> int:
-    """torch.cuda.max_memory_allocated over the same step, run on the GPU."""
-    import torch
+        The input batch and its labels are allocated before tracking starts and do not count.
+        """
+        from torch._subclasses.fake_tensor import FakeTensorMode
 
-    module = _make_in_dtype(make, config)
-    is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
-    module = module.to_empty(device="cuda") if is_empty else module.to("cuda")
-    step = _ModuleStep(module, "cuda", config, trained, output_place)
-    batches = step.batches(input_shape, batch)
-    step.warm_up(batches)
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    step.run(batches)
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated()
+        module = self._module()
+        with FakeTensorMode():
+            _fake_state(module)
+            tracker = _memory_tracker()
+            run = _Run(module, "cpu", self)
+            run.warm_up()
+            tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []))
+            with tracker:
+                run.step()
+            (snapshot,) = tracker.get_tracker_snapshot("peak").values()
+        return int(snapshot["Total"])
 
-
-class _ModuleStep:
-    """A module with its optimizer, and its steps."""
-
-    def __init__(
-        self, module: nn.Module, device: str, config: StepConfig, trained: Collection[str] | None, output_place: int
-    ) -> None:
-        self.module, self.device, self.config = module.train(config.trains), device, config
-        self.output_place = output_place
-        if trained is not None:
-            for name, parameter in module.named_parameters():
-                parameter.requires_grad_(name in trained)
-        self.optimizer = _optimizer(module, config) if config.trains else None
-
-    def batches(self, input_shape: Shape, batch: int) -> list[tuple[Tensor, Tensor]]:
-        """The micro-batches, each with a label for every position of the output."""
+    def peak_on_gpu(self) -> int:
+        """torch.cuda.max_memory_allocated over the same step, run on the GPU."""
         import torch
 
-        samples, dtype = self.config.samples(batch), _element_type(self.config)
-        batches = []
-        for _ in range(self.config.accumulate if self.config.trains else 1):
-            inputs = torch.zeros(samples, *input_shape, dtype=dtype, device=self.device)
+        module = self._module()
+        is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+        run = _Run(module.to_empty(device="cuda") if is_empty else module.to("cuda"), "cuda", self)
+        run.warm_up()
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        run.step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+
+    def _module(self) -> nn.Module:
+        """Make the module with the config's dtype as torch's default."""
+        import torch
+
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(_element_type(self.config))
+        try:
+            return self.make()
+        finally:
+            torch.set_default_dtype(before)
+
+
+class _Run:
+    """A module on a device, with its optimizer and its micro-batches: inputs, and a label for each output position."""
+
+    def __init__(self, module: nn.Module, device: str, measured: MeasuredStep) -> None:
+        import torch
+
+        config = measured.config
+        self.module, self.device, self.config = module.train(config.trains), device, config
+        self.output_place = measured.output_place
+        if measured.trained is not None:
+            for name, parameter in module.named_parameters():
+                parameter.requires_grad_(name in measured.trained)
+        self.optimizer = _optimizer(module, config) if config.trains else None
+        self.batches: list[tuple[Tensor, Tensor]] = []
+        for _ in range(config.accumulate if config.trains else 1):
+            shape = (config.samples(measured.batch), *measured.input_shape)
+            inputs = torch.zeros(shape, dtype=_element_type(config), device=device)
             with torch.no_grad():
-                shape = self.output(inputs).shape
-            batches.append((inputs, torch.zeros(shape[0], *shape[2:], dtype=torch.long, device=self.device)))
-        return batches
+                outputs = self.output(inputs).shape
+            self.batches.append((inputs, torch.zeros(outputs[0], *outputs[2:], dtype=torch.long, device=device)))
 
     def output(self, inputs: Tensor) -> Tensor:
         """Run forward and return the tensor that the loss reads."""
         return tensors_in(self.module(inputs))[self.output_place]
 
-    def warm_up(self, batches: list[tuple[Tensor, Tensor]]) -> None:
+    def warm_up(self) -> None:
         """Run a first step, so that the optimizer has its states, and drop the gradients."""
         if self.optimizer is not None:
-            self.run(batches)
+            self.step()
             self.optimizer.zero_grad(set_to_none=True)
 
-    def run(self, batches: list[tuple[Tensor, Tensor]]) -> None:
+    def step(self) -> None:
         """Run one step, or one forward pass without gradients."""
         import torch
         from torch.nn.functional import cross_entropy
@@ -191,9 +182,9 @@ class _ModuleStep:
         autocast = torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.config.dtype == AMP)
         if self.optimizer is None:
             with torch.no_grad(), autocast:
-                self.module(batches[0][0])
+                self.module(self.batches[0][0])
             return
-        for inputs, labels in batches:
+        for inputs, labels in self.batches:
             with autocast:
                 loss = cross_entropy(self.output(inputs), labels)
             torch.autograd.backward(loss)
@@ -247,18 +238,6 @@ def _memory_tracker() -> MemTracker:
     tracker = Tracker()
     tracker._mod_tracker = NoModules()  # type: ignore[no-untyped-call]
     return tracker
-
-
-def _make_in_dtype(make: Callable[[], nn.Module], config: StepConfig) -> nn.Module:
-    """Make the module with the config's dtype as torch's default."""
-    import torch
-
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(_element_type(config))
-    try:
-        return make()
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _fake_state(module: nn.Module) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vggscope.analysis.memory.allocation_log import KINDS, StepTimeline
 from vggscope.analysis.memory.simulate import simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import StepConfig
-from vggscope.cross_checks.measured_step import tracked_peak
+from vggscope.cross_checks.measured_step import MeasuredStep
 from vggscope.cross_checks.reference_tool import (
     INFERENCE_PEAK,
     TRAINING_PEAK,
@@ -48,16 +48,15 @@ def _peak(network: Network, module: nn.Module, figure: str) -> ReportedFigure:
     config = StepConfig(mode=_MODES[figure])
     trained = None if config.trains else ()
     batch, *size = network.input_shape
+    step = MeasuredStep(lambda: copied(module, _empty), tuple(size), batch, config, trained, network.output_place)
     with written_out():
-        tracked = tracked_peak(
-            lambda: copied(module, _empty), tuple(size), batch, config, trained, network.output_place
-        )
+        tracked = step.tracked_peak()
     on_gpu, on_cpu = (simulate_step(network, replace(config, runtime=runtime)) for runtime in ("cuda", "tracker"))
     terms = tuple(_terms(on_gpu, on_cpu, module))
     reason = next(_approximations(network), None)
-    if reason is not None and on_gpu.peak_bytes(1) + sum(term.amount for term in terms) != tracked.peak_bytes:
+    if reason is not None and on_gpu.peak_bytes(1) + sum(term.amount for term in terms) != tracked:
         raise NotApplicable(reason)
-    return ReportedFigure(tracked.peak_bytes, terms=terms)
+    return ReportedFigure(tracked, terms=terms)
 
 
 def _reasons_not_to_track(network: Network, figure: str) -> Iterator[str]:

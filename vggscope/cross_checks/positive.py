@@ -27,6 +27,10 @@ _POINTWISE = (
 _SUMS = ("add", "iadd", "radd", "sub", "isub", "rsub", "div", "truediv", "rdiv", "rtruediv", "idiv", "itruediv")
 _PRODUCTS = ("mul", "imul", "rmul", "multiply")
 
+_CONVOLUTION = ("bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
+"""The parameters of torch's convolutions after input and weight."""
+
 
 @cache
 def functions() -> dict[str, Function]:
@@ -37,8 +41,11 @@ def functions() -> dict[str, Function]:
         **dict.fromkeys(_POINTWISE, lambda x, *_, **__: x),
         **dict.fromkeys(_SUMS, _sum),
         **dict.fromkeys(_PRODUCTS, _product),
-        **{f"conv{n}d": _convolution(getattr(functional, f"conv{n}d")) for n in (1, 2, 3)},
-        **{f"conv_transpose{n}d": _transposed(getattr(functional, f"conv_transpose{n}d")) for n in (1, 2, 3)},
+        **{f"conv{n}d": _convolution(getattr(functional, f"conv{n}d"), _CONVOLUTION, False) for n in (1, 2, 3)},
+        **{
+            f"conv_transpose{n}d": _convolution(getattr(functional, f"conv_transpose{n}d"), _TRANSPOSED, True)
+            for n in (1, 2, 3)
+        },
         "linear": lambda x, weight, bias=None: _one(x.mean(-1, keepdim=True)).expand(*x.shape[:-1], weight.shape[0]),
         "max_pool2d": _max_pool,
         "avg_pool2d": _pool(functional.avg_pool2d),
@@ -103,49 +110,23 @@ def _expanded(y: Tensor, channels: int) -> Tensor:
     return copies
 
 
-def _convolution(convolve: Function) -> Function:
-    def run(
-        x: Tensor,
-        weight: Tensor,
-        bias: object = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> Tensor:
-        read = _channels(x, groups)
-        return _expanded(_window_sums(convolve, read, weight.shape[2:], stride, padding, dilation), weight.shape[0])
+def _convolution(convolve: Function, parameters: tuple[str, ...], transposed: bool) -> Function:
+    def run(x: Tensor, weight: Tensor, *args: object, **named: Any) -> Tensor:
+        options: dict[str, Any] = {**dict(zip(parameters, args)), **named}
+        options.pop("bias", None)
+        groups = options.pop("groups", 1)
+        sums = _window_sums(convolve, _channels(x, groups), weight.shape[2:], **options)
+        return _expanded(sums, weight.shape[1] * groups if transposed else weight.shape[0])
 
     return run
 
 
-def _window_sums(convolve: Function, x: Tensor, kernel: tuple[int, ...], *options: object) -> Tensor:
+def _window_sums(convolve: Function, x: Tensor, kernel: tuple[int, ...], **options: object) -> Tensor:
     """The sums over the windows of each image and channel. They run as channels of one image, which is fastest."""
     maps = x.shape[0] * x.shape[1]
-    y: Tensor = convolve(x.reshape(1, maps, *x.shape[2:]), x.new_ones((maps, 1, *kernel)), None, *options, maps)
+    weight = x.new_ones((maps, 1, *kernel))
+    y: Tensor = convolve(x.reshape(1, maps, *x.shape[2:]), weight, groups=maps, **options)
     return y.reshape(*x.shape[:2], *y.shape[2:])
-
-
-def _transposed(convolve: Function) -> Function:
-    def run(
-        x: Tensor,
-        weight: Tensor,
-        bias: object = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
-        groups: int = 1,
-        dilation: Any = 1,
-    ) -> Tensor:
-        def groupwise(x: Tensor, kernel: Tensor, bias: None, *options: object) -> object:
-            *before, dilation, groups = options
-            return convolve(x, kernel, bias, *before, groups, dilation)
-
-        read = _channels(x, groups)
-        y = _window_sums(groupwise, read, weight.shape[2:], stride, padding, output_padding, dilation)
-        return _expanded(y, weight.shape[1] * groups)
-
-    return run
 
 
 def _pool(pool: Function) -> Function:
@@ -181,7 +162,7 @@ def _max_pool(
     )
     after = [p + s for p, s in zip(pad, step)]  # at least what ceil_mode adds; the surplus is cut off below
     padded = functional.pad(read, (pad[1], after[1], pad[0], after[0]))
-    y = _window_sums(functional.conv2d, padded, kernel, step, 0, spread)
+    y = _window_sums(functional.conv2d, padded, kernel, stride=step, dilation=spread)
     return _expanded(y[:, :, :height, :width], x.shape[1])
 
 
