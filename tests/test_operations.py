@@ -305,7 +305,7 @@ class TestRoofline:
         assert [layer(found, name).bytes for name in ("flatten", "drop6")] == [0, 0]
         assert operations(resolve("D"), dtype="float16").totals.bytes * 2 == found.totals.bytes
 
-    def test_time_and_what_it_waits_for(self) -> None:
+    def test_time_and_its_bound(self) -> None:
         found = operations(resolve("D"), card="A100-80GB")
         convolution, fc = layer(found, "conv3_2"), layer(found, "fc6")
         assert (convolution.bound, convolution.time_ns) == ("compute", round(2 * 1_849_688_064 / 19.5e12 * 1e9))
@@ -348,7 +348,7 @@ class TestShown:
         lines = str(vggscope.operations("D", count="all", card="RTX 4090", dtype="float16")).splitlines()
         assert lines[0] == "D   input 3x224x224, float16"
         heads = " ".join(lines[2].split())
-        assert heads == "layer label MACs FLOPs FLOPs, backward moved FLOPs/byte least time waits for"
+        assert heads == "layer label MACs FLOPs FLOPs, backward moved FLOPs/byte least time bound by"
         assert lines[4].split()[:4] == ["features.0", "conv1_1", "86.70", "M"]
         assert any(line.startswith("MaxPool2d          n in the window: n-1 comparisons a value") for line in lines)
         assert "165.20 TFLOP/s and 1.01 TB/s" in " ".join(lines)

@@ -25,7 +25,7 @@ COLUMNS = (
     Column("bytes", "moved", bytes_text, right=True, priority=2),
     Column("intensity", "FLOPs/byte", _intensity, right=True, priority=1),
     Column("time_ns", "least time", time_text, right=True),
-    Column("bound", "waits for", lambda bound: bound or "", priority=1),
+    Column("bound", "bound by", lambda bound: bound or "", priority=1),
 )
 
 
@@ -64,8 +64,8 @@ def _shown(operations: Operations) -> tuple[str, ...]:
 def _meaning(operations: Operations) -> Note:
     flops = "2 x MACs and the other operations" if operations.count == "all" else "2 x MACs, bias left out"
     return Note(
-        f"FLOPs are {flops}; backward, 2 x MACs of the gradients that training needs. Moved are a layer's inputs,"
-        f" parameters and output, each once; {BINARY}."
+        f"FLOPs are {flops}; backward, 2 x MACs of the gradients that training needs. The bytes moved are those of a"
+        f" layer's inputs, parameters and output, each once; {BINARY}."
     )
 
 
@@ -73,13 +73,13 @@ def _bounds(operations: Operations) -> Note:
     roof, total = operations.roof, operations.totals.time_ns
     assert roof is not None
     layers = operations.layers
-    waiting = {bound: sum(_time(layer) for layer in layers if layer.bound == bound) for bound in ("compute", "memory")}
-    whole = sum(waiting.values())
-    shares = ", ".join(f"{percent_text(time, whole)} waiting for {bound}" for bound, time in waiting.items())
+    times = {bound: sum(_time(layer) for layer in layers if layer.bound == bound) for bound in ("compute", "memory")}
+    whole = sum(times.values())
+    shares = ", ".join(f"{percent_text(time, whole)} bound by {bound}" for bound, time in times.items())
     return Note(
-        f"{roof.card} at its peak, {short_count(roof.flops, 'FLOP/s')} and {short_count(roof.bytes, 'B/s')}: no layer"
-        f" takes less than its FLOPs or its bytes do, {time_text(total)} in all, {shares}; from"
-        f" {count_text(round(roof.ridge))} FLOPs/byte on a layer waits for compute."
+        f"The least time is what a layer's FLOPs or bytes take, whichever is longer, at the peak of {roof.card},"
+        f" {short_count(roof.flops, 'FLOP/s')} and {short_count(roof.bytes, 'B/s')}: {time_text(total)} in all,"
+        f" {shares}. From {count_text(round(roof.ridge))} FLOPs/byte on, a layer is bound by compute."
     )
 
 
