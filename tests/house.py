@@ -222,10 +222,11 @@ def top_packages(node: ast.AST) -> list[str]:
 
 
 def known_sources(root: Path) -> list[str]:
-    """Imports of a kind of source (a file in sources/ that resolve.py imports) by a file that should not know it."""
-    resolve = root / "sources" / "resolve.py"
-    kinds = {target for _, target in imports(root, resolve) if target.parent == resolve.parent}
-    return known_only_to(root, kinds, ("sources/resolve.py", "sources/reference.py", "sources/catalogue.py"))
+    """Imports of a source's file, which defines `claims`, by any file but catalogue.py; resolve.py has its name."""
+    defined = {path: {getattr(node, "name", "") for node in tree(path).body} for path in files(root / "sources")}
+    sources = {path for path, names in defined.items() if "claims" in names}
+    missing = [] if sources else ["sources/ has no file that defines `claims`"]
+    return missing + known_only_to(root, sources, ("sources/catalogue.py",))
 
 
 def known_commands(root: Path) -> list[str]:
@@ -234,8 +235,9 @@ def known_commands(root: Path) -> list[str]:
     assert isinstance(app, ast.AnnAssign)
     assert app.value is not None
     names = [name for group in ast.literal_eval(app.value).values() for name in group]
-    commands = {root / "cli" / f"{name}{suffix}.py" for name in names for suffix in ("", "_")}
-    return known_only_to(root, commands, ())
+    commands = {root / "cli" / f"{'list_' if name == 'list' else name}.py" for name in names}
+    missing = [f"there is no {path.relative_to(root)}" for path in sorted(commands) if not path.is_file()]
+    return missing + known_only_to(root, commands, ())
 
 
 def known_only_to(root: Path, targets: set[Path], allowed: tuple[str, ...]) -> list[str]:
