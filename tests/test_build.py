@@ -16,10 +16,10 @@ import torch
 import torchvision
 from torch import nn
 
-from vggscope.builders.module import module, part
-from vggscope.builders.onnx import write_onnx
+from vggscope.builders.initialisation import initialised, state_dict
+from vggscope.builders.module import module, submodule
+from vggscope.builders.save import write_onnx, write_pth, write_safetensors
 from vggscope.builders.source import source
-from vggscope.builders.weights import initialised, state_dict, write_pth, write_safetensors
 from vggscope.errors import MissingTool, ModelError, OptionError
 from vggscope.graph import INPUT, Network, Node, module_node
 from vggscope.ops.activation import ReLU
@@ -92,7 +92,7 @@ class TestModule:
         assert keys == {name: tuple(p.shape) for name, p in model.named_parameters()}
 
     def test_lrn_divides_as_the_paper_does(self) -> None:
-        layer = part(on_meta(resolve("A-LRN")), "features.2")
+        layer = submodule(on_meta(resolve("A-LRN")), "features.2")
         x = torch.rand(1, 8, 2, 2) * 10
         padded = torch.nn.functional.pad(x**2, (0, 0, 0, 0, 2, 2))
         squares = sum(padded[:, i : i + 8] for i in range(5))
@@ -118,13 +118,13 @@ class TestModule:
     def test_part_by_path_or_label(self) -> None:
         network = resolve("D")
         model = on_meta(network)
-        assert part(model, "features.0") is model.features[0]
-        assert part(model, "features") is model.features
-        assert part(model, "conv5_3", network) is model.features[28]
+        assert submodule(model, "features.0") is model.features[0]
+        assert submodule(model, "features") is model.features
+        assert submodule(model, "conv5_3", network) is model.features[28]
         with pytest.raises(ModelError, match=r"no module 'features.77'\nthe nearest are features.7"):
-            part(model, "features.77")
+            submodule(model, "features.77")
         with pytest.raises(ModelError, match="nearest are conv1_2, "):
-            part(model, "conv1_22", network)
+            submodule(model, "conv1_22", network)
 
     @pytest.mark.parametrize(
         ("nodes", "problem"),

@@ -18,7 +18,7 @@ from typer.main import get_command
 from vggscope import api, choices
 from vggscope.analysis.memory.step_config import DTYPES, MODES, OPTIMIZERS, PARALLEL, RUNTIMES, StepConfig
 from vggscope.analysis.operations.result import COUNTS
-from vggscope.builders.weights import INITS
+from vggscope.builders.initialisation import INITS
 from vggscope.cli.app import COMMANDS, app
 from vggscope.diffing.result import IGNORABLE
 from vggscope.drawing import DIRECTIONS, FORMATS, STYLES
@@ -155,7 +155,10 @@ TAKEN = ("api", "choices", "cli", "errors", "files", "photo", "progress", "recor
 """What a command's file may import: the functions, the words they take, how text is read and how results are shown."""
 
 REASONS = {
-    ("build", "builders.weights"): "checks --init and --seed where only the module is printed, which draws no weights",
+    (
+        "build",
+        "builders.initialisation",
+    ): "checks --init and --seed where the module is only printed",
     ("compare", "drawing.theme"): "checks --theme before anything is computed",
     ("explain", "drawing.theme"): "checks --theme before anything is computed",
 }

@@ -380,9 +380,9 @@ def build(
         built = model
     if at is None:
         return built
-    from vggscope.builders.module import part
+    from vggscope.builders.module import submodule
 
-    return part(built, at, network(model, input_size, **options) if isinstance(model, (str, Network)) else None)
+    return submodule(built, at, network(model, input_size, **options) if isinstance(model, (str, Network)) else None)
 
 
 def export(
@@ -407,8 +407,8 @@ def export(
     >>> inspect(path).num_classes
     10
     """
+    from vggscope.builders.initialisation import check_draw
     from vggscope.builders.save import save
-    from vggscope.builders.weights import check_draw
 
     check_draw(init, seed)
     save(network(model, input_size, **options).require_runnable(), os.fspath(path), init, seed)

@@ -1,1 +1,1 @@
-"""From a Network to things that run elsewhere: an nn.Module, a source file, weights, an ONNX graph."""
+"""Builds what runs elsewhere from a Network: an nn.Module, PyTorch source code, weights, an ONNX graph."""

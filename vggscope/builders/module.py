@@ -1,6 +1,6 @@
-"""A Network as torch's nn.Module, with the module paths and state-dict keys that its nodes name.
+"""A Network as an nn.Module, with the module paths and state-dict keys of its nodes.
 
-For a column that is torchvision's tree: `features`, `avgpool` and `classifier`, with flatten as a function between.
+A column of Table 1 becomes torchvision's module tree: `features`, `avgpool` and `classifier`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vggscope.builders.tree import REMEDY, Part, parts
+from vggscope.builders.module_tree import REMEDY, ModuleCall, module_calls
 from vggscope.errors import ModelError, printable
 from vggscope.graph import Network
 from vggscope.ops.shape import Flatten
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 
 def module(network: Network) -> nn.Module:
-    """The module, its tensors allocated where the caller's device context says and initialised as torch does.
+    """The module, on the caller's default device and with torch's own initialisation.
 
         with torch.device("meta"):
-            model = module(network)  # no memory is taken
+            model = module(network)  # allocates no memory
 
     Raises ModelError for a network that is no chain of torch.nn modules.
     """
-    calls = parts(network)
+    calls = module_calls(network)
     try:
         built: nn.Module = _vgg()(calls)
-    except KeyError as error:  # torch refuses a module by the name of one of its own attributes
+    except KeyError as error:  # torch refuses a submodule named like an attribute of nn.Module
         raise ModelError(f"{printable(network.name)} cannot be built: {printable(error.args[0])}", REMEDY) from None
     return built
 
 
-def part(model: nn.Module, at: str, network: Network | None = None) -> nn.Module:
-    """The module at a path such as `features.0`, or, where the network is given, at a label such as `conv1_1`.
+def submodule(model: nn.Module, at: str, network: Network | None = None) -> nn.Module:
+    """The module at a path such as `features.0`, or, with the model's Network, at a label such as `conv1_1`.
 
     Raises ModelError with the nearest names where there is none.
     """
@@ -51,7 +51,7 @@ def part(model: nn.Module, at: str, network: Network | None = None) -> nn.Module
 
 
 def __getattr__(name: str) -> object:
-    """`VGG`, made when it is first asked for: this file is read without torch, yet a model can be pickled."""
+    """The class VGG, created on first use: this file must import without torch, and pickle must find the class."""
     if name == "VGG":
         return _vgg()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -63,11 +63,11 @@ def _vgg() -> type[nn.Module]:
     from torch import nn
 
     class VGG(nn.Module):
-        """The parts of a network, called one after the other."""
+        """The modules of a network, called one after the other."""
 
         __qualname__ = "VGG"
 
-        def __init__(self, calls: tuple[Part, ...]) -> None:
+        def __init__(self, calls: tuple[ModuleCall, ...]) -> None:
             super().__init__()
             self._calls = calls
             for call in calls:
@@ -85,14 +85,14 @@ def _vgg() -> type[nn.Module]:
     return VGG
 
 
-def _built(part: Part) -> nn.Module:
+def _built(call: ModuleCall) -> nn.Module:
     from torch import nn
 
-    if part.node is None:
-        return nn.Sequential(OrderedDict((child.name, _built(child)) for child in part.parts))
-    op = part.node.op
-    found = getattr(nn, op.name, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ModelError(f"{printable(part.node.title)} cannot be built: torch.nn has no {op.name}", REMEDY)
-    built: nn.Module = found(**op.arguments())
+    if call.node is None:
+        return nn.Sequential(OrderedDict((child.name, _built(child)) for child in call.children))
+    op = call.node.op
+    cls = getattr(nn, op.name, None)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise ModelError(f"{printable(call.node.title)} cannot be built: torch.nn has no {op.name}", REMEDY)
+    built: nn.Module = cls(**op.arguments())
     return built

@@ -1,21 +1,34 @@
-"""Writes a network to a file that others read: source, weights, a graph. The suffix says which."""
+"""Writes a network to a file: PyTorch source, weights or an ONNX graph. The suffix decides which."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from vggscope.errors import OptionError
+from vggscope.errors import MissingTool, OptionError
 from vggscope.files import is_special, open_whole, whole_file, write_file
 from vggscope.graph import Network
+from vggscope.ops.base import Shape
+from vggscope.suppress import suppress_output
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from typing import BinaryIO
+
+    from torch import Tensor, nn
+
+ONNX_PACKAGES = ("onnx", "onnxscript")
 
 
 def save(network: Network, path: str, init: str = "torchvision", seed: int = 0) -> None:
-    """Write a network to a file, whole or not at all; its weights are drawn as `init` says, from `seed` on.
+    """Write a network to a file, whole or not at all, with weights drawn as `init` says from `seed`.
 
-    A device without a suffix, /dev/stdout, gets the source. Raises OptionError for a suffix that is none of WRITERS,
-    and OutputError where the file cannot be written.
+    A device without a suffix, such as /dev/stdout, gets the source. Raises OptionError for a suffix that is none of
+    WRITERS, and OutputError where the file cannot be written.
     """
     suffix = os.path.splitext(path)[1].lower() or (".py" if is_special(path) else "")
     if suffix not in WRITERS:
@@ -23,31 +36,94 @@ def save(network: Network, path: str, init: str = "torchvision", seed: int = 0) 
     WRITERS[suffix](network, path, init, seed)
 
 
-def _write_source(network: Network, output: str, init: str, seed: int) -> None:
+def write_pth(tensors: Mapping[str, Tensor], file: BinaryIO) -> None:
+    """Write a state dict with torch.save; it loads with `torch.load(path, weights_only=True)`.
+
+    Raises OSError where the file cannot be written.
+    """
+    import torch
+
+    try:
+        torch.save(dict(tensors), file)
+    except RuntimeError as error:
+        # On a full disk torch reports only a wrong length; the OSError is in the error's context.
+        raise _first_os_error(error) or error from None
+
+
+def _first_os_error(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: str | PathLike[str]) -> None:
+    """Write a state dict as safetensors, to a path because the library writes straight from the tensors' memory.
+
+    Raises OSError where the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"(?:os error|code:) (\d+)", str(error))  # before 0.6.1 it was "code: 28"
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+
+
+def write_onnx(model: nn.Module, input_shape: Shape, path: str | PathLike[str]) -> None:
+    """Export a module as one ONNX file with a dynamic batch size; the batch dimension of `input_shape` is ignored.
+
+    The graph's input is called `input`, its output `output`. The module is left in evaluation mode. Raises MissingTool
+    where the packages that torch's exporter needs are not installed.
+    """
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingTool(f"writing .onnx needs {' and '.join(missing)}", "pip install 'vggscope[onnx]'")
+    import torch
+
+    # The exporter would take a batch of 1 for a constant.
+    example = torch.zeros(2, *input_shape[1:])
+    with suppress_output():
+        torch.onnx.export(
+            model.eval(),
+            (example,),
+            path,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+
+
+def _save_source(network: Network, output: str, init: str, seed: int) -> None:
     from vggscope.builders.source import source
 
     write_file(output, source(network).encode())
 
 
-def _write_pth(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.builders.weights import state_dict, write_pth
+def _save_pth(network: Network, output: str, init: str, seed: int) -> None:
+    from vggscope.builders.initialisation import state_dict
 
     tensors = state_dict(network, init, seed)
     with open_whole(output) as file:
         write_pth(tensors, file)
 
 
-def _write_safetensors(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.builders.weights import state_dict, write_safetensors
+def _save_safetensors(network: Network, output: str, init: str, seed: int) -> None:
+    from vggscope.builders.initialisation import state_dict
 
     tensors = state_dict(network, init, seed)
     with whole_file(output) as path:
         write_safetensors(tensors, path)
 
 
-def _write_onnx(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.builders.onnx import write_onnx
-    from vggscope.builders.weights import initialised
+def _save_onnx(network: Network, output: str, init: str, seed: int) -> None:
+    from vggscope.builders.initialisation import initialised
 
     model = initialised(network, init, seed)
     with whole_file(output) as path:
@@ -56,11 +132,11 @@ def _write_onnx(network: Network, output: str, init: str, seed: int) -> None:
 
 WRITERS: Mapping[str, Callable[[Network, str, str, int], None]] = MappingProxyType(
     {
-        ".py": _write_source,
-        ".pth": _write_pth,
-        ".pt": _write_pth,
-        ".safetensors": _write_safetensors,
-        ".onnx": _write_onnx,
+        ".py": _save_source,
+        ".pth": _save_pth,
+        ".pt": _save_pth,
+        ".safetensors": _save_safetensors,
+        ".onnx": _save_onnx,
     }
 )
-"""What is written, by the file's suffix."""
+"""The function that writes a network, by the file's suffix."""

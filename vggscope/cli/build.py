@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vggscope import api
-from vggscope.builders.weights import check_draw
+from vggscope.builders.initialisation import check_draw
 from vggscope.choices import Init
 from vggscope.cli.options import Model, ModelOptions, completed
 from vggscope.cli.output import note_written, print_out
@@ -40,7 +40,7 @@ def build(
         typer.Option(
             metavar="INIT",
             help="Weights drawn as in the paper or torchvision.",
-            autocompletion=completed("one_of", "vggscope.builders.weights:INITS"),
+            autocompletion=completed("one_of", "vggscope.builders.initialisation:INITS"),
         ),
     ] = "torchvision",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights.")] = 0,

@@ -1,4 +1,4 @@
-"""The modules that a chain of operations needs, nested as their dotted paths say, in the order in which they run."""
+"""The module calls of a chain of operations, nested as the module paths are."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ REMEDY = "what can be built is a chain of torch.nn modules, each called once; fl
 
 
 @record
-class Part:
-    """One call: a module that runs `node`, a Sequential of `parts`, or, without a name, the function flatten."""
+class ModuleCall:
+    """One step of forward: a module that runs `node`, a Sequential of `children`, or, without a name, torch.flatten."""
 
     name: str
     node: Node | None = None
-    parts: tuple[Part, ...] = ()
+    children: tuple[ModuleCall, ...] = ()
 
     @property
     def is_numbered(self) -> bool:
-        """Whether all parts below have the names that a Sequential gives by itself: 0, 1, 2."""
-        return all(part.name == str(i) and part.is_numbered for i, part in enumerate(self.parts))
+        """Whether all names below are those that nn.Sequential gives by default: 0, 1, 2."""
+        return all(child.name == str(i) and child.is_numbered for i, child in enumerate(self.children))
 
 
-def parts(network: Network) -> tuple[Part, ...]:
-    """The calls that make up a forward pass: the modules at the top of the tree and the bare flattens, in order.
+def module_calls(network: Network) -> tuple[ModuleCall, ...]:
+    """The steps of forward, in order: calls of the top-level modules and of torch.flatten.
 
-    Raises ModelError, naming the layer, where the network is no chain or holds what cannot be built.
+    Raises ModelError, naming the layer, where the network is no chain or has a layer that cannot be built.
     """
     previous = INPUT
-    nodes = tuple(_flattening(network, node) for node in network.nodes)
+    nodes = tuple(_as_flatten(network, node) for node in network.nodes)
     for node in nodes:
         if node.inputs != (previous,):
             raise _refusal(network, node, "reads other than the one layer before it")
@@ -45,29 +45,30 @@ def parts(network: Network) -> tuple[Part, ...]:
         if node.module is None and not isinstance(node.op, Flatten):
             raise _refusal(network, node, "is the call of a function")
         previous = node.name
-    return _grouped(network, nodes, 0)
+    return _nested(network, nodes, 0)
 
 
-def _flattening(network: Network, node: Node) -> Node:
-    """A `view` that does on each image what flatten does as that."""
+def _as_flatten(network: Network, node: Node) -> Node:
+    """The node with Flatten for a `view` that has the same output shape; any other node unchanged."""
     if not isinstance(node.op, Reshape):
         return node
-    op, met = Flatten(), network.input_shapes(node)
-    return replace(node, op=op) if len(met) == 1 and op.output_shape(*met) == network.output_shape(node) else node
+    op, shapes = Flatten(), network.input_shapes(node)
+    return replace(node, op=op) if len(shapes) == 1 and op.output_shape(*shapes) == network.output_shape(node) else node
 
 
-def _grouped(network: Network, nodes: Sequence[Node], depth: int) -> tuple[Part, ...]:
-    """The nodes that share their first `depth` path segments, as parts by the next segment."""
-    calls: list[Part] = []
+def _nested(network: Network, nodes: Sequence[Node], depth: int) -> tuple[ModuleCall, ...]:
+    """The calls of nodes that share the first `depth` segments of their paths, grouped by the next segment."""
+    calls: list[ModuleCall] = []
     for name, group in groupby(nodes, lambda node: node.module and node.module.split(".")[depth]):
         members = tuple(group)
         if name is None:
-            calls.extend(Part("", node) for node in members)
+            calls.extend(ModuleCall("", node) for node in members)
             continue
         is_leaf = any(node.module and node.module.count(".") == depth for node in members)
         if not name or (is_leaf and len(members) > 1) or any(call.name == name for call in calls):
             raise _refusal(network, members[-1], "stands in a module that is called more than once")
-        calls.append(Part(name, members[0]) if is_leaf else Part(name, parts=_grouped(network, members, depth + 1)))
+        children = () if is_leaf else _nested(network, members, depth + 1)
+        calls.append(ModuleCall(name, members[0] if is_leaf else None, children))
     return tuple(calls)
 
 
