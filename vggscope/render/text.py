@@ -116,7 +116,7 @@ def _table(table: Table, style: Style) -> Iterator[StyledLine]:
         yield from _row(_texts(fitted, fitted.total), fitted, widths, "bold", style)
     if dropped:
         yield []
-        for part in _wrapped(f"not shown for want of width: {', '.join(dropped)}", style.width):
+        for part in _wrapped(f"columns that do not fit: {', '.join(dropped)}", style.width):
             yield [(part, "dim")]
 
 

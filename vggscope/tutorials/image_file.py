@@ -78,7 +78,7 @@ def _array(path: str) -> Array:
     if not isinstance(array, np.ndarray):
         raise OptionError(f"{printable(path)} holds several arrays", _REMEDY)
     if array.dtype.kind not in "uif" or not array.size or not np.isfinite(array.sum(dtype=float)):
-        raise OptionError(f"{printable(path)} holds no numbers of an image", _REMEDY)
+        raise OptionError(f"{printable(path)} holds no array of finite numbers", _REMEDY)
     return array
 
 
