@@ -45,6 +45,8 @@ NAMES = {
     "Model": "vggscope.api.Model",
     "Network": "vggscope.graph.Network",
     "Shape": "vggscope.ops.base.Shape",
+    "PictureOptions": "vggscope.choices.PictureOptions",
+    "SaveOptions": "vggscope.choices.SaveOptions",
 }
 """Where the names lead that signatures have for short."""
 

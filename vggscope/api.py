@@ -15,9 +15,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from vggscope.choices import ModelOptions, StepOptions
+from vggscope.choices import Depth, ModelOptions, StepOptions
 from vggscope.errors import ModelError, OptionError, ShapeError, unknown
 from vggscope.graph import Network
 from vggscope.vgg.options import BuildOptions
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from vggscope.choices import (
         Annotation,
         Count,
-        Depth,
         Direction,
         Dtype,
         Engine,
@@ -64,8 +63,7 @@ if TYPE_CHECKING:
 
     Model = str | nn.Module | Network
 
-DEPTHS = ("layer", "stage")
-"""What a row of a summary may be."""
+DEPTHS: tuple[str, ...] = get_args(Depth)
 
 
 def network(model: Model, input_size: tuple[int, ...] | None = None, **options: Unpack[ModelOptions]) -> Network:

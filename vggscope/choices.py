@@ -6,6 +6,7 @@ any word is accepted, and a wrong one raises an OptionError that names the neare
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 Head = Literal["adaptive", "flatten", "dense"]
@@ -101,3 +102,22 @@ class StepOptions(TypedDict, total=False):
 
 class ModelAndStepOptions(ModelOptions, StepOptions, total=False):
     """ModelOptions and StepOptions together."""
+
+
+class PictureOptions(TypedDict, total=False):
+    """How the picture of a result looks. Each kind of result takes some of these.
+
+    A diff takes `fold`, which hides equal layers. Receptive fields take `image`, a path or an image of pillow's, and
+    `beside`, the receptive fields of other models.
+    """
+
+    theme: Theme
+    fold: bool
+    image: object
+    beside: Sequence[object]
+
+
+class SaveOptions(PictureOptions, total=False):
+    """PictureOptions, and the dots per inch of a PNG."""
+
+    dpi: int

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vggscope.errors import OptionError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vggscope.choices import PictureOptions, SaveOptions
 
 
 class Result:
@@ -35,11 +40,11 @@ class Result:
         """
         return presentation().write(self, "json")
 
-    def save(self, path: str | os.PathLike[str], **look: object) -> None:
+    def save(self, path: str | os.PathLike[str], **options: Unpack[SaveOptions]) -> None:
         """Write the result to a file, whole or not at all, in the format that the suffix names.
 
         The suffix is .txt, .json, .csv, .md, .html, or that of a picture (.svg, .png, .pdf) if the result has one.
-        `look` are the options of the picture, as `picture` takes them.
+        `options` are those of the picture, as `picture` takes them, and its `dpi`.
 
         Raises OptionError for another suffix, and OutputError if the file cannot be written.
 
@@ -49,12 +54,12 @@ class Result:
         >>> path.read_text().splitlines()[0]
         'name,label,op,output_shape,rule,params,macs,activation_bytes,receptive_field'
         """
-        presentation().save(self, os.fspath(path), **look)
+        presentation().save(self, os.fspath(path), **options)
 
-    def picture(self, **look: object) -> Drawn:
+    def picture(self, **options: Unpack[PictureOptions]) -> Drawn:
         """Return the picture that `-o x.svg` writes; a notebook displays it.
 
-        `look` is `theme`, and also `fold` for a diff, or `image` and `beside` for receptive fields.
+        `options` are `theme`, and also `fold` for a diff, or `image` and `beside` for receptive fields.
 
         Raises OptionError if results of this kind have no picture, or the picture has no such option.
 
@@ -62,7 +67,7 @@ class Result:
         >>> vggscope.diff("C", ref="D").picture(theme="dark")  # doctest: +ELLIPSIS
         <Diagram of C against D, ...x... pt>
         """
-        return presentation().picture(self, **look)
+        return presentation().picture(self, **options)
 
     def _repr_html_(self) -> str:
         """Return what a notebook displays."""
@@ -82,9 +87,9 @@ class Presentation(Protocol):
 
     def fragment(self, result: Result) -> str: ...
 
-    def save(self, result: Result, path: str, **look: Any) -> None: ...
+    def save(self, result: Result, path: str, **options: Unpack[SaveOptions]) -> None: ...
 
-    def picture(self, result: Result, **look: object) -> Drawn: ...
+    def picture(self, result: Result, **options: Unpack[PictureOptions]) -> Drawn: ...
 
     def diagram(self, network: object) -> Drawn: ...
 

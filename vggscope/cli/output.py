@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from vggscope.document import Style
 from vggscope.errors import OutputError, printable
@@ -15,6 +16,11 @@ from vggscope.files import open_whole
 from vggscope.render.formats import PICTURE, by_name, kind_of, name_for, save, write
 from vggscope.result import Result
 from vggscope.units import bytes_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vggscope.choices import SaveOptions
 
 PIPE_WIDTH = 120
 """Columns of text in a pipe."""
@@ -31,18 +37,18 @@ def emit(
     format: str | None = None,
     output: str | None = None,
     columns: tuple[str, ...] | None = None,
-    **look: object,
+    **options: Unpack[SaveOptions],
 ) -> None:
     """Print a result to stdout, or write it to the file `output`: in `format`, or in the format of its suffix.
 
-    `columns` selects those of the table, and `look` holds the options of a picture. Raises OptionError for an unknown
+    `columns` selects those of the table, and `options` are those of a picture. Raises OptionError for an unknown
     format, and OutputError where the file cannot be written.
     """
     if output is None:
         print_out(write(result, format or "table", terminal_style(), columns))
         return
     name = format or name_for(output, kind_of(result))
-    save(result, output, name, columns, **look)
+    save(result, output, name, columns, **options)
     if name == PICTURE:
         note_written(output)
 

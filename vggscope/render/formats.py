@@ -9,13 +9,18 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vggscope.document import Document, Style
 from vggscope.errors import OptionError, printable, unknown
 from vggscope.files import is_special, write_file
 from vggscope.record import record
 from vggscope.result import Drawn, Result
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vggscope.choices import PictureOptions, SaveOptions
 
 LONGEST_LINE = 200
 """The most characters of a result's repr."""
@@ -107,8 +112,8 @@ def fragment(result: Result) -> str:
     return str(import_module("vggscope.render.html").fragment(document(result)))
 
 
-def picture(result: Result, **look: object) -> Drawn:
-    """Return the picture of a result. `look` are keywords of its function in PICTURES.
+def picture(result: Result, **options: Unpack[PictureOptions]) -> Drawn:
+    """Return the picture of a result. `options` are keywords of its function in PICTURES.
 
     Raises OptionError if the kind of result has no picture, or its function no such keyword.
     """
@@ -117,10 +122,10 @@ def picture(result: Result, **look: object) -> Drawn:
         raise OptionError(f"{kind} has no picture", f"these have: {', '.join(PICTURES)}")
     draw = _function(PICTURES[kind].function)
     known = list(signature(draw).parameters)[1:]
-    unknown = [name for name in look if name not in known]
+    unknown = [name for name in options if name not in known]
     if unknown:
         raise OptionError(f"a picture of {kind} has no {unknown[0]!r}", f"it has {', '.join(known)}")
-    drawn: Drawn = draw(result, **look)
+    drawn: Drawn = draw(result, **options)
     return drawn
 
 
@@ -130,25 +135,29 @@ def diagram(network: object) -> Drawn:
     return drawn
 
 
-def draw(result: Result, suffix: str, dpi: int = 144, **look: object) -> bytes:
+def draw(result: Result, suffix: str, dpi: int = 144, **options: Unpack[PictureOptions]) -> bytes:
     """Return the contents of a picture file with this `suffix`. `dpi` is the resolution of a PNG.
 
     Raises OptionError as `picture` does.
     """
-    return picture(result, **look).render(suffix.lower().removeprefix("."), dpi)
+    return picture(result, **options).render(suffix.lower().removeprefix("."), dpi)
 
 
 def save(
-    result: Result, path: str, name: str | None = None, columns: tuple[str, ...] | None = None, **look: object
+    result: Result,
+    path: str,
+    name: str | None = None,
+    columns: tuple[str, ...] | None = None,
+    **options: Unpack[SaveOptions],
 ) -> None:
     """Write a result to a file, whole or not at all, in the text format `name` or the one that the suffix names.
 
-    `look` are the keywords of a picture. Raises OptionError for an unknown suffix, and OutputError if the file cannot
+    `options` are those of a picture. Raises OptionError for an unknown suffix, and OutputError if the file cannot
     be written.
     """
     name = name or name_for(path, kind_of(result))
     if name == PICTURE:
-        write_file(path, draw(result, os.path.splitext(path)[1], **look))  # type: ignore[arg-type]
+        write_file(path, draw(result, os.path.splitext(path)[1], **options))
     else:
         write_file(path, write(result, name, Style(), columns).encode())
 

@@ -3,7 +3,7 @@
 `--install-completion` writes typer's scripts. At a tab, the script runs the program with the environment variable
 COMPLETION_VARIABLE set, and the shell shows what it prints. `shells` reads the question and writes the answer in each
 shell's protocol, and `words` lists the values of each kind of option. typer's own completion does neither split words
-at bash's colons nor escape file names, and it imports every command to list them, which takes three times as long.
+at bash's colons nor escape file names, and it imports every command to list them, which takes more than twice as long.
 
 Nothing here imports torch, torchvision or timm, or runs a user's code. Every failure is silent, since a message would
 appear in the line that is being typed.
