@@ -86,7 +86,7 @@ def test_a_type_checker_refuses_a_wrong_word(tmp_path) -> None:
         'vggscope.memory("D").save("x.svg", theme="ligth")\n'
         'vggscope.memory("D").picture(dpi="72")\n'
     )
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", f"--cache-dir={tmp_path}", str(snippet)]
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(snippet)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CLI.parent.parent)
     refused = {int(line) for line in re.findall(r"^.*snippet\.py:(\d+): error", done.stdout, re.MULTILINE)}
     assert refused == set(range(8, 16)), done.stdout

@@ -1,4 +1,4 @@
-"""The errors that vggscope raises.
+"""The errors that vggscope raises::
 
     Exception
     └── VggscopeError
