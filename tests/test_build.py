@@ -21,7 +21,7 @@ from vggscope.builders.module import module, submodule
 from vggscope.builders.save import write_onnx, write_pth, write_safetensors
 from vggscope.builders.source import source
 from vggscope.errors import MissingTool, ModelError, OptionError
-from vggscope.graph import INPUT, Network, Node, module_node
+from vggscope.graph import INPUT, Network, Node, module_node, one_input
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import Convolution, conv2d
 from vggscope.ops.linear import Linear
@@ -60,7 +60,7 @@ def chain(*nodes: tuple[str, object], name: str = "chain", label: str = "") -> N
     for path, op in nodes:
         found.append(module_node(path, op, previous, label))
         previous = path
-    return Network(name, (1, 3, 8, 8), tuple(found))
+    return Network(name, one_input((1, 3, 8, 8)), tuple(found))
 
 
 class TestModule:
@@ -151,7 +151,7 @@ class TestModule:
     )
     def test_refuses_what_is_no_chain_of_modules(self, nodes: tuple[Node, ...], problem: str) -> None:
         with pytest.raises(ModelError, match=f"net cannot be built: {problem}"):
-            module(Network("net", (1, 3, 8, 8), nodes))
+            module(Network("net", one_input((1, 3, 8, 8)), nodes))
 
 
 class TestSource:

@@ -19,7 +19,7 @@ from tests.conftest import Ran
 from tests.house import files, imports, reached
 from tests.strategies import columns
 from vggscope import ops
-from vggscope.graph import INPUT, Network, Node
+from vggscope.graph import INPUT, Network, Node, one_input
 from vggscope.graph_json import FAMILIES, from_json, to_json
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.view import Slice
@@ -72,7 +72,7 @@ def test_a_library_model_reads_back_as_it_was(name: str) -> None:
 
 def test_values_that_json_has_not_are_kept_or_refused() -> None:
     def single(op: Slice | Elementwise) -> Network:
-        return Network("x", (1, 3, 8, 8), (Node("a", op, (INPUT,)),))
+        return Network("x", one_input((1, 3, 8, 8)), (Node("a", op, (INPUT,)),))
 
     kept = single(Slice(("...", None, (0, None, 2), -1)))
     assert from_json(to_json(kept)).nodes[0].op == kept.nodes[0].op
@@ -272,7 +272,7 @@ def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_broken_forward_is_not_remembered(folder: Path) -> None:
     load = Loads()
-    load.network = Network("x", (1, 3, 8, 8), (), failure="no")
+    load.network = Network("x", one_input((1, 3, 8, 8)), (), failure="no")
     remembered(WORD, OPTIONS, load)
     assert not folder.exists()
 

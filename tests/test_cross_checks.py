@@ -24,7 +24,7 @@ from vggscope.cross_checks.torchinfo import BIASES, UNSEEN
 from vggscope.cross_checks.torchvision import model_name
 from vggscope.cross_checks.verification import Answer, Figure, Verification, verify
 from vggscope.errors import ModelError
-from vggscope.graph import INPUT, Network, module_node
+from vggscope.graph import INPUT, Network, module_node, one_input
 from vggscope.ops.convolution import Convolution
 from vggscope.render.formats import write
 from vggscope.sources.resolve import resolve
@@ -164,7 +164,7 @@ def test_grouped_convolutions_are_explained_backward() -> None:
         Convolution(4, 4, (3, 3), (2, 2)),
     )
     nodes = tuple(module_node(str(i), op, str(i - 1) if i else INPUT) for i, op in enumerate(convolutions))
-    result = verify(Network("grouped", (1, 3, 8, 8), nodes))
+    result = verify(Network("grouped", one_input((1, 3, 8, 8)), nodes))
     first, second, third = 6 * 1 * 9 * 64, 4 * 3 * 64, 4 * 4 * 9 * 9
     assert figure(result, "macs").ours == first + second + third
     assert figure(result, "backward_macs").ours == first + 2 * second + 2 * third

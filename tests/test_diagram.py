@@ -18,7 +18,7 @@ from vggscope.drawing.look import FACTS
 from vggscope.drawing.picture import Box, Part, Polygon, Text
 from vggscope.drawing.theme import KINDS, READABLE, contrast
 from vggscope.errors import MissingTool, OptionError, OutputError
-from vggscope.graph import Network, module_node
+from vggscope.graph import Network, module_node, one_input
 from vggscope.ops.activation import ReLU
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.configs import CONFIGS
@@ -255,7 +255,7 @@ def test_svg_tells_its_title_and_each_nodes_details() -> None:
 
 def test_hostile_names_stay_text() -> None:
     hostile = 'a"><script>alert(1)</script>&#0;\\N\x00\x1b[31m\u202e\ud800$x^2$'
-    network = Network(hostile, (1, 3, 8, 8), (module_node(hostile, ReLU(), "input"),))
+    network = Network(hostile, one_input((1, 3, 8, 8)), (module_node(hostile, ReLU(), "input"),))
     drawn = diagram(network)
     root = ElementTree.fromstring(drawn.render("svg"))
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
@@ -294,7 +294,7 @@ def test_tex_says_every_layer_and_escapes_what_is_special() -> None:
     source = diagram(column("E")).render("tex").decode()
     assert source.startswith(r"\documentclass[border=0pt]{standalone}")
     assert r"conv5\_4" in source
-    hostile = Network(r"\input{/etc/passwd}%$&", (1, 3, 8, 8), (module_node("x", ReLU(), "input"),))
+    hostile = Network(r"\input{/etc/passwd}%$&", one_input((1, 3, 8, 8)), (module_node("x", ReLU(), "input"),))
     assert r"{\textbackslash{}input\{/etc/passwd\}\%\$\&}" in diagram(hostile).render("tex").decode()
 
 
@@ -338,7 +338,7 @@ def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(OptionError, match="--dpi is 1 to"):
             diagram(network).render("png", dpi=dpi)
     with pytest.raises(OptionError, match="no layers"):
-        diagram(Network("empty", (1, 3, 8, 8), ()))
+        diagram(Network("empty", one_input((1, 3, 8, 8)), ()))
     with pytest.raises(OptionError, match="one model at a time"):
         diagram([network, network])
     monkeypatch.setenv("PATH", "")

@@ -16,7 +16,7 @@ from vggscope.drawing.picture import Box, Line, Text
 from vggscope.drawing.stages import LONGEST, Stage
 from vggscope.drawing.subject import Subject
 from vggscope.errors import MissingTool, OptionError
-from vggscope.graph import INPUT, Network, Node, module_node
+from vggscope.graph import INPUT, Network, Node, module_node, one_input
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import conv2d
 from vggscope.ops.elementwise import Elementwise
@@ -42,7 +42,9 @@ def residual(*lengths: int) -> Network:
     for number, length in enumerate(lengths, 1):
         for index in range(length):
             nodes += block(f"layer{number}.{index}", nodes[-1].name, 8)
-    return Network("residual", (1, 3, 32, 32), (*nodes, module_node("head", conv2d(8, 10, 1), nodes[-1].name)))
+    return Network(
+        "residual", one_input((1, 3, 32, 32)), (*nodes, module_node("head", conv2d(8, 10, 1), nodes[-1].name))
+    )
 
 
 def skipping() -> Network:
@@ -59,7 +61,7 @@ def skipping() -> Network:
         nodes.append(module_node(f"m{number}.conv2", conv2d(8, 8 + number, 3, padding=1), nodes[-1].name))
         nodes.append(module_node(f"m{number}.conv3", conv2d(8 + number, 8, 3, padding=1), nodes[-1].name))
         nodes.append(module_node(f"m{number}.relu", ReLU(), nodes[-1].name))
-    return Network("skipping", (1, 3, 32, 32), tuple(nodes))
+    return Network("skipping", one_input((1, 3, 32, 32)), tuple(nodes))
 
 
 def titles(network: Network, fold: bool = True) -> list[tuple[str, list[tuple[str, int]]]]:
@@ -82,13 +84,13 @@ def test_no_fold_draws_each() -> None:
 def test_modules_side_by_side_are_not_a_row() -> None:
     sides = [node for path in ("left", "right") for node in block(path, INPUT, 3)]
     join = Node("add", Elementwise("add"), ("left.add", "right.add"))
-    network = Network("two", (1, 3, 8, 8), (*sides, join))
+    network = Network("two", one_input((1, 3, 8, 8)), (*sides, join))
     assert [name for name, _ in titles(network)] == ["left", "right", "add"]
 
 
 def test_a_module_may_be_called_input() -> None:
     inside = block("input", INPUT, 3)
-    network = Network("n", (1, 3, 8, 8), (*inside, module_node("head", conv2d(3, 8, 1), inside[-1].name)))
+    network = Network("n", one_input((1, 3, 8, 8)), (*inside, module_node("head", conv2d(3, 8, 1), inside[-1].name)))
     assert [name for name, _ in titles(network)] == ["input [2]", "head"]
     assert_tidy(diagram(network))
 
@@ -187,7 +189,7 @@ def test_a_thousand_layers_are_counted_not_listed() -> None:
         nodes.append(module_node(f"c{index}", conv2d(8, 8, 3, padding=1), nodes[-1].name))
     from vggscope.vgg.labels import labelled
 
-    network = labelled(Network("deep", (1, 3, 16, 16), tuple(nodes)))
+    network = labelled(Network("deep", one_input((1, 3, 16, 16)), tuple(nodes)))
     started = time.perf_counter()
     folded = diagram(network, "layers")
     assert "×499" in svg_texts(folded)

@@ -24,7 +24,7 @@ from vggscope.drawing.fonts import wrapped
 from vggscope.drawing.picture import Box, Polygon, Text
 from vggscope.drawing.theme import READABLE, SIGNS, SMALL, THEMES, contrast
 from vggscope.errors import OptionError
-from vggscope.graph import Network, module_node
+from vggscope.graph import Network, module_node, one_input
 from vggscope.ops.activation import ReLU, Sigmoid
 from vggscope.render.formats import PICTURES, draw
 from vggscope.sources.reference import reference_for
@@ -230,8 +230,8 @@ def test_graphviz_takes_the_dot() -> None:
 
 def test_hostile_names_stay_text() -> None:
     hostile = 'a"><script>alert(1)</script>&#0;\\N\x00\x1b[31m\u202e\ud800$x^2$'
-    ours = Network(hostile, (1, 3, 8, 8), (module_node(hostile, ReLU(), "input"),))
-    theirs = Network("b", (1, 3, 8, 8), (module_node("b", Sigmoid(), "input"),))
+    ours = Network(hostile, one_input((1, 3, 8, 8)), (module_node(hostile, ReLU(), "input"),))
+    theirs = Network("b", one_input((1, 3, 8, 8)), (module_node("b", Sigmoid(), "input"),))
     drawn = diagram(compare(ours, theirs))
     root = ElementTree.fromstring(drawn.render("svg"))
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {

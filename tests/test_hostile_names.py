@@ -24,7 +24,7 @@ from vggscope.document import Style
 from vggscope.drawing import FORMATS as PICTURE_FORMATS
 from vggscope.drawing import STYLES, diagram
 from vggscope.errors import visible
-from vggscope.graph import INPUT, Network, Node, Parameter
+from vggscope.graph import INPUT, Network, Node, Parameter, one_input
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import conv2d
 from vggscope.ops.elementwise import Elementwise
@@ -101,7 +101,7 @@ def network(name: str) -> Network:
         Node(f"{name}.z", Elementwise("add"), (f"{name}.y", first.name)),
     )
     unused = ((Parameter(f"u.{name}.unused", (5,)), f"why: {name}"),)
-    return Network(name, (1, 3, 8, 8), layers, unused, (f"warning: {name}",))
+    return Network(name, one_input((1, 3, 8, 8)), layers, unused, (f"warning: {name}",))
 
 
 def _summary(name: str, folder: Path) -> Result:
@@ -370,7 +370,7 @@ def everything() -> Network:
         last = Node(f"{name}.odd", Unknown(name, (shape,), shape), (first.name,))
         nodes += [first, last, Node(f"{name}.add", Elementwise("add"), (last.name, before))]
     title = "".join(NAMES[key] for key in ("svg script", "dot", "tex", "surrogate", "newline", "colour"))
-    return Network(title, (1, 3, 8, 8), tuple(nodes), warnings=tuple(NAMES.values()))
+    return Network(title, one_input((1, 3, 8, 8)), tuple(nodes), warnings=tuple(NAMES.values()))
 
 
 @pytest.fixture(scope="module")
@@ -391,7 +391,7 @@ def harmless(everything: Network) -> Network:
         )
         for node in everything.nodes
     )
-    return Network("harmless", everything.input_shape, nodes)
+    return Network("harmless", one_input(everything.input_shape), nodes)
 
 
 def elements(svg: str) -> Iterator[ElementTree.Element]:

@@ -28,7 +28,7 @@ from vggscope.diffing import align as alignment
 from vggscope.diffing.align import align
 from vggscope.diffing.compare import compare
 from vggscope.drawing import diagram
-from vggscope.graph import INPUT, Network, Node, module_node
+from vggscope.graph import INPUT, Network, Node, module_node, one_input
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import Convolution, conv2d
 from vggscope.ops.elementwise import Elementwise
@@ -59,7 +59,7 @@ def residual(layers: int) -> Network:
         second = conv(f"{path}.conv2", relu.name)
         nodes += [first, relu, second, Node(f"{path}.add", Elementwise("add"), (second.name, source))]
         source = nodes[-1].name
-    return Network("residual", SHAPE, tuple(nodes))
+    return Network("residual", one_input(SHAPE), tuple(nodes))
 
 
 def star(layers: int) -> Network:
@@ -70,7 +70,7 @@ def star(layers: int) -> Network:
         branch = conv(f"branches.{number}.conv", "stem")
         nodes += [branch, Node(f"branches.{number}.add", Elementwise("add"), (total, branch.name))]
         total = nodes[-1].name
-    return Network("star", SHAPE, tuple(nodes))
+    return Network("star", one_input(SHAPE), tuple(nodes))
 
 
 def ladder(layers: int) -> Network:
@@ -83,7 +83,7 @@ def ladder(layers: int) -> Network:
     for number, other in enumerate([node.name for node in reversed(nodes)]):
         nodes.append(Node(f"up.{number}", Elementwise("add"), (source, other)))
         source = nodes[-1].name
-    return Network("ladder", SHAPE, tuple(nodes))
+    return Network("ladder", one_input(SHAPE), tuple(nodes))
 
 
 NETWORKS: dict[str, Callable[[int], Network]] = {

@@ -26,7 +26,7 @@ from vggscope.cli.app import run
 from vggscope.explorer import Exhibit, page
 from vggscope.explorer.data import memory as memory_data
 from vggscope.explorer.embed import data_block
-from vggscope.graph import Network, module_node
+from vggscope.graph import Network, module_node, one_input
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import conv2d
 from vggscope.sources.resolve import resolve
@@ -371,7 +371,7 @@ def test_names_can_break_nothing(opened: Open, tmp_path: Path) -> None:
     for name in HOSTILE:
         nodes += [module_node(name, conv2d(3, 3, 3, padding=1), before)]
         before = name
-    network = Network("</title><script>window.pwned=1</script>", (1, 3, 16, 16), tuple(nodes))
+    network = Network("</title><script>window.pwned=1</script>", one_input((1, 3, 16, 16)), tuple(nodes))
     path = tmp_path / "hostile.html"
     path.write_text(page([Exhibit(network, network.name)]), encoding="utf-8")
     shown = opened(path=path)

@@ -24,7 +24,7 @@ from vggscope.cross_checks.autograd import differences, measure, measured_layers
 from vggscope.cross_checks.reference_tool import without_data
 from vggscope.errors import OptionError, ShapeError
 from vggscope.execution.effective_field import effective_field
-from vggscope.graph import INPUT, Network, module_node
+from vggscope.graph import INPUT, Network, module_node, one_input
 from vggscope.ops.convolution import Convolution
 from vggscope.ops.pooling import AvgPool2d, MaxPool2d
 from vggscope.render.formats import draw, write
@@ -132,7 +132,7 @@ def windows(draw: st.DrawFn) -> Network:
             op = AvgPool2d(kernel, stride, padding, ceil)
         nodes.append(module_node(f"layer{place}", op, before))
         before = nodes[-1].name
-    return Network("windows", (1, 2, 23, 30), tuple(nodes))
+    return Network("windows", one_input((1, 2, 23, 30)), tuple(nodes))
 
 
 def fits(network: Network) -> bool:

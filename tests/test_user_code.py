@@ -142,8 +142,13 @@ def test_an_error_in_torch_has_the_users_line(tmp_path: Path) -> None:
 
 
 def test_a_forward_that_never_starts_is_an_error(tmp_path: Path) -> None:
-    path = written(tmp_path, HEAD + "class Net(nn.Module):\n    def forward(self, x, y):\n        return x\n")
-    assert "missing 1 required positional argument: 'y'" in refused(f"{path}:Net").problem
+    path = written(tmp_path, HEAD + "class Net(nn.Module):\n    def forward(self, x, *, y):\n        return x + y[3]\n")
+    error = refused(f"{path}:Net")
+    assert "fails before its first layer" in error.problem
+    path = written(tmp_path, HEAD + "class Net(nn.Module):\n    def forward(self, x):\n        x + 1\n")
+    error = refused(f"{path}:Net")
+    assert error.problem.endswith(":Net returns None")
+    assert error.remedy == "add a return statement"
 
 
 def test_a_file_or_a_module_that_is_not_there() -> None:

@@ -14,10 +14,10 @@ from vggscope import result
 from vggscope.errors import ShapeError, VggscopeError, printable
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
-from vggscope.units import count_text, shape_text
+from vggscope.units import ELEMENT_BYTES, count_text, shape_text
 
 INPUT = "input"
-"""The name under which a node refers to the network's own input."""
+"""The name of a network's only input, by which nodes refer to it."""
 
 MOST_DRAWN = 500
 """The most layers that a notebook draws by itself."""
@@ -111,10 +111,34 @@ def channels_first(shape: Shape) -> str | None:
 
 
 @record
+class Input:
+    """One tensor that the network is given, by the name that nodes refer to it by.
+
+    `shape` has the batch axis. `dtype` is torch's name of the type, empty for the network's own floating type.
+    `batch_growth` is as a Node's: by how much each axis grows with each further sample.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str = ""
+    batch_growth: Shape | None = None
+
+    @property
+    def element_bytes(self) -> int | None:
+        """The bytes of an element; None where it is of the network's floating type."""
+        return ELEMENT_BYTES[self.dtype] if self.dtype else None
+
+
+def one_input(shape: Shape) -> tuple[Input, ...]:
+    """The inputs of a network with one input of this shape, the batch axis first."""
+    return (Input(INPUT, shape),)
+
+
+@record
 class Network:
     """A graph of nodes in execution order: the inputs of a node come before it.
 
-    - `input_shape` is batch (1), channels, height, width.
+    - `inputs` are the tensors that forward receives, for one sample.
     - `unused` are the parameters that no executed node owns, each with the reason.
     - `warnings` are sentences for the reader of any result.
     - `failure` says where and why the forward pass fails. `nodes` are then those before the failure, and `failed` is
@@ -127,7 +151,7 @@ class Network:
     """
 
     name: str
-    input_shape: Shape
+    inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     unused: tuple[tuple[Parameter, str], ...] = ()
     warnings: tuple[str, ...] = ()
@@ -152,6 +176,26 @@ class Network:
         except VggscopeError:
             return None
 
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of the first input.
+
+        >>> import vggscope
+        >>> vggscope.network("D").input_shape
+        (1, 3, 224, 224)
+        """
+        return self.inputs[0].shape
+
+    @cached_property
+    def input_names(self) -> frozenset[str]:
+        """The names by which nodes refer to inputs.
+
+        >>> import vggscope
+        >>> vggscope.network("D").input_names
+        frozenset({'input'})
+        """
+        return frozenset(given.name for given in self.inputs)
+
     @cached_property
     def shapes(self) -> dict[str, Shape]:
         """The output shape of each node, by name, and the shape of the input.
@@ -169,11 +213,13 @@ class Network:
 
     @cached_property
     def _inferred(self) -> tuple[dict[str, Shape], str | None]:
-        return self._infer(self.input_shape)
+        return self._infer({given.name: given.shape for given in self.inputs})
 
-    def _infer(self, input_shape: Shape) -> tuple[dict[str, Shape], str | None]:
-        """Return the shapes before the first layer that does not accept its input, and the message about that layer."""
-        shapes = {INPUT: input_shape}
+    def _infer(self, shapes: dict[str, Shape]) -> tuple[dict[str, Shape], str | None]:
+        """Return the shapes before the first layer that does not accept its input, and the message about that layer.
+
+        `shapes` are those of the inputs.
+        """
         for node in self.nodes:
             try:
                 shapes[node.name] = infer_output_shape(node.op, *(shapes[name] for name in node.inputs))
@@ -185,6 +231,8 @@ class Network:
         turned = channels_first(self.input_shape)
         if turned is not None:
             return turned
+        if not self.takes_one_image:
+            return "--input gives another size"
         channels = self.input_shape[1]
         side = self.smallest_side()
         if side is None:
@@ -204,7 +252,7 @@ class Network:
         return min(LARGEST_SIDE, LARGEST_SEARCH // (len(self.nodes) + 1))
 
     def _fits(self, side: int) -> bool:
-        return self._infer((*self.input_shape[:2], side, side))[1] is None
+        return self._infer({INPUT: (*self.input_shape[:2], side, side)})[1] is None
 
     def broken_off(self) -> tuple[str, ...]:
         """Return the warning that the forward pass fails, and where, if it does.
@@ -237,9 +285,10 @@ class Network:
         shapes, failure = self._inferred
         if failure is None:
             return self
-        nodes, rest = self.nodes[: len(shapes) - 1], self.nodes[len(shapes) - 1 :]
-        ran = {parameter.name for node in nodes for parameter in node.parameters}
-        left = {p.name: p for node in rest for p in node.parameters if p.name not in ran}
+        ran = len(shapes) - len(self.inputs)
+        nodes, rest = self.nodes[:ran], self.nodes[ran:]
+        owned = {parameter.name for node in nodes for parameter in node.parameters}
+        left = {p.name: p for node in rest for p in node.parameters if p.name not in owned}
         unused = (*((parameter, "after the layer that failed") for parameter in left.values()), *self.unused)
         return replace(self, nodes=nodes, unused=unused, failure=failure, failed=rest[0], output=None)
 
@@ -250,7 +299,7 @@ class Network:
         >>> vggscope.network("D").with_input((3, 64, 64)).shapes["features.30"]
         (1, 512, 2, 2)
         """
-        return replace(self, input_shape=(1, *shape))
+        return replace(self, inputs=one_input((1, *shape)))
 
     def input_shapes(self, node: Node) -> tuple[Shape, ...]:
         """Return the input shapes of a node.
@@ -280,12 +329,26 @@ class Network:
         (32, 64, 224, 224)
         """
         self.require_batch(batch)
-        shape, node = self.shapes[name], self.by_name.get(name)
+        shape = self.shapes[name]
         if batch == 1 or not shape:
             return shape
-        if node is None or node.batch_growth is None:
+        growth = self.growth_of(name)
+        if growth is None:
             return (shape[0] * batch, *shape[1:])
-        return tuple(size + (batch - 1) * more for size, more in zip(shape, node.batch_growth))
+        return tuple(size + (batch - 1) * more for size, more in zip(shape, growth))
+
+    def growth_of(self, name: str) -> Shape | None:
+        """By how much each axis of an input or of a node's output grows with each further sample; None where the first
+        axis grows by its own size.
+
+        >>> import vggscope
+        >>> vggscope.network("D").growth_of("features.0") is None
+        True
+        """
+        node = self.by_name.get(name)
+        if node is not None:
+            return node.batch_growth
+        return next(given.batch_growth for given in self.inputs if given.name == name)
 
     def for_batch(self, batch: int) -> Network:
         """Return the network with the ops that torch uses at a batch of this size.
@@ -326,7 +389,7 @@ class Network:
         >>> vggscope.network("torchvision:resnet18").consumers["maxpool"]
         ('layer1.0.conv1', 'layer1.0.add')
         """
-        readers: dict[str, list[str]] = {INPUT: [], **{node.name: [] for node in self.nodes}}
+        readers: dict[str, list[str]] = {name: [] for name in (*self.input_names, *self.by_name)}
         for node in self.nodes:
             for name in node.inputs:
                 readers[name].append(node.name)
@@ -340,7 +403,7 @@ class Network:
         >>> vggscope.network("D").end
         'classifier.6'
         """
-        return self.output or (self.nodes[-1].name if self.nodes else INPUT)
+        return self.output or (self.nodes[-1].name if self.nodes else self.inputs[0].name)
 
     @cached_property
     def side_outputs(self) -> frozenset[str]:
@@ -369,6 +432,16 @@ class Network:
         )
 
     @property
+    def takes_one_image(self) -> bool:
+        """Whether the only input is a batch of maps: batch x channels x height x width.
+
+        >>> import vggscope
+        >>> vggscope.network("D").takes_one_image
+        True
+        """
+        return len(self.inputs) == 1 and len(self.input_shape) == 4 and self.inputs[0].batch_growth is None
+
+    @property
     def is_chain(self) -> bool:
         """Whether each node reads the node before it, and nothing else.
 
@@ -376,7 +449,7 @@ class Network:
         >>> vggscope.network("D").is_chain, vggscope.network("torchvision:resnet18").is_chain
         (True, False)
         """
-        previous = INPUT
+        previous = self.inputs[0].name
         for node in self.nodes:
             if node.inputs != (previous,):
                 return False

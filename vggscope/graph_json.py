@@ -15,7 +15,7 @@ from importlib import import_module
 from types import MappingProxyType, NoneType, UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
-from vggscope.graph import INPUT, Buffer, Network, Node, Parameter
+from vggscope.graph import Buffer, Input, Network, Node, Parameter
 from vggscope.ops.base import Op
 
 FAMILIES = frozenset(
@@ -27,8 +27,8 @@ FAMILIES = frozenset(
 )
 """The modules of ops/ whose ops are written and read."""
 
-GRAPH: Mapping[str, type[Network | Node | Parameter | Buffer]] = MappingProxyType(
-    {"Network": Network, "Node": Node, "Parameter": Parameter, "Buffer": Buffer}
+GRAPH: Mapping[str, type[Network | Input | Node | Parameter | Buffer]] = MappingProxyType(
+    {"Network": Network, "Input": Input, "Node": Node, "Parameter": Parameter, "Buffer": Buffer}
 )
 
 CLASS = "class"
@@ -64,7 +64,7 @@ def from_json(text: str) -> Network:
 
 def _check(network: Network) -> None:
     """Raise ValueError unless the names are unique and all inputs name earlier nodes."""
-    before = {INPUT}
+    before = set(network.input_names)
     for node in network.nodes:
         if node.name in before or not before.issuperset(node.inputs):
             raise ValueError(f"{node.name!r} stands at the wrong place")
@@ -76,7 +76,7 @@ def _encode(value: object) -> object:
         return value
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
-    if isinstance(value, (Op, Network, Node, Parameter, Buffer)):
+    if isinstance(value, (Op, Network, Input, Node, Parameter, Buffer)):
         return {CLASS: _class_name(type(value)), **{f.name: _encode(getattr(value, f.name)) for f in fields(value)}}
     raise ValueError(f"{type(value).__name__} is not written")
 
@@ -86,7 +86,7 @@ def _class_name(cls: type) -> str:
 
 
 @cache
-def _class_named(name: str) -> type[Op | Network | Node | Parameter | Buffer]:
+def _class_named(name: str) -> type[Op | Network | Input | Node | Parameter | Buffer]:
     if name in GRAPH:
         return GRAPH[name]
     family, _, name = name.partition(".")
@@ -115,7 +115,7 @@ def _decode(kind: object, value: object) -> object:
         return _decode_tuple(get_args(kind), value)
     if kind is object:
         return tuple(_decode(object, item) for item in value) if isinstance(value, list) else _scalar(value)
-    if isinstance(kind, type) and issubclass(kind, (Op, Network, Node, Parameter, Buffer)):
+    if isinstance(kind, type) and issubclass(kind, (Op, Network, Input, Node, Parameter, Buffer)):
         return _decode_record(kind, value)
     if type(value) is kind or (kind is float and type(value) is int):
         return _scalar(value)

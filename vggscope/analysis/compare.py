@@ -7,7 +7,7 @@ from dataclasses import field
 
 from vggscope.analysis.receptive_field.view import ReceptiveField
 from vggscope.analysis.summary import Summary, summarize
-from vggscope.graph import INPUT, Network, Node
+from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
 from vggscope.ops.convolution import Convolution
 from vggscope.record import record
@@ -126,7 +126,7 @@ def depth(network: Network) -> int:
     >>> depth(resolve("D"))
     16
     """
-    depths = {INPUT: 0}
+    depths = dict.fromkeys(network.input_names, 0)
     for node in network.nodes:
         before = max((depths[name] for name in node.inputs), default=0)
         depths[node.name] = before + has_weights(network, node)

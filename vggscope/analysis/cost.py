@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vggscope.graph import INPUT, Network, Node, Parameter
+from vggscope.graph import Network, Node, Parameter
 from vggscope.ops.base import numel
 from vggscope.ops.constant import WithConstants
 from vggscope.record import record
@@ -60,7 +60,7 @@ def backward_costs(network: Network, batch: int = 1) -> dict[str, int | None]:
     The gradient of each of a product's two factors, weights and input, costs as much as the product. An input needs no
     gradient without a trainable layer before it, as at the first convolution.
     """
-    needs = {INPUT: False}
+    needs = dict.fromkeys(network.input_names, False)
     backward: dict[str, int | None] = {}
     reached = _reached(network)
     for node in network.nodes:

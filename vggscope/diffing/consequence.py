@@ -13,7 +13,7 @@ from vggscope.analysis.memory.simulate import training_peak
 from vggscope.analysis.receptive_field.view import receptive_fields
 from vggscope.diffing.locate import LayerPair, last_weighted
 from vggscope.errors import ShapeError
-from vggscope.graph import INPUT, Network, Node, Parameter
+from vggscope.graph import INPUT, Network, Node, Parameter, one_input
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 from vggscope.record import record
@@ -55,7 +55,7 @@ def apply_difference(
         nodes += _inserted_after(node.name, inserted, replaced)
     size = (*ours.input_shape[:2], *reference.input_shape[2:]) if is_first else reference.input_shape
     output = replaced.get(reference.output, reference.output) if reference.output is not None else None
-    return _refitted(replace(reference, input_shape=size, output=output), nodes)
+    return _refitted(replace(reference, inputs=one_input(size), output=output), nodes)
 
 
 def _by_kind(
@@ -142,7 +142,7 @@ def added_figures(network: Network, nodes: list[Node]) -> tuple[str, ...]:
 
 def _refitted(reference: Network, nodes: list[Node]) -> Network:
     """The reference with these nodes, their widths adapted; unchanged if they do not fit."""
-    shapes = {INPUT: reference.input_shape}
+    shapes = {tensor.name: tensor.shape for tensor in reference.inputs}
     fitted = []
     try:
         for node in nodes:

@@ -76,7 +76,7 @@ class AlignedNetworks:
 
         Missing layers directly before an inserted layer come first, except layout ops.
         """
-        positions: dict[str, str] = {INPUT: INPUT}
+        positions = _paired_inputs(self.ours, self.reference)
         missing: set[str] = set()
         for ours, theirs in self.layer_pairs():
             if ours is None:
@@ -95,7 +95,7 @@ class AlignedNetworks:
         """For each layer, of ours and of the reference, the reference's layer that is paired with it, or else with the
         nearest layer before it.
         """
-        ours, theirs = {INPUT: INPUT}, {INPUT: INPUT}
+        ours, theirs = _paired_inputs(self.ours, self.reference), _paired_inputs(self.reference, self.reference)
         for mine, other in self.layer_pairs():
             if mine is not None:
                 ours[mine.name] = other.name if other else _of_first_input(ours, mine)
@@ -114,8 +114,14 @@ def align_networks(ours: Network, reference: Network) -> AlignedNetworks:
     return AlignedNetworks(ours, reference, tuple(pairs), is_cheapest)
 
 
+def _paired_inputs(ours: Network, reference: Network) -> dict[str, str]:
+    """For each of our inputs the reference's at the same place, else its first."""
+    others = [tensor.name for tensor in reference.inputs]
+    return {tensor.name: others[i] if i < len(others) else others[0] for i, tensor in enumerate(ours.inputs)}
+
+
 def _of_first_input(values: dict[str, str], node: Node) -> str:
-    return values[node.inputs[0]] if node.inputs else INPUT
+    return values[node.inputs[0]] if node.inputs else next(iter(values.values()))
 
 
 def locate_differences(aligned: AlignedNetworks) -> Iterator[LocatedDifference]:

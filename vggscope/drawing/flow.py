@@ -68,7 +68,7 @@ def flow(subject: Subject, sizes: dict[str, tuple[float, float]], look: Look) ->
 def stage_edges(subject: Subject) -> list[tuple[str, str]]:
     """Which stage reads which stage, or the input: each pair once, in execution order."""
     stage_of = {layer.node.name: stage.name for stage in subject.stages for layer in stage.layers}
-    stage_of[INPUT] = INPUT
+    stage_of.update(dict.fromkeys(subject.network.input_names, INPUT))
     edges: dict[tuple[str, str], None] = {}
     for layer in subject.layers:
         target = stage_of[layer.node.name]

@@ -107,7 +107,7 @@ def stage_graph(stage: Stage, subject: Subject, look: Look) -> StageGraph:
 
 def drawn_as(subject: Subject) -> dict[str, str]:
     """The node that is drawn for each node: of repeated modules, that of the first."""
-    drawn = {INPUT: INPUT}
+    drawn = dict.fromkeys(subject.network.input_names, INPUT)
     for stage in subject.stages:
         for block in stage.blocks:
             for instance in block.instances:

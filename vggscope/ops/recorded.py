@@ -10,15 +10,16 @@ from vggscope.units import shape_text
 
 @record
 class Recorded(Op):
-    """A torch function without a multiply-accumulate, as it was seen to run: from inputs of the shapes `met` to an
-    output of the shape `gave`. On other inputs its output shape is not known. `shares` tells that the output lies in
-    the first input's memory.
+    """A torch function as it ran: from inputs of the shapes `met` to an output of the shape `gave`, at a cost of `cost`
+    multiply-accumulates by torch's counter. On other inputs its output shape is not known. `shares` tells that the
+    output lies in the first input's memory.
     """
 
     function: str
     met: tuple[Shape, ...]
     gave: Shape
     shares: bool = False
+    cost: int = 0
 
     @property
     def name(self) -> str:
@@ -26,6 +27,15 @@ class Recorded(Op):
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> None:
         return None
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
+        return self.cost
+
+    def backward_macs(
+        self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
+    ) -> int | None:
+        # Which products it holds was not recorded, so those of its backward pass are known for none alone.
+        return 0 if self.macs(inputs, output) == 0 or not (any(needed) or trained) else None
 
     @property
     def allocates(self) -> bool:

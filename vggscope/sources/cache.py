@@ -35,7 +35,17 @@ LIBRARIES = ("torchvision", "timm")
 
 SHAPING = (
     *("ops", "sources", "trace", "vgg"),
-    *("errors.py", "files.py", "graph.py", "graph_json.py", "record.py", "result.py", "suppress.py", "units.py"),
+    *(
+        "errors.py",
+        "files.py",
+        "graph.py",
+        "graph_json.py",
+        "inputs.py",
+        "record.py",
+        "result.py",
+        "suppress.py",
+        "units.py",
+    ),
 )
 """The rooms and files whose code shapes the Network of a library's model: all that the sources of LIBRARIES import. An
 entry does not hold any more when one of these files changes.

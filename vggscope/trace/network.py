@@ -3,67 +3,88 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError
 from vggscope.graph import Network, channels_first
+from vggscope.inputs import InputSize
+from vggscope.ops.base import Shape
 from vggscope.trace.build import without_data
 from vggscope.trace.failure import own_line
+from vggscope.trace.inputs import CallInputs, candidates, example_of, from_sizes, required_arguments, wanted_by
 from vggscope.trace.run import META, Run, run
 
 if TYPE_CHECKING:
     from torch import nn
 
-SIDES = (224, 32, 28)
-"""The sides in pixels that are tried where no size is given: the paper's, then those of the usual small data sets. More
-would be guessing: a model with a mistake may fit some other size by accident.
-"""
+Given = CallInputs | Sequence[InputSize] | Shape
+"""What a caller gives for a forward: arguments, sizes, or the shape of one input without the batch axis."""
 
 
 def network_of(
     module: nn.Module,
     name: str,
-    size: tuple[int, ...] | None = None,
+    given: Given | None = None,
     *,
     rebuild: Callable[[], nn.Module] | None = None,
 ) -> Network:
-    """The Network of a module on an input of `size` (channels, height, width).
+    """The Network of a module on what is `given`.
 
-    Without `size` the usual ones are tried, and the first that passes is taken, before one that makes several samples
-    of an image; where none does, the Network ends at the layer that failed and its `failure` tells why. `rebuild` makes
-    the module again with its weights: a forward that reads values needs them, if `module` was made without. Raises
-    ModelError where not even the first layer runs.
+    Without it the module's own example is used, else inputs by the kind of the first layer, of which the first that
+    passes is taken, before one that makes several samples of an image. Where none passes, the Network ends at the layer
+    that failed and its `failure` tells why. `rebuild` makes the module again with its weights: a forward that reads
+    values needs them, if `module` was made without. Raises ModelError where not even the first layer runs, or where
+    forward returns nothing.
     """
     module = _itself(module, name)
-    if size is not None:
-        return _begun(_run(module, name, size, rebuild).network)
+    inputs = _inputs_for(module, given)
+    if inputs is not None:
+        return _checked(module, _noted(_run(module, name, inputs, rebuild), inputs.note))
+    return _first_that_passes(module, name, rebuild)
+
+
+def _inputs_for(module: nn.Module, given: Given | None) -> CallInputs | None:
+    if given is None:
+        return example_of(module)
+    if isinstance(given, CallInputs):
+        return given
+    sizes = [size for size in given if isinstance(size, InputSize)]
+    return from_sizes(module, sizes or [InputSize(tuple(given))])  # type: ignore[arg-type]
+
+
+def _first_that_passes(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Network:
     best: Run | None = None
-    torn: Run | None = None
-    tried = []
-    for shape in _sizes(module):
-        found = _run(module, name, shape, rebuild)
-        tried.append("x".join(map(str, shape)))
-        if found.error is None and _tears_apart(found.network):
-            torn = torn or found
-        elif found.error is None:
+    mixed: Run | None = None
+    tried: list[str] = []
+    for inputs in candidates(module):
+        result = _run(module, name, inputs, rebuild)
+        tried.append(inputs.text)
+        if result.error is None and _mixes_batch(result.network):
+            mixed = mixed or result
+        elif result.error is None:
             if len(tried) == 1:
-                return found.network
+                return _checked(module, _noted(result, inputs.note))
             note = f"{tried[0]} does not fit, {tried[-1]} was taken; --input gives another"
-            return replace(found.network, warnings=(*found.network.warnings, note))
-        elif best is None or len(found.network.nodes) > len(best.network.nodes):
-            best = found
-        if not isinstance(found.error, (*_MISFITS, type(None))):
+            return _checked(module, _noted(result, note))
+        elif best is None or len(result.network.nodes) > len(best.network.nodes):
+            best = result
+        if not isinstance(result.error, (*_MISFITS, type(None))):
             break
-    if torn is not None:
-        return torn.network
+    if mixed is not None:
+        return mixed.network
     assert best is not None
-    if len(tried) == 1:
-        return _begun(best.network)
-    note = f"no input size that was tried fits ({', '.join(tried)}); --input gives another"
-    return _begun(replace(best.network, warnings=(*best.network.warnings, note)))
+    if len(tried) > 1:
+        best = _noted(best, f"no input size that was tried fits ({', '.join(tried)}); --input gives another")
+    return _checked(module, best)
+
+
+def _noted(result: Run, note: str) -> Run:
+    if not note:
+        return result
+    return replace(result, network=replace(result.network, warnings=(*result.network.warnings, note)))
 
 
 def _itself(module: nn.Module, name: str) -> nn.Module:
@@ -73,7 +94,7 @@ def _itself(module: nn.Module, name: str) -> nn.Module:
     """
     import torch
 
-    if isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
+    if type(module) in (torch.nn.ModuleList, torch.nn.ModuleDict):
         raise ModelError(
             f"{name} gives a {type(module).__name__}, which has no forward", "name the module that calls it"
         )
@@ -88,19 +109,33 @@ def _itself(module: nn.Module, name: str) -> nn.Module:
     return _itself(compiled, name) if isinstance(compiled, torch.nn.Module) else module
 
 
-def _begun(network: Network) -> Network:
-    """The Network, if any layer of it ran."""
-    if network.failure is not None and not network.nodes:
+def _checked(module: nn.Module, result: Run) -> Network:
+    """The Network of a run, if any layer ran and forward returned a tensor that depends on its input."""
+    network = result.network
+    if network.failure is None:
+        if result.returns == "tensors":
+            return network
+        what = {"None": "None", "no tensor": "no tensor"}.get(result.returns, "a tensor that no input went into")
+        hint = "add a return statement" if result.returns == "None" else "return what forward computes"
+        raise ModelError(f"forward of {network.name} returns {what}", hint)
+    if not network.nodes:
         turned = channels_first(network.input_shape)
         hints = network.warnings[-1:] if turned is None else (turned,)
-        if "required positional argument" in network.failure:
-            hints = ("forward is given one image; name a function that gives the part to look at, with one input",)
+        if isinstance(result.error, TypeError) and "argument" in network.failure:
+            hints = (_wanted(module),)
         raise ModelError(f"{network.name} fails before its first layer: {network.failure}", *hints)
     return network
 
 
-def _tears_apart(network: Network) -> bool:
-    """Whether more samples come out than went in, as where `view(-1, 512)` meets a map larger than meant."""
+def _wanted(module: nn.Module) -> str:
+    """What forward takes, and a line that gives it."""
+    arguments = required_arguments(module)
+    sizes = " ".join(f"--input {f'{a.name}=' if a.kind is a.KEYWORD_ONLY else ''}3x224x224" for a in arguments)
+    return f"it takes {wanted_by(module)}: give each argument's size without the batch, as in {sizes}"
+
+
+def _mixes_batch(network: Network) -> bool:
+    """Whether more samples come out than went in, as where `view(-1, 512)` gets a map larger than meant."""
     output = network.shapes[network.end]
     return len(output) == 2 and output[0] > 1
 
@@ -109,21 +144,20 @@ _MISFITS = (RuntimeError, AssertionError, ValueError, IndexError)
 """The errors that a wrong input size may cause: after any other, no other size is tried."""
 
 
-def _run(module: nn.Module, name: str, shape: tuple[int, ...], rebuild: Callable[[], nn.Module] | None) -> Run:
-    found = run(_made_for(module, shape, rebuild), shape, name)
-    if found.error is None or not found.wants_data:
-        return found
-    note = f"forward reads values ({own_line(found.error)}): it was run on zeros, with its weights"
+def _run(module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> Run:
+    result = run(_made_for(module, inputs, rebuild), inputs, name)
+    if result.error is None or not result.wants_data:
+        return result
+    note = f"forward reads values ({own_line(result.error)}): it was run on zeros, with its weights"
     whole = rebuild() if rebuild else module
     device = next((str(p.device) for p in whole.parameters()), "cpu")
     if device == META:
-        return found
-    real = run(_made_for(whole, shape, None), shape, name, device)
-    return Run(replace(real.network, warnings=(*real.network.warnings, note)), real.error)
+        return result
+    return _noted(run(_made_for(whole, inputs, None), inputs, name, device), note)
 
 
-def _made_for(module: nn.Module, shape: tuple[int, ...], rebuild: Callable[[], nn.Module] | None) -> nn.Module:
-    """The module, or another like it whose lazy layers have met an input of this shape.
+def _made_for(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> nn.Module:
+    """The module, or another like it whose lazy layers have been called on these inputs.
 
     Raises ModelError where it cannot be copied for that.
     """
@@ -140,29 +174,8 @@ def _made_for(module: nn.Module, shape: tuple[int, ...], rebuild: Callable[[], n
             raise ModelError("a lazy layer of the model has met no input", "call the model once on a batch") from error
         # An error here comes again in the run that follows, which tells it.
         with suppress(Exception), torch.no_grad():
-            made.eval()(torch.zeros((1, *shape)))
+            made.eval()(*inputs.map(lambda t: t.to(device)).args, **inputs.map(lambda t: t.to(device)).kwargs)
     return made
-
-
-def _sizes(module: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Input shapes to try, from what the module's first layer takes: a map of its channels, or a row of features.
-
-    Torch's own layers are asked first: a network may keep its own account of channels, as of those that it ends with.
-    """
-    import torch
-
-    parts = [part for part in module.modules() if hasattr(part, "in_channels") or hasattr(part, "in_features")]
-    torchs = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
-    first = next((part for part in parts if isinstance(part, torchs)), next(iter(parts), None))
-    features = getattr(first, "in_features", None)
-    channels = getattr(first, "in_channels", None) or 3
-    kernel = getattr(first, "kernel_size", None)
-    axes = len(kernel) if isinstance(kernel, tuple) and features is None else 2
-    if features:
-        yield from ((depth, side, side) for side in SIDES for depth in (3, 1) if depth * side * side == features)
-    yield from ((channels, *(side,) * axes) for side in SIDES)
-    if features:
-        yield (features,)
 
 
 def parameter_count(build: Callable[[], nn.Module]) -> int:

@@ -6,16 +6,16 @@ weight, a buffer, a table made of them) is a Constant: what it was made of belon
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from vggscope.errors import ShapeError
-from vggscope.graph import INPUT, Node, Parameter
+from vggscope.graph import INPUT, Input, Node, Parameter
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
-from vggscope.ops.recorded import Result, Unknown
+from vggscope.ops.recorded import Recorded, Result, Unknown
 from vggscope.record import record
 from vggscope.trace.layout import lying, shares_memory
 from vggscope.trace.tensors import tensors_in
@@ -39,17 +39,23 @@ UNTOUCHED = Constant()
 """What is made of nothing that has a name: numbers that a forward writes down."""
 
 
+def _uncounted() -> None:
+    return None
+
+
 @record
 class Call:
     """One call as the tables read it.
 
     `ops` is one op, or one for each result where each result is its own node (the pieces of a `chunk`). `weights` are
-    tensors that the op knows by itself, which are no inputs of the node.
+    tensors that the op knows by itself, which are no inputs of the node. `count` gives the
+    multiply-accumulates by torch's counter, for an op whose rule does not.
     """
 
     ops: tuple[Op, ...]
     inputs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...] = ()
+    count: Callable[[], int | None] = _uncounted
 
 
 @dataclass
@@ -58,20 +64,30 @@ class Recorder:
 
     origins: MutableMapping[Tensor, str | Constant]
     reserved: frozenset[str]
+    inputs: tuple[Input, ...] = ()
+    returns: str = "nothing"
     nodes: dict[str, Node] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
     pieces: set[str] = field(default_factory=set)
+    unknown: dict[str, list[str]] = field(default_factory=dict)
     returned: set[str] = field(default_factory=set)
     output: str | None = None
     output_place: int = 0
+    repeats: dict[str, int] = field(default_factory=dict)
     named: dict[str, ReferenceType[Tensor]] = field(default_factory=dict)
     named_until: dict[str, str] = field(default_factory=dict)
 
-    def begin(self, tensor: Tensor) -> None:
-        """Take a tensor as the network's input."""
-        self.origins[tensor] = INPUT
-        self.shapes[INPUT] = shape_of(tensor)
+    def begin(self, named: Sequence[tuple[str, Tensor]]) -> None:
+        """Take these tensors as the network's inputs, by forward's names for them; a single one is INPUT."""
+        inputs = []
+        for argument, tensor in named:
+            name = INPUT if len(named) == 1 else f"{argument} (input)" if argument in self.reserved else argument
+            self.origins[tensor] = name
+            self.shapes[name] = shape_of(tensor)
+            own = tensor.is_floating_point()
+            inputs.append(Input(name, shape_of(tensor), "" if own else str(tensor.dtype).removeprefix("torch.")))
+        self.inputs = tuple(inputs)
 
     def end(self, result: object) -> None:
         """Take what the forward returned: of several tensors the network's output is the one that the most weights
@@ -81,13 +97,15 @@ class Recorder:
         Others that a call gave beside its first result, as an LSTM's states are, belong to the row of that call.
         """
         origins = [self.origin(tensor) for tensor in tensors_in(result)]
+        self.returns = "None" if result is None else "no tensor" if not origins else "tensors"
         given = {origin: place for place, origin in reversed(list(enumerate(origins))) if isinstance(origin, str)}
         if not given:
+            self.returns = self.returns if not origins else "constants"
             return
         weighted = self._weighted if len(given) > 1 else lambda _: 0
         self.output = max(given, key=lambda name: (weighted(name), -given[name]))
         self.output_place = given[self.output]
-        beside = {name for name in given if name != INPUT and isinstance(self.nodes[name].op, Result)}
+        beside = {name for name in given if name in self.nodes and isinstance(self.nodes[name].op, Result)}
         self.returned.update(name for name in given if name == self.output or name not in beside)
 
     def _weighted(self, name: str) -> int:
@@ -99,6 +117,14 @@ class Recorder:
                 found.add(node.name)
                 left += node.inputs
         return sum(bool(self.nodes[name].parameters) for name in found)
+
+    def cost_warnings(self) -> tuple[str, ...]:
+        """A sentence for each op whose cost is unknown."""
+        return tuple(
+            f"{places[0]}: the cost of {op} is unknown"
+            + (f", and of {len(places) - 1} more call{'s' * (len(places) > 2)} of it" if len(places) > 1 else "")
+            for op, places in self.unknown.items()
+        )
 
     def warn(self, text: str) -> None:
         """Note what the reader should know, once."""
@@ -141,14 +167,14 @@ class Recorder:
         parameters = (*parameters, *self._owned((*call.inputs, *call.weights)))
         if len(call.ops) == len(results) > 1:
             for op, result in zip(call.ops, results):
-                self.pieces.add(self._add(base, op, call.inputs, result, None, parameters, call.weights))
+                self.pieces.add(self._add(base, op, call, result, None, parameters))
             return
-        first = self._add(base, call.ops[0], call.inputs, results[0], module, parameters, call.weights)
+        first = self._add(base, call.ops[0], call, results[0], module, parameters)
         if call.ops[0].name == "detach":
             self.pieces.add(first)  # often made only to look at: x.data.shape
         for position, result in enumerate(results[1:], 1):
             op = Result(call.ops[0].name, position, shape_of(result))
-            self.pieces.add(self._add(first, op, results[:1], result, None, ()))
+            self.pieces.add(self._add(first, op, Call((op,), tuple(results[:1])), result, None, ()))
 
     def finished(self) -> tuple[Node, ...]:
         """The nodes, without the pieces and views that nothing reads or returns."""
@@ -165,13 +191,14 @@ class Recorder:
         self,
         base: str,
         op: Op,
-        inputs: Sequence[Tensor],
+        call: Call,
         result: Tensor,
         module: str | None,
         parameters: tuple[Parameter, ...],
-        weights: Sequence[Tensor] = (),
     ) -> str:
         import torch
+
+        inputs, weights = call.inputs, call.weights
 
         name = self._unique(base, module is not None)
         op = lying(op, inputs, result)
@@ -181,7 +208,7 @@ class Recorder:
             constants = (None if isinstance(o, str) else shape_of(t) for o, t in zip(origins, inputs))
             fixed = (i for i, o in enumerate(origins) if isinstance(o, Constant) and not o.parameters)
             op = WithConstants(op, tuple(constants), tuple(fixed))
-        op = self._checked(name, op, tuple(self.shapes[source] for source in sources), shape_of(result))
+        op = self._checked(name, op, call, tuple(self.shapes[source] for source in sources), shape_of(result))
         own, given = (last_words(names) for names in (op.parameters(), [p.name for p in parameters]))
         made = self._is_made((*inputs, *weights)) or (module is not None and not own <= given)
         detached = not torch.is_grad_enabled()
@@ -199,18 +226,24 @@ class Recorder:
         self.named_until.update(dict.fromkeys(self.named, name))
         self.named[name] = ref(result)
 
-    def _checked(self, name: str, op: Op, met: tuple[Shape, ...], gave: Shape) -> Op:
-        """The op, if its rule gives the shape that was seen; else one that carries that shape, with a warning."""
+    def _checked(self, name: str, op: Op, call: Call, inputs: tuple[Shape, ...], output: Shape) -> Op:
+        """The op, if its rule gives the output shape that torch gave; else one that carries that shape, and the cost
+        that torch's counter gives. A cost that neither tells is a warning.
+        """
         try:
-            rule: Shape | None = op.output_shape(*met)
+            rule: Shape | None = op.output_shape(*inputs)
         except (ShapeError, ValueError, IndexError, TypeError):
             rule = None
-        if rule != gave:
+        if rule == output and op.macs(inputs, output) is not None:
+            return op
+        cost = call.count()
+        if cost is not None:
+            return Recorded(op.name, inputs, output, shares=not op.allocates, cost=cost)
+        if rule != output:
             said = "none" if rule is None else shape_text(rule)
-            self.warn(f"{name}: our rule for {op.name} gives {said}, torch {shape_text(gave)}; its cost is unknown")
-            return Unknown(op.name, met, gave)
-        if op.macs(met, gave) is None:
-            self.warn(f"{name}: the cost of {op.name} is unknown")
+            self.warn(f"{name}: our rule for {op.name} gives {said}, torch {shape_text(output)}; its cost is unknown")
+            return Unknown(op.name, inputs, output)
+        self.unknown.setdefault(op.name, []).append(name)
         return op
 
     def _owned(self, tensors: Sequence[Tensor]) -> tuple[Parameter, ...]:
@@ -223,11 +256,12 @@ class Recorder:
 
     def _unique(self, base: str, is_module: bool) -> str:
         """The name, with :2, :3... where it is taken; a function leaves the modules' paths to them."""
-        if base not in self.nodes and base != INPUT and (is_module or base not in self.reserved):
+        if base not in self.shapes and (is_module or base not in self.reserved):
             return base
-        number = 2
-        while f"{base}:{number}" in self.nodes:
+        number = self.repeats.get(base, 1) + 1
+        while f"{base}:{number}" in self.shapes:
             number += 1
+        self.repeats[base] = number
         return f"{base}:{number}"
 
 

@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vggscope.graph import INPUT, Buffer, Network, Node, Parameter, module_node
+from vggscope.graph import Buffer, Input, Network, Node, Parameter, module_node
+from vggscope.inputs import InputSize
+from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer
+from vggscope.trace.inputs import CallInputs, from_sizes
 from vggscope.trace.layout import laid_out
+from vggscope.trace.preserve import preserved
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.watch import Watch
 from vggscope.vgg.labels import labelled
@@ -24,10 +28,13 @@ META = "meta"
 
 @record
 class Run:
-    """A forward pass: its nodes as a Network, and the error that broke it off, if one did."""
+    """A forward pass: its nodes as a Network, the error that ended it, if one did, and what it returned (`returns` of
+    the Recorder).
+    """
 
     network: Network
     error: Exception | None = None
+    returns: str = "tensors"
 
     @property
     def wants_data(self) -> bool:
@@ -42,42 +49,61 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: st
     one on which the module is, it runs as it is. The module comes back as it was. Where its forward raises, the Network
     ends there and its `failure` tells why.
     """
-    return run(module, input_shape, name, device).network
+    return run(module, from_sizes(module, [InputSize(input_shape)]), name, device).network
 
 
-def run(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Run:
-    """As `trace`, with the error itself."""
+def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) -> Run:
+    """Run forward on one sample and on two, and return the Network with the error that ended the first run.
+
+    A forward that fails on one sample of a larger batch is run on the batch that was given.
+    """
     owned = _parameters(module)
-    watch, error = _watched(module, owned, (1, *input_shape), device, training=False)
-    recorder = watch.recorder
-    nodes = recorder.finished()
-    single = None
-    if error is None:
-        nodes, single = _growing(nodes, recorder, *_watched(module, owned, (2, *input_shape), device, training=False))
+    first, single = inputs.for_samples(1), None
+    watch, error = _watched(module, owned, first, device, training=False)
+    if error is not None and inputs.batch > 1:
+        batch, batch_error = _watched(module, owned, inputs, device, training=False)
+        if batch_error is None:
+            single = f"forward fails on one sample: {explain(watch, error)}"
+            watch, error, first = batch, None, inputs
+    recorder, nodes, given = watch.recorder, watch.recorder.finished(), watch.recorder.inputs
+    if error is None and single is None:
+        nodes, given, single = _with_growth(module, owned, inputs, device, watch)
     read = {parameter.name for node in nodes for parameter in node.parameters}
     missing = [parameter for parameter in owned.values() if parameter.name not in read]
     if error is not None:
         why = dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
     else:
-        why = _reasons(module, owned, (2, *input_shape), missing)
-    unused = tuple((parameter, why[parameter.name]) for parameter in missing)
-    failure = None if error is None else explain(watch, error)
-    failed = None if error is None else _failed(watch, error, nodes)
+        why = _reasons(module, owned, first if single else inputs.for_samples(2), missing)
     output = recorder.output if nodes and recorder.output != nodes[-1].name else None
     network = Network(
         name,
-        (1, *input_shape),
+        given,
         nodes,
-        unused,
-        tuple(recorder.warnings),
-        failure,
-        failed,
+        tuple((parameter, why[parameter.name]) for parameter in missing),
+        (*recorder.warnings, *recorder.cost_warnings()),
+        None if error is None else explain(watch, error),
+        None if error is None else _failed(watch, error, nodes),
         single,
         output,
         recorder.output_place,
         _tables(module, nodes),
     )
-    return Run(labelled(network), error)
+    return Run(labelled(network), error, recorder.returns)
+
+
+def _with_growth(
+    module: nn.Module, owned: Mapping[str, Parameter], inputs: CallInputs, device: str, alone: Watch
+) -> tuple[tuple[Node, ...], tuple[Input, ...], str | None]:
+    """The nodes and the inputs with how they grow from one sample to two; and why that is not known, if so."""
+    nodes, given = alone.recorder.finished(), alone.recorder.inputs
+    if not inputs.has_batch:
+        return nodes, given, "the inputs have no batch axis"
+    pair, error = _watched(module, owned, inputs.for_samples(2), device, training=False)
+    grown = tuple(
+        replace(one, batch_growth=_growth(one.shape, two.shape)) for one, two in zip(given, pair.recorder.inputs)
+    )
+    nodes, single = _growing(nodes, alone.recorder, pair, error)
+    return nodes, grown, single
 
 
 def _growing(
@@ -97,16 +123,19 @@ def _growing(
 def _grown(node: Node, alone: Recorder, pair: Recorder) -> Node:
     """A node with what its output and its cost are for a second sample, beside what they are for the first."""
     one, two = alone.shapes[node.name], pair.shapes[node.name]
-    growth = tuple(more - size for size, more in zip(one, two))
-    usual = (*one[:1], *(0,) * (len(one) - 1))
+    growth = _growth(one, two)
     cost, both = alone.macs(node.name), pair.macs(node.name)
     expected = cost if one == two or cost is None else 2 * cost
     several = laid_out(node.op, pair.nodes[node.name].op)
-    if growth == usual and both == expected and several is None:
+    if growth is None and both == expected and several is None:
         return node
-    return replace(
-        node, batch_growth=None if growth == usual else growth, irregular=both != expected, batched_op=several
-    )
+    return replace(node, batch_growth=growth, irregular=both != expected, batched_op=several)
+
+
+def _growth(one: Shape, two: Shape) -> Shape | None:
+    """By how much each axis grows with a second sample; None where the first axis doubles."""
+    growth = tuple(more - size for size, more in zip(one, two))
+    return None if growth == (*one[:1], *(0,) * (len(one) - 1)) and one else growth
 
 
 def _failed(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | None:
@@ -114,22 +143,22 @@ def _failed(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | N
     frame = failing_layer(watch, error)
     if frame is None or frame.op is None:
         return None
-    return module_node(frame.path, frame.op, nodes[-1].name if nodes else INPUT)
+    return module_node(frame.path, frame.op, nodes[-1].name if nodes else watch.recorder.inputs[0].name)
 
 
 def _reasons(
-    module: nn.Module, owned: Mapping[str, Parameter], shape: tuple[int, ...], missing: list[Parameter]
+    module: nn.Module, owned: Mapping[str, Parameter], inputs: CallInputs, missing: list[Parameter]
 ) -> dict[str, str]:
     """Why each parameter belongs to no node: a pass in training mode tells."""
     if not missing:
         return {}
-    watch, _ = _watched(module, owned, shape, META, training=True)
+    watch, _ = _watched(module, owned, inputs, META, training=True)
     trained = {parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters}
     return {p.name: "runs only in training" if p.name in trained else "not used by forward" for p in missing}
 
 
 def _watched(
-    module: nn.Module, owned: Mapping[str, Parameter], shape: tuple[int, ...], device: str, *, training: bool
+    module: nn.Module, owned: Mapping[str, Parameter], inputs: CallInputs, device: str, *, training: bool
 ) -> tuple[Watch, Exception | None]:
     import torch
     from torch.utils.weak import WeakTensorKeyDictionary
@@ -140,13 +169,21 @@ def _watched(
         origins[state[key]] = Constant((owned[key],))
     paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
     watch = Watch(Recorder(origins, frozenset(paths.values())), paths, device == META)
-    floating = (tensor.dtype for tensor in state.values() if tensor.is_floating_point())
-    batch = torch.zeros(shape, dtype=next(floating, None), device=device)
-    watch.recorder.begin(batch)
+    inputs = inputs.map(lambda tensor: tensor.detach().to(META) if device == META else tensor.detach().clone())
+    inputs = inputs if device == META else inputs.map(lambda tensor: tensor.to(device))
+    watch.recorder.begin(inputs.named(module))
     try:
-        with module_mode(module, training), _as_written(), torch.device(device), watch.watching():
+        with (
+            preserved(module, with_data=device != META),
+            module_mode(module, training),
+            _as_written(),
+            torch.device(device),
+            watch.watching(),
+        ):
             # torch would tie what is shared by names, and not put back a module that has two.
-            watch.recorder.end(torch.func.functional_call(module, state, (batch,), tie_weights=False))
+            watch.recorder.end(
+                torch.func.functional_call(module, state, inputs.args, dict(inputs.kwargs), tie_weights=False)
+            )
     except (Exception, SystemExit) as error:
         return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
     return watch, None
@@ -201,7 +238,9 @@ def _for_run(tensor: Tensor, device: str) -> Tensor:
 def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Within, the module is in training or evaluation mode; afterwards each of its parts has its own mode again."""
     before = {part: part.training for part in module.modules()}
-    module.train(training)
+    # Not by `train`, which a class may override to change weights, or to refuse.
+    for part in before:
+        part.training = training
     try:
         yield
     finally:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Unknown
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.trace.devices import keep_on_device
+from vggscope.trace.flops import counted_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import Function, function_name, misfit, read
 from vggscope.trace.layout import as_kernels_lay
@@ -52,6 +55,7 @@ class Watch:
     stack: list[Frame] = field(default_factory=list)
     failed: tuple[BaseException, str] | None = None
     broken: tuple[BaseException, tuple[Frame, ...]] | None = None
+    paused: bool = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -90,6 +94,8 @@ class Watch:
 
     def enter(self, module: nn.Module, args: object) -> None:
         """A module begins."""
+        if self.paused:
+            return
         with _unwatched():
             path = self.paths.get(id(module))
             if path is None:
@@ -103,11 +109,13 @@ class Watch:
             op = self.stack[-1].op if self.inside_node else module_op(module) or _opaque(module)
             self.stack.append(Frame(module, path, op, met))
 
-    def leave(self, module: nn.Module, args: object, *more: object) -> object:
+    def leave(self, module: nn.Module, args: tuple[object, ...], *more: object) -> object:
         """A module ends: it becomes a node if it is one. Gives another result where that must be told from an input.
 
         `more` are its keyword arguments and its result; where it has raised, torch leaves the first out.
         """
+        if self.paused:
+            return None
         with _unwatched():
             error = sys.exc_info()[1] if len(more) == 1 else None
             if error is not None and (self.broken is None or self.broken[0] is not error):
@@ -117,14 +125,17 @@ class Watch:
                 frame = self.stack.pop()
             if error is not None:
                 return None
-            kwargs, result = more
+            kwargs, result = cast("tuple[dict[str, object], object]", more)
             if self.inside_node:
                 return result
             inputs = tensors_in((args, kwargs))
+            if isinstance(frame.op, MultiheadAttention):
+                # The masks are no operands: they change neither the shape nor the cost.
+                inputs = tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
             if frame.op is None:
                 self._unseen(frame, inputs, result)
                 return result
-            return self._module_node(frame, frame.op, inputs, result)
+            return self._module_node(frame, frame.op, inputs, result, partial(module.forward, *args, **kwargs))
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """A function of torch is called: it runs, and becomes a node where it is one."""
@@ -148,14 +159,28 @@ class Watch:
                 result = as_kernels_lay(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
 
-    def _module_node(self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
+    def _counter(self, call: Callable[[], object]) -> Callable[[], int | None]:
+        """What counts a call by running it once more, unwatched."""
+
+        def count() -> int | None:
+            self.paused = True
+            try:
+                return counted_macs(call)
+            finally:
+                self.paused = False
+
+        return count
+
+    def _module_node(
+        self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object, again: Callable[[], object]
+    ) -> object:
         result = _told_apart(op, inputs, result)
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values())
         if isinstance(op, Unknown):
             shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, tensors_in(result)))
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
         base = frame.path or type(frame.module).__name__.lower()
-        call = Call((op,), distinct, tuple(frame.module.parameters()))
+        call = Call((op,), distinct, tuple(frame.module.parameters()), self._counter(again))
         if results := tensors_in(result):
             self.recorder.add(base, call, results, module=frame.path)
         return result
@@ -179,7 +204,10 @@ class Watch:
             # Of another tensor `to` takes the dtype alone.
             self.recorder.pass_on(inputs[:1] if name in ("to", "type_as") else inputs, results)
             return result
+        again = partial(function, *args, **kwargs)
         op_call = read(name, in_place, args, kwargs, inputs, results)
+        if self.on_meta or not in_place:
+            op_call = replace(op_call, count=self._counter(again))
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _told_apart(op_call.ops[0], inputs, result)
             results = tensors_in(result)

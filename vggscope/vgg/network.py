@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from vggscope.errors import OptionError
-from vggscope.graph import INPUT, Network, Node, module_node
+from vggscope.graph import INPUT, Network, Node, module_node, one_input
 from vggscope.ops.activation import ReLU, Softmax
 from vggscope.ops.base import Op
 from vggscope.ops.convolution import conv2d
@@ -65,11 +65,11 @@ def network_of_config(name: str, words: tuple[Word, ...], options: BuildOptions)
     for position, word in enumerate(words[:first_fc]):
         _add_feature(chain, word, words[position + 1 : position + 2])
     if first_fc < len(words):
-        features = labelled(Network(name, input_shape, tuple(chain.nodes)))
+        features = labelled(Network(name, one_input(input_shape), tuple(chain.nodes)))
         _HEADS[options.head or "adaptive"](chain, words[first_fc:], features)
     if options.soft_max:
         chain.append(module_node("softmax", Softmax(dim=1), chain.last))
-    return labelled(Network(name, input_shape, tuple(chain.nodes)))
+    return labelled(Network(name, one_input(input_shape), tuple(chain.nodes)))
 
 
 def _with_options(words: tuple[Word, ...], options: BuildOptions) -> tuple[Word, ...]:

@@ -6,12 +6,12 @@ under autocast the casts of weights and activations are calls of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 from vggscope.analysis.memory.allocation_log import BatchLinear
 from vggscope.analysis.memory.step_config import Runtime
-from vggscope.graph import INPUT, Network, Node, Parameter
+from vggscope.graph import Input, Network, Node, Parameter
 from vggscope.ops.base import SavedTensors, Shape, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.elementwise import Elementwise
@@ -113,8 +113,8 @@ class _CallBuilder:
         self.network, self.width, self.runtime = network, width, runtime
         self.training, self.autocast = training, autocast
         self.calls: list[OperatorCall] = []
-        self.sizes = {INPUT: size_per_sample(network.input_shape, width)}
-        self.widths = {INPUT: width}
+        self.sizes = {tensor.name: input_size(tensor, width) for tensor in network.inputs}
+        self.widths = {tensor.name: tensor.element_bytes or width for tensor in network.inputs}
         self.half_copies: dict[str, str] = {}
         self.first_pieces = _first_pieces(network)
 
@@ -297,6 +297,16 @@ def size_per_sample(shape: Shape, width: int) -> BatchLinear:
     return BatchLinear(0, numel(shape) * width)
 
 
+def input_size(tensor: Input, width: int) -> BatchLinear:
+    """The size of an input; `width` is the bytes of an element of the network's floating type."""
+    width = tensor.element_bytes or width
+    if tensor.batch_growth is None:
+        return size_per_sample(tensor.shape, width)
+    one = numel(tensor.shape)
+    more = numel(tuple(size + growth for size, growth in zip(tensor.shape, tensor.batch_growth))) - one
+    return BatchLinear((one - more) * width, more * width)
+
+
 def label_size(network: Network) -> BatchLinear:
     """The size of the class labels: one for each position of the output, whose axis 1 is the classes."""
     shape = network.shapes[network.end]
@@ -371,7 +381,7 @@ def stages(network: Network, calls: Sequence[OperatorCall]) -> tuple[range, ...]
     """
     ranges: list[range] = []
     start, area = 0, _area(network.input_shape)
-    for position in _cut_points(calls):
+    for position in _cut_points(calls, network.input_names):
         reduced = _area(network.shapes.get(calls[position].output, ()))
         if 0 < reduced < area:
             ranges.append(range(start, position + 1))
@@ -384,10 +394,10 @@ def _area(shape: Shape) -> int:
     return numel(shape[2:]) if len(shape) == 4 else 0
 
 
-def _cut_points(calls: Sequence[OperatorCall]) -> Iterator[int]:
+def _cut_points(calls: Sequence[OperatorCall], inputs: Collection[str]) -> Iterator[int]:
     """The positions of calls whose output is all that later calls read, and is not overwritten."""
     last = {name: position for position, call in enumerate(calls) for name in call.inputs}
-    needed_until = last.get(INPUT, -1)
+    needed_until = max((last.get(name, -1) for name in inputs), default=-1)
     for position, (call, following) in enumerate(pairwise(calls)):
         overwritten = following.shares_memory and following.gradient == "new"
         if needed_until <= position and not overwritten:

@@ -16,13 +16,13 @@ from vggscope.analysis.memory.calls import (
     OperatorCall,
     forward_pass,
     head_parameters,
+    input_size,
     label_size,
     last_reads,
-    size_per_sample,
     stages,
 )
 from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, RUNTIMES, Optimizer, StepConfig
-from vggscope.graph import INPUT, Buffer, Network, Parameter
+from vggscope.graph import Buffer, Network, Parameter
 from vggscope.ops.base import numel
 
 COUNTER = 4
@@ -62,10 +62,10 @@ def simulate_passes(network: Network, config: StepConfig, trained: tuple[Paramet
     """Simulate a step up to the optimizer's; the second value counts the log entries of resident tensors."""
     log = AllocationLog()
     _allocate_resident(log, network, config, trained)
-    input_tensor = _allocate_inputs(log, network, config)
+    input_tensors = _allocate_inputs(log, network, config)
     resident = len(log.entries)
     simulator = StepSimulator(log, network, config, trained)
-    simulator.tensors[INPUT] = input_tensor
+    simulator.tensors.update(input_tensors)
     for _ in range(min(config.accumulate, 2) if config.trains else 1):
         simulator.forward()
         if config.trains:
@@ -114,12 +114,12 @@ def allocate_optimizer_states(log: AllocationLog, config: StepConfig, trained: t
             log.allocate("optimizer", BatchLinear(COUNTER, 0), _layer(p))
 
 
-def _allocate_inputs(log: AllocationLog, network: Network, config: StepConfig) -> int:
-    """Allocate the batch, and its labels if there is a loss; return the batch's tensor."""
-    tensor = log.allocate("input", size_per_sample(network.input_shape, config.width), "")
+def _allocate_inputs(log: AllocationLog, network: Network, config: StepConfig) -> dict[str, int]:
+    """Allocate the inputs, and the labels if there is a loss; return the inputs' tensors by name."""
+    tensors = {given.name: log.allocate("input", input_size(given, config.width), "") for given in network.inputs}
     if config.trains:
         log.allocate("input", label_size(network), "")
-    return tensor
+    return tensors
 
 
 def _layer(tensor: Parameter | Buffer) -> str:
@@ -201,7 +201,7 @@ class StepSimulator:
 
     def _retain_input(self, stage: range) -> None:
         """Retain the tensor that a stage is recomputed from, if the stage has a backward."""
-        source = self.calls[stage.start - 1].output if stage.start else INPUT
+        source = self.calls[stage.start - 1].output if stage.start else self.calls[0].inputs[0]
         calls = self.calls[stage.start : stage.stop]
         if source in self.differentiable or any(p.name in self.trained for call in calls for p in call.parameters):
             self.stage_inputs[stage] = self.tensors[source]
@@ -209,7 +209,7 @@ class StepSimulator:
 
     def _run(self, position: int, call: OperatorCall, saves: bool) -> None:
         log = self.log
-        if call.shares_memory:
+        if call.shares_memory and call.inputs:
             tensor = self.tensors[call.inputs[0]]
             log.retain(tensor)
         else:

@@ -19,7 +19,7 @@ from vggscope.analysis.receptive_field.extents import (
     same_centres,
     union,
 )
-from vggscope.graph import INPUT, Network, Node
+from vggscope.graph import Network, Node
 from vggscope.ops.axis_maps import SAME, AxisMaps
 from vggscope.ops.base import Shape
 from vggscope.record import record
@@ -83,20 +83,29 @@ def field_of(view: View | UnknownView) -> ReceptiveField | None:
     return ReceptiveField(size, stride, padding)
 
 
-def views(network: Network, exact: bool = False) -> dict[str, View | UnknownView]:
-    """The view of each node by name, and of the input.
+def views(network: Network, exact: bool = False, of: str | None = None) -> dict[str, View | UnknownView]:
+    """The view of each node by name, and of the inputs: which pixels of one input each node covers.
 
     By the rule, a window covers padding as if the image went on. With `exact`, a unit covers only the pixels that its
     value depends on: none in padding, and none in rows after the last window.
 
-    Raises ShapeError for a layer that does not fit its input.
+    `of` names that input; left out, it is the first with spatial axes. Raises ShapeError for a layer that does not fit
+    its input.
     """
-    shape = network.input_shape
+    source = of or spatial_input(network)
+    known: dict[str, View | UnknownView] = dict.fromkeys(network.input_names, NO_PIXELS)
+    shape = network.shapes[source]
     pixels = tuple(Side(axis, _pixels(shape[axis], exact)) for axis in range(2, len(shape)))
-    known: dict[str, View | UnknownView] = {INPUT: View(pixels) if pixels else UnknownView("the input is no image")}
+    known[source] = View(pixels) if pixels else UnknownView("the input is no image")
     for node in network.nodes:
         known[node.name] = _view(network, node, [known[name] for name in node.inputs])
     return known
+
+
+def spatial_input(network: Network) -> str:
+    """The first input with axes after batch and channels; the first where none has them."""
+    names = [given.name for given in network.inputs if len(given.shape) > 2]
+    return names[0] if names else network.inputs[0].name
 
 
 def _pixels(size: int, exact: bool) -> Extent:

@@ -1,0 +1,133 @@
+"""Modules of every kind of input and output, each held to what torch itself tells of it."""
+
+from __future__ import annotations
+
+from math import prod
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.zoo import ZOO, Inputs
+from vggscope.analysis.cost import costs, total_macs
+from vggscope.graph import Network
+from vggscope.trace.inputs import CallInputs, from_data
+from vggscope.trace.network import network_of
+from vggscope.trace.tensors import tensors_in
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch: odd padding, no oneDNN
+
+NO_BATCH = {"unbatched_image", "unbatched_row", "lstm_unbatched", "graph_convolution", "bag_of_words"}
+BATCH_SECOND = {"lstm_length_first", "functional_multi_head_attention"}
+
+BY_HAND = {
+    # 4 encoder and decoder projections of width 16 each way, two cross projections, both feed-forwards of width 32:
+    # encoder 6x16x48 + 2x6x6x16 + 6x16x16 + 2x6x16x32, decoder self 5x16x48 + 2x5x5x16 + 5x16x16, cross
+    # 5x16x16 + 6x16x32 + 2x5x6x16 + 5x16x16, feed-forward 2x5x16x32.
+    "transformer": 13_440 + 5_920 + 6_592 + 5_120,
+    # An LSTM multiplies 4 x 6 x (4 + 6) at each of 5 steps, the head 5 x 6 x 2.
+    "packed_lstm": 5 * 240 + 60,
+}
+"""MACs where torch's counter sees a fused kernel that it has no formula for."""
+
+
+def call_inputs(name: str, inputs: Inputs) -> CallInputs:
+    return from_data(inputs, None if name in NO_BATCH else 1 if name in BATCH_SECOND else 0)
+
+
+def run(module: nn.Module, inputs: CallInputs) -> object:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return module(*inputs.args, **inputs.kwargs)
+
+
+def counted(name: str, inputs: CallInputs) -> int:
+    """torch's own count, without data where the module runs so: the CPU's fused kernels have no formula."""
+    module = ZOO[name]()[0].eval()
+    on_meta = inputs.map(lambda tensor: tensor.to("meta"))
+    try:
+        with FlopCounterMode(display=False) as counter, torch.device("meta"):
+            module.to("meta")(*on_meta.args, **on_meta.kwargs)
+    except Exception:
+        module = ZOO[name]()[0].eval()
+        with FlopCounterMode(display=False) as counter:
+            run(module, inputs)
+    return int(counter.get_total_flops()) // 2
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_parameters_and_macs_equal_torch(name: str) -> None:
+    module, inputs = ZOO[name]()
+    call = call_inputs(name, inputs)
+    network = network_of(module.eval(), name, call)
+    assert network.failure is None
+    assert sum(prod(p.shape) for p in network.parameters()) == sum(p.numel() for p in module.parameters())
+    batch = 1 if network.single else call.batch
+    assert total_macs(costs(network, batch)) == BY_HAND.get(name, counted(name, call))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_inputs_and_output_have_torchs_shapes(name: str) -> None:
+    module, inputs = ZOO[name]()
+    call = call_inputs(name, inputs)
+    network = network_of(module.eval(), name, call)
+    batch = 1 if network.single else call.batch
+    assert [shape_of(network, tensor.name, batch) for tensor in network.inputs] == [t.shape for t in call.tensors()]
+    outputs = tensors_in(run(module, call))
+    assert shape_of(network, network.end, batch) == outputs[network.output_place].shape
+
+
+def shape_of(network: Network, name: str, batch: int) -> tuple[int, ...]:
+    return network.batched(name, batch)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_module_computes_the_same_after_it_was_looked_at(name: str) -> None:
+    torch.manual_seed(0)
+    module, inputs = ZOO[name]()
+    call = call_inputs(name, inputs)
+    before = tensors_in(run(module.eval(), call))
+    random, modes = torch.get_rng_state(), [part.training for part in module.modules()]
+    network_of(module, name, call)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [part.training for part in module.modules()] == modes
+    after = tensors_in(run(module, call))
+    assert all(tensor.device.type == "cpu" for tensor in after)
+    assert len(before) == len(after)
+    assert all(torch.equal(one, other) for one, other in zip(before, after))
+
+
+class Keeps(nn.Module):
+    """Keeps tensors in an attribute, a list, a dict and an object of its own."""
+
+    class Cache:
+        mask: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.mask: Tensor | None = None
+        self.seen: list[Tensor] = []
+        self.by_size: dict[int, Tensor] = {}
+        self.cache = self.Cache()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mask is None:
+            self.mask = torch.ones_like(x)
+            self.cache.mask = torch.ones(x.shape[1])
+        self.seen.append(x)
+        mask = self.by_size.setdefault(len(self.by_size), self.mask)
+        return self.layer(x * mask * self.cache.mask)
+
+
+def test_tensors_that_a_module_keeps_are_as_before() -> None:
+    module = Keeps()
+    network_of(module, "Keeps", (4,))
+    assert (module.mask, module.seen, module.by_size, module.cache.mask) == (None, [], {}, None)
+    module(torch.ones(2, 4))
+    kept = module.mask
+    network_of(module, "Keeps", CallInputs((torch.zeros(2, 4),)))
+    assert module.mask is kept
+    assert len(module.seen) == 1
+    assert module(torch.ones(2, 4)).shape == (2, 4)

@@ -1,0 +1,1187 @@
+"""Small modules of every kind of input and output, each a factory that returns the module and what its forward takes.
+
+The inputs are a tuple (positional arguments) or a dict (keyword arguments) for a batch of one, unless the group says
+otherwise. `ZOO` names every factory; tests/test_zoo.py holds each to torch's own counts.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+Inputs = tuple[object, ...] | dict[str, object]
+Factory = Callable[[], tuple[nn.Module, Inputs]]
+
+ZOO: dict[str, Factory] = {}
+
+
+def animal(factory: Factory) -> Factory:
+    ZOO[factory.__name__] = factory
+    return factory
+
+
+def tokens(*shape: int, vocabulary: int = 50) -> Tensor:
+    return torch.arange(torch.Size(shape).numel()).reshape(shape) % vocabulary
+
+
+class Calls(nn.Module):
+    """A module whose forward is a function of the module and its inputs; its parts are registered by name."""
+
+    def __init__(self, function: Callable[..., object], **parts: nn.Module | nn.Parameter) -> None:
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *args: object, **kwargs: object) -> object:
+        return self.function(self, *args, **kwargs)
+
+
+# Images
+
+
+@animal
+def image_classifier():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16 * 16, 10)
+    )
+    return net, (torch.zeros(1, 3, 32, 32),)
+
+
+@animal
+def grey_image():
+    return nn.Sequential(nn.Conv2d(1, 4, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(4, 8, 3)), (
+        torch.zeros(1, 1, 28, 28),
+    )
+
+
+@animal
+def image_with_batch_norm():
+    return nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.SiLU()), (torch.zeros(1, 3, 20, 24),)
+
+
+@animal
+def depthwise_separable():
+    return nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 1), nn.Hardswish()), (
+        torch.zeros(1, 8, 17, 17),
+    )
+
+
+@animal
+def transposed_convolution():
+    return nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1)), (
+        torch.zeros(1, 3, 32, 32),
+    )
+
+
+@animal
+def dilated_reflected():
+    return nn.Conv2d(3, 5, 3, padding=2, dilation=2, padding_mode="reflect"), (torch.zeros(1, 3, 16, 16),)
+
+
+@animal
+def convolution_same_padding():
+    return nn.Sequential(nn.Conv2d(3, 4, 4, padding="same"), nn.ReLU()), (torch.zeros(1, 3, 15, 15),)
+
+
+@animal
+def residual_block():
+    def forward(self, x):
+        return F.relu(x + self.b(F.relu(self.a(x))))
+
+    return Calls(forward, a=nn.Conv2d(4, 4, 3, padding=1), b=nn.Conv2d(4, 4, 3, padding=1)), (
+        torch.zeros(1, 4, 12, 12),
+    )
+
+
+@animal
+def squeeze_excite():
+    def forward(self, x):
+        return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
+    return Calls(forward, down=nn.Conv2d(8, 2, 1), up=nn.Conv2d(2, 8, 1)), (torch.zeros(1, 8, 9, 9),)
+
+
+@animal
+def unet_skip():
+    def forward(self, x):
+        small = self.down(F.max_pool2d(x, 2))
+        return self.out(torch.cat([x, F.interpolate(small, scale_factor=2.0)], 1))
+
+    return Calls(forward, down=nn.Conv2d(3, 6, 3, padding=1), out=nn.Conv2d(9, 2, 1)), (torch.zeros(1, 3, 16, 16),)
+
+
+@animal
+def pixel_shuffle():
+    return nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def dense_score_map():
+    return nn.Sequential(nn.Conv2d(3, 4, 7), nn.ReLU(), nn.Dropout2d(), nn.Conv2d(4, 2, 1)), (
+        torch.zeros(1, 3, 31, 40),
+    )
+
+
+@animal
+def group_norm():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.GELU()), (torch.zeros(1, 3, 10, 10),)
+
+
+@animal
+def instance_norm():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8, affine=True), nn.PReLU(8)), (
+        torch.zeros(1, 3, 10, 10),
+    )
+
+
+@animal
+def local_response_norm():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.LocalResponseNorm(5)), (torch.zeros(1, 3, 12, 12),)
+
+
+@animal
+def adaptive_pools():
+    def forward(self, x):
+        return torch.cat([F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)], 1).flatten(1)
+
+    return Calls(forward), (torch.zeros(1, 5, 11, 13),)
+
+
+@animal
+def max_pool_with_indices():
+    def forward(self, x):
+        y, where = F.max_pool2d(self.conv(x), 2, return_indices=True)
+        return F.max_unpool2d(y, where, 2)
+
+    return Calls(forward, conv=nn.Conv2d(3, 4, 3, padding=1)), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def grid_sampler():
+    def forward(self, x):
+        theta = self.locate(x.flatten(1)).view(-1, 2, 3)
+        return F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
+
+    return Calls(forward, locate=nn.Linear(3 * 64, 6)), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def patch_embedding_and_attention():
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
+        return self.head(self.block(x)[:, 0])
+
+    net = Calls(
+        forward,
+        embed=nn.Conv2d(3, 16, 4, 4),
+        token=nn.Parameter(torch.zeros(1, 1, 16)),
+        position=nn.Parameter(torch.zeros(1, 17, 16)),
+        block=nn.TransformerEncoderLayer(16, 4, 32, batch_first=True),
+        head=nn.Linear(16, 5),
+    )
+    return net, (torch.zeros(1, 3, 16, 16),)
+
+
+@animal
+def channels_last_norm():
+    def forward(self, x):
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    return Calls(forward, norm=nn.LayerNorm(6)), (torch.zeros(1, 6, 7, 7),)
+
+
+# Signals: batch x channels x length
+
+
+@animal
+def signal_classifier():
+    net = nn.Sequential(
+        nn.Conv1d(1, 8, 80, 16),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.MaxPool1d(4),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+    return net, (torch.zeros(1, 1, 1600),)
+
+
+@animal
+def signal_three_channels():
+    return nn.Conv1d(3, 4, 3), (torch.zeros(1, 3, 50),)
+
+
+@animal
+def wavenet_block():
+    def forward(self, x):
+        gate = torch.tanh(self.filter(x)) * torch.sigmoid(self.gate(x))
+        return x[:, :, 4:] + self.out(gate), self.skip(gate)
+
+    net = Calls(
+        forward,
+        filter=nn.Conv1d(4, 4, 3, dilation=2),
+        gate=nn.Conv1d(4, 4, 3, dilation=2),
+        out=nn.Conv1d(4, 4, 1),
+        skip=nn.Conv1d(4, 8, 1),
+    )
+    return net, (torch.zeros(1, 4, 32),)
+
+
+@animal
+def signal_up():
+    return nn.Sequential(nn.ConvTranspose1d(4, 2, 4, 2, 1), nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2)), (
+        torch.zeros(1, 4, 16),
+    )
+
+
+@animal
+def causal_padding():
+    def forward(self, x):
+        return self.conv(F.pad(x, (2, 0)))
+
+    return Calls(forward, conv=nn.Conv1d(4, 6, 3)), (torch.zeros(1, 4, 20),)
+
+
+@animal
+def spectrogram():
+    def forward(self, x):
+        windows = torch.hann_window(32)
+        return self.conv(torch.stft(x, 32, 16, window=windows, return_complex=True).abs()[:, None])
+
+    return Calls(forward, conv=nn.Conv2d(1, 4, 3)), (torch.zeros(1, 320),)
+
+
+# Volumes and video: batch x channels x depth x height x width
+
+
+@animal
+def video_classifier():
+    net = nn.Sequential(
+        nn.Conv3d(3, 4, (3, 5, 5), padding=(1, 2, 2)),
+        nn.BatchNorm3d(4),
+        nn.ReLU(),
+        nn.MaxPool3d(2),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+    return net, (torch.zeros(1, 3, 8, 16, 16),)
+
+
+@animal
+def volume_up():
+    return nn.Sequential(nn.Conv3d(1, 2, 3), nn.ConvTranspose3d(2, 1, 3)), (torch.zeros(1, 1, 6, 7, 8),)
+
+
+@animal
+def video_two_plus_one():
+    return nn.Sequential(nn.Conv3d(3, 6, (1, 3, 3)), nn.ReLU(), nn.Conv3d(6, 4, (3, 1, 1))), (
+        torch.zeros(1, 3, 5, 9, 9),
+    )
+
+
+@animal
+def frames_as_batch():
+    def forward(self, x):
+        batch, frames = x.shape[:2]
+        y = self.conv(x.flatten(0, 1)).mean((2, 3))
+        return self.head(y.view(batch, frames, -1).mean(1))
+
+    return Calls(forward, conv=nn.Conv2d(3, 4, 3), head=nn.Linear(4, 2)), (torch.zeros(1, 6, 3, 8, 8),)
+
+
+# Rows of features
+
+
+@animal
+def rows():
+    return nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 3), nn.Softmax(1)), (torch.zeros(1, 20),)
+
+
+@animal
+def rows_batch_norm():
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ELU(), nn.AlphaDropout(0.2)), (torch.zeros(1, 6),)
+
+
+@animal
+def flattened_rows():
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 32), nn.ReLU(), nn.Linear(32, 10)), (
+        torch.zeros(1, 1, 28, 28),
+    )
+
+
+@animal
+def autoencoder():
+    return nn.Sequential(nn.Linear(12, 4), nn.Sigmoid(), nn.Linear(4, 12)), (torch.zeros(1, 12),)
+
+
+@animal
+def bilinear_pair():
+    return nn.Bilinear(5, 7, 3), (torch.zeros(1, 5), torch.zeros(1, 7))
+
+
+@animal
+def mixture_of_experts():
+    def forward(self, x):
+        weights = self.gate(x).softmax(-1)
+        outputs = torch.stack([expert(x) for expert in self.experts], 1)
+        return (weights[..., None] * outputs).sum(1)
+
+    return Calls(forward, gate=nn.Linear(6, 3), experts=nn.ModuleList(nn.Linear(6, 4) for _ in range(3))), (
+        torch.zeros(1, 6),
+    )
+
+
+@animal
+def einsum_layer():
+    def forward(self, x):
+        return torch.einsum("bi,oi->bo", x, self.weight)
+
+    return Calls(forward, weight=nn.Parameter(torch.zeros(4, 9))), (torch.zeros(1, 9),)
+
+
+@animal
+def matrix_by_hand():
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+    return Calls(forward, weight=nn.Parameter(torch.zeros(9, 4)), bias=nn.Parameter(torch.zeros(4))), (
+        torch.zeros(1, 9),
+    )
+
+
+@animal
+def tied_autoencoder():
+    def forward(self, x):
+        return F.linear(F.relu(self.encode(x)), self.encode.weight.t())
+
+    return Calls(forward, encode=nn.Linear(10, 3)), (torch.zeros(1, 10),)
+
+
+@animal
+def one_layer_twice():
+    def forward(self, x):
+        return self.layer(F.relu(self.layer(x)))
+
+    return Calls(forward, layer=nn.Linear(6, 6)), (torch.zeros(1, 6),)
+
+
+# Tokens
+
+
+@animal
+def token_classifier():
+    def forward(self, ids):
+        return self.head(self.embedding(ids).mean(1))
+
+    return Calls(forward, embedding=nn.Embedding(50, 8), head=nn.Linear(8, 2)), (tokens(1, 12),)
+
+
+@animal
+def embedding_first():
+    return nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 4)), (tokens(1, 7),)
+
+
+@animal
+def text_convolution():
+    def forward(self, ids):
+        x = self.embedding(ids).transpose(1, 2)
+        return self.head(torch.cat([F.relu(conv(x)).amax(2) for conv in self.convs], 1))
+
+    net = Calls(
+        forward,
+        embedding=nn.Embedding(50, 8),
+        convs=nn.ModuleList(nn.Conv1d(8, 6, size) for size in (2, 3, 4)),
+        head=nn.Linear(18, 2),
+    )
+    return net, (tokens(1, 15),)
+
+
+@animal
+def bag_of_words():
+    def forward(self, ids, offsets):
+        return self.head(self.bag(ids, offsets))
+
+    return Calls(forward, bag=nn.EmbeddingBag(50, 8), head=nn.Linear(8, 3)), (tokens(10), torch.tensor([0, 4]))
+
+
+@animal
+def bag_of_rows():
+    return nn.Sequential(nn.EmbeddingBag(50, 8, mode="sum"), nn.Linear(8, 3)), (tokens(1, 9),)
+
+
+@animal
+def encoder_with_mask():
+    def forward(self, ids, mask):
+        x = self.embedding(ids) + self.position[: ids.shape[1]]
+        return self.head(self.encoder(x, src_key_padding_mask=mask))
+
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    net = Calls(
+        forward,
+        embedding=nn.Embedding(50, 16),
+        position=nn.Parameter(torch.zeros(32, 16)),
+        encoder=nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+        head=nn.Linear(16, 50),
+    )
+    return net, (tokens(1, 10), torch.zeros(1, 10, dtype=torch.bool))
+
+
+@animal
+def causal_language_model():
+    def forward(self, ids):
+        length = ids.shape[1]
+        mask = torch.triu(torch.full((length, length), float("-inf")), 1)
+        x = self.embedding(ids)
+        attended, _ = self.attention(x, x, x, attn_mask=mask, need_weights=False)
+        return self.head(self.norm(x + attended))
+
+    net = Calls(
+        forward,
+        embedding=nn.Embedding(50, 16),
+        attention=nn.MultiheadAttention(16, 4, batch_first=True),
+        norm=nn.LayerNorm(16),
+        head=nn.Linear(16, 50, bias=False),
+    )
+    return net, (tokens(1, 9),)
+
+
+@animal
+def tied_language_model():
+    def forward(self, ids):
+        return F.linear(self.norm(self.embedding(ids)), self.embedding.weight)
+
+    return Calls(forward, embedding=nn.Embedding(50, 8), norm=nn.LayerNorm(8)), (tokens(1, 6),)
+
+
+@animal
+def scaled_dot_product():
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+
+    return Calls(forward, qkv=nn.Linear(32, 96), out=nn.Linear(32, 32)), (torch.zeros(1, 11, 32),)
+
+
+@animal
+def grouped_query_attention():
+    def forward(self, x):
+        q = self.q(x).unflatten(-1, (4, 8)).transpose(1, 2)
+        k = self.k(x).unflatten(-1, (2, 8)).transpose(1, 2)
+        v = self.v(x).unflatten(-1, (2, 8)).transpose(1, 2)
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    return Calls(forward, q=nn.Linear(32, 32), k=nn.Linear(32, 16), v=nn.Linear(32, 16)), (torch.zeros(1, 6, 32),)
+
+
+@animal
+def attention_by_hand():
+    def forward(self, x):
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        return torch.softmax(q @ k.transpose(-2, -1) / 4, -1) @ v
+
+    return Calls(forward, q=nn.Linear(16, 16), k=nn.Linear(16, 16), v=nn.Linear(16, 16)), (torch.zeros(1, 7, 16),)
+
+
+@animal
+def attention_with_weights():
+    def forward(self, x):
+        return self.attention(x, x, x)
+
+    return Calls(forward, attention=nn.MultiheadAttention(16, 4, batch_first=True)), (torch.zeros(1, 8, 16),)
+
+
+@animal
+def cross_attention():
+    def forward(self, query, memory):
+        return self.attention(query, memory, memory)[0]
+
+    net = Calls(forward, attention=nn.MultiheadAttention(16, 2, kdim=12, vdim=12, batch_first=True))
+    return net, (torch.zeros(1, 5, 16), torch.zeros(1, 9, 12))
+
+
+@animal
+def functional_multi_head_attention():
+    def forward(self, x):
+        return F.multi_head_attention_forward(
+            x, x, x, 16, 4, self.w, self.b, None, None, False, 0.0, self.o, None, training=False, need_weights=False
+        )[0]
+
+    net = Calls(
+        forward,
+        w=nn.Parameter(torch.zeros(48, 16)),
+        b=nn.Parameter(torch.zeros(48)),
+        o=nn.Parameter(torch.zeros(16, 16)),
+    )
+    return net, (torch.zeros(6, 1, 16),)
+
+
+@animal
+def transformer():
+    def forward(self, source, target):
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        return self.transformer(source, target, tgt_mask=mask)
+
+    net = Calls(forward, transformer=nn.Transformer(16, 2, 1, 1, 32, batch_first=True))
+    return net, (torch.zeros(1, 6, 16), torch.zeros(1, 5, 16))
+
+
+@animal
+def key_value_cache():
+    def forward(self, x, past):
+        keys = torch.cat([past, self.k(x)], 1)
+        return self.q(x) @ keys.transpose(1, 2), keys
+
+    return Calls(forward, q=nn.Linear(8, 8), k=nn.Linear(8, 8)), (torch.zeros(1, 1, 8), torch.zeros(1, 5, 8))
+
+
+@animal
+def empty_cache():
+    def forward(self, x):
+        return self.proj(torch.cat([torch.tensor([], dtype=x.dtype), x], -2))
+
+    return Calls(forward, proj=nn.Linear(8, 8)), (torch.zeros(1, 4, 8),)
+
+
+@animal
+def rotary_embedding():
+    def forward(self, x):
+        angles = torch.outer(torch.arange(x.shape[1]).float(), self.frequencies)
+        first, second = x.chunk(2, -1)
+        return self.out(
+            torch.cat([first * angles.cos() - second * angles.sin(), first * angles.sin() + second * angles.cos()], -1)
+        )
+
+    net = Calls(forward, out=nn.Linear(8, 8))
+    net.register_buffer("frequencies", torch.ones(4))
+    return net, (torch.zeros(1, 6, 8),)
+
+
+@animal
+def masked_fill_and_where():
+    def forward(self, x, mask):
+        x = self.proj(x).masked_fill(mask[..., None], 0.0)
+        return torch.where(mask[..., None], x, -x)
+
+    return Calls(forward, proj=nn.Linear(4, 4)), (torch.zeros(1, 5, 4), torch.ones(1, 5, dtype=torch.bool))
+
+
+# Recurrent
+
+
+@animal
+def lstm():
+    return nn.LSTM(5, 7, 2, batch_first=True, bidirectional=True), (torch.zeros(1, 6, 5),)
+
+
+@animal
+def lstm_length_first():
+    return nn.LSTM(5, 5), (torch.zeros(3, 1, 5),)
+
+
+@animal
+def lstm_unbatched():
+    return nn.LSTM(5, 4), (torch.zeros(3, 5),)
+
+
+@animal
+def lstm_projected():
+    return nn.LSTM(6, 8, proj_size=3, batch_first=True), (torch.zeros(1, 4, 6),)
+
+
+@animal
+def lstm_with_state():
+    def forward(self, x, hidden, cell):
+        output, (hidden, cell) = self.lstm(x, (hidden, cell))
+        return output, hidden, cell
+
+    return Calls(forward, lstm=nn.LSTM(4, 6, batch_first=True)), (
+        torch.zeros(1, 3, 4),
+        torch.zeros(1, 1, 6),
+        torch.zeros(1, 1, 6),
+    )
+
+
+@animal
+def gru():
+    return nn.GRU(4, 6, batch_first=True), (torch.zeros(1, 8, 4),)
+
+
+@animal
+def rnn():
+    return nn.RNN(4, 6, nonlinearity="relu", batch_first=True), (torch.zeros(1, 8, 4),)
+
+
+@animal
+def lstm_cell_loop():
+    def forward(self, x):
+        hidden = cell = x.new_zeros(x.shape[0], 6)
+        outputs = []
+        for step in range(x.shape[1]):
+            hidden, cell = self.cell(x[:, step], (hidden, cell))
+            outputs.append(hidden)
+        return torch.stack(outputs, 1)
+
+    return Calls(forward, cell=nn.LSTMCell(4, 6)), (torch.zeros(1, 5, 4),)
+
+
+@animal
+def gru_cell():
+    return nn.GRUCell(4, 6), (torch.zeros(1, 4), torch.zeros(1, 6))
+
+
+@animal
+def rnn_cell():
+    return nn.RNNCell(4, 6), (torch.zeros(1, 4), torch.zeros(1, 6))
+
+
+@animal
+def packed_lstm():
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        output, _ = self.lstm(packed)
+        return self.head(pad_packed_sequence(output, batch_first=True)[0])
+
+    return Calls(forward, lstm=nn.LSTM(4, 6, batch_first=True), head=nn.Linear(6, 2)), (
+        torch.zeros(1, 5, 4),
+        torch.tensor([5]),
+    )
+
+
+@animal
+def speech_recogniser():
+    def forward(self, x):
+        y = F.relu(self.conv(x)).transpose(1, 2)
+        return self.head(self.gru(y)[0]).log_softmax(-1)
+
+    net = Calls(
+        forward,
+        conv=nn.Conv1d(8, 12, 5, 2),
+        gru=nn.GRU(12, 10, batch_first=True, bidirectional=True),
+        head=nn.Linear(20, 7),
+    )
+    return net, (torch.zeros(1, 8, 40),)
+
+
+# Several inputs
+
+
+@animal
+def siamese():
+    def forward(self, left, right):
+        return F.pairwise_distance(self.embed(left), self.embed(right))
+
+    return Calls(forward, embed=nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 8))), (
+        torch.zeros(1, 3, 8, 8),
+        torch.zeros(1, 3, 8, 8),
+    )
+
+
+@animal
+def perceptual_distance():
+    def forward(self, image, target):
+        return sum(F.mse_loss(a, b) for a, b in zip(self.maps(image), self.maps(target)))
+
+    def maps(x):
+        first = F.relu(net.a(x))
+        return first, F.relu(net.b(F.max_pool2d(first, 2)))
+
+    net = Calls(forward, a=nn.Conv2d(3, 4, 3, padding=1), b=nn.Conv2d(4, 8, 3, padding=1))
+    net.maps = maps
+    return net, (torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
+
+
+@animal
+def conditional_generator():
+    def forward(self, noise, label):
+        return self.net(torch.cat([noise, self.embedding(label)], 1).view(-1, 16, 1, 1))
+
+    net = nn.Sequential(nn.ConvTranspose2d(16, 8, 4), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Tanh())
+    return Calls(forward, net=net, embedding=nn.Embedding(10, 6)), (torch.zeros(1, 10), tokens(1, vocabulary=10))
+
+
+@animal
+def keyword_only():
+    class KeywordOnly(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, *, image: Tensor) -> Tensor:
+            return self.conv(image)
+
+    return KeywordOnly(), {"image": torch.zeros(1, 3, 8, 8)}
+
+
+@animal
+def image_and_text():
+    def forward(self, pixels, ids):
+        a = F.normalize(self.image(pixels).mean((2, 3)), dim=-1)
+        b = F.normalize(self.text(ids).mean(1), dim=-1)
+        return a @ b.t()
+
+    return Calls(forward, image=nn.Conv2d(3, 8, 3), text=nn.Embedding(50, 8)), {
+        "pixels": torch.zeros(1, 3, 8, 8),
+        "ids": tokens(1, 5),
+    }
+
+
+@animal
+def list_input():
+    def forward(self, images):
+        return sum(self.conv(image) for image in images)
+
+    return Calls(forward, conv=nn.Conv2d(3, 4, 3)), ([torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)],)
+
+
+@animal
+def dict_input():
+    def forward(self, batch):
+        return self.head(batch["image"].flatten(1)) + self.extra(batch["row"])
+
+    return Calls(forward, head=nn.Linear(48, 4), extra=nn.Linear(5, 4)), (
+        {"image": torch.zeros(1, 3, 4, 4), "row": torch.zeros(1, 5)},
+    )
+
+
+@animal
+def nested_input():
+    def forward(self, batch):
+        (a, b), c = batch["pair"], batch["more"][0]
+        return self.layer(a + b) + self.layer(c)
+
+    return Calls(forward, layer=nn.Linear(4, 4)), (
+        {"pair": (torch.zeros(1, 4), torch.zeros(1, 4)), "more": [torch.zeros(1, 4)]},
+    )
+
+
+@animal
+def optional_input():
+    def forward(self, x, mask=None):
+        return self.layer(x if mask is None else x * mask)
+
+    return Calls(forward, layer=nn.Linear(4, 4)), (torch.zeros(1, 4),)
+
+
+@animal
+def timestep_unet():
+    def forward(self, x, time):
+        angles = time[:, None].float() * torch.exp(torch.arange(4).float())
+        shift = self.time(torch.cat([angles.sin(), angles.cos()], 1))
+        return self.conv(x) + shift[:, :, None, None]
+
+    return Calls(forward, conv=nn.Conv2d(3, 6, 3, padding=1), time=nn.Linear(8, 6)), (
+        torch.zeros(1, 3, 8, 8),
+        tokens(1),
+    )
+
+
+@animal
+def scalar_input():
+    def forward(self, x, scale):
+        return self.layer(x) * scale
+
+    return Calls(forward, layer=nn.Linear(4, 4)), (torch.zeros(1, 4), torch.tensor(2.0))
+
+
+@animal
+def graph_convolution():
+    def forward(self, features, adjacency):
+        return torch.relu(adjacency @ self.layer(features))
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(9, 6), torch.zeros(9, 9))
+
+
+@animal
+def optical_flow_correlation():
+    def forward(self, left, right):
+        a, b = self.encode(left).flatten(2), self.encode(right).flatten(2)
+        return torch.matmul(a.transpose(1, 2), b) / a.shape[1] ** 0.5
+
+    return Calls(forward, encode=nn.Conv2d(3, 8, 3, 2)), (torch.zeros(1, 3, 9, 9), torch.zeros(1, 3, 9, 9))
+
+
+@animal
+def loss_inside():
+    def forward(self, x, target):
+        logits = self.layer(x)
+        return {"loss": F.cross_entropy(logits, target), "logits": logits}
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(1, 6), tokens(1, vocabulary=4))
+
+
+# Outputs
+
+
+@dataclass
+class Scores:
+    logits: Tensor
+    features: Tensor | None = None
+
+
+Pair = namedtuple("Pair", ["first", "second"])
+
+
+def _with_output(wrap):
+    def forward(self, x):
+        features = self.body(x)
+        return wrap(self.head(features), features)
+
+    return Calls(forward, body=nn.Linear(6, 5), head=nn.Linear(5, 3)), (torch.zeros(1, 6),)
+
+
+@animal
+def tuple_output():
+    return _with_output(lambda logits, features: (logits, features))
+
+
+@animal
+def dict_output():
+    return _with_output(lambda logits, features: {"logits": logits, "hidden": [features]})
+
+
+@animal
+def list_output():
+    return _with_output(lambda logits, features: [logits, [features]])
+
+
+@animal
+def dataclass_output():
+    return _with_output(Scores)
+
+
+@animal
+def dataclass_output_with_none():
+    return _with_output(lambda logits, features: Scores(logits))
+
+
+@animal
+def named_tuple_output():
+    return _with_output(Pair)
+
+
+@animal
+def distribution_output():
+    return _with_output(lambda logits, features: torch.distributions.Categorical(logits=logits, validate_args=False))
+
+
+@animal
+def normal_output():
+    return _with_output(
+        lambda logits, features: torch.distributions.Normal(logits, F.softplus(logits), validate_args=False)
+    )
+
+
+@animal
+def scalar_output():
+    return _with_output(lambda logits, features: logits.sum())
+
+
+@animal
+def variational_autoencoder():
+    def forward(self, x):
+        mean, log_variance = self.encode(x).chunk(2, 1)
+        sample = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        return self.decode(sample), mean, log_variance
+
+    return Calls(forward, encode=nn.Linear(12, 8), decode=nn.Linear(4, 12)), (torch.zeros(1, 12),)
+
+
+@animal
+def auxiliary_head():
+    def forward(self, x):
+        middle = self.a(x)
+        return {"out": self.b(middle), "aux": self.aux(middle)}
+
+    return Calls(forward, a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(4, 2, 3), aux=nn.Conv2d(4, 2, 1)), (
+        torch.zeros(1, 3, 9, 9),
+    )
+
+
+@animal
+def pyramid_outputs():
+    def forward(self, x):
+        outputs = []
+        for layer in self.layers:
+            x = F.relu(layer(x))
+            outputs.append(x)
+        return tuple(outputs)
+
+    return Calls(forward, layers=nn.ModuleList(nn.Conv2d(3 if n == 0 else 4, 4, 3, 2, 1) for n in range(3))), (
+        torch.zeros(1, 3, 16, 16),
+    )
+
+
+# Batches: none, elsewhere, or only one that runs
+
+
+@animal
+def unbatched_image():
+    return nn.Conv2d(3, 4, 3), (torch.zeros(3, 8, 8),)
+
+
+@animal
+def unbatched_row():
+    return nn.Linear(4, 2), (torch.zeros(4),)
+
+
+@animal
+def first_sample_only():
+    def forward(self, x):
+        return self.layer(x[0])
+
+    return Calls(forward, layer=nn.Linear(4, 2)), (torch.zeros(1, 4),)
+
+
+@animal
+def view_over_the_batch():
+    def forward(self, x):
+        return self.layer(x.view(1, 12))
+
+    return Calls(forward, layer=nn.Linear(12, 2)), (torch.zeros(1, 3, 4),)
+
+
+@animal
+def batch_of_three():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (torch.zeros(3, 3, 8, 8),)
+
+
+# Types
+
+
+@animal
+def double_precision():
+    return nn.Sequential(nn.Linear(6, 4), nn.ReLU()).double(), (torch.zeros(1, 6, dtype=torch.float64),)
+
+
+@animal
+def half_precision():
+    return nn.Sequential(nn.Linear(6, 4), nn.ReLU()).bfloat16(), (torch.zeros(1, 6, dtype=torch.bfloat16),)
+
+
+@animal
+def complex_numbers():
+    def forward(self, x):
+        return torch.fft.irfft(torch.fft.rfft(x) * self.filter, n=x.shape[-1])
+
+    return Calls(forward, filter=nn.Parameter(torch.ones(9, dtype=torch.complex64))), (torch.zeros(1, 4, 16),)
+
+
+@animal
+def complex_linear():
+    return nn.Linear(4, 3, dtype=torch.complex64), (torch.zeros(1, 4, dtype=torch.complex64),)
+
+
+@animal
+def bytes_to_floats():
+    def forward(self, x):
+        return self.conv(x.float() / 255)
+
+    return Calls(forward, conv=nn.Conv2d(3, 4, 3)), (torch.zeros(1, 3, 8, 8, dtype=torch.uint8),)
+
+
+# Odd ways to compute
+
+
+class Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        s = torch.sigmoid(x)
+        return gradient * (s * (1 + x * (1 - s)))
+
+
+@animal
+def custom_function():
+    def forward(self, x):
+        return self.b(Swish.apply(self.a(x)))
+
+    return Calls(forward, a=nn.Linear(6, 5), b=nn.Linear(5, 3)), (torch.zeros(1, 6),)
+
+
+@animal
+def checkpointed():
+    from torch.utils.checkpoint import checkpoint
+
+    def forward(self, x):
+        return self.b(checkpoint(self.a, x, use_reentrant=False))
+
+    return Calls(forward, a=nn.Sequential(nn.Linear(6, 5), nn.ReLU()), b=nn.Linear(5, 3)), (torch.zeros(1, 6),)
+
+
+@animal
+def spectral_norm():
+    return nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 4)), nn.ReLU()), (torch.zeros(1, 6),)
+
+
+@animal
+def weight_norm():
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 3)), nn.ReLU()), (torch.zeros(1, 3, 9),)
+
+
+@animal
+def no_grad_backbone():
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.backbone(x)
+        return self.head(x)
+
+    return Calls(forward, backbone=nn.Linear(6, 5), head=nn.Linear(5, 2)), (torch.zeros(1, 6),)
+
+
+@animal
+def frozen_backbone():
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    net[0].requires_grad_(False)
+    return net, (torch.zeros(1, 6),)
+
+
+@animal
+def in_place():
+    def forward(self, x):
+        x = self.layer(x)
+        x.clamp_(min=0).mul_(2)
+        x[:, 0] = 1
+        return x
+
+    return Calls(forward, layer=nn.Linear(4, 3)), (torch.zeros(1, 4),)
+
+
+@animal
+def scripted_part():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        part = torch.jit.script(nn.Sequential(nn.Linear(5, 4), nn.ReLU()))
+    return nn.Sequential(nn.Linear(6, 5), part), (torch.zeros(1, 6),)
+
+
+@animal
+def decisions_by_shape():
+    def forward(self, x):
+        return self.wide(x) if x.shape[-1] > 5 else self.narrow(x)
+
+    return Calls(forward, wide=nn.Linear(6, 2), narrow=nn.Linear(4, 2)), (torch.zeros(1, 6),)
+
+
+@animal
+def decisions_by_value():
+    def forward(self, x):
+        return self.a(x) if x.sum() > 0 else self.b(x)
+
+    return Calls(forward, a=nn.Linear(4, 2), b=nn.Linear(4, 3)), (torch.zeros(1, 4),)
+
+
+@animal
+def sorted_and_gathered():
+    def forward(self, x):
+        scores = self.score(x).squeeze(-1)
+        best = scores.topk(2, 1).indices
+        return x.gather(1, best[..., None].expand(-1, -1, x.shape[2]))
+
+    return Calls(forward, score=nn.Linear(4, 1)), (torch.zeros(1, 6, 4),)
+
+
+@animal
+def cdist_prototypes():
+    def forward(self, x):
+        return -torch.cdist(self.layer(x), self.prototypes)
+
+    return Calls(forward, layer=nn.Linear(6, 4), prototypes=nn.Parameter(torch.zeros(3, 4))), (torch.zeros(1, 6),)
+
+
+@animal
+def gumbel():
+    def forward(self, x):
+        return F.gumbel_softmax(self.layer(x), hard=True)
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(1, 6),)
+
+
+@animal
+def unfold_fold():
+    def forward(self, x):
+        patches = F.unfold(x, 3, padding=1)
+        return F.fold(self.layer(patches.transpose(1, 2)).transpose(1, 2), (8, 8), 1)
+
+    return Calls(forward, layer=nn.Linear(27, 4)), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def vector_quantiser():
+    def forward(self, x):
+        flat = x.flatten(0, 1)
+        distance = (flat**2).sum(1, keepdim=True) - 2 * flat @ self.codes.t() + (self.codes**2).sum(1)
+        return F.embedding(distance.argmin(1), self.codes).view_as(x)
+
+    return Calls(forward, codes=nn.Parameter(torch.zeros(7, 4))), (torch.zeros(1, 5, 4),)
+
+
+@animal
+def module_on_parameter():
+    def forward(self, x):
+        return self.conv(x + self.dropout(self.position))
+
+    return Calls(
+        forward,
+        conv=nn.Conv2d(3, 8, 3, padding=1),
+        dropout=nn.Dropout(),
+        position=nn.Parameter(torch.zeros(1, 3, 8, 8)),
+    ), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def numpy_spelling():
+    def forward(self, x):
+        return torch.sum(self.conv(x), axis=1, keepdims=True)
+
+    return Calls(forward, conv=nn.Conv2d(3, 4, 3)), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def meshgrid_coordinates():
+    def forward(self, x):
+        rows, columns = torch.meshgrid(torch.arange(x.shape[2]), torch.arange(x.shape[3]), indexing="ij")
+        grid = torch.stack([rows, columns])[None].to(x.dtype).expand(x.shape[0], -1, -1, -1)
+        return self.conv(torch.cat([x, grid], 1))
+
+    return Calls(forward, conv=nn.Conv2d(5, 4, 3)), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def losses():
+    def forward(self, x, y):
+        z = self.layer(x)
+        return F.l1_loss(z, y) + F.smooth_l1_loss(z, y) + F.mse_loss(z, y) + (1 - F.cosine_similarity(z, y)).mean()
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(1, 6), torch.zeros(1, 4))
+
+
+@animal
+def multi_dot():
+    def forward(self, x):
+        return torch.linalg.multi_dot([x, self.a, self.b])
+
+    return Calls(forward, a=nn.Parameter(torch.zeros(6, 5)), b=nn.Parameter(torch.zeros(5, 4))), (torch.zeros(1, 6),)
+
+
+@animal
+def norm_by_hand():
+    def forward(self, x):
+        return self.layer(x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=1e-6))
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(1, 6),)

@@ -1,0 +1,301 @@
+"""What a module's forward is called with: sizes from a user, tensors from a program, or a choice by the first layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from vggscope.errors import OptionError
+from vggscope.inputs import InputSize
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class CallInputs:
+    """The arguments of one call of forward, tensors in nested tuples, lists and dicts among them.
+
+    `batch_axis` is the axis along which samples lie, None where there is none. `note` tells how the inputs were chosen.
+    """
+
+    args: tuple[object, ...] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict)
+    batch_axis: int | None = 0
+    note: str = ""
+
+    def tensors(self) -> list[Tensor]:
+        """The tensors among the arguments, in order."""
+        return [tensor for _, tensor in _named_leaves("", (self.args, dict(self.kwargs)))]
+
+    def named(self, module: nn.Module) -> list[tuple[str, Tensor]]:
+        """The tensors with forward's names for them: `x`, `images[0]`, `batch.mask`."""
+        names = _positional_names(module, len(self.args))
+        pairs = [*zip(names, self.args), *self.kwargs.items()]
+        return [leaf for name, value in pairs for leaf in _named_leaves(name, value)]
+
+    @property
+    def batch(self) -> int:
+        """How many samples there are: the size of the batch axis of the first tensor that has one."""
+        sizes = [t.shape[self.batch_axis] for t in self.tensors() if self._has_batch(t)]  # type: ignore[index]
+        return int(sizes[0]) if sizes else 1
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether any tensor has the batch axis."""
+        return any(map(self._has_batch, self.tensors()))
+
+    @property
+    def text(self) -> str:
+        """The sizes of one sample: `3x224x224`, `128:int64`."""
+        one = self.for_samples(1)
+        return ", ".join(one._sample_text(tensor) for tensor in one.tensors())
+
+    def _sample_text(self, tensor: Tensor) -> str:
+        axis = self.batch_axis if self._has_batch(tensor) else None
+        sides = [str(side) for place, side in enumerate(tensor.shape) if place != axis]
+        dtype = "" if tensor.is_floating_point() else f":{str(tensor.dtype).removeprefix('torch.')}"
+        return ("x".join(sides) or "scalar") + dtype
+
+    def for_samples(self, count: int) -> CallInputs:
+        """The same inputs for that many samples: the first sample of each tensor, repeated."""
+        batch = self.batch
+        if not self.has_batch or count == batch:
+            return self
+        axis = self.batch_axis
+        assert axis is not None
+
+        def resized(tensor: Tensor) -> Tensor:
+            if not self._has_batch(tensor) or tensor.shape[axis] != batch:
+                return tensor
+            one = tensor.narrow(axis, 0, 1)
+            return one if count == 1 else one.repeat_interleave(count, axis)
+
+        return self.map(resized)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> CallInputs:
+        """The same arguments with each tensor replaced."""
+        args, kwargs = _mapped((self.args, dict(self.kwargs)), function)
+        return replace(self, args=args, kwargs=kwargs)
+
+    def _has_batch(self, tensor: Tensor) -> bool:
+        return self.batch_axis is not None and tensor.dim() > self.batch_axis and tensor.shape[self.batch_axis] > 0
+
+
+def _named_leaves(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, (tuple, list)):
+        for position, item in enumerate(value):
+            yield from _named_leaves(f"{name}[{position}]", item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _named_leaves(f"{name}.{key}", item)
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple):
+        items = [_mapped(item, function) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if isinstance(value, list):
+        return [_mapped(item, function) for item in value]
+    if type(value) is dict:
+        return {key: _mapped(item, function) for key, item in value.items()}
+    return value
+
+
+def _positional_names(module: nn.Module, count: int) -> list[str]:
+    """The names of forward's first arguments; `input` where it takes any number."""
+    names = [p.name for p in _parameters(module) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    missing = count - len(names)
+    return [*names[:count], *(f"input{len(names) + 1 + n}" if count > 1 else "input" for n in range(missing))]
+
+
+def _parameters(module: nn.Module) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+# Inputs that somebody gives
+
+
+def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
+    """Inputs from a program: a tensor, a tuple or list of positional arguments, or a dict of keyword arguments.
+
+    Raises OptionError where there is no tensor among them.
+    """
+    from torch import Tensor
+
+    if isinstance(data, Mapping):
+        inputs = CallInputs((), dict(data), batch_axis)
+    elif isinstance(data, (tuple, list)):
+        inputs = CallInputs(tuple(data), {}, batch_axis)
+    elif isinstance(data, Tensor):
+        inputs = CallInputs((data,), {}, batch_axis)
+    else:
+        raise OptionError(
+            f"input_data is a {type(data).__name__}",
+            "give a tensor, a tuple of arguments or a dict of keyword arguments",
+        )
+    if not inputs.tensors():
+        raise OptionError(
+            "input_data holds no tensor", "give a tensor, a tuple of arguments or a dict of keyword arguments"
+        )
+    return inputs
+
+
+def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | None = 0) -> CallInputs:
+    """Zeros of the sizes that a user gives, one sample of each.
+
+    A single number is a square image where the first layer takes images, else one axis.
+    """
+    import torch
+
+    def zeros(size: InputSize) -> Tensor:
+        shape = _square(module, size.shape)
+        dtype = getattr(torch, size.dtype) if size.dtype else _dtype_for(module, shape)
+        if shape and batch_axis is not None:
+            place = min(batch_axis, len(shape))
+            shape = (*shape[:place], 1, *shape[place:])
+        return torch.zeros(shape, dtype=dtype)
+
+    args = tuple(zeros(size) for size in sizes if not size.name)
+    return CallInputs(args, {size.name: zeros(size) for size in sizes if size.name}, batch_axis)
+
+
+def _square(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) != 1:
+        return shape
+    first = first_layer(module)
+    channels = getattr(first, "in_channels", None)
+    return (channels, *shape * 2) if channels and len(getattr(first, "kernel_size", ())) == 2 else shape
+
+
+def floating_dtype(module: nn.Module) -> Any:
+    """The dtype of the module's first floating or complex parameter or buffer; torch's default without one."""
+    import torch
+
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point() or tensor.is_complex():
+            return tensor.dtype
+    return torch.get_default_dtype()
+
+
+def _dtype_for(module: nn.Module, shape: tuple[int, ...]) -> Any:
+    """Whole numbers for a module that looks its input up, else the module's floating dtype."""
+    import torch
+
+    first = first_layer(module)
+    is_lookup = isinstance(first, (torch.nn.Embedding, torch.nn.EmbeddingBag)) and len(shape) <= 1
+    return torch.int64 if is_lookup else floating_dtype(module)
+
+
+def example_of(module: nn.Module) -> CallInputs | None:
+    """The module's own example: Lightning's `example_input_array`, transformers' `dummy_inputs`; None without one."""
+    for name in ("example_input_array", "dummy_inputs"):
+        # A property of somebody's class may raise whatever it likes.
+        with suppress(Exception):
+            return replace(from_data(getattr(module, name)), note=f"the input is the model's own {name}")
+    return None
+
+
+# Inputs that nobody gives
+
+
+TOKENS, STEPS, SAMPLES, FRAMES, VIDEO_SIDE = 128, 32, 16000, 16, 112
+"""What is tried where nothing is known: tokens of a text, steps of a sequence, samples of a signal (a second at
+16 kHz), frames of a video and their side in pixels (Tran et al. 2015, section 3.2).
+"""
+
+SIDES = (224, 32, 28)
+"""Sides of an image that are tried: the paper's, then those of the usual small data sets. More would be guessing: a
+model with a mistake may fit some other size by accident.
+"""
+
+
+def first_layer(module: nn.Module) -> nn.Module | None:
+    """The first registered layer that tells which input it takes; torch's own layers before a user's attributes."""
+    from torch import nn
+
+    kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.modules.rnn.RNNBase, nn.RNNCellBase)
+    parts = list(module.modules())
+    own = next((part for part in parts if isinstance(part, kinds)), None)
+    return own or next((p for p in parts if hasattr(p, "in_channels") or hasattr(p, "in_features")), None)
+
+
+def candidates(module: nn.Module) -> Iterator[CallInputs]:
+    """Inputs that may fit, the likeliest first: a tensor by the kind of the first layer for each required argument."""
+    arguments = required_arguments(module)
+    first = first_layer(module)
+    is_image = first is None or len(getattr(first, "kernel_size", ())) == 2
+    for place, (shape, dtype) in enumerate(_likely(first)):
+        positional = max(1, sum(argument.kind is not argument.KEYWORD_ONLY for argument in arguments))
+        names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
+        if names and len(names) == len(arguments):
+            positional = 0
+        sizes = [InputSize(shape, dtype=dtype)] * positional + [InputSize(shape, name, dtype) for name in names]
+        inputs = from_sizes(module, sizes)
+        plain = place == 0 and is_image and len(sizes) == 1
+        yield (
+            inputs
+            if plain
+            else replace(inputs, note=f"no input was given: {inputs.text} was taken; --input gives another")
+        )
+
+
+def required_arguments(module: nn.Module) -> list[inspect.Parameter]:
+    """The arguments of forward that have no default."""
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p for p in _parameters(module) if p.default is p.empty and p.kind not in variable]
+
+
+def _likely(layer: nn.Module | None) -> Iterator[tuple[tuple[int, ...], str]]:
+    from torch import nn
+
+    if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+        yield (TOKENS,), "int64"
+    elif isinstance(layer, nn.modules.rnn.RNNBase):
+        yield (STEPS, layer.input_size), ""
+    elif isinstance(layer, nn.RNNCellBase):
+        yield (layer.input_size,), ""
+    elif getattr(layer, "in_features", None):
+        yield from ((sizes, "") for sizes in _rows(int(layer.in_features)))  # type: ignore[union-attr,arg-type]
+    else:
+        channels = int(getattr(layer, "in_channels", None) or 3)
+        kernel = getattr(layer, "kernel_size", None)
+        axes = len(kernel) if isinstance(kernel, tuple) else 2
+        yield from ((sizes, "") for sizes in _maps(channels, axes))
+
+
+def _rows(features: int) -> Iterator[tuple[int, ...]]:
+    """A flattened image where the number of features is one's, and a row."""
+    yield from ((depth, side, side) for side in SIDES for depth in (3, 1) if depth * side * side == features)
+    yield (features,)
+
+
+def _maps(channels: int, axes: int) -> Iterator[tuple[int, ...]]:
+    if axes == 1:
+        yield (channels, SAMPLES)
+    elif axes == 3:
+        yield (channels, FRAMES, VIDEO_SIDE, VIDEO_SIDE)
+    else:
+        yield from ((channels, side, side) for side in SIDES)
+
+
+def wanted_by(module: nn.Module) -> str:
+    """What forward takes, as its own code writes it: `forward(image, mask: Tensor, scale=1.0)`."""
+    try:
+        return f"forward{inspect.signature(module.forward)}"
+    except (TypeError, ValueError):
+        return "forward(...)"

@@ -1,0 +1,138 @@
+"""Put a module back as it was before a forward pass.
+
+A forward may keep tensors in plain attributes, in lists and in helper objects: masks, anchors, caches. After a run on
+tensors without data such an attribute would hold a meta tensor, and the module would fail on its next real input.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), type, FunctionType, BuiltinFunctionType, ModuleType)
+"""Types whose values cannot change."""
+
+
+@contextmanager
+def preserved(module: nn.Module, *, with_data: bool) -> Iterator[None]:
+    """Restore every attribute and container reachable from `module` when the block ends.
+
+    `with_data` also restores the values of tensors in plain attributes, which a run on real data may overwrite.
+    Parameters and buffers are not copied: a run gets tensors of its own in their place.
+    """
+    snapshot = _Snapshot(with_data)
+    snapshot.add(module)
+    try:
+        yield
+    finally:
+        snapshot.restore()
+
+
+class _Snapshot:
+    """The contents of every container and object reachable from a module."""
+
+    def __init__(self, with_data: bool) -> None:
+        self._with_data = with_data
+        self._seen: set[int] = set()
+        self._restorers: list[Callable[[], None]] = []
+        self._own: set[int] = set()
+        self._alive: list[object] = []
+
+    def add(self, module: nn.Module) -> None:
+        """Take down a module and all that it refers to."""
+        self._own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        pending: list[object] = [module]
+        while pending:
+            value = pending.pop()
+            if isinstance(value, _PLAIN) or id(value) in self._seen:
+                continue
+            self._seen.add(id(value))
+            self._alive.append(value)
+            pending += self._take(value)
+
+    def restore(self) -> None:
+        """Put everything back that has changed."""
+        for restore in self._restorers:
+            restore()
+
+    def _take(self, value: Any) -> Iterable[object]:
+        """Remember one value's contents; return what it refers to."""
+        from torch import Tensor
+
+        if isinstance(value, Tensor):
+            if self._with_data and id(value) not in self._own:
+                self._take_tensor(value)
+            return ()
+        if isinstance(value, dict):
+            self._restorers.append(_dict_restorer(value))
+            return list(value.values())
+        if isinstance(value, (list, deque)):
+            self._restorers.append(_list_restorer(value))
+            return list(value)
+        if isinstance(value, set):
+            self._restorers.append(_set_restorer(value))
+            return ()
+        return _references(value)
+
+    def _take_tensor(self, tensor: Tensor) -> None:
+        values = tensor.detach().clone()
+
+        def restore() -> None:
+            from torch import no_grad
+
+            with no_grad():
+                tensor.copy_(values)
+
+        self._restorers.append(restore)
+
+
+def _references(value: object) -> tuple[object, ...]:
+    """What a value refers to that has no contents of its own to restore."""
+    from torch import jit
+
+    if isinstance(value, (tuple, frozenset)):
+        return tuple(value)
+    if isinstance(value, MethodType):
+        return (value.__self__,)
+    attributes = getattr(value, "__dict__", None)
+    # TorchScript keeps its state outside Python.
+    return (attributes,) if isinstance(attributes, dict) and not isinstance(value, jit.ScriptModule) else ()
+
+
+def _dict_restorer(value: dict[Any, Any]) -> Callable[[], None]:
+    before = tuple(value.items())
+
+    def restore() -> None:
+        if len(value) != len(before) or any(k is not a or v is not b for (k, v), (a, b) in zip(value.items(), before)):
+            value.clear()
+            value.update(before)
+
+    return restore
+
+
+def _list_restorer(value: list[Any] | deque[Any]) -> Callable[[], None]:
+    before = tuple(value)
+
+    def restore() -> None:
+        if len(value) != len(before) or any(item is not other for item, other in zip(value, before)):
+            value.clear()
+            value.extend(before)
+
+    return restore
+
+
+def _set_restorer(value: set[Any]) -> Callable[[], None]:
+    before = frozenset(value)
+
+    def restore() -> None:
+        if value != before:
+            value.clear()
+            value.update(before)
+
+    return restore
