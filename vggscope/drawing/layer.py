@@ -115,7 +115,7 @@ class Layer:
 
 
 @record
-class Row:
+class LayerRow:
     """A layer with the minor ones after it: one line of a list. `name` is relative to its module."""
 
     name: str

@@ -48,7 +48,7 @@ class OpText:
 
 
 @record
-class Stack:
+class OpStack:
     """Successive ops without arrows in between: each reads only the one above and keeps its shape. A stack without ops
     is an input of the stage. `shape` is the output shape, `cluster` the title of the module around it, if drawn.
     """
@@ -68,7 +68,7 @@ class StageGraph:
     """The stacks of a stage by name, the edges between them, and the stacks of each drawn block by its index."""
 
     stage: Stage
-    stacks: dict[str, Stack]
+    stacks: dict[str, OpStack]
     edges: tuple[tuple[str, str], ...]
     clusters: dict[str, list[str]]
 
@@ -91,7 +91,7 @@ class StageGraph:
 def stage_graph(stage: Stage, subject: Subject, look: Look) -> StageGraph:
     """The graph of a stage. A repeated module is drawn once."""
     owners: dict[str, str] = {}
-    stacks: dict[str, Stack] = {}
+    stacks: dict[str, OpStack] = {}
     clusters: dict[str, list[str]] = {}
     for number, block in enumerate(stage.blocks):
         members = _stacks(block, subject, look)
@@ -116,7 +116,7 @@ def drawn_as(subject: Subject) -> dict[str, str]:
     return drawn
 
 
-def _stacks(block: Block, subject: Subject, look: Look) -> list[Stack]:
+def _stacks(block: Block, subject: Subject, look: Look) -> list[OpStack]:
     """The ops of a block's first instance in stacks."""
     stacks: list[list[Layer]] = []
     consumers = subject.network.consumers
@@ -136,7 +136,7 @@ def _stacks(block: Block, subject: Subject, look: Look) -> list[Stack]:
     results = [shapes([instance[end].report.output_shape for instance in block.instances]) for end in ends]
     cluster = (block.title,) if block.title else ()
     return [
-        Stack(stack[0].node.name, tuple(_op(layer, block, subject, look) for layer in stack), result, cluster)
+        OpStack(stack[0].node.name, tuple(_op(layer, block, subject, look) for layer in stack), result, cluster)
         for stack, result in zip(stacks, results)
     ]
 
@@ -153,7 +153,7 @@ def _op(layer: Layer, block: Block, subject: Subject, look: Look) -> OpText:
 
 def _edges(
     stage: Stage, subject: Subject, owners: dict[str, str]
-) -> tuple[dict[str, Stack], tuple[tuple[str, str], ...]]:
+) -> tuple[dict[str, OpStack], tuple[tuple[str, str], ...]]:
     """The inputs of the stage, a stack without ops for each tensor, and which stack reads which. Edges between two
     repetitions of a module are left out.
     """
@@ -163,14 +163,14 @@ def _edges(
         for repetition, instance in enumerate(block.instances)
         for layer in instance
     }
-    inputs: dict[str, Stack] = {}
+    inputs: dict[str, OpStack] = {}
     edges: dict[tuple[str, str], None] = {}
     for layer in stage.layers:
         target = owners[layer.node.name]
         for source in layer.node.inputs:
             if source not in owners:
                 key = INTO + source
-                inputs[key] = Stack(key, (), shape(subject.network.shapes[source]))
+                inputs[key] = OpStack(key, (), shape(subject.network.shapes[source]))
                 edges[key, target] = None
                 continue
             (block, repetition), (own_block, own_repetition) = place[source], place[layer.node.name]

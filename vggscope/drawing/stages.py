@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, groupby, pairwise
 
-from vggscope.drawing.layer import Layer, Row
+from vggscope.drawing.layer import Layer, LayerRow
 from vggscope.graph import INPUT
 from vggscope.record import record
 from vggscope.vgg.labels import stage_of
@@ -40,7 +40,7 @@ class Block:
 
     title: str
     path: str
-    rows: tuple[Row, ...]
+    rows: tuple[LayerRow, ...]
     instances: tuple[tuple[Layer, ...], ...]
 
     @property
@@ -57,7 +57,7 @@ class Stage:
     blocks: tuple[Block, ...]
 
     @property
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[LayerRow]:
         """The rows of all blocks."""
         return (row for block in self.blocks for row in block.rows)
 
@@ -73,7 +73,7 @@ def has_paper_stages(layers: Sequence[Layer]) -> bool:
     return any(layer.node.label for layer in layers)
 
 
-def rows(layers: Sequence[Layer], path: str = "") -> tuple[Row, ...]:
+def rows(layers: Sequence[Layer], path: str = "") -> tuple[LayerRow, ...]:
     """Layers as rows, named relative to `path`. A minor layer joins the row whose last layer it reads."""
     groups: list[list[Layer]] = []
     for layer in layers:
@@ -81,7 +81,7 @@ def rows(layers: Sequence[Layer], path: str = "") -> tuple[Row, ...]:
             groups[-1].append(layer)
         else:
             groups.append([layer])
-    return tuple(Row(within(path, group[0].name), tuple(group)) for group in groups)
+    return tuple(LayerRow(within(path, group[0].name), tuple(group)) for group in groups)
 
 
 def within(path: str, name: str) -> str:
@@ -157,7 +157,7 @@ class _Module:
         return tuple(_Module(path, tuple(run)) for path, run in runs)
 
     @cached_property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[LayerRow, ...]:
         return rows(self.layers, self.path)
 
     @cached_property
@@ -305,7 +305,7 @@ def _piece(block: Block, start: int, end: int) -> Block:
     return Block(block.title, block.path, piece, (tuple(layer for row in piece for layer in row.layers),))
 
 
-def _cuts(block_rows: Sequence[Row]) -> list[int]:
+def _cuts(block_rows: Sequence[LayerRow]) -> list[int]:
     """The rows before which a cut is possible: all later rows read of the earlier ones only the last layer's output."""
     place = {layer.node.name: index for index, row in enumerate(block_rows) for layer in row.layers}
     change = [0] * (len(block_rows) + 1)

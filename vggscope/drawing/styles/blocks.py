@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vggscope.drawing.flow import card_frame, flow, input_part
 from vggscope.drawing.fonts import fitted, text_width
-from vggscope.drawing.layer import Row
+from vggscope.drawing.layer import LayerRow
 from vggscope.drawing.look import Heat, Look, heat_of
 from vggscope.drawing.picture import Box, Frame, Line, Part, Picture, Shape, Text
 from vggscope.drawing.sheet import page
@@ -41,11 +41,11 @@ class _Card:
     share: float | None
     rules: bool
 
-    def spec(self, row: Row) -> str:
+    def spec(self, row: LayerRow) -> str:
         """A row's text on the right, without the common layers."""
         return row.layer.spec if row.minor and row.minor == self.common else row.spec
 
-    def row_height(self, row: Row) -> float:
+    def row_height(self, row: LayerRow) -> float:
         return ROW + (RULE if self.rules and row.layer.report.rule else 0.0)
 
     def block_height(self, block: Block) -> float:
@@ -164,7 +164,7 @@ def _rows(card: _Card, block: Block, frame: Frame, theme: Theme, heat: Heat | No
         y += height
 
 
-def _row(card: _Card, row: Row, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
+def _row(card: _Card, row: LayerRow, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
     kind, text = row.layer.kind, card.spec(row)
     fill = heat.fill(row.layers) if heat else theme.fills[kind]
     ink = theme.ink_on(fill)

@@ -11,7 +11,7 @@ from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.look import Heat, Look, heat_of
 from vggscope.drawing.picture import Box, Frame, Link, Part, Picture, Shape, Text, arrow
 from vggscope.drawing.sheet import page
-from vggscope.drawing.stage_graph import INTO, LINE, ROW, OpText, Stack, StageGraph, drawn_as, stage_graph
+from vggscope.drawing.stage_graph import INTO, LINE, ROW, OpStack, OpText, StageGraph, drawn_as, stage_graph
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.graph import INPUT
@@ -28,7 +28,7 @@ PADDING, HEAD = 8.0, 21.0
 
 
 @record
-class _Card:
+class _GraphCard:
     """A stage's graph and its layout, which begins at 0, 0."""
 
     graph: StageGraph
@@ -80,15 +80,15 @@ def draw(subject: Subject, look: Look) -> Picture:
     )
 
 
-def _cards(subject: Subject, look: Look) -> Iterator[_Card]:
+def _cards(subject: Subject, look: Look) -> Iterator[_GraphCard]:
     """The stages' graphs; the ops of the paper's stages are equally wide."""
     graphs = [stage_graph(stage, subject, look) for stage in subject.stages]
     least = max(graph.width for graph in graphs) if subject.has_paper_stages else 0.0
     for graph in graphs:
-        yield _Card(graph, graph.laid_out(max(least, graph.width), look.engine))
+        yield _GraphCard(graph, graph.laid_out(max(least, graph.width), look.engine))
 
 
-def _frame(card: _Card, outline: Frame, shift: tuple[float, float], theme: Theme) -> list[Shape]:
+def _frame(card: _GraphCard, outline: Frame, shift: tuple[float, float], theme: Theme) -> list[Shape]:
     """The card, its heading, and the frames of the modules in it with their names."""
     shapes = card_frame(card.graph.stage.name, outline, PADDING, theme)
     for cluster in card.layout.clusters.values():
@@ -97,7 +97,7 @@ def _frame(card: _Card, outline: Frame, shift: tuple[float, float], theme: Theme
     return shapes
 
 
-def _names(card: _Card, shift: tuple[float, float], theme: Theme) -> list[Shape]:
+def _names(card: _GraphCard, shift: tuple[float, float], theme: Theme) -> list[Shape]:
     """The names of the modules in a card and their numbers of repetitions, readable over the arrows."""
     shapes: list[Shape] = []
     for number, cluster in card.layout.clusters.items():
@@ -111,7 +111,7 @@ def _names(card: _Card, shift: tuple[float, float], theme: Theme) -> list[Shape]
     return shapes
 
 
-def _links(card: _Card, names: dict[str, str], shift: tuple[float, float], theme: Theme) -> list[Link]:
+def _links(card: _GraphCard, names: dict[str, str], shift: tuple[float, float], theme: Theme) -> list[Link]:
     """The arrows between stacks, by the ops at their ends, and the links within each stack, which are not drawn."""
     links = []
     for source, target in card.graph.edges:
@@ -126,11 +126,11 @@ def _links(card: _Card, names: dict[str, str], shift: tuple[float, float], theme
     return links
 
 
-def _shape_text(stack: Stack, frame: Frame, theme: Theme) -> Text:
+def _shape_text(stack: OpStack, frame: Frame, theme: Theme) -> Text:
     return Text(frame.x + frame.width / 2, frame.bottom - 3, stack.shape, SMALL, theme.muted, anchor="middle")
 
 
-def _parts(stack: Stack, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: Heat | None) -> Iterator[Part]:
+def _parts(stack: OpStack, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat: Heat | None) -> Iterator[Part]:
     y = frame.y
     for op in stack.ops:
         yield _part(op, cluster, Frame(frame.x, y, frame.width, op.height), theme, heat)

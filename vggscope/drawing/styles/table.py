@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise, zip_longest
 
 from vggscope.drawing.fonts import fitted, text_width
-from vggscope.drawing.layer import Layer, Row, shape
+from vggscope.drawing.layer import Layer, LayerRow, shape
 from vggscope.drawing.look import Heat, Layers, Look, heat_of
 from vggscope.drawing.picture import Box, Line, Link, Part, Picture, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
@@ -53,7 +53,7 @@ class _TableRow:
 
 
 @record
-class _Columns:
+class _ColumnEdges:
     """The edges of the columns; `stub` is the left edge of the first."""
 
     stub: float
@@ -79,7 +79,7 @@ def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
                 "--style blocks draws it",
             )
     rows = list(_table_rows(subjects, look))
-    columns = _columns(rows, len(subjects))
+    columns = _column_edges(rows, len(subjects))
     heat = heat_of(look, [cell.layers for row in rows for cell in row.cells if cell and cell.layers])
     frame: list[Shape] = []
     parts: list[Part] = []
@@ -148,7 +148,7 @@ def _cells(title: str, subject: Subject) -> list[_Cell]:
     return [_Cell(_text(row), row.layers) for row in rows if not _is_idle(row)]
 
 
-def _is_idle(row: Row) -> bool:
+def _is_idle(row: LayerRow) -> bool:
     """Whether the table leaves a row out: an adaptive pool that keeps its input, or a flatten."""
     report = row.layer.report
     if row.layer.op.startswith("Adaptive"):
@@ -156,7 +156,7 @@ def _is_idle(row: Row) -> bool:
     return row.layer.op == "Flatten"
 
 
-def _text(row: Row) -> str:
+def _text(row: LayerRow) -> str:
     """A layer in the paper's notation, with the batch norm after it."""
     word = _word(row.layer)
     text = write((word,)) if word else f"{row.layer.word} {row.layer.spec}".removesuffix(f" {row.layer.word}")
@@ -195,15 +195,15 @@ def _is_pool(cell: _Cell) -> bool:
     return bool(cell.layers) and cell.layers[0].kind == "pool"
 
 
-def _columns(rows: Sequence[_TableRow], count: int) -> _Columns:
+def _column_edges(rows: Sequence[_TableRow], count: int) -> _ColumnEdges:
     cells = ((cell, count if row.spans else 1) for row in rows for cell in row.cells if cell)
     widest = max((text_width(cell.text, BODY, bold=True) + 2 * PADDING) / spanned for cell, spanned in cells)
     width = min(max(widest, LEAST), WIDEST)
     stub = MARGIN + max(text_width(row.title, SMALL) for row in rows) + PADDING
-    return _Columns(stub, tuple(stub + width * i for i in range(count + 1)))
+    return _ColumnEdges(stub, tuple(stub + width * i for i in range(count + 1)))
 
 
-def _frame(row: _TableRow, y: float, columns: _Columns, theme: Theme) -> list[Shape]:
+def _frame(row: _TableRow, y: float, columns: _ColumnEdges, theme: Theme) -> list[Shape]:
     shapes: list[Shape] = []
     if row.rule:
         color, weight = (theme.ink, 1.2) if row.rule == 2 else (theme.border, 0.75)
@@ -217,7 +217,7 @@ def _parts(
     row: _TableRow,
     number: int,
     y: float,
-    columns: _Columns,
+    columns: _ColumnEdges,
     subjects: tuple[Subject, ...],
     theme: Theme,
     heat: Heat | None,

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from vggscope.drawing.flow import WIDTH
 from vggscope.drawing.fonts import fitted, text_width
-from vggscope.drawing.layer import Row, shape
+from vggscope.drawing.layer import LayerRow, shape
 from vggscope.drawing.look import Heat, Layers, Look, heat_of
 from vggscope.drawing.picture import Link, Part, Picture, Point, Polygon, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
@@ -144,7 +144,7 @@ def _steps(stage: Stage) -> Iterator[tuple[str, str, Layers, TensorShape]]:
                 yield row.layer.name, kind, row.layers, report.output_shape
 
 
-def _strongest(rows: tuple[Row, ...]) -> Row:
+def _strongest(rows: tuple[LayerRow, ...]) -> LayerRow:
     """The row with most parameters, which gives a module its colour."""
     return max(rows, key=lambda row: sum(layer.report.params for layer in row.layers))
 
