@@ -1,4 +1,4 @@
-"""Pictures: what stands in them, that it stands where it should, and that every format says the same."""
+"""Pictures: their content, its layout, and the agreement of all formats."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def within(inner: tuple[float, ...], outer: tuple[float, ...]) -> bool:
 
 
 def frame_of(part: Part) -> tuple[float, float, float, float] | None:
-    """The boxes of a part together, or None for one that is drawn without boxes."""
+    """The bounds of a part's boxes, or None for a part without boxes."""
     boxes = [shape for shape in part.shapes if isinstance(shape, Box)]
     if not boxes:
         return None
@@ -57,7 +57,7 @@ def frame_of(part: Part) -> tuple[float, float, float, float] | None:
 
 
 def assert_tidy(drawn: Diagram) -> None:
-    """Every text inside the page and inside its node, and no two texts on each other."""
+    """Every text lies within the page and its node, and no two texts overlap."""
     picture = drawn.picture
     texts = [(shape.bounds, shape.text) for shape in picture.shapes() if isinstance(shape, Text)]
     for bounds, text in texts:
@@ -73,10 +73,10 @@ def assert_tidy(drawn: Diagram) -> None:
 
 
 def assert_apart(named: list[tuple[tuple[float, ...], str]]) -> None:
-    """No two of these lie on each other."""
-    found = sorted(named, key=lambda pair: pair[0][1])
-    for index, (one, text) in enumerate(found):
-        for other, beside in found[index + 1 :]:
+    """No two of these overlap."""
+    ordered = sorted(named, key=lambda pair: pair[0][1])
+    for index, (one, text) in enumerate(ordered):
+        for other, beside in ordered[index + 1 :]:
             if other[1] >= one[3] - 0.01:
                 break
             assert one[2] <= other[0] + 0.01 or other[2] <= one[0] + 0.01, (text, beside)
@@ -92,11 +92,11 @@ def test_blocks_show_every_layer_with_weights_once(name: str) -> None:
     assert_tidy(drawn)
 
 
-def test_blocks_say_size_share_and_field_of_vgg19() -> None:
+def test_blocks_show_size_share_and_receptive_field_of_vgg19() -> None:
     texts = svg_texts(diagram(column("E")))
     assert "E (VGG-19)" in texts
     assert "143,667,240 parameters, 19.63 GMACs, input 3 × 224 × 224" in texts
-    # The last pool leaves 512 maps of 7x7, each unit of which sees 268 pixels a side.
+    # The last pool leaves 512 maps of 7x7, with a receptive field of 268 pixels a side.
     assert {"512 × 7 × 7", "268×268 px"} <= set(texts)
     # fc6, fc7 and fc8: 25088*4096 + 4096*4096 + 4096*1000 weights and 9192 biases, of 143,667,240.
     assert "123.64 M (86.1%)" in texts
@@ -128,7 +128,7 @@ def test_soft_max_ends_a_picture_where_it_ends_the_column() -> None:
 
 @pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
 @pytest.mark.parametrize("width", [150, 330, 2000])
-def test_a_picture_keeps_to_the_width(style: str, width: int) -> None:
+def test_a_picture_is_no_wider_than_asked(style: str, width: int) -> None:
     drawn = diagram(column("E"), style, width=width)
     assert_tidy(drawn)
     assert drawn.picture.width <= width + 0.01
@@ -148,12 +148,12 @@ def test_layers_show_every_op_once_with_its_path_and_shape() -> None:
     for node in network.nodes:
         assert texts.count(node.label or node.name) == 1, node.title
         assert not node.label or texts.count(node.name) == 1, node.title
-    # Two convolutions leave 64 maps of 224x224; what comes into a stage is written in it too.
+    # Two convolutions leave 64 maps of 224x224; the inputs of a stage are written in it too.
     assert texts.count("64 × 224 × 224") == 2
     assert texts.count("64 × 112 × 112") == 2
 
 
-def test_volumes_are_on_scale() -> None:
+def test_volumes_are_to_scale() -> None:
     heights = {}
     for part in diagram(column("D"), "volumes").picture.parts:
         front = part.shapes[2]
@@ -163,12 +163,12 @@ def test_volumes_are_on_scale() -> None:
     assert heights["conv2_2"] == pytest.approx(2 * heights["pool2"])
 
 
-def test_volumes_say_what_they_cannot_show() -> None:
+def test_volumes_name_a_tensor_that_they_cannot_show() -> None:
     with pytest.raises(OptionError, match="from left to right"):
         diagram(column("A"), "volumes", direction="TB")
 
 
-def test_the_table_sets_in_bold_what_the_paper_does() -> None:
+def test_the_table_has_the_bold_layers_of_the_paper() -> None:
     drawn = diagram([column(name) for name in CONFIGS], "table")
     assert_tidy(drawn)
     bold = [
@@ -186,7 +186,7 @@ def test_the_table_sets_in_bold_what_the_paper_does() -> None:
     assert {"132.86 M", "133.05 M", "133.64 M", "138.36 M", "143.67 M"} <= set(svg_texts(drawn))
 
 
-def test_heat_colours_the_largest_fully_and_says_the_scale() -> None:
+def test_heat_colours_the_largest_fully_and_states_the_scale() -> None:
     drawn = diagram(column("D"), "layers", heat="params")
     fills = {part.lines[0].split()[0]: part.shapes[0] for part in drawn.picture.parts}
     largest, least = fills["fc6"], fills["pool1"]
@@ -196,7 +196,7 @@ def test_heat_colours_the_largest_fully_and_says_the_scale() -> None:
     assert {"parameters: 0", "102.76 M"} <= set(svg_texts(drawn))
 
 
-def test_annotations_stand_where_they_belong() -> None:
+def test_annotations_are_beside_their_layers() -> None:
     texts = svg_texts(diagram(column("D"), annotate=("rule", "macs", "memory")))
     assert "(224-3+2*1)/1+1 = 224" in texts
     assert "receptive field" not in texts
@@ -243,7 +243,7 @@ def test_pdf_embeds_its_font() -> None:
     assert b"/FontFile2" in data
 
 
-def test_svg_tells_its_title_and_each_nodes_details() -> None:
+def test_svg_has_a_title_and_the_details_of_each_node() -> None:
     root = ElementTree.fromstring(diagram(column("E")).render("svg"))
     assert root.findtext(f"{SVG}title") == "E (VGG-19)"
     ids = [element.get("id") for element in root.iter() if element.get("id")]
@@ -290,7 +290,7 @@ def test_graphviz_takes_the_dot(style: str) -> None:
     assert run.stdout.startswith(b"graph ")
 
 
-def test_tex_says_every_layer_and_escapes_what_is_special() -> None:
+def test_tex_names_every_layer_and_escapes_special_characters() -> None:
     source = diagram(column("E")).render("tex").decode()
     assert source.startswith(r"\documentclass[border=0pt]{standalone}")
     assert r"conv5\_4" in source
@@ -309,7 +309,7 @@ def test_latex_compiles_the_tex(style: str, tmp_path: Path) -> None:
     assert (tmp_path / "e.pdf").read_bytes().startswith(b"%PDF-")
 
 
-def test_nodes_lead_where_they_are_told() -> None:
+def test_nodes_link_to_their_addresses() -> None:
     drawn = diagram(column("A"), href=lambda name: f"#{name}")
     root = ElementTree.fromstring(drawn.render("svg"))
     assert "#features.0" in {link.get("href") for link in root.iter(f"{SVG}a")}
@@ -326,7 +326,7 @@ def test_a_diagram_saves_itself(tmp_path: Path) -> None:
         drawn.save(tmp_path / "missing" / "a.svg")
 
 
-def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     network = column("A")
     with pytest.raises(OptionError, match="--style is one of blocks"):
         diagram(network, style="cubes")
@@ -358,7 +358,7 @@ def test_an_svg_needs_no_heavy_package() -> None:
     assert run.stdout == "[]\n"
 
 
-def test_the_table_of_one_column_cuts_no_text_and_says_its_name_once() -> None:
+def test_the_table_of_one_network_cuts_no_text_and_names_it_once() -> None:
     texts = svg_texts(diagram([column("A")], "table"))
     assert "224 × 224 RGB image" in texts
     assert texts.count("A (VGG-11)") == 1

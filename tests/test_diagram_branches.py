@@ -1,4 +1,4 @@
-"""Pictures of networks that branch: modules found and folded, layouts by either Graphviz, arrows that skip cards."""
+"""Pictures of networks that branch: folded modules, layouts by either Graphviz, arrows that skip cards."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def residual(*lengths: int) -> Network:
 
 
 def skipping() -> Network:
-    """An encoder and a decoder: what the first two modules give is read again by the last two."""
+    """An encoder and a decoder: the last two modules read the outputs of the first two again."""
     nodes: list[Node] = []
     for number in range(6):
         source = nodes[-1].name if nodes else INPUT
@@ -70,8 +70,8 @@ def titles(network: Network, fold: bool = True) -> list[tuple[str, list[tuple[st
 
 
 def test_equal_blocks_in_a_row_are_one() -> None:
-    found = titles(residual(4, 3))
-    assert found[1:3] == [("layer1", [("layer1.0–3", 4)]), ("layer2", [("layer2.0–2", 3)])]
+    stages = titles(residual(4, 3))
+    assert stages[1:3] == [("layer1", [("layer1.0–3", 4)]), ("layer2", [("layer2.0–2", 3)])]
     assert {"×4", "×3", "layer1.0–3"} <= set(svg_texts(diagram(residual(4, 3))))
 
 
@@ -81,7 +81,7 @@ def test_no_fold_draws_each() -> None:
     assert not any(text.startswith("×") for text in texts)
 
 
-def test_modules_side_by_side_are_not_a_row() -> None:
+def test_parallel_modules_are_not_folded() -> None:
     sides = [node for path in ("left", "right") for node in block(path, INPUT, 3)]
     join = Node("add", Elementwise("add"), ("left.add", "right.add"))
     network = Network("two", one_input((1, 3, 8, 8)), (*sides, join))
@@ -112,7 +112,7 @@ def test_branches_are_tidy(style: str, network: Network, fold: bool) -> None:
 
 
 @pytest.mark.parametrize("width", [200, 420, 2000])
-def test_what_skips_cards_runs_around_them(width: int) -> None:
+def test_arrows_that_skip_cards_run_around_them(width: int) -> None:
     drawn = diagram(skipping(), width=width)
     cards = [frame for part in drawn.picture.parts if (frame := frame_of(part))]
     assert {(link.source, link.target) for link in drawn.picture.links} >= {("m0", "m5"), ("m1", "m4")}
@@ -125,7 +125,7 @@ def test_what_skips_cards_runs_around_them(width: int) -> None:
                     assert beside or above, (link.source, link.target)
 
 
-def test_a_join_says_where_its_inputs_come_from() -> None:
+def test_a_join_names_the_sources_of_its_inputs() -> None:
     texts = svg_texts(diagram(skipping(), "layers"))
     assert {"m0: 8 × 32 × 32", "m4: 8 × 32 × 32"} <= set(texts)
 
@@ -165,12 +165,12 @@ def test_a_missing_engine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert diagram(residual(2), "blocks").render("svg")
 
 
-def test_a_table_wants_the_papers_stages() -> None:
+def test_a_table_needs_the_papers_stages() -> None:
     with pytest.raises(OptionError, match="residual has no such stages"):
         diagram(residual(2), "table")
 
 
-def test_nothing_is_said_on_stderr() -> None:
+def test_stderr_stays_empty() -> None:
     code = """if True:
         from tests.test_diagram_branches import residual
         from vggscope.drawing import diagram
@@ -199,13 +199,13 @@ def test_a_thousand_layers_are_counted_not_listed() -> None:
     assert time.perf_counter() - started < 10
 
 
-def test_a_long_stage_is_divided_where_one_tensor_passes() -> None:
+def test_a_long_stage_is_split_where_one_tensor_passes() -> None:
     stages = Subject(residual(30), fold=False).stages
     assert all(len(list(stage.rows)) <= LONGEST for stage in stages)
     assert len(stages) > 3
 
 
-def test_an_unlabelled_box_does_not_exist() -> None:
+def test_every_box_has_a_label() -> None:
     for style in ("blocks", "layers"):
         for part in diagram(residual(2), style).picture.parts:
             assert any(isinstance(shape, Box) for shape in part.shapes)
@@ -215,7 +215,7 @@ def test_an_unlabelled_box_does_not_exist() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("style", ["blocks", "layers", "volumes"])
 @pytest.mark.parametrize("name", ["resnet50", "densenet121", "googlenet"])
-def test_models_that_people_know(name: str, style: str) -> None:
+def test_well_known_models(name: str, style: str) -> None:
     drawn = diagram(resolve(f"torchvision:{name}"), style)
     assert_tidy(drawn)
     wanted = {"resnet50": "layer3.1–5", "densenet121": "denselayer1–24", "googlenet": "inception5b"}[name]

@@ -25,7 +25,7 @@ TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 
 
 def mistaken(column: str, *changes: tuple[str, str], head: str | None = None) -> Network:
-    """A column with words of its notation exchanged, each once."""
+    """A configuration in which words of its notation are replaced, each once."""
     line = " ".join(CONFIGS[column].split())
     for old, new in changes:
         assert old in line
@@ -37,36 +37,36 @@ def mistaken(column: str, *changes: tuple[str, str], head: str | None = None) ->
 @pytest.mark.parametrize("column", TORCHVISION)
 def test_identical_to_torchvision(vggscope, column: str, suffix: str) -> None:
     ran = vggscope("diff", column + suffix, "--ref", "torchvision", "--strict", "-f", "json")
-    found = json.loads(ran.out)
-    assert (ran.code, found["verdict"], found["differences"]) == (0, "identical", [])
-    assert found["reference"] == f"torchvision:{TORCHVISION[column]}{suffix}"
-    assert found["params"]["ours"] == found["params"]["reference"]
+    result = json.loads(ran.out)
+    assert (ran.code, result["verdict"], result["differences"]) == (0, "identical", [])
+    assert result["reference"] == f"torchvision:{TORCHVISION[column]}{suffix}"
+    assert result["params"]["ours"] == result["params"]["reference"]
 
 
 def test_c_against_the_nearest(vggscope) -> None:
     """Three convolutions are 1x1. By hand: 8 * C * C weights and C * C * 8 * side^2 MACs fewer each."""
     ran = vggscope("diff", "C", "--ref", "torchvision", "-f", "json")
-    found = json.loads(ran.out)
-    assert (ran.code, found["verdict"], found["reference"]) == (1, "different", "torchvision:vgg16")
-    assert "column C of Table 1 has no counterpart" in found["notes"][0]
-    assert [d["label"] for d in found["differences"]] == ["conv3_3", "conv4_3", "conv5_3"]
-    for difference, width, field in zip(found["differences"], (256, 512, 512), (204, 196, 180)):
+    result = json.loads(ran.out)
+    assert (ran.code, result["verdict"], result["reference"]) == (1, "different", "torchvision:vgg16")
+    assert "column C of Table 1 has no counterpart" in result["notes"][0]
+    assert [d["label"] for d in result["differences"]] == ["conv3_3", "conv4_3", "conv5_3"]
+    for difference, width, field in zip(result["differences"], (256, 512, 512), (204, 196, 180)):
         assert (difference["kind"], difference["effect"]) == ("changed", "function")
         assert [(c["attribute"], c["ours"], c["reference"]) for c in difference["changes"]] == [
             ("kernel_size", [1, 1], [3, 3]),
             ("padding", [0, 0], [1, 1]),
         ]
-        said = " ".join(difference["consequences"])
-        assert f"{8 * width * width:,} parameters fewer" in said
-        assert f"a receptive field of {field} instead of 212 pixels at pool5" in said
-    assert found["params"] == {"ours": 133638952, "reference": 138357544}
+        consequences = " ".join(difference["consequences"])
+        assert f"{8 * width * width:,} parameters fewer" in consequences
+        assert f"a receptive field of {field} instead of 212 pixels at pool5" in consequences
+    assert result["params"] == {"ours": 133638952, "reference": 138357544}
 
 
-def test_a_lrn_has_one_layer_more(vggscope) -> None:
+def test_a_lrn_has_one_more_layer(vggscope) -> None:
     ran = vggscope("diff", "A-LRN", "--ref", "torchvision", "-f", "json")
-    found = json.loads(ran.out)
-    assert (ran.code, found["reference"]) == (1, "torchvision:vgg11")
-    (difference,) = found["differences"]
+    result = json.loads(ran.out)
+    assert (ran.code, result["reference"]) == (1, "torchvision:vgg11")
+    (difference,) = result["differences"]
     assert (difference["kind"], difference["ours"], difference["reference"]) == ("inserted", "features.2", None)
     assert "LocalResponseNorm" in difference["message"]
     assert "renumbered" in difference["follows"][0]
@@ -79,7 +79,7 @@ def test_a_network_is_identical_to_itself(line: str) -> None:
 
 
 @given(columns(), columns())
-def test_an_alignment_keeps_the_order_and_loses_nothing(one: str, other: str) -> None:
+def test_an_alignment_keeps_the_order_and_every_layer(one: str, other: str) -> None:
     ours, reference = resolve(one, BuildOptions(input=(3, 64, 64))), resolve(other, BuildOptions(input=(3, 64, 64)))
     pairs = align(ours, reference).pairs
     assert [i for i, _ in pairs if i is not None] == list(range(len(ours.nodes)))
@@ -126,13 +126,13 @@ def test_one_mistake_is_one_difference(change, kind: str, label: str, attribute:
     assert diff.verdict == "different"
 
 
-def test_what_follows_from_a_lost_padding() -> None:
+def test_the_consequences_of_a_missing_padding() -> None:
     """By hand: 110 instead of 112 after conv2_1, then 55, 27, 13 and 6 instead of 7; 6 * 6 * 512 = 18,432 features."""
     (difference,) = compare(mistaken("A", ("conv3-128", "conv3-128/p0")), resolve("A")).differences
-    said = difference.consequences
-    assert said[0] == "each side is 110 instead of 112"
-    assert said[1] == "each side is 6 instead of 7 after pool5"
-    assert said[2].startswith("avgpool hides it")
+    consequences = difference.consequences
+    assert consequences[0] == "each side is 110 instead of 112"
+    assert consequences[1] == "each side is 6 instead of 7 after pool5"
+    assert consequences[2].startswith("avgpool hides it")
     flat = compare(mistaken("A", ("conv3-128", "conv3-128/p0"), head="flatten"), resolve("A"))
     cause = next(d for d in flat.differences if d.kind == "changed")
     assert "classifier.0 (fc6) gets 18,432 features instead of 25,088" in cause.consequences
@@ -162,11 +162,11 @@ def test_two_thousand_layers_in_under_a_second() -> None:
 
 
 @pytest.mark.parametrize("words", [("C", "--ref", "paper"), ("D", "--head", "dense", "--ref", "D")])
-def test_exit_code_0_for_what_is_the_same(vggscope, words) -> None:
+def test_exit_code_0_for_equivalent_networks(vggscope, words) -> None:
     assert vggscope("diff", *words).code == 0
 
 
-def test_strict_takes_identical_only(vggscope) -> None:
+def test_strict_accepts_only_identical_networks(vggscope) -> None:
     assert vggscope("diff", "D", "--head", "dense", "--ref", "D", "--strict").code == 1
 
 
@@ -186,14 +186,14 @@ def test_every_format_takes_a_diff(form: str) -> None:
 def test_the_same_weights_give_the_same_output(vggscope) -> None:
     """A dense head computes what the Linear layers compute, up to the order of the sums."""
     words = ("diff", "conv3-8 maxpool FC-16 FC-10", "--ref", "conv3-8 maxpool FC-16 FC-10", "--input", "3x14x14")
-    found = json.loads(vggscope(*words, "--head", "dense", "--numeric", "--float64", "-f", "json").out)
-    assert found["verdict"] == "equivalent"
-    assert found["numeric"]["max_abs_error"] < 1e-12
-    assert (found["numeric"]["seed"], found["numeric"]["dtype"]) == (0, "float64")
-    assert found["numeric"]["parts_at"] is None
+    result = json.loads(vggscope(*words, "--head", "dense", "--numeric", "--float64", "-f", "json").out)
+    assert result["verdict"] == "equivalent"
+    assert result["numeric"]["max_abs_error"] < 1e-12
+    assert (result["numeric"]["seed"], result["numeric"]["dtype"]) == (0, "float64")
+    assert result["numeric"]["parts_at"] is None
 
 
-def test_where_the_outputs_part_is_named(vggscope) -> None:
+def test_the_first_mismatch_is_named(vggscope) -> None:
     words = (
         "diff",
         "conv3-8 maxpool conv3-8 FC-10",
@@ -204,14 +204,14 @@ def test_where_the_outputs_part_is_named(vggscope) -> None:
         "json",
     )
     ran = vggscope(*words, "--input", "3x16x16")
-    found = json.loads(ran.out)
+    result = json.loads(ran.out)
     assert ran.code == 1
-    assert found["numeric"]["parts_at"] == "features.2 (pool1)"
-    assert found["numeric"]["max_rel_error"] > 1e-3
+    assert result["numeric"]["parts_at"] == "features.2 (pool1)"
+    assert result["numeric"]["max_rel_error"] > 1e-3
 
 
 def test_each_call_of_a_module_is_compared_with_its_own_counterpart(vggscope, tmp_path) -> None:
-    """The pool is called twice, and what it gave last is not what its first call should be compared with."""
+    """The pool is called twice; its first call must not be compared with the output of its last."""
     (tmp_path / "net.py").write_text(
         "import torch\n"
         "from torch import nn\n"
@@ -242,7 +242,7 @@ def test_each_call_of_a_module_is_compared_with_its_own_counterpart(vggscope, tm
     assert json.loads(ran.out)["numeric"]["parts_at"] == "fc (fc3)"
 
 
-def test_outputs_of_other_sizes_have_no_error_that_is_a_number(vggscope) -> None:
+def test_outputs_of_different_sizes_have_no_finite_error(vggscope) -> None:
     words = ("diff", "conv3-8 FC-10", "--ref", "conv3-8 FC-12", "--numeric", "-f", "json", "--input", "3x16x16")
     assert json.loads(vggscope(*words).out)["numeric"]["max_abs_error"] is None
 
@@ -281,7 +281,7 @@ def test_what_is_ignored_does_not_count(tmp_path, ignored: str, verdict: str) ->
     assert compare(ours, reference, ignore=chosen).verdict == verdict
 
 
-def test_a_setting_that_is_ignored_hides_no_other_name(tmp_path) -> None:
+def test_an_ignored_attribute_does_not_hide_a_rename(tmp_path) -> None:
     """After a missing ReLU come a pool, two convolutions and two ReLU: five are renumbered."""
     path = tmp_path / "net.py"
     path.write_text(
@@ -292,26 +292,26 @@ def test_a_setting_that_is_ignored_hides_no_other_name(tmp_path) -> None:
         "        layers += [nn.Conv2d(8, 8, 3), nn.ReLU(inplace)] if width else [nn.MaxPool2d(2)]\n"
         "    return nn.Sequential(nn.Conv2d(3, 8, 1), *layers[:1], *layers[1 + lost:])\n"
         "def named(name, inplace=True):\n"
-        "    made = nn.Sequential(nn.Conv2d(3, 8, 3))\n"
-        "    made.add_module(name, nn.ReLU(inplace))\n"
-        "    return made\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 8, 3))\n"
+        "    net.add_module(name, nn.ReLU(inplace))\n"
+        "    return net\n"
     )
     (missing,) = compare(
         resolve(f"{path}:net(lost=1, inplace=False)"), resolve(f"{path}:net()"), ignore=frozenset({"inplace"})
     ).differences
     assert missing.follows == ("5 later layers are renumbered: 2 is 3 in the reference",)
     ours, reference = resolve(f"{path}:named('act', inplace=False)"), resolve(f"{path}:named('relu')")
-    found = compare(ours, reference, ignore=frozenset({"inplace"}))
-    assert (found.verdict, [d.kind for d in found.differences]) == ("equivalent", ["renamed"])
+    result = compare(ours, reference, ignore=frozenset({"inplace"}))
+    assert (result.verdict, [d.kind for d in result.differences]) == ("equivalent", ["renamed"])
     assert compare(ours, reference, ignore=frozenset({"inplace", "names"})).verdict == "identical"
 
 
-def test_training_is_told_beside_the_structure(vggscope) -> None:
-    found = json.loads(vggscope("diff", "A", "--ref", "A", "--training", "-f", "json").out)
-    assert [fact["matter"] for fact in found["training"]][:3] == ["initialisation", "dropout", "preprocessing"]
+def test_training_facts_are_added_on_request(vggscope) -> None:
+    result = json.loads(vggscope("diff", "A", "--ref", "A", "--training", "-f", "json").out)
+    assert [fact["matter"] for fact in result["training"]][:3] == ["initialisation", "dropout", "preprocessing"]
 
 
-def test_a_block_that_is_missing_is_one_difference() -> None:
+def test_a_missing_block_is_one_difference() -> None:
     """ResNet-18 has 8 blocks of the 16 that ResNet-34 has."""
     diff = compare(resolve("torchvision:resnet18"), resolve("torchvision:resnet34"))
     assert [d.message.split(":")[0] for d in diff.differences] == [
@@ -336,8 +336,8 @@ def test_a_block_that_is_missing_is_one_difference() -> None:
         ("Dropout()", "BatchNorm2d(4)", True),
     ],
 )
-def test_two_layers_the_other_way_round_are_one_difference(one: str, other: str, same: bool) -> None:
-    """Whether it is the same function is asked of torch."""
+def test_two_swapped_layers_are_one_difference(one: str, other: str, same: bool) -> None:
+    """torch tells whether both orders are the same function."""
     import torch
     from torch import nn
 
@@ -360,8 +360,8 @@ def test_two_layers_the_other_way_round_are_one_difference(one: str, other: str,
     assert diff.verdict == ("equivalent" if same else "different")
 
 
-def test_a_layer_that_is_read_twice_is_not_taken_for_moved() -> None:
-    """A ReLU before the branch and one in it are two things."""
+def test_a_layer_that_is_read_twice_is_not_relocated() -> None:
+    """A ReLU before the branch and one within it are two layers."""
     from torch import nn
 
     class Net(nn.Module):
@@ -383,17 +383,17 @@ def test_a_layer_that_is_read_twice_is_not_taken_for_moved() -> None:
     assert {"inserted", "missing"} <= {difference.kind for difference in diff.differences}
 
 
-def test_other_classes_are_ignored_where_asked_and_the_way_is_told(vggscope, tmp_path) -> None:
+def test_another_number_of_classes_can_be_ignored_as_the_advice_says(vggscope, tmp_path) -> None:
     path = tmp_path / "net.py"
     path.write_text("from torchvision.models import vgg11\ndef net():\n    return vgg11(num_classes=10)\n")
-    told = vggscope("diff", f"{path}:net", "--ref", "A")
-    assert told.code == 1
-    assert "out_features 10, the reference has 1,000" in told.out
-    assert "--ignore classes" in told.out
+    result = vggscope("diff", f"{path}:net", "--ref", "A")
+    assert result.code == 1
+    assert "out_features 10, the reference has 1,000" in result.out
+    assert "--ignore classes" in result.out
     ignored = vggscope("diff", f"{path}:net", "--ref", "A", "--ignore", "classes", "--strict")
     assert ignored.code == 0
     assert "out_features" not in ignored.out
-    # The width of any other layer counts still.
+    # The width of any other layer still counts.
     other = vggscope(
         "diff", "conv3-8 maxpool FC-20 FC-10", "--ref", "conv3-8 maxpool FC-30 FC-5", "--ignore", "classes"
     )
@@ -401,13 +401,13 @@ def test_other_classes_are_ignored_where_asked_and_the_way_is_told(vggscope, tmp
     assert "out_features 20, the reference has 30" in other.out
 
 
-def test_keys_that_alone_differ_are_named() -> None:
+def test_differences_in_keys_alone_are_named() -> None:
     model = vggscope_build("A")
     prune.l1_unstructured(model.features[0], "weight", 0.5)
-    found = vggscope_diff(model, ref="A")
-    assert found.verdict == "equivalent"
-    (difference,) = found.differences
+    result = vggscope_diff(model, ref="A")
+    assert result.verdict == "equivalent"
+    (difference,) = result.differences
     assert difference.message == (
         "features.0 (conv1_1): the state dict has features.0.weight_orig, the reference's features.0.weight"
     )
-    assert difference.message in str(found).replace("\n   ", "")
+    assert difference.message in str(result).replace("\n   ", "")

@@ -1,4 +1,4 @@
-"""The picture of a diff: that it shows every difference, tells it, and keeps each text where it belongs."""
+"""The picture of a diff: it draws and lists every difference, and every text fits its place."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ REPLICAS = Path(__file__).parent / "replicas"
 
 def diff(ours: str, reference: str, **options: object) -> Diff:
     network = resolve(ours, BuildOptions(**options))  # type: ignore[arg-type]
-    found = reference_for(reference, ours, network, BuildOptions())
-    return compare(network, found.network, found.notes)
+    chosen = reference_for(reference, ours, network, BuildOptions())
+    return compare(network, chosen.network, chosen.notes)
 
 
 def failing(folder: Path) -> Diff:
-    """A VGG-11 whose first linear layer does not fit what comes in."""
+    """A VGG-11 whose first linear layer does not fit its input."""
     source = (REPLICAS / "by_hand.py").read_text()
     (folder / "net.py").write_text(source.replace("nn.Linear(512 * 7 * 7", "nn.Linear(512 * 6 * 6"))
     return diff(f"{folder}/net.py:VGG11", "A")
 
 
-def made(name: str, folder: Path) -> Diff:
+def diff_of(name: str, folder: Path) -> Diff:
     if name == "fails":
         return failing(folder)
     words = {
@@ -69,27 +69,27 @@ def parts_named(drawn: Diagram) -> set[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_difference_is_drawn_and_told(name: str, tmp_path: Path) -> None:
-    found = made(name, tmp_path)
-    drawn = diagram(found)
+def test_every_difference_is_drawn_and_listed(name: str, tmp_path: Path) -> None:
+    result = diff_of(name, tmp_path)
+    drawn = diagram(result)
     assert_tidy(drawn)
     texts = svg_texts(drawn)
-    said = " ".join(texts)
+    content = " ".join(texts)
     names = parts_named(drawn)
-    numbered = [d for d in found.differences if d.kind != "renamed"]
+    numbered = [d for d in result.differences if d.kind != "renamed"]
     for number, difference in enumerate(numbered[:MOST_LISTED], 1):
-        assert " ".join(difference.message.split()) in said
+        assert " ".join(difference.message.split()) in content
         marks = [text for text in texts if text[:1] in "+−~!" and text[2:] == str(number)]
-        # Once in the legend, and at one row at the least.
+        # Once in the legend and at one row or more.
         assert len(marks) >= 2, difference
-    differing = [row for row in found.rows if row.sign in "+-~!"]
+    differing = [row for row in result.rows if row.sign in "+-~!"]
     assert {f"ours: {row.our_layer.name}" for row in differing if row.our_layer} <= names
     assert {f"reference: {row.reference_layer.name}" for row in differing if row.reference_layer} <= names
     labels = [layer.label for row in differing for layer in (row.our_layer, row.reference_layer) if layer]
     assert {label for label in labels if label} <= set(texts)
-    assert f"{found.params.ours:,} parameters" in texts
-    assert f"{found.params.reference:,} parameters" in texts
-    assert any(text.startswith(f"{found.verdict}: ") for text in texts)
+    assert f"{result.params.ours:,} parameters" in texts
+    assert f"{result.params.reference:,} parameters" in texts
+    assert any(text.startswith(f"{result.verdict}: ") for text in texts)
 
 
 def test_three_kernels_of_column_c() -> None:
@@ -127,23 +127,23 @@ def test_thirteen_batch_norms_are_missing_for_one_reason() -> None:
     assert texts.count("− 1") == 14
 
 
-def test_a_model_that_breaks_off(tmp_path: Path) -> None:
+def test_a_model_whose_forward_pass_fails(tmp_path: Path) -> None:
     texts = svg_texts(diagram(failing(tmp_path)))
     assert texts.count("! 1") == 2
     assert {"does not run", "in_features", "18,432", "25,088", "not reached", "5 not reached"} <= set(texts)
 
 
-def test_what_changes_nothing_is_marked_with_less_weight() -> None:
-    found = diff("D", "D", head="dense")
-    assert found.verdict == "equivalent"
-    badges = [shape for shape in diagram(found).picture.frame if isinstance(shape, Polygon)]
+def test_quiet_differences_have_thin_outlines() -> None:
+    result = diff("D", "D", head="dense")
+    assert result.verdict == "equivalent"
+    badges = [shape for shape in diagram(result).picture.frame if isinstance(shape, Polygon)]
     assert {badge.fill for badge in badges} == {THEMES["light"].page}
     strong = [shape for shape in diagram(diff("C", "D")).picture.frame if isinstance(shape, Polygon)]
     assert {badge.fill for badge in strong} == {THEMES["light"].signs["~"]}
 
 
-def test_no_sign_needs_its_colour() -> None:
-    """In the paper theme all signs are black, and each badge has an outline of its own."""
+def test_signs_differ_in_outline_too() -> None:
+    """In the paper theme all signs are black, and each badge has a different outline."""
     outlines = []
     for text, words in (("+ 1", ("A-LRN", "A")), ("− 1", ("A", "A-LRN")), ("~ 1", ("C", "D"))):
         frame = diagram(diff(*words), "paper").picture.frame
@@ -153,7 +153,7 @@ def test_no_sign_needs_its_colour() -> None:
     assert set(THEMES["paper"].signs.values()) == {"#000000"}
 
 
-def test_signs_are_read_well_in_every_theme() -> None:
+def test_signs_are_readable_in_every_theme() -> None:
     for theme in THEMES.values():
         assert set(theme.signs) == set(SIGNS)
         for color in theme.signs.values():
@@ -162,30 +162,30 @@ def test_signs_are_read_well_in_every_theme() -> None:
 
 
 def test_without_folding_every_layer_is_drawn() -> None:
-    found = diff("E", "D")
-    drawn = diagram(found, fold=False)
+    result = diff("E", "D")
+    drawn = diagram(result, fold=False)
     assert_tidy(drawn)
     names = parts_named(drawn)
-    assert {f"ours: {row.our_layer.name}" for row in found.rows if row.our_layer} <= names
-    assert {f"reference: {row.reference_layer.name}" for row in found.rows if row.reference_layer} <= names
+    assert {f"ours: {row.our_layer.name}" for row in result.rows if row.our_layer} <= names
+    assert {f"reference: {row.reference_layer.name}" for row in result.rows if row.reference_layer} <= names
     assert not any(text.endswith("alike") for text in svg_texts(drawn))
     same = diagram(diff("A", "A"))
     assert svg_texts(same).count("conv1_1 … fc8") == 2
     assert_tidy(same)
 
 
-def test_a_long_diff_goes_on_to_the_right() -> None:
-    found = diff("vgg19", "vgg19_bn")
-    twice = replace(found, rows=found.rows * 4)
+def test_a_long_diff_continues_to_the_right() -> None:
+    result = diff("vgg19", "vgg19_bn")
+    twice = replace(result, rows=result.rows * 4)
     picture = diagram(twice).picture
     assert 0.5 < picture.height / picture.width < 2.5
-    assert_tidy(diagram(found, "dark", fold=False))
+    assert_tidy(diagram(result, "dark", fold=False))
 
 
 def test_an_input_of_another_width_is_marked() -> None:
-    found = compare(resolve("A", BuildOptions(input=(1, 224, 224))), resolve("A"))
-    assert [row.sign for row in found.rows[:2]] == ["~", "="]
-    assert {"in_channels", "~ 1"} <= set(svg_texts(diagram(found)))
+    result = compare(resolve("A", BuildOptions(input=(1, 224, 224))), resolve("A"))
+    assert [row.sign for row in result.rows[:2]] == ["~", "="]
+    assert {"in_channels", "~ 1"} <= set(svg_texts(diagram(result)))
 
 
 def test_a_row_names_its_layers_and_its_difference() -> None:
@@ -200,8 +200,8 @@ def test_a_row_names_its_layers_and_its_difference() -> None:
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("suffix", PICTURES["diff"].suffixes)
 def test_the_same_bytes_on_every_run(theme: str, suffix: str) -> None:
-    found = diff("C", "D")
-    assert draw(found, suffix, theme=theme) == draw(found, suffix, theme=theme)
+    result = diff("C", "D")
+    assert draw(result, suffix, theme=theme) == draw(result, suffix, theme=theme)
 
 
 def test_png_and_pdf_show_something() -> None:
@@ -245,7 +245,7 @@ def test_hostile_names_stay_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "padding 0, the reference has 1", "x" * 200, "ab " * 50 + "y" * 90 + " z"])
-def test_wrapped_lines_fit_and_lose_nothing(text: str) -> None:
+def test_wrapped_lines_fit_and_keep_every_word(text: str) -> None:
     from vggscope.drawing.fonts import text_width
 
     lines = wrapped(text, 8, 50)
@@ -273,7 +273,7 @@ def test_the_command_writes_a_picture(tmp_path: Path, capsys: pytest.CaptureFixt
         (["-o", "x.png", "--dpi", "0"], "--dpi is 1 to"),
     ],
 )
-def test_what_is_not_there_is_named(
+def test_an_unknown_option_is_named(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -303,5 +303,5 @@ def test_an_svg_loads_no_heavy_package(tmp_path: Path) -> None:
         ("conv3-8/p10", "conv3-8/p64", "padding"),
     ],
 )
-def test_what_a_change_is_called_is_written_out(ours: str, reference: str, attribute: str) -> None:
+def test_the_attribute_of_a_change_is_written_in_full(ours: str, reference: str, attribute: str) -> None:
     assert attribute in svg_texts(diagram(diff(ours, reference)))

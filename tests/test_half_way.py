@@ -1,4 +1,4 @@
-"""A model whose forward pass breaks off: what is known is told up to there, nothing is made up, and the exit code says
+"""A model whose forward pass fails: figures are known up to the failure, none is invented, and the exit code says
 that something is wrong.
 """
 
@@ -23,7 +23,7 @@ class Net(nn.Module):
     def forward(self, x):
         return self.fc(self.conv(x).flatten(1))
 """
-"""A convolution of 3x3 makes 4x30x30 of 3x32x32: 3,600 features where ten are expected."""
+"""A 3x3 convolution maps 3x32x32 to 4x30x30: 3,600 features where ten are expected."""
 
 REASON = "10 features are expected, the input has 3,600"
 
@@ -35,7 +35,7 @@ def word(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("words", [("summary",), ("summary", "--backward"), ("rf",), ("compare",)])
-def test_what_is_known_is_shown_and_the_exit_code_is_two(words: tuple[str, ...], word: str, vggscope) -> None:
+def test_known_figures_are_shown_and_the_exit_code_is_two(words: tuple[str, ...], word: str, vggscope) -> None:
     ran = vggscope(*words, word, "--input", "3x32x32", "-f", "json")
     assert ran.code == 2
     assert REASON in ran.err
@@ -48,7 +48,9 @@ def test_what_is_known_is_shown_and_the_exit_code_is_two(words: tuple[str, ...],
     "words",
     [("memory",), ("memory", "--measure"), ("verify",), ("build",), ("build", "-o", "net.py"), ("report", "-o")],
 )
-def test_what_needs_the_whole_model_is_refused(words: tuple[str, ...], word: str, vggscope, tmp_path: Path) -> None:
+def test_a_command_that_needs_the_whole_model_fails(
+    words: tuple[str, ...], word: str, vggscope, tmp_path: Path
+) -> None:
     target = [str(tmp_path / "out.html")] if words[-1] == "-o" else []
     words = tuple(str(tmp_path / "out.py") if part == "net.py" else part for part in words)
     ran = vggscope(*words, *target, word, "--input", "3x32x32")
@@ -58,14 +60,14 @@ def test_what_needs_the_whole_model_is_refused(words: tuple[str, ...], word: str
     assert [path.name for path in tmp_path.glob("out*")] == []
 
 
-def test_its_picture_says_where_it_ends(word: str, vggscope, tmp_path: Path) -> None:
+def test_its_picture_states_where_it_fails(word: str, vggscope, tmp_path: Path) -> None:
     ran = vggscope("diagram", word, "--input", "3x32x32", "-o", str(tmp_path / "x.svg"))
     assert ran.code == 2
     assert REASON in ran.err
     assert "forward pass fails here" in (tmp_path / "x.svg").read_text()
 
 
-def test_the_peaks_of_a_step_that_never_ends_are_not_known(word: str) -> None:
+def test_the_peaks_of_a_step_that_fails_are_unknown(word: str) -> None:
     report = api.summary(word, (3, 32, 32))
     assert (report.memory.inference_peak_bytes, report.memory.training_peak_bytes) == (None, None)
     assert "peak memory" not in str(report)
@@ -85,29 +87,29 @@ def test_a_diff_at_an_input_that_does_not_fit(words: tuple[str, ...], layer: str
     """The window of fc6 is 7x7, and 64 halved five times is 2; 8 halved three times is 1, and no pool of 2x2 fits."""
     ran = vggscope("diff", *words, "-f", "json")
     assert (ran.code, ran.err) == (1, "")
-    found = json.loads(ran.out)
-    assert found["verdict"] == "different"
-    last = found["differences"][-1]
+    result = json.loads(ran.out)
+    assert result["verdict"] == "different"
+    last = result["differences"][-1]
     assert (last["kind"], last["effect"], last["ours"], last["reference"]) == ("changed", "shape", layer, other)
-    assert any("does not run at this input" in note for note in found["notes"])
-    failed = [row for row in found["rows"] if row["sign"] == "!"]
+    assert any("does not run at this input" in note for note in result["notes"])
+    failed = [row for row in result["rows"] if row["sign"] == "!"]
     assert [row["our_layer"]["name"] for row in failed] == [layer]
-    assert found["rows"][0]["ours"].startswith("features.0 (conv1_1) Conv2d")
+    assert result["rows"][0]["ours"].startswith("features.0 (conv1_1) Conv2d")
 
 
 def test_a_diff_with_itself_and_by_numbers(word: str, vggscope) -> None:
     ran = vggscope("diff", word, "--ref", word, "--input", "3x32x32", "--numeric", "-f", "json")
-    found = json.loads(ran.out)
-    assert (ran.code, found["verdict"], found["numeric"]) == (1, "different", None)
-    assert [(d["ours"], d["reference"]) for d in found["differences"]] == [("fc", "fc")]
+    result = json.loads(ran.out)
+    assert (ran.code, result["verdict"], result["numeric"]) == (1, "different", None)
+    assert [(d["ours"], d["reference"]) for d in result["differences"]] == [("fc", "fc")]
     # 4 x 3 x 3 x 3 + 4 of the convolution, 10 x 2 + 2 of the layer that fails
-    assert found["params"] == {"ours": 134, "reference": 134}
+    assert result["params"] == {"ours": 134, "reference": 134}
 
 
-def test_a_cause_of_ours_is_not_blamed_for_what_the_reference_does_as_well(vggscope) -> None:
-    found = json.loads(vggscope("diff", "E", "--input", "1x16x16", "-f", "json").out)
-    assert [d["ours"] for d in found["differences"]] == ["features.0", "features.36"]
-    assert found["differences"][0]["follows"] == []
+def test_a_failure_of_both_networks_is_not_attributed_to_a_difference(vggscope) -> None:
+    result = json.loads(vggscope("diff", "E", "--input", "1x16x16", "-f", "json").out)
+    assert [d["ours"] for d in result["differences"]] == ["features.0", "features.36"]
+    assert result["differences"][0]["follows"] == []
 
 
 def test_a_reference_that_does_not_run_is_an_error(word: str, vggscope) -> None:

@@ -1,4 +1,4 @@
-"""The diff on files as people write them: right ones, and the same with one mistake each.
+"""The diff on files as people write them: correct ones, and the same with one mistake each.
 
 For each mistake the diff must name the layer and the attribute, and no other cause.
 """
@@ -46,7 +46,7 @@ MISTAKES = [
     ("functional.py:Net", "nn.Conv2d(256, 256, 3, padding=1)", "nn.Conv2d(256, 256, 3, padding=1, bias=False)", "changed conv3_2 bias"),
     ("conv_units.py:VGG13", "stride=1, padding=1)", "stride=1, padding=1, bias=False)", "changed conv1_1 bias"),
     ("by_hand.py:VGG11", "nn.Linear(4096, num_classes)", "nn.Linear(4096, num_classes, bias=False)", "changed fc8 bias"),
-    # a layer too few, a layer too many
+    # a missing layer, an inserted layer
     ("cfg_loop.py:VGG", '256, 256, 256, "M"', '256, 256, "M"', "missing conv3_3"),
     ("cfg_loop.py:VGG", '64, 64, "M", 128', '64, 64, 64, "M", 128', "inserted conv1_3"),
     ("blocks.py:vgg", "(2, 128)", "(1, 128)", "missing conv2_2"),
@@ -68,7 +68,7 @@ MISTAKES = [
     ("cfg_loop.py:VGG", "nn.ReLU()]\n            in_channels", "nn.Sigmoid()]\n            in_channels", "changed relu1_1 op"),
     ("by_hand.py:VGG11", "            nn.Linear(512 * 7 * 7, 4096),\n            nn.ReLU(inplace=True),\n", "            nn.Linear(512 * 7 * 7, 4096),\n", "missing relu6"),
     ("functional.py:Net", "return self.fc3(x)", "return F.softmax(self.fc3(x), dim=1)", "inserted prob"),
-    # a layer at another place
+    # a relocated layer
     ("conv_units.py:VGG13", "self.relu(self.bn(self.conv(x)))", "self.bn(self.relu(self.conv(x)))", "changed relu1_1 order"),
     ("cfg_loop.py:VGG", '256, 256, 256, "M"', '256, 256, "M", 256', "changed pool3 order"),
     ("functional.py:Net", "F.max_pool2d(F.relu(self.conv4b(x)), 2)", "F.avg_pool2d(self.conv4b(x), 2).relu()", "changed relu4_2 order, changed pool4 op"),
@@ -100,7 +100,7 @@ def against_its_column(word: str) -> Diff:
 
 
 @pytest.mark.parametrize(("word", "column", "verdict"), RIGHT)
-def test_a_right_file_is_found_right(word: str, column: str, verdict: str) -> None:
+def test_a_correct_file_has_no_difference_that_counts(word: str, column: str, verdict: str) -> None:
     word = f"{REPLICAS}/{word}"
     ours = resolve(word)
     reference = reference_for("paper", word, ours, BuildOptions())
@@ -138,21 +138,21 @@ ASIDE = [
 
 
 @pytest.mark.parametrize(("old", "new"), ASIDE)
-def test_what_the_output_does_not_depend_on_changes_nothing(tmp_path: Path, old: str, new: str) -> None:
+def test_side_outputs_have_no_effect(tmp_path: Path, old: str, new: str) -> None:
     source = (REPLICAS / "conv_units.py").read_text()
     assert old in source
     (tmp_path / "net.py").write_text("import torch.nn.functional as F\n" + source.replace(old, new, 1))
     ours = resolve(f"{tmp_path / 'net.py'}:VGG13")
     diff = compare(ours, resolve("B_bn"))
     assert diff.verdict == "equivalent"
-    (found,) = (d for d in diff.differences if d.kind == "inserted")
-    assert "; the output does not depend on it" in found.message
+    (difference,) = (d for d in diff.differences if d.kind == "inserted")
+    assert "; the output does not depend on it" in difference.message
     assert [n.label for n in ours.nodes if n.op.name == "Conv2d"] == [
         f"conv{stage}_{i}" for stage in range(1, 6) for i in (1, 2)
     ]
 
 
-def test_a_mean_that_is_read_is_judged(tmp_path: Path) -> None:
+def test_a_mean_that_the_output_depends_on_counts(tmp_path: Path) -> None:
     source = (REPLICAS / "conv_units.py").read_text()
     (tmp_path / "net.py").write_text(
         source.replace("(stage(x))", "(stage(x)); x = x if x.shape[1] > 64 else x - x.mean()")
@@ -165,7 +165,7 @@ def test_a_mean_that_is_read_is_judged(tmp_path: Path) -> None:
 
 
 ADVICE = [
-    # as Keras and TensorFlow have it
+    # as in Keras and TensorFlow
     ("x = self.pool(stage(x))\n", "x = self.pool(stage(x))\n        x = x.permute(0, 2, 3, 1)\n", "permute", "in another order"),
     (RETURN, f"return {RETURN[7:]}.softmax(1)", "softmax", "torch.nn.CrossEntropyLoss takes the logits"),
     ("    def forward(self, x):\n        for", "    def forward(self, x):\n        x = x.permute(0, 3, 1, 2)\n        for", "permute", "the channels last, 224x224x3"),
@@ -173,16 +173,16 @@ ADVICE = [
 
 
 @pytest.mark.parametrize(("old", "new", "layer", "advice"), ADVICE)
-def test_what_is_brought_along_from_keras_is_one_mistake_with_advice(
+def test_a_habit_from_keras_is_one_mistake_with_advice(
     tmp_path: Path, old: str, new: str, layer: str, advice: str
 ) -> None:
     source = (REPLICAS / "conv_units.py").read_text()
     assert old in source
     (tmp_path / "net.py").write_text(source.replace(old, new, 1))
     diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
-    (found,) = (d for d in diff.differences if d.effect in ("shape", "function"))
-    assert (found.kind, found.ours) == ("inserted", layer)
-    assert any(advice in text for text in found.consequences), found.consequences
+    (difference,) = (d for d in diff.differences if d.effect in ("shape", "function"))
+    assert (difference.kind, difference.ours) == ("inserted", layer)
+    assert any(advice in text for text in difference.consequences), difference.consequences
 
 
 SAYS = [
@@ -192,31 +192,33 @@ SAYS = [
 
 
 @pytest.mark.parametrize(("old", "new", "label", "advice"), SAYS)
-def test_what_a_relu_and_a_bias_are_for_is_said(tmp_path: Path, old: str, new: str, label: str, advice: str) -> None:
+def test_advice_says_what_a_relu_and_a_bias_are_for(
+    tmp_path: Path, old: str, new: str, label: str, advice: str
+) -> None:
     source = (REPLICAS / "conv_units.py").read_text()
     assert old in source
     (tmp_path / "net.py").write_text(source.replace(old, new, 1))
     diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
-    (found,) = (d for d in diff.differences if d.effect == "function")
-    assert found.label == label
-    assert sum(text.startswith(advice) for text in found.consequences) == 1, found.consequences
+    (difference,) = (d for d in diff.differences if d.effect == "function")
+    assert difference.label == label
+    assert sum(text.startswith(advice) for text in difference.consequences) == 1, difference.consequences
 
 
-def test_of_a_relu_before_a_max_pool_nothing_is_said(tmp_path: Path) -> None:
+def test_no_advice_on_a_relu_before_a_max_pool(tmp_path: Path) -> None:
     source = (REPLICAS / "functional.py").read_text()
     (tmp_path / "net.py").write_text(
         source.replace("F.max_pool2d(F.relu(self.conv4b(x)), 2)", "F.max_pool2d(self.conv4b(x), 2)")
     )
     diff = compare(resolve(f"{tmp_path / 'net.py'}:Net"), resolve("A"))
-    (found,) = (d for d in diff.differences if d.effect == "function")
-    assert not any("linear" in text for text in found.consequences)
+    (difference,) = (d for d in diff.differences if d.effect == "function")
+    assert not any("linear" in text for text in difference.consequences)
 
 
 @pytest.mark.parametrize(("file", "old", "new"), [
     ("by_hand.py:VGG11", "            nn.Linear(4096, 4096),\n            nn.ReLU(inplace=True),\n            nn.Dropout(0.5),\n", ""),
     ("conv_units.py:VGG13", "self.relu(self.bn(self.conv(x)))", "self.bn(self.relu(self.conv(x)))"),
 ])  # fmt: skip
-def test_of_a_relu_that_goes_with_its_layer_or_has_moved_nothing_is_said(
+def test_no_advice_on_a_relu_that_goes_with_its_layer_or_is_relocated(
     tmp_path: Path, file: str, old: str, new: str
 ) -> None:
     file, _, name = file.partition(":")
@@ -225,28 +227,33 @@ def test_of_a_relu_that_goes_with_its_layer_or_has_moved_nothing_is_said(
     (tmp_path / file).write_text(source.replace(old, new, 1))
     diff = against_its_column(f"{tmp_path / file}:{name}")
     assert diff.verdict == "different"
-    assert not any("linear" in text for found in diff.differences for text in found.consequences)
+    assert not any("linear" in text for difference in diff.differences for text in difference.consequences)
 
 
-def test_a_flatten_that_was_forgotten_is_why_it_does_not_run(tmp_path: Path) -> None:
+def test_a_missing_flatten_is_the_cause_of_a_failure(tmp_path: Path) -> None:
     source = (REPLICAS / "conv_units.py").read_text()
     (tmp_path / "net.py").write_text(source.replace("self.flatten(x)", "x", 1))
     diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
-    (found,) = (d for d in diff.differences if d.effect in ("shape", "function"))
-    assert (found.kind, found.reference, found.effect, found.consequences) == ("missing", "flatten", "shape", ())
-    assert "25,088 features are expected, the input has 7: 512x7x7" in found.follows[0]
+    (difference,) = (d for d in diff.differences if d.effect in ("shape", "function"))
+    assert (difference.kind, difference.reference, difference.effect, difference.consequences) == (
+        "missing",
+        "flatten",
+        "shape",
+        (),
+    )
+    assert "25,088 features are expected, the input has 7: 512x7x7" in difference.follows[0]
 
 
-def test_a_mean_for_the_pool_and_the_flatten_is_why_it_does_not_run(tmp_path: Path) -> None:
+def test_a_mean_instead_of_pool_and_flatten_is_the_cause_of_a_failure(tmp_path: Path) -> None:
     source = (REPLICAS / "conv_units.py").read_text()
     (tmp_path / "net.py").write_text(source.replace("self.flatten(x)", "x.mean((2, 3))", 1))
     diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
-    (found,) = (d for d in diff.differences if d.effect in ("shape", "function"))
-    assert (found.kind, found.ours) == ("inserted", "mean")
-    assert "25,088 features are expected, the input has 512" in found.follows[0]
+    (difference,) = (d for d in diff.differences if d.effect in ("shape", "function"))
+    assert (difference.kind, difference.ours) == ("inserted", "mean")
+    assert "25,088 features are expected, the input has 512" in difference.follows[0]
 
 
-def test_an_image_that_is_scaled_is_written_as_in_torch(tmp_path: Path) -> None:
+def test_the_scaling_of_an_image_is_written_as_in_torch(tmp_path: Path) -> None:
     source = (REPLICAS / "conv_units.py").read_text()
     (tmp_path / "net.py").write_text(source.replace("        for", "        x = 1 - x / 255.0\n        for", 1))
     diff = compare(resolve(f"{tmp_path / 'net.py'}:VGG13"), resolve("B_bn"))
@@ -254,14 +261,17 @@ def test_an_image_that_is_scaled_is_written_as_in_torch(tmp_path: Path) -> None:
     assert messages == ["div: div(x, 255.0)", "rsub: rsub(x, 1)"]
 
 
-def test_a_head_that_is_missing_is_one_difference_and_costs_what_it_costs() -> None:
+def test_a_missing_head_is_one_difference_with_its_parameters_and_macs() -> None:
     features = "conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool conv3-512 conv3-512 maxpool"
     diff = compare(resolve(f"{features} conv3-512 conv3-512 maxpool"), resolve("A"))
-    (found,) = diff.differences
-    assert (found.kind, found.reference, found.effect) == ("missing", "avgpool", "shape")
-    assert found.message == "avgpool: the network ends before it, 9 layers from there to classifier.6 (fc8) are missing"
+    (difference,) = diff.differences
+    assert (difference.kind, difference.reference, difference.effect) == ("missing", "avgpool", "shape")
+    assert (
+        difference.message
+        == "avgpool: the network ends before it, 9 layers from there to classifier.6 (fc8) are missing"
+    )
     weights = 25088 * 4096 + 4096 * 4096 + 4096 * 1000
     assert {f"{weights + 4096 + 4096 + 1000:,} parameters fewer", f"{weights / 1e6:.2f} MMACs fewer"} <= set(
-        found.consequences
+        difference.consequences
     )
-    assert "the output is 512x7x7 instead of 1000" in found.consequences
+    assert "the output is 512x7x7 instead of 1000" in difference.consequences
