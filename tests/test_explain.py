@@ -29,7 +29,7 @@ WITH_CODE = ("conv", "pool", "relu", "linear", "lrn", "softmax", "input", "dense
 
 
 def test_the_tutorials_window_sums_to_308() -> None:
-    """(0)(-1)+(0)(-1)+(0)(1)+(0)(0)+(1)(156)+(-1)(155)+(0)(0)+(1)(153)+(1)(154), printed there as 158."""
+    """The example's source prints 158 for (0)(-1)+(0)(-1)+(0)(1)+(0)(0)+(1)(156)+(-1)(155)+(0)(0)+(1)(153)+(1)(154)."""
     step = explain("conv").data.steps[0]
     assert step.window == ((0, 0, 0), (0, 156, 155), (0, 153, 154))
     assert step.products == "(0)(-1)+(0)(-1)+(0)(1) + (0)(0)+(156)(1)+(155)(-1) + (0)(0)+(153)(1)+(154)(1)"
@@ -51,36 +51,36 @@ sides = st.integers(1, 4)
 @given(st.integers(1, 9), sides, sides, st.integers(0, 3))
 def test_conv_is_torchs(size: int, kernel: int, stride: int, padding: int) -> None:
     assume(size + 2 * padding >= kernel)
-    found = convolution.slide(size, kernel, stride, padding)
-    x, w = torch.tensor(found.input), torch.tensor(found.kernel)
+    slide = convolution.slide(size, kernel, stride, padding)
+    x, w = torch.tensor(slide.input), torch.tensor(slide.kernel)
     expected = functional.conv2d(x[None, None].float(), w[None, None].float(), stride=stride, padding=padding)[0, 0]
-    assert expected.tolist() == [list(row) for row in found.output]
-    assert found.rule.endswith(str(len(found.output)))
-    assert min(map(min, found.input)) >= 0
-    assert max(map(max, found.input)) <= 255
+    assert expected.tolist() == [list(row) for row in slide.output]
+    assert slide.rule.endswith(str(len(slide.output)))
+    assert min(map(min, slide.input)) >= 0
+    assert max(map(max, slide.input)) <= 255
 
 
 @given(st.integers(1, 9), sides, sides, st.integers(0, 2))
 def test_pools_are_torchs(size: int, kernel: int, stride: int, padding: int) -> None:
     assume(padding <= kernel // 2 and size + 2 * padding >= kernel)
-    found = pooling.pools(size, kernel, stride, padding)
-    x = torch.tensor(found.input)[None].double()
-    assert functional.max_pool2d(x, kernel, stride, padding)[0].tolist() == [list(row) for row in found.maximum]
+    pools = pooling.pools(size, kernel, stride, padding)
+    x = torch.tensor(pools.input)[None].double()
+    assert functional.max_pool2d(x, kernel, stride, padding)[0].tolist() == [list(row) for row in pools.maximum]
     mean = functional.avg_pool2d(x, kernel, stride, padding)[0]
-    assert torch.allclose(mean, torch.tensor(found.average, dtype=torch.float64))
+    assert torch.allclose(mean, torch.tensor(pools.average, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("topic", WITH_CODE)
-def test_the_code_that_is_shown_runs_and_gives_what_is_said(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = with_torch(explain(topic))
-    assert found.torch is not None
-    assert found.torch.agrees
-    assert found.torch.max_abs_error < 1e-5
+def test_the_code_that_is_shown_runs_and_gives_the_shown_result(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tutorial = with_torch(explain(topic))
+    assert tutorial.torch is not None
+    assert tutorial.torch.agrees
+    assert tutorial.torch.max_abs_error < 1e-5
     assert capsys.readouterr().out == ""
-    for block in found.codes():
+    for block in tutorial.codes():
         exec(block.text, {})
         assert capsys.readouterr().out  # it prints its result to whoever copies it
-    assert all(len(line) < 80 for block in found.codes() for line in block.text.split("\n"))
+    assert all(len(line) < 80 for block in tutorial.codes() for line in block.text.split("\n"))
 
 
 @pytest.mark.parametrize("size", [12, 13, 40])
@@ -89,7 +89,7 @@ def test_code_for_a_large_picture_makes_the_same_picture(size: int) -> None:
     assert with_torch(explain("pool", size=size, kernel=3, padding=1)).torch.agrees  # type: ignore[union-attr]
 
 
-def test_disagreement_is_told(vggscope, monkeypatch) -> None:
+def test_disagreement_is_reported(vggscope, monkeypatch) -> None:
     wrong = code("import torch\ny = torch.tensor([1.0, 2.0])", (1.0, 2.5))
     assert run(wrong) == [1.0, 2.0]
     monkeypatch.setattr(convolution, "inner_product", lambda window, kernel: 158)
@@ -121,7 +121,7 @@ def test_relu_and_sigmoid() -> None:
     assert torch.sigmoid(torch.tensor(18.0)).item() == 1.0  # the words say so
 
 
-def test_the_relu_tables_columns_are_told_apart(vggscope) -> None:
+def test_the_columns_of_the_relu_table_are_separate(vggscope) -> None:
     out = vggscope("explain", "relu").out
     assert re.search(r"^ +2 +2 +1 +0\.8808 +0\.105$", out, re.MULTILINE)
 
@@ -133,32 +133,32 @@ def test_linear_has_the_papers_layers() -> None:
 
 
 def test_lrn_has_the_papers_constants_and_torchs() -> None:
-    found = explain("lrn").data
-    c = found.constants
+    data = explain("lrn").data
+    c = data.constants
     assert (c.k, c.n, c.alpha, c.beta, c.torch_alpha) == (2.0, 5, pytest.approx(1e-4), 0.75, pytest.approx(5e-4))
-    assert found.output[3] == 0
-    assert found.output[0] == pytest.approx(10 / (2 + 1e-4 * (10**2 + 200**2 + 30**2)) ** 0.75)
-    assert found.params_a == found.params_a_lrn == 132863336
+    assert data.output[3] == 0
+    assert data.output[0] == pytest.approx(10 / (2 + 1e-4 * (10**2 + 200**2 + 30**2)) ** 0.75)
+    assert data.params_a == data.params_a_lrn == 132863336
 
 
 def test_softmax_taken_twice_is_another_loss() -> None:
-    found = explain("softmax").data
-    assert sum(found.probabilities) == pytest.approx(1)
-    logits = torch.tensor(found.logits, dtype=torch.float64)
-    twice = functional.cross_entropy(torch.softmax(logits, 0)[None], torch.tensor([found.target])).item()
-    assert found.loss_of_probabilities == pytest.approx(twice)
-    assert found.loss < twice
+    data = explain("softmax").data
+    assert sum(data.probabilities) == pytest.approx(1)
+    logits = torch.tensor(data.logits, dtype=torch.float64)
+    twice = functional.cross_entropy(torch.softmax(logits, 0)[None], torch.tensor([data.target])).item()
+    assert data.loss_of_probabilities == pytest.approx(twice)
+    assert data.loss < twice
 
 
 def test_dense_keeps_every_weight(vggscope) -> None:
-    found = explain("dense").data
-    assert [layer.convolution_weight for layer in found.layers] == [
+    data = explain("dense").data
+    assert [layer.convolution_weight for layer in data.layers] == [
         (4096, 512, 7, 7),
         (4096, 4096, 1, 1),
         (1000, 4096, 1, 1),
     ]
-    assert sum(layer.params for layer in found.layers) == 123642856
-    maps = {score_map.side: score_map for score_map in found.maps}
+    assert sum(layer.params for layer in data.layers) == 123642856
+    maps = {score_map.side: score_map for score_map in data.maps}
     assert maps[224].output_shape == (1, 1000, 1, 1)
     assert maps[384].output_shape == (1, 1000, 6, 6)
     assert maps[224].macs == 15470264320
@@ -166,13 +166,13 @@ def test_dense_keeps_every_weight(vggscope) -> None:
 
 
 def test_depth_is_27_against_49(vggscope) -> None:
-    found = explain("depth", channels=64).data
-    assert found.stack.sees == (3, 5, 7)
-    assert found.single.sees == (7,)
-    assert (found.stack.weights, found.single.weights) == (27 * 64**2, 49 * 64**2)
-    assert found.stack.params == 27 * 64**2 + 3 * 64
-    assert found.single.macs == 49 * 64**2 * 56**2
-    assert found.more_percent == pytest.approx(100 * 22 / 27)
+    data = explain("depth", channels=64).data
+    assert data.stack.sees == (3, 5, 7)
+    assert data.single.sees == (7,)
+    assert (data.stack.weights, data.single.weights) == (27 * 64**2, 49 * 64**2)
+    assert data.stack.params == 27 * 64**2 + 3 * 64
+    assert data.single.macs == 49 * 64**2 * 56**2
+    assert data.more_percent == pytest.approx(100 * 22 / 27)
     assert "81% more than 27 C^2" in vggscope("explain", "depth").out
     five = explain("depth", kernel=5, channels=8).data
     assert (five.stack.weights_per_c2, five.single.weights_per_c2) == (18, 25)
@@ -191,13 +191,13 @@ def test_why_tools_disagree_gives_their_figures(vggscope) -> None:
     assert "each weight and bias of a normalisation" in " ".join(out.split())
 
 
-def test_the_paper_beside_what_is_computed(vggscope) -> None:
-    found = explain("paper").data
-    assert [(c.column, c.paper_params_millions) for c in found.columns] == [
+def test_the_paper_beside_computed_values(vggscope) -> None:
+    data = explain("paper").data
+    assert [(c.column, c.paper_params_millions) for c in data.columns] == [
         *(("A", 133), ("A-LRN", 133), ("B", 133), ("C", 134), ("D", 138), ("E", 144)),
     ]
-    assert [c.weight_layers for c in found.columns] == [11, 11, 13, 16, 16, 19]
-    assert all(column.agrees for column in found.columns)
+    assert [c.weight_layers for c in data.columns] == [11, 11, 13, 16, 16, 19]
+    assert all(column.agrees for column in data.columns)
     out = vggscope("explain", "paper").out
     assert "1,281,167 images x 74 / 256 = 370,337 iterations" in " ".join(out.split())
     stars = re.findall(r"\S+\*", out)
@@ -230,7 +230,7 @@ def test_the_order_of_axes_is_recognised(vggscope, shape: tuple[int, ...], order
 
 
 def saved(tmp_path: Path, name: str, mode: str = "RGB") -> tuple[Path, torch.Tensor]:
-    """A picture file, and its values before it was turned into that mode."""
+    """The path of an image file in this mode, and the RGB values that it was made from."""
     from PIL import Image
 
     values = torch.randint(0, 256, (12, 20, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -242,15 +242,15 @@ def test_an_image_is_preprocessed_as_the_paper_and_as_torchvision_do(tmp_path: P
     from torchvision.transforms.v2 import functional as transforms
 
     path, values = saved(tmp_path, "photo.png")
-    found = explain("input", image=str(path)).data
-    assert (found.shape, found.order) == ((12, 20, 3), "HWC")
+    data = explain("input", image=str(path)).data
+    assert (data.shape, data.order) == ((12, 20, 3), "HWC")
     x = values.permute(2, 0, 1).double()
     paper = x - torch.tensor([123.68, 116.779, 103.939]).double()[:, None, None]
     normal = transforms.normalize(x / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    for channel, ours, theirs in zip(found.channels, paper, normal):
+    for channel, ours, theirs in zip(data.channels, paper, normal):
         assert channel.paper == pytest.approx([f(ours).item() for f in (torch.min, torch.mean, torch.max)])
         assert channel.torchvision == pytest.approx([f(theirs).item() for f in (torch.min, torch.mean, torch.max)])
-    assert [pixel.raw[0] for pixel in found.pixel] == values[6, 10].tolist()
+    assert [pixel.raw[0] for pixel in data.pixel] == values[6, 10].tolist()
 
 
 @pytest.mark.parametrize(
@@ -264,9 +264,9 @@ def test_an_image_is_preprocessed_as_the_paper_and_as_torchvision_do(tmp_path: P
 )
 def test_images_of_other_modes(vggscope, tmp_path: Path, mode: str, name: str, shape: tuple[int, ...]) -> None:
     path, _ = saved(tmp_path, name, mode)
-    found = json.loads(vggscope("explain", "input", "--image", str(path), "-f", "json").out)["data"]
-    assert found["shape"] == list(shape)
-    assert len(found["channels"]) == 3
+    data = json.loads(vggscope("explain", "input", "--image", str(path), "-f", "json").out)["data"]
+    assert data["shape"] == list(shape)
+    assert len(data["channels"]) == 3
 
 
 def test_arrays_in_either_order_are_the_same_image(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_arrays_in_either_order_are_the_same_image(tmp_path: Path) -> None:
     assert unit.channels[0].raw == pytest.approx(hwc.channels[0].raw)
 
 
-def test_what_is_no_image_is_refused(vggscope, tmp_path: Path) -> None:
+def test_files_without_an_image_are_refused(vggscope, tmp_path: Path) -> None:
     import numpy as np
 
     (tmp_path / "junk.png").write_bytes(b"\x89PNG\r\n\x1a\njunk")
@@ -297,9 +297,9 @@ def test_what_is_no_image_is_refused(vggscope, tmp_path: Path) -> None:
 
 
 def test_a_layer_of_the_paper(vggscope) -> None:
-    found = json.loads(vggscope("explain", "D", "conv3_2", "-f", "json").out)
-    assert (found["schema"], found["topic"]) == ("vggscope/explain@1", "layer")
-    data = found["data"]
+    tutorial = json.loads(vggscope("explain", "D", "conv3_2", "-f", "json").out)
+    assert (tutorial["schema"], tutorial["topic"]) == ("vggscope/explain@1", "layer")
+    data = tutorial["data"]
     layer = data["layer"]
     assert layer["params"] == 256 * 256 * 9 + 256
     assert layer["macs"] == 56 * 56 * 256 * 256 * 9
@@ -317,9 +317,9 @@ def test_a_layer_of_the_paper(vggscope) -> None:
 def test_every_kind_of_layer_can_be_explained(word: str) -> None:
     network = resolve(word)
     for node in {node.op.name: node for node in network.nodes}.values():
-        found = explain_layer(network, node.name)
-        assert found.data.layer.name == node.name  # type: ignore[attr-defined]
-        assert str(found).startswith(f"{network.name}   {node.title}: {node.op.name}")
+        tutorial = explain_layer(network, node.name)
+        assert tutorial.data.layer.name == node.name  # type: ignore[attr-defined]
+        assert str(tutorial).startswith(f"{network.name}   {node.title}: {node.op.name}")
 
 
 def test_a_layer_is_named_by_path_too_and_options_build_the_model(vggscope) -> None:
@@ -331,7 +331,7 @@ def test_a_layer_is_named_by_path_too_and_options_build_the_model(vggscope) -> N
     assert "layer2.0.downsample.1" in branch
 
 
-def test_alone_it_lists_the_topics(vggscope) -> None:
+def test_without_arguments_it_lists_the_topics(vggscope) -> None:
     ran = vggscope("explain")
     assert ran.code == 0
     for topic in TOPICS:
@@ -380,7 +380,7 @@ def test_what_cannot_be_explained(vggscope, tmp_path, monkeypatch, words, proble
 @pytest.mark.parametrize("topic", TOPICS)
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_topic_fits_the_terminal(vggscope, monkeypatch, topic: str, width: int) -> None:
-    """But for code, which could not be pasted if it were cut."""
+    """Except code, which could not be copied if it were cut."""
     monkeypatch.setenv("COLUMNS", str(width))
     blocks = json.loads(vggscope("explain", topic, "-f", "json").out)["blocks"]
     code = {line for block in blocks if block["kind"] == "code" for line in block["text"].split("\n")}
@@ -391,11 +391,11 @@ def test_a_topic_fits_the_terminal(vggscope, monkeypatch, topic: str, width: int
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_topic_in_every_format(vggscope, topic: str) -> None:
-    found = json.loads(vggscope("explain", topic, "-f", "json").out)
-    assert list(found) == ["schema", "topic", "title", "data", "blocks", "torch"]
-    assert found["topic"] == topic
-    assert found["torch"] is None
-    assert {block["kind"] for block in found["blocks"]} <= {"text", "figures", "grid", "sums", "listing", "code"}
+    tutorial = json.loads(vggscope("explain", topic, "-f", "json").out)
+    assert list(tutorial) == ["schema", "topic", "title", "data", "blocks", "torch"]
+    assert tutorial["topic"] == topic
+    assert tutorial["torch"] is None
+    assert {block["kind"] for block in tutorial["blocks"]} <= {"text", "figures", "grid", "sums", "listing", "code"}
     assert vggscope("explain", topic, "-f", "markdown").out.startswith("## ")
     rows = list(csv.reader(io.StringIO(vggscope("explain", topic, "-f", "csv").out)))
     assert len(rows) > 3
