@@ -1,65 +1,59 @@
 """Draw docs/images/floors.svg, the picture of docs/architecture.md: `python docs/floors.py`.
 
-The floors are those that tests/house.py holds the code to; a floor without its words here is an error.
+The floors are FLOORS of tests/house.py; each needs a description in ABOUT.
 """
 
 from __future__ import annotations
 
-import ast
+import sys
 from html import escape
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-HOUSE = DOCS.parent / "tests" / "house.py"
+sys.path.insert(0, str(DOCS.parent))
+
+from tests.house import FLOORS  # noqa: E402
+
 PICTURE = DOCS / "images" / "floors.svg"
 
 ABOUT = {
-    "cli": "parse, call, write: only here is anything printed",
-    "api": "what the commands do, as functions",
-    "render": "results made text, pictures, pages",
-    "lessons": "what explain tells",
-    "sources": "a word that names a model, made a Network",
-    "trace": "a module's forward run once without data, written down as a Network",
-    "diffing": "two Networks compared; the same numbers asked of other people's code",
-    "analysis": "pure functions of a Network; a Network made a module, source, weights",
-    "notation": "Table 1's words, its six columns, the literature's names",
-    "graph": "Network: named operations in the order in which they run",
-    "ops": "what an operation is: shape, parameters, MACs, window, what is kept",
-    "result": "what every result can do",
-    "units": "numbers made text and back, files, how far something has come",
-    "errors": "every way to say no; frozen classes",
+    "cli": "parse the command line, call api, print",
+    "api": "every command as a function",
+    "explorer": "the interactive page",
+    "render": "results as text and plots; the table of formats",
+    "drawing": "diagrams: styles make shapes, writers write them",
+    "tutorials": "what explain shows",
+    "sources": "from a word that names a model to its Network",
+    "diffing": "two Networks compared; other tools; runs on data",
+    "checkpoint": "weights files read safely; functions of a Network",
+    "trace": "from a running nn.Module to a Network, and back",
+    "graph_json": "a Network as JSON; what is VGG's own",
+    "graph": "the Network: named operations in execution order",
+    "ops": "one class per operation: shape, parameters, MACs, window",
+    "result": "base class of results; the block model of text",
+    "units": "numbers as text; files; progress; photos",
+    "errors": "errors with remedies; frozen classes",
 }
-"""What stands on a floor, by its first name."""
+"""What each floor is for, by its first room."""
 
 WIDTH, HEIGHT, LEFT, GAP = 880, 46, 20, 6
 
 
-def floors() -> list[tuple[str, ...]]:
-    """The names of each floor, from the top down, the package's own entrance left out."""
-    for node in ast.parse(HOUSE.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FLOORS":
-            found: tuple[tuple[str, ...], ...] = ast.literal_eval(node.value)
-            return [names for names in reversed(found) if "__init__" not in names]
-    raise SystemExit(f"{HOUSE} has no FLOORS")
-
-
 def picture() -> str:
-    """The picture: a floor a bar, the highest on top."""
-    rows = floors()
+    """Return the SVG: one bar per floor, the highest on top. It leaves out the entrance, `__init__.py`."""
+    rows = [names for names in reversed(FLOORS) if "__init__" not in names]
     height = len(rows) * (HEIGHT + GAP) + 60
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
         ' font-family="Helvetica, Arial, sans-serif" role="img">',
-        "<title>The floors of vggscope: a file imports from its own floor's folder and from below</title>",
+        "<title>The floors of vggscope: a file imports from its own room and from lower floors</title>",
         f'<rect width="{WIDTH}" height="{height}" rx="8" fill="#ffffff"/>',
     ]
     for number, names in enumerate(rows):
         top = 16 + number * (HEIGHT + GAP)
         network = "graph" in names
         fill = "#fde7c7" if network else "#eaf1f8"
-        about = ABOUT.get(names[0])
-        if about is None:
-            raise SystemExit(f"say in ABOUT of {Path(__file__).name} what stands on the floor of {names[0]}")
+        about = ABOUT[names[0]]
         parts += [
             f'<rect x="{LEFT}" y="{top}" width="{WIDTH - 2 * LEFT}" height="{HEIGHT}" rx="5" fill="{fill}"'
             f' stroke="{"#c77700" if network else "#9aa7b8"}"/>',
@@ -70,8 +64,8 @@ def picture() -> str:
         ]
     foot = height - 20
     parts += [
-        f'<text x="{LEFT}" y="{foot}" font-size="12" fill="#3d4b5c">A file imports from its own folder and from the'
-        " floors below. Orange: what sources make and analyses read.</text>",
+        f'<text x="{LEFT}" y="{foot}" font-size="12" fill="#3d4b5c">A file imports from its own room and from lower'
+        " floors. Orange: the Network, which sources return and analyses read.</text>",
         "</svg>",
     ]
     return "\n".join(parts) + "\n"

@@ -2,8 +2,9 @@
 
     Exhibits -> data, drawing (plain data) -> JSON in the template, with css/ and js/ -> the page
 
-Python computes the numbers and the script shows them. The script itself evaluates two formulas: the box of a unit by
-its layer's rule, and the bytes of a step at a batch. To add a view, add a file to js/ and its name to SCRIPTS.
+Python computes the numbers and the script shows them. The script only evaluates formulas for the reader's choice: the
+box of a unit, the position of a window, the bytes of a step at a batch. To add a view, add a file to js/ and its name
+to SCRIPTS.
 """
 
 from __future__ import annotations
