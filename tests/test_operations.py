@@ -16,8 +16,6 @@ import vggscope
 from tests.strategies import SIDE, columns
 from vggscope.analysis.cards import CARDS, roof_of
 from vggscope.analysis.cost import backward_costs, backward_macs, costs
-from vggscope.analysis.operations.counting import RULES
-from vggscope.analysis.operations.counting import operations as beyond_macs
 from vggscope.analysis.operations.result import LayerOperations, Operations, operations
 from vggscope.builders.module import module
 from vggscope.errors import OptionError
@@ -236,11 +234,16 @@ HAND: list[tuple[Op, tuple[Shape, ...], int]] = [
 
 @pytest.mark.parametrize(("op", "inputs", "expected"), HAND, ids=[op.name for op, _, _ in HAND])
 def test_formulas_by_hand(op: Op, inputs: tuple[Shape, ...], expected: int) -> None:
-    assert beyond_macs(op, inputs, op.output_shape(*inputs)) == expected
+    assert op.other_operations(inputs, op.output_shape(*inputs)) == expected
+
+
+@pytest.mark.parametrize(("op", "inputs", "expected"), HAND, ids=[op.name for op, _, _ in HAND])
+def test_a_known_count_has_a_formula(op: Op, inputs: tuple[Shape, ...], expected: int) -> None:
+    assert op.other_formula
 
 
 def test_what_is_not_known_is_not_counted_as_nothing() -> None:
-    assert beyond_macs(Recorded("sort", (MAP,), MAP), (MAP,), MAP) is None
+    assert Recorded("sort", (MAP,), MAP).other_operations((MAP,), MAP) is None
     model = nn.Sequential(nn.Conv2d(3, 4, 3), Sorted())
     found = operations(trace(model, (3, 8, 8), "odd"), count="all")
     assert (found.layers[1].other, found.layers[1].flops, found.totals.flops) == (None, None, None)
@@ -359,6 +362,3 @@ class TestShown:
         assert found["totals"]["flops"] == 8 * 30_940_528_640
         assert found["roof"] == {"card": "T4", "flops": 8_100_000_000_000, "bytes": 320_000_000_000}
         assert found["layers"][0]["bound"] == "memory"
-
-    def test_every_formula_is_said(self) -> None:
-        assert all(rule.formula for rule in RULES.values())

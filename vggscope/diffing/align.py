@@ -13,41 +13,18 @@ from dataclasses import fields
 from typing import NamedTuple
 
 from vggscope.graph import Network, Node
-from vggscope.ops.base import Op, numel
+from vggscope.ops.base import Op
 
 Pair = tuple[int | None, int | None]
 """Positions in our network and in the reference; None on the side of a gap."""
 
-_GAPS = {
-    "Conv2d": 4.0,
-    "Linear": 4.0,
-    "MaxPool2d": 3.0,
-    "AvgPool2d": 3.0,
-    "AdaptiveAvgPool2d": 1.5,
-    "Dropout": 1.0,
-    "Flatten": 0.5,
-    "Identity": 0.25,
-}
-_GAP = 2.0
-"""The cost of a gap: high for layers with weights and for pools, low for layers that hardly change their input."""
-
-_FAMILIES = (
-    ({"MaxPool2d", "AvgPool2d"}, 2.5),
-    ({"AdaptiveAvgPool2d", "AdaptiveMaxPool2d"}, 1.25),
-    ({"MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d"}, 3.0),
-    ({"ReLU", "Sigmoid", "Tanh", "LeakyReLU", "GELU", "SiLU", "ELU", "ReLU6", "Hardswish", "PReLU", "Softplus"}, 2.5),
-    ({"BatchNorm2d", "LocalResponseNorm", "GroupNorm", "InstanceNorm2d", "LayerNorm"}, 3.0),
-    ({"Flatten", "reshape", "squeeze"}, 0.5),
-    ({"Dropout", "Dropout2d"}, 1.0),
-)
-"""Ops that may be paired with each other, and the cost of such a pair."""
+_NO_EFFECT = 0.25
+"""The cost of a gap for an op that returns its input. That of any other op is its `alignment_cost`."""
 
 _IMPOSSIBLE = 1e9
 
 _RUN_SHARE = 0.25
 """The share of its cost that a gap adds to the most expensive one of its run."""
-
-WEIGHTED = {"Conv2d", "Linear"}
 
 MOST_CELLS = 10**7
 """The most pairs of layers that are compared: all pairs of two networks of 3,000 layers. In longer networks only layers
@@ -97,7 +74,7 @@ def _without_stray_pairs(pairs: list[Pair], left: Sequence[Signature], right: Se
 def _adjacent_to_anchors(between: list[Pair], left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:
     """Keep the pairs before the first gap with weights and after the last one; turn those in between into gaps."""
     gaps = [k for k, pair in enumerate(between) if None in pair]
-    weighted = [k for k in gaps if _signature_of(between[k], left, right).name in WEIGHTED]
+    weighted = [k for k in gaps if _signature_of(between[k], left, right).is_weight_layer]
     if len(weighted) < 2 or weighted[-1] - weighted[0] < 2:
         return between
     first, last = weighted[0], weighted[-1] + 1
@@ -111,7 +88,7 @@ def _adjacent_to_anchors(between: list[Pair], left: Sequence[Signature], right: 
 
 def _is_anchor(pair: Pair, left: Sequence[Signature]) -> bool:
     i, j = pair
-    return i is not None and j is not None and left[i].name in WEIGHTED
+    return i is not None and j is not None and left[i].is_weight_layer
 
 
 def _signature_of(pair: Pair, left: Sequence[Signature], right: Sequence[Signature]) -> Signature:
@@ -161,10 +138,10 @@ def distance(ours: Network, reference: Network) -> float:
     gaps: tuple[list[float], list[float]] = ([], [])
     for i, j in align(ours, reference).pairs:
         if i is None or j is None:
-            gaps[i is None].append(_gap(right[j or 0] if i is None else left[i]))
+            gaps[i is None].append((right[j or 0] if i is None else left[i]).gap)
             continue
         total += _substitution(left[i], right[j])
-        if left[i].name in WEIGHTED:
+        if left[i].is_weight_layer:
             total += _run_cost(gaps)
     return total + _run_cost(gaps)
 
@@ -178,14 +155,18 @@ def _run_cost(gaps: tuple[list[float], list[float]]) -> float:
 
 
 class Signature(NamedTuple):
-    """What the alignment compares of a layer: the op's name, its chosen attributes, the number of input values if it
-    reads its whole input at once (else 0), and whether it is the last layer.
+    """What the alignment compares of a layer.
+
+    `gap` is the cost of no counterpart. `whole_input`, `exchanges` and `is_weight_layer` are those of its op.
     """
 
     name: str
     attributes: tuple[tuple[str, object], ...]
     whole_input: int
     is_last: bool
+    gap: float
+    exchanges: tuple[tuple[str, float], ...]
+    is_weight_layer: bool
 
     def matches(self, other: Signature) -> bool:
         """Whether two layers are the same op with the same attributes."""
@@ -193,21 +174,12 @@ class Signature(NamedTuple):
 
 
 def _signature(network: Network, node: Node) -> Signature:
-    whole_input, name = 0, node.op.name
-    inputs = network.input_shapes(node)
-    if name in ("MaxPool2d", "AvgPool2d") and is_pixel(node.op):
-        name = "Identity"
-    if node.op.name == "Linear" and inputs[0]:
-        whole_input = inputs[0][-1]
-    elif node.op.name == "Conv2d" and set(network.output_shape(node)[2:]) == {1}:
-        whole_input = numel(inputs[0])
-    return Signature(name, chosen_attributes(node.op), whole_input, node is network.nodes[-1])
-
-
-def is_pixel(op: Op) -> bool:
-    """Whether an op's window is a single pixel at stride 1, so that it returns its input."""
-    window = op.window((1, 1))
-    return window is not None and set(window.span) | set(window.stride) == {1} and not any(window.padding)
+    op, is_last = node.op, node is network.nodes[-1]
+    attributes = chosen_attributes(op)
+    if op.returns_input:
+        return Signature("", attributes, 0, is_last, _NO_EFFECT, (), False)
+    whole_input = op.whole_input(network.input_shapes(node), network.output_shape(node))
+    return Signature(op.name, attributes, whole_input, is_last, op.alignment_cost, op.exchanges, op.is_weight_layer)
 
 
 def chosen_attributes(op: Op) -> tuple[tuple[str, object], ...]:
@@ -220,10 +192,6 @@ def _common_prefix(left: Sequence[Signature], right: Sequence[Signature]) -> int
     return next((k for k, (a, b) in enumerate(zip(left, right)) if not a.matches(b)), min(len(left), len(right)))
 
 
-def _gap(signature: Signature) -> float:
-    return _GAPS.get(signature.name, _GAP)
-
-
 def _substitution(ours: Signature, reference: Signature) -> float:
     """The cost of pairing two layers."""
     if ours.matches(reference):
@@ -232,10 +200,10 @@ def _substitution(ours: Signature, reference: Signature) -> float:
     names = {ours.name, reference.name}
     if len(names) == 1:
         changed = sum(a != b for a, b in zip(ours.attributes, reference.attributes))
-        return min(0.75 + 0.5 * changed + misplaced, 2 * _gap(ours) - 0.5)
-    if names == {"Linear", "Conv2d"} and ours.whole_input and reference.whole_input:
+        return min(0.75 + 0.5 * changed + misplaced, 2 * ours.gap - 0.5)
+    if ours.whole_input and reference.whole_input:
         return 0.5 + misplaced
-    return next((cost for family, cost in _FAMILIES if names <= family), _IMPOSSIBLE)
+    return next((cost for group, cost in ours.exchanges if (group, cost) in reference.exchanges), _IMPOSSIBLE)
 
 
 def _cheapest(left: Sequence[Signature], right: Sequence[Signature]) -> Alignment:
@@ -249,7 +217,7 @@ def _cheapest(left: Sequence[Signature], right: Sequence[Signature]) -> Alignmen
     import numpy as np
 
     substitutions = _substitutions(left, right)
-    skipped = np.concatenate(([0.0], np.cumsum([_gap(signature) for signature in right])))
+    skipped = np.concatenate(([0.0], np.cumsum([signature.gap for signature in right])))
     width = min(len(right) + 1, MOST_CELLS // (len(left) + 1))
     line = np.arange(len(left) + 1) * len(right) // len(left)
     starts = np.clip(line - width // 2, 0, len(right) + 1 - width)
@@ -258,7 +226,7 @@ def _cheapest(left: Sequence[Signature], right: Sequence[Signature]) -> Alignmen
     for i, signature in enumerate(left):
         start, shift = starts[i + 1], starts[i + 1] - starts[i]
         above = np.concatenate(([np.inf], costs[i, max(shift - 1, 0) :], np.full(shift, np.inf)))[-width - 1 :]
-        row = np.minimum(above[1:] + _gap(signature), above[:-1] + substitutions(i, start, start + width))
+        row = np.minimum(above[1:] + signature.gap, above[:-1] + substitutions(i, start, start + width))
         # Within the row: reach an earlier position, then leave gaps for the reference's layers up to this one.
         skips = skipped[start : start + width]
         costs[i + 1] = np.minimum.accumulate(row - skips) + skips
@@ -291,7 +259,7 @@ def _least_cost_outside(starts, width: int, left: Sequence[Signature], right: Se
     """A lower bound for the cost of an alignment that leaves the band: its gaps on the way out and back."""
     import numpy as np
 
-    ours, theirs = min(map(_gap, left)), min(map(_gap, right))
+    ours, theirs = min(s.gap for s in left), min(s.gap for s in right)
     surplus = len(right) - len(left)
     lead = starts - np.arange(len(left) + 1)
     above = min((lead + width)[starts + width <= len(right)], default=np.inf)
@@ -322,10 +290,10 @@ def _trace_back(costs, starts, left: Sequence[Signature], right: Sequence[Signat
     pairs: list[Pair] = []
     while i or j:
         here = cost(i, j) + 1e-6
-        if i and cost(i - 1, j) + _gap(left[i - 1]) <= here:
+        if i and cost(i - 1, j) + left[i - 1].gap <= here:
             i -= 1
             pairs.append((i, None))
-        elif j and cost(i, j - 1) + _gap(right[j - 1]) <= here:
+        elif j and cost(i, j - 1) + right[j - 1].gap <= here:
             j -= 1
             pairs.append((None, j))
         else:

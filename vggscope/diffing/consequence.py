@@ -15,7 +15,6 @@ from vggscope.diffing.locate import LayerPair, last_weighted
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network, Node, Parameter, one_input
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
-from vggscope.ops.pooling import AdaptiveAvgPool2d
 from vggscope.record import record
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
 
@@ -27,10 +26,6 @@ _EXTRA = " (extra)"
 
 _CHANNELS_FIRST = (0, 3, 1, 2)
 """The permutation from channels last, as in Keras and image files, to channels first."""
-
-_BEND = {"ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh"}
-_PASSED = {"Dropout", "BatchNorm2d", "Flatten", "reshape"}
-"""Ops that are linear at evaluation: two layers with weights around them are one linear map."""
 
 
 def apply_difference(
@@ -189,9 +184,10 @@ def _last_map(network: Network) -> _FeatureMap | None:
     """The last feature map before the head."""
     last = None
     for node in network.nodes:
-        if node.op.name in ("Linear", "Flatten") or isinstance(node.op, AdaptiveAvgPool2d):
+        axes = len(network.output_shape(node))
+        if node.op.family == "linear" or node.op.is_adaptive or (node.op.is_layout and axes < 4):
             break
-        if len(network.output_shape(node)) == 4:
+        if axes == 4:
             last = _FeatureMap(node.name, node.label or node.name, network.output_shape(node))
     return last
 
@@ -202,10 +198,10 @@ def _head(reference: Network, ours: Network, name: str) -> list[str]:
     """
     for node in ours.nodes:
         shape = ours.input_shapes(node)[0]
-        if isinstance(node.op, AdaptiveAvgPool2d) and node.name != name:
-            sides = pair_text(node.op.sides(shape[2:]))
+        if node.op.is_adaptive and node.name != name:
+            sides = pair_text(ours.output_shape(node)[2:])
             return [f"{node.title} hides it: it resizes {pair_text(shape[2:])} to {sides}"]
-        if node.op.name == "Linear":
+        if node.op.family == "linear":
             expected = reference.by_name.get(node.name)
             if expected is not None and reference.input_shapes(expected)[0] != shape:
                 want = count_text(reference.input_shapes(expected)[0][-1])
@@ -249,22 +245,26 @@ def _width(node: Node) -> int:
 def _on(ours: Network, mine: Node | None, other: Node | None) -> Iterator[str]:
     if mine is None:
         return
-    readers = [ours.by_name[name].op.name for name in ours.consumers[mine.name]]
+    readers = [ours.by_name[name].op for name in ours.consumers[mine.name]]
     if other is not None:
-        if getattr(other.op, "bias", False) and not getattr(mine.op, "bias", True) and readers == ["BatchNorm2d"]:
+        if (
+            getattr(other.op, "bias", False)
+            and not getattr(mine.op, "bias", True)
+            and [op.label_prefix for op in readers] == ["bn"]
+        ):
             yield "the batch norm after it subtracts the bias and adds its own: nothing is lost without it"
-    elif mine.op.name == "Softmax" and not readers:
+    elif mine.op.label_prefix == "prob" and not readers:
         yield "torch.nn.CrossEntropyLoss takes the logits and applies a softmax itself; with two it learns slowly"
-    elif mine.op.name == "permute" and mine.inputs == (INPUT,) and getattr(mine.op, "dims", ()) == _CHANNELS_FIRST:
+    elif mine.op.permutation == _CHANNELS_FIRST and mine.inputs == (INPUT,):
         batch, channels, *sides = ours.input_shape
         last = shape_text((batch, *sides, channels))
         yield f"it expects the channels last, {last}; torch has the channels first and needs no permute"
-    elif mine.op.name == "permute" and readers in (["Flatten"], ["reshape"]):
+    elif mine.op.permutation and len(readers) == 1 and readers[0].is_layout:
         yield "the head reads the same values in another order: the reference's weights do not fit it unchanged"
 
 
 def _on_missing(reference: Network, other: Node) -> Iterator[str]:
-    if other.op.name not in _BEND:
+    if not other.op.is_pointwise:
         return
     before = _nearest_weights(reference, other, lambda node: node.inputs)
     after = _nearest_weights(reference, other, lambda node: reference.consumers[node.name])
@@ -277,9 +277,9 @@ def _nearest_weights(network: Network, node: Node, step: Callable[[Node], tuple[
     names = step(node)
     while len(names) == 1 and names[0] != INPUT:
         node = network.by_name[names[0]]
-        if node.op.name in ("Conv2d", "Linear"):
+        if node.op.is_weight_layer:
             return node.label or node.name
-        if node.op.name not in _PASSED:
+        if not node.op.is_affine:
             return None
         names = step(node)
     return None

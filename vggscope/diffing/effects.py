@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vggscope.diffing.align import chosen_attributes, is_pixel
+from vggscope.diffing.align import chosen_attributes
 from vggscope.diffing.result import Change
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
-from vggscope.ops.pooling import AdaptiveAvgPool2d
 
 EFFECTS = ("none", "training_only", "function", "shape")
 """From the least to the gravest."""
-
-_TRAINING_FIELDS = {"Dropout": {"p"}, "Dropout2d": {"p"}, "BatchNorm2d": {"momentum"}}
-LAYOUT = {"Flatten", "reshape", "squeeze"}
-_SAME_VALUES = {"Identity", "clone"}
-_IDEMPOTENT = {"ReLU", "ReLU6"}
-_RISING = {"ReLU", "ReLU6", "Hardtanh", "Hardsigmoid", "Sigmoid", "Tanh", "Softplus", "SELU"}
-"""Monotone functions of each value: they commute with taking the maximum."""
-
-_POINTWISE = _RISING | {"LeakyReLU", "ELU", "SiLU", "Mish", "Hardswish", "GELU"}
-_LARGEST = {"MaxPool2d", "AdaptiveMaxPool2d"}
 
 
 def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
@@ -44,7 +33,7 @@ def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape) -> st
         return "none"
     if ours.name == reference.name:
         fields = {change.attribute for change in changes(ours, reference)} - {"inplace"}
-        if fields <= _TRAINING_FIELDS.get(ours.name, set()):
+        if fields <= ours.training_fields:
             return "training_only"
     elif ours.active_in == reference.active_in == "training":
         return "training_only"
@@ -53,12 +42,11 @@ def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape) -> st
 
 def same_function(ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
     """Whether both ops, with the same weights, give the same values for every input of this shape."""
-    names = {ours.name, reference.name}
-    if names == {"Linear", "Conv2d"}:
+    if ours.is_weight_layer and reference.is_weight_layer and ours.name != reference.name:
         return _same_inner_product(ours, reference, shape)
-    if names <= LAYOUT:
+    if ours.is_layout and reference.is_layout:
         return _shape_of(ours, shape) == output
-    if names == {"AdaptiveAvgPool2d", "AvgPool2d"} or ours.name == reference.name == "AdaptiveAvgPool2d":
+    if ours.takes_mean and reference.takes_mean and (ours.is_adaptive or reference.is_adaptive):
         return _same_averages(ours, reference, shape)
     if ours.name != reference.name:
         return False
@@ -69,15 +57,8 @@ def effect_of_presence(op: Op, shape: Shape, before: Op | None) -> str:
     """The effect of an op that only one network has, on an input of this shape after the op `before`."""
     if op.active_in == "training":
         return "training_only"
-    if (
-        op.name in _SAME_VALUES
-        or op.name in LAYOUT
-        or (op.name in _IDEMPOTENT and before is not None and before.name == op.name)
-    ):
-        return "none"
-    if isinstance(op, AdaptiveAvgPool2d) and op.is_identity(shape[2:]):
-        return "none"
-    if op.name in ("MaxPool2d", "AvgPool2d") and is_pixel(op):
+    is_repeated = op.is_idempotent and before is not None and before.name == op.name
+    if op.is_layout or is_repeated or op.is_identity(shape[2:]):
         return "none"
     return "function" if _shape_of(op, shape) == shape else "shape"
 
@@ -87,14 +68,13 @@ def effect_of_move(op: Op, passed: Iterable[tuple[Op, Op]], effects: Iterable[st
 
     `effects` are those of its presence at either position.
     """
-    is_layout = op.name in LAYOUT
     # A layout op is compared only with pairs of the same op. Another pair, such as a convolution for a Linear, has its
     # own effect on the layout.
-    swaps = [other for pair in passed for other in pair if not is_layout or pair[0].name == pair[1].name]
+    swaps = [other for pair in passed for other in pair if not op.is_layout or pair[0].name == pair[1].name]
     worst = max((_effect_of_swap(op, other) for other in swaps), key=EFFECTS.index, default="none")
     if worst == "function":
         # The presence of a layout op has no effect, but its position relative to these ops does.
-        return max("function" if is_layout else "none", *effects, key=EFFECTS.index)
+        return max("function" if op.is_layout else "none", *effects, key=EFFECTS.index)
     return worst
 
 
@@ -102,9 +82,10 @@ def _effect_of_swap(one: Op, other: Op) -> str:
     """The effect of swapping two successive ops. A maximum commutes with monotone functions, a pointwise function with
     changes of layout.
     """
-    names = {one.name, other.name}
-    if (names & _LARGEST and names & _RISING) or (names & LAYOUT and names & _POINTWISE) or "Identity" in names:
-        return "none"
+    for first, second in ((one, other), (other, one)):
+        commute = (first.takes_maximum and second.is_monotone) or (first.is_layout and second.is_pointwise)
+        if commute or first.returns_input:
+            return "none"
     return "training_only" if "training" in (one.active_in, other.active_in) else "function"
 
 
@@ -124,7 +105,7 @@ def _is_ineffective(change: Change, ours: Op, reference: Op, shape: Shape, outpu
 
 def _same_inner_product(ours: Op, reference: Op, shape: Shape) -> bool:
     """Whether a Linear of the flattened map equals a convolution whose kernel covers the map."""
-    linear, conv = (ours, reference) if ours.name == "Linear" else (reference, ours)
+    linear, conv = (reference, ours) if ours.is_convolution else (ours, reference)
     weight, kernel = linear.parameters()["weight"], conv.parameters()["weight"]
     window = conv.window((1, 1))
     return (
@@ -137,7 +118,7 @@ def _same_inner_product(ours: Op, reference: Op, shape: Shape) -> bool:
 
 
 def _same_averages(ours: Op, reference: Op, shape: Shape) -> bool:
-    if any(isinstance(op, AdaptiveAvgPool2d) and not op.is_regular(shape[2:]) for op in (ours, reference)):
+    if any(not op.is_regular(shape[2:]) for op in (ours, reference)):
         return ours == reference
     return ours.window(shape[2:]) == reference.window(shape[2:]) and _shape_of(ours, shape) == _shape_of(
         reference, shape

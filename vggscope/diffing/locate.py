@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vggscope.diffing.align import Pair, align
-from vggscope.diffing.effects import LAYOUT, changes, effect_of_change, effect_of_presence
+from vggscope.diffing.effects import changes, effect_of_change, effect_of_presence
 from vggscope.diffing.result import IGNORABLE, Change, Difference
 from vggscope.diffing.wording import op_text, value_text
 from vggscope.errors import unknown
@@ -80,7 +80,7 @@ class AlignedNetworks:
         missing: set[str] = set()
         for ours, theirs in self.layer_pairs():
             if ours is None:
-                missing.update({theirs.name} if theirs and theirs.op.name not in LAYOUT else ())
+                missing.update({theirs.name} if theirs and not theirs.op.is_layout else ())
                 continue
             if theirs is not None:
                 positions[ours.name] = theirs.name
@@ -154,7 +154,7 @@ def without_ignored(
         difference, (pair, *_) = located.difference, located.pairs
         if difference.kind == "renamed" and "names" in ignore:
             continue
-        if "dropout" in ignore and any(node and node.op.name.startswith("Dropout") for node in pair):
+        if "dropout" in ignore and any(node and node.op.is_dropout for node in pair):
             continue
         attributes = ignore & {"inplace", "bias"}
         if pair == classes:
@@ -179,7 +179,7 @@ def last_weighted(ours: Network, reference: Network) -> LayerPair:
 
 
 def _last_weighted(network: Network) -> Node | None:
-    return next((node for node in reversed(network.nodes) if node.op.name in ("Linear", "Conv2d")), None)
+    return next((node for node in reversed(network.nodes) if node.op.is_weight_layer), None)
 
 
 def failure_difference(aligned: AlignedNetworks) -> LocatedDifference:
@@ -212,7 +212,7 @@ def _changed_or_renamed(
     changed = changes(mine.op, other.op)
     shape, output = aligned.reference.input_shapes(other), aligned.reference.output_shape(other)
     effect = effect_of_change(mine.op, other.op, shape[0], output) if changed and shape else "function"
-    if effect == "shape" and {mine.op.name, other.op.name} <= LAYOUT:
+    if effect == "shape" and mine.op.is_layout and other.op.is_layout:
         # Another input shape has a cause of its own: compare two layout ops on the input that ours has.
         (own_shape,) = aligned.ours.input_shapes(mine)
         effect = effect_of_change(mine.op, other.op, own_shape, other.op.output_shape(own_shape))

@@ -8,16 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from vggscope.diffing.align import WEIGHTED
-from vggscope.diffing.effects import LAYOUT
 from vggscope.diffing.locate import AlignedNetworks, LayerPair, LocatedDifference
 from vggscope.diffing.relocated import merge_relocated
 from vggscope.graph import Network, Node
-
-_FOLLOWERS = {"ReLU", "BatchNorm2d", "Dropout"}
-"""Ops that are inserted or missing together with the layer before them."""
-
-_POOLS = {"MaxPool2d", "AvgPool2d"}
 
 _FEWEST = 3
 """The fewest equal differences in all layers of a kind, or layers of a module, that are reported as one."""
@@ -58,7 +51,7 @@ def with_failure(
 
 def is_layout_alone(located: LocatedDifference) -> bool:
     """Whether the difference is about layout ops only, such as a flatten."""
-    return bool(located.pairs) and all(node.op.name in LAYOUT for pair in located.pairs for node in pair if node)
+    return bool(located.pairs) and all(node.op.is_layout for pair in located.pairs for node in pair if node)
 
 
 @dataclass
@@ -159,9 +152,9 @@ def _as_stretch(
     first, last = nodes[0], nodes[-1]
     is_end = last is network.nodes[-1] and network.failure is None
     names = [node.name for node in nodes]
-    if sum(node.op.name in WEIGHTED for node in nodes) < 2:
+    if sum(node.op.is_weight_layer for node in nodes) < 2:
         return None
-    if not is_end and sum(node.op.name in (*WEIGHTED, *_POOLS) for node in nodes) < _FEWEST:
+    if not is_end and sum(node.op.is_weight_layer or node.op.label_prefix == "pool" for node in nodes) < _FEWEST:
         return None  # two more convolutions within a stage are two differences
     if not is_end and any(_whole_module(names, position, sizes) for position in range(len(names))):
         return None
@@ -237,9 +230,9 @@ def _follows(located: LocatedDifference, cause: LocatedDifference) -> bool:
         and located.difference.kind in ("inserted", "missing")
         and node is not None
         and leading is not None
-        and node.op.name in _FOLLOWERS
+        and node.op.follows_a_layer
         and bool(leading.parameters)
-        and leading.op.name not in _FOLLOWERS
+        and not leading.op.follows_a_layer
     )
 
 

@@ -21,22 +21,6 @@ _KINDS = {
 }
 """The theme's word for the colour of each family of ops; the rest is `other`."""
 
-_WORDS = {
-    "BatchNorm1d": "BN",
-    "BatchNorm2d": "BN",
-    "LocalResponseNorm": "LRN",
-    "MaxPool2d": "max pool",
-    "AvgPool2d": "avg pool",
-    "AdaptiveAvgPool2d": "avg pool",
-    "AdaptiveMaxPool2d": "max pool",
-    "Softmax": "soft-max",
-    "Dropout": "dropout",
-    "Flatten": "flatten",
-    "Identity": "identity",
-    "iadd": "add",
-    "multi_head_attention_forward": "attention",
-}
-
 
 @record
 class Layer:
@@ -65,7 +49,7 @@ class Layer:
         """Whether a list of layers shows it on the line of the layer before: a batch norm, or an op without window and
         weights.
         """
-        if "batch" in self.op.lower() and self.kind == "norm":
+        if self.node.op.follows_a_layer:
             return True
         if self.node.parameters or len(self.node.inputs) != 1:
             return False
@@ -74,19 +58,19 @@ class Layer:
     @property
     def word(self) -> str:
         """The op in a word."""
-        return _WORDS.get(self.op, self.op)
+        return self.node.op.word or self.op
 
     @property
     def spec(self) -> str:
         """Its parameters in short: `3×3, 256`, `2×2, /2`, `4,096`."""
         report = self.report
-        if self.op.lower().startswith("adaptive"):
+        if self.node.op.is_adaptive:
             return "to " + "×".join(map(str, report.output_shape[2:]))
         kernel = getattr(self.node.op, "kernel_size", None)
         if report.kernel_size is None and self.kind == "conv" and isinstance(kernel, tuple):
             return f"{kernel_text(kernel).replace('x', '×')} transposed, {report.output_shape[1]:,}"
         if report.kernel_size is None:
-            return f"{report.output_shape[-1]:,}" if self.op == "Linear" else self.word
+            return f"{report.output_shape[-1]:,}" if self.node.op.family == "linear" else self.word
         parts = [kernel_text(report.kernel_size).replace("x", "×")]
         if self.kind in ("conv", "fc"):
             parts.append(f"{report.output_shape[1]:,}")

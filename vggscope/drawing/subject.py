@@ -26,7 +26,7 @@ def with_printed_softmax(network: Network) -> Network:
         words = parse(CONFIGS.get(network.name.removesuffix("_bn"), network.name))
     except NotationError:
         return network
-    if words[-1].kind != "softmax" or not network.nodes or network.nodes[-1].op.name == "Softmax":
+    if words[-1].kind != "softmax" or not network.nodes or network.nodes[-1].op.notation == "softmax":
         return network
     softmax = module_node("softmax", Softmax(dim=1), network.end, "prob")
     return replace(network, nodes=(*network.nodes, softmax), output=None)

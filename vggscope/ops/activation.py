@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, Ranges, throughout
-from vggscope.ops.base import Op, SavedTensors, Shape
+from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -16,6 +16,7 @@ from vggscope.units import shape_text
 class Activation(Op):
     """A function of each value. `keeps` is what its backward reads, the `input` or the `output`."""
 
+    is_pointwise = True
     keeps: ClassVar[str] = "input"
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
@@ -46,6 +47,13 @@ class Overwriting(Activation):
 class ReLU(Overwriting):
     """max(0, x). In place it overwrites its input; autograd keeps the output either way."""
 
+    label_prefix = "relu"
+    other_formula = "comparison: 1 a value"
+    per_value = 1
+    exchanges = (("activation", 2.5),)
+    follows_a_layer = True
+    is_monotone = True
+    is_idempotent = True
     keeps = "output"
 
 
@@ -53,6 +61,11 @@ class ReLU(Overwriting):
 class ReLU6(Overwriting):
     """min(max(0, x), 6)."""
 
+    other_formula = "comparisons: 2 a value"
+    per_value = 2
+    exchanges = (("activation", 2.5),)
+    is_monotone = True
+    is_idempotent = True
     keeps_in_place = "copy"
 
 
@@ -60,6 +73,9 @@ class ReLU6(Overwriting):
 class Hardtanh(Overwriting):
     """x, cut off below `min_val` and above `max_val`."""
 
+    other_formula = "comparisons: 2 a value"
+    per_value = 2
+    is_monotone = True
     keeps_in_place = "copy"
 
     min_val: float = -1.0
@@ -70,12 +86,20 @@ class Hardtanh(Overwriting):
 class LeakyReLU(Overwriting):
     """x where it is positive, else `negative_slope` x."""
 
+    other_formula = "comparison, product: 2 a value"
+    per_value = 2
+    exchanges = (("activation", 2.5),)
+
     negative_slope: float = 0.01
 
 
 @record
 class ELU(Overwriting):
     """x where it is positive, else alpha (exp(x) - 1)."""
+
+    other_formula = "comparison, exp, -1, product: 4 a value"
+    per_value = 4
+    exchanges = (("activation", 2.5),)
 
     alpha: float = 1.0
 
@@ -84,11 +108,18 @@ class ELU(Overwriting):
 class SELU(Overwriting):
     """ELU with the scale and the alpha that keep mean and variance (Klambauer et al. 2017)."""
 
+    other_formula = "comparison, exp, -1, two products: 5 a value"
+    per_value = 5
+    is_monotone = True
+
 
 @record
 class SiLU(Overwriting):
     """x sigmoid(x), also called swish."""
 
+    other_formula = "sigmoid, product: 5 a value"
+    per_value = 5
+    exchanges = (("activation", 2.5),)
     keeps_in_place = "copy"
 
 
@@ -96,6 +127,8 @@ class SiLU(Overwriting):
 class Mish(Overwriting):
     """x tanh(softplus(x))."""
 
+    other_formula = "exp, +1, log, tanh, product: 5 a value"
+    per_value = 5
     keeps_in_place = "copy"
 
 
@@ -103,6 +136,9 @@ class Mish(Overwriting):
 class Hardswish(Overwriting):
     """x ReLU6(x+3)/6, SiLU in straight lines."""
 
+    other_formula = "+3, two comparisons, product, division: 5 a value"
+    per_value = 5
+    exchanges = (("activation", 2.5),)
     keeps_in_place = "copy"
 
 
@@ -110,6 +146,9 @@ class Hardswish(Overwriting):
 class Hardsigmoid(Overwriting):
     """ReLU6(x+3)/6, the sigmoid in straight lines."""
 
+    other_formula = "+3, two comparisons, division: 4 a value"
+    per_value = 4
+    is_monotone = True
     keeps_in_place = "copy"
 
 
@@ -117,12 +156,23 @@ class Hardsigmoid(Overwriting):
 class GELU(Activation):
     """x times the normal distribution's cumulative share at x; `approximate` is `none` or `tanh`."""
 
+    other_formula = "division, erf, +1, two products: 5 a value; as tanh 9"
+    exchanges = (("activation", 2.5),)
+
     approximate: str = "none"
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return (5 if self.approximate == "none" else 9) * numel(output)
 
 
 @record
 class Softplus(Activation):
     """log(1 + exp(beta x))/beta, a straight line above `threshold`."""
+
+    other_formula = "product, exp, +1, log, division: 5 a value"
+    per_value = 5
+    exchanges = (("activation", 2.5),)
+    is_monotone = True
 
     beta: float = 1.0
     threshold: float = 20.0
@@ -132,6 +182,11 @@ class Softplus(Activation):
 class Sigmoid(Activation):
     """1/(1+exp(-x)), between 0 and 1, both excluded. Autograd keeps the output."""
 
+    label_prefix = "sigmoid"
+    other_formula = "sign, exp, +1, division: 4 a value"
+    per_value = 4
+    exchanges = (("activation", 2.5),)
+    is_monotone = True
     keeps = "output"
 
 
@@ -139,6 +194,10 @@ class Sigmoid(Activation):
 class Tanh(Activation):
     """The hyperbolic tangent, between -1 and 1. Autograd keeps the output."""
 
+    other_formula = "tanh: 1 a value"
+    per_value = 1
+    exchanges = (("activation", 2.5),)
+    is_monotone = True
     keeps = "output"
 
 
@@ -146,6 +205,11 @@ class Tanh(Activation):
 class Softmax(Activation):
     """exp(x) over its sum along `dim`. Autograd keeps the output."""
 
+    word = "soft-max"
+    label_prefix = "prob"
+    notation = "softmax"
+    other_formula = "a row of n: n-1 comparisons, n differences, n exp, n-1 sums, n divisions: 5n-2"
+    is_pointwise = False
     keeps = "output"
 
     dim: int
@@ -153,15 +217,33 @@ class Softmax(Activation):
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, {self.dim % len(output)}),)
 
+    def _rows(self, output: Shape) -> int:
+        """The number of rows along `dim`."""
+        return numel(output) // max(output[self.dim], 1)
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return self._rows(output) * (5 * output[self.dim] - 2)
+
 
 @record
 class LogSoftmax(Softmax):
     """The logarithm of the soft-max along `dim`. Autograd keeps the output."""
 
+    word = label_prefix = notation = ""
+    other_formula = "a row of n: n-1 comparisons, n differences, n exp, n-1 sums, a log, n differences: 5n-1"
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return self._rows(output) * (5 * output[self.dim] - 1)
+
 
 @record
 class PReLU(Activation):
     """x where it is positive, else a learned slope times x: one slope, or one a channel."""
+
+    other_formula = "comparison, product: 2 a value"
+    per_value = 2
+    exchanges = (("activation", 2.5),)
+    is_pointwise = False
 
     num_parameters: int = 1
 
@@ -176,6 +258,10 @@ class PReLU(Activation):
 @record
 class GLU(Activation):
     """The first half along `dim` times the sigmoid of the second."""
+
+    other_formula = "sigmoid, product: 5 a value"
+    per_value = 5
+    is_pointwise = False
 
     dim: int = -1
 

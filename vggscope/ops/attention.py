@@ -38,6 +38,17 @@ class MatrixProduct(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(output) * inputs[-2][-1]
 
+    @property
+    def _adds(self) -> bool:
+        return self.function in ("addmm", "baddbmm")
+
+    @property
+    def other_formula(self) -> str:
+        return "sum: 1 a value" if self._adds else "none, all multiply-accumulates"
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(output) * self._adds
+
     def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
         return self.macs(inputs, output) * sum(needed[-2:])
 
@@ -64,6 +75,8 @@ class Einsum(Op):
     Without a letter that is summed, or with one tensor, it is no matrix product and costs no MACs. `copied` is as in
     MatrixProduct.
     """
+
+    other_formula = "1 for each product or sum that is no multiply-accumulate"
 
     equation: str
     copied: tuple[bool, ...] = ()
@@ -95,6 +108,11 @@ class Einsum(Op):
         contracted = len(left) == 2 and any(letter in left[1] and letter not in right for letter in left[0])
         return numel(tuple(sizes.values())) if contracted else 0
 
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        if self.macs(inputs, output):
+            return 0  # a contraction is all multiply-accumulates
+        return numel(output) if len(inputs) > 1 else numel(inputs[0]) - numel(output)
+
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         copied = self.copied or (False,) * len(inputs)
         as_is = tuple(place for place, copy in enumerate(copied) if not copy)
@@ -115,6 +133,8 @@ class ScaledDotProductAttention(Op):
     MACs: each query with each key, then each weight with each value.
     """
 
+    other_formula = "n keys: scale and soft-max of each query: 6n-2; a mask: n more"
+
     dropout_p: float = 0.0
     is_causal: bool = False
 
@@ -131,6 +151,11 @@ class ScaledDotProductAttention(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         query, key, value = inputs[:3]
         return numel(output[:-1]) * key[-2] * (query[-1] + value[-1])
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        query, key = inputs[:2]
+        masks = numel(query[:-1]) * key[-2] if len(inputs) > 3 else 0
+        return _softmax_of_scores(numel(query[:-1]), key[-2]) + masks
 
     def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
         query, key, value = inputs[:3]
@@ -154,6 +179,8 @@ class MultiheadAttention(Op):
     """Attention in `num_heads` parts of the width, with learned projections in and out (Vaswani et al. 2017, section
     3.2.2). Its inputs are queries, keys and values, or one tensor that is all three.
     """
+
+    other_formula = "n keys: scale and soft-max of each query and head: 6n-2; biases of the projections"
 
     embed_dim: int
     num_heads: int
@@ -183,6 +210,13 @@ class MultiheadAttention(Op):
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return sum(self._projections(inputs)) + 2 * self._weighing(inputs)
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        query, key = inputs[0], inputs[min(1, len(inputs) - 1)]
+        tokens = 0 if not self.batch_first and len(query) == 3 else len(query) - 2
+        keys = key[tokens] + self.add_bias_kv + self.add_zero_attn
+        biases = self.embed_dim * (2 * numel(query[:-1]) + 2 * numel(key[:-1])) if self.bias else 0
+        return _softmax_of_scores(numel(query[:-1]) * self.num_heads, keys) + biases
 
     def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
         to = (*needed, *needed[-1:] * 2)[:3]
@@ -218,3 +252,8 @@ class MultiheadAttention(Op):
         own = without(output, {width})
         everywhere = {axis: (axis, WHOLE if axis == tokens else SAME) for axis in range(width)}
         return (everywhere if len(inputs) == 1 else own, *(everywhere for _ in inputs[1:]))
+
+
+def _softmax_of_scores(queries: int, keys: int) -> int:
+    """The operations of scaling the products of queries with keys and of their soft-max."""
+    return queries * (6 * keys - 2)

@@ -38,6 +38,11 @@ class Window:
         """Pixels from the first to the last that the kernel touches."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation))
 
+    @property
+    def is_one_value(self) -> bool:
+        """Whether each output value reads the one input value at its own position."""
+        return set(self.span) | set(self.stride) == {1} and not any(self.padding)
+
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """The output's height and width for an input of this height and width.
 
@@ -88,6 +93,12 @@ class SavedTensors:
 
 NOTHING = SavedTensors()
 
+MOVES_VALUES = "none, it moves values"
+"""The `other_formula` of ops that compute nothing."""
+
+LAYOUT_EXCHANGES = (("layout", 0.5),)
+"""The `exchanges` of ops that only change the shape."""
+
 
 @record
 class KernelCall:
@@ -111,14 +122,52 @@ class KernelCall:
 
 @record
 class Op:
-    """One operation. A subclass says only where it differs from an op without weights, window or cost.
+    """One operation. A subclass overrides what differs from an op without weights, window or cost.
 
-    `width_field` names the field that must equal the input's size along `width_axis`, if there is one: it follows from
-    what stands before and is nobody's choice.
+    `width_field` names the field that must equal the input's size along `width_axis`, if there is one. The layers
+    before determine it.
+
+    `word` is the op's word in a picture, or empty for its name. `per_value` is the number of operations beside MACs for
+    each value of the output.
+
+    What a diff needs to know:
+    `exchanges`: the groups of ops that it may be aligned with, each with the cost; the cheapest comes first.
+    `training_fields`: the fields that have no effect at evaluation.
+    `follows_a_layer`: it is added and removed together with the layer before it.
+
+    What kind of function it is:
+    `is_pointwise`: each output value depends on one input value, by the same function everywhere.
+    `is_monotone`: pointwise and nondecreasing, so that it commutes with a maximum.
+    `is_idempotent`: applying it twice is applying it once.
+    `is_affine`: at evaluation it scales, shifts or rearranges single values, and adds no nonlinearity.
+    `is_layout`: it gives the same values in the same order another shape.
+    `is_convolution`: it slides a kernel with weights over its input.
+    `is_adaptive`: its window follows from the sizes of input and output.
+    `is_dropout`: it sets random values to 0.
+    `is_lookup`: it reads only the rows of its weight that its input names.
+    `takes_maximum`, `takes_mean`: each output value is the maximum or the mean of a window.
+    `broadcasts`: its inputs are broadcast and type-promoted.
     """
 
     width_field: ClassVar[str] = ""
     width_axis: ClassVar[int] = 1
+    word: ClassVar[str] = ""
+    per_value: ClassVar[int] = 0
+    exchanges: ClassVar[tuple[tuple[str, float], ...]] = ()
+    training_fields: ClassVar[frozenset[str]] = frozenset()
+    follows_a_layer: ClassVar[bool] = False
+    is_pointwise: ClassVar[bool] = False
+    is_monotone: ClassVar[bool] = False
+    is_idempotent: ClassVar[bool] = False
+    is_affine: ClassVar[bool] = False
+    is_layout: ClassVar[bool] = False
+    is_convolution: ClassVar[bool] = False
+    is_adaptive: ClassVar[bool] = False
+    is_dropout: ClassVar[bool] = False
+    is_lookup: ClassVar[bool] = False
+    takes_maximum: ClassVar[bool] = False
+    takes_mean: ClassVar[bool] = False
+    broadcasts: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -127,11 +176,64 @@ class Op:
 
     @property
     def family(self) -> str:
-        """The file in ops/ that has it: convolution, pooling, ..."""
+        """Its role, which is the file in ops/ that defines it: convolution, pooling, activation, ..."""
         return type(self).__module__.rpartition(".")[2]
 
+    @property
+    def without_constants(self) -> Op:
+        """The op itself; for WithConstants, the op that the constants are filled into."""
+        return self
+
+    @property
+    def label_prefix(self) -> str:
+        """The beginning of its label in the literature, as `conv` of conv1_1 and `prob`; empty if it has none."""
+        return ""
+
+    @property
+    def notation(self) -> str:
+        """Its word in the notation of the VGG paper's Table 1, empty if it has none."""
+        return ""
+
+    @property
+    def alignment_cost(self) -> float:
+        """The cost for a diff of finding no counterpart: high for layers with weights and for pools."""
+        return 2.0
+
+    @property
+    def is_weight_layer(self) -> bool:
+        """Whether it is one of a VGG's weight layers: a two-dimensional convolution or a fully connected layer."""
+        return False
+
+    @property
+    def returns_input(self) -> bool:
+        """Whether its output is its input, whatever that is."""
+        return False
+
+    def is_identity(self, size: tuple[int, ...]) -> bool:
+        """Whether its output is its input, for an input of this height and width."""
+        return self.returns_input
+
+    def is_regular(self, size: tuple[int, ...]) -> bool:
+        """Whether all windows are equally large and equally far apart, for an input of this height and width."""
+        return True
+
+    @property
+    def permutation(self) -> tuple[int, ...]:
+        """The axes of its input in the order of its output, if it only reorders them; else empty."""
+        return ()
+
+    @property
+    def piece(self) -> int | None:
+        """The position of its output among the results of one call that cuts up a tensor; None for any other op."""
+        return None
+
+    @property
+    def adds_bias_separately(self) -> bool:
+        """Whether torch adds the bias in a kernel of its own."""
+        return False
+
     def output_shape(self, *inputs: Shape) -> Shape:
-        """The shape that comes out; raises ShapeError where an input does not fit."""
+        """The output's shape. Raises ShapeError if an input does not fit."""
         return inputs[0]
 
     def parameters(self) -> dict[str, Shape]:
@@ -139,11 +241,28 @@ class Op:
         return {}
 
     def buffers(self) -> dict[str, Shape]:
-        """SavedTensors tensors that are not learned, named likewise."""
+        """Tensors of the state dict that are not learned, named likewise."""
         return {}
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
-        """Multiply-accumulates for a batch of one, bias left out; None where they are not known."""
+        """Multiply-accumulates for a batch of one, without the bias; None if they are not known."""
+        return 0
+
+    @property
+    def other_formula(self) -> str:
+        """How `other_operations` counts, in words; empty if no rule is known."""
+        return ""
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
+        """Operations that are no multiply-accumulates, for a batch of one at evaluation; None if they are not known.
+
+        An addition, a product, a division, a comparison and an elementary function (exp, log, a root, a power, erf,
+        tanh) are one operation each. Moving values (views, concatenation, padding) costs none.
+        """
+        return self.per_value * numel(output) if self.other_formula else None
+
+    def whole_input(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        """The number of values of the input if weights combine all of them into each output value, else 0."""
         return 0
 
     def backward_macs(

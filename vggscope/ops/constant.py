@@ -5,6 +5,7 @@ batch.
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 
 from vggscope.ops.axis_maps import AxisMaps
 from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape, Window
@@ -22,12 +23,8 @@ class WithConstants(Op):
     fixed: tuple[int, ...] = ()
 
     @property
-    def name(self) -> str:
-        return self.op.name
-
-    @property
-    def family(self) -> str:
-        return self.op.family
+    def without_constants(self) -> Op:
+        return self.op
 
     def all_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """The shapes of all that `op` reads, the constants among them."""
@@ -46,6 +43,18 @@ class WithConstants(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
         return self.op.macs(self.all_inputs(inputs), output)
 
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
+        return self.op.other_operations(self.all_inputs(inputs), output)
+
+    def whole_input(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return self.op.whole_input(self.all_inputs(inputs), output)
+
+    def is_identity(self, size: tuple[int, ...]) -> bool:
+        return self.op.is_identity(size)
+
+    def is_regular(self, size: tuple[int, ...]) -> bool:
+        return self.op.is_regular(size)
+
     def backward_macs(
         self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
     ) -> int | None:
@@ -59,35 +68,11 @@ class WithConstants(Op):
         places = [position for position, constant in enumerate(self.constants) if constant is None]
         return replace(kept, inputs=tuple(places.index(i) for i in kept.inputs if i in places))
 
-    @property
-    def gradient(self) -> str:
-        return self.op.gradient
-
-    @property
-    def sums_gradients(self) -> bool:
-        return self.op.sums_gradients
-
-    @property
-    def relays_gradients(self) -> bool:
-        return self.op.relays_gradients
-
     def kernel_calls(self, output: Shape) -> tuple[KernelCall, ...]:
         return self.op.kernel_calls(output)
 
     def fitted(self, shape: Shape) -> WithConstants:
         return replace(self, op=self.op.fitted(shape))
-
-    @property
-    def allocates(self) -> bool:
-        return self.op.allocates
-
-    @property
-    def element_bytes(self) -> int | None:
-        return self.op.element_bytes
-
-    @property
-    def active_in(self) -> str:
-        return self.op.active_in
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         reads = self.op.reads(self.all_inputs(inputs), output)
@@ -95,3 +80,14 @@ class WithConstants(Op):
 
     def arguments(self) -> dict[str, object]:
         return self.op.arguments()
+
+
+def _delegate_properties() -> None:
+    """Give WithConstants the properties and the class attributes of its op."""
+    own = {*vars(WithConstants), "width_field", "width_axis"}  # its fields are not those of the op
+    for name, member in vars(Op).items():
+        if not name.startswith("_") and not callable(member) and name not in own:
+            setattr(WithConstants, name, property(attrgetter(f"op.{name}")))
+
+
+_delegate_properties()

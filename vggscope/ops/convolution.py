@@ -19,6 +19,9 @@ class Convolution(Op):
     torch's padding="same" where it cannot be halved: one more pixel behind than the `padding` before.
     """
 
+    other_formula = "bias: 1 a value"
+    is_convolution = True
+
     width_field: ClassVar[str] = "in_channels"
 
     in_channels: int
@@ -36,6 +39,23 @@ class Convolution(Op):
     @property
     def name(self) -> str:
         return f"Conv{len(self.kernel_size)}d"
+
+    @property
+    def is_weight_layer(self) -> bool:
+        return len(self.kernel_size) == 2
+
+    @property
+    def label_prefix(self) -> str:
+        return "conv" if self.is_weight_layer else ""
+
+    notation = label_prefix
+
+    @property
+    def alignment_cost(self) -> float:
+        return 4.0 if self.is_weight_layer else super().alignment_cost
+
+    def whole_input(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(inputs[0]) if self.is_weight_layer and set(output[2:]) == {1} else 0
 
     @property
     def relays_gradients(self) -> bool:
@@ -56,6 +76,9 @@ class Convolution(Op):
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(output) * (self.in_channels // self.groups) * numel(self.kernel_size)
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(output) * self.bias
 
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation)
@@ -80,6 +103,8 @@ class TransposedConvolution(Op):
 
     Output size: (W-1)*S - 2P + dilation*(K-1) + output_padding + 1. MACs: one weight's worth for each input position.
     """
+
+    other_formula = "bias: 1 a value"
 
     width_field: ClassVar[str] = "in_channels"
 
@@ -109,6 +134,9 @@ class TransposedConvolution(Op):
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(inputs[0]) * (self.out_channels // self.groups) * numel(self.kernel_size)
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(output) * self.bias
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         sides = zip(output[2:], inputs[0][2:], self.kernel_size, self.stride, self.padding, self.dilation)

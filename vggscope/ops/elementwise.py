@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vggscope.errors import ShapeError
-from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape
+from vggscope.ops.base import MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, numel
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -49,12 +49,23 @@ WITHOUT_GRADIENT = frozenset(
 )
 
 
+COPIES = frozenset(
+    {
+        *("clone", "contiguous", "zero", "fill", "to", "type", "type_as"),
+        *("float", "half", "double", "bfloat16", "bool", "long", "int"),
+    }
+)
+"""Those that copy or convert values and compute nothing."""
+
+
 @record
 class Elementwise(Op):
     """A function of the values at one place, of one tensor or of several, made alike by torch's broadcasting.
 
     `arguments_given` are the call's plain arguments in order, None where a tensor stands, so that x-2 is not 2-x.
     """
+
+    broadcasts = True
 
     function: str
     arguments_given: tuple[object, ...] = ()
@@ -84,6 +95,16 @@ class Elementwise(Op):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return broadcast(inputs)
+
+    def is_identity(self, size: tuple[int, ...]) -> bool:
+        return self.function == "clone"
+
+    @property
+    def other_formula(self) -> str:
+        return MOVES_VALUES if self.function in COPIES else "one: 1 a value"
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return 0 if self.function in COPIES else numel(output)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         keeps = KEEPS[self.function]

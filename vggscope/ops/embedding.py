@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from vggscope.ops.axis_maps import SAME, AxisMaps
-from vggscope.ops.base import Op, SavedTensors, Shape
+from vggscope.ops.base import MOVES_VALUES, Op, SavedTensors, Shape
 from vggscope.record import record
 
 
 @record
 class Embedding(Op):
     """For each index in the input, that row of a table of `num_embeddings` rows."""
+
+    other_formula = MOVES_VALUES
+    is_lookup = True
 
     num_embeddings: int
     embedding_dim: int

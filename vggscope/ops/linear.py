@@ -22,6 +22,10 @@ class Linear(Op):
 
     width_field: ClassVar[str] = "in_features"
     width_axis: ClassVar[int] = -1
+    label_prefix = notation = "fc"
+    other_formula = "bias: 1 a value"
+    alignment_cost = 4.0
+    is_weight_layer = True
 
     in_features: int
     out_features: int
@@ -42,6 +46,16 @@ class Linear(Op):
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(output) * self.in_features
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(output) * self.bias
+
+    def whole_input(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return inputs[0][-1] if inputs[0] else 0
+
+    @property
+    def adds_bias_separately(self) -> bool:
+        return self.apart and self.bias
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(extra=((inputs[0], None),)) if self.copied else SavedTensors(inputs=(0,))

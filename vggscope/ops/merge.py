@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Shifted, throughout
-from vggscope.ops.base import Op, Shape
+from vggscope.ops.base import MOVES_VALUES, Op, Shape
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -14,6 +14,8 @@ from vggscope.units import kernel_text
 @record
 class Concatenation(Op):
     """Tensors laid end to end along `dim` (torch.cat): the maps of two branches stacked channel upon channel."""
+
+    other_formula = MOVES_VALUES
 
     dim: int = 0
 
@@ -42,6 +44,8 @@ class Concatenation(Op):
 @record
 class Stack(Op):
     """Tensors of one shape along a new axis `dim`."""
+
+    other_formula = MOVES_VALUES
 
     dim: int = 0
 

@@ -6,9 +6,13 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, throughout
-from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape, expect_channels
+from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape, expect_channels, numel
 from vggscope.record import record
 from vggscope.units import kernel_text, shape_text
+
+_MEAN_AND_VARIANCE = (
+    "mean, difference, square, variance, scale: 5 a value, a learned tensor 1 more; eps, root: 2 a group"
+)
 
 
 @record
@@ -19,6 +23,14 @@ class BatchNorm2d(Op):
     """
 
     width_field: ClassVar[str] = "num_features"
+    word = "BN"
+    label_prefix = notation = "bn"
+    other_formula = "scale, shift: 2 a value"
+    per_value = 2
+    exchanges = (("normalization", 3.0),)
+    training_fields = frozenset({"momentum"})
+    follows_a_layer = True
+    is_affine = True
 
     num_features: int
     eps: float = 1e-5
@@ -51,10 +63,19 @@ class LocalResponseNorm(Op):
     alpha by the mean over n, so that torch's alpha for the same function is 5e-4.
     """
 
+    word = "LRN"
+    label_prefix = "norm"
+    notation = "lrn"
+    other_formula = "n channels: a square, n-1 sums, a division, alpha, k, a power, a division: n+5 a value"
+    exchanges = (("normalization", 3.0),)
+
     size: int
     alpha: float = 1e-4
     beta: float = 0.75
     k: float = 1.0
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return (self.size + 5) * numel(output)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # The input; the padded squares, their mean and its power, which `kernel_calls` tells one by one.
@@ -81,6 +102,8 @@ class LocalResponseNorm(Op):
 class BatchNorm1d(BatchNorm2d):
     """The same on rows of features, or on sequences of them."""
 
+    label_prefix = notation = ""
+
     def output_shape(self, *inputs: Shape) -> Shape:
         expect_channels(self.num_features, inputs[0], 0 if len(inputs[0]) == 2 else 1)
         return inputs[0]
@@ -89,6 +112,8 @@ class BatchNorm1d(BatchNorm2d):
 @record
 class BatchNorm3d(BatchNorm2d):
     """The same on volumes."""
+
+    label_prefix = notation = ""
 
     def output_shape(self, *inputs: Shape) -> Shape:
         expect_channels(self.num_features, inputs[0], 3)
@@ -101,6 +126,9 @@ class LayerNorm(Op):
     variance 1, then by a learned scale and shift for each of them. Autograd keeps the input, the means and the inverse
     deviations.
     """
+
+    other_formula = _MEAN_AND_VARIANCE
+    exchanges = (("normalization", 3.0),)
 
     normalized_shape: tuple[int, ...]
     eps: float = 1e-5
@@ -122,6 +150,9 @@ class LayerNorm(Op):
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         means = output[: len(output) - len(self.normalized_shape)]
         return SavedTensors(inputs=(0,), extra=((means, None), (means, None)))
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return _mean_and_variance(self, output, numel(output) // numel(self.normalized_shape))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         axes = len(output)
@@ -160,6 +191,8 @@ class GroupNorm(Op):
     """Each sample's channels in `num_groups` groups, each group shifted and scaled to mean 0 and variance 1."""
 
     width_field: ClassVar[str] = "num_channels"
+    other_formula = _MEAN_AND_VARIANCE
+    exchanges = (("normalization", 3.0),)
 
     num_groups: int
     num_channels: int
@@ -177,6 +210,9 @@ class GroupNorm(Op):
         groups = (output[0], self.num_groups)
         return SavedTensors(inputs=(0,), extra=((groups, None), (groups, None)))
 
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return _mean_and_variance(self, output, output[0] * self.num_groups)
+
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, set(range(1, len(output)))),)
 
@@ -186,6 +222,8 @@ class InstanceNorm2d(Op):
     """Each channel of each sample shifted and scaled to mean 0 and variance 1."""
 
     width_field: ClassVar[str] = "num_features"
+    other_formula = _MEAN_AND_VARIANCE
+    exchanges = (("normalization", 3.0),)
 
     num_features: int
     eps: float = 1e-5
@@ -208,6 +246,9 @@ class InstanceNorm2d(Op):
             return SavedTensors(inputs=(0,), extra=(channels, channels))
         return SavedTensors(inputs=(0,), extra=(channels, channels, channels), passing=(output[:2],))
 
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return _mean_and_variance(self, output, output[0] * output[1])
+
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, set() if self.track_running_stats else set(range(2, len(output)))),)
 
@@ -216,12 +257,18 @@ class InstanceNorm2d(Op):
 class Normalize(Op):
     """Each row along `dim` divided by its Euclidean length, or by `eps` where that is more (torch's F.normalize)."""
 
+    other_formula = "a row of n: n squares, n-1 sums, a root, a comparison, n divisions: 3n+1"
+
     dim: int = 1
     eps: float = 1e-12
 
     @property
     def name(self) -> str:
         return "normalize"
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        length = output[self.dim]
+        return (3 * length + 1) * (numel(output) // length)
 
     def _lengths(self, shape: Shape) -> Shape:
         return tuple(1 if axis == self.dim % len(shape) else size for axis, size in enumerate(shape))
@@ -242,3 +289,8 @@ class Normalize(Op):
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, {self.dim % len(output)}),)
+
+
+def _mean_and_variance(op: Op, output: Shape, groups: int) -> int:
+    """The operations of a normalisation that takes mean and variance of each of `groups` groups of values."""
+    return (5 + len(op.parameters())) * numel(output) + 2 * groups

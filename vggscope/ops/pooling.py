@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges, StridedWindow
-from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window
+from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -14,6 +16,14 @@ class MaxPool2d(Op):
     """The largest value in each window. Autograd keeps the input and, for each output, the index of its maximum as
     int64.
     """
+
+    word = "max pool"
+    label_prefix = "pool"
+    notation = "maxpool"
+    other_formula = "n in the window: n-1 comparisons a value"
+    alignment_cost = 3.0
+    exchanges = (("window", 2.5), ("pooling", 3.0))
+    takes_maximum = True
 
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -28,6 +38,13 @@ class MaxPool2d(Op):
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
+    @property
+    def returns_input(self) -> bool:
+        return self.window(()).is_one_value
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return (numel(self.kernel_size) - 1) * numel(output)
+
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(inputs=(0,), extra=((output, 8),))
 
@@ -35,6 +52,14 @@ class MaxPool2d(Op):
 @record
 class AvgPool2d(Op):
     """The mean of each window."""
+
+    word = "avg pool"
+    label_prefix = "pool"
+    notation = "avgpool"
+    other_formula = "n in the window: n-1 sums and a division a value"
+    alignment_cost = 3.0
+    exchanges = (("window", 2.5), ("pooling", 3.0))
+    takes_mean = True
 
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -49,6 +74,13 @@ class AvgPool2d(Op):
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, (1, 1), self.ceil_mode)
 
+    @property
+    def returns_input(self) -> bool:
+        return self.window(()).is_one_value
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(self.kernel_size) * numel(output)
+
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(inputs=(0,))
 
@@ -61,6 +93,13 @@ class AdaptiveAvgPool2d(Op):
     in < out it repeats values.
     """
 
+    word = "avg pool"
+    other_formula = "n in the region: n-1 sums and a division a value"
+    alignment_cost = 1.5
+    exchanges = (("adaptive", 1.25), ("pooling", 3.0))
+    is_adaptive = True
+    takes_mean = True
+
     output_size: tuple[int | None, ...]
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -72,11 +111,10 @@ class AdaptiveAvgPool2d(Op):
         return tuple(have if want is None else want for want, have in zip(self.output_size, size))
 
     def is_identity(self, size: tuple[int, ...]) -> bool:
-        """Whether it changes nothing on an input of this height and width."""
         return self.sides(size) == size
 
     def is_regular(self, size: tuple[int, ...]) -> bool:
-        """Whether the regions are equal windows at equal steps; if not, `window` gives the largest of them."""
+        # If not, `window` gives the largest region.
         return all(isinstance(_region(have, want), StridedWindow) for have, want in zip(size, self.sides(size)))
 
     def arguments(self) -> dict[str, object]:
@@ -98,19 +136,43 @@ class AdaptiveAvgPool2d(Op):
         # Onto one pixel torch takes the mean, whose backward needs no values.
         return NOTHING if output[-2:] == (1, 1) else SavedTensors(inputs=(0,))
 
+    def _values_read(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        """The number of input values in all regions of all channels."""
+        regions = ((_region(have, want), want) for have, want in zip(inputs[0][-2:], output[-2:]))
+        return numel(output[:-2]) * prod(_values_along(region, want) for region, want in regions)
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return self._values_read(inputs, output)
+
 
 @record
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
     """The maximum of the same regions. Autograd keeps the input and an int64 index for each output."""
 
+    word = "max pool"
+    other_formula = "n in the region: n-1 comparisons a value"
+    alignment_cost = 2.0
+    takes_maximum = True
+    takes_mean = False
+
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(inputs=(0,), extra=((output, 8),))
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return self._values_read(inputs, output) - numel(output)
 
 
 def _channels(shape: Shape) -> Shape:
     if len(shape) not in (3, 4):
         raise ShapeError(f"pooling needs channels, height and width, the input is {shape_text(shape)}")
     return shape[:-2]
+
+
+def _values_along(region: StridedWindow | Ranges, length: int) -> int:
+    """The number of positions that all `length` windows along an axis read."""
+    if isinstance(region, StridedWindow):
+        return region.kernel_size * length
+    return sum(end - start for start, end in region.bounds)
 
 
 def _region(have: int, want: int) -> StridedWindow | Ranges:

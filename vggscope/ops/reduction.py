@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from vggscope.ops.axis_maps import AxisMaps, without
-from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window
+from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
 from vggscope.record import record
 
 KEEPS_NOTHING = frozenset({"mean", "sum", "argmax", "argmin", "any", "all"})
 """Those whose backward spreads the gradient without reading a value."""
 
 REDUCTIONS = KEEPS_NOTHING | {"amax", "amin", "prod", "std", "var", "logsumexp", "norm", "vector_norm"}
+
+_COUNTED = KEEPS_NOTHING | {"amax", "amin", "prod"}
+"""Those whose operations have a rule."""
 
 
 @record
@@ -23,6 +26,15 @@ class Reduction(Op):
     @property
     def name(self) -> str:
         return self.function
+
+    @property
+    def other_formula(self) -> str:
+        return "n values into one: n-1, a mean one more" if self.function in _COUNTED else ""
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
+        if self.function not in _COUNTED:
+            return None
+        return numel(inputs[0]) - (0 if self.function == "mean" else numel(output))
 
     @property
     def element_bytes(self) -> int | None:

@@ -5,10 +5,22 @@ from __future__ import annotations
 from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape
 from vggscope.record import record
 
+IDLE = "none at evaluation"
+
 
 @record
 class Dropout(Op):
     """Each value set to 0 with probability `p` during training, the rest scaled by 1/(1-p); nothing at evaluation."""
+
+    word = notation = "dropout"
+    label_prefix = "drop"
+    other_formula = IDLE
+    alignment_cost = 1.0
+    exchanges = (("dropout", 1.0),)
+    training_fields = frozenset({"p"})
+    follows_a_layer = True
+    is_affine = True
+    is_dropout = True
 
     p: float = 0.5
     inplace: bool = False
@@ -36,6 +48,10 @@ class Dropout(Op):
 class Dropout2d(Dropout):
     """Dropout of whole channels (torch's Dropout1d to Dropout3d)."""
 
+    word = notation = label_prefix = ""
+    alignment_cost = 2.0
+    follows_a_layer = False
+
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         if self.p == 0:
             return NOTHING
@@ -46,6 +62,11 @@ class Dropout2d(Dropout):
 @record
 class Identity(Op):
     """The input, untouched."""
+
+    word = "identity"
+    other_formula = IDLE
+    returns_input = True
+    is_affine = True
 
     @property
     def gradient(self) -> str:
@@ -59,6 +80,8 @@ class Identity(Op):
 @record
 class Detach(Op):
     """The input, from which no gradient goes back (torch.Tensor.detach and .data)."""
+
+    other_formula = IDLE
 
     @property
     def name(self) -> str:
@@ -95,6 +118,8 @@ class StochasticDepth(Op):
     """A whole branch set to 0 with probability `p` during training, for each sample (`mode` row) or for all (batch);
     nothing at evaluation (Huang et al. 2016). It is torchvision's class.
     """
+
+    other_formula = IDLE
 
     p: float
     mode: str

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from vggscope.ops.axis_maps import AxisMaps, reshaped
-from vggscope.ops.base import Op, Shape, numel
+from vggscope.ops.base import LAYOUT_EXCHANGES, MOVES_VALUES, Op, Shape, numel
 from vggscope.record import record
 
 
 @record
 class Flatten(Op):
     """Dimensions `start_dim` to `end_dim` as one: CxHxW becomes a row of C*H*W features, channel by channel."""
+
+    word = "flatten"
+    other_formula = MOVES_VALUES
+    alignment_cost = 0.5
+    exchanges = LAYOUT_EXCHANGES
+    is_affine = is_layout = True
 
     start_dim: int = 1
     end_dim: int = -1

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges, StridedWindow, reshaped, throughout
-from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
+from vggscope.ops.base import LAYOUT_EXCHANGES, MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, Window, numel
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -19,6 +19,7 @@ class View(Op):
     """
 
     function: ClassVar[str] = "view"
+    other_formula = MOVES_VALUES
 
     shares: bool = field(default=True, kw_only=True)
 
@@ -43,6 +44,8 @@ class Reshape(View):
     """The same elements in the same order under the shape `target`, in which one -1 takes what is left."""
 
     function = "reshape"
+    exchanges = LAYOUT_EXCHANGES
+    is_affine = is_layout = True
 
     target: Shape
 
@@ -67,6 +70,10 @@ class Permute(View):
 
     dims: tuple[int, ...]
 
+    @property
+    def permutation(self) -> tuple[int, ...]:
+        return self.dims
+
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         if len(shape) != len(self.dims):
@@ -82,6 +89,8 @@ class Squeeze(View):
     """Without the axes `dim` (None: all) that are of size 1."""
 
     function = "squeeze"
+    exchanges = LAYOUT_EXCHANGES
+    is_affine = is_layout = True
 
     dim: tuple[int, ...] | None = None
 
@@ -204,6 +213,10 @@ class Chunk(View):
     position: int
 
     @property
+    def piece(self) -> int:
+        return self.position
+
+    @property
     def gradient(self) -> str:
         return "new"
 
@@ -231,6 +244,10 @@ class Split(View):
     size: int | tuple[int, ...]
     dim: int
     position: int
+
+    @property
+    def piece(self) -> int:
+        return self.position
 
     @property
     def gradient(self) -> str:
@@ -262,6 +279,10 @@ class Select(View):
 
     dim: int
     position: int
+
+    @property
+    def piece(self) -> int:
+        return self.position
 
     @property
     def gradient(self) -> str:

@@ -17,15 +17,6 @@ if TYPE_CHECKING:
     from vggscope.graph import Network, Node
     from vggscope.vgg.notation import Word
 
-_OP_KINDS = {
-    "ReLU": "relu",
-    "Sigmoid": "sigmoid",
-    "BatchNorm2d": "bn",
-    "LocalResponseNorm": "norm",
-    "Dropout": "drop",
-    "Softmax": "prob",
-}
-_POOLS = ("MaxPool2d", "AvgPool2d")
 _WORD_KINDS = {"maxpool": "pool", "avgpool": "pool", "lrn": "norm", "dropout": "drop", "softmax": "prob"}
 
 
@@ -94,42 +85,38 @@ def _kinds(nodes: Sequence[Node]) -> Iterator[str]:
     """The kind of each node of a chain, for `layer_labels`."""
     head = _head_start(nodes)
     for position, node in enumerate(nodes):
-        if _is_conv(node) or node.op.name == "Linear":
+        prefix = node.op.label_prefix
+        if node.op.is_weight_layer:
             yield "fc" if position >= head else "conv"
-        elif node.op.name in _POOLS:
-            yield "pool" if position < head and not _is_one_pixel(node) else ""
+        elif prefix == "pool":
+            # A pool that returns its input ends no stage.
+            yield prefix if position < head and not node.op.returns_input else ""
         else:
-            yield _OP_KINDS.get(node.op.name, "")
+            yield prefix
 
 
 def _head_start(nodes: Sequence[Node]) -> int:
     """The index of the first fully connected layer, written as Linear or as a convolution."""
-    linear = next((i for i, node in enumerate(nodes) if node.op.name == "Linear"), len(nodes))
-    last_pool = max((i for i, node in enumerate(nodes[:linear]) if node.op.name in _POOLS), default=-1)
+    linear = next((i for i, node in enumerate(nodes) if node.op.label_prefix == "fc"), len(nodes))
+    last_pool = max((i for i, node in enumerate(nodes[:linear]) if node.op.label_prefix == "pool"), default=-1)
     convs = [i for i in range(last_pool + 1, linear) if _is_conv(nodes[i])]
     if last_pool < 0 or not convs or not _is_unpadded(nodes[convs[0]]):
         return linear
     until_next = nodes[convs[0] : convs[1] if len(convs) > 1 else linear]
     is_own_module = nodes[convs[0]].name.partition(".")[0] != nodes[last_pool].name.partition(".")[0]
-    has_dropout = any(node.op.name == "Dropout" for node in until_next)
+    has_dropout = any(node.op.label_prefix == "drop" for node in until_next)
     if (is_own_module or has_dropout) and all(_is_pointwise(nodes[i]) for i in convs[1:]):
         return convs[0]
     return linear
 
 
 def _is_conv(node: Node) -> bool:
-    return node.op.name == "Conv2d"
+    return node.op.label_prefix == "conv"
 
 
 def _is_unpadded(node: Node) -> bool:
     window = node.op.window((1, 1))
     return window is not None and window.kernel_size[0] > 1 and not any(window.padding)
-
-
-def _is_one_pixel(node: Node) -> bool:
-    """Whether a pool returns its input: with a window and stride of one pixel it ends no stage."""
-    window = node.op.window((1, 1))
-    return window is not None and set(window.kernel_size) | set(window.stride) == {1}
 
 
 def _is_pointwise(node: Node) -> bool:

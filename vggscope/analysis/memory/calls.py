@@ -13,10 +13,6 @@ from vggscope.analysis.memory.allocation_log import BatchLinear
 from vggscope.analysis.memory.step_config import Runtime
 from vggscope.graph import Input, Network, Node, Parameter
 from vggscope.ops.base import SavedTensors, Shape, numel
-from vggscope.ops.constant import WithConstants
-from vggscope.ops.elementwise import Elementwise
-from vggscope.ops.linear import Linear
-from vggscope.ops.view import Chunk, Select, Split
 from vggscope.record import record
 
 LOSS = "(loss)"
@@ -164,13 +160,12 @@ class _CallBuilder:
             half_copies = tuple(self._half_copy(node.name, parameter) for parameter in reversed(parameters))
             parameters = ()
         # A parameter among the inputs is in float32.
-        reads_parameter = isinstance(op, WithConstants) and len(parameters) > len(op.parameters())
+        reads_parameter = op is not op.without_constants and len(parameters) > len(op.parameters())
         inputs, width = self._cast_inputs(op.name, node.inputs, node.name, SINGLE if reads_parameter else 0)
         width = op.element_bytes or width
-        elementwise = isinstance(op.op if isinstance(op, WithConstants) else op, Elementwise)
         size = self._size(node, shape, width)
         # The matrix product of a linear layer that adds its bias separately, and not in place.
-        adds_bias = isinstance(op, Linear) and op.apart and op.bias and not self.runtime.adds_in_place
+        adds_bias = op.adds_bias_separately and not self.runtime.adds_in_place
         product = f"{node.name}#products"
         call = OperatorCall(
             node.name,
@@ -189,8 +184,8 @@ class _CallBuilder:
             named=node.inputs,
             named_until="" if adds_bias else node.named_until,
             gradient="none" if node.detached else "same" if idle else op.gradient,
-            last_input_first=elementwise,
-            broadcasts=elementwise,
+            last_input_first=op.broadcasts,
+            broadcasts=op.broadcasts,
             sums_gradients=op.sums_gradients,
             relays_gradients=op.relays_gradients,
             first_piece=self.first_pieces.get(node.name, ""),
@@ -278,18 +273,13 @@ def _first_pieces(network: Network) -> dict[str, str]:
     first_pieces: dict[str, str] = {}
     before: Node | None = None
     for node in network.nodes:
-        if isinstance(node.op, (Chunk, Split, Select)) and not node.name.rpartition(".")[2].startswith("select"):
-            same_call = before is not None and before.inputs == node.inputs and _position(before) < _position(node)
+        if node.op.piece is not None and not node.name.rpartition(".")[2].startswith("select"):
+            same_call = before is not None and before.inputs == node.inputs and (before.op.piece or 0) < node.op.piece
             first_pieces[node.name] = first_pieces[before.name] if same_call and before is not None else node.name
             before = node
         else:
             before = None
     return first_pieces
-
-
-def _position(node: Node) -> int:
-    assert isinstance(node.op, (Chunk, Split, Select))
-    return node.op.position
 
 
 def size_per_sample(shape: Shape, width: int) -> BatchLinear:

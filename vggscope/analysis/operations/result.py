@@ -6,13 +6,10 @@ from dataclasses import replace
 
 from vggscope.analysis.cards import Roof, roof_of
 from vggscope.analysis.cost import backward_costs, costs, known_sum
-from vggscope.analysis.operations.counting import operations as beyond_macs
-from vggscope.analysis.operations.counting import rule_for
 from vggscope.analysis.summary import Summary
 from vggscope.errors import unknown
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape, numel
-from vggscope.ops.embedding import Embedding
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.units import DTYPE_BYTES
@@ -119,7 +116,7 @@ def _layer(
     roof: Roof | None,
 ) -> LayerOperations:
     inputs, output = network.input_shapes(node), network.output_shape(node)
-    other = beyond_macs(node.op, inputs, output)
+    other = node.op.other_operations(inputs, output)
     other = None if other is None else other * (1 if node.name in network.batchless else batch)
     flops = _flops(macs, other if count == "all" else 0)
     moved = _elements(network, node, batch) * itemsize
@@ -149,8 +146,7 @@ def _elements(network: Network, node: Node, batch: int) -> int:
     """The elements that a layer reads and writes: its inputs, parameters and output, each once."""
     if not _moves(node.op):
         return 0
-    is_lookup = isinstance(node.op, Embedding)
-    parameters = 0 if is_lookup else sum(numel(parameter.shape) for parameter in node.parameters)
+    parameters = 0 if node.op.is_lookup else sum(numel(parameter.shape) for parameter in node.parameters)
     values = (*node.inputs, node.name)
     return sum(numel(network.batched(name, batch)) for name in values) + parameters
 
@@ -176,8 +172,7 @@ def _formulas(network: Network) -> tuple[Formula, ...]:
     """The formulas of the network's ops, in order of first use."""
     formulas: dict[str, str] = {}
     for node in network.nodes:
-        rule = rule_for(node.op)
-        formulas.setdefault(node.op.name, "not known" if rule is None else rule.formula)
+        formulas.setdefault(node.op.name, node.op.other_formula or "not known")
     return tuple(Formula(op, formula) for op, formula in formulas.items())
 
 

@@ -151,9 +151,8 @@ def _cells(title: str, subject: Subject) -> list[_Cell]:
 def _is_idle(row: LayerRow) -> bool:
     """Whether the table leaves a row out: an adaptive pool that keeps its input, or a flatten."""
     report = row.layer.report
-    if row.layer.op.startswith("Adaptive"):
-        return report.input_shape == report.output_shape
-    return row.layer.op == "Flatten"
+    op = row.layer.node.op
+    return report.input_shape == report.output_shape if op.is_adaptive else op.is_layout
 
 
 def _text(row: LayerRow) -> str:
@@ -164,18 +163,15 @@ def _text(row: LayerRow) -> str:
 
 
 def _word(layer: Layer) -> Word | None:
-    report, op = layer.report, layer.op
-    if op in ("Conv2d", "MaxPool2d", "AvgPool2d") and report.kernel_size and report.stride and report.padding:
+    report, word = layer.report, layer.node.op.notation
+    if word in ("conv", "maxpool", "avgpool") and report.kernel_size and report.stride and report.padding:
         if any(len(set(pair)) > 1 for pair in (report.kernel_size, report.stride, report.padding)):
             return None
         window = (report.kernel_size[0], report.stride[0], report.padding[0])
-        if op == "Conv2d":
-            return Word("conv", report.output_shape[1], *window)
-        return Word(op[:3].lower() + "pool", 0, *window)
-    if op == "Linear":
-        return Word("fc", report.output_shape[1])
-    plain = {"LocalResponseNorm": "lrn", "BatchNorm2d": "bn", "Dropout": "dropout", "Softmax": "softmax"}.get(op)
-    return Word(plain) if plain else None
+        return Word(word, report.output_shape[1] if word == "conv" else 0, *window)
+    if word == "fc":
+        return Word(word, report.output_shape[1])
+    return Word(word) if word else None
 
 
 def _marked(before: Sequence[_Cell], column: Sequence[_Cell]) -> list[_Cell]:
