@@ -286,6 +286,76 @@ def computing_renderers(root: Path) -> list[str]:
     return breaches
 
 
+OPS_BY_NAME = {
+    "analysis/memory/calls.py": "autocast's lists name torch's functions",
+    "analysis/receptive_field/stacks.py": "reads the fields of a convolution",
+    "builders/module.py": "writes a Flatten that is no module as a call",
+    "builders/source.py": "writes a Flatten that is no module as a call",
+    "builders/tree.py": "tells what can be written as a module",
+    "checkpoint/network.py": "constructs ops from the tensors of a file",
+    "cross_checks/flop_counter.py": "reads the fields of a convolution",
+    "cross_checks/fvcore.py": "states what another tool counts, by torch's names",
+    "cross_checks/memory_tracker.py": "states what another tool measures, by torch's names",
+    "cross_checks/torchinfo.py": "states what another tool counts, by torch's names",
+    "execution/inner_product.py": "reads the fields of a convolution",
+    "tutorials/layer.py": "reads the fields of a convolution and of a Linear",
+}
+"""The files that may name ops, and why."""
+
+
+def ops_by_name(root: Path) -> list[str]:
+    """Code outside ops/ and trace/ that depends on an op's name or class instead of asking the op."""
+    breaches = []
+    for path in files(root):
+        where = path.relative_to(root).as_posix()
+        if room(root, path) not in ("ops", "trace") and where not in OPS_BY_NAME:
+            classes = op_classes(path, root.name)
+            breaches += [
+                f"{where}:{node.lineno} names an op: {ast.unparse(node)}"
+                for node in ast.walk(tree(path))
+                if isinstance(node, (ast.Call, ast.Compare, ast.Subscript)) and names_op(node, classes)
+            ]
+    return breaches
+
+
+def op_classes(path: Path, package: str) -> set[str]:
+    """The op classes that a file imports from a family of ops; WithConstants is any op with constant inputs."""
+    families = rf"({package}\.|\.+)ops\.(?!base|axis_maps)\w+"
+    return {
+        alias.asname or alias.name
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and re.fullmatch(families, "." * node.level + (node.module or ""))
+        for alias in node.names
+        if alias.name[0].isupper() and alias.name != "WithConstants"
+    }
+
+
+def names_op(node: ast.Call | ast.Compare | ast.Subscript, classes: set[str]) -> bool:
+    if isinstance(node, ast.Subscript):  # NAMES[node.op.name]
+        return isinstance(node.value, ast.Name) and node.value.id.strip("_").isupper() and has_op_name(node.slice)
+    if isinstance(node, ast.Compare):  # node.op.name == "Conv2d", node.op.name in NAMES
+        sides = [node.left, *node.comparators]
+        return any(map(has_op_name, sides)) and any(map(is_constant, sides))
+    function = ast.unparse(node.func)
+    if function == "isinstance":  # isinstance(node.op, (Convolution, Linear))
+        return any(isinstance(part, ast.Name) and part.id in classes for part in ast.walk(node.args[1]))
+    if re.search(r"(^|\.)op\.name(\.lower\(\))?\.(startswith|endswith)$", function):
+        return True
+    # NAMES.get(node.op.name)
+    is_table = bool(re.fullmatch(r"_?[A-Z][A-Z_0-9]*\.get", function))
+    return is_table and any(map(has_op_name, node.args))
+
+
+def has_op_name(node: ast.AST) -> bool:
+    return bool(re.search(r"(^|[^\w.]|\.)op\.name\b", ast.unparse(node)))
+
+
+def is_constant(node: ast.AST) -> bool:
+    """Whether an expression holds a string, or is a constant of the module."""
+    is_name = isinstance(node, ast.Name) and node.id.strip("_").isupper()
+    return is_name or any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in ast.walk(node))
+
+
 RULES: Mapping[str, Callable[[Path], list[str]]] = {
     rule.__name__: rule
     for rule in (
@@ -298,5 +368,6 @@ RULES: Mapping[str, Callable[[Path], list[str]]] = {
         known_sources,
         known_commands,
         computing_renderers,
+        ops_by_name,
     )
 }

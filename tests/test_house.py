@@ -55,6 +55,22 @@ BREACHES = (
     ("known_commands", {"cli/diff.py": "from vggscope.cli.summary import summary"}, "cli/diff.py:1"),
     ("known_commands", {"api.py": "from vggscope.cli import list_"}, "api.py:1"),
     ("computing_renderers", {"explorer/maps.py": "def f():\n    import torch"}, "explorer/maps.py:2 imports torch"),
+    ("ops_by_name", {"diffing/a.py": "is_conv = node.op.name == 'Conv2d'"}, "diffing/a.py:1 names an op"),
+    ("ops_by_name", {"diffing/a.py": "if op.name in _POOLS: ..."}, "diffing/a.py:1"),
+    ("ops_by_name", {"diffing/a.py": "'Conv' in node.op.name.lower()"}, "diffing/a.py:1"),
+    ("ops_by_name", {"diffing/a.py": "any(n.op.name.startswith('Dropout') for n in nodes)"}, "diffing/a.py:1"),
+    ("ops_by_name", {"drawing/layer.py": "_WORDS.get(self.node.op.name, '')"}, "drawing/layer.py:1"),
+    ("ops_by_name", {"drawing/layer.py": "COSTS[op.name]"}, "drawing/layer.py:1"),
+    (
+        "ops_by_name",
+        {"analysis/a.py": "from vggscope.ops.linear import Linear\nisinstance(op, (Linear, int))"},
+        "analysis/a.py:2",
+    ),
+    (
+        "ops_by_name",
+        {"analysis/a.py": "from ..ops.linear import Linear as L\nisinstance(op, L)", "ops/linear.py": ""},
+        "analysis/a.py:2",
+    ),
     ("computing_renderers", {"render/x.py": "from vggscope.sources.resolve import resolve"}, "render/x.py:1"),
 )
 """A rule, files that break it, and the beginning of what it says."""

@@ -9,7 +9,6 @@ from vggscope.analysis.receptive_field.view import ReceptiveField
 from vggscope.analysis.summary import Summary, summarize
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
-from vggscope.ops.convolution import Convolution
 from vggscope.record import record
 from vggscope.result import Result
 
@@ -134,7 +133,7 @@ def depth(network: Network) -> int:
 
 
 def _last_convolution(network: Network, summary: Summary) -> LastConvolution | None:
-    convolutions = [layer for node, layer in zip(network.nodes, summary.layers) if isinstance(node.op, Convolution)]
+    convolutions = [layer for node, layer in zip(network.nodes, summary.layers) if node.op.is_convolution]
     features = [layer for layer in convolutions if not layer.label.startswith("fc")]
     if not convolutions:
         return None

@@ -93,7 +93,7 @@ def _approximations(network: Network) -> Iterator[str]:
 
 
 def _ops(network: Network) -> list[Op]:
-    return [node.op.op if isinstance(node.op, WithConstants) else node.op for node in network.nodes]
+    return [node.op.without_constants for node in network.nodes]
 
 
 def _empty(tensor: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def _layers(network: Network) -> Iterator[tuple[int, int]]:
     """The number of weights and of outputs of each layer with weights, and of each LRN."""
     for node in network.nodes:
         weights = [numel(p.shape) for p in node.parameters if len(p.shape) > 1]
-        if weights or node.op.name == "LocalResponseNorm":
+        if weights or node.op.notation == "lrn":
             yield sum(weights), numel(network.output_shape(node))
 
 
@@ -61,7 +61,7 @@ def _params(network: Network, module: nn.Module) -> ReportedFigure:
     column = column_of(network)
     if column is None:
         raise NotApplicable("Table 2 has the paper's columns at 3x224x224 with 1000 classes")
-    if any(node.op.name == "BatchNorm2d" for node in network.nodes):
+    if any(node.op.notation == "bn" for node in network.nodes):
         raise NotApplicable("the paper has no batch normalisation")
     return ReportedFigure(TABLE_2[column] * MILLION, rounded_to=MILLION)
 

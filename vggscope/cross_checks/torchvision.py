@@ -44,7 +44,7 @@ def model_name(network: Network) -> str | None:
     literature = next((name for name, known in LITERATURE.items() if known == column), None)
     if column is None or literature is None:
         return None
-    norms = sum(node.op.name == "BatchNorm2d" for node in network.nodes)
+    norms = sum(node.op.notation == "bn" for node in network.nodes)
     convolutions = sum(word.kind == "conv" for word in parse(CONFIGS[column]))
     return {0: literature, convolutions: f"{literature}_bn"}.get(norms)
 

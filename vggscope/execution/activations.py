@@ -10,7 +10,6 @@ from vggscope.errors import OptionError
 from vggscope.execution.inner_product import InnerProduct, PoolWindow, inner_product
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
-from vggscope.ops.convolution import Convolution
 from vggscope.photo import IMAGENET_MEAN, IMAGENET_STD, crop
 from vggscope.record import record
 from vggscope.result import Result
@@ -203,7 +202,7 @@ class _Recorder:
 
 
 def _is_main(node: Node) -> bool:
-    return isinstance(node.op, Convolution) or node.op.family == "pooling"
+    return node.op.is_convolution or node.op.family == "pooling"
 
 
 def _map(values: Tensor, side: int) -> ActivationMap:

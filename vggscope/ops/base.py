@@ -146,6 +146,7 @@ class Op:
     `is_dropout`: it sets random values to 0.
     `is_lookup`: it reads only the rows of its weight that its input names.
     `takes_maximum`, `takes_mean`: each output value is the maximum or the mean of a window.
+    `is_unknown`: it is a function or a module without a rule.
     `broadcasts`: its inputs are broadcast and type-promoted.
     """
 
@@ -167,6 +168,7 @@ class Op:
     is_lookup: ClassVar[bool] = False
     takes_maximum: ClassVar[bool] = False
     takes_mean: ClassVar[bool] = False
+    is_unknown: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False
 
     @property

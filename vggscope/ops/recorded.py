@@ -52,6 +52,8 @@ class Recorded(Op):
 class Unknown(Recorded):
     """A function or a module that is in no table of ours: its shapes are those seen, its cost is not known."""
 
+    is_unknown = True
+
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
         return None
 

@@ -116,7 +116,7 @@ def _layers() -> tuple[Rewritten, ...]:
             sum(numel(p.shape) for p in by_label[node.label].parameters),
         )
         for node in flat.nodes
-        if node.op.name == "Linear"
+        if node.op.family == "linear"
     )
 
 

@@ -104,7 +104,7 @@ def stack_of(kernels: tuple[int, ...], channels: int) -> StackOf:
     """The stack, with its figures read from the network that it makes."""
     line = " ".join(f"conv{kernel}-{channels}" for kernel in kernels)
     network = resolve(line, BuildOptions(input=(channels, SIDE, SIDE)))
-    convolutions = [node for node in network.nodes if node.op.name == "Conv2d"]
+    convolutions = [node for node in network.nodes if node.op.label_prefix == "conv"]
     weights = sum(numel(p.shape) for node in convolutions for p in node.parameters if len(p.shape) > 1)
     layer_costs = costs(network).values()
     return StackOf(
@@ -114,7 +114,7 @@ def stack_of(kernels: tuple[int, ...], channels: int) -> StackOf:
         weights,
         sum(cost.params for cost in layer_costs),
         sum(cost.macs or 0 for cost in layer_costs),
-        sum(node.op.name == "ReLU" for node in network.nodes),
+        sum(node.op.label_prefix == "relu" for node in network.nodes),
     )
 
 

@@ -86,7 +86,7 @@ def _layers() -> tuple[FullyConnected, ...]:
             total,
         )
         for node in network.nodes
-        if node.op.name == "Linear"
+        if node.op.family == "linear"
     )
 
 

@@ -147,7 +147,7 @@ def _table_2(columns: Sequence[Published]) -> Table:
 def _training() -> tuple[TrainingRow, ...]:
     paper = {fact.matter: fact.paper for fact in TRAINING}
     network = resolve("D")
-    drops = [node for node in network.nodes if node.op.name == "Dropout"]
+    drops = [node for node in network.nodes if node.op.label_prefix == "drop"]
     scaled = ", ".join(f"{mean / 255:.4f}" for mean in PAPER_MEAN)
     share = BATCH // GPUS
     peak = memory(network, BATCH, StepConfig(gpus=GPUS, parallel="ddp")).peak_bytes

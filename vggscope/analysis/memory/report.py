@@ -13,8 +13,6 @@ from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import AMP, CUDA, OPTIMIZERS, StepConfig
 from vggscope.errors import OptionError
 from vggscope.graph import Network
-from vggscope.ops.constant import WithConstants
-from vggscope.ops.recorded import Unknown
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.units import count_text
@@ -165,8 +163,7 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
         yield "CUDA's tensors: dropout masks of one byte a value, step counters on the CPU; not measured on a GPU"
     else:
         yield "torch's CPU path under the memory tracker: dropout masks as wide as the values"
-    ops = [node.op.op if isinstance(node.op, WithConstants) else node.op for node in network.nodes]
-    if unknown := sorted({op.name for op in ops if isinstance(op, Unknown)}):
+    if unknown := sorted({node.op.name for node in network.nodes if node.op.is_unknown}):
         yield f"of {', '.join(unknown)} the output alone is counted: what autograd keeps is not known"
 
 

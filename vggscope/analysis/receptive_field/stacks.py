@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vggscope.graph import Network, Node
-from vggscope.ops.activation import Activation
 from vggscope.ops.axis_maps import pointwise
 from vggscope.ops.convolution import Convolution
 from vggscope.record import record
@@ -78,7 +77,7 @@ def _continues(network: Network, run: list[Node], node: Node) -> bool:
     last = run[-1].name
     if node.inputs != (last,) or network.consumers[last] != (node.name,):
         return False
-    if isinstance(node.op, Convolution):
+    if node.op.is_convolution:
         return _channels(node) == _channels(run[0])
     output = network.output_shape(node)
     return node.op.reads((output,), output) == (pointwise(output, output),)
@@ -95,11 +94,11 @@ def _channels(node: Node) -> int | None:
 
 def _stack(run: list[Node]) -> Iterator[ConvolutionStack]:
     """The stack from the first convolution of a run to its last, if it has several."""
-    positions = [position for position, node in enumerate(run) if isinstance(node.op, Convolution)]
+    positions = [position for position, node in enumerate(run) if node.op.is_convolution]
     if len(positions) > 1:
         first, last = run[positions[0]], run[positions[-1]]
         kernels = tuple(node.op.kernel_size[0] for node in run if isinstance(node.op, Convolution))
-        between = sum(isinstance(node.op, Activation) for node in run[: positions[-1]])
+        between = sum(node.op.family == "activation" for node in run[: positions[-1]])
         yield ConvolutionStack(first, last, _channels(first) or 0, kernels, between)
 
 
