@@ -291,7 +291,7 @@ OPS_BY_NAME = {
     "analysis/receptive_field/stacks.py": "reads the fields of a convolution",
     "builders/module.py": "writes a Flatten that is no module as a call",
     "builders/source.py": "writes a Flatten that is no module as a call",
-    "builders/tree.py": "tells what can be written as a module",
+    "builders/module_tree.py": "tells what can be written as a module",
     "checkpoint/network.py": "constructs ops from the tensors of a file",
     "cross_checks/flop_counter.py": "reads the fields of a convolution",
     "cross_checks/fvcore.py": "states what another tool counts, by torch's names",
