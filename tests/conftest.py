@@ -1,4 +1,6 @@
-"""No test reaches the network; hypothesis draws the same examples on every run; golden files can be written anew."""
+"""What every test gets: no network, the same hypothesis examples on every run, its own cache, and the options
+`--quick` (the loop of `make test`) and `--update-golden`.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,51 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent / "golden"
 
+PARAMETERS = 5
+"""How many parameter sets of a test `--quick` runs, spread over all of them."""
+
 settings.register_profile("suite", max_examples=60, deadline=None, derandomize=True, database=None)
+settings.register_profile("quick", settings.get_profile("suite"), max_examples=6)
 settings.register_profile("fuzz", max_examples=5000, deadline=None)
 settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
+        "--quick",
+        action="store_true",
+        help=f"leave out slow tests, run {PARAMETERS} parameter sets of each other test, and draw few examples",
+    )
+    parser.addoption(
         "--update-golden", action="store_true", help="write the golden files anew; read them before you commit"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--quick"):
+        settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+    if not config.getoption("--quick"):
+        return
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    quick = {item for sets in tests.values() for item in spread(sets, PARAMETERS)}
+    config.hook.pytest_deselected(items=[item for item in items if item not in quick])
+    items[:] = [item for item in items if item in quick]
+
+
+def spread(items: list[pytest.Item], count: int) -> list[pytest.Item]:
+    """At most `count` of the items: the first, the last, and others at equal distances."""
+    if len(items) <= count:
+        return items
+    return [items[number * (len(items) - 1) // (count - 1)] for number in range(count)]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +84,7 @@ def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """References are remembered for this run, beside the user's own."""
+    """A cache folder for this run, so that the user's own is neither read nor written."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VGGSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -54,7 +92,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Ran:
-    """What one command line did."""
+    """The exit code and the output of one command line."""
 
     code: int
     out: str
@@ -89,25 +127,26 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return check
 
 
-def refuse(reason: str) -> None:
-    """Skip, but on the machine that judges a change: there the browser belongs to the tests."""
+def skip_or_fail(reason: str) -> None:
+    """Skip the test; with CI=true fail it, since there the browser must be installed."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    """One browser per worker; a test opens its own context."""
     program = shutil.which("chromium")
     if program is None:
-        refuse("there is no chromium on PATH")
+        skip_or_fail("there is no chromium on PATH")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        refuse("playwright is not installed")
+        skip_or_fail("playwright is not installed")
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(
+        chromium = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-background-networking"]
         )
-        yield found
-        found.close()
+        yield chromium
+        chromium.close()

@@ -9,8 +9,17 @@ from vggscope.errors import ShapeError
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.options import BuildOptions
 
-MANY = settings(max_examples=max(1000, settings.default.max_examples if settings.default else 0))
-"""For input that comes from strangers: the same thousand examples on every run, more of others in `make fuzz`."""
+PER_TEST = settings.default.max_examples if settings.default else 60
+"""Examples of a test without a number of its own: few with `--quick`, thousands with `make fuzz`."""
+
+
+def examples(count: int) -> settings:
+    """Settings of a test that draws `count` examples in the whole suite: a tenth of them, or less, with `--quick`."""
+    return settings(max_examples=count if PER_TEST >= 60 else PER_TEST + count // 50)
+
+
+MANY = settings(max_examples=max(examples(1000).max_examples, PER_TEST))
+"""For input that comes from strangers: the same thousand examples on every run, other and more ones in `make fuzz`."""
 
 SIDE = 64
 """The input side that every generated column fits."""

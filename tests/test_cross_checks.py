@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from tests.strategies import examples
 from vggscope.analysis.cost import backward_macs
 from vggscope.cross_checks import flop_counter, verification
 from vggscope.cross_checks.paper import column_of
@@ -144,7 +145,7 @@ FEATURES = st.lists(
 HEAD = st.lists(st.builds("FC-{}".format, st.integers(1, 9)), max_size=2)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(examples(25), suppress_health_check=[HealthCheck.too_slow])
 @given(FEATURES, HEAD)
 def test_any_column_agrees(features: list[str], head: list[str]) -> None:
     result = verify(resolve(" ".join([*features, *head]), SMALL))

@@ -74,7 +74,15 @@ def _write_photo(path: Path) -> None:
     Image.linear_gradient("L").convert("RGB").resize((320, 256)).save(path)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+QUICK = {"README.md", "conventions.md", "figure.md", "words.md"}
+"""Pages that run in a second or two; the others run torch, Graphviz or torchvision."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page if page.name in QUICK else pytest.param(page, marks=pytest.mark.slow) for page in PAGES],
+    ids=lambda page: page.name,
+)
 def test_what_a_page_shows_is_what_happens(page: Path, vggscope, tmp_path, monkeypatch, request) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import vggscope
-from tests.conftest import refuse
+from tests.conftest import skip_or_fail
 from tests.test_hostile_names import MAKERS
 from vggscope.document import Facts, Items, Lines, Note, Table
 from vggscope.errors import visible
@@ -132,7 +132,7 @@ def test_it_can_be_read_in_a_notebook(page: Page, place: str) -> None:
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
-        refuse("axe-playwright-python is not installed")
+        skip_or_fail("axe-playwright-python is not installed")
     for result in (vggscope.summary("D"), vggscope.diff("C", ref="D"), vggscope.memory("D", batch=512, gpu="24GiB")):
         page.set_content(within(result, place))
         found = Axe().run(page, ".vggscope")

@@ -15,9 +15,10 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.strategies import examples
 from vggscope.analysis.compare import compare as side_by_side
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.step_config import StepConfig
@@ -242,7 +243,7 @@ WORDS = st.lists(st.sampled_from(["conv1-4", "conv3-4", "conv3-8", "conv5-8"]), 
 EDITS = st.lists(st.tuples(st.integers(0, 49), st.sampled_from(["", "conv1-4", "conv3-8", "conv5-8"])), max_size=6)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(WORDS, EDITS)
 def test_a_band_finds_what_the_whole_table_does(words: list[str], edits: list[tuple[int, str]]) -> None:
     """Where it says that nothing is cheaper, it has found the same alignment."""

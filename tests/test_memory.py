@@ -13,11 +13,11 @@ from functools import cache, partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.strategies import SIDE, columns
+from tests.strategies import SIDE, columns, examples
 from vggscope.analysis.cards import CARDS, gpu_memory
 from vggscope.analysis.cost import backward_macs
 from vggscope.analysis.memory.allocation_log import KINDS, BatchLinear, LogEntry
@@ -302,7 +302,7 @@ def test_the_loss_reads_the_output_with_the_most_weights(beside: str, mode: str)
     st.integers(1, 9),
     st.integers(1, 3),
 )
-@settings(max_examples=40)
+@examples(40)
 def test_generated_columns_equal_the_tracker(
     line: str, mode: str, optimizer: str, dtype: str, batch: int, accumulate: int
 ) -> None:

@@ -7,13 +7,13 @@ import json
 import pytest
 import torch
 import torchvision
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
-from tests.strategies import SIDE, columns
+from tests.strategies import SIDE, columns, examples
 from vggscope.analysis.cards import CARDS, roof_of
 from vggscope.analysis.cost import backward_costs, backward_macs, costs
 from vggscope.analysis.operations.result import LayerOperations, Operations, operations
@@ -88,7 +88,7 @@ class TestAgainstTorch:
         assert back["features.2"] == 2 * 64 * 64 * 9 * 224**2
         assert backward_macs(network) == 2 * 15_470_264_320 - 64 * 27 * 224**2
 
-    @settings(max_examples=25)
+    @examples(25)
     @given(columns())
     def test_any_column(self, line: str) -> None:
         network = resolve(line, BuildOptions(input=(3, SIDE, SIDE)))

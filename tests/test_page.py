@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import refuse
+from tests.conftest import skip_or_fail
 from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.settings import SIMULATED_AS, WEIGHTS_AS, step_memory
@@ -407,7 +407,7 @@ def serious_findings(page: Page) -> list[object]:
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
-        refuse("axe-playwright-python is not installed")
+        skip_or_fail("axe-playwright-python is not installed")
     found = Axe().run(page).response["violations"]
     return [
         (rule["id"], [node["html"][:120] for node in rule["nodes"][:3]])

@@ -10,13 +10,13 @@ from itertools import product
 import pytest
 import torch
 import torchvision
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
 import vggscope
-from tests.strategies import SIDE, columns
+from tests.strategies import SIDE, columns, examples
 from vggscope.analysis.receptive_field.result import Box, describe, layer_named
 from vggscope.analysis.receptive_field.view import ReceptiveField, View, receptive_fields, views
 from vggscope.builders.module import module
@@ -142,7 +142,7 @@ def fits(network: Network) -> bool:
         return False
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(windows().filter(fits))
 def test_any_windows_as_autograd_has_them(network: Network) -> None:
     assert differences(network, on_meta(network), measured_layers(network)) == []
@@ -166,7 +166,7 @@ class Branches(nn.Module):
         return self.last(torch.cat(found, 1) if self.joined else sum(found[1:], found[0]))
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.integers(1, 2),
     st.lists(st.lists(st.sampled_from([1, 3, 5]), max_size=3), min_size=1, max_size=3),

@@ -20,7 +20,7 @@ from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
 from vggscope.sources import timm, torchvision
 from vggscope.sources.resolve import resolve
-from vggscope.suppress import quiet
+from vggscope.suppress import suppress_output
 from vggscope.trace.build import without_data
 from vggscope.vgg.options import BuildOptions
 
@@ -47,7 +47,7 @@ def seen(module: nn.Module, shape: Shape) -> tuple[int, dict[str, list[Shape]]]:
 
 
 def check(network: Network, build: Callable[[], nn.Module], batch: int = 1) -> None:
-    with quiet():
+    with suppress_output():
         module = without_data(build).to("meta").eval()
         flops, shapes = seen(module, (batch, *network.input_shape[1:]))
     assert network.warnings == ()
