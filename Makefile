@@ -1,13 +1,14 @@
-# Every target makes what it needs: a virtual environment in .venv, with the packages of pyproject.toml.
+# Each target creates what it needs: a virtual environment in .venv with the packages of pyproject.toml.
 
 PYTHON ?= python3
 BIN := .venv/bin
 VGGSCOPE := $(BIN)/vggscope
-# What pip does for an installed package, it does not do for an editable one.
+# pip does not compile an editable package.
 COMPILE := $(BIN)/python -m compileall -q vggscope
+PARALLEL := --numprocesses auto --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test fuzz lowest lint types check bench bench-check docs gallery clean
+.PHONY: demo test test-all fuzz lowest lint types check bench bench-check docs gallery clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed  ## the three main commands
@@ -15,14 +16,17 @@ demo: .venv/installed  ## the three main commands
 	$(VGGSCOPE) diagram E -o vgg19.svg
 	$(VGGSCOPE) diff A --ref torchvision
 
-test: .venv/installed-test  ## the whole suite
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+test: .venv/installed-test  ## three minutes: one case of each kind, few generated examples, no slow test
+	$(BIN)/python -m pytest --quick $(PARALLEL)
 
-fuzz: .venv/installed-test  ## thousands of odd inputs, where `test` tries dozens
+test-all: .venv/installed-test  ## the whole suite
+	$(BIN)/python -m pytest $(PARALLEL)
+
+fuzz: .venv/installed-test  ## thousands of odd inputs, where `test-all` tries a thousand
 	$(BIN)/python -m pytest tests/test_fuzz.py tests/test_checkpoint.py --hypothesis-profile fuzz
 
-lowest: .venv-lowest/installed  ## the suite with the lowest versions that pyproject.toml claims: downloads another torch
-	.venv-lowest/bin/python -m pytest -m 'not slow' --numprocesses auto --dist worksteal
+lowest: .venv-lowest/installed  ## `test` with the lowest versions that pyproject.toml claims: downloads another torch
+	.venv-lowest/bin/python -m pytest --quick $(PARALLEL)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -31,18 +35,18 @@ lint: .venv/installed-dev
 types: .venv/installed-dev
 	$(BIN)/mypy
 
-check: test lint types docs demo  ## what has to hold before a change lands
+check: test-all lint types docs demo  ## what must pass before a change lands
 
-bench: .venv/installed-bench  ## docs/benchmarks.md: us and other tools in turn, ten minutes
+bench: .venv/installed-bench  ## ten minutes: write docs/benchmarks.md, vggscope and other tools in turn
 	$(BIN)/python benchmarks/peers.py
 
-bench-check: .venv/installed-bench  ## a minute: fails where a ratio is twice as bad as it should be
+bench-check: .venv/installed-bench  ## a minute: fail if a ratio is twice as bad as its bound
 	$(BIN)/python benchmarks/peers.py --check
 
 docs: .venv/installed-dev  ## the documentation as a site, in docs/_build/html
 	$(BIN)/sphinx-build -W -n -q -b html docs docs/_build/html
 
-gallery: .venv/installed  ## docs/gallery.md and its pictures, drawn anew
+gallery: .venv/installed  ## draw docs/gallery.md and its pictures again
 	$(BIN)/python docs/gallery.py
 
 .venv/bin/python:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent / "golden"
 
-PARAMETERS = 5
+PARAMETERS = 3
 """How many parameter sets of a test `--quick` runs, spread over all of them."""
 
 settings.register_profile("suite", max_examples=60, deadline=None, derandomize=True, database=None)

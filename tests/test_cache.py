@@ -309,6 +309,7 @@ def test_an_entry_is_stale_once_such_a_file_changes(name: str, tmp_path: Path, m
     assert cache._own_digest() != before
 
 
+@pytest.mark.slow
 def test_a_second_diff_loads_no_torch_and_says_the_same(folder: Path) -> None:
     uncached, loaded = diff_in_a_process(folder, "--no-cache")
     assert "torch" in loaded

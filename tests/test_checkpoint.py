@@ -342,7 +342,7 @@ def _costly(folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 MEASURE = """
-    import json, sys, time
+    import json, sys
     from vggscope.checkpoint.inspection import inspect
     from vggscope.errors import CheckpointError
     # Not ru_maxrss, which begins with what the process had that started this one.
@@ -352,19 +352,18 @@ MEASURE = """
     before = highest()
     told = []
     for path in json.load(sys.stdin):
-        start = time.process_time()
         try:
             text = f"{len(inspect(path).layers)} layers"
         except CheckpointError as error:
             text = error.problem
-        told.append((time.process_time() - start, text))
+        told.append(text)
     print(json.dumps([highest() - before, told]))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
-def test_no_file_costs_more_than_five_seconds_and_300_mb(tmp_path: Path) -> None:
+def test_no_file_costs_more_than_300_mb(tmp_path: Path) -> None:
     cases = _costly(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(MEASURE)],
@@ -376,8 +375,7 @@ def test_no_file_costs_more_than_five_seconds_and_300_mb(tmp_path: Path) -> None
     )
     grown, told = json.loads(done.stdout)
     assert grown < 300 * 1000
-    for (name, (_, expected)), (seconds, text) in zip(cases.items(), told):
-        assert seconds < 5, name
+    for (name, (_, expected)), text in zip(cases.items(), told):
         assert any(part in text for part in expected.split("|")), (name, text)
 
 

@@ -1,4 +1,4 @@
-"""Whatever is typed, the program ends with 0, 1 or 2 and a sentence: no traceback, no defect, in bounded time.
+"""Whatever is typed, the program ends with 0, 1 or 2 and a sentence: no traceback, no defect.
 
 The whole suite tries the same thousand examples of each on every run, `make fuzz` others and more.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -21,19 +20,14 @@ from tests.strategies import MANY, examples, lines
 from vggscope.errors import VggscopeError
 from vggscope.vgg.notation import parse, write
 
-LONGEST = 20.0
-"""Seconds that no command line below may take; a shared machine is slow at times."""
-
 
 def run(*words: str) -> tuple[int, str, str]:
     """What a command line gives: exit code, stdout, stderr."""
     from vggscope.cli.app import run as run_here
 
     out, err = io.StringIO(), io.StringIO()
-    started = time.monotonic()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run_here(list(words))
-    assert time.monotonic() - started < LONGEST
     return code, out.getvalue(), err.getvalue()
 
 
