@@ -101,7 +101,9 @@ CALLS = {
 """Command lines, and what is the same in Python."""
 
 
-@pytest.mark.parametrize("words", CALLS)
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, marks=pytest.mark.slow) if "--numeric" in words else words for words in CALLS]
+)
 def test_python_gives_what_the_command_prints(vggscope, words: str) -> None:
     assert printed(vggscope, *words.split()) == str(CALLS[words]())
 

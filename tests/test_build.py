@@ -169,6 +169,7 @@ class TestSource:
         } == {"torch"}
         assert max(map(len, text.splitlines())) <= 100
 
+    @pytest.mark.slow
     def test_runs_and_computes_the_same(self, tmp_path: Path) -> None:
         network = small()
         path = tmp_path / "small.py"

@@ -566,6 +566,7 @@ class TestTraced:
         terms = answer(result, "training_peak_bytes", "tracker").terms
         assert [term.amount for term in terms] == [-(4 * 3 * 224**2 + label), third_tensor]
 
+    @pytest.mark.slow
     def test_depthwise_convolutions(self) -> None:
         (term,) = answer(self.verified("mobilenet_v2"), "backward_macs", "torch").terms
         assert "grouped" in term.what
@@ -588,6 +589,7 @@ class TestTraced:
             -2 * tokens * tokens * width * layers, 5 * tokens * width * (2 * layers + 1),
         }  # fmt: skip
 
+    @pytest.mark.slow
     def test_einsum_is_explained_by_its_rounded_text(self) -> None:
         result = self.verified("maxvit_t")
         products = [(64 * 2 * 49 * 49 * 32, 8), (16 * 4 * 49 * 49 * 32, 8), (4 * 8 * 49 * 49 * 32, 20),

@@ -245,6 +245,7 @@ def test_outputs_of_different_sizes_have_no_finite_error(vggscope) -> None:
     assert json.loads(vggscope(*words).out)["numeric"]["max_abs_error"] is None
 
 
+@pytest.mark.slow
 def test_weights_come_from_a_checkpoint(vggscope, tmp_path) -> None:
     model, path = "conv3-8 maxpool FC-10", str(tmp_path / "x.safetensors")
     assert vggscope("build", model, "-o", path).code == 0

@@ -74,7 +74,7 @@ def _write_photo(path: Path) -> None:
     Image.linear_gradient("L").convert("RGB").resize((320, 256)).save(path)
 
 
-QUICK = {"README.md", "conventions.md", "figure.md", "words.md"}
+QUICK = {"README.md", "conventions.md", "words.md"}
 """Pages that run in a second or two; the others run torch, Graphviz or torchvision."""
 
 

@@ -119,8 +119,8 @@ def check_works(name: str, found: tuple[int, str, str], folder: Path) -> None:
     assert written or out, name
 
 
-QUICK = ("torch", "matplotlib", "jinja2", "numpy")
-"""Those that more than one source or one writer needs."""
+QUICK = ("torch", "jinja2")
+"""A package that many commands need, and one that a single command needs; each takes seconds."""
 
 PACKAGES = [package if package in QUICK else pytest.param(package, marks=pytest.mark.slow) for package in NEEDS]
 
@@ -234,6 +234,7 @@ def test_neither_a_home_nor_a_folder_to_write_in_is_needed(words: tuple[str, ...
     assert b"wrote" in done.stderr or not done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("-O",), ("-OO",), ("-W", "error"), ("-X", "dev", "-W", "error"), ("-I",)])
 def test_every_way_to_start_python_gives_the_same(flags: tuple[str, ...]) -> None:
     for words, code in ((("summary", "A"), 0), (("diff", "C", "--ref", "D"), 1), (("summary", "Z9"), 2)):

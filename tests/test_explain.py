@@ -313,7 +313,10 @@ def test_a_layer_of_the_paper(vggscope) -> None:
     assert "256 x 56 x 56 outputs, 256 x 3 x 3 for each = 1,849,688,064" in out
 
 
-@pytest.mark.parametrize("word", ["D", "A-LRN", "vgg16_bn", "torchvision:resnet18", "torchvision:vit_b_16"])
+@pytest.mark.parametrize(
+    "word",
+    ["D", "A-LRN", "vgg16_bn", "torchvision:resnet18", pytest.param("torchvision:vit_b_16", marks=pytest.mark.slow)],
+)
 def test_every_kind_of_layer_can_be_explained(word: str) -> None:
     network = resolve(word)
     for node in {node.op.name: node for node in network.nodes}.values():

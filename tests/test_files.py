@@ -107,6 +107,7 @@ def test_a_name_that_is_too_long_is_refused(tmp_path: Path, vggscope) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_several_processes_that_write_one_file_leave_one_whole(tmp_path: Path) -> None:
     target = tmp_path / "x.json"
     words = [[*PROGRAM, "summary", column, "-o", str(target)] for column in "ABDE"]
@@ -121,6 +122,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_in_the_middle_of_a_write_keeps_the_old_file(number: str, code: int, tmp_path: Path) -> None:
@@ -139,6 +141,7 @@ def test_a_signal_in_the_middle_of_a_write_keeps_the_old_file(number: str, code:
     assert files(tmp_path) == [target]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_signal_at_any_time_leaves_nothing_behind(tmp_path: Path) -> None:
     """Sent at times that are spread over the whole of a run."""

@@ -32,6 +32,7 @@ class Stages(nn.Module):
         return maps if x.data.dim() == 4 and self.give == "list" else x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("give", ["list", "dict", "copies"])
 def test_what_is_returned_beside_and_what_only_copies_makes_no_other_function(give: str) -> None:
     found = diff(Stages(give), Stages("last"), (3, 64, 64), numeric=True)
@@ -79,6 +80,7 @@ def by_key():
 """
 
 
+@pytest.mark.slow
 def test_published_weights_are_not_fetched_to_look_at_a_network(tmp_path: Path, monkeypatch) -> None:
     fetched = []
     weights = {"features.0.weight": torch.zeros(64, 3, 3, 3)}

@@ -99,6 +99,7 @@ def test_branched_networks_equal_the_tracker(word: str) -> None:
     assert difference(word, 2, StepConfig(optimizer="sgd"), side=64) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "dtype"),
     [
@@ -108,7 +109,7 @@ def test_branched_networks_equal_the_tracker(word: str) -> None:
         ("swin_v2_t", "amp"),
         ("convnext_tiny", "float32"),
         ("convnext_tiny", "amp"),
-        pytest.param("maxvit_t", "float32", marks=pytest.mark.slow),
+        ("maxvit_t", "float32"),
     ],
 )
 def test_networks_with_attention_are_close_to_the_tracker(word: str, dtype: str) -> None:

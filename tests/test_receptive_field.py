@@ -181,7 +181,17 @@ def test_any_branches_as_autograd_has_them(stride: int, kernels: list[list[int]]
     assert all(layer.aligned for layer in describe(network).layers)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet18", "resnet50", "densenet121", "googlenet", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet",
+        "resnet18",
+        "resnet50",
+        pytest.param("densenet121", marks=pytest.mark.slow),
+        "googlenet",
+        "mobilenet_v2",
+    ],
+)
 def test_torchvisions_networks_as_autograd_has_them(name: str) -> None:
     arguments = {"init_weights": False} if name == "googlenet" else {}
     model = build_without_data(lambda: torchvision.models.get_model(name, weights=None, **arguments)).eval()
