@@ -133,7 +133,7 @@ class TestModule:
             ((Node("relu", ReLU(), (INPUT,)),), "relu is the call of a function"),
             (
                 (Node("relu", ReLU(), (INPUT,), "relu"), Node("relu:2", ReLU(), ("relu",), "relu")),
-                "relu:2 stands in a module that is called more than once",
+                "relu:2 is in a module that is called more than once",
             ),
             (
                 tuple(
@@ -144,7 +144,7 @@ class TestModule:
                         ("flat", "a.1", ReLU()),
                     ]
                 ),
-                "a.1 stands in a module that is called more than once",
+                "a.1 is in a module that is called more than once",
             ),
             ((Node("forward", ReLU(), (INPUT,), "forward"),), "attribute 'forward' already exists"),
         ],

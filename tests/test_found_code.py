@@ -141,7 +141,7 @@ def test_options_that_a_file_reads_as_it_is_imported_are_not_ours(tmp_path: Path
     assert shown.code == 0
     assert '"params": 16' in shown.out
     path = file_of(tmp_path, text.replace("default=7", "required=True") + "args = parser.parse_args()\n")
-    assert 'args = parser.parse_args(); what only a run needs stands better under if __name__ == "__main__":' in (
+    assert 'args = parser.parse_args(); code that only a run needs belongs under if __name__ == "__main__":' in (
         vggscope("summary", f"{path}:net").err
     )
 

@@ -57,7 +57,7 @@ def test_each_word(text: str, word: Word) -> None:
         ("conv3-64/s0", "stride 0 makes no sense"),
         ("maxpool2/p2", "padding 2 is more than half the window of 2"),
         ("FC-10/s2", "only a conv or a pool has a stride"),
-        ("FC-10 conv3-64", "stands behind an FC layer"),
+        ("FC-10 conv3-64", "comes after an FC layer"),
         ("soft-max FC-10", "is not the last"),
         ("maxpool BN", "has no convolution to normalise"),
         ("conv3-99999999", "channels 99999999 makes no sense"),

@@ -66,7 +66,7 @@ def _nested(network: Network, nodes: Sequence[Node], depth: int) -> tuple[Module
             continue
         is_leaf = any(node.module and node.module.count(".") == depth for node in members)
         if not name or (is_leaf and len(members) > 1) or any(call.name == name for call in calls):
-            raise _refusal(network, members[-1], "stands in a module that is called more than once")
+            raise _refusal(network, members[-1], "is in a module that is called more than once")
         children = () if is_leaf else _nested(network, members, depth + 1)
         calls.append(ModuleCall(name, members[0] if is_leaf else None, children))
     return tuple(calls)

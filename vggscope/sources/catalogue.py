@@ -1,4 +1,4 @@
-"""What there is to choose from: columns, references, ops, and which packages are installed."""
+"""The choices that `vggscope list` shows: columns, references, ops, formats, and installed packages."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ PACKAGES = (
     "safetensors",
     "onnx",
 )
-"""What the commands use beside typer and rich, each only where it is needed."""
+"""Packages that commands import only where they need them."""
 
 
 @record
 class ColumnEntry:
-    """A column of Table 1: the literature's name, if it has one, its layers with weights, and its notation."""
+    """A column of Table 1: its literature name or None, its number of layers with weights, and its notation."""
 
     name: str
     literature: str | None
@@ -46,7 +46,7 @@ class ColumnEntry:
 
 @record
 class Reference:
-    """A model to compare with, as a MODEL word; its parameters where they are known without building it."""
+    """A reference model as a MODEL word, and its number of parameters, None where that needs the model."""
 
     name: str
     params: int | None
@@ -54,7 +54,7 @@ class Reference:
 
 @record
 class Choice:
-    """Something to choose, with a line on what it is."""
+    """An option's value, with a line that describes it."""
 
     name: str
     about: str
@@ -62,7 +62,7 @@ class Choice:
 
 @record
 class Installed:
-    """A package and its version, None where it is not installed."""
+    """A package and its version; None where it is not installed."""
 
     name: str
     version: str | None
@@ -93,12 +93,10 @@ def _column(name: str, line: str, literature: str | None) -> ColumnEntry:
 
 
 def references() -> tuple[Reference, ...]:
-    """The VGGs of the installed torchvision, read off its source so that nothing of it has to run."""
-    found = importlib.util.find_spec("torchvision")
-    if found is None or found.origin is None:
-        return ()
-    source = Path(found.origin).parent / "models" / "vgg.py"
-    if not source.is_file():
+    """The VGGs of the installed torchvision, read from its source without importing it."""
+    folder = _models_folder("torchvision")
+    source = folder / "vgg.py" if folder else None
+    if source is None or not source.is_file():
         return ()
     defined = [node.name for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)]
     names = [f"{name}{suffix}" for name in LITERATURE for suffix in ("", "_bn")]
@@ -106,59 +104,64 @@ def references() -> tuple[Reference, ...]:
 
 
 def names_in(library: str) -> tuple[str, ...]:
-    """Every model that the installed torchvision (classification) or timm registers, read off its source; nothing of it
-    runs. Empty where it is not installed.
+    """The models that the installed torchvision or timm registers, read from its source without importing it.
+
+    Empty where the library is not installed.
     """
-    found = importlib.util.find_spec(library)
-    if found is None or found.origin is None:
-        return ()
+    folder = _models_folder(library)
     names: set[str] = set()
-    for path in (Path(found.origin).parent / "models").glob("*.py"):
+    for path in folder.glob("*.py") if folder else ():
         names.update(match.decode() for match in _REGISTERED.findall(path.read_bytes()))
     return tuple(sorted(names))
+
+
+def _models_folder(library: str) -> Path | None:
+    """The folder of a library's models; None where the library is not installed."""
+    spec = importlib.util.find_spec(library)
+    return Path(spec.origin).parent / "models" if spec and spec.origin else None
 
 
 _REGISTERED = re.compile(rb"^@register_model\b.*\r?\n(?:@.*\r?\n)*def (\w+)", re.MULTILINE)
 
 
 def all_references() -> tuple[Reference, ...]:
-    """Every classification model of the installed torchvision, and timm's VGGs, with their parameters."""
+    """The installed torchvision's classification models and timm's VGGs, with their numbers of parameters."""
     from vggscope.sources import timm, torchvision
 
-    found: list[Reference] = []
+    models: list[Reference] = []
     for library, module in (("torchvision", torchvision), ("timm", timm)):
         try:
             counts = module.parameter_counts()
         except MissingTool:
             continue
-        found += (Reference(f"{library}:{name}", params) for name, params in counts.items())
-    return tuple(found)
+        models += (Reference(f"{library}:{name}", params) for name, params in counts.items())
+    return tuple(models)
 
 
 def all_ops() -> tuple[Choice, ...]:
-    """Every op that there is, by name, with the first sentence that it says of itself."""
-    kinds = set()
+    """Every op by name, with the first sentence of its docstring."""
+    classes = set()
     for module in pkgutil.iter_modules(ops.__path__):
-        for found in vars(import_module(f"{ops.__name__}.{module.name}")).values():
-            if isinstance(found, type) and issubclass(found, Op) and found is not Op:
-                kinds.add(found)
+        for value in vars(import_module(f"{ops.__name__}.{module.name}")).values():
+            if isinstance(value, type) and issubclass(value, Op) and value is not Op:
+                classes.add(value)
     described = {
-        name: _first_sentence(kind.__doc__ or "")
-        for kind in kinds
-        for name in _SEVERAL.get(kind.__name__, (kind.__name__,))
+        name: _first_sentence(cls.__doc__ or "")
+        for cls in classes
+        for name in _TORCH_NAMES.get(cls.__name__, (cls.__name__,))
     }
     return tuple(Choice(name, described[name]) for name in sorted(described) if not name.startswith("_"))
 
 
-_SEVERAL = {
+_TORCH_NAMES = {
     "Convolution": ("Conv1d", "Conv2d", "Conv3d"),
     "TransposedConvolution": ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"),
 }
-"""Ops that torch has under several names, one for each number of sides."""
+"""torch's names of the ops that it splits by number of spatial dimensions."""
 
 
 def _first_sentence(text: str) -> str:
-    """Up to the first full stop (of "et al." none is), or to a colon that what follows was to explain."""
+    """The text up to its first full stop (not that of "et al.") or its first colon outside parentheses."""
     paragraph = " ".join(text.partition("\n\n")[0].split())
     sentence = re.split(r"(?<=\.)(?<!et al\.)\s(?=[^a-z0-9])", paragraph)[0]
     return re.split(r":\s(?![^(]*\))", sentence)[0].rstrip(":.") + "."

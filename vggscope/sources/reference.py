@@ -72,7 +72,7 @@ def _large_enough(options: BuildOptions, ours: Network, note: str) -> tuple[Buil
         return options, notes
     channels, *sides = size
     larger = (channels, *(max(side, SMALLEST) for side in sides))
-    text = f"{{}} does not run on {shape_text((1, *size))}, it stands here at {shape_text((1, *larger))}"
+    text = f"{{}} does not run on {shape_text((1, *size))}, it is compared at {shape_text((1, *larger))}"
     return replace(options, input=larger), (*notes, text)
 
 

@@ -125,7 +125,7 @@ def _import_error(where: str, error: BaseException) -> ModelError:
     cause = user_error(f"cannot import {where}", error)
     advice = ""
     if isinstance(error, (SystemExit, OSError, RuntimeError, AssertionError, EOFError)):
-        advice = 'what only a run needs stands better under if __name__ == "__main__":'
+        advice = 'code that only a run needs belongs under if __name__ == "__main__":'
     elif isinstance(error, ModuleNotFoundError) and cause.remedy:
         advice = "run it from the folder that has it, or install it here"
     return ModelError(cause.problem, "; ".join(filter(None, (cause.remedy, advice))))

@@ -1,6 +1,6 @@
-"""A column of Table 1, or any line in its notation, as a Network with torchvision's module tree.
+"""A configuration of Table 1, or any line in its notation, as a Network with torchvision's module tree.
 
-The paths are those of torchvision's VGG: `features.N`, `avgpool`, `classifier.N`, so that its weights load.
+The paths are `features.N`, `avgpool` and `classifier.N`, so that torchvision's weights load.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from vggscope.vgg.notation import Word
 from vggscope.vgg.options import BuildOptions
 
 INPUT_SHAPE = (3, 224, 224)
-"""What the paper trains on: RGB crops of 224x224."""
+"""The paper's training input: RGB crops of 224x224."""
 
 HEAD_SIDE = 7
-"""The side of the map that fc6 reads: 224 halved five times."""
+"""The side of the feature map that fc6 reads: 224 halved five times."""
 
 LRN = LocalResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2.0)
-"""The paper's constants; torch divides alpha by n, so 1e-4 there is 5e-4 here."""
+"""The paper's constants. torch divides alpha by the size, so the paper's 1e-4 is 5e-4 here."""
 
 
 @dataclass
 class _Chain:
-    """Nodes laid end to end, numbered within the Sequential that they stand in."""
+    """A chain of nodes under construction; `counts` has the number of nodes in each Sequential."""
 
     channels: int
     nodes: list[Node] = field(default_factory=list)
@@ -53,10 +53,10 @@ class _Chain:
 
 
 def network_of_config(name: str, words: tuple[Word, ...], options: BuildOptions) -> Network:
-    """The Network of a column; `name` is what it is called.
+    """The Network of a configuration, under the given name.
 
-    Raises OptionError for a head option without FC layers, and ShapeError where `--head flatten` meets an input that
-    the features do not fit (the other heads are built for any input).
+    Raises OptionError for a head option without FC layers, and ShapeError where the input is too small for the features
+    and `--head flatten` needs their output shape.
     """
     input_shape = (1, *(options.input or INPUT_SHAPE))
     words = _with_options(words, options)
@@ -73,28 +73,26 @@ def network_of_config(name: str, words: tuple[Word, ...], options: BuildOptions)
 
 
 def _with_options(words: tuple[Word, ...], options: BuildOptions) -> tuple[Word, ...]:
-    """The words with a batch norm behind each convolution and the last FC as wide as there are classes, where asked
-    for.
-    """
-    found: list[Word] = []
+    """The words with a batch norm after each convolution and `num_classes` units in the last FC, as the options ask."""
+    result: list[Word] = []
     for word, following in zip(words, (*words[1:], None)):
-        found.append(word)
+        result.append(word)
         if options.batch_norm and word.kind == "conv" and (following is None or following.kind != "bn"):
-            found.append(Word("bn"))
-    fully_connected = any(word.kind == "fc" for word in found)
-    if not fully_connected and (options.num_classes is not None or options.head is not None):
+            result.append(Word("bn"))
+    has_fc = any(word.kind == "fc" for word in result)
+    if not has_fc and (options.num_classes is not None or options.head is not None):
         raise OptionError(
             "--num-classes and --head need an FC layer, this column has none", "add FC-1000 to the notation"
         )
     if options.num_classes is not None:
-        last = max(i for i, word in enumerate(found) if word.kind == "fc")
-        found[last] = replace(found[last], size=options.num_classes)
-    return tuple(found)
+        last = max(i for i, word in enumerate(result) if word.kind == "fc")
+        result[last] = replace(result[last], size=options.num_classes)
+    return tuple(result)
 
 
 def _add_feature(chain: _Chain, word: Word, following: tuple[Word, ...]) -> None:
-    """One word before the FC layers; a convolution's ReLU waits for the batch norm behind it."""
-    normalised = bool(following) and following[0].kind == "bn"
+    """Append the op of a word before the FC layers, and the ReLU after a convolution or after its batch norm."""
+    has_norm = bool(following) and following[0].kind == "bn"
     if word.kind == "conv":
         chain.add("features", conv2d(chain.channels, word.size, word.kernel, word.stride, word.padding))
         chain.channels = word.size
@@ -107,7 +105,7 @@ def _add_feature(chain: _Chain, word: Word, following: tuple[Word, ...]) -> None
         chain.add("features", LRN)
     elif word.kind == "dropout":
         chain.add("features", Dropout())
-    if word.kind in ("conv", "bn") and not (word.kind == "conv" and normalised):
+    if word.kind in ("conv", "bn") and not (word.kind == "conv" and has_norm):
         chain.add("features", ReLU(inplace=True))
 
 
@@ -139,7 +137,7 @@ def _dense_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> No
 
 
 def _add_hidden(chain: _Chain) -> None:
-    """What stands between two FC layers: ReLU, and the paper's dropout of 0.5 (section 3.1)."""
+    """Append the layers between two FC layers: ReLU, and the paper's dropout of 0.5 (section 3.1)."""
     chain.add("classifier", ReLU(inplace=True))
     chain.add("classifier", Dropout(0.5))
 

@@ -1,12 +1,11 @@
-"""Table 1's own notation, read and written.
+"""Reads and writes the notation of Table 1.
 
     conv3-64 conv3-64 maxpool conv3-128 maxpool FC-4096 FC-1000 soft-max
 
-A word is `conv<kernel>-<channels>`, `maxpool`, `LRN`, `FC-<units>` or `soft-max` as the paper prints it. The
-extension adds `avgpool`, `BN`, `dropout`, a kernel behind a pool (`maxpool3`), and stride and padding behind a slash
-(`conv11-64/s4p2`). What is left out is the paper's: a convolution keeps its input's size (stride 1, padding
-(kernel-1)/2), a pool is 2x2 with stride 2. ReLU is not written: it follows every convolution and every FC but the
-last.
+A word is `conv<kernel>-<channels>`, `maxpool`, `LRN`, `FC-<units>` or `soft-max`, as the paper prints it. As an
+extension there are `avgpool`, `BN`, `dropout`, a kernel size after a pool (`maxpool3`), and stride and padding after a
+slash (`conv11-64/s4p2`). The defaults are the paper's: a convolution has stride 1 and padding (kernel-1)/2, a pool is
+2x2 with stride 2. ReLU is not written: it follows every convolution and every FC layer but the last.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from vggscope.errors import NotationError
 from vggscope.record import record
 
 EXPECTED = (
-    "conv3-64, maxpool, avgpool, LRN, BN, dropout, FC-4096 or soft-max, with /s2, /p0 or /s2p1 behind a conv or a pool"
+    "conv3-64, maxpool, avgpool, LRN, BN, dropout, FC-4096 or soft-max, with /s2, /p0 or /s2p1 after a conv or a pool"
 )
 
 LARGEST = 10**6
-"""No kernel, channel count, stride or padding above this is taken."""
+"""The largest kernel size, channel count, stride or padding."""
 
 _WORD = re.compile(
     r"""(?:(?P<conv>conv)(?P<kernel>\d{1,20})-(?P<channels>\d{1,20})
@@ -37,8 +36,8 @@ _WORD = re.compile(
 class Word:
     """One word of the notation. `kind` is conv, maxpool, avgpool, fc, lrn, bn, dropout or softmax.
 
-    `size` is a convolution's channels or an FC's units; `kernel`, `stride` and `padding` are pixels, filled in where
-    they were left out.
+    `size` is a convolution's output channels or an FC layer's units. `kernel`, `stride` and `padding` are in pixels and
+    include the defaults.
     """
 
     kind: str
@@ -68,7 +67,7 @@ def parse(line: str) -> tuple[Word, ...]:
 
 
 def write(words: tuple[Word, ...]) -> str:
-    """The line that reads back as these words.
+    """The line of these words, which `parse` reads back.
 
     >>> write(parse("CONV3-64/s1p1 maxpool2 fc-10"))
     'conv3-64 maxpool FC-10'
@@ -77,7 +76,7 @@ def write(words: tuple[Word, ...]) -> str:
 
 
 def is_notation(text: str) -> bool:
-    """Whether a text is meant as notation: whether any word of it begins as one does."""
+    """Whether a text is meant as notation: any of its words begins like one of the notation."""
     return any(
         re.match(r"(conv\d|maxpool|avgpool|fc-|lrn$|bn$|soft-?max$)", word, re.IGNORECASE) for word in text.split()
     )
@@ -122,20 +121,20 @@ def _check_numbers(numbers: dict[str, int], text: str, position: int) -> None:
 
 
 def _check_order(words: tuple[Word, ...], texts: list[str]) -> None:
-    """FC layers end a column: nothing with a window may stand behind one, and soft-max is last."""
-    seen_fc = False
+    """Raise NotationError for features after an FC layer, a soft-max before the end, or a BN without a convolution."""
+    after_fc = False
     for position, (word, text) in enumerate(zip(words, texts), 1):
-        seen_fc = seen_fc or word.kind == "fc"
-        if seen_fc and word.kind in ("conv", "maxpool", "avgpool", "lrn"):
+        after_fc = after_fc or word.kind == "fc"
+        if after_fc and word.kind in ("conv", "maxpool", "avgpool", "lrn"):
             raise NotationError(
-                f"word {position}, {text!r}, stands behind an FC layer",
-                "behind FC-<units> only FC, dropout and soft-max may stand",
+                f"word {position}, {text!r}, comes after an FC layer",
+                "only FC, dropout and soft-max may follow FC-<units>",
             )
         if word.kind == "softmax" and position < len(words):
             raise NotationError(f"word {position}, {text!r}, is not the last", "soft-max ends a column")
         if word.kind == "bn" and (position == 1 or words[position - 2].kind != "conv"):
             raise NotationError(
-                f"word {position}, {text!r}, has no convolution to normalise", "BN stands right behind a conv"
+                f"word {position}, {text!r}, has no convolution to normalise", "BN directly follows a conv"
             )
 
 

@@ -1,4 +1,4 @@
-"""A column from the user's own file: a TOML table `[columns]` of NAME = "notation"."""
+"""Columns in the user's own TOML file: a table `[columns]` of NAME = "notation"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ else:
 
 
 LARGEST = 10**6
-"""Bytes: a file of columns has a few thousand."""
+"""The largest file in bytes; a file of columns has a few thousand."""
 
 EXAMPLE = 'NAME = "conv3-64 maxpool FC-10"'
 
@@ -22,7 +22,7 @@ EXAMPLE = 'NAME = "conv3-64 maxpool FC-10"'
 def read_config(path: str, name: str) -> str:
     """The notation under `name` in the file's `[columns]`.
 
-    Raises ModelError where the file cannot be read, is no TOML, or has no such column (naming those that it has).
+    Raises ModelError where the file cannot be read, is no TOML, or has no such column.
     """
     columns = _columns(path)
     if name not in columns:
@@ -35,7 +35,7 @@ def read_config(path: str, name: str) -> str:
 
 
 def config_names(path: str) -> tuple[str, ...]:
-    """The names in the file's `[columns]`; raises as `read_config`."""
+    """The names in the file's `[columns]`; raises as `read_config` does."""
     return tuple(name for name, line in _columns(path).items() if isinstance(line, str))
 
 
