@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn.utils import prune
 
 from tests.counting import calls
@@ -16,8 +17,11 @@ from vggscope.api import build as vggscope_build
 from vggscope.api import diff as vggscope_diff
 from vggscope.diffing.align import align
 from vggscope.diffing.compare import compare
+from vggscope.diffing.result import Change
+from vggscope.drawing.subject import Subject
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
+from vggscope.trace.run import trace
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.options import BuildOptions
 
@@ -410,3 +414,20 @@ def test_differences_in_keys_alone_are_named() -> None:
         "features.0 (conv1_1): the state dict has features.0.weight_orig, the reference's features.0.weight"
     )
     assert difference.message in str(result).replace("\n   ", "")
+
+
+@pytest.mark.parametrize(
+    ("pool", "spec"),
+    [(nn.LPPool2d(2, 2), "2×2, /2"), (nn.FractionalMaxPool2d(2, output_size=4), "max pool")],
+    ids=["LPPool2d", "FractionalMaxPool2d"],
+)
+def test_a_pool_is_compared_with_another_kind_of_pool(pool: nn.Module, spec: str) -> None:
+    def network(pool: nn.Module) -> Network:
+        return trace(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), pool, nn.Conv2d(8, 8, 3)), (3, 8, 8), "x")
+
+    ours = network(pool)
+    (difference,) = vggscope_diff(ours, network(nn.MaxPool2d(2))).differences
+    assert (difference.kind, difference.effect, difference.label) == ("changed", "function", "pool1")
+    assert difference.changes == (Change("op", type(pool).__name__, "MaxPool2d"),)
+    layer = Subject(ours).layers[2]
+    assert (layer.kind, layer.spec) == ("pool", spec)

@@ -154,6 +154,8 @@ def classified(channels: int, *layers: nn.Module) -> nn.Module:
 
 
 BETWEEN: dict[str, Callable[[], tuple[nn.Module, ...]]] = {
+    "pools of a norm": lambda: (nn.LPPool2d(2, 2), nn.PixelUnshuffle(2), nn.Conv2d(64, 8, 1), nn.LPPool2d(3, 2, 1)),
+    "pools at random steps": lambda: (nn.FractionalMaxPool2d(2, output_ratio=0.6), nn.Conv2d(16, 8, 3)),
     "instance norm": lambda: (nn.InstanceNorm2d(16, affine=True), nn.LeakyReLU()),
     "instance norm without parameters": lambda: (nn.InstanceNorm2d(16), nn.LeakyReLU()),
     "learned slope": lambda: (nn.BatchNorm2d(16), nn.PReLU()),

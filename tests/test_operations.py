@@ -27,11 +27,18 @@ from vggscope.ops.convolution import Convolution, TransposedConvolution, conv2d
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.linear import Linear
 from vggscope.ops.normalization import BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm
-from vggscope.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from vggscope.ops.pooling import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool2d,
+    FractionalMaxPool2d,
+    LPPool2d,
+    MaxPool2d,
+)
 from vggscope.ops.recorded import Recorded
 from vggscope.ops.reduction import Reduction
 from vggscope.ops.sampling import Upsample
-from vggscope.ops.view import Permute
+from vggscope.ops.view import Permute, PixelUnshuffle
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
 from vggscope.trace.run import trace
@@ -210,6 +217,10 @@ HAND: list[tuple[Op, tuple[Shape, ...], int]] = [
     # 6 in 4: rows 0-1, 1-2, 3-4, 4-5, so that 8 are read.
     (AdaptiveAvgPool2d((4, 6)), (MAP,), 4 * 8 * 6),
     (AdaptiveMaxPool2d((4, 6)), (MAP,), 4 * 8 * 6 - 4 * 4 * 6),
+    # 144 powers; of 9 windows in each of 4 channels: 3 sums, 7 more.
+    (LPPool2d(2.0, (2, 2), (2, 2)), (MAP,), VALUES + 36 * 10),
+    (FractionalMaxPool2d((2, 2), (4, 4)), (MAP,), 4 * 16 * 3),
+    (PixelUnshuffle(2), (MAP,), 0),
     (BatchNorm2d(4), (MAP,), 2 * VALUES),
     (LocalResponseNorm(5), (MAP,), 10 * VALUES),
     (LayerNorm((6,)), ((1, 3, 6),), 3 * (7 * 6 + 2)),

@@ -18,7 +18,7 @@ from torch.nn import functional
 import vggscope
 from tests.strategies import SIDE, columns, examples
 from vggscope.analysis.receptive_field.result import Box, describe, layer_named
-from vggscope.analysis.receptive_field.view import ReceptiveField, View, receptive_fields, views
+from vggscope.analysis.receptive_field.view import ReceptiveField, UnknownView, View, receptive_fields, views
 from vggscope.builders.module import module
 from vggscope.cross_checks.autograd import differences, measure, measured_layers, units
 from vggscope.cross_checks.reference_tool import without_data
@@ -198,6 +198,25 @@ def test_torchvisions_networks_as_autograd_has_them(name: str) -> None:
     network = trace(model, (3, 64, 64), name)
     layers = tuple(node.name for node in network.nodes if node.module)
     assert differences(network, without_data(model), layers) == []
+
+
+def test_new_pools_as_autograd_has_them() -> None:
+    model = nn.Sequential(
+        *(
+            nn.Conv2d(3, 4, 3, 2, 1),
+            nn.LPPool2d(2.0, 2, 1),
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(16, 4, 3),
+            nn.LPPool2d(3.0, 3),
+        ),
+        *(nn.FractionalMaxPool2d(2, output_size=2), nn.Conv2d(4, 4, 1)),
+    )
+    network = trace(model, (3, 50, 50), "pools")
+    assert differences(network, model.to("meta"), measured_layers(network)) == []
+    fields = receptive_fields(network)
+    assert (fields["1"].size, fields["2"].size, fields["4"].size) == ((5, 5), (7, 7), (23, 23))
+    assert (fields["5"], fields["6"]) == (None, None)
+    assert views(network)["6"] == UnknownView("no rule tells what FractionalMaxPool2d at 5 (pool3) reads")
 
 
 def test_autograd_itself_on_positive_weights() -> None:

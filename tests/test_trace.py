@@ -370,6 +370,10 @@ LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.Upsample(scale_factor=2, mode="bilinear"), (4, 9, 9)),
     (nn.Unflatten(1, (2, 2)), (4, 9)),
     (nn.RMSNorm(4), (9, 4)),
+    (nn.LPPool1d(2, 3, 2, ceil_mode=True), (4, 12)),
+    (nn.LPPool2d(3, (2, 3)), (4, 9, 9)),
+    (nn.FractionalMaxPool2d((2, 3), output_ratio=(0.5, 0.7)), (4, 9, 9)),
+    (nn.PixelUnshuffle(3), (4, 9, 9)),
 ]
 
 
@@ -434,6 +438,10 @@ KEPT: dict[str, Callable[[Tensor], Tensor]] = {
     "MaxPool2d": nn.MaxPool2d(2),
     "AdaptiveAvgPool2d": nn.AdaptiveAvgPool2d(2),
     "the mean": nn.AdaptiveAvgPool2d(1),
+    "LPPool2d": nn.LPPool2d(3, 2),
+    "LPPool2d, rounded up": nn.LPPool2d(2, (2, 3), 2, ceil_mode=True),
+    "FractionalMaxPool2d": nn.FractionalMaxPool2d(2, output_size=3),
+    "PixelUnshuffle": nn.PixelUnshuffle(2),
     "add": lambda x: x + x,
     "scale": lambda x: x * 2,
     "mul": lambda x: x * x,

@@ -311,7 +311,7 @@ class Op:
         """Whether the gradient of the weights comes in another layout than theirs, so that torch copies it."""
         return False
 
-    def kernel_calls(self, output: Shape) -> tuple[KernelCall, ...]:
+    def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
         """The kernels that torch runs one after another, where it has no single one for the op."""
         return ()
 

@@ -68,8 +68,8 @@ class WithConstants(Op):
         places = [position for position, constant in enumerate(self.constants) if constant is None]
         return replace(kept, inputs=tuple(places.index(i) for i in kept.inputs if i in places))
 
-    def kernel_calls(self, output: Shape) -> tuple[KernelCall, ...]:
-        return self.op.kernel_calls(output)
+    def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
+        return self.op.kernel_calls(self.all_inputs(inputs), output)
 
     def fitted(self, shape: Shape) -> WithConstants:
         return replace(self, op=self.op.fitted(shape))

@@ -81,7 +81,7 @@ class LocalResponseNorm(Op):
         # The input; the padded squares, their mean and its power, which `kernel_calls` tells one by one.
         return SavedTensors(inputs=(0,), extra=((self._padded(output), None), (output, None), (output, None)))
 
-    def kernel_calls(self, output: Shape) -> tuple[KernelCall, ...]:
+    def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
         # torch.nn.functional.local_response_norm. Values: 0 the input, 1 its square, 2 padded, 3 averaged over the
         # neighbours, 4 times alpha, 5 plus k, 6 to the power beta, and the input divided by that.
         return (
@@ -277,7 +277,7 @@ class Normalize(Op):
         lengths = (self._lengths(output), None)
         return SavedTensors(inputs=(0,), extra=(lengths, lengths))
 
-    def kernel_calls(self, output: Shape) -> tuple[KernelCall, ...]:
+    def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
         # Values: 0 the input, 1 the lengths, 2 those at least eps, 3 the same for each value, and the quotient.
         lengths = self._lengths(output)
         return (

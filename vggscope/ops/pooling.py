@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import prod
+from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges, StridedWindow
-from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
+from vggscope.ops.base import NOTHING, KernelCall, Op, SavedTensors, Shape, Window, numel
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -162,10 +163,109 @@ class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
         return self._values_read(inputs, output) - numel(output)
 
 
-def _channels(shape: Shape) -> Shape:
-    if len(shape) not in (3, 4):
-        raise ShapeError(f"pooling needs channels, height and width, the input is {shape_text(shape)}")
-    return shape[:-2]
+@record
+class LPPool2d(Op):
+    """The p-norm of each window, p being `norm_type`: the sum of the p-th powers, to the power 1/p.
+
+    torch takes the mean of the powers and multiplies it by the window's area.
+    """
+
+    sides: ClassVar[int] = 2
+    word = "norm pool"
+    label_prefix = "pool"
+    other_formula = (
+        "a power of each input; n in the window: n-1 sums, a division, sign, absolute value, comparison, two products,"
+        " a root: n+6 a value"
+    )
+    alignment_cost = 3.0
+    exchanges = (("window", 2.5), ("pooling", 3.0))
+
+    norm_type: float
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    ceil_mode: bool = False
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        size = shape[-self.sides :]
+        return (*_channels(shape, self.sides), *self.window(size).output_size(size))
+
+    def window(self, size: tuple[int, ...]) -> Window:
+        ones = (1,) * self.sides
+        return Window(self.kernel_size, self.stride, (0,) * self.sides, ones, self.ceil_mode)
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(inputs[0]) + (numel(self.kernel_size) + 6) * numel(output)
+
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        # The input and its powers; the mean, its sign, its positive part and that times the area.
+        return SavedTensors(inputs=(0,), extra=((inputs[0], None), *((output, None),) * 4))
+
+    def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
+        # torch.nn.functional.lp_pool2d. Values: 0 the input, 1 its powers, 2 their mean, 3 its sign, 4 its absolute
+        # value, 5 the positive part of that, 6 the product of 3 and 5, 7 times the window's area, and the root.
+        return (
+            KernelCall("pow", (0,), inputs[0], keeps=(0,), scratch=(2,)),
+            KernelCall("avg_pool2d", (1,), output, keeps=(0,)),
+            KernelCall("sign", (2,), output),
+            KernelCall("abs", (2,), output, keeps=(0,), scratch=(1,)),
+            KernelCall("relu", (4,), output, holds=(2, 3)),
+            KernelCall("mul", (3, 5), output, keeps=(0, 1), holds=(2,)),
+            KernelCall("mul", (6,), output, holds=(2,)),
+            KernelCall("pow", (7,), output, keeps=(0,), scratch=(2,), holds=(0, 2)),
+        )
+
+
+@record
+class LPPool1d(LPPool2d):
+    """The p-norm of each window of a sequence."""
+
+    sides = 1
+
+
+@record
+class FractionalMaxPool2d(Op):
+    """The maximum of windows at random steps between 1 and 2 pixels, so that `output_size` comes out (Graham 2014).
+
+    If `output_size` is None it is `output_ratio` times the input's, rounded down. Autograd saves the input and an int64
+    index for each output. No rule gives the receptive field, since each pass draws other windows.
+    """
+
+    word = "max pool"
+    label_prefix = "pool"
+    other_formula = "n in the window: n-1 comparisons a value"
+    alignment_cost = 3.0
+    exchanges = (("window", 2.5), ("pooling", 3.0))
+    takes_maximum = True
+
+    kernel_size: tuple[int, ...]
+    output_size: tuple[int, ...] | None = None
+    output_ratio: tuple[float, ...] | None = None
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        sides = self.output_size or tuple(int(w * ratio) for w, ratio in zip(shape[-2:], self.output_ratio or ()))
+        for have, want, kernel in zip(shape[-2:], sides, self.kernel_size):
+            if want + kernel - 1 > have:
+                raise ShapeError(f"{want} windows of {kernel} do not fit a side of {have}: {shape_text(shape)}")
+        return (*_channels(shape), *sides)
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> None:
+        return None
+
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        samples = (*output[:-2], 2)
+        return SavedTensors(inputs=(0,), extra=((output, 8),), passing=(samples,))
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return (numel(self.kernel_size) - 1) * numel(output)
+
+
+def _channels(shape: Shape, sides: int = 2) -> Shape:
+    if len(shape) - sides not in (1, 2):
+        axes = "channels, height and width" if sides == 2 else "channels and a length"
+        raise ShapeError(f"pooling needs {axes}, the input is {shape_text(shape)}")
+    return shape[:-sides]
 
 
 def _values_along(region: StridedWindow | Ranges, length: int) -> int:

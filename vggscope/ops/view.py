@@ -382,6 +382,28 @@ class PixelShuffle(View):
 
 
 @record
+class PixelUnshuffle(View):
+    """r x r pixels laid out as r*r channels, r being `downscale_factor`."""
+
+    function = "PixelUnshuffle"
+
+    downscale_factor: int
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        r = self.downscale_factor
+        channels, height, width = shape[-3:]
+        if height % r or width % r:
+            raise ShapeError(f"the sides of {kernel_text((height, width))} are no multiples of {r}")
+        return (*shape[:-3], channels * r**2, height // r, width // r)
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
+        last, r = len(output) - 1, self.downscale_factor
+        block = StridedWindow(kernel_size=r, stride=r)
+        return ({**throughout(output, set()), last - 1: (last - 1, block), last: (last, block)},)
+
+
+@record
 class ChannelShuffle(View):
     """The channels of `groups` groups interleaved."""
 

@@ -7,6 +7,7 @@ one op for each result where each is a node of its own. Functions of the values 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,15 @@ from vggscope.ops.normalization import (
     Normalize,
     RMSNorm,
 )
-from vggscope.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from vggscope.ops.pooling import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    AvgPool2d,
+    FractionalMaxPool2d,
+    LPPool1d,
+    LPPool2d,
+    MaxPool2d,
+)
 from vggscope.ops.reduction import REDUCTIONS, Reduction
 from vggscope.ops.regularization import AlwaysDropout, Detach, Dropout
 from vggscope.ops.sampling import Upsample
@@ -39,6 +48,7 @@ from vggscope.ops.view import (
     Pad,
     Permute,
     PixelShuffle,
+    PixelUnshuffle,
     Reshape,
     Roll,
     Select,
@@ -75,11 +85,11 @@ WITHOUT_MACS = frozenset(
         *("cosine_similarity", "count_nonzero", "cummax", "cummin", "cumprod", "cumsum", "diag", "diag_embed"),
         *("diagonal", "diff", "expand_as", "flip", "fliplr", "flipud", "fold", "gather", "grid_sample", "hsplit"),
         *("index_add", "index_copy", "index_fill", "index_put", "index_select", "kthvalue", "masked_scatter"),
-        *("masked_select", "median", "mode", "narrow", "nonzero", "normalize", "one_hot", "pixel_unshuffle"),
+        *("masked_select", "median", "mode", "narrow", "nonzero", "normalize", "one_hot"),
         *("rand_like", "randn_like", "repeat", "repeat_interleave", "rot90", "scatter", "scatter_add", "setitem"),
         *("sort", "take", "take_along_dim", "tensor_split", "tile", "topk", "tril", "triu", "unfold", "vsplit"),
         *("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"),
-        *("max_unpool2d", "lp_pool2d", "max", "min", "std_mean", "var_mean", "aminmax", "alpha_dropout"),
+        *("max_unpool2d", "max", "min", "std_mean", "var_mean", "aminmax", "alpha_dropout"),
         *("reshape_as", "view_as"),
         *("instance_norm", "real", "imag", "view_as_real", "view_as_complex", "adaptive_avg_pool1d", "max_pool1d"),
         *("avg_pool1d", "adaptive_max_pool1d", "adaptive_avg_pool3d", "avg_pool3d", "max_pool3d", "celu", "rrelu"),
@@ -277,6 +287,24 @@ def _adaptive(kind: type[AdaptiveAvgPool2d]) -> Callable[..., Op]:
     return make
 
 
+def _lp_pool(kind: type[LPPool2d]) -> Callable[..., Op]:
+    def make(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Op:
+        if norm_type in (0, math.inf, -math.inf):
+            raise ValueError(norm_type)  # torch takes a maximum or fails
+        step = kernel_size if stride is None else stride
+        return kind(float(norm_type), _each(kernel_size, kind.sides), _each(step, kind.sides), ceil_mode)
+
+    return make
+
+
+def _fractional_max_pool2d(
+    input: Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, *_: object, **__: object
+) -> Op:
+    size = None if output_size is None else _each(output_size, 2)
+    ratio = (output_ratio,) * 2 if isinstance(output_ratio, float) else output_ratio
+    return FractionalMaxPool2d(_each(kernel_size, 2), size, None if size or ratio is None else tuple(ratio))
+
+
 def _interpolate(
     input: Tensor,
     size: Any = None,
@@ -386,6 +414,10 @@ def _pixel_shuffle(input: Tensor, upscale_factor: int) -> Op:
     return PixelShuffle(upscale_factor)
 
 
+def _pixel_unshuffle(input: Tensor, downscale_factor: int) -> Op:
+    return PixelUnshuffle(downscale_factor)
+
+
 def _cat(tensors: object, dim: int = 0, *, axis: int | None = None) -> Op:
     return Concatenation(dim if axis is None else axis)
 
@@ -473,8 +505,12 @@ FUNCTIONS: dict[str, Callable[..., Made]] = {
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": _adaptive(AdaptiveAvgPool2d),
     "adaptive_max_pool2d": _adaptive(AdaptiveMaxPool2d),
+    "lp_pool1d": _lp_pool(LPPool1d),
+    "lp_pool2d": _lp_pool(LPPool2d),
+    **dict.fromkeys(("fractional_max_pool2d", "fractional_max_pool2d_with_indices"), _fractional_max_pool2d),
     "interpolate": _interpolate,
     "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
     "flatten": _flatten,
     **dict.fromkeys(("reshape", "view"), _reshape),
     "unflatten": _unflatten,

@@ -125,7 +125,7 @@ class _CallBuilder:
 
     def _add_kernels(self, node: Node) -> bool:
         """Add the calls of an op that torch writes out in several kernels; False if it does not."""
-        kernels = node.op.kernel_calls(self.network.output_shape(node))
+        kernels = node.op.kernel_calls(self.network.input_shapes(node), self.network.output_shape(node))
         names = [*node.inputs]
         for position, kernel in enumerate(kernels, 1):
             is_last = position == len(kernels)
