@@ -1,4 +1,4 @@
-"""What a summary costs as the network, the input, the batch and the number of models grow, and memory over a grid.
+"""Measure a summary as the network, the input, the batch and the number of models grow, and a grid of memory estimates.
 
     python benchmarks/growth.py
 
@@ -23,17 +23,17 @@ from vggscope.vgg.options import BuildOptions
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """CPU seconds, the least of three runs: what others do on the machine only adds."""
-    taken = []
+    """CPU seconds, the minimum of three runs, since other processes only add time."""
+    times = []
     for _ in range(3):
         started = time.process_time()
         work()
-        taken.append(time.process_time() - started)
-    return min(taken)
+        times.append(time.process_time() - started)
+    return min(times)
 
 
 def chain(layers: int) -> Network:
-    """A column of that many 3x3 convolutions, each with its ReLU."""
+    """A network of so many 3x3 convolutions, each with its ReLU."""
     return resolve(" ".join(["conv3-8"] * layers) + " maxpool FC-10", BuildOptions(input=(3, 32, 32)))
 
 
@@ -49,7 +49,7 @@ GRID_DTYPES = ("float32", "float16", "bfloat16", "amp")
 
 
 def estimates() -> int:
-    """A million estimates of a training step's memory, all different questions; how many there were."""
+    """Make a million different estimates of a training step's memory; return their number."""
     networks = (resolve(name, BuildOptions(input=(3, side, side))) for name in GRID_COLUMNS for side in GRID_SIDES)
     configs = [StepConfig(optimizer=optimizer, dtype=dtype) for optimizer in OPTIMIZERS for dtype in GRID_DTYPES]
     return sum(1 for _ in grid(networks, GRID_BATCHES, configs))
@@ -65,12 +65,12 @@ CURVES: dict[str, tuple[Callable[[int], object], tuple[int, ...]]] = {
 
 def main() -> None:
     """Measure and print."""
-    found = {
+    curves = {
         name: {value: seconds(partial(work, value)) for value in values} for name, (work, values) in CURVES.items()
     }
     started = time.process_time()
     count = estimates()
-    json.dump({"curves": found, "estimates": count, "estimates_seconds": time.process_time() - started}, sys.stdout)
+    json.dump({"curves": curves, "estimates": count, "estimates_seconds": time.process_time() - started}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""The memory that is foretold beside torch's memory tracker, over a grid: the largest error, model by model.
+"""Compare the computed peak memory with torch's memory tracker over a grid, and print the largest error per model.
 
     python benchmarks/memory_grid.py [--quick] [MODEL...]
 
-For every model: batches 1 to 256, inputs of 64 to 384 pixels, four optimizers and inference, float32 and bfloat16. The
-tracker follows the second step on CPU tensors without data; its figure leaves out the input batch, and so does the one
-set beside it. Ends with exit code 1 where an error is above one percent. A case takes a fifth of a second for a VGG, a
-second for densenet121.
+For every model: batches 1 to 256, inputs of 64 to 384 pixels, training with four optimizers and inference, float32 and
+bfloat16. The tracker records the second step on CPU tensors without data. Both figures exclude the input batch. The
+exit code is 1 if an error is above one percent. A case takes a fifth of a second for a VGG, a second for densenet121.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ LARGEST_ERROR = 0.01
 
 
 def cases(model: str, quick: bool) -> Iterator[Measurement]:
-    """A model's measurements. The quick grid has the ends of each range."""
+    """Yield a model's measurements; `quick` takes only the ends of each range."""
     for side in (SIDES[0], SIDES[-1]) if quick else SIDES:
         options = BuildOptions(input=(3, side, side))
         network: Network = resolve(model, options)
@@ -46,10 +45,10 @@ def cases(model: str, quick: bool) -> Iterator[Measurement]:
 
 
 def main() -> int:
-    """Print a row for each model and the largest error of all."""
+    """Print a row for each model and the largest error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", default=[*CONFIGS, *OTHERS])
-    parser.add_argument("--quick", action="store_true", help="the ends of each range alone")
+    parser.add_argument("--quick", action="store_true", help="only the ends of each range")
     arguments = parser.parse_args()
     started = time.perf_counter()
     total = equal = 0
@@ -57,13 +56,13 @@ def main() -> int:
     print("| model | cases | equal to the byte | largest error, bytes | largest error |")
     print("|---|---:|---:|---:|---:|")
     for model in arguments.models:
-        found = list(cases(model, arguments.quick))
-        errors = [abs(m.difference_bytes) for m in found]
-        share = max(abs(m.difference_bytes) / m.measured_bytes for m in found)
-        print(f"| {model} | {len(found)} | {errors.count(0)} | {max(errors):,} | {share:.4%} |", flush=True)
-        total, equal, worst = total + len(found), equal + errors.count(0), max(worst, share)
+        measurements = list(cases(model, arguments.quick))
+        errors = [abs(m.difference_bytes) for m in measurements]
+        share = max(abs(m.difference_bytes) / m.measured_bytes for m in measurements)
+        print(f"| {model} | {len(measurements)} | {errors.count(0)} | {max(errors):,} | {share:.4%} |", flush=True)
+        total, equal, worst = total + len(measurements), equal + errors.count(0), max(worst, share)
     print(f"\n{equal} of {total} cases equal to the byte; the largest error is {worst:.4%}")
-    print(f"witness: {found[0].witness}; {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    print(f"reference tool: {measurements[0].witness}; {time.perf_counter() - started:.0f} s", file=sys.stderr)
     return int(worst > LARGEST_ERROR)
 
 

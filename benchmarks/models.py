@@ -1,4 +1,4 @@
-"""Write docs/models.md: every classification model of torchvision and every VGG of timm, beside torch's own counter.
+"""Write docs/models.md: every classification model of torchvision and every VGG of timm, compared with torch's counter.
 
 python benchmarks/models.py
 """
@@ -22,12 +22,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 
 HEAD = """# Models
 
-Every classification model of torchvision {torchvision} and every VGG of timm {timm}, traced without allocating a
-weight, at an input of {shape} unless the model's own differs. Written by `python benchmarks/models.py`.
+Every classification model of torchvision {torchvision} and every VGG of timm {timm}, traced without allocating
+weights, at an input of {shape} unless the model has its own size. Written by `python benchmarks/models.py`.
 
-Parameters are compared with `sum(p.numel())`, multiply-accumulates with half of what `torch.utils.flop_counter` of
-torch {torch} counts. The receptive field is that of the last convolution: its size in pixels, height by width where
-they differ.
+Parameters are compared with `sum(p.numel())`, multiply-accumulates with half the FLOPs of `torch.utils.flop_counter`
+(torch {torch}). The receptive field is that of the last convolution, in pixels, height by width where they differ.
 
 | model | parameters | MACs | torch's counter | field at the last convolution |
 | --- | ---: | ---: | --- | ---: |
@@ -35,7 +34,7 @@ they differ.
 
 
 def main() -> None:
-    """Trace, count, write."""
+    """Write the page."""
     import timm as installed_timm
     import torch
     import torchvision as installed_torchvision
@@ -72,8 +71,8 @@ def row(word: str) -> str:
 def field(network: Network) -> str:
     """The receptive field of the last convolution."""
     last = next((node for node in reversed(network.nodes) if node.op.name.startswith("Conv")), None)
-    found = receptive_fields(network)[last.name] if last else None
-    return pair_text(found.size) if found else "-"
+    result = receptive_fields(network)[last.name] if last else None
+    return pair_text(result.size) if result else "-"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, from what was measured."""
+"""Write the text of docs/benchmarks.md from the measurements."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from io import StringIO
 
 from programs import LONGEST_REMEMBERED, PLAIN, WANTED, WARM, Wanted, bound, work
 from startup import Run
@@ -17,50 +18,51 @@ MOST_READ = 10**6
 """Bytes that inspect may read of a large file."""
 
 Warm = dict[str, dict[str, dict[str, float]]]
-"""By tool and model: seconds of `cpu` and of `wall`."""
+"""Seconds of `cpu` and `wall`, by tool and model."""
 
 REASONS: Mapping[str, str] = {
-    "inspect against torch.load": "an inspection is the start of the program and little else, a load is the import of"
-    " torch and a copy of the file; the ratio moves with both, around the bound.",
+    "inspect against torch.load": "inspect mostly starts the program, torch.load mostly imports torch and copies the"
+    " file; the ratio varies with both, around the bound.",
 }
-"""Why a bound is missed, by what it is about."""
+"""Why a bound may be missed."""
 
 PAGE = """# Benchmarks
 
-Written by `make bench`: medians of {runs} runs of each program in turn, three times as many of those that load no
-torch, after one that fills the caches. Ratios are the result. The times depend on the machine, which others may use
-meanwhile, so CPU time decides whether a bound is met. torch runs on one thread.
+Written by `make bench`: medians of {runs} runs of each program in turn, three times as many for
+programs that do not load torch, after one run to fill the caches. The ratios are the result. Times depend on the
+machine, which may be shared, so CPU time decides whether a bound is met. torch runs on one thread.
 
 {machine}. {packages}.
 
-## What must hold
+## Bounds
 
-| work | wanted | CPU time | wall time | |
+| work | bound | CPU time | wall time | |
 |---|---|---:|---:|---|
 {wanted}
 {reasons}
 ## Whole programs
 
-![CPU seconds of every program, ours and the others, on a logarithmic scale](images/benchmarks.svg)
+![CPU seconds of every program, vggscope and the others, on a logarithmic scale](images/benchmarks.svg)
 
 | program | CPU s | wall s | peak memory, MiB |
 |---|---:|---:|---:|
 {programs}
 
-The others describe vgg16 where nothing else is said. They initialise its weights and, but for torchview, run it.
+The other tools analyse vgg16 unless their row names another model. They initialize its weights and, except torchview,
+run it.
 
 ## In a warm process
 
-Milliseconds of CPU time to analyse a model that is already there, everything loaded: our Network, or the others'
-module, on the meta device where the tool takes it so.
+Milliseconds of CPU time to analyse an existing model after all imports: a Network for vggscope, a module for the other
+tools, on the meta device if the tool supports it.
 
 | tool | vgg16 | resnet50 | swin_v2_b |
 |---|---:|---:|---:|
 {warm}
 
-The bound above is about the same content: shapes, parameters and MACs. `summary` shows more, the peak of a training
-step and of inference and the receptive fields, and most of its time goes there. A module runs twice on the meta
-device, with one sample and with two, since shapes and costs shall hold for every batch; torch's counter runs it once.
+The bound above compares the same content: shapes, parameters and MACs. `summary` also computes the peak memory of
+training and inference and the receptive fields, which takes most of its time. vggscope runs a module twice on the meta
+device, with one sample and with two, because shapes and costs must hold for every batch. torch's counter runs it once.
 
 ## Growth
 
@@ -68,17 +70,17 @@ device, with one sample and with two, since shapes and costs shall hold for ever
 
 {growth}
 
-The cost is linear in the layers and in the models, and depends neither on the size of the input nor on the batch:
-every tensor is a line over the batch, and a step is walked once for all batches. What rises above the line from some
-thousand layers on is Python's garbage collector; without it a layer costs the same throughout. A grid of networks,
-sizes, batches, optimizers and dtypes therefore walks each network once for each width of its numbers: {estimates}
-estimates of a training step's memory took {seconds:.1f} s on one core.
+The cost is linear in the number of layers and models. It depends neither on the input size nor on the batch: the size
+of every tensor is a linear function of the batch, so a step is simulated once for all batches. Above some thousand
+layers Python's garbage collector adds to the linear cost. A grid of networks, sizes, batches, optimizers and dtypes
+simulates each network once per element size: {estimates} estimates of a training step's memory took {seconds:.1f} s on
+one core.
 """
 
 
 @dataclass(frozen=True)
 class Measured:
-    """All that the page shows. `read` are the bytes that inspect read of a file of `size`, None where unknown."""
+    """All measurements of the page. `read`: bytes that inspect read of a file of `size` bytes, None if unknown."""
 
     runs: int
     medians: dict[str, Run]
@@ -90,53 +92,53 @@ class Measured:
     size: int
 
 
-def page(found: Measured) -> str:
+def page(data: Measured) -> str:
     """The page's text."""
-    missed = [work(wanted) for wanted in WANTED if not wanted.is_met(found.medians)]
+    missed = [work(wanted) for wanted in WANTED if not wanted.is_met(data.medians)]
     return PAGE.format(
-        runs=found.runs,
+        runs=data.runs,
         machine=machine(),
         packages=", ".join(f"{name} {version(name)}" for name in PACKAGES),
-        wanted="\n".join(bounds(found)),
+        wanted="\n".join(bounds(data)),
         reasons="".join(f"\n{name[0].upper() + name[1:]}: {REASONS[name]}\n" for name in missed if name in REASONS),
-        programs="\n".join(programs(found.medians)),
-        warm="\n".join(_row(title, *(_ms(time) for time in found.warm[tool].values())) for tool, title in WARM.items()),
-        growth="\n\n".join(growth(found.curves)),
-        estimates=f"{found.estimates:,}",
-        seconds=found.estimates_seconds,
+        programs="\n".join(programs(data.medians)),
+        warm="\n".join(_row(title, *(_ms(time) for time in data.warm[tool].values())) for tool, title in WARM.items()),
+        growth="\n\n".join(growth(data.curves)),
+        estimates=f"{data.estimates:,}",
+        seconds=data.estimates_seconds,
     )
 
 
 def machine() -> str:
-    """The machine in general words."""
+    """The machine: system, architecture, cores, Python."""
     cores = f"{os.cpu_count()} cores" if os.cpu_count() else "an unknown number of cores"
     return f"{platform.system()} on {platform.machine()}, {cores}, Python {platform.python_version()}"
 
 
-def bounds(found: Measured) -> Iterator[str]:
+def bounds(data: Measured) -> Iterator[str]:
     """A row for each bound."""
     for wanted in WANTED:
-        yield _row(work(wanted), bound(wanted), *ratios(wanted, found.medians), _met(wanted.is_met(found.medians)))
-    remembered = found.medians["diff A, remembered"]
+        yield _row(work(wanted), bound(wanted), *ratios(wanted, data.medians), _met(wanted.is_met(data.medians)))
+    remembered = data.medians["diff A, remembered"]
     times = (f"{remembered.cpu:.2f} s", f"{remembered.wall:.2f} s")
     met = _met(remembered.cpu < LONGEST_REMEMBERED)
     yield _row("diff A, remembered, no torch loaded", f"below {LONGEST_REMEMBERED} s", *times, met)
-    if found.read is not None:
+    if data.read is not None:
         yield _row(
-            f"inspect reads of a file of {found.size / 2**20:.0f} MiB",
+            f"inspect reads of a file of {data.size / 2**20:.0f} MiB",
             f"below {MOST_READ:,} bytes",
-            f"{found.read:,} bytes",
+            f"{data.read:,} bytes",
             "",
-            _met(found.read < MOST_READ),
+            _met(data.read < MOST_READ),
         )
 
 
 def ratios(wanted: Wanted, medians: dict[str, Run]) -> tuple[str, str]:
-    """The ratio in CPU and in wall time; of memory there is one."""
-    measured = f"{wanted.ratio(medians):.2f}"
+    """The ratio in CPU time and in wall time; for memory a single one."""
+    ratio = f"{wanted.ratio(medians):.2f}"
     if wanted.measure == "peak":
-        return f"{measured} in memory", ""
-    return measured, f"{replace(wanted, measure='wall').ratio(medians):.2f}"
+        return f"{ratio} in memory", ""
+    return ratio, f"{replace(wanted, measure='wall').ratio(medians):.2f}"
 
 
 def programs(medians: dict[str, Run]) -> Iterator[str]:
@@ -148,7 +150,7 @@ def programs(medians: dict[str, Run]) -> Iterator[str]:
 
 
 def growth(curves: dict[str, dict[str, float]]) -> Iterator[str]:
-    """Each curve in numbers, a table of one row."""
+    """A table with one row for each curve."""
     for name, curve in curves.items():
         head = _row(name, *(f"{int(value):,}" for value in curve))
         times = _row("CPU ms", *(f"{seconds * 1e3:.1f}" for seconds in curve.values()))
@@ -165,3 +167,52 @@ def _ms(time: dict[str, float]) -> str:
 
 def _met(is_met: bool) -> str:
     return "met" if is_met else "missed"
+
+
+OURS, OTHERS = "#1b6ca8", "#9aa5b1"
+
+
+def time_plot(seconds: dict[str, float]) -> str:
+    """Bars of CPU seconds on a logarithmic scale, the shortest first; ours in colour."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    names = sorted(seconds, key=lambda name: -seconds[name])
+    colors = [OURS if name.startswith("vggscope") else OTHERS for name in names]
+    bars = axes.barh(names, [seconds[name] for name in names], color=colors)
+    axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel("CPU seconds of the whole program, logarithmic")
+    axes.margins(x=0.1)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def growth_plot(curves: dict[str, dict[str, float]]) -> str:
+    """A curve for each quantity, both axes logarithmic, with a line of slope one for comparison."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    for axes, (name, curve) in zip(figure.subplots(1, len(curves), sharey=True), curves.items()):
+        values = [int(value) for value in curve]
+        axes.loglog(values, list(curve.values()), "o-", color=OURS, markersize=4)
+        if name in ("layers", "models"):
+            first = curve[str(values[0])]
+            axes.loglog(values, [first * v / values[0] for v in values], "--", color=OTHERS, label="linear")
+            axes.legend(frameon=False)
+        axes.set_xlabel(name)
+        axes.spines[["top", "right"]].set_visible(False)
+        if name == "layers":
+            axes.set_ylabel("CPU seconds")
+    return _svg(figure)
+
+
+def _svg(figure: object) -> str:
+    """Deterministic SVG text."""
+    import matplotlib as mpl
+
+    out = StringIO()
+    with mpl.rc_context({"svg.hashsalt": "vggscope", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})  # type: ignore[attr-defined]
+    return out.getvalue()

@@ -1,10 +1,10 @@
-"""Us and other tools, on the same models in turn: writes docs/benchmarks.md and its plots.
+"""Compare vggscope with other tools on the same models: write docs/benchmarks.md and its plots.
 
-    python benchmarks/peers.py [--runs 5]     the whole table, some ten minutes
-    python benchmarks/peers.py --check        a minute: fails where a ratio is twice as bad as what is wanted
+    python benchmarks/peers.py [--runs 5]     the whole table, about ten minutes
+    python benchmarks/peers.py --check        a minute: fails if a ratio is twice as bad as its bound
 
-Ratios are the result: the tools run in turn, in the same minutes on the same machine. CPU time decides whether one is
-met, since others may use the machine; wall time and peak memory stand beside it.
+The ratios are the result: the tools run in turn on the same machine. CPU time decides whether a bound is met, because
+the machine may be shared; wall time and peak memory are reported too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from page import Measured, Warm, page
+from page import Measured, Warm, growth_plot, page, time_plot
 from programs import (
     BYTES_READ,
     CHECKPOINT,
@@ -38,12 +38,12 @@ from startup import Run, run
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 SLACK = 2
-"""The short form fails where a ratio is this many times worse than wanted."""
+"""The check fails if a ratio is this many times worse than its bound."""
 
 
 @dataclass
 class Bench:
-    """Runs commands in a folder of its own and keeps what the system said of each run."""
+    """Run commands in a separate folder and record time and memory of each run."""
 
     folder: str
     runs: dict[str, list[Run]] = field(default_factory=dict)
@@ -54,14 +54,14 @@ class Bench:
         return [sys.executable, *(word.replace("{folder}", self.folder) for word in words)]
 
     def once(self, name: str) -> None:
-        """One run, kept."""
+        """Run a command once and record it."""
         fresh = name == "diff A, nothing remembered"
         with tempfile.TemporaryDirectory(dir=self.folder) as empty:
             os.environ["VGGSCOPE_CACHE"] = empty if fresh else f"{self.folder}/cache"
             self.runs.setdefault(name, []).append(run(self.command(name)))
 
     def all(self, names: list[str], rounds: int) -> None:
-        """Every command in turn, that many times, after one round that fills the caches and does not count."""
+        """Run every command in turn, after one uncounted round that fills the caches."""
         for number in range(rounds + 1):
             for name in names:
                 print(f"{number}/{rounds} {name}", file=sys.stderr)
@@ -71,7 +71,7 @@ class Bench:
                 self.runs.clear()
 
     def medians(self) -> dict[str, Run]:
-        """Of each command the median of wall time, CPU time and peak memory, each by itself."""
+        """The medians of wall time, CPU time and peak memory of each command."""
         return {
             name: Run(*(statistics.median(getattr(done, key) for done in runs) for key in ("wall", "cpu", "peak")))
             for name, runs in self.runs.items()
@@ -79,33 +79,33 @@ class Bench:
 
 
 def script(text: str, folder: str) -> str:
-    """What a script prints."""
+    """The output of a script."""
     code = text.replace("{folder}", folder)
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
 def program(name: str, *words: str) -> str:
-    """What one of the programs beside this one prints."""
+    """The output of another program in this folder."""
     return subprocess.run([sys.executable, str(HERE / name), *words], check=True, capture_output=True, text=True).stdout
 
 
 def warm(tools: list[str], models: list[str]) -> Warm:
     """Seconds in a warm process, by tool and model."""
-    found = {}
+    times = {}
     for tool in tools:
         print(f"warm {tool}", file=sys.stderr)
-        found[tool] = json.loads(program("warm.py", tool, *models))
-    return found
+        times[tool] = json.loads(program("warm.py", tool, *models))
+    return times
 
 
-def with_warm(medians: dict[str, Run], found: Warm) -> dict[str, Run]:
-    """The medians, and those of the warm process that a bound is about; their memory does not count."""
-    warm_runs = {name: Run(**found[tool][model], peak=0) for name, (tool, model) in WARM_WANTED.items()}
+def with_warm(medians: dict[str, Run], times: Warm) -> dict[str, Run]:
+    """The medians, and the warm times that have a bound; these have no memory."""
+    warm_runs = {name: Run(**times[tool][model], peak=0) for name, (tool, model) in WARM_WANTED.items()}
     return {**medians, **warm_runs}
 
 
 def check() -> int:
-    """The short form: each bound once, with slack. How many are missed by more than that."""
+    """Check each bound once, with SLACK; return how many are missed."""
     with tempfile.TemporaryDirectory() as folder:
         script(CHECKPOINT, folder)
         bench = Bench(folder)
@@ -136,17 +136,15 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     if arguments.check:
         return int(check() > 0)
-    found = measure(arguments.runs)
-    from plots import growth_plot, time_plot
-
-    (DOCS / "images" / "benchmarks.svg").write_text(time_plot(process_times(found.medians)), encoding="utf-8")
-    (DOCS / "images" / "growth.svg").write_text(growth_plot(found.curves), encoding="utf-8")
-    (DOCS / "benchmarks.md").write_text(page(found), encoding="utf-8")
+    measured = measure(arguments.runs)
+    (DOCS / "images" / "benchmarks.svg").write_text(time_plot(process_times(measured.medians)), encoding="utf-8")
+    (DOCS / "images" / "growth.svg").write_text(growth_plot(measured.curves), encoding="utf-8")
+    (DOCS / "benchmarks.md").write_text(page(measured), encoding="utf-8")
     return 0
 
 
 def measure(runs: int) -> Measured:
-    """Everything that the page shows."""
+    """Take all measurements of the page."""
     with tempfile.TemporaryDirectory() as folder:
         script(CHECKPOINT, folder)
         bench = Bench(folder)
@@ -159,7 +157,7 @@ def measure(runs: int) -> Measured:
 
 
 def process_times(medians: dict[str, Run]) -> dict[str, float]:
-    """CPU seconds of every whole program, ours named so."""
+    """CPU seconds of every whole program, by its title."""
     return {f"vggscope {name}" if name in PLAIN else name: done.cpu for name, done in medians.items() if done.peak}
 
 

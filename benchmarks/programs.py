@@ -1,4 +1,4 @@
-"""The programs that are measured, and the ratios that are wanted of them."""
+"""The programs that are measured, and the bounds on their ratios."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAIN = {
     "inspect": ["inspect", "{folder}/vgg16.safetensors"],
     "verify D": ["verify", "D"],
 }
-"""Our command lines."""
+"""Command lines of vggscope."""
 
 SCRIPTS = {
     "typer and rich imported": "import typer, rich.table, rich.console",
@@ -45,10 +45,10 @@ SCRIPTS = {
     "ptflops": VGG + "from ptflops import get_model_complexity_info as f; f(m, (3, 224, 224));",
     "torchlens": VGG + "import torchlens; print(torchlens.trace(m, x));",
 }
-"""Other tools, each as a script that a person would write."""
+"""Other tools, each as a typical script."""
 
 LIGHT = {"summary D", "diagram E", "diff A, remembered", "inspect", "typer and rich imported"}
-"""Quick enough to be run three times as often."""
+"""Fast programs, which run three times as often."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Wanted:
     most: bool = False
 
     def ratio(self, medians: dict[str, Run]) -> float:
-        """What was measured, in the terms of the bound."""
+        """The measured ratio."""
         ours, theirs = (getattr(medians[name], self.measure) for name in (self.ours, self.theirs))
         return float(ours / theirs if self.most else theirs / ours)
 
@@ -84,7 +84,7 @@ WANTED = (
     Wanted("warm process: swin_v2_b from an nn.Module", "warm process: torch's counter on swin_v2_b", 3, most=True),
 )
 LONGEST_REMEMBERED = 0.4
-"""Seconds that a diff may take whose reference is remembered."""
+"""Seconds that a diff may take if its reference is in the cache."""
 
 WARM = {
     "costs": "vggscope, what torchinfo shows",
@@ -105,11 +105,11 @@ WARM_WANTED = {
     "warm process: swin_v2_b from an nn.Module": ("trace", "swin_v2_b"),
     "warm process: torch's counter on swin_v2_b": ("flop_counter", "swin_v2_b"),
 }
-"""The tool and the model of what WANTED says of a warm process."""
+"""Tool and model of the warm-process entries of WANTED."""
 
 
 def work(wanted: Wanted) -> str:
-    """What a bound is about, in words."""
+    """The compared programs of a bound, in words."""
     what = ", peak memory" if wanted.measure == "peak" else ""
     return f"{wanted.ours} against {wanted.theirs}{what}"
 

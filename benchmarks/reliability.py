@@ -1,4 +1,4 @@
-"""What stands in docs/reliability.md: inputs tried, refused and crashed, the slowest, and the memory that they took.
+"""Print the tables of docs/reliability.md: inputs tried, refused and crashed, the slowest, and their memory.
 
     python benchmarks/reliability.py [EXAMPLES]
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 Told = tuple[str, float]
-"""What became of an input (taken, refused, crashed), and the CPU seconds that it took."""
+"""The outcome of an input (taken, refused, crashed) and its CPU seconds."""
 
 
 def command(*words: str) -> Told:
@@ -110,7 +110,7 @@ def checkpoints(count: int) -> Iterator[Told]:
 
 
 def bombs(_: int) -> Iterator[Told]:
-    """Files that claim or try to cost much, made by another process."""
+    """Files that claim or try to cost much, written by another process."""
     make = "from pathlib import Path; from tests.test_checkpoint import _costly; _costly(Path('.'))"
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
@@ -151,7 +151,7 @@ GROUPS: dict[str, tuple[str, Callable[[int], Iterator[Told]]]] = {
 
 
 def highest() -> int:
-    """The most memory that this process has had, in KiB: Linux tells."""
+    """Peak memory of this process in KiB (Linux)."""
     return int(Path("/proc/self/status").read_text(encoding="ascii").split("VmHWM:")[1].split()[0])
 
 
@@ -197,9 +197,11 @@ def main(count: int) -> None:
     print("|---|---:|---:|---:|---:|---:|---:|")
     for group, (title, _) in GROUPS.items():
         done = subprocess.run([sys.executable, __file__, group, str(count)], capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout)
-        figures = [f"{found.get(key, 0):,}" for key in ("tried", "taken", "refused", "crashed")]
-        print(f"| {title} | {' | '.join(figures)} | {found['slowest']:.2f} | {found['grown'] / 1024:.0f} |", flush=True)
+        result = json.loads(done.stdout)
+        figures = [f"{result.get(key, 0):,}" for key in ("tried", "taken", "refused", "crashed")]
+        print(
+            f"| {title} | {' | '.join(figures)} | {result['slowest']:.2f} | {result['grown'] / 1024:.0f} |", flush=True
+        )
     print("\n| network | work |", " | ".join(f"{count:,} layers" for count in LAYERS), "|")
     print("|---|---|---:|---:|---:|")
     for line in load():

@@ -1,9 +1,9 @@
-"""How long `vggscope summary D` takes beside the bare imports of the libraries that it prints with, run in turn.
+"""Compare `vggscope summary D` with importing the libraries that it prints with.
 
     python benchmarks/startup.py [--runs 15]
 
-Prints medians of wall time, CPU time and peak memory, and the ratio of the two: the ratio is the result, the times
-depend on the machine. It must stay at or below 1.6, and the peak below 45 MB.
+Prints medians of wall time, CPU time and peak memory, and their ratios. The ratio must stay at or below 1.6, and the
+peak below 45 MB.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One finished process: seconds, and the most memory that it held, in bytes."""
+    """One finished process: seconds, and peak memory in bytes."""
 
     wall: float
     cpu: float
@@ -31,7 +31,7 @@ class Run:
 
 
 def run(command: list[str]) -> Run:
-    """Run a command, its output thrown away, and read what the system says of it."""
+    """Run a command without its output, and return its time and memory."""
     started = time.perf_counter()
     pid = os.posix_spawn(
         command[0],

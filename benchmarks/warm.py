@@ -1,10 +1,10 @@
-"""The time that one tool takes in a process that has everything loaded, for models that are already there.
+"""Measure one tool in a warm process: all imports done, the models built.
 
     python benchmarks/warm.py TOOL [MODEL...]
 
-Prints JSON: for each model the median CPU and wall seconds of a call. A module is made on torch's meta device where
-the tool takes it so; where it does not, the module is real and the forward pass is part of the time. One tool to a
-process, because some change torch's functions for good.
+Prints JSON: the median CPU and wall seconds of a call for each model. The module is on torch's meta device if the tool
+supports it; otherwise it is real, and the time includes the forward pass. Each tool needs its own process, because some
+change torch's functions permanently.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def made(name: str, device: str = "meta") -> nn.Module:
 
 
 def costs(name: str) -> Work:
-    """Of a Network that is there, as a module is there for the others: what torchinfo shows."""
+    """vggscope on an existing Network: the content of torchinfo."""
     from vggscope.analysis.cost import costs
     from vggscope.sources.resolve import resolve
 
     network = resolve(f"torchvision:{name}")
-    # A copy has not been asked for its shapes yet.
+    # A copy has no cached shapes.
     return lambda: costs(replace(network))
 
 
 def summarize(name: str) -> Work:
-    """The same Network: all that `summary` shows, memory and receptive fields among it."""
+    """vggscope on an existing Network: all that `summary` shows, including memory and receptive fields."""
     from vggscope.analysis.summary import summarize
     from vggscope.sources.resolve import resolve
 
@@ -60,7 +60,7 @@ def summarize(name: str) -> Work:
 
 
 def trace(name: str) -> Work:
-    """An nn.Module that we have not seen before."""
+    """vggscope on a new nn.Module."""
     from vggscope.analysis.cost import costs
     from vggscope.trace.network import network_of
 
@@ -107,7 +107,7 @@ def torchscan(name: str) -> Work:
 
 
 def fvcore(name: str) -> Work:
-    """fvcore, which runs the forward under torch.jit.trace: real tensors."""
+    """fvcore, which runs forward in torch.jit.trace: real tensors."""
     import torch
     from fvcore.nn import FlopCountAnalysis
 
@@ -116,7 +116,7 @@ def fvcore(name: str) -> Work:
 
 
 def ptflops(name: str) -> Work:
-    """ptflops, which makes its own batch: real tensors."""
+    """ptflops, which creates its own batch: real tensors."""
     from ptflops import get_model_complexity_info
 
     module = made(name, "cpu")
@@ -124,7 +124,7 @@ def ptflops(name: str) -> Work:
 
 
 def torchlens(name: str) -> Work:
-    """torchlens, which keeps every value: real tensors."""
+    """torchlens, which saves every value: real tensors."""
     import torch
     import torchlens
 
@@ -144,11 +144,11 @@ TOOLS: dict[str, tuple[Callable[[str], Work], int]] = {
     "ptflops": (ptflops, 3),
     "torchlens": (torchlens, 3),
 }
-"""What prepares a tool's work for a model, and how often that is run."""
+"""The function that prepares each tool, and its number of runs."""
 
 
 def median(work: Work, runs: int) -> dict[str, float]:
-    """Median seconds of some runs, after one that fills the caches."""
+    """Median seconds of the runs, after one that fills the caches."""
     work()
     cpu, wall = [], []
     for _ in range(runs):
@@ -165,11 +165,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     prepare, runs = TOOLS[tool]
-    found = {}
+    times = {}
     for name in models or MODELS:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            found[name] = median(prepare(name), runs)
-    json.dump(found, sys.stdout)
+            times[name] = median(prepare(name), runs)
+    json.dump(times, sys.stdout)
 
 
 if __name__ == "__main__":

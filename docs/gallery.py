@@ -1,4 +1,4 @@
-"""Draw docs/gallery.md and its pictures anew: `make gallery`."""
+"""Draw docs/gallery.md and its pictures: `make gallery`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ DOCS = Path(__file__).parent
 
 HEAD = """# Gallery
 
-Every picture here is drawn by `make gallery` with the command above it. The suffix picks the format: `.svg`, `.png`
-(`--dpi`), `.pdf`, `.dot`, and `.tex`, TikZ that compiles alone with the standalone class.
+`make gallery` draws every picture with the command above it. The suffix selects the format: `.svg`, `.png` (`--dpi`),
+`.pdf`, `.dot`, or `.tex` (TikZ that compiles alone with the standalone class).
 """
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture: the words of its command line, what they ask for in Python, and what is to be seen for those who
-    do not see it.
-    """
+    """One diagram: its models and options, its caption, and its alternative text."""
 
     name: str
     models: tuple[str, ...]
@@ -58,8 +56,8 @@ class Compared:
         return " ".join(["vggscope diff", self.model, "--ref", self.reference, *words, f"-o {self.name}.svg"])
 
     def draw(self) -> None:
-        found = vggscope.diff(self.model, self.reference)
-        (DOCS / "images" / f"{self.name}.svg").write_bytes(draw(found, ".svg", **self.look))
+        diff = vggscope.diff(self.model, self.reference)
+        (DOCS / "images" / f"{self.name}.svg").write_bytes(draw(diff, ".svg", **self.look))
 
 
 SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
@@ -68,7 +66,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "vgg19",
             ("E",),
             {},
-            "A stage a card: its layers, what comes out, what it costs. The style if none is named.",
+            "One card per stage: its layers, output shape and cost. This is the default style.",
             "VGG-19 as six cards, five stages and the classifier, each with its layers, its output, its "
             "receptive field and its share of the parameters",
         ),
@@ -84,13 +82,13 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             ("A-LRN",),
             {"theme": "paper"},
             "Black on white, for print.",
-            "Column A-LRN as six cards in black, white and grey, with LRN behind the first convolution",
+            "Column A-LRN as six cards in black, white and grey, with LRN after the first convolution",
         ),
         Shown(
             "d-blocks-heat",
             ("D",),
             {"heat": "macs", "annotate": ("macs", "memory", "rule")},
-            "The strength of the colour tells a layer's MACs; the rule (W-K+2P)/S+1 with its numbers.",
+            "Color shows the MACs of each layer; the annotation shows the rule (W-K+2P)/S+1 with its numbers.",
             "VGG-16 as six cards; the convolutions of stages 2 to 4 are the darkest, with up to 1.85 G "
             "multiply-accumulates, and the FC layers almost white",
         ),
@@ -98,7 +96,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "resnet50-blocks",
             ("torchvision:resnet50",),
             {},
-            "What repeats is drawn once and counted.",
+            "Repeated blocks are drawn once and counted.",
             "ResNet-50 as six cards: stem, four layers whose repeated bottlenecks are drawn once and marked "
             "with their number, and head",
         ),
@@ -116,7 +114,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "d-layers",
             ("D",),
             {"style": "layers"},
-            "Paper label, module path, and the shape where each arrow starts.",
+            "Paper label, module path, and the shape of the tensor on each arrow.",
             "VGG-16 layer by layer, from the input through five stages to the classifier, with the shape of "
             "the tensor on each arrow",
         ),
@@ -124,7 +122,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "resnet50-layers",
             ("torchvision:resnet50",),
             {"style": "layers"},
-            "Branches laid out by Graphviz.",
+            "Graphviz lays out the branches.",
             "ResNet-50 layer by layer; around each bottleneck a line leads past its three convolutions to the sum",
         ),
         Shown(
@@ -139,7 +137,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "densenet121-layers",
             ("torchvision:densenet121",),
             {"style": "layers", "theme": "dark", "heat": "params"},
-            "Channels that grow from one repetition to the next are written as a range.",
+            "Channels that grow between repetitions are written as a range.",
             "DenseNet-121 layer by layer on a dark page; the last layer, with 1.02 M parameters, is by far "
             "the brightest",
         ),
@@ -149,7 +147,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "e-volumes",
             ("E",),
             {"style": "volumes"},
-            "Each feature map a solid; the scale is written below.",
+            "One solid per feature map; the scale is written below.",
             "VGG-19 as solids in a row: maps of 224 pixels a side at the left get smaller and deeper, and "
             "end in three long bars for the FC layers",
         ),
@@ -157,14 +155,14 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "resnet50-volumes",
             ("torchvision:resnet50",),
             {"style": "volumes", "theme": "paper"},
-            "A module a solid.",
+            "One solid per module.",
             "ResNet-50 as solids in a row in greys, smaller and deeper from 224 pixels a side to a bar of 1,000 scores",
         ),
         Shown(
             "c-volumes-heat",
             ("C",),
             {"style": "volumes", "theme": "dark", "heat": "memory", "annotate": ("memory", "rf")},
-            "The memory of each activation, and receptive fields.",
+            "Activation memory and receptive fields.",
             "Column C as solids on a dark page; the first two convolutions are the brightest, with 12.25 "
             "MiB of activations each",
         ),
@@ -174,7 +172,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "table1",
             ("A", "A-LRN", "B", "C", "D", "E"),
             {"style": "table"},
-            "Table 1 of the paper, made from the networks; what a column adds to the one before is bold.",
+            "Table 1 of the paper, generated from the networks; additions to the previous column are bold.",
             "The six columns A to E side by side as in the paper, from 11 to 19 weight layers and from "
             "132.86 M to 143.67 M parameters",
         ),
@@ -185,7 +183,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "C",
             "torchvision",
             {},
-            "What is alike is counted; the attributes that differ stand between the sides, what follows below.",
+            "Equal layers are counted. Differing attributes are between the sides, consequences below.",
             "Column C beside VGG-16: three pairs of convolutions are framed, with kernel 1 and no padding "
             "on the left, 3 and 1 on the right",
         ),
@@ -194,7 +192,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "A-LRN",
             "torchvision:vgg11",
             {"theme": "dark"},
-            "A layer that the reference has not.",
+            "A layer that is missing in the reference.",
             "Column A-LRN beside VGG-11 on a dark page; the normalisation on the left has an empty place on the right",
         ),
         Compared(
@@ -202,7 +200,7 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "torchvision:resnet18",
             "torchvision:resnet34",
             {"theme": "paper"},
-            "Eight blocks are missing; a long picture goes on to the right.",
+            "Eight missing blocks; a long picture continues on the right.",
             "ResNet-18 beside ResNet-34 in black and white; eight blocks on the right have empty places on the left",
         ),
     ),
