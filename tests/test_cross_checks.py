@@ -571,6 +571,7 @@ class TestTraced:
         (term,) = answer(self.verified("mobilenet_v2"), "backward_macs", "torch").terms
         assert "grouped" in term.what
 
+    @pytest.mark.slow
     def test_heads_for_training_alone(self) -> None:
         result = self.verified("googlenet", init_weights=False)
         assert figure(result, "params").ours == 13004888
@@ -581,6 +582,7 @@ class TestTraced:
         assert [term.amount for term in terms] == [-4 * 3 * 224**2]  # our figure has their running statistics too
         assert "the network has heads that run only in training" in [skipped.reason for skipped in result.skipped]
 
+    @pytest.mark.slow
     def test_attention(self) -> None:
         result = self.verified("vit_b_16")
         tokens, width, layers = 197, 768, 12

@@ -119,8 +119,8 @@ def check_works(name: str, found: tuple[int, str, str], folder: Path) -> None:
     assert written or out, name
 
 
-QUICK = ("torch", "jinja2")
-"""A package that many commands need, and one that a single command needs; each takes seconds."""
+QUICK = ("torch",)
+"""The package that most commands need; each package takes seconds."""
 
 PACKAGES = [package if package in QUICK else pytest.param(package, marks=pytest.mark.slow) for package in NEEDS]
 

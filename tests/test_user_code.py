@@ -193,6 +193,7 @@ class Net(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_what_user_code_prints_stays_out_of_stdout(tmp_path: Path) -> None:
     path = written(tmp_path, NOISY)
     words = ["summary", f"{path}:Net", "--input", "3x4x4", "--format", "json"]
