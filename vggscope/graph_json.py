@@ -12,19 +12,15 @@ from contextlib import suppress
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
+from pkgutil import iter_modules
 from types import MappingProxyType, NoneType, UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
+from vggscope import ops
 from vggscope.graph import Buffer, Input, Network, Node, Parameter
 from vggscope.ops.base import Op
 
-FAMILIES = frozenset(
-    {
-        *("activation", "attention", "constant", "convolution", "elementwise", "embedding", "linear", "merge"),
-        *("normalization", "pooling", "recorded", "recurrent", "reduction", "regularization", "sampling", "shape"),
-        "view",
-    }
-)
+FAMILIES = frozenset(module.name for module in iter_modules(ops.__path__)) - {"axis_maps", "base"}
 """The modules of ops/ whose ops are written and read."""
 
 GRAPH: Mapping[str, type[Network | Input | Node | Parameter | Buffer]] = MappingProxyType(

@@ -201,7 +201,10 @@ class StepSimulator:
 
     def _retain_input(self, stage: range) -> None:
         """Retain the tensor that a stage is recomputed from, if the stage has a backward."""
-        source = self.calls[stage.start - 1].output if stage.start else self.calls[0].inputs[0]
+        if stage.start:
+            source = self.calls[stage.start - 1].output
+        else:  # the first calls may cast weights, which reads no activation
+            source = next(call.inputs[0] for call in self.calls if call.inputs)
         calls = self.calls[stage.start : stage.stop]
         if source in self.differentiable or any(p.name in self.trained for call in calls for p in call.parameters):
             self.stage_inputs[stage] = self.tensors[source]
