@@ -36,6 +36,7 @@ LIBRARIES = ("torchvision", "timm")
 SHAPING = (
     *("ops", "sources", "trace", "vgg"),
     *(
+        "choices.py",
         "errors.py",
         "files.py",
         "graph.py",
