@@ -1,22 +1,20 @@
-"""The documentation's pages, taken apart and played: each command and each block of code as a reader would run it.
+"""Run the commands and code blocks of the documentation's pages as a reader would.
 
-A page is played from the top down, in one folder, by the language of its blocks:
+A page runs from top to bottom in one folder. The language of a block decides what happens:
 
-    console   a line behind `$ ` is a command, what follows is what a terminal then shows; a line `...` stands for any
-              number of lines that a page leaves out
-    sh        commands, one a line, whose output a page does not show; each ends with 0 or 1 (and so is a block that is
-              only indented)
-    python    a block that begins with `# name.py` is that file, which a command has to take (of `test_name.py` the
-              tests are run); any other is run, all of a page in one namespace.
-              `# ...` behind an expression is its repr, or what it prints; a `text` block right below is what the block
-              prints
-    toml      begins with `# name.toml`: that file
-    diff      begins with `--- name` and `+++ name`: that file, edited so
-    yaml      is read, and the commands under `run` and `entry` end with 0
-    json      what the command above it printed, or a part of that
+    console   the text after `$ ` is a command, the lines below it are its output; a line `...` stands for any number of
+              lines that the page leaves out
+    sh        commands, one per line, without output; each must end with 0 or 1 (so must an indented block)
+    python    a block that begins with `# name.py` is written to that file, which some command must use (the tests in a
+              `test_name.py` run); other blocks run, all of a page in one namespace. `# ...` after an expression is its
+              repr, or what it prints; a `text` block right below is the block's output
+    toml      begins with `# name.toml` and is written to that file
+    diff      begins with `--- name` and `+++ name` and edits that file
+    yaml      is parsed, and the commands under `run` and `entry` must end with 0
+    json      the output of the command above, or a part of it
 
-A command in a sentence (`vggscope summary D` in backticks) runs too, and has to end with 0 or 1; one with a word in
-capitals for what the reader puts in (MODEL, FILE), or a command's name alone, is held to what the program has.
+A command in a sentence (`vggscope summary D` in backticks) runs too and must end with 0 or 1. One with a placeholder in
+capitals (MODEL, FILE), or a command's name alone, must exist in the program.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ else:
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 WRITTEN = {"cli.md", "results.md", "notebook.md", "contributing.md", "security.md", "changes.md"}
-"""Written from the program whenever the site is built."""
+"""Pages that the build of the site writes."""
 
 PAGES = sorted(page for page in DOCS.glob("*.md") if page.name not in WRITTEN) + [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -57,23 +55,23 @@ NOT_RUN = {
     "pip": "it would reach the network; the package has to be this one, with extras that it has",
     "python benchmarks/": "it takes minutes; the file has to be there",
 }
-"""The commands that a page may show without their being run, why, and what is looked at instead."""
+"""Commands that a page may show but that do not run: the reason, and what is checked instead."""
 
 DIRECTIVES = {"{toctree}", "{eval-rst}"}
-"""What is said to Sphinx: `make docs` builds it, and a warning is an error."""
+"""Directives for Sphinx: `make docs` builds them, and a warning is an error."""
 
 NAMED = {"benchmarks.md"}
-"""Pages whose sentences name the programs that were measured, and not what to type."""
+"""Pages whose sentences name measured programs, not commands to type."""
 
 PUT_IN = r"(?<![\w.:])[A-Z]{3,}(?![\w.])|\.\.\."
-"""A word in capitals that stands for what a reader puts in."""
+"""A placeholder in capitals."""
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
 @dataclass
 class Block:
-    """A block of code: its language, its text, and where its text stands among the page's lines."""
+    """A block of code: its language, its text, and its range of lines in the page."""
 
     language: str
     text: str
@@ -82,7 +80,7 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block | str]:
-    """The page's blocks of code, and the commands that stand in its sentences (as plain strings), from the top down."""
+    """The page's code blocks, and the commands in its sentences (as strings), in order."""
     return list(_blocks(page.read_text(encoding="utf-8")))
 
 
@@ -100,12 +98,12 @@ def _codes(token: Token) -> Iterator[str]:
 
 
 def codes(page: Path) -> list[str]:
-    """What stands in backticks in the page's sentences and tables."""
+    """The text in backticks in the page's sentences and tables."""
     return [code for token in MARKDOWN.parse(page.read_text(encoding="utf-8")) for code in _codes(token)]
 
 
 def links(page: Path) -> list[tuple[str, str]]:
-    """Where the page's links and pictures lead, each with its words."""
+    """The targets of the page's links and pictures, each with its text."""
     found = []
     for token in MARKDOWN.parse(page.read_text(encoding="utf-8")):
         children = token.children or []
@@ -134,7 +132,7 @@ def options(command: str | None = None) -> set[str]:
 
 @dataclass
 class Player:
-    """Plays one page in the folder that it stands in."""
+    """Run one page in the current folder."""
 
     vggscope: Callable[..., Any]
     namespace: dict[str, Any] = field(default_factory=dict)
@@ -144,7 +142,7 @@ class Player:
     typed: str = ""
 
     def play(self, page: Path) -> str:
-        """The page as it would read with what its blocks give now."""
+        """Return the page with the output that its blocks give now."""
         lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
         found = blocks(page)
         replaced: list[tuple[Block, str]] = []
@@ -162,7 +160,7 @@ class Player:
         return "".join(lines)
 
     def block(self, block: Block) -> str:
-        """Play one block; its text as it should be."""
+        """Run one block and return its text as it should be."""
         if block.language in DIRECTIVES:
             return block.text
         play = {
@@ -179,8 +177,8 @@ class Player:
         return play(block.text)
 
     def console(self, text: str) -> str:
-        """The commands of a block, each with what it prints now, or with what is shown where that stands for it."""
-        assert text.startswith("$ "), f"a console block begins with a command behind '$ ': {text!r}"
+        """The commands of a block, each with its output, or with the shown text if that matches."""
+        assert text.startswith("$ "), f"a console block begins with a command after '$ ': {text!r}"
         parts = []
         for shown in re.split(r"^(?=\$ )", text, flags=re.MULTILINE)[1:]:
             command, _, output = shown.partition("\n")
@@ -256,7 +254,7 @@ class Player:
         return text
 
     def diff(self, text: str) -> str:
-        """LayerPair the file that it names."""
+        """Edit the file that the block names."""
         head = re.match(r"--- (\S+)\n\+\+\+ \1\n", text)
         assert head, f"a diff begins with the name of its file: {text!r}"
         file = Path(head[1])

@@ -579,7 +579,7 @@ def ours(word: str, channels: int) -> State:
 
 
 def test_as_many_slices_as_tensors_are_no_trouble() -> None:
-    """Joined one by one, each looked up among all before it, 10,000 would take a minute."""
+    """To join them one by one, each looked up among all before it, would be quadratic."""
     from vggscope.checkpoint.contents import Checkpoint, StoredTensor
     from vggscope.checkpoint.inspection import examine
 
