@@ -1,8 +1,9 @@
-"""What a layer is: one file for each family of operation.
+"""The operations of a network, one file for each family.
 
-An op is a frozen dataclass that tells everything about itself in one place: the shape that it gives (`output_shape`),
-the parameters that it owns, its MACs, the window through which a unit of it looks (for receptive fields), what
-autograd keeps of it for the backward pass, and whether it works in place. Its fields are named as torch names the
-arguments of the module of the same name, so that an op prints itself as torch code and builds its own module. No op
-knows torch.
+An op is a frozen dataclass that describes itself completely: output shape, parameters, MACs and other operations,
+window (for receptive fields), the tensors that autograd saves for backward, its label and its word in a picture, and
+what a diff pays for losing it. No file outside ops/ and trace/ knows an op by name.
+
+The fields have the names of the arguments of torch's module of the same name, so that an op prints as torch code and
+builds its own module. No op imports torch.
 """

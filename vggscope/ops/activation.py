@@ -1,4 +1,4 @@
-"""Nonlinearities: each output depends on the input at its own place alone (soft-max: on its own position's classes)."""
+"""Nonlinearities: each output value depends on the input value at its position. A soft-max reads all along an axis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vggscope.units import shape_text
 
 @record
 class Activation(Op):
-    """A function of each value. `keeps` is what its backward reads, the `input` or the `output`."""
+    """A function of each value. `keeps` is what autograd saves for backward, the `input` or the `output`."""
 
     is_pointwise = True
     keeps: ClassVar[str] = "input"
@@ -25,8 +25,9 @@ class Activation(Op):
 
 @record
 class Overwriting(Activation):
-    """A function of each value that may be asked to overwrite its input. `keeps_in_place` is what its backward reads
-    then: the `output`, or a `copy` of the input, made for it.
+    """A function of each value that can overwrite its input.
+
+    `keeps_in_place` is what autograd saves then: the `output`, or a `copy` of the input.
     """
 
     keeps_in_place: ClassVar[str] = "output"
@@ -45,7 +46,7 @@ class Overwriting(Activation):
 
 @record
 class ReLU(Overwriting):
-    """max(0, x). In place it overwrites its input; autograd keeps the output either way."""
+    """max(0, x). Autograd saves the output, in place or not."""
 
     label_prefix = "relu"
     other_formula = "comparison: 1 a value"
@@ -71,7 +72,7 @@ class ReLU6(Overwriting):
 
 @record
 class Hardtanh(Overwriting):
-    """x, cut off below `min_val` and above `max_val`."""
+    """x, clamped to the range from `min_val` to `max_val`."""
 
     other_formula = "comparisons: 2 a value"
     per_value = 2
@@ -84,7 +85,7 @@ class Hardtanh(Overwriting):
 
 @record
 class LeakyReLU(Overwriting):
-    """x where it is positive, else `negative_slope` x."""
+    """x if x is positive, else `negative_slope` x."""
 
     other_formula = "comparison, product: 2 a value"
     per_value = 2
@@ -95,7 +96,7 @@ class LeakyReLU(Overwriting):
 
 @record
 class ELU(Overwriting):
-    """x where it is positive, else alpha (exp(x) - 1)."""
+    """x if x is positive, else alpha (exp(x) - 1)."""
 
     other_formula = "comparison, exp, -1, product: 4 a value"
     per_value = 4
@@ -134,7 +135,7 @@ class Mish(Overwriting):
 
 @record
 class Hardswish(Overwriting):
-    """x ReLU6(x+3)/6, SiLU in straight lines."""
+    """x ReLU6(x+3)/6, a piecewise approximation of SiLU."""
 
     other_formula = "+3, two comparisons, product, division: 5 a value"
     per_value = 5
@@ -144,7 +145,7 @@ class Hardswish(Overwriting):
 
 @record
 class Hardsigmoid(Overwriting):
-    """ReLU6(x+3)/6, the sigmoid in straight lines."""
+    """ReLU6(x+3)/6, a piecewise linear approximation of the sigmoid."""
 
     other_formula = "+3, two comparisons, division: 4 a value"
     per_value = 4
@@ -167,7 +168,7 @@ class GELU(Activation):
 
 @record
 class Softplus(Activation):
-    """log(1 + exp(beta x))/beta, a straight line above `threshold`."""
+    """log(1 + exp(beta x))/beta, linear above `threshold`."""
 
     other_formula = "product, exp, +1, log, division: 5 a value"
     per_value = 5
@@ -180,7 +181,7 @@ class Softplus(Activation):
 
 @record
 class Sigmoid(Activation):
-    """1/(1+exp(-x)), between 0 and 1, both excluded. Autograd keeps the output."""
+    """1/(1+exp(-x)), between 0 and 1. Autograd saves the output."""
 
     label_prefix = "sigmoid"
     other_formula = "sign, exp, +1, division: 4 a value"
@@ -192,7 +193,7 @@ class Sigmoid(Activation):
 
 @record
 class Tanh(Activation):
-    """The hyperbolic tangent, between -1 and 1. Autograd keeps the output."""
+    """The hyperbolic tangent, between -1 and 1. Autograd saves the output."""
 
     other_formula = "tanh: 1 a value"
     per_value = 1
@@ -203,7 +204,7 @@ class Tanh(Activation):
 
 @record
 class Softmax(Activation):
-    """exp(x) over its sum along `dim`. Autograd keeps the output."""
+    """exp(x) divided by its sum along `dim`. Autograd saves the output."""
 
     word = "soft-max"
     label_prefix = "prob"
@@ -227,7 +228,7 @@ class Softmax(Activation):
 
 @record
 class LogSoftmax(Softmax):
-    """The logarithm of the soft-max along `dim`. Autograd keeps the output."""
+    """The logarithm of the soft-max along `dim`. Autograd saves the output."""
 
     word = label_prefix = notation = ""
     other_formula = "a row of n: n-1 comparisons, n differences, n exp, n-1 sums, a log, n differences: 5n-1"
@@ -238,7 +239,7 @@ class LogSoftmax(Softmax):
 
 @record
 class PReLU(Activation):
-    """x where it is positive, else a learned slope times x: one slope, or one a channel."""
+    """x if x is positive, else a learned slope times x: one slope, or one per channel."""
 
     other_formula = "comparison, product: 2 a value"
     per_value = 2

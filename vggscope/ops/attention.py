@@ -1,4 +1,4 @@
-"""Matrix products of activations, and attention, which is two of them."""
+"""Matrix products of activations, and attention, which consists of two."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from vggscope.units import kernel_text
 
 @record
 class MatrixProduct(Op):
-    """The product of the last two inputs' matrices, those in the leading axes side by side; `function` is torch's:
-    matmul, mm, bmm; addmm and baddbmm add it to the first input. `copied` tells of each of the two whether torch lays
-    it out anew before: several leading axes are made one, which what was permuted does not always allow.
+    """The product of the last two inputs as matrices, batched over the leading axes.
+
+    `function` is torch's: matmul, mm, bmm, mv, or addmm and baddbmm, which add the product to the first input. `copied`
+    is, for each factor, whether torch copies it first. It merges the leading axes, which a permuted tensor may not
+    allow without a copy.
     """
 
     function: str = "matmul"
@@ -70,10 +72,9 @@ class MatrixProduct(Op):
 
 @record
 class Einsum(Op):
-    """Einstein's summation of one or two tensors: letters that `equation` names on the left alone are summed over.
+    """Einstein summation: the sum over the letters that only the left side of `equation` has.
 
-    Without a letter that is summed, or with one tensor, it is no matrix product and costs no MACs. `copied` is as in
-    MatrixProduct.
+    It has MACs if it sums products of two tensors. `copied` is as in MatrixProduct.
     """
 
     other_formula = "1 for each product or sum that is no multiply-accumulate"
@@ -102,7 +103,7 @@ class Einsum(Op):
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
         if len(inputs) > 2:
-            return None  # it depends on the order in which torch multiplies them
+            return None  # they depend on the order in which torch multiplies
         sizes, right = self._sizes(inputs)
         left = self.equation.partition("->")[0].replace(" ", "").split(",")
         contracted = len(left) == 2 and any(letter in left[1] and letter not in right for letter in left[0])
@@ -128,9 +129,9 @@ class Einsum(Op):
 
 @record
 class ScaledDotProductAttention(Op):
-    """softmax(Q K^T / sqrt(d)) V (Vaswani et al. 2017, section 3.2.1), from queries, keys, values and perhaps a mask.
+    """softmax(Q K^T / sqrt(d)) V, from queries, keys, values and optionally a mask.
 
-    MACs: each query with each key, then each weight with each value.
+    MACs: each query with each key, then each weight with each value. (Vaswani et al. 2017, section 3.2.1)
     """
 
     other_formula = "n keys: scale and soft-max of each query: 6n-2; a mask: n more"
@@ -164,7 +165,7 @@ class ScaledDotProductAttention(Op):
         return weights * (value[-1] * (to_value + (to_query or to_key)) + query[-1] * (to_query + to_key))
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        # The kernels that do not write the weights out keep the logarithm of their sums instead, in single precision.
+        # Fused kernels do not store the weights. They save the logarithms of their sums, in single precision.
         return SavedTensors(inputs=tuple(range(len(inputs))), output=True, extra=((output[:-1], 4),))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
@@ -176,8 +177,9 @@ class ScaledDotProductAttention(Op):
 
 @record
 class MultiheadAttention(Op):
-    """Attention in `num_heads` parts of the width, with learned projections in and out (Vaswani et al. 2017, section
-    3.2.2). Its inputs are queries, keys and values, or one tensor that is all three.
+    """Attention in `num_heads` heads, with learned input and output projections.
+
+    Its inputs are queries, keys and values, or one tensor for all three. (Vaswani et al. 2017, section 3.2.2)
     """
 
     other_formula = "n keys: scale and soft-max of each query and head: 6n-2; biases of the projections"
@@ -227,13 +229,13 @@ class MultiheadAttention(Op):
         return projections + out * (any(projected) + trained) + weighing * self._weighing(inputs)
 
     def _projections(self, inputs: tuple[Shape, ...]) -> tuple[int, ...]:
-        """The MACs of the projections of queries, keys and values, and of what comes out."""
+        """The MACs of the projections of queries, keys, values and output."""
         query, key, value = (*inputs, *inputs[-1:] * 2)[:3]
         e, queries, keys = self.embed_dim, numel(query[:-1]), numel(key[:-1])
         return queries * e * e, keys * key[-1] * e, keys * value[-1] * e, queries * e * e
 
     def _weighing(self, inputs: tuple[Shape, ...]) -> int:
-        """The MACs of each query with each key; those of each weight with each value are as many."""
+        """The MACs of each query with each key, which are also those of each weight with each value."""
         query, key = (*inputs, *inputs[-1:])[:2]
         batch = 1 if len(query) == 2 else query[0 if self.batch_first else 1]
         keys = numel(key[:-1]) // batch + self.add_bias_kv + self.add_zero_attn
@@ -242,9 +244,9 @@ class MultiheadAttention(Op):
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # The projected queries, keys and values, the attended values, and the logarithms of the weights' sums.
         projected = (*inputs[min(1, len(inputs) - 1)][:-1], self.embed_dim)
-        made = (output, projected, projected, output)
+        tensors = (output, projected, projected, output)
         sums = ((*output[:-1], self.num_heads), 4)
-        return SavedTensors(tuple(range(len(inputs))), extra=(*((shape, None) for shape in made), sums))
+        return SavedTensors(tuple(range(len(inputs))), extra=(*((shape, None) for shape in tensors), sums))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         tokens = len(output) - 2 if self.batch_first or len(output) == 2 else 0

@@ -1,4 +1,7 @@
-"""Which positions of an input a position of the output reads, axis by axis: what receptive fields are made of."""
+"""Maps from positions of an output to the positions of an input that they read, for each axis.
+
+Receptive fields are computed from them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from vggscope.record import record
 
 @record
 class StridedWindow:
-    """Position i reads i*stride - padding + k*dilation for each k below kernel_size; beyond the input lies padding."""
+    """Position i reads i*stride - padding + k*dilation for each k below kernel_size; outside the input is padding."""
 
     kernel_size: int = 1
     stride: int = 1
@@ -21,21 +24,21 @@ class StridedWindow:
 
 @record
 class Ranges:
-    """Position i reads from bounds[i][0] up to bounds[i][1], which is left out; nothing where they are equal."""
+    """Position i reads range(*bounds[i]), which may be empty."""
 
     bounds: tuple[tuple[int, int], ...]
 
 
 @record
 class Shifted:
-    """Position i reads i - offset where the input has that position, and nothing elsewhere."""
+    """Position i reads i - offset, or nothing if the input has no such position."""
 
     offset: int
 
 
 @record
 class FlattenedAxis:
-    """Position i of a row into which several axes are laid reads i // inner % size of this one of them."""
+    """One of several axes that are flattened into one: position i of that reads i // inner % size of this axis."""
 
     inner: int
     size: int
@@ -54,16 +57,16 @@ SAME = StridedWindow()
 WHOLE = Whole()
 
 Along = tuple[int | None, Reading] | None
-"""The axis of the output that goes along an axis of the input, None where it is gone, and how it reads it; None alone
-where that cannot be told.
+"""The output axis that corresponds to an input axis (None if it is reduced), and what its positions read. None alone if
+no rule is known.
 """
 
 AxisMaps = Mapping[int, Along]
-"""For the axes of one input; one that is not named is read whole and is gone."""
+"""For each axis of one input. An axis that is left out is reduced: every position reads all of it."""
 
 
 def pointwise(shape: tuple[int, ...], output: tuple[int, ...]) -> AxisMaps:
-    """Each place reads its own place, axes of size 1 repeated as torch's broadcasting does."""
+    """Each position reads its own position; axes of size 1 are broadcast."""
     if shape == output:
         return _same(len(shape))
     ahead = len(output) - len(shape)
@@ -74,19 +77,20 @@ def pointwise(shape: tuple[int, ...], output: tuple[int, ...]) -> AxisMaps:
 
 
 def without(shape: tuple[int, ...], gone: Set[int], keepdim: bool = False) -> AxisMaps:
-    """The axes `gone` are read whole, the others place by place."""
+    """The axes `gone` are reduced; each position of the others reads its own."""
     kept = [axis for axis in range(len(shape)) if axis not in gone]
     return {axis: (axis if keepdim else place, SAME) for place, axis in enumerate(kept)}
 
 
 def throughout(shape: tuple[int, ...], axes: Set[int]) -> AxisMaps:
-    """Each position along `axes` reads all of them, the other axes place by place."""
+    """Each position reads all positions along `axes`, and its own along the other axes."""
     return {axis: (axis, WHOLE if axis in axes else SAME) for axis in range(len(shape))}
 
 
 def reshaped(shape: tuple[int, ...], output: tuple[int, ...]) -> AxisMaps:
-    """The same elements in the same order: an axis stays, is laid into a longer one, or is cut up, which no rule
-    follows.
+    """The same elements in the same order: an axis stays, is flattened into a longer one, or is split.
+
+    There is no rule for an axis that is split.
     """
     return {axis: _new_place(axis, shape, output) for axis, size in enumerate(shape) if size > 1}
 

@@ -1,4 +1,4 @@
-"""What every op has, and the few shapes of an answer."""
+"""The base class of all ops, and the records that its methods return."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Shape = tuple[int, ...]
-"""A tensor's shape as torch has it, batch first; a Network is worked out for a batch of one."""
+"""A tensor's shape in torch's order, batch dimension first. A Network has the shapes for a batch of one."""
 
 
 @record
 class Window:
-    """What one unit of a layer's output sees of the layer's input, axis by axis (height, width).
+    """The part of a layer's input that one unit of its output reads, for each axis (height, width).
 
-    The output size is (W-K+2P)/S+1, rounded down as torch rounds it, or up with `ceil_mode`; a dilated kernel spans
-    dilation*(K-1)+1 pixels. (The rule as the VGG paper's readers know it; torch.nn.Conv2d and MaxPool2d state it with
-    dilation.)
+    The output size is (W-K+2P)/S+1, rounded down, or up with `ceil_mode`. A dilated kernel spans dilation*(K-1)+1
+    pixels. torch.nn.Conv2d and torch.nn.MaxPool2d state the formula.
     """
 
     kernel_size: tuple[int, ...]
@@ -35,7 +34,7 @@ class Window:
 
     @property
     def span(self) -> tuple[int, ...]:
-        """Pixels from the first to the last that the kernel touches."""
+        """The number of pixels from the first to the last one under the kernel."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation))
 
     @property
@@ -46,7 +45,7 @@ class Window:
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """The output's height and width for an input of this height and width.
 
-        Raises ShapeError where the kernel spans more than the padded input.
+        Raises ShapeError if the kernel spans more than the padded input.
         """
         for have, span, padding in zip(size, self.span, self.padding):
             if have + 2 * padding < span:
@@ -61,25 +60,27 @@ class Window:
         if not self.ceil_mode:
             return room // stride + 1
         result = -(-room // stride) + 1
-        # torch drops a last window that would start in the padding behind the input.
+        # torch drops a last window that would start in the padding after the input.
         return result - 1 if (result - 1) * stride >= size + padding else result
 
 
 def windowed(window: Window) -> AxisMaps:
-    """A window slides over the axes behind batch and channels."""
+    """The axis maps of a window that slides over the axes after batch and channels."""
     sides = zip(window.kernel_size, window.stride, window.padding, window.dilation)
     return {0: (0, SAME), **{axis: (axis, StridedWindow(*side)) for axis, side in enumerate(sides, 2)}}
 
 
 @record
 class SavedTensors:
-    """What autograd keeps of one forward call until its backward has run.
+    """The tensors that autograd saves for backward in one forward call, and those allocated on the way.
 
-    `inputs` are positions among the call's inputs; `output` is whether the result is kept; `extra` are further
-    tensors, each with its shape and the bytes of one element (None: as wide as the network's dtype). `masks` are
-    tensors of true and false, one byte a value on a GPU and as wide as the dtype on a CPU. `statistics` are tensors
-    made in training only, whose size does not grow with the batch; `copies` are made only where there is a backward
-    pass, of an input that is overwritten; `passing` are made and gone with the call.
+    `inputs`: the positions of the call's inputs that are saved. `output`: whether the output is saved.
+    `extra`: further saved tensors, each with its shape and the bytes of one element (None: those of the network's
+    dtype).
+    `masks`: saved boolean tensors, of one byte per value on a GPU and as wide as the dtype on a CPU.
+    `statistics`: tensors saved in training only, whose size does not grow with the batch.
+    `copies`: copies of an input that the call overwrites, made only if there is a backward pass.
+    `passing`: temporary tensors that are freed within the call.
     """
 
     inputs: tuple[int, ...] = ()
@@ -102,12 +103,15 @@ LAYOUT_EXCHANGES = (("layout", 0.5),)
 
 @record
 class KernelCall:
-    """One of the kernels that torch runs for an op that it writes out.
+    """One of the kernels that torch runs for an op that has no kernel of its own.
 
-    `inputs` count first the op's own inputs, then the results of the kernels before, as do `holds`: values that a
-    variable still names while this runs. `keeps` are positions among `inputs`, `shares` tells that the result is a
-    view of the first. The gradient of an input is new memory, unless it `passes_gradient` on; while it is made,
-    `scratch` tensors of the result's size are alive, for each input. The last input's is made first.
+    `inputs` numbers the values that it reads: first the op's inputs, then the results of the kernels before.
+    `holds` numbers, likewise, further values that a Python variable names meanwhile.
+    `keeps` are the positions in `inputs` of the values that autograd saves for backward.
+    `shares`: the result is a view of the first input.
+    `passes_gradient`: the gradient of an input is that of the result, and no new memory.
+    `scratch`: for each input, how many temporary tensors of the result's size its gradient takes. The gradient of the
+    last input is computed first.
     """
 
     function: str
@@ -173,7 +177,7 @@ class Op:
 
     @property
     def name(self) -> str:
-        """The class that torch.nn has for it, or torch's function where there is no class."""
+        """The name of its class in torch.nn, or of torch's function if it has no class."""
         return type(self).__name__
 
     @property
@@ -239,11 +243,11 @@ class Op:
         return inputs[0]
 
     def parameters(self) -> dict[str, Shape]:
-        """Learned tensors: the name that the state dict has below the module's path, and the shape."""
+        """The shapes of its learned tensors, by their names in the module's state dict."""
         return {}
 
     def buffers(self) -> dict[str, Shape]:
-        """Tensors of the state dict that are not learned, named likewise."""
+        """The shapes of its other tensors in the state dict, by name."""
         return {}
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
@@ -270,59 +274,58 @@ class Op:
     def backward_macs(
         self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
     ) -> int | None:
-        """Multiply-accumulates of the backward pass: a product costs as much again for the gradient of each of its two
-        factors. `needed` tells of each input whether a gradient goes on to it, `trained` whether the op's own weights
-        get one.
+        """Multiply-accumulates of the backward pass, for a batch of one; None if they are not known.
+
+        `needed` is, for each input, whether its gradient is computed, and `trained` whether that of the weights is. A
+        product costs its MACs again for the gradient of each of its two factors.
         """
         macs = self.macs(inputs, output) if any(needed) or trained else 0
         return None if macs is None else macs * (sum(needed) + trained)
 
     def window(self, size: tuple[int, ...]) -> Window | None:
-        """What one unit of the output sees of an input of this height and width; None: just the unit at its own
-        place.
-        """
+        """The window of one unit of the output, for an input of this height and width; None if it has none."""
         return None
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
-        """For each input, which of its places a place of the output depends on; None where no rule tells."""
+        """For each input, the positions that a position of the output depends on; None if no rule is known."""
         window = self.window(inputs[0][2:]) if inputs else None
         if window is not None:
             return (windowed(window),)
         return tuple(pointwise(shape, output) for shape in inputs)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        """What autograd keeps for the backward pass."""
+        """The tensors that autograd saves for backward."""
         return NOTHING
 
     @property
     def gradient(self) -> str:
-        """How an input's gradient is made of the output's: `new` memory, the `same` (as behind a view or a sum), a
-        `part` of it (as behind a concatenation), or `none` where it goes no further.
+        """The memory of an input's gradient: `new`, the `same` as the output's gradient (of a view or a sum), a `part`
+        of that (of a concatenation), or `none` if there is no gradient.
         """
         return "new"
 
     @property
     def sums_gradients(self) -> bool:
-        """Whether the gradient of a weight is made in the output's size and then summed up."""
+        """Whether the gradient of a weight is computed in the output's size and then summed up."""
         return False
 
     @property
     def relays_gradients(self) -> bool:
-        """Whether the gradient of the weights comes in another layout than theirs, so that torch copies it."""
+        """Whether the gradient of the weights has another memory layout than the weights, so that torch copies it."""
         return False
 
     def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
-        """The kernels that torch runs one after another, where it has no single one for the op."""
+        """The kernels that torch runs one after another for an op without one of its own, else empty."""
         return ()
 
     @property
     def allocates(self) -> bool:
-        """Whether the output is new memory: not so in place, for a view, or where nothing is done."""
+        """Whether the output is new memory. It is not for an op in place, a view, or an op that does nothing."""
         return True
 
     @property
     def element_bytes(self) -> int | None:
-        """The bytes of one value of the output; None where it is of the network's own type."""
+        """The bytes of one value of the output; None if it has the network's dtype."""
         return None
 
     @property
@@ -331,13 +334,13 @@ class Op:
         return "always"
 
     def fitted(self, shape: Shape) -> Self:
-        """The same op made to fit an input of this shape, as it is where the shape has no such axis."""
+        """The op with `width_field` set to fit an input of this shape; unchanged if the shape has no such axis."""
         if not self.width_field or len(shape) <= max(self.width_axis, 0):
             return self
         return replace(self, **{self.width_field: shape[self.width_axis]})
 
     def arguments(self) -> dict[str, object]:
-        """The arguments that build torch's module of this name, those with torch's default left out."""
+        """The arguments that build torch's module of this name, without those that are torch's defaults."""
         return {
             field.name: _scalar(getattr(self, field.name))
             for field in fields(self)
@@ -346,23 +349,24 @@ class Op:
 
 
 def _scalar(value: object) -> object:
-    """(3, 3) as 3: torch takes either, people write the second."""
+    """(3, 3) as 3, which torch takes too and people write."""
     return value[0] if isinstance(value, tuple) and value and len(set(value)) == 1 else value
 
 
 def infer_output_shape(op: Op, *inputs: Shape) -> Shape:
-    """What `output_shape` gives, for inputs of any number of dimensions: raises ShapeError too for what no layer was
-    written to meet, a convolution behind a mean.
+    """The output shape of an op, also for inputs of unexpected rank, such as those of a convolution after a mean.
+
+    Raises ShapeError if the op does not take the inputs.
     """
     try:
         return op.output_shape(*inputs)
     except (ValueError, IndexError, TypeError, ArithmeticError):
-        met = " and ".join(shape_text(shape) or "one number" for shape in inputs)
-        raise ShapeError(f"{op.name} does not take {met}") from None
+        inputs_text = " and ".join(shape_text(shape) or "one number" for shape in inputs)
+        raise ShapeError(f"{op.name} does not take {inputs_text}") from None
 
 
 def numel(shape: Shape) -> int:
-    """How many elements a tensor of this shape has."""
+    """The number of elements of a tensor of this shape."""
     return prod(shape)
 
 

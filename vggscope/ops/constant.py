@@ -1,6 +1,4 @@
-"""An op some of whose inputs are no activations: learned tensors, buffers or numbers that are the same for every
-batch.
-"""
+"""An op with constant inputs: parameters, buffers or numbers that are the same for every batch."""
 
 from __future__ import annotations
 
@@ -14,8 +12,10 @@ from vggscope.record import record
 
 @record
 class WithConstants(Op):
-    """`op` with the shapes of its constant inputs filled in: `constants` has one entry for each input of `op`, None
-    where an activation comes in. `fixed` are the positions of those that no parameter went into.
+    """`op` with the shapes of its constant inputs filled in.
+
+    `constants` has one entry for each input of `op`, which is None for an activation. `fixed` are the positions of the
+    constants that depend on no parameter.
     """
 
     op: Op
@@ -27,7 +27,7 @@ class WithConstants(Op):
         return self.op
 
     def all_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """The shapes of all that `op` reads, the constants among them."""
+        """The shapes of all inputs of `op`, constants included."""
         rest = iter(inputs)
         return tuple(next(rest) if constant is None else constant for constant in self.constants)
 
@@ -64,9 +64,9 @@ class WithConstants(Op):
         return self.op.window(size)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        kept = self.op.saved_for_backward(self.all_inputs(inputs), output)
-        places = [position for position, constant in enumerate(self.constants) if constant is None]
-        return replace(kept, inputs=tuple(places.index(i) for i in kept.inputs if i in places))
+        saved = self.op.saved_for_backward(self.all_inputs(inputs), output)
+        activations = [position for position, constant in enumerate(self.constants) if constant is None]
+        return replace(saved, inputs=tuple(activations.index(i) for i in saved.inputs if i in activations))
 
     def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
         return self.op.kernel_calls(self.all_inputs(inputs), output)

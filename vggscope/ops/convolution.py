@@ -12,11 +12,11 @@ from vggscope.record import record
 
 @record
 class Convolution(Op):
-    """A bank of `out_channels` kernels slid over the input: torch's Conv1d, Conv2d or Conv3d, by the length of
+    """`out_channels` kernels that slide over the input: torch's Conv1d, Conv2d or Conv3d, by the length of
     `kernel_size`.
 
-    Weights: out_channels x in_channels/groups x kernel. MACs: one weight's worth for each output position. `same` is
-    torch's padding="same" where it cannot be halved: one more pixel behind than the `padding` before.
+    Weights: out_channels x in_channels/groups x kernel. MACs: the weights of one channel for each output value.
+    `same` is torch's padding="same" with an odd total, which pads one more pixel at the end than at the start.
     """
 
     other_formula = "bias: 1 a value"
@@ -84,7 +84,7 @@ class Convolution(Op):
         return Window(self.kernel_size, self.stride, self.padding, self.dilation)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
-        # A circular border reads the other side's pixels; a mirrored or repeated one those that the window has anyway.
+        # Circular padding reads pixels of the other side. Reflected and replicated ones are in the window already.
         wraps = self.padding_mode == "circular" and any(self.padding)
         return None if wraps else super().reads(inputs, output)
 
@@ -92,16 +92,17 @@ class Convolution(Op):
         return SavedTensors(inputs=(0,))
 
     def arguments(self) -> dict[str, object]:
-        found = {name: value for name, value in super().arguments().items() if name != "channels_last"}
-        return {**found, "padding": "same"} if found.pop("same", False) else found
+        arguments = {name: value for name, value in super().arguments().items() if name != "channels_last"}
+        return {**arguments, "padding": "same"} if arguments.pop("same", False) else arguments
 
 
 @record
 class TransposedConvolution(Op):
-    """A convolution run backwards, which spreads each input value over a kernel's reach: torch's ConvTranspose1d, 2d
-    or 3d.
+    """The transpose of a convolution, which adds a kernel, scaled by each input value, to the output: torch's
+    ConvTranspose1d, 2d or 3d.
 
-    Output size: (W-1)*S - 2P + dilation*(K-1) + output_padding + 1. MACs: one weight's worth for each input position.
+    Output size: (W-1)*S - 2P + dilation*(K-1) + output_padding + 1. MACs: the weights of one input channel for each
+    input value.
     """
 
     other_formula = "bias: 1 a value"
@@ -155,7 +156,7 @@ def conv2d(
 
 
 def _spread(position: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> tuple[int, int]:
-    """The input positions whose kernels, run backwards, reach an output position: from, and up to."""
+    """The range of input positions whose kernels reach an output position: start, and end (excluded)."""
     taps = (position + padding - k * dilation for k in range(kernel))
-    found = [tap // stride for tap in taps if tap % stride == 0 and 0 <= tap // stride < size]
-    return (min(found), max(found) + 1) if found else (0, 0)
+    positions = [tap // stride for tap in taps if tap % stride == 0 and 0 <= tap // stride < size]
+    return (min(positions), max(positions) + 1) if positions else (0, 0)

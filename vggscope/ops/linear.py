@@ -16,8 +16,8 @@ from vggscope.units import count_text, shape_text
 class Linear(Op):
     """Inner products of the input with `out_features` rows of weights: <w, x> + b.
 
-    `apart` tells that the input lies in several pieces, so that torch adds the bias in a step of its own; `copied` that
-    it lays the input out anew before.
+    `apart`: the input is not contiguous, so that torch adds the bias in a separate kernel. `copied`: torch copies the
+    input first.
     """
 
     width_field: ClassVar[str] = "in_features"

@@ -1,4 +1,4 @@
-"""Pooling: a window's maximum or mean, at a fixed stride or fitted to a fixed output size."""
+"""Pooling: the maximum, mean or norm of each window, at a fixed stride or for a fixed output size."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from vggscope.units import shape_text
 
 @record
 class MaxPool2d(Op):
-    """The largest value in each window. Autograd keeps the input and, for each output, the index of its maximum as
-    int64.
-    """
+    """The maximum of each window. Autograd saves the input and an int64 index for each output."""
 
     word = "max pool"
     label_prefix = "pool"
@@ -88,10 +86,10 @@ class AvgPool2d(Op):
 
 @record
 class AdaptiveAvgPool2d(Op):
-    """The mean of the regions into which the input is cut so that `output_size` comes out, whatever the input's size.
+    """The mean of regions of the input, one for each position of an output of `output_size`.
 
-    Output i covers input floor(i*in/out) up to ceil((i+1)*in/out), as torch cuts it: at in = out it is the identity, at
-    in < out it repeats values.
+    Output i covers the inputs from floor(i*in/out) to ceil((i+1)*in/out)-1, as in torch. For in = out it is the
+    identity, for in < out it repeats values.
     """
 
     word = "avg pool"
@@ -108,7 +106,7 @@ class AdaptiveAvgPool2d(Op):
         return (*_channels(shape), *self.sides(shape[-2:]))
 
     def sides(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The output's height and width: None in `output_size` keeps the input's."""
+        """The output's height and width. None in `output_size` stands for the input's."""
         return tuple(have if want is None else want for want, have in zip(self.output_size, size))
 
     def is_identity(self, size: tuple[int, ...]) -> bool:
@@ -119,7 +117,7 @@ class AdaptiveAvgPool2d(Op):
         return all(isinstance(_region(have, want), StridedWindow) for have, want in zip(size, self.sides(size)))
 
     def arguments(self) -> dict[str, object]:
-        # Here people write both sides, and torch prints what it was given.
+        # People write both sides here, and torch prints the argument as it was passed.
         return {"output_size": self.output_size}
 
     def window(self, size: tuple[int, ...]) -> Window:
@@ -134,7 +132,7 @@ class AdaptiveAvgPool2d(Op):
         return ({**{axis: (axis, SAME) for axis in range(first)}, **sides},)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        # Onto one pixel torch takes the mean, whose backward needs no values.
+        # For one pixel torch calls mean, whose backward needs no values.
         return NOTHING if output[-2:] == (1, 1) else SavedTensors(inputs=(0,))
 
     def _values_read(self, inputs: tuple[Shape, ...], output: Shape) -> int:
@@ -148,7 +146,7 @@ class AdaptiveAvgPool2d(Op):
 
 @record
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
-    """The maximum of the same regions. Autograd keeps the input and an int64 index for each output."""
+    """The maximum of the same regions. Autograd saves the input and an int64 index for each output."""
 
     word = "max pool"
     other_formula = "n in the region: n-1 comparisons a value"
@@ -276,7 +274,7 @@ def _values_along(region: StridedWindow | Ranges, length: int) -> int:
 
 
 def _region(have: int, want: int) -> StridedWindow | Ranges:
-    """What one of `want` positions reads of an axis of `have`: a window at equal steps where the cut gives that."""
+    """The part of an axis of `have` that each of `want` positions reads: a strided window if all are equal."""
     bounds = [(i * have // want, -(-(i + 1) * have // want)) for i in range(want)]
     size, step = bounds[0][1], bounds[1][0] if want > 1 else have
     regular = all(bound == (i * step, i * step + size) for i, bound in enumerate(bounds))

@@ -1,4 +1,4 @@
-"""Ops that act during training alone, and the one that never does anything."""
+"""Ops that act in training only, and the identity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ IDLE = "none at evaluation"
 
 @record
 class Dropout(Op):
-    """Each value set to 0 with probability `p` during training, the rest scaled by 1/(1-p); nothing at evaluation."""
+    """In training, sets values to 0 with probability `p` and scales the rest by 1/(1-p). The identity at evaluation."""
 
     word = notation = "dropout"
     label_prefix = "drop"
@@ -55,13 +55,13 @@ class Dropout2d(Dropout):
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         if self.p == 0:
             return NOTHING
-        # The noise is one value a channel.
+        # The noise is one value per channel.
         return SavedTensors(extra=((output[:2], None),))
 
 
 @record
 class Identity(Op):
-    """The input, untouched."""
+    """The input, unchanged."""
 
     word = "identity"
     other_formula = IDLE
@@ -79,7 +79,7 @@ class Identity(Op):
 
 @record
 class Detach(Op):
-    """The input, from which no gradient goes back (torch.Tensor.detach and .data)."""
+    """The input without a gradient (torch.Tensor.detach and .data)."""
 
     other_formula = IDLE
 
@@ -102,7 +102,7 @@ class Detach(Op):
 
 @record
 class AlwaysDropout(Dropout):
-    """Dropout that forgot to ask whether the model is in training: it acts at evaluation too."""
+    """Dropout that acts at evaluation too, because the call does not pass `training`."""
 
     @property
     def name(self) -> str:
@@ -115,8 +115,9 @@ class AlwaysDropout(Dropout):
 
 @record
 class StochasticDepth(Op):
-    """A whole branch set to 0 with probability `p` during training, for each sample (`mode` row) or for all (batch);
-    nothing at evaluation (Huang et al. 2016). It is torchvision's class.
+    """In training, sets a whole branch to 0 with probability `p`. At evaluation, the identity.
+
+    `mode` is `row` (for each sample) or `batch` (for all). It is torchvision's class. (Huang et al. 2016)
     """
 
     other_formula = IDLE
