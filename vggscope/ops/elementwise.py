@@ -1,4 +1,4 @@
-"""Arithmetic, place by place: `+`, `*`, comparisons, powers, roots."""
+"""Elementwise arithmetic: `+`, `*`, comparisons, powers, roots."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WIDTHS: Mapping[str, int] = MappingProxyType(
         **{"long": 8, "int": 4, "float": 4, "double": 8, "half": 2, "bfloat16": 2},
     }
 )
-"""Those whose result is of a type of its own, with the bytes of one value."""
+"""The functions whose result has a dtype of its own, with the bytes of one value."""
 
 
 WITHOUT_GRADIENT = frozenset(
@@ -60,9 +60,9 @@ COPIES = frozenset(
 
 @record
 class Elementwise(Op):
-    """A function of the values at one place, of one tensor or of several, made alike by torch's broadcasting.
+    """A function of the values at each position of one tensor, or of several that are broadcast.
 
-    `arguments_given` are the call's plain arguments in order, None where a tensor stands, so that x-2 is not 2-x.
+    `arguments_given` are the call's arguments in order, with None for a tensor, so that x-2 is not 2-x.
     """
 
     broadcasts = True
@@ -118,16 +118,16 @@ class Elementwise(Op):
 
 
 def broadcast(shapes: tuple[Shape, ...]) -> Shape:
-    """The shape that these are made alike to: aligned at the last axis, 1 repeated.
+    """The shape that these broadcast to: aligned at the last axis, with axes of size 1 repeated.
 
-    Raises ShapeError where two sizes differ and neither is 1.
+    Raises ShapeError if two sizes differ and neither is 1.
     """
     axes = max(map(len, shapes))
     sizes = zip(*((1,) * (axes - len(shape)) + shape for shape in shapes))
     result = []
     for axis in sizes:
-        found = {size for size in axis if size != 1}
-        if len(found) > 1:
+        sides = {size for size in axis if size != 1}
+        if len(sides) > 1:
             raise ShapeError(f"the shapes {' and '.join(map(kernel_text, shapes))} do not go together")
-        result.append(found.pop() if found else 1)
+        result.append(sides.pop() if sides else 1)
     return tuple(result)

@@ -1,4 +1,4 @@
-"""Rows of a learned table, looked up."""
+"""Embeddings: rows of a learned table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vggscope.record import record
 
 @record
 class Embedding(Op):
-    """For each index in the input, that row of a table of `num_embeddings` rows."""
+    """For each index in the input, the row of a table of `num_embeddings` rows."""
 
     other_formula = MOVES_VALUES
     is_lookup = True

@@ -1,4 +1,4 @@
-"""Several tensors into one."""
+"""Ops that join several tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vggscope.units import kernel_text
 
 @record
 class Concatenation(Op):
-    """Tensors laid end to end along `dim` (torch.cat): the maps of two branches stacked channel upon channel."""
+    """Tensors joined along `dim` (torch.cat), as the channels of two branches."""
 
     other_formula = MOVES_VALUES
 

@@ -19,7 +19,7 @@ _MEAN_AND_VARIANCE = (
 class BatchNorm2d(Op):
     """Each channel shifted and scaled to mean 0 and variance 1 over the batch, then by a learned scale and shift.
 
-    Autograd keeps the input and each channel's saved mean and inverse deviation.
+    Autograd saves the input, and the mean and the inverse deviation of each channel.
     """
 
     width_field: ClassVar[str] = "num_features"
@@ -78,7 +78,7 @@ class LocalResponseNorm(Op):
         return (self.size + 5) * numel(output)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        # The input; the padded squares, their mean and its power, which `kernel_calls` tells one by one.
+        # The input; the padded squares, their mean and its power. `kernel_calls` has them one by one.
         return SavedTensors(inputs=(0,), extra=((self._padded(output), None), (output, None), (output, None)))
 
     def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
@@ -100,7 +100,7 @@ class LocalResponseNorm(Op):
 
 @record
 class BatchNorm1d(BatchNorm2d):
-    """The same on rows of features, or on sequences of them."""
+    """Batch normalisation of rows of features, or of sequences of them."""
 
     label_prefix = notation = ""
 
@@ -111,7 +111,7 @@ class BatchNorm1d(BatchNorm2d):
 
 @record
 class BatchNorm3d(BatchNorm2d):
-    """The same on volumes."""
+    """Batch normalisation of volumes."""
 
     label_prefix = notation = ""
 
@@ -240,7 +240,7 @@ class InstanceNorm2d(Op):
         return {"running_mean": (self.num_features,), "running_var": (self.num_features,), "num_batches_tracked": ()}
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        # torch takes it for a batch norm of as many channels as all samples have, with weight and bias repeated.
+        # torch runs a batch norm over the channels of all samples, with weight and bias repeated.
         channels = (output[:2], None)
         if not self.affine:
             return SavedTensors(inputs=(0,), extra=(channels, channels))

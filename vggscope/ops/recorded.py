@@ -1,4 +1,4 @@
-"""Ops that carry the shape that was seen when they ran, where no rule of ours gives it."""
+"""Ops with the output shape that was recorded when they ran, since no rule gives it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from vggscope.units import shape_text
 
 @record
 class Recorded(Op):
-    """A torch function as it ran: from inputs of the shapes `met` to an output of the shape `gave`, at a cost of `cost`
-    multiply-accumulates by torch's counter. On other inputs its output shape is not known. `shares` tells that the
-    output lies in the first input's memory.
+    """A torch function, recorded on inputs of the shapes `met` with an output of the shape `gave`.
+
+    `cost` is its multiply-accumulates by torch's counter. For other inputs its output shape is not known. `shares`: the
+    output uses the first input's memory.
     """
 
     function: str
@@ -50,7 +51,7 @@ class Recorded(Op):
 
 @record
 class Unknown(Recorded):
-    """A function or a module that is in no table of ours: its shapes are those seen, its cost is not known."""
+    """A function or a module without a rule: its shapes are recorded, its MACs are not known."""
 
     is_unknown = True
 
@@ -60,7 +61,7 @@ class Unknown(Recorded):
 
 @record
 class Result(Op):
-    """A further result of the call before it, which gave several tensors: the indices of a `topk`, say."""
+    """A further result of the call before it, which returned several tensors, as the indices of `topk`."""
 
     function: str
     position: int

@@ -1,4 +1,4 @@
-"""Layers that read a sequence step by step."""
+"""Recurrent layers, which read a sequence step by step."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from vggscope.record import record
 from vggscope.units import shape_text
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-"""How many products with the input and with the last state each step takes."""
+"""The gates of each step, each with a product of the input and one of the last state."""
 
 
 @record
 class Recurrent(Op):
-    """torch's RNN, GRU or LSTM, by `mode`. Its inputs are the sequence and perhaps the first states.
+    """torch's RNN, GRU or LSTM, by `mode`. Its inputs are the sequence and optionally the first states.
 
     MACs: at each step, for each gate, the products of the input and of the last state with their weights.
     """
@@ -39,7 +39,7 @@ class Recurrent(Op):
         return 2 if self.bidirectional else 1
 
     def _widths(self) -> list[int]:
-        """What each layer reads: the first the input, the others the states of the one before."""
+        """The input size of each layer."""
         return [self.input_size, *[self.hidden_size * self._directions] * (self.num_layers - 1)]
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -49,23 +49,21 @@ class Recurrent(Op):
 
     def parameters(self) -> dict[str, Shape]:
         rows = GATES[self.mode] * self.hidden_size
-        found: dict[str, Shape] = {}
+        shapes: dict[str, Shape] = {}
         for layer, width in enumerate(self._widths()):
             for end in ("", "_reverse")[: self._directions]:
-                found[f"weight_ih_l{layer}{end}"] = (rows, width)
-                found[f"weight_hh_l{layer}{end}"] = (rows, self.hidden_size)
+                shapes[f"weight_ih_l{layer}{end}"] = (rows, width)
+                shapes[f"weight_hh_l{layer}{end}"] = (rows, self.hidden_size)
                 if self.bias:
-                    found |= {f"bias_ih_l{layer}{end}": (rows,), f"bias_hh_l{layer}{end}": (rows,)}
-        return found
+                    shapes |= {f"bias_ih_l{layer}{end}": (rows,), f"bias_hh_l{layer}{end}": (rows,)}
+        return shapes
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         steps = numel(inputs[0][:-1])
         return steps * sum(numel(shape) for shape in self.parameters().values() if len(shape) == 2)
 
     def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
-        """The gradient goes back from step to step and from layer to layer. It stops at the first states, unless they
-        are given and need one, and at the sequence, unless that does.
-        """
+        # Gradients go back through steps and layers, to the sequence and the first states only if those need one.
         if not (trained or any(needed)):
             return 0
         steps = numel(inputs[0][:-1])
@@ -80,10 +78,10 @@ class Recurrent(Op):
         return macs
 
     def _length(self, sequence: Shape) -> int:
-        """The steps of one sample."""
+        """The number of steps of one sample."""
         return sequence[1 if self.batch_first and len(sequence) == 3 else 0]
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        # The input, and of each layer its states and gates.
+        # The input, and the states and gates of each layer.
         gates = (*output[:-1], output[-1] * GATES[self.mode])
         return SavedTensors(inputs=(0,), output=True, extra=((gates, None), (output, None)) * self.num_layers)

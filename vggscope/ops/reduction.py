@@ -1,4 +1,4 @@
-"""Many values into one: means, sums, maxima along axes."""
+"""Reductions: means, sums and maxima along axes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
 from vggscope.record import record
 
 KEEPS_NOTHING = frozenset({"mean", "sum", "argmax", "argmin", "any", "all"})
-"""Those whose backward spreads the gradient without reading a value."""
+"""Reductions whose backward needs no saved values."""
 
 REDUCTIONS = KEEPS_NOTHING | {"amax", "amin", "prod", "std", "var", "logsumexp", "norm", "vector_norm"}
 
@@ -17,7 +17,7 @@ _COUNTED = KEEPS_NOTHING | {"amax", "amin", "prod"}
 
 @record
 class Reduction(Op):
-    """`function` over the axes `dim` (None: all), which stay as 1 with `keepdim`, else go."""
+    """`function` over the axes `dim` (None: all), which remain with size 1 if `keepdim` is set."""
 
     function: str
     dim: tuple[int, ...] | None = None
@@ -48,7 +48,7 @@ class Reduction(Op):
         return {axis % len(shape) for axis in (range(len(shape)) if self.dim is None else self.dim)}
 
     def window(self, size: tuple[int, ...]) -> Window | None:
-        """The whole map, where its height and width are what is reduced."""
+        """The whole map, if exactly its height and width are reduced."""
         spatial = set(range(2, 2 + len(size)))
         if self.dim is None or {axis % (2 + len(size)) for axis in self.dim} != spatial:
             return None

@@ -1,4 +1,4 @@
-"""A map at another resolution."""
+"""Resampling of a map to another resolution."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Upsample(Op):
         if self.scale_factor and any(
             have * scale != made for have, scale, made in zip(shape[2:], self.scale_factor, output[2:])
         ):
-            return None  # torch steps by the factor that was asked for, which does not fit the sizes
+            return None  # torch uses the factor as it was passed, which does not fit the sizes
         sides = {axis: (axis, self._regions(shape[axis], output[axis])) for axis in range(2, len(shape))}
         return ({0: (0, SAME), 1: (1, SAME), **sides},)
 
     def _regions(self, have: int, made: int) -> Ranges:
-        """Of an axis of `have`, what each of `made` places is interpolated from."""
+        """The positions of an axis of `have` from which each of `made` positions is interpolated."""
         aside = 1 if self.mode == "bicubic" else 0
         bounds = []
         for i in range(made):

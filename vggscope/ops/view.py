@@ -1,4 +1,4 @@
-"""Ops that show the same elements in another arrangement, or some of them: torch's views, and what copies for them."""
+"""Ops that rearrange or select elements: torch's views, and the copies that torch makes instead."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from vggscope.units import kernel_text
 
 @record
 class View(Op):
-    """The same elements, seen otherwise. `shares` tells whether the output lies in its input's memory: a reshape of
-    what is not laid out for it copies.
+    """The same elements in another arrangement. `shares`: the output uses the memory of its input.
+
+    A reshape copies if the memory layout does not allow a view.
     """
 
     function: ClassVar[str] = "view"
@@ -41,7 +42,7 @@ class View(Op):
 
 @record
 class Reshape(View):
-    """The same elements in the same order under the shape `target`, in which one -1 takes what is left."""
+    """The same elements in the same order, with the shape `target`, in which one -1 stands for the remaining size."""
 
     function = "reshape"
     exchanges = LAYOUT_EXCHANGES
@@ -86,7 +87,7 @@ class Permute(View):
 
 @record
 class Squeeze(View):
-    """Without the axes `dim` (None: all) that are of size 1."""
+    """Without those of the axes `dim` (None: all) that have size 1."""
 
     function = "squeeze"
     exchanges = LAYOUT_EXCHANGES
@@ -122,7 +123,7 @@ class Unsqueeze(View):
 
 @record
 class Expand(View):
-    """Axes of size 1 repeated up to `target`, without copying; -1 keeps a size."""
+    """Axes of size 1 repeated to the shape `target`, without a copy; -1 stands for the size that an axis has."""
 
     function = "expand"
 
@@ -146,7 +147,7 @@ Item = int | None | str | tuple[int | None, int | None, int | None]
 
 @record
 class Slice(View):
-    """x[index], with plain numbers and slices."""
+    """x[index], for an index of numbers and slices."""
 
     function = "getitem"
 
@@ -182,29 +183,29 @@ class Slice(View):
         (shape,) = inputs
         used = sum(item is not None and item != "..." for item in self.index)
         index = self.index if "..." in self.index else (*self.index, "...")
-        found: dict[int, tuple[int | None, StridedWindow | Ranges]] = {}
+        axes: dict[int, tuple[int | None, StridedWindow | Ranges]] = {}
         axis = place = 0
         for item in index:
             if item == "...":
                 between = len(shape) - used
-                found.update({axis + i: (place + i, SAME) for i in range(between)})
+                axes.update({axis + i: (place + i, SAME) for i in range(between)})
                 axis, place = axis + between, place + between
             elif isinstance(item, tuple):
                 start, _, step = slice(*item).indices(shape[axis])
-                found[axis] = (place, StridedWindow(stride=step, padding=-start))
+                axes[axis] = (place, StridedWindow(stride=step, padding=-start))
                 axis, place = axis + 1, place + 1
             elif item is None:
                 place += 1
             else:
                 position = int(item) % shape[axis]
-                found[axis] = (None, Ranges(((position, position + 1),)))
+                axes[axis] = (None, Ranges(((position, position + 1),)))
                 axis += 1
-        return (found,)
+        return (axes,)
 
 
 @record
 class Chunk(View):
-    """Piece `position` of an axis cut in `chunks` equal pieces, the last with what is left."""
+    """Piece `position` of an axis that is cut in `chunks` equal pieces; the last may be smaller."""
 
     function = "chunk"
 
@@ -237,7 +238,7 @@ class Chunk(View):
 
 @record
 class Split(View):
-    """Piece `position` of an axis cut in pieces of `size`, or of the sizes given."""
+    """Piece `position` of an axis that is cut in pieces of `size`, a number or one for each piece."""
 
     function = "split"
 
@@ -273,7 +274,7 @@ class Split(View):
 
 @record
 class Select(View):
-    """Position `position` of the axis `dim`, which goes: one of `unbind`'s results."""
+    """Position `position` of the axis `dim`, without that axis: one result of `unbind`."""
 
     function = "unbind"
 
@@ -304,7 +305,7 @@ class Select(View):
 
 @record
 class Pad(View):
-    """More places around: `pad` counts them before and behind each axis, the last axis first, as torch does."""
+    """Padding: `pad` has the positions added before and after each axis, the last axis first, as in torch."""
 
     function = "pad"
 
@@ -316,7 +317,7 @@ class Pad(View):
         return SavedTensors(inputs=(0,)) if self.mode in ("reflect", "replicate") else NOTHING
 
     def window(self, size: tuple[int, ...]) -> Window | None:
-        """One pixel at stride 1, padded, where both ends of each axis are padded alike."""
+        """A padded window of one pixel, if both ends of each axis have the same padding."""
         if self.pad[::2] != self.pad[1::2]:
             return None
         before = (*self.pad[::2], *(0,) * len(size))[: len(size)]
@@ -324,7 +325,7 @@ class Pad(View):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
-        added = [before + behind for before, behind in zip(self.pad[::2], self.pad[1::2])]
+        added = [before + after for before, after in zip(self.pad[::2], self.pad[1::2])]
         if len(added) > len(shape):
             raise ShapeError(f"{len(added)} axes are padded, the input has {len(shape)}: {kernel_text(shape)}")
         sizes = [size + more for size, more in zip(shape, [*[0] * (len(shape) - len(added)), *reversed(added)])]
@@ -342,7 +343,7 @@ class Pad(View):
 
 @record
 class Roll(View):
-    """Each value `shifts` places on along `dims`, around the end."""
+    """Each value moved by `shifts` positions along `dims`, from the end to the start."""
 
     function = "roll"
 
@@ -359,7 +360,7 @@ class Roll(View):
 
 @record
 class PixelShuffle(View):
-    """r*r channels laid out as r x r pixels, r being `upscale_factor`."""
+    """Each r*r channels as blocks of r x r pixels, where r is `upscale_factor`."""
 
     function = "PixelShuffle"
 
@@ -383,7 +384,7 @@ class PixelShuffle(View):
 
 @record
 class PixelUnshuffle(View):
-    """r x r pixels laid out as r*r channels, r being `downscale_factor`."""
+    """Each block of r x r pixels as r*r channels, where r is `downscale_factor`."""
 
     function = "PixelUnshuffle"
 
@@ -413,7 +414,7 @@ class ChannelShuffle(View):
 
 
 def _from(shape: Shape, axis: int, start: int) -> AxisMaps:
-    """A piece of an axis that begins at `start`."""
+    """The axis maps of a piece of an axis that begins at `start`."""
     return {**throughout(shape, set()), axis: (axis, StridedWindow(padding=-start))}
 
 
