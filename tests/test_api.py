@@ -74,6 +74,9 @@ def printed(vggscope_command, *words: str) -> str:
 CALLS = {
     "summary D --batch-norm": lambda: vggscope.summary("D", batch_norm=True),
     "summary A --input 3x384x384 --head dense --batch 8": lambda: vggscope.summary("A", (8, 3, 384, 384), head="dense"),
+    "summary A --depth stage": lambda: vggscope.summary("A", depth="stage"),
+    "summary A --backward --batch 2": lambda: vggscope.operations("A", batch=2),
+    "list": vggscope.catalogue,
     "diff C --ref D --training --ignore names,dropout": lambda: vggscope.diff(
         "C", ref="D", training=True, ignore=["names", "dropout"]
     ),
