@@ -27,13 +27,13 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "summary": "shapes with the rule, parameters, MACs, memory, layer by layer",
         "diagram": "draw a model, or several side by side",
         "rf": "receptive fields, and the pixels that one unit sees",
-        "memory": "what a step takes, its peak, the largest batch that fits a GPU",
+        "memory": "memory of a step, its peak, the largest batch that fits a GPU",
         "compare": "models side by side, the paper's tables, grids of memory",
-        "report": "one page to explore models with, that works offline",
+        "report": "one page to explore models, which works offline",
     },
     "Check": {
-        "diff": "where a model differs from a reference, and what follows",
-        "verify": "our numbers beside other people's",
+        "diff": "where a model differs from a reference model, and what follows",
+        "verify": "our figures beside those of other tools",
         "inspect": "which network a checkpoint belongs to",
     },
     "Build": {

@@ -39,7 +39,7 @@ def build(
         Init,
         typer.Option(
             metavar="INIT",
-            help="Weights drawn as in the paper or torchvision.",
+            help="Draw weights as the paper or torchvision does.",
             autocompletion=completed("one_of", "vggscope.builders.initialisation:INITS"),
         ),
     ] = "torchvision",

@@ -45,7 +45,7 @@ def diagram(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help=f"What is written beside the layers: {', '.join(get_args(Annotation))}.",
+            help=f"Figures beside the layers: {', '.join(get_args(Annotation))}.",
             autocompletion=completed("several", "vggscope.drawing.look:FACTS"),
         ),
     ] = None,
@@ -53,7 +53,7 @@ def diagram(
         Heat | None,
         typer.Option(
             metavar="NAME",
-            help="What the strength of the colour tells, e.g. macs.",
+            help="Figure that the strength of the colour shows, e.g. macs.",
             autocompletion=completed("one_of", "vggscope.drawing.look:HEATS"),
         ),
     ] = None,
@@ -62,13 +62,13 @@ def diagram(
         Direction | None,
         typer.Option(
             metavar="LR|TB",
-            help="Left to right (as if left out), or top to bottom.",
+            help="Left to right (the default), or top to bottom.",
             show_default=False,
             autocompletion=completed("one_of", "vggscope.drawing:DIRECTIONS"),
         ),
     ] = None,
     width: Annotated[
-        float | None, typer.Option(metavar="POINTS", help="The widest that the picture may be.", show_default=False)
+        float | None, typer.Option(metavar="POINTS", help="The largest width of the picture.", show_default=False)
     ] = None,
     engine: Annotated[
         Engine,

@@ -50,13 +50,13 @@ def diff(
     training: Annotated[
         bool, typer.Option("--training", help="Add what structure cannot show: how the paper and torchvision train.")
     ] = False,
-    fold: Annotated[bool, typer.Option(help="In a picture, count layers that are alike and do not draw them.")] = True,
+    fold: Annotated[bool, typer.Option(help="In a picture, count equal layers instead of drawing them.")] = True,
     cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Remember what the library's model is for the next diff.")
+        bool, typer.Option("--cache/--no-cache", help="Cache the library's model for the next diff.")
     ] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless the two are identical.")] = False,
 ) -> int:
-    """Where a model differs from a reference, what each difference does, and whether both compute the same.
+    """Where a model differs from a reference model, what each difference does, and whether both compute the same.
 
     Exits with 0 when they are identical or equivalent, with 1 when they differ. -o diff.svg (or .png, .pdf, .dot, .tex)
     draws both, aligned and marked.

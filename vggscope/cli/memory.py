@@ -48,8 +48,8 @@ def memory(
             metavar="DTYPE", help="float32, float16, bfloat16 or amp.", autocompletion=completed("one_of", DTYPES)
         ),
     ] = "float32",
-    foreach: Annotated[bool, typer.Option(help="Step over all parameters at once, torch's default on a GPU.")] = False,
-    accumulate: Annotated[int, typer.Option(metavar="N", help="Cut the batch into N micro-batches.")] = 1,
+    foreach: Annotated[bool, typer.Option(help="Update all parameters at once, torch's default on a GPU.")] = False,
+    accumulate: Annotated[int, typer.Option(metavar="N", help="Split the batch into N micro-batches.")] = 1,
     checkpoint: Annotated[
         bool, typer.Option("--checkpoint", help="Recompute each stage in the backward pass.")
     ] = False,
@@ -71,11 +71,15 @@ def memory(
             autocompletion=completed("one_of", CARDS),
         ),
     ] = None,
-    context: Annotated[str | None, typer.Option(metavar="SIZE", help="Set aside for the CUDA context.")] = None,
-    measure: Annotated[bool, typer.Option("--measure", help="Run a step and show predicted beside measured.")] = False,
-    workspace: Annotated[str | None, typer.Option(metavar="SIZE", help="Set aside for cuDNN's workspace.")] = None,
+    context: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory set aside for the CUDA context.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Run a step and show the predicted and the measured peak.")
+    ] = False,
+    workspace: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory set aside for cuDNN's workspace.")
+    ] = None,
 ) -> None:
-    """What training or inference takes, where the peak is, and the largest batch that fits a GPU.
+    """Memory of a training or inference step, its peak, and the largest batch that fits a GPU.
 
     -o memory.svg (or .png, .pdf) plots the step's timeline.
 

@@ -50,13 +50,13 @@ def report(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Weights of the model: shows the image's feature maps.",
+            help="Weights of the model, to show the image's feature maps.",
             show_default=False,
             autocompletion=CHECKPOINT_FILES,
         ),
     ] = None,
 ) -> None:
-    """Write one page to explore models with: everything is in the file, and it works offline.
+    """Write one page to explore models. The file holds all its data and works offline.
 
     Example: vggscope report D -o vgg16.html
 

@@ -38,7 +38,7 @@ def rf(
         ),
     ] = None,
     unit: Annotated[
-        str | None, typer.Option(metavar="ROW,COLUMN", help="The unit of --at; the middle one if it is left out.")
+        str | None, typer.Option(metavar="ROW,COLUMN", help="The unit of --at; the middle one by default.")
     ] = None,
     image: Annotated[
         str | None,
@@ -52,9 +52,7 @@ def rf(
         bool, typer.Option("--effective", help="Measure where the unit's gradient lies (Luo et al. 2016).")
     ] = False,
     samples: Annotated[int, typer.Option(metavar="N", help="Images of noise for --effective.")] = 4,
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Seed of the noise, and of the weights that a model begins with.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise, and of the model's random weights.")] = 0,
     weights: Annotated[
         str | None,
         typer.Option(

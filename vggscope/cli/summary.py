@@ -35,13 +35,13 @@ def summary(
         ),
     ] = "macs",
     backward: Annotated[
-        bool, typer.Option("--backward", help="Operations, forward and backward, and the bytes that they move.")
+        bool, typer.Option("--backward", help="Show operations, forward and backward, and bytes moved.")
     ] = False,
     gpu: Annotated[
         str | None,
         typer.Option(
             metavar="CARD",
-            help="The least time of each layer on a card, e.g. A100-80GB.",
+            help="Add the least time of each layer on a GPU, e.g. A100-80GB.",
             autocompletion=completed("one_of", CARDS),
         ),
     ] = None,

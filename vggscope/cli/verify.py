@@ -9,7 +9,7 @@ from vggscope.progress import on_terminal
 
 
 def verify(model: Model, build: ModelOptions, output: OutputOptions) -> int:
-    """Our numbers beside other people's: torch's FLOP counter, memory tracker and autograd, torchinfo, fvcore,
+    """Our figures beside those of other tools: torch's FLOP counter, memory tracker and autograd, torchinfo, fvcore,
     torchvision, the paper.
 
     Exits with 0 when all agree or the difference is explained, with 1 on a disagreement.
