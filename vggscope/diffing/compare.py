@@ -21,6 +21,7 @@ from vggscope.diffing.locate import (
     align_networks,
     failure_difference,
     locate_differences,
+    names_of,
     without_ignored,
 )
 from vggscope.diffing.result import Diff, Difference, ParameterCounts, Row, RowLayer
@@ -150,10 +151,10 @@ def _rows(
     aligned: AlignedNetworks, causes: Sequence[tuple[LayerPair, ...]], differences: Sequence[Difference]
 ) -> Iterator[Row]:
     """The side-by-side rows in execution order. `causes` are the layers that each difference is about."""
-    causes_of = {_names(pair): number for number, pairs in enumerate(causes) for pair in pairs}
+    causes_of = {names_of(pair): number for number, pairs in enumerate(causes) for pair in pairs}
     reached = aligned if aligned.ours.failure is None else aligned.up_to_failure()
     for pair in reached.layer_pairs():
-        number = causes_of.get(_names(pair))
+        number = causes_of.get(names_of(pair))
         yield _row(aligned, _sign(pair, None if number is None else differences[number]), pair, number)
     if aligned.ours.failure is not None:
         yield from _rows_after_failure(aligned, reached, differences)
@@ -192,11 +193,6 @@ def _rows_after_failure(
 
 def _failure_text(node: Node) -> str:
     return f"{node.title} {node.op.name} does not run"
-
-
-def _names(pair: LayerPair) -> tuple[str | None, str | None]:
-    mine, other = pair
-    return mine.name if mine else None, other.name if other else None
 
 
 def _row(aligned: AlignedNetworks, sign: str, pair: LayerPair, number: int | None) -> Row:

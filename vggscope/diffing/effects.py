@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vggscope.diffing.align import chosen_attributes
-from vggscope.diffing.result import Change
+from vggscope.diffing.result import EFFECTS, Change
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 
-EFFECTS = ("none", "training_only", "function", "shape")
-"""From the least to the gravest."""
 
 
 def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
@@ -71,11 +69,15 @@ def effect_of_move(op: Op, passed: Iterable[tuple[Op, Op]], effects: Iterable[st
     # A layout op is compared only with pairs of the same op. Another pair, such as a convolution for a Linear, has its
     # own effect on the layout.
     swaps = [other for pair in passed for other in pair if not op.is_layout or pair[0].name == pair[1].name]
-    worst = max((_effect_of_swap(op, other) for other in swaps), key=EFFECTS.index, default="none")
+    worst = _gravest(["none", *(_effect_of_swap(op, other) for other in swaps)])
     if worst == "function":
         # The presence of a layout op has no effect, but its position relative to these ops does.
-        return max("function" if op.is_layout else "none", *effects, key=EFFECTS.index)
+        return _gravest(["function" if op.is_layout else "none", *effects])
     return worst
+
+
+def _gravest(effects: Iterable[str]) -> str:
+    return max(effects, key=list(EFFECTS).index)
 
 
 def _effect_of_swap(one: Op, other: Op) -> str:

@@ -17,6 +17,12 @@ LayerPair = tuple[Node | None, Node | None]
 """Our layer and its counterpart in the reference; None on a side that has none."""
 
 
+def names_of(pair: LayerPair) -> tuple[str | None, str | None]:
+    """The names of both layers."""
+    mine, other = pair
+    return mine.name if mine else None, other.name if other else None
+
+
 @record
 class LocatedDifference:
     """A difference with the layers that it is about."""
@@ -263,9 +269,8 @@ def _difference(
     node = mine or other
     assert node is not None
     label = (other.label if other else "") or node.label
-    names = mine.name if mine else None, other.name if other else None
     title = replace(node, label=node.label or label).title
-    return Difference(kind, *names, effect, f"{title}: {text}", label, changed)
+    return Difference(kind, *names_of((mine, other)), effect, f"{title}: {text}", label, changed)
 
 
 def _keys(node: Node) -> list[str]:

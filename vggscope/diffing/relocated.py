@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from vggscope.diffing.effects import changes, effect_of_move
-from vggscope.diffing.locate import AlignedNetworks, LayerPair, LocatedDifference
+from vggscope.diffing.locate import AlignedNetworks, LayerPair, LocatedDifference, names_of
 from vggscope.diffing.result import Change
 from vggscope.diffing.wording import op_text
 from vggscope.graph import Network, Node
@@ -20,7 +20,7 @@ differences.
 def merge_relocated(differences: list[LocatedDifference], aligned: AlignedNetworks) -> list[LocatedDifference]:
     """Replace an inserted layer and an equal missing one, a few layers apart in the same chain, by one difference."""
     pairs = list(aligned.layer_pairs())
-    positions = {_names(pair): position for position, pair in enumerate(pairs)}
+    positions = {names_of(pair): position for position, pair in enumerate(pairs)}
     merged: list[LocatedDifference] = []
     used: set[int] = set()
     for i, located in enumerate(differences):
@@ -33,15 +33,10 @@ def merge_relocated(differences: list[LocatedDifference], aligned: AlignedNetwor
                 used.add(j)
                 located = one  # noqa: PLW2901 - replaces both
                 break
-            if positions[_names(later.pairs[0])] - positions[_names(located.pairs[0])] > FARTHEST:
+            if positions[names_of(later.pairs[0])] - positions[names_of(located.pairs[0])] > FARTHEST:
                 break
         merged.append(located)
     return merged
-
-
-def _names(pair: LayerPair) -> tuple[str | None, str | None]:
-    mine, other = pair
-    return None if mine is None else mine.name, None if other is None else other.name
 
 
 def _passed(
@@ -55,7 +50,7 @@ def _passed(
         return None
     if len(located.pairs + later.pairs) > 2 or not _are_equal(*_both(located, later)):
         return None
-    between = pairs[positions[_names(located.pairs[0])] + 1 : positions[_names(later.pairs[0])]]
+    between = pairs[positions[names_of(located.pairs[0])] + 1 : positions[names_of(later.pairs[0])]]
     passed = [(ours, theirs) for ours, theirs in between if ours is not None and theirs is not None]
     return passed if 0 < len(passed) == len(between) <= FARTHEST else None
 

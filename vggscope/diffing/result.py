@@ -15,6 +15,14 @@ IGNORABLE = {
 }
 """What `--ignore` takes."""
 
+EFFECTS = {
+    "none": "no effect on this input",
+    "training_only": "acts in training only",
+    "function": "another function",
+    "shape": "other shapes",
+}
+"""The effects of a difference in words, from the least to the gravest."""
+
 
 @record
 class Change:

@@ -16,6 +16,7 @@ _FEWEST = 3
 """The fewest equal differences in all layers of a kind, or layers of a module, that are reported as one."""
 
 DOES_NOT_RUN = "it does not run"
+"""The first words of a failure that another difference explains."""
 
 _DEEPEST = 20
 """Modules below this depth are not reported as blocks."""

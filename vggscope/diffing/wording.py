@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from vggscope.diffing.result import Diff, Difference, Numeric, Row
+from vggscope.diffing.result import EFFECTS, Diff, Difference, Numeric, Row
 from vggscope.document import Item
 from vggscope.ops.base import Op
 from vggscope.record import record
@@ -13,14 +13,6 @@ from vggscope.units import count_text, pair_text, shape_text
 
 SIGNS = {"inserted": "+", "missing": "-", "changed": "~", "renamed": "="}
 """The sign of each kind of difference, so that no colour is needed."""
-
-EFFECT_TEXTS = {
-    "shape": "other shapes",
-    "function": "another function",
-    "training_only": "acts in training only",
-    "none": "no effect on this input",
-}
-"""Each effect in words, the gravest first."""
 
 _TRACED_FIELDS = ("met", "gave", "shares")
 """Fields of ops that only a run of the module shows; nobody writes them."""
@@ -46,7 +38,7 @@ def difference_item(difference: Difference) -> Item:
     follows = _shortened(difference.follows, 3 if difference.changes_output else 1)
     return Item(
         SIGNS[difference.kind],
-        f"{difference.message}  [{EFFECT_TEXTS[difference.effect]}]",
+        f"{difference.message}  [{EFFECTS[difference.effect]}]",
         (*consequences, *(f"with it: {text}" for text in follows)),
         quiet=not difference.changes_output,
     )
@@ -58,7 +50,7 @@ def renamed_item(renamed: Sequence[Difference]) -> Item:
     examples = _shortened(
         tuple(d.message if d.ours == d.reference else f"{d.ours} is {d.reference} in the reference" for d in renamed)
     )
-    return Item("=", f"{count} named differently  [{EFFECT_TEXTS['none']}]", examples, quiet=True)
+    return Item("=", f"{count} named differently  [{EFFECTS['none']}]", examples, quiet=True)
 
 
 def _shortened(texts: tuple[str, ...], most: int = 3) -> tuple[str, ...]:

@@ -33,25 +33,14 @@ def _sum_of(field: str) -> Callable[[Layers], int | None]:
     return total
 
 
-_params, _macs, _memory = map(_sum_of, ("params", "macs", "activation_bytes"))
+def _count_of(field: str) -> Callable[[Layers, Summary], str]:
+    def text(layers: Layers, report: Summary) -> str:
+        count, whole = _sum_of(field)(layers), getattr(report.totals, field)
+        if not count or not whole:
+            return short_count(count)
+        return f"{short_count(count)} ({'<0.1%' if count * 1000 < whole else percent_text(count, whole)})"
 
-
-def _share(part: int | None, whole: int | None) -> str:
-    if not part or not whole:
-        return ""
-    return " (<0.1%)" if part * 1000 < whole else f" ({percent_text(part, whole)})"
-
-
-def _params_text(layers: Layers, report: Summary) -> str:
-    return short_count(_params(layers)) + _share(_params(layers), report.totals.params)
-
-
-def _macs_text(layers: Layers, report: Summary) -> str:
-    return short_count(_macs(layers)) + _share(_macs(layers), report.totals.macs)
-
-
-def _memory_text(layers: Layers, report: Summary) -> str:
-    return bytes_text(_memory(layers))
+    return text
 
 
 def _receptive_field(layers: Layers) -> int | None:
@@ -64,20 +53,18 @@ def _receptive_field_text(layers: Layers, report: Summary) -> str:
     return UNKNOWN if field is None else "×".join(map(str, field.size)) + " px"
 
 
-def _shape_text(layers: Layers, report: Summary) -> str:
-    return shape(layers[-1].report.output_shape)
-
-
 def _rule_text(layers: Layers, report: Summary) -> str:
     return next((layer.report.rule for layer in layers if layer.report.rule), "")
 
 
+_bytes = _sum_of("activation_bytes")
+
 FACTS = {
-    "shape": Fact("output", _shape_text),
+    "shape": Fact("output", lambda layers, report: shape(layers[-1].report.output_shape)),
     "rf": Fact("receptive field", _receptive_field_text, _receptive_field),
-    "params": Fact("parameters", _params_text, _params),
-    "macs": Fact("MACs", _macs_text, _macs),
-    "memory": Fact("activations", _memory_text, _memory),
+    "params": Fact("parameters", _count_of("params"), _sum_of("params")),
+    "macs": Fact("MACs", _count_of("macs"), _sum_of("macs")),
+    "memory": Fact("activations", lambda layers, report: bytes_text(_bytes(layers)), _bytes),
     "rule": Fact("(W-K+2P)/S+1", _rule_text),
 }
 """What `--annotate` takes."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from vggscope.diffing.result import Diff, Row
+from vggscope.diffing.result import EFFECTS, Diff, Row
 from vggscope.diffing.wording import (
-    EFFECT_TEXTS,
     FoldedRows,
     difference_item,
     folded,
@@ -22,7 +21,7 @@ def document(diff: Diff) -> Document:
     blocks: list[Block] = [Note(f"{diff.verdict}: {verdict_text(diff)}", "verdict")]
     renamed = [difference for difference in diff.differences if difference.kind == "renamed"]
     others = [difference for difference in diff.differences if difference.kind != "renamed"]
-    others.sort(key=lambda difference: list(EFFECT_TEXTS).index(difference.effect))
+    others.sort(key=lambda difference: list(EFFECTS).index(difference.effect), reverse=True)
     if others:
         blocks.append(Items(tuple(map(difference_item, others))))
     if renamed:
