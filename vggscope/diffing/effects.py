@@ -14,7 +14,6 @@ from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 
 
-
 def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
     """The attributes that differ, without the width that follows from the input; for two ops of different kinds, `op`
     alone.
