@@ -1,4 +1,4 @@
-"""Memory over a grid: the same figures as one by one, and fast."""
+"""Memory over a grid equals memory one by one."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ BATCHES = [1, 2, 7, 64, 10**6]
 
 
 def agree(network: Network, batches: list[int], configs: list[StepConfig]) -> None:
-    found = grid([network], batches, configs)
+    estimates = grid([network], batches, configs)
     for config, batch in itertools.product(configs, batches):
         one = memory(network, batch, config)
-        assert next(found) == Estimate(
+        assert next(estimates) == Estimate(
             network.name, network.input_shape[1:], config.mode, one.optimizer, config.dtype, batch, one.peak_bytes
         )
-    assert next(found, None) is None
+    assert next(estimates, None) is None
 
 
 @pytest.mark.parametrize("word", ["A", "A-LRN", "E_bn"])
@@ -61,27 +61,27 @@ def test_networks_with_branches_and_attention(word: str) -> None:
     ],
     ids=repr,
 )
-def test_every_other_setting_counts(config: StepConfig) -> None:
+def test_the_other_settings_of_a_config(config: StepConfig) -> None:
     agree(resolve("B", BuildOptions(input=(3, 64, 64))), BATCHES, [config, StepConfig()])
 
 
 @given(columns(), st.sampled_from(CONFIGS), st.integers(1, 10**6))
-def test_any_network_with_any_setup(column: str, config: StepConfig, batch: int) -> None:
+def test_any_network_with_any_config(column: str, config: StepConfig, batch: int) -> None:
     agree(resolve(column, BuildOptions(input=(3, SIDE, SIDE))), [batch], [config])
 
 
 def test_rows_come_one_at_a_time_and_in_order() -> None:
-    asked = []
+    requested = []
 
     def networks() -> Iterator[Network]:
         for side in (32, 64):
-            asked.append(side)
+            requested.append(side)
             yield resolve("A", BuildOptions(input=(3, side, side)))
 
-    found = grid(networks(), [1, 2], [StepConfig(), StepConfig("inference")])
-    first = next(found)
-    assert asked == [32]
-    rest = list(found)
+    estimates = grid(networks(), [1, 2], [StepConfig(), StepConfig("inference")])
+    first = next(estimates)
+    assert requested == [32]
+    rest = list(estimates)
     assert [(e.input_shape, e.optimizer, e.batch) for e in (first, *rest)] == [
         ((3, side, side), optimizer, batch)
         for side in (32, 64)
@@ -94,7 +94,7 @@ def test_rows_come_one_at_a_time_and_in_order() -> None:
     st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**9)), min_size=1, max_size=5),
     st.lists(st.integers(1, 10**6), max_size=5),
 )
-def test_the_highest_of_lines(lines: list[tuple[int, int]], samples: list[int]) -> None:
+def test_the_largest_of_sizes(lines: list[tuple[int, int]], samples: list[int]) -> None:
     assert largest_at([BatchLinear(*line) for line in lines], samples) == [
         max(a + b * n for a, b in lines) for n in samples
     ]
@@ -111,7 +111,7 @@ def test_the_command_writes_csv(vggscope: Callable[..., Ran], tmp_path: Path) ->
     done = vggscope("compare", "A", "vgg16_bn", "--grid", *lists, "--dtypes", "float32,amp")
     assert (done.code, done.err) == (0, "")
     rows = list(csv.DictReader(done.out.splitlines()))
-    assert len(rows) == 2 * 2 * 4 * (2 + 1) * 2  # inference knows no optimizer
+    assert len(rows) == 2 * 2 * 4 * (2 + 1) * 2  # inference has no optimizer
     for row in rows[::7]:
         shape = tuple(map(int, row["input_shape"].split("x")))
         network = resolve(row["model"], BuildOptions(input=shape))

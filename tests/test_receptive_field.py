@@ -42,7 +42,7 @@ POOL5 = {
     "D": (212, 32, 90),
     "E": (268, 32, 118),
 }
-"""Size, stride and padding behind the last pool; those of A and D are in google-research/receptive_field's table."""
+"""Size, stride and padding after the last pool; those of A and D are in google-research/receptive_field's table."""
 
 
 def square(size: int, stride: int, padding: int) -> ReceptiveField:
@@ -70,7 +70,7 @@ class TestColumns:
 
     @pytest.mark.parametrize("column", POOL5)
     @pytest.mark.parametrize("options", [BuildOptions(), BuildOptions(batch_norm=True, input=(3, 96, 64))])
-    def test_every_layer_as_autograd_has_it(self, column: str, options: BuildOptions) -> None:
+    def test_every_layer_equals_autograd(self, column: str, options: BuildOptions) -> None:
         network = resolve(column, options)
         layers = measured_layers(network)
         assert set(layers) == {node.name for node in network.nodes} - {"flatten"}
@@ -78,9 +78,9 @@ class TestColumns:
 
     def test_at_the_border_the_rule_is_clipped(self) -> None:
         network = resolve("D")
-        seen, exact = views(network), views(network, exact=True)
+        by_rule, exact = views(network), views(network, exact=True)
         for name in measured_layers(network):
-            for side, true in zip(seen[name].sides, exact[name].sides):
+            for side, true in zip(by_rule[name].sides, exact[name].sides):
                 clipped = [side.extent.span(unit) for unit in range(side.extent.units)]
                 assert [(max(a, 0), min(b, 223)) for a, b in clipped] == list(true.extent.spans)
 
@@ -99,13 +99,13 @@ class TestColumns:
         assert field(resolve("D", BuildOptions(input=(3, 300, 224))), "avgpool") is None
 
     def test_an_even_cut_is_a_window(self) -> None:
-        # Behind 64x64 pool5 is 2x2, and each of its units is repeated; 8 rows for 7 overlap at equal steps.
+        # After 64x64 pool5 is 2x2, and each of its units is repeated; 8 rows for 7 overlap at equal steps.
         assert field(resolve("D", BuildOptions(input=(3, 32, 32))), "avgpool") == square(212, 0, 90)
         assert field(resolve("D", BuildOptions(input=(3, 256, 256))), "avgpool") == square(244, 32, 90)
 
 
 @given(columns())
-def test_any_column_as_autograd_has_it(line: str) -> None:
+def test_any_column_equals_autograd(line: str) -> None:
     network = resolve(line, BuildOptions(input=(3, SIDE, SIDE)))
     assert differences(network, on_meta(network), measured_layers(network)) == []
 
@@ -144,7 +144,7 @@ def fits(network: Network) -> bool:
 
 @examples(80)
 @given(windows().filter(fits))
-def test_any_windows_as_autograd_has_them(network: Network) -> None:
+def test_any_windows_equal_autograd(network: Network) -> None:
     assert differences(network, on_meta(network), measured_layers(network)) == []
 
 
@@ -172,7 +172,7 @@ class Branches(nn.Module):
     st.lists(st.lists(st.sampled_from([1, 3, 5]), max_size=3), min_size=1, max_size=3),
     st.booleans(),
 )
-def test_any_branches_as_autograd_has_them(stride: int, kernels: list[list[int]], joined: bool) -> None:
+def test_any_branches_equal_autograd(stride: int, kernels: list[list[int]], joined: bool) -> None:
     model = Branches(stride, kernels, joined).eval()
     network = trace(model, (2, 20, 26), "branches")
     assert differences(network, without_data(model), measured_layers(network)) == []
@@ -192,7 +192,7 @@ def test_any_branches_as_autograd_has_them(stride: int, kernels: list[list[int]]
         "mobilenet_v2",
     ],
 )
-def test_torchvisions_networks_as_autograd_has_them(name: str) -> None:
+def test_torchvisions_networks_equal_autograd(name: str) -> None:
     arguments = {"init_weights": False} if name == "googlenet" else {}
     model = build_without_data(lambda: torchvision.models.get_model(name, weights=None, **arguments)).eval()
     network = trace(model, (3, 64, 64), name)
@@ -220,7 +220,7 @@ def test_new_pools_as_autograd_has_them() -> None:
 
 
 def test_autograd_itself_on_positive_weights() -> None:
-    """The witness against plain autograd: real weights, in double precision, a mean for each maximum."""
+    """The check against plain autograd: real weights in double precision, and a mean for each maximum."""
     network = resolve("A", BuildOptions(input=(3, 64, 64)))
     model = module(network).double()
     for name, part in list(model.features.named_children()):
@@ -285,7 +285,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions_as_autograd_has_them(name: str) -> None:
+def test_functions_equal_autograd(name: str) -> None:
     model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Apply(FUNCTIONS[name])).eval()
     network = trace(model, (4, 8, 8), name)
     view = views(network, exact=True)[network.nodes[-1].name]
@@ -301,7 +301,7 @@ def test_functions_as_autograd_has_them(name: str) -> None:
 
 
 class TestGraphs:
-    def test_windows_that_are_not_centred_alike(self) -> None:
+    def test_branches_with_different_centres(self) -> None:
         class Shifted(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
@@ -317,7 +317,7 @@ class TestGraphs:
         assert merged.note == "branches meet whose windows are not centred alike"
         assert [layer.aligned for name, layer in layers.items() if name != "add"] == [True] * (len(layers) - 1)
 
-    def test_attention_sees_everything(self) -> None:
+    def test_attention_covers_the_image(self) -> None:
         model = build_without_data(lambda: torchvision.models.vit_b_32(weights=None))
         layers = {layer.name: layer for layer in describe(trace(model, (3, 224, 224), "vit")).layers}
         assert layers["conv_proj"].size == (32, 32)
@@ -325,7 +325,7 @@ class TestGraphs:
         assert (attention.size, attention.stride, attention.map) == ((224, 224), (0, 0), (50,))
         assert attention.note == "whole image"
 
-    def test_what_no_rule_tells_has_a_reason(self) -> None:
+    def test_an_unknown_field_has_a_reason(self) -> None:
         model = nn.Sequential(nn.Conv2d(3, 4, 3), Apply(lambda x: x.unfold(2, 2, 2).sum(4)), nn.Conv2d(4, 4, 1))
         first, unknown, _, after = describe(trace(model, (3, 8, 8), "odd")).layers
         assert first.size == (3, 3)
@@ -386,7 +386,7 @@ class TestUnits:
             describe(resolve("D"), [at], unit)
         assert str(raised.value) == text
 
-    def test_no_unit_where_no_rule_tells(self) -> None:
+    def test_no_unit_of_an_unknown_field(self) -> None:
         model = nn.Sequential(nn.Conv2d(3, 4, 3), Apply(lambda x: x.unfold(2, 2, 2).sum(4)))
         with pytest.raises(OptionError, match=r"1\.unfold has no receptive field: no rule tells what unfold"):
             describe(trace(model, (3, 8, 8), "odd"), ["1.unfold"])
@@ -455,7 +455,7 @@ class TestEffective:
         # The middle alone holds 25 of 285.
         assert (found.field.boxes[0].box, found.field.boxes[0].share) == (Box((3, 3), (5, 5)), pytest.approx(1))
 
-    def test_the_middle_holds_most(self) -> None:
+    def test_the_centre_has_most_of_the_energy(self) -> None:
         network, model = self.network_and_module()
         seen: list[int] = []
         found = effective_field(network, model, "conv2_2", samples=3, progress=seen.append)
