@@ -272,7 +272,7 @@ def test_parts_of_several_modules_are_no_mismatch() -> None:
     result = verify(trace(model, (3, 8, 8), "shared"), model)
     assert result.agrees is True
     reasons = [s.reason for s in result.skipped if s.figure == "params" and s.witness == "torchinfo"]
-    assert reasons == ["it lists what is part of several modules in each of them"]
+    assert reasons == ["it counts a module with several parents once for each"]
 
 
 class Read(nn.Module):
@@ -371,7 +371,7 @@ def test_computed_weights_are_explained_or_not_applicable() -> None:
         result = verify(trace(model, (3, 8, 8), "made"), model)
         assert result.agrees is True
         (skipped,) = [s for s in result.skipped if s.figure == "training_peak_bytes"]
-        assert skipped.reason == "what Conv2d reads is made on the way, of weights that no input reaches"
+        assert skipped.reason == "Conv2d reads weights that forward computes, which is not simulated"
 
 
 def test_a_module_without_gradients_has_its_receptive_fields() -> None:

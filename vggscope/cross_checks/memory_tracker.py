@@ -64,32 +64,32 @@ def _reasons_not_to_track(network: Network, figure: str) -> Iterator[str]:
     ops = _ops(network)
     recurrent = dict.fromkeys(op.name for op in ops if isinstance(op, Recurrent))
     if recurrent:
-        yield f"a CPU runs {', '.join(recurrent)} step by step, and keeps what each step makes"
+        yield f"a CPU runs {', '.join(recurrent)} step by step and saves the tensors of each step"
     if any(n.op.name == "scaled_dot_product_attention" and len(network.output_shape(n)) != 4 for n in network.nodes):
-        yield "a CPU writes attention out unless it has four axes"
+        yield "on a CPU attention is unfused unless its tensors have four axes"
     if figure == INFERENCE_PEAK:
         return
     if not trained_parameters(network, StepConfig()):
         yield "there is nothing to train"
     if any("attention" in op.name.lower() for op in ops):
-        yield "attention keeps other tensors on a CPU than on a GPU"
+        yield "attention saves other tensors on a CPU than on a GPU"
     if any(why == "runs only in training" for _, why in network.unused):
         yield "the network has heads that run only in training"
     if len(network.nodes) > MOST_LAYERS:
-        yield f"the tracker takes long for {len(network.nodes)} layers"
+        yield f"the tracker is slow for {len(network.nodes)} layers"
 
 
 def _approximations(network: Network) -> Iterator[str]:
     """What the simulation knows by its result alone, so that it may miss a peak."""
     approximate = dict.fromkeys(op.name for op in _ops(network) if isinstance(op, Recorded) or op.name in _WRITTEN_OUT)
     if approximate:
-        yield f"what {', '.join(approximate)} takes on the way is not followed tensor by tensor"
+        yield f"the temporary tensors of {', '.join(approximate)} are not simulated"
     of_computed = dict.fromkeys(node.op.name for node in network.nodes if node.reads_computed_weight)
     if of_computed:
-        yield f"what {', '.join(of_computed)} reads is made on the way, of weights that no input reaches"
+        yield f"{', '.join(of_computed)} reads weights that forward computes, which is not simulated"
     reading = dict.fromkeys(n.op.name for n in network.nodes if isinstance(n.op, WithConstants) and n.parameters)
     if reading:
-        yield f"how {', '.join(reading)} gives its weights their gradient is not followed tensor by tensor"
+        yield f"the weight gradients of {', '.join(reading)} are not simulated tensor by tensor"
 
 
 def _ops(network: Network) -> list[Op]:
@@ -111,7 +111,7 @@ def _terms(on_gpu: StepTimeline, on_cpu: StepTimeline, module: nn.Module) -> Ite
         "the input and its labels, which it does not count": -alive["input"].at(1),
         "gradients added up in a third tensor and wider masks, as on a CPU": on_cpu.peak_bytes(1)
         - on_gpu.peak_bytes(1),
-        "parameters that are no float32": parameters - alive["parameters"].at(1),
+        "parameters in another dtype than float32": parameters - alive["parameters"].at(1),
     }
     return (Term(amount, what) for what, amount in amounts.items() if amount)
 

@@ -97,7 +97,7 @@ def _terms(network: Network, node: Node, module_class: str | None) -> dict[str, 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
     reported = params(module, network.input_shape)
     if reported != flop_counter.params(module) and _has_shared_parts(module):
-        raise NotApplicable("it lists what is part of several modules in each of them")
+        raise NotApplicable("it counts a module with several parents once for each")
     return ReportedFigure(reported)
 
 

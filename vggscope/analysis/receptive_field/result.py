@@ -240,7 +240,7 @@ def _unit(
     chosen = _checked(layer, tuple(side // 2 for side in layer.map) if unit is None else unit)
     box, reads = _box(view, chosen), _box(exact, chosen)
     if box is None:
-        raise OptionError(f"unit {_pair(chosen)} of {layer.title} sees nothing of the image", "name another unit")
+        raise OptionError(f"unit {_pair(chosen)} of {layer.title} covers no pixel of the image", "name another unit")
     clipped = box.clipped(network.input_shape[2:])
     return UnitField(
         name=layer.name,
@@ -268,7 +268,7 @@ def _checked(layer: LayerField, unit: tuple[int, ...]) -> tuple[int, ...]:
     sides = layer.map
     if len(unit) != len(sides):
         raise OptionError(
-            f"unit {_pair(unit)} is none of a map of {kernel_text(sides)}", "write row,column: --unit 6,6"
+            f"unit {_pair(unit)} does not fit a map of {kernel_text(sides)}", "write row,column: --unit 6,6"
         )
     if not all(0 <= position < side for position, side in zip(unit, sides)):
         last = _pair(tuple(side - 1 for side in sides))
