@@ -1,1 +1,1 @@
-"""Pure functions of a Network: what it costs, what it holds, what it sees. `report` gathers them."""
+"""Analyses: pure functions of a Network that return frozen results."""

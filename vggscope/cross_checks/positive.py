@@ -31,6 +31,9 @@ _CONVOLUTION = ("bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
 """The parameters of torch's convolutions after input and weight."""
 
+_SHARED_CHANNEL = "_vggscope_shared_channel"
+"""The attribute of a tensor that holds the one channel of which all its channels are copies."""
+
 
 @cache
 def functions() -> dict[str, Function]:
@@ -77,9 +80,6 @@ def ones(value: object) -> object:
 def shared_channel(x: Tensor) -> Tensor | None:
     """The channel that all channels of a tensor are copies of; None unless that is known."""
     return cast("Tensor | None", getattr(x, _SHARED_CHANNEL, None))
-
-
-_SHARED_CHANNEL = "_vggscope_shared_channel"
 
 
 def _one(y: Tensor) -> Tensor:
