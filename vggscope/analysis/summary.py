@@ -18,7 +18,7 @@ from vggscope.vgg.labels import stage_of
 
 
 @record
-class LayerReport:
+class LayerSummary:
     """One executed layer. Shapes include the batch; None is unknown.
 
     `activation_bytes` is the memory of the output, 0 if it shares that of the input. `rule` is (W-K+2P)/S+1 with the
@@ -79,7 +79,7 @@ class Summary(Result):
     model: str
     input_shape: Shape
     dtype: str
-    layers: tuple[LayerReport, ...]
+    layers: tuple[LayerSummary, ...]
     totals: Totals
     memory: Peaks
     warnings: tuple[str, ...]
@@ -124,13 +124,13 @@ def _split_unowned(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str
 
 def _layer(
     network: Network, node: Node, cost: Cost, field: ReceptiveField | None, batch: int, itemsize: int
-) -> LayerReport:
+) -> LayerSummary:
     output = network.output_shape(node)
     source = node.inputs[0] if node.inputs else node.name
     source_shape = network.shapes[source]
     width = node.op.element_bytes or itemsize
     window = _ruling(node.op.window(source_shape[2:]), source_shape[2:], output[2:])
-    return LayerReport(
+    return LayerSummary(
         name=node.name,
         label=node.label,
         op=node.op.name,
@@ -163,7 +163,7 @@ def rule(window: Window, size: tuple[int, ...], result: tuple[int, ...]) -> str:
 
 def _totals(
     network: Network,
-    layers: tuple[LayerReport, ...],
+    layers: tuple[LayerSummary, ...],
     others: tuple[OtherParameters, ...],
     macs: int | None,
     itemsize: int,
@@ -193,7 +193,7 @@ def by_stage(summary: Summary) -> Summary:
     return replace(summary, layers=tuple(_merge(name, [layer for _, layer in pairs]) for name, pairs in grouped))
 
 
-def _stages(layers: tuple[LayerReport, ...]) -> list[str]:
+def _stages(layers: tuple[LayerSummary, ...]) -> list[str]:
     """The stage of each layer. One without a label belongs to the stage before it in the same module."""
     stages: list[str] = []
     module = ""
@@ -207,9 +207,9 @@ def _stages(layers: tuple[LayerReport, ...]) -> list[str]:
     return stages
 
 
-def _merge(name: str, layers: list[LayerReport]) -> LayerReport:
+def _merge(name: str, layers: list[LayerSummary]) -> LayerSummary:
     macs = known_sum(layer.macs for layer in layers)
-    return LayerReport(
+    return LayerSummary(
         name=name,
         label=_span([layer.label for layer in layers if layer.label]),
         op=_counted([layer.op for layer in layers]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vggscope.analysis.summary import LayerReport
+from vggscope.analysis.summary import LayerSummary
 from vggscope.graph import Node
 from vggscope.record import record
 from vggscope.units import kernel_text
@@ -27,7 +27,7 @@ class Layer:
     """One node with its row of the summary."""
 
     node: Node
-    report: LayerReport
+    report: LayerSummary
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from vggscope.analysis.memory.step_config import MODES
 from vggscope.analysis.receptive_field.extents import Extent, Flattened, Regular, spans
 from vggscope.analysis.receptive_field.result import LayerField, describe
 from vggscope.analysis.receptive_field.view import UnknownView, View, views
-from vggscope.analysis.summary import LayerReport, Summary, summarize
+from vggscope.analysis.summary import LayerSummary, Summary, summarize
 from vggscope.drawing.layer import Layer
 from vggscope.drawing.subject import Subject
 from vggscope.errors import visible
@@ -64,7 +64,7 @@ def addresses(network: Network) -> dict[str, str]:
     }
 
 
-def _layer(network: Network, node: Node, report: LayerReport) -> dict[str, object]:
+def _layer(network: Network, node: Node, report: LayerSummary) -> dict[str, object]:
     layer = Layer(node, report)
     return {
         "name": node.name,
@@ -82,7 +82,7 @@ def _layer(network: Network, node: Node, report: LayerReport) -> dict[str, objec
     }
 
 
-def _window(network: Network, node: Node, report: LayerReport) -> dict[str, object] | None:
+def _window(network: Network, node: Node, report: LayerSummary) -> dict[str, object] | None:
     """The window of a layer whose output size the rule gives, else None."""
     size = network.input_shapes(node)[0][2:] if report.rule else ()
     window = node.op.window(size) if report.rule else None

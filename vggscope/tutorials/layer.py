@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vggscope.analysis.receptive_field.result import Box, UnitField, describe, layer_named
-from vggscope.analysis.summary import LayerReport, Summary, summarize
+from vggscope.analysis.summary import LayerSummary, Summary, summarize
 from vggscope.document import Facts
 from vggscope.errors import OptionError
 from vggscope.graph import INPUT, Network, Node
@@ -45,7 +45,7 @@ class LayerTutorial:
     """
 
     model: str
-    layer: LayerReport
+    layer: LayerSummary
     input_shapes: tuple[Shape, ...]
     weights: tuple[Weights, ...]
     network_params: int
@@ -98,7 +98,7 @@ def _facts(data: LayerTutorial, node: Node, summary: Summary, saved: SavedTensor
     return tuple((name, text) for name, text in facts if text)
 
 
-def _window(layer: LayerReport) -> list[tuple[str, str]]:
+def _window(layer: LayerSummary) -> list[tuple[str, str]]:
     if layer.kernel_size is None or layer.stride is None or layer.padding is None:
         return []
     window = f"{kernel_text(layer.kernel_size)}, stride {pair_text(layer.stride)}, padding {pair_text(layer.padding)}"
@@ -164,7 +164,7 @@ def _box(box: Box) -> str:
     return f"rows {rows}, columns {columns}"
 
 
-def _memory(layer: LayerReport, op: Op) -> str:
+def _memory(layer: LayerSummary, op: Op) -> str:
     if not layer.activation_bytes:
         how = "in place: it overwrites its input" if getattr(op, "inplace", False) else "a view of its input"
         return f"none of its own ({how})"
