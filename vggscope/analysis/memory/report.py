@@ -163,14 +163,8 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
         yield "CUDA's tensors: dropout masks of one byte a value, step counters on the CPU; not measured on a GPU"
     else:
         yield "torch's CPU path under the memory tracker: dropout masks as wide as the values"
-<<<<<<< HEAD
     if unknown := sorted({node.op.name for node in network.nodes if node.op.is_unknown}):
-        yield f"of {', '.join(unknown)} the output alone is counted: what autograd keeps is not known"
-=======
-    ops = [node.op.op if isinstance(node.op, WithConstants) else node.op for node in network.nodes]
-    if unknown := sorted({op.name for op in ops if isinstance(op, Unknown)}):
         yield f"only the output of {', '.join(unknown)} counts: what autograd saves of it is not known"
->>>>>>> ede48e9 (Say plainly why a reference tool's figure is not compared)
 
 
 def _assumptions_of_training(network: Network, config: StepConfig) -> Iterator[str]:
