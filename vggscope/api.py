@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from vggscope.choices import Depth, ModelOptions, StepOptions
 from vggscope.errors import ModelError, OptionError, ShapeError, unknown
 from vggscope.graph import Network
+from vggscope.inputs import Inputs, InputSize
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -62,11 +63,12 @@ if TYPE_CHECKING:
     from vggscope.tutorials.tutorial import Tutorial
 
     Model = str | nn.Module | Network
+    InputSizes = Sequence[int] | Sequence[Sequence[int]] | Sequence[InputSize]
 
 DEPTHS: tuple[str, ...] = get_args(Depth)
 
 
-def network(model: Model, input_size: tuple[int, ...] | None = None, **options: Unpack[ModelOptions]) -> Network:
+def network(model: Model, input_size: InputSizes | None = None, **options: Unpack[ModelOptions]) -> Network:
     """Return the Network of a model: its operations in execution order, with their shapes.
 
     Raises ModelError for what is no model, and OptionError for an unknown option.
@@ -74,25 +76,29 @@ def network(model: Model, input_size: tuple[int, ...] | None = None, **options: 
     >>> network("vgg16"), network("vgg16", input_size=(3, 64, 64)).shapes["features.30"]
     (<Network D at 3x224x224: 40 layers, 138,357,544 parameters>, (1, 512, 2, 2))
     """
-    size = _without_batch(input_size)
+    return _network(model, _inputs(input_size, options), options)
+
+
+def _network(model: Model, inputs: Inputs | None, options: ModelOptions) -> Network:
     if isinstance(model, Network):
-        return model if size is None else model.with_input(size)
+        return model if inputs is None else _with_inputs(model, inputs)
     if isinstance(model, str):
         from vggscope.sources.resolve import resolve
 
-        return resolve(model, _source_options(size, options))
+        resolved = resolve(model, _source_options(inputs, options))
+        return resolved if inputs is None else replace(resolved, given_batch=_batch_of(resolved, inputs))
     from vggscope.trace.network import network_of
 
     if not hasattr(model, "named_parameters"):
         raise ModelError(f"{type(model).__name__} is no model", "a model is a word, an nn.Module or a Network")
-    if options:
+    if set(options) - set(INPUT_OPTIONS):
         raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
-    return network_of(model, type(model).__name__, size)
+    return network_of(model, type(model).__name__, inputs)
 
 
 def summary(
     model: Model,
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     *,
     batch: int | None = None,
     dtype: Dtype = "float32",
@@ -102,7 +108,7 @@ def summary(
 ) -> Summary:
     """Return shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer.
 
-    `batch` is that of `input_size` if left out, and `dtype` gives the bytes of an element. `count="all"` adds to the
+    `batch` is that of the input if left out, and `dtype` gives the bytes of an element. `count="all"` adds to the
     FLOPs what is no multiply-accumulate. `depth="stage"` returns a row per stage.
 
     Raises ModelError, OptionError, and ShapeError where a layer does not fit its input.
@@ -116,11 +122,11 @@ def summary(
     from vggscope.analysis.summary import by_stage, summarize
     from vggscope.units import check_batch
 
-    size = _batch_size(batch, input_size)
-    check_batch(size, dtype)
     if depth not in DEPTHS:
         raise unknown("depth", depth, DEPTHS)
     shown = network(model, input_size, **options)
+    size = shown.given_batch if batch is None else batch
+    check_batch(size, dtype)
     result = summarize(shown, size, dtype)
     if count != "macs":
         from vggscope.analysis.operations.result import operations, with_all
@@ -132,7 +138,7 @@ def summary(
 def activations(
     model: Model,
     image: str | os.PathLike[str],
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     *,
     weights: str | None = None,
     **options: Unpack[ModelOptions],
@@ -164,7 +170,7 @@ def activations(
 
 def operations(
     model: Model,
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     *,
     batch: int | None = None,
     dtype: Dtype = "float32",
@@ -174,7 +180,7 @@ def operations(
 ) -> Operations:
     """Return MACs and FLOPs of each layer, forward and backward, with the bytes that it moves.
 
-    `batch` is that of `input_size` if left out, and `dtype` gives the bytes of an element. `count="all"` adds what is
+    `batch` is that of the input if left out, and `dtype` gives the bytes of an element. `count="all"` adds what is
     no multiply-accumulate. `card` adds the least time, in nanoseconds, that each layer takes on that GPU.
 
     Raises OptionError for an unknown count, card or dtype.
@@ -185,15 +191,16 @@ def operations(
     from vggscope.analysis.operations.result import operations as count_operations
     from vggscope.units import check_batch
 
-    size = _batch_size(batch, input_size)
+    shown = network(model, input_size, **options)
+    size = shown.given_batch if batch is None else batch
     check_batch(size, dtype)
-    return count_operations(network(model, input_size, **options), size, dtype, count=count, card=card)
+    return count_operations(shown, size, dtype, count=count, card=card)
 
 
 def diff(
     model: Model,
     ref: Model = "torchvision",
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     *,
     numeric: bool = False,
     seed: int = 0,
@@ -223,7 +230,7 @@ def diff(
     from vggscope.diffing.compare import compare
 
     ours = network(model, input_size, **options).truncated_at_failure()
-    reference = _reference(ref, model, ours, options, cache)
+    reference = _reference(ref, model, ours, _inputs(input_size, options), options, cache)
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
     result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
     if (numeric or weights is not None) and ours.failure is None:
@@ -238,7 +245,7 @@ def diff(
 
 def compare(
     *models: Model,
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     batch: int = 1,
     dtype: Dtype = "float32",
     paper: bool = False,
@@ -313,7 +320,7 @@ def grid(
 
 def diagram(
     *models: Model,
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     style: Style = "blocks",
     theme: Theme = "light",
     annotate: Sequence[Annotation] | None = None,
@@ -354,7 +361,7 @@ def diagram(
 
 
 def build(
-    model: Model, input_size: tuple[int, ...] | None = None, *, at: str | None = None, **options: Unpack[ModelOptions]
+    model: Model, input_size: InputSizes | None = None, *, at: str | None = None, **options: Unpack[ModelOptions]
 ) -> nn.Module:
     """Return the nn.Module of a model, with weights, on torch's default device; a module is returned as it is.
 
@@ -369,7 +376,7 @@ def build(
     if isinstance(model, str):
         from vggscope.sources.resolve import resolve_module
 
-        built = resolve_module(model, _source_options(_without_batch(input_size), options))
+        built = resolve_module(model, _source_options(_inputs(input_size, options), options))
     elif isinstance(model, Network):
         from vggscope.builders.module import module
 
@@ -386,7 +393,7 @@ def build(
 def export(
     model: Model,
     path: str | os.PathLike[str],
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     *,
     init: Init = "torchvision",
     seed: int = 0,
@@ -414,7 +421,7 @@ def export(
 
 def receptive_fields(
     model: Model,
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     *,
     at: str | Sequence[str] = (),
     unit: tuple[int, ...] | None = None,
@@ -460,7 +467,7 @@ def receptive_fields(
     return replace(result, effective=measured.field, heat=measured.heat)
 
 
-def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: Unpack[ModelOptions]) -> Verification:
+def verify(model: Model, input_size: InputSizes | None = None, **options: Unpack[ModelOptions]) -> Verification:
     """Return our figures beside those of torch's FLOP counter, memory tracker and autograd, torchinfo, fvcore,
     torchvision and the paper, each difference explained. A module passed in stays as it is.
 
@@ -481,7 +488,7 @@ def verify(model: Model, input_size: tuple[int, ...] | None = None, **options: U
 
 def memory(
     model: Model,
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     *,
     batch: int | None = None,
     gpu: str | None = None,
@@ -491,7 +498,7 @@ def memory(
 ) -> MemoryReport:
     """Return what a step of training or inference allocates, in bytes, and its peak.
 
-    `batch` is that of `input_size` if left out. `gpu` is an amount (`"24GiB"`) or a card, and adds whether the step
+    `batch` is that of the input if left out. `gpu` is an amount (`"24GiB"`) or a card, and adds whether the step
     fits and the largest batch that does; `context` and `workspace` are amounts set aside for the CUDA context and for
     cuDNN. `options` are also those of `StepOptions`: mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus,
     parallel.
@@ -509,12 +516,12 @@ def memory(
     reserved = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
     budget = GpuBudget(gpu, *reserved) if gpu is not None else None
     runnable = network(model, input_size, **model_options).require_runnable()
-    return simulate(runnable, _batch_size(batch, input_size), step, budget)
+    return simulate(runnable, runnable.given_batch if batch is None else batch, step, budget)
 
 
 def measure(
     model: Model,
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     *,
     batch: int | None = None,
     **options: Unpack[ModelAndStepOptions],
@@ -533,7 +540,8 @@ def measure(
 
     step, model_options = _step_config(options)
     runnable = network(model, input_size, **model_options).require_runnable()
-    return run(runnable, _module_factory(model, input_size, model_options), _batch_size(batch, input_size), step)
+    size = runnable.given_batch if batch is None else batch
+    return run(runnable, _module_factory(model, input_size, model_options), size, step)
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:
@@ -557,7 +565,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
 def explain(
     topic: Topic | Model | None = None,
     layer: Model | None = None,
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     *,
     size: int | None = None,
     kernel: int | None = None,
@@ -599,7 +607,7 @@ def explain(
 
 def report(
     *models: Model,
-    input_size: tuple[int, ...] | None = None,
+    input_size: InputSizes | None = None,
     ref: str | None = None,
     image: str | None = None,
     weights: str | None = None,
@@ -684,7 +692,7 @@ def _comparisons(
         is_vgg = any(node.label in ("pool5", "conv4_1") for node in ours.nodes)
         ref = "paper" if is_vgg and config_named(_word(model)) is None else None
     if ref is not None:
-        reference = _reference(ref, model, ours, options, cache=True)
+        reference = _reference(ref, model, ours, None, options, cache=True)
         return (compare(ours, reference.network, reference.notes),)
     return () if ours is first else (compare(ours, first),)
 
@@ -697,33 +705,68 @@ def _name(model: Model) -> str:
     return model if isinstance(model, str) else model.name if isinstance(model, Network) else type(model).__name__
 
 
-def _batch_size(batch: int | None, input_size: tuple[int, ...] | None) -> int:
-    """The batch that was passed, else that of an input size with four axes, else 1."""
-    if batch is not None:
-        return batch
-    return input_size[0] if isinstance(input_size, (tuple, list)) and len(input_size) == 4 else 1
+INPUT_OPTIONS = ("input_data", "dtypes", "batch_axis")
+"""The options that belong to `input_size`."""
 
 
-def _without_batch(input_size: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Channels, height and width of an input size. Raises OptionError for what is no size."""
+def _inputs(input_size: InputSizes | None, options: ModelOptions) -> Inputs | None:
+    """What the caller gives forward, None for nothing. Raises OptionError for what is no size."""
+    batch_axis, data = options.get("batch_axis", 0), options.get("input_data")
+    if data is not None:
+        if input_size is not None:
+            raise OptionError("input_size and input_data", "give one of them")
+        return Inputs((), batch_axis, data)
     if input_size is None:
         return None
-    sides = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
-    if len(sides) not in (3, 4) or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise OptionError(
-            f"input_size {input_size!r} is no size",
-            "it is (channels, height, width) or (batch, channels, height, width)",
-        )
-    return sides[-3:]
+    sizes = _sizes(input_size)
+    dtypes = [str(dtype).removeprefix("torch.") for dtype in options.get("dtypes") or ()]
+    if dtypes and len(dtypes) != len(sizes):
+        raise OptionError(f"{len(dtypes)} dtypes for {len(sizes)} sizes", "give one dtype for each size")
+    return Inputs(tuple(replace(s, dtype=d) for s, d in zip(sizes, dtypes)) if dtypes else sizes, batch_axis)
 
 
-def _source_options(input_size: tuple[int, ...] | None, options: ModelOptions) -> BuildOptions:
+def _sizes(input_size: InputSizes) -> tuple[InputSize, ...]:
+    """One size, or several, as InputSize. Raises OptionError for anything else."""
+    items: tuple[Any, ...] = tuple(input_size) if isinstance(input_size, (tuple, list)) else (input_size,)
+    if items and all(isinstance(item, InputSize) for item in items):
+        return items
+    shapes = items if items and all(isinstance(item, (tuple, list)) for item in items) else (items,)
+    for shape in shapes:
+        if not all(isinstance(side, int) and side > 0 for side in shape) or shape == ():
+            raise OptionError(
+                f"input_size {input_size!r} is no size", "it is (channels, height, width), or a list of sizes"
+            )
+    return tuple(InputSize(tuple(shape), batched=None) for shape in shapes)
+
+
+def _with_inputs(shown: Network, inputs: Inputs) -> Network:
+    """A Network on one input of another size, with or without the batch axis."""
+    size = inputs.sizes[0] if len(inputs.sizes) == 1 else None
+    if size is None or len(shown.inputs) > 1:
+        raise OptionError("a Network keeps its inputs", "give the module, with input_data or input_size")
+    shape = size.shape[1:] if size.batched is None and len(size.shape) == len(shown.input_shape) else size.shape
+    if shape == shown.input_shape[1:]:
+        return replace(shown, given_batch=_batch_of(shown, inputs))
+    return replace(shown.with_input(shape), given_batch=_batch_of(shown, inputs))
+
+
+def _batch_of(shown: Network, inputs: Inputs) -> int:
+    """The batch that a caller's size holds, that of the network's own inputs without one."""
+    size = inputs.sizes[0] if len(inputs.sizes) == 1 else None
+    is_batch = size is not None and size.batched is None and len(size.shape) == len(shown.input_shape) == 4
+    return size.shape[0] if size is not None and is_batch else shown.given_batch
+
+
+def _source_options(inputs: Inputs | None, options: ModelOptions) -> BuildOptions:
     """The options of a model as `sources` takes them. Raises OptionError for an unknown one."""
     known = ModelOptions.__annotations__
     unknown_option = next((name for name in options if name not in known), None)
     if unknown_option is not None:
         raise OptionError(f"unknown option {unknown_option!r}", f"options are {', '.join(known)}")
-    return replace(BuildOptions(input=input_size), **options)
+    building: dict[str, Any] = {name: value for name, value in options.items() if name not in INPUT_OPTIONS}
+    built = replace(BuildOptions(), **building)
+    size = inputs.image_shape(3) if inputs is not None and inputs.is_one_image else None
+    return replace(built, input=size, inputs=inputs)
 
 
 def _step_config(options: ModelAndStepOptions) -> tuple[StepConfig, Any]:
@@ -735,7 +778,7 @@ def _step_config(options: ModelAndStepOptions) -> tuple[StepConfig, Any]:
 
 
 def _module_factory(
-    model: Model, input_size: tuple[int, ...] | None, options: ModelOptions, weights: str | None = None
+    model: Model, input_size: InputSizes | None, options: ModelOptions, weights: str | None = None
 ) -> Callable[[], nn.Module]:
     """A function that makes a module of the model, on the CPU, that the caller may change.
 
@@ -767,14 +810,19 @@ def _build_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
         return make()
 
 
-def _reference(ref: Model, model: Model, ours: Network, options: ModelOptions, cache: bool) -> Reference:
+def _reference(
+    ref: Model, model: Model, ours: Network, inputs: Inputs | None, options: ModelOptions, cache: bool
+) -> Reference:
     """The reference model of a diff, and how to build its module."""
     from vggscope.sources.reference import Reference, reference_for
 
-    size = ours.input_shape[1:]
+    if inputs is None and ours.takes_one_image:
+        inputs = Inputs((InputSize(ours.input_shape[1:]),))
     if isinstance(ref, str):
-        return reference_for(ref, _word(model), ours, _source_options(size, options), cache=cache)
-    return Reference(network(ref, ours.input_shape), _module_factory(ref, size, {}))
+        return reference_for(ref, _word(model), ours, _source_options(inputs, options), cache=cache)
+    same = isinstance(ref, Network) and ref.inputs == ours.inputs
+    size = ours.input_shape[1:] if ours.takes_one_image else None
+    return Reference(_network(ref, None if same else inputs, {}), _module_factory(ref, size, {}))
 
 
 def _compare_outputs(

@@ -74,12 +74,19 @@ class ModelOptions(TypedDict, total=False):
 
     `head` and `batch_norm` are for configurations of Table 1, `num_classes` is the width of the last layer, and
     `soft_max` ends the model with the soft-max instead of the logits.
+
+    `input_data` is what forward is called with, in place of `input_size`: a tensor, a tuple of positional arguments or
+    a dict of keyword arguments, which may hold lists and dicts of tensors. `dtypes` are torch's dtypes, or their names,
+    of the sizes in `input_size`. `batch_axis` is where the batch stands, 0 if left out, None for none.
     """
 
     head: Head | None
     batch_norm: bool
     num_classes: int | None
     soft_max: bool
+    input_data: object
+    dtypes: Sequence[object] | None
+    batch_axis: int | None
 
 
 class StepOptions(TypedDict, total=False):

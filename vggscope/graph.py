@@ -147,6 +147,7 @@ class Network:
     - `output` is the node whose tensor is the network's output, if it is not the last one. Of several tensors that
       forward returns it is the one that depends on the most weights, and the first of those. `output_place` is its
       index among them.
+    - `given_batch` is how many samples the caller's inputs held; the shapes are those of one.
     - `tables` are the buffers that belong to no node: those of layers that do not run, and lookup tables.
     """
 
@@ -161,6 +162,7 @@ class Network:
     output: str | None = None
     output_place: int = 0
     tables: tuple[Buffer, ...] = field(default=(), compare=False, repr=False)
+    given_batch: int = field(default=1, compare=False, repr=False)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))

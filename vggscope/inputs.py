@@ -23,14 +23,51 @@ EXAMPLES = "3x224x224, 1x16000, 128:int64, mask=128:bool or scalar"
 
 @record
 class InputSize:
-    """One input of a model: its `shape` without the batch axis, and torch's name of its dtype.
+    """The size of one input: its `shape`, and torch's name of its dtype, the model's floating type if empty.
 
-    With a `name` it is passed by keyword. An empty `dtype` is the model's own floating type.
+    With a `name` it is passed by keyword. `batched` tells whether `shape` holds the batch axis; None leaves that to the
+    model's first layer, which takes a known number of axes.
     """
 
     shape: tuple[int, ...]
     name: str = ""
     dtype: str = ""
+    batched: bool | None = False
+
+
+@record
+class Inputs:
+    """What a caller gives a forward: `sizes`, or `data` (tensors, as `trace.inputs.from_data` takes them).
+
+    `batch_axis` is the axis along which samples lie; None for a forward without a batch.
+    """
+
+    sizes: tuple[InputSize, ...] = ()
+    batch_axis: int | None = 0
+    data: object = None
+
+    @property
+    def is_one_image(self) -> bool:
+        """Whether the only size has the axes of an image, channels, height and width, with or without the batch."""
+        size = self.sizes[0] if len(self.sizes) == 1 and self.batch_axis == 0 else None
+        if size is None or size.name or size.dtype:
+            return False
+        return len(size.shape) == 3 or (len(size.shape) == 4 and size.batched is not False)
+
+    def image_shape(self, channels: int) -> tuple[int, ...]:
+        """The one image that the inputs are, as (channels, height, width); a single number is its side.
+
+        Raises OptionError for any other inputs.
+        """
+        size = self.sizes[0] if len(self.sizes) == 1 and self.batch_axis == 0 else None
+        shape = () if size is None or size.name or size.dtype not in ("", "float32") else size.shape
+        if size is not None and size.batched is not False and len(shape) == 4:
+            shape = shape[1:]
+        if len(shape) == 1:
+            shape = (channels, *shape * 2)
+        if len(shape) != 3:
+            raise OptionError("a VGG takes one image", "give --input as channels x height x width: --input 3x224x224")
+        return shape
 
 
 def parse_input(text: str) -> InputSize:
@@ -49,6 +86,19 @@ def parse_input(text: str) -> InputSize:
     if dtype and dtype not in DTYPES:
         raise OptionError(f"--input {text}: unknown dtype {dtype!r}", f"dtypes are {', '.join(DTYPES)}")
     return InputSize(sides, match["name"] or "", dtype)
+
+
+def parse_batch_axis(text: str) -> int | None:
+    """Read the position of the batch axis, or `none`. Raises OptionError for anything else.
+
+    >>> parse_batch_axis("1"), parse_batch_axis("none")
+    (1, None)
+    """
+    if text.lower() == "none":
+        return None
+    if not re.fullmatch(r"\d", text, re.ASCII):
+        raise OptionError(f"--batch-axis {text}: no axis", "write 0, 1, ... or none")
+    return int(text)
 
 
 def _sides(text: str) -> tuple[int, ...] | None:

@@ -37,6 +37,7 @@ def network_of_checkpoint(path: str, options: BuildOptions) -> Network:
     """
     inspection = inspect(path)
     plan = inspection.build_plan()
+    options = options.for_one_image(plan.input[0])
     _check(inspection, plan, options)
     is_timm = inspection.head == PRE_LOGITS
     words = tuple(word for word in plan.words if word.kind != "fc") if is_timm else plan.words

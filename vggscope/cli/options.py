@@ -18,8 +18,9 @@ import typer
 
 from vggscope.checkpoint import SUFFIXES
 from vggscope.choices import Dtype, Head, Theme
+from vggscope.inputs import parse_batch_axis, parse_input
 from vggscope.record import record
-from vggscope.units import check_batch, parse_shape
+from vggscope.units import check_batch
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -74,7 +75,18 @@ Models = Annotated[
 class ModelOptions:
     """How the model is built."""
 
-    input: Annotated[str | None, typer.Option(metavar="CxHxW", help="Input size, e.g. 3x224x224.")] = None
+    input: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Input size without the batch, e.g. 3x224x224; once for each input, as [NAME=]SIZE[:DTYPE].",
+            show_default=False,
+        ),
+    ] = None
+    batch_axis: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Where the batch stands in the inputs: 0, 1, ..., or none.", show_default=False),
+    ] = None
     head: Annotated[
         Head | None,
         typer.Option(
@@ -92,8 +104,10 @@ class ModelOptions:
     def keywords(self) -> dict[str, Any]:
         """The arguments of a function of `api`. Raises OptionError for an input that is no size."""
         options = dict(vars(self))
-        size = options.pop("input")
-        return {"input_size": parse_shape(size) if size is not None else None, **options}
+        sizes, batch_axis = options.pop("input"), options.pop("batch_axis")
+        if batch_axis is not None:
+            options["batch_axis"] = parse_batch_axis(batch_axis)
+        return {"input_size": tuple(map(parse_input, sizes)) if sizes else None, **options}
 
 
 @record

@@ -113,7 +113,11 @@ def folder() -> str | None:
 def _entry(word: str, options: BuildOptions) -> Entry | None:
     """The entry for a word; None if the word names no library's model, or there is no cache folder."""
     library, _, model = word.strip().partition(":")
-    if library not in LIBRARIES or not re.fullmatch(r"[\w.-]{1,100}", model, re.ASCII):
+    if (
+        (options.inputs is not None and options.input is None)
+        or library not in LIBRARIES
+        or not re.fullmatch(r"[\w.-]{1,100}", model, re.ASCII)
+    ):
         return None
     directory = folder()
     size = "x".join(map(str, options.input)) if options.input else "own"

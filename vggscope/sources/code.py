@@ -57,10 +57,10 @@ def load(word: str, options: BuildOptions) -> Network:
         except ModelError as error:
             if not _reads_values(error.__cause__):
                 raise
-            network = network_of(make(), word, options.input)
+            network = network_of(make(), word, options.given)
             note = "the model reads values while it is built: it was built with its weights"
             return replace(network, warnings=(*network.warnings, note))
-        return network_of(module, word, options.input, rebuild=make)
+        return network_of(module, word, options.given, rebuild=make)
 
 
 def build(word: str, options: BuildOptions) -> nn.Module:

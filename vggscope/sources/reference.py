@@ -47,7 +47,11 @@ def reference_for(word: str, model: str, ours: Network, options: BuildOptions, *
     near = nearest(word, (*LIBRARIES, "paper"))
     if near and word not in (*LIBRARIES, "paper") and not any(source.claims(word) for source in SOURCES):
         raise ModelError(f"unknown reference {word!r}{near}", "--ref is torchvision, timm, paper or any MODEL")
-    same = BuildOptions(input=ours.input_shape[1:], num_classes=options.num_classes)
+    same = BuildOptions(num_classes=options.num_classes, inputs=options.inputs)
+    if ours.takes_one_image:
+        same = replace(same, input=ours.input_shape[1:], inputs=None)
+    elif word in (*LIBRARIES, "paper"):
+        raise ModelError(f"{word} has no counterpart: the model does not take one image", "--ref names another model")
     if word in LIBRARIES:
         same = replace(same, input=(3, *ours.input_shape[2:]))  # a library's models read RGB
         config, note = _counterpart(model, ours, list(_PUBLISHED), options)

@@ -33,7 +33,7 @@ def load(word: str, options: BuildOptions) -> Network:
     make = partial(build, word, options)
     with suppress_output():
         module = without_data(make)
-        size = options.input or tuple(getattr(module, "pretrained_cfg", {}).get("input_size", (3, 224, 224)))
+        size = options.given or tuple(getattr(module, "pretrained_cfg", {}).get("input_size", (3, 224, 224)))
         return network_of(module, word, size, rebuild=make)
 
 

@@ -36,7 +36,7 @@ def load(word: str, options: BuildOptions) -> Network:
     make = partial(build, word, options)
     with suppress_output():
         module = without_data(make)
-        size = options.input or (3, *(input_side(word.partition(":")[2]),) * 2)
+        size = options.given or (3, *(input_side(word.partition(":")[2]),) * 2)
         return network_of(module, word, size, rebuild=make)
 
 

@@ -156,22 +156,37 @@ def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
 
 
 def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | None = 0) -> CallInputs:
-    """Zeros of the sizes that a user gives, one sample of each.
+    """Zeros of the sizes that a user gives, one sample of each that is without the batch axis.
 
     A single number is a square image where the first layer takes images, else one axis.
     """
     import torch
 
     def zeros(size: InputSize) -> Tensor:
-        shape = _square(module, size.shape)
+        batched = size.batched if size.batched is not None else _holds_batch(module, size.shape)
+        shape = size.shape if batched else _square(module, size.shape)
         dtype = getattr(torch, size.dtype) if size.dtype else _dtype_for(module, shape)
-        if shape and batch_axis is not None:
+        if shape and batch_axis is not None and not batched:
             place = min(batch_axis, len(shape))
             shape = (*shape[:place], 1, *shape[place:])
         return torch.zeros(shape, dtype=dtype)
 
     args = tuple(zeros(size) for size in sizes if not size.name)
     return CallInputs(args, {size.name: zeros(size) for size in sizes if size.name}, batch_axis)
+
+
+def _holds_batch(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a size holds the batch axis, by the number of axes that the first layer takes; three numbers are an
+    image's channels, height and width wherever that layer does not say otherwise.
+    """
+    from torch import nn
+
+    first = first_layer(module)
+    if isinstance(first, (nn.Conv1d, nn.ConvTranspose1d, nn.modules.rnn.RNNBase)):
+        return len(shape) >= 3
+    if isinstance(first, (nn.Conv3d, nn.ConvTranspose3d)):
+        return len(shape) >= 5
+    return len(shape) == 2 or len(shape) >= 4
 
 
 def _square(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:

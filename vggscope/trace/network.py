@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError
 from vggscope.graph import Network, channels_first
-from vggscope.inputs import InputSize
+from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.base import Shape
 from vggscope.trace.build import without_data
 from vggscope.trace.failure import own_line
-from vggscope.trace.inputs import CallInputs, candidates, example_of, from_sizes, required_arguments, wanted_by
+from vggscope.trace.inputs import (
+    CallInputs,
+    candidates,
+    example_of,
+    from_data,
+    from_sizes,
+    required_arguments,
+    wanted_by,
+)
 from vggscope.trace.run import META, Run, run
 
 if TYPE_CHECKING:
     from torch import nn
 
-Given = CallInputs | Sequence[InputSize] | Shape
-"""What a caller gives for a forward: arguments, sizes, or the shape of one input without the batch axis."""
+Given = CallInputs | Inputs | Shape
+"""What a caller gives for a forward: arguments, sizes or data, or the shape of one input without the batch axis."""
 
 
 def network_of(
@@ -51,8 +59,11 @@ def _inputs_for(module: nn.Module, given: Given | None) -> CallInputs | None:
         return example_of(module)
     if isinstance(given, CallInputs):
         return given
-    sizes = [size for size in given if isinstance(size, InputSize)]
-    return from_sizes(module, sizes or [InputSize(tuple(given))])  # type: ignore[arg-type]
+    if not isinstance(given, Inputs):
+        return from_sizes(module, [InputSize(given)])
+    if given.data is not None:
+        return from_data(given.data, given.batch_axis)
+    return from_sizes(module, given.sizes, given.batch_axis)
 
 
 def _first_that_passes(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Network:

@@ -87,6 +87,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         output,
         recorder.output_place,
         _tables(module, nodes),
+        1 if single else inputs.batch,
     )
     return Run(labelled(network), error, recorder.returns)
 

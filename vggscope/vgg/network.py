@@ -58,6 +58,7 @@ def network_of_config(name: str, words: tuple[Word, ...], options: BuildOptions)
     Raises OptionError for a head option without FC layers, and ShapeError where the input is too small for the features
     and `--head flatten` needs their output shape.
     """
+    options = options.for_one_image()
     input_shape = (1, *(options.input or INPUT_SHAPE))
     words = _with_options(words, options)
     first_fc = next((i for i, word in enumerate(words) if word.kind == "fc"), len(words))

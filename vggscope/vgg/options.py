@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vggscope.errors import OptionError, unknown
+from vggscope.inputs import Inputs
 from vggscope.record import record
 
 HEADS = ("adaptive", "flatten", "dense")
@@ -14,7 +17,8 @@ class BuildOptions:
 
     `input` is (channels, height, width). `head` is one of HEADS: `adaptive` pools the features to 7x7 before the FC
     layers (torchvision's), `flatten` fits the first FC layer to the input size (the paper's at training), `dense`
-    makes the FC layers convolutions (the paper's at test time, section 3.2).
+    makes the FC layers convolutions (the paper's at test time, section 3.2). `inputs` are what a module that is
+    no VGG is called with.
     """
 
     input: tuple[int, ...] | None = None
@@ -22,6 +26,21 @@ class BuildOptions:
     batch_norm: bool = False
     num_classes: int | None = None
     soft_max: bool = False
+    inputs: Inputs | None = None
+
+    @property
+    def given(self) -> Inputs | tuple[int, ...] | None:
+        """What a module's forward is called with, if the caller said."""
+        return self.inputs or self.input
+
+    def for_one_image(self, channels: int = 3) -> BuildOptions:
+        """The options for a model that takes one image, its size in `input`.
+
+        Raises OptionError for other inputs.
+        """
+        if self.inputs is None:
+            return self
+        return replace(self, input=self.input or self.inputs.image_shape(channels), inputs=None)
 
     def check(self) -> None:
         """Raise OptionError for an unknown head or a number of classes out of range."""
