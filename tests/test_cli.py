@@ -26,8 +26,9 @@ def test_summary_as_a_table(vggscope, golden) -> None:
 def test_summary_as_json(vggscope) -> None:
     found = json.loads(vggscope("summary", "D", "--format", "json", "--batch", "4").out)
     assert list(found) == [
-        *("schema", "model", "input_shape", "dtype", "layers", "totals", "memory", "warnings"),
+        *("schema", "model", "input_shape", "dtype", "layers", "totals", "memory", "warnings", "inputs"),
     ]
+    assert found["inputs"] == [{"name": "input", "shape": [4, 3, 224, 224], "dtype": "float32"}]
     assert (found["schema"], found["model"], found["dtype"]) == ("vggscope/summary@1", "D", "float32")
     assert found["input_shape"] == [4, 3, 224, 224]
     first = found["layers"][0]

@@ -23,8 +23,18 @@ from vggscope.cli.completion.shells import COMPLETION_VARIABLE
 
 FREE = {
     *("--input", "--num-classes", "--batch", "--dpi", "--width", "--seed", "--unit", "--samples", "--accumulate"),
-    *("--gpus", "--context", "--workspace", "--sizes", "--batches", "--size", "--kernel", "--stride", "--padding"),
-    *("--channels", "--shape"),
+    *(
+        "--gpus",
+        "--context",
+        "--workspace",
+        "--sizes",
+        "--batches",
+        "--size",
+        "--kernel",
+        "--stride",
+        "--padding",
+    ),
+    *("--channels", "--shape", "--batch-axis"),
 }
 """Options whose value is a number, a size or a place, which nobody can guess."""
 

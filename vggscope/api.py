@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from vggscope.choices import Depth, ModelOptions, StepOptions
+from vggscope.choices import Depth, ModelOptions, StepOptions, WordOptions
 from vggscope.errors import ModelError, OptionError, ShapeError, unknown
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize
@@ -281,7 +281,7 @@ def grid(
     modes: Sequence[Mode] = ("train",),
     optimizers: Sequence[Optimizer] = ("sgd-momentum",),
     dtypes: Sequence[StepDtype] = ("float32",),
-    **options: Unpack[ModelOptions],
+    **options: Unpack[WordOptions],
 ) -> Iterator[Estimate]:
     """Iterate over the peak memory of a step, in bytes, at every point of a grid: what `memory` returns there.
 
@@ -759,7 +759,7 @@ def _batch_of(shown: Network, inputs: Inputs) -> int:
 
 def _source_options(inputs: Inputs | None, options: ModelOptions) -> BuildOptions:
     """The options of a model as `sources` takes them. Raises OptionError for an unknown one."""
-    known = ModelOptions.__annotations__
+    known = (*WordOptions.__annotations__, *INPUT_OPTIONS)
     unknown_option = next((name for name in options if name not in known), None)
     if unknown_option is not None:
         raise OptionError(f"unknown option {unknown_option!r}", f"options are {', '.join(known)}")

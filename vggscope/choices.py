@@ -69,21 +69,27 @@ Topic = Literal[
 """What `explain` explains beside the layers of a model."""
 
 
-class ModelOptions(TypedDict, total=False):
+class WordOptions(TypedDict, total=False):
     """How a model is built from a word.
 
     `head` and `batch_norm` are for configurations of Table 1, `num_classes` is the width of the last layer, and
     `soft_max` ends the model with the soft-max instead of the logits.
-
-    `input_data` is what forward is called with, in place of `input_size`: a tensor, a tuple of positional arguments or
-    a dict of keyword arguments, which may hold lists and dicts of tensors. `dtypes` are torch's dtypes, or their names,
-    of the sizes in `input_size`. `batch_axis` is where the batch stands, 0 if left out, None for none.
     """
 
     head: Head | None
     batch_norm: bool
     num_classes: int | None
     soft_max: bool
+
+
+class ModelOptions(WordOptions, total=False):
+    """WordOptions, and what the model's forward is called with.
+
+    `input_data` is what forward is called with, in place of `input_size`: a tensor, a tuple of positional arguments or
+    a dict of keyword arguments, which may hold lists and dicts of tensors. `dtypes` are torch's dtypes, or their names,
+    of the sizes in `input_size`. `batch_axis` is where the batch stands, 0 if left out, None for none.
+    """
+
     input_data: object
     dtypes: Sequence[object] | None
     batch_axis: int | None

@@ -72,6 +72,15 @@ class Peaks:
 
 
 @record
+class InputSummary:
+    """One tensor that forward is given: its name there, its shape with the batch, and torch's name of its dtype."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+
+@record
 class Summary(Result):
     """The summary of a network; `str` of it is the table."""
 
@@ -83,6 +92,7 @@ class Summary(Result):
     totals: Totals
     memory: Peaks
     warnings: tuple[str, ...]
+    inputs: tuple[InputSummary, ...]
 
 
 def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summary:
@@ -95,7 +105,7 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summa
     return Summary(
         schema="vggscope/summary@1",
         model=network.name,
-        input_shape=(batch, *network.input_shape[1:]),
+        input_shape=network.batched(network.inputs[0].name, batch),
         dtype=dtype,
         layers=layers,
         totals=_totals(network, layers, others, total_macs(cost), itemsize),
@@ -103,6 +113,10 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summa
         if network.failure is None
         else Peaks(None, None),
         warnings=(*network.broken_off(), *network.warnings),
+        inputs=tuple(
+            InputSummary(tensor.name, network.batched(tensor.name, batch), tensor.dtype or dtype)
+            for tensor in network.inputs
+        ),
     )
 
 

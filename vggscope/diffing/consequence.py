@@ -48,9 +48,10 @@ def apply_difference(
         else:
             nodes.append(replace(node, op=exchanged.get(node.name, node.op), inputs=inputs))
         nodes += _inserted_after(node.name, inserted, replaced)
-    size = (*ours.input_shape[:2], *reference.input_shape[2:]) if is_first else reference.input_shape
+    size = (*ours.input_shape[:2], *reference.input_shape[2:])
+    network_inputs = one_input(size) if is_first else reference.inputs
     output = replaced.get(reference.output, reference.output) if reference.output is not None else None
-    return _refitted(replace(reference, inputs=one_input(size), output=output), nodes)
+    return _refitted(replace(reference, inputs=network_inputs, output=output), nodes)
 
 
 def _by_kind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vggscope.analysis.summary import OtherParameters, Summary, Totals
+from vggscope.analysis.summary import InputSummary, OtherParameters, Summary, Totals
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.errors import OptionError, nearest
 from vggscope.units import BINARY, bytes_text, count_text, pair_text, shape_text, short_count
@@ -50,7 +50,7 @@ def document(report: Summary, columns: tuple[str, ...] | None = None) -> Documen
         "activation_bytes": report.totals.activation_bytes,
     }
     table = Table(COLUMNS, rows, quiet, total=tuple(total.get(column.key, "") for column in COLUMNS))
-    title = f"{report.model}   input {inputs(report.input_shape)}, {report.dtype}"
+    title = f"{report.model}   input {_all_inputs(report)}, {report.dtype}"
     warnings: tuple[Block, ...] = tuple(Note(f"note: {warning}", "warning") for warning in report.warnings)
     chosen = columns or tuple(key for key in SHOWN if table.holds(key))
     return Document(title, (table.choose(chosen), _totals(report), *warnings))
@@ -67,7 +67,7 @@ def line(report: Summary) -> str:
 
 def inputs(shape: tuple[int, ...]) -> str:
     """The input size, with the batch size if that is not 1."""
-    return shape_text(shape) + (f" x {shape[0]}" if shape[0] != 1 else "")
+    return (shape_text(shape) or "scalar") + (f" x {shape[0]}" if len(shape) > 1 and shape[0] != 1 else "")
 
 
 def column_keys(names: str) -> tuple[str, ...]:
@@ -96,11 +96,25 @@ def _value(layer: object, key: str) -> object:
     return "" if value is None and key in ("rule", "kernel_size", "stride", "padding") else value
 
 
+def _all_inputs(report: Summary) -> str:
+    """The sizes of all inputs, with the dtype where it is not the network's."""
+
+    def dtype(tensor: InputSummary) -> str:
+        return "" if tensor.dtype == report.dtype else f" {tensor.dtype}"
+
+    first, *others = report.inputs
+    sizes = [
+        f"{t.name} {shape_text(t.shape) or 'scalar'}{'' if t.dtype == report.dtype else f' {t.dtype}'}" for t in others
+    ]
+    named = f"{first.name} " if others else ""
+    return " and ".join([f"{named}{inputs(report.input_shape)}{dtype(first)}", *sizes])
+
+
 def _totals(report: Summary) -> Facts:
     totals, memory = report.totals, report.memory
     frozen = totals.params - totals.trainable_params
     trainable = f", {count_text(frozen)} of them frozen" if frozen else ""
-    batch = report.input_shape[0]
+    batch = next((tensor.shape[0] for tensor in report.inputs if len(tensor.shape) > 1), 1)
     items = [
         ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)})"),
         ("MACs", f"{count_text(totals.macs)}  ({_flops(totals)})"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, OptionError
 from vggscope.graph import Network
+from vggscope.inputs import Inputs
 from vggscope.record import record
 from vggscope.vgg.options import BuildOptions
 
@@ -57,10 +58,10 @@ def load(word: str, options: BuildOptions) -> Network:
         except ModelError as error:
             if not _reads_values(error.__cause__):
                 raise
-            network = network_of(make(), word, options.given)
+            network = network_of(make(), word, options.given or make.inputs)
             note = "the model reads values while it is built: it was built with its weights"
             return replace(network, warnings=(*network.warnings, note))
-        return network_of(module, word, options.given, rebuild=make)
+        return network_of(module, word, options.given or make.inputs, rebuild=make)
 
 
 def build(word: str, options: BuildOptions) -> nn.Module:
@@ -108,7 +109,7 @@ def _arguments(text: str) -> tuple[tuple[object, ...], tuple[tuple[str, object],
     )
 
 
-def _factory(call: ModelCall, options: BuildOptions) -> Callable[[], nn.Module]:
+def _factory(call: ModelCall, options: BuildOptions) -> Factory:
     """A function that makes the module; it raises ModelError with the line of the user's code.
 
     Raises ModelError or OptionError at once where the arguments do not fit.
@@ -122,22 +123,40 @@ def _factory(call: ModelCall, options: BuildOptions) -> Callable[[], nn.Module]:
     if isinstance(target, nn.Module):
         if call.args or call.kwargs or options.num_classes is not None:
             raise OptionError(f"{call.name} is a module already, it takes no arguments", "leave them out")
-        return lambda: target
+        return Factory(call.name, lambda: target)
     kwargs = dict(call.kwargs)
     if options.num_classes is not None:
         kwargs["num_classes"] = options.num_classes
     _check_arguments(target, call, kwargs, options)
 
-    def make() -> nn.Module:
+    def make() -> object:
         try:
-            module = target(*call.args, **kwargs)
+            return target(*call.args, **kwargs)
         except (Exception, SystemExit) as error:
             raise user_error(f"{call.name} cannot be built", error) from error
-        if not isinstance(module, nn.Module):
-            raise ModelError(f"{call.name} gives a {type(module).__name__}, no nn.Module", "name a model's class")
-        return module
 
-    return make
+    return Factory(call.name, make)
+
+
+class Factory:
+    """A function that makes the module of a word, and keeps the `inputs` that a user's factory returns with it."""
+
+    def __init__(self, name: str, make: Callable[[], object]) -> None:
+        self._name = name
+        self._make = make
+        self.inputs: Inputs | None = None
+
+    def __call__(self) -> nn.Module:
+        """Make the module. Raises ModelError for anything but a module, or a module and its inputs."""
+        from torch import nn
+
+        module = self._make()
+        if isinstance(module, tuple) and len(module) == 2 and isinstance(module[0], nn.Module):
+            module, data = module
+            self.inputs = Inputs(data=data)
+        if not isinstance(module, nn.Module):
+            raise ModelError(f"{self._name} gives a {type(module).__name__}, no nn.Module", "name a model's class")
+        return module
 
 
 def _target(module: ModuleType, call: ModelCall) -> Callable[..., object]:

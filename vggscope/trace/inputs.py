@@ -164,7 +164,7 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
 
     def zeros(size: InputSize) -> Tensor:
         batched = size.batched if size.batched is not None else _holds_batch(module, size.shape)
-        shape = size.shape if batched else _square(module, size.shape)
+        shape = size.shape if batched or size.dtype else _square(module, size.shape)
         dtype = getattr(torch, size.dtype) if size.dtype else _dtype_for(module, shape)
         if shape and batch_axis is not None and not batched:
             place = min(batch_axis, len(shape))

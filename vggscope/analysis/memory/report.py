@@ -116,7 +116,7 @@ def memory(
         batch=batch,
         dtype=config.dtype,
         optimizer=config.optimizer if config.trains else None,
-        input_shape=(batch, *network.input_shape[1:]),
+        input_shape=network.batched(network.inputs[0].name, batch),
         gpus=config.gpus,
         parallel=config.shards.parallel.name or None,
         peak_bytes=peak.total.at(samples),

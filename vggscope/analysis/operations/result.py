@@ -95,7 +95,7 @@ def operations(
     return Operations(
         schema="vggscope/operations@1",
         model=network.name,
-        input_shape=(batch, *network.input_shape[1:]),
+        input_shape=network.batched(network.inputs[0].name, batch),
         dtype=dtype,
         count=count,
         roof=roof,

@@ -10,16 +10,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, get_args
 
 from vggscope.checkpoint import SUFFIXES
-from vggscope.choices import ModelOptions, PictureFormat
+from vggscope.choices import PictureFormat, WordOptions
 from vggscope.sources.cache import LIBRARIES, recalled
 from vggscope.sources.resolve import read
-from vggscope.units import parse_shape
 from vggscope.vgg.configs import CONFIGS, LITERATURE
 from vggscope.vgg.options import BuildOptions
 from vggscope.vgg.toml import config_names
 
 if TYPE_CHECKING:
-    from vggscope.graph import Network
+    from vggscope.inputs import Inputs, parse_input
+from vggscope.graph import Network
 
 MODEL_SUFFIXES = (".py", ".toml", *SUFFIXES)
 """Suffixes of files that are or define models."""
@@ -179,9 +179,9 @@ def _network(model: str, params: Mapping[str, Any]) -> Network | None:
     library, _, name = model.partition(":")
     if library == "torchvision" and name.removesuffix("_bn") in LITERATURE:
         return read(name)  # its module tree is that of the configuration
-    size = parse_shape(params["input"]) if params.get("input") else None
-    options = {name: params[name] for name in ModelOptions.__annotations__ if params.get(name)}
-    return recalled(model) or read(model, BuildOptions(size, **options))
+    inputs = Inputs(tuple(map(parse_input, params["input"]))) if params.get("input") else None
+    options = {name: params[name] for name in WordOptions.__annotations__ if params.get(name)}
+    return recalled(model) or read(model, BuildOptions(inputs=inputs, **options))
 
 
 def layer(ctx: Any, word: str) -> list[str]:

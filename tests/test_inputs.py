@@ -1,0 +1,217 @@
+"""What a model is given: sizes on the command line and in Python, tensors, and what is chosen where nobody says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import vggscope
+from vggscope.errors import ModelError, OptionError
+from vggscope.inputs import InputSize, parse_batch_axis, parse_input
+
+FILE = """
+import torch
+from torch import nn
+
+
+class Signal(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 4, 5)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class Labelled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.embedding = nn.Embedding(10, 4)
+
+    def forward(self, image, label, *, scale=None):
+        y = self.conv(image).mean((2, 3)) + self.embedding(label)
+        return y if scale is None else y * scale
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(50, 8)
+
+    def forward(self, ids):
+        return {"hidden": self.embedding(ids)}
+
+
+def with_inputs():
+    return Labelled(), (torch.zeros(2, 3, 16, 16), torch.tensor([1, 2]))
+
+
+def with_keywords():
+    return Labelled(), {"image": torch.zeros(1, 3, 8, 8), "label": torch.tensor([1])}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    file = tmp_path / "net.py"
+    file.write_text(FILE)
+    return str(file)
+
+
+class Labelled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.embedding = nn.Embedding(10, 4)
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        return self.conv(image).mean((2, 3)) + self.embedding(label)
+
+
+def shapes(result: vggscope.Summary) -> list[tuple[str, tuple[int, ...], str]]:
+    return [(tensor.name, tensor.shape, tensor.dtype) for tensor in result.inputs]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("3x224x224", InputSize((3, 224, 224))),
+        ("1x16000", InputSize((1, 16000))),
+        ("3×16,112x112", InputSize((3, 16, 112, 112))),
+        ("scalar", InputSize(())),
+        ("128:int64", InputSize((128,), dtype="int64")),
+        ("mask=128:bool", InputSize((128,), "mask", "bool")),
+        ("x=scalar:torch.float64", None),
+        ("3x0x3", None),
+        ("", None),
+        ("-3", None),
+        ("3x224x224:floaty", None),
+        ("a b=3", None),
+    ],
+)
+def test_sizes_as_text(text: str, size: InputSize | None) -> None:
+    if size is not None:
+        assert parse_input(text) == size
+        return
+    with pytest.raises(OptionError, match="--input"):
+        parse_input(text)
+
+
+def test_the_batch_axis_as_text() -> None:
+    assert (parse_batch_axis("0"), parse_batch_axis("none")) == (0, None)
+    with pytest.raises(OptionError, match="--batch-axis x: no axis"):
+        parse_batch_axis("x")
+
+
+def test_several_inputs_on_the_command_line(vggscope, path: str) -> None:
+    ran = vggscope("summary", f"{path}:Labelled", "--input", "3x16x16", "--input", "scalar:int64", "-f", "json")
+    assert ran.code == 0
+    found = json.loads(ran.out)
+    assert [(tensor["name"], tensor["shape"], tensor["dtype"]) for tensor in found["inputs"]] == [
+        ("image", [1, 3, 16, 16], "float32"),
+        ("label", [], "int64"),
+    ]
+    assert found["totals"]["macs"] == 14 * 14 * 4 * 27
+    named = vggscope("summary", f"{path}:Labelled", *("--input", "label=scalar:int64", "--input", "image=3x16x16"))
+    assert "input label scalar int64 and image 3x" in named.out.splitlines()[0]
+
+
+def test_a_single_number_is_the_side_of_an_image_or_a_length(vggscope, path: str) -> None:
+    square = json.loads(vggscope("summary", "D", "--input", "64", "-f", "json").out)
+    assert square["input_shape"] == [1, 3, 64, 64]
+    tokens = json.loads(vggscope("summary", f"{path}:Tokens", "--input", "7", "-f", "json").out)
+    assert [(tensor["shape"], tensor["dtype"]) for tensor in tokens["inputs"]] == [([1, 7], "int64")]
+
+
+def test_a_vgg_takes_one_image(vggscope) -> None:
+    for sizes in (("3x64x64", "3x64x64"), ("1x16000",), ("image=3x64x64",)):
+        ran = vggscope("summary", "D", *(word for size in sizes for word in ("--input", size)))
+        assert ran.code == 2
+        assert ran.err.splitlines() == [
+            "vggscope: a VGG takes one image",
+            "give --input as channels x height x width: --input 3x224x224",
+        ]
+
+
+def test_what_was_chosen_is_a_note(vggscope, path: str) -> None:
+    signal = vggscope("summary", f"{path}:Signal")
+    assert "note: no input was given: 1x16000 was taken; --input gives another" in signal.out
+    tokens = vggscope("summary", f"{path}:Tokens")
+    assert "note: no input was given: 128:int64 was taken; --input gives another" in tokens.out
+
+
+def test_a_factory_gives_the_inputs_with_the_module(vggscope, path: str) -> None:
+    found = json.loads(vggscope("summary", f"{path}:with_inputs", "-f", "json").out)
+    assert [tensor["shape"] for tensor in found["inputs"]] == [[1, 3, 16, 16], [1]]
+    found = json.loads(vggscope("summary", f"{path}:with_keywords", "--batch", "2", "-f", "json").out)
+    assert [tensor["shape"] for tensor in found["inputs"]] == [[2, 3, 8, 8], [2]]
+
+
+def test_tensors_from_python() -> None:
+    pair = (torch.zeros(2, 3, 16, 16), torch.tensor([1, 2]))
+    by_position = vggscope.summary(Labelled(), input_data=pair)
+    by_keyword = vggscope.summary(Labelled(), input_data={"image": pair[0], "label": pair[1]})
+    assert by_position == by_keyword
+    assert shapes(by_position) == [("image", (2, 3, 16, 16), "float32"), ("label", (2,), "int64")]
+    assert by_position.totals.macs == 2 * 14 * 14 * 4 * 27
+
+
+def test_several_sizes_from_python() -> None:
+    found = vggscope.summary(Labelled(), [(2, 3, 16, 16), (2, 1)], dtypes=[torch.float32, "int64"])
+    assert shapes(found) == [("image", (2, 3, 16, 16), "float32"), ("label", (2, 1), "int64")]
+    with pytest.raises(OptionError, match="1 dtypes for 2 sizes"):
+        vggscope.summary(Labelled(), [(3, 16, 16), (1,)], dtypes=["int64"])
+    with pytest.raises(OptionError, match="input_size and input_data"):
+        vggscope.summary(Labelled(), (3, 16, 16), input_data=torch.zeros(1))
+    with pytest.raises(OptionError, match="input_data holds no tensor"):
+        vggscope.summary(Labelled(), input_data=())
+
+
+def test_three_numbers_for_a_signal_hold_the_batch() -> None:
+    conv = nn.Conv1d(3, 4, 5)
+    assert vggscope.summary(conv, (2, 3, 40)).input_shape == (2, 3, 40)
+    assert vggscope.summary(conv, (3, 40)).input_shape == (1, 3, 40)
+    assert vggscope.summary(nn.Conv3d(3, 4, 3), (2, 3, 8, 8, 8)).input_shape == (2, 3, 8, 8, 8)
+    assert vggscope.summary(nn.Conv2d(3, 4, 3), (3, 8, 8)).input_shape == (1, 3, 8, 8)
+    assert vggscope.summary(nn.Linear(5, 2), (64, 5)).input_shape == (64, 5)
+
+
+def test_the_batch_may_lie_elsewhere_or_nowhere() -> None:
+    lstm = nn.LSTM(5, 5)
+    assert vggscope.summary(lstm, (3, 5), batch_axis=1, batch=4).inputs[0].shape == (3, 4, 5)
+    whole = vggscope.network(nn.Linear(4, 2), input_data=torch.zeros(4), batch_axis=None)
+    assert whole.input_shape == (4,)
+    assert whole.single == "the inputs have no batch axis"
+    with pytest.raises(vggscope.ShapeError, match="no batch axis"):
+        vggscope.summary(whole, batch=2)
+
+
+def test_a_module_brings_its_own_example() -> None:
+    net = Labelled()
+    net.example_input_array = (torch.zeros(1, 3, 8, 8), torch.tensor([1]))
+    found = vggscope.summary(net)
+    assert shapes(found) == [("image", (1, 3, 8, 8), "float32"), ("label", (1,), "int64")]
+    assert found.warnings == ("the input is the model's own example_input_array",)
+
+
+def test_a_model_against_itself_on_several_inputs() -> None:
+    net = Labelled()
+    pair = (torch.zeros(2, 3, 16, 16), torch.tensor([1, 2]))
+    assert vggscope.diff(net, ref=net, input_data=pair).verdict == "identical"
+    with pytest.raises(ModelError, match="does not take one image"):
+        vggscope.diff(net, ref="torchvision", input_data=pair)
+
+
+def test_a_forward_without_return_is_refused_by_every_function() -> None:
+    class Forgets(nn.Module):
+        def forward(self, x: Tensor) -> None:
+            x + 1
+
+    for function in (vggscope.summary, vggscope.memory, vggscope.network, vggscope.diff):
+        with pytest.raises(ModelError, match="returns None"):
+            function(Forgets(), input_data=torch.zeros(1, 3))
