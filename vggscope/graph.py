@@ -19,6 +19,9 @@ from vggscope.units import ELEMENT_BYTES, count_text, shape_text
 INPUT = "input"
 """The name of a network's only input, by which nodes refer to it."""
 
+INPUT_MARK = " (input)"
+"""What follows the name of an input that a module's path is too."""
+
 MOST_DRAWN = 500
 """The most layers that a notebook draws by itself."""
 
@@ -122,6 +125,11 @@ class Input:
     shape: Shape
     dtype: str = ""
     batch_growth: Shape | None = None
+
+    @property
+    def argument(self) -> str:
+        """The name without the mark that tells it from a module of the same name."""
+        return self.name.removesuffix(INPUT_MARK)
 
     @property
     def element_bytes(self) -> int | None:

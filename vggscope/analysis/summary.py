@@ -114,7 +114,7 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summa
         else Peaks(None, None),
         warnings=(*network.broken_off(), *network.warnings),
         inputs=tuple(
-            InputSummary(tensor.name, network.batched(tensor.name, batch), tensor.dtype or dtype)
+            InputSummary(tensor.argument, network.batched(tensor.name, batch), tensor.dtype or dtype)
             for tensor in network.inputs
         ),
     )

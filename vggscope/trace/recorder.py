@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from vggscope.errors import ShapeError
-from vggscope.graph import INPUT, Input, Node, Parameter
+from vggscope.graph import INPUT, INPUT_MARK, Input, Node, Parameter
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Recorded, Result, Unknown
@@ -82,7 +82,7 @@ class Recorder:
         """Take these tensors as the network's inputs, by forward's names for them; a single one is INPUT."""
         inputs = []
         for argument, tensor in named:
-            name = INPUT if len(named) == 1 else f"{argument} (input)" if argument in self.reserved else argument
+            name = INPUT if len(named) == 1 else argument + INPUT_MARK if argument in self.reserved else argument
             self.origins[tensor] = name
             self.shapes[name] = shape_of(tensor)
             own = tensor.is_floating_point()
