@@ -1,4 +1,4 @@
-"""The sizes that a user gives for a model's inputs: `3x224x224`, `ids=128:int64`, `scalar`."""
+"""Sizes of a model's inputs as a user writes them: `3x224x224`, `ids=128:int64`, `scalar`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ DTYPES = (
     *("float32", "float64", "float16", "bfloat16", "complex64", "complex128"),
     *("int64", "int32", "int16", "int8", "uint8", "bool"),
 )
-"""torch's names of the dtypes that an input may have."""
+"""Names of the torch dtypes that an input may have."""
 
 SCALAR = "scalar"
-"""The size of a tensor without axes."""
+"""The text for the size of a tensor without axes."""
 
 _SIZE = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?(?P<size>[^:=]*)(?::(?P<dtype>\w+))?")
 
@@ -23,10 +23,11 @@ EXAMPLES = "3x224x224, 1x16000, 128:int64, mask=128:bool or scalar"
 
 @record
 class InputSize:
-    """The size of one input: its `shape`, and torch's name of its dtype, the model's floating type if empty.
+    """The size of one input.
 
-    With a `name` it is passed by keyword. `batched` tells whether `shape` holds the batch axis; None leaves that to the
-    model's first layer, which takes a known number of axes.
+    - `name` is the keyword argument of forward; empty for a positional argument.
+    - `dtype` is the name of a torch dtype; empty for the model's floating-point dtype.
+    - `batched` is whether `shape` includes the batch axis. None decides by the first layer's number of axes.
     """
 
     shape: tuple[int, ...]
@@ -37,9 +38,9 @@ class InputSize:
 
 @record
 class Inputs:
-    """What a caller gives a forward: `sizes`, or `data` (tensors, as `trace.inputs.from_data` takes them).
+    """The inputs of forward: `sizes`, or `data` in a form that `trace.inputs.from_data` accepts.
 
-    `batch_axis` is the axis along which samples lie; None for a forward without a batch.
+    `batch_axis` is the position of the batch dimension; None for a forward without one.
     """
 
     sizes: tuple[InputSize, ...] = ()
@@ -48,14 +49,14 @@ class Inputs:
 
     @property
     def is_one_image(self) -> bool:
-        """Whether the only size has the axes of an image, channels, height and width, with or without the batch."""
+        """Whether there is one size, and it is channels x height x width with or without the batch axis."""
         size = self.sizes[0] if len(self.sizes) == 1 and self.batch_axis == 0 else None
         if size is None or size.name or size.dtype:
             return False
         return len(size.shape) == 3 or (len(size.shape) == 4 and size.batched is not False)
 
     def image_shape(self, channels: int) -> tuple[int, ...]:
-        """The one image that the inputs are, as (channels, height, width); a single number is its side.
+        """Return the shape of the only input, an image, as (channels, height, width). A single number is its side.
 
         Raises OptionError for any other inputs.
         """
@@ -71,7 +72,7 @@ class Inputs:
 
 
 def parse_input(text: str) -> InputSize:
-    """Read `[NAME=]SIZE[:DTYPE]`.
+    """Parse `[NAME=]SIZE[:DTYPE]`.
 
     Raises OptionError for anything else.
 
@@ -89,7 +90,7 @@ def parse_input(text: str) -> InputSize:
 
 
 def parse_batch_axis(text: str) -> int | None:
-    """Read the position of the batch axis, or `none`. Raises OptionError for anything else.
+    """Parse the position of the batch axis, or `none`. Raises OptionError for anything else.
 
     >>> parse_batch_axis("1"), parse_batch_axis("none")
     (1, None)

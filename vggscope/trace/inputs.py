@@ -1,4 +1,4 @@
-"""What a module's forward is called with: sizes from a user, tensors from a program, or a choice by the first layer."""
+"""Build the arguments of forward: from a user's sizes, from a program's data, or by the kind of the first layer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CallInputs:
-    """The arguments of one call of forward, tensors in nested tuples, lists and dicts among them.
+    """The arguments of one call of forward, which may nest tensors in tuples, lists and dicts.
 
-    `batch_axis` is the axis along which samples lie, None where there is none. `note` tells how the inputs were chosen.
+    `batch_axis` is the batch dimension, None if there is none. `note` is a sentence on how the inputs were chosen.
     """
 
     args: tuple[object, ...] = ()
@@ -28,31 +28,31 @@ class CallInputs:
     note: str = ""
 
     def tensors(self) -> list[Tensor]:
-        """The tensors among the arguments, in order."""
+        """Return the tensors in the arguments, in order."""
         return [tensor for _, tensor in _named_leaves("", (self.args, dict(self.kwargs)))]
 
     def named(self, module: nn.Module) -> list[tuple[str, Tensor]]:
-        """The tensors with forward's names for them: `x`, `images[0]`, `batch.mask`."""
+        """Return the tensors with the names of their arguments: `x`, `images[0]`, `batch.mask`."""
         names = _positional_names(module, len(self.args))
         pairs = [*zip(names, self.args), *self.kwargs.items()]
         return [leaf for name, value in pairs for leaf in _named_leaves(name, value)]
 
     @property
     def batch(self) -> int:
-        """How many samples there are: the size of the batch axis of the first tensor that has one."""
+        """The number of samples: the size of the batch axis of the first tensor that has one."""
         sizes = [t.shape[self.batch_axis] for t in self.tensors() if self._has_batch(t)]  # type: ignore[index]
         return int(sizes[0]) if sizes else 1
 
     @property
     def has_batch(self) -> bool:
-        """Whether any tensor has the batch axis."""
+        """Whether any tensor has a batch axis."""
         return any(map(self._has_batch, self.tensors()))
 
     @property
     def text(self) -> str:
         """The sizes of one sample: `3x224x224`, `128:int64`."""
-        one = self.for_samples(1)
-        return ", ".join(one._sample_text(tensor) for tensor in one.tensors())
+        single = self.for_samples(1)
+        return ", ".join(single._sample_text(tensor) for tensor in single.tensors())
 
     def _sample_text(self, tensor: Tensor) -> str:
         axis = self.batch_axis if self._has_batch(tensor) else None
@@ -61,7 +61,7 @@ class CallInputs:
         return ("x".join(sides) or "scalar") + dtype
 
     def for_samples(self, count: int) -> CallInputs:
-        """The same inputs for that many samples: the first sample of each tensor, repeated."""
+        """Return the inputs for `count` samples: each tensor's first sample, repeated."""
         batch = self.batch
         if not self.has_batch or count == batch:
             return self
@@ -71,13 +71,13 @@ class CallInputs:
         def resized(tensor: Tensor) -> Tensor:
             if not self._has_batch(tensor) or tensor.shape[axis] != batch:
                 return tensor
-            one = tensor.narrow(axis, 0, 1)
-            return one if count == 1 else one.repeat_interleave(count, axis)
+            sample = tensor.narrow(axis, 0, 1)
+            return sample if count == 1 else sample.repeat_interleave(count, axis)
 
         return self.map(resized)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> CallInputs:
-        """The same arguments with each tensor replaced."""
+        """Return the inputs with `function` applied to each tensor."""
         args, kwargs = _mapped((self.args, dict(self.kwargs)), function)
         return replace(self, args=args, kwargs=kwargs)
 
@@ -114,7 +114,7 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _positional_names(module: nn.Module, count: int) -> list[str]:
-    """The names of forward's first arguments; `input` where it takes any number."""
+    """Return the names of forward's first `count` arguments; `input`, or `input1`, `input2`, ..., for variadic ones."""
     names = [p.name for p in _parameters(module) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     missing = count - len(names)
     return [*names[:count], *(f"input{len(names) + 1 + n}" if count > 1 else "input" for n in range(missing))]
@@ -127,13 +127,13 @@ def _parameters(module: nn.Module) -> list[inspect.Parameter]:
         return []
 
 
-# Inputs that somebody gives
+# Inputs that the caller specifies
 
 
 def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
-    """Inputs from a program: a tensor, a tuple or list of positional arguments, or a dict of keyword arguments.
+    """Return the inputs for `data`: a tensor, a tuple or list of positional arguments, or a dict of keyword arguments.
 
-    Raises OptionError where there is no tensor among them.
+    Raises OptionError if it contains no tensor.
     """
     from torch import Tensor
 
@@ -156,9 +156,9 @@ def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
 
 
 def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | None = 0) -> CallInputs:
-    """Zeros of the sizes that a user gives, one sample of each that is without the batch axis.
+    """Return tensors of zeros with these sizes. A size without the batch axis gets one sample.
 
-    A single number is a square image where the first layer takes images, else one axis.
+    A single number is the side of a square image if the first layer takes images, else the size of one axis.
     """
     import torch
 
@@ -167,8 +167,8 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
         shape = size.shape if batched or size.dtype else _square(module, size.shape)
         dtype = getattr(torch, size.dtype) if size.dtype else _dtype_for(module, shape)
         if shape and batch_axis is not None and not batched:
-            place = min(batch_axis, len(shape))
-            shape = (*shape[:place], 1, *shape[place:])
+            axis = min(batch_axis, len(shape))
+            shape = (*shape[:axis], 1, *shape[axis:])
         return torch.zeros(shape, dtype=dtype)
 
     args = tuple(zeros(size) for size in sizes if not size.name)
@@ -176,8 +176,9 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
 
 
 def _holds_batch(module: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a size holds the batch axis, by the number of axes that the first layer takes; three numbers are an
-    image's channels, height and width wherever that layer does not say otherwise.
+    """Return whether a size includes the batch axis, by the number of axes that the first layer takes.
+
+    Three numbers are the channels, height and width of an image, unless the first layer is one-dimensional.
     """
     from torch import nn
 
@@ -198,7 +199,7 @@ def _square(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def floating_dtype(module: nn.Module) -> Any:
-    """The dtype of the module's first floating or complex parameter or buffer; torch's default without one."""
+    """Return the dtype of the first floating-point or complex parameter or buffer; torch's default if there is none."""
     import torch
 
     for tensor in (*module.parameters(), *module.buffers()):
@@ -208,7 +209,7 @@ def floating_dtype(module: nn.Module) -> Any:
 
 
 def _dtype_for(module: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Whole numbers for a module that looks its input up, else the module's floating dtype."""
+    """Return int64 if the first layer is an embedding, else the module's floating-point dtype."""
     import torch
 
     first = first_layer(module)
@@ -217,44 +218,43 @@ def _dtype_for(module: nn.Module, shape: tuple[int, ...]) -> Any:
 
 
 def example_of(module: nn.Module) -> CallInputs | None:
-    """The module's own example: Lightning's `example_input_array`, transformers' `dummy_inputs`; None without one."""
+    """Return the module's own `example_input_array` (Lightning) or `dummy_inputs` (transformers); None without one."""
     for name in ("example_input_array", "dummy_inputs"):
-        # A property of somebody's class may raise whatever it likes.
+        # A property of a user's class may raise any exception.
         with suppress(Exception):
             return replace(from_data(getattr(module, name)), note=f"the input is the model's own {name}")
     return None
 
 
-# Inputs that nobody gives
-
+# Inputs chosen by the first layer
 
 TOKENS, STEPS, SAMPLES, FRAMES, VIDEO_SIDE = 128, 32, 16000, 16, 112
-"""What is tried where nothing is known: tokens of a text, steps of a sequence, samples of a signal (a second at
-16 kHz), frames of a video and their side in pixels (Tran et al. 2015, section 3.2).
+"""Default sizes: tokens of a text, steps of a sequence, samples of a signal (one second at 16 kHz), frames of a video
+and their side in pixels (Tran et al. 2015, section 3.2).
 """
 
 SIDES = (224, 32, 28)
-"""Sides of an image that are tried: the paper's, then those of the usual small data sets. More would be guessing: a
-model with a mistake may fit some other size by accident.
+"""Sides of the images to try: the paper's, then those of CIFAR and MNIST. There are no more, because a faulty model may
+fit some other size by accident.
 """
 
 
 def first_layer(module: nn.Module) -> nn.Module | None:
-    """The first registered layer that tells which input it takes; torch's own layers before a user's attributes."""
+    """Return the first layer with a known input size: one of torch's, else any with `in_channels` or `in_features`."""
     from torch import nn
 
     kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.modules.rnn.RNNBase, nn.RNNCellBase)
     parts = list(module.modules())
-    own = next((part for part in parts if isinstance(part, kinds)), None)
-    return own or next((p for p in parts if hasattr(p, "in_channels") or hasattr(p, "in_features")), None)
+    layer = next((part for part in parts if isinstance(part, kinds)), None)
+    return layer or next((p for p in parts if hasattr(p, "in_channels") or hasattr(p, "in_features")), None)
 
 
 def candidates(module: nn.Module) -> Iterator[CallInputs]:
-    """Inputs that may fit, the likeliest first: a tensor by the kind of the first layer for each required argument."""
+    """Yield inputs that may fit, the likeliest first. Each required argument gets a tensor for the first layer."""
     arguments = required_arguments(module)
     first = first_layer(module)
     is_image = first is None or len(getattr(first, "kernel_size", ())) == 2
-    for place, (shape, dtype) in enumerate(_likely(first)):
+    for place, (shape, dtype) in enumerate(_candidate_sizes(first)):
         positional = max(1, sum(argument.kind is not argument.KEYWORD_ONLY for argument in arguments))
         names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
         if names and len(names) == len(arguments):
@@ -270,12 +270,12 @@ def candidates(module: nn.Module) -> Iterator[CallInputs]:
 
 
 def required_arguments(module: nn.Module) -> list[inspect.Parameter]:
-    """The arguments of forward that have no default."""
+    """Return the arguments of forward that have no default."""
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p for p in _parameters(module) if p.default is p.empty and p.kind not in variable]
 
 
-def _likely(layer: nn.Module | None) -> Iterator[tuple[tuple[int, ...], str]]:
+def _candidate_sizes(layer: nn.Module | None) -> Iterator[tuple[tuple[int, ...], str]]:
     from torch import nn
 
     if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
@@ -285,21 +285,21 @@ def _likely(layer: nn.Module | None) -> Iterator[tuple[tuple[int, ...], str]]:
     elif isinstance(layer, nn.RNNCellBase):
         yield (layer.input_size,), ""
     elif getattr(layer, "in_features", None):
-        yield from ((sizes, "") for sizes in _rows(int(layer.in_features)))  # type: ignore[union-attr,arg-type]
+        yield from ((sizes, "") for sizes in _row_sizes(int(layer.in_features)))  # type: ignore[union-attr,arg-type]
     else:
         channels = int(getattr(layer, "in_channels", None) or 3)
         kernel = getattr(layer, "kernel_size", None)
         axes = len(kernel) if isinstance(kernel, tuple) else 2
-        yield from ((sizes, "") for sizes in _maps(channels, axes))
+        yield from ((sizes, "") for sizes in _map_sizes(channels, axes))
 
 
-def _rows(features: int) -> Iterator[tuple[int, ...]]:
-    """A flattened image where the number of features is one's, and a row."""
+def _row_sizes(features: int) -> Iterator[tuple[int, ...]]:
+    """Yield the image that flattens to this number of features, if there is one, then a row."""
     yield from ((depth, side, side) for side in SIDES for depth in (3, 1) if depth * side * side == features)
     yield (features,)
 
 
-def _maps(channels: int, axes: int) -> Iterator[tuple[int, ...]]:
+def _map_sizes(channels: int, axes: int) -> Iterator[tuple[int, ...]]:
     if axes == 1:
         yield (channels, SAMPLES)
     elif axes == 3:
@@ -308,8 +308,8 @@ def _maps(channels: int, axes: int) -> Iterator[tuple[int, ...]]:
         yield from ((channels, side, side) for side in SIDES)
 
 
-def wanted_by(module: nn.Module) -> str:
-    """What forward takes, as its own code writes it: `forward(image, mask: Tensor, scale=1.0)`."""
+def forward_signature(module: nn.Module) -> str:
+    """Return forward's signature as in its source: `forward(image, mask: Tensor, scale=1.0)`."""
     try:
         return f"forward{inspect.signature(module.forward)}"
     except (TypeError, ValueError):

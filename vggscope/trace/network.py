@@ -1,4 +1,4 @@
-"""Any nn.Module as a Network: an input size that fits is found, and where a forward reads values it is run for real."""
+"""Trace any nn.Module: choose inputs that fit, and run forward on real data if it reads values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vggscope.trace.inputs import (
     CallInputs,
     candidates,
     example_of,
+    forward_signature,
     from_data,
     from_sizes,
     required_arguments,
-    wanted_by,
 )
 from vggscope.trace.run import META, Run, run
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Given = CallInputs | Inputs | Shape
-"""What a caller gives for a forward: arguments, sizes or data, or the shape of one input without the batch axis."""
+"""Inputs that a caller specifies: arguments, sizes, data, or the shape of one input without the batch dimension."""
 
 
 def network_of(
@@ -39,19 +39,20 @@ def network_of(
     *,
     rebuild: Callable[[], nn.Module] | None = None,
 ) -> Network:
-    """The Network of a module on what is `given`.
+    """Return the Network of a module on the `given` inputs.
 
-    Without it the module's own example is used, else inputs by the kind of the first layer, of which the first that
-    passes is taken, before one that makes several samples of an image. Where none passes, the Network ends at the layer
-    that failed and its `failure` tells why. `rebuild` makes the module again with its weights: a forward that reads
-    values needs them, if `module` was made without. Raises ModelError where not even the first layer runs, or where
-    forward returns nothing.
+    Without them, uses the module's own example input, or the first that fits of several inputs for the kind of the
+    first layer. An input that comes out as more samples than went in is the last choice. If none fits, the Network
+    ends at the layer that failed, and its `failure` is the reason. `rebuild` builds the module with its weights, if
+    `module` has none: a forward that reads values needs them.
+
+    Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input.
     """
-    module = _itself(module, name)
+    module = _unwrapped(module, name)
     inputs = _inputs_for(module, given)
     if inputs is not None:
         return _checked(module, _noted(_run(module, name, inputs, rebuild), inputs.note))
-    return _first_that_passes(module, name, rebuild)
+    return _first_that_fits(module, name, rebuild)
 
 
 def _inputs_for(module: nn.Module, given: Given | None) -> CallInputs | None:
@@ -66,15 +67,15 @@ def _inputs_for(module: nn.Module, given: Given | None) -> CallInputs | None:
     return from_sizes(module, given.sizes, given.batch_axis)
 
 
-def _first_that_passes(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Network:
+def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Network:
     best: Run | None = None
-    mixed: Run | None = None
+    batch_mixed: Run | None = None
     tried: list[str] = []
     for inputs in candidates(module):
         result = _run(module, name, inputs, rebuild)
         tried.append(inputs.text)
         if result.error is None and _mixes_batch(result.network):
-            mixed = mixed or result
+            batch_mixed = batch_mixed or result
         elif result.error is None:
             if len(tried) == 1:
                 return _checked(module, _noted(result, inputs.note))
@@ -82,10 +83,10 @@ def _first_that_passes(module: nn.Module, name: str, rebuild: Callable[[], nn.Mo
             return _checked(module, _noted(result, note))
         elif best is None or len(result.network.nodes) > len(best.network.nodes):
             best = result
-        if not isinstance(result.error, (*_MISFITS, type(None))):
+        if not isinstance(result.error, (*_SHAPE_ERRORS, type(None))):
             break
-    if mixed is not None:
-        return mixed.network
+    if batch_mixed is not None:
+        return batch_mixed.network
     assert best is not None
     if len(tried) > 1:
         best = _noted(best, f"no input size that was tried fits ({', '.join(tried)}); --input gives another")
@@ -98,10 +99,10 @@ def _noted(result: Run, note: str) -> Run:
     return replace(result, network=replace(result.network, warnings=(*result.network.warnings, note)))
 
 
-def _itself(module: nn.Module, name: str) -> nn.Module:
-    """The module behind a wrapper that only says how it is to be run.
+def _unwrapped(module: nn.Module, name: str) -> nn.Module:
+    """Return the module inside DataParallel or torch.compile wrappers.
 
-    Raises ModelError for what TorchScript has compiled, and for what has no forward.
+    Raises ModelError for a TorchScript module and for a container without a forward.
     """
     import torch
 
@@ -112,16 +113,19 @@ def _itself(module: nn.Module, name: str) -> nn.Module:
 
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(
-            f"{name} is compiled by TorchScript and cannot be looked into", "give the module it is made of"
+            f"{name} is compiled by TorchScript, which hides its layers", "give the module that was compiled"
         )
     if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
-        return _itself(module.module, name)
+        return _unwrapped(module.module, name)
     compiled = getattr(module, "_orig_mod", None)
-    return _itself(compiled, name) if isinstance(compiled, torch.nn.Module) else module
+    return _unwrapped(compiled, name) if isinstance(compiled, torch.nn.Module) else module
 
 
 def _checked(module: nn.Module, result: Run) -> Network:
-    """The Network of a run, if any layer ran and forward returned a tensor that depends on its input."""
+    """Return the Network of a run.
+
+    Raises ModelError if no layer ran, or if forward returned no tensor that depends on its input.
+    """
     network = result.network
     if network.failure is None:
         if result.returns == "tensors":
@@ -130,47 +134,47 @@ def _checked(module: nn.Module, result: Run) -> Network:
         hint = "add a return statement" if result.returns == "None" else "return what forward computes"
         raise ModelError(f"forward of {network.name} returns {what}", hint)
     if not network.nodes:
-        turned = channels_first(network.input_shape)
-        hints = network.warnings[-1:] if turned is None else (turned,)
+        layout_hint = channels_first(network.input_shape)
+        hints = network.warnings[-1:] if layout_hint is None else (layout_hint,)
         if isinstance(result.error, TypeError) and "argument" in network.failure:
-            hints = (_wanted(module),)
+            hints = (_argument_hint(module),)
         raise ModelError(f"{network.name} fails before its first layer: {network.failure}", *hints)
     return network
 
 
-def _wanted(module: nn.Module) -> str:
-    """What forward takes, and a line that gives it."""
+def _argument_hint(module: nn.Module) -> str:
+    """Return forward's signature, and the options that pass its arguments."""
     arguments = required_arguments(module)
     sizes = " ".join(f"--input {f'{a.name}=' if a.kind is a.KEYWORD_ONLY else ''}3x224x224" for a in arguments)
-    return f"it takes {wanted_by(module)}: give each argument's size without the batch, as in {sizes}"
+    return f"it takes {forward_signature(module)}: give each argument's size without the batch, as in {sizes}"
 
 
 def _mixes_batch(network: Network) -> bool:
-    """Whether more samples come out than went in, as where `view(-1, 512)` gets a map larger than meant."""
+    """Return whether the output has more samples than the input, as `view(-1, 512)` of too large a map has."""
     output = network.shapes[network.end]
     return len(output) == 2 and output[0] > 1
 
 
-_MISFITS = (RuntimeError, AssertionError, ValueError, IndexError)
-"""The errors that a wrong input size may cause: after any other, no other size is tried."""
+_SHAPE_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError)
+"""Errors that a wrong input size may cause. After any other error, no further size is tried."""
 
 
 def _run(module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> Run:
-    result = run(_made_for(module, inputs, rebuild), inputs, name)
+    result = run(_initialised(module, inputs, rebuild), inputs, name)
     if result.error is None or not result.wants_data:
         return result
     note = f"forward reads values ({own_line(result.error)}): it was run on zeros, with its weights"
-    whole = rebuild() if rebuild else module
-    device = next((str(p.device) for p in whole.parameters()), "cpu")
+    with_weights = rebuild() if rebuild else module
+    device = next((str(p.device) for p in with_weights.parameters()), "cpu")
     if device == META:
         return result
-    return _noted(run(_made_for(whole, inputs, None), inputs, name, device), note)
+    return _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
 
 
-def _made_for(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> nn.Module:
-    """The module, or another like it whose lazy layers have been called on these inputs.
+def _initialised(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> nn.Module:
+    """Return the module, or a copy of it whose lazy layers are initialised by a call on these inputs.
 
-    Raises ModelError where it cannot be copied for that.
+    Raises ModelError if the module cannot be copied.
     """
     import torch
     from torch.nn.parameter import is_lazy
@@ -180,15 +184,17 @@ def _made_for(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn.Mo
     device = META if rebuild else "cpu"
     with torch.device(device):
         try:
-            made = rebuild() if rebuild else copy.deepcopy(module)
+            initialised = rebuild() if rebuild else copy.deepcopy(module)
         except ValueError as error:
-            raise ModelError("a lazy layer of the model has met no input", "call the model once on a batch") from error
-        # An error here comes again in the run that follows, which tells it.
+            raise ModelError(
+                "a lazy layer of the model is not initialised", "call the model once on a batch"
+            ) from error
+        # The run that follows raises the same error again and reports it.
         with suppress(Exception), torch.no_grad():
-            made.eval()(*inputs.map(lambda t: t.to(device)).args, **inputs.map(lambda t: t.to(device)).kwargs)
-    return made
+            initialised.eval()(*inputs.map(lambda t: t.to(device)).args, **inputs.map(lambda t: t.to(device)).kwargs)
+    return initialised
 
 
 def parameter_count(build: Callable[[], nn.Module]) -> int:
-    """How many parameters a module has, made without data; a tensor that two layers share counts once."""
+    """Return the number of parameters of the module that `build` returns. A shared tensor counts once."""
     return sum(p.numel() for p in without_data(build).parameters())

@@ -1,6 +1,6 @@
-"""Put a module back as it was before a forward pass.
+"""Restore a module after a forward pass.
 
-A forward may keep tensors in plain attributes, in lists and in helper objects: masks, anchors, caches. After a run on
+A forward may store tensors in plain attributes, in lists and in helper objects: masks, anchors, caches. After a run on
 tensors without data such an attribute would hold a meta tensor, and the module would fail on its next real input.
 """
 
@@ -24,7 +24,7 @@ def preserved(module: nn.Module, *, with_data: bool) -> Iterator[None]:
     """Restore every attribute and container reachable from `module` when the block ends.
 
     `with_data` also restores the values of tensors in plain attributes, which a run on real data may overwrite.
-    Parameters and buffers are not copied: a run gets tensors of its own in their place.
+    Parameters and buffers are not copied: a run replaces them by other tensors.
     """
     snapshot = _Snapshot(with_data)
     snapshot.add(module)
@@ -39,35 +39,35 @@ class _Snapshot:
 
     def __init__(self, with_data: bool) -> None:
         self._with_data = with_data
-        self._seen: set[int] = set()
+        self._visited: set[int] = set()
         self._restorers: list[Callable[[], None]] = []
         self._own: set[int] = set()
-        self._alive: list[object] = []
+        self._references: list[object] = []  # keeps ids unique while the snapshot exists
 
     def add(self, module: nn.Module) -> None:
-        """Take down a module and all that it refers to."""
+        """Save the contents of a module and of everything that it refers to."""
         self._own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
         pending: list[object] = [module]
         while pending:
             value = pending.pop()
-            if isinstance(value, _PLAIN) or id(value) in self._seen:
+            if isinstance(value, _PLAIN) or id(value) in self._visited:
                 continue
-            self._seen.add(id(value))
-            self._alive.append(value)
-            pending += self._take(value)
+            self._visited.add(id(value))
+            self._references.append(value)
+            pending += self._save(value)
 
     def restore(self) -> None:
-        """Put everything back that has changed."""
+        """Restore everything that has changed."""
         for restore in self._restorers:
             restore()
 
-    def _take(self, value: Any) -> Iterable[object]:
-        """Remember one value's contents; return what it refers to."""
+    def _save(self, value: Any) -> Iterable[object]:
+        """Save the contents of one value; return the objects that it refers to."""
         from torch import Tensor
 
         if isinstance(value, Tensor):
             if self._with_data and id(value) not in self._own:
-                self._take_tensor(value)
+                self._save_tensor(value)
             return ()
         if isinstance(value, dict):
             self._restorers.append(_dict_restorer(value))
@@ -80,7 +80,7 @@ class _Snapshot:
             return ()
         return _references(value)
 
-    def _take_tensor(self, tensor: Tensor) -> None:
+    def _save_tensor(self, tensor: Tensor) -> None:
         values = tensor.detach().clone()
 
         def restore() -> None:
@@ -93,7 +93,7 @@ class _Snapshot:
 
 
 def _references(value: object) -> tuple[object, ...]:
-    """What a value refers to that has no contents of its own to restore."""
+    """Return the objects that an immutable container, a bound method or an instance refers to."""
     from torch import jit
 
     if isinstance(value, (tuple, frozenset)):
