@@ -1,6 +1,6 @@
-"""From an nn.Module to a Network: its forward runs once, for a batch of one, on tensors without data.
+"""Trace an nn.Module into a Network by running its forward on meta tensors.
 
-`build` makes a module without allocating its weights; `run` calls it under `watch`, which sees every module and every
-function that is called; `modules` and `function_table` say which op each is; `recorder` writes the nodes down, each
-with the nodes that gave its inputs; `failure` tells where and why a forward broke off.
+`build` constructs a module without allocating its weights. `run` calls the module; `watch` intercepts every module and
+function that forward calls. `modules` and `function_table` map them to ops, and `recorder` stores the nodes with their
+inputs. `failure` explains where and why a forward failed.
 """

@@ -1,4 +1,4 @@
-"""What to tell of a forward pass that broke off: the layer, what it met there, and the line of the user's own code."""
+"""Explain why a forward pass failed: the layer, its input shapes and the line of the user's own code."""
 
 from __future__ import annotations
 
@@ -14,57 +14,59 @@ if TYPE_CHECKING:
 
 
 def explain(watch: Watch, error: Exception) -> str:
-    """One line: `fc1 (Linear): 25,088 features are expected, the input has 512 (net.py, line 14: ...)`."""
+    """Describe an error: `fc1 (Linear): 25,088 features are expected, the input has 512 (net.py, line 14: ...)`."""
     running = _running(watch, error)
     layer = failing_layer(watch, error)
     if layer is not None:
-        what = problem(layer.op, layer.met, error)
-    elif watch.failed is not None and watch.failed[0] is error:
-        what = watch.failed[1]
+        reason = problem(layer.op, layer.input_shapes, error)
+    elif watch.function_error is not None and watch.function_error[0] is error:
+        reason = watch.function_error[1]
     else:
-        what = first_line(error)
+        reason = first_line(error)
     frame = layer or (running[-1] if running else None)
     place = f"{frame.path or 'forward'} ({type(frame.module).__name__})" if frame else "forward"
     line = own_line(error)
-    return f"{place}: {what}" + (f" ({line})" if line else "")
+    return f"{place}: {reason}" + (f" ({line})" if line else "")
 
 
 def failing_layer(watch: Watch, error: Exception) -> Frame | None:
-    """The module that is one node and was running when the error came."""
+    """Return the running module that raised, if it is a single node; None otherwise."""
     return next((frame for frame in _running(watch, error) if frame.op is not None), None)
 
 
 def _running(watch: Watch, error: Exception) -> tuple[Frame, ...]:
-    return watch.broken[1] if watch.broken is not None and watch.broken[0] is error else tuple(watch.stack)
+    if watch.module_error is not None and watch.module_error[0] is error:
+        return watch.module_error[1]
+    return tuple(watch.stack)
 
 
 def own_line(error: BaseException) -> str:
-    """A traceback's last line in the user's own code: `net.py, line 14: x = self.fc(x)`.
+    """Return the traceback's last line in the user's own code: `net.py, line 14: x = self.fc(x)`.
 
-    Where no line is the user's, the last in a library that is not torch; empty for none.
+    Without such a line, return the last one in a library other than torch; an empty string if there is none either.
     """
-    python, installed, ours = _folders()
-    found: dict[bool, traceback.FrameSummary] = {}
+    standard, installed, internal = _folders()
+    last_frames: dict[bool, traceback.FrameSummary] = {}
     for frame in traceback.extract_tb(error.__traceback__):
         path = str(Path(frame.filename).resolve())
         is_library = path.startswith(installed)
-        is_foreign = frame.filename.startswith("<") or path.startswith(ours)
-        if not is_foreign and (is_library or not path.startswith(python)):
-            found[is_library] = frame
-    last = found.get(False) or found.get(True)
+        is_internal = frame.filename.startswith("<") or path.startswith(internal)
+        if not is_internal and (is_library or not path.startswith(standard)):
+            last_frames[is_library] = frame
+    last = last_frames.get(False) or last_frames.get(True)
     return f"{_short(last.filename)}, line {last.lineno}: {last.line}" if last else ""
 
 
 def _folders() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The folders of Python, of what is installed in it, and of torch and vggscope."""
+    """Return the folders of the standard library, of installed packages, and of torch and vggscope."""
     import torch
 
     paths = {kind: str(Path(path).resolve()) for kind, path in sysconfig.get_paths().items()}
-    ours = (str(Path(__file__).resolve().parent.parent), str(Path(torch.__file__).resolve().parent))
-    return (paths["stdlib"], paths["platstdlib"]), (paths["purelib"], paths["platlib"]), ours
+    internal = (str(Path(__file__).resolve().parent.parent), str(Path(torch.__file__).resolve().parent))
+    return (paths["stdlib"], paths["platstdlib"]), (paths["purelib"], paths["platlib"]), internal
 
 
 def _short(filename: str) -> str:
-    """A file below the current folder by its path from there."""
+    """Return a path relative to the current folder if it is below it."""
     path, here = Path(filename).resolve(), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else filename

@@ -1,22 +1,21 @@
-"""Multiply-accumulates of a call as torch counts them, for functions that no op of ours describes."""
+"""Multiply-accumulates of a call by torch's own counter, for functions that no op of vggscope covers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 OWN_NAMESPACES = ("aten", "prim", "prims")
-"""Namespaces of torch's own operators: those without a formula hold no matrix product."""
+"""Namespaces of torch's own operators. Those without a formula contain no matrix product."""
 
 WITHOUT_PRODUCTS = frozenset(f"torchvision::{name}" for name in ("nms", "roi_align", "roi_pool", "ps_roi_align"))
-"""Operators of other libraries that are known to hold no matrix product."""
+"""Operators of other libraries that contain no matrix product."""
 
 
 def counted_macs(call: Callable[[], object]) -> int | None:
-    """The multiply-accumulates of the operations that `call` dispatches, by torch's own formulas
-    (torch.utils.flop_counter).
+    """Return the multiply-accumulates of the operators that `call` dispatches; None if they are unknown.
 
-    None where they are not known: `call` fails, as on tensors without data when it reads values, or it dispatches an
-    operator of another library.
+    They are unknown if `call` raises, for example because it reads values of meta tensors, or if it dispatches an
+    operator of another library. The formulas are those of torch.utils.flop_counter.
 
     >>> import torch
     >>> counted_macs(lambda: torch.cdist(torch.ones(2, 3, device="meta"), torch.ones(4, 3, device="meta")))
@@ -50,6 +49,6 @@ def counted_macs(call: Callable[[], object]) -> int | None:
     try:
         with Counter():  # type: ignore[no-untyped-call]
             call()
-    except Exception:  # whatever somebody's code raises
+    except Exception:  # the model's code may raise anything
         return None
     return flops // 2 if known else None

@@ -1,8 +1,8 @@
-"""The functions of torch that are known, by name.
+"""The op of each known torch function, by the function's name.
 
-An entry of FUNCTIONS takes the function's own arguments, under the names that torch gives them, and returns the op, or
-one op for each result where each is a node of its own. Functions of the values at one place are in
-`ops.elementwise.KEEPS`; adding a function is one entry here or there.
+An entry of FUNCTIONS takes the function's arguments under torch's own names. It returns one op, or one op for each
+result if each result is a node of its own. Elementwise functions are in `ops.elementwise.KEEPS`. To support another
+function, add one entry here or there.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ from vggscope.trace.tensors import tensors_in
 if TYPE_CHECKING:
     from torch import Tensor
 
-Made = Op | tuple[Op, ...]
+OneOrMoreOps = Op | tuple[Op, ...]
 
 CONVOLUTIONS = frozenset(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))
 
@@ -71,13 +71,13 @@ MATRIX_PRODUCTS = CONVOLUTIONS | {
     *("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "linear", "bilinear", "mv", "dot", "tensordot", "inner"),
     "scaled_dot_product_attention",
 }
-"""Functions that cost multiply-accumulates, even where they read weights alone."""
+"""Functions that cost multiply-accumulates. They are nodes even if all their inputs are weights."""
 
 WEIGHTED = CONVOLUTIONS | {"linear", "batch_norm", "layer_norm", "rms_norm", "group_norm", "prelu", "embedding"}
-"""Functions whose op knows all its tensors but the first by itself: they are weights."""
+"""Functions whose tensors are the op's own weights, except the first."""
 
 SAME_DATA = frozenset({"requires_grad", "alias", "as_tensor", "as_subclass", "cpu", "cuda"})
-"""Functions that give the same values: they are passed over."""
+"""Functions that return the values of their input. They are no nodes."""
 
 WITHOUT_MACS = frozenset(
     (
@@ -95,34 +95,34 @@ WITHOUT_MACS = frozenset(
         *("avg_pool1d", "adaptive_max_pool1d", "adaptive_avg_pool3d", "avg_pool3d", "max_pool3d", "celu", "rrelu"),
     )
 )
-"""Functions that hold no matrix product and have no rule of ours: their shapes are those seen."""
+"""Functions without a matrix product and without an op. The trace records their shapes."""
 
 
 def _each(value: int | tuple[int, ...] | list[int], sides: int) -> tuple[int, ...]:
-    """A window's number for each side."""
+    """Return one number of a window for each side."""
     if isinstance(value, int):
         return (value,) * sides
     return tuple(value) if len(value) == sides else tuple(value) * sides
 
 
 def _sizes(first: int | tuple[int, ...] | list[int], rest: tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes or axes that torch takes in a tuple or one by one."""
+    """Return sizes or axes, passed in a tuple or as separate arguments, as one tuple."""
     return (first, *rest) if isinstance(first, int) else tuple(first)
 
 
 def _activation(kind: type[Op], *names: str) -> Callable[..., Op]:
-    """An activation; `names` are its function's arguments behind the input, in order."""
+    """Return the entry of an activation. `names` are its function's arguments after the input, in order."""
 
     def make(input: Tensor, *args: object, **kwargs: object) -> Op:
-        given = {**dict(zip(names, args)), **kwargs}
-        return kind(**{name: value for name, value in given.items() if name in names})
+        arguments = {**dict(zip(names, args)), **kwargs}
+        return kind(**{name: value for name, value in arguments.items() if name in names})
 
     return make
 
 
 def _softmax(kind: type[activation.Softmax | activation.LogSoftmax]) -> Callable[..., Op]:
     def make(input: Tensor, dim: int | None = None, *_: object, **__: object) -> Op:
-        # torch's own choice where none is given: the classes of a row or of a map, else the first axis.
+        # torch's default: the first axis of a tensor with 0, 1 or 3 axes, else the second.
         return kind(dim=dim if dim is not None else int(input.dim() not in (0, 1, 3)))
 
     return make
@@ -131,7 +131,10 @@ def _softmax(kind: type[activation.Softmax | activation.LogSoftmax]) -> Callable
 def convolution_padding(
     padding: str | int | tuple[int, ...], kernel: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, ...], bool]:
-    """Padding as numbers, and whether there is one pixel more behind: "same" splits dilation*(kernel-1) in halves."""
+    """Return the padding of each axis, and whether the end of an axis gets one pixel more.
+
+    "same" adds dilation*(kernel-1) pixels, half of them on each side.
+    """
     if padding == "valid":
         return (0,) * len(kernel), False
     if padding == "same":
@@ -151,15 +154,15 @@ def _conv(
     groups: int = 1,
 ) -> Op:
     kernel = tuple(weight.shape[2:])
-    spread = _each(dilation, len(kernel))
-    around, same = convolution_padding(padding, kernel, spread)
+    dilations = _each(dilation, len(kernel))
+    numbers, same = convolution_padding(padding, kernel, dilations)
     return Convolution(
         in_channels=weight.shape[1] * groups,
         out_channels=weight.shape[0],
         kernel_size=kernel,
         stride=_each(stride, len(kernel)),
-        padding=around,
-        dilation=spread,
+        padding=numbers,
+        dilation=dilations,
         groups=groups,
         bias=bias is not None,
         same=same,
@@ -373,7 +376,7 @@ def _getitem(input: Tensor, index: object) -> Op:
 
 
 def _item(part: object) -> Item:
-    """One part of an index as it is written down; raises TypeError for a mask, a list or a tensor of positions."""
+    """Return one part of an index as the op stores it. Raises TypeError for a mask, a list or a tensor of positions."""
     if isinstance(part, slice):
         return (part.start, part.stop, part.step)
     if part is Ellipsis:
@@ -383,18 +386,18 @@ def _item(part: object) -> Item:
     raise TypeError(part)
 
 
-def _chunk(input: Tensor, chunks: int, dim: int = 0) -> Made:
+def _chunk(input: Tensor, chunks: int, dim: int = 0) -> OneOrMoreOps:
     size = -(-input.shape[dim] // chunks)
     return tuple(Chunk(chunks, dim, position) for position in range(-(-input.shape[dim] // size)))
 
 
-def _split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, **named: Any) -> Made:
+def _split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, **named: Any) -> OneOrMoreOps:
     size = named.get("split_size", split_size_or_sections)
     pieces = -(-tensor.shape[dim] // size) if isinstance(size, int) else len(size)
     return tuple(Split(size if isinstance(size, int) else tuple(size), dim, position) for position in range(pieces))
 
 
-def _unbind(input: Tensor, dim: int = 0) -> Made:
+def _unbind(input: Tensor, dim: int = 0) -> OneOrMoreOps:
     return tuple(Select(dim, position) for position in range(input.shape[dim]))
 
 
@@ -445,9 +448,9 @@ def _matmul(input: Tensor, other: Tensor) -> Op:
     axes = (input.dim(), other.dim())
     if min(axes) == 0 or max(axes) < 3:
         return MatrixProduct()
-    # One matrix or vector meets the other's rows, all in one; else the leading axes of both become one.
-    kept = 1 if min(axes) < 3 else 2
-    return MatrixProduct(copied=(is_copied(input, kept), is_copied(other, kept)))
+    # A single matrix or vector multiplies all rows of the other at once; else the leading axes of both fold into one.
+    last_axes = 1 if min(axes) < 3 else 2
+    return MatrixProduct(copied=(is_copied(input, last_axes), is_copied(other, last_axes)))
 
 
 def _einsum(equation: str, *operands: object) -> Op:
@@ -466,7 +469,7 @@ def _attention(
     return ScaledDotProductAttention(dropout_p, is_causal)
 
 
-FUNCTIONS: dict[str, Callable[..., Made]] = {
+FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
     **{f"conv{n}d": _conv for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": _conv_transpose for n in (1, 2, 3)},
     "linear": _linear,

@@ -1,11 +1,10 @@
-"""What a call of a torch function is: its name in the tables, its op, its inputs.
+"""Convert a call of a torch function to an op with its inputs and weights.
 
-`x.flatten(1)` and `torch.flatten(x, 1)` are one function, and so are `x + y` and `torch.add(x, y)`.
+`x.flatten(1)` and `torch.flatten(x, 1)` have the same name in the tables, and so have `x + y` and `torch.add(x, y)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,13 +17,11 @@ from vggscope.ops.view import View
 from vggscope.trace.function_table import FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
 from vggscope.trace.layout import shares_memory
 from vggscope.trace.recorder import Call, shape_of
-from vggscope.trace.tensors import tensors_in
+from vggscope.trace.tensors import Function, tensors_in
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Function = Callable[..., object]
 
 _OPERATORS = {
     **{f"{side}{name}": name for name in ("add", "mul", "matmul") for side in ("", "r", "i")},
@@ -33,7 +30,7 @@ _OPERATORS = {
     **{"rsub": "rsub", "rpow": "rpow", "rdiv": "rdiv", "rtruediv": "rdiv"},
     **{"floordiv": "floor_divide", "rfloordiv": "floor_divide", "ifloordiv": "floor_divide", "mod": "remainder"},
 }
-"""Python's operators, `i` before those in place and `r` before those with the tensor on the right."""
+"""Functions that Python's operators call. `i` marks the in-place form, `r` the form with the tensor on the right."""
 
 _ALIASES = {
     **{"subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg"},
@@ -45,7 +42,7 @@ _ALIASES = {
 
 
 def function_name(function: Function) -> tuple[str, bool]:
-    """A function's name in the tables, and whether it writes into its first argument.
+    """Return a function's name in the tables, and whether it writes to its first argument.
 
     >>> import torch
     >>> function_name(torch.Tensor.add_), function_name(torch.Tensor.__rsub__), function_name(torch.flatten)
@@ -69,57 +66,58 @@ def read(
     inputs: tuple[Tensor, ...],
     results: tuple[Tensor, ...],
 ) -> Call:
-    """The call of a function, with the tensors among its arguments, as its ops, its inputs and its weights."""
-    ops = _made(name, args, kwargs)
+    """Return a function's Call. `inputs` are the tensors among its arguments, `results` the tensors that it returns."""
+    ops = _ops_of(name, args, kwargs)
     if not ops and name in KEEPS:
         ops = (Elementwise(name, _plain_arguments(args, kwargs)),)
     if not ops:
-        # A function of the table that was called in a way that its entry does not read costs what it costs.
+        # The table's entry does not support these arguments. They do not change whether the function has a cost.
         free = name in WITHOUT_MACS or (name in FUNCTIONS and name not in MATRIX_PRODUCTS)
         ops = ((Recorded if free else Unknown)(name, tuple(map(shape_of, inputs)), shape_of(results[0])),)
-    ops = tuple(_as_seen(op, in_place, inputs, result) for op, result in zip(ops, results))
+    ops = tuple(_with_memory(op, in_place, inputs, result) for op, result in zip(ops, results))
     return Call(ops, inputs[:1], inputs[1:]) if name in WEIGHTED else Call(ops, inputs)
 
 
-def misfit(function: Function, args: tuple[object, ...], kwargs: dict[str, object], error: Exception) -> str:
-    """Why a function raised: the rule of its op where that tells what does not fit, else torch's words."""
+def function_problem(function: Function, args: tuple[object, ...], kwargs: dict[str, object], error: Exception) -> str:
+    """Return why a function raised: the mismatch that its op's rule reports, or torch's message."""
     name, _ = function_name(function)
     shapes = tuple(map(shape_of, tensors_in((args, kwargs))))
-    op = next(iter(_made(name, args, kwargs)), Elementwise(name) if name in KEEPS else None)
+    op = next(iter(_ops_of(name, args, kwargs)), Elementwise(name) if name in KEEPS else None)
     return f"{name}: {problem(op, shapes[:1] if name in WEIGHTED else shapes, error)}"
 
 
-def problem(op: Op | None, met: tuple[Shape, ...], error: Exception) -> str:
-    """What an op's rule has against these shapes; else the error's first line, and the shapes."""
+def problem(op: Op | None, input_shapes: tuple[Shape, ...], error: Exception) -> str:
+    """Return the mismatch that an op's rule reports for these shapes, or the error's first line with the shapes."""
     try:
         if op is not None:
-            op.output_shape(*met)
+            op.output_shape(*input_shapes)
     except ShapeError as mismatch:
         return mismatch.problem
     except (ValueError, IndexError, TypeError):
         pass
-    return first_line(error) + (f"; it met {' and '.join(map(shape_text, met))}" if any(met) else "")
+    shapes = " and ".join(map(shape_text, input_shapes)) if any(input_shapes) else ""
+    return first_line(error) + (f"; input shape{'s' * (len(input_shapes) > 1)} {shapes}" if shapes else "")
 
 
 def first_line(error: BaseException) -> str:
-    """An error's message in one line, with its type where the message alone says little."""
+    """Return the first line of an error's message, with the error's type unless it is a RuntimeError."""
     text = next(iter(str(error).strip().splitlines()), "")
     return text if isinstance(error, RuntimeError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
-def _made(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Op, ...]:
+def _ops_of(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[Op, ...]:
     maker = FUNCTIONS.get(name)
     if maker is None:
         return ()
     try:
-        made = maker(*args, **kwargs)
+        ops = maker(*args, **kwargs)
     except (TypeError, ValueError, AttributeError):
         return ()
-    return made if isinstance(made, tuple) else (made,)
+    return ops if isinstance(ops, tuple) else (ops,)
 
 
-def _as_seen(op: Op, in_place: bool, inputs: tuple[Tensor, ...], result: Tensor) -> Op:
-    """The op with what only the call tells: that it wrote into its input, or lies in its memory."""
+def _with_memory(op: Op, in_place: bool, inputs: tuple[Tensor, ...], result: Tensor) -> Op:
+    """Return the op with its use of memory: whether it is in place, or its output shares an input's memory."""
     if in_place and isinstance(op, (Overwriting, Elementwise)):
         return replace(op, inplace=True)
     if isinstance(op, (View, Recorded)):
@@ -128,11 +126,11 @@ def _as_seen(op: Op, in_place: bool, inputs: tuple[Tensor, ...], result: Tensor)
 
 
 def _plain_arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[object, ...]:
-    """A call's numbers, None where a tensor stands; nothing where there are tensors alone."""
+    """Return the arguments that are no tensors, with None for each positional tensor; empty if all are tensors."""
     from torch import Tensor
 
-    given = [None if isinstance(value, Tensor) else value for value in args]
+    positional = [None if isinstance(value, Tensor) else value for value in args]
     named = [f"{key}={value}" for key, value in kwargs.items() if not isinstance(value, Tensor)]
-    if not named and all(value is None for value in given):
+    if not named and all(value is None for value in positional):
         return ()
-    return (*(v if v is None or isinstance(v, (bool, int, float, str)) else str(v) for v in given), *named)
+    return (*(v if v is None or isinstance(v, (bool, int, float, str)) else str(v) for v in positional), *named)

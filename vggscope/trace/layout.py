@@ -1,7 +1,7 @@
-"""Where a tensor lies: what torch has to lay out anew before it can multiply.
+"""Memory layout of tensors, and which of them torch copies before a matrix product.
 
-A product of stacks of matrices is one call on three axes. What was permuted cannot always be seen so without a copy,
-and autograd then keeps the copy.
+torch multiplies batches of matrices as tensors with three axes. A permuted tensor may not fold into three axes without
+a copy, and autograd saves the copy for backward.
 """
 
 from __future__ import annotations
@@ -22,25 +22,24 @@ if TYPE_CHECKING:
 
 
 def shares_memory(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors lie in the same memory; those without data have a place too."""
+    """Return whether two tensors share a storage. Meta tensors have storages too."""
     return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
-def laid_out(op: Op, other: Op) -> Op | None:
-    """The op with the layout of another of its kind: None where it is the same."""
+def with_layout_of(op: Op, other: Op) -> Op | None:
+    """Return the op with the memory layout of another of its class; None if nothing changes."""
     if isinstance(op, WithConstants) and isinstance(other, WithConstants):
-        inner = laid_out(op.op, other.op)
+        inner = with_layout_of(op.op, other.op)
         return None if inner is None else replace(op, op=inner)
     if type(op) is not type(other):
         return None
-    given = {
-        name: getattr(other, name) for name in ("shares", "copied", "apart", "channels_last") if hasattr(other, name)
-    }
-    return replace(op, **given) if any(getattr(op, name) != value for name, value in given.items()) else None
+    names = ("shares", "copied", "apart", "channels_last")
+    layout = {name: getattr(other, name) for name in names if hasattr(other, name)}
+    return replace(op, **layout) if any(getattr(op, name) != value for name, value in layout.items()) else None
 
 
-def lying(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:
-    """The op with what only its tensors tell: whether they lie in the same memory, in one piece, channels last."""
+def with_layout(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:
+    """Return the op with the memory layout of its tensors: shared memory, not contiguous, channels last."""
     import torch
 
     if isinstance(op, View):
@@ -52,9 +51,10 @@ def lying(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:
     return op
 
 
-def as_kernels_lay(function: Callable[..., object], result: object) -> object:
-    """What attention gives as the kernels of CPU and GPU lay it out, the heads within the tokens: without data torch
-    takes another way.
+def with_kernel_layout(function: Callable[..., object], result: object) -> object:
+    """Return the result of attention in the layout of the CPU and GPU kernels: (batch, token, head, feature).
+
+    torch's meta device returns another layout. The results of other functions stay as they are.
     """
     from torch import Tensor
 
@@ -64,15 +64,15 @@ def as_kernels_lay(function: Callable[..., object], result: object) -> object:
     return result.new_empty([result.shape[place] for place in (0, 2, 1, 3)]).transpose(1, 2)
 
 
-def is_copied(factor: Tensor, kept: int) -> bool:
-    """Whether torch copies the factor of a product when it folds all axes but the last `kept` into one."""
+def is_copied(factor: Tensor, last_axes: int) -> bool:
+    """Return whether torch copies a factor to fold all but its `last_axes` last axes into one."""
     if factor.dim() < 3:
         return False
-    return not shares_memory(factor, factor.reshape(-1, *factor.shape[-kept:]))
+    return not shares_memory(factor, factor.reshape(-1, *factor.shape[-last_axes:]))
 
 
 def copied_by_einsum(equation: str, factors: tuple[Tensor, ...]) -> tuple[bool, ...]:
-    """For each of two factors, whether torch lays it out anew to make a stack of matrices of it."""
+    """Return for each of two factors whether torch copies it into a batch of matrices; empty for other equations."""
     left, _, output = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(factors) != 2 or len(terms) != 2 or "." in left or any(len(set(term)) < len(term) for term in terms):
@@ -87,8 +87,8 @@ def copied_by_einsum(equation: str, factors: tuple[Tensor, ...]) -> tuple[bool, 
 
 
 def _is_rearranged(factor: Tensor, term: str, order: tuple[list[str], ...]) -> bool:
-    """Whether a tensor with these letters does not lie in its own memory as one with the letters in three axes."""
+    """Return whether torch copies a factor to fold the axes with these letters into the three groups of `order`."""
     sizes = dict(zip(term, factor.shape))
     permuted = factor.permute([term.index(letter) for group in order for letter in group])
-    made = permuted.reshape([math.prod(sizes[letter] for letter in group) for group in order])
-    return not shares_memory(factor, made)
+    folded = permuted.reshape([math.prod(sizes[letter] for letter in group) for group in order])
+    return not shares_memory(factor, folded)

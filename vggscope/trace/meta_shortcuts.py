@@ -1,7 +1,7 @@
-"""What common layers give at evaluation, said without torch's own working out on its meta device.
+"""Results of common functions at evaluation, computed without torch's meta kernels.
 
-torch takes up to milliseconds there for a shape that is plain, since it walks through a decomposition of the function.
-tests/test_trace.py holds each answer to torch's own: shape, strides and dtype.
+torch takes up to milliseconds for a simple shape on the meta device, because it decomposes the function. Each rule here
+must agree with torch in shape, strides and dtype: tests/test_trace.py compares them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Shape
-from vggscope.trace.functions import Function
+from vggscope.trace.tensors import Function
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def shortcut_result(function: Function, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Tensor | None:
-    """What a function gives; None where that is not plain, or where torch would refuse."""
+    """Return an empty tensor like the function's result; None if no rule covers the call or torch would raise."""
     from torch import Tensor, empty
 
     rule = _RULES.get(getattr(function, "__name__", ""))

@@ -1,6 +1,6 @@
-"""Which op a class of torch.nn is: a table, read by the class's name.
+"""The op of each known class of torch.nn, by the class's name.
 
-A subclass that brings its own forward is not taken for its base: what it calls is seen instead.
+A subclass that overrides forward is not treated as its base class: the functions that it calls become nodes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Maker = Callable[["nn.Module"], "Op | None"]
 
 
 def module_op(module: nn.Module) -> Op | None:
-    """The op that a module is; None where it is to be looked into."""
+    """Return the op of a module; None if the calls inside it are the nodes."""
     for kind in type(module).__mro__:
         maker = MODULES.get(kind.__name__)
         if maker is not None and kind.__module__.partition(".")[0] in ("torch", "torchvision"):
@@ -50,19 +50,19 @@ def module_op(module: nn.Module) -> Op | None:
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether a module is torch's own and has no parts: what it calls is the one thing that it is."""
+    """Return whether a module is torch's own and has no children, so that the function it calls is the whole layer."""
     kind = type(module)
     return kind.__module__.startswith("torch.nn.modules") and not any(True for _ in module.children())
 
 
 def _attributes(op: type[Op], module: nn.Module) -> dict[str, object]:
-    """An op's fields by the module's attributes of the same names; a weight as whether there is one."""
-    found = {}
+    """Return an op's fields from the module's attributes of the same names; a bias becomes True or False."""
+    values = {}
     for field in fields(op):
         value = getattr(module, field.name, field)
         if value is not field:
-            found[field.name] = _plain(field.name, value)
-    return found
+            values[field.name] = _plain(field.name, value)
+    return values
 
 
 def _plain(name: str, value: object) -> object:
@@ -75,36 +75,36 @@ def _like(op: type[Op]) -> Maker:
     return lambda module: op(**_attributes(op, module))
 
 
-def _sided(op: type[Op], sides: int) -> Maker:
-    """As `_like`, with a window's numbers written out for each side."""
+def _window(op: type[Op], sides: int) -> Maker:
+    """As `_like`, with a single number for a window repeated for each side."""
 
     def make(module: nn.Module) -> Op:
-        found = _attributes(op, module)
-        return op(**{k: (v,) * sides if k in _WINDOW and not isinstance(v, tuple) else v for k, v in found.items()})
+        values = _attributes(op, module)
+        return op(**{k: (v,) * sides if k in _SIDED and not isinstance(v, tuple) else v for k, v in values.items()})
 
     return make
 
 
-_WINDOW = ("kernel_size", "stride", "padding", "dilation", "output_size")
+_SIDED = ("kernel_size", "stride", "padding", "dilation", "output_size")
 
 
 def _convolution(module: nn.Module) -> Op:
-    found = _attributes(Convolution, module)
+    values = _attributes(Convolution, module)
     padding, same = convolution_padding(module.padding, module.kernel_size, module.dilation)  # type: ignore[arg-type]
-    return Convolution(**{**found, "padding": padding, "same": same})  # type: ignore[arg-type]
+    return Convolution(**{**values, "padding": padding, "same": same})  # type: ignore[arg-type]
 
 
 def _attention(module: nn.Module) -> Op:
-    added = {"bias": module.in_proj_bias is not None, "add_bias_kv": module.bias_k is not None}
-    return MultiheadAttention(**{**_attributes(MultiheadAttention, module), **added})  # type: ignore[arg-type]
+    biases = {"bias": module.in_proj_bias is not None, "add_bias_kv": module.bias_k is not None}
+    return MultiheadAttention(**{**_attributes(MultiheadAttention, module), **biases})  # type: ignore[arg-type]
 
 
 def _recurrent(module: nn.Module) -> Op | None:
-    """RNN_TANH and RNN_RELU are both an RNN; an LSTM that projects its states is not known."""
+    """Return the op of a recurrent layer; None for an LSTM with projections. RNN_TANH and RNN_RELU are both "RNN"."""
     if getattr(module, "proj_size", 0):
         return None
-    found = {**_attributes(Recurrent, module), "mode": str(module.mode).partition("_")[0]}
-    return Recurrent(**found)  # type: ignore[arg-type]
+    values = {**_attributes(Recurrent, module), "mode": str(module.mode).partition("_")[0]}
+    return Recurrent(**values)  # type: ignore[arg-type]
 
 
 MODULES: dict[str, Maker] = {
@@ -138,10 +138,10 @@ MODULES: dict[str, Maker] = {
     "Tanh": _like(activation.Tanh),
     "PReLU": _like(activation.PReLU),
     "GLU": _like(activation.GLU),
-    "MaxPool2d": _sided(MaxPool2d, 2),
-    "AvgPool2d": _sided(AvgPool2d, 2),
-    "AdaptiveAvgPool2d": _sided(AdaptiveAvgPool2d, 2),
-    "AdaptiveMaxPool2d": _sided(AdaptiveMaxPool2d, 2),
+    "MaxPool2d": _window(MaxPool2d, 2),
+    "AvgPool2d": _window(AvgPool2d, 2),
+    "AdaptiveAvgPool2d": _window(AdaptiveAvgPool2d, 2),
+    "AdaptiveMaxPool2d": _window(AdaptiveMaxPool2d, 2),
     "Dropout": _like(Dropout),
     "Dropout2d": _like(Dropout2d),
     "StochasticDepth": _like(StochasticDepth),

@@ -1,7 +1,8 @@
-"""Writes a network's nodes down as its calls are seen.
+"""Record the nodes of a network, call by call.
 
-Which node gave a tensor is known by the tensor's identity. A tensor that no input of the network has touched (a
-weight, a buffer, a table made of them) is a Constant: what it was made of belongs to the first node that reads it.
+The recorder maps each tensor to the node that computes it, by the tensor's identity. A tensor that does not depend on
+the network's inputs (a weight, a buffer, a table computed from them) is a Constant. Its parameters belong to the first
+node that reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Recorded, Result, Unknown
 from vggscope.record import record
-from vggscope.trace.layout import lying, shares_memory
+from vggscope.trace.layout import shares_memory, with_layout
 from vggscope.trace.tensors import tensors_in
 from vggscope.units import shape_text
 
@@ -27,40 +28,41 @@ if TYPE_CHECKING:
 
 @record
 class Constant:
-    """Where a tensor comes from that no input has touched: the parameters that it was made of. `made` tells that
-    forward made it, so that it lies in memory of its own.
+    """The origin of a tensor that does not depend on the network's inputs: the parameters that it depends on.
+
+    `reads_computed_weight` is true if forward computes the tensor, which then has memory of its own.
     """
 
     parameters: tuple[Parameter, ...] = ()
     reads_computed_weight: bool = False
 
 
-UNTOUCHED = Constant()
-"""What is made of nothing that has a name: numbers that a forward writes down."""
+WITHOUT_PARAMETERS = Constant()
+"""The origin of a tensor that depends on no parameter, such as numbers in the code of forward."""
 
 
-def _uncounted() -> None:
+def _no_count() -> None:
     return None
 
 
 @record
 class Call:
-    """One call as the tables read it.
+    """One call of a function or module.
 
-    `ops` is one op, or one for each result where each result is its own node (the pieces of a `chunk`). `weights` are
-    tensors that the op knows by itself, which are no inputs of the node. `count` gives the
-    multiply-accumulates by torch's counter, for an op whose rule does not.
+    - `ops` is one op, or one for each result if each result is a node of its own, as with `chunk`.
+    - `weights` are tensors that belong to the op. They are no inputs of the node.
+    - `count` returns the multiply-accumulates by torch's counter. It is used if the op's own rule fails.
     """
 
     ops: tuple[Op, ...]
     inputs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...] = ()
-    count: Callable[[], int | None] = _uncounted
+    count: Callable[[], int | None] = _no_count
 
 
 @dataclass
 class Recorder:
-    """The nodes so far by name, in execution order, with the shapes seen; and where each tensor comes from."""
+    """The recorded nodes and output shapes by name, in execution order, and the origin of each tensor."""
 
     origins: MutableMapping[Tensor, str | Constant]
     reserved: frozenset[str]
@@ -78,48 +80,48 @@ class Recorder:
     named: dict[str, ReferenceType[Tensor]] = field(default_factory=dict)
     named_until: dict[str, str] = field(default_factory=dict)
 
-    def begin(self, named: Sequence[tuple[str, Tensor]]) -> None:
-        """Take these tensors as the network's inputs, by forward's names for them; a single one is INPUT."""
+    def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
+        """Record the network's inputs under the names of forward's arguments; a single input is named INPUT."""
         inputs = []
-        for argument, tensor in named:
-            name = INPUT if len(named) == 1 else argument + INPUT_MARK if argument in self.reserved else argument
+        for argument, tensor in arguments:
+            name = INPUT if len(arguments) == 1 else argument + INPUT_MARK if argument in self.reserved else argument
             self.origins[tensor] = name
             self.shapes[name] = shape_of(tensor)
-            own = tensor.is_floating_point()
-            inputs.append(Input(name, shape_of(tensor), "" if own else str(tensor.dtype).removeprefix("torch.")))
+            dtype = "" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+            inputs.append(Input(name, shape_of(tensor), dtype))
         self.inputs = tuple(inputs)
 
     def end(self, result: object) -> None:
-        """Take what the forward returned: of several tensors the network's output is the one that the most weights
-        went into, of those the first. Of the maps of all stages it is the last stage's, of logits and of what is made
-        of them or beside them the logits.
+        """Record what forward returns.
 
-        Others that a call gave beside its first result, as an LSTM's states are, belong to the row of that call.
+        Of several tensors, the network's output is the first that depends on the most layers with weights: the feature
+        map of the last stage, or the logits beside an auxiliary result. Further results of one call, such as the
+        states of an LSTM, belong to the row of that call.
         """
         origins = [self.origin(tensor) for tensor in tensors_in(result)]
         self.returns = "None" if result is None else "no tensor" if not origins else "tensors"
-        given = {origin: place for place, origin in reversed(list(enumerate(origins))) if isinstance(origin, str)}
-        if not given:
+        places = {origin: place for place, origin in reversed(list(enumerate(origins))) if isinstance(origin, str)}
+        if not places:
             self.returns = self.returns if not origins else "constants"
             return
-        weighted = self._weighted if len(given) > 1 else lambda _: 0
-        self.output = max(given, key=lambda name: (weighted(name), -given[name]))
-        self.output_place = given[self.output]
-        beside = {name for name in given if name in self.nodes and isinstance(self.nodes[name].op, Result)}
-        self.returned.update(name for name in given if name == self.output or name not in beside)
+        weighted = self._weighted_layers if len(places) > 1 else lambda _: 0
+        self.output = max(places, key=lambda name: (weighted(name), -places[name]))
+        self.output_place = places[self.output]
+        further = {name for name in places if name in self.nodes and isinstance(self.nodes[name].op, Result)}
+        self.returned.update(name for name in places if name == self.output or name not in further)
 
-    def _weighted(self, name: str) -> int:
-        """How many layers with weights went into what a node gave."""
-        found, left = set(), [name]
-        while left:
-            node = self.nodes.get(left.pop())
-            if node is not None and node.name not in found:
-                found.add(node.name)
-                left += node.inputs
-        return sum(bool(self.nodes[name].parameters) for name in found)
+    def _weighted_layers(self, name: str) -> int:
+        """Return the number of layers with weights that a node's output depends on."""
+        ancestors, pending = set(), [name]
+        while pending:
+            node = self.nodes.get(pending.pop())
+            if node is not None and node.name not in ancestors:
+                ancestors.add(node.name)
+                pending += node.inputs
+        return sum(bool(self.nodes[name].parameters) for name in ancestors)
 
     def cost_warnings(self) -> tuple[str, ...]:
-        """A sentence for each op whose cost is unknown."""
+        """Return a sentence for each op whose cost is unknown."""
         return tuple(
             f"{places[0]}: the cost of {op} is unknown"
             + (f", and of {len(places) - 1} more call{'s' * (len(places) > 2)} of it" if len(places) > 1 else "")
@@ -127,31 +129,31 @@ class Recorder:
         )
 
     def warn(self, text: str) -> None:
-        """Note what the reader should know, once."""
+        """Add a warning unless it is recorded already."""
         self.warnings.setdefault(text)
 
     def origin(self, tensor: Tensor) -> str | Constant:
-        """The node that gave a tensor, or the Constant that it is."""
-        return self.origins.get(tensor, UNTOUCHED)
+        """Return the name of the node that computes a tensor, or the tensor's Constant."""
+        return self.origins.get(tensor, WITHOUT_PARAMETERS)
 
     def is_constant(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether no node has given any of these."""
+        """Return whether none of the tensors depends on the network's inputs."""
         return not any(isinstance(self.origin(tensor), str) for tensor in tensors)
 
     def pass_on(self, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-        """Results that are known by what they were made of: constants of constants."""
-        parameters = self._owned(inputs)
+        """Record results that depend on constants alone as constants."""
+        parameters = self._constant_parameters(inputs)
         for tensor in results:
-            made = self._is_made(inputs) or not any(shares_memory(tensor, source) for source in inputs)
-            self.origins[tensor] = Constant(parameters, made and tensor.numel() > 1)
+            is_computed = self._reads_computed(inputs) or not any(shares_memory(tensor, source) for source in inputs)
+            self.origins[tensor] = Constant(parameters, is_computed and tensor.numel() > 1)
 
     def repeat(self, tensor: Tensor, results: Sequence[Tensor]) -> None:
-        """Results that are the values of another tensor."""
+        """Record results that have the same values, and thus the same origin, as a tensor."""
         for result in results:
             self.origins[result] = self.origin(tensor)
 
     def macs(self, name: str) -> int | None:
-        """What a node cost, by the shapes that were seen."""
+        """Return the multiply-accumulates of a node for the recorded shapes; None if unknown."""
         node = self.nodes[name]
         return node.op.macs(tuple(self.shapes[source] for source in node.inputs), self.shapes[name])
 
@@ -163,21 +165,21 @@ class Recorder:
         module: str | None = None,
         parameters: tuple[Parameter, ...] = (),
     ) -> None:
-        """One call: a node, or one for each of its results."""
-        parameters = (*parameters, *self._owned((*call.inputs, *call.weights)))
+        """Record one call: a node for its first result, and one for each further result."""
+        parameters = (*parameters, *self._constant_parameters((*call.inputs, *call.weights)))
         if len(call.ops) == len(results) > 1:
             for op, result in zip(call.ops, results):
                 self.pieces.add(self._add(base, op, call, result, None, parameters))
             return
         first = self._add(base, call.ops[0], call, results[0], module, parameters)
         if call.ops[0].name == "detach":
-            self.pieces.add(first)  # often made only to look at: x.data.shape
+            self.pieces.add(first)  # often called only to read an attribute: x.data.shape
         for position, result in enumerate(results[1:], 1):
             op = Result(call.ops[0].name, position, shape_of(result))
             self.pieces.add(self._add(first, op, Call((op,), tuple(results[:1])), result, None, ()))
 
     def finished(self) -> tuple[Node, ...]:
-        """The nodes, without the pieces and views that nothing reads or returns."""
+        """Return the nodes without the pieces and views that no node reads and forward does not return."""
         until = self.named_until
         nodes = tuple(replace(n, named_until=until[n.name]) if n.name in until else n for n in self.nodes.values())
         while True:
@@ -201,7 +203,7 @@ class Recorder:
         inputs, weights = call.inputs, call.weights
 
         name = self._unique(base, module is not None)
-        op = lying(op, inputs, result)
+        op = with_layout(op, inputs, result)
         origins = [self.origin(tensor) for tensor in inputs]
         sources = tuple(origin for origin in origins if isinstance(origin, str))
         if len(sources) < len(origins):
@@ -209,26 +211,33 @@ class Recorder:
             fixed = (i for i, o in enumerate(origins) if isinstance(o, Constant) and not o.parameters)
             op = WithConstants(op, tuple(constants), tuple(fixed))
         op = self._checked(name, op, call, tuple(self.shapes[source] for source in sources), shape_of(result))
-        own, given = (last_words(names) for names in (op.parameters(), [p.name for p in parameters]))
-        made = self._is_made((*inputs, *weights)) or (module is not None and not own <= given)
-        detached = not torch.is_grad_enabled()
+        # A parametrized layer has no parameter under the op's own name, because forward computes it.
+        missing = _last_parts(op.parameters()) - _last_parts(parameter.name for parameter in parameters)
         self.nodes[name] = Node(
-            name, op, sources, module, "", parameters, reads_computed_weight=made, detached=detached
+            name,
+            op,
+            sources,
+            module,
+            "",
+            parameters,
+            reads_computed_weight=self._reads_computed((*inputs, *weights)) or (module is not None and bool(missing)),
+            detached=not torch.is_grad_enabled(),
         )
         self.shapes[name] = shape_of(result)
         self.origins[result] = name
-        self._see_names(name, result)
+        self._update_named(name, result)
         return name
 
-    def _see_names(self, name: str, result: Tensor) -> None:
-        """Note whose outputs the forward still names while this node runs: those tensors are alive."""
+    def _update_named(self, name: str, result: Tensor) -> None:
+        """Record which outputs a variable in forward still refers to while this node runs: they stay allocated."""
         self.named = {other: tensor for other, tensor in self.named.items() if tensor() is not None}
         self.named_until.update(dict.fromkeys(self.named, name))
         self.named[name] = ref(result)
 
     def _checked(self, name: str, op: Op, call: Call, inputs: tuple[Shape, ...], output: Shape) -> Op:
-        """The op, if its rule gives the output shape that torch gave; else one that carries that shape, and the cost
-        that torch's counter gives. A cost that neither tells is a warning.
+        """Return the op if its rule agrees with torch's output shape; else an op with torch's shape and counted cost.
+
+        Warns if neither the rule nor torch's counter knows the cost.
         """
         try:
             rule: Shape | None = op.output_shape(*inputs)
@@ -240,22 +249,24 @@ class Recorder:
         if cost is not None:
             return Recorded(op.name, inputs, output, shares=not op.allocates, cost=cost)
         if rule != output:
-            said = "none" if rule is None else shape_text(rule)
-            self.warn(f"{name}: our rule for {op.name} gives {said}, torch {shape_text(output)}; its cost is unknown")
+            expected = "none" if rule is None else shape_text(rule)
+            self.warn(
+                f"{name}: our rule for {op.name} gives {expected}, torch {shape_text(output)}; its cost is unknown"
+            )
             return Unknown(op.name, inputs, output)
         self.unknown.setdefault(op.name, []).append(name)
         return op
 
-    def _owned(self, tensors: Sequence[Tensor]) -> tuple[Parameter, ...]:
+    def _constant_parameters(self, tensors: Sequence[Tensor]) -> tuple[Parameter, ...]:
         origins = [self.origin(tensor) for tensor in tensors]
         return tuple(dict.fromkeys(p for origin in origins if isinstance(origin, Constant) for p in origin.parameters))
 
-    def _is_made(self, tensors: Sequence[Tensor]) -> bool:
+    def _reads_computed(self, tensors: Sequence[Tensor]) -> bool:
         origins = [self.origin(tensor) for tensor in tensors]
         return any(isinstance(origin, Constant) and origin.reads_computed_weight for origin in origins)
 
     def _unique(self, base: str, is_module: bool) -> str:
-        """The name, with :2, :3... where it is taken; a function leaves the modules' paths to them."""
+        """Return the name, with :2, :3, ... if it is taken. A function never takes the path of a module."""
         if base not in self.shapes and (is_module or base not in self.reserved):
             return base
         number = self.repeats.get(base, 1) + 1
@@ -265,22 +276,11 @@ class Recorder:
         return f"{base}:{number}"
 
 
-def last_words(names: Iterable[str]) -> set[str]:
-    """Parameters' names without the modules that they are in."""
+def _last_parts(names: Iterable[str]) -> set[str]:
+    """Return the parameters' names without the paths of their modules."""
     return {name.rpartition(".")[2] for name in names}
 
 
 def shape_of(tensor: Tensor) -> Shape:
-    """A tensor's shape as a plain tuple."""
+    """Return a tensor's shape as a plain tuple."""
     return tuple(tensor.shape)
-
-
-def on_meta(value: object) -> object:
-    """The argument with its tensors without data: those that a forward brings along have some."""
-    from torch import Tensor
-
-    if isinstance(value, Tensor):
-        return value if value.is_meta else value.to("meta")
-    if type(value) is tuple:
-        return tuple(map(on_meta, value))
-    return list(map(on_meta, value)) if type(value) is list else value

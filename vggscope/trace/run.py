@@ -1,4 +1,4 @@
-"""Runs a module's forward once under the watch, and gives the Network."""
+"""Run a module's forward and return its Network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer
 from vggscope.trace.inputs import CallInputs, from_sizes
-from vggscope.trace.layout import laid_out
+from vggscope.trace.layout import with_layout_of
 from vggscope.trace.preserve import preserved
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.watch import Watch
@@ -28,8 +28,9 @@ META = "meta"
 
 @record
 class Run:
-    """A forward pass: its nodes as a Network, the error that ended it, if one did, and what it returned (`returns` of
-    the Recorder).
+    """The result of a forward pass: its Network, the error that it raised, and the kind of value that it returned.
+
+    `returns` is "tensors", "constants", "no tensor", "None" or, after an error, "nothing".
     """
 
     network: Network
@@ -38,24 +39,24 @@ class Run:
 
     @property
     def wants_data(self) -> bool:
-        """Whether the forward broke off because it reads values, which tensors without data do not have."""
+        """Whether forward failed because it reads values, which meta tensors do not have."""
         return isinstance(self.error, NotImplementedError) or "meta" in str(self.error).lower()
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Network:
-    """The Network of a module at evaluation, for one input of this shape (without the batch).
+    """Return the Network of a module in evaluation mode, for one input of this shape without the batch dimension.
 
-    The weights are replaced by tensors without data for the run, and nothing is computed; with another `device`, the
-    one on which the module is, it runs as it is. The module comes back as it was. Where its forward raises, the Network
-    ends there and its `failure` tells why.
+    On the meta device, the run replaces the weights by meta tensors and computes nothing. Any other `device` must be
+    the module's own. The run does not change the module. If forward raises, the Network ends there, and its `failure`
+    is the reason.
     """
     return run(module, from_sizes(module, [InputSize(input_shape)]), name, device).network
 
 
 def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) -> Run:
-    """Run forward on one sample and on two, and return the Network with the error that ended the first run.
+    """Run forward on one sample and on two. Return the Network with the error that the first run raised.
 
-    A forward that fails on one sample of a larger batch is run on the batch that was given.
+    If forward fails on one sample of a larger batch, it runs on the whole batch.
     """
     owned = _parameters(module)
     first, single = inputs.for_samples(1), None
@@ -65,24 +66,24 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         if batch_error is None:
             single = f"forward fails on one sample: {explain(watch, error)}"
             watch, error, first = batch, None, inputs
-    recorder, nodes, given = watch.recorder, watch.recorder.finished(), watch.recorder.inputs
+    recorder, nodes, network_inputs = watch.recorder, watch.recorder.finished(), watch.recorder.inputs
     if error is None and single is None:
-        nodes, given, single = _with_growth(module, owned, inputs, device, watch)
+        nodes, network_inputs, single = _with_growth(module, owned, inputs, device, watch)
     read = {parameter.name for node in nodes for parameter in node.parameters}
     missing = [parameter for parameter in owned.values() if parameter.name not in read]
     if error is not None:
-        why = dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
+        reasons = dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
     else:
-        why = _reasons(module, owned, first if single else inputs.for_samples(2), missing)
+        reasons = _reasons(module, owned, first if single else inputs.for_samples(2), missing)
     output = recorder.output if nodes and recorder.output != nodes[-1].name else None
     network = Network(
         name,
-        given,
+        network_inputs,
         nodes,
-        tuple((parameter, why[parameter.name]) for parameter in missing),
+        tuple((parameter, reasons[parameter.name]) for parameter in missing),
         (*recorder.warnings, *recorder.cost_warnings()),
         None if error is None else explain(watch, error),
-        None if error is None else _failed(watch, error, nodes),
+        None if error is None else _failed_layer(watch, error, nodes),
         single,
         output,
         recorder.output_place,
@@ -95,52 +96,52 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
 def _with_growth(
     module: nn.Module, owned: Mapping[str, Parameter], inputs: CallInputs, device: str, alone: Watch
 ) -> tuple[tuple[Node, ...], tuple[Input, ...], str | None]:
-    """The nodes and the inputs with how they grow from one sample to two; and why that is not known, if so."""
-    nodes, given = alone.recorder.finished(), alone.recorder.inputs
+    """Return the nodes and inputs with their growth from one sample to two, or the reason why it is unknown."""
+    nodes, one_sample = alone.recorder.finished(), alone.recorder.inputs
     if not inputs.has_batch:
-        return nodes, given, "the inputs have no batch axis"
+        return nodes, one_sample, "the inputs have no batch axis"
     pair, error = _watched(module, owned, inputs.for_samples(2), device, training=False)
     grown = tuple(
-        replace(one, batch_growth=_growth(one.shape, two.shape)) for one, two in zip(given, pair.recorder.inputs)
+        replace(one, batch_growth=_growth(one.shape, two.shape)) for one, two in zip(one_sample, pair.recorder.inputs)
     )
-    nodes, single = _growing(nodes, alone.recorder, pair, error)
+    nodes, single = _nodes_with_growth(nodes, alone.recorder, pair, error)
     return nodes, grown, single
 
 
-def _growing(
+def _nodes_with_growth(
     nodes: tuple[Node, ...], alone: Recorder, pair: Watch, error: Exception | None
 ) -> tuple[tuple[Node, ...], str | None]:
-    """The nodes with how they grow from one sample to two; and why that is not known, if so."""
+    """Return the nodes with their growth from one sample to two, or the reason why it is unknown."""
     if error is not None:
         return nodes, f"forward fails on two samples: {explain(pair, error)}"
-    met = pair.recorder
+    two = pair.recorder
     for node in nodes:
-        other = met.nodes.get(node.name)
-        if other is None or other.op.name != node.op.name or len(met.shapes[node.name]) != len(alone.shapes[node.name]):
+        other = two.nodes.get(node.name)
+        if other is None or other.op.name != node.op.name or len(two.shapes[node.name]) != len(alone.shapes[node.name]):
             return nodes, f"forward takes another way for two samples, from {node.title} on"
-    return tuple(_grown(node, alone, met) for node in nodes), None
+    return tuple(_node_with_growth(node, alone, two) for node in nodes), None
 
 
-def _grown(node: Node, alone: Recorder, pair: Recorder) -> Node:
-    """A node with what its output and its cost are for a second sample, beside what they are for the first."""
+def _node_with_growth(node: Node, alone: Recorder, pair: Recorder) -> Node:
+    """Return a node with the growth of its output and cost by a second sample."""
     one, two = alone.shapes[node.name], pair.shapes[node.name]
     growth = _growth(one, two)
     cost, both = alone.macs(node.name), pair.macs(node.name)
     expected = cost if one == two or cost is None else 2 * cost
-    several = laid_out(node.op, pair.nodes[node.name].op)
-    if growth is None and both == expected and several is None:
+    batched_op = with_layout_of(node.op, pair.nodes[node.name].op)
+    if growth is None and both == expected and batched_op is None:
         return node
-    return replace(node, batch_growth=growth, irregular=both != expected, batched_op=several)
+    return replace(node, batch_growth=growth, irregular=both != expected, batched_op=batched_op)
 
 
 def _growth(one: Shape, two: Shape) -> Shape | None:
-    """By how much each axis grows with a second sample; None where the first axis doubles."""
+    """Return by how much a second sample extends each axis; None if it doubles the first axis alone."""
     growth = tuple(more - size for size, more in zip(one, two))
     return None if growth == (*one[:1], *(0,) * (len(one) - 1)) and one else growth
 
 
-def _failed(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | None:
-    """The layer that was running when a forward broke off, as if it had read what ran before it."""
+def _failed_layer(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | None:
+    """Return the layer that raised as a node, with the last recorded node as its input."""
     frame = failing_layer(watch, error)
     if frame is None or frame.op is None:
         return None
@@ -150,7 +151,7 @@ def _failed(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | N
 def _reasons(
     module: nn.Module, owned: Mapping[str, Parameter], inputs: CallInputs, missing: list[Parameter]
 ) -> dict[str, str]:
-    """Why each parameter belongs to no node: a pass in training mode tells."""
+    """Return for each parameter why no node reads it, by another pass in training mode."""
     if not missing:
         return {}
     watch, _ = _watched(module, owned, inputs, META, training=True)
@@ -177,11 +178,11 @@ def _watched(
         with (
             preserved(module, with_data=device != META),
             module_mode(module, training),
-            _as_written(),
+            _plain_execution(),
             torch.device(device),
             watch.watching(),
         ):
-            # torch would tie what is shared by names, and not put back a module that has two.
+            # With tie_weights, torch ties shared tensors by name and does not restore a module that has two names.
             watch.recorder.end(
                 torch.func.functional_call(module, state, inputs.args, dict(inputs.kwargs), tie_weights=False)
             )
@@ -191,36 +192,37 @@ def _watched(
 
 
 def _parameters(module: nn.Module) -> dict[str, Parameter]:
-    return {key: Parameter(key, tuple(p.shape), p.requires_grad) for key, p in _made(module.named_parameters())}
+    return {key: Parameter(key, tuple(p.shape), p.requires_grad) for key, p in _with_shape(module.named_parameters())}
 
 
 def _tables(module: nn.Module, nodes: tuple[Node, ...]) -> tuple[Buffer, ...]:
-    """The buffers that are no node's: a module's lie at its path, those that a function reads beside it."""
+    """Return the buffers that belong to no node: those outside the modules whose op declares them."""
     paths = {node.name: node.name.rpartition(".")[0] if node.module is None else node.module for node in nodes}
-    known = {f"{paths[node.name]}.{name}".lstrip(".") for node in nodes for name in node.op.buffers()}
+    read_by_nodes = {f"{paths[node.name]}.{name}".lstrip(".") for node in nodes for name in node.op.buffers()}
     return tuple(
         Buffer(key, tuple(b.shape), None if b.is_floating_point() else b.element_size())
-        for key, b in _made(module.named_buffers())
-        if key not in known
+        for key, b in _with_shape(module.named_buffers())
+        if key not in read_by_nodes
     )
 
 
-def _made(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Without the tensors of a lazy layer that has met no input: they have no shape."""
+def _with_shape(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors that have a shape: those of a lazy layer have none before its first call."""
     from torch.nn.parameter import is_lazy
 
     return ((key, tensor) for key, tensor in named if not is_lazy(tensor))
 
 
 def _state(module: nn.Module, device: str) -> dict[str, Tensor]:
-    """Each module's own parameters and buffers for the run, tied as they are: without data, or the parameters' data and
-    the buffers' copies.
+    """Return the parameters and buffers for the run, with the sharing of the module's own.
+
+    They are meta tensors or, on another device, the parameters' data and copies of the buffers.
     """
     state: dict[str, Tensor] = {}
     replaced: dict[int, Tensor] = {}
     for path, part in module.named_modules():
         own = (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
-        for key, tensor in _made(own):
+        for key, tensor in _with_shape(own):
             if id(tensor) not in replaced:
                 replaced[id(tensor)] = _for_run(tensor, device)
             state[key] = replaced[id(tensor)]
@@ -237,9 +239,9 @@ def _for_run(tensor: Tensor, device: str) -> Tensor:
 
 @contextmanager
 def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """Within, the module is in training or evaluation mode; afterwards each of its parts has its own mode again."""
+    """Set the module to training or evaluation mode within the block, then restore the mode of each submodule."""
     before = {part: part.training for part in module.modules()}
-    # Not by `train`, which a class may override to change weights, or to refuse.
+    # A class may override `train`: to change weights, or to raise.
     for part in before:
         part.training = training
     try:
@@ -250,9 +252,10 @@ def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _as_written() -> Iterator[None]:
-    """Gradients on, so that it is seen where forward turns them off; no random numbers used up, and no shortcut that
-    runs a Transformer layer as one function.
+def _plain_execution() -> Iterator[None]:
+    """Run the block with gradients, without torch's fast path for Transformer layers, and restore the random state.
+
+    Gradients are on to record where forward turns them off. The fast path would run a layer as one function.
     """
     import torch
 

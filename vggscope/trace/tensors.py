@@ -1,45 +1,91 @@
-"""The tensors among the arguments of a call, or in what it returns."""
+"""Tensors in the arguments and results of calls: collect them, and replace their device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Function = Callable[..., object]
+Arguments = tuple[object, ...]
+KeywordArguments = dict[str, object]
 
 _PLAIN = (int, float, str, type, slice)
+_AVAILABLE = ("cpu", "meta")
 
 
 def tensors_in(value: object) -> tuple[Tensor, ...]:
-    """The tensors in nested arguments or results, from left to right."""
+    """Return the tensors in nested arguments or results, from left to right."""
     from torch import Tensor
 
-    found: list[Tensor] = []
-    _collect(value, Tensor, found)
-    return tuple(found)
+    tensors: list[Tensor] = []
+    _collect(value, Tensor, tensors)
+    return tuple(tensors)
 
 
-def _collect(value: object, kind: type[Tensor], found: list[Tensor]) -> None:
+def _collect(value: object, kind: type[Tensor], tensors: list[Tensor]) -> None:
     if isinstance(value, kind):
-        found.append(value)
+        tensors.append(value)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            _collect(item, kind, found)
+            _collect(item, kind, tensors)
     elif isinstance(value, Mapping):
         for item in value.values():
-            _collect(item, kind, found)
+            _collect(item, kind, tensors)
     elif value is not None and not isinstance(value, _PLAIN):
-        for item in _parts(value):
-            _collect(item, kind, found)
+        for item in _field_values(value):
+            _collect(item, kind, tensors)
 
 
-def _parts(value: object) -> Iterable[object]:
-    """What an object with fields holds: a dataclass's fields, a distribution's parameters."""
+def _field_values(value: object) -> Iterable[object]:
+    """Return the fields of a dataclass or the attributes of a torch distribution; empty for other objects."""
     if is_dataclass(value) and not isinstance(value, type):
         return [getattr(value, item.name, None) for item in fields(value)]
     if type(value).__module__.startswith("torch.distributions"):
         return list(vars(value).values())
     return ()
+
+
+def on_meta(value: object) -> object:
+    """Return an argument with its tensors moved to the meta device, also those in plain tuples and lists."""
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        return value if value.is_meta else value.to("meta")
+    if type(value) is tuple:
+        return tuple(map(on_meta, value))
+    return list(map(on_meta, value)) if type(value) is list else value
+
+
+def keep_on_device(
+    function: Function, args: Arguments, kwargs: KeywordArguments, device: str
+) -> tuple[Function, Arguments, KeywordArguments]:
+    """Return a call with each accelerator in its arguments replaced.
+
+    A method's tensor stays on its own device, and a new tensor is created on `device`. A model whose code names an
+    accelerator thus runs on a machine without one.
+    """
+    name = getattr(function, "__name__", "")
+    if name not in ("cuda", "to") and "device" not in kwargs:
+        return function, args, kwargs
+    from torch import Tensor
+
+    first = args[0] if args else None
+    if isinstance(first, Tensor):
+        device = str(first.device)
+    if name == "cuda":
+        return Tensor.to, (first, device), {}
+    args = tuple(device if name == "to" and _is_accelerator(value) else value for value in args)
+    return function, args, {k: device if k == "device" and _is_accelerator(v) else v for k, v in kwargs.items()}
+
+
+def _is_accelerator(value: object) -> bool:
+    """Return whether a value is a device, or a device's name, other than the CPU and meta."""
+    import torch
+
+    if isinstance(value, torch.device):
+        return value.type not in _AVAILABLE
+    return isinstance(value, str) and value.partition(":")[0] not in _AVAILABLE

@@ -1,7 +1,7 @@
-"""Sees every call of a forward pass: hooks tell which module is running, a TorchFunctionMode which function.
+"""Intercept every call of a forward pass: modules by hooks, functions by a TorchFunctionMode.
 
-A module whose class is in the table of `modules` is one node, whatever it calls inside; elsewhere each function is a
-node.
+A module whose class is in the table of `modules` is one node, whatever it calls inside. In any other module, each
+function call is a node.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Unknown
 from vggscope.ops.regularization import AlwaysDropout
-from vggscope.trace.devices import keep_on_device
 from vggscope.trace.flops import counted_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
-from vggscope.trace.functions import Function, function_name, misfit, read
-from vggscope.trace.layout import as_kernels_lay
+from vggscope.trace.functions import function_name, function_problem, read
+from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
-from vggscope.trace.recorder import Call, Recorder, on_meta, shape_of
-from vggscope.trace.tensors import tensors_in
+from vggscope.trace.recorder import Call, Recorder, shape_of
+from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,33 +32,35 @@ if TYPE_CHECKING:
 
 @dataclass
 class Frame:
-    """A module that is running, the shapes that it was called with, and its op where it is one node."""
+    """A running module with the shapes of its arguments, and its op if the module is one node."""
 
     module: nn.Module
     path: str
     op: Op | None
-    met: tuple[Shape, ...]
+    input_shapes: tuple[Shape, ...]
 
 
 @dataclass
 class Watch:
-    """Follows one run and hands the recorder what becomes a node.
+    """Intercepts the calls of one run and passes those that become nodes to the recorder.
 
-    `paths` are the registered modules' paths by id. `failed` and `broken` are the last error with the function that
-    raised it and why, and with the modules that were running.
+    - `paths` are the registered modules' paths by id.
+    - `function_error` is the last error that a function raised, with the reason.
+    - `module_error` is the last error that left a module, with the modules that were running.
+    - `paused` is true while a call is repeated to count its operations.
     """
 
     recorder: Recorder
     paths: Mapping[int, str]
     on_meta: bool
     stack: list[Frame] = field(default_factory=list)
-    failed: tuple[BaseException, str] | None = None
-    broken: tuple[BaseException, tuple[Frame, ...]] | None = None
+    function_error: tuple[BaseException, str] | None = None
+    module_error: tuple[BaseException, tuple[Frame, ...]] | None = None
     paused: bool = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Hooks and mode in place, and taken away again."""
+        """Install the hooks and the mode within the block."""
         from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
         from torch.overrides import TorchFunctionMode
 
@@ -84,16 +85,16 @@ class Watch:
 
     @property
     def inside_node(self) -> bool:
-        """Whether a module that is one node is running: nothing in it is written down."""
+        """Whether a module that is one node is running. Calls inside it are not recorded."""
         return bool(self.stack) and self.stack[-1].op is not None
 
     @property
     def path(self) -> str:
-        """The path of the innermost module that is running."""
+        """The path of the innermost running module."""
         return self.stack[-1].path if self.stack else ""
 
     def enter(self, module: nn.Module, args: object) -> None:
-        """A module begins."""
+        """Push a module on the stack before its forward runs."""
         if self.paused:
             return
         with _unwatched():
@@ -105,21 +106,20 @@ class Watch:
                         f"{path} is not registered, as a module in a plain list is not: its parameters are in no state"
                         " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
                     )
-            met = tuple(map(shape_of, tensors_in(args)))
-            op = self.stack[-1].op if self.inside_node else module_op(module) or _opaque(module)
-            self.stack.append(Frame(module, path, op, met))
+            op = self.stack[-1].op if self.inside_node else module_op(module) or _script_op(module)
+            self.stack.append(Frame(module, path, op, tuple(map(shape_of, tensors_in(args)))))
 
     def leave(self, module: nn.Module, args: tuple[object, ...], *more: object) -> object:
-        """A module ends: it becomes a node if it is one. Gives another result where that must be told from an input.
+        """Pop a module from the stack and record it if it is one node. Return its result, or a tensor that replaces it.
 
-        `more` are its keyword arguments and its result; where it has raised, torch leaves the first out.
+        `more` are the keyword arguments and the result. After an error, torch passes no keyword arguments.
         """
         if self.paused:
             return None
         with _unwatched():
             error = sys.exc_info()[1] if len(more) == 1 else None
-            if error is not None and (self.broken is None or self.broken[0] is not error):
-                self.broken = (error, tuple(self.stack))
+            if error is not None and (self.module_error is None or self.module_error[0] is not error):
+                self.module_error = (error, tuple(self.stack))
             frame = self.stack.pop()
             while frame.module is not module:
                 frame = self.stack.pop()
@@ -130,15 +130,15 @@ class Watch:
                 return result
             inputs = tensors_in((args, kwargs))
             if isinstance(frame.op, MultiheadAttention):
-                # The masks are no operands: they change neither the shape nor the cost.
+                # The masks are no inputs of the node: they change neither the shape nor the cost.
                 inputs = tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
             if frame.op is None:
-                self._unseen(frame, inputs, result)
+                self._compiled_node(frame, inputs, result)
                 return result
             return self._module_node(frame, frame.op, inputs, result, partial(module.forward, *args, **kwargs))
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-        """A function of torch is called: it runs, and becomes a node where it is one."""
+        """Run a function of torch and record it, unless it is inside a module that is one node."""
         with _unwatched():
             inputs = tensors_in((args, kwargs))
             if self.on_meta and not all(tensor.is_meta for tensor in inputs):
@@ -146,21 +146,21 @@ class Watch:
                 inputs = tensors_in((args, kwargs))
             if self.on_meta:
                 function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
-            known = shortcut_result(function, args, kwargs) if self.inside_node and self.on_meta else None
+            shortcut = shortcut_result(function, args, kwargs) if self.inside_node and self.on_meta else None
         if self.inside_node:
-            return function(*args, **kwargs) if known is None else known
+            return function(*args, **kwargs) if shortcut is None else shortcut
         try:
             result = function(*args, **kwargs)
         except Exception as error:
-            self.failed = (error, misfit(function, args, kwargs, error))
+            self.function_error = (error, function_problem(function, args, kwargs, error))
             raise
         with _unwatched():
             if self.on_meta:
-                result = as_kernels_lay(function, result)
+                result = with_kernel_layout(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
 
     def _counter(self, call: Callable[[], object]) -> Callable[[], int | None]:
-        """What counts a call by running it once more, unwatched."""
+        """Return a function that counts the multiply-accumulates of a call by repeating it without recording."""
 
         def count() -> int | None:
             self.paused = True
@@ -172,15 +172,15 @@ class Watch:
         return count
 
     def _module_node(
-        self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object, again: Callable[[], object]
+        self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object, repeat: Callable[[], object]
     ) -> object:
-        result = _told_apart(op, inputs, result)
+        result = _distinct_result(op, inputs, result)
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values())
         if isinstance(op, Unknown):
             shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, tensors_in(result)))
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
         base = frame.path or type(frame.module).__name__.lower()
-        call = Call((op,), distinct, tuple(frame.module.parameters()), self._counter(again))
+        call = Call((op,), distinct, tuple(frame.module.parameters()), self._counter(repeat))
         if results := tensors_in(result):
             self.recorder.add(base, call, results, module=frame.path)
         return result
@@ -196,23 +196,22 @@ class Watch:
         name, in_place = function_name(function)
         results = inputs[:1] if name == "setitem" else tensors_in(result)
         if not results:
-            return result  # a size, or a number
+            return result  # a size or a number
         if name in SAME_DATA and inputs:
             self.recorder.repeat(inputs[0], results)
             return result
         if name not in MATRIX_PRODUCTS and self.recorder.is_constant(inputs):
-            # Of another tensor `to` takes the dtype alone.
+            # `to` and `type_as` read the dtype of a second tensor, not its values.
             self.recorder.pass_on(inputs[:1] if name in ("to", "type_as") else inputs, results)
             return result
-        again = partial(function, *args, **kwargs)
         op_call = read(name, in_place, args, kwargs, inputs, results)
         if self.on_meta or not in_place:
-            op_call = replace(op_call, count=self._counter(again))
+            op_call = replace(op_call, count=self._counter(partial(function, *args, **kwargs)))
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
-            result = _told_apart(op_call.ops[0], inputs, result)
+            result = _distinct_result(op_call.ops[0], inputs, result)
             results = tensors_in(result)
         elif op_call.ops[0].allocates:
-            return result  # the tensor itself: contiguous() of what is contiguous
+            return result  # the input itself, as contiguous() returns it
         if isinstance(op_call.ops[0], AlwaysDropout):
             self.recorder.warn(
                 f"{below(self.path, name)} is on at evaluation too: F.dropout needs training=self.training"
@@ -223,41 +222,41 @@ class Watch:
             self.recorder.add(below(self.path, name), op_call, results)
         return result
 
-    def _unseen(self, frame: Frame, inputs: tuple[Tensor, ...], result: object) -> None:
-        """A module whose inside cannot be seen, as compiled code cannot: it is one node of unknown cost."""
-        unseen = [t for t in tensors_in(result) if t not in self.recorder.origins]
-        if unseen and not self.recorder.is_constant(inputs):
-            op = Unknown(type(frame.module).__name__, frame.met, shape_of(unseen[0]))
+    def _compiled_node(self, frame: Frame, inputs: tuple[Tensor, ...], result: object) -> None:
+        """Record a module whose calls cannot be intercepted, such as compiled code, as one node of unknown cost."""
+        unrecorded = [t for t in tensors_in(result) if t not in self.recorder.origins]
+        if unrecorded and not self.recorder.is_constant(inputs):
+            op = Unknown(type(frame.module).__name__, frame.input_shapes, shape_of(unrecorded[0]))
             call = Call((op,), inputs, tuple(frame.module.parameters()))
-            self.recorder.add(frame.path, call, unseen, module=frame.path)
+            self.recorder.add(frame.path, call, unrecorded, module=frame.path)
 
 
 def below(path: str, name: str) -> str:
-    """A name within a module's path."""
+    """Return a name below a module's path."""
     return f"{path}.{name}" if path else name
 
 
-def _opaque(module: nn.Module) -> Op | None:
-    """TorchScript's modules cannot be looked into: each is one node of unknown cost."""
+def _script_op(module: nn.Module) -> Op | None:
+    """Return an op of unknown cost for a TorchScript module, whose calls cannot be intercepted; else None."""
     import torch
 
     return Unknown(type(module).__name__, (), ()) if isinstance(module, torch.jit.ScriptModule) else None
 
 
-def _told_apart(op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
-    """The result, as another tensor where the op gives its very input back: dropout at evaluation, an identity.
+def _distinct_result(op: Op, inputs: tuple[Tensor, ...], result: object) -> object:
+    """Return the result, as a new tensor if the op returns its input itself: dropout at evaluation, an identity.
 
-    Else another reader of that input would seem to read the op.
+    Otherwise another node that reads the input would seem to read this op.
     """
     from torch import Tensor
 
-    given_back = isinstance(result, Tensor) and any(result is tensor for tensor in inputs)
+    is_input = isinstance(result, Tensor) and any(result is tensor for tensor in inputs)
     in_place = not op.allocates and op.active_in == "always" and op.name != "Identity"
-    return result.detach() if isinstance(result, Tensor) and given_back and not in_place else result
+    return result.detach() if isinstance(result, Tensor) and is_input and not in_place else result
 
 
 def _unwatched() -> AbstractContextManager[None]:
-    """Within this, functions on tensors are not seen: those that the watch itself calls."""
+    """Do not intercept functions within the block, because the watch itself calls them."""
     from torch._C import DisableTorchFunction
 
     return DisableTorchFunction()
