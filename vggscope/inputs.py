@@ -76,8 +76,8 @@ def parse_input(text: str) -> InputSize:
 
     Raises OptionError for anything else.
 
-    >>> parse_input("3x224x224"), parse_input("mask=128:bool").dtype, parse_input("scalar").shape
-    (InputSize(shape=(3, 224, 224), name='', dtype=''), 'bool', ())
+    >>> parse_input("3x224x224").shape, parse_input("mask=128:bool").dtype, parse_input("scalar").shape
+    ((3, 224, 224), 'bool', ())
     """
     match = _SIZE.fullmatch(text.strip())
     sides = None if match is None else _sides(match["size"].strip().lower())

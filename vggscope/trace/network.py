@@ -28,20 +28,20 @@ from vggscope.trace.run import META, Run, run
 if TYPE_CHECKING:
     from torch import nn
 
-Given = CallInputs | Inputs | Shape
+InputSpec = CallInputs | Inputs | Shape
 """Inputs that a caller specifies: arguments, sizes, data, or the shape of one input without the batch dimension."""
 
 
 def network_of(
     module: nn.Module,
     name: str,
-    given: Given | None = None,
+    spec: InputSpec | None = None,
     *,
     rebuild: Callable[[], nn.Module] | None = None,
 ) -> Network:
-    """Return the Network of a module on the `given` inputs.
+    """Return the Network of a module on the inputs that `spec` describes.
 
-    Without them, uses the module's own example input, or the first that fits of several inputs for the kind of the
+    Without `spec`, uses the module's own example input, or the first that fits of several inputs for the kind of the
     first layer. An input that comes out as more samples than went in is the last choice. If none fits, the Network
     ends at the layer that failed, and its `failure` is the reason. `rebuild` builds the module with its weights, if
     `module` has none: a forward that reads values needs them.
@@ -49,22 +49,22 @@ def network_of(
     Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input.
     """
     module = _unwrapped(module, name)
-    inputs = _inputs_for(module, given)
+    inputs = _inputs_for(module, spec)
     if inputs is not None:
         return _checked(module, _noted(_run(module, name, inputs, rebuild), inputs.note))
     return _first_that_fits(module, name, rebuild)
 
 
-def _inputs_for(module: nn.Module, given: Given | None) -> CallInputs | None:
-    if given is None:
+def _inputs_for(module: nn.Module, spec: InputSpec | None) -> CallInputs | None:
+    if spec is None:
         return example_of(module)
-    if isinstance(given, CallInputs):
-        return given
-    if not isinstance(given, Inputs):
-        return from_sizes(module, [InputSize(given)])
-    if given.data is not None:
-        return from_data(given.data, given.batch_axis)
-    return from_sizes(module, given.sizes, given.batch_axis)
+    if isinstance(spec, CallInputs):
+        return spec
+    if not isinstance(spec, Inputs):
+        return from_sizes(module, [InputSize(spec)])
+    if spec.data is not None:
+        return from_data(spec.data, spec.batch_axis)
+    return from_sizes(module, spec.sizes, spec.batch_axis)
 
 
 def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Network:

@@ -93,7 +93,7 @@ class _Snapshot:
 
 
 def _references(value: object) -> tuple[object, ...]:
-    """Return the objects that an immutable container, a bound method or an instance refers to."""
+    """Return the objects that a tuple, frozenset, bound method or instance refers to."""
     from torch import jit
 
     if isinstance(value, (tuple, frozenset)):
