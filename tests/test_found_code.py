@@ -392,8 +392,9 @@ def parts():
     path = file_of(tmp_path, text)
     with pytest.raises(ModelError, match="which has no forward\nname the module that calls it"):
         network(f"{path}:parts")
-    with pytest.raises(ModelError, match="name a function that gives the part to look at"):
-        network(f"{path}:Loss")
+    loss = network(f"{path}:Loss")
+    assert [tensor.name for tensor in loss.inputs] == ["x", "y"]
+    assert loss.warnings == ("no input was given: 3x224x224, 3x224x224 was taken; --input gives another",)
 
 
 def test_a_file_that_imports_its_neighbour_as_a_part_of_a_package_is_one(tmp_path: Path) -> None:

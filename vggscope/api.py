@@ -727,15 +727,14 @@ def _inputs(input_size: InputSizes | None, options: ModelOptions) -> Inputs | No
 
 def _sizes(input_size: InputSizes) -> tuple[InputSize, ...]:
     """One size, or several, as InputSize. Raises OptionError for anything else."""
-    items: tuple[Any, ...] = tuple(input_size) if isinstance(input_size, (tuple, list)) else (input_size,)
+    items: tuple[Any, ...] = tuple(input_size) if isinstance(input_size, (tuple, list)) else ()
     if items and all(isinstance(item, InputSize) for item in items):
         return items
     shapes = items if items and all(isinstance(item, (tuple, list)) for item in items) else (items,)
-    for shape in shapes:
-        if not all(isinstance(side, int) and side > 0 for side in shape) or shape == ():
-            raise OptionError(
-                f"input_size {input_size!r} is no size", "it is (channels, height, width), or a list of sizes"
-            )
+    if not all(shape and all(isinstance(side, int) and side > 0 for side in shape) for shape in shapes):
+        raise OptionError(
+            f"input_size {input_size!r} is no size", "it is (channels, height, width), or a list of sizes"
+        )
     return tuple(InputSize(tuple(shape), batched=None) for shape in shapes)
 
 

@@ -82,10 +82,10 @@ def parse_input(text: str) -> InputSize:
     match = _SIZE.fullmatch(text.strip())
     sides = None if match is None else _sides(match["size"].strip().lower())
     if match is None or sides is None:
-        raise OptionError(f"--input {text}: not a size", f"write {EXAMPLES}")
+        raise OptionError(f"--input {text!r} is not a size", f"write --input {EXAMPLES}")
     dtype = (match["dtype"] or "").removeprefix("torch.")
     if dtype and dtype not in DTYPES:
-        raise OptionError(f"--input {text}: unknown dtype {dtype!r}", f"dtypes are {', '.join(DTYPES)}")
+        raise OptionError(f"--input {text!r}: unknown dtype {dtype!r}", f"dtypes are {', '.join(DTYPES)}")
     return InputSize(sides, match["name"] or "", dtype)
 
 
