@@ -71,7 +71,7 @@ DEPTHS: tuple[str, ...] = get_args(Depth)
 def network(model: Model, input_size: InputSizes | None = None, **options: Unpack[ModelOptions]) -> Network:
     """Return the Network of a model: its operations in execution order, with their shapes.
 
-    Raises ModelError for what is no model, and OptionError for an unknown option.
+    Raises ModelError for anything that is no model, and OptionError for an unknown option.
 
     >>> network("vgg16"), network("vgg16", input_size=(3, 64, 64)).shapes["features.30"]
     (<Network D at 3x224x224: 40 layers, 138,357,544 parameters>, (1, 512, 2, 2))
@@ -108,8 +108,8 @@ def summary(
 ) -> Summary:
     """Return shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer.
 
-    `batch` is that of the input if left out, and `dtype` gives the bytes of an element. `count="all"` adds to the
-    FLOPs what is no multiply-accumulate. `depth="stage"` returns a row per stage.
+    `batch` is that of the input if left out, and `dtype` gives the bytes of an element. `count="all"` adds the
+    operations that are no multiply-accumulates to the FLOPs. `depth="stage"` returns a row per stage.
 
     Raises ModelError, OptionError, and ShapeError where a layer does not fit its input.
 
@@ -180,8 +180,9 @@ def operations(
 ) -> Operations:
     """Return MACs and FLOPs of each layer, forward and backward, with the bytes that it moves.
 
-    `batch` is that of the input if left out, and `dtype` gives the bytes of an element. `count="all"` adds what is
-    no multiply-accumulate. `card` adds the least time, in nanoseconds, that each layer takes on that GPU.
+    `batch` is that of the input if left out, and `dtype` gives the bytes of an element. `count="all"` adds the
+    operations that are no multiply-accumulates. `card` adds the least time, in nanoseconds, that each layer takes on
+    that GPU.
 
     Raises OptionError for an unknown count, card or dtype.
 
@@ -436,7 +437,7 @@ def receptive_fields(
     Unit i covers the input pixels [-padding + i*stride, -padding + i*stride + size - 1].
 
     `at` names layers, of which the region of one `unit` is returned too: (row, column), or the middle one. `effective`
-    measures where the unit's gradient lies (Luo et al. 2016), on `samples` images of noise, with the `weights` of a
+    measures where the unit's gradient is (Luo et al. 2016), on `samples` images of noise, with the `weights` of a
     checkpoint or random ones. `seed` is that of the noise and of random weights.
 
     Raises OptionError for an unknown layer or unit, with the nearest names.
@@ -547,7 +548,7 @@ def measure(
 def inspect(path: str | os.PathLike[str]) -> Inspection:
     """Return which network a checkpoint belongs to, by its names and shapes. No code in the file runs.
 
-    Raises CheckpointError for a file that cannot be read, and OptionError for what is no path.
+    Raises CheckpointError for a file that cannot be read, and OptionError for anything that is no path.
 
     >>> import tempfile, torch
     >>> path = f"{tempfile.mkdtemp()}/x.pth"
@@ -710,7 +711,7 @@ INPUT_OPTIONS = ("input_data", "dtypes", "batch_axis")
 
 
 def _inputs(input_size: InputSizes | None, options: ModelOptions) -> Inputs | None:
-    """What the caller gives forward, None for nothing. Raises OptionError for what is no size."""
+    """The inputs of forward that the caller gives, None without any. Raises OptionError for an invalid size."""
     batch_axis, data = options.get("batch_axis", 0), options.get("input_data")
     if data is not None:
         if input_size is not None:
@@ -750,7 +751,7 @@ def _with_inputs(shown: Network, inputs: Inputs) -> Network:
 
 
 def _batch_of(shown: Network, inputs: Inputs) -> int:
-    """The batch that a caller's size holds, that of the network's own inputs without one."""
+    """The batch in the caller's size, or that of the network's own inputs if the size has none."""
     size = inputs.sizes[0] if len(inputs.sizes) == 1 else None
     is_batch = size is not None and size.batched is None and len(size.shape) == len(shown.input_shape) == 4
     return size.shape[0] if size is not None and is_batch else shown.given_batch

@@ -87,7 +87,7 @@ class ModelOptions(WordOptions, total=False):
 
     `input_data` is what forward is called with, in place of `input_size`: a tensor, a tuple of positional arguments or
     a dict of keyword arguments, which may hold lists and dicts of tensors. `dtypes` are torch's dtypes, or their names,
-    of the sizes in `input_size`. `batch_axis` is where the batch stands, 0 if left out, None for none.
+    of the sizes in `input_size`. `batch_axis` is the axis of the batch, 0 if left out, None for none.
     """
 
     input_data: object

@@ -128,7 +128,7 @@ class Input:
 
     @property
     def argument(self) -> str:
-        """The name without the mark that tells it from a module of the same name."""
+        """The name without the mark that distinguishes it from a module of the same name."""
         return self.name.removesuffix(INPUT_MARK)
 
     @property

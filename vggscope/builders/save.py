@@ -25,7 +25,7 @@ ONNX_PACKAGES = ("onnx", "onnxscript")
 
 
 def save(network: Network, path: str, init: str = "torchvision", seed: int = 0) -> None:
-    """Write a network to a file, whole or not at all, with weights drawn as `init` says from `seed`.
+    """Write a network to a file, whole or not at all, with weights that `init` draws from `seed`.
 
     A device without a suffix, such as /dev/stdout, gets the source. Raises OptionError for a suffix that is none of
     WRITERS, and OutputError where the file cannot be written.

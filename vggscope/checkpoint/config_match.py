@@ -40,8 +40,8 @@ class ConfigConv:
 class ConfigMatch:
     """A run compared with a configuration. `convs` has the file's layer for each of `expected`, None for a missing one.
 
-    `config` is None where the file ends before the configurations in `candidates` differ. `renumbered` tells that the
-    paths' numbers are not torchvision's. `before` is a 1x1 convolution of the colours before the run, if any.
+    `config` is None where the file ends before the configurations in `candidates` differ. `renumbered`: the
+    numbers in the paths are not torchvision's. `before` is a 1x1 convolution of the colours before the run, if any.
     """
 
     config: str | None
@@ -76,7 +76,7 @@ def feature_words(config: str, count: int) -> tuple[Word, ...]:
 
 
 def match_config(run: ConvRun) -> ConfigMatch | None:
-    """The configuration that the run matches wholly, in its beginning or in most parts; None for another network."""
+    """The configuration that the run matches in whole, up to its end or for the most part; None if there is none."""
     first = run.convs[0] if run.convs else None
     if first and first.shape == (3, 3, 1, 1):
         rest = replace(run, positions=run.positions[1:], convs=run.convs[1:], norms=run.norms[1:])
@@ -86,7 +86,7 @@ def match_config(run: ConvRun) -> ConfigMatch | None:
     if whole:
         return whole
     beginning = _match_beginning(run)
-    # A gap in the numbers tells which convolution is missing; a mere beginning has none.
+    # A gap in the numbers shows which convolution is missing; a truncated file has no gap.
     return beginning if beginning and not beginning.renumbered else _match_most(run) or beginning
 
 
@@ -104,7 +104,7 @@ def _leading_matches(run: ConvRun, expected: Sequence[ConfigConv]) -> int:
 
 
 def _match_whole(run: ConvRun) -> ConfigMatch | None:
-    # A-LRN's convolutions are A's; only the number that its LRN takes tells them apart.
+    # A-LRN has A's convolutions; only the number of its LRN in the Sequential distinguishes them.
     for config in ("A-LRN", *(config for config in CONFIGS if config != "A-LRN")):
         expected = config_convs(config, run.batch_norm)
         convs = run.convs[: len(expected)]

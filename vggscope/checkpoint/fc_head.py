@@ -63,7 +63,7 @@ NO_HEAD = FCHead()
 def find_head(rest: Sequence[StoredLayer], channels: int, run: ConvRun, is_config: bool) -> FCHead:
     """The FC layers among `rest` after features with `channels` output channels.
 
-    `is_config` tells that the features are those of a column of Table 1.
+    `is_config`: the features are those of a column of Table 1.
     """
     chain = _chain(rest, channels, is_config) if channels else ()
     if is_config and channels:

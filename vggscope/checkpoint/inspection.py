@@ -29,7 +29,7 @@ class Inspection(Result):
     `column` is the column of Table 1 that it is or comes nearest to; None for another network. `notation` is the
     network in Table 1's words, with `maxpool?` for a guessed pool and `?` for a layer of unknown kind; None for no VGG.
     `num_classes`, `input_channels` and `head_side` (the side of the feature map that the first FC layer reads) are None
-    where the file does not tell. `params` counts parameters, `buffers` the elements of batch-norm statistics.
+    where the file does not show them. `params` counts parameters, `buffers` the elements of batch-norm statistics.
     `key_style` is `torchvision`, `timm`, `bare Sequential`, `sliced Sequential`, `Caffe-like` or `other`, after the
     wrappers that left a part in the keys: `DataParallel `, `torch.compile `, `FSDP `, `checkpoint_wrapper `. `prefix`
     precedes every key of the network, `wrapper` holds the keys that lead to the state dict. `missing` and `extra` are
@@ -170,7 +170,7 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
 
 
 def _unknowns(vgg: StoredVGG) -> Iterator[str]:
-    """Remarks on what a checkpoint does not tell of its VGG."""
+    """Remarks on what a checkpoint does not show of its VGG."""
     source = f": they are taken from column {vgg.config}" if vgg.config else ""
     yield f"ReLU, pools, dropout, strides and paddings are not in a checkpoint{source}"
     words = vgg.notation.split()

@@ -27,7 +27,7 @@ class Target:
     """The model that a file's tensors are loaded into.
 
     `model` holds the lines that build it, `key` the expression that turns a key of the file into one of the model's.
-    `has_all_keys` tells that file and model then have the same keys.
+    `has_all_keys`: file and model then have the same keys.
     """
 
     model: tuple[str, ...]

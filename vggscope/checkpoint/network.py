@@ -32,7 +32,7 @@ PRE_LOGITS = "pre_logits"
 def network_of_checkpoint(path: str, options: BuildOptions) -> Network:
     """The Network of the weights in a file, with the file's paths and parameters.
 
-    Layers that the file lacks stand in `warnings`, parameters that no layer owns in `unused`. Raises CheckpointError
+    Layers that the file lacks are in `warnings`, parameters that no layer owns in `unused`. Raises CheckpointError
     where the file cannot be read or its network not built, and OptionError for an option that the weights contradict.
     """
     inspection = inspect(path)
@@ -99,7 +99,7 @@ def _paths(config: Network, stored: dict[str, StoredLayer], inspection: Inspecti
 
     A node without a stored layer gets the first of these that applies: the configuration's path, if the stored layers
     of its module have the configuration's paths; the next free number in the Sequential of the node before it; its
-    label, in the module that holds both the node before it and the next known one. All stand after the file's prefix.
+    label, in the module that holds both the node before it and the next known one. All follow the file's prefix.
     """
     known = {
         node.name: stored[node.label].name.removeprefix(inspection.prefix)
@@ -141,7 +141,7 @@ def _common_module(before: str, after: str) -> str:
 
 
 def _next_number(before: str, after: str, *, needs_limit: bool) -> str:
-    """The next path after `before` in its Sequential, if it is numbered and stands before `after`; else empty.
+    """The next path after `before` in its Sequential, if it is numbered and precedes `after`; else empty.
 
     With `needs_limit`, `after` must be in the same Sequential.
     """
@@ -169,7 +169,7 @@ def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str]) -> Node:
         name=path,
         op=op,
         inputs=tuple(paths.get(name, name) for name in node.inputs),
-        # A function that the file numbers, or that stands inside a wrapped network, is a module there.
+        # A function that the file numbers, or that is inside a wrapped network, is a module there.
         module=path if node.module is not None or path != node.name else None,
         parameters=parameters,
     )

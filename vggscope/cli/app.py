@@ -174,7 +174,7 @@ class Stopped(BaseException):
 
 
 _received: list[int] = []
-"""The signals received so far. A C extension may replace a Stopped raised in it by an error of its own."""
+"""The signals received so far. A C extension may replace a Stopped raised in it by another error."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -201,7 +201,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code.
 
-    0 is done, 1 a difference found, 2 any error, 130 interrupted, 143 terminated.
+    0 is success, 1 a difference, 2 any error, 130 interrupted, 143 terminated.
     """
     debug = DEBUG in arguments
     words = [word for word in arguments if word != DEBUG]

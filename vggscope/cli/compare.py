@@ -62,7 +62,7 @@ class GridOptions:
     ] = None
 
     def inputs(self) -> list[tuple[int, ...]]:
-        """The sizes as (channels, height, width). Raises OptionError for what is no size."""
+        """The sizes as (channels, height, width). Raises OptionError for an invalid size."""
         sizes = _words(self.sizes) if self.sizes is not None else []
         return [parse_shape(f"3x{size}x{size}" if size.isascii() and size.isdigit() else size) for size in sizes]
 
@@ -135,7 +135,7 @@ def _grid(models: list[str], build: ModelOptions, batch: BatchOptions, output: O
         dtypes=_words(over.dtypes or batch.dtype),
         **options,
     )
-    # A bar among the rows of a terminal would spoil both.
+    # A progress bar between the rows on a terminal would make both unreadable.
     shown = output.output is not None or (sys.stdout is not None and not sys.stdout.isatty())
     with on_terminal() if shown else nullcontext():
         emit_lines(LINES[name](points), output.output)

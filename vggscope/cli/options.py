@@ -1,8 +1,8 @@
 """The options that several commands share.
 
-A parameter of a command whose type is one of these dataclasses stands for all fields of the dataclass: `spread` gives
-typer one option per field, and passes the filled dataclass to the command. So every command that takes an option takes
-it with the same help and the same completion. The dataclass's docstring is the heading in `--help`.
+A command takes one of these dataclasses as a parameter. `spread` gives typer one option for each field, and passes the
+filled dataclass to the command. So every command that takes an option takes it with the same help and the same
+completion. The dataclass's docstring is the heading in `--help`.
 """
 
 from __future__ import annotations

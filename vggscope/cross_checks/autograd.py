@@ -49,7 +49,7 @@ def measured_layers(network: Network) -> tuple[str, ...]:
 
 
 def _has_units(view: View | UnknownView) -> bool:
-    """Whether a map has units of its own. Those of a flattened map mix pixels and channels."""
+    """Whether a map has units with a receptive field. Those of a flattened map mix pixels and channels."""
     return isinstance(view, View) and bool(view.sides) and not any(isinstance(s.extent, Flattened) for s in view.sides)
 
 

@@ -209,8 +209,8 @@ def _substitution(ours: Signature, reference: Signature) -> float:
 def _cheapest(left: Sequence[Signature], right: Sequence[Signature]) -> Alignment:
     """The cheapest alignment by dynamic programming: a row of costs for each of our layers.
 
-    For long networks each row is a band around the diagonal. An alignment outside the band has so many gaps that the
-    one found is known to be the cheapest, unless it costs more than those gaps.
+    For long networks each row is a band around the diagonal. An alignment outside the band has so many gaps that
+    the result is certainly the cheapest, unless it costs more than those gaps.
     """
     if not left or not right:
         return Alignment([*((i, None) for i in range(len(left))), *((None, j) for j in range(len(right)))], True)

@@ -39,7 +39,7 @@ def apply_difference(
     exchanged, removed, inserted = _by_kind(pairs, positions, ours.side_outputs)
     is_first = any(other is not None and mine is not None and other.inputs == (INPUT,) for mine, other in pairs)
     replaced: dict[str, str] = {}
-    """What is read instead of a node or the input: the input of a removed node, or an inserted node."""
+    """The node to read in place of a node or the input: the input of a removed node, or an inserted node."""
     nodes = list(_inserted_after(INPUT, inserted, replaced))
     for node in reference.nodes:
         inputs = tuple(replaced.get(name, name) for name in node.inputs)

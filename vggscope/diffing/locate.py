@@ -219,7 +219,7 @@ def _changed_or_renamed(
     shape, output = aligned.reference.input_shapes(other), aligned.reference.output_shape(other)
     effect = effect_of_change(mine.op, other.op, shape[0], output) if changed and shape else "function"
     if effect == "shape" and mine.op.is_layout and other.op.is_layout:
-        # Another input shape has a cause of its own: compare two layout ops on the input that ours has.
+        # A different input shape has another cause: compare two layout ops on the input that ours has.
         (own_shape,) = aligned.ours.input_shapes(mine)
         effect = effect_of_change(mine.op, other.op, own_shape, other.op.output_shape(own_shape))
     if not changed and other.inputs[:1] == (INPUT,) and (width := _width_change(mine, other)):

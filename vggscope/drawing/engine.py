@@ -58,7 +58,7 @@ def lay_out(
 
 
 def check(engine: str) -> None:
-    """Raise MissingTool if `dot` is asked for and not on PATH."""
+    """Raise MissingTool if `dot` is needed and not on PATH."""
     if engine == "system" and shutil.which("dot") is None:
         raise MissingTool(
             "--engine system needs Graphviz's `dot`, which is not on PATH", "install Graphviz, or leave --engine out"

@@ -80,7 +80,7 @@ def stage_edges(subject: Subject) -> list[tuple[str, str]]:
 
 class _Lanes:
     """The lanes of arrows that skip cards: below the row that they leave, above the row that they enter, and to the
-    right of all cards in between. Gap 0 lies above the first row of cards.
+    right of all cards in between. Gap 0 is above the first row of cards.
     """
 
     def __init__(self, skips: Sequence[tuple[str, str]], row_of: dict[str, int], rows: int) -> None:

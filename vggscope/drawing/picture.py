@@ -148,7 +148,7 @@ class Link:
 
 @record
 class Picture:
-    """A page of `width` by `height` points. `frame` lies under everything else: captions, legends, the outlines of
+    """A page of `width` by `height` points. `frame` is drawn under everything else: captions, legends, the outlines of
     groups. `labels` lie over the links. `engine` is the name and version of Graphviz, if it was used.
     """
 

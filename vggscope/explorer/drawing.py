@@ -96,7 +96,7 @@ def themed(light: str, dark: str, prefix: str) -> tuple[str, str]:
 
 
 def _framed(svg: str, prefix: str) -> str:
-    """The SVG for a page: with ids of its own, and as a group of links instead of one image."""
+    """The SVG for a page: with unique ids, and as a group of links instead of one image."""
     svg = svg.replace('<g id="', f'<g id="{prefix}-').replace(' role="img"', ' role="group"', 1)
     return re.sub(r"<title>", lambda _: f'<title id="{prefix}-title">', svg, count=1).replace(
         "<svg ", f'<svg aria-labelledby="{prefix}-title" ', 1
@@ -127,6 +127,6 @@ def _shown_by(network: Network, names: set[str]) -> Callable[[str], str | None]:
                     shown_by[layer.node.name] = next((name for name in choices if name in names), None)
     before: str | None = None
     for node in network.nodes:
-        # No part shows some layers, such as an activation in `volumes`: the part of the layer before stands for them.
+        # No part shows some layers, such as an activation in `volumes`: the part of the layer before represents them.
         before = shown_by[node.name] = shown_by.get(node.name) or before
     return shown_by.get

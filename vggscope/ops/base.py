@@ -103,7 +103,7 @@ LAYOUT_EXCHANGES = (("layout", 0.5),)
 
 @record
 class KernelCall:
-    """One of the kernels that torch runs for an op that has no kernel of its own.
+    """One of the kernels that torch runs for an op that is no single kernel.
 
     `inputs` numbers the values that it reads: first the op's inputs, then the results of the kernels before.
     `holds` numbers, likewise, further values that a Python variable names meanwhile.
@@ -235,7 +235,7 @@ class Op:
 
     @property
     def adds_bias_separately(self) -> bool:
-        """Whether torch adds the bias in a kernel of its own."""
+        """Whether torch adds the bias in a separate kernel."""
         return False
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -315,7 +315,7 @@ class Op:
         return False
 
     def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
-        """The kernels that torch runs one after another for an op without one of its own, else empty."""
+        """The kernels that torch runs one after another for an op that is no single kernel, else empty."""
         return ()
 
     @property

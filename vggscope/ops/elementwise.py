@@ -40,7 +40,7 @@ WIDTHS: Mapping[str, int] = MappingProxyType(
         **{"long": 8, "int": 4, "float": 4, "double": 8, "half": 2, "bfloat16": 2},
     }
 )
-"""The functions whose result has a dtype of its own, with the bytes of one value."""
+"""The functions whose result has a fixed dtype, with the bytes of one value."""
 
 
 WITHOUT_GRADIENT = frozenset(

@@ -106,7 +106,7 @@ class AdaptiveAvgPool2d(Op):
         return (*_channels(shape), *self.sides(shape[-2:]))
 
     def sides(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The output's height and width. None in `output_size` stands for the input's."""
+        """The output's height and width. None in `output_size` means the input's."""
         return tuple(have if want is None else want for want, have in zip(self.output_size, size))
 
     def is_identity(self, size: tuple[int, ...]) -> bool:

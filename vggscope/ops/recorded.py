@@ -1,4 +1,4 @@
-"""Ops with the output shape that was recorded when they ran, since no rule gives it."""
+"""Ops without a rule for the output shape: it was recorded when they ran."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Recorded(Op):
     def backward_macs(
         self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
     ) -> int | None:
-        # Which products it holds was not recorded, so those of its backward pass are known for none alone.
+        # Its products are not recorded one by one, so the backward MACs are known only where they are zero.
         return 0 if self.macs(inputs, output) == 0 or not (any(needed) or trained) else None
 
     @property
@@ -61,7 +61,7 @@ class Unknown(Recorded):
 
 @record
 class Result(Op):
-    """A further result of the call before it, which returned several tensors, as the indices of `topk`."""
+    """A second or later result of a call that returns several tensors, such as the indices of `topk`."""
 
     function: str
     position: int

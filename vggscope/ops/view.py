@@ -42,7 +42,7 @@ class View(Op):
 
 @record
 class Reshape(View):
-    """The same elements in the same order, with the shape `target`, in which one -1 stands for the remaining size."""
+    """The same elements in the same order, with the shape `target`, in which one -1 means the remaining size."""
 
     function = "reshape"
     exchanges = LAYOUT_EXCHANGES
@@ -123,7 +123,7 @@ class Unsqueeze(View):
 
 @record
 class Expand(View):
-    """Axes of size 1 repeated to the shape `target`, without a copy; -1 stands for the size that an axis has."""
+    """Axes of size 1 repeated to the shape `target`, without a copy; -1 keeps an axis's size."""
 
     function = "expand"
 

@@ -20,7 +20,7 @@ MOST_MODELS = 40
 """How many models a plot can have."""
 
 COLUMNS = 3
-"""How many panels stand side by side."""
+"""How many panels are side by side."""
 
 BAR, PANEL, HEAD, FOOT = 0.26, 2.5, 0.75, 0.2
 """In inches: the height of a bar, the width of a panel, the space above and below the bars."""

@@ -6,7 +6,7 @@ Each kind is one file in this folder with the functions
     load(word, options) -> Network
     build(word, options) -> nn.Module    only for a source that runs code; others' modules are built from the Network
 
-The first row that claims a word has it, and reports what is wrong with it. A row's file is imported when the row is
+The first row that claims a word resolves it, and reports its errors. A row's file is imported when the row is
 tried, so `summary D` imports one.
 """
 

@@ -105,7 +105,7 @@ def _import_root(where: str) -> Path:
 
 
 def _executed(name: str, path: Path) -> ModuleType:
-    """The module that a file defines, under a name of its own if a module of that name is already imported."""
+    """The module that a file defines, under another name if a module of that name is already imported."""
     name = name if name not in sys.modules else f"{name} ({path})"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -79,7 +79,7 @@ def sums(lines: tuple[tuple[str, str, Number], ...], left_out: int = 0) -> Sums:
 
 @record
 class Code(Lines):
-    """Python that runs as it stands where torch is installed. `gives` is the value of its variable `y` at the end, as
+    """Python that runs unchanged where torch is installed. `gives` is the value of its variable `y` at the end, as
     Tensor.tolist() returns it; it was computed without torch.
     """
 

@@ -1,1 +1,1 @@
-"""What is VGG's own: the configurations of Table 1, their notation, their layer names, their networks."""
+"""The parts specific to VGG: the configurations of Table 1, their notation, their layer names, their networks."""

@@ -2,8 +2,8 @@
 
 They follow from the structure alone: a stage ends with its pool, and the fully connected layers are numbered on from
 the last stage, so that five stages give fc6, fc7 and fc8. A head written as convolutions gets the names of the FC
-layers that it stands for: an unpadded kernel over the output of the last pool, then 1x1 convolutions, in a module of
-its own or with dropout in between.
+layers that it replaces: an unpadded kernel over the output of the last pool, then 1x1 convolutions, in a
+separate module or with dropout in between.
 """
 
 from __future__ import annotations

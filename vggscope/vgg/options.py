@@ -1,4 +1,4 @@
-"""The options that say how to build the model that a word names."""
+"""The options that build a model from a word."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEADS = ("adaptive", "flatten", "dense")
 
 @record
 class BuildOptions:
-    """Options beside a model's name; None and False leave the source's own default.
+    """Options that accompany a model's name; None and False keep the default of its source.
 
     `input` is (channels, height, width). `head` is one of HEADS: `adaptive` pools the features to 7x7 before the FC
     layers (torchvision's), `flatten` fits the first FC layer to the input size (the paper's at training), `dense`
@@ -30,7 +30,7 @@ class BuildOptions:
 
     @property
     def given(self) -> Inputs | tuple[int, ...] | None:
-        """What a module's forward is called with, if the caller said."""
+        """The arguments of a module's forward, None if the caller named none."""
         return self.inputs or self.input
 
     def for_one_image(self, channels: int = 3) -> BuildOptions:

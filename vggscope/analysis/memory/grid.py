@@ -103,7 +103,7 @@ def largest_at(sizes: Sequence[BatchLinear], samples: Sequence[int]) -> list[int
 
 
 def _key(config: StepConfig) -> StepConfig:
-    """The config that stands for all with the same memory: a dtype matters by its width alone."""
+    """One config for all that need the same memory. Of a dtype only the width matters."""
     is_half = config.dtype != AMP and config.width == 2
     return replace(
         config, dtype="float16" if is_half else config.dtype, optimizer=config.optimizer if config.trains else STATELESS
@@ -111,7 +111,7 @@ def _key(config: StepConfig) -> StepConfig:
 
 
 def _peak_sizes(network: Network, config: StepConfig, wanted: set[StepConfig]) -> Iterator[tuple[StepConfig, Sizes]]:
-    """The sizes of the moments that may be the peak, for each wanted config that differs in the optimizer alone."""
+    """Yield each wanted config that differs only in the optimizer, with the sizes that may be its peak."""
     trained = trained_parameters(network, config)
     stateless = replace(config, optimizer=STATELESS)
     simulator, _ = simulate_passes(network, stateless, trained)
@@ -137,7 +137,7 @@ def _sum(one: BatchLinear, other: BatchLinear) -> BatchLinear:
 
 
 def _largest(sizes: Iterable[BatchLinear]) -> Iterator[BatchLinear]:
-    """Of the sizes that are equal per sample, the largest."""
+    """The largest of the sizes with the same bytes per sample."""
     fixed_bytes: dict[int, int] = {}
     for fixed, per_sample in sizes:
         fixed_bytes[per_sample] = max(fixed, fixed_bytes.get(per_sample, fixed))

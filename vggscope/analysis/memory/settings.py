@@ -1,4 +1,4 @@
-"""The memory of one step at every batch, for every mode, dtype and optimizer: what the page lets its reader choose."""
+"""The memory of one step at every batch, for each mode, dtype and optimizer that the HTML page offers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vggscope.graph import Network
 from vggscope.record import record
 
 SIMULATED_AS = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "amp": "amp"}
-"""The dtypes, each with the one whose simulation it shares: the same bytes per element."""
+"""The dtype to simulate for each dtype: one with the same bytes per element."""
 
 WEIGHTS_AS = {"float32": "float32", "float16": "float16", "bfloat16": "float16", "amp": "float32"}
-"""The dtypes, each with that of its optimizer's states, which are as wide as the weights."""
+"""The dtype of the optimizer's states for each dtype; they are as wide as the weights."""
 
 OPTIMIZER_STEP = "optimizer step"
 
@@ -22,8 +22,7 @@ OPTIMIZER_STEP = "optimizer step"
 class OptimizerMemory:
     """The bytes that an optimizer adds to a step with plain SGD, at any batch.
 
-    It holds its `states` from the first moment to the last, and takes `temporary` at the peak of its own step, which is
-    at `layer`.
+    `states` are allocated during the whole step, `temporary` at the peak of the optimizer step, which is at `layer`.
     """
 
     states: int
@@ -35,9 +34,9 @@ class OptimizerMemory:
 class StepMemory:
     """The memory of one step, in bytes as a function of the batch.
 
-    `moments` by mode and dtype (one of the values of SIMULATED_AS) are those of a step with plain SGD. `optimizers` by
-    mode, dtype (one of WEIGHTS_AS) and name say what an optimizer adds. `assumptions` are sentences by mode, optimizer
-    and dtype.
+    `moments` are those of a step with plain SGD, by mode and dtype (a value of SIMULATED_AS). `optimizers` holds what
+    each optimizer adds, by mode, dtype (a value of WEIGHTS_AS) and name. `assumptions` holds sentences, by mode,
+    optimizer and dtype.
     """
 
     moments: dict[tuple[str, str], tuple[Moment, ...]]

@@ -56,7 +56,7 @@ class OperationTotals:
 
 @record
 class Formula:
-    """How the operations of an op beyond multiply-accumulates are counted."""
+    """The formula that counts an op's operations other than multiply-accumulates."""
 
     op: str
     formula: str
@@ -64,7 +64,7 @@ class Formula:
 
 @record
 class Operations(Result):
-    """The operations of a network. `roof` is that of the card, None if none is named."""
+    """The operations of a network. `roof` is the roofline of the card, None without a card."""
 
     schema: str
     model: str

@@ -79,7 +79,7 @@ class UnitField(_Titled):
 
     `box` is the rule's and includes padding beyond the border: `padding_pixels` of its `pixels`. `clipped` is its part
     on the image, None if there is none. `reads` is the box that the unit's value depends on. It is smaller than
-    `clipped` if a window lies in a map's padding, or rows after the last window are unused.
+    `clipped` if a window covers only a map's padding, or rows after the last window are unused.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The pixels that the units of each node depend on, in one pass over the graph from the input.
 
-Height and width are followed separately. Each lies along one axis of a node's tensor until a Linear or a global pool
-reads that axis as a whole. From there on, every unit of the tensor covers the same pixels on that side.
+Height and width are followed separately. Each is one axis of a node's tensor until a Linear or a global pool reads
+that axis as a whole. From there on, every unit of the tensor covers the same pixels on that side.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ReceptiveField:
 
 @record
 class Side:
-    """Height or width of the image in a node's tensor: the axis along which it lies, None after a reduction, and the
+    """Height or width of the image in a node's tensor: its axis in the tensor, None after a reduction, and the
     pixels of the units along it.
     """
 

@@ -1,4 +1,4 @@
-"""Inert objects that stand for what a pickle would build, and the only globals that a pickle may name.
+"""Inert objects in place of those that a pickle would build, and the only globals that a pickle may name.
 
 A global that is not in these tables is never looked up: the file is refused.
 """
@@ -132,7 +132,7 @@ def call(function: Global, arguments: tuple[object, ...]) -> object:
 
 
 def guarded_argument(function: Global, arguments: tuple[object, ...]) -> str | None:
-    """The class that torch.load must be allowed to use for these arguments, such as a NumPy dtype's; None without."""
+    """The class, such as a NumPy dtype's, that torch.load must be allowed to use for these arguments, if any."""
     code = arguments[0] if arguments and function.name == "numpy.dtype" else None
     name = _NUMPY_DTYPES.get(code) if isinstance(code, str) else None
     return f"numpy.dtypes.{name}DType" if name else None
@@ -155,7 +155,7 @@ def _dtype(value: object) -> str:
 
 
 def _tensor(arguments: tuple[object, ...]) -> Tensor:
-    """The tensor of (storage, offset, size, stride, ...), which must lie inside its storage."""
+    """The tensor of (storage, offset, size, stride, ...), which must be inside its storage."""
     if len(arguments) >= 4 and isinstance(arguments[0], Storage) and _is_size(arguments[1]):
         held, offset, shape, stride = arguments[0], arguments[1], _shape(arguments[2]), _shape(arguments[3])
         assert isinstance(offset, int)
@@ -279,7 +279,7 @@ OPAQUE = (
 """Classes whose objects training scripts save beside the weights; each becomes an Opaque."""
 
 GUARDED = _GUARDED_OBJECTS | _GUARDED_TYPES | NEVER_WEIGHTS_ONLY
-"""Those that torch.load rejects with weights_only=True unless they are allowed."""
+"""Classes that torch.load rejects with weights_only=True unless they are allowed."""
 
 _NUMPY_DTYPES = {
     **{"b1": "Bool", "i1": "Int8", "i2": "Int16", "i4": "Int32", "i8": "Int64", "O8": "Object"},

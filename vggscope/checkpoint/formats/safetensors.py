@@ -116,7 +116,7 @@ def _parse(header: bytes) -> Pairs:
 
 
 class _Object(Pairs):
-    """A JSON object; a type of its own tells it from a JSON array."""
+    """A JSON object. The separate type distinguishes it from a JSON array."""
 
 
 def _integer(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Completion in a shell: the words that can stand at the cursor.
+"""Completion in a shell: the words that can follow at the cursor.
 
 `--install-completion` writes typer's scripts. At a tab, the script runs the program with the environment variable
 COMPLETION_VARIABLE set, and the shell shows what it prints. `shells` reads the question and writes the answer in each
@@ -34,7 +34,7 @@ def answer(app: Typer, commands: Mapping[str, str]) -> str:
 
 
 def candidates(app: Typer, commands: Mapping[str, str], words: Sequence[str], word: str) -> list[Candidate]:
-    """The words that can stand at the cursor, after `words` and in place of `word`."""
+    """The candidates at the cursor, after `words` and in place of `word`."""
     from typer.main import get_command
 
     root = get_command(app)
