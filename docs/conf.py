@@ -43,6 +43,7 @@ autodoc_typehints_format = "short"
 NAMES = {
     **type_names(),
     "Model": "vggscope.api.Model",
+    "InputSizes": "vggscope.api.InputSizes",
     "Network": "vggscope.graph.Network",
     "Shape": "vggscope.ops.base.Shape",
     "PictureOptions": "vggscope.choices.PictureOptions",
@@ -51,8 +52,8 @@ NAMES = {
 """Where the names lead that signatures have for short."""
 
 # A name in a signature leads to what it names, or the build fails. Other people's names would lead to their sites:
-# their inventories are on the network, where no build goes.
-nitpick_ignore_regex = [("py:.*", r"(collections\.abc|os|torch|nn)\..*|Unpack")]
+# their inventories are on the network, where no build goes. Private base classes have no page.
+nitpick_ignore_regex = [("py:.*", r"(collections\.abc|os|torch|nn)\..*|Unpack|vggscope\..*\._\w+")]
 
 ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changes.md"}
 """Pages of the repository that the site has as well."""
