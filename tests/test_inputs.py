@@ -166,6 +166,8 @@ def test_several_sizes_from_python() -> None:
     assert shapes(found) == [("image", (2, 3, 16, 16), "float32"), ("label", (2, 1), "int64")]
     with pytest.raises(OptionError, match="1 dtypes for 2 sizes"):
         vggscope.summary(Labelled(), [(3, 16, 16), (1,)], dtypes=["int64"])
+    with pytest.raises(OptionError, match="input_size: unknown dtype 'floaty'"):
+        vggscope.summary(Labelled(), [(3, 16, 16), (1,)], dtypes=["float32", "floaty"])
     with pytest.raises(OptionError, match="input_size and input_data"):
         vggscope.summary(Labelled(), (3, 16, 16), input_data=torch.zeros(1))
     with pytest.raises(OptionError, match="input_data holds no tensor"):

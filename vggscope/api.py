@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from vggscope.choices import Depth, ModelOptions, StepOptions, WordOptions
 from vggscope.errors import ModelError, OptionError, ShapeError, unknown
 from vggscope.graph import Network
-from vggscope.inputs import Inputs, InputSize
+from vggscope.inputs import Inputs, InputSize, parse_dtype
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -720,7 +720,7 @@ def _inputs(input_size: InputSizes | None, options: ModelOptions) -> Inputs | No
     if input_size is None:
         return None
     sizes = _sizes(input_size)
-    dtypes = [str(dtype).removeprefix("torch.") for dtype in options.get("dtypes") or ()]
+    dtypes = [parse_dtype(dtype) for dtype in options.get("dtypes") or ()]
     if dtypes and len(dtypes) != len(sizes):
         raise OptionError(f"{len(dtypes)} dtypes for {len(sizes)} sizes", "give one dtype for each size")
     return Inputs(tuple(replace(s, dtype=d) for s, d in zip(sizes, dtypes)) if dtypes else sizes, batch_axis)

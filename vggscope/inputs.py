@@ -48,9 +48,13 @@ class Inputs:
     data: object = None
 
     @property
+    def _only_size(self) -> InputSize | None:
+        return self.sizes[0] if len(self.sizes) == 1 and self.batch_axis == 0 else None
+
+    @property
     def is_one_image(self) -> bool:
         """Whether there is one size, and it is channels x height x width with or without the batch axis."""
-        size = self.sizes[0] if len(self.sizes) == 1 and self.batch_axis == 0 else None
+        size = self._only_size
         if size is None or size.name or size.dtype:
             return False
         return len(size.shape) == 3 or (len(size.shape) == 4 and size.batched is not False)
@@ -60,7 +64,7 @@ class Inputs:
 
         Raises OptionError for any other inputs.
         """
-        size = self.sizes[0] if len(self.sizes) == 1 and self.batch_axis == 0 else None
+        size = self._only_size
         shape = () if size is None or size.name or size.dtype not in ("", "float32") else size.shape
         if size is not None and size.batched is not False and len(shape) == 4:
             shape = shape[1:]
@@ -83,10 +87,23 @@ def parse_input(text: str) -> InputSize:
     sides = None if match is None else _sides(match["size"].strip().lower())
     if match is None or sides is None:
         raise OptionError(f"--input {text!r} is not a size", f"write --input {EXAMPLES}")
-    dtype = (match["dtype"] or "").removeprefix("torch.")
-    if dtype and dtype not in DTYPES:
-        raise OptionError(f"--input {text!r}: unknown dtype {dtype!r}", f"dtypes are {', '.join(DTYPES)}")
-    return InputSize(sides, match["name"] or "", dtype)
+    return InputSize(
+        sides, match["name"] or "", parse_dtype(match["dtype"], f"--input {text!r}") if match["dtype"] else ""
+    )
+
+
+def parse_dtype(dtype: object, source: str = "input_size") -> str:
+    """Return the name of a torch dtype, which may be given by name.
+
+    Raises OptionError for an unknown one; `source` is where the caller gave it.
+
+    >>> parse_dtype("torch.int64")
+    'int64'
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise OptionError(f"{source}: unknown dtype {name!r}", f"dtypes are {', '.join(DTYPES)}")
+    return name
 
 
 def parse_batch_axis(text: str) -> int | None:
