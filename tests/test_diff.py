@@ -30,7 +30,7 @@ TORCHVISION = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
 
 def mistaken(column: str, *changes: tuple[str, str], head: str | None = None) -> Network:
     """A configuration in which words of its notation are replaced, each once."""
-    line = " ".join(CONFIGS[column].split())
+    line = " ".join(CONFIGS[column].notation.split())
     for old, new in changes:
         assert old in line
         line = line.replace(old, new, 1)

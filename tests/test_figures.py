@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import vggscope
 from vggscope.analysis.summary import Summary, summarize
+from vggscope.cross_checks.paper import REFERENCE_TOOL
+from vggscope.cross_checks.reference_tool import NotApplicable
 from vggscope.sources.resolve import resolve
-from vggscope.vgg.configs import CONFIGS, LITERATURE
-from vggscope.vgg.notation import parse
+from vggscope.vgg.configs import CONFIGS, LITERATURE, Config
 from vggscope.vgg.options import BuildOptions
 
 FIGURES = json.loads((Path(__file__).parent / "figures.json").read_text())
@@ -45,9 +48,28 @@ def test_what_torchvision_publishes(name: str) -> None:
     assert round(totals.macs / 1e9, 3) == FIGURES["torchvision_meta"][name]["_ops"]
 
 
-@pytest.mark.parametrize("column", CONFIGS)
-def test_table_2_in_millions(column: str) -> None:
-    assert round(summarize(resolve(column)).totals.params / 1e6) == FIGURES["paper_table2_params_millions"][column]
+@pytest.mark.parametrize(("column", "millions"), FIGURES["paper_table2_params_millions"].items())
+def test_table_2_in_millions(column: str, millions: int) -> None:
+    assert round(summarize(resolve(column)).totals.params / 1e6) == millions
+    published = CONFIGS[column].published
+    assert published is not None
+    assert published.params_millions == millions
+
+
+def test_a_column_that_the_paper_lacks_has_computed_figures_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve("A")
+    paper, explained = vggscope.compare(paper=True).paper, str(vggscope.explain("paper"))
+    known = CONFIGS
+    configs = {**known, "F": Config("conv3-64 maxpool conv3-128 maxpool FC-1000 soft-max")}
+    for module in list(sys.modules.values()):
+        if getattr(module, "CONFIGS", None) is known:
+            monkeypatch.setattr(module, "CONFIGS", configs)
+    network = resolve("f")
+    assert summarize(network).totals.params == 64 * 28 + 128 * 577 + 1000 * (128 * 49 + 1)
+    assert vggscope.compare(paper=True).paper == paper
+    assert str(vggscope.explain("paper")) == explained
+    with pytest.raises(NotApplicable, match="Table 2"):
+        REFERENCE_TOOL.reports["params"](network, nn.Identity())
 
 
 @pytest.mark.parametrize("column", CONFIGS)
@@ -55,7 +77,7 @@ def test_hand_formula(column: str) -> None:
     """Weights and MACs by the schoolbook: K*K*C*M and as much again for each output position."""
     side, channels, params, macs = 224, 3, 0, 0
     features = 0
-    for word in parse(CONFIGS[column]):
+    for word in CONFIGS[column].words:
         if word.kind == "conv":
             params += word.kernel**2 * channels * word.size + word.size
             macs += word.kernel**2 * channels * word.size * side**2
@@ -75,7 +97,7 @@ def test_names_of_the_literature_are_the_columns() -> None:
     for name, column in LITERATURE.items():
         assert resolve(name) == resolve(column) == resolve(name.upper())
         assert resolve(f"{name}_bn") == resolve(column, BuildOptions(batch_norm=True))
-        weights = sum(word.kind in ("conv", "fc") for word in parse(CONFIGS[column]))
+        weights = sum(word.kind in ("conv", "fc") for word in CONFIGS[column].words)
         assert name == f"vgg{weights}"
 
 

@@ -22,7 +22,7 @@ def test_what_is_written_reads_back_the_same(line: str) -> None:
 
 @pytest.mark.parametrize("column", CONFIGS)
 def test_columns_are_written_as_table_1_prints_them(column: str) -> None:
-    assert write(parse(CONFIGS[column])) == " ".join(CONFIGS[column].split())
+    assert write(CONFIGS[column].words) == " ".join(CONFIGS[column].notation.split())
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,7 @@ def compare(
 ) -> Comparison:
     """Return `models` side by side: parameters, MACs, bytes, depth and receptive field, for a `batch` and a `dtype`.
 
-    `paper` adds the paper's Tables 1 and 2 beside the computed values, of all six configurations if no model is named.
+    `paper` adds the paper's Tables 1 and 2 beside the computed values, of all its columns if no model is named.
 
     Raises ModelError, and OptionError where there is nothing to compare.
 
@@ -265,14 +265,14 @@ def compare(
     from vggscope.analysis.compare import compare as compare_networks
     from vggscope.tutorials.paper import published
     from vggscope.units import check_batch
-    from vggscope.vgg.configs import CONFIGS
 
     check_batch(batch, dtype)
-    named = models or (tuple(CONFIGS) if paper else ())
+    columns = published() if paper else ()
+    named = models or tuple(column.column for column in columns)
     if not named:
         raise OptionError("no model to compare", "for example vggscope compare A D E torchvision:resnet18, or --paper")
     networks = [network(model, input_size, **options) for model in named]
-    return compare_networks(networks, batch, dtype, published() if paper else ())
+    return compare_networks(networks, batch, dtype, columns)
 
 
 def grid(
@@ -286,7 +286,7 @@ def grid(
 ) -> Iterator[Estimate]:
     """Iterate over the peak memory of a step, in bytes, at every point of a grid: what `memory` returns there.
 
-    `models` are all six configurations if none is named. `sizes` are sides of an RGB image or (channels, height,
+    `models` are all configurations of Table 1 if none is named. `sizes` are sides of an RGB image or (channels, height,
     width). `batches` are powers of two up to 256 if left out. `modes`, `optimizers` and `dtypes` are those of `memory`.
 
     Each point is a named tuple: `pandas.DataFrame(vggscope.grid("A", "D"))` is a table. Raises OptionError for an

@@ -12,7 +12,7 @@ from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.labels import kind_of_word, layer_labels
-from vggscope.vgg.notation import Word, parse
+from vggscope.vgg.notation import Word
 
 MIN_MATCHES = 4
 """With fewer convolutions than this, a file is not taken for a part of a configuration."""
@@ -58,7 +58,7 @@ def config_convs(config: str, batch_norm: bool) -> tuple[ConfigConv, ...]:
     """The convolutions of a configuration, in order."""
     convs: list[ConfigConv] = []
     number, channels = 0, 3
-    words = parse(CONFIGS[config])
+    words = CONFIGS[config].words
     for word, label in zip(words, layer_labels(map(kind_of_word, words))):
         if word.kind == "conv":
             convs.append(ConfigConv(label, (word.size, channels, word.kernel, word.kernel), (number,)))
@@ -70,7 +70,7 @@ def config_convs(config: str, batch_norm: bool) -> tuple[ConfigConv, ...]:
 
 def feature_words(config: str, count: int) -> tuple[Word, ...]:
     """A configuration's words before its FC layers, up to its `count`-th convolution if there are more."""
-    words = [word for word in parse(CONFIGS[config]) if word.kind in ("conv", "lrn", "maxpool")]
+    words = [word for word in CONFIGS[config].words if word.kind in ("conv", "lrn", "maxpool")]
     convs = [i for i, word in enumerate(words) if word.kind == "conv"]
     return tuple(words if count >= len(convs) else words[: convs[count - 1] + 1])
 

@@ -12,7 +12,7 @@ from vggscope.checkpoint.parametrizations import parametrizing_call
 from vggscope.checkpoint.problems import Problems
 from vggscope.checkpoint.structure import StoredVGG
 from vggscope.record import record
-from vggscope.vgg.configs import LITERATURE
+from vggscope.vgg.configs import CONFIGS
 
 _KEY = "key"
 
@@ -189,5 +189,5 @@ def _library_name(vgg: StoredVGG) -> str | None:
     pairs = enumerate(zip(match.convs, match.expected))
     if any(conv and not same_shape(conv.shape, expected.shape, not i) for i, (conv, expected) in pairs):
         return None
-    name = next((name for name, config in LITERATURE.items() if config == match.config), None)
+    name = CONFIGS[match.config].literature if match.config else None
     return f"{name}_bn" if name and match.run.batch_norm else name

@@ -88,7 +88,10 @@ def compare(
         ),
     ] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="Tables 1 and 2 beside computed values; without MODEL, all six columns.")
+        bool,
+        typer.Option(
+            "--paper", help="Tables 1 and 2 beside computed values; compares all columns if no MODEL is named."
+        ),
     ] = False,
     theme: Annotated[
         Theme,

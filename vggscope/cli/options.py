@@ -20,6 +20,8 @@ from vggscope.checkpoint import SUFFIXES
 from vggscope.choices import Dtype, Head, Theme
 from vggscope.inputs import parse_batch_axis, parse_input
 from vggscope.record import record
+from vggscope.render.formats import FORMATS
+from vggscope.sources.resolve import kinds
 from vggscope.units import check_batch
 
 if TYPE_CHECKING:
@@ -53,8 +55,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A column (A, A-LRN, B, C, D, E, vgg16_bn), Table 1 notation in quotes, columns.toml:NAME,"
-        " torchvision:NAME, timm:NAME, file.py:Class, or a checkpoint.",
+        help=f"A model: {kinds()}.",
         show_default=False,
         autocompletion=completed("models"),
     ),
@@ -139,7 +140,7 @@ class OutputOptions:
             "--format",
             "-f",
             metavar="FORMAT",
-            help="table, json, csv, markdown or html.",
+            help=f"One of {', '.join(form.name for form in FORMATS)}.",
             autocompletion=completed("one_of", "vggscope.render.formats:FORMATS"),
         ),
     ] = None

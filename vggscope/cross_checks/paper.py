@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vggscope.cross_checks.reference_tool import PARAMS, NotApplicable, ReferenceTool, ReportedFigure
 from vggscope.graph import Network
 from vggscope.ops.base import numel
 from vggscope.vgg.configs import CONFIGS
-from vggscope.vgg.notation import Word, parse
+from vggscope.vgg.notation import Word
 
 if TYPE_CHECKING:
     from torch import nn
 
 MILLION = 10**6
-
-TABLE_2: Mapping[str, int] = MappingProxyType({"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144})
-"""Simonyan and Zisserman (2014), Table 2: "Number of parameters (in millions)"."""
 
 INPUT_SHAPE = (1, 3, 224, 224)
 
@@ -31,7 +27,7 @@ def column_of(network: Network) -> str | None:
     if network.input_shape != INPUT_SHAPE:
         return None
     layers = list(_layers(network))
-    return next((name for name, line in CONFIGS.items() if list(_expected(parse(line))) == layers), None)
+    return next((name for name, config in CONFIGS.items() if list(_expected(config.words)) == layers), None)
 
 
 def _layers(network: Network) -> Iterator[tuple[int, int]]:
@@ -59,11 +55,12 @@ def _expected(words: tuple[Word, ...]) -> Iterator[tuple[int, int]]:
 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
     column = column_of(network)
-    if column is None:
+    published = CONFIGS[column].published if column else None
+    if published is None:
         raise NotApplicable("Table 2 has the paper's columns at 3x224x224 with 1000 classes")
     if any(node.op.notation == "bn" for node in network.nodes):
         raise NotApplicable("the paper has no batch normalisation")
-    return ReportedFigure(TABLE_2[column] * MILLION, rounded_to=MILLION)
+    return ReportedFigure(published.params_millions * MILLION, rounded_to=MILLION)
 
 
 REFERENCE_TOOL = ReferenceTool(name="paper", title="the paper's Table 2", reports={PARAMS: _params})

@@ -8,8 +8,7 @@ from vggscope.cross_checks.paper import column_of
 from vggscope.cross_checks.reference_tool import MACS, PARAMS, NotApplicable, ReferenceTool, ReportedFigure, Term
 from vggscope.graph import Network
 from vggscope.ops.base import numel
-from vggscope.vgg.configs import CONFIGS, LITERATURE
-from vggscope.vgg.notation import parse
+from vggscope.vgg.configs import CONFIGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,11 +40,11 @@ def model_name(network: Network) -> str | None:
     if prefix == "torchvision":
         return name
     column = column_of(network)
-    literature = next((name for name, known in LITERATURE.items() if known == column), None)
+    literature = CONFIGS[column].literature if column else None
     if column is None or literature is None:
         return None
     norms = sum(node.op.notation == "bn" for node in network.nodes)
-    convolutions = sum(word.kind == "conv" for word in parse(CONFIGS[column]))
+    convolutions = sum(word.kind == "conv" for word in CONFIGS[column].words)
     return {0: literature, convolutions: f"{literature}_bn"}.get(norms)
 
 

@@ -13,7 +13,7 @@ from vggscope.graph import Network, module_node
 from vggscope.ops.activation import Softmax
 from vggscope.record import record
 from vggscope.units import UNKNOWN, count_text, short_count
-from vggscope.vgg.configs import CONFIGS, LITERATURE
+from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.notation import parse
 
 
@@ -22,8 +22,9 @@ def with_printed_softmax(network: Network) -> Network:
 
     A built network ends at the logits, as torchvision's do: the loss holds the soft-max.
     """
+    config = CONFIGS.get(network.name.removesuffix("_bn"))
     try:
-        words = parse(CONFIGS.get(network.name.removesuffix("_bn"), network.name))
+        words = config.words if config else parse(network.name)
     except NotationError:
         return network
     if words[-1].kind != "softmax" or not network.nodes or network.nodes[-1].op.notation == "softmax":
@@ -42,12 +43,12 @@ class Subject:
     @property
     def title(self) -> str:
         """The network's name, with the literature's name after a configuration's letter: `D (VGG-16)`."""
-        literature = {column: name.replace("vgg", "VGG-") for name, column in LITERATURE.items()}
         column, normalised, _ = self.network.name.partition("_bn")
-        known = literature.get(column)
-        if known is None:
+        config = CONFIGS.get(column)
+        if config is None or config.literature is None:
             return self.network.name
-        return f"{self.network.name} ({known}{' with batch norm' if normalised else ''})"
+        literature = config.literature.replace("vgg", "VGG-")
+        return f"{self.network.name} ({literature}{' with batch norm' if normalised else ''})"
 
     @property
     def caption(self) -> str:

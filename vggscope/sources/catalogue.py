@@ -15,8 +15,8 @@ from vggscope.errors import MissingTool
 from vggscope.ops.base import Op
 from vggscope.record import record
 from vggscope.result import Result
-from vggscope.vgg.configs import CONFIGS, LITERATURE
-from vggscope.vgg.notation import parse, write
+from vggscope.vgg.configs import CONFIGS, LITERATURE, Config
+from vggscope.vgg.notation import write
 
 PACKAGES = (
     "torch",
@@ -82,14 +82,13 @@ class Catalogue(Result):
 
 
 def columns() -> tuple[ColumnEntry, ...]:
-    """The six columns of Table 1."""
-    named = {column: name for name, column in LITERATURE.items()}
-    return tuple(_column(name, line, named.get(name)) for name, line in CONFIGS.items())
+    """The columns of Table 1."""
+    return tuple(_column(name, config) for name, config in CONFIGS.items())
 
 
-def _column(name: str, line: str, literature: str | None) -> ColumnEntry:
-    words = parse(line)
-    return ColumnEntry(name, literature, sum(word.kind in ("conv", "fc") for word in words), write(words))
+def _column(name: str, config: Config) -> ColumnEntry:
+    layers = sum(word.kind in ("conv", "fc") for word in config.words)
+    return ColumnEntry(name, config.literature, layers, write(config.words))
 
 
 def references() -> tuple[Reference, ...]:

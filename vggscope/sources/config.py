@@ -7,7 +7,6 @@ from dataclasses import replace
 from vggscope.graph import Network
 from vggscope.vgg.configs import CONFIGS, config_named
 from vggscope.vgg.network import network_of_config
-from vggscope.vgg.notation import parse
 from vggscope.vgg.options import BuildOptions
 
 
@@ -22,4 +21,4 @@ def load(word: str, options: BuildOptions) -> Network:
     assert named is not None
     config, batch_norm = named[0], named[1] or options.batch_norm
     name = config + ("_bn" if batch_norm else "")
-    return network_of_config(name, parse(CONFIGS[config]), replace(options, batch_norm=batch_norm))
+    return network_of_config(name, CONFIGS[config].words, replace(options, batch_norm=batch_norm))

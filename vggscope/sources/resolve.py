@@ -18,13 +18,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import ModelError, nearest
-from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.vgg.configs import CONFIGS, LITERATURE
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from vggscope.graph import Network
 
 
 @record
@@ -55,7 +56,7 @@ class Source:
 
 
 SOURCES = (
-    Source("a column of Table 1", "A, A-LRN, B, C, D, E, vgg16, vgg16_bn", "config"),
+    Source("a column of Table 1", f"{', '.join(CONFIGS)}, vgg16, vgg16_bn", "config"),
     Source("a column in a file", "columns.toml:NAME", "config_file"),
     Source("a checkpoint", "weights.pth, weights.safetensors", "checkpoint"),
     Source("torchvision's", "torchvision:vgg16", "torchvision"),
@@ -63,6 +64,11 @@ SOURCES = (
     Source("your own code", "path/file.py:Net, package.module:make_net", "code"),
     Source("Table 1 notation", '"conv3-64 maxpool FC-10"', "notation"),
 )
+
+
+def kinds() -> str:
+    """The kinds of MODEL words, each with examples."""
+    return "; ".join(f"{source.title} ({source.example})" for source in SOURCES)
 
 
 def resolve(word: str, options: BuildOptions | None = None) -> Network:
@@ -105,7 +111,4 @@ def _source_of(word: str, options: BuildOptions) -> Source:
         if source.claims(word):
             return source
     names = (*CONFIGS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE), "torchvision:vgg16", "timm:vgg16")
-    raise ModelError(
-        f"unknown model {shown!r}{nearest(word, names)}",
-        "a model is " + "; ".join(f"{s.title} ({s.example})" for s in SOURCES),
-    )
+    raise ModelError(f"unknown model {shown!r}{nearest(word, names)}", f"a model is {kinds()}")

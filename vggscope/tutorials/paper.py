@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
-from types import MappingProxyType
 
 from vggscope.analysis.compare import Published, has_weights
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.step_config import StepConfig
-from vggscope.cross_checks.paper import MILLION, TABLE_2
+from vggscope.cross_checks.paper import MILLION
 from vggscope.diffing.result import TRAINING
 from vggscope.document import Block, Facts, Table
 from vggscope.ops.base import numel
@@ -18,11 +17,8 @@ from vggscope.sources.resolve import resolve
 from vggscope.tutorials.image import PAPER_MEAN
 from vggscope.tutorials.tutorial import Tutorial, listing, text, tutorial
 from vggscope.units import bytes_text, count_text
-from vggscope.vgg.configs import CONFIGS
+from vggscope.vgg.configs import CONFIGS, PaperFigures
 from vggscope.vgg.notation import Word, parse, write
-
-WEIGHT_LAYERS: Mapping[str, int] = MappingProxyType({"A": 11, "A-LRN": 11, "B": 13, "C": 16, "D": 16, "E": 19})
-"""Simonyan and Zisserman (2014), Table 1, second line."""
 
 IMAGES, EPOCHS, BATCH, GPUS = 1_281_167, 74, 256, 4
 """The training images of ILSVRC-2012; the paper's epochs, batch size and GPUs (sections 3.1 and 3.3)."""
@@ -41,25 +37,24 @@ class TrainingRow:
 
 @record
 class Paper:
-    """The six columns with the paper's figures and the computed ones, and the training."""
+    """The paper's columns with the paper's figures and the computed ones, and the training."""
 
     columns: tuple[Published, ...]
     training: tuple[TrainingRow, ...]
 
 
 def published() -> tuple[Published, ...]:
-    """The six columns with the paper's figures and the computed ones."""
-    return tuple(map(_published, CONFIGS))
+    """The paper's columns with its figures and the computed ones."""
+    return tuple(_compared(column, c.words, c.published) for column, c in CONFIGS.items() if c.published)
 
 
-def _published(column: str) -> Published:
+def _compared(column: str, words: tuple[Word, ...], figures: PaperFigures) -> Published:
     network = resolve(column)
     layers = sum(has_weights(network, node) for node in network.nodes)
     params = sum(numel(parameter.shape) for parameter in network.parameters())
     rounded = (params + MILLION // 2) // MILLION
-    agrees = (layers, rounded) == (WEIGHT_LAYERS[column], TABLE_2[column])
-    notation = write(parse(CONFIGS[column]))
-    return Published(column, notation, WEIGHT_LAYERS[column], layers, TABLE_2[column], params, agrees)
+    agrees = (layers, rounded) == (figures.weight_layers, figures.params_millions)
+    return Published(column, write(words), figures.weight_layers, layers, figures.params_millions, params, agrees)
 
 
 def explain() -> Tutorial:

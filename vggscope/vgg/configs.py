@@ -10,55 +10,107 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-CONFIGS: Mapping[str, str] = MappingProxyType(
+from vggscope.record import record
+from vggscope.vgg.notation import Word, parse
+
+
+@record
+class PaperFigures:
+    """What the paper states of a column: its weight layers (Table 1) and its parameters in millions (Table 2)."""
+
+    weight_layers: int
+    params_millions: int
+
+
+@record
+class Config:
+    """A column: its notation, its name in the literature, and the paper's figures; None if it has none."""
+
+    notation: str
+    literature: str | None = None
+    published: PaperFigures | None = None
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of its notation."""
+        return parse(self.notation)
+
+
+CONFIGS: Mapping[str, Config] = MappingProxyType(
     {
-        "A": """
+        "A": Config(
+            """
             conv3-64 maxpool
             conv3-128 maxpool
             conv3-256 conv3-256 maxpool
             conv3-512 conv3-512 maxpool
             conv3-512 conv3-512 maxpool
             FC-4096 FC-4096 FC-1000 soft-max""",
-        "A-LRN": """
+            "vgg11",
+            PaperFigures(11, 133),
+        ),
+        "A-LRN": Config(
+            """
             conv3-64 LRN maxpool
             conv3-128 maxpool
             conv3-256 conv3-256 maxpool
             conv3-512 conv3-512 maxpool
             conv3-512 conv3-512 maxpool
             FC-4096 FC-4096 FC-1000 soft-max""",
-        "B": """
+            None,
+            PaperFigures(11, 133),
+        ),
+        "B": Config(
+            """
             conv3-64 conv3-64 maxpool
             conv3-128 conv3-128 maxpool
             conv3-256 conv3-256 maxpool
             conv3-512 conv3-512 maxpool
             conv3-512 conv3-512 maxpool
             FC-4096 FC-4096 FC-1000 soft-max""",
-        "C": """
+            "vgg13",
+            PaperFigures(13, 133),
+        ),
+        "C": Config(
+            """
             conv3-64 conv3-64 maxpool
             conv3-128 conv3-128 maxpool
             conv3-256 conv3-256 conv1-256 maxpool
             conv3-512 conv3-512 conv1-512 maxpool
             conv3-512 conv3-512 conv1-512 maxpool
             FC-4096 FC-4096 FC-1000 soft-max""",
-        "D": """
+            None,
+            PaperFigures(16, 134),
+        ),
+        "D": Config(
+            """
             conv3-64 conv3-64 maxpool
             conv3-128 conv3-128 maxpool
             conv3-256 conv3-256 conv3-256 maxpool
             conv3-512 conv3-512 conv3-512 maxpool
             conv3-512 conv3-512 conv3-512 maxpool
             FC-4096 FC-4096 FC-1000 soft-max""",
-        "E": """
+            "vgg16",
+            PaperFigures(16, 138),
+        ),
+        "E": Config(
+            """
             conv3-64 conv3-64 maxpool
             conv3-128 conv3-128 maxpool
             conv3-256 conv3-256 conv3-256 conv3-256 maxpool
             conv3-512 conv3-512 conv3-512 conv3-512 maxpool
             conv3-512 conv3-512 conv3-512 conv3-512 maxpool
             FC-4096 FC-4096 FC-1000 soft-max""",
+            "vgg19",
+            PaperFigures(19, 144),
+        ),
     }
 )
 
-LITERATURE: Mapping[str, str] = MappingProxyType({"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"})
-"""The literature's name of a column: vgg and its number of layers with weights."""
+LITERATURE: Mapping[str, str] = MappingProxyType(
+    {config.literature: column for column, config in CONFIGS.items() if config.literature}
+)
+"""The column that the literature calls vgg and its number of weight layers."""
 
 
 def config_named(word: str) -> tuple[str, bool] | None:
