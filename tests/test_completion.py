@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from vggscope.cli.app import COMMANDS, app, run
-from vggscope.cli.completion import answer, candidates
-from vggscope.cli.completion.shells import COMPLETION_VARIABLE
+from vggscope.cli.completion import COMPLETION_VARIABLE, answer
+from vggscope.cli.completion.words import candidates
 
 FREE = {
     *("--input", "--num-classes", "--batch", "--dpi", "--width", "--seed", "--unit", "--samples", "--accumulate"),
@@ -88,6 +88,7 @@ WORDS = [
     (("rf", "D", "--at", "conv5_1,conv5_"), {"conv5_1,conv5_2", "conv5_1,conv5_3"}, {"conv5_1,conv5_1", "conv5_2"}),
     (("rf", "torchvision:vgg11_bn", "--at", "conv5"), {"conv5_2"}, {"conv5_3"}),
     (("rf", "columns.toml:small", "--at", ""), {"conv1_1"}, {"conv1_2"}),
+    (("rf", "D", "--input", "3x64x64", "--at", "conv1"), {"conv1_1", "conv1_2"}, set()),
     (("rf", "conv3-8 conv3-8 FC-10", "--at", ""), {"conv1_2"}, set()),
     (("build", "D", "--at", "fea"), {"features", "features.28"}, set()),
     (("explain", ""), {"conv", "why-tools-disagree", "D"}, set()),

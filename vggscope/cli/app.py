@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from vggscope.cli.options import spread
+from vggscope.cli.options import flag, spread
 from vggscope.errors import VggscopeError
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
@@ -36,9 +36,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "verify": "our figures beside those of other tools",
         "inspect": "which network a checkpoint belongs to",
     },
-    "Build": {
-        "build": "print a model's module; write its source, weights or ONNX graph",
-    },
+    "Build": {"build": "print a model's module; write its source, weights or ONNX graph"},
     "Learn": {
         "explain": "a layer or an idea worked with its numbers",
         "list": "columns, references, ops, formats, and what is installed",
@@ -76,9 +74,10 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, name: str) -> Any:
         if name not in COMMANDS:
             return None
-        module = import_module(f"vggscope.cli.{_module(name)}")
+        function = f"{name}_" if name == "list" else name
+        module = import_module(f"vggscope.cli.{function}")
         app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-        app.command(name, cls=_Command)(spread(getattr(module, _module(name))))
+        app.command(name, cls=_Command)(spread(getattr(module, function)))
         return get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -94,10 +93,6 @@ class _Commands(TyperGroup):
         write_commands(self, GROUPS, ctx, formatter)
 
 
-def _module(name: str) -> str:
-    return f"{name}_" if name == "list" else name
-
-
 app = typer.Typer(
     cls=_Commands,
     rich_markup_mode=None,
@@ -107,54 +102,34 @@ app = typer.Typer(
 )
 
 
-def _show_version(is_set: bool) -> None:
-    if is_set:
-        from vggscope._version import __version__
+def _printing(name: str, function: str, help: str) -> Any:
+    """A flag that prints what a function returns, and ends the program. The function is imported then."""
 
-        typer.echo(f"vggscope {__version__}")
-        raise typer.Exit
+    def print_text(is_set: bool) -> None:
+        if is_set:
+            module, _, attribute = function.partition(":")
+            typer.echo(getattr(import_module(module), attribute)())
+            raise typer.Exit
 
-
-def _install_completion(is_set: bool) -> None:
-    if is_set:
-        from vggscope.cli.completion.shells import install
-
-        typer.echo(install())
-        raise typer.Exit
-
-
-def _show_completion(is_set: bool) -> None:
-    if is_set:
-        from vggscope.cli.completion.shells import script
-
-        typer.echo(script())
-        raise typer.Exit
+    return typer.Option(name, callback=print_text, is_eager=True, help=help)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     ctx: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-    debug: Annotated[bool, typer.Option(DEBUG, help="Show a traceback with an error.")] = False,
+    version: Annotated[bool, _printing("--version", "vggscope.cli.help:version", "Show the version.")] = False,
+    debug: Annotated[bool, flag(DEBUG, "Show a traceback with an error.")] = False,
     install_completion: Annotated[
         bool,
-        typer.Option(
+        _printing(
             "--install-completion",
-            callback=_install_completion,
-            is_eager=True,
-            help="Let your shell complete commands, models, layers and options at a tab.",
+            "vggscope.cli.completion:install",
+            "Let your shell complete commands, models, layers and options at a tab.",
         ),
     ] = False,
     show_completion: Annotated[
         bool,
-        typer.Option(
-            "--show-completion",
-            callback=_show_completion,
-            is_eager=True,
-            help="Print the script that this installs.",
-        ),
+        _printing("--show-completion", "vggscope.cli.completion:script", "Print the script that this installs."),
     ] = False,
 ) -> None:
     """Look into VGG networks, and any PyTorch model: shapes, costs, memory, receptive fields, pictures, differences."""
@@ -166,7 +141,7 @@ def _root(
 
 
 class Stopped(BaseException):
-    """A signal that ends the program. It is raised, so that open files are closed and temporary ones removed."""
+    """A signal that ends the program. It is raised so that files are closed and temporary files removed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -248,11 +223,7 @@ def _report(error: Exception, command: str) -> int:
 
         problem, remedy = usage_error(error, command)
     else:
-        problem = f"{type(error).__name__}: {_one_line(str(error))}"
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
         remedy = f"this is a defect of vggscope; {DEBUG} shows where"
     note(f"vggscope: {problem}", remedy)
     return code
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

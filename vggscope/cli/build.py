@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from vggscope import api
 from vggscope.builders.initialisation import check_draw
 from vggscope.choices import Init
-from vggscope.cli.options import Model, ModelOptions, completed
+from vggscope.cli.options import OUTPUT, Model, ModelOptions, option
 from vggscope.cli.output import note_written, print_out
 from vggscope.errors import OptionError
+
+WRITTEN = (".py", ".pth", ".pt", ".safetensors", ".onnx")
 
 
 def build(
@@ -19,31 +19,15 @@ def build(
     options: ModelOptions,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write .py (source), .pth, .safetensors or .onnx.",
-            autocompletion=completed("written", ".py", ".pth", ".pt", ".safetensors", ".onnx"),
-        ),
+        option("FILE", "Write .py (source), .pth, .safetensors or .onnx.", "written", *WRITTEN, names=OUTPUT),
     ] = None,
     at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LAYER",
-            help="Print one part, by its path or label: features.0, conv1_1.",
-            autocompletion=completed("layer"),
-        ),
+        str | None, option("LAYER", "Print one part, by its path or label: features.0, conv1_1.", "layer")
     ] = None,
     init: Annotated[
-        Init,
-        typer.Option(
-            metavar="INIT",
-            help="Draw weights as the paper or torchvision does.",
-            autocompletion=completed("one_of", "vggscope.builders.initialisation:INITS"),
-        ),
+        Init, option("INIT", "Draw weights as the paper or torchvision does.", "vggscope.builders.initialisation:INITS")
     ] = "torchvision",
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights.")] = 0,
+    seed: Annotated[int, option("N", "Seed of the weights.")] = 0,
 ) -> None:
     """Print the model as a PyTorch module, or write its source, its initialised weights, or an ONNX graph.
 

@@ -7,8 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from vggscope import api
 from vggscope.choices import Theme
 from vggscope.cli.options import (
@@ -19,7 +17,9 @@ from vggscope.cli.options import (
     BatchOptions,
     ModelOptions,
     OutputOptions,
-    completed,
+    argument,
+    flag,
+    option,
     words,
 )
 from vggscope.cli.output import check_format, emit, emit_lines, note_failures
@@ -35,31 +35,12 @@ from vggscope.units import parse_numbers, parse_shape
 class GridOptions:
     """Memory over a grid."""
 
-    grid: Annotated[
-        bool, typer.Option("--grid", help="Peak memory at every point of a grid, as CSV or JSON lines.")
-    ] = False
-    sizes: Annotated[
-        str | None, typer.Option(metavar="SIZES", help="Of the grid: sides or CxHxW, e.g. 64,224,3x300x200.")
-    ] = None
-    batches: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Of the grid: e.g. 1-256 or 1,8,64.")] = None
-    modes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODES", help="Of the grid: e.g. train,inference.", autocompletion=completed("several", MODES)
-        ),
-    ] = None
-    optimizers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES", help="Of the grid: e.g. sgd,adam.", autocompletion=completed("several", OPTIMIZERS)
-        ),
-    ] = None
-    dtypes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DTYPES", help="Of the grid: e.g. float32,amp.", autocompletion=completed("several", DTYPES)
-        ),
-    ] = None
+    grid: Annotated[bool, flag("--grid", "Peak memory at every point of a grid, as CSV or JSON lines.")] = False
+    sizes: Annotated[str | None, option("SIZES", "Of the grid: sides or CxHxW, e.g. 64,224,3x300x200.")] = None
+    batches: Annotated[str | None, option("NUMBERS", "Of the grid: e.g. 1-256 or 1,8,64.")] = None
+    modes: Annotated[str | None, option("MODES", "Of the grid: e.g. train,inference.", "several", MODES)] = None
+    optimizers: Annotated[str | None, option("NAMES", "Of the grid: e.g. sgd,adam.", "several", OPTIMIZERS)] = None
+    dtypes: Annotated[str | None, option("DTYPES", "Of the grid: e.g. float32,amp.", "several", DTYPES)] = None
 
     def inputs(self) -> list[tuple[int, ...]]:
         """The sizes as (channels, height, width). Raises OptionError for an invalid size."""
@@ -80,27 +61,13 @@ def compare(
     output: OutputOptions,
     over: GridOptions,
     models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL...",
-            help="Models, each a word as `summary` takes it.",
-            autocompletion=completed("models"),
-        ),
+        list[str] | None, argument("MODEL...", "Models, each a word as `summary` takes it.", "models")
     ] = None,
     paper: Annotated[
         bool,
-        typer.Option(
-            "--paper", help="Tables 1 and 2 beside computed values; compares all columns if no MODEL is named."
-        ),
+        flag("--paper", "Tables 1 and 2 beside computed values; compares all columns if no MODEL is named."),
     ] = False,
-    theme: Annotated[
-        Theme,
-        typer.Option(
-            metavar="THEME",
-            help="A plot's theme: light, dark or paper.",
-            autocompletion=completed("one_of", THEMES),
-        ),
-    ] = "light",
+    theme: Annotated[Theme, option("THEME", "A plot's theme: light, dark or paper.", THEMES)] = "light",
 ) -> int:
     """Models side by side: parameters, MACs, memory, depth, receptive field; -o FILE.svg, .png or .pdf plots them.
 

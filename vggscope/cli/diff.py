@@ -8,7 +8,16 @@ import typer
 
 from vggscope import api
 from vggscope.choices import Ignorable
-from vggscope.cli.options import CHECKPOINT_FILES, Model, ModelOptions, OutputOptions, PictureOptions, completed, words
+from vggscope.cli.options import (
+    CHECKPOINT_FILES,
+    Model,
+    ModelOptions,
+    OutputOptions,
+    PictureOptions,
+    flag,
+    option,
+    words,
+)
 from vggscope.cli.output import check_format, emit
 from vggscope.progress import on_terminal
 
@@ -19,42 +28,31 @@ def diff(
     output: OutputOptions,
     picture: PictureOptions,
     ref: Annotated[
-        str,
-        typer.Option(
-            metavar="REF",
-            help="torchvision or timm (the counterpart there), paper, or any MODEL.",
-            autocompletion=completed("references"),
-        ),
+        str, option("REF", "torchvision or timm (the counterpart there), paper, or any MODEL.", "references")
     ] = "torchvision",
-    numeric: Annotated[
-        bool, typer.Option("--numeric", help="Copy the weights across, run both, and compare the outputs.")
-    ] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the weights and the input of --numeric.")] = 0,
-    float64: Annotated[bool, typer.Option("--float64", help="Run --numeric in double precision.")] = False,
+    numeric: Annotated[bool, flag("--numeric", "Copy the weights across, run both, and compare the outputs.")] = False,
+    seed: Annotated[int, option("N", "Seed of the weights and the input of --numeric.")] = 0,
+    float64: Annotated[bool, flag("--float64", "Run --numeric in double precision.")] = False,
     weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Weights for --numeric, from a checkpoint of the model.",
-            autocompletion=CHECKPOINT_FILES,
-        ),
+        str | None, option("FILE", "Weights for --numeric, from a checkpoint of the model.", *CHECKPOINT_FILES)
     ] = None,
     ignore: Annotated[
         str,
-        typer.Option(
-            metavar="NAMES",
-            help=f"Differences that do not count: {', '.join(get_args(Ignorable))}.",
-            autocompletion=completed("several", "vggscope.diffing.result:IGNORABLE"),
+        option(
+            "NAMES",
+            f"Differences that do not count: {', '.join(get_args(Ignorable))}.",
+            "several",
+            "vggscope.diffing.result:IGNORABLE",
         ),
     ] = "",
     training: Annotated[
-        bool, typer.Option("--training", help="Add what structure cannot show: how the paper and torchvision train.")
+        bool, flag("--training", "Add what structure cannot show: how the paper and torchvision train.")
     ] = False,
     fold: Annotated[bool, typer.Option(help="In a picture, count equal layers instead of drawing them.")] = True,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Cache the library's model for the next diff.")
     ] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless the two are identical.")] = False,
+    strict: Annotated[bool, flag("--strict", "Exit with 1 unless the two are identical.")] = False,
 ) -> int:
     """Where a model differs from a reference model, what each difference does, and whether both compute the same.
 

@@ -21,6 +21,13 @@ START = {
 """Commands to try first, with what they show."""
 
 
+def version() -> str:
+    """The text that `--version` prints."""
+    from vggscope._version import __version__
+
+    return f"vggscope {__version__}"
+
+
 def start(ctx: Any) -> str:
     """The text that the program prints without a command."""
     formatter = ctx.make_formatter()

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from vggscope import api
-from vggscope.cli.options import CHECKPOINT_FILES, OutputOptions
+from vggscope.cli.options import CHECKPOINT_FILES, OutputOptions, argument
 from vggscope.cli.output import check_format, emit
 
 
 def inspect(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="A .pth, .pt or .safetensors file.",
-            show_default=False,
-            autocompletion=CHECKPOINT_FILES,
-        ),
-    ],
+    file: Annotated[str, argument("FILE", "A .pth, .pt or .safetensors file.", *CHECKPOINT_FILES)],
     output: OutputOptions,
 ) -> None:
     """Which network a checkpoint belongs to, by its names and shapes. Its data is not read, and no code in it runs.

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from vggscope import api
-from vggscope.cli.options import OutputOptions
+from vggscope.cli.options import OutputOptions, flag
 from vggscope.cli.output import check_format, emit
 
 
 def list_(
     output: OutputOptions,
-    refs: Annotated[
-        bool, typer.Option("--refs", help="All references with their parameters; this imports the libraries.")
-    ] = False,
+    refs: Annotated[bool, flag("--refs", "All references with their parameters; this imports the libraries.")] = False,
 ) -> None:
     """What there is to choose from: columns, references, ops, formats, styles, and what is installed.
 

@@ -32,44 +32,49 @@ MODES = "vggscope.analysis.memory.step_config:MODES"
 OPTIMIZERS = "vggscope.analysis.memory.step_config:OPTIMIZERS"
 DTYPES = "vggscope.analysis.memory.step_config:DTYPES"
 THEMES = "vggscope.drawing.theme:THEMES"
-"""Tables whose names `completed` offers."""
+"""Tables of values, as `option` takes them."""
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """Suffixes of image files."""
 
+CHECKPOINT_FILES = ("paths", *SUFFIXES)
+IMAGE_FILES = ("paths", *IMAGES)
+"""Completions, as `option` takes them."""
 
-def completed(kind: str, *arguments: str) -> Callable[[typer.Context, str], list[str]]:
-    """The completion of an option's value by the function `kind` of completion/words.py, imported when a shell asks."""
+OUTPUT = ("--output", "-o")
 
+
+def option(metavar: str, help: str, *completion: str, names: tuple[str, ...] = ()) -> Any:
+    """An option with a value. `names` are its names if they do not follow from the parameter's.
+
+    `completion` says which values a shell offers: a table of them as `module:NAME`, or a function of
+    completion/words.py and its arguments. They are imported when a shell asks.
+    """
+    return typer.Option(*names, metavar=metavar, help=help, autocompletion=_completed(completion))
+
+
+def argument(metavar: str, help: str, *completion: str) -> Any:
+    """An argument, completed as `option` says."""
+    return typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=_completed(completion))
+
+
+def flag(name: str, help: str) -> Any:
+    """An option without a value, which has no negative form such as --no-strict."""
+    return typer.Option(name, help=help)
+
+
+def _completed(completion: tuple[str, ...]) -> Callable[[typer.Context, str], list[str]] | None:
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        kind, *arguments = ("one_of", *completion) if ":" in completion[0] else completion
         words: list[str] = getattr(import_module("vggscope.cli.completion.words"), kind)(ctx, incomplete, *arguments)
         return words
 
-    return complete
+    return complete if completion else None
 
 
-CHECKPOINT_FILES = completed("paths", *SUFFIXES)
-IMAGE_FILES = completed("paths", *IMAGES)
+Model = Annotated[str, argument("MODEL", f"A model: {kinds()}.", "models")]
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help=f"A model: {kinds()}.",
-        show_default=False,
-        autocompletion=completed("models"),
-    ),
-]
-
-Models = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="MODEL...",
-        help="Models, each a word as `summary` takes it.",
-        show_default=False,
-        autocompletion=completed("models"),
-    ),
-]
+Models = Annotated[list[str], argument("MODEL...", "Models, each a word as `summary` takes it.", "models")]
 
 
 @record
@@ -78,29 +83,20 @@ class ModelOptions:
 
     input: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Input size without the batch, e.g. 3x224x224; once for each input, as [NAME=]SIZE[:DTYPE].",
-            show_default=False,
-        ),
+        option("SIZE", "Input size without the batch, e.g. 3x224x224; once for each input, as [NAME=]SIZE[:DTYPE]."),
     ] = None
-    batch_axis: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Where the batch stands in the inputs: 0, 1, ..., or none.", show_default=False),
-    ] = None
+    batch_axis: Annotated[str | None, option("N", "Where the batch stands in the inputs: 0, 1, ..., or none.")] = None
     head: Annotated[
         Head | None,
-        typer.Option(
-            metavar="HEAD",
-            help="adaptive (torchvision's), flatten or dense (the paper's, section 3.2).",
-            autocompletion=completed("one_of", "vggscope.vgg.options:HEADS"),
+        option(
+            "HEAD",
+            "adaptive (torchvision's), flatten or dense (the paper's, section 3.2).",
+            "vggscope.vgg.options:HEADS",
         ),
     ] = None
-    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm after each convolution.")] = False
-    num_classes: Annotated[
-        int | None, typer.Option(metavar="N", help="Width of the last FC layer.", show_default=False)
-    ] = None
-    soft_max: Annotated[bool, typer.Option("--soft-max", help="End with the soft-max instead of the logits.")] = False
+    batch_norm: Annotated[bool, flag("--batch-norm", "Batch norm after each convolution.")] = False
+    num_classes: Annotated[int | None, option("N", "Width of the last FC layer.")] = None
+    soft_max: Annotated[bool, flag("--soft-max", "End with the soft-max instead of the logits.")] = False
 
     def keywords(self) -> dict[str, Any]:
         """The arguments of a function of `api`. Raises OptionError for an input that is no size."""
@@ -115,15 +111,10 @@ class ModelOptions:
 class BatchOptions:
     """Batch and numbers."""
 
-    batch: Annotated[int, typer.Option(metavar="N", help="Inputs in a batch.")] = 1
-    dtype: Annotated[
-        Dtype,
-        typer.Option(
-            metavar="DTYPE",
-            help="float32, float64, float16 or bfloat16.",
-            autocompletion=completed("one_of", "vggscope.units:DTYPE_BYTES"),
-        ),
-    ] = "float32"
+    batch: Annotated[int, option("N", "Inputs in a batch.")] = 1
+    dtype: Annotated[Dtype, option("DTYPE", "float32, float64, float16 or bfloat16.", "vggscope.units:DTYPE_BYTES")] = (
+        "float32"
+    )
 
     def check(self) -> None:
         """Raise OptionError for a batch out of range, or an unknown dtype."""
@@ -136,23 +127,15 @@ class OutputOptions:
 
     format: Annotated[
         str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="FORMAT",
-            help=f"One of {', '.join(form.name for form in FORMATS)}.",
-            autocompletion=completed("one_of", "vggscope.render.formats:FORMATS"),
+        option(
+            "FORMAT",
+            f"One of {', '.join(form.name for form in FORMATS)}.",
+            "vggscope.render.formats:FORMATS",
+            names=("--format", "-f"),
         ),
     ] = None
     output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to a file; its suffix picks the format.",
-            autocompletion=completed("results"),
-        ),
+        str | None, option("FILE", "Write to a file; its suffix picks the format.", "results", names=OUTPUT)
     ] = None
 
 
@@ -160,13 +143,8 @@ class OutputOptions:
 class PictureOptions:
     """How a picture looks."""
 
-    theme: Annotated[
-        Theme,
-        typer.Option(
-            metavar="THEME", help="Of a picture: light, dark or paper.", autocompletion=completed("one_of", THEMES)
-        ),
-    ] = "light"
-    dpi: Annotated[int, typer.Option(metavar="N", help="Dots per inch of a PNG.")] = 144
+    theme: Annotated[Theme, option("THEME", "Of a picture: light, dark or paper.", THEMES)] = "light"
+    dpi: Annotated[int, option("N", "Dots per inch of a PNG.")] = 144
 
 
 def words(text: str) -> list[Any]:

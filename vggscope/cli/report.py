@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from vggscope import api
-from vggscope.cli.options import CHECKPOINT_FILES, IMAGE_FILES, ModelOptions, Models, completed
+from vggscope.cli.options import CHECKPOINT_FILES, IMAGE_FILES, OUTPUT, ModelOptions, Models, option
 from vggscope.cli.output import note_written
 from vggscope.errors import OptionError
 from vggscope.files import is_special
@@ -17,43 +15,19 @@ from vggscope.files import is_special
 def report(
     models: Models,
     build: ModelOptions,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="The page: FILE.html.",
-            autocompletion=completed("written", ".html"),
-        ),
-    ],
+    output: Annotated[str, option("FILE", "The page: FILE.html.", "written", ".html", names=OUTPUT)],
     ref: Annotated[
         str | None,
-        typer.Option(
-            metavar="REF",
-            help="Compare each model with torchvision, timm, paper or any MODEL. Left out, several models are compared"
+        option(
+            "REF",
+            "Compare each model with torchvision, timm, paper or any MODEL. Left out, several models are compared"
             " with the first, and somebody else's VGG with the paper's.",
-            show_default=False,
-            autocompletion=completed("references"),
+            "references",
         ),
     ] = None,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Your own image for the receptive fields.",
-            show_default=False,
-            autocompletion=IMAGE_FILES,
-        ),
-    ] = None,
+    image: Annotated[str | None, option("FILE", "Your own image for the receptive fields.", *IMAGE_FILES)] = None,
     weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Weights of the model, to show the image's feature maps.",
-            show_default=False,
-            autocompletion=CHECKPOINT_FILES,
-        ),
+        str | None, option("FILE", "Weights of the model, to show the image's feature maps.", *CHECKPOINT_FILES)
     ] = None,
 ) -> None:
     """Write one page to explore models. The file holds all its data and works offline.

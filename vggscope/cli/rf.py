@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-import typer
-
 from vggscope import api
 from vggscope.cli.options import (
     CHECKPOINT_FILES,
@@ -15,7 +13,8 @@ from vggscope.cli.options import (
     Models,
     OutputOptions,
     PictureOptions,
-    completed,
+    flag,
+    option,
     words,
 )
 from vggscope.cli.output import check_format, emit, note_failures
@@ -30,36 +29,19 @@ def rf(
     output: OutputOptions,
     picture: PictureOptions,
     at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LAYERS",
-            help="Layers, by label or path: one unit's region, e.g. conv5_3.",
-            autocompletion=completed("layers"),
-        ),
+        str | None, option("LAYERS", "Layers, by label or path: one unit's region, e.g. conv5_3.", "layers")
     ] = None,
-    unit: Annotated[
-        str | None, typer.Option(metavar="ROW,COLUMN", help="The unit of --at; the middle one by default.")
-    ] = None,
+    unit: Annotated[str | None, option("ROW,COLUMN", "The unit of --at; the middle one by default.")] = None,
     image: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="A photo to draw the regions of --at on, with -o.",
-            autocompletion=IMAGE_FILES,
-        ),
+        str | None, option("FILE", "A photo to draw the regions of --at on, with -o.", *IMAGE_FILES)
     ] = None,
     effective: Annotated[
-        bool, typer.Option("--effective", help="Measure where the unit's gradient lies (Luo et al. 2016).")
+        bool, flag("--effective", "Measure where the unit's gradient lies (Luo et al. 2016).")
     ] = False,
-    samples: Annotated[int, typer.Option(metavar="N", help="Images of noise for --effective.")] = 4,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noise, and of the model's random weights.")] = 0,
+    samples: Annotated[int, option("N", "Images of noise for --effective.")] = 4,
+    seed: Annotated[int, option("N", "Seed of the noise, and of the model's random weights.")] = 0,
     weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Weights for --effective, from a checkpoint of the model.",
-            autocompletion=CHECKPOINT_FILES,
-        ),
+        str | None, option("FILE", "Weights for --effective, from a checkpoint of the model.", *CHECKPOINT_FILES)
     ] = None,
 ) -> int:
     """Receptive fields: size, stride and padding of each layer, or the pixels that one unit sees.

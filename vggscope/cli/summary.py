@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from vggscope import api
 from vggscope.choices import Count, Depth
-from vggscope.cli.options import CARDS, BatchOptions, Model, ModelOptions, OutputOptions, completed
+from vggscope.cli.options import CARDS, BatchOptions, Model, ModelOptions, OutputOptions, flag, option
 from vggscope.cli.output import check_format, emit, note_failures
 from vggscope.render.summary import SHOWN, column_keys
 
@@ -20,39 +18,23 @@ def summary(
     output: OutputOptions,
     columns: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Columns to show, e.g. layer,output,rule,params.",
-            autocompletion=completed("several", "vggscope.render.summary:COLUMNS"),
+        option(
+            "NAMES", "Columns to show, e.g. layer,output,rule,params.", "several", "vggscope.render.summary:COLUMNS"
         ),
     ] = None,
     count: Annotated[
         Count,
-        typer.Option(
-            metavar="WHAT",
-            help="FLOPs as 2 x macs, or all: bias, activation, pooling and the rest too.",
-            autocompletion=completed("one_of", "vggscope.analysis.operations.result:COUNTS"),
+        option(
+            "WHAT",
+            "FLOPs as 2 x macs, or all: bias, activation, pooling and the rest too.",
+            "vggscope.analysis.operations.result:COUNTS",
         ),
     ] = "macs",
-    backward: Annotated[
-        bool, typer.Option("--backward", help="Show operations, forward and backward, and bytes moved.")
-    ] = False,
+    backward: Annotated[bool, flag("--backward", "Show operations, forward and backward, and bytes moved.")] = False,
     gpu: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CARD",
-            help="Add the least time of each layer on a GPU, e.g. A100-80GB.",
-            autocompletion=completed("one_of", CARDS),
-        ),
+        str | None, option("CARD", "Add the least time of each layer on a GPU, e.g. A100-80GB.", CARDS)
     ] = None,
-    depth: Annotated[
-        Depth,
-        typer.Option(
-            metavar="DEPTH",
-            help="layer, or stage for a row per stage.",
-            autocompletion=completed("one_of", "vggscope.api:DEPTHS"),
-        ),
-    ] = "layer",
+    depth: Annotated[Depth, option("DEPTH", "layer, or stage for a row per stage.", "vggscope.api:DEPTHS")] = "layer",
 ) -> int:
     """Shapes with the rule, parameters, MACs, memory and receptive fields, layer by layer.
 

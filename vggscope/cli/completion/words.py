@@ -1,16 +1,21 @@
-"""The values of each kind of option. `options.completed` names the function here that completes an option."""
+"""The candidates at the cursor of a command line, and the values of each kind of option.
+
+`options.option` names the function here that lists an option's values, or the table for `one_of`.
+"""
 
 from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, get_args
 
 from vggscope.checkpoint import SUFFIXES
 from vggscope.choices import PictureFormat, WordOptions
+from vggscope.graph import Network
+from vggscope.inputs import Inputs, parse_input
 from vggscope.sources.cache import LIBRARIES, recalled
 from vggscope.sources.resolve import read
 from vggscope.vgg.configs import CONFIGS, LITERATURE
@@ -18,8 +23,7 @@ from vggscope.vgg.options import BuildOptions
 from vggscope.vgg.toml import config_names
 
 if TYPE_CHECKING:
-    from vggscope.inputs import Inputs, parse_input
-from vggscope.graph import Network
+    from typer import Typer
 
 MODEL_SUFFIXES = (".py", ".toml", *SUFFIXES)
 """Suffixes of files that are or define models."""
@@ -34,27 +38,79 @@ Candidate = tuple[str, str]
 """A word, and its explanation or an empty text."""
 
 
+def candidates(app: Typer, commands: Mapping[str, str], words: Sequence[str], word: str) -> list[Candidate]:
+    """The candidates at the cursor, after `words` and in place of `word`."""
+    from typer.main import get_command
+
+    root = get_command(app)
+    at = next((i for i, known in enumerate(words) if not known.startswith("-")), None)
+    if at is None:
+        if word.startswith("-"):
+            return _options(root, words, word)
+        return [(name, about) for name, about in commands.items() if name.startswith(word)]
+    command: Any = root.get_command(None, words[at])  # type: ignore[attr-defined]
+    return _of_command(command, list(words[at + 1 :]), word) if command is not None else []
+
+
+def _of_command(command: Any, words: list[str], word: str) -> list[Candidate]:
+    with_value = {
+        name: param
+        for param in command.params
+        if param.param_type_name == "option" and not param.is_flag
+        for name in param.opts
+    }
+    name, equals, value = word.partition("=")
+    if "--" not in words:
+        if equals and name in with_value:
+            return [(f"{name}={text}", about) for text, about in _values(command, with_value[name], words, value)]
+        if words and words[-1] in with_value:
+            return _values(command, with_value[words[-1]], words[:-1], word)
+        if word.startswith("-"):
+            return _options(command, words, word)
+    ctx = _context(command, words)
+    for param in command.params:
+        if param.param_type_name == "argument" and (param.nargs == -1 or ctx.params.get(param.name) is None):
+            return _values(command, param, words, word)
+    return _options(command, words, word or "--")
+
+
+def _context(command: Any, words: Sequence[str]) -> Any:
+    return command.make_context(command.name, list(words), resilient_parsing=True)
+
+
+def _values(command: Any, param: Any, words: list[str], word: str) -> list[Candidate]:
+    items = param.shell_complete(_context(command, words), word)
+    # No shell can show a file name that holds a line break.
+    return [(item.value, item.help or "") for item in items if item.value.isprintable()]
+
+
+def _options(command: Any, words: Sequence[str], word: str) -> list[Candidate]:
+    """The long options that are not in the line yet, in the order of `--help`."""
+    from vggscope.cli.help import groups_of
+
+    return [
+        (name, param.help or "")
+        for _, params in groups_of(command, _context(command, []))
+        for param in params
+        if param.param_type_name == "option" and not {*param.opts, *param.secondary_opts} & {*words}
+        for name in (*param.opts, *param.secondary_opts)
+        if name.startswith("--") and name.startswith(word)
+    ]
+
+
 def one_of(ctx: Any, word: str, table: str) -> list[Any]:
-    """A name of a table, written as `package.module:TABLE`."""
-    return _names(table)
-
-
-def several(ctx: Any, word: str, table: str) -> list[str]:
-    """Names of a table with commas between them."""
-    return _extend_list(word, [name for name, _ in _names(table)])
-
-
-def _names(table: str) -> list[Candidate]:
-    """The names of a table with their explanations: its keys, its entries, or its entries' names."""
+    """The names of a table, `package.module:TABLE`, with their explanations: its keys, entries, or entries' names."""
     module, _, attribute = table.partition(":")
     entries = getattr(import_module(module), attribute)
     about = entries if isinstance(entries, Mapping) else {}
     names = [entry if isinstance(entry, str) else getattr(entry, "name", "") or entry.key for entry in entries]
-    return [(name, _explanation(about.get(name))) for name in names]
+    explained = ((name, about.get(name)) for name in names)
+    return [(name, text if isinstance(text, str) else getattr(text, "about", "")) for name, text in explained]
 
 
-def _explanation(value: object) -> str:
-    return value if isinstance(value, str) else str(getattr(value, "about", ""))
+def several(ctx: Any, word: str, table: str) -> list[str]:
+    """Names of a table with commas between them."""
+    return _extend_list(word, [name for name, _ in one_of(ctx, word, table)])
 
 
 def _extend_list(word: str, names: Iterable[str]) -> list[str]:
@@ -64,23 +120,25 @@ def _extend_list(word: str, names: Iterable[str]) -> list[str]:
 
 
 def models(ctx: Any, word: str, *others: str) -> list[str]:
-    """A MODEL, or one of the words `others`.
-
-    A single candidate that leads to others, such as `torchvision:` or a folder, is replaced by those: a shell would add
-    a blank after it.
-    """
-    names = _starting_with(word, [*others, *_model_words(word)])
-    while len(names) == 1 and (inner := _starting_with(names[0], _inside(names[0]))) and inner != names:
-        names = inner
-    return names
-
-
-def _model_words(word: str) -> list[str]:
+    """A MODEL, or one of the words `others`."""
     if ":" in word:
-        return _inside(word)
+        return _entered(word, _inside(word), _inside)
     bn = [f"{name}_bn" for name in (*LITERATURE, *(CONFIGS if "_" in word else ()))]
     libraries = [f"{name}:" for name in LIBRARIES if find_spec(name)]
-    return [*CONFIGS, *LITERATURE, *bn, *libraries, *_paths(word, MODEL_SUFFIXES)]
+    known = [*others, *CONFIGS, *LITERATURE, *bn, *libraries, *_paths(word, MODEL_SUFFIXES)]
+    return _entered(word, known, _inside)
+
+
+def _entered(word: str, known: Iterable[str], inside: Callable[[str], list[str]]) -> list[str]:
+    """The known words that begin with `word`.
+
+    A single one that leads to others, such as `torchvision:` or a folder, is replaced by those: a shell would add a
+    blank after it.
+    """
+    names = _starting_with(word, known)
+    while len(names) == 1 and (inner := _starting_with(names[0], inside(names[0]))) and inner != names:
+        names = inner
+    return names
 
 
 def _inside(word: str) -> list[str]:
@@ -115,10 +173,7 @@ def _classes(path: str) -> list[str]:
 
 def paths(ctx: Any, word: str, *suffixes: str) -> list[str]:
     """A file with one of the suffixes. A single folder is replaced by what is in it."""
-    names = _starting_with(word, _paths(word, suffixes))
-    while len(names) == 1 and names[0].endswith("/") and (inner := _paths(names[0], suffixes)):
-        names = inner
-    return names
+    return _entered(word, _paths(word, suffixes), lambda path: _paths(path, suffixes) if path.endswith("/") else [])
 
 
 def _paths(word: str, suffixes: Sequence[str]) -> list[str]:
