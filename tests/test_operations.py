@@ -29,10 +29,14 @@ from vggscope.ops.linear import Linear
 from vggscope.ops.normalization import BatchNorm2d, GroupNorm, LayerNorm, LocalResponseNorm
 from vggscope.ops.pooling import (
     AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
     AvgPool2d,
+    AvgPool3d,
     FractionalMaxPool2d,
     LPPool2d,
+    MaxPool1d,
     MaxPool2d,
 )
 from vggscope.ops.recorded import Recorded
@@ -217,6 +221,11 @@ HAND: list[tuple[Op, tuple[Shape, ...], int]] = [
     # 6 in 4: rows 0-1, 1-2, 3-4, 4-5, so that 8 are read.
     (AdaptiveAvgPool2d((4, 6)), (MAP,), 4 * 8 * 6),
     (AdaptiveMaxPool2d((4, 6)), (MAP,), 4 * 8 * 6 - 4 * 4 * 6),
+    (MaxPool1d((3,), (2,)), ((1, 4, 9),), 2 * 4 * 4),
+    (AvgPool3d((2, 2, 2), (2, 2, 2)), ((1, 2, 4, 4, 6),), 8 * 2 * 2 * 2 * 3),
+    # 5 in 2: positions 0-2 and 2-4, so that 6 are read.
+    (AdaptiveMaxPool1d((2,)), ((1, 4, 5),), 4 * 6 - 4 * 2),
+    (AdaptiveAvgPool3d((1, 1, 1)), ((1, 2, 4, 4, 6),), 192),
     # 144 powers; of 9 windows in each of 4 channels: 3 sums, 7 more.
     (LPPool2d(2.0, (2, 2), (2, 2)), (MAP,), VALUES + 36 * 10),
     (FractionalMaxPool2d((2, 2), (4, 4)), (MAP,), 4 * 16 * 3),
@@ -236,6 +245,10 @@ HAND: list[tuple[Op, tuple[Shape, ...], int]] = [
     (Einsum("abc,acd->abd"), ((1, 3, 4), (1, 4, 5)), 0),
     (Einsum("abc,abc->abc"), ((1, 3, 4), (1, 3, 4)), 12),
     (Upsample(scale_factor=(2.0, 2.0), mode="bilinear"), (MAP,), 7 * 4 * VALUES),
+    (Upsample(scale_factor=(2.0,), mode="linear"), ((1, 4, 6),), 3 * 4 * 12),
+    (Upsample(scale_factor=(2.0,) * 3, mode="trilinear"), ((1, 4, 3, 3, 3),), 15 * 4 * 6**3),
+    (Upsample(scale_factor=(2.0, 2.0), mode="bicubic"), (MAP,), 31 * 4 * VALUES),
+    (Upsample(scale_factor=(2.0,)), ((1, 4, 6),), 0),
     # 2 heads, 3 queries, 5 keys: scale 5, comparisons 4, differences 5, exp 5, sums 4, divisions 5.
     (ScaledDotProductAttention(), ((1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)), 2 * 3 * 28),
     (ScaledDotProductAttention(), ((1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4), (3, 5)), 2 * 3 * (28 + 5)),

@@ -374,6 +374,18 @@ LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.LPPool2d(3, (2, 3)), (4, 9, 9)),
     (nn.FractionalMaxPool2d((2, 3), output_ratio=(0.5, 0.7)), (4, 9, 9)),
     (nn.PixelUnshuffle(3), (4, 9, 9)),
+    (nn.ConvTranspose3d(4, 6, 3, (1, 2, 2), output_padding=(0, 1, 0)), (4, 3, 5, 6)),
+    (nn.MaxPool1d(3, 2, 1, ceil_mode=True), (4, 14)),
+    (nn.MaxPool1d(2, dilation=3), (4, 14)),
+    (nn.MaxPool3d((1, 2, 3), (1, 2, 2), (0, 1, 1)), (4, 5, 9, 10)),
+    (nn.AvgPool1d(4, 3, 1), (4, 14)),
+    (nn.AvgPool3d(2, ceil_mode=True), (4, 5, 9, 10)),
+    (nn.AdaptiveAvgPool1d(5), (4, 14)),
+    (nn.AdaptiveAvgPool3d((None, 4, 1)), (4, 5, 9, 10)),
+    (nn.AdaptiveMaxPool1d(5), (4, 14)),
+    (nn.AdaptiveMaxPool3d(3), (4, 5, 9, 10)),
+    (nn.Upsample(scale_factor=3), (4, 14)),
+    (nn.Upsample((7, 9, 12), mode="trilinear"), (4, 5, 9, 10)),
 ]
 
 
@@ -425,6 +437,18 @@ def test_constants_pass_every_question_on() -> None:
     assert asked <= set(vars(WithConstants))
 
 
+@pytest.mark.filterwarnings(EVEN)
+@pytest.mark.parametrize("kind", ["Max", "Avg", "AdaptiveMax", "AdaptiveAvg"])
+@pytest.mark.parametrize("sides", [1, 3])
+def test_pools_of_sequences_and_volumes_have_rules(kind: str, sides: int) -> None:
+    pool = getattr(nn, f"{kind}Pool{sides}d")(2)
+    function = getattr(F, f"{kind.replace('Ada', 'ada').lower().replace('adaptive', 'adaptive_')}_pool{sides}d")
+    written, plain = (trace(part, (4, *(9,) * sides), "pool") for part in (pool, Function(lambda x: function(x, 2))))
+    assert [node.op.name for node in (*written.nodes, *plain.nodes)] == [f"{kind}Pool{sides}d"] * 2
+    assert written.nodes[0].op == plain.nodes[0].op
+    assert written.with_input((4, *(7,) * sides)).shapes == trace(pool, (4, *(7,) * sides), "pool").shapes
+
+
 KEPT: dict[str, Callable[[Tensor], Tensor]] = {
     **{kind.__name__: kind() for kind in (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.SiLU, nn.Mish)},
     **{kind.__name__: kind() for kind in (nn.Hardswish, nn.Hardsigmoid, nn.GELU, nn.Softplus, nn.Sigmoid, nn.Tanh)},
@@ -438,6 +462,12 @@ KEPT: dict[str, Callable[[Tensor], Tensor]] = {
     "MaxPool2d": nn.MaxPool2d(2),
     "AdaptiveAvgPool2d": nn.AdaptiveAvgPool2d(2),
     "the mean": nn.AdaptiveAvgPool2d(1),
+    **{f"{kind}Pool1d": getattr(nn, f"{kind}Pool1d")(2) for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg")},
+    "MaxPool3d": nn.MaxPool3d(2),
+    "AvgPool3d": nn.AvgPool3d(2, 1),
+    "AdaptiveAvgPool3d": nn.AdaptiveAvgPool3d((3, 2, 2)),
+    "the mean of a volume": nn.AdaptiveAvgPool3d(1),
+    "AdaptiveMaxPool3d": nn.AdaptiveMaxPool3d(2),
     "LPPool2d": nn.LPPool2d(3, 2),
     "LPPool2d, rounded up": nn.LPPool2d(2, (2, 3), 2, ceil_mode=True),
     "FractionalMaxPool2d": nn.FractionalMaxPool2d(2, output_size=3),
@@ -458,8 +488,10 @@ KEPT: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("function", KEPT.values(), ids=KEPT)
-def test_an_op_keeps_what_autograd_keeps(function: Callable[[Tensor], Tensor]) -> None:
+@pytest.mark.parametrize("name", KEPT)
+def test_an_op_keeps_what_autograd_keeps(name: str) -> None:
+    function = KEPT[name]
+    shape = (8, 6) if name.endswith("1d") else (8, 6, 6)
     module = function if isinstance(function, nn.Module) else Function(function)
     kept: dict[int, int] = {}
     weights = {p.untyped_storage()._cdata for p in module.parameters()}
@@ -470,10 +502,10 @@ def test_an_op_keeps_what_autograd_keeps(function: Callable[[Tensor], Tensor]) -
             kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    given = torch.rand(1, 8, 6, 6, requires_grad=True) + torch.zeros(1)  # a sum keeps nothing, and may be overwritten
+    given = torch.rand(1, *shape, requires_grad=True) + torch.zeros(1)  # a sum keeps nothing, and may be overwritten
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = module(given)
-    network = trace(module, (8, 6, 6), "kept")
+    network = trace(module, shape, "kept")
     (node,) = network.nodes
     ours = node.op.saved_for_backward(network.input_shapes(node), network.output_shape(node))
     overwritten = result.untyped_storage()._cdata == given.untyped_storage()._cdata

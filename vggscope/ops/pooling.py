@@ -16,6 +16,7 @@ from vggscope.units import shape_text
 class MaxPool2d(Op):
     """The maximum of each window. Autograd saves the input and an int64 index for each output."""
 
+    sides: ClassVar[int] = 2
     word = "max pool"
     label_prefix = "pool"
     notation = "maxpool"
@@ -32,7 +33,8 @@ class MaxPool2d(Op):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
-        return (*_channels(shape), *self.window(shape[-2:]).output_size(shape[-2:]))
+        size = shape[-self.sides :]
+        return (*_channels(shape, self.sides), *self.window(size).output_size(size))
 
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
@@ -49,9 +51,32 @@ class MaxPool2d(Op):
 
 
 @record
+class MaxPool1d(MaxPool2d):
+    """The maximum of each window of a sequence."""
+
+    sides = 1
+    label_prefix = notation = ""
+
+    padding: tuple[int, ...] = (0,)
+    dilation: tuple[int, ...] = (1,)
+
+
+@record
+class MaxPool3d(MaxPool2d):
+    """The maximum of each window of a volume."""
+
+    sides = 3
+    label_prefix = notation = ""
+
+    padding: tuple[int, ...] = (0, 0, 0)
+    dilation: tuple[int, ...] = (1, 1, 1)
+
+
+@record
 class AvgPool2d(Op):
     """The mean of each window."""
 
+    sides: ClassVar[int] = 2
     word = "avg pool"
     label_prefix = "pool"
     notation = "avgpool"
@@ -68,10 +93,11 @@ class AvgPool2d(Op):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
-        return (*_channels(shape), *self.window(shape[-2:]).output_size(shape[-2:]))
+        size = shape[-self.sides :]
+        return (*_channels(shape, self.sides), *self.window(size).output_size(size))
 
     def window(self, size: tuple[int, ...]) -> Window:
-        return Window(self.kernel_size, self.stride, self.padding, (1, 1), self.ceil_mode)
+        return Window(self.kernel_size, self.stride, self.padding, (1,) * self.sides, self.ceil_mode)
 
     @property
     def returns_input(self) -> bool:
@@ -85,6 +111,26 @@ class AvgPool2d(Op):
 
 
 @record
+class AvgPool1d(AvgPool2d):
+    """The mean of each window of a sequence."""
+
+    sides = 1
+    label_prefix = notation = ""
+
+    padding: tuple[int, ...] = (0,)
+
+
+@record
+class AvgPool3d(AvgPool2d):
+    """The mean of each window of a volume."""
+
+    sides = 3
+    label_prefix = notation = ""
+
+    padding: tuple[int, ...] = (0, 0, 0)
+
+
+@record
 class AdaptiveAvgPool2d(Op):
     """The mean of regions of the input, one for each position of an output of `output_size`.
 
@@ -92,6 +138,7 @@ class AdaptiveAvgPool2d(Op):
     identity, for in < out it repeats values.
     """
 
+    sides: ClassVar[int] = 2
     word = "avg pool"
     other_formula = "n in the region: n-1 sums and a division a value"
     alignment_cost = 1.5
@@ -103,45 +150,59 @@ class AdaptiveAvgPool2d(Op):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
-        return (*_channels(shape), *self.sides(shape[-2:]))
+        return (*_channels(shape, self.sides), *self.output_sides(shape[-self.sides :]))
 
-    def sides(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        """The output's height and width. None in `output_size` means the input's."""
+    def output_sides(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """The output's size along each side. None in `output_size` means the input's."""
         return tuple(have if want is None else want for want, have in zip(self.output_size, size))
 
     def is_identity(self, size: tuple[int, ...]) -> bool:
-        return self.sides(size) == size
+        return self.output_sides(size) == size
 
     def is_regular(self, size: tuple[int, ...]) -> bool:
         # If not, `window` gives the largest region.
-        return all(isinstance(_region(have, want), StridedWindow) for have, want in zip(size, self.sides(size)))
+        return all(isinstance(_region(have, want), StridedWindow) for have, want in zip(size, self.output_sides(size)))
 
     def arguments(self) -> dict[str, object]:
         # People write both sides here, and torch prints the argument as it was passed.
         return {"output_size": self.output_size}
 
     def window(self, size: tuple[int, ...]) -> Window:
-        sides = self.sides(size)
+        sides = self.output_sides(size)
         regions = tuple(max(-(-(i + 1) * w // out) - i * w // out for i in range(out)) for w, out in zip(size, sides))
-        return Window(regions, tuple(w // out for w, out in zip(size, sides)), (0, 0), (1, 1))
+        return Window(regions, tuple(w // out for w, out in zip(size, sides)), (0,) * self.sides, (1,) * self.sides)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         (shape,) = inputs
-        first = len(shape) - 2
-        sides = {axis: (axis, _region(shape[axis], output[axis])) for axis in (first, first + 1)}
+        first = len(shape) - self.sides
+        sides = {axis: (axis, _region(shape[axis], output[axis])) for axis in range(first, len(shape))}
         return ({**{axis: (axis, SAME) for axis in range(first)}, **sides},)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # For one pixel torch calls mean, whose backward needs no values.
-        return NOTHING if output[-2:] == (1, 1) else SavedTensors(inputs=(0,))
+        return NOTHING if set(output[-self.sides :]) == {1} else SavedTensors(inputs=(0,))
 
     def _values_read(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         """The number of input values in all regions of all channels."""
-        regions = ((_region(have, want), want) for have, want in zip(inputs[0][-2:], output[-2:]))
-        return numel(output[:-2]) * prod(_values_along(region, want) for region, want in regions)
+        regions = ((_region(have, want), want) for have, want in zip(inputs[0][-self.sides :], output[-self.sides :]))
+        return numel(output[: -self.sides]) * prod(_values_along(region, want) for region, want in regions)
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return self._values_read(inputs, output)
+
+
+@record
+class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
+    """The mean of regions of a sequence."""
+
+    sides = 1
+
+
+@record
+class AdaptiveAvgPool3d(AdaptiveAvgPool2d):
+    """The mean of regions of a volume."""
+
+    sides = 3
 
 
 @record
@@ -159,6 +220,20 @@ class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return self._values_read(inputs, output) - numel(output)
+
+
+@record
+class AdaptiveMaxPool1d(AdaptiveMaxPool2d):
+    """The maximum of regions of a sequence."""
+
+    sides = 1
+
+
+@record
+class AdaptiveMaxPool3d(AdaptiveMaxPool2d):
+    """The maximum of regions of a volume."""
+
+    sides = 3
 
 
 @record
@@ -261,7 +336,7 @@ class FractionalMaxPool2d(Op):
 
 def _channels(shape: Shape, sides: int = 2) -> Shape:
     if len(shape) - sides not in (1, 2):
-        axes = "channels, height and width" if sides == 2 else "channels and a length"
+        axes = ("channels and a length", "channels, height and width", "channels and three sides")[sides - 1]
         raise ShapeError(f"pooling needs {axes}, the input is {shape_text(shape)}")
     return shape[:-sides]
 

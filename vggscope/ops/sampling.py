@@ -9,12 +9,17 @@ from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.record import record
 
+_VALUES_READ = {"linear": 2, "bilinear": 4, "trilinear": 8, "bicubic": 16}
+"""The input values that each output value is a weighted sum of; one in the other modes."""
+
 
 @record
 class Upsample(Op):
-    """The input interpolated to `size` (height, width), or to `scale_factor` times its own size, rounded down."""
+    """The input interpolated to `size`, one number for each side, or to `scale_factor` times its own, rounded down."""
 
-    other_formula = "bilinear: 4 products and 3 sums a value; nearest: none"
+    other_formula = (
+        "linear: 2 products and a sum a value; bilinear: 4 and 3; trilinear: 8 and 7; bicubic: 16 and 15; nearest: none"
+    )
 
     size: tuple[int, ...] | None = None
     scale_factor: tuple[float, ...] | None = None
@@ -28,7 +33,8 @@ class Upsample(Op):
         return (*shape[:2], *size)
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return 7 * numel(output) if self.mode == "bilinear" else 0
+        read = _VALUES_READ.get(self.mode, 1)
+        return (2 * read - 1) * numel(output) if read > 1 else 0
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         (shape,) = inputs

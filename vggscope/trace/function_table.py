@@ -29,13 +29,21 @@ from vggscope.ops.normalization import (
     RMSNorm,
 )
 from vggscope.ops.pooling import (
+    AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
     AvgPool2d,
+    AvgPool3d,
     FractionalMaxPool2d,
     LPPool1d,
     LPPool2d,
+    MaxPool1d,
     MaxPool2d,
+    MaxPool3d,
 )
 from vggscope.ops.reduction import REDUCTIONS, Reduction
 from vggscope.ops.regularization import AlwaysDropout, Detach, Dropout
@@ -91,8 +99,7 @@ WITHOUT_MACS = frozenset(
         *("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"),
         *("max_unpool2d", "max", "min", "std_mean", "var_mean", "aminmax", "alpha_dropout"),
         *("reshape_as", "view_as"),
-        *("instance_norm", "real", "imag", "view_as_real", "view_as_complex", "adaptive_avg_pool1d", "max_pool1d"),
-        *("avg_pool1d", "adaptive_max_pool1d", "adaptive_avg_pool3d", "avg_pool3d", "max_pool3d", "celu", "rrelu"),
+        *("instance_norm", "real", "imag", "view_as_real", "view_as_complex", "celu", "rrelu"),
     )
 )
 """Functions without a matrix product and without an op. The trace records their shapes."""
@@ -257,35 +264,43 @@ def _detach(input: Tensor) -> Op:
     return Detach()
 
 
-def _max_pool2d(
-    input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Op:
-    step = kernel_size if stride is None or stride == [] else stride
-    return MaxPool2d(_each(kernel_size, 2), _each(step, 2), _each(padding, 2), _each(dilation, 2), ceil_mode)
+def _max_pool(kind: type[MaxPool2d]) -> Callable[..., Op]:
+    def make(
+        input: Tensor,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Op:
+        step = kernel_size if stride is None or stride == [] else stride
+        window = (_each(values, kind.sides) for values in (kernel_size, step, padding, dilation))
+        return kind(*window, ceil_mode)
+
+    return make
 
 
-def _avg_pool2d(
-    input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Op:
-    step = kernel_size if stride is None or stride == [] else stride
-    return AvgPool2d(_each(kernel_size, 2), _each(step, 2), _each(padding, 2), ceil_mode, count_include_pad)
+def _avg_pool(kind: type[AvgPool2d]) -> Callable[..., Op]:
+    def make(
+        input: Tensor,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> Op:
+        step = kernel_size if stride is None or stride == [] else stride
+        window = (_each(values, kind.sides) for values in (kernel_size, step, padding))
+        return kind(*window, ceil_mode, count_include_pad)
+
+    return make
 
 
 def _adaptive(kind: type[AdaptiveAvgPool2d]) -> Callable[..., Op]:
     def make(input: Tensor, output_size: Any, return_indices: bool = False) -> Op:
-        return kind((output_size,) * 2 if output_size is None else _each(output_size, 2))
+        return kind((output_size,) * kind.sides if output_size is None else _each(output_size, kind.sides))
 
     return make
 
@@ -504,10 +519,16 @@ FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
     "log_softmax": _softmax(activation.LogSoftmax),
     "glu": _activation(activation.GLU, "dim"),
     "prelu": _prelu,
-    "max_pool2d": _max_pool2d,
-    "avg_pool2d": _avg_pool2d,
-    "adaptive_avg_pool2d": _adaptive(AdaptiveAvgPool2d),
-    "adaptive_max_pool2d": _adaptive(AdaptiveMaxPool2d),
+    **{f"max_pool{kind.sides}d": _max_pool(kind) for kind in (MaxPool1d, MaxPool2d, MaxPool3d)},
+    **{f"avg_pool{kind.sides}d": _avg_pool(kind) for kind in (AvgPool1d, AvgPool2d, AvgPool3d)},
+    **{
+        f"adaptive_avg_pool{kind.sides}d": _adaptive(kind)
+        for kind in (AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d)
+    },
+    **{
+        f"adaptive_max_pool{kind.sides}d": _adaptive(kind)
+        for kind in (AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d)
+    },
     "lp_pool1d": _lp_pool(LPPool1d),
     "lp_pool2d": _lp_pool(LPPool2d),
     **dict.fromkeys(("fractional_max_pool2d", "fractional_max_pool2d_with_indices"), _fractional_max_pool2d),

@@ -37,7 +37,7 @@ _ALIASES = {
     **{"absolute": "abs", "clip": "clamp", "concat": "cat", "concatenate": "cat", "upsample": "interpolate"},
     **{"greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne"},
     **{"swapdims": "transpose", "swapaxes": "transpose", "moveaxis": "movedim"},
-    **{f"{kind}_with_indices": kind for kind in ("max_pool2d", "adaptive_max_pool2d")},
+    **{f"{kind}max_pool{n}d_with_indices": f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)},
 }
 
 

@@ -25,7 +25,20 @@ from vggscope.ops.normalization import (
     LocalResponseNorm,
     RMSNorm,
 )
-from vggscope.ops.pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from vggscope.ops.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import Dropout, Dropout2d, Identity, StochasticDepth
 from vggscope.ops.shape import Flatten
@@ -75,12 +88,12 @@ def _like(op: type[Op]) -> Maker:
     return lambda module: op(**_attributes(op, module))
 
 
-def _window(op: type[Op], sides: int) -> Maker:
+def _window(op: type[MaxPool2d | AvgPool2d | AdaptiveAvgPool2d]) -> Maker:
     """As `_like`, with a single number for a window repeated for each side."""
 
     def make(module: nn.Module) -> Op:
         values = _attributes(op, module)
-        return op(**{k: (v,) * sides if k in _SIDED and not isinstance(v, tuple) else v for k, v in values.items()})
+        return op(**{k: (v,) * op.sides if k in _SIDED and not isinstance(v, tuple) else v for k, v in values.items()})
 
     return make
 
@@ -138,10 +151,10 @@ MODULES: dict[str, Maker] = {
     "Tanh": _like(activation.Tanh),
     "PReLU": _like(activation.PReLU),
     "GLU": _like(activation.GLU),
-    "MaxPool2d": _window(MaxPool2d, 2),
-    "AvgPool2d": _window(AvgPool2d, 2),
-    "AdaptiveAvgPool2d": _window(AdaptiveAvgPool2d, 2),
-    "AdaptiveMaxPool2d": _window(AdaptiveMaxPool2d, 2),
+    **{pool.__name__: _window(pool) for pool in (MaxPool1d, MaxPool2d, MaxPool3d)},
+    **{pool.__name__: _window(pool) for pool in (AvgPool1d, AvgPool2d, AvgPool3d)},
+    **{pool.__name__: _window(pool) for pool in (AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d)},
+    **{pool.__name__: _window(pool) for pool in (AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d)},
     "Dropout": _like(Dropout),
     "Dropout2d": _like(Dropout2d),
     "StochasticDepth": _like(StochasticDepth),
