@@ -17,6 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from vggscope.document import Table
 from vggscope.errors import OptionError, VggscopeError
 from vggscope.render.explain.picture import PICTURES, picture
 from vggscope.sources.resolve import resolve
@@ -129,6 +130,8 @@ def test_the_columns_of_the_relu_table_are_separate(vggscope) -> None:
 def test_linear_has_the_papers_layers() -> None:
     layers = {layer.label: layer.params for layer in explain("linear").data.layers}
     assert layers == {"fc6": 25088 * 4096 + 4096, "fc7": 4096 * 4096 + 4096, "fc8": 4096 * 1000 + 1000}
+    table = next(block for block in explain("linear").blocks if isinstance(block, Table))
+    assert table.rows[0] == ("fc6", 25088, 4096, 102764544, "74.3%")
     assert explain("linear").data.output == (1 * 2 + 0 * -1 + -1 * 3 + 4, 2 * 2 + 1 * -1 + 1 * 3 - 2)
 
 

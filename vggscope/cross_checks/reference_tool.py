@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.graph import Network
 from vggscope.record import record
+from vggscope.units import count_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,6 +29,9 @@ class Term:
 
     amount: int
     what: str
+
+    def __str__(self) -> str:
+        return f"{'-' if self.amount < 0 else '+'} {count_text(abs(self.amount))} ({self.what})"
 
 
 @record

@@ -199,5 +199,4 @@ def _compare(tool: ReferenceTool, figure: str, network: Network, ours: int | Non
 
 def _sum_text(ours: int, value: int, terms: tuple[Term, ...]) -> str:
     """The difference as a sum: `15,470,289,408 = 15,470,264,320 + 25,088 (what that is)`."""
-    parts = (f" {'-' if t.amount < 0 else '+'} {count_text(abs(t.amount))} ({t.what})" for t in terms)
-    return f"{count_text(value)} = {count_text(ours)}" + "".join(parts)
+    return " ".join((f"{count_text(value)} = {count_text(ours)}", *map(str, terms)))

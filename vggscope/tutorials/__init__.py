@@ -102,19 +102,12 @@ def explain(topic: str, **options: object) -> Tutorial:
 
 def contents() -> Tutorial:
     """The list of topics."""
-    return tutorial(
-        "contents",
-        "what there is to explain",
-        None,
-        listing(("topic", "what it shows"), tuple((name, topic.about) for name, topic in TOPICS.items())),
-        text(
-            "Any layer of any model: vggscope explain D conv3_2, vggscope explain torchvision:resnet18 layer1.0.conv1"
-        ),
-    )
+    topics = listing(("topic", "what it shows"), tuple((name, topic.about) for name, topic in TOPICS.items()))
+    layers = "vggscope explain D conv3_2, vggscope explain torchvision:resnet18 layer1.0.conv1"
+    return tutorial("contents", "what there is to explain", None, topics, text(f"Any layer of any model: {layers}"))
 
 
 def _unknown_topic(word: str) -> OptionError:
-    """The error for a word that is no topic."""
     near = difflib.get_close_matches(word.lower(), TOPICS, n=1)
     hint = f", did you mean {near[0]}?" if near else ""
     return OptionError(

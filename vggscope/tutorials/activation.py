@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from math import exp
 
-from vggscope.document import Facts
 from vggscope.record import record
-from vggscope.tutorials.tutorial import Tutorial, code, listing, text, tutorial
+from vggscope.tutorials.tutorial import Tutorial, code, facts, listing, text, tutorial
 
 INPUTS = (-100.0, -5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0, 100.0)
 
@@ -61,27 +60,18 @@ def explain() -> Tutorial:
             ("x", "ReLU(x)", "ReLU's slope", "sigmoid(x)", "sigmoid's slope"),
             tuple((v.x, v.relu, v.relu_slope, v.sigmoid, v.sigmoid_slope) for v in values),
         ),
-        Facts(
-            (
-                ("range of ReLU", "[0, infinity): every x <= 0 gives 0"),
-                (
-                    "range of sigmoid",
-                    "(0, 1), both ends excluded: exp(-x) is never 0. In float32 the result rounds to exactly 1 from"
-                    " x = 18 on, and to exactly 0 far below 0",
-                ),
-                (
-                    "slopes",
-                    "ReLU's is 1 wherever x > 0; the sigmoid's is s(x)(1-s(x)), at most 0.25 (at x = 0), so each"
-                    " sigmoid shrinks a gradient to a quarter or less",
-                ),
-                ("parameters", "none; the output has the shape of the input"),
-                (
-                    "memory",
-                    "nn.ReLU(inplace=True) overwrites its input: backward only needs to know which outputs are"
-                    " positive",
-                ),
-                ("in the paper", "ReLU after every convolution and every FC layer but the last"),
-            )
+        facts(
+            {
+                "range of ReLU": "[0, infinity): every x <= 0 gives 0",
+                "range of sigmoid": "(0, 1), both ends excluded: exp(-x) is never 0. In float32 the result rounds to"
+                " exactly 1 from x = 18 on, and to exactly 0 far below 0",
+                "slopes": "ReLU's is 1 wherever x > 0; the sigmoid's is s(x)(1-s(x)), at most 0.25 (at x = 0), so each"
+                " sigmoid shrinks a gradient to a quarter or less",
+                "parameters": "none; the output has the shape of the input",
+                "memory": "nn.ReLU(inplace=True) overwrites its input: backward only needs to know which outputs are"
+                " positive",
+                "in the paper": "ReLU after every convolution and every FC layer but the last",
+            }
         ),
         code(SOURCE, tuple((v.relu, v.sigmoid) for v in values)),
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from vggscope.document import Facts
 from vggscope.ops.base import numel
 from vggscope.ops.convolution import conv2d
 from vggscope.record import record
-from vggscope.tutorials.tutorial import Rows, Tutorial, code, grid, sums, text, tutorial
+from vggscope.tutorials.tutorial import Rows, Tutorial, code, facts, grid, sums, text, tutorial
 from vggscope.tutorials.window import LARGEST_WINDOW, PICTURE_FORMULA, SlidingWindow, sliding_window, tensor_source
 from vggscope.units import count_text
 
@@ -59,10 +58,8 @@ def products(window: Rows, kernel: Rows) -> str:
 def slide(size: int, kernel: int, stride: int, padding: int) -> Slide:
     """The convolution with all its numbers. Raises as `sliding_window` does."""
     window = sliding_window(size, kernel, stride, padding, LARGEST_WINDOW)
-    weights, padded, places = kernel_of(kernel), window.padded(), range(window.side)
-    output = tuple(
-        tuple(inner_product(window.patch(padded, row, column), weights) for column in places) for row in places
-    )
+    weights, padded = kernel_of(kernel), window.padded()
+    output = window.output_of(lambda row, column: inner_product(window.patch(padded, row, column), weights))
     steps = tuple(step_at(window, padded, weights, row, column) for row, column in window.first_steps())
     return Slide(**vars(window), kernel=weights, steps=steps, output=output)
 
@@ -92,15 +89,12 @@ def explain(size: int = 5, kernel: int = 3, stride: int = 1, padding: int = 1) -
         ),
         sums(lines, side**2 - len(lines)),
         grid(f"output, {side}x{side}", data.output),
-        Facts(
-            (
-                ("(W-K+2P)/S+1", data.rule_words()),
-                (
-                    "products",
-                    f"{count_text((side * kernel) ** 2)}, {kernel * kernel} for each of {side * side} outputs",
-                ),
-                ("flipped?", "no: like all deep learning libraries, torch does not flip the kernel first"),
-            )
+        facts(
+            {
+                "(W-K+2P)/S+1": data.rule_words(),
+                "products": f"{count_text((side * kernel) ** 2)}, {kernel * kernel} for each of {side * side} outputs",
+                "flipped?": "no: like all deep learning libraries, torch does not flip the kernel first",
+            }
         ),
         text(_channels()),
         code(_source(data), data.output),

@@ -5,13 +5,12 @@ from __future__ import annotations
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.cross_checks import fvcore, torchinfo
 from vggscope.cross_checks.reference_tool import Term
-from vggscope.document import Facts
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.tutorial import Tutorial, listing, sums, text, tutorial
+from vggscope.tutorials.tutorial import Tutorial, facts, listing, sums, text, tutorial
 from vggscope.units import bytes_text, count_text, shape_text
 
 
@@ -57,13 +56,10 @@ def explain(network: Network | None = None) -> Tutorial:
         "why-tools-disagree",
         f"why tools disagree: {network.name}, input {shape_text(network.input_shape)}, batch 1",
         Counts(network.name, network.input_shape, macs, params, counts),
-        listing(
-            ("tool", "it prints", "and calls it"),
-            tuple((count.tool, count.value, count.called) for count in counts),
-        ),
+        listing(("tool", "it prints", "and calls it"), tuple((c.tool, c.value, c.called) for c in counts)),
         text("None of them is wrong: each counts something else. From the MACs to each figure, to the last digit:"),
         sums(tuple((count.tool, _sum(count, macs), count.value) for count in counts if count.value != macs)),
-        Facts(_facts(network, params)),
+        facts(_facts(network, params)),
     )
 
 
@@ -73,22 +69,18 @@ def _count(tool: str, called: str, macs: int, times: int = 1, terms: tuple[Term,
 
 def _sum(count: Count, macs: int) -> str:
     start = (f"{count.times} x " if count.times != 1 else "") + count_text(macs)
-    terms = (f" {'-' if t.amount < 0 else '+'} {count_text(abs(t.amount))} ({t.what})" for t in count.terms)
-    return start + "".join(terms)
+    return " ".join((start, *map(str, count.terms)))
 
 
-def _facts(network: Network, params: int) -> tuple[tuple[str, str], ...]:
+def _facts(network: Network, params: int) -> dict[str, str]:
     unused = sum(numel(parameter.shape) for parameter, _ in network.unused)
     note = f"; {count_text(unused)} of them belong to no layer that runs, and some tools omit them" if unused else ""
     size = params * 4
-    return (
-        ("a MAC", "is one multiplication and one addition: some tools count one operation, others two (FLOPs)"),
-        ("parameters", f"{count_text(params)}{note}"),
-        (
-            "megabytes",
-            f"weights in float32 take {count_text(size)} bytes: {bytes_text(size)} (2^20 bytes each), or"
-            f" {size / 10**6:,.2f} MB (10^6)",
-        ),
-        ("which is right", "all; name the one you mean, and compare figures of the same kind"),
-        ("to run them", "vggscope verify runs the tools themselves and shows their figures side by side"),
-    )
+    return {
+        "a MAC": "is one multiplication and one addition: some tools count one operation, others two (FLOPs)",
+        "parameters": f"{count_text(params)}{note}",
+        "megabytes": f"weights in float32 take {count_text(size)} bytes: {bytes_text(size)} (2^20 bytes each), or"
+        f" {size / 10**6:,.2f} MB (10^6)",
+        "which is right": "all; name the one you mean, and compare figures of the same kind",
+        "to run them": "vggscope verify runs the tools themselves and shows their figures side by side",
+    }

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from vggscope.analysis.cost import costs, total_macs
-from vggscope.document import Facts
-from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.tutorial import Tutorial, code, listing, text, tutorial
+from vggscope.tutorials.tutorial import Tutorial, code, facts, listing, text, tutorial
 from vggscope.units import count_text, kernel_text, shape_text, short_count
 from vggscope.vgg.options import BuildOptions
 
@@ -68,72 +66,49 @@ def explain() -> Tutorial:
         text("The input size is no longer fixed. A larger image gives a map of scores, one for each crop:"),
         listing(
             ("image", "scores", "positions", "MACs", "crop by crop"),
-            tuple(
-                (
-                    f"{m.side}x{m.side}",
-                    shape_text(m.output_shape),
-                    m.positions,
-                    short_count(m.macs),
-                    short_count(m.macs_of_crops),
-                )
-                for m in data.maps
-            ),
+            tuple(map(_score_row, data.maps)),
         ),
-        Facts(_facts(data)),
+        facts(_facts(data)),
         code(SOURCE, True),
     )
 
 
-def _facts(data: DenseHead) -> tuple[tuple[str, str], ...]:
+def _score_row(m: ScoreMap) -> tuple[str, str, int, str, str]:
+    macs, of_crops = short_count(m.macs), short_count(m.macs_of_crops)
+    return f"{m.side}x{m.side}", shape_text(m.output_shape), m.positions, macs, of_crops
+
+
+def _facts(data: DenseHead) -> dict[str, str]:
     total = sum(layer.params for layer in data.layers)
     last = data.maps[-1]
     ratio = f"{last.macs_of_crops / last.macs:.1f}" if last.macs and last.macs_of_crops else "?"
-    return (
-        ("parameters", f"{count_text(total)} in the three layers, either way; only the shape of the weights changes"),
-        (
-            "saved",
-            f"at {last.side}x{last.side}, separate crops would take {ratio} times as many MACs: they repeat the"
-            " convolutions where they overlap",
-        ),
-        ("then", "the mean over all positions is the image's score, and soft-max turns scores into probabilities"),
-        (
-            "not the same",
-            "as the adaptive pool in torchvision's head, which shrinks a larger map to 7x7 before fc6: the two agree"
-            " only where the map is 7x7 already",
-        ),
-        ("to see it", "vggscope summary D --head dense --input 3x384x384"),
-    )
+    return {
+        "parameters": f"{count_text(total)} in the three layers, either way; only the shape of the weights changes",
+        "saved": f"at {last.side}x{last.side}, separate crops would take {ratio} times as many MACs: they repeat the"
+        " convolutions where they overlap",
+        "then": "the mean over all positions is the image's score, and soft-max turns scores into probabilities",
+        "not the same": "as the adaptive pool in torchvision's head, which shrinks a larger map to 7x7 before fc6: the"
+        " two agree only where the map is 7x7 already",
+        "to see it": "vggscope summary D --head dense --input 3x384x384",
+    }
 
 
 def _layers() -> tuple[Rewritten, ...]:
     flat, dense = resolve("D", BuildOptions(head="flatten")), resolve("D", BuildOptions(head="dense"))
-    by_label = {node.label: node for node in dense.nodes}
+    by_label = {node.label: node.parameters for node in dense.nodes}
+    linear = {node.label: node.parameters[0].shape for node in flat.nodes if node.op.family == "linear"}
     return tuple(
-        Rewritten(
-            node.label,
-            _weight(node),
-            _weight(by_label[node.label]),
-            sum(numel(p.shape) for p in by_label[node.label].parameters),
-        )
-        for node in flat.nodes
-        if node.op.family == "linear"
+        Rewritten(label, shape, by_label[label][0].shape, sum(numel(p.shape) for p in by_label[label]))
+        for label, shape in linear.items()
     )
-
-
-def _weight(node: Node) -> Shape:
-    return node.parameters[0].shape
 
 
 def _map(side: int) -> ScoreMap:
     network = resolve("D", BuildOptions(head="dense", input=(3, side, side)))
     output = network.shapes[network.end]
     positions = numel(output[2:])
-    crop = _macs(resolve("D", BuildOptions(head="dense")))
-    return ScoreMap(side, output, positions, _macs(network), None if crop is None else crop * positions)
-
-
-def _macs(network: Network) -> int | None:
-    return total_macs(costs(network))
+    macs, crop = (total_macs(costs(n)) for n in (network, resolve("D", BuildOptions(head="dense"))))
+    return ScoreMap(side, output, positions, macs, None if crop is None else crop * positions)
 
 
 SOURCE = """\

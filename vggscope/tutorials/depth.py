@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from vggscope.analysis.cost import costs
 from vggscope.analysis.receptive_field.view import receptive_fields
-from vggscope.document import Facts
 from vggscope.errors import OptionError
-from vggscope.graph import Network
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.tutorial import Tutorial, listing, text, tutorial
+from vggscope.tutorials.tutorial import Tutorial, facts, listing, text, tutorial
 from vggscope.units import count_text
 from vggscope.vgg.options import BuildOptions
 
@@ -82,20 +80,15 @@ def explain(kernel: int = 7, channels: int = 256) -> Tutorial:
                 ("ReLUs after them", stack.activations, single.activations),
             ),
         ),
-        Facts(
-            (
-                (
-                    "the difference",
-                    f"{single.weights_per_c2} C^2 is {more:.0f}% more than {stack.weights_per_c2} C^2, whatever C is",
-                ),
-                ("why deeper", f"{count} nonlinearities instead of one, with fewer weights, for the same field"),
-                ("not the same", "a stack factors a large kernel into small ones; not every large kernel factors"),
-                (
-                    "and 1x1",
-                    f"column C's 1x1 convolutions add a ReLU for C^2 = {count_text(channels**2)} weights and see"
-                    " nothing new; D, with 3x3 in their place, did better in the paper",
-                ),
-            )
+        facts(
+            {
+                "the difference": f"{single.weights_per_c2} C^2 is {more:.0f}% more than {stack.weights_per_c2} C^2,"
+                " whatever C is",
+                "why deeper": f"{count} nonlinearities instead of one, with fewer weights, for the same field",
+                "not the same": "a stack factors a large kernel into small ones; not every large kernel factors",
+                "and 1x1": f"column C's 1x1 convolutions add a ReLU for C^2 = {count_text(channels**2)} weights and"
+                " see nothing new; D, with 3x3 in their place, did better in the paper",
+            }
         ),
     )
 
@@ -106,19 +99,14 @@ def stack_of(kernels: tuple[int, ...], channels: int) -> StackOf:
     network = resolve(line, BuildOptions(input=(channels, SIDE, SIDE)))
     convolutions = [node for node in network.nodes if node.op.label_prefix == "conv"]
     weights = sum(numel(p.shape) for node in convolutions for p in node.parameters if len(p.shape) > 1)
+    fields = receptive_fields(network)
     layer_costs = costs(network).values()
     return StackOf(
         kernels,
-        tuple(_sees(network, node.name) for node in convolutions),
+        tuple(field.size[0] for node in convolutions if (field := fields[node.name]) is not None),
         weights // channels**2,
         weights,
         sum(cost.params for cost in layer_costs),
         sum(cost.macs or 0 for cost in layer_costs),
         sum(node.op.label_prefix == "relu" for node in network.nodes),
     )
-
-
-def _sees(network: Network, name: str) -> int:
-    field = receptive_fields(network)[name]
-    assert field is not None  # known for every chain of convolutions
-    return field.size[0]

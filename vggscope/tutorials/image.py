@@ -9,7 +9,7 @@ from vggscope.photo import IMAGENET_MEAN, IMAGENET_STD
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
 from vggscope.tutorials.image_file import CHANNELS, Channel, Pixels, order_of, read
-from vggscope.tutorials.tutorial import Tutorial, code, listing, text, tutorial
+from vggscope.tutorials.tutorial import Tutorial, code, facts, listing, text, tutorial
 from vggscope.units import count_text, kernel_text
 from vggscope.vgg.options import BuildOptions
 
@@ -107,7 +107,7 @@ def _blocks(data: InputTutorial, pixels: Pixels | None) -> list[Block]:
             " subtracts a mean and divides by a deviation:"
         ),
         listing(("channel", "value", "the paper", "torchvision"), tuple(map(_worked, data.pixel, range(3)))),
-        Facts(_MATTERS),
+        facts(_MATTERS),
         code(_source(data), tuple(zip(*((c.paper[0], c.torchvision[0]) for c in data.pixel)))),
     ]
     return blocks
@@ -115,16 +115,13 @@ def _blocks(data: InputTutorial, pixels: Pixels | None) -> list[Block]:
 
 _SUCH_AS = {1: "grey", 3: "red, green, blue", 4: "RGB and alpha"}
 
-_MATTERS = (
-    (
-        "apart by",
-        "a factor of about 255 * 0.226 = 58: to weights trained with one, an image preprocessed for the other has far"
-        " too little or far too much contrast",
-    ),
-    ("grey", "repeat the channel three times: x.expand(3, -1, -1)"),
-    ("alpha", "is no colour: drop it, x[:3], or blend the image with a background first"),
-    ("Caffe", "the authors' own weights expect blue, green, red: the same means in that order, values 0 to 255"),
-)
+_MATTERS = {
+    "apart by": "a factor of about 255 * 0.226 = 58: to weights trained with one, an image preprocessed for the other"
+    " has far too little or far too much contrast",
+    "grey": "repeat the channel three times: x.expand(3, -1, -1)",
+    "alpha": "is no colour: drop it, x[:3], or blend the image with a background first",
+    "Caffe": "the authors' own weights expect blue, green, red: the same means in that order, values 0 to 255",
+}
 
 
 def _order(data: InputTutorial, shape: Shape) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.receptive_field.result import Box, UnitField, describe, layer_named
+from vggscope.analysis.receptive_field.result import UnitField, describe, layer_named
 from vggscope.analysis.summary import LayerSummary, Summary, summarize
 from vggscope.document import Facts
 from vggscope.errors import OptionError
@@ -87,7 +87,7 @@ def _facts(data: LayerTutorial, node: Node, summary: Summary, saved: SavedTensor
         ("input", " and ".join(shape_text(shape) for shape in data.input_shapes) or "none"),
         *_window(layer),
         ("output", f"{shape_text(layer.output_shape)}, {count_text(numel(layer.output_shape))} values"),
-        *_weights(data, node.op),
+        *_weights(data),
         ("MACs", _macs(data, node.op)),
         *_field(data, summary.input_shape),
         ("memory", _memory(layer, node.op)),
@@ -99,13 +99,13 @@ def _facts(data: LayerTutorial, node: Node, summary: Summary, saved: SavedTensor
 
 
 def _window(layer: LayerSummary) -> list[tuple[str, str]]:
-    if layer.kernel_size is None or layer.stride is None or layer.padding is None:
+    if layer.kernel_size is None:
         return []
     window = f"{kernel_text(layer.kernel_size)}, stride {pair_text(layer.stride)}, padding {pair_text(layer.padding)}"
     return [("window", window), ("(W-K+2P)/S+1", layer.rule or "")]
 
 
-def _weights(data: LayerTutorial, op: Op) -> list[tuple[str, str]]:
+def _weights(data: LayerTutorial) -> list[tuple[str, str]]:
     if not data.weights:
         return [("weights", "none: the layer has no parameters")]
     sizes = [f"{weights.name.rpartition('.')[2]} {kernel_text(weights.shape)}" for weights in data.weights]
@@ -148,20 +148,14 @@ def _field(data: LayerTutorial, image: Shape) -> list[tuple[str, str]]:
     field = data.layer.receptive_field
     if field is None:
         return [("receptive field", "differs from unit to unit")]
-    text = (
-        f"{kernel_text(field.size)} pixels of the image, stride {pair_text(field.stride)},"
-        f" padding {pair_text(field.padding)}"
-    )
+    window = f"stride {pair_text(field.stride)}, padding {pair_text(field.padding)}"
+    facts = [("receptive field", f"{kernel_text(field.size)} pixels of the image, {window}")]
     unit = data.middle_unit
-    if unit is None or unit.clipped is None:
-        return [("receptive field", text)]
-    place = index_text(unit.unit)
-    return [("receptive field", text), (f"unit {place}", f"sees {_box(unit.clipped)} of {kernel_text(image[2:])}")]
-
-
-def _box(box: Box) -> str:
-    rows, columns = (f"{first} to {last}" for first, last in zip(box.first, box.last))
-    return f"rows {rows}, columns {columns}"
+    if unit is not None and unit.clipped is not None:
+        rows, columns = (f"{first} to {last}" for first, last in zip(unit.clipped.first, unit.clipped.last))
+        pixels = f"sees rows {rows}, columns {columns} of {kernel_text(image[2:])}"
+        facts.append((f"unit {index_text(unit.unit)}", pixels))
+    return facts
 
 
 def _memory(layer: LayerSummary, op: Op) -> str:
@@ -172,16 +166,15 @@ def _memory(layer: LayerSummary, op: Op) -> str:
 
 
 def _saved(data: LayerTutorial, saved: SavedTensors) -> str:
-    what = [
-        *(["its input"] if saved.inputs or saved.copies else []),
-        *(["its output"] if saved.output else []),
-        *(["intermediate values"] if saved.extra else []),
-        *(["a mask"] if saved.masks else []),
-        *(["statistics"] if saved.statistics else []),
-    ]
-    if not what:
-        return "nothing for the backward pass"
-    return f"{' and '.join(what)} for the backward pass, {bytes_text(data.kept_bytes)}"
+    parts = {
+        "its input": saved.inputs or saved.copies,
+        "its output": saved.output,
+        "intermediate values": saved.extra,
+        "a mask": saved.masks,
+        "statistics": saved.statistics,
+    }
+    names = " and ".join(name for name, is_saved in parts.items() if is_saved)
+    return f"{names} for the backward pass, {bytes_text(data.kept_bytes)}" if names else "nothing for the backward pass"
 
 
 def _saved_bytes(saved: SavedTensors, inputs: tuple[Shape, ...], output: Shape) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from vggscope.document import Facts
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.tutorial import Rows, Tutorial, code, listing, sums, text, tutorial
+from vggscope.tutorials.tutorial import Rows, Tutorial, code, facts, listing, sums, text, tutorial
 from vggscope.units import percent_text
 
 X = (2, -1, 3)
@@ -54,21 +53,15 @@ def explain() -> Tutorial:
         listing(
             ("layer", "in", "out", "in x out + out parameters", "share of the column"),
             tuple(
-                (
-                    layer.label,
-                    layer.in_features,
-                    layer.out_features,
-                    layer.params,
-                    percent_text(layer.params, layer.network_params),
-                )
-                for layer in layers
+                (fc.label, fc.in_features, fc.out_features, fc.params, percent_text(fc.params, fc.network_params))
+                for fc in layers
             ),
         ),
-        Facts(
-            (
-                ("fc6 reads", "512 channels of 7x7, which nn.Flatten joins channel by channel: 25,088 numbers"),
-                ("so", "the input size is fixed; `vggscope explain dense` shows how to lift that"),
-            )
+        facts(
+            {
+                "fc6 reads": "512 channels of 7x7, which nn.Flatten joins channel by channel: 25,088 numbers",
+                "so": "the input size is fixed; `vggscope explain dense` shows how to lift that",
+            }
         ),
         code(SOURCE, output),
     )

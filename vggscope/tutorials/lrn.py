@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from vggscope.document import Facts
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
-from vggscope.tutorials.tutorial import Tutorial, code, sums, text, tutorial
+from vggscope.tutorials.tutorial import Tutorial, code, facts, sums, text, tutorial
 from vggscope.units import count_text
 from vggscope.vgg.network import LRN
 
@@ -66,28 +65,22 @@ def explain() -> Tutorial:
             f" (Krizhevsky et al. 2012, which the paper follows). One pixel in {len(ACTIVATIONS)} channels:"
         ),
         sums(lines),
-        Facts(_facts(data)),
+        facts(_facts(data)),
         code(_source(c), output),
     )
 
 
-def _facts(data: Normalised) -> tuple[tuple[str, str], ...]:
+def _facts(data: Normalised) -> dict[str, str]:
     c = data.constants
     same = "the same" if data.params_a == data.params_a_lrn else "not the same"
-    return (
-        (
-            "torch's alpha",
-            "torch.nn.LocalResponseNorm takes the mean of the squares, the formula their sum. So torch needs an alpha"
-            f" n times as large: {c.n} * {c.alpha:g} = {c.torch_alpha:g}. Its defaults, alpha = 1e-4 and k = 1,"
-            " compute another function",
-        ),
-        ("at the ends", "channels beyond the first and the last count as 0; torch's mean still divides by n"),
-        (
-            "parameters",
-            f"none: A has {count_text(data.params_a)}, A-LRN {count_text(data.params_a_lrn)}, {same}",
-        ),
-        ("in the paper", "only A-LRN has it, after conv1_1; it did not lower the error, so B to E go without"),
-    )
+    return {
+        "torch's alpha": "torch.nn.LocalResponseNorm takes the mean of the squares, the formula their sum. So torch"
+        f" needs an alpha n times as large: {c.n} * {c.alpha:g} = {c.torch_alpha:g}. Its defaults, alpha = 1e-4 and k"
+        " = 1, compute another function",
+        "at the ends": "channels beyond the first and the last count as 0; torch's mean still divides by n",
+        "parameters": f"none: A has {count_text(data.params_a)}, A-LRN {count_text(data.params_a_lrn)}, {same}",
+        "in the paper": "only A-LRN has it, after conv1_1; it did not lower the error, so B to E go without",
+    }
 
 
 def _params(column: str) -> int:

@@ -10,12 +10,12 @@ from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.cross_checks.paper import MILLION
 from vggscope.diffing.result import TRAINING
-from vggscope.document import Block, Facts, Table
+from vggscope.document import Block, Table
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
 from vggscope.tutorials.image import PAPER_MEAN
-from vggscope.tutorials.tutorial import Tutorial, listing, text, tutorial
+from vggscope.tutorials.tutorial import Tutorial, facts, listing, text, tutorial
 from vggscope.units import bytes_text, count_text
 from vggscope.vgg.configs import CONFIGS, PaperFigures
 from vggscope.vgg.notation import Word, parse, write
@@ -70,11 +70,11 @@ def explain() -> Tutorial:
             ("matter", "the paper", "computed"),
             tuple((fact.matter, fact.paper, fact.computed) for fact in training),
         ),
-        Facts(
-            (
-                ("the paper", "https://arxiv.org/abs/1409.1556"),
-                ("as a picture", "vggscope diagram A A-LRN B C D E --style table -o table1.svg"),
-            )
+        facts(
+            {
+                "the paper": "https://arxiv.org/abs/1409.1556",
+                "as a picture": "vggscope diagram A A-LRN B C D E --style table -o table1.svg",
+            }
         ),
     )
 

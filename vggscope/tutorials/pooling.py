@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from vggscope.document import Facts
 from vggscope.record import record
-from vggscope.tutorials.tutorial import Rows, Sums, Tutorial, code, grid, sums, text, tutorial
+from vggscope.tutorials.tutorial import Number, Rows, Sums, Tutorial, code, facts, grid, sums, text, tutorial
 from vggscope.tutorials.window import PICTURE_FORMULA, SlidingWindow, sliding_window, tensor_source
 
 
@@ -25,16 +24,15 @@ def pools(size: int, kernel: int, stride: int, padding: int) -> Pools:
     """
     window = sliding_window(size, kernel, stride, padding, kernel // 2)
     for_maximum, for_mean = window.padded(-inf), window.padded()
-    places = range(window.side)
-
-    def values(padded: Rows, row: int, column: int) -> list[int | float]:
-        return [value for line in window.patch(padded, row, column) for value in line]
-
     return Pools(
         **vars(window),
-        maximum=tuple(tuple(max(values(for_maximum, row, column)) for column in places) for row in places),
-        average=tuple(tuple(sum(values(for_mean, row, column)) / kernel**2 for column in places) for row in places),
+        maximum=window.output_of(lambda row, column: max(_values(window, for_maximum, row, column))),
+        average=window.output_of(lambda row, column: sum(_values(window, for_mean, row, column)) / kernel**2),
     )
+
+
+def _values(window: SlidingWindow, padded: Rows, row: int, column: int) -> list[Number]:
+    return [value for line in window.patch(padded, row, column) for value in line]
 
 
 def explain(size: int = 4, kernel: int = 2, stride: int = 2, padding: int = 0) -> Tutorial:
@@ -53,17 +51,15 @@ def explain(size: int = 4, kernel: int = 2, stride: int = 2, padding: int = 0) -
         *_steps(data),
         grid(f"max pooling, {side}x{side}", data.maximum),
         grid(f"average pooling, {side}x{side}", data.average),
-        Facts(
-            (
-                ("(W-K+2P)/S+1", data.rule_words()),
-                ("parameters", "none; each channel is pooled on its own, so the number of channels stays the same"),
-                ("padding", "never the maximum; in the mean it counts as 0 (torch's count_include_pad)"),
-                (
-                    "backward",
-                    "max pooling sends the gradient to the largest pixel only, average pooling to all in equal parts",
-                ),
-                ("in the paper", "max pooling 2x2 with stride 2, five times: 224, 112, 56, 28, 14, 7"),
-            )
+        facts(
+            {
+                "(W-K+2P)/S+1": data.rule_words(),
+                "parameters": "none; each channel is pooled on its own, so the number of channels stays the same",
+                "padding": "never the maximum; in the mean it counts as 0 (torch's count_include_pad)",
+                "backward": "max pooling sends the gradient to the largest pixel only, average pooling to all in equal"
+                " parts",
+                "in the paper": "max pooling 2x2 with stride 2, five times: 224, 112, 56, 28, 14, 7",
+            }
         ),
         code(_source(data), (data.maximum, data.average)),
     )
@@ -72,8 +68,8 @@ def explain(size: int = 4, kernel: int = 2, stride: int = 2, padding: int = 0) -
 def _steps(data: Pools) -> tuple[Sums, Sums]:
     largest, means = [], []
     for row, column in data.first_steps():
-        pixels = [str(v) for line in data.patch(data.padded(-inf), row, column) for v in line if v != -inf]
-        values = [str(v) for line in data.patch(data.padded(), row, column) for v in line]
+        pixels = [str(v) for v in _values(data, data.padded(-inf), row, column) if v != -inf]
+        values = map(str, _values(data, data.padded(), row, column))
         largest.append((f"y[{row},{column}]", f"max({', '.join(pixels)})", data.maximum[row][column]))
         mean = f"({'+'.join(values)})/{data.kernel_size**2}"
         means.append((f"y[{row},{column}]", mean, data.average[row][column]))

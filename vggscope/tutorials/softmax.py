@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from math import exp, log
 
-from vggscope.document import Facts
 from vggscope.record import record
-from vggscope.tutorials.tutorial import Tutorial, code, listing, tutorial
+from vggscope.tutorials.tutorial import Tutorial, code, facts, listing, tutorial
 
 LOGITS = (2.0, 1.0, -1.0)
 TARGET = 0
@@ -54,23 +53,18 @@ def explain() -> Tutorial:
         "soft-max: logits become probabilities, exp(x) over the sum of all exp(x)",
         Probabilities(LOGITS, exponentials, probabilities, TARGET, loss, twice),
         listing(("class", "logit", "exp(logit)", "over the sum", "probability"), rows),
-        Facts(
-            (
-                ("sum", f"{sum(probabilities):.4f}: each probability is above 0, and together they are 1"),
-                ("order", "unchanged: the class with the largest logit has the largest probability"),
-                (
-                    "shift",
-                    "adding the same number to all logits changes nothing; subtracting the largest avoids overflow",
-                ),
-                ("loss", f"-log of the true class's probability: class {TARGET} gives {loss:.4f}"),
-                (
-                    "twice",
-                    "torch's cross_entropy expects logits and applies the soft-max itself. Given probabilities it"
-                    f" returns {twice:.4f} here, never less than {_least_loss(len(LOGITS)):.4f}: training is slow,"
-                    " and no error is raised",
-                ),
-                ("in the paper", "the last word of each column; torchvision's modules end at the logits"),
-            )
+        facts(
+            {
+                "sum": f"{sum(probabilities):.4f}: each probability is above 0, and together they are 1",
+                "order": "unchanged: the class with the largest logit has the largest probability",
+                "shift": "adding the same number to all logits changes nothing; subtracting the largest avoids"
+                " overflow",
+                "loss": f"-log of the true class's probability: class {TARGET} gives {loss:.4f}",
+                "twice": "torch's cross_entropy expects logits and applies the soft-max itself. Given probabilities"
+                f" it returns {twice:.4f} here, never less than {_least_loss(len(LOGITS)):.4f}: training is slow, and"
+                " no error is raised",
+                "in the paper": "the last word of each column; torchvision's modules end at the logits",
+            }
         ),
         code(SOURCE, (*probabilities, loss)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, cast
 
@@ -30,6 +30,11 @@ TOLERANCE = 1e-5
 def text(paragraph: str) -> Note:
     """A paragraph."""
     return Note(paragraph, "text")
+
+
+def facts(items: Mapping[str, str]) -> Facts:
+    """Pairs of a name and a text."""
+    return Facts(tuple(items.items()))
 
 
 @record

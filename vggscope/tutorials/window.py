@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from vggscope.errors import OptionError, ShapeError
@@ -67,6 +67,10 @@ class SlidingWindow:
         """The values in the window for the output at this row and column."""
         top, left = row * self.stride, column * self.stride
         return tuple(line[left : left + self.kernel_size] for line in padded[top : top + self.kernel_size])
+
+    def output_of(self, value: Callable[[int, int], Number]) -> Rows:
+        """The output, with the value for each row and column."""
+        return tuple(tuple(value(row, column) for column in range(self.side)) for row in range(self.side))
 
     def rule_words(self) -> str:
         """The rule with its numbers, and the rows and columns that no window reads."""
