@@ -19,6 +19,9 @@ from vggscope.units import ELEMENT_BYTES, count_text, shape_text
 INPUT = "input"
 """The name of a network's only input, by which nodes refer to it."""
 
+OUTPUT = "output"
+"""The name of the only tensor that forward returns, and of the nest that it returns."""
+
 INPUT_MARK = " (input)"
 """What follows the name of an input that a module's path is too."""
 
@@ -114,8 +117,8 @@ def channels_first(shape: Shape) -> str | None:
 
 
 @record
-class Input:
-    """One tensor that the network is given, by the name that nodes refer to it by.
+class NamedTensor:
+    """A tensor that forward receives or returns.
 
     `shape` has the batch axis. `dtype` is torch's name of the type, empty for the network's own floating type.
     `batch_growth` is as a Node's: by how much each axis grows with each further sample.
@@ -125,6 +128,32 @@ class Input:
     shape: Shape
     dtype: str = ""
     batch_growth: Shape | None = None
+
+    def batched(self, batch: int) -> Shape:
+        """Return the shape at a batch.
+
+        >>> NamedTensor("x", (1, 3, 8, 8)).batched(32)
+        (32, 3, 8, 8)
+        """
+        return _grown(self.shape, self.batch_growth, batch)
+
+
+def _grown(shape: Shape, growth: Shape | None, batch: int) -> Shape:
+    if batch == 1 or not shape:
+        return shape
+    if growth is None:
+        return (shape[0] * batch, *shape[1:])
+    return tuple(size + (batch - 1) * more for size, more in zip(shape, growth))
+
+
+@record
+class Output(NamedTensor):
+    """A tensor that forward returns. Its name is its place: `output`, `output[1]` of a tuple, `logits` of a dict."""
+
+
+@record
+class Input(NamedTensor):
+    """A tensor that forward receives, by the name that nodes refer to it by."""
 
     @property
     def argument(self) -> str:
@@ -146,7 +175,8 @@ def one_input(shape: Shape) -> tuple[Input, ...]:
 class Network:
     """A graph of nodes in execution order: the inputs of a node come before it.
 
-    - `inputs` are the tensors that forward receives, for one sample.
+    - `inputs` are the tensors that forward receives, for one sample, and `returned` are those that it returns; empty if
+      it returns the tensor of the last node.
     - `unused` are the parameters that no executed node owns, each with the reason.
     - `warnings` are sentences for the reader of any result.
     - `failure` says where and why the forward pass fails. `nodes` are then those before the failure, and `failed` is
@@ -169,6 +199,7 @@ class Network:
     single: str | None = None
     output: str | None = None
     output_place: int = 0
+    returned: tuple[Output, ...] = ()
     tables: tuple[Buffer, ...] = field(default=(), compare=False, repr=False)
     given_batch: int = field(default=1, compare=False, repr=False)
 
@@ -205,6 +236,18 @@ class Network:
         frozenset({'input'})
         """
         return frozenset(given.name for given in self.inputs)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The tensors that forward returns; empty if its forward pass fails.
+
+        >>> import vggscope
+        >>> vggscope.network("D").outputs
+        (Output(name='output', shape=(1, 1000), dtype='', batch_growth=None),)
+        """
+        if self.failure is not None:
+            return ()
+        return self.returned or (Output(OUTPUT, self.shapes[self.end], "", self.growth_of(self.end)),)
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -300,7 +343,7 @@ class Network:
         owned = {parameter.name for node in nodes for parameter in node.parameters}
         left = {p.name: p for node in rest for p in node.parameters if p.name not in owned}
         unused = (*((parameter, "after the layer that failed") for parameter in left.values()), *self.unused)
-        return replace(self, nodes=nodes, unused=unused, failure=failure, failed=rest[0], output=None)
+        return replace(self, nodes=nodes, unused=unused, failure=failure, failed=rest[0], output=None, returned=())
 
     def with_input(self, shape: tuple[int, ...]) -> Network:
         """Return the same layers on an input of channels x height x width.
@@ -339,13 +382,7 @@ class Network:
         (32, 64, 224, 224)
         """
         self.require_batch(batch)
-        shape = self.shapes[name]
-        if batch == 1 or not shape:
-            return shape
-        growth = self.growth_of(name)
-        if growth is None:
-            return (shape[0] * batch, *shape[1:])
-        return tuple(size + (batch - 1) * more for size, more in zip(shape, growth))
+        return _grown(self.shapes[name], self.growth_of(name), batch)
 
     def growth_of(self, name: str) -> Shape | None:
         """By how much each axis of an input or of a node's output grows with each further sample; None where the first

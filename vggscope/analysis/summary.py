@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
 
-from vggscope.analysis.cost import Cost, costs, known_sum, total_macs
+from vggscope.analysis.cost import Cost, costs, known_sum
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
 from vggscope.graph import Network, Node
@@ -52,12 +52,17 @@ class OtherParameters:
 
 @record
 class Totals:
-    """Sums over the layers and the parameters that no layer owns."""
+    """Sums over the layers and the parameters that no layer owns.
+
+    `macs` and `flops` are None if those of a layer are unknown; `macs_known` and `flops_known` add up the others.
+    """
 
     params: int
     trainable_params: int
     macs: int | None
     flops: int | None
+    macs_known: int
+    flops_known: int
     param_bytes: int
     activation_bytes: int
     other_params: tuple[OtherParameters, ...]
@@ -72,8 +77,11 @@ class Peaks:
 
 
 @record
-class InputSummary:
-    """One tensor that forward is given: its name there, its shape with the batch, and torch's name of its dtype."""
+class TensorSummary:
+    """One tensor that forward receives or returns: its name, its shape with the batch, and torch's name of its dtype.
+
+    An output's name is its place: `output`, `output[1]` of a tuple, `logits` of a dict.
+    """
 
     name: str
     shape: Shape
@@ -92,7 +100,8 @@ class Summary(Result):
     totals: Totals
     memory: Peaks
     warnings: tuple[str, ...]
-    inputs: tuple[InputSummary, ...]
+    inputs: tuple[TensorSummary, ...]
+    outputs: tuple[TensorSummary, ...]
 
 
 def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summary:
@@ -108,14 +117,16 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summa
         input_shape=network.batched(network.inputs[0].name, batch),
         dtype=dtype,
         layers=layers,
-        totals=_totals(network, layers, others, total_macs(cost), itemsize),
+        totals=_totals(network, layers, others, itemsize),
         memory=Peaks(inference_peak(network, batch, itemsize), training_peak(network, batch, itemsize))
         if network.failure is None
         else Peaks(None, None),
         warnings=(*network.broken_off(), *network.warnings),
         inputs=tuple(
-            InputSummary(tensor.argument, network.batched(tensor.name, batch), tensor.dtype or dtype)
-            for tensor in network.inputs
+            TensorSummary(tensor.argument, tensor.batched(batch), tensor.dtype or dtype) for tensor in network.inputs
+        ),
+        outputs=tuple(
+            TensorSummary(tensor.name, tensor.batched(batch), tensor.dtype or dtype) for tensor in network.outputs
         ),
     )
 
@@ -179,16 +190,18 @@ def _totals(
     network: Network,
     layers: tuple[LayerSummary, ...],
     others: tuple[OtherParameters, ...],
-    macs: int | None,
     itemsize: int,
 ) -> Totals:
     parameters = list(network.parameters())
     params = sum(numel(p.shape) for p in parameters)
+    macs, known = known_sum(layer.macs for layer in layers), sum(layer.macs or 0 for layer in layers)
     return Totals(
         params=params,
         trainable_params=sum(numel(p.shape) for p in parameters if p.trainable),
         macs=macs,
         flops=None if macs is None else 2 * macs,
+        macs_known=known,
+        flops_known=2 * known,
         param_bytes=params * itemsize,
         activation_bytes=sum(layer.activation_bytes for layer in layers),
         other_params=others,

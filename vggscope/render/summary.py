@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vggscope.analysis.summary import InputSummary, OtherParameters, Summary, Totals
+from vggscope.analysis.summary import OtherParameters, Summary, TensorSummary, Totals
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.errors import OptionError, nearest
 from vggscope.units import BINARY, bytes_text, count_text, pair_text, shape_text, short_count
@@ -61,7 +61,7 @@ def line(report: Summary) -> str:
     totals = report.totals
     return (
         f"{report.model} at {inputs(report.input_shape)}: {len(report.layers)} layers,"
-        f" {count_text(totals.params)} parameters, {short_count(totals.macs, 'MACs')}"
+        f" {count_text(totals.params)} parameters, {at_least(totals.macs)}{short_count(totals.macs_known, 'MACs')}"
     )
 
 
@@ -98,16 +98,18 @@ def _value(layer: object, key: str) -> object:
 
 def _all_inputs(report: Summary) -> str:
     """The sizes of all inputs, with the dtype where it is not the network's."""
-
-    def dtype(tensor: InputSummary) -> str:
-        return "" if tensor.dtype == report.dtype else f" {tensor.dtype}"
-
     first, *others = report.inputs
-    sizes = [
-        f"{t.name} {shape_text(t.shape) or 'scalar'}{'' if t.dtype == report.dtype else f' {t.dtype}'}" for t in others
-    ]
     named = f"{first.name} " if others else ""
-    return " and ".join([f"{named}{inputs(report.input_shape)}{dtype(first)}", *sizes])
+    size = f"{named}{inputs(report.input_shape)}{_dtype(first, report)}"
+    return " and ".join([size, *(_named_size(tensor, report) for tensor in others)])
+
+
+def _named_size(tensor: TensorSummary, report: Summary) -> str:
+    return f"{tensor.name} {shape_text(tensor.shape) or 'scalar'}{_dtype(tensor, report)}"
+
+
+def _dtype(tensor: TensorSummary, report: Summary) -> str:
+    return "" if tensor.dtype == report.dtype else f" {tensor.dtype}"
 
 
 def _totals(report: Summary) -> Facts:
@@ -115,9 +117,10 @@ def _totals(report: Summary) -> Facts:
     frozen = totals.params - totals.trainable_params
     trainable = f", {count_text(frozen)} of them frozen" if frozen else ""
     batch = next((tensor.shape[0] for tensor in report.inputs if len(tensor.shape) > 1), 1)
-    items = [
+    items = [("outputs", ", ".join(_named_size(t, report) for t in report.outputs))] if len(report.outputs) > 1 else []
+    items += [
         ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)})"),
-        ("MACs", f"{count_text(totals.macs)}  ({_flops(totals)})"),
+        ("MACs", f"{at_least(totals.macs)}{count_text(totals.macs_known)}  ({_flops(totals)})"),
         (
             "activations",
             f"{bytes_text(totals.activation_bytes)}, each output once; 0 where it shares its input's memory",
@@ -136,7 +139,12 @@ def _flops(totals: Totals) -> str:
     if totals.macs is not None and totals.flops not in (None, 2 * totals.macs):
         more = count_text(totals.flops - 2 * totals.macs)
         return f"FLOPs {count_text(totals.flops)} = 2 x MACs + {more} other operations"
-    return f"FLOPs {count_text(totals.flops)} = 2 x MACs; bias left out"
+    return f"FLOPs {at_least(totals.flops)}{count_text(totals.flops_known)} = 2 x MACs; bias left out"
+
+
+def at_least(total: int | None) -> str:
+    """The words before the known part of a total that is unknown."""
+    return "at least " if total is None else ""
 
 
 def _others(others: tuple[OtherParameters, ...]) -> Iterator[tuple[str, str]]:

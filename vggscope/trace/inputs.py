@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import OptionError
 from vggscope.inputs import InputSize
+from vggscope.trace.tensors import named_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,13 +30,13 @@ class CallInputs:
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors in the arguments, in order."""
-        return [tensor for _, tensor in _named_leaves("", (self.args, dict(self.kwargs)))]
+        return [tensor for _, tensor in named_tensors("", (self.args, dict(self.kwargs)))]
 
     def named(self, module: nn.Module) -> list[tuple[str, Tensor]]:
         """Return the tensors with the names of their arguments: `x`, `images[0]`, `batch.mask`."""
         names = _positional_names(module, len(self.args))
         pairs = [*zip(names, self.args), *self.kwargs.items()]
-        return [leaf for name, value in pairs for leaf in _named_leaves(name, value)]
+        return [leaf for name, value in pairs for leaf in named_tensors(name, value)]
 
     @property
     def batch(self) -> int:
@@ -83,19 +84,6 @@ class CallInputs:
 
     def _has_batch(self, tensor: Tensor) -> bool:
         return self.batch_axis is not None and tensor.dim() > self.batch_axis and tensor.shape[self.batch_axis] > 0
-
-
-def _named_leaves(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
-    from torch import Tensor
-
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, (tuple, list)):
-        for position, item in enumerate(value):
-            yield from _named_leaves(f"{name}[{position}]", item)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _named_leaves(f"{name}.{key}", item)
 
 
 def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from vggscope.errors import ShapeError
-from vggscope.graph import INPUT, INPUT_MARK, Input, Node, Parameter
+from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Input, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Recorded, Result, Unknown
 from vggscope.record import record
 from vggscope.trace.layout import shares_memory, with_layout
-from vggscope.trace.tensors import tensors_in
+from vggscope.trace.tensors import named_tensors, tensors_in
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Recorder:
     origins: MutableMapping[Tensor, str | Constant]
     reserved: frozenset[str]
     inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
     returns: str = "nothing"
     nodes: dict[str, Node] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
@@ -87,8 +88,7 @@ class Recorder:
             name = INPUT if len(arguments) == 1 else argument + INPUT_MARK if argument in self.reserved else argument
             self.origins[tensor] = name
             self.shapes[name] = shape_of(tensor)
-            dtype = "" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
-            inputs.append(Input(name, shape_of(tensor), dtype))
+            inputs.append(Input(name, shape_of(tensor), _dtype_name(tensor)))
         self.inputs = tuple(inputs)
 
     def end(self, result: object) -> None:
@@ -98,6 +98,10 @@ class Recorder:
         map of the last stage, or the logits beside an auxiliary result. Further results of one call, such as the
         states of an LSTM, belong to the row of that call.
         """
+        self.outputs = tuple(
+            Output(_output_name(place), shape_of(tensor), _dtype_name(tensor))
+            for place, tensor in named_tensors("", result)
+        )
         origins = [self.origin(tensor) for tensor in tensors_in(result)]
         self.returns = "None" if result is None else "no tensor" if not origins else "tensors"
         places = {origin: place for place, origin in reversed(list(enumerate(origins))) if isinstance(origin, str)}
@@ -279,6 +283,16 @@ class Recorder:
 def _last_parts(names: Iterable[str]) -> set[str]:
     """Return the parameters' names without the paths of their modules."""
     return {name.rpartition(".")[2] for name in names}
+
+
+def _output_name(place: str) -> str:
+    """Return the name of an output at a place such as `[1]` or `.logits`; a dict's key is a name of its own."""
+    return OUTPUT + place if not place.startswith(".") else place[1:]
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    """Return the name of a tensor's dtype, empty for a floating-point dtype."""
+    return "" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
 
 
 def shape_of(tensor: Tensor) -> Shape:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from vggscope.graph import Buffer, Input, Network, Node, Parameter, module_node
+from vggscope.graph import Buffer, Input, Network, Node, Output, Parameter, module_node
 from vggscope.inputs import InputSize
 from vggscope.ops.base import Shape
 from vggscope.record import record
@@ -21,6 +21,8 @@ from vggscope.vgg.labels import labelled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+TensorT = TypeVar("TensorT", Input, Output)
 
 META = "meta"
 """torch's name for the device whose tensors have a shape and no data."""
@@ -66,9 +68,15 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         if batch_error is None:
             single = f"forward fails on one sample: {explain(watch, error)}"
             watch, error, first = batch, None, inputs
-    recorder, nodes, network_inputs = watch.recorder, watch.recorder.finished(), watch.recorder.inputs
-    if error is None and single is None:
-        nodes, network_inputs, single = _with_growth(module, owned, inputs, device, watch)
+    recorder, nodes = watch.recorder, watch.recorder.finished()
+    arguments, outputs = recorder.inputs, recorder.outputs
+    if error is None and single is None and not inputs.has_batch:
+        single = "the inputs have no batch axis"
+    elif error is None and single is None:
+        pair, pair_error = _watched(module, owned, inputs.for_samples(2), device, training=False)
+        nodes, single = _nodes_with_growth(nodes, recorder, pair, pair_error)
+        arguments = _tensors_with_growth(arguments, pair.recorder.inputs)
+        outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
     read = {parameter.name for node in nodes for parameter in node.parameters}
     missing = [parameter for parameter in owned.values() if parameter.name not in read]
     if error is not None:
@@ -78,7 +86,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
     output = recorder.output if nodes and recorder.output != nodes[-1].name else None
     network = Network(
         name,
-        network_inputs,
+        arguments,
         nodes,
         tuple((parameter, reasons[parameter.name]) for parameter in missing),
         (*recorder.warnings, *recorder.cost_warnings()),
@@ -87,25 +95,16 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         single,
         output,
         recorder.output_place,
+        outputs,
         _tables(module, nodes),
         1 if single else inputs.batch,
     )
     return Run(labelled(network), error, recorder.returns)
 
 
-def _with_growth(
-    module: nn.Module, owned: Mapping[str, Parameter], inputs: CallInputs, device: str, alone: Watch
-) -> tuple[tuple[Node, ...], tuple[Input, ...], str | None]:
-    """Return the nodes and inputs with their growth from one sample to two, or the reason why it is unknown."""
-    nodes, one_sample = alone.recorder.finished(), alone.recorder.inputs
-    if not inputs.has_batch:
-        return nodes, one_sample, "the inputs have no batch axis"
-    pair, error = _watched(module, owned, inputs.for_samples(2), device, training=False)
-    grown = tuple(
-        replace(one, batch_growth=_growth(one.shape, two.shape)) for one, two in zip(one_sample, pair.recorder.inputs)
-    )
-    nodes, single = _nodes_with_growth(nodes, alone.recorder, pair, error)
-    return nodes, grown, single
+def _tensors_with_growth(one: tuple[TensorT, ...], two: tuple[TensorT, ...]) -> tuple[TensorT, ...]:
+    """Return the inputs or outputs of a run on one sample with their growth in the run on two."""
+    return tuple(replace(x, batch_growth=_growth(x.shape, y.shape)) for x, y in zip(one, two))
 
 
 def _nodes_with_growth(

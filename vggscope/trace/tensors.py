@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 
@@ -36,17 +36,35 @@ def _collect(value: object, kind: type[Tensor], tensors: list[Tensor]) -> None:
         for item in value.values():
             _collect(item, kind, tensors)
     elif value is not None and not isinstance(value, _PLAIN):
-        for item in _field_values(value):
+        for _, item in _fields(value):
             _collect(item, kind, tensors)
 
 
-def _field_values(value: object) -> Iterable[object]:
+def _fields(value: object) -> Iterable[tuple[str, object]]:
     """Return the fields of a dataclass or the attributes of a torch distribution; empty for other objects."""
     if is_dataclass(value) and not isinstance(value, type):
-        return [getattr(value, item.name, None) for item in fields(value)]
+        return [(item.name, getattr(value, item.name, None)) for item in fields(value)]
     if type(value).__module__.startswith("torch.distributions"):
-        return list(vars(value).values())
+        return list(vars(value).items())
     return ()
+
+
+def named_tensors(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in a nested value with their places: `x`, `images[0]`, `batch.mask`."""
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping) or hasattr(value, "_fields"):
+        items = value.items() if isinstance(value, Mapping) else value._asdict().items()
+        for key, item in items:
+            yield from named_tensors(f"{name}.{key}", item)
+    elif isinstance(value, (tuple, list)):
+        for position, item in enumerate(value):
+            yield from named_tensors(f"{name}[{position}]", item)
+    elif value is not None and not isinstance(value, _PLAIN):
+        for key, item in _fields(value):
+            yield from named_tensors(f"{name}.{key}", item)
 
 
 def on_meta(value: object) -> object:

@@ -179,4 +179,10 @@ def _formulas(network: Network) -> tuple[Formula, ...]:
 def with_all(summary: Summary, counted: Operations) -> Summary:
     """The summary with FLOPs that count all operations, not the MACs alone."""
     layers = tuple(replace(layer, flops=other.flops) for layer, other in zip(summary.layers, counted.layers))
-    return replace(summary, layers=layers, totals=replace(summary.totals, flops=counted.totals.flops))
+    return replace(
+        summary,
+        layers=layers,
+        totals=replace(
+            summary.totals, flops=counted.totals.flops, flops_known=sum(layer.flops or 0 for layer in counted.layers)
+        ),
+    )
