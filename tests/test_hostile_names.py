@@ -387,7 +387,9 @@ def harmless(everything: Network) -> Network:
             name=of(node.name),
             inputs=tuple(map(of, node.inputs)),
             module=node.module and of(node.name),
-            op=Unknown("odd", node.op.met, node.op.gave) if isinstance(node.op, Unknown) else node.op,
+            op=Unknown("odd", node.op.recorded_inputs, node.op.recorded_output)
+            if isinstance(node.op, Unknown)
+            else node.op,
         )
         for node in everything.nodes
     )

@@ -78,13 +78,10 @@ class Einsum(Op):
     """
 
     other_formula = "1 for each product or sum that is no multiply-accumulate"
+    name = "einsum"
 
     equation: str
     copied: tuple[bool, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return "einsum"
 
     def _sizes(self, inputs: tuple[Shape, ...]) -> tuple[dict[str, int], str]:
         left, arrow, right = self.equation.replace(" ", "").partition("->")
@@ -135,13 +132,10 @@ class ScaledDotProductAttention(Op):
     """
 
     other_formula = "n keys: scale and soft-max of each query: 6n-2; a mask: n more"
+    name = "scaled_dot_product_attention"
 
     dropout_p: float = 0.0
     is_causal: bool = False
-
-    @property
-    def name(self) -> str:
-        return "scaled_dot_product_attention"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         query, key, value = inputs[:3]

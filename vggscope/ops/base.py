@@ -340,11 +340,14 @@ class Op:
         return replace(self, **{self.width_field: shape[self.width_axis]})
 
     def arguments(self) -> dict[str, object]:
-        """The arguments that build torch's module of this name, without those that are torch's defaults."""
+        """The arguments that build torch's module of this name, without those that are torch's defaults.
+
+        Fields with `repr=False` are no arguments of torch's.
+        """
         return {
             field.name: _scalar(getattr(self, field.name))
             for field in fields(self)
-            if getattr(self, field.name) != field.default
+            if field.repr and getattr(self, field.name) != field.default
         }
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from vggscope.ops.axis_maps import AxisMaps
-from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape, Window
+from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape
 from vggscope.record import record
 
 
@@ -34,12 +34,6 @@ class WithConstants(Op):
     def output_shape(self, *inputs: Shape) -> Shape:
         return self.op.output_shape(*self.all_inputs(inputs))
 
-    def parameters(self) -> dict[str, Shape]:
-        return self.op.parameters()
-
-    def buffers(self) -> dict[str, Shape]:
-        return self.op.buffers()
-
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
         return self.op.macs(self.all_inputs(inputs), output)
 
@@ -49,19 +43,10 @@ class WithConstants(Op):
     def whole_input(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return self.op.whole_input(self.all_inputs(inputs), output)
 
-    def is_identity(self, size: tuple[int, ...]) -> bool:
-        return self.op.is_identity(size)
-
-    def is_regular(self, size: tuple[int, ...]) -> bool:
-        return self.op.is_regular(size)
-
     def backward_macs(
         self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
     ) -> int | None:
         return self.op.backward_macs(self.all_inputs(inputs), output, needed, trained)
-
-    def window(self, size: tuple[int, ...]) -> Window | None:
-        return self.op.window(size)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         saved = self.op.saved_for_backward(self.all_inputs(inputs), output)
@@ -78,16 +63,13 @@ class WithConstants(Op):
         reads = self.op.reads(self.all_inputs(inputs), output)
         return reads and tuple(read for read, constant in zip(reads, self.constants) if constant is None)
 
-    def arguments(self) -> dict[str, object]:
-        return self.op.arguments()
 
-
-def _delegate_properties() -> None:
-    """Give WithConstants the properties and the class attributes of its op."""
+def _delegate() -> None:
+    """Give WithConstants the methods, properties and class attributes of its op that it does not define itself."""
     own = {*vars(WithConstants), "width_field", "width_axis"}  # its fields are not those of the op
-    for name, member in vars(Op).items():
-        if not name.startswith("_") and not callable(member) and name not in own:
+    for name in vars(Op):
+        if not name.startswith("_") and name not in own:
             setattr(WithConstants, name, property(attrgetter(f"op.{name}")))
 
 
-_delegate_properties()
+_delegate()

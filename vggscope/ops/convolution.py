@@ -11,18 +11,11 @@ from vggscope.record import record
 
 
 @record
-class Convolution(Op):
-    """`out_channels` kernels that slide over the input: torch's Conv1d, Conv2d or Conv3d, by the length of
-    `kernel_size`.
-
-    Weights: out_channels x in_channels/groups x kernel. MACs: the weights of one channel for each output value.
-    `same` is torch's padding="same" with an odd total, which pads one more pixel at the end than at the start.
-    """
-
-    other_formula = "bias: 1 a value"
-    is_convolution = True
+class _Kernels(Op):
+    """`out_channels` kernels over 1, 2 or 3 spatial axes, as many as `kernel_size` has."""
 
     width_field: ClassVar[str] = "in_channels"
+    other_formula = "bias: 1 a value"
 
     in_channels: int
     out_channels: int
@@ -32,6 +25,25 @@ class Convolution(Op):
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
     bias: bool = True
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(output) * self.bias
+
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0,))
+
+
+@record
+class Convolution(_Kernels):
+    """`out_channels` kernels that slide over the input: torch's Conv1d, Conv2d or Conv3d, by the length of
+    `kernel_size`.
+
+    Weights: out_channels x in_channels/groups x kernel. MACs: the weights of one channel for each output value.
+    `same` is torch's padding="same" with an odd total, which pads one more pixel at the end than at the start.
+    """
+
+    is_convolution = True
+
     padding_mode: str = "zeros"
     same: bool = False
     channels_last: bool = field(default=False, kw_only=True, compare=False, repr=False)
@@ -77,9 +89,6 @@ class Convolution(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(output) * (self.in_channels // self.groups) * numel(self.kernel_size)
 
-    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return numel(output) * self.bias
-
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation)
 
@@ -88,16 +97,13 @@ class Convolution(Op):
         wraps = self.padding_mode == "circular" and any(self.padding)
         return None if wraps else super().reads(inputs, output)
 
-    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        return SavedTensors(inputs=(0,))
-
     def arguments(self) -> dict[str, object]:
-        arguments = {name: value for name, value in super().arguments().items() if name != "channels_last"}
+        arguments = super().arguments()
         return {**arguments, "padding": "same"} if arguments.pop("same", False) else arguments
 
 
 @record
-class TransposedConvolution(Op):
+class TransposedConvolution(_Kernels):
     """The transpose of a convolution, which adds a kernel, scaled by each input value, to the output: torch's
     ConvTranspose1d, 2d or 3d.
 
@@ -105,19 +111,7 @@ class TransposedConvolution(Op):
     input value.
     """
 
-    other_formula = "bias: 1 a value"
-
-    width_field: ClassVar[str] = "in_channels"
-
-    in_channels: int
-    out_channels: int
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...] = (1, 1)
-    padding: tuple[int, ...] = (0, 0)
     output_padding: tuple[int, ...] = (0, 0)
-    groups: int = 1
-    bias: bool = True
-    dilation: tuple[int, ...] = (1, 1)
 
     @property
     def name(self) -> str:
@@ -136,16 +130,10 @@ class TransposedConvolution(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(inputs[0]) * (self.out_channels // self.groups) * numel(self.kernel_size)
 
-    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return numel(output) * self.bias
-
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         sides = zip(output[2:], inputs[0][2:], self.kernel_size, self.stride, self.padding, self.dilation)
         regions = (Ranges(tuple(_spread(i, *side) for i in range(size))) for size, *side in sides)
         return ({0: (0, SAME), **{axis: (axis, region) for axis, region in enumerate(regions, 2)}},)
-
-    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        return SavedTensors(inputs=(0,))
 
 
 def conv2d(

@@ -60,8 +60,5 @@ class Linear(Op):
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(extra=((inputs[0], None),)) if self.copied else SavedTensors(inputs=(0,))
 
-    def arguments(self) -> dict[str, object]:
-        return {name: value for name, value in super().arguments().items() if name not in ("copied", "apart")}
-
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (without(inputs[0], {len(inputs[0]) - 1}),)

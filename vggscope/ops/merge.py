@@ -16,16 +16,10 @@ class Concatenation(Op):
     """Tensors joined along `dim` (torch.cat), as the channels of two branches."""
 
     other_formula = MOVES_VALUES
+    name = "cat"
+    gradient = "part"
 
     dim: int = 0
-
-    @property
-    def name(self) -> str:
-        return "cat"
-
-    @property
-    def gradient(self) -> str:
-        return "part"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         axis = self.dim % len(inputs[0])
@@ -46,16 +40,10 @@ class Stack(Op):
     """Tensors of one shape along a new axis `dim`."""
 
     other_formula = MOVES_VALUES
+    name = "stack"
+    gradient = "part"
 
     dim: int = 0
-
-    @property
-    def name(self) -> str:
-        return "stack"
-
-    @property
-    def gradient(self) -> str:
-        return "part"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if len(set(inputs)) > 1:

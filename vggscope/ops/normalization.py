@@ -16,31 +16,17 @@ _MEAN_AND_VARIANCE = (
 
 
 @record
-class BatchNorm2d(Op):
-    """Each channel shifted and scaled to mean 0 and variance 1 over the batch, then by a learned scale and shift.
-
-    Autograd saves the input, and the mean and the inverse deviation of each channel.
-    """
+class _ChannelNorm(Op):
+    """Each of `num_features` channels shifted and scaled, by its own mean and variance or the running ones."""
 
     width_field: ClassVar[str] = "num_features"
-    word = "BN"
-    label_prefix = notation = "bn"
-    other_formula = "scale, shift: 2 a value"
-    per_value = 2
     exchanges = (("normalization", 3.0),)
-    training_fields = frozenset({"momentum"})
-    follows_a_layer = True
-    is_affine = True
 
     num_features: int
     eps: float = 1e-5
     momentum: float | None = 0.1
     affine: bool = True
     track_running_stats: bool = True
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        expect_channels(self.num_features, inputs[0], 2)
-        return inputs[0]
 
     def parameters(self) -> dict[str, Shape]:
         return {"weight": (self.num_features,), "bias": (self.num_features,)} if self.affine else {}
@@ -49,6 +35,27 @@ class BatchNorm2d(Op):
         if not self.track_running_stats:
             return {}
         return {"running_mean": (self.num_features,), "running_var": (self.num_features,), "num_batches_tracked": ()}
+
+
+@record
+class BatchNorm2d(_ChannelNorm):
+    """Each channel shifted and scaled to mean 0 and variance 1 over the batch, then by a learned scale and shift.
+
+    Autograd saves the input, and the mean and the inverse deviation of each channel.
+    """
+
+    word = "BN"
+    label_prefix = notation = "bn"
+    other_formula = "scale, shift: 2 a value"
+    per_value = 2
+    training_fields = frozenset({"momentum"})
+    follows_a_layer = True
+    is_affine = True
+    spatial: ClassVar[int] = 2
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        expect_channels(self.num_features, inputs[0], self.spatial)
+        return inputs[0]
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(inputs=(0,), statistics=((self.num_features,), (self.num_features,)))
@@ -114,14 +121,28 @@ class BatchNorm3d(BatchNorm2d):
     """Batch normalisation of volumes."""
 
     label_prefix = notation = ""
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        expect_channels(self.num_features, inputs[0], 3)
-        return inputs[0]
+    spatial = 3
 
 
 @record
-class LayerNorm(Op):
+class _LastAxesNorm(Op):
+    """Each sample's values over the last axes, of the shape `normalized_shape`, divided by a statistic of theirs."""
+
+    normalized_shape: tuple[int, ...]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if shape[-len(self.normalized_shape) :] != self.normalized_shape:
+            raise ShapeError(f"{kernel_text(self.normalized_shape)} is normalised, the input is {shape_text(shape)}")
+        return shape
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
+        axes = len(output)
+        return (throughout(output, set(range(axes - len(self.normalized_shape), axes))),)
+
+
+@record
+class LayerNorm(_LastAxesNorm):
     """Each sample's values over the last axes, of the shape `normalized_shape`, shifted and scaled to mean 0 and
     variance 1, then by a learned scale and shift for each of them. Autograd keeps the input, the means and the inverse
     deviations.
@@ -130,16 +151,9 @@ class LayerNorm(Op):
     other_formula = _MEAN_AND_VARIANCE
     exchanges = (("normalization", 3.0),)
 
-    normalized_shape: tuple[int, ...]
     eps: float = 1e-5
     elementwise_affine: bool = True
     bias: bool = True
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        (shape,) = inputs
-        if shape[-len(self.normalized_shape) :] != self.normalized_shape:
-            raise ShapeError(f"{kernel_text(self.normalized_shape)} is normalised, the input is {shape_text(shape)}")
-        return shape
 
     def parameters(self) -> dict[str, Shape]:
         if not self.elementwise_affine:
@@ -154,30 +168,15 @@ class LayerNorm(Op):
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return _mean_and_variance(self, output, numel(output) // numel(self.normalized_shape))
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
-        axes = len(output)
-        return (throughout(output, set(range(axes - len(self.normalized_shape), axes))),)
-
 
 @record
-class RMSNorm(Op):
+class RMSNorm(_LastAxesNorm):
     """Each sample's values over the last axes divided by their root mean square, then scaled by a learned weight for
     each of them.
     """
 
-    normalized_shape: tuple[int, ...]
     eps: float | None = None
     elementwise_affine: bool = True
-
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
-        axes = len(output)
-        return (throughout(output, set(range(axes - len(self.normalized_shape), axes))),)
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        (shape,) = inputs
-        if shape[-len(self.normalized_shape) :] != self.normalized_shape:
-            raise ShapeError(f"{kernel_text(self.normalized_shape)} is normalised, the input is {shape_text(shape)}")
-        return shape
 
     def parameters(self) -> dict[str, Shape]:
         return {"weight": self.normalized_shape} if self.elementwise_affine else {}
@@ -218,26 +217,13 @@ class GroupNorm(Op):
 
 
 @record
-class InstanceNorm2d(Op):
+class InstanceNorm2d(_ChannelNorm):
     """Each channel of each sample shifted and scaled to mean 0 and variance 1."""
 
-    width_field: ClassVar[str] = "num_features"
     other_formula = _MEAN_AND_VARIANCE
-    exchanges = (("normalization", 3.0),)
 
-    num_features: int
-    eps: float = 1e-5
-    momentum: float = 0.1
     affine: bool = False
     track_running_stats: bool = False
-
-    def parameters(self) -> dict[str, Shape]:
-        return {"weight": (self.num_features,), "bias": (self.num_features,)} if self.affine else {}
-
-    def buffers(self) -> dict[str, Shape]:
-        if not self.track_running_stats:
-            return {}
-        return {"running_mean": (self.num_features,), "running_var": (self.num_features,), "num_batches_tracked": ()}
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # torch runs a batch norm over the channels of all samples, with weight and bias repeated.
@@ -258,13 +244,10 @@ class Normalize(Op):
     """Each row along `dim` divided by its Euclidean length, or by `eps` where that is more (torch's F.normalize)."""
 
     other_formula = "a row of n: n squares, n-1 sums, a root, a comparison, n divisions: 3n+1"
+    name = "normalize"
 
     dim: int = 1
     eps: float = 1e-12
-
-    @property
-    def name(self) -> str:
-        return "normalize"
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         length = output[self.dim]

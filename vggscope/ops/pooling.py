@@ -13,16 +13,39 @@ from vggscope.units import shape_text
 
 
 @record
-class MaxPool2d(Op):
-    """The maximum of each window. Autograd saves the input and an int64 index for each output."""
+class _Pool(Op):
+    """A function of each window over the last `sides` axes."""
 
-    sides: ClassVar[int] = 2
-    word = "max pool"
     label_prefix = "pool"
-    notation = "maxpool"
-    other_formula = "n in the window: n-1 comparisons a value"
     alignment_cost = 3.0
     exchanges = (("window", 2.5), ("pooling", 3.0))
+    sides: ClassVar[int] = 2
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        size = shape[-self.sides :]
+        window = self.window(size)
+        assert window is not None
+        return (*_channels(shape, self.sides), *window.output_size(size))
+
+
+@record
+class _MaxOrMeanPool(_Pool):
+    """The maximum or mean of each window, which is the input if each window is one pixel."""
+
+    @property
+    def returns_input(self) -> bool:
+        window = self.window(())
+        return window is not None and window.is_one_value
+
+
+@record
+class MaxPool2d(_MaxOrMeanPool):
+    """The maximum of each window. Autograd saves the input and an int64 index for each output."""
+
+    word = "max pool"
+    notation = "maxpool"
+    other_formula = "n in the window: n-1 comparisons a value"
     takes_maximum = True
 
     kernel_size: tuple[int, ...]
@@ -31,17 +54,8 @@ class MaxPool2d(Op):
     dilation: tuple[int, ...] = (1, 1)
     ceil_mode: bool = False
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        (shape,) = inputs
-        size = shape[-self.sides :]
-        return (*_channels(shape, self.sides), *self.window(size).output_size(size))
-
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-
-    @property
-    def returns_input(self) -> bool:
-        return self.window(()).is_one_value
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return (numel(self.kernel_size) - 1) * numel(output)
@@ -73,16 +87,12 @@ class MaxPool3d(MaxPool2d):
 
 
 @record
-class AvgPool2d(Op):
+class AvgPool2d(_MaxOrMeanPool):
     """The mean of each window."""
 
-    sides: ClassVar[int] = 2
     word = "avg pool"
-    label_prefix = "pool"
     notation = "avgpool"
     other_formula = "n in the window: n-1 sums and a division a value"
-    alignment_cost = 3.0
-    exchanges = (("window", 2.5), ("pooling", 3.0))
     takes_mean = True
 
     kernel_size: tuple[int, ...]
@@ -91,17 +101,8 @@ class AvgPool2d(Op):
     ceil_mode: bool = False
     count_include_pad: bool = True
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        (shape,) = inputs
-        size = shape[-self.sides :]
-        return (*_channels(shape, self.sides), *self.window(size).output_size(size))
-
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, (1,) * self.sides, self.ceil_mode)
-
-    @property
-    def returns_input(self) -> bool:
-        return self.window(()).is_one_value
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(self.kernel_size) * numel(output)
@@ -182,13 +183,10 @@ class AdaptiveAvgPool2d(Op):
         # For one pixel torch calls mean, whose backward needs no values.
         return NOTHING if set(output[-self.sides :]) == {1} else SavedTensors(inputs=(0,))
 
-    def _values_read(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        """The number of input values in all regions of all channels."""
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        # One for each input value in all regions of all channels.
         regions = ((_region(have, want), want) for have, want in zip(inputs[0][-self.sides :], output[-self.sides :]))
         return numel(output[: -self.sides]) * prod(_values_along(region, want) for region, want in regions)
-
-    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return self._values_read(inputs, output)
 
 
 @record
@@ -219,7 +217,7 @@ class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
         return SavedTensors(inputs=(0,), extra=((output, 8),))
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return self._values_read(inputs, output) - numel(output)
+        return super().other_operations(inputs, output) - numel(output)
 
 
 @record
@@ -237,31 +235,22 @@ class AdaptiveMaxPool3d(AdaptiveMaxPool2d):
 
 
 @record
-class LPPool2d(Op):
+class LPPool2d(_Pool):
     """The p-norm of each window, p being `norm_type`: the sum of the p-th powers, to the power 1/p.
 
     torch takes the mean of the powers and multiplies it by the window's area.
     """
 
-    sides: ClassVar[int] = 2
     word = "norm pool"
-    label_prefix = "pool"
     other_formula = (
         "a power of each input; n in the window: n-1 sums, a division, sign, absolute value, comparison, two products,"
         " a root: n+6 a value"
     )
-    alignment_cost = 3.0
-    exchanges = (("window", 2.5), ("pooling", 3.0))
 
     norm_type: float
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
     ceil_mode: bool = False
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        (shape,) = inputs
-        size = shape[-self.sides :]
-        return (*_channels(shape, self.sides), *self.window(size).output_size(size))
 
     def window(self, size: tuple[int, ...]) -> Window:
         ones = (1,) * self.sides
@@ -297,7 +286,7 @@ class LPPool1d(LPPool2d):
 
 
 @record
-class FractionalMaxPool2d(Op):
+class FractionalMaxPool2d(_Pool):
     """The maximum of windows at random steps between 1 and 2 pixels, so that `output_size` comes out (Graham 2014).
 
     If `output_size` is None it is `output_ratio` times the input's, rounded down. Autograd saves the input and an int64
@@ -305,10 +294,7 @@ class FractionalMaxPool2d(Op):
     """
 
     word = "max pool"
-    label_prefix = "pool"
     other_formula = "n in the window: n-1 comparisons a value"
-    alignment_cost = 3.0
-    exchanges = (("window", 2.5), ("pooling", 3.0))
     takes_maximum = True
 
     kernel_size: tuple[int, ...]

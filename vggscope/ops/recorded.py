@@ -10,15 +10,15 @@ from vggscope.units import shape_text
 
 @record
 class Recorded(Op):
-    """A torch function, recorded on inputs of the shapes `met` with an output of the shape `gave`.
+    """A torch function, with the shapes of its inputs and of its output when it ran.
 
-    `cost` is its multiply-accumulates by torch's counter. For other inputs its output shape is not known. `shares`: the
-    output uses the first input's memory.
+    For inputs of other shapes its output shape is not known. `cost` is its multiply-accumulates by torch's counter.
+    `shares`: the output uses the first input's memory.
     """
 
     function: str
-    met: tuple[Shape, ...]
-    gave: Shape
+    recorded_inputs: tuple[Shape, ...]
+    recorded_output: Shape
     shares: bool = False
     cost: int = 0
 
@@ -43,10 +43,10 @@ class Recorded(Op):
         return not self.shares
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        if inputs != self.met:
-            then, now = (" and ".join(map(shape_text, shapes)) for shapes in (self.met, inputs))
+        if inputs != self.recorded_inputs:
+            then, now = (" and ".join(map(shape_text, shapes)) for shapes in (self.recorded_inputs, inputs))
             raise ShapeError(f"{self.function} was traced on {then}, its output for {now} is not known")
-        return self.gave
+        return self.recorded_output
 
 
 @record

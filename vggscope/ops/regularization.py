@@ -9,12 +9,32 @@ IDLE = "none at evaluation"
 
 
 @record
-class Dropout(Op):
+class _Random(Op):
+    """An op that sets random values to 0 with probability `p`, and does nothing if `p` is 0."""
+
+    other_formula = IDLE
+
+    p: float
+
+    @property
+    def allocates(self) -> bool:
+        return self.p > 0
+
+    @property
+    def gradient(self) -> str:
+        return "new" if self.p > 0 else "same"
+
+    @property
+    def active_in(self) -> str:
+        return "training"
+
+
+@record
+class Dropout(_Random):
     """In training, sets values to 0 with probability `p` and scales the rest by 1/(1-p). The identity at evaluation."""
 
     word = notation = "dropout"
     label_prefix = "drop"
-    other_formula = IDLE
     alignment_cost = 1.0
     exchanges = (("dropout", 1.0),)
     training_fields = frozenset({"p"})
@@ -28,14 +48,6 @@ class Dropout(Op):
     @property
     def allocates(self) -> bool:
         return not self.inplace and self.p > 0
-
-    @property
-    def gradient(self) -> str:
-        return "new" if self.p > 0 else "same"
-
-    @property
-    def active_in(self) -> str:
-        return "training"
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         if self.p == 0:
@@ -67,14 +79,8 @@ class Identity(Op):
     other_formula = IDLE
     returns_input = True
     is_affine = True
-
-    @property
-    def gradient(self) -> str:
-        return "same"
-
-    @property
-    def allocates(self) -> bool:
-        return False
+    gradient = "same"
+    allocates = False
 
 
 @record
@@ -82,60 +88,28 @@ class Detach(Op):
     """The input without a gradient (torch.Tensor.detach and .data)."""
 
     other_formula = IDLE
-
-    @property
-    def name(self) -> str:
-        return "detach"
-
-    @property
-    def gradient(self) -> str:
-        return "none"
-
-    @property
-    def allocates(self) -> bool:
-        return False
-
-    @property
-    def active_in(self) -> str:
-        return "training"
+    name = "detach"
+    gradient = "none"
+    allocates = False
+    active_in = "training"
 
 
 @record
 class AlwaysDropout(Dropout):
     """Dropout that acts at evaluation too, because the call does not pass `training`."""
 
-    @property
-    def name(self) -> str:
-        return "Dropout"
-
-    @property
-    def active_in(self) -> str:
-        return "always"
+    name = "Dropout"
+    active_in = "always"
 
 
 @record
-class StochasticDepth(Op):
+class StochasticDepth(_Random):
     """In training, sets a whole branch to 0 with probability `p`. At evaluation, the identity.
 
     `mode` is `row` (for each sample) or `batch` (for all). It is torchvision's class. (Huang et al. 2016)
     """
 
-    other_formula = IDLE
-
-    p: float
     mode: str
-
-    @property
-    def allocates(self) -> bool:
-        return self.p > 0
-
-    @property
-    def gradient(self) -> str:
-        return "new" if self.p > 0 else "same"
-
-    @property
-    def active_in(self) -> str:
-        return "training"
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(extra=(((output[0], *(1,) * (len(output) - 1)), None),)) if self.p > 0 else NOTHING

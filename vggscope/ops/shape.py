@@ -16,17 +16,11 @@ class Flatten(Op):
     alignment_cost = 0.5
     exchanges = LAYOUT_EXCHANGES
     is_affine = is_layout = True
+    gradient = "same"
+    allocates = False
 
     start_dim: int = 1
     end_dim: int = -1
-
-    @property
-    def gradient(self) -> str:
-        return "same"
-
-    @property
-    def allocates(self) -> bool:
-        return False
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import field
 from typing import ClassVar
 
@@ -41,7 +42,15 @@ class View(Op):
 
 
 @record
-class Reshape(View):
+class _SameOrder(View):
+    """The same elements in the same order, in another shape."""
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
+        return (reshaped(inputs[0], output),)
+
+
+@record
+class Reshape(_SameOrder):
     """The same elements in the same order, with the shape `target`, in which one -1 means the remaining size."""
 
     function = "reshape"
@@ -58,9 +67,6 @@ class Reshape(View):
         if numel(result) != numel(shape):
             raise ShapeError(f"{kernel_text(shape)} has not the elements of {kernel_text(self.target)}")
         return result
-
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
-        return (reshaped(inputs[0], output),)
 
 
 @record
@@ -86,7 +92,7 @@ class Permute(View):
 
 
 @record
-class Squeeze(View):
+class Squeeze(_SameOrder):
     """Without those of the axes `dim` (None: all) that have size 1."""
 
     function = "squeeze"
@@ -100,12 +106,9 @@ class Squeeze(View):
         axes = range(len(shape)) if self.dim is None else [axis % len(shape) for axis in self.dim]
         return tuple(size for axis, size in enumerate(shape) if size != 1 or axis not in axes)
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
-        return (reshaped(inputs[0], output),)
-
 
 @record
-class Unsqueeze(View):
+class Unsqueeze(_SameOrder):
     """With a new axis of size 1 at `dim`."""
 
     function = "unsqueeze"
@@ -117,21 +120,15 @@ class Unsqueeze(View):
         axis = self.dim % (len(shape) + 1)
         return (*shape[:axis], 1, *shape[axis:])
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
-        return (reshaped(inputs[0], output),)
-
 
 @record
 class Expand(View):
     """Axes of size 1 repeated to the shape `target`, without a copy; -1 keeps an axis's size."""
 
     function = "expand"
+    gradient = "new"
 
     target: Shape
-
-    @property
-    def gradient(self) -> str:
-        return "new"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
@@ -144,72 +141,63 @@ class Expand(View):
 Item = int | None | str | tuple[int | None, int | None, int | None]
 """One part of an index: a position, None for a new axis, "..." for all axes between, or start, stop and step."""
 
+_FULL = (None, None, None)
+
 
 @record
 class Slice(View):
     """x[index], for an index of numbers and slices."""
 
     function = "getitem"
+    gradient = "new"
 
     index: tuple[Item, ...]
 
-    @property
-    def gradient(self) -> str:
-        return "new"
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        (shape,) = inputs
+    def _items(self, shape: Shape) -> Iterator[tuple[int, Item]]:
+        """Each part of the index with its input axis, and a full slice for each axis that "..." stands for."""
         used = sum(item is not None and item != "..." for item in self.index)
         if used > len(shape):
             raise ShapeError(f"{used} axes are indexed, the input has {len(shape)}: {kernel_text(shape)}")
         index = self.index if "..." in self.index else (*self.index, "...")
-        result: list[int] = []
+        between = index.index("...")
         axis = 0
-        for item in index:
+        for item in (*index[:between], *[_FULL] * (len(shape) - used), *index[between + 1 :]):
+            yield axis, item
+            axis += item is not None
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        result: list[int] = []
+        for axis, item in self._items(shape):
             if item is None:
                 result.append(1)
-            elif item == "...":
-                result.extend(shape[axis : axis + len(shape) - used])
-                axis += len(shape) - used
-            else:
-                if isinstance(item, tuple):
-                    result.append(len(range(*slice(*item).indices(shape[axis]))))
-                elif not -shape[axis] <= int(item) < shape[axis]:
-                    raise ShapeError(f"there is no position {item} in axis {axis} of {kernel_text(shape)}")
-                axis += 1
+            elif isinstance(item, tuple):
+                result.append(len(range(*slice(*item).indices(shape[axis]))))
+            elif not -shape[axis] <= int(item) < shape[axis]:
+                raise ShapeError(f"there is no position {item} in axis {axis} of {kernel_text(shape)}")
         return tuple(result)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         (shape,) = inputs
-        used = sum(item is not None and item != "..." for item in self.index)
-        index = self.index if "..." in self.index else (*self.index, "...")
         axes: dict[int, tuple[int | None, StridedWindow | Ranges]] = {}
-        axis = place = 0
-        for item in index:
-            if item == "...":
-                between = len(shape) - used
-                axes.update({axis + i: (place + i, SAME) for i in range(between)})
-                axis, place = axis + between, place + between
-            elif isinstance(item, tuple):
+        place = 0
+        for axis, item in self._items(shape):
+            if isinstance(item, tuple):
                 start, _, step = slice(*item).indices(shape[axis])
                 axes[axis] = (place, StridedWindow(stride=step, padding=-start))
-                axis, place = axis + 1, place + 1
-            elif item is None:
-                place += 1
-            else:
+            elif item is not None:
                 position = int(item) % shape[axis]
                 axes[axis] = (None, Ranges(((position, position + 1),)))
-                axis += 1
+            place += item is None or isinstance(item, tuple)
         return (axes,)
 
 
 @record
-class Chunk(View):
-    """Piece `position` of an axis that is cut in `chunks` equal pieces; the last may be smaller."""
+class _Piece(View):
+    """Piece `position` of the axis `dim`: one of the results of a call that cuts a tensor up."""
 
-    function = "chunk"
+    gradient = "new"
 
-    chunks: int
     dim: int
     position: int
 
@@ -217,18 +205,19 @@ class Chunk(View):
     def piece(self) -> int:
         return self.position
 
-    @property
-    def gradient(self) -> str:
-        return "new"
+
+@record
+class Chunk(_Piece):
+    """Piece `position` of an axis that is cut in `chunks` equal pieces; the last may be smaller."""
+
+    function = "chunk"
+
+    chunks: int
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         axis = self.dim % len(shape)
-        size = -(-shape[axis] // self.chunks)
-        piece = min(size, shape[axis] - size * self.position)
-        if piece <= 0:
-            raise ShapeError(f"axis {axis} of {kernel_text(shape)} has no piece {self.position + 1} of {self.chunks}")
-        return (*shape[:axis], piece, *shape[axis + 1 :])
+        return _cut(shape, axis, -(-shape[axis] // self.chunks), self.position, self.chunks)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         (shape,) = inputs
@@ -237,35 +226,21 @@ class Chunk(View):
 
 
 @record
-class Split(View):
+class Split(_Piece):
     """Piece `position` of an axis that is cut in pieces of `size`, a number or one for each piece."""
 
     function = "split"
 
     size: int | tuple[int, ...]
-    dim: int
-    position: int
-
-    @property
-    def piece(self) -> int:
-        return self.position
-
-    @property
-    def gradient(self) -> str:
-        return "new"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         axis = self.dim % len(shape)
-        if isinstance(self.size, tuple):
-            piece = self.size[self.position]
-            if sum(self.size) != shape[axis]:
-                raise ShapeError(f"pieces of {self.size} do not make up axis {axis} of {kernel_text(shape)}")
-        else:
-            piece = min(self.size, shape[axis] - self.size * self.position)
-            if piece <= 0:
-                raise ShapeError(f"axis {axis} of {kernel_text(shape)} has no piece {self.position + 1} of {self.size}")
-        return (*shape[:axis], piece, *shape[axis + 1 :])
+        if isinstance(self.size, int):
+            return _cut(shape, axis, self.size, self.position, self.size)
+        if sum(self.size) != shape[axis]:
+            raise ShapeError(f"pieces of {self.size} do not make up axis {axis} of {kernel_text(shape)}")
+        return (*shape[:axis], self.size[self.position], *shape[axis + 1 :])
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         before = sum(self.size[: self.position]) if isinstance(self.size, tuple) else self.size * self.position
@@ -273,21 +248,10 @@ class Split(View):
 
 
 @record
-class Select(View):
+class Select(_Piece):
     """Position `position` of the axis `dim`, without that axis: one result of `unbind`."""
 
     function = "unbind"
-
-    dim: int
-    position: int
-
-    @property
-    def piece(self) -> int:
-        return self.position
-
-    @property
-    def gradient(self) -> str:
-        return "new"
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
@@ -411,6 +375,14 @@ class ChannelShuffle(View):
     function = "ChannelShuffle"
 
     groups: int
+
+
+def _cut(shape: Shape, axis: int, size: int, position: int, of: int) -> Shape:
+    """The shape of a piece of an axis that is cut in pieces of `size`. `of` is the call's argument, for the error."""
+    piece = min(size, shape[axis] - size * position)
+    if piece <= 0:
+        raise ShapeError(f"axis {axis} of {kernel_text(shape)} has no piece {position + 1} of {of}")
+    return (*shape[:axis], piece, *shape[axis + 1 :])
 
 
 def _from(shape: Shape, axis: int, start: int) -> AxisMaps:

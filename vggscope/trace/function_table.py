@@ -403,13 +403,13 @@ def _item(part: object) -> Item:
 
 def _chunk(input: Tensor, chunks: int, dim: int = 0) -> OneOrMoreOps:
     size = -(-input.shape[dim] // chunks)
-    return tuple(Chunk(chunks, dim, position) for position in range(-(-input.shape[dim] // size)))
+    return tuple(Chunk(dim, position, chunks) for position in range(-(-input.shape[dim] // size)))
 
 
 def _split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, **named: Any) -> OneOrMoreOps:
     size = named.get("split_size", split_size_or_sections)
     pieces = -(-tensor.shape[dim] // size) if isinstance(size, int) else len(size)
-    return tuple(Split(size if isinstance(size, int) else tuple(size), dim, position) for position in range(pieces))
+    return tuple(Split(dim, position, size if isinstance(size, int) else tuple(size)) for position in range(pieces))
 
 
 def _unbind(input: Tensor, dim: int = 0) -> OneOrMoreOps:
