@@ -431,3 +431,19 @@ def test_a_pool_is_compared_with_another_kind_of_pool(pool: nn.Module, spec: str
     assert difference.changes == (Change("op", type(pool).__name__, "MaxPool2d"),)
     layer = Subject(ours).layers[2]
     assert (layer.kind, layer.spec) == ("pool", spec)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        *(nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.SELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid),
+        *(nn.GELU, nn.Softplus, nn.Sigmoid, nn.Tanh, nn.PReLU),
+    ],
+)
+def test_an_activation_is_compared_with_another(activation: type[nn.Module]) -> None:
+    def network(activation: nn.Module) -> Network:
+        return trace(nn.Sequential(nn.Conv2d(3, 8, 3), activation, nn.Conv2d(8, 8, 3)), (3, 8, 8), "x")
+
+    (difference,) = vggscope_diff(network(activation()), network(nn.ReLU())).differences
+    assert difference.kind == "changed"
+    assert difference.changes[0] == Change("op", activation.__name__, "ReLU")

@@ -17,6 +17,7 @@ class Activation(Op):
     """A function of each value. `keeps` is what autograd saves for backward, the `input` or the `output`."""
 
     is_pointwise = True
+    exchanges = (("activation", 2.5),)
     keeps: ClassVar[str] = "input"
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
@@ -51,7 +52,6 @@ class ReLU(Overwriting):
     label_prefix = "relu"
     other_formula = "comparison: 1 a value"
     per_value = 1
-    exchanges = (("activation", 2.5),)
     follows_a_layer = True
     is_monotone = True
     is_idempotent = True
@@ -64,7 +64,6 @@ class ReLU6(Overwriting):
 
     other_formula = "comparisons: 2 a value"
     per_value = 2
-    exchanges = (("activation", 2.5),)
     is_monotone = True
     is_idempotent = True
     keeps_in_place = "copy"
@@ -89,7 +88,6 @@ class LeakyReLU(Overwriting):
 
     other_formula = "comparison, product: 2 a value"
     per_value = 2
-    exchanges = (("activation", 2.5),)
 
     negative_slope: float = 0.01
 
@@ -100,7 +98,6 @@ class ELU(Overwriting):
 
     other_formula = "comparison, exp, -1, product: 4 a value"
     per_value = 4
-    exchanges = (("activation", 2.5),)
 
     alpha: float = 1.0
 
@@ -120,7 +117,6 @@ class SiLU(Overwriting):
 
     other_formula = "sigmoid, product: 5 a value"
     per_value = 5
-    exchanges = (("activation", 2.5),)
     keeps_in_place = "copy"
 
 
@@ -139,7 +135,6 @@ class Hardswish(Overwriting):
 
     other_formula = "+3, two comparisons, product, division: 5 a value"
     per_value = 5
-    exchanges = (("activation", 2.5),)
     keeps_in_place = "copy"
 
 
@@ -158,7 +153,6 @@ class GELU(Activation):
     """x times the normal distribution's cumulative share at x; `approximate` is `none` or `tanh`."""
 
     other_formula = "division, erf, +1, two products: 5 a value; as tanh 9"
-    exchanges = (("activation", 2.5),)
 
     approximate: str = "none"
 
@@ -172,7 +166,6 @@ class Softplus(Activation):
 
     other_formula = "product, exp, +1, log, division: 5 a value"
     per_value = 5
-    exchanges = (("activation", 2.5),)
     is_monotone = True
 
     beta: float = 1.0
@@ -186,7 +179,6 @@ class Sigmoid(Activation):
     label_prefix = "sigmoid"
     other_formula = "sign, exp, +1, division: 4 a value"
     per_value = 4
-    exchanges = (("activation", 2.5),)
     is_monotone = True
     keeps = "output"
 
@@ -197,7 +189,6 @@ class Tanh(Activation):
 
     other_formula = "tanh: 1 a value"
     per_value = 1
-    exchanges = (("activation", 2.5),)
     is_monotone = True
     keeps = "output"
 
@@ -210,6 +201,7 @@ class Softmax(Activation):
     label_prefix = "prob"
     notation = "softmax"
     other_formula = "a row of n: n-1 comparisons, n differences, n exp, n-1 sums, n divisions: 5n-2"
+    exchanges = ()
     is_pointwise = False
     keeps = "output"
 
@@ -243,7 +235,6 @@ class PReLU(Activation):
 
     other_formula = "comparison, product: 2 a value"
     per_value = 2
-    exchanges = (("activation", 2.5),)
     is_pointwise = False
 
     num_parameters: int = 1
@@ -262,6 +253,7 @@ class GLU(Activation):
 
     other_formula = "sigmoid, product: 5 a value"
     per_value = 5
+    exchanges = ()
     is_pointwise = False
 
     dim: int = -1
