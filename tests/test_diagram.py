@@ -15,7 +15,7 @@ import pytest
 
 from vggscope.drawing import FORMATS, THEMES, Diagram, diagram
 from vggscope.drawing.look import FACTS
-from vggscope.drawing.picture import Box, Part, Polygon, Text
+from vggscope.drawing.picture import Part, Polygon, Rectangle, Text
 from vggscope.drawing.theme import KINDS, READABLE, contrast
 from vggscope.errors import MissingTool, OptionError, OutputError
 from vggscope.graph import Network, module_node, one_input
@@ -49,7 +49,7 @@ def within(inner: tuple[float, ...], outer: tuple[float, ...]) -> bool:
 
 def frame_of(part: Part) -> tuple[float, float, float, float] | None:
     """The bounds of a part's boxes, or None for a part without boxes."""
-    boxes = [shape for shape in part.shapes if isinstance(shape, Box)]
+    boxes = [shape for shape in part.shapes if isinstance(shape, Rectangle)]
     if not boxes:
         return None
     ends = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes]
@@ -190,8 +190,8 @@ def test_heat_colours_the_largest_fully_and_states_the_scale() -> None:
     drawn = diagram(column("D"), "layers", heat="params")
     fills = {part.lines[0].split()[0]: part.shapes[0] for part in drawn.picture.parts}
     largest, least = fills["fc6"], fills["pool1"]
-    assert isinstance(largest, Box)
-    assert isinstance(least, Box)
+    assert isinstance(largest, Rectangle)
+    assert isinstance(least, Rectangle)
     assert (least.fill, largest.fill) == THEMES["light"].heat
     assert {"parameters: 0", "102.76 M"} <= set(svg_texts(drawn))
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.test_diagram import assert_tidy, frame_of, svg_texts
 from vggscope.drawing import Diagram, diagram
-from vggscope.drawing.picture import Box, Line, Text
+from vggscope.drawing.picture import Line, Rectangle, Text
 from vggscope.drawing.stages import LONGEST, Stage
 from vggscope.drawing.subject import Subject
 from vggscope.errors import MissingTool, OptionError
@@ -205,7 +205,7 @@ def test_a_long_stage_is_split_where_one_tensor_passes() -> None:
 def test_every_box_has_a_label() -> None:
     for style in ("blocks", "layers"):
         for part in diagram(residual(2), style).picture.parts:
-            assert any(isinstance(shape, Box) for shape in part.shapes)
+            assert any(isinstance(shape, Rectangle) for shape in part.shapes)
             assert any(isinstance(shape, Text) and shape.text for shape in part.shapes), part.name
 
 

@@ -21,7 +21,7 @@ from vggscope.drawing import Diagram
 from vggscope.drawing.diff import diagram
 from vggscope.drawing.diff.legend import MOST_LISTED
 from vggscope.drawing.fonts import wrapped
-from vggscope.drawing.picture import Box, Polygon, Text
+from vggscope.drawing.picture import Polygon, Rectangle, Text
 from vggscope.drawing.theme import READABLE, SIGNS, SMALL, THEMES, contrast
 from vggscope.errors import OptionError
 from vggscope.graph import Network, module_node, one_input
@@ -113,10 +113,10 @@ def test_an_inserted_layer_faces_a_gap() -> None:
     texts = svg_texts(drawn)
     assert texts.count("norm1_1") == texts.count("not in the reference") == 1
     assert texts.count("+ 1") == 2
-    gaps = [shape for shape in drawn.picture.frame if isinstance(shape, Box) and shape.dashed]
+    gaps = [shape for shape in drawn.picture.frame if isinstance(shape, Rectangle) and shape.dashed]
     (norm,) = [part for part in drawn.picture.parts if part.name == "ours: features.2"]
     frame = norm.shapes[0]
-    assert isinstance(frame, Box)
+    assert isinstance(frame, Rectangle)
     assert [(gap.y, gap.width) for gap in gaps] == [(frame.y, frame.width)]
     assert gaps[0].x > frame.x + frame.width
 
@@ -148,8 +148,8 @@ def test_signs_differ_in_outline_too() -> None:
     for text, words in (("+ 1", ("A-LRN", "A")), ("− 1", ("A", "A-LRN")), ("~ 1", ("C", "D"))):
         frame = diagram(diff(*words), "paper").picture.frame
         badge = next(shape for shape, after in pairwise(frame) if isinstance(after, Text) and after.text == text)
-        outlines.append((type(badge), isinstance(badge, Box) and badge.radius > 0))
-    assert outlines == [(Box, True), (Box, False), (Polygon, False)]
+        outlines.append((type(badge), isinstance(badge, Rectangle) and badge.radius > 0))
+    assert outlines == [(Rectangle, True), (Rectangle, False), (Polygon, False)]
     assert set(THEMES["paper"].signs.values()) == {"#000000"}
 
 

@@ -184,10 +184,12 @@ def _tensors(name: str) -> dict:
 
 
 def _list(name: str, folder: Path) -> Result:
-    from vggscope.sources.catalogue import Catalogue, Choice, Installed, Reference
+    from vggscope.sources.catalogue import Catalogue, Choice, Installed, ReferenceModel
 
     choices = (Choice(name, name),)
-    return Catalogue("vggscope/list@1", (), (Reference(name, 3),), choices, choices, choices, (Installed(name, name),))
+    return Catalogue(
+        "vggscope/list@1", (), (ReferenceModel(name, 3),), choices, choices, choices, (Installed(name, name),)
+    )
 
 
 def _explain(name: str, folder: Path) -> Result:

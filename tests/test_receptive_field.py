@@ -18,7 +18,7 @@ from torch.nn import functional
 import vggscope
 from tests.strategies import SIDE, columns, examples
 from vggscope.analysis.receptive_field.result import Box, describe, layer_named
-from vggscope.analysis.receptive_field.view import ReceptiveField, UnknownView, View, receptive_fields, views
+from vggscope.analysis.receptive_field.view import PixelView, ReceptiveField, UnknownView, receptive_fields, views
 from vggscope.builders.module import module
 from vggscope.cross_checks.autograd import differences, measure, measured_layers, units
 from vggscope.cross_checks.reference_tool import without_data
@@ -289,7 +289,7 @@ def test_functions_equal_autograd(name: str) -> None:
     model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), Apply(FUNCTIONS[name])).eval()
     network = trace(model, (4, 8, 8), name)
     view = views(network, exact=True)[network.nodes[-1].name]
-    assert isinstance(view, View)
+    assert isinstance(view, PixelView)
     counts = {side.axis: side.extent.units for side in view.sides if side.axis is not None}
     places = [tuple(zip(counts, positions)) for positions in product(*map(range, counts.values()))]
     measured = measure(without_data(model), network.input_shape, {"1": places})["1"]

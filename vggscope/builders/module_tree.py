@@ -8,7 +8,7 @@ from itertools import groupby
 
 from vggscope.errors import ModelError, printable
 from vggscope.graph import INPUT, Network, Node
-from vggscope.ops.recorded import Recorded, Result
+from vggscope.ops.recorded import CallResult, Recorded
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import Reshape
 from vggscope.record import record
@@ -40,7 +40,7 @@ def module_calls(network: Network) -> tuple[ModuleCall, ...]:
     for node in nodes:
         if node.inputs != (previous,):
             raise _refusal(network, node, "reads other than the one layer before it")
-        if isinstance(node.op, Recorded | Result):
+        if isinstance(node.op, Recorded | CallResult):
             raise _refusal(network, node, f"runs {node.op.name}, which is no module of torch.nn")
         if node.module is None and not isinstance(node.op, Flatten):
             raise _refusal(network, node, "is the call of a function")

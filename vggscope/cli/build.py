@@ -7,7 +7,7 @@ from typing import Annotated
 from vggscope import api
 from vggscope.builders.initialisation import check_draw
 from vggscope.choices import Init
-from vggscope.cli.options import OUTPUT, Model, ModelOptions, option
+from vggscope.cli.options import OUTPUT, Model, ModelFlags, option
 from vggscope.cli.output import note_written, print_out
 from vggscope.errors import OptionError
 
@@ -16,7 +16,7 @@ WRITTEN = (".py", ".pth", ".pt", ".safetensors", ".onnx")
 
 def build(
     model: Model,
-    options: ModelOptions,
+    options: ModelFlags,
     output: Annotated[
         str | None,
         option("FILE", "Write .py (source), .pth, .safetensors or .onnx.", "written", *WRITTEN, names=OUTPUT),

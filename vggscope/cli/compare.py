@@ -15,7 +15,7 @@ from vggscope.cli.options import (
     OPTIMIZERS,
     THEMES,
     BatchOptions,
-    ModelOptions,
+    ModelFlags,
     OutputOptions,
     argument,
     flag,
@@ -56,7 +56,7 @@ class GridOptions:
 
 
 def compare(
-    build: ModelOptions,
+    build: ModelFlags,
     batch: BatchOptions,
     output: OutputOptions,
     over: GridOptions,
@@ -88,7 +88,7 @@ def compare(
     return note_failures(*(model.failure for model in comparison.models))
 
 
-def _grid(models: list[str], build: ModelOptions, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:
+def _grid(models: list[str], build: ModelFlags, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:
     name = output.format or (Path(output.output).suffix.removeprefix(".") if output.output is not None else "csv")
     name = "json" if name == "jsonl" else name
     if name not in LINES:

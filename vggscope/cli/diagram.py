@@ -9,7 +9,7 @@ import typer
 
 from vggscope import api
 from vggscope.choices import Annotation, Direction, Engine, Heat, PictureFormat, Style, Theme
-from vggscope.cli.options import OUTPUT, THEMES, ModelOptions, Models, option
+from vggscope.cli.options import OUTPUT, THEMES, ModelFlags, Models, option
 from vggscope.cli.output import note, note_failures
 from vggscope.errors import OptionError
 from vggscope.files import is_special, write_file
@@ -54,7 +54,7 @@ class _Look:
 
 def diagram(
     models: Models,
-    build: ModelOptions,
+    build: ModelFlags,
     output: Annotated[str, option("FILE", "The picture: .svg, .png, .pdf, .dot or .tex.", "pictures", names=OUTPUT)],
     look: _Look,
     dpi: Annotated[int, option("N", "Dots per inch of a PNG.")] = 144,

@@ -11,9 +11,9 @@ from vggscope.choices import Ignorable
 from vggscope.cli.options import (
     CHECKPOINT_FILES,
     Model,
-    ModelOptions,
+    ModelFlags,
     OutputOptions,
-    PictureOptions,
+    PictureFlags,
     flag,
     option,
     words,
@@ -24,9 +24,9 @@ from vggscope.progress import on_terminal
 
 def diff(
     model: Model,
-    build: ModelOptions,
+    build: ModelFlags,
     output: OutputOptions,
-    picture: PictureOptions,
+    picture: PictureFlags,
     ref: Annotated[
         str, option("REF", "torchvision or timm (the counterpart there), paper, or any MODEL.", "references")
     ] = "torchvision",

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 from vggscope import api
 from vggscope.choices import Theme, Topic
-from vggscope.cli.options import IMAGE_FILES, THEMES, ModelOptions, OutputOptions, argument, flag, option
+from vggscope.cli.options import IMAGE_FILES, THEMES, ModelFlags, OutputOptions, argument, flag, option
 from vggscope.cli.output import check_format, emit
 from vggscope.drawing.theme import theme_named
 from vggscope.errors import OptionError
@@ -28,7 +28,7 @@ class _TopicOptions:
 
 
 def explain(
-    build: ModelOptions,
+    build: ModelFlags,
     output: OutputOptions,
     options: _TopicOptions,
     words: Annotated[

@@ -14,9 +14,9 @@ from vggscope.cli.options import (
     MODES,
     OPTIMIZERS,
     Model,
-    ModelOptions,
+    ModelFlags,
     OutputOptions,
-    PictureOptions,
+    PictureFlags,
     flag,
     option,
 )
@@ -45,9 +45,9 @@ class _Step:
 
 def memory(
     model: Model,
-    build: ModelOptions,
+    build: ModelFlags,
     output: OutputOptions,
-    picture: PictureOptions,
+    picture: PictureFlags,
     step: _Step,
     gpu: Annotated[str | None, option("GPU", "Does it fit? An amount (24GiB) or a card (RTX 4090).", CARDS)] = None,
     context: Annotated[str | None, option("SIZE", "Memory set aside for the CUDA context.")] = None,

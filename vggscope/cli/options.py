@@ -78,7 +78,7 @@ Models = Annotated[list[str], argument("MODEL...", "Models, each a word as `summ
 
 
 @record
-class ModelOptions:
+class ModelFlags:
     """How the model is built."""
 
     input: Annotated[
@@ -140,7 +140,7 @@ class OutputOptions:
 
 
 @record
-class PictureOptions:
+class PictureFlags:
     """How a picture looks."""
 
     theme: Annotated[Theme, option("THEME", "Of a picture: light, dark or paper.", THEMES)] = "light"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from vggscope import api
-from vggscope.cli.options import CHECKPOINT_FILES, IMAGE_FILES, OUTPUT, ModelOptions, Models, option
+from vggscope.cli.options import CHECKPOINT_FILES, IMAGE_FILES, OUTPUT, ModelFlags, Models, option
 from vggscope.cli.output import note_written
 from vggscope.errors import OptionError
 from vggscope.files import is_special
@@ -14,7 +14,7 @@ from vggscope.files import is_special
 
 def report(
     models: Models,
-    build: ModelOptions,
+    build: ModelFlags,
     output: Annotated[str, option("FILE", "The page: FILE.html.", "written", ".html", names=OUTPUT)],
     ref: Annotated[
         str | None,

@@ -9,10 +9,10 @@ from vggscope import api
 from vggscope.cli.options import (
     CHECKPOINT_FILES,
     IMAGE_FILES,
-    ModelOptions,
+    ModelFlags,
     Models,
     OutputOptions,
-    PictureOptions,
+    PictureFlags,
     flag,
     option,
     words,
@@ -25,9 +25,9 @@ from vggscope.render.formats import PICTURE, name_for
 
 def rf(
     models: Models,
-    build: ModelOptions,
+    build: ModelFlags,
     output: OutputOptions,
-    picture: PictureOptions,
+    picture: PictureFlags,
     at: Annotated[
         str | None, option("LAYERS", "Layers, by label or path: one unit's region, e.g. conv5_3.", "layers")
     ] = None,

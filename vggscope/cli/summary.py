@@ -6,14 +6,14 @@ from typing import Annotated
 
 from vggscope import api
 from vggscope.choices import Count, Depth
-from vggscope.cli.options import CARDS, BatchOptions, Model, ModelOptions, OutputOptions, flag, option
+from vggscope.cli.options import CARDS, BatchOptions, Model, ModelFlags, OutputOptions, flag, option
 from vggscope.cli.output import check_format, emit, note_failures
 from vggscope.render.summary import SHOWN, column_keys
 
 
 def summary(
     model: Model,
-    build: ModelOptions,
+    build: ModelFlags,
     batch: BatchOptions,
     output: OutputOptions,
     columns: Annotated[

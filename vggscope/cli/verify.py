@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from vggscope import api
-from vggscope.cli.options import Model, ModelOptions, OutputOptions
+from vggscope.cli.options import Model, ModelFlags, OutputOptions
 from vggscope.cli.output import check_format, emit
 from vggscope.progress import on_terminal
 
 
-def verify(model: Model, build: ModelOptions, output: OutputOptions) -> int:
+def verify(model: Model, build: ModelFlags, output: OutputOptions) -> int:
     """Our figures beside those of other tools: torch's FLOP counter, memory tracker and autograd, torchinfo, fvcore,
     torchvision, the paper.
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.receptive_field.extents import Flattened
-from vggscope.analysis.receptive_field.view import UnknownView, View, views
+from vggscope.analysis.receptive_field.view import PixelView, UnknownView, views
 from vggscope.cross_checks.positive import Function, each_channel, functions, ones
 from vggscope.cross_checks.reference_tool import FIELDS, NotApplicable, ReferenceTool, ReportedFigure, written_out
 from vggscope.graph import Network, Node
@@ -31,7 +31,7 @@ Pixels = tuple[tuple[int, int], ...]
 Place = tuple[tuple[int, int], ...]
 """A unit of an output: its positions along some axes, as (axis, position)."""
 
-Views = Mapping[str, View | UnknownView]
+Views = Mapping[str, PixelView | UnknownView]
 
 
 def measured_layers(network: Network) -> tuple[str, ...]:
@@ -48,12 +48,16 @@ def measured_layers(network: Network) -> tuple[str, ...]:
     return tuple(node.name for node in known)
 
 
-def _has_units(view: View | UnknownView) -> bool:
+def _has_units(view: PixelView | UnknownView) -> bool:
     """Whether a map has units with a receptive field. Those of a flattened map mix pixels and channels."""
-    return isinstance(view, View) and bool(view.sides) and not any(isinstance(s.extent, Flattened) for s in view.sides)
+    return (
+        isinstance(view, PixelView)
+        and bool(view.sides)
+        and not any(isinstance(s.extent, Flattened) for s in view.sides)
+    )
 
 
-def units(view: View) -> tuple[Place, ...]:
+def units(view: PixelView) -> tuple[Place, ...]:
     """The units of a layer's output to measure."""
     sides = [(side.axis, side.extent.units) for side in view.sides if side.axis is not None]
     if len({axis for axis, _ in sides}) < len(sides):
@@ -85,14 +89,14 @@ def differences(network: Network, module: nn.Module, layers: tuple[str, ...]) ->
     return [text for text in texts if text]
 
 
-def _known_view(views: Views, name: str) -> View:
+def _known_view(views: Views, name: str) -> PixelView:
     view = views[name]
-    assert isinstance(view, View)
+    assert isinstance(view, PixelView)
     return view
 
 
 def _difference(
-    node: Node, sides: tuple[int, ...], by_rule: View, exact: View, measured: Mapping[Place, Pixels | None]
+    node: Node, sides: tuple[int, ...], by_rule: PixelView, exact: PixelView, measured: Mapping[Place, Pixels | None]
 ) -> str:
     """A sentence about the first unit with a mismatch, or an empty one.
 
@@ -110,7 +114,7 @@ def _difference(
     return ""
 
 
-def _pixels(view: View, place: Place) -> Pixels | None:
+def _pixels(view: PixelView, place: Place) -> Pixels | None:
     """The pixels of a unit in a view; None if it covers none."""
     positions = dict(place)
     spans = [side.extent.span(0 if side.axis is None else positions[side.axis]) for side in view.sides]
@@ -209,7 +213,7 @@ def _positive() -> Iterator[None]:
     """Replace torch's functions by those of `positive`, and tensors on the meta device by ones."""
     from torch.overrides import TorchFunctionMode
 
-    class Mode(TorchFunctionMode):
+    class PositiveMode(TorchFunctionMode):
         def __torch_function__(
             self, func: Function, types: object, args: tuple[object, ...] = (), kwargs: object = None
         ) -> object:
@@ -218,7 +222,7 @@ def _positive() -> Iterator[None]:
             return positive.get(name, func)(*map(ones, args), **{key: ones(value) for key, value in named.items()})
 
     positive = functions()
-    with written_out(), Mode():
+    with written_out(), PositiveMode():
         yield
 
 

@@ -153,7 +153,7 @@ def _weight_norm_operations(module: nn.Module, input_shape: Shape) -> int:
 
     operations = 0
 
-    class Mode(TorchFunctionMode):
+    class CountingMode(TorchFunctionMode):
         def __torch_function__(
             self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
         ) -> object:
@@ -164,7 +164,7 @@ def _weight_norm_operations(module: nn.Module, input_shape: Shape) -> int:
                     operations += arguments["input"].numel() * (4 if arguments.get("weight") is None else 5)
             return func(*args, **(kwargs or {}))
 
-    with frozen(module), torch.enable_grad(), Mode():
+    with frozen(module), torch.enable_grad(), CountingMode():
         module(torch.empty(input_shape, device="meta", requires_grad=True).clone())
     return operations
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from vggscope.drawing.fonts import fitted
 from vggscope.drawing.layer import shape
 from vggscope.drawing.look import Look
-from vggscope.drawing.picture import Box, Frame, Link, Part, Point, Shape, Text, arrow
+from vggscope.drawing.picture import Frame, Link, Part, Point, Rectangle, Shape, Text, arrow
 from vggscope.drawing.sheet import MARGIN, TOP
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import HEADING, SMALL, Theme
@@ -215,7 +215,7 @@ def card_frame(title: str, frame: Frame, padding: float, theme: Theme) -> list[S
     """A card with its heading."""
     heading = fitted(title, HEADING, frame.width - 2 * padding, bold=True)
     return [
-        Box(frame.x, frame.y, frame.width, frame.height, theme.card, theme.border, radius=4),
+        Rectangle(frame.x, frame.y, frame.width, frame.height, theme.card, theme.border, radius=4),
         Text(frame.x + padding, frame.y + 14.5, heading, HEADING, theme.ink, bold=True),
     ]
 
@@ -226,7 +226,7 @@ def input_part(subject: Subject, frame: Frame, theme: Theme) -> Part:
     return Part(
         INPUT,
         (
-            Box(frame.x, frame.y, frame.width, frame.height, theme.fills["input"], theme.border, radius=4),
+            Rectangle(frame.x, frame.y, frame.width, frame.height, theme.fills["input"], theme.border, radius=4),
             Text(frame.x + 7, base, "input", HEADING, theme.ink, bold=True),
             Text(frame.right - 7, base, size, SMALL, theme.ink, anchor="end"),
         ),

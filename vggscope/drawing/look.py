@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from vggscope.analysis.summary import Summary
 from vggscope.drawing.layer import Layer, shape
-from vggscope.drawing.picture import Box, Shape, Text
+from vggscope.drawing.picture import Rectangle, Shape, Text
 from vggscope.drawing.theme import SMALL, Theme
 from vggscope.record import record
 from vggscope.units import UNKNOWN, bytes_text, percent_text, short_count
@@ -117,8 +117,10 @@ class Heat:
         """The scale from 0 to `top`, its texts on the baseline `y`."""
         title = Text(x, y, f"{FACTS[self.name].title}: 0", SMALL, self.theme.muted)
         start, steps, step = title.bounds[2] + 5, 24, 4.0
-        scale = [Box(start + i * step, y - 7, step + 0.2, 8, self.theme.heat_at(i / (steps - 1))) for i in range(steps)]
-        frame = Box(start, y - 7, steps * step, 8, "", self.theme.border)
+        scale = [
+            Rectangle(start + i * step, y - 7, step + 0.2, 8, self.theme.heat_at(i / (steps - 1))) for i in range(steps)
+        ]
+        frame = Rectangle(start, y - 7, steps * step, 8, "", self.theme.border)
         return (title, *scale, frame, Text(start + steps * step + 5, y, self.top_text, SMALL, self.theme.muted))
 
 

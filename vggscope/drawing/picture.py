@@ -36,7 +36,7 @@ class Frame:
 
 
 @record
-class Box:
+class Rectangle:
     """A rectangle with corners rounded by `radius`. Colours are #rrggbb, or empty for none."""
 
     x: float
@@ -100,7 +100,7 @@ class Text:
         return (self.x - before, self.y - up, self.x + after, self.y + down)
 
 
-Shape = Box | Polygon | Line | Text
+Shape = Rectangle | Polygon | Line | Text
 
 
 @record
@@ -188,7 +188,7 @@ def scaled(picture: Picture, factor: float) -> Picture:
     """The same picture larger or smaller."""
 
     def of(shape: Shape) -> Shape:
-        if isinstance(shape, Box):
+        if isinstance(shape, Rectangle):
             x, y, width, height = (value * factor for value in (shape.x, shape.y, shape.width, shape.height))
             return replace(shape, x=x, y=y, width=width, height=height, radius=shape.radius * factor)
         if isinstance(shape, Text):

@@ -10,7 +10,7 @@ from vggscope.drawing.fonts import text_width
 from vggscope.drawing.layer import Layer, shape, shapes
 from vggscope.drawing.look import Look
 from vggscope.drawing.picture import Frame
-from vggscope.drawing.stages import Block, Stage, within
+from vggscope.drawing.stages import LayerBlock, Stage, within
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import BODY, SMALL
 from vggscope.graph import INPUT
@@ -116,7 +116,7 @@ def drawn_as(subject: Subject) -> dict[str, str]:
     return drawn
 
 
-def _stacks(block: Block, subject: Subject, look: Look) -> list[OpStack]:
+def _stacks(block: LayerBlock, subject: Subject, look: Look) -> list[OpStack]:
     """The ops of a block's first instance in stacks."""
     stacks: list[list[Layer]] = []
     consumers = subject.network.consumers
@@ -141,7 +141,7 @@ def _stacks(block: Block, subject: Subject, look: Look) -> list[OpStack]:
     ]
 
 
-def _op(layer: Layer, block: Block, subject: Subject, look: Look) -> OpText:
+def _op(layer: Layer, block: LayerBlock, subject: Subject, look: Look) -> OpText:
     name = within(block.path, layer.name)
     facts = tuple(
         f"{fact.title}: {text}"

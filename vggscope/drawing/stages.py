@@ -33,7 +33,7 @@ FEW_ROWS = 8
 
 
 @record
-class Block:
+class LayerBlock:
     """Rows that are drawn together, once for all repetitions. `instances` are the layers of each repetition; the rows
     are those of the first one, with names relative to `path`.
     """
@@ -54,7 +54,7 @@ class Stage:
 
     name: str
     layers: tuple[Layer, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[LayerBlock, ...]
 
     @property
     def rows(self) -> Iterator[LayerRow]:
@@ -103,9 +103,9 @@ def span(names: Sequence[str]) -> str:
     return f"{first}–{end}" if end.isdigit() and stem != first else f"{first} … {last}"
 
 
-def _plain_block(layers: Sequence[Layer], path: str = "") -> Block:
+def _plain_block(layers: Sequence[Layer], path: str = "") -> LayerBlock:
     """Layers as one block without a title."""
-    return Block("", path, rows(layers, path), (tuple(layers),))
+    return LayerBlock("", path, rows(layers, path), (tuple(layers),))
 
 
 def _paper_stages(layers: Sequence[Layer], fold: bool) -> Iterator[Stage]:
@@ -126,7 +126,7 @@ def _with_stage(layers: Iterable[Layer]) -> Iterator[tuple[str, Layer]]:
         yield stage, layer
 
 
-def _paper_blocks(layers: Sequence[Layer], fold: bool) -> Iterator[Block]:
+def _paper_blocks(layers: Sequence[Layer], fold: bool) -> Iterator[LayerBlock]:
     """A stage's rows as one block, but many equal rows as a block with their number."""
     others: list[Layer] = []
     for _, run in groupby(rows(layers), key=lambda row: row.spec):
@@ -135,7 +135,7 @@ def _paper_blocks(layers: Sequence[Layer], fold: bool) -> Iterator[Block]:
             if others:
                 yield _plain_block(others)
             others = []
-            yield Block(span([row.name for row in alike]), "", (alike[0],), tuple(row.layers for row in alike))
+            yield LayerBlock(span([row.name for row in alike]), "", (alike[0],), tuple(row.layers for row in alike))
         else:
             others += [layer for row in alike for layer in row.layers]
     if others:
@@ -198,7 +198,7 @@ def _module_stages(layers: tuple[Layer, ...], fold: bool) -> Iterator[Stage]:
         members = tuple(layer for module in run for layer in module.layers)
         name = span([module.path for module in run])
         if run[0].is_layer:
-            blocks: tuple[Block, ...] = (_plain_block(members),)
+            blocks: tuple[LayerBlock, ...] = (_plain_block(members),)
             if len(run) > 1 and len(runs) > 1:
                 name = {0: "stem", len(runs) - 1: "head"}.get(position, name)
         elif len(run) > 1:
@@ -220,8 +220,8 @@ def _runs(modules: Sequence[_Module], fold: bool) -> list[list[_Module]]:
     return runs
 
 
-def _repeated_block(equal: list[_Module], title: str) -> Block:
-    return Block(title, equal[0].path, equal[0].rows, tuple(module.layers for module in equal))
+def _repeated_block(equal: list[_Module], title: str) -> LayerBlock:
+    return LayerBlock(title, equal[0].path, equal[0].rows, tuple(module.layers for module in equal))
 
 
 def _top_modules(layers: tuple[Layer, ...], fold: bool) -> list[_Module]:
@@ -238,7 +238,7 @@ def _top_modules(layers: tuple[Layer, ...], fold: bool) -> list[_Module]:
         modules[place : place + 1] = largest.children
 
 
-def _module_blocks(module: _Module, fold: bool) -> Iterator[Block]:
+def _module_blocks(module: _Module, fold: bool) -> Iterator[LayerBlock]:
     """A block for each submodule if they form a series, else the module as one block."""
     children = tuple(_submodules(module))
     runs = _runs(children, fold)
@@ -271,7 +271,7 @@ def _submodules(module: _Module) -> Iterator[_Module]:
 
 def _split(stage: Stage) -> Iterator[Stage]:
     """A stage in parts of at most LONGEST rows, as far as it can be split."""
-    groups: list[list[Block]] = []
+    groups: list[list[LayerBlock]] = []
     length = LONGEST + 1
     for block in chain.from_iterable(map(_pieces, stage.blocks)):
         if length + len(block.rows) > LONGEST:
@@ -285,7 +285,7 @@ def _split(stage: Stage) -> Iterator[Stage]:
         yield Stage(name, layers, tuple(group))
 
 
-def _pieces(block: Block) -> Iterator[Block]:
+def _pieces(block: LayerBlock) -> Iterator[LayerBlock]:
     """A block that is too long in pieces of similar length, cut where a single tensor passes."""
     cuts = _cuts(block.rows)
     if block.count > 1 or len(block.rows) <= LONGEST or not cuts:
@@ -300,9 +300,9 @@ def _pieces(block: Block) -> Iterator[Block]:
     yield _piece(block, start, len(block.rows))
 
 
-def _piece(block: Block, start: int, end: int) -> Block:
+def _piece(block: LayerBlock, start: int, end: int) -> LayerBlock:
     piece = block.rows[start:end]
-    return Block(block.title, block.path, piece, (tuple(layer for row in piece for layer in row.layers),))
+    return LayerBlock(block.title, block.path, piece, (tuple(layer for row in piece for layer in row.layers),))
 
 
 def _cuts(block_rows: Sequence[LayerRow]) -> list[int]:

@@ -23,7 +23,7 @@ Rows = tuple[tuple[float | None, ...], ...]
 
 
 @record
-class Term:
+class ChannelProduct:
     """One input channel of an inner product: its window, the kernel's weights, and the sum of their products."""
 
     channel: int
@@ -40,7 +40,7 @@ class InnerProduct:
     """
 
     inputs: int
-    terms: tuple[Term, ...]
+    terms: tuple[ChannelProduct, ...]
     others: float
     bias: float | None
 
@@ -76,7 +76,7 @@ def inner_product(
     largest = sums.abs().sort(descending=True, stable=True).indices[:TERMS].tolist()
     return InnerProduct(
         inputs,
-        tuple(Term(first + c, _rows(patch[c]), _rows(weight[channel, c]), float(sums[c])) for c in largest),
+        tuple(ChannelProduct(first + c, _rows(patch[c]), _rows(weight[channel, c]), float(sums[c])) for c in largest),
         float(sums.sum() - sums[largest].sum()),
         None if bias is None else float(bias[channel]),
     )

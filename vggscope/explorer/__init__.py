@@ -19,7 +19,7 @@ from vggscope.diffing.result import Diff
 from vggscope.errors import OptionError, visible
 from vggscope.execution.activations import Activations
 from vggscope.explorer.data import facts, feature_maps, memory, receptive_fields
-from vggscope.explorer.drawing import Drawn, drawings, side_by_side
+from vggscope.explorer.drawing import PageDiagram, drawings, side_by_side
 from vggscope.explorer.embed import data_block, policy
 from vggscope.graph import Network
 from vggscope.record import record
@@ -93,7 +93,7 @@ def page(exhibits: Sequence[Exhibit], image: str | None = None) -> str:
     )
 
 
-def _model(exhibit: Exhibit, drawn: Sequence[Drawn]) -> dict[str, object]:
+def _model(exhibit: Exhibit, drawn: Sequence[PageDiagram]) -> dict[str, object]:
     network = exhibit.network
     return {
         "title": visible(exhibit.title),
@@ -106,7 +106,7 @@ def _model(exhibit: Exhibit, drawn: Sequence[Drawn]) -> dict[str, object]:
     }
 
 
-def _style(drawn: Sequence[Sequence[Drawn]], together: Drawn | None) -> str:
+def _style(drawn: Sequence[Sequence[PageDiagram]], together: PageDiagram | None) -> str:
     pictures = [picture for pictures in drawn for picture in pictures] + ([together] if together else [])
     return "\n".join([_read(f"css/{name}.css") for name in STYLES] + [picture.colors for picture in pictures])
 

@@ -11,7 +11,7 @@ from vggscope.analysis.memory.settings import OPTIMIZER_STEP, SIMULATED_AS, WEIG
 from vggscope.analysis.memory.step_config import MODES
 from vggscope.analysis.receptive_field.extents import Extent, Flattened, Regular, spans
 from vggscope.analysis.receptive_field.result import LayerField, describe
-from vggscope.analysis.receptive_field.view import UnknownView, View, views
+from vggscope.analysis.receptive_field.view import PixelView, UnknownView, views
 from vggscope.analysis.summary import LayerSummary, Summary, summarize
 from vggscope.drawing.layer import Layer
 from vggscope.drawing.subject import Subject
@@ -153,9 +153,9 @@ class _Extents:
         return self._places[key]
 
 
-def _field(field: LayerField, view: View | UnknownView, extents: _Extents) -> dict[str, object]:
+def _field(field: LayerField, view: PixelView | UnknownView, extents: _Extents) -> dict[str, object]:
     sides: list[tuple[bool, int | None]] = []
-    if isinstance(view, View):
+    if isinstance(view, PixelView):
         sides = [(side.axis is not None, extents.place(side.extent)) for side in view.sides]
     is_complete = len(sides) > 0 and all(place is not None for _, place in sides)
     return {

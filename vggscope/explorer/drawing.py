@@ -24,7 +24,7 @@ _COLOR = re.compile(r"#[0-9a-f]{6}\b")
 
 
 @record
-class Drawn:
+class PageDiagram:
     """A picture in a page.
 
     `svg` has a CSS variable for each colour, and `colors` is the CSS that sets them in both themes. `parts` has for
@@ -38,23 +38,23 @@ class Drawn:
     parts: list[str | None]
 
 
-def drawings(network: Network, prefix: str) -> tuple[Drawn, ...]:
+def drawings(network: Network, prefix: str) -> tuple[PageDiagram, ...]:
     """Return the network in each of STYLES that can draw it. Ids and CSS variables begin with `prefix`."""
     pictures = (_drawn(network, style, f"{prefix}-{style}") for style in STYLES)
     return tuple(picture for picture in pictures if picture is not None)
 
 
-def side_by_side(networks: Sequence[Network]) -> Drawn | None:
+def side_by_side(networks: Sequence[Network]) -> PageDiagram | None:
     """Return several networks side by side, as the paper prints Table 1; None if they cannot be drawn so."""
     try:
         light, dark = (diagram(networks, "table", theme).render("svg").decode() for theme in ("light", "dark"))
     except (OptionError, MissingTool):
         return None
     svg, colors = themed(light, dark, "together")
-    return Drawn("table", "side by side", _framed(svg, "together"), colors, []) if len(svg) <= LARGEST else None
+    return PageDiagram("table", "side by side", _framed(svg, "together"), colors, []) if len(svg) <= LARGEST else None
 
 
-def _drawn(network: Network, style: str, prefix: str) -> Drawn | None:
+def _drawn(network: Network, style: str, prefix: str) -> PageDiagram | None:
     keys = addresses(network)
 
     def href(name: str) -> str:
@@ -72,7 +72,7 @@ def _drawn(network: Network, style: str, prefix: str) -> Drawn | None:
     names = {part.name for top in picture.picture.parts for part in _leaves(top)}
     shown = _shown_by(network, names)
     parts = [keys.get(name, name) if (name := shown(node.name)) else None for node in network.nodes]
-    return Drawn(style, STYLES[style], _framed(svg, prefix), colors, parts)
+    return PageDiagram(style, STYLES[style], _framed(svg, prefix), colors, parts)
 
 
 def themed(light: str, dark: str, prefix: str) -> tuple[str, str]:

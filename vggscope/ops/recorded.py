@@ -60,7 +60,7 @@ class Unknown(Recorded):
 
 
 @record
-class Result(Op):
+class CallResult(Op):
     """A second or later result of a call that returns several tensors, such as the indices of `topk`."""
 
     function: str

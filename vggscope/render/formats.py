@@ -30,7 +30,7 @@ PICTURE = "picture"
 
 
 @record
-class Picture:
+class PictureFunction:
     """How a kind of result is drawn: the function that returns a Drawn, and the suffixes of the files it can write."""
 
     function: str
@@ -71,11 +71,11 @@ DOCUMENTS = {
 """The function that lays each kind of result out as a Document."""
 
 PICTURES = {
-    "memory": Picture("vggscope.render.memory_plot:plot", (".svg", ".png", ".pdf")),
-    "rf": Picture("vggscope.render.rf_plot:plot", (".svg", ".png", ".pdf")),
-    "diff": Picture("vggscope.drawing.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
-    "compare": Picture("vggscope.render.compare_plot:plot", (".svg", ".png", ".pdf")),
-    "explain": Picture("vggscope.render.explain.picture:picture", (".svg", ".png", ".pdf")),
+    "memory": PictureFunction("vggscope.render.memory_plot:plot", (".svg", ".png", ".pdf")),
+    "rf": PictureFunction("vggscope.render.rf_plot:plot", (".svg", ".png", ".pdf")),
+    "diff": PictureFunction("vggscope.drawing.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
+    "compare": PictureFunction("vggscope.render.compare_plot:plot", (".svg", ".png", ".pdf")),
+    "explain": PictureFunction("vggscope.render.explain.picture:picture", (".svg", ".png", ".pdf")),
 }
 """How each kind of result that can be drawn is drawn. Every function takes the result and `theme`."""
 

@@ -45,7 +45,7 @@ class ColumnEntry:
 
 
 @record
-class Reference:
+class ReferenceModel:
     """A reference model as a MODEL word, and its number of parameters, None where that needs the model."""
 
     name: str
@@ -74,7 +74,7 @@ class Catalogue(Result):
 
     schema: str
     columns: tuple[ColumnEntry, ...]
-    references: tuple[Reference, ...]
+    references: tuple[ReferenceModel, ...]
     ops: tuple[Choice, ...]
     formats: tuple[Choice, ...]
     styles: tuple[Choice, ...]
@@ -91,7 +91,7 @@ def _column(name: str, config: Config) -> ColumnEntry:
     return ColumnEntry(name, config.literature, layers, write(config.words))
 
 
-def references() -> tuple[Reference, ...]:
+def references() -> tuple[ReferenceModel, ...]:
     """The VGGs of the installed torchvision, read from its source without importing it."""
     folder = _models_folder("torchvision")
     source = folder / "vgg.py" if folder else None
@@ -99,7 +99,7 @@ def references() -> tuple[Reference, ...]:
         return ()
     defined = [node.name for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)]
     names = [f"{name}{suffix}" for name in LITERATURE for suffix in ("", "_bn")]
-    return tuple(Reference(f"torchvision:{name}", None) for name in names if name in defined)
+    return tuple(ReferenceModel(f"torchvision:{name}", None) for name in names if name in defined)
 
 
 def names_in(library: str) -> tuple[str, ...]:
@@ -123,17 +123,17 @@ def _models_folder(library: str) -> Path | None:
 _REGISTERED = re.compile(rb"^@register_model\b.*\r?\n(?:@.*\r?\n)*def (\w+)", re.MULTILINE)
 
 
-def all_references() -> tuple[Reference, ...]:
+def all_references() -> tuple[ReferenceModel, ...]:
     """The installed torchvision's classification models and timm's VGGs, with their numbers of parameters."""
     from vggscope.sources import timm, torchvision
 
-    models: list[Reference] = []
+    models: list[ReferenceModel] = []
     for library, module in (("torchvision", torchvision), ("timm", timm)):
         try:
             counts = module.parameter_counts()
         except MissingTool:
             continue
-        models += (Reference(f"{library}:{name}", params) for name, params in counts.items())
+        models += (ReferenceModel(f"{library}:{name}", params) for name, params in counts.items())
     return tuple(models)
 
 

@@ -33,13 +33,13 @@ def without_data(build: Callable[[], Module]) -> Module:
     import torch
     from torch.overrides import TorchFunctionMode
 
-    class Mode(TorchFunctionMode):
+    class MetaMode(TorchFunctionMode):
         def __torch_function__(
             self, func: Function, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
         ) -> object:
             return _call(func, args, kwargs or {})
 
-    with torch.random.fork_rng(devices=[]), _without_downloads(), Mode():
+    with torch.random.fork_rng(devices=[]), _without_downloads(), MetaMode():
         return build()
 
 

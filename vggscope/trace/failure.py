@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vggscope.trace.functions import first_line, problem
 
 if TYPE_CHECKING:
-    from vggscope.trace.watch import Frame, Watch
+    from vggscope.trace.watch import RunningModule, Watch
 
 
 def explain(watch: Watch, error: Exception) -> str:
@@ -29,12 +29,12 @@ def explain(watch: Watch, error: Exception) -> str:
     return f"{place}: {reason}" + (f" ({line})" if line else "")
 
 
-def failing_layer(watch: Watch, error: Exception) -> Frame | None:
+def failing_layer(watch: Watch, error: Exception) -> RunningModule | None:
     """Return the running module that raised, if it is a single node; None otherwise."""
     return next((frame for frame in _running(watch, error) if frame.op is not None), None)
 
 
-def _running(watch: Watch, error: Exception) -> tuple[Frame, ...]:
+def _running(watch: Watch, error: Exception) -> tuple[RunningModule, ...]:
     if watch.module_error is not None and watch.module_error[0] is error:
         return watch.module_error[1]
     return tuple(watch.stack)

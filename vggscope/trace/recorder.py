@@ -16,7 +16,7 @@ from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Input, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
-from vggscope.ops.recorded import Recorded, Result, Unknown
+from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
 from vggscope.trace.layout import shares_memory, with_layout
 from vggscope.trace.tensors import named_tensors, tensors_in
@@ -111,7 +111,7 @@ class Recorder:
         weighted = self._weighted_layers if len(places) > 1 else lambda _: 0
         self.output = max(places, key=lambda name: (weighted(name), -places[name]))
         self.output_place = places[self.output]
-        further = {name for name in places if name in self.nodes and isinstance(self.nodes[name].op, Result)}
+        further = {name for name in places if name in self.nodes and isinstance(self.nodes[name].op, CallResult)}
         self.returned.update(name for name in places if name == self.output or name not in further)
 
     def _weighted_layers(self, name: str) -> int:
@@ -179,7 +179,7 @@ class Recorder:
         if call.ops[0].name == "detach":
             self.pieces.add(first)  # often called only to read an attribute: x.data.shape
         for position, result in enumerate(results[1:], 1):
-            op = Result(call.ops[0].name, position, shape_of(result))
+            op = CallResult(call.ops[0].name, position, shape_of(result))
             self.pieces.add(self._add(first, op, Call((op,), tuple(results[:1])), result, None, ()))
 
     def finished(self) -> tuple[Node, ...]:

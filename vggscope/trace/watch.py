@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Frame:
+class RunningModule:
     """A running module with the shapes of its arguments, and its op if the module is one node."""
 
     module: nn.Module
@@ -53,9 +53,9 @@ class Watch:
     recorder: Recorder
     paths: Mapping[int, str]
     on_meta: bool
-    stack: list[Frame] = field(default_factory=list)
+    stack: list[RunningModule] = field(default_factory=list)
     function_error: tuple[BaseException, str] | None = None
-    module_error: tuple[BaseException, tuple[Frame, ...]] | None = None
+    module_error: tuple[BaseException, tuple[RunningModule, ...]] | None = None
     paused: bool = False
 
     @contextmanager
@@ -66,7 +66,7 @@ class Watch:
 
         watch = self
 
-        class Mode(TorchFunctionMode):
+        class WatchMode(TorchFunctionMode):
             def __torch_function__(
                 self, func: Function, types: object, args: tuple[object, ...] = (), kwargs: object = None
             ) -> object:
@@ -77,7 +77,7 @@ class Watch:
             register_module_forward_hook(cast("Callable[..., None]", self.leave), with_kwargs=True, always_call=True),
         )
         try:
-            with Mode():
+            with WatchMode():
                 yield
         finally:
             for hook in hooks:
@@ -107,7 +107,7 @@ class Watch:
                         " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
                     )
             op = self.stack[-1].op if self.inside_node else module_op(module) or _script_op(module)
-            self.stack.append(Frame(module, path, op, tuple(map(shape_of, tensors_in(args)))))
+            self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args)))))
 
     def leave(self, module: nn.Module, args: tuple[object, ...], *more: object) -> object:
         """Pop a module from the stack and record it if it is one node. Return its result, or a tensor that replaces it.
@@ -172,7 +172,7 @@ class Watch:
         return count
 
     def _module_node(
-        self, frame: Frame, op: Op, inputs: tuple[Tensor, ...], result: object, repeat: Callable[[], object]
+        self, frame: RunningModule, op: Op, inputs: tuple[Tensor, ...], result: object, repeat: Callable[[], object]
     ) -> object:
         result = _distinct_result(op, inputs, result)
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values())
@@ -222,7 +222,7 @@ class Watch:
             self.recorder.add(below(self.path, name), op_call, results)
         return result
 
-    def _compiled_node(self, frame: Frame, inputs: tuple[Tensor, ...], result: object) -> None:
+    def _compiled_node(self, frame: RunningModule, inputs: tuple[Tensor, ...], result: object) -> None:
         """Record a module whose calls cannot be intercepted, such as compiled code, as one node of unknown cost."""
         unrecorded = [t for t in tensors_in(result) if t not in self.recorder.origins]
         if unrecorded and not self.recorder.is_constant(inputs):

@@ -9,7 +9,7 @@ from math import prod
 
 from vggscope.analysis.receptive_field.extents import Flattened, spans, unflattened
 from vggscope.analysis.receptive_field.stacks import stack_note
-from vggscope.analysis.receptive_field.view import ReceptiveField, UnknownView, View, field_of, views
+from vggscope.analysis.receptive_field.view import PixelView, ReceptiveField, UnknownView, field_of, views
 from vggscope.errors import OptionError, printable
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
@@ -168,7 +168,7 @@ def layer_named(network: Network, word: str) -> Node:
     raise OptionError(f"{network.name} has no layer {printable(word)!r}", remedy)
 
 
-def _layer(network: Network, node: Node, view: View | UnknownView) -> LayerField:
+def _layer(network: Network, node: Node, view: PixelView | UnknownView) -> LayerField:
     field = field_of(view)
     size, note = (field.size, _note(network, field, view)) if field else _largest(view)
     return LayerField(
@@ -184,7 +184,7 @@ def _layer(network: Network, node: Node, view: View | UnknownView) -> LayerField
     )
 
 
-def _map(view: View | UnknownView, output: Shape) -> tuple[int, ...]:
+def _map(view: PixelView | UnknownView, output: Shape) -> tuple[int, ...]:
     """The number of units along each side; one number if the pixels are one axis of tokens."""
     if isinstance(view, UnknownView):
         return output[2:]
@@ -192,7 +192,7 @@ def _map(view: View | UnknownView, output: Shape) -> tuple[int, ...]:
     return units[:1] if _has_tokens(view) else units
 
 
-def _has_tokens(view: View) -> bool:
+def _has_tokens(view: PixelView) -> bool:
     """Whether height and width lie along one axis of tokens, as attention reads them."""
     axes = {side.axis for side in view.sides}
     return (
@@ -202,9 +202,9 @@ def _has_tokens(view: View) -> bool:
     )
 
 
-def _note(network: Network, field: ReceptiveField, view: View | UnknownView) -> str | None:
+def _note(network: Network, field: ReceptiveField, view: PixelView | UnknownView) -> str | None:
     """What the numbers of a field do not show."""
-    if isinstance(view, View) and not view.aligned:
+    if isinstance(view, PixelView) and not view.aligned:
         return "branches meet whose windows are not centred alike"
     sides = zip(field.size, field.padding, network.input_shape[2:])
     if set(field.stride) == {0} and all(padding >= 0 and size - padding >= side for size, padding, side in sides):
@@ -212,7 +212,7 @@ def _note(network: Network, field: ReceptiveField, view: View | UnknownView) -> 
     return None
 
 
-def _largest(view: View | UnknownView) -> tuple[tuple[int, ...] | None, str]:
+def _largest(view: PixelView | UnknownView) -> tuple[tuple[int, ...] | None, str]:
     """The largest field on each side of units with different fields, and a note on it."""
     if isinstance(view, UnknownView):
         return None, view.why
@@ -231,8 +231,8 @@ def _range(lengths: list[int]) -> str:
 def _unit(
     network: Network,
     layer: LayerField,
-    view: View | UnknownView,
-    exact: View | UnknownView,
+    view: PixelView | UnknownView,
+    exact: PixelView | UnknownView,
     unit: tuple[int, ...] | None,
 ) -> UnitField:
     if isinstance(view, UnknownView) or isinstance(exact, UnknownView) or not view.sides:
@@ -255,7 +255,7 @@ def _unit(
     )
 
 
-def _box(view: View, unit: tuple[int, ...]) -> Box | None:
+def _box(view: PixelView, unit: tuple[int, ...]) -> Box | None:
     """The pixels of a unit. A reduced side has one unit, and one position of tokens is that of both sides."""
     positions = unit * len(view.sides) if len(unit) < len(view.sides) else unit
     extents = [(unflattened(side.extent), side.axis is not None) for side in view.sides]

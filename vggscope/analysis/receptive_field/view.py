@@ -45,7 +45,7 @@ class Side:
 
 
 @record
-class View:
+class PixelView:
     """The pixels that a node's units cover, for height and width.
 
     `aligned` is false if the node joins branches whose windows are centred on different pixels.
@@ -62,7 +62,7 @@ class UnknownView:
     why: str
 
 
-NO_PIXELS = View(())
+NO_PIXELS = PixelView(())
 """The view of a node that the input does not reach."""
 
 
@@ -72,7 +72,7 @@ def receptive_fields(network: Network) -> dict[str, ReceptiveField | None]:
     return {node.name: field_of(known[node.name]) for node in network.nodes}
 
 
-def field_of(view: View | UnknownView) -> ReceptiveField | None:
+def field_of(view: PixelView | UnknownView) -> ReceptiveField | None:
     """The field that all units share, if they do."""
     if isinstance(view, UnknownView) or not view.sides:
         return None
@@ -83,7 +83,7 @@ def field_of(view: View | UnknownView) -> ReceptiveField | None:
     return ReceptiveField(size, stride, padding)
 
 
-def views(network: Network, exact: bool = False, of: str | None = None) -> dict[str, View | UnknownView]:
+def views(network: Network, exact: bool = False, of: str | None = None) -> dict[str, PixelView | UnknownView]:
     """The view of each node by name, and of the inputs: which pixels of one input each node covers.
 
     By the rule, a window covers padding as if the image went on. With `exact`, a unit covers only the pixels that its
@@ -93,10 +93,10 @@ def views(network: Network, exact: bool = False, of: str | None = None) -> dict[
     its input.
     """
     source = of or spatial_input(network)
-    known: dict[str, View | UnknownView] = dict.fromkeys(network.input_names, NO_PIXELS)
+    known: dict[str, PixelView | UnknownView] = dict.fromkeys(network.input_names, NO_PIXELS)
     shape = network.shapes[source]
     pixels = tuple(Side(axis, _pixels(shape[axis], exact)) for axis in range(2, len(shape)))
-    known[source] = View(pixels) if pixels else UnknownView("the input is no image")
+    known[source] = PixelView(pixels) if pixels else UnknownView("the input is no image")
     for node in network.nodes:
         known[node.name] = _view(network, node, [known[name] for name in node.inputs])
     return known
@@ -112,7 +112,7 @@ def _pixels(size: int, exact: bool) -> Extent:
     return Irregular(tuple((pixel, pixel) for pixel in range(size))) if exact else Regular(size, 1, 1, 0)
 
 
-def _view(network: Network, node: Node, inputs: list[View | UnknownView]) -> View | UnknownView:
+def _view(network: Network, node: Node, inputs: list[PixelView | UnknownView]) -> PixelView | UnknownView:
     unknown = next((view for view in inputs if isinstance(view, UnknownView)), None)
     if unknown is not None:
         return unknown
@@ -121,7 +121,7 @@ def _view(network: Network, node: Node, inputs: list[View | UnknownView]) -> Vie
     if axis_maps is None:
         return UnknownView(f"no rule tells what {node.op.name} at {node.title} reads")
     branches = [
-        (view, reads) for view, reads in zip(inputs, axis_maps) if isinstance(view, View) and view is not NO_PIXELS
+        (view, reads) for view, reads in zip(inputs, axis_maps) if isinstance(view, PixelView) and view is not NO_PIXELS
     ]
     if not branches:
         return NO_PIXELS
@@ -131,11 +131,11 @@ def _view(network: Network, node: Node, inputs: list[View | UnknownView]) -> Vie
     return _joined(node, output, branches)
 
 
-def _is_pointwise(view: View, reads: AxisMaps) -> bool:
+def _is_pointwise(view: PixelView, reads: AxisMaps) -> bool:
     return all(side.axis is None or reads.get(side.axis) == (side.axis, SAME) for side in view.sides)
 
 
-def _joined(node: Node, output: Shape, branches: list[tuple[View, AxisMaps]]) -> View | UnknownView:
+def _joined(node: Node, output: Shape, branches: list[tuple[PixelView, AxisMaps]]) -> PixelView | UnknownView:
     """The union of the views through each of a node's inputs."""
     sides = []
     aligned = True
@@ -149,7 +149,7 @@ def _joined(node: Node, output: Shape, branches: list[tuple[View, AxisMaps]]) ->
         side, centred = _union(known)
         sides.append(side)
         aligned &= centred
-    return View(tuple(sides), aligned)
+    return PixelView(tuple(sides), aligned)
 
 
 def _through(side: Side, reads: AxisMaps, output: Shape) -> Side | None:

@@ -11,7 +11,7 @@ from vggscope.diffing.result import Diff
 from vggscope.diffing.wording import verdict_text
 from vggscope.drawing import Diagram
 from vggscope.drawing.diff.cells import GAP, OURS, REFERENCE, RowShapes, draw, height
-from vggscope.drawing.diff.legend import Entry, entries, legend
+from vggscope.drawing.diff.legend import LegendEntry, entries, legend
 from vggscope.drawing.diff.rows import Columns, ShownRow, columns_for, shown_rows
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.picture import Link, Picture, Shape, Text
@@ -62,7 +62,7 @@ def _picture(diff: Diff, rows: Sequence[ShownRow], theme: Theme) -> Picture:
     )
 
 
-def _strips(rows: Sequence[ShownRow], listed: Sequence[Entry], width: float) -> list[list[ShownRow]]:
+def _strips(rows: Sequence[ShownRow], listed: Sequence[LegendEntry], width: float) -> list[list[ShownRow]]:
     """The rows cut into strips of similar height, as many as keep the page from being too tall or too wide."""
     total = sum(height(row) + GAP for row in rows)
     whole = total + sum(entry.height for entry in listed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vggscope.diffing.result import Diff
 from vggscope.diffing.wording import SIGNS
 from vggscope.drawing.fonts import text_width
-from vggscope.drawing.picture import Box, Polygon, Shape, Text
+from vggscope.drawing.picture import Polygon, Rectangle, Shape, Text
 from vggscope.drawing.theme import SMALL, Theme
 from vggscope.record import record
 
@@ -61,7 +61,7 @@ def _outline(sign: str, x: float, y: float, width: float, fill: str, stroke: str
         corners = ((x + width * across + POINT * inward, y + HEIGHT * down) for across, inward, down in _POINTED[sign])
         return Polygon(tuple(corners), fill, stroke, 1.0)
     radius = {"+": HEIGHT / 2, "-": 0.0}.get(sign, 2.5)
-    return Box(x, y, width, HEIGHT, fill, stroke, 1.0, radius, dashed=sign == "?")
+    return Rectangle(x, y, width, HEIGHT, fill, stroke, 1.0, radius, dashed=sign == "?")
 
 
 _POINTED = {

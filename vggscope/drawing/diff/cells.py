@@ -10,7 +10,7 @@ from vggscope.drawing.diff.badges import Mark, badge
 from vggscope.drawing.diff.rows import PAD, SPACE, Columns, MarkedRow, ShownRow, name_text, output_text
 from vggscope.drawing.fonts import fitted
 from vggscope.drawing.layer import kind
-from vggscope.drawing.picture import Box, Frame, Line, Link, Part, Shape, Text
+from vggscope.drawing.picture import Frame, Line, Link, Part, Rectangle, Shape, Text
 from vggscope.drawing.theme import BODY, SMALL, Theme
 from vggscope.record import record
 
@@ -70,7 +70,7 @@ def _outline(row: MarkedRow, mark: Mark, ours: Frame, reference: Frame, theme: T
     right = reference if row.row.reference_layer else ours
     weight = 0.9 if mark.quiet else 1.7
     box = (left.x - 1.6, left.y - 1.6, right.right - left.x + 3.2, left.height + 3.2)
-    yield Box(*box, theme.card, theme.signs[mark.sign], weight, 2.0)
+    yield Rectangle(*box, theme.card, theme.signs[mark.sign], weight, 2.0)
 
 
 def _notes(row: MarkedRow, gutter: Frame, columns: Columns, theme: Theme) -> Iterator[Shape]:
@@ -98,7 +98,7 @@ def _gap(row: MarkedRow, side: str, frame: Frame, theme: Theme) -> Iterator[Shap
     """A dashed outline on a side without a layer."""
     sign = row.row.sign
     text = row.row.ours if sign == "!" and side == OURS else _GAPS[sign]
-    yield Box(frame.x, frame.y, frame.width, frame.height, theme.page, theme.signs[sign], 0.9, 2.0, dashed=True)
+    yield Rectangle(frame.x, frame.y, frame.width, frame.height, theme.page, theme.signs[sign], 0.9, 2.0, dashed=True)
     yield _centred(frame, text, _baseline(frame), theme)
 
 
@@ -112,8 +112,8 @@ def _cell(row: MarkedRow, side: str, layer: RowLayer, frame: Frame, columns: Col
     color = kind(layer.family, layer.label)
     fill = theme.fills[color]
     shapes: tuple[Shape, ...] = (
-        Box(frame.x, frame.y, frame.width, frame.height, fill, theme.accents[color], 0.6),
-        Box(frame.x, frame.y, 2, frame.height, theme.accents[color]),
+        Rectangle(frame.x, frame.y, frame.width, frame.height, fill, theme.accents[color], 0.6),
+        Rectangle(frame.x, frame.y, 2, frame.height, theme.accents[color]),
         *_texts(layer, frame, columns, theme.ink_on(fill), theme.muted),
     )
     mark = [row.mark.text] if row.mark else []
@@ -176,8 +176,8 @@ def _stack(row: FoldedRows, side: str, layers: Sequence[RowLayer], frame: Frame,
     """Several layers as a stack that names the first and the last one."""
     text = f"{name_text(layers[0])} … {name_text(layers[-1])}"
     shapes = (
-        Box(frame.x + 2 * STACK, frame.y, frame.width - 4 * STACK, frame.height, theme.card, theme.border),
-        Box(frame.x, frame.y, frame.width, frame.height - STACK, theme.card, theme.border),
+        Rectangle(frame.x + 2 * STACK, frame.y, frame.width - 4 * STACK, frame.height, theme.card, theme.border),
+        Rectangle(frame.x, frame.y, frame.width, frame.height - STACK, theme.card, theme.border),
         _centred(frame, text, _baseline(frame) - STACK / 2, theme),
     )
     tooltip = "\n".join(f"{name_text(layer)}: {layer.op}, {output_text(layer)}" for layer in layers)

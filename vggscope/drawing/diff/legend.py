@@ -21,7 +21,7 @@ LINE, SPACE = 11.0, 5.0
 
 
 @record
-class Entry:
+class LegendEntry:
     """A difference or note: its mark, if any, and its lines, each with its type size and whether it is muted."""
 
     mark: Mark | None
@@ -32,7 +32,7 @@ class Entry:
         return LINE * len(self.lines) + SPACE
 
 
-def entries(diff: Diff, width: float) -> list[Entry]:
+def entries(diff: Diff, width: float) -> list[LegendEntry]:
     """The entries, with their lines wrapped at `width` points."""
     changed = [index for index, difference in enumerate(diff.differences) if difference.kind != "renamed"]
     marks = [mark_of(diff, index) for index in changed[:MOST_LISTED]]
@@ -56,13 +56,13 @@ def _indent(marks: Sequence[Mark], least: float) -> float:
     return max((mark.width for mark in marks), default=least) + 7
 
 
-def _entry(mark: Mark | None, item: Item, width: float) -> Entry:
+def _entry(mark: Mark | None, item: Item, width: float) -> LegendEntry:
     text = [(line, BODY, item.quiet and mark is None) for line in wrapped(item.text, BODY, width)]
     details = [(line, SMALL, True) for detail in item.details for line in wrapped(detail, SMALL, width)]
-    return Entry(mark, (*text, *details))
+    return LegendEntry(mark, (*text, *details))
 
 
-def legend(listed: Sequence[Entry], lefts: Sequence[float], y: float, theme: Theme) -> tuple[list[Shape], float]:
+def legend(listed: Sequence[LegendEntry], lefts: Sequence[float], y: float, theme: Theme) -> tuple[list[Shape], float]:
     """The entries below `y` in columns of similar height, which begin at `lefts`; and the end of the longest column."""
     indent = _indent([entry.mark for entry in listed if entry.mark], 0.0)
     share = sum(entry.height for entry in listed) / len(lefts)
@@ -77,7 +77,7 @@ def legend(listed: Sequence[Entry], lefts: Sequence[float], y: float, theme: The
     return shapes, bottom
 
 
-def _shapes(entry: Entry, x: float, y: float, indent: float, theme: Theme) -> Iterator[Shape]:
+def _shapes(entry: LegendEntry, x: float, y: float, indent: float, theme: Theme) -> Iterator[Shape]:
     if entry.mark:
         yield from badge(entry.mark, x, y + LINE / 2, theme)
     left = x + indent if entry.mark else x

@@ -8,9 +8,9 @@ from vggscope.drawing.flow import card_frame, flow, input_part
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.layer import LayerRow
 from vggscope.drawing.look import Heat, Look, heat_of
-from vggscope.drawing.picture import Box, Frame, Line, Part, Picture, Shape, Text
+from vggscope.drawing.picture import Frame, Line, Part, Picture, Rectangle, Shape, Text
 from vggscope.drawing.sheet import page
-from vggscope.drawing.stages import Block, Stage
+from vggscope.drawing.stages import LayerBlock, Stage
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.graph import INPUT
@@ -48,7 +48,7 @@ class _Card:
     def row_height(self, row: LayerRow) -> float:
         return ROW + (RULE if self.rules and row.layer.report.rule else 0.0)
 
-    def block_height(self, block: Block) -> float:
+    def block_height(self, block: LayerBlock) -> float:
         title = TITLE + 3 if block.title or block.count > 1 else 0.0
         return title + sum(map(self.row_height, block.rows))
 
@@ -142,20 +142,20 @@ def _kind(stage: Stage) -> str:
     return max(dict.fromkeys(kinds), key=kinds.count)
 
 
-def _block_frame(block: Block, frame: Frame, theme: Theme) -> list[Shape]:
+def _block_frame(block: LayerBlock, frame: Frame, theme: Theme) -> list[Shape]:
     """The frame around a module's rows, with its name and its number of repetitions."""
     if not block.title and block.count == 1:
         return []
     title = Text(frame.x + 6, frame.y + 10.5, fitted(block.title, SMALL, frame.width - 40), SMALL, theme.muted)
     times = Text(frame.right - 6, frame.y + 10.5, f"×{block.count}", BODY, theme.ink, bold=True, anchor="end")
     return [
-        Box(frame.x, frame.y, frame.width, frame.height - 2, "", theme.border, radius=3),
+        Rectangle(frame.x, frame.y, frame.width, frame.height - 2, "", theme.border, radius=3),
         *([title] if block.title else []),
         *([times] if block.count > 1 else []),
     ]
 
 
-def _rows(card: _Card, block: Block, frame: Frame, theme: Theme, heat: Heat | None) -> Iterator[Part]:
+def _rows(card: _Card, block: LayerBlock, frame: Frame, theme: Theme, heat: Heat | None) -> Iterator[Part]:
     named = bool(block.title) or block.count > 1
     y, inset = frame.y + (TITLE if named else 0.0), 2.0 if named else 0.0
     for row in block.rows:
@@ -171,8 +171,8 @@ def _row(card: _Card, row: LayerRow, frame: Frame, theme: Theme, heat: Heat | No
     spec = fitted(text, BODY, frame.width - 16 - min(text_width(row.name, BODY), frame.width * 0.4))
     name = fitted(row.name, BODY, frame.width - text_width(spec, BODY) - 16)
     shapes: list[Shape] = [
-        Box(frame.x, frame.y, frame.width, frame.height, fill, theme.border if heat else theme.outline, 0.5),
-        Box(frame.x, frame.y, 2, frame.height, theme.accents[kind]),
+        Rectangle(frame.x, frame.y, frame.width, frame.height, fill, theme.border if heat else theme.outline, 0.5),
+        Rectangle(frame.x, frame.y, 2, frame.height, theme.accents[kind]),
         Text(frame.x + 6, frame.y + 9.6, name, BODY, ink),
     ]
     if spec:
@@ -195,7 +195,7 @@ def _footer(card: _Card, frame: Frame, theme: Theme) -> list[Shape]:
         shapes.append(Text(left, base, name, SMALL, theme.muted))
         shapes.append(Text(right, base, fitted(value, SMALL, room), SMALL, theme.ink, anchor="end"))
     if card.share is not None:
-        shapes.append(Box(left, frame.bottom - 9, right - left, 2.5, theme.track))
+        shapes.append(Rectangle(left, frame.bottom - 9, right - left, 2.5, theme.track))
         if card.share:
-            shapes.append(Box(left, frame.bottom - 9, max(0.75, (right - left) * card.share), 2.5, theme.bar))
+            shapes.append(Rectangle(left, frame.bottom - 9, max(0.75, (right - left) * card.share), 2.5, theme.bar))
     return shapes

@@ -9,7 +9,7 @@ from vggscope.drawing.engine import Layout
 from vggscope.drawing.flow import card_frame, flow, input_part
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.look import Heat, Look, heat_of
-from vggscope.drawing.picture import Box, Frame, Link, Part, Picture, Shape, Text, arrow
+from vggscope.drawing.picture import Frame, Link, Part, Picture, Rectangle, Shape, Text, arrow
 from vggscope.drawing.sheet import page
 from vggscope.drawing.stage_graph import INTO, LINE, ROW, OpStack, OpText, StageGraph, drawn_as, stage_graph
 from vggscope.drawing.subject import Subject
@@ -93,7 +93,7 @@ def _frame(card: _GraphCard, outline: Frame, shift: tuple[float, float], theme: 
     shapes = card_frame(card.graph.stage.name, outline, PADDING, theme)
     for cluster in card.layout.clusters.values():
         box = cluster.moved(*shift)
-        shapes.append(Box(box.x, box.y, box.width, box.height, "", theme.border, radius=3, dashed=True))
+        shapes.append(Rectangle(box.x, box.y, box.width, box.height, "", theme.border, radius=3, dashed=True))
     return shapes
 
 
@@ -107,7 +107,7 @@ def _names(card: _GraphCard, shift: tuple[float, float], theme: Theme) -> list[S
         for text in (title, times) if block.count > 1 else (title,):
             if text.text:
                 left, top, right, bottom = text.bounds
-                shapes += [Box(left - 1.5, top - 1, right - left + 3, bottom - top + 2, theme.card), text]
+                shapes += [Rectangle(left - 1.5, top - 1, right - left + 3, bottom - top + 2, theme.card), text]
     return shapes
 
 
@@ -145,8 +145,8 @@ def _part(op: OpText, cluster: tuple[str, ...], frame: Frame, theme: Theme, heat
     room = frame.width - text_width(spec, BODY) - 18
     name = fitted(op.name, BODY, room)
     shapes: list[Shape] = [
-        Box(frame.x, frame.y, frame.width, frame.height, fill, theme.accents[kind], 0.6),
-        Box(frame.x, frame.y, 2, frame.height, theme.accents[kind]),
+        Rectangle(frame.x, frame.y, frame.width, frame.height, fill, theme.accents[kind], 0.6),
+        Rectangle(frame.x, frame.y, 2, frame.height, theme.accents[kind]),
         Text(frame.x + 6, frame.y + 10, name, BODY, ink),
     ]
     if spec:

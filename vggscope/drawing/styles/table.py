@@ -9,7 +9,7 @@ from itertools import pairwise, zip_longest
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.layer import Layer, LayerRow, shape
 from vggscope.drawing.look import Heat, Layers, Look, heat_of
-from vggscope.drawing.picture import Box, Line, Link, Part, Picture, Shape, Text
+from vggscope.drawing.picture import Line, Link, Part, Picture, Rectangle, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.stages import HEAD
 from vggscope.drawing.subject import Subject
@@ -241,7 +241,7 @@ def _cell(
     elif cell.differs:
         fill = theme.fills[cell.layers[0].kind]
     if fill:
-        yield Box(left + 3, y + 0.5, right - left - 6, ROW - 1, fill, theme.outline, 0.5)
+        yield Rectangle(left + 3, y + 0.5, right - left - 6, ROW - 1, fill, theme.outline, 0.5)
     size, bold = (HEADING, True) if row.strong else (BODY, cell.differs)
     text = fitted(cell.text, size, right - left - PADDING, bold)
     yield Text((left + right) / 2, y + 10, text, size, ink, bold, "middle")

@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from vggscope.drawing.fonts import plain
-from vggscope.drawing.picture import Box, Line, Picture, Polygon, Shape, Text
+from vggscope.drawing.picture import Line, Picture, Polygon, Rectangle, Shape, Text
 from vggscope.errors import MissingTool
 from vggscope.suppress import suppress_output
 
@@ -74,10 +74,10 @@ def _add(figure: Figure, shape: Shape, picture: Picture, order: int) -> None:
     figure.add_artist(patch)
 
 
-def _path(shape: Box | Polygon | Line) -> Any:
+def _path(shape: Rectangle | Polygon | Line) -> Any:
     from matplotlib.path import Path
 
-    if isinstance(shape, Box):
+    if isinstance(shape, Rectangle):
         return _box(shape)
     if isinstance(shape, Polygon):
         return Path([*shape.points, shape.points[0]], closed=True)
@@ -86,7 +86,7 @@ def _path(shape: Box | Polygon | Line) -> Any:
     return Path(shape.points)
 
 
-def _box(box: Box) -> Any:
+def _box(box: Rectangle) -> Any:
     from matplotlib.path import Path
 
     left, top, right, bottom = box.x, box.y, box.x + box.width, box.y + box.height

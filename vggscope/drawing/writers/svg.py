@@ -10,7 +10,7 @@ import re
 
 from vggscope._version import __version__
 from vggscope.drawing.fonts import FAMILIES, plain
-from vggscope.drawing.picture import Box, Line, Part, Picture, Point, Polygon, Shape, Text
+from vggscope.drawing.picture import Line, Part, Picture, Point, Polygon, Rectangle, Shape, Text
 from vggscope.drawing.writers import number
 
 
@@ -81,7 +81,7 @@ def _lines(text: str) -> str:
 def _shape(shape: Shape) -> str:
     if isinstance(shape, Text):
         return _text(shape)
-    if isinstance(shape, Box):
+    if isinstance(shape, Rectangle):
         radius = f' rx="{number(shape.radius)}"' if shape.radius else ""
         place = f'x="{number(shape.x)}" y="{number(shape.y)}"'
         size = f'width="{number(shape.width)}" height="{number(shape.height)}"'

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vggscope.drawing.fonts import plain
-from vggscope.drawing.picture import Box, Line, Picture, Point, Polygon, Shape, Text
+from vggscope.drawing.picture import Line, Picture, Point, Polygon, Rectangle, Shape, Text
 from vggscope.drawing.writers import number
 
 _PREAMBLE = r"""\documentclass[border=0pt]{standalone}
@@ -78,7 +78,7 @@ def _colors(picture: Picture) -> Iterator[str]:
 def _shape(shape: Shape, colors: dict[str, str]) -> str:
     if isinstance(shape, Text):
         return _text(shape, colors)
-    if isinstance(shape, Box):
+    if isinstance(shape, Rectangle):
         rounded = [f"rounded corners={number(shape.radius)}bp"] if shape.radius else []
         style = _style(shape.fill, shape.stroke, shape.line_width, shape.dashed, colors, rounded)
         corners = (_point((shape.x, shape.y)), _point((shape.x + shape.width, shape.y + shape.height)))

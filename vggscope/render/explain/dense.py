@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vggscope.drawing.picture import Box, Picture, Shape, Text, arrow
+from vggscope.drawing.picture import Picture, Rectangle, Shape, Text, arrow
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.tutorials.dense import DenseHead, ScoreMap
@@ -73,8 +73,8 @@ def _map(x: float, middle: float, side: int, channels: int, window: int, theme: 
     for row in range(side):
         for column in range(side):
             fill = theme.fills["fc"] if row < window and column < window else theme.card
-            yield Box(x + column * CELL, top + row * CELL, CELL, CELL, fill, theme.border, 0.5)
+            yield Rectangle(x + column * CELL, top + row * CELL, CELL, CELL, fill, theme.border, 0.5)
     if window:
-        yield Box(x, top, window * CELL, window * CELL, "", theme.accents["fc"], 1.6)
+        yield Rectangle(x, top, window * CELL, window * CELL, "", theme.accents["fc"], 1.6)
     shape = f"{channels}\N{MULTIPLICATION SIGN}{side}\N{MULTIPLICATION SIGN}{side}"
     yield Text(x, top + side * CELL + 12, shape, SMALL, theme.muted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from vggscope.drawing.fonts import text_width
-from vggscope.drawing.picture import Box, Picture, Polygon, Shape, Text
+from vggscope.drawing.picture import Picture, Polygon, Rectangle, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.tutorials.depth import Depth, StackOf
@@ -71,7 +71,7 @@ def _fan(x: float, y: float, step: float, widest: int, above: int, below: int, t
 def _units(x: float, y: float, widest: int, units: int, top: bool, theme: Theme) -> list[Shape]:
     first = (widest - units) // 2
     return [
-        Box(
+        Rectangle(
             x + place * CELL,
             y,
             CELL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vggscope.drawing.fonts import text_width
-from vggscope.drawing.picture import Box, Picture, Shape, Text
+from vggscope.drawing.picture import Picture, Rectangle, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.errors import OptionError
@@ -25,7 +25,7 @@ LARGEST = 14
 
 
 @record
-class _Look:
+class _GridLook:
     """How a grid is drawn.
 
     The cells in `window` (top, left, side) are filled with `fill` and outlined in `accent`. The outer `border` rows and
@@ -64,9 +64,9 @@ def _position(data: Slide, padded: Rows, step: Step, y: float, theme: Theme) -> 
     at = (row * data.stride, column * data.stride, data.kernel_size)
     height = max(len(padded), len(data.output), data.kernel_size) * CELL
     grids = (
-        (padded, _Look(theme, fill, accent, at, data.padding), "\N{MULTIPLICATION SIGN}"),
-        (data.kernel, _Look(theme, fill, accent, (0, 0, data.kernel_size)), "="),
-        (data.output, _Look(theme, theme.fills["fc"], theme.accents["fc"], (row, column, 1), 0, (row, column)), ""),
+        (padded, _GridLook(theme, fill, accent, at, data.padding), "\N{MULTIPLICATION SIGN}"),
+        (data.kernel, _GridLook(theme, fill, accent, (0, 0, data.kernel_size)), "="),
+        (data.output, _GridLook(theme, theme.fills["fc"], theme.accents["fc"], (row, column, 1), 0, (row, column)), ""),
     )
     shapes: list[Shape] = []
     x = MARGIN
@@ -102,9 +102,9 @@ def draw_pooling(title: str, data: Pools, theme: Theme) -> Picture:
     _check(padded)
     pool, mean = (theme.fills["pool"], theme.accents["pool"]), (theme.fills["fc"], theme.accents["fc"])
     grids = (
-        ("input", padded, _Look(theme, *pool, (0, 0, data.kernel_size), data.padding)),
-        ("largest of each window", data.maximum, _Look(theme, *pool, (0, 0, 1))),
-        ("mean of each window", data.average, _Look(theme, *mean, (0, 0, 1))),
+        ("input", padded, _GridLook(theme, *pool, (0, 0, data.kernel_size), data.padding)),
+        ("largest of each window", data.maximum, _GridLook(theme, *pool, (0, 0, 1))),
+        ("mean of each window", data.average, _GridLook(theme, *mean, (0, 0, 1))),
     )
     frame: list[Shape] = []
     x, height = MARGIN, len(padded) * CELL
@@ -126,7 +126,7 @@ def _check(rows: Rows) -> None:
         )
 
 
-def _grid(rows: Rows, x: float, y: float, look: _Look, cell: float = CELL) -> Iterator[Shape]:
+def _grid(rows: Rows, x: float, y: float, look: _GridLook, cell: float = CELL) -> Iterator[Shape]:
     theme = look.theme
     for row, values in enumerate(rows):
         for column, value in enumerate(values):
@@ -136,14 +136,14 @@ def _grid(rows: Rows, x: float, y: float, look: _Look, cell: float = CELL) -> It
             )
             inside = _within(look.window, row, column)
             fill = look.fill if inside else theme.track if edge else theme.card
-            yield Box(left, top, cell, CELL, fill, theme.border, 0.5, dashed=bool(edge))
+            yield Rectangle(left, top, cell, CELL, fill, theme.border, 0.5, dashed=bool(edge))
             if look.until is None or (row, column) <= look.until:
                 ink = theme.ink if inside or not edge else theme.muted
                 middle = (left + cell / 2, top + CELL / 2 + 3)
                 yield Text(*middle, number_text(value), SMALL, ink, bold=inside, anchor="middle")
     if look.window is not None:
         top_row, left_column, side = look.window
-        yield Box(x + left_column * cell, y + top_row * CELL, side * cell, side * CELL, "", look.accent, 1.8)
+        yield Rectangle(x + left_column * cell, y + top_row * CELL, side * cell, side * CELL, "", look.accent, 1.8)
 
 
 def _within(window: tuple[int, int, int] | None, row: int, column: int) -> bool:
