@@ -125,7 +125,7 @@ def _memory(name: str, folder: Path) -> Result:
 
 
 def _operations(name: str, folder: Path) -> Result:
-    from vggscope.analysis.operations.result import operations
+    from vggscope.analysis.operations import operations
 
     return operations(network(name))
 

@@ -20,7 +20,7 @@ from tests.strategies import examples
 from vggscope.analysis.compare import compare as side_by_side
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.step_config import StepConfig
-from vggscope.analysis.operations.result import operations
+from vggscope.analysis.operations import operations
 from vggscope.analysis.receptive_field.result import describe
 from vggscope.analysis.summary import by_stage, summarize
 from vggscope.diffing import align as alignment

@@ -480,7 +480,7 @@ def test_stages_end_where_the_map_shrinks_and_one_tensor_is_read_later() -> None
 
     def ends(word: str) -> list[str]:
         net = network(word)
-        calls = forward_pass(net, 4, CUDA, training=True, autocast=False, loss=True).calls
+        calls = forward_pass(net, 4, CUDA, training=True, autocast=False).calls
         return [calls[stage.stop - 1].layer for stage in stages(net, calls)]
 
     assert ends("D") == [f"features.{pool}" for pool in (4, 9, 16, 23, 30)]

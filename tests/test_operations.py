@@ -16,7 +16,7 @@ import vggscope
 from tests.strategies import SIDE, columns, examples
 from vggscope.analysis.cards import CARDS, roof_of
 from vggscope.analysis.cost import backward_costs, backward_macs, costs
-from vggscope.analysis.operations.result import LayerOperations, Operations, operations
+from vggscope.analysis.operations import LayerOperations, Operations, operations
 from vggscope.builders.module import module
 from vggscope.errors import OptionError
 from vggscope.graph import Network

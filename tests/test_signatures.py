@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from vggscope import api, choices
 from vggscope.analysis.memory.step_config import DTYPES, MODES, OPTIMIZERS, PARALLEL, RUNTIMES, StepConfig
-from vggscope.analysis.operations.result import COUNTS
+from vggscope.analysis.operations import COUNTS
 from vggscope.builders.initialisation import INITS
 from vggscope.cli.app import COMMANDS, app
 from vggscope.diffing.result import IGNORABLE

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vggscope.analysis.compare import Comparison
     from vggscope.analysis.memory.grid import Estimate
     from vggscope.analysis.memory.report import MemoryReport
-    from vggscope.analysis.operations.result import Operations
+    from vggscope.analysis.operations import Operations
     from vggscope.analysis.receptive_field.result import ReceptiveFields
     from vggscope.analysis.summary import Summary
     from vggscope.api import (
@@ -121,7 +121,7 @@ _MODULES = {
     "Measurement": "cross_checks.measured_step",
     "MemoryReport": "analysis.memory.report",
     "Network": "graph",
-    "Operations": "analysis.operations.result",
+    "Operations": "analysis.operations",
     "Page": "explorer.result",
     "ReceptiveFields": "analysis.receptive_field.result",
     "Summary": "analysis.summary",

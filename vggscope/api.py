@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vggscope.analysis.memory.grid import Estimate
     from vggscope.analysis.memory.report import MemoryReport
     from vggscope.analysis.memory.step_config import StepConfig
-    from vggscope.analysis.operations.result import Operations
+    from vggscope.analysis.operations import Operations
     from vggscope.analysis.receptive_field.result import ReceptiveFields
     from vggscope.analysis.summary import Summary
     from vggscope.checkpoint.inspection import Inspection
@@ -129,7 +129,7 @@ def summary(
     check_batch(size, dtype)
     result = summarize(shown, size, dtype)
     if count != "macs":
-        from vggscope.analysis.operations.result import operations, with_all
+        from vggscope.analysis.operations import operations, with_all
 
         result = with_all(result, operations(shown, size, dtype, count=count))
     return by_stage(result) if depth == "stage" else result
@@ -189,7 +189,7 @@ def operations(
     >>> operations("D", count="all").totals.other
     31728616
     """
-    from vggscope.analysis.operations.result import operations as count_operations
+    from vggscope.analysis.operations import operations as count_operations
     from vggscope.units import check_batch
 
     shown = network(model, input_size, **options)

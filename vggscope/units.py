@@ -28,20 +28,9 @@ DTYPE_BYTES = {name: ELEMENT_BYTES[name] for name in ("float32", "float64", "flo
 """The dtypes that --dtype takes, with the bytes of one element."""
 
 _SCALE = {
-    "": 1,
-    "B": 1,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-    "K": 2**10,
-    "M": 2**20,
-    "G": 2**30,
-    "T": 2**40,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
+    **{"": 1, "B": 1},
+    **{f"{prefix}{unit}": 2 ** (10 * power) for power, prefix in enumerate("KMGT", 1) for unit in ("", "IB")},
+    **{f"{prefix}B": 10 ** (3 * power) for power, prefix in enumerate("KMGT", 1)},
 }
 
 
@@ -152,9 +141,8 @@ def parse_shape(text: str) -> tuple[int, ...]:
     >>> parse_shape("3x224x224")
     (3, 224, 224)
     """
-    match = re.fullmatch(
-        r"([1-9]\d{0,5})[x×,]([1-9]\d{0,5})[x×,]([1-9]\d{0,5})", text.strip(), re.IGNORECASE | re.ASCII
-    )
+    side = r"([1-9]\d{0,5})"
+    match = re.fullmatch(f"{side}[x×,]{side}[x×,]{side}", text.strip(), re.IGNORECASE | re.ASCII)
     if match is None:
         raise OptionError(
             f"--input {text!r} is not a size",

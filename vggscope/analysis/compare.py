@@ -92,20 +92,20 @@ def compare(
     return Comparison("vggscope/compare@1", batch, dtype, models, paper)
 
 
+_TOTALS = ("params", "macs", "flops", "activation_bytes")
+
+
 def _compared(network: Network, summary: Summary, batch: int) -> Compared:
     runs = network.failure is None
+    totals = {name: getattr(summary.totals, name) if runs else None for name in _TOTALS}
     return Compared(
         model=network.name,
         input_shape=summary.input_shape,
         output_shape=network.batched(network.end, batch) if runs else None,
         weight_layers=len({node.module or node.name for node in network.nodes if has_weights(network, node)}),
         depth=depth(network) if runs else None,
-        params=summary.totals.params if runs else None,
-        macs=summary.totals.macs if runs else None,
-        flops=summary.totals.flops if runs else None,
-        activation_bytes=summary.totals.activation_bytes if runs else None,
-        inference_peak_bytes=summary.memory.inference_peak_bytes,
-        training_peak_bytes=summary.memory.training_peak_bytes,
+        **totals,
+        **vars(summary.memory),
         last_convolution=_last_convolution(network, summary),
         warnings=summary.warnings,
         failure=network.failure,

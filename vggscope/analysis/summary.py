@@ -161,9 +161,7 @@ def _layer(
         op=node.op.name,
         input_shape=network.batched(source, batch),
         output_shape=network.batched(node.name, batch),
-        kernel_size=window.kernel_size if window else None,
-        stride=window.stride if window else None,
-        padding=window.padding if window else None,
+        **{name: getattr(window, name, None) for name in ("kernel_size", "stride", "padding")},
         rule=rule(window, source_shape[2:], output[2:]) if window else None,
         params=cost.params,
         macs=cost.macs,
@@ -236,12 +234,12 @@ def _stages(layers: tuple[LayerSummary, ...]) -> list[str]:
 
 def _merge(name: str, layers: list[LayerSummary]) -> LayerSummary:
     macs = known_sum(layer.macs for layer in layers)
-    return LayerSummary(
+    return replace(
+        layers[-1],
         name=name,
         label=_span([layer.label for layer in layers if layer.label]),
         op=_counted([layer.op for layer in layers]),
         input_shape=layers[0].input_shape,
-        output_shape=layers[-1].output_shape,
         kernel_size=None,
         stride=None,
         padding=None,
@@ -250,7 +248,6 @@ def _merge(name: str, layers: list[LayerSummary]) -> LayerSummary:
         macs=macs,
         flops=None if macs is None else 2 * macs,
         activation_bytes=sum(layer.activation_bytes for layer in layers),
-        receptive_field=layers[-1].receptive_field,
     )
 
 

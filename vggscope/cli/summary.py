@@ -27,7 +27,7 @@ def summary(
         option(
             "WHAT",
             "FLOPs as 2 x macs, or all: bias, activation, pooling and the rest too.",
-            "vggscope.analysis.operations.result:COUNTS",
+            "vggscope.analysis.operations:COUNTS",
         ),
     ] = "macs",
     backward: Annotated[bool, flag("--backward", "Show operations, forward and backward, and bytes moved.")] = False,

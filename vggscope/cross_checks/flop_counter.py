@@ -22,7 +22,7 @@ from vggscope.ops.base import Shape
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 def params(module: nn.Module) -> int:
@@ -49,13 +49,10 @@ def backward_macs(module: nn.Module, input_shape: Shape) -> int:
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not trainable:
         return 0
-    outputs: list[Tensor] = [
-        leaf
-        for leaf in tree_leaves(module(torch.empty(input_shape, device="meta")))
-        if isinstance(leaf, torch.Tensor) and leaf.requires_grad
-    ]
+    leaves = tree_leaves(module(torch.empty(input_shape, device="meta")))
+    sums = [leaf.sum() for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
     with FlopCounterMode(display=False) as counter:
-        torch.autograd.grad([output.sum() for output in outputs], trainable, allow_unused=True)
+        torch.autograd.grad(sums, trainable, allow_unused=True)
     return int(counter.get_total_flops()) // 2
 
 
@@ -70,22 +67,14 @@ def group_terms(network: Network) -> tuple[Term, ...]:
     return (Term(amount, "the weight gradients of grouped convolutions, counted as if not grouped"),) if amount else ()
 
 
-def _params(network: Network, module: nn.Module) -> ReportedFigure:
-    return ReportedFigure(params(module))
-
-
-def _macs(network: Network, module: nn.Module) -> ReportedFigure:
-    return ReportedFigure(macs(module, network.input_shape))
-
-
-def _backward_macs(network: Network, module: nn.Module) -> ReportedFigure:
-    return ReportedFigure(backward_macs(module, network.input_shape))
-
-
 REFERENCE_TOOL = ReferenceTool(
     name="torch",
     title="torch",
-    reports={PARAMS: _params, MACS: _macs, BACKWARD_MACS: _backward_macs},
+    reports={
+        PARAMS: lambda network, module: ReportedFigure(params(module)),
+        MACS: lambda network, module: ReportedFigure(macs(module, network.input_shape)),
+        BACKWARD_MACS: lambda network, module: ReportedFigure(backward_macs(module, network.input_shape)),
+    },
     explain={BACKWARD_MACS: lambda network, value: group_terms(network)},
     package="torch",
 )

@@ -45,12 +45,8 @@ def macs(module: nn.Module, input_shape: Shape) -> int:
 PER_VALUE: Mapping[str, int] = MappingProxyType(
     {
         "AdaptiveAvgPool2d": 1,
-        "BatchNorm1d": 2,
-        "BatchNorm2d": 2,
-        "BatchNorm3d": 2,
-        "LayerNorm": 5,
-        "GroupNorm": 5,
-        "InstanceNorm2d": 5,
+        **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNorm3d"), 2),
+        **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm2d"), 5),
     }
 )
 """The operations that fvcore's jit_handles count per value of an op's input, at evaluation and with a learned scale;
@@ -72,7 +68,7 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
     for node in network.nodes:
         op, read = _read(network, node)
         if node.op.name in PER_VALUE:
-            per_value = _per_value(node)
+            per_value = PER_VALUE[node.op.name] - ("Norm" in node.op.name and not node.parameters)
             what = f"{per_value} for each value that {node.op.name} reads"
             amounts[what] += per_value * numel(network.input_shapes(node)[0])
         elif (node.op.name, getattr(node.op, "mode", "")) in PER_RESULT:
@@ -116,14 +112,6 @@ def _read(network: Network, node: Node) -> tuple[Op, tuple[Shape, ...]]:
     if isinstance(node.op, WithConstants):
         return node.op.op, node.op.all_inputs(inputs)
     return node.op, inputs
-
-
-def _per_value(node: Node) -> int:
-    return PER_VALUE[node.op.name] - ("Norm" in node.op.name and not node.parameters)
-
-
-def _params(network: Network, module: nn.Module) -> ReportedFigure:
-    return ReportedFigure(params(module))
 
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
@@ -172,7 +160,7 @@ def _weight_norm_operations(module: nn.Module, input_shape: Shape) -> int:
 REFERENCE_TOOL = ReferenceTool(
     name="fvcore",
     title="fvcore",
-    reports={PARAMS: _params, MACS: _macs},
+    reports={PARAMS: lambda network, module: ReportedFigure(params(module)), MACS: _macs},
     explain={MACS: lambda network, value: flop_terms(network)},
     package="fvcore",
 )

@@ -31,6 +31,9 @@ _CONVOLUTION = ("bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
 """The parameters of torch's convolutions after input and weight."""
 
+_POOLING = {"kernel_size": 1, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
+"""The parameters of torch's max pooling after the input, with their defaults."""
+
 _SHARED_CHANNEL = "_vggscope_shared_channel"
 """The attribute of a tensor that holds the one channel of which all its channels are copies."""
 
@@ -54,7 +57,7 @@ def functions() -> dict[str, Function]:
         "avg_pool2d": _pool(functional.avg_pool2d),
         "adaptive_avg_pool2d": _pool(functional.adaptive_avg_pool2d),
         "adaptive_max_pool2d": lambda x, size, *_, **__: _pool(functional.adaptive_avg_pool2d)(x, size),
-        "matmul": _matmul,
+        "matmul": lambda x, y: _one(x @ y),
         "softmax": lambda x, dim=-1, *_, **__: _spread(x, (dim,)),
         "layer_norm": lambda x, shape, *_, **__: _spread(x, tuple(range(-len(shape), 0))),
         "group_norm": lambda x, *_, **__: _spread(x, tuple(range(1, x.dim()))),
@@ -142,18 +145,12 @@ def each_channel(x: Tensor) -> Tensor:
     return x if single is None else single
 
 
-def _max_pool(
-    x: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Tensor:
+def _max_pool(x: Tensor, *args: object, **named: object) -> Tensor:
     """The sum over each window; the shape of torch's maximum gives the number of windows."""
     from torch.nn import functional
 
+    options: dict[str, Any] = {**_POOLING, **dict(zip(_POOLING, args)), **named}
+    kernel_size, stride, padding, dilation, ceil_mode = (options[name] for name in _POOLING)
     read = each_channel(x)
     height, width = functional.max_pool2d(read.detach(), kernel_size, stride, padding, dilation, ceil_mode).shape[2:]
     kernel, step, pad, spread = (
@@ -181,10 +178,6 @@ def _product(x: object, y: object) -> object:
     from torch import Tensor
 
     return x * y if isinstance(x, Tensor) and isinstance(y, Tensor) else x if isinstance(x, Tensor) else y
-
-
-def _matmul(x: Tensor, y: Tensor) -> Tensor:
-    return _one(x @ y)
 
 
 def _spread(x: Tensor, axes: tuple[int, ...]) -> Tensor:

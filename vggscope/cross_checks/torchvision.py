@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 from vggscope.cross_checks.paper import column_of
 from vggscope.cross_checks.reference_tool import MACS, PARAMS, NotApplicable, ReferenceTool, ReportedFigure, Term
@@ -11,27 +11,12 @@ from vggscope.ops.base import numel
 from vggscope.vgg.configs import CONFIGS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import nn
 
 OPS_ROUNDED_TO = 10**6
 """`_ops` has three decimals of 10^9."""
 
 UNREAD = "parameters that nothing reads at evaluation"
-
-
-class _Weights(Protocol):
-    """The attributes of an entry of torchvision's weights enums that are used here."""
-
-    meta: Mapping[str, object]
-
-    @property
-    def transforms(self) -> _Transforms: ...
-
-
-class _Transforms(Protocol):
-    keywords: Mapping[str, object]
 
 
 def model_name(network: Network) -> str | None:
@@ -48,24 +33,24 @@ def model_name(network: Network) -> str | None:
     return {0: literature, convolutions: f"{literature}_bn"}.get(norms)
 
 
-def _published(network: Network) -> tuple[_Weights, ...]:
-    """Torchvision's weights for this model and number of classes."""
+def _published(network: Network) -> tuple[Any, ...]:
+    """Torchvision's weights for this model and number of classes: those trained at this input's size, if any."""
     from torchvision.models import get_model_weights
 
     name = model_name(network)
     try:
-        weights = cast("tuple[_Weights, ...]", tuple(get_model_weights(name or "")))
+        weights: tuple[Any, ...] = tuple(get_model_weights(name or ""))
     except ValueError:
         raise NotApplicable("torchvision publishes nothing about this network") from None
     classes = numel(network.shapes[network.end])
-    matching = tuple(w for w in weights if len(cast("list[str]", w.meta["categories"] or [])) == classes)
+    matching = tuple(w for w in weights if len(w.meta["categories"] or []) == classes)
     if not matching:
         raise NotApplicable(f"torchvision publishes nothing about {name} for {classes} classes")
-    return matching
+    return tuple(w for w in matching if _has_input_size(network, w)) or matching
 
 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
-    counts = {cast("int", w.meta["num_params"]) for w in _sized(network, _published(network))}
+    counts = {w.meta["num_params"] for w in _published(network)}
     if len(counts) != 1:
         raise NotApplicable("torchvision publishes parameters at other sizes than this input")
     return ReportedFigure(counts.pop())
@@ -73,20 +58,14 @@ def _params(network: Network, module: nn.Module) -> ReportedFigure:
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
     """The MACs from `_ops`, which torchvision documents as billions of operations."""
-    weights = _sized(network, _published(network))
+    weights = _published(network)
     if not all(_has_input_size(network, w) for w in weights):
         raise NotApplicable("torchvision publishes operations at other sizes than this input")
-    billions = {cast("float", w.meta["_ops"]) for w in weights}
-    return ReportedFigure(round(max(billions) * 10**9), rounded_to=OPS_ROUNDED_TO)
+    return ReportedFigure(round(max(w.meta["_ops"] for w in weights) * 10**9), rounded_to=OPS_ROUNDED_TO)
 
 
-def _sized(network: Network, weights: tuple[_Weights, ...]) -> tuple[_Weights, ...]:
-    """The weights that were trained at this input's size, or all if there are none."""
-    return tuple(w for w in weights if _has_input_size(network, w)) or weights
-
-
-def _has_input_size(network: Network, weights: _Weights) -> bool:
-    return (weights.transforms.keywords["crop_size"],) * 2 == network.input_shape[2:]
+def _has_input_size(network: Network, weights: Any) -> bool:
+    return bool((weights.transforms.keywords["crop_size"],) * 2 == network.input_shape[2:])
 
 
 def unread_parameters(network: Network, value: int) -> tuple[Term, ...]:

@@ -7,7 +7,6 @@ other difference is a mismatch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.cost import backward_macs, costs, total_macs
@@ -33,6 +32,7 @@ from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.suppress import suppress_output
+from vggscope.trace.network import unwrapped
 from vggscope.units import count_text
 
 if TYPE_CHECKING:
@@ -133,39 +133,26 @@ def verify(
 
 
 def _our_figures(network: Network) -> Mapping[str, int | None]:
-    return MappingProxyType(
-        {
-            PARAMS: sum(numel(parameter.shape) for parameter in network.parameters()),
-            MACS: total_macs(costs(network)),
-            BACKWARD_MACS: backward_macs(network),
-            INFERENCE_PEAK: inference_peak(network, 1, 4),
-            TRAINING_PEAK: training_peak(network, 1, 4),
-            FIELDS: len(autograd.measured_layers(network)) or None,
-        }
-    )
+    return {
+        PARAMS: sum(numel(parameter.shape) for parameter in network.parameters()),
+        MACS: total_macs(costs(network)),
+        BACKWARD_MACS: backward_macs(network),
+        INFERENCE_PEAK: inference_peak(network, 1, 4),
+        TRAINING_PEAK: training_peak(network, 1, 4),
+        FIELDS: len(autograd.measured_layers(network)) or None,
+    }
 
 
 def _without_data(network: Network, module: nn.Module | None) -> nn.Module:
     if module is not None:
         try:
-            return without_data(_unwrapped(module))
+            return without_data(unwrapped(module, network.name))
         except Exception as error:
             raise ModelError(f"{printable(network.name)} cannot be copied for the reference tools: {error}") from error
     from torch import device
 
     with device("meta"):
         return build_module(network).eval()
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside a wrapper that only changes how it runs: compiled, or on several devices."""
-    from torch.nn import Module
-    from torch.nn.parallel import DataParallel, DistributedDataParallel
-
-    inner = getattr(module, "_orig_mod", None)
-    if isinstance(module, (DataParallel, DistributedDataParallel)):
-        inner = module.module
-    return _unwrapped(inner) if isinstance(inner, Module) else module
 
 
 def _reported(tool: ReferenceTool, figure: str, network: Network, module: nn.Module) -> ReportedFigure | str:

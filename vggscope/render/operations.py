@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.operations.result import LayerOperations, Operations
+from vggscope.analysis.operations import LayerOperations, Operations
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.render.summary import inputs
 from vggscope.units import BINARY, bytes_text, count_text, percent_text, shape_text, short_count, time_text

@@ -48,7 +48,7 @@ def network_of(
 
     Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input.
     """
-    module = _unwrapped(module, name)
+    module = unwrapped(module, name)
     inputs = _inputs_for(module, spec)
     if inputs is not None:
         return _checked(module, _noted(_run(module, name, inputs, rebuild), inputs.note))
@@ -99,7 +99,7 @@ def _noted(result: Run, note: str) -> Run:
     return replace(result, network=replace(result.network, warnings=(*result.network.warnings, note)))
 
 
-def _unwrapped(module: nn.Module, name: str) -> nn.Module:
+def unwrapped(module: nn.Module, name: str) -> nn.Module:
     """Return the module inside DataParallel or torch.compile wrappers.
 
     Raises ModelError for a TorchScript module and for a container without a forward.
@@ -116,9 +116,9 @@ def _unwrapped(module: nn.Module, name: str) -> nn.Module:
             f"{name} is compiled by TorchScript, which hides its layers", "give the module that was compiled"
         )
     if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
-        return _unwrapped(module.module, name)
+        return unwrapped(module.module, name)
     compiled = getattr(module, "_orig_mod", None)
-    return _unwrapped(compiled, name) if isinstance(compiled, torch.nn.Module) else module
+    return unwrapped(compiled, name) if isinstance(compiled, torch.nn.Module) else module
 
 
 def _checked(module: nn.Module, result: Run) -> Network:

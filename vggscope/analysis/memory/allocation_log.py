@@ -171,15 +171,15 @@ class AllocationLog:
         """Add a reference to a tensor."""
         self._references[tensor] += 1
 
-    def release(self, tensor: int) -> None:
-        """Drop a reference to a tensor, and free it with the last."""
-        self._references[tensor] -= 1
-        if self._references[tensor]:
-            return
-        self._add_moment()
-        entry, size = self._allocations[tensor], self.size(tensor)
-        self._count(entry.kind, -size.fixed, -size.per_sample)
-        self.entries.append(LogEntry(tensor, None, entry.kind, entry.layer))
+    def release(self, *tensors: int) -> None:
+        """Drop a reference to each tensor in turn, and free it with the last."""
+        for tensor in tensors:
+            self._references[tensor] -= 1
+            if not self._references[tensor]:
+                self._add_moment()
+                entry, size = self._allocations[tensor], self.size(tensor)
+                self._count(entry.kind, -size.fixed, -size.per_sample)
+                self.entries.append(LogEntry(tensor, None, entry.kind, entry.layer))
 
     def size(self, tensor: int) -> BatchLinear:
         """The size of a tensor."""

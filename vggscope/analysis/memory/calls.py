@@ -90,14 +90,12 @@ class ForwardPass:
     half_copies: tuple[str, ...]
 
 
-def forward_pass(
-    network: Network, width: int, runtime: Runtime, *, training: bool, autocast: bool, loss: bool
-) -> ForwardPass:
-    """The calls of a forward pass; `width` is the bytes of one element of the weights and the input."""
+def forward_pass(network: Network, width: int, runtime: Runtime, *, training: bool, autocast: bool) -> ForwardPass:
+    """The calls of a forward pass and, in training, of the loss; `width` is the bytes of an element of the weights."""
     builder = _CallBuilder(network, width, runtime, training, autocast)
     for node in network.nodes:
         builder.add_node(node)
-    if loss:
+    if training:
         builder.add_loss()
     return ForwardPass(tuple(builder.calls), builder.sizes, tuple(builder.half_copies.values()))
 

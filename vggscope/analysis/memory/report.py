@@ -140,8 +140,8 @@ def _parts(moment: Moment, samples: int) -> dict[str, int]:
 
 
 def _place(network: Network, moment: Moment) -> str:
-    titles = {node.name: node.title for node in network.nodes}
-    return f"{moment.event} of {titles.get(moment.layer, moment.layer)}" if moment.layer else moment.event
+    node = network.by_name.get(moment.layer)
+    return f"{moment.event} of {node.title if node else moment.layer}" if moment.layer else moment.event
 
 
 def timeline_entries(timeline: StepTimeline, samples: int, labels: Mapping[str, str]) -> Iterator[TimelineEntry]:

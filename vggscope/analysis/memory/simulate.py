@@ -147,12 +147,7 @@ class StepSimulator:
         self.runtime, self.records_backward = RUNTIMES[config.runtime], config.trains
         self.trained = frozenset(p.name for p in trained)
         self.forward_pass = forward_pass(
-            network,
-            config.width,
-            self.runtime,
-            training=config.trains,
-            autocast=config.dtype == AMP,
-            loss=config.trains,
+            network, config.width, self.runtime, training=config.trains, autocast=config.dtype == AMP
         )
         self.calls, self.sizes = self.forward_pass.calls, self.forward_pass.sizes
         self.stages = stages(network, self.calls) if config.checkpoint else ()
@@ -196,8 +191,7 @@ class StepSimulator:
             self._gather(position, self.neighbours.get(position, (None, None))[1])
             self._run(position, call, position not in stage)
             self._free_gathered(position)
-            for name in unnamed.get(position, ()):
-                self.log.release(self.tensors[name])
+            self.log.release(*(self.tensors[name] for name in unnamed.get(position, ())))
 
     def _retain_input(self, stage: range) -> None:
         """Retain the tensor that a stage is recomputed from, if the stage has a backward."""
@@ -230,8 +224,7 @@ class StepSimulator:
                 log.retain(self.tensors[name])
         else:
             temporaries += extra
-        for temporary in temporaries:
-            log.release(temporary)
+        log.release(*temporaries)
 
     def _requires_gradient(self, call: OperatorCall) -> bool:
         if call.gradient == "none":
@@ -255,10 +248,8 @@ class StepSimulator:
             self._gather(position, self.neighbours.get(position, (None, None))[0])
             self._run_backward(call, self.saved.pop(position))
             self._free_gathered(position)
-            for stage in [
-                stage for stage in self.stage_inputs if position in stage and self.saved.keys().isdisjoint(stage)
-            ]:
-                self.log.release(self.stage_inputs.pop(stage))
+            done = [s for s in self.stage_inputs if position in s and self.saved.keys().isdisjoint(s)]
+            self.log.release(*map(self.stage_inputs.pop, done))
         self.log.release(one)
 
     def _recompute(self, stage: range, last: int) -> None:
@@ -276,18 +267,17 @@ class StepSimulator:
             unreduced = self._unreduced_parameter_gradients(call)
             input_gradients = [(name, self._reduced(size, gradient)) for name, size, gradient in computed]
             used = self._allocate_parameter_gradients(call)
-            for tensor in (gradient.tensor, *unreduced, *self.piece_gradients.pop(call.output, ())):
-                log.release(tensor)
-        for tensor in saved:
-            log.release(tensor)
+            log.release(gradient.tensor, *unreduced, *self.piece_gradients.pop(call.output, ()))
+        log.release(*saved)
         if call.last_input_first:
             input_gradients.reverse()
         for name, input_gradient in input_gradients:
             used += self._accumulate(name, input_gradient)
-        if gradient is not None and call.relays_gradients:
-            self._copy_parameter_gradients(call)
-        for tensor in used:
-            log.release(tensor)
+        for p in self._trained(call) if gradient is not None and call.relays_gradients else ():
+            # Copy the gradients that were computed in another memory layout than their weights have.
+            if p.name not in self.parameter_gradients:
+                self._keep_gradient(p, numel(p.shape))
+        log.release(*used)
 
     def _output_gradient(self, call: OperatorCall) -> Gradient | None:
         """The gradient of a call's output, once it is complete: the gradients of pieces wait for the first piece."""
@@ -315,8 +305,7 @@ class StepSimulator:
         scratch = call.scratch[position] if call.scratch and call.gradient == "new" else 0
         temporaries = [self.log.allocate("temporary", call.size) for _ in range(scratch)]
         tensor = self.log.allocate("temporary", call.size if call.broadcasts else size)
-        for temporary in temporaries:
-            self.log.release(temporary)
+        self.log.release(*temporaries)
         return Gradient(tensor)
 
     def _reduced(self, size: BatchLinear, gradient: Gradient) -> Gradient:
@@ -366,12 +355,6 @@ class StepSimulator:
                     self._keep_gradient(p, self.shards.gradient(numel(p.shape)))
         return temporaries
 
-    def _copy_parameter_gradients(self, call: OperatorCall) -> None:
-        """Copy the gradients that were computed in another memory layout than their weights have."""
-        for p in self._trained(call):
-            if p.name not in self.parameter_gradients:
-                self._keep_gradient(p, numel(p.shape))
-
     def _keep_gradient(self, parameter: Parameter, elements: int) -> None:
         self.parameter_gradients[parameter.name] = self.log.allocate("gradients", self._size(elements))
 
@@ -395,16 +378,13 @@ class StepSimulator:
         self.log.begin("optimizer step")
         if foreach:
             temporaries = [self.log.allocate("temporary", s) for s in sizes.values() for _ in range(optimizer.foreach)]
-            for tensor in temporaries:
-                self.log.release(tensor)
+            self.log.release(*temporaries)
             return
         previous: list[int] = []
         for name, size in sizes.items() if optimizer.temporaries else ():
             self.log.begin("optimizer step", name.rpartition(".")[0])
             *others, result = [self.log.allocate("temporary", size) for _ in range(optimizer.temporaries)]
             # A variable names the previous parameter's result until this one is complete.
-            for tensor in others + previous:
-                self.log.release(tensor)
+            self.log.release(*others, *previous)
             previous = [result]
-        for tensor in previous:
-            self.log.release(tensor)
+        self.log.release(*previous)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from heapq import heapify, heapreplace
 from types import MappingProxyType
+from typing import TypeVar
 
 from vggscope.errors import OptionError, unknown
 from vggscope.graph import Parameter
@@ -18,6 +19,13 @@ AMP = "amp"
 """Automatic mixed precision: weights in float32, autocast to half precision."""
 
 DTYPES = (*DTYPE_BYTES, AMP)
+
+
+Entry = TypeVar("Entry", "Optimizer", "Runtime", "Parallel")
+
+
+def _by_name(*entries: Entry) -> Mapping[str, Entry]:
+    return MappingProxyType({entry.name: entry for entry in entries})
 
 
 @record
@@ -35,19 +43,14 @@ class Optimizer:
     foreach: int = 0
 
 
-OPTIMIZERS = MappingProxyType(
-    {
-        optimizer.name: optimizer
-        for optimizer in (
-            Optimizer("sgd", states=0),
-            Optimizer("sgd-momentum", states=1),
-            # The square root of the second moment, and that divided by the bias correction.
-            Optimizer("adam", states=2, counter=True, temporaries=2, foreach=1),
-            Optimizer("adamw", states=2, counter=True, temporaries=2, foreach=1),
-            # The square root of the mean square.
-            Optimizer("rmsprop", states=1, counter=True, temporaries=1, foreach=1),
-        )
-    }
+OPTIMIZERS = _by_name(
+    Optimizer("sgd", states=0),
+    Optimizer("sgd-momentum", states=1),
+    # The square root of the second moment, and that divided by the bias correction.
+    Optimizer("adam", states=2, counter=True, temporaries=2, foreach=1),
+    Optimizer("adamw", states=2, counter=True, temporaries=2, foreach=1),
+    # The square root of the mean square.
+    Optimizer("rmsprop", states=1, counter=True, temporaries=1, foreach=1),
 )
 
 
@@ -92,7 +95,7 @@ TRACKER = Runtime(
 )
 """torch.distributed._tools.mem_tracker on CPU tensors. The tests compare the simulator with it byte for byte."""
 
-RUNTIMES = MappingProxyType({runtime.name: runtime for runtime in (CUDA, TRACKER)})
+RUNTIMES = _by_name(CUDA, TRACKER)
 
 
 @record
@@ -117,38 +120,32 @@ class Parallel:
     weights: bool = False
 
 
-PARALLEL = MappingProxyType(
-    {
-        parallel.name: parallel
-        for parallel in (
-            Parallel(
-                "ddp",
-                "gradients are copied into buckets (DistributedDataParallel with gradient_as_bucket_view=False)",
-                buckets=True,
-            ),
-            Parallel(
-                "zero1",
-                "as ddp; whole tensors of optimizer states go to one GPU each, the figure is the fullest GPU's",
-                buckets=True,
-                states="whole",
-            ),
-            Parallel(
-                "zero2",
-                "states and gradients are cut evenly, summed layer by layer; DeepSpeed's own buffers come on top",
-                states="cut",
-                gradients=True,
-            ),
-            # fully_shard, with each layer as its own unit.
-            Parallel(
-                "fsdp",
-                "weights, gradients and states are cut evenly;"
-                " while a layer runs its weights and the next one's are whole",
-                states="cut",
-                gradients=True,
-                weights=True,
-            ),
-        )
-    }
+PARALLEL = _by_name(
+    Parallel(
+        "ddp",
+        "gradients are copied into buckets (DistributedDataParallel with gradient_as_bucket_view=False)",
+        buckets=True,
+    ),
+    Parallel(
+        "zero1",
+        "as ddp; whole tensors of optimizer states go to one GPU each, the figure is the fullest GPU's",
+        buckets=True,
+        states="whole",
+    ),
+    Parallel(
+        "zero2",
+        "states and gradients are cut evenly, summed layer by layer; DeepSpeed's own buffers come on top",
+        states="cut",
+        gradients=True,
+    ),
+    # fully_shard, with each layer as its own unit.
+    Parallel(
+        "fsdp",
+        "weights, gradients and states are cut evenly; while a layer runs its weights and the next one's are whole",
+        states="cut",
+        gradients=True,
+        weights=True,
+    ),
 )
 
 _ONE_GPU = Parallel("", "")

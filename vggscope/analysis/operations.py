@@ -1,8 +1,8 @@
-"""The operations and bytes of every layer, which `summary` shows on request."""
+"""The operations and bytes of each layer, forward and backward, and the least time on a card."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from vggscope.analysis.cards import Roof, roof_of
 from vggscope.analysis.cost import backward_costs, costs, known_sum
@@ -50,7 +50,7 @@ class OperationTotals:
     flops: int | None
     backward_macs: int | None
     backward_flops: int | None
-    bytes: int
+    bytes: int | None
     time_ns: int | None
 
 
@@ -92,6 +92,7 @@ def operations(
         _layer(network, node, forward[node.name].macs, backward[node.name], batch, DTYPE_BYTES[dtype], count, roof)
         for node in network.nodes
     )
+    totals = {f.name: known_sum(getattr(layer, f.name) for layer in layers) for f in fields(OperationTotals)}
     return Operations(
         schema="vggscope/operations@1",
         model=network.name,
@@ -100,7 +101,7 @@ def operations(
         count=count,
         roof=roof,
         layers=layers,
-        totals=_totals(layers),
+        totals=OperationTotals(**totals),
         formulas=_formulas(network) if count == "all" else (),
     )
 
@@ -154,18 +155,6 @@ def _elements(network: Network, node: Node, batch: int) -> int:
 def _moves(op: Op) -> bool:
     """Whether an op reads or writes memory: not a view, nor an op that is idle at evaluation."""
     return op.active_in == "always" and (op.allocates or bool(getattr(op, "inplace", False)))
-
-
-def _totals(layers: tuple[LayerOperations, ...]) -> OperationTotals:
-    return OperationTotals(
-        macs=known_sum([layer.macs for layer in layers]),
-        other=known_sum([layer.other for layer in layers]),
-        flops=known_sum([layer.flops for layer in layers]),
-        backward_macs=known_sum([layer.backward_macs for layer in layers]),
-        backward_flops=known_sum([layer.backward_flops for layer in layers]),
-        bytes=sum(layer.bytes for layer in layers),
-        time_ns=known_sum([layer.time_ns for layer in layers]),
-    )
 
 
 def _formulas(network: Network) -> tuple[Formula, ...]:

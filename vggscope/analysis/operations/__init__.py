@@ -1,1 +1,0 @@
-"""The operations and bytes of each layer, forward and backward, and the least time on a card."""
