@@ -14,7 +14,7 @@ from vggscope.cross_checks import flop_counter
 from vggscope.cross_checks.reference_tool import MACS, without_data
 from vggscope.graph import Network
 from vggscope.ops.base import numel
-from vggscope.sources import timm, torchvision
+from vggscope.sources import libraries
 from vggscope.sources.resolve import resolve, resolve_module
 from vggscope.units import count_text, pair_text, shape_text
 
@@ -39,7 +39,8 @@ def main() -> None:
     import torch
     import torchvision as installed_torchvision
 
-    words = [f"torchvision:{name}" for name in torchvision.names()] + [f"timm:{name}" for name in timm.names("vgg*")]
+    words = [f"torchvision:{name}" for name in libraries.names("torchvision")]
+    words += [f"timm:{name}" for name in libraries.names("timm", "vgg*")]
     rows = []
     for word in words:
         print(word, file=sys.stderr)

@@ -289,9 +289,8 @@ def computing_renderers(root: Path) -> list[str]:
 OPS_BY_NAME = {
     "analysis/memory/calls.py": "autocast's lists name torch's functions",
     "analysis/receptive_field/stacks.py": "reads the fields of a convolution",
-    "builders/module.py": "writes a Flatten that is no module as a call",
+    "builders/module.py": "tells what can be written as a module, and calls a Flatten that is none",
     "builders/source.py": "writes a Flatten that is no module as a call",
-    "builders/module_tree.py": "tells what can be written as a module",
     "checkpoint/network.py": "constructs ops from the tensors of a file",
     "cross_checks/flop_counter.py": "reads the fields of a convolution",
     "cross_checks/fvcore.py": "states what another tool counts, by torch's names",

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import nn
 
-from vggscope.builders.initialisation import initialised, state_dict
+from vggscope.builders.initialisation import initialised
 from vggscope.builders.module import module, submodule
 from vggscope.builders.save import write_onnx, write_pth, write_safetensors
 from vggscope.builders.source import source
@@ -259,13 +259,15 @@ class TestWeights:
         torch.manual_seed(7)
         reference = torchvision.models.get_model(name).state_dict()
         before = torch.get_rng_state()
-        ours = state_dict(resolve(name), "torchvision", seed=7)
+        ours = initialised(resolve(name), "torchvision", seed=7).state_dict()
         assert torch.equal(torch.get_rng_state(), before)
         assert ours.keys() == reference.keys()
         assert all(torch.equal(ours[key], reference[key]) for key in reference)
 
     def test_paper_draws_with_variance_a_hundredth(self) -> None:
-        tensors = state_dict(resolve("conv3-64 BN conv3-64 FC-100", BuildOptions(input=(3, 8, 8))), "paper", seed=1)
+        tensors = initialised(
+            resolve("conv3-64 BN conv3-64 FC-100", BuildOptions(input=(3, 8, 8))), "paper", seed=1
+        ).state_dict()
         weights = torch.cat([t.flatten() for t in tensors.values() if t.dim() > 1])
         assert len(weights) > 300_000
         assert weights.mean().item() == pytest.approx(0, abs=1e-3)
@@ -274,16 +276,16 @@ class TestWeights:
         assert torch.equal(tensors["features.1.weight"], torch.ones(64))
 
     def test_a_seed_decides(self) -> None:
-        one, again, other = (state_dict(small(), "paper", seed) for seed in (5, 5, 6))
+        one, again, other = (initialised(small(), "paper", seed).state_dict() for seed in (5, 5, 6))
         assert all(torch.equal(one[key], again[key]) for key in one)
         assert not torch.equal(one["features.0.weight"], other["features.0.weight"])
         with torch.device("meta"):
-            assert state_dict(small())["features.0.weight"].device.type == "cpu"
+            assert initialised(small()).state_dict()["features.0.weight"].device.type == "cpu"
 
     def test_files_load_safely_and_whole(self, tmp_path: Path) -> None:
         from safetensors.torch import load_file
 
-        tensors = state_dict(small(), "paper", 2)
+        tensors = initialised(small(), "paper", 2).state_dict()
         file = io.BytesIO()
         write_pth(tensors, file)
         file.seek(0)
@@ -294,7 +296,7 @@ class TestWeights:
             module(small()).load_state_dict(read, strict=True)
 
     def test_a_full_disk_is_an_os_error(self, tmp_path: Path) -> None:
-        tensors = state_dict(small(), "paper")
+        tensors = initialised(small(), "paper").state_dict()
         with pytest.raises(OSError, match="No space left"):
             write_pth(tensors, FullDisk())
         with pytest.raises(OSError, match="No such file"):

@@ -15,9 +15,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import alexnet, vgg19
 
 from tests.strategies import MANY
 from vggscope.checkpoint.contents import Checkpoint
@@ -54,10 +59,6 @@ def floats(begin: int, end: int, *shape: int) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same small VGG in each format."""
-    import torch
-    from safetensors.torch import save_file
-    from torch import nn
-
     features = (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU())
     model = nn.Sequential(*features, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(392, 10))
     state = model.state_dict()
@@ -74,8 +75,6 @@ FORMATS = ("zip", "protocol4", "legacy", "plain")
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_names_shapes_and_dtypes_are_those_that_torch_loads(written: dict[str, Path], name: str) -> None:
-    import torch
-
     expected = torch.load(written["zip"], weights_only=True)
     found = read(written[name])
     assert {t.name: (t.shape, f"torch.{t.dtype}") for t in found.tensors} == {
@@ -86,8 +85,6 @@ def test_names_shapes_and_dtypes_are_those_that_torch_loads(written: dict[str, P
 
 
 def test_views_parameters_and_every_dtype(tmp_path: Path) -> None:
-    import torch
-
     wide = torch.zeros(6, 8)
     state = {
         "view": wide[1:3, ::2],
@@ -108,9 +105,6 @@ def test_views_parameters_and_every_dtype(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_the_state_dict_is_found_in_what_training_scripts_save(tmp_path: Path, legacy: bool) -> None:
-    import numpy as np
-    import torch
-
     model = torch.nn.Linear(3, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     model(torch.zeros(2, 3)).sum().backward()
@@ -132,9 +126,6 @@ def test_the_state_dict_is_found_in_what_training_scripts_save(tmp_path: Path, l
 
 
 def test_a_large_file_is_read_by_its_header_alone(tmp_path: Path) -> None:
-    import torch
-    from torchvision.models import vgg19
-
     with torch.device("meta"):
         state = vgg19().state_dict()
     header, end = {}, 0
@@ -151,8 +142,6 @@ def test_a_large_file_is_read_by_its_header_alone(tmp_path: Path) -> None:
 
 
 def test_the_data_in_a_torch_archive_is_not_read(tmp_path: Path) -> None:
-    import torch
-
     path = tmp_path / "x.pth"
     torch.save({"0.weight": torch.zeros(512, 512, 3, 3), "2.weight": torch.zeros(512, 512, 3, 3)}, path)
     with BoundedFile(str(path)) as file:
@@ -245,8 +234,6 @@ def test_a_pickle_is_refused_at_the_first_thing_that_no_state_dict_has(
 
 
 def test_a_tensor_must_lie_inside_its_storage(tmp_path: Path) -> None:
-    import torch
-
     torch.save({"weight": torch.zeros(7, 9)}, tmp_path / "x.pth")
     with zipfile.ZipFile(tmp_path / "x.pth") as archive:
         data = archive.read("x/data.pkl" if "x/data.pkl" in archive.namelist() else "archive/data.pkl")
@@ -259,9 +246,6 @@ def test_a_tensor_must_lie_inside_its_storage(tmp_path: Path) -> None:
 
 
 def test_whole_modules_and_programs_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    import torch
-    from torchvision.models import alexnet
-
     with torch.device("meta"):
         model = alexnet()
     torch.save(model, tmp_path / "whole.pth")
@@ -523,8 +507,6 @@ def test_a_header_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_a_state_dict_says_what_it_holds(tmp_path: Path) -> None:
-    import torch
-
     held = {
         "a dict with the keys epoch, lr": {"epoch": 1, "lr": 0.1},
         "one tensor": torch.zeros(3),

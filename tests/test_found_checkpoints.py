@@ -1,19 +1,34 @@
-"""Checkpoints as public code writes them: whose they are, and that the lines printed for each load it when run."""
+"""Checkpoints as public code writes them: which network each is, and that the code printed for each loads it."""
 
 from __future__ import annotations
 
+import argparse
+import collections
+import datetime
+import decimal
 import json
+import random
 import tarfile
+import types
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch._weights_only_unpickler import Unpickler
+from torch.nn.utils import prune
 
+import vggscope
 from tests.counting import calls, growth
 from tests.test_inspect import CAFFE, VGG16, renamed, run, saved, torchvision, without
-from vggscope.checkpoint.inspection import Inspection, inspect
+from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.inspection import Inspection, examine, inspect
+from vggscope.checkpoint.load_weights import load_weights
+from vggscope.checkpoint.reader import read
 from vggscope.errors import CheckpointError
 
 State = Mapping[str, Any]
@@ -32,10 +47,14 @@ def loaded(found: Inspection) -> tuple[list[str], list[str]]:
     return list(told.missing_keys), list(told.unexpected_keys)
 
 
+def inspected(folder: Path, content: object) -> Inspection:
+    """The inspection of a file of torch.save with this content."""
+    torch.save(content, folder / "x.pth")
+    return inspect(folder / "x.pth")
+
+
 def small() -> Any:
     """A VGG of two convolutions and two FC layers for images of 28x28."""
-    import vggscope
-
     return vggscope.build("conv3-8 maxpool conv3-16 maxpool FC-32 FC-10", input_size=(3, 28, 28))
 
 
@@ -81,8 +100,6 @@ def rcnn() -> State:
 
 def convmodules(batch_norm: bool) -> State:
     """mmpretrain: each convolution in a ConvModule, without a bias before a batch norm; pools between them."""
-    import torch
-
     found: dict[str, Any] = {}
     number, channels = 0, 3
     for width in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512):
@@ -102,8 +119,6 @@ def convmodules(batch_norm: bool) -> State:
 
 def cifar(*places: int) -> State:
     """chengyangfu/pytorch-vgg-cifar10 and its like: FC layers of 512 on a map of 1x1, numbered with their dropout."""
-    import torch
-
     state = {k: v for k, v in torchvision("vgg16_bn").items() if k.startswith("features")}
     for number, units in zip(places, (512, 512, 10)):
         state[f"classifier.{number}.weight"] = torch.empty(units, 512, device="meta")
@@ -170,53 +185,32 @@ def test_a_network_of_its_own_under_two_names_is_built_with_them(tmp_path: Path)
 # Weights kept in parts
 
 
-def spectral(layer: Any) -> None:
-    from torch.nn.utils import spectral_norm
-
-    spectral_norm(layer)
-
-
-def weight(layer: Any) -> None:
-    from torch.nn.utils import weight_norm
-
-    weight_norm(layer)
-
-
-def spectral_parametrization(layer: Any) -> None:
-    from torch.nn.utils.parametrizations import spectral_norm
-
-    spectral_norm(layer)
-
-
-def weight_parametrization(layer: Any) -> None:
-    from torch.nn.utils.parametrizations import weight_norm
-
-    weight_norm(layer)
-
-
 def pruned(layer: Any) -> None:
-    from torch.nn.utils import prune
-
     prune.l1_unstructured(layer, "weight", amount=0.3)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("make", [spectral, weight, spectral_parametrization, weight_parametrization, pruned])
+@pytest.mark.parametrize(
+    "make",
+    [
+        nn.utils.spectral_norm,
+        nn.utils.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        pruned,
+    ],
+)
 def test_a_weight_in_parts_is_that_weight(tmp_path: Path, make: Callable[[Any], None]) -> None:
-    import torch
-    from torch import nn
-
     model = small().eval()
     plain = sum(parameter.numel() for parameter in model.parameters())
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             make(layer)
     image = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
-    torch.save(model.state_dict(), tmp_path / "x.pth")
-    found = inspect(tmp_path / "x.pth")
+    found = inspected(tmp_path, model.state_dict())
     assert (found.notation, found.num_classes) == ("conv3-8 maxpool? conv3-16 maxpool? FC-32 FC-10", 10)
     assert found.params == sum(parameter.numel() for parameter in model.parameters())
-    assert found.params == plain + (8 + 16 + 32 + 10 if make in (weight, weight_parametrization) else 0)
+    assert found.params == plain + (8 + 16 + 32 + 10 if make.__name__ == "weight_norm" else 0)
     assert found.buffers == sum(buffer.numel() for buffer in model.buffers())
     told: dict[str, Any] = {}
     exec(found.load, told)
@@ -225,11 +219,6 @@ def test_a_weight_in_parts_is_that_weight(tmp_path: Path, make: Callable[[Any], 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_column_whose_weights_are_in_parts(tmp_path: Path) -> None:
-    import torch
-    from torch.nn.utils import prune
-
-    import vggscope
-
     with torch.device("meta"):
         model = vggscope.build("A")
         for layer in list(model.modules()):
@@ -247,15 +236,6 @@ def test_a_column_whose_weights_are_in_parts(tmp_path: Path) -> None:
 
 def beside() -> dict[str, Any]:
     """What training scripts save beside the state dict, by what torch.load must be told to trust for it."""
-    import argparse
-    import datetime
-    import decimal
-    import random
-    import types
-
-    import numpy as np
-    import torch
-
     return {
         "": {"epoch": 3, "best": torch.tensor(0.9), "cfg": [64, "M"], "device": torch.device("cpu"), "rng": b"x"},
         "argparse.Namespace": argparse.Namespace(lr=0.1, milestones={30, 60}),
@@ -275,10 +255,6 @@ def beside() -> dict[str, Any]:
 @pytest.mark.parametrize("name", beside())
 @pytest.mark.parametrize("legacy", [False, True])
 def test_what_lies_beside_the_weights_is_left_aside(tmp_path: Path, name: str, legacy: bool) -> None:
-    import torch
-
-    from vggscope.checkpoint.reader import read
-
     path = tmp_path / "x.pth"
     torch.save(
         {"state_dict": small().state_dict(), "it": beside()[name]}, path, _use_new_zipfile_serialization=not legacy
@@ -295,11 +271,6 @@ def test_what_lies_beside_the_weights_is_left_aside(tmp_path: Path, name: str, l
 
 
 def test_a_class_that_torch_never_fills_asks_for_trust(tmp_path: Path) -> None:
-    import collections
-
-    import torch
-    from torch._weights_only_unpickler import Unpickler
-
     if not hasattr(Unpickler, "_check_set_item_target"):
         pytest.skip("this torch fills whatever it is told to trust")
     history = collections.defaultdict(list, {"loss": [0.5]})
@@ -321,20 +292,15 @@ def test_a_class_that_torch_never_fills_asks_for_trust(tmp_path: Path) -> None:
     [("ema_state_dict",), ("generator",), ("checkpoint", "weights_of_mine"), ("model", "backbone")],
 )
 def test_the_state_dict_is_where_most_tensors_are(tmp_path: Path, wrapper: tuple[str, ...]) -> None:
-    import torch
-
     content: Any = {k: torch.zeros(()).expand(v.shape) for k, v in torchvision("vgg11").items()}
     for key in reversed(wrapper):
         content = {"best": torch.tensor(0.5), "other": {"a.weight": torch.zeros(2, 2)}, key: content, "optimizer": {}}
-    torch.save(content, tmp_path / "x.pth")
-    found = inspect(tmp_path / "x.pth")
+    found = inspected(tmp_path, content)
     assert (found.wrapper, found.column) == (wrapper, "A")
     assert loaded(found) == ([], [])
 
 
 def test_a_tensor_beside_a_state_dict_is_no_state_dict_and_a_dict_in_it_no_wrapper(tmp_path: Path) -> None:
-    import torch
-
     state = {**small().state_dict(), "extra_state": {"amax": torch.tensor(1.0)}}
     torch.save(state, tmp_path / "x.pth")
     assert inspect(tmp_path / "x.pth").wrapper == ()
@@ -343,13 +309,10 @@ def test_a_tensor_beside_a_state_dict_is_no_state_dict_and_a_dict_in_it_no_wrapp
 @pytest.mark.filterwarnings("ignore:.*[Ss]parse:UserWarning")
 @pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
 def test_sparse_tensors(tmp_path: Path, layout: str) -> None:
-    import torch
-
     model = small()
     torch.nn.init.zeros_(model.classifier[0].bias)
     state = model.state_dict() | {"classifier.0.weight": getattr(model.classifier[0].weight.detach(), layout)()}
-    torch.save(state, tmp_path / "x.pth")
-    found = inspect(tmp_path / "x.pth")
+    found = inspected(tmp_path, state)
     assert found.params == sum(p.numel() for p in model.parameters())
     assert "sparse: classifier.0.weight" in found.notes
     told: dict[str, Any] = {}
@@ -358,11 +321,8 @@ def test_sparse_tensors(tmp_path: Path, layout: str) -> None:
 
 
 def test_counters_are_no_parameters(tmp_path: Path) -> None:
-    import torch
-
     averaged = torch.optim.swa_utils.AveragedModel(small())
-    torch.save(averaged.state_dict(), tmp_path / "x.pth")
-    found = inspect(tmp_path / "x.pth")
+    found = inspected(tmp_path, averaged.state_dict())
     assert found.params == sum(p.numel() for p in averaged.parameters())
     assert found.dtypes == ("float32",)
 
@@ -371,9 +331,6 @@ def test_counters_are_no_parameters(tmp_path: Path) -> None:
 
 
 def test_the_way_out_of_other_files(tmp_path: Path) -> None:
-    import numpy as np
-    import torch
-
     model = small()
     state = model.state_dict()
     for content, problem, way in (
@@ -398,7 +355,6 @@ def test_the_way_out_of_other_files(tmp_path: Path) -> None:
 
 
 def test_an_onnx_file_and_an_exported_program(tmp_path: Path) -> None:
-    import torch
     from onnx import TensorProto, helper
 
     node = helper.make_node("Relu", ["x"], ["y"])
@@ -417,8 +373,6 @@ def test_an_onnx_file_and_an_exported_program(tmp_path: Path) -> None:
 
 def test_a_dict_met_a_million_times_costs_no_more_than_once(tmp_path: Path) -> None:
     """Dicts of 3000 keys in one another, each key the same dict: walked through one by one it would take for ever."""
-    import torch
-
     inner: Any = {f"k{i}": 0 for i in range(3000)}
     for _ in range(3):
         inner = {f"k{i}": inner for i in range(3000)}
@@ -436,10 +390,6 @@ def test_a_dict_met_a_million_times_costs_no_more_than_once(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "vgg16.th", "vgg16.weight", "best", "conv3-8"])
 def test_any_file_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    import torch
-
-    import vggscope
-
     monkeypatch.chdir(tmp_path)
     torch.save(small().state_dict(), name)
     assert vggscope.summary(name).totals.params == sum(p.numel() for p in small().parameters())
@@ -448,10 +398,6 @@ def test_any_file_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, na
 @pytest.mark.parametrize("names", ["Caffe", "timm", "DataParallel features", "with more"])
 def test_weights_are_given_to_the_same_layers(tmp_path: Path, names: str) -> None:
     """A network's weights under other people's names, put into ours: the outputs are that network's."""
-    import torch
-
-    from vggscope.checkpoint.load_weights import load_weights
-
     torch.manual_seed(0)
     with torch.device("meta"):
         ours = vggscope_build("A", 10)
@@ -478,8 +424,6 @@ def test_weights_are_given_to_the_same_layers(tmp_path: Path, names: str) -> Non
 
 
 def vggscope_build(word: str, num_classes: int) -> Any:
-    import vggscope
-
     return vggscope.build(word, num_classes=num_classes)
 
 
@@ -499,8 +443,6 @@ def slices(name: str, *ends: int) -> State:
 
 def adain(column: tuple[Any, ...]) -> Any:
     """naoto0804/pytorch-AdaIN: a 1x1 convolution, then VGG-19 with a reflection pad before each convolution."""
-    from torch import nn
-
     layers: list[nn.Module] = [nn.Conv2d(3, 3, 1)]
     channels = 3
     for width in column:
@@ -513,15 +455,13 @@ def adain(column: tuple[Any, ...]) -> Any:
 
 
 def test_features_in_slices(tmp_path: Path) -> None:
-    # richzhang/PerceptualSimilarity cuts vgg16 behind relu1_2, relu2_2 and so on
+    # richzhang/PerceptualSimilarity cuts vgg16 after relu1_2, relu2_2 and so on
     lpips = prefixed(slices("vgg16", 4, 9, 16, 23, 30), "net.")
     found = inspect(saved(tmp_path / "x.pth", lpips))
     assert (found.column, found.key_style, found.prefix) == ("D", "sliced Sequential", "net.")
     assert found.problems == ("features only: the FC layers fc6, fc7 and fc8 are missing",)
     assert loaded(found) == ([], [])
     # clovaai/CRAFT-pytorch cuts vgg16_bn before conv5_3 and goes on with convolutions of its own, counted anew
-    import torch
-
     own = {"slice5.1.weight": torch.empty(1024, 512, 3, 3, device="meta")}
     craft = prefixed({**slices("vgg16_bn", 12, 19, 29, 39), **own}, "module.basenet.")
     found = inspect(saved(tmp_path / "x.pth", craft))
@@ -532,8 +472,6 @@ def test_features_in_slices(tmp_path: Path) -> None:
 
 
 def test_a_convolution_of_the_colours_before_a_column(tmp_path: Path) -> None:
-    import torch
-
     column = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512)
     with torch.device("meta"):
         model = adain(column)
@@ -547,7 +485,7 @@ def test_a_convolution_of_the_colours_before_a_column(tmp_path: Path) -> None:
     assert found.notation is not None
     assert found.notation.startswith("conv1-3 conv3-64 conv3-64 maxpool conv3-128")
     # What the file is without cannot be guessed: another padding is another function.
-    assert "a convolution stands before the column's" in found.obstacle
+    assert "a convolution before the column's first" in found.obstacle
     assert "model = ...  # of the class" in found.load
     encoder = inspect(saved(tmp_path / "encoder.pth", model[:31].state_dict()))
     assert encoder.problems[0] == "cut: the last convolution is conv4_1; conv4_2 and all that follow are missing"
@@ -555,8 +493,6 @@ def test_a_convolution_of_the_colours_before_a_column(tmp_path: Path) -> None:
 
 def test_one_that_begins_as_a_column_does_and_ends_otherwise(tmp_path: Path) -> None:
     # harritaylor/torchvggish: conv1_1 to conv4_2 of column A for one channel, then FC layers on a map of 4x6
-    import torch
-
     state = dict(ours("conv3-64 maxpool conv3-128 maxpool conv3-256 conv3-256 maxpool conv3-512 conv3-512", 1))
     for number, (reads, units) in zip((0, 2, 4), ((512 * 4 * 6, 4096), (4096, 4096), (4096, 128))):
         state[f"embeddings.{number}.weight"] = torch.empty(units, reads, device="meta")
@@ -569,10 +505,6 @@ def test_one_that_begins_as_a_column_does_and_ends_otherwise(tmp_path: Path) -> 
 
 
 def ours(word: str, channels: int) -> State:
-    import torch
-
-    import vggscope
-
     with torch.device("meta"):
         state: State = vggscope.build(word, input_size=(channels, 96, 64)).state_dict()
     return state
@@ -580,9 +512,6 @@ def ours(word: str, channels: int) -> State:
 
 def test_as_many_slices_as_tensors_are_no_trouble() -> None:
     """To join them one by one, each looked up among all before it, would be quadratic."""
-    from vggscope.checkpoint.contents import Checkpoint, StoredTensor
-    from vggscope.checkpoint.inspection import examine
-
     tensors = tuple(StoredTensor(f"s{i}.{i}.weight", (4, 4, 3, 3), "float32") for i in range(10_000))
     few, many = (Checkpoint("x.pth", "torch zip", tensors[:count]) for count in (1_000, 10_000))
     assert growth(examine, few, many, 10) < 1.2
@@ -592,8 +521,6 @@ def test_as_many_slices_as_tensors_are_no_trouble() -> None:
 def test_the_lines_to_load_it_are_whole_in_a_narrow_terminal(
     tmp_path: Path, vggscope: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, columns: str
 ) -> None:
-    import torch
-
     monkeypatch.setenv("COLUMNS", columns)
     path = tmp_path / ("a long name of a checkpoint, " * 3 + ".pth.tar")
     torch.save({"state_dict": small().state_dict(), "epoch": 3}, path)
@@ -604,10 +531,6 @@ def test_the_lines_to_load_it_are_whole_in_a_narrow_terminal(
 
 def test_weights_in_parts_are_not_taken_for_weights(tmp_path: Path) -> None:
     """A pruned weight is weight_orig times its mask: put into the model it is pruned no more."""
-    import torch
-
-    from vggscope.checkpoint.load_weights import load_weights
-
     model = small()
     for layer in model.modules():
         if hasattr(layer, "weight"):
@@ -618,12 +541,9 @@ def test_weights_in_parts_are_not_taken_for_weights(tmp_path: Path) -> None:
 
 
 def test_packed_weights_of_quantised_layers_are_named(tmp_path: Path) -> None:
-    import torch
-
     weight, bias = torch.zeros(10, 784), torch.zeros(10)
     state = {"features.0.weight": torch.zeros(8, 3, 3, 3), "fc._packed_params._packed_params": (weight, bias)}
-    torch.save(state, tmp_path / "x.pth")
-    found = inspect(tmp_path / "x.pth")
+    found = inspected(tmp_path, state)
     assert found.params == 8 * 27
     assert any("pack their weights: fc._packed_params._packed_params" in note for note in found.notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import warnings
 from collections.abc import Callable, Mapping
 from math import prod
@@ -9,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm as installed_timm
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+from torchvision.models.detection import ssd300_vgg16
 
+from vggscope.api import network
+from vggscope.builders.module import module
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.inspection import Inspection, examine, inspect
 from vggscope.errors import CheckpointError, OptionError
@@ -29,29 +38,21 @@ CONVS = {"A": 8, "B": 10, "C": 13, "D": 13, "E": 16}
 
 def meta(make: Callable[[], Any]) -> State:
     """A model's state dict without memory."""
-    import torch
-
     with torch.device("meta"):
         state: State = make().state_dict()
     return state
 
 
 def torchvision(name: str, **arguments: int) -> State:
-    import torchvision as library
-
-    return meta(lambda: getattr(library.models, name)(**arguments))
+    return meta(lambda: models.get_model(name, **arguments))
 
 
 def timm(name: str, **arguments: int) -> State:
-    import timm as library
-
-    return meta(lambda: library.create_model(name, **arguments))
+    return meta(lambda: installed_timm.create_model(name, **arguments))
 
 
 def ours(word: str, **options: Any) -> State:
     """A column as vggscope builds it."""
-    from vggscope.builders.module import module
-
     return meta(lambda: module(resolve(word, BuildOptions(**options))))
 
 
@@ -62,8 +63,6 @@ def examined(state: State) -> Inspection:
 
 def saved(path: Path, state: State, *wrapper: str) -> Path:
     """A file with these names and shapes; each tensor is one number, stretched."""
-    import torch
-
     content: Any = {key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in state.items()}
     for key in reversed(wrapper):
         content = {key: content}
@@ -191,8 +190,6 @@ def test_the_order_of_a_safetensors_file_does_no_harm(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_dtypes(dtype: str) -> None:
-    import torch
-
     state = {key: value.to(getattr(torch, dtype)) for key, value in torchvision("vgg11").items()}
     assert examined(state).dtypes == (dtype,)
     mixed = {key: value if "features" in key else state[key] for key, value in torchvision("vgg11").items()}
@@ -204,8 +201,6 @@ def test_dtypes(dtype: str) -> None:
 
 
 def test_missing_and_extra_keys() -> None:
-    import torch
-
     state = {
         **without(torchvision("vgg16"), "features.19", "classifier.3"),
         "fc.weight": torch.empty(3, 5, device="meta"),
@@ -232,8 +227,6 @@ def test_many_names_are_cut_short() -> None:
 
 
 def test_wrong_shapes() -> None:
-    import torch
-
     state = dict(torchvision("vgg16"))
     state["features.5.weight"] = torch.empty(100, 64, 3, 3, device="meta")
     state["features.7.bias"] = torch.empty(5, device="meta")
@@ -265,9 +258,6 @@ def test_a_vgg_that_is_cut(last: int, column: str | None, problem: str) -> None:
 
 
 def test_another_head() -> None:
-    from torch import nn
-    from torchvision import models
-
     def small() -> nn.Module:
         model = models.vgg16()
         del model.avgpool
@@ -296,8 +286,6 @@ def test_a_missing_last_layer_leaves_the_classes_unknown() -> None:
 
 
 def test_a_vgg_inside_a_larger_network() -> None:
-    from torchvision.models.detection import ssd300_vgg16
-
     state = meta(lambda: ssd300_vgg16(weights=None, weights_backbone=None))
     found = examined(state)
     assert (found.column, found.prefix) == ("D", "backbone.")
@@ -309,8 +297,6 @@ def test_a_vgg_inside_a_larger_network() -> None:
 
 
 def test_a_column_of_another_make_is_read_into_notation() -> None:
-    import torch
-
     shapes = [("0", (8, 1, 3, 3)), ("2", (8, 8, 3, 3)), ("5", (16, 8, 3, 3)), ("9", (10, 784))]
     state = {f"{name}.weight": torch.empty(shape, device="meta") for name, shape in shapes}
     found = examined(state)
@@ -321,7 +307,7 @@ def test_a_column_of_another_make_is_read_into_notation() -> None:
     assert examined(staged).notation == found.notation
     unnumbered = renamed(state, {"0": "first", "2": "second", "5": "third", "9": "last"})
     assert examined(unnumbered).notation == "conv3-8 ? conv3-8 ? conv3-16 ? FC-10"
-    with pytest.raises(CheckpointError, match="where its pools stand cannot be told"):
+    with pytest.raises(CheckpointError, match="do not show where its pools are"):
         examined(unnumbered).build_plan()
 
 
@@ -396,8 +382,6 @@ def test_torchvisions_file_is_torchvisions_network(tmp_path: Path) -> None:
     ],
 )
 def test_the_network_owns_the_files_parameters_and_builds_its_keys(tmp_path: Path, make: Callable[[], State]) -> None:
-    from vggscope.builders.module import module
-
     state = make()
     found = resolve(str(saved(tmp_path / "x.pth", state)))
     assert owned(found) == shapes_of(state)
@@ -409,14 +393,8 @@ def test_the_network_owns_the_files_parameters_and_builds_its_keys(tmp_path: Pat
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
 @pytest.mark.parametrize("name", ["vgg11", "vgg16_bn"])
 def test_a_librarys_file_is_the_network_that_its_model_runs(tmp_path: Path, library: str, name: str) -> None:
-    import timm as timms
-    import torch
-    import torchvision as torchvisions
-
-    from vggscope.api import network
-
     with torch.device("meta"):
-        model = getattr(torchvisions.models, name)() if library == "torchvision" else timms.create_model(name)
+        model = {"torchvision": models.get_model, "timm": installed_timm.create_model}[library](name)
     assert resolve(str(saved(tmp_path / "x.pth", model.state_dict()))).nodes == network(model).nodes
 
 
@@ -439,8 +417,6 @@ def test_the_commands_take_a_file(tmp_path: Path, vggscope: Callable[..., Any]) 
 
 
 def test_what_is_missing_or_extra_is_said(tmp_path: Path) -> None:
-    import torch
-
     state = {**without(torchvision("vgg16"), "features.19"), "ema.weight": torch.empty(3, 5, device="meta")}
     found = resolve(str(saved(tmp_path / "x.pth", state)))
     assert found.warnings[0] == "missing: features.19.weight, features.19.bias"
@@ -473,8 +449,6 @@ def test_the_input_is_the_one_that_the_weights_fit(tmp_path: Path) -> None:
 
 def run(code: str) -> Any:
     """Run the lines on the meta device, where 500 MB of weights take no memory, and give what they made."""
-    import torch
-
     told: dict[str, Any] = {}
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter.*")
@@ -516,11 +490,6 @@ def test_the_code_loads_the_file(tmp_path: Path, make: Callable[[], State], expe
 
 
 def test_the_code_for_safetensors_and_for_a_namespace(tmp_path: Path) -> None:
-    import argparse
-
-    import torch
-    from safetensors.torch import save_file
-
     state = {key: torch.zeros(value.shape) for key, value in ours("conv3-4 maxpool conv3-8 maxpool FC-10").items()}
     save_file(state, tmp_path / "x.safetensors")
     torch.save({"model": state, "args": argparse.Namespace(lr=0.1)}, tmp_path / "x.pth")

@@ -18,13 +18,13 @@ from vggscope.api import summary
 from vggscope.errors import ModelError, OptionError
 from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
-from vggscope.sources import timm, torchvision
+from vggscope.sources import libraries
 from vggscope.sources.resolve import resolve
 from vggscope.suppress import suppress_output
 from vggscope.trace.build import without_data
 from vggscope.vgg.options import BuildOptions
 
-COUNTS = torchvision.parameter_counts()
+COUNTS = libraries.parameter_counts("torchvision")
 
 
 def seen(module: nn.Module, shape: Shape) -> tuple[int, dict[str, list[Shape]]]:
@@ -66,25 +66,25 @@ def check(network: Network, build: Callable[[], nn.Module], batch: int = 1) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", torchvision.names())
+@pytest.mark.parametrize("name", libraries.names("torchvision"))
 def test_a_torchvision_model_agrees_with_torch(name: str) -> None:
     network = resolve(f"torchvision:{name}")
     for batch in (1, 4):
-        check(network, lambda: torchvision.build(f"torchvision:{name}", BuildOptions()), batch)
+        check(network, lambda: libraries.build(f"torchvision:{name}", BuildOptions()), batch)
     assert sum(numel(p.shape) for p in network.parameters()) == COUNTS[name]
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "googlenet", "mobilenet_v3_small", "swin_v2_t", "vit_b_32"])
 def test_a_batch_costs_what_torch_counts(name: str) -> None:
-    check(resolve(f"torchvision:{name}"), lambda: torchvision.build(f"torchvision:{name}", BuildOptions()), batch=3)
+    check(resolve(f"torchvision:{name}"), lambda: libraries.build(f"torchvision:{name}", BuildOptions()), batch=3)
 
 
-@pytest.mark.parametrize("name", timm.names("vgg*"))
+@pytest.mark.parametrize("name", libraries.names("timm", "vgg*"))
 def test_timms_vgg_agrees_with_torch(name: str) -> None:
     network = resolve(f"timm:{name}")
-    check(network, lambda: timm.build(f"timm:{name}", BuildOptions()))
+    check(network, lambda: libraries.build(f"timm:{name}", BuildOptions()))
     assert (network.nodes[-2].label, network.nodes[-2].op.name) == ("fc8", "Linear")
-    assert timm.parameter_counts()[name] == COUNTS[name]
+    assert libraries.parameter_counts("timm")[name] == COUNTS[name]
 
 
 def test_heads_that_run_only_in_training_are_told() -> None:
@@ -122,7 +122,7 @@ def test_weights_that_a_function_multiplies_with_stand_in_its_row() -> None:
 
 @pytest.mark.parametrize(("name", "side"), [("vgg16", 224), ("inception_v3", 299), ("efficientnet_b7", 600)])
 def test_a_model_is_shown_at_its_own_input_size(name: str, side: int) -> None:
-    assert torchvision.input_side(name) == side
+    assert libraries.input_side(name) == side
 
 
 def test_classes_are_handed_on_and_a_columns_options_are_not() -> None:

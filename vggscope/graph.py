@@ -205,7 +205,7 @@ class Network:
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))
-        layers = f"{len(self.nodes)} layers" + (", then it breaks off" if self.failure is not None else "")
+        layers = f"{len(self.nodes)} layers" + (", then it fails" if self.failure is not None else "")
         return f"<Network {printable(self.name)} at {shape_text(self.input_shape)}: {layers}, {params} parameters>"
 
     def _repr_svg_(self) -> str | None:
@@ -307,14 +307,14 @@ class Network:
     def _fits(self, side: int) -> bool:
         return self._infer({INPUT: (*self.input_shape[:2], side, side)})[1] is None
 
-    def broken_off(self) -> tuple[str, ...]:
+    def failure_warning(self) -> tuple[str, ...]:
         """Return the warning that the forward pass fails, and where, if it does.
 
         >>> import vggscope
-        >>> vggscope.network("D").broken_off()
+        >>> vggscope.network("D").failure_warning()
         ()
         """
-        return (f"it breaks off here: {self.failure}",) if self.failure is not None else ()
+        return (f"it fails here: {self.failure}",) if self.failure is not None else ()
 
     def require_runnable(self) -> Network:
         """Return the network itself. Raises ShapeError, with the layer, if its forward pass fails.
@@ -324,7 +324,7 @@ class Network:
         True
         """
         if self.failure is not None:
-            raise ShapeError(f"{self.name} breaks off: {self.failure}", "--input gives another size")
+            raise ShapeError(f"{self.name} fails: {self.failure}", "--input gives another size")
         return self
 
     def truncated_at_failure(self) -> Network:

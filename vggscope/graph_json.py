@@ -63,7 +63,7 @@ def _check(network: Network) -> None:
     before = set(network.input_names)
     for node in network.nodes:
         if node.name in before or not before.issuperset(node.inputs):
-            raise ValueError(f"{node.name!r} stands at the wrong place")
+            raise ValueError(f"{node.name!r} has the name of another node, or reads one that does not come before it")
         before.add(node.name)
 
 

@@ -121,7 +121,7 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summa
         memory=Peaks(inference_peak(network, batch, itemsize), training_peak(network, batch, itemsize))
         if network.failure is None
         else Peaks(None, None),
-        warnings=(*network.broken_off(), *network.warnings),
+        warnings=(*network.failure_warning(), *network.warnings),
         inputs=tuple(
             TensorSummary(tensor.argument, tensor.batched(batch), tensor.dtype or dtype) for tensor in network.inputs
         ),

@@ -11,7 +11,7 @@ from vggscope.errors import OptionError, unknown
 from vggscope.graph import Network
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 INITS = ("paper", "torchvision")
 
@@ -51,11 +51,6 @@ def initialised(network: Network, init: str = "torchvision", seed: int = 0) -> n
         for layer in model.modules():
             _RULES[init](layer)
     return model
-
-
-def state_dict(network: Network, init: str = "torchvision", seed: int = 0) -> dict[str, Tensor]:
-    """The state dict of `initialised`."""
-    return dict(initialised(network, init, seed).state_dict())
 
 
 def _paper(layer: nn.Module) -> None:

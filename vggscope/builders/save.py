@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from vggscope.builders.initialisation import initialised
 from vggscope.errors import MissingTool, OptionError
 from vggscope.files import is_special, open_whole, whole_file, write_file
 from vggscope.graph import Network
@@ -107,24 +108,18 @@ def _save_source(network: Network, output: str, init: str, seed: int) -> None:
 
 
 def _save_pth(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.builders.initialisation import state_dict
-
-    tensors = state_dict(network, init, seed)
+    tensors = initialised(network, init, seed).state_dict()
     with open_whole(output) as file:
         write_pth(tensors, file)
 
 
 def _save_safetensors(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.builders.initialisation import state_dict
-
-    tensors = state_dict(network, init, seed)
+    tensors = initialised(network, init, seed).state_dict()
     with whole_file(output) as path:
         write_safetensors(tensors, path)
 
 
 def _save_onnx(network: Network, output: str, init: str, seed: int) -> None:
-    from vggscope.builders.initialisation import initialised
-
     model = initialised(network, init, seed)
     with whole_file(output) as path:
         write_onnx(model, network.input_shape, path)

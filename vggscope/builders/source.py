@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vggscope.builders.module_tree import REMEDY, ModuleCall, module_calls
+from vggscope.builders.module import REMEDY, ModuleCall, module_calls
 from vggscope.errors import ModelError, printable
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, numel

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from vggscope.checkpoint.parametrizations import is_buffer, split
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 
@@ -25,6 +25,28 @@ _UNLEARNED = ("int16", "int32", "int64", "bool")
 
 _OPS = {5: "Conv3d", 4: "Conv2d", 3: "Conv1d", 2: "Linear"}
 """The most likely op of a `weight`, by its number of dimensions."""
+
+# torch stores a parametrized weight in parts, from which the module computes it in each forward:
+#
+# torch.nn.utils                   weight_norm     weight_g, weight_v
+#                                  spectral_norm   weight_orig, weight_u, weight_v
+#                                  prune           weight_orig, weight_mask
+# torch.nn.utils.parametrizations  weight_norm     parametrizations.weight.original0, parametrizations.weight.original1
+#                                  spectral_norm   parametrizations.weight.original, parametrizations.weight.0._u, ._v
+
+_NEW = "parametrizations"
+
+_PARTS = {f"{leaf}_{part}": leaf for leaf in ("weight", "bias") for part in ("g", "u", "v", "mask")}
+"""The parts beside the one of the weight's own shape, and the tensor that each belongs to."""
+
+_CALLS = {
+    ("weight_g", "weight_v"): "torch.nn.utils.weight_norm(layer)",
+    ("weight_orig", "weight_u"): "torch.nn.utils.spectral_norm(layer)",
+    ("weight_mask", "weight_orig"): "torch.nn.utils.prune.identity(layer, 'weight')",
+    (f"{_NEW}.weight.original0",): "torch.nn.utils.parametrizations.weight_norm(layer)",
+    (f"{_NEW}.weight.0._u",): "torch.nn.utils.parametrizations.spectral_norm(layer)",
+}
+"""The call that parametrizes a layer, by the keys that it leaves in the state dict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +71,7 @@ class StoredTensor:
     def learned(self) -> bool:
         """Whether it is a parameter, as far as name and dtype tell."""
         leaf = self.leaf
-        return leaf not in BUFFERS and not is_buffer(leaf) and self.dtype not in _UNLEARNED
+        return leaf not in BUFFERS and not (leaf in _PARTS and not leaf.endswith("_g")) and self.dtype not in _UNLEARNED
 
 
 @record
@@ -131,3 +153,38 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
     """
     parts = re.split(r"([0-9]+)", name[:200])
     return tuple((len(part.lstrip("0")), part.lstrip("0")) if i % 2 else (0, part) for i, part in enumerate(parts))
+
+
+def split(key: str, rank: int) -> tuple[str, str]:
+    """The path of a key's layer, and the name of the tensor within it.
+
+    The name is `weight` for the part of the weight's own shape, whatever it is called, and `weight_g`, `weight_mask`
+    and so on for the others. `rank` is the tensor's number of dimensions.
+
+    >>> split("conv1.weight_orig", 4), split("conv1.weight_mask", 4)
+    (('conv1', 'weight'), ('conv1', 'weight_mask'))
+    >>> split("conv1.parametrizations.weight.original0", 4)
+    ('conv1', 'weight_g')
+    """
+    path, dot, rest = key.partition(f"{_NEW}.")
+    if dot and (not path or path.endswith(".")) and "." in rest:
+        leaf, _, part = rest.partition(".")
+        part = {"original": "", "original0": "_g", "original1": ""}.get(part, part.rpartition(".")[2])
+        return path[:-1], leaf + part
+    path, _, leaf = key.rpartition(".")
+    if leaf in ("weight_orig", "bias_orig") or (leaf == "weight_v" and rank > 1):
+        leaf = leaf.partition("_")[0]
+    return path, leaf
+
+
+def whole(leaf: str) -> str:
+    """The tensor that a part belongs to: `weight` for `weight_g`; any other leaf unchanged."""
+    return _PARTS.get(leaf, leaf)
+
+
+def parametrizing_call(path: str, keys: Collection[str]) -> str | None:
+    """The call on `layer` that makes it accept these keys; empty for a plain weight, None for unknown parts."""
+    leaves = {key[len(path) :].lstrip(".") for key in keys}
+    known = next((call for names, call in _CALLS.items() if leaves.issuperset(names)), None)
+    is_plain = all(split(key, 2)[1] == key.rpartition(".")[2] for key in keys)
+    return known or ("" if is_plain else None)

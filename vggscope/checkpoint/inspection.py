@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vggscope.checkpoint.build_plan import BuildPlan, build_plan, obstacle
 from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, layers_of
 from vggscope.checkpoint.conv_runs import OTHER
 from vggscope.checkpoint.fc_head import HEAD_SIDE
@@ -15,11 +14,28 @@ from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
 from vggscope.checkpoint.loading_code import loading_code, target_for
 from vggscope.checkpoint.problems import find_problems, listed
 from vggscope.checkpoint.reader import read
-from vggscope.checkpoint.structure import GUESSED_POOL, UNKNOWN, StoredVGG, find_vgg
-from vggscope.errors import CheckpointError, printable
+from vggscope.checkpoint.structure import BEFORE, GUESSED_POOL, UNKNOWN, StoredVGG, find_vgg
+from vggscope.errors import CheckpointError, NotationError, printable
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.vgg.labels import kind_of_word, layer_labels
+from vggscope.vgg.notation import Word, parse
+
+LARGEST_KERNEL = 3
+"""VGG's kernel size: a larger kernel usually comes with a stride, which a checkpoint does not store."""
+
+_SIDE, _POOLS = 224, 5
+"""The side in pixels of the paper's input, and the number of its pools."""
+
+
+@record
+class BuildPlan:
+    """The notation of a network, its input (channels, height, width), and its `--head` option."""
+
+    words: tuple[Word, ...]
+    input: tuple[int, int, int]
+    head: str | None
 
 
 @record
@@ -62,7 +78,21 @@ class Inspection(Result):
     @property
     def obstacle(self) -> str:
         """Why no network can be built from the file; empty if one can."""
-        return obstacle(self.notation, self.layers, self.input_channels, (self.head, self.head_side))
+        if self.notation is None:
+            return "it is no VGG"
+        if UNKNOWN in self.notation.split():
+            return "the names do not show where its pools are"
+        try:
+            words = _words(self.notation)
+        except NotationError as error:
+            return error.problem
+        if GUESSED_POOL in self.notation and any(word.kernel > LARGEST_KERNEL for word in words):
+            return "the strides of its large kernels are not in the file"
+        if any(layer.label == BEFORE for layer in self.layers):
+            return "it has a convolution before the column's first, whose padding is not in the file"
+        is_unfit = self.head is not None and self.head_side is None
+        unfit = "the map that its first FC layer reads is not square, or that layer is missing" if is_unfit else ""
+        return unfit or _mismatch(words, self.layers, self.input_channels or 3)
 
     def build_plan(self) -> BuildPlan:
         """How to build the file's network; raises CheckpointError with the obstacle if there is one."""
@@ -72,7 +102,32 @@ class Inspection(Result):
                 f"{path}: no network can be built from it: {self.obstacle}",
                 f"vggscope inspect {path} describes its layers",
             )
-        return build_plan(self.notation, self.input_channels, (self.head, self.head_side))
+        words = _words(self.notation)
+        channels, side = self.input_channels or 3, self.head_side
+        pools = sum(word.kind == "maxpool" for word in words)
+        if self.head == "linear" and side is not None and (side, pools) != (HEAD_SIDE, _POOLS):
+            pixels = side * 2**pools
+            return BuildPlan(words, (channels, pixels, pixels), "flatten")
+        head = {"linear": "adaptive", None: None}.get(self.head, "dense")
+        return BuildPlan(words, (channels, _SIDE, _SIDE), head)
+
+
+def _words(notation: str) -> tuple[Word, ...]:
+    return parse(notation.replace(GUESSED_POOL, "maxpool"))
+
+
+def _mismatch(words: tuple[Word, ...], layers: tuple[StoredLayer, ...], channels: int) -> str:
+    """The first convolution that cannot read the output of the one before it; empty if all can."""
+    stored = {layer.label: layer for layer in layers if layer.label}
+    for word, label in zip(words, layer_labels(map(kind_of_word, words))):
+        if word.kind == "conv":
+            layer = stored.get(label)
+            if layer and layer.shape[1] != channels:
+                return f"{label} reads {layer.shape[1]} channels where {channels} come in"
+            if layer and layer.shape[2:] != (word.kernel,) * 2:
+                return f"the kernel of {label} is not square"
+            channels = word.size
+    return ""
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:

@@ -42,7 +42,7 @@ def load_weights(module: nn.Module, path: str) -> nn.Module:
     except RuntimeError as error:
         reason = " ".join(str(error).split()).partition(": ")[2]
         problem = f"{path} does not hold the weights of this model: {reason[:120]}..."
-        raise CheckpointError(problem, f"vggscope inspect {path} tells whose they are") from None
+        raise CheckpointError(problem, f"vggscope inspect {path} shows which network they belong to") from None
     return module
 
 
@@ -56,9 +56,8 @@ def _by_label(inspection: Inspection, state: Mapping[str, Tensor], wanted: Mappi
     parts = [tensor.name for tensor in tensors if tensor.leaf == "weight" != tensor.name.split(".")[-1]]
     if parts:
         problem = f"{inspection.path} keeps its weights in parts ({printable(parts[0])})"
-        raise CheckpointError(
-            problem, f"vggscope inspect {inspection.path} tells how to load them; save them whole from there"
-        )
+        remedy = f"load it as vggscope inspect {inspection.path} shows, remove the parametrization, save it again"
+        raise CheckpointError(problem, remedy)
     own = examine(Checkpoint("", "", tuple(StoredTensor(k, tuple(t.shape), "float32") for k, t in wanted.items())))
     stored = {(layer.label, t.leaf): state[t.name] for layer in inspection.layers if layer.label for t in layer.tensors}
     if {label for label, _ in stored if not label.startswith("fc")} - {layer.label for layer in own.layers}:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from vggscope.checkpoint.config_match import same_shape
-from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer
+from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, parametrizing_call
 from vggscope.checkpoint.conv_runs import TORCHVISION
 from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY, module_of
-from vggscope.checkpoint.parametrizations import parametrizing_call
 from vggscope.checkpoint.problems import Problems
 from vggscope.checkpoint.structure import StoredVGG
 from vggscope.record import record

@@ -8,10 +8,8 @@ from dataclasses import replace
 from itertools import takewhile
 from pathlib import PurePath
 
-from vggscope.checkpoint.build_plan import BuildPlan
-from vggscope.checkpoint.contents import StoredLayer
-from vggscope.checkpoint.inspection import Inspection, inspect
-from vggscope.checkpoint.parametrizations import whole
+from vggscope.checkpoint.contents import StoredLayer, whole
+from vggscope.checkpoint.inspection import BuildPlan, Inspection, inspect
 from vggscope.checkpoint.structure import GUESSED_POOL
 from vggscope.errors import OptionError, printable
 from vggscope.graph import Network, Node, Parameter, module_node

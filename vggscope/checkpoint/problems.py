@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from vggscope.checkpoint.config_match import ConfigMatch, same_shape
-from vggscope.checkpoint.contents import StoredTensor
+from vggscope.checkpoint.contents import StoredTensor, whole
 from vggscope.checkpoint.conv_runs import CAFFE, OTHER, SLICED
 from vggscope.checkpoint.fc_head import HIDDEN, LABELS, FCHead
-from vggscope.checkpoint.parametrizations import whole
 from vggscope.checkpoint.structure import StoredVGG, StoredWord
 from vggscope.errors import printable
 from vggscope.record import record

@@ -85,22 +85,16 @@ def _inserted_after(name: str, inserted: dict[str, list[Node]], replaced: dict[s
 
 
 @record
-class _FeatureMap:
-    """The last layer before the head: its name, its title in messages, its output shape."""
-
-    name: str
-    title: str
-    shape: Shape
-
-
-@record
 class Figures:
-    """The figures of a whole network that are compared. `receptive_field`, a text, is that of the last feature map."""
+    """The figures of a whole network that are compared.
+
+    `last_map` is the last layer before the head, `receptive_field` that of one of its units as a text.
+    """
 
     network: Network
     params: int
     macs: int | None
-    last_map: _FeatureMap | None
+    last_map: Node | None
     receptive_field: str | None
     training_bytes: int
 
@@ -162,9 +156,10 @@ def _shapes(reference: Figures, ours: Figures, name: str, has_head: bool) -> lis
     if name in shapes and name in expected and shapes[name] != expected[name]:
         texts.append(_instead(shapes[name], expected[name], ""))
     here, there = ours.last_map, reference.last_map
-    if here and there and here.shape != there.shape:
-        if here.title == there.title != name:
-            texts.append(_instead(here.shape, there.shape, f" after {there.title}"))
+    if here and there and shapes[here.name] != expected[there.name]:
+        title = _short_title(there)
+        if _short_title(here) == title != name:
+            texts.append(_instead(shapes[here.name], expected[there.name], f" after {title}"))
         if has_head:
             texts += _head(reference.network, ours.network, name)
     end = reference.network.end
@@ -181,15 +176,19 @@ def _instead(ours: Shape, theirs: Shape, where: str) -> str:
     return f"{shape_text(ours)} instead of {shape_text(theirs)}{where}"
 
 
-def _last_map(network: Network) -> _FeatureMap | None:
-    """The last feature map before the head."""
+def _short_title(node: Node) -> str:
+    return node.label or node.name
+
+
+def _last_map(network: Network) -> Node | None:
+    """The last layer before the head whose output is a feature map."""
     last = None
     for node in network.nodes:
         axes = len(network.output_shape(node))
         if node.op.family == "linear" or node.op.is_adaptive or (node.op.is_layout and axes < 4):
             break
         if axes == 4:
-            last = _FeatureMap(node.name, node.label or node.name, network.output_shape(node))
+            last = node
     return last
 
 
@@ -221,8 +220,8 @@ def _sizes(reference: Figures, ours: Figures) -> list[str]:
         texts.append(f"{short_count(abs(macs), 'MACs')} {'more' if macs > 0 else 'fewer'}")
     here, there = ours.last_map, reference.last_map
     field, expected = ours.receptive_field, reference.receptive_field
-    if field and expected and here and there and here.title == there.title and field != expected:
-        texts.append(f"a receptive field of {field} instead of {expected} pixels at {there.title}")
+    if field and expected and here and there and _short_title(here) == _short_title(there) and field != expected:
+        texts.append(f"a receptive field of {field} instead of {expected} pixels at {_short_title(there)}")
     memory = ours.training_bytes - reference.training_bytes
     if memory:
         texts.append(f"{bytes_text(abs(memory))} {'more' if memory > 0 else 'less'} to train at batch 1")
@@ -279,7 +278,7 @@ def _nearest_weights(network: Network, node: Node, step: Callable[[Node], tuple[
     while len(names) == 1 and names[0] != INPUT:
         node = network.by_name[names[0]]
         if node.op.is_weight_layer:
-            return node.label or node.name
+            return _short_title(node)
         if not node.op.is_affine:
             return None
         names = step(node)

@@ -125,12 +125,13 @@ _REGISTERED = re.compile(rb"^@register_model\b.*\r?\n(?:@.*\r?\n)*def (\w+)", re
 
 def all_references() -> tuple[ReferenceModel, ...]:
     """The installed torchvision's classification models and timm's VGGs, with their numbers of parameters."""
-    from vggscope.sources import timm, torchvision
+    from vggscope.sources.cache import LIBRARIES
+    from vggscope.sources.libraries import parameter_counts
 
     models: list[ReferenceModel] = []
-    for library, module in (("torchvision", torchvision), ("timm", timm)):
+    for library in LIBRARIES:
         try:
-            counts = module.parameter_counts()
+            counts = parameter_counts(library)
         except MissingTool:
             continue
         models += (ReferenceModel(f"{library}:{name}", params) for name, params in counts.items())

@@ -255,7 +255,8 @@ class Recorder:
         if rule != output:
             expected = "none" if rule is None else shape_text(rule)
             self.warn(
-                f"{name}: our rule for {op.name} gives {expected}, torch {shape_text(output)}; its cost is unknown"
+                f"{name}: vggscope computes the output shape of {op.name} as {expected}, torch as {shape_text(output)};"
+                " its cost is unknown"
             )
             return Unknown(op.name, inputs, output)
         self.unknown.setdefault(op.name, []).append(name)

@@ -152,7 +152,7 @@ def describe(network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | N
     by_name = {layer.name: layer for layer in layers}
     nodes = [layer_named(network, word) for word in at]
     units = tuple(_unit(network, by_name[node.name], by_rule[node.name], exact[node.name], unit) for node in nodes)
-    notes = (*filter(None, [stack_note(network)]), *network.broken_off())
+    notes = (*filter(None, [stack_note(network)]), *network.failure_warning())
     fields = ReceptiveFields("vggscope/rf@1", network.name, network.input_shape, layers, units, notes)
     return replace(fields, failure=network.failure)
 

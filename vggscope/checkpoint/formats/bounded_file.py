@@ -41,10 +41,6 @@ class BoundedFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
         self._raw.close()
 
     def allow(self, budget: int) -> None:

@@ -95,10 +95,7 @@ class PickleScanner:
         self.position = end
         return data
 
-    def _byte(self) -> int:
-        return self._take(1)[0]
-
-    def _number(self, size: int) -> int:
+    def _number(self, size: int = 1) -> int:
         return int.from_bytes(self._take(size), "little")
 
     def _pop(self) -> object:
@@ -124,7 +121,7 @@ class PickleScanner:
 
     def _push_container(self, value: object) -> None:
         self._count_containers(1)
-        self._stack.append(value)
+        self._push(value)
 
     def _count_containers(self, count: int) -> None:
         self._containers += count
@@ -136,11 +133,8 @@ class PickleScanner:
             raise CheckpointError(f"its pickle has an integer of {size} bytes")
         self._push(int.from_bytes(self._take(size), "little", signed=True))
 
-    def _text(self, size: int) -> None:
-        self._push(self._take(size).decode())
-
-    def _old_text(self, size: int) -> None:
-        self._push(self._take(size).decode("latin-1"))
+    def _text(self, size: int, encoding: str = "utf-8") -> None:
+        self._push(self._take(size).decode(encoding))
 
     def _line(self) -> str:
         end = self._data.find(b"\n", self.position, self.position + _MAX_NAME)
@@ -253,17 +247,17 @@ _STEPS: dict[int, Callable[[PickleScanner], object]] = {
     0x88: lambda scanner: scanner._push(True),  # NEWTRUE
     0x89: lambda scanner: scanner._push(False),  # NEWFALSE
     ord("J"): lambda scanner: scanner._push(int.from_bytes(scanner._take(4), "little", signed=True)),  # BININT
-    ord("K"): lambda scanner: scanner._push(scanner._byte()),  # BININT1
+    ord("K"): lambda scanner: scanner._push(scanner._number()),  # BININT1
     ord("M"): lambda scanner: scanner._push(scanner._number(2)),  # BININT2
-    0x8A: lambda scanner: scanner._long(scanner._byte()),  # LONG1
+    0x8A: lambda scanner: scanner._long(scanner._number()),  # LONG1
     0x8B: lambda scanner: scanner._long(scanner._number(4)),  # LONG4
     ord("G"): lambda scanner: scanner._push(struct.unpack(">d", scanner._take(8))[0]),  # BINFLOAT
     ord("X"): lambda scanner: scanner._text(scanner._number(4)),  # BINUNICODE
-    0x8C: lambda scanner: scanner._text(scanner._byte()),  # SHORT_BINUNICODE
+    0x8C: lambda scanner: scanner._text(scanner._number()),  # SHORT_BINUNICODE
     0x8D: lambda scanner: scanner._text(scanner._number(8)),  # BINUNICODE8
-    ord("U"): lambda scanner: scanner._old_text(scanner._byte()),  # SHORT_BINSTRING
-    ord("T"): lambda scanner: scanner._old_text(scanner._number(4)),  # BINSTRING
-    ord("C"): lambda scanner: scanner._push(scanner._take(scanner._byte())),  # SHORT_BINBYTES
+    ord("U"): lambda scanner: scanner._text(scanner._number(), "latin-1"),  # SHORT_BINSTRING
+    ord("T"): lambda scanner: scanner._text(scanner._number(4), "latin-1"),  # BINSTRING
+    ord("C"): lambda scanner: scanner._push(scanner._take(scanner._number())),  # SHORT_BINBYTES
     ord("B"): lambda scanner: scanner._push(scanner._take(scanner._number(4))),  # BINBYTES
     0x8E: lambda scanner: scanner._push(scanner._take(scanner._number(8))),  # BINBYTES8
     0x96: lambda scanner: scanner._push(scanner._take(scanner._number(8))),  # BYTEARRAY8
@@ -281,10 +275,10 @@ _STEPS: dict[int, Callable[[PickleScanner], object]] = {
     0x8F: lambda scanner: scanner._push_container(Opaque("set")),  # EMPTY_SET
     0x90: PickleScanner._add,  # ADDITEMS
     0x91: PickleScanner._frozen_set,  # FROZENSET
-    ord("q"): lambda scanner: scanner._remember(scanner._byte()),  # BINPUT
+    ord("q"): lambda scanner: scanner._remember(scanner._number()),  # BINPUT
     ord("r"): lambda scanner: scanner._remember(scanner._number(4)),  # LONG_BINPUT
     0x94: lambda scanner: scanner._remember(len(scanner._memo)),  # MEMOIZE
-    ord("h"): lambda scanner: scanner._push(scanner._memo[scanner._byte()]),  # BINGET
+    ord("h"): lambda scanner: scanner._push(scanner._memo[scanner._number()]),  # BINGET
     ord("j"): lambda scanner: scanner._push(scanner._memo[scanner._number(4)]),  # LONG_BINGET
     ord("c"): lambda scanner: scanner._global(scanner._line(), scanner._line()),  # GLOBAL
     0x93: PickleScanner._stack_global,  # STACK_GLOBAL

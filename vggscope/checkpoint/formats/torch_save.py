@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
@@ -34,18 +33,16 @@ _DAMAGE = (
 """What the standard library raises for an archive that is broken, encrypted or compressed by an unusual method."""
 
 _OTHER_ARCHIVES = (
-    (".npy", "a NumPy archive", "convert it to a PyTorch state dict first"),
-    (".h5", "a Keras archive", "convert it to a PyTorch state dict first"),
+    ((".npy",), "a NumPy archive", "convert it to a PyTorch state dict first"),
+    ((".h5",), "a Keras archive", "convert it to a PyTorch state dict first"),
     (
-        "archive_format",
+        ("archive_format",),
         "a program of torch.export",
         "write the weights alone: torch.save(torch.export.load(FILE).state_dict, 'weights.pth')",
     ),
-    (".pth", "a zip archive with a checkpoint in it", "unpack it first"),
-    (".pt", "a zip archive with a checkpoint in it", "unpack it first"),
-    (".safetensors", "a zip archive with a checkpoint in it", "unpack it first"),
+    ((".pth", ".pt", ".safetensors"), "a zip archive with a checkpoint in it", "unpack it first"),
 )
-"""Other zip archives: the ending of a member's name, what the archive is, and the remedy."""
+"""Other zip archives: the endings of a member's name, what the archive is, and the remedy."""
 
 _STATE_DICT_KEYS = (
     "state_dict",
@@ -96,8 +93,8 @@ def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         )
     pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
-        for ending, kind, remedy in _OTHER_ARCHIVES:
-            if any(name.endswith(ending) for name in names):
+        for endings, kind, remedy in _OTHER_ARCHIVES:
+            if any(name.endswith(endings) for name in names):
                 raise CheckpointError(f"it is {kind}", remedy)
         raise CheckpointError(
             f"it is a zip archive with {len(pickles) or 'no'} data.pkl, torch.save writes one",
@@ -163,24 +160,18 @@ def _legacy_root(scanner: PickleScanner) -> object:
 
 def _checkpoint(root: object, scanner: PickleScanner, path: str, layout: str) -> Checkpoint:
     names, state, beside = _state_dict(root)
-    tensors = tuple(_tensors(state))
+    entries = state.named().items()
+    tensors = tuple(
+        StoredTensor(name, value.shape, value.dtype) for name, value in entries if isinstance(value, Tensor)
+    )
     if len(tensors) > LARGEST_COUNT:
         raise CheckpointError(f"it holds {len(tensors)} tensors, at most {LARGEST_COUNT} are read")
     guarded = tuple(sorted(scanner.guarded))
-    sparse = tuple(name for name, value in state.named().items() if isinstance(value, Tensor) and value.is_sparse)
-    packed = tuple(name for name, value in state.named().items() if _is_packed(value))
+    sparse = tuple(name for name, value in entries if isinstance(value, Tensor) and value.is_sparse)
+    # A quantised layer stores its weight and bias as a tuple.
+    tuples = ((name, value) for name, value in entries if isinstance(value, tuple))
+    packed = tuple(name for name, parts in tuples if any(isinstance(part, Tensor) for part in parts))
     return Checkpoint(path, layout, tensors, names, beside, guarded, sparse, packed)
-
-
-def _is_packed(value: object) -> bool:
-    """Whether an entry holds the weight and the bias of a quantised layer."""
-    return isinstance(value, tuple) and any(isinstance(part, Tensor) for part in value)
-
-
-def _tensors(state: Dictionary) -> Iterator[StoredTensor]:
-    for name, value in state.named().items():
-        if isinstance(value, Tensor):
-            yield StoredTensor(name, value.shape, value.dtype)
 
 
 def _state_dict(root: object) -> tuple[tuple[str, ...], Dictionary, tuple[str, ...]]:
