@@ -235,7 +235,7 @@ def test_a_column_whose_weights_are_in_parts(tmp_path: Path) -> None:
 
 
 def beside() -> dict[str, Any]:
-    """What training scripts save beside the state dict, by what torch.load must be told to trust for it."""
+    """What training scripts save beside the state dict, by the class that torch.load must be allowed to use for it."""
     return {
         "": {"epoch": 3, "best": torch.tensor(0.9), "cfg": [64, "M"], "device": torch.device("cpu"), "rng": b"x"},
         "argparse.Namespace": argparse.Namespace(lr=0.1, milestones={30, 60}),
@@ -272,7 +272,7 @@ def test_what_lies_beside_the_weights_is_left_aside(tmp_path: Path, name: str, l
 
 def test_a_class_that_torch_never_fills_asks_for_trust(tmp_path: Path) -> None:
     if not hasattr(Unpickler, "_check_set_item_target"):
-        pytest.skip("this torch fills whatever it is told to trust")
+        pytest.skip("this torch fills every class that it may use")
     history = collections.defaultdict(list, {"loss": [0.5]})
     torch.save({"state_dict": small().state_dict(), "history": history}, tmp_path / "x.pth")
     with (
@@ -336,7 +336,7 @@ def test_the_way_out_of_other_files(tmp_path: Path) -> None:
     for content, problem, way in (
         ([state, 3], "a list whose item 0 has one", "torch.load(FILE, weights_only=True)[0]"),
         ((3, {"model": state}), "a tuple whose item 1 has one", "[1]"),
-        ({1: state}, "a dict whose keys are no names", "state_dict()"),
+        ({1: state}, "a dict whose keys are not strings", "state_dict()"),
         (torch.optim.SGD(model.parameters()).state_dict(), "an optimizer's state", "model.state_dict()"),
         ({k: v.numpy() for k, v in state.items()}, "NumPy arrays", "torch.from_numpy"),
     ):
@@ -479,7 +479,7 @@ def test_a_convolution_of_the_colours_before_a_column(tmp_path: Path) -> None:
     assert (found.column, found.input_channels, found.extra) == ("E", 3, ())
     assert found.problems == (
         "features only: the FC layers fc6, fc7 and fc8 are missing",
-        "before conv1_1 stands 0, a 1x1 convolution of the colours",
+        "0, a 1x1 convolution of the colours, comes before conv1_1",
         "the numbers leave room for one more layer before each convolution, most likely a pad",
     )
     assert found.notation is not None

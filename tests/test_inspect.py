@@ -320,7 +320,7 @@ def test_what_is_no_vgg_is_described_by_its_layers(name: str) -> None:
     assert sorted(tensor.name for layer in found.layers for tensor in layer.tensors) == sorted(state)
     assert sum(layer.params for layer in found.layers) == found.params
     assert {layer.op for layer in found.layers} & {"Conv2d", "Linear"}
-    with pytest.raises(CheckpointError, match="it is no VGG"):
+    with pytest.raises(CheckpointError, match="it is not a VGG"):
         found.build_plan()
 
 
@@ -411,7 +411,7 @@ def test_the_commands_take_a_file(tmp_path: Path, vggscope: Callable[..., Any]) 
     done = vggscope("summary", str(saved(tmp_path / "z.pth", torchvision("resnet18"))))
     assert done.code == 2
     assert done.err.splitlines() == [
-        f"vggscope: {tmp_path / 'z.pth'}: no network can be built from it: it is no VGG",
+        f"vggscope: {tmp_path / 'z.pth'}: no network can be built from it: it is not a VGG",
         f"vggscope inspect {tmp_path / 'z.pth'} describes its layers",
     ]
 

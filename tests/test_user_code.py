@@ -47,7 +47,7 @@ def test_arguments_are_literals() -> None:
     assert network.shapes["conv"] == (1, 4, 28, 28)
     assert len(resolve(f"{NETS}:stacked(3)").nodes) == 3
     error = refused(f"{NETS}:Digits(num_classes=open('x'))")
-    assert error.problem == "(num_classes=open('x')) are no literal arguments"
+    assert error.problem == "the arguments (num_classes=open('x')) are not literals"
 
 
 def test_a_module_by_its_dotted_name() -> None:
@@ -89,11 +89,13 @@ def test_a_missing_name_is_answered_with_those_that_there_are() -> None:
 
 
 def test_what_is_no_module_is_refused() -> None:
-    assert refused(f"{NETS}:Settings").problem == f"Settings in {NETS} is no nn.Module"
+    assert refused(f"{NETS}:Settings").problem == f"Settings in {NETS} is not an nn.Module"
 
 
 def test_a_factory_of_something_else_is_refused(tmp_path: Path) -> None:
-    assert refused(written(tmp_path, "def make(): return 5\n") + ":make").problem == "make gives a int, no nn.Module"
+    assert (
+        refused(written(tmp_path, "def make(): return 5\n") + ":make").problem == "make returns int, not an nn.Module"
+    )
 
 
 def test_arguments_that_are_needed_are_named(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_a_forward_that_never_starts_is_an_error(tmp_path: Path) -> None:
 def test_a_file_or_a_module_that_is_not_there() -> None:
     assert refused("nowhere/net.py:Net").problem == "there is no file nowhere/net.py"
     assert refused("not.there:Net").problem == "cannot import not.there: ModuleNotFoundError: No module named 'not'"
-    assert refused(f"{NETS}:1").problem == "'1' is no name of a class or a function"
+    assert refused(f"{NETS}:1").problem == "'1' is not the name of a class or a function"
 
 
 def test_a_file_whose_name_is_taken_is_imported_all_the_same(tmp_path: Path) -> None:
@@ -222,4 +224,4 @@ def test_a_model_that_cannot_be_built_without_data_is_built_with_it(tmp_path: Pa
 
 
 def test_nothing_in_a_word_is_evaluated() -> None:
-    assert refused(f"{NETS}:Digits(__import__('os').getpid())").problem.endswith("are no literal arguments")
+    assert refused(f"{NETS}:Digits(__import__('os').getpid())").problem.endswith("are not literals")

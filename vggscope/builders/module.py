@@ -51,7 +51,7 @@ def module_calls(network: Network) -> tuple[ModuleCall, ...]:
         if node.inputs != (previous,):
             raise _refusal(network, node, "reads other than the one layer before it")
         if isinstance(node.op, Recorded | CallResult):
-            raise _refusal(network, node, f"runs {node.op.name}, which is no module of torch.nn")
+            raise _refusal(network, node, f"runs {node.op.name}, which is not a module of torch.nn")
         if node.module is None and not isinstance(node.op, Flatten):
             raise _refusal(network, node, "is the call of a function")
         previous = node.name

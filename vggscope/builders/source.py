@@ -204,4 +204,4 @@ def _is_plain(name: str) -> bool:
 
 
 def _unwritable(node: Node, what: object) -> ModelError:
-    return ModelError(f"{printable(node.title)} cannot be written as source: {what!r} is no literal", REMEDY)
+    return ModelError(f"{printable(node.title)} cannot be written as source: {what!r} is not a literal", REMEDY)

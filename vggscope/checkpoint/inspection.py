@@ -79,7 +79,7 @@ class Inspection(Result):
     def obstacle(self) -> str:
         """Why no network can be built from the file; empty if one can."""
         if self.notation is None:
-            return "it is no VGG"
+            return "it is not a VGG"
         if UNKNOWN in self.notation.split():
             return "the names do not show where its pools are"
         try:
@@ -212,16 +212,16 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
     if len(_dtypes(checkpoint)) > 1:
         yield f"its parameters are of several dtypes: {listed(_dtypes(checkpoint))}"
     if checkpoint.beside:
-        yield f"beside the state dict the file holds {listed(checkpoint.beside)}: left aside"
+        yield f"the file also holds {listed(checkpoint.beside)} next to the state dict: ignored"
     if checkpoint.sparse:
         yield f"sparse: {listed(checkpoint.sparse)}"
     if checkpoint.packed:
         yield f"not counted, since quantised layers pack their weights: {listed(checkpoint.packed)}"
     unsafe = [name for name in checkpoint.guarded if name in NEVER_WEIGHTS_ONLY]
     if unsafe:
-        yield f"torch.load takes {listed(unsafe)} only with weights_only=False, by which what a file asks for is run"
+        yield f"torch.load accepts {listed(unsafe)} only with weights_only=False, which runs code that the file names"
     elif checkpoint.guarded:
-        yield f"torch.load takes it with weights_only=True only if told to trust {listed(checkpoint.guarded)}"
+        yield f"torch.load accepts it with weights_only=True only if you allow {listed(checkpoint.guarded)}"
 
 
 def _unknowns(vgg: StoredVGG) -> Iterator[str]:
@@ -234,7 +234,7 @@ def _unknowns(vgg: StoredVGG) -> Iterator[str]:
     if GUESSED_POOL in words:
         yield f"{GUESSED_POOL}: the names leave room for a layer without weights there, most likely a pool"
     if UNKNOWN in words:
-        yield f"{UNKNOWN}: a pool or another layer without weights may stand there"
+        yield f"{UNKNOWN}: there may be a pool or another layer without weights"
     if vgg.head.kind == "linear" and vgg.head.side not in (HEAD_SIDE, None):
         reason = ": the input is not 224x224, or is pooled to that" if vgg.config else ""
         yield f"the first FC layer reads a map of {vgg.head.side}x{vgg.head.side}{reason}"

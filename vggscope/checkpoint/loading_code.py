@@ -15,7 +15,7 @@ from vggscope.vgg.configs import CONFIGS
 
 _KEY = "key"
 
-_UNKNOWN_MODEL = "model = ...  # of the class whose weights these are"
+_UNKNOWN_MODEL = "model = ...  # of the class that these weights belong to"
 
 _WIDTH = 100
 """The longest line of code, in characters."""

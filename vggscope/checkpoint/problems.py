@@ -194,4 +194,4 @@ def _renumbering(match: ConfigMatch) -> str:
 def _conv_before(match: ConfigMatch) -> str:
     """The sentence on a convolution before conv1_1 that converts the image's value range; empty without one."""
     before = match.before
-    return f"before conv1_1 stands {printable(before.name)}, a 1x1 convolution of the colours" if before else ""
+    return f"{printable(before.name)}, a 1x1 convolution of the colours, comes before conv1_1" if before else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import pkgutil
 import re
@@ -17,6 +16,8 @@ from vggscope.record import record
 from vggscope.result import Result
 from vggscope.vgg.configs import CONFIGS, LITERATURE, Config
 from vggscope.vgg.notation import write
+
+_REGISTERED = re.compile(rb"^@register_model\b.*\r?\n(?:@.*\r?\n)*def (\w+)", re.MULTILINE)
 
 PACKAGES = (
     "torch",
@@ -93,13 +94,9 @@ def _column(name: str, config: Config) -> ColumnEntry:
 
 def references() -> tuple[ReferenceModel, ...]:
     """The VGGs of the installed torchvision, read from its source without importing it."""
-    folder = _models_folder("torchvision")
-    source = folder / "vgg.py" if folder else None
-    if source is None or not source.is_file():
-        return ()
-    defined = [node.name for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)]
+    installed = names_in("torchvision")
     names = [f"{name}{suffix}" for name in LITERATURE for suffix in ("", "_bn")]
-    return tuple(ReferenceModel(f"torchvision:{name}", None) for name in names if name in defined)
+    return tuple(ReferenceModel(f"torchvision:{name}", None) for name in names if name in installed)
 
 
 def names_in(library: str) -> tuple[str, ...]:
@@ -107,20 +104,11 @@ def names_in(library: str) -> tuple[str, ...]:
 
     Empty where the library is not installed.
     """
-    folder = _models_folder(library)
+    spec = importlib.util.find_spec(library)
     names: set[str] = set()
-    for path in folder.glob("*.py") if folder else ():
+    for path in (Path(spec.origin).parent / "models").glob("*.py") if spec and spec.origin else ():
         names.update(match.decode() for match in _REGISTERED.findall(path.read_bytes()))
     return tuple(sorted(names))
-
-
-def _models_folder(library: str) -> Path | None:
-    """The folder of a library's models; None where the library is not installed."""
-    spec = importlib.util.find_spec(library)
-    return Path(spec.origin).parent / "models" if spec and spec.origin else None
-
-
-_REGISTERED = re.compile(rb"^@register_model\b.*\r?\n(?:@.*\r?\n)*def (\w+)", re.MULTILINE)
 
 
 def all_references() -> tuple[ReferenceModel, ...]:

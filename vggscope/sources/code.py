@@ -88,7 +88,9 @@ def parse(word: str) -> ModelCall:
         return ModelCall(where, "")
     call = _CALL.fullmatch(called.strip())
     if call is None:
-        raise ModelError(f"{called!r} is no name of a class or a function", "write path/file.py:Net(num_classes=10)")
+        raise ModelError(
+            f"{called!r} is not the name of a class or a function", "write path/file.py:Net(num_classes=10)"
+        )
     args, kwargs = _arguments(call["arguments"] or "()")
     return ModelCall(where, call["name"], args, kwargs)
 
@@ -104,7 +106,7 @@ def _arguments(text: str) -> tuple[tuple[object, ...], tuple[tuple[str, object],
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pass
     raise ModelError(
-        f"{text} are no literal arguments",
+        f"the arguments {text} are not literals",
         """numbers, lists, texts in quotes, and all in quotes for the shell: "net.py:Net(10, name='D')\"""",
     )
 
@@ -118,7 +120,7 @@ def _factory(call: ModelCall, options: BuildOptions) -> Factory:
 
     from vggscope.sources.user_import import imported, user_error
 
-    options.refuse_column_options(f"{call.where} is taken as it is written")
+    options.refuse_column_options(f"{call.where} is built as it is written")
     target = _target(imported(call.where), call)
     if isinstance(target, nn.Module):
         if call.args or call.kwargs or options.num_classes is not None:
@@ -155,7 +157,9 @@ class Factory:
             module, data = module
             self.inputs = Inputs(data=data)
         if not isinstance(module, nn.Module):
-            raise ModelError(f"{self._name} gives a {type(module).__name__}, no nn.Module", "name a model's class")
+            raise ModelError(
+                f"{self._name} returns a {type(module).__name__}, not an nn.Module", "name a model's class"
+            )
         return module
 
 
@@ -165,9 +169,8 @@ def _target(module: ModuleType, call: ModelCall) -> Callable[..., object]:
 
     names = _model_names(module)
     if not call.name:
-        raise ModelError(
-            f"{call.where} names no class", f"it has {', '.join(names)}" if names else "it has no nn.Module"
-        )
+        remedy = f"it has {', '.join(names)}" if names else "it has no nn.Module"
+        raise ModelError(f"{call.where} names no class", remedy)
     target: object = module
     for part in call.name.split("."):
         if not hasattr(target, part):
@@ -179,7 +182,8 @@ def _target(module: ModuleType, call: ModelCall) -> Callable[..., object]:
     if is_other_class or not callable(target):
         others = [name for name in names if name != call.name]
         raise ModelError(
-            f"{call.name} in {call.where} is no nn.Module", f"it has {', '.join(others)}" if others else "name another"
+            f"{call.name} in {call.where} is not an nn.Module",
+            f"it has {', '.join(others)}" if others else "name another",
         )
     return target
 

@@ -47,7 +47,7 @@ def build(word: str, options: BuildOptions) -> nn.Module:
         near = difflib.get_close_matches(name, known, n=3)
         remedy = f"near it: {', '.join(near)}" if near else "vggscope list --refs shows models, such as vgg16"
         raise ModelError(f"{library} has no model {name!r}", remedy)
-    options.refuse_column_options(f"{word} comes as it is")
+    options.refuse_column_options(f"{word} is built as its library defines it")
     classes = {} if options.num_classes is None else {"num_classes": options.num_classes}
     model: nn.Module
     if library == "timm":

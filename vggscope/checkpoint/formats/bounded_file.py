@@ -55,7 +55,7 @@ class BoundedFile:
         following = max(self.size - self.tell(), 0)
         wanted = following if size is None or size < 0 else min(size, following)
         if wanted > self._left:
-            raise CheckpointError("its headers are larger than any checkpoint's", "it is damaged, or made to harm")
+            raise CheckpointError("its headers are larger than any checkpoint's", "it is damaged or malicious")
         data = self._raw.read(wanted) or b""
         self._left -= len(data)
         self.bytes_read += len(data)
@@ -99,7 +99,7 @@ def _open(path: str) -> io.FileIO:
     except OSError as error:
         raise CheckpointError(f"it cannot be read: {error.strerror or error}") from None
     except ValueError:
-        raise CheckpointError("that is no path", _PATH_REMEDY) from None
+        raise CheckpointError("that is not a path", _PATH_REMEDY) from None
     try:
         _check(os.fstat(raw.fileno()))
     except CheckpointError:

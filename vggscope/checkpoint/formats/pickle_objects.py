@@ -43,6 +43,9 @@ _STORAGES = {
 }
 
 
+_UNKNOWN_TENSOR = "its pickle builds a tensor in a way that torch.save does not"
+
+
 @dataclass(frozen=True, slots=True)
 class Global:
     """The dotted name of an object that the pickle would import. Nothing is imported."""
@@ -118,7 +121,7 @@ def storage(parts: object) -> Storage:
         kind, key, count = parts[1], parts[2], parts[4]
         if isinstance(kind, Global) and isinstance(key, str) and _is_size(count) and kind.name[6:] in _STORAGES:
             return Storage(_STORAGES[kind.name[6:]], key, count)
-    raise CheckpointError("its pickle names a storage in no way that torch.save does")
+    raise CheckpointError("its pickle describes a storage in a way that torch.save does not")
 
 
 def call(function: Global, arguments: tuple[object, ...]) -> object:
@@ -163,13 +166,13 @@ def _tensor(arguments: tuple[object, ...]) -> Tensor:
         if len(shape) != len(stride) or (0 not in shape and last >= held.count):
             raise CheckpointError(f"a tensor in it reaches beyond its storage of {held.count} elements")
         return Tensor(held.dtype, shape)
-    raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
+    raise CheckpointError(_UNKNOWN_TENSOR)
 
 
 def _typed_tensor(arguments: tuple[object, ...]) -> Tensor:
     """`_tensor` for a dtype without a storage class: on untyped storage, with the dtype at position 6."""
     if len(arguments) < 7 or not isinstance(arguments[0], Storage):
-        raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
+        raise CheckpointError(_UNKNOWN_TENSOR)
     dtype, held = _dtype(arguments[6]), arguments[0]
     return _tensor((Storage(dtype, held.key, held.count // ELEMENT_BYTES[dtype]), *arguments[1:]))
 
@@ -177,7 +180,7 @@ def _typed_tensor(arguments: tuple[object, ...]) -> Tensor:
 def _meta_tensor(arguments: tuple[object, ...]) -> Tensor:
     """The tensor of (dtype, size, stride, requires_grad), on the meta device."""
     if len(arguments) < 2:
-        raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
+        raise CheckpointError(_UNKNOWN_TENSOR)
     return Tensor(_dtype(arguments[0]), _shape(arguments[1]))
 
 
@@ -187,7 +190,7 @@ def _sparse_tensor(arguments: tuple[object, ...]) -> Tensor:
     for values, size in pairwise(parts):
         if isinstance(values, Tensor) and isinstance(size, tuple):
             return Tensor(values.dtype, _shape(size), is_sparse=True)
-    raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
+    raise CheckpointError(_UNKNOWN_TENSOR)
 
 
 def _parameter(arguments: tuple[object, ...]) -> object:
@@ -202,7 +205,7 @@ def _of_type(arguments: tuple[object, ...]) -> object:
     function, inner = (arguments[0], arguments[2]) if len(arguments) == 4 else (None, None)
     if isinstance(function, Global) and function.name.startswith("torch._utils.") and isinstance(inner, tuple):
         return call(function, inner)
-    raise CheckpointError("its pickle builds a tensor in no way that torch.save does")
+    raise CheckpointError(_UNKNOWN_TENSOR)
 
 
 def _dictionary(arguments: tuple[object, ...]) -> Dictionary:

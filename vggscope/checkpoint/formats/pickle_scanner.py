@@ -36,7 +36,7 @@ _MAX_LONG = 64
 _MAX_NAME = 256
 """Characters of the longest module and class name."""
 
-_TOO_MUCH = ("its pickle holds more than any checkpoint", "it is damaged, or made to harm")
+_TOO_MUCH = ("its pickle holds more than any checkpoint", "it is damaged or malicious")
 
 _MARK = object()
 """What the MARK opcode pushes."""
@@ -174,7 +174,7 @@ class PickleScanner:
         arguments = self._pop()
         function = self._pop()
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
-            raise CheckpointError("its pickle calls what is not a function")
+            raise CheckpointError("its pickle calls an object that is not a function")
         # A pickle may pass one list many times, and each call walks through it.
         self._count_containers(sum(len(argument) for argument in arguments if isinstance(argument, list)))
         guarded = guarded_argument(function, arguments)
@@ -186,14 +186,14 @@ class PickleScanner:
         self._pop()
         cls = self._pop()
         if not isinstance(cls, Global):
-            raise CheckpointError("its pickle builds what is not a class")
+            raise CheckpointError("its pickle instantiates an object that is not a class")
         self._push_container(call(cls, ()))
 
     def _build(self) -> None:
         """Drop the state of an object, such as an OrderedDict's or a namespace's attributes."""
         self._pop()
         if not isinstance(self._stack[-1], (Dictionary, Opaque)):
-            raise CheckpointError("its pickle gives a state to what has none")
+            raise CheckpointError("its pickle sets the state of an object that has none")
 
     def _persistent(self) -> None:
         held = storage(self._pop())

@@ -133,13 +133,13 @@ def _tensor(name: str, value: object) -> Placed:
     fields = dict(value) if isinstance(value, _Object) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if re.search("[\ud800-\udfff]", name):
-        raise CheckpointError(f"its tensor {printable(name)} has a name that is no Unicode text")
+        raise CheckpointError(f"its tensor {printable(name)} has a name that is not valid Unicode")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise CheckpointError(f"its tensor {printable(name)} has no known dtype")
     if not _are_counts(shape) or len(shape) > LARGEST_RANK:
         raise CheckpointError(f"its tensor {printable(name)} has no shape that a tensor can have")
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise CheckpointError(f"its tensor {printable(name)} does not say where its data begins and ends")
+        raise CheckpointError(f"its tensor {printable(name)} has no valid data_offsets")
     torch_name = _DTYPES[dtype]
     bits = _SUB_BYTE_BITS.get(torch_name) or 8 * ELEMENT_BYTES[torch_name]
     size = -(-numel(tuple(shape)) * bits // 8)
@@ -165,7 +165,7 @@ def _check_offsets(placed: list[Placed], room: int) -> None:
     if end != room:
         verdict = "cut short" if room < end else "too long"
         raise CheckpointError(
-            f"its header promises {end} bytes of data, {room} follow: it is {verdict}", "copy or download it again"
+            f"its header describes {end} bytes of data, {room} follow: it is {verdict}", "copy or download it again"
         )
 
 

@@ -88,7 +88,7 @@ def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     names = archive.namelist()
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
         raise CheckpointError(
-            "it is a TorchScript archive, which holds a program beside its weights",
+            "it is a TorchScript archive, which holds a program as well as weights",
             "write the weights alone: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')",
         )
     pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
@@ -229,7 +229,7 @@ def _no_state_dict(root: object) -> tuple[str, str]:
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
         contents = f"a dict with the keys {shown}" if names else "an empty dict"
         if root.entries and not names:
-            contents = "a dict whose keys are no names"
+            contents = "a dict whose keys are not strings"
         elif {"state", "param_groups"} <= set(names):
             contents = "an optimizer's state (state, param_groups)"
         elif any(isinstance(value, Opaque) and "numpy" in value.name for value in root.named().values()):
@@ -243,4 +243,4 @@ def _no_state_dict(root: object) -> tuple[str, str]:
         if place is not None:
             contents += f" whose item {place} has one"
             remedy = f"torch.save(torch.load(FILE, weights_only=True)[{place}], 'weights.pth')"
-    return f"it holds no state dict but {contents}", remedy
+    return f"it holds no state dict, only {contents}", remedy
