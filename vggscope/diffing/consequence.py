@@ -230,7 +230,7 @@ def _sizes(reference: Figures, ours: Figures) -> list[str]:
 
 def advice(ours: Network, reference: Network, pairs: tuple[LayerPair, ...]) -> tuple[str, ...]:
     """Advice on one difference, each sentence once: what somebody may not know about such a layer."""
-    mine, other = classes = last_weighted(ours, reference)
+    mine, other = classes = (last_weighted(ours), last_weighted(reference))
     if mine and other and classes in pairs and _width(mine) != _width(other):
         return ("if another number of classes is intended: --ignore classes",)
     missing = pairs[0][1] if pairs and all(mine is None for mine, _ in pairs) else None

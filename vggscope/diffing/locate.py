@@ -155,7 +155,7 @@ def without_ignored(
     unknown_name = min(ignore - IGNORABLE.keys(), default=None)
     if unknown_name is not None:
         raise unknown("difference", unknown_name, IGNORABLE, "ignore")
-    classes = last_weighted(aligned.ours, aligned.reference) if "classes" in ignore else None
+    classes = (last_weighted(aligned.ours), last_weighted(aligned.reference)) if "classes" in ignore else None
     for located in differences:
         difference, (pair, *_) = located.difference, located.pairs
         if difference.kind == "renamed" and "names" in ignore:
@@ -168,23 +168,15 @@ def without_ignored(
         left = tuple(change for change in difference.changes if change.attribute not in attributes)
         if left or not difference.changes:
             yield replace(located, difference=replace(difference, changes=left))
-        elif "names" not in ignore and (rename := _rename_alone(*pair)):
-            yield replace(located, difference=rename)
+            continue
+        mine, other = pair
+        # A change that is ignored may change the keys: only another name or module is a rename.
+        if "names" not in ignore and mine and other and (mine.name, mine.module) != (other.name, other.module):
+            yield replace(located, difference=_named_differently(mine, other))
 
 
-def _rename_alone(mine: Node | None, other: Node | None) -> Difference | None:
-    """The new name or module of a layer whose changes are ignored; its keys may differ because of them."""
-    if mine is None or other is None or (mine.name, mine.module) == (other.name, other.module):
-        return None
-    return _renamed(mine, other)
-
-
-def last_weighted(ours: Network, reference: Network) -> LayerPair:
-    """The last layer with weights of either network, whose width is the number of classes."""
-    return _last_weighted(ours), _last_weighted(reference)
-
-
-def _last_weighted(network: Network) -> Node | None:
+def last_weighted(network: Network) -> Node | None:
+    """The last layer with weights, whose width is the number of classes."""
     return next((node for node in reversed(network.nodes) if node.op.is_weight_layer), None)
 
 
@@ -199,7 +191,7 @@ def failure_difference(aligned: AlignedNetworks) -> LocatedDifference:
     if both_fail and not changed:
         text += ", nor does the reference's"
     label = (other.label if other else "") or (mine.label if mine else "")
-    title = f"{mine.name}{f' ({label})' if label else ''}: " if mine else ""
+    title = f"{replace(mine, label=label).title}: " if mine else ""
     names = mine.name if mine else None, other.name if other and (changed or both_fail) else None
     difference = Difference("changed", *names, "shape", f"{title}{text}", label, changed, (str(aligned.ours.failure),))
     return LocatedDifference(difference, ())
@@ -229,13 +221,12 @@ def _changed_or_renamed(
         changed, effect = (*changed, Change("inputs", *map(tuple, inputs))), "function"
     if changed:
         return _difference("changed", mine, other, effect, f"{_changes_text(changed)}{_there(mine, other)}", changed)
-    return _renamed(mine, other)
+    is_same = (mine.name, mine.module, _keys(mine)) == (other.name, other.module, _keys(other))
+    return None if is_same else _named_differently(mine, other)
 
 
-def _renamed(mine: Node, other: Node) -> Difference | None:
-    """The difference in name, module or state-dict keys between two paired layers, if any."""
-    if (mine.name, mine.module, _keys(mine)) == (other.name, other.module, _keys(other)):
-        return None
+def _named_differently(mine: Node, other: Node) -> Difference:
+    """The difference in name, module or state-dict keys between two paired layers."""
     return _difference("renamed", mine, other, "none", _renamed_text(mine, other))
 
 
@@ -243,7 +234,7 @@ def _inserted(aligned: AlignedNetworks, mine: Node, before: str) -> Difference:
     network = aligned.ours
     is_unused = mine.name in network.side_outputs and not mine.parameters
     effect = "none" if is_unused else _effect_of_presence(network, mine)
-    text = f"{op_text(mine.op)} is inserted, the reference has none after {_title(aligned.reference, before)}"
+    text = f"{op_text(mine.op)} is inserted, the reference has none after {title_in(aligned.reference, before)}"
     if is_unused:
         text += "; the output does not depend on it"
     return _difference("inserted", mine, None, effect, text)
@@ -251,7 +242,7 @@ def _inserted(aligned: AlignedNetworks, mine: Node, before: str) -> Difference:
 
 def _missing(aligned: AlignedNetworks, other: Node) -> Difference:
     effect = _effect_of_presence(aligned.reference, other)
-    before = _title(aligned.reference, other.inputs[0]) if other.inputs else "the input"
+    before = title_in(aligned.reference, other.inputs[0]) if other.inputs else "the input"
     text = f"{op_text(other.op)} is missing, the reference has it after {before}"
     return _difference("missing", None, other, effect, text)
 
@@ -281,7 +272,8 @@ def _keys_of_one(node: Node, other: Node) -> list[str]:
     return [key for key in _keys(node) if key not in _keys(other)] or _keys(node) or ["no key for it"]
 
 
-def _title(network: Network, name: str) -> str:
+def title_in(network: Network, name: str) -> str:
+    """The title of the node with this name, or of the input."""
     return network.by_name[name].title if name in network.by_name else "the input"
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from vggscope.diffing.effects import changes, effect_of_move
-from vggscope.diffing.locate import AlignedNetworks, LayerPair, LocatedDifference, names_of
+from vggscope.diffing.locate import AlignedNetworks, LayerPair, LocatedDifference, names_of, title_in
 from vggscope.diffing.result import Change
 from vggscope.diffing.wording import op_text
 from vggscope.graph import Network, Node
@@ -82,8 +82,8 @@ def _as_one(
     if not (_is_chain(aligned.ours, chain) and _is_chain(aligned.reference, expected)):
         return None
     effects = located.difference.effect, later.difference.effect
-    title = f"{mine.name}{f' ({other.label or mine.label})' if other.label or mine.label else ''}"
-    here, there = _title_before(aligned.ours, mine), _title_before(aligned.reference, other)
+    title = replace(mine, label=other.label or mine.label).title
+    here, there = title_in(aligned.ours, mine.inputs[0]), title_in(aligned.reference, other.inputs[0])
     difference = replace(
         located.difference,
         kind="changed",
@@ -104,11 +104,6 @@ def _is_chain(network: Network, nodes: list[Node]) -> bool:
         later.inputs == (node.name,) and network.consumers[node.name] == (later.name,)
         for node, later in pairwise(nodes)
     )
-
-
-def _title_before(network: Network, node: Node) -> str:
-    before = network.by_name.get(node.inputs[0])
-    return before.title if before else "the input"
 
 
 def _ops(nodes: list[Node]) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ def read(file: BoundedFile, path: str) -> Checkpoint:
     Raises CheckpointError where the header is malformed or does not fit the size of the file.
     """
     pairs = _parse(_header(file))
-    repeated = _repeated([name for name, _ in pairs])
+    counts = Counter(name for name, _ in pairs)
+    repeated = next((name for name, count in counts.items() if count > 1), None)
     if repeated is not None:
         raise CheckpointError(f"its header names {printable(repeated)} twice")
     placed = [_tensor(name, value) for name, value in pairs if name != "__metadata__"]
@@ -167,8 +168,3 @@ def _check_offsets(placed: list[Placed], room: int) -> None:
         raise CheckpointError(
             f"its header describes {end} bytes of data, {room} follow: it is {verdict}", "copy or download it again"
         )
-
-
-def _repeated(names: list[str]) -> str | None:
-    counted = Counter(names)
-    return next((name for name in names if counted[name] > 1), None)
