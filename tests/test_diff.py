@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -17,9 +18,10 @@ from vggscope.api import build as vggscope_build
 from vggscope.api import diff as vggscope_diff
 from vggscope.diffing.align import align
 from vggscope.diffing.compare import compare
-from vggscope.diffing.result import Change
+from vggscope.diffing.result import IGNORABLE, Change
 from vggscope.drawing.subject import Subject
 from vggscope.graph import Network
+from vggscope.render.formats import write
 from vggscope.sources.resolve import resolve
 from vggscope.trace.run import trace
 from vggscope.vgg.configs import CONFIGS
@@ -180,8 +182,6 @@ def test_the_terminal_view(vggscope, golden) -> None:
 
 @given(st.sampled_from(["table", "json", "csv", "markdown"]))
 def test_every_format_takes_a_diff(form: str) -> None:
-    from vggscope.render.formats import write
-
     assert "conv3_3" in write(compare(resolve("C"), resolve("D")), form)
 
 
@@ -270,8 +270,6 @@ def test_weights_come_from_a_checkpoint(vggscope, tmp_path) -> None:
     ("ignored", "verdict"), [("", "different"), ("bias", "equivalent"), ("bias,inplace,names", "identical")]
 )
 def test_what_is_ignored_does_not_count(tmp_path, ignored: str, verdict: str) -> None:
-    from vggscope.diffing.result import IGNORABLE
-
     path = tmp_path / "net.py"
     path.write_text(
         "from torch import nn\n"
@@ -341,9 +339,6 @@ def test_a_missing_block_is_one_difference() -> None:
 )
 def test_two_swapped_layers_are_one_difference(one: str, other: str, same: bool) -> None:
     """torch tells whether both orders are the same function."""
-    import torch
-    from torch import nn
-
     torch.manual_seed(0)
     first, second = (eval(f"nn.{text}", {"nn": nn}) for text in (one, other))
     for layer in (first, second):
@@ -365,7 +360,6 @@ def test_two_swapped_layers_are_one_difference(one: str, other: str, same: bool)
 
 def test_a_layer_that_is_read_twice_is_not_relocated() -> None:
     """A ReLU before the branch and one within it are two layers."""
-    from torch import nn
 
     class Net(nn.Module):
         def __init__(self, early: bool) -> None:

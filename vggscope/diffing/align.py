@@ -100,17 +100,19 @@ def _with_late_gaps(pairs: list[Pair], left: Sequence[Signature], right: Sequenc
     """The same alignment with gaps as late as possible: of three equal convolutions the third is the gap."""
     start = 0
     while start < len(pairs):
-        side = 0 if pairs[start][1] is None else 1 if pairs[start][0] is None else None
-        if side is None:
+        if None not in pairs[start]:
             start += 1
             continue
+        side = 0 if pairs[start][1] is None else 1
         signatures = (left, right)[side]
         end = start
         while end < len(pairs) and pairs[end][1 - side] is None:
             end += 1
         while end < len(pairs) and _are_equal(signatures, pairs[start][side], pairs[end][side]):
-            pairs[start], pairs[end] = _swapped(pairs[start], pairs[end], side)
-            pairs[start + 1 : end + 1] = sorted(pairs[start + 1 : end + 1], key=lambda pair: pair[side] or 0)
+            # The first layer of the run takes the counterpart of the layer after the run, which becomes a gap.
+            partners = [pairs[end][1 - side], *[None] * (end - start)]
+            layers = [pair[side] for pair in pairs[start : end + 1]]
+            pairs[start : end + 1] = zip(partners, layers) if side else zip(layers, partners)
             start, end = start + 1, end + 1
         start = max(end, start + 1)
     return pairs
@@ -118,13 +120,6 @@ def _with_late_gaps(pairs: list[Pair], left: Sequence[Signature], right: Sequenc
 
 def _are_equal(signatures: Sequence[Signature], one: int | None, other: int | None) -> bool:
     return one is not None and other is not None and signatures[one].matches(signatures[other])
-
-
-def _swapped(gap: Pair, pair: Pair, side: int) -> tuple[Pair, Pair]:
-    """Give the pair's counterpart to the gap's layer: the pair becomes the gap."""
-    partner = pair[1 - side]
-    new_gap: Pair = (pair[0], None) if side == 0 else (None, pair[1])
-    return ((gap[0], partner) if side == 0 else (partner, gap[1])), new_gap
 
 
 def distance(ours: Network, reference: Network) -> float:

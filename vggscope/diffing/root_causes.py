@@ -98,15 +98,10 @@ def _numbered(path: str) -> tuple[str, int] | None:
 
 def _is_shift(mine: Node, other: Node, numbering: _Numbering) -> bool:
     here, there = _numbered(mine.name), _numbered(other.name)
-    # At offset 0 the paths are equal; then the state-dict keys differ.
-    return (
-        here is not None
-        and there is not None
-        and numbering.offset != 0
-        and here[0] == there[0]
-        and here[1] - there[1] == numbering.offset
-        and (mine.module is None) == (other.module is None)
-    )
+    if here is None or there is None or numbering.offset == 0:  # at offset 0 the state-dict keys differ
+        return False
+    is_same_kind = (mine.module is None) == (other.module is None)
+    return is_same_kind and here == (there[0], there[1] + numbering.offset)
 
 
 def _numbering_text(numbering: _Numbering) -> str:

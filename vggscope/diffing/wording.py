@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from itertools import groupby
 
 from vggscope.diffing.result import EFFECTS, Diff, Difference, Numeric, Row
 from vggscope.document import Item
 from vggscope.ops.base import Op
+from vggscope.ops.recorded import Recorded
 from vggscope.record import record
 from vggscope.units import count_text, pair_text, shape_text
 
 SIGNS = {"inserted": "+", "missing": "-", "changed": "~", "renamed": "="}
 """The sign of each kind of difference, so that no colour is needed."""
 
-_TRACED_FIELDS = ("met", "gave", "shares")
+_TRACED_FIELDS = frozenset(field.name for field in fields(Recorded))
 """Fields of ops that only a run of the module shows; nobody writes them."""
 
 CONTEXT = 1

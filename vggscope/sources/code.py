@@ -157,9 +157,7 @@ class Factory:
             module, data = module
             self.inputs = Inputs(data=data)
         if not isinstance(module, nn.Module):
-            raise ModelError(
-                f"{self._name} returns a {type(module).__name__}, not an nn.Module", "name a model's class"
-            )
+            raise ModelError(f"{self._name} returns {type(module).__name__}, not an nn.Module", "name a model's class")
         return module
 
 
