@@ -46,6 +46,13 @@ def zipped(path: Path, data: bytes, method: int = zipfile.ZIP_STORED, **members:
     return path
 
 
+def refused(path: str | Path, reason: str | None = None) -> CheckpointError:
+    """The error with which `inspect` refuses a file; its problem or remedy matches `reason`."""
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        inspect(path)
+    return caught.value
+
+
 def safetensors(path: Path, header: object, data: bytes = b"") -> Path:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
@@ -196,9 +203,7 @@ def test_code_in_a_pickle_is_refused_by_name_and_does_not_run(
 ) -> None:
     marker = tmp_path / "ran"
     path = wrap(tmp_path / "x.pth", pickle.dumps(inside(Attack(os.system, f"touch {marker}")), protocol))
-    with pytest.raises(CheckpointError, match=r"asks for (posix|nt)\.system.*nothing was run") as caught:
-        inspect(path)
-    assert caught.value.exit_code == 2
+    assert refused(path, r"asks for (posix|nt)\.system.*nothing was run").exit_code == 2
     assert not marker.exists()
 
 
@@ -229,8 +234,7 @@ def test_code_in_a_pickle_is_refused_by_name_and_does_not_run(
 def test_a_pickle_is_refused_at_the_first_thing_that_no_state_dict_has(
     tmp_path: Path, data: bytes, reason: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=reason):
-        inspect(zipped(tmp_path / "x.pth", START + data + b"."))
+    refused(zipped(tmp_path / "x.pth", START + data + b"."), reason)
 
 
 def test_a_tensor_must_lie_inside_its_storage(tmp_path: Path) -> None:
@@ -239,23 +243,24 @@ def test_a_tensor_must_lie_inside_its_storage(tmp_path: Path) -> None:
         data = archive.read("x/data.pkl" if "x/data.pkl" in archive.namelist() else "archive/data.pkl")
     assert data.count(b"K\x07K\x09\x86") == 1
     forged = data.replace(b"K\x07K\x09\x86", b"K\x08K\x09\x86")
-    with pytest.raises(CheckpointError, match="reaches beyond its storage of 63 elements"):
-        inspect(zipped(tmp_path / "y.pth", forged, **{"archive/data/0": bytes(252)}))
-    with pytest.raises(CheckpointError, match="data/0 has 251 bytes where 252 are expected"):
-        inspect(zipped(tmp_path / "z.pth", data, **{"archive/data/0": bytes(251)}))
+    refused(
+        zipped(tmp_path / "y.pth", forged, **{"archive/data/0": bytes(252)}),
+        "reaches beyond its storage of 63 elements",
+    )
+    refused(
+        zipped(tmp_path / "z.pth", data, **{"archive/data/0": bytes(251)}),
+        "data/0 has 251 bytes where 252 are expected",
+    )
 
 
 def test_whole_modules_and_programs_are_refused_with_the_way_out(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = alexnet()
     torch.save(model, tmp_path / "whole.pth")
-    with pytest.raises(CheckpointError, match=r"whole pickled module \(torchvision.models.alexnet.AlexNet\)") as caught:
-        inspect(tmp_path / "whole.pth")
-    assert "model.state_dict()" in caught.value.remedy
+    error = refused(tmp_path / "whole.pth", r"whole pickled module \(torchvision.models.alexnet.AlexNet\)")
+    assert "model.state_dict()" in error.remedy
     zipped(tmp_path / "script.pt", b"", **{"archive/constants.pkl": b"", "archive/code/__torch__.py": b""})
-    with pytest.raises(CheckpointError, match="TorchScript") as caught:
-        inspect(tmp_path / "script.pt")
-    assert "torch.jit.load" in caught.value.remedy
+    assert "torch.jit.load" in refused(tmp_path / "script.pt", "TorchScript").remedy
 
 
 # What a hostile file may cost
@@ -377,9 +382,7 @@ def test_50_000_tensors_are_described(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused(written: dict[str, Path], tmp_path: Path, name: str, tenth: int) -> None:
     data = written[name].read_bytes()
     path = plain(tmp_path / written[name].name, data[: len(data) * tenth // 10])
-    with pytest.raises(CheckpointError) as caught:
-        inspect(path)
-    assert "\n" not in caught.value.problem
+    assert "\n" not in refused(path).problem
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -403,8 +406,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     for name, text in expected.items():
         with pytest.raises(CheckpointError, match=text):
             resolve(str(tmp_path / name))
-    with pytest.raises(CheckpointError, match="a device"):
-        inspect("/dev/zero")
+    refused("/dev/zero", "a device")
 
 
 def test_a_link_to_a_file_and_a_wrong_suffix_are_read(written: dict[str, Path], tmp_path: Path) -> None:
@@ -426,27 +428,21 @@ def test_a_link_to_a_file_and_a_wrong_suffix_are_read(written: dict[str, Path], 
     ],
 )
 def test_other_files_are_called_by_their_name(tmp_path: Path, data: bytes, reason: str) -> None:
-    with pytest.raises(CheckpointError, match=reason):
-        inspect(plain(tmp_path / "x.pth", data))
+    refused(plain(tmp_path / "x.pth", data), reason)
 
 
 def test_other_archives_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "no.pth", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(CheckpointError, match=r"no data\.pkl"):
-        inspect(tmp_path / "no.pth")
+    refused(tmp_path / "no.pth", r"no data\.pkl")
     twice = zipped(tmp_path / "two.pth", START + b"N.", **{"other/data.pkl": b""})
-    with pytest.raises(CheckpointError, match=r"with 2 data\.pkl"):
-        inspect(twice)
+    refused(twice, r"with 2 data\.pkl")
     nested = zipped(tmp_path / "nested.pth", twice.read_bytes())
-    with pytest.raises(CheckpointError, match="opcode, 0x50"):
-        inspect(nested)
+    refused(nested, "opcode, 0x50")
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        with pytest.raises(CheckpointError, match="compressed in a way that torch does not read"):
-            inspect(zipped(tmp_path / "packed.pth", START + b"N.", method))
+        refused(zipped(tmp_path / "packed.pth", START + b"N.", method), "compressed in a way that torch does not read")
     encrypted = _forged(zipped(tmp_path / "e.pth", START + b"N."), b"PK\x01\x02", 8, 1)
-    with pytest.raises(CheckpointError, match="encrypted"):
-        inspect(_forged(encrypted, b"PK\x03\x04", 6, 1))
+    refused(_forged(encrypted, b"PK\x03\x04", 6, 1), "encrypted")
 
 
 def test_an_offset_beyond_all_files_is_refused(tmp_path: Path) -> None:
@@ -454,8 +450,7 @@ def test_an_offset_beyond_all_files_is_refused(tmp_path: Path) -> None:
     member.extra = struct.pack("<HHQ", 1, 8, 2**64 - 1)
     with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
         archive.writestr(member, START + b"N.")
-    with pytest.raises(CheckpointError, match="damaged or cut short"):
-        inspect(_forged(tmp_path / "x.pth", b"PK\x01\x02", 42, 2**32 - 1))
+    refused(_forged(tmp_path / "x.pth", b"PK\x01\x02", 42, 2**32 - 1), "damaged or cut short")
 
 
 @pytest.mark.parametrize(
@@ -488,22 +483,19 @@ def test_an_offset_beyond_all_files_is_refused(tmp_path: Path) -> None:
 def test_a_header_that_promises_what_cannot_be_is_refused(
     tmp_path: Path, header: object, data: int, reason: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=reason):
-        inspect(safetensors(tmp_path / "x.safetensors", header, bytes(data)))
+    refused(safetensors(tmp_path / "x.safetensors", header, bytes(data)), reason)
 
 
 @pytest.mark.parametrize("length", [2**64 - 1, 2**63, 10**9, 100])
 def test_a_header_longer_than_the_file_is_refused(tmp_path: Path, length: int) -> None:
     path = plain(tmp_path / "x.safetensors", struct.pack("<Q", length) + b"{}")
-    with pytest.raises(CheckpointError, match=f"claims {length} bytes, the file has 10"):
-        inspect(path)
+    refused(path, f"claims {length} bytes, the file has 10")
 
 
 def test_a_header_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:
     path = plain(tmp_path / "x.safetensors", struct.pack("<Q", 2**30) + b"{}")
     os.truncate(path, 2**31)
-    with pytest.raises(CheckpointError, match="at most 16777216 are read"):
-        inspect(path)
+    refused(path, "at most 16777216 are read")
 
 
 def test_a_checkpoint_without_a_state_dict_says_what_it_holds(tmp_path: Path) -> None:
@@ -515,8 +507,7 @@ def test_a_checkpoint_without_a_state_dict_says_what_it_holds(tmp_path: Path) ->
     }
     for text, value in held.items():
         torch.save(value, tmp_path / "x.pth")
-        with pytest.raises(CheckpointError, match=f"holds no state dict, only {text}"):
-            inspect(tmp_path / "x.pth")
+        refused(tmp_path / "x.pth", f"holds no state dict, only {text}")
 
 
 # Any bytes at all

@@ -18,7 +18,7 @@ MIN_MATCHES = 4
 """With fewer convolutions than this, a file is not taken for a part of a configuration."""
 
 _MIN_SHARE = 0.6
-"""The least share of convolutions that a damaged file has in common with its configuration."""
+"""The smallest share of convolutions that a damaged file has in common with its configuration."""
 
 
 @record

@@ -70,8 +70,9 @@ def remembered(word: str, options: BuildOptions, load: Callable[[], Network]) ->
 
 
 def recalled(word: str) -> Network | None:
-    """Return a library's model from the cache at any input size, for what does not depend on it, as layer names; None
-    if no entry is valid.
+    """Return a library's model from the cache, whatever its input size; None if no entry is valid.
+
+    It serves uses that do not depend on the size, such as completing the names of layers.
     """
     library, _, model = word.strip().partition(":")
     directory = folder()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @record
 class Source:
-    """A kind of MODEL word: its title and an example for people, and the name of its file in this folder."""
+    """A kind of MODEL word: its title and an example for messages, and the name of its file in this folder."""
 
     title: str
     example: str
