@@ -7,9 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
+import platformdirs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -215,8 +218,6 @@ def test_a_damaged_entry_is_written_anew(folder: Path, spoil: Callable[[bytes], 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision"])
 def test_another_version_asks_again(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    from importlib import metadata
-
     load = Loads()
     remembered(WORD, OPTIONS, load)
     known = metadata.version
@@ -261,8 +262,6 @@ def test_a_folder_that_cannot_be_made_is_no_cache(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    import platformdirs
-
     monkeypatch.delenv("VGGSCOPE_CACHE")
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: "~/.cache/vggscope")
     assert cache.folder() is None
@@ -323,8 +322,6 @@ def test_a_second_diff_loads_no_torch_and_says_the_same(folder: Path) -> None:
 
 
 def test_two_at_once_do_no_harm(folder: Path) -> None:
-    import threading
-
     load = Loads()
     found: list[Network] = []
 
