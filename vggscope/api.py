@@ -71,7 +71,7 @@ DEPTHS: tuple[str, ...] = get_args(Depth)
 def network(model: Model, input_size: InputSizes | None = None, **options: Unpack[ModelOptions]) -> Network:
     """Return the Network of a model: its operations in execution order, with their shapes.
 
-    Raises ModelError for anything that is no model, and OptionError for an unknown option.
+    Raises ModelError for a word or an object that is not a model, and OptionError for an unknown option.
 
     >>> network("vgg16"), network("vgg16", input_size=(3, 64, 64)).shapes["features.30"]
     (<Network D at 3x224x224: 40 layers, 138,357,544 parameters>, (1, 512, 2, 2))
@@ -368,7 +368,7 @@ def build(
 
     `at` returns one part, by its path (`features.0`) or its label (`conv1_1`).
 
-    Raises ModelError and OptionError.
+    Raises ModelError for a model that torch's modules cannot express, and OptionError for an unknown option or part.
 
     >>> model = build("D", num_classes=10)
     >>> sum(parameter.numel() for parameter in model.parameters())
@@ -504,7 +504,8 @@ def memory(
     cuDNN. `options` are also those of `StepOptions`: mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus,
     parallel.
 
-    Raises OptionError for a batch, a word or a card that makes no sense, and ShapeError for a model that does not run.
+    Raises OptionError for a batch out of range and an unknown word or card, and ShapeError for a model that does not
+    run.
 
     >>> memory("D", batch=64, optimizer="adam", gpu="24GiB").max_batch >= 64
     True
@@ -532,7 +533,7 @@ def measure(
     torch's memory tracker measures it on tensors without data, or CUDA's allocator where there is a GPU. `batch` and
     `options` are those of `memory`.
 
-    Raises OptionError for what one device does not run by itself, and ShapeError for a model that does not run.
+    Raises OptionError for `checkpoint` and for several `gpus`, and ShapeError for a model that does not run.
 
     >>> measure("conv3-8 maxpool FC-10", input_size=(3, 32, 32), batch=8).difference_bytes
     0
@@ -548,7 +549,7 @@ def measure(
 def inspect(path: str | os.PathLike[str]) -> Inspection:
     """Return which network a checkpoint belongs to, by its names and shapes. No code in the file runs.
 
-    Raises CheckpointError for a file that cannot be read, and OptionError for anything that is no path.
+    Raises CheckpointError for a file that cannot be read, and OptionError for a `path` that is not a path.
 
     >>> import tempfile, torch
     >>> path = f"{tempfile.mkdtemp()}/x.pth"
@@ -655,7 +656,7 @@ def catalogue(*, refs: bool = False) -> Catalogue:
     """Return what there is to choose from: configurations, reference models, ops, formats, styles, and which packages
     are installed. `refs` adds every reference model with its parameters, and imports the libraries for that.
 
-    Raises OptionError for no choice that is in it.
+    Raises nothing: a library that is not installed has no entries.
 
     >>> [column.name for column in catalogue().columns]
     ['A', 'A-LRN', 'B', 'C', 'D', 'E']
