@@ -219,7 +219,7 @@ def test_a_column_from_a_file(vggscope, tmp_path) -> None:
     assert (missing.code, "it has small" in missing.err) == (2, True)
     path.write_text('[columns]\nsmall = "conv3-8"\nyear = 2014\n')
     assert vggscope("summary", f"{path}:small", "--input", "3x8x8").code == 0
-    assert f"column 'year' of {path} is no text" in vggscope("summary", f"{path}:year").err
+    assert f"column 'year' of {path} is not text" in vggscope("summary", f"{path}:year").err
     path.write_text("[columns\n")
     assert "is not TOML" in vggscope("summary", f"{path}:small").err
 

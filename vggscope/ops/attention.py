@@ -77,7 +77,7 @@ class Einsum(Op):
     It has MACs if it sums products of two tensors. `copied` is as in MatrixProduct.
     """
 
-    other_formula = "1 for each product or sum that is no multiply-accumulate"
+    other_formula = "1 for each product or sum that is not a multiply-accumulate"
     name = "einsum"
 
     equation: str

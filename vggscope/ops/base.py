@@ -103,7 +103,7 @@ LAYOUT_EXCHANGES = (("layout", 0.5),)
 
 @record
 class KernelCall:
-    """One of the kernels that torch runs for an op that is no single kernel.
+    """One of the kernels that torch runs for an op that is not a single kernel.
 
     `inputs` numbers the values that it reads: first the op's inputs, then the results of the kernels before.
     `holds` numbers, likewise, further values that a Python variable names meanwhile.
@@ -260,7 +260,7 @@ class Op:
         return ""
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
-        """Operations that are no multiply-accumulates, for a batch of one at evaluation; None if they are not known.
+        """Operations other than multiply-accumulates, for a batch of one at evaluation; None if they are not known.
 
         An addition, a product, a division, a comparison and an elementary function (exp, log, a root, a power, erf,
         tanh) are one operation each. Moving values (views, concatenation, padding) costs none.
@@ -315,7 +315,7 @@ class Op:
         return False
 
     def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
-        """The kernels that torch runs one after another for an op that is no single kernel, else empty."""
+        """The kernels that torch runs one after another for an op that is not a single kernel, else empty."""
         return ()
 
     @property
@@ -342,7 +342,7 @@ class Op:
     def arguments(self) -> dict[str, object]:
         """The arguments that build torch's module of this name, without those that are torch's defaults.
 
-        Fields with `repr=False` are no arguments of torch's.
+        Fields with `repr=False` are not arguments of torch.
         """
         return {
             field.name: _scalar(getattr(self, field.name))

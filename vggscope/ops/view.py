@@ -335,7 +335,7 @@ class PixelShuffle(View):
         r = self.upscale_factor
         channels, height, width = shape[-3:]
         if channels % r**2:
-            raise ShapeError(f"{channels} channels are no multiple of {r}*{r}")
+            raise ShapeError(f"{channels} channels are not a multiple of {r}*{r}")
         return (*shape[:-3], channels // r**2, height * r, width * r)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
@@ -359,7 +359,7 @@ class PixelUnshuffle(View):
         r = self.downscale_factor
         channels, height, width = shape[-3:]
         if height % r or width % r:
-            raise ShapeError(f"the sides of {kernel_text((height, width))} are no multiples of {r}")
+            raise ShapeError(f"the sides of {kernel_text((height, width))} are not multiples of {r}")
         return (*shape[:-3], channels * r**2, height // r, width // r)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:

@@ -22,7 +22,7 @@ EXAMPLE = 'NAME = "conv3-64 maxpool FC-10"'
 def read_config(path: str, name: str) -> str:
     """The notation under `name` in the file's `[columns]`.
 
-    Raises ModelError where the file cannot be read, is no TOML, or has no such column.
+    Raises ModelError where the file cannot be read, is not TOML, or has no such column.
     """
     columns = _columns(path)
     if name not in columns:
@@ -30,7 +30,7 @@ def read_config(path: str, name: str) -> str:
         raise ModelError(f"{path} has no column {name!r}{near}", f"it has {', '.join(columns) or 'none'}")
     line = columns[name]
     if not isinstance(line, str):
-        raise ModelError(f"column {name!r} of {path} is no text", f"write: {EXAMPLE}")
+        raise ModelError(f"column {name!r} of {path} is not text", f"write: {EXAMPLE}")
     return line
 
 
@@ -42,7 +42,7 @@ def config_names(path: str) -> tuple[str, ...]:
 def _columns(path: str) -> dict[str, object]:
     if os.path.exists(path) and not (os.path.isfile(path) and os.path.getsize(path) <= LARGEST):
         raise ModelError(
-            f"{path} is no file of columns", f"a pipe, a device or more than {LARGEST:,} bytes is not read"
+            f"{path} is not a file of columns", f"a pipe, a device or more than {LARGEST:,} bytes is not read"
         )
     try:
         with open(path, "rb") as file:
