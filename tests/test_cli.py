@@ -226,8 +226,8 @@ def test_a_column_from_a_file(vggscope, tmp_path) -> None:
 
 def test_list_names_what_is_there(vggscope) -> None:
     found = json.loads(vggscope("list", "-f", "json").out)
-    assert [column["name"] for column in found["columns"]] == ["A", "A-LRN", "B", "C", "D", "E"]
-    assert [column["weight_layers"] for column in found["columns"]] == [11, 11, 13, 16, 16, 19]
+    layers = {column["name"]: column["weight_layers"] for column in found["columns"]}
+    assert layers.items() >= {"A": 11, "A-LRN": 11, "B": 13, "C": 16, "D": 16, "E": 19}.items()
     assert {"torchvision:vgg11", "torchvision:vgg16_bn"} <= {reference["name"] for reference in found["references"]}
     formats = {form["name"] for form in found["formats"]}
     assert {"table", "json", "csv", "markdown", "svg", "png", "pdf", "dot"} <= formats
