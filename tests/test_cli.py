@@ -186,13 +186,13 @@ def test_debug_shows_the_traceback(words: tuple[str, ...], vggscope) -> None:
         (("rf", "A", "D", "-o", "x.csv"), "a table shows the fields of one model"),
     ],
 )
-def test_nothing_that_was_asked_for_is_passed_over(words: tuple[str, ...], problem: str, vggscope) -> None:
+def test_invalid_options_are_errors(words: tuple[str, ...], problem: str, vggscope) -> None:
     ran = vggscope(*words)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith(f"vggscope: {problem}")
 
 
-def test_alone_it_shows_where_to_start(vggscope) -> None:
+def test_without_arguments_it_shows_commands_to_try(vggscope) -> None:
     ran = vggscope()
     assert ran.code == 0
     assert ran.out.count("vggscope summary D") == 1
@@ -224,7 +224,7 @@ def test_a_column_from_a_file(vggscope, tmp_path) -> None:
     assert "is not TOML" in vggscope("summary", f"{path}:small").err
 
 
-def test_list_names_what_is_there(vggscope) -> None:
+def test_list_shows_the_catalogue(vggscope) -> None:
     found = json.loads(vggscope("list", "-f", "json").out)
     layers = {column["name"]: column["weight_layers"] for column in found["columns"]}
     assert layers.items() >= {"A": 11, "A-LRN": 11, "B": 13, "C": 16, "D": 16, "E": 19}.items()
@@ -256,7 +256,7 @@ def test_summary_and_memory_give_the_same_peak(vggscope) -> None:
     assert summary["inference_peak_bytes"] == inference["peak_bytes"]
 
 
-def test_what_does_not_fit_is_told_with_a_way_out(vggscope) -> None:
+def test_a_step_that_does_not_fit_gets_remedies(vggscope) -> None:
     out = vggscope("memory", "D", "--gpu", "1GiB").out
     assert "does not fit 1GiB" in out
     assert "not even a batch of 1 fits: 619.17 MiB are missing" in out
@@ -273,7 +273,7 @@ def test_inspect_as_json(vggscope, tmp_path) -> None:
     assert "classifier.0" in table
 
 
-def test_a_model_that_fails_is_shown_up_to_there(vggscope, tmp_path) -> None:
+def test_a_failing_model_is_shown_up_to_the_failure(vggscope, tmp_path) -> None:
     path = tmp_path / "net.py"
     path.write_text(
         "from torch import nn\n"
@@ -336,7 +336,7 @@ def test_rf_draws_growth_regions_and_heat(vggscope, tmp_path) -> None:
         assert (ran.code, ran.out) == (2, "")
 
 
-def test_count_all_adds_what_is_no_multiply_accumulate(vggscope) -> None:
+def test_count_all_adds_the_other_operations(vggscope) -> None:
     """By hand: conv 8x4x4 has 27 MACs a value and a bias each, ReLU one operation a value, the pool three a value."""
     model = ("summary", "conv3-8 maxpool", "--input", "3x4x4", "-f", "json")
     found = json.loads(vggscope(*model, "--count", "all").out)
@@ -355,7 +355,7 @@ def test_operations_backward_and_on_a_card(vggscope) -> None:
 
 
 @pytest.mark.parametrize("model", ["A", "torchvision:resnet18"])
-def test_an_input_with_its_channels_last_is_turned_round(vggscope, model: str) -> None:
+def test_an_input_with_channels_last_gets_the_right_order(vggscope, model: str) -> None:
     ran = vggscope("summary", model, "--input", "224x200x3")
     assert ran.code == 2
     assert ran.err.endswith("--input is channels x height x width: 3x224x200\n")

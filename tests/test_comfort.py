@@ -106,7 +106,7 @@ def test_an_example_that_wraps_is_still_one_command(vggscope, monkeypatch) -> No
     assert wanted in re.sub(r" +", " ", joined)
 
 
-def test_alone_the_program_says_where_to_start(vggscope) -> None:
+def test_without_arguments_the_program_shows_commands_to_try(vggscope) -> None:
     ran = vggscope()
     assert (ran.code, ran.err) == (0, "")
     assert all(example in ran.out for example in START)
@@ -160,7 +160,7 @@ NEAR = [
 
 
 @pytest.mark.parametrize(("words", "said"), NEAR, ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
-def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(vggscope, tmp_path, monkeypatch, words, said) -> None:
+def test_a_mistyped_word_gets_a_suggestion(vggscope, tmp_path, monkeypatch, words, said) -> None:
     (tmp_path / "my_vgg.py").touch()
     (tmp_path / "vgg.pth").touch()
     (tmp_path / "columns.toml").write_text('[columns]\nsmall = "conv3-8 FC-10"\n')
@@ -171,7 +171,7 @@ def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(vggscope, tmp_p
     assert 1 <= ran.err.count("\n") <= 2
 
 
-def test_what_is_like_nothing_gets_no_guess(vggscope) -> None:
+def test_an_unrelated_word_gets_no_suggestion(vggscope) -> None:
     for words in (("xyzzy",), ("summary", "xyzzy"), ("summary", "D", "--head", "round"), ("explain", "xyzzy")):
         ran = vggscope(*words)
         assert ran.code == 2
@@ -181,18 +181,18 @@ def test_what_is_like_nothing_gets_no_guess(vggscope) -> None:
 # The man page.
 
 
-def test_the_man_page_is_what_the_program_says(request) -> None:
+def test_the_man_page_is_generated_from_the_program(request) -> None:
     text = MANUAL["manual"]()
     if request.config.getoption("--update-golden"):
         PAGE.write_text(text, encoding="utf-8")
     assert text == PAGE.read_text(encoding="utf-8")
 
 
-def test_no_text_is_a_request_to_roff() -> None:
+def test_text_is_escaped_for_roff() -> None:
     assert MANUAL["_escaped"](".so it's a \\ -1 ü") == r"\&.so it\(aqs a \e \-1 \[u00FC]"
 
 
-def test_the_man_page_has_all_that_man_pages_have() -> None:
+def test_the_man_page_has_the_usual_sections() -> None:
     text = PAGE.read_text(encoding="utf-8").replace("\\-", "-").replace("\\%", "")
     sections = re.findall(r'^\.SH "(.+)"$', text, re.MULTILINE)
     assert sections == [
@@ -222,7 +222,7 @@ LINTERS = {
 
 
 @pytest.mark.parametrize("linter", list(LINTERS))
-def test_nothing_is_wrong_with_the_man_page(linter) -> None:
+def test_linters_accept_the_man_page(linter) -> None:
     if shutil.which(linter) is None:
         pytest.skip(f"no {linter} here")
     done = subprocess.run(LINTERS[linter], capture_output=True, text=True, check=False)
@@ -231,7 +231,7 @@ def test_nothing_is_wrong_with_the_man_page(linter) -> None:
     assert linter == "man" or done.stdout == ""
 
 
-def test_a_reader_of_the_man_page_can_copy_what_it_says() -> None:
+def test_examples_and_options_can_be_copied_from_the_man_page() -> None:
     """As it is shown: options are whole and begin with hyphens, quotes are straight, examples are those of `--help`."""
     if shutil.which("mandoc") is None:
         pytest.skip("no mandoc here")

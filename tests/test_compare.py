@@ -46,7 +46,7 @@ def test_the_columns(vggscope) -> None:
 
 
 @pytest.mark.parametrize(("name", "layers"), NAMED_BY_DEPTH.items())
-def test_depth_is_what_a_model_is_named_after(name: str, layers: int) -> None:
+def test_depth_is_the_number_in_a_models_name(name: str, layers: int) -> None:
     assert depth(resolve(f"torchvision:{name}")) == layers
 
 
@@ -83,7 +83,7 @@ def test_without_convolutions_there_is_no_field(vggscope, tmp_path: Path) -> Non
     assert "?" in vggscope("compare", f"{path}:flat").out
 
 
-def test_a_model_that_breaks_off_has_no_figures(vggscope, tmp_path: Path) -> None:
+def test_a_failing_model_has_no_figures(vggscope, tmp_path: Path) -> None:
     path = tmp_path / "net.py"
     path.write_text(
         "from torch import nn\n"
@@ -144,7 +144,7 @@ def test_plots(vggscope, tmp_path: Path, form: str) -> None:
     assert data == two.read_bytes()
 
 
-def test_a_plot_shows_what_is_not_known(tmp_path: Path) -> None:
+def test_a_plot_marks_unknown_figures(tmp_path: Path) -> None:
     from vggscope.render.compare_plot import plot
 
     network = resolve("FC-10 FC-2")
@@ -165,7 +165,7 @@ BAD = [
 @pytest.mark.parametrize(
     ("words", "problem", "remedy"), BAD, ids=lambda v: " ".join(v[:4]) if isinstance(v, tuple) else ""
 )
-def test_what_cannot_be_compared(vggscope, tmp_path, monkeypatch, words, problem, remedy) -> None:
+def test_invalid_arguments_are_errors(vggscope, tmp_path, monkeypatch, words, problem, remedy) -> None:
     monkeypatch.chdir(tmp_path)
     ran = vggscope("compare", *words)
     assert (ran.code, ran.out) == (2, "")

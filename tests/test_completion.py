@@ -1,4 +1,4 @@
-"""What a shell completes: which words, in whose protocol, at what cost; and in real shells, as a user types."""
+"""Completion: the candidates, each shell's protocol, the modules that are loaded, and real shells at a terminal."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ FREE = {
     ),
     *("--channels", "--shape", "--batch-axis"),
 }
-"""Options whose value is a number, a size or a place, which nobody can guess."""
+"""Options without candidates: their value is a number, a size or a place."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a file of each kind; the Python file would tell if it were run."""
+    """A folder with a file of each kind; the Python file makes the file `ran` if it is run."""
     (tmp_path / "my_vgg.py").write_text(
         "from pathlib import Path\n"
         "Path('ran').touch()\n"
@@ -61,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(*words: str) -> list[str]:
-    """What may stand for the last word."""
+    """The candidates for the last word, after the others."""
     return [value for value, _ in candidates(app, COMMANDS, words[:-1], words[-1])]
 
 
@@ -128,7 +128,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("words", "offered", "not_offered"), WORDS, ids=[" ".join(words) for words, *_ in WORDS])
-def test_what_may_stand_at_the_cursor(folder, words, offered, not_offered) -> None:
+def test_candidates_at_the_cursor(folder, words, offered, not_offered) -> None:
     found = asked(*words)
     assert offered <= set(found)
     assert not not_offered & set(found)
@@ -138,7 +138,7 @@ def test_what_may_stand_at_the_cursor(folder, words, offered, not_offered) -> No
 
 
 def test_every_option_with_words_of_its_own_completes_them(folder) -> None:
-    """What takes neither a number nor a size has candidates; a new option must say what completes it."""
+    """Every option has candidates unless it is in FREE, so that a new option must name its completion."""
     from typer.main import get_command
 
     from vggscope.cli.app import app
@@ -165,7 +165,7 @@ def test_every_option_with_words_of_its_own_completes_them(folder) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-def test_what_is_offered_is_taken(vggscope, command, option) -> None:
+def test_offered_values_are_accepted(vggscope, command, option) -> None:
     offered = asked(*command, option, "")
     assert offered
     for value in offered:
@@ -175,7 +175,7 @@ def test_what_is_offered_is_taken(vggscope, command, option) -> None:
 
 
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
-def test_names_read_off_the_source_are_those_of_the_library(library) -> None:
+def test_names_in_the_source_equal_the_librarys_models(library) -> None:
     from vggscope.sources.catalogue import names_in
 
     pytest.importorskip(library)
@@ -190,7 +190,7 @@ def test_names_read_off_the_source_are_those_of_the_library(library) -> None:
     assert set(names_in(library)) == set(theirs)
 
 
-def test_layers_of_a_library_are_those_that_are_remembered(vggscope, tmp_path, monkeypatch) -> None:
+def test_layers_of_a_librarys_model_come_from_the_cache(vggscope, tmp_path, monkeypatch) -> None:
     pytest.importorskip("torchvision")
     monkeypatch.setenv("VGGSCOPE_CACHE", str(tmp_path))
     assert asked("rf", "torchvision:squeezenet1_1", "--at", "") == []
@@ -198,7 +198,7 @@ def test_layers_of_a_library_are_those_that_are_remembered(vggscope, tmp_path, m
     assert "features.3.squeeze" in asked("rf", "torchvision:squeezenet1_1", "--at", "features.3.s")
 
 
-# Each shell's own way of asking, and of being answered.
+# The protocol of each shell: its question and the answer.
 
 
 def ask(monkeypatch, **environment: str) -> str:
@@ -212,7 +212,7 @@ def bash(monkeypatch, *words: str) -> list[str]:
     return ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_bash"}, **environment).split("\n")
 
 
-def test_bash_parts_words_at_colons_and_equals_signs(folder, monkeypatch) -> None:
+def test_bash_splits_words_at_colons_and_equals_signs(folder, monkeypatch) -> None:
     assert "vgg16_bn" in bash(monkeypatch, "summary", "torchvision", ":", "vgg16")
     assert "alexnet" in bash(monkeypatch, "summary", "torchvision", ":")
     assert bash(monkeypatch, "summary", "my_vgg.py", ":", "N") == ["Net"]
@@ -243,15 +243,15 @@ HOSTILE = [
 
 @pytest.fixture
 def hostile(folder) -> list[str]:
-    """Files in the folder whose names a shell could take for more than names."""
+    """Files in the folder whose names a shell could run or expand."""
     for name in HOSTILE:
         (folder / name).touch()
-    (folder / "x\ny.pth").touch()  # this one cannot be shown
+    (folder / "x\ny.pth").touch()  # a shell cannot show this name
     return HOSTILE
 
 
-def test_bash_takes_a_files_name_for_no_more_than_a_name(folder, hostile, monkeypatch) -> None:
-    """What it sets in for a hostile name is that name again, in or out of quotes, and runs nothing."""
+def test_bash_runs_nothing_in_a_file_name(folder, hostile, monkeypatch) -> None:
+    """The inserted text expands to the name itself, inside and outside quotes, and runs nothing."""
     for quote, not_there in (("", "\n"), ('"', "!"), ("'", "'")):
         found = bash(monkeypatch, "inspect", f"{quote}x")
         typed = "\n".join(f"printf '%s\\n' {quote}{word}{quote}" for word in found)
@@ -260,7 +260,7 @@ def test_bash_takes_a_files_name_for_no_more_than_a_name(folder, hostile, monkey
     assert not (folder / "ran").exists()
 
 
-def test_zsh_takes_a_files_name_for_no_more_than_a_name(folder, hostile, monkeypatch) -> None:
+def test_zsh_runs_nothing_in_a_file_name(folder, hostile, monkeypatch) -> None:
     if shutil.which("zsh") is None:
         pytest.skip("no zsh here")
     reply = ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_zsh"}, _TYPER_COMPLETE_ARGS="vggscope inspect x")
@@ -271,7 +271,7 @@ def test_zsh_takes_a_files_name_for_no_more_than_a_name(folder, hostile, monkeyp
     assert not (folder / "ran").exists()
 
 
-def test_zsh_gets_what_it_evaluates(folder, monkeypatch) -> None:
+def test_the_answer_to_zsh_is_shell_code(folder, monkeypatch) -> None:
     def zsh(line: str) -> str:
         return ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_zsh"}, _TYPER_COMPLETE_ARGS=line)
 
@@ -280,13 +280,13 @@ def test_zsh_gets_what_it_evaluates(folder, monkeypatch) -> None:
     assert zsh("vggscope rf D --unit ") == "_files"
 
 
-def test_fish_gets_words_with_what_they_are(folder, monkeypatch) -> None:
+def test_fish_gets_values_with_explanations(folder, monkeypatch) -> None:
     fish = {COMPLETION_VARIABLE: "complete_fish", "_TYPER_COMPLETE_ARGS": "vggscope diagram E --style "}
     found = ask(monkeypatch, **fish, _TYPER_COMPLETE_FISH_ACTION="get-args").split("\n")
     assert "blocks\ta stage a card, its layers listed in it" in found
 
 
-def test_powershell_gets_words_with_what_they_are(folder, monkeypatch) -> None:
+def test_powershell_gets_values_with_explanations(folder, monkeypatch) -> None:
     def powershell(line: str, word: str) -> list[str]:
         environment = {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_WORD_TO_COMPLETE": word}
         return ask(monkeypatch, **{COMPLETION_VARIABLE: "complete_powershell"}, **environment).split("\n")
@@ -309,7 +309,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("environment", BROKEN, ids=lambda value: value.get("COMP_WORDS", "").replace("\n", " "))
-def test_what_fails_is_silent(folder, monkeypatch, capfd, environment) -> None:
+def test_a_failure_prints_nothing(folder, monkeypatch, capfd, environment) -> None:
     (folder / "broken.py").write_text("class Net(:\n")
     (folder / "columns.toml").write_text("[columns\n")
     if "\x00" not in environment.get("COMP_WORDS", ""):
@@ -339,7 +339,7 @@ ASKING = [
 
 @pytest.mark.parametrize("line", ASKING)
 def test_no_completion_loads_a_heavy_package(folder, line) -> None:
-    """Of other people's packages it loads what the start of a command does, and it runs no code of the user's."""
+    """Completion loads only the packages that any command loads, and runs no code of the user."""
     words = line.split(" ")
     code = "import sys, vggscope.cli.app as cli; from vggscope.cli.completion import answer;"
     code += " answer(cli.app, cli.COMMANDS); print(*sys.modules)"
@@ -351,7 +351,7 @@ def test_no_completion_loads_a_heavy_package(folder, line) -> None:
     assert not (folder / "ran").exists()
 
 
-def test_an_unknown_shell_is_said(monkeypatch, capsys) -> None:
+def test_an_unknown_shell_is_an_error(monkeypatch, capsys) -> None:
     import shellingham
 
     monkeypatch.setattr(shellingham, "detect_shell", lambda: ("tcsh", "/bin/tcsh"))
@@ -363,7 +363,7 @@ def test_an_unknown_shell_is_said(monkeypatch, capsys) -> None:
 
 
 def typed(shell: list[str], keys: str, wanted: str, home: Path, folder: Path) -> str:
-    """What stands on the terminal of a shell when something has been typed: until `wanted` comes, or half a minute."""
+    """The text on a shell's terminal after `keys` are typed, once `wanted` appears or 30 seconds have passed."""
     environment = {
         "HOME": str(home),
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
@@ -375,12 +375,12 @@ def typed(shell: list[str], keys: str, wanted: str, home: Path, folder: Path) ->
     if pid == 0:
         os.chdir(folder)
         os.execvpe(shell[0], shell, environment)
-    # A prompt with a long folder in it leaves no line too short.
+    # A wide terminal: a prompt with a long path must not wrap the line.
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 400, 0, 0))
     seen = ""
     try:
         seen = _until(terminal, ("$ ", "% ", "# ", "> "), seen)
-        time.sleep(0.5)  # a shell reads its keys when it has said so
+        time.sleep(0.5)  # the shell reads keys shortly after it shows its prompt
         os.write(terminal, keys.encode())
         return _until(terminal, (wanted,), seen)
     finally:
@@ -419,7 +419,7 @@ def test_a_real_shell_completes_at_the_first_tab(folder, tmp_path_factory, shell
     home = tmp_path_factory.mktemp("home")
     (home / ".zshrc").touch()
     command, written = SHELLS[shell]
-    install = "vggscope --install-completion; true"  # the shell must stay, to be seen
+    install = "vggscope --install-completion; true"  # the second command keeps the shell running to be detected
     environment = {**os.environ, "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run([shell, "-c", install], env=environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""

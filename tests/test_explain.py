@@ -1,4 +1,4 @@
-"""Topics and layers explained: the numbers by hand and by torch, the words, the pictures, the messages."""
+"""Tutorials on topics and layers: the numbers by hand and by torch, the text, the pictures, the messages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ sides = st.integers(1, 4)
 
 
 @given(st.integers(1, 9), sides, sides, st.integers(0, 3))
-def test_conv_is_torchs(size: int, kernel: int, stride: int, padding: int) -> None:
+def test_conv_equals_torch(size: int, kernel: int, stride: int, padding: int) -> None:
     assume(size + 2 * padding >= kernel)
     slide = convolution.slide(size, kernel, stride, padding)
     x, w = torch.tensor(slide.input), torch.tensor(slide.kernel)
@@ -62,7 +62,7 @@ def test_conv_is_torchs(size: int, kernel: int, stride: int, padding: int) -> No
 
 
 @given(st.integers(1, 9), sides, sides, st.integers(0, 2))
-def test_pools_are_torchs(size: int, kernel: int, stride: int, padding: int) -> None:
+def test_pools_equal_torch(size: int, kernel: int, stride: int, padding: int) -> None:
     assume(padding <= kernel // 2 and size + 2 * padding >= kernel)
     pools = pooling.pools(size, kernel, stride, padding)
     x = torch.tensor(pools.input)[None].double()
@@ -105,7 +105,7 @@ def test_a_pool_leaves_padding_out_of_the_maximum(vggscope) -> None:
     assert "(0+0+0+156)/4 = 39" in out
 
 
-def test_the_rule_says_what_no_window_reads(vggscope) -> None:
+def test_the_rule_names_the_rows_that_no_window_reads(vggscope) -> None:
     out = vggscope("explain", "pool", "--size", "5").out
     assert "(5-2+2*0)/2+1 = 2.5 -> 2; rounded down: no window reads the last row and column" in " ".join(out.split())
 
@@ -144,7 +144,7 @@ def test_lrn_has_the_papers_constants_and_torchs() -> None:
     assert data.params_a == data.params_a_lrn == 132863336
 
 
-def test_softmax_taken_twice_is_another_loss() -> None:
+def test_applying_softmax_twice_changes_the_loss() -> None:
     data = explain("softmax").data
     assert sum(data.probabilities) == pytest.approx(1)
     logits = torch.tensor(data.logits, dtype=torch.float64)
@@ -168,7 +168,7 @@ def test_dense_keeps_every_weight(vggscope) -> None:
     assert maps[384].macs_of_crops == 36 * 15470264320
 
 
-def test_depth_is_27_against_49(vggscope) -> None:
+def test_depth_compares_27_with_49_weights(vggscope) -> None:
     data = explain("depth", channels=64).data
     assert data.stack.sees == (3, 5, 7)
     assert data.single.sees == (7,)
@@ -372,7 +372,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "problem", "remedy"), BAD, ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
-def test_what_cannot_be_explained(vggscope, tmp_path, monkeypatch, words, problem, remedy) -> None:
+def test_invalid_arguments_are_errors(vggscope, tmp_path, monkeypatch, words, problem, remedy) -> None:
     monkeypatch.chdir(tmp_path)
     ran = vggscope("explain", *words)
     assert (ran.code, ran.out) == (2, "")

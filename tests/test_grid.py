@@ -138,7 +138,7 @@ def test_the_command_writes_json_lines(vggscope: Callable[..., Ran], tmp_path: P
     assert (tmp_path / "x.jsonl").read_text() == done.out
 
 
-def test_a_name_is_no_formula_and_no_cell_of_its_own(tmp_path: Path, vggscope: Callable[..., Ran]) -> None:
+def test_names_are_escaped_in_csv(tmp_path: Path, vggscope: Callable[..., Ran]) -> None:
     file = tmp_path / "x.toml"
     file.write_text('[columns]\n"=1,2" = "conv3-8 FC-10"\n')
     done = vggscope("compare", f"{file}:=1,2", "--grid", "--batches", "1")
@@ -162,7 +162,7 @@ def test_a_name_is_no_formula_and_no_cell_of_its_own(tmp_path: Path, vggscope: C
         (("--grid", "--paper"), "--paper and --grid"),
     ],
 )
-def test_what_makes_no_grid_is_said(vggscope: Callable[..., Ran], words: tuple[str, ...], said: str) -> None:
+def test_invalid_grids_are_errors(vggscope: Callable[..., Ran], words: tuple[str, ...], said: str) -> None:
     done = vggscope("compare", "A", *words)
     assert done.code == 2
     assert said in done.err

@@ -266,7 +266,7 @@ def test_a_known_count_has_a_formula(op: Op, inputs: tuple[Shape, ...], expected
     assert op.other_formula
 
 
-def test_what_is_not_known_is_not_counted_as_nothing() -> None:
+def test_an_unknown_count_is_none_not_zero() -> None:
     assert Recorded("sort", (MAP,), MAP).other_operations((MAP,), MAP) is None
     model = nn.Sequential(nn.Conv2d(3, 4, 3), Sorted())
     found = operations(trace(model, (3, 8, 8), "odd"), count="all")

@@ -31,8 +31,6 @@ Pixels = tuple[tuple[int, int], ...]
 Place = tuple[tuple[int, int], ...]
 """A unit of an output: its positions along some axes, as (axis, position)."""
 
-Views = Mapping[str, PixelView | UnknownView]
-
 
 def measured_layers(network: Network) -> tuple[str, ...]:
     """The layers to measure: modules whose receptive field is known.
@@ -76,23 +74,17 @@ def _fields(network: Network, module: nn.Module) -> ReportedFigure:
 
 def differences(network: Network, module: nn.Module, layers: tuple[str, ...]) -> list[str]:
     """For each layer with a unit that depends on other pixels than the rule gives, a sentence about the first one."""
-    by_rule, exact = views(network), views(network, exact=True)
-    places = {name: units(_known_view(exact, name)) for name in layers}
-    measured = measure(module, network.input_shape, places)
+    by_rule, exact = _known_views(views(network), layers), _known_views(views(network, exact=True), layers)
+    measured = measure(module, network.input_shape, {name: units(exact[name]) for name in layers})
     sides = network.input_shape[2:]
     texts = (
-        _difference(
-            network.by_name[name], sides, _known_view(by_rule, name), _known_view(exact, name), measured.get(name, {})
-        )
-        for name in layers
+        _difference(network.by_name[name], sides, by_rule[name], exact[name], measured.get(name, {})) for name in layers
     )
     return [text for text in texts if text]
 
 
-def _known_view(views: Views, name: str) -> PixelView:
-    view = views[name]
-    assert isinstance(view, PixelView)
-    return view
+def _known_views(views: Mapping[str, PixelView | UnknownView], names: tuple[str, ...]) -> dict[str, PixelView]:
+    return {name: view for name in names if isinstance(view := views[name], PixelView)}
 
 
 def _difference(

@@ -204,13 +204,11 @@ def _optimizer(module: nn.Module, config: StepConfig) -> Optimizer:
     from torch import optim
 
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if config.optimizer in ("sgd", "sgd-momentum"):
-        momentum = 0.9 if config.optimizer == "sgd-momentum" else 0.0
-        return optim.SGD(trained, lr=0.01, momentum=momentum, foreach=config.foreach)
-    if config.optimizer == "rmsprop":
-        return optim.RMSprop(trained, lr=0.01, foreach=config.foreach)
-    optimizer = optim.AdamW if config.optimizer == "adamw" else optim.Adam
-    return optimizer(trained, lr=0.01, foreach=config.foreach)
+    classes: dict[str, Callable[..., Optimizer]] = {"rmsprop": optim.RMSprop, "adam": optim.Adam, "adamw": optim.AdamW}
+    if config.optimizer in classes:
+        return classes[config.optimizer](trained, lr=0.01, foreach=config.foreach)
+    momentum = 0.9 if config.optimizer == "sgd-momentum" else 0.0
+    return optim.SGD(trained, lr=0.01, momentum=momentum, foreach=config.foreach)
 
 
 def _memory_tracker() -> MemTracker:

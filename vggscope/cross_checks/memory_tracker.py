@@ -107,10 +107,10 @@ def _terms(on_gpu: StepTimeline, on_cpu: StepTimeline, module: nn.Module) -> Ite
     """The tracker's peak minus ours: no input, and the CPU's runtime."""
     alive = dict(zip(KINDS, on_cpu.peak(1).alive))
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    runtimes = on_cpu.peak_bytes(1) - on_gpu.peak_bytes(1)
     amounts = {
         "the input and its labels, which it does not count": -alive["input"].at(1),
-        "gradients added up in a third tensor and wider masks, as on a CPU": on_cpu.peak_bytes(1)
-        - on_gpu.peak_bytes(1),
+        "gradients added up in a third tensor and wider masks, as on a CPU": runtimes,
         "parameters in another dtype than float32": parameters - alive["parameters"].at(1),
     }
     return (Term(amount, what) for what, amount in amounts.items() if amount)

@@ -47,13 +47,10 @@ def explain() -> Tutorial:
     squares = tuple(sum(a * a for a in values) for values in neighbours)
     output = tuple(a / (c.k + c.alpha * square) ** c.beta for a, square in zip(ACTIVATIONS, squares))
     data = Normalised(c, ACTIVATIONS, squares, output, _params("A"), _params("A-LRN"))
+    sums_of_squares = ("+".join(f"{value}^2" for value in values) for values in neighbours)
     lines = tuple(
-        (
-            f"y[{channel}]",
-            f"{a}/({c.k:g} + {c.alpha:g}*({'+'.join(f'{value}^2' for value in neighbours[channel])}))^{c.beta:g}",
-            output[channel],
-        )
-        for channel, a in enumerate(ACTIVATIONS)
+        (f"y[{channel}]", f"{a}/({c.k:g} + {c.alpha:g}*({terms}))^{c.beta:g}", y)
+        for channel, (a, terms, y) in enumerate(zip(ACTIVATIONS, sums_of_squares, output))
     )
     return tutorial(
         "lrn",

@@ -66,10 +66,7 @@ def explain() -> Tutorial:
         Paper(columns, training),
         *tables(columns),
         text("The training (section 3.1), and what follows from it."),
-        listing(
-            ("matter", "the paper", "computed"),
-            tuple((fact.matter, fact.paper, fact.computed) for fact in training),
-        ),
+        listing(("matter", "the paper", "computed"), tuple((t.matter, t.paper, t.computed) for t in training)),
         facts(
             {
                 "the paper": "https://arxiv.org/abs/1409.1556",
@@ -142,16 +139,14 @@ def _table_2(columns: Sequence[Published]) -> Table:
 def _training() -> tuple[TrainingRow, ...]:
     paper = {fact.matter: fact.paper for fact in TRAINING}
     network = resolve("D")
-    drops = [node for node in network.nodes if node.op.label_prefix == "drop"]
+    drops = [node.label or node.name for node in network.nodes if node.op.label_prefix == "drop"]
     scaled = ", ".join(f"{mean / 255:.4f}" for mean in PAPER_MEAN)
-    share = BATCH // GPUS
     peak = memory(network, BATCH, StepConfig(gpus=GPUS, parallel="ddp")).peak_bytes
+    norm = "batch normalisation"
     iterations = IMAGES * EPOCHS // BATCH
     return (
         TrainingRow("initialisation", paper["initialisation"], f"a variance of 0.01 is a deviation of {0.01**0.5:g}"),
-        TrainingRow(
-            "dropout", paper["dropout"], "in the module: " + ", ".join(f"{node.label or node.name}" for node in drops)
-        ),
+        TrainingRow("dropout", paper["dropout"], f"in the module: {', '.join(drops)}"),
         TrainingRow("preprocessing", paper["preprocessing"], f"on a scale of 0..1 the mean is {scaled}"),
         TrainingRow("optimiser", paper["optimiser"], f"rates {', '.join(f'{10.0**-e:.{e}f}' for e in range(2, 6))}"),
         TrainingRow(
@@ -162,11 +157,7 @@ def _training() -> tuple[TrainingRow, ...]:
         TrainingRow(
             "hardware",
             f"{GPUS} GPUs, each with its part of the batch",
-            f"{share} images a GPU; D in torch today takes {bytes_text(peak)} on each (DDP)",
+            f"{BATCH // GPUS} images a GPU; D in torch today takes {bytes_text(peak)} on each (DDP)",
         ),
-        TrainingRow(
-            "batch normalisation",
-            paper["batch normalisation"],
-            "Table 1's columns build without it; --batch-norm adds it",
-        ),
+        TrainingRow(norm, paper[norm], "Table 1's columns build without it; --batch-norm adds it"),
     )
