@@ -56,9 +56,9 @@ class Source:
 
 
 SOURCES = (
-    Source("a column", f"{', '.join(CONFIGS)}, vgg16, vgg16_bn, columns.toml:NAME", "columns"),
+    Source("a column of Table 1 or of a file", f"{', '.join(CONFIGS)}, vgg16, vgg16_bn, columns.toml:NAME", "columns"),
     Source("a checkpoint", "weights.pth, weights.safetensors", "checkpoint"),
-    Source("a library's model", "torchvision:vgg16, timm:vgg16", "libraries"),
+    Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries"),
     Source("your own code", "path/file.py:Net, package.module:make_net", "code"),
     Source("Table 1 notation", '"conv3-64 maxpool FC-10"', "notation"),
 )
