@@ -55,7 +55,7 @@ def named_tensors(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
 
     if isinstance(value, Tensor):
         yield name, value
-    elif isinstance(value, Mapping) or hasattr(value, "_fields"):
+    elif isinstance(value, Mapping) or hasattr(value, "_asdict"):
         items = value.items() if isinstance(value, Mapping) else value._asdict().items()
         for key, item in items:
             yield from named_tensors(f"{name}.{key}", item)
