@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import vggscope
-from vggscope.errors import ModelError, OptionError
+from vggscope.errors import ModelError, OptionError, ShapeError
 from vggscope.inputs import InputSize, parse_batch_axis, parse_input
 
 FILE = """
@@ -207,6 +207,21 @@ def test_a_model_against_itself_on_several_inputs() -> None:
     assert vggscope.diff(net, ref=net, input_data=pair).verdict == "identical"
     with pytest.raises(ModelError, match="does not take one image"):
         vggscope.diff(net, ref="torchvision", input_data=pair)
+
+
+def test_outputs_are_compared_on_several_inputs(path: str) -> None:
+    with pytest.raises(ShapeError, match="does not run on 3x16x16 and 1"):
+        vggscope.diff(f"{path}:with_inputs", ref=f"{path}:with_keywords", numeric=True)
+    same = vggscope.diff(f"{path}:with_inputs", ref=f"{path}:with_inputs", numeric=True)
+    assert same.numeric is not None
+    assert same.numeric.max_abs_error == 0
+    assert same.numeric.input_shape == (1, 3, 16, 16)
+    scaled = [(3, 8, 8), (1,)]
+    same = vggscope.diff(
+        f"{path}:Labelled", ref=f"{path}:Labelled", input_size=scaled, dtypes=["float32", "int64"], numeric=True
+    )
+    assert same.numeric is not None
+    assert same.numeric.max_abs_error == 0
 
 
 def test_a_forward_without_return_is_refused_by_every_function() -> None:

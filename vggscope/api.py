@@ -785,6 +785,7 @@ def _module_factory(
 
     It holds the weights of the checkpoint `weights`, if there is one.
     """
+    inputs = _inputs(input_size, options)
 
     def make() -> nn.Module:
         if isinstance(model, (str, Network)):
@@ -797,7 +798,11 @@ def _module_factory(
             from vggscope.checkpoint.load_weights import load_weights
 
             module = load_weights(module, weights)
-        return module
+        if inputs is None:
+            return module
+        from vggscope.trace.inputs import attach
+
+        return attach(module, inputs)
 
     return make
 
@@ -834,10 +839,12 @@ def _compare_outputs(
     from vggscope.progress import progress
     from vggscope.units import shape_text
 
-    if ours.input_shape[2:] != reference.network.input_shape[2:]:
-        raise ShapeError(
-            f"{reference.network.name} does not run on {shape_text(ours.input_shape)}", "leave out --numeric"
-        )
+    shapes, theirs = ([tensor.shape for tensor in network.inputs] for network in (ours, reference.network))
+    if ours.takes_one_image and reference.network.takes_one_image:
+        shapes, theirs = [shapes[0][2:]], [theirs[0][2:]]  # channels are fitted
+    if shapes != theirs:
+        sizes = " and ".join(shape_text(tensor.shape) or "scalar" for tensor in ours.inputs)
+        raise ShapeError(f"{reference.network.name} does not run on {sizes}", "leave out --numeric")
     with progress("comparing", len(STEPS)) as advance:
         dtype = "float64" if float64 else "float32"
         return measure(ours, reference.network, build_ours, reference.build, seed, dtype, advance)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from vggscope.diffing.locate import align_networks
 from vggscope.diffing.result import Numeric
 from vggscope.graph import Network, Node
+from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 MISMATCH = 1e-3
@@ -49,27 +51,51 @@ def measure(
         progress(STEPS[1])
         right = build_reference().eval().to(kind)
     generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(*ours.input_shape, generator=generator, dtype=torch.float64).to(kind)
+    inputs = _random_inputs(inputs_of(left, ours), generator, kind)
     pairs = [(mine, other) for mine, other in align_networks(ours, reference).layer_pairs() if mine and other]
     with torch.no_grad():
         for mine, other in pairs:
             _copy(mine, left, other, right)
         progress(STEPS[2])
         with _outputs(left, [mine for mine, _ in pairs]) as our_outputs:
-            result = tensors_in(left(inputs))[ours.output_place]
+            result = tensors_in(left(*inputs.args, **inputs.kwargs))[ours.output_place]
         progress(STEPS[3])
         with _outputs(right, [other for _, other in pairs]) as their_outputs:
-            expected = tensors_in(right(_fitted(inputs, reference)))[reference.output_place]
+            fitted = _fitted(inputs, inputs_of(right, reference))
+            expected = tensors_in(right(*fitted.args, **fitted.kwargs))[reference.output_place]
     absolute, relative = _errors(result, expected)
     mismatches = (m.title for m, o in pairs if _differ(our_outputs.get(m.name), their_outputs.get(o.name)))
-    return Numeric(absolute, relative, seed, tuple(inputs.shape), dtype, next(mismatches, None))
+    return Numeric(absolute, relative, seed, tuple(inputs.tensors()[0].shape), dtype, next(mismatches, None))
 
 
-def _fitted(inputs: Tensor, network: Network) -> Tensor:
-    """The input with as many channels as the network takes: a single one is repeated, surplus ones are dropped."""
-    channels = network.input_shape[1]
-    repeated = inputs.expand(-1, channels, -1, -1) if inputs.shape[1] == 1 else inputs
-    return repeated[:, :channels]
+def _random_inputs(inputs: CallInputs, generator: torch.Generator, kind: torch.dtype) -> CallInputs:
+    """The inputs in the dtype of the comparison; those without values of their own are drawn from N(0, 1)."""
+    import torch
+
+    def drawn(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        if not tensor.is_meta and tensor.any():
+            return tensor.detach().cpu().to(kind)
+        return torch.randn(*tensor.shape, generator=generator, dtype=torch.float64).to(kind)
+
+    return inputs.map(drawn)
+
+
+def _fitted(ours: CallInputs, theirs: CallInputs) -> CallInputs:
+    """Our inputs as the reference takes them, by their order. An image gets as many channels: a single one is repeated,
+    surplus ones are dropped.
+    """
+    tensors = iter(ours.tensors())
+
+    def fitted(expected: Tensor) -> Tensor:
+        tensor = next(tensors, expected)
+        if tensor.dim() != 4 or expected.dim() != 4:
+            return tensor
+        channels = expected.shape[1]
+        return (tensor.expand(-1, channels, -1, -1) if tensor.shape[1] == 1 else tensor)[:, :channels]
+
+    return theirs.map(fitted)
 
 
 def _copy(mine: Node, ours: nn.Module, other: Node, reference: nn.Module) -> None:

@@ -58,10 +58,10 @@ def load(word: str, options: BuildOptions) -> Network:
         except ModelError as error:
             if not _reads_values(error.__cause__):
                 raise
-            network = network_of(make(), word, options.given or make.inputs)
+            network = network_of(make(), word, options.given)
             note = "the model reads values while it is built: it was built with its weights"
             return replace(network, warnings=(*network.warnings, note))
-        return network_of(module, word, options.given or make.inputs, rebuild=make)
+        return network_of(module, word, options.given, rebuild=make)
 
 
 def build(word: str, options: BuildOptions) -> nn.Module:
@@ -111,7 +111,7 @@ def _arguments(text: str) -> tuple[tuple[object, ...], tuple[tuple[str, object],
     )
 
 
-def _factory(call: ModelCall, options: BuildOptions) -> Factory:
+def _factory(call: ModelCall, options: BuildOptions) -> Callable[[], nn.Module]:
     """A function that makes the module; it raises ModelError with the line of the user's code.
 
     Raises ModelError or OptionError at once where the arguments do not fit.
@@ -125,40 +125,37 @@ def _factory(call: ModelCall, options: BuildOptions) -> Factory:
     if isinstance(target, nn.Module):
         if call.args or call.kwargs or options.num_classes is not None:
             raise OptionError(f"{call.name} is a module already, it takes no arguments", "leave them out")
-        return Factory(call.name, lambda: target)
+        return lambda: target
     kwargs = dict(call.kwargs)
     if options.num_classes is not None:
         kwargs["num_classes"] = options.num_classes
     _check_arguments(target, call, kwargs, options)
 
-    def make() -> object:
+    def make() -> nn.Module:
         try:
-            return target(*call.args, **kwargs)
+            made = target(*call.args, **kwargs)
         except (Exception, SystemExit) as error:
             raise user_error(f"{call.name} cannot be built", error) from error
 
-    return Factory(call.name, make)
+        return _checked_module(made, call.name)
+
+    return make
 
 
-class Factory:
-    """A function that makes the module of a word, and keeps the `inputs` that a user's factory returns with it."""
+def _checked_module(made: object, name: str) -> nn.Module:
+    """Return the module that a user's class or function made, with the inputs that a function may return beside it.
 
-    def __init__(self, name: str, make: Callable[[], object]) -> None:
-        self._name = name
-        self._make = make
-        self.inputs: Inputs | None = None
+    Raises ModelError for anything but a module, or a module and its inputs.
+    """
+    from torch import nn
 
-    def __call__(self) -> nn.Module:
-        """Make the module. Raises ModelError for anything but a module, or a module and its inputs."""
-        from torch import nn
+    from vggscope.trace.inputs import attach
 
-        module = self._make()
-        if isinstance(module, tuple) and len(module) == 2 and isinstance(module[0], nn.Module):
-            module, data = module
-            self.inputs = Inputs(data=data)
-        if not isinstance(module, nn.Module):
-            raise ModelError(f"{self._name} returns {type(module).__name__}, not an nn.Module", "name a model's class")
-        return module
+    if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
+        return attach(made[0], Inputs(data=made[1]))
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{name} returns {type(made).__name__}, not an nn.Module", "name a model's class")
+    return made
 
 
 def _target(module: ModuleType, call: ModelCall) -> Callable[..., object]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import OptionError
-from vggscope.inputs import InputSize
+from vggscope.graph import Network
+from vggscope.inputs import Inputs, InputSize
+from vggscope.ops.base import Shape
 from vggscope.trace.tensors import named_tensors
 
 if TYPE_CHECKING:
@@ -117,6 +119,20 @@ def _parameters(module: nn.Module) -> list[inspect.Parameter]:
 
 # Inputs that the caller specifies
 
+InputSpec = CallInputs | Inputs | Shape
+"""Inputs that a caller specifies: arguments, sizes, data, or the shape of one input without the batch dimension."""
+
+
+def specified(module: nn.Module, spec: InputSpec) -> CallInputs:
+    """Return the inputs that a caller specifies. Raises OptionError for data without a tensor."""
+    if isinstance(spec, CallInputs):
+        return spec
+    if not isinstance(spec, Inputs):
+        return from_sizes(module, [InputSize(spec)])
+    if spec.data is not None:
+        return from_data(spec.data, spec.batch_axis)
+    return from_sizes(module, spec.sizes, spec.batch_axis)
+
 
 def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
     """Return the inputs for `data`: a tensor, a tuple or list of positional arguments, or a dict of keyword arguments.
@@ -205,8 +221,41 @@ def _dtype_for(module: nn.Module, shape: tuple[int, ...]) -> Any:
     return torch.int64 if is_lookup else floating_dtype(module)
 
 
+_ATTACHED = "_vggscope_inputs"
+
+
+def attach(module: nn.Module, spec: InputSpec) -> nn.Module:
+    """Return the module, which from now on carries these inputs: `example_of` and `inputs_of` return them."""
+    vars(module)[_ATTACHED] = specified(module, spec)
+    return module
+
+
+def inputs_of(module: nn.Module, network: Network) -> CallInputs:
+    """Return the inputs on which the module became this network, for one sample if the batch may vary.
+
+    These are the attached ones, the module's own example, or zeros.
+    """
+    import torch
+
+    example = example_of(module)
+    if example is not None:
+        return example if network.single else example.for_samples(1)
+    keywords = {p.name for p in _parameters(module) if p.kind is p.KEYWORD_ONLY}
+    dtype = floating_dtype(module)
+    zeros = {
+        t.argument: torch.zeros(t.shape, dtype=getattr(torch, t.dtype) if t.dtype else dtype) for t in network.inputs
+    }
+    args = tuple(tensor for name, tensor in zeros.items() if name not in keywords)
+    return CallInputs(args, {name: tensor for name, tensor in zeros.items() if name in keywords})
+
+
 def example_of(module: nn.Module) -> CallInputs | None:
-    """Return the module's own `example_input_array` (Lightning) or `dummy_inputs` (transformers); None without one."""
+    """Return the attached inputs, the module's own `example_input_array` (Lightning) or `dummy_inputs` (transformers);
+    None without any.
+    """
+    if _ATTACHED in vars(module):
+        inputs: CallInputs = vars(module)[_ATTACHED]
+        return inputs
     for name in ("example_input_array", "dummy_inputs"):
         # A property of a user's class may raise any exception.
         with suppress(Exception):

@@ -10,26 +10,21 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError
 from vggscope.graph import Network, channels_first
-from vggscope.inputs import Inputs, InputSize
-from vggscope.ops.base import Shape
 from vggscope.trace.build import without_data
 from vggscope.trace.failure import own_line
 from vggscope.trace.inputs import (
     CallInputs,
+    InputSpec,
     candidates,
     example_of,
     forward_signature,
-    from_data,
-    from_sizes,
     required_arguments,
+    specified,
 )
 from vggscope.trace.run import META, Run, run
 
 if TYPE_CHECKING:
     from torch import nn
-
-InputSpec = CallInputs | Inputs | Shape
-"""Inputs that a caller specifies: arguments, sizes, data, or the shape of one input without the batch dimension."""
 
 
 def network_of(
@@ -48,23 +43,12 @@ def network_of(
 
     Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input.
     """
+    attached = example_of(module)
     module = unwrapped(module, name)
-    inputs = _inputs_for(module, spec)
+    inputs = attached or example_of(module) if spec is None else specified(module, spec)
     if inputs is not None:
         return _checked(module, _noted(_run(module, name, inputs, rebuild), inputs.note))
     return _first_that_fits(module, name, rebuild)
-
-
-def _inputs_for(module: nn.Module, spec: InputSpec | None) -> CallInputs | None:
-    if spec is None:
-        return example_of(module)
-    if isinstance(spec, CallInputs):
-        return spec
-    if not isinstance(spec, Inputs):
-        return from_sizes(module, [InputSize(spec)])
-    if spec.data is not None:
-        return from_data(spec.data, spec.batch_axis)
-    return from_sizes(module, spec.sizes, spec.batch_axis)
 
 
 def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Network:
@@ -168,6 +152,8 @@ def _run(module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[],
     device = next((str(p.device) for p in with_weights.parameters()), "cpu")
     if device == META:
         return result
+    if any(tensor.is_meta for tensor in inputs.tensors()):
+        inputs = example_of(with_weights) or inputs
     return _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
 
 
