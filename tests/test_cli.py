@@ -26,10 +26,11 @@ def test_summary_as_a_table(vggscope, golden) -> None:
 def test_summary_as_json(vggscope) -> None:
     found = json.loads(vggscope("summary", "D", "--format", "json", "--batch", "4").out)
     assert list(found) == [
-        *("schema", "model", "input_shape", "dtype", "layers", "totals", "memory", "warnings", "inputs"),
+        *("schema", "model", "input_shape", "dtype", "layers", "totals", "memory", "warnings", "inputs", "outputs"),
         "outputs",
     ]
     assert found["inputs"] == [{"name": "input", "shape": [4, 3, 224, 224], "dtype": "float32"}]
+    assert found["outputs"] == [{"name": "output", "shape": [4, 1000], "dtype": "float32"}]
     assert (found["schema"], found["model"], found["dtype"]) == ("vggscope/summary@1", "D", "float32")
     assert found["input_shape"] == [4, 3, 224, 224]
     first = found["layers"][0]
@@ -56,6 +57,7 @@ def test_summary_as_json(vggscope) -> None:
         138357544 * 4,
     )
     assert (totals["macs"], totals["flops"], totals["other_params"]) == (4 * 15470264320, 8 * 15470264320, [])
+    assert (totals["macs_known"], totals["flops_known"]) == (totals["macs"], totals["flops"])
     assert set(found["memory"]) == {"inference_peak_bytes", "training_peak_bytes"}
     relu = found["layers"][1]
     assert (relu["op"], relu["kernel_size"], relu["rule"], relu["activation_bytes"]) == ("ReLU", None, None, 0)
