@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,17 @@ def test_each_rule_is_shown_to_be_broken_and_is_named_in_the_documentation() -> 
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert {rule for rule, _, _ in BREACHES} == set(RULES)
     assert [rule for rule in RULES if f"`{rule}`" not in page] == []
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_each_file_and_each_table_that_a_page_names_exists(page: str) -> None:
+    quoted = set(re.findall(r"`([^`\s]+)`", (ROOT / page).read_text(encoding="utf-8")))
+    paths = {name for name in quoted if re.fullmatch(r"[\w./]+(\.(py|md|json)|/)", name)}
+    known = [path.as_posix() for path in ROOT.glob("[!.]*/**/*")] + [path.as_posix() for path in ROOT.glob("*")]
+    assert [name for name in paths if not any(path.endswith(f"/{name.rstrip('/')}") for path in known)] == []
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py")))
+    tables = {name for name in quoted if re.fullmatch(r"[A-Z_]{4,}", name)}
+    assert [name for name in tables if not re.search(rf"\b{name}\b", source)] == []
 
 
 def loaded_by(*words: str) -> set[str]:
