@@ -133,6 +133,11 @@ class Document:
     blocks: tuple[Block, ...]
 
     @property
+    def shown(self) -> tuple[Block, ...]:
+        """The blocks for a reader: all but the tables that only CSV shows."""
+        return tuple(block for block in self.blocks if not (isinstance(block, Table) and block.data))
+
+    @property
     def tables(self) -> tuple[Table, ...]:
         """The tables among the blocks."""
         return tuple(block for block in self.blocks if isinstance(block, Table))

@@ -75,21 +75,14 @@ class Diagram(Drawn):
         if form == "png" and not (dpi >= 1 and pixels <= MOST_PIXELS):
             most = int(72 * (MOST_PIXELS / (self.picture.width * self.picture.height)) ** 0.5)
             raise OptionError(f"a PNG of {dpi} dots per inch makes no sense here", f"--dpi is 1 to {most}")
-        if form in ("png", "pdf"):
-            from vggscope.drawing.writers import png_pdf
+        from vggscope.drawing.writers import dot, png_pdf, svg, tex
 
+        if form in ("png", "pdf"):
             return png_pdf.write(self.picture, form, dpi)
         if form == "dot":
-            from vggscope.drawing.writers import dot
-
             return dot.write(self.picture, self.theme, self.direction).encode()
-        if form == "tex":
-            from vggscope.drawing.writers import tex
-
-            return tex.write(self.picture).encode()
-        from vggscope.drawing.writers import svg
-
-        return svg.write(self.picture).encode()
+        text = tex.write(self.picture) if form == "tex" else svg.write(self.picture)
+        return text.encode()
 
     def __repr__(self) -> str:
         picture = self.picture

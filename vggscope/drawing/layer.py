@@ -19,7 +19,7 @@ _KINDS = {
     "normalization": "norm",
     "activation": "activation",
 }
-"""The theme's word for the colour of each family of ops; the rest is `other`."""
+"""The key of the theme's colour for each family of ops; any other family is `other`."""
 
 
 @record
@@ -41,7 +41,7 @@ class Layer:
 
     @property
     def kind(self) -> str:
-        """The theme's word for its colour."""
+        """The key of its colour in the theme."""
         return kind(self.node.op.family, self.node.label)
 
     @property
@@ -57,7 +57,7 @@ class Layer:
 
     @property
     def word(self) -> str:
-        """The op in a word."""
+        """The op in one word, for a list of layers."""
         return self.node.op.word or self.op
 
     @property
@@ -122,7 +122,7 @@ class LayerRow:
 
 
 def kind(family: str, label: str) -> str:
-    """The theme's word for the colour of a layer of this family of ops, which the literature calls `label`."""
+    """The key of the theme's colour for a layer of this family of ops; `label` is its name in the literature."""
     # A dense head's convolutions replace fully connected layers and keep their names.
     return "fc" if label.startswith("fc") else _KINDS.get(family, "other")
 

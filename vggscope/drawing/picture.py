@@ -107,9 +107,8 @@ Shape = Rectangle | Polygon | Line | Text
 class Part:
     """A node of the picture: shapes that belong together, with a `name` that is unique in the picture.
 
-    `lines` are its content in words, `tooltip` the details, `kind` the theme's word for its colour, `cluster` the names
-    of the groups around it (the outermost first), `href` the address of its link. `parts` lie within it, over its
-    shapes.
+    `lines` are its content in words, `tooltip` the details, `kind` the key of its colour in the theme. `cluster` names
+    the groups around it, the outermost first. `href` is the address of its link. `parts` lie in it, over its shapes.
     """
 
     name: str

@@ -55,6 +55,11 @@ class Theme:
         return max(("#000000", "#ffffff"), key=lambda color: contrast(color, fill))
 
 
+def _by_kind(rest: str, **colors: str) -> dict[str, str]:
+    """A colour for each of KINDS: `rest` for those that are not named."""
+    return {kind: colors.get(kind, rest) for kind in KINDS}
+
+
 LIGHT = Theme(
     name="light",
     page="#ffffff",
@@ -65,24 +70,8 @@ LIGHT = Theme(
     arrow="#6b7785",
     bar="#0072b2",
     track="#e6eaef",
-    fills={
-        "input": "#eef1f4",
-        "conv": "#dcebf6",
-        "pool": "#fde6d2",
-        "norm": "#f4e1ee",
-        "activation": "#eef1f4",
-        "fc": "#d6f0e6",
-        "other": "#eef1f4",
-    },
-    accents={
-        "input": "#6b7785",
-        "conv": "#0072b2",
-        "pool": "#d55e00",
-        "norm": "#b0578d",
-        "activation": "#6b7785",
-        "fc": "#009e73",
-        "other": "#6b7785",
-    },
+    fills=_by_kind("#eef1f4", conv="#dcebf6", pool="#fde6d2", norm="#f4e1ee", fc="#d6f0e6"),
+    accents=_by_kind("#6b7785", conv="#0072b2", pool="#d55e00", norm="#b0578d", fc="#009e73"),
     signs={"+": "#00714f", "-": "#b23c00", "~": "#6a3fa0", "!": "#a8121f", "?": "#52606d", "=": "#52606d"},
     outline="",
     heat=("#f2f6fa", "#0a5c93"),
@@ -98,24 +87,8 @@ DARK = Theme(
     arrow="#8896a5",
     bar="#56b4e9",
     track="#303a47",
-    fills={
-        "input": "#2a3440",
-        "conv": "#173f5c",
-        "pool": "#5a3413",
-        "norm": "#52304a",
-        "activation": "#2a3440",
-        "fc": "#0f4a3a",
-        "other": "#2a3440",
-    },
-    accents={
-        "input": "#8896a5",
-        "conv": "#56b4e9",
-        "pool": "#e69f00",
-        "norm": "#cc79a7",
-        "activation": "#8896a5",
-        "fc": "#2bc297",
-        "other": "#8896a5",
-    },
+    fills=_by_kind("#2a3440", conv="#173f5c", pool="#5a3413", norm="#52304a", fc="#0f4a3a"),
+    accents=_by_kind("#8896a5", conv="#56b4e9", pool="#e69f00", norm="#cc79a7", fc="#2bc297"),
     signs={"+": "#3ad6a4", "-": "#ff9a5c", "~": "#c8a6ff", "!": "#ff7b85", "?": "#aeb9c5", "=": "#aeb9c5"},
     outline="",
     heat=("#202a35", "#56b4e9"),
@@ -131,15 +104,7 @@ PAPER = Theme(
     arrow="#000000",
     bar="#000000",
     track="#e2e2e2",
-    fills={
-        "input": "#ffffff",
-        "conv": "#ececec",
-        "pool": "#c9c9c9",
-        "norm": "#ffffff",
-        "activation": "#ffffff",
-        "fc": "#dadada",
-        "other": "#ffffff",
-    },
+    fills=_by_kind("#ffffff", conv="#ececec", pool="#c9c9c9", fc="#dadada"),
     accents=dict.fromkeys(KINDS, "#000000"),
     signs=dict.fromkeys(SIGNS, "#000000"),
     outline="#000000",

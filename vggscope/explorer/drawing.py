@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import quote
 
 from vggscope.drawing import diagram
-from vggscope.drawing.picture import Part
+from vggscope.drawing.picture import Part, Picture
 from vggscope.drawing.subject import Subject, with_printed_softmax
 from vggscope.errors import MissingTool, OptionError
 from vggscope.explorer.data import addresses
@@ -46,33 +46,31 @@ def drawings(network: Network, prefix: str) -> tuple[PageDiagram, ...]:
 
 def side_by_side(networks: Sequence[Network]) -> PageDiagram | None:
     """Return several networks side by side, as the paper prints Table 1; None if they cannot be drawn so."""
-    try:
-        light, dark = (diagram(networks, "table", theme).render("svg").decode() for theme in ("light", "dark"))
-    except (OptionError, MissingTool):
-        return None
-    svg, colors = themed(light, dark, "together")
-    return PageDiagram("table", "side by side", _framed(svg, "together"), colors, []) if len(svg) <= LARGEST else None
+    drawn = _svg(networks, "table", "together")
+    return PageDiagram("table", "side by side", drawn[0], drawn[1], []) if drawn else None
 
 
 def _drawn(network: Network, style: str, prefix: str) -> PageDiagram | None:
     keys = addresses(network)
+    drawn = _svg((network,), style, prefix, lambda name: "#" + quote(keys.get(name, name), safe="", errors="replace"))
+    if drawn is None:
+        return None
+    svg, colors, picture = drawn
+    shown = _shown_by(network, {part.name for top in picture.parts for part in _leaves(top)})
+    parts = [keys.get(name, name) if (name := shown(node.name)) else None for node in network.nodes]
+    return PageDiagram(style, STYLES[style], svg, colors, parts)
 
-    def href(name: str) -> str:
-        return "#" + quote(keys.get(name, name), safe="", errors="replace")
 
+def _svg(
+    networks: Sequence[Network], style: str, prefix: str, href: Callable[[str], str] | None = None
+) -> tuple[str, str, Picture] | None:
+    """The SVG for a page, the CSS of its colours and the picture; None if it cannot be drawn or is too large."""
     try:
-        picture = diagram(network, style, "light", href=href)
-        light = picture.render("svg").decode()
-        dark = diagram(network, style, "dark", href=href).render("svg").decode()
+        light, dark = (diagram(networks, style, theme, href=href) for theme in ("light", "dark"))
+        svg, colors = themed(light.render("svg").decode(), dark.render("svg").decode(), prefix)
     except (OptionError, MissingTool):
         return None
-    svg, colors = themed(light, dark, prefix)
-    if len(svg) > LARGEST:
-        return None
-    names = {part.name for top in picture.picture.parts for part in _leaves(top)}
-    shown = _shown_by(network, names)
-    parts = [keys.get(name, name) if (name := shown(node.name)) else None for node in network.nodes]
-    return PageDiagram(style, STYLES[style], _framed(svg, prefix), colors, parts)
+    return (_framed(svg, prefix), colors, light.picture) if len(svg) <= LARGEST else None
 
 
 def themed(light: str, dark: str, prefix: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.compare import Compared, Comparison, LastConvolution
+from vggscope.analysis.compare import Compared, Comparison
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.ops.base import Shape
 from vggscope.tutorials.paper import tables
@@ -40,7 +40,8 @@ def document(comparison: Comparison) -> Document:
     if comparison.paper:
         blocks += tables(comparison.paper)
     blocks += [Note(f"note: {model.model}: {warning}", "warning") for model in models for warning in model.warnings]
-    return Document(f"{_count(len(models))}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))
+    count = "1 model" if len(models) == 1 else f"{len(models)} models"
+    return Document(f"{count}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))
 
 
 def line(comparison: Comparison) -> str:
@@ -58,10 +59,6 @@ def _informative(key: str, models: tuple[Compared, ...]) -> bool:
     return any(model.weight_layers != model.depth for model in models)
 
 
-def _count(models: int) -> str:
-    return "1 model" if models == 1 else f"{models} models"
-
-
 def _inputs(comparison: Comparison) -> str:
     sizes = {model.input_shape[1:] for model in comparison.models}
     text = f"input {shape_text(comparison.models[0].input_shape)}" if len(sizes) == 1 else "each at its own input"
@@ -69,8 +66,8 @@ def _inputs(comparison: Comparison) -> str:
 
 
 def _legend(comparison: Comparison) -> list[tuple[str, str]]:
-    layers = dict.fromkeys(_title(model.last_convolution) for model in comparison.models)
-    titles = ", ".join(filter(None, layers))
+    layers = [model.last_convolution for model in comparison.models if model.last_convolution]
+    titles = ", ".join(filter(None, dict.fromkeys(layer.label or layer.layer for layer in layers)))
     return [
         ("MACs", "multiply-accumulates, bias left out; FLOPs = 2 x MACs"),
         ("activations", "each output once; 0 where it shares its input's memory"),
@@ -79,7 +76,3 @@ def _legend(comparison: Comparison) -> list[tuple[str, str]]:
         ("field", f"receptive field at the last convolution{f' ({titles})' if titles else ''}"),
         ("units", BINARY),
     ]
-
-
-def _title(last: LastConvolution | None) -> str:
-    return (last.label or last.layer) if last else ""

@@ -12,8 +12,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 def write(document: Document, style: Style) -> str:
     """The title and the blocks, separated by empty lines."""
-    blocks = [block for block in document.blocks if not (isinstance(block, Table) and block.data)]
-    return "\n\n".join([f"## {_escape(document.title)}", *map(_block, blocks)]) + "\n"
+    return "\n\n".join([f"## {_escape(document.title)}", *map(_block, document.shown)]) + "\n"
 
 
 def _block(block: Block) -> str:

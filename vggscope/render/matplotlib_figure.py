@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vggscope.drawing.fonts import fitted, plain
-from vggscope.drawing.theme import SMALL, TITLE, Theme
+from vggscope.drawing.theme import BODY, SMALL, TITLE, Theme
 from vggscope.errors import MissingTool, OptionError, visible
 from vggscope.record import record
 from vggscope.result import Drawn
@@ -26,7 +26,7 @@ LONGEST_NAME = 400.0
 FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
 """The first comes with matplotlib; the viewer of an SVG may have one of the others."""
 
-HUES = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """The palette of Okabe and Ito, distinct to people with any common kind of colour blindness."""
 
 DASHES = ("-", "--", "-.", ":")
@@ -85,6 +85,13 @@ def plain_axes(axes: Axes, theme: Theme, title: str = "", pad: float | None = No
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(theme.border)
+
+
+def annotate(
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], color: str, **options: Any
+) -> None:
+    """Write a text at `offset` points from a position; `options` are matplotlib's."""
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", color=color, **{"fontsize": BODY, **options})
 
 
 def name_ticks(axes: Axes, names: Sequence[str], first: float) -> None:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport, TimelineEntry
 from vggscope.drawing.theme import BODY, SMALL, Theme, theme_named
-from vggscope.render.matplotlib_figure import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    Plot,
-    literal,
-    name_ticks,
-    plain_axes,
-)
+from vggscope.render.matplotlib_figure import HUES, Plot, annotate, literal, name_ticks, plain_axes
 from vggscope.units import bytes_text, count_text, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = HUES
 
 PARTS = {
     "parameters": ("weights", BLUE, "#5a5a5a", ""),
@@ -71,19 +62,11 @@ def _draw(axes: Axes, report: MemoryReport, theme: Theme) -> None:
 
 
 def _capacity(axes: Axes, fit: Fit, theme: Theme) -> None:
-    """A line at the capacity of the GPU."""
     level = fit.capacity_bytes / MIB
     axes.axhline(level, color=theme.ink, linewidth=1, linestyle="--")
     axes.set_ylim(0, max(axes.get_ylim()[1], level * 1.08))
-    axes.annotate(
-        literal(f"{fit.gpu}: {bytes_text(fit.capacity_bytes)}"),
-        (0.004, level),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
-        color=theme.ink,
-        fontsize=SMALL,
-    )
+    text = literal(f"{fit.gpu}: {bytes_text(fit.capacity_bytes)}")
+    annotate(axes, text, (0.004, level), (0, 3), theme.ink, xycoords=("axes fraction", "data"), fontsize=SMALL)
 
 
 def _areas(axes: Axes, report: MemoryReport, theme: Theme) -> None:
@@ -96,31 +79,15 @@ def _areas(axes: Axes, report: MemoryReport, theme: Theme) -> None:
         if not any(sizes):
             continue
         above = [low + size for low, size in zip(below, [*sizes, sizes[-1]])]
-        paper = theme.name == "paper"
-        axes.fill_between(
-            places,
-            below,
-            above,
-            step="post",
-            facecolor=grey if paper else color,
-            edgecolor=theme.ink if paper else theme.card,
-            hatch=hatch if paper else None,
-            linewidth=0.4,
-            label=title,
-        )
+        fill, edge, hatching = (grey, theme.ink, hatch) if theme.name == "paper" else (color, theme.card, None)
+        style: dict[str, Any] = {"facecolor": fill, "edgecolor": edge, "hatch": hatching, "linewidth": 0.4}
+        axes.fill_between(places, below, above, step="post", label=title, **style)
         below = above
     axes.set_xlim(0, len(timeline))
     axes.set_ylim(0, max(below) * 1.12)
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(
-        handles[::-1],
-        labels[::-1],
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        frameon=False,
-        fontsize=SMALL,
-        labelcolor=theme.ink,
-    )
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    axes.legend(handles[::-1], labels[::-1], frameon=False, fontsize=SMALL, labelcolor=theme.ink, **place)
 
 
 def _events(axes: Axes, report: MemoryReport, theme: Theme) -> None:
@@ -130,16 +97,9 @@ def _events(axes: Axes, report: MemoryReport, theme: Theme) -> None:
         if start:
             axes.axvline(start, color=theme.border, linewidth=0.8)
         if end - start > 1 or event == "optimizer step":
-            axes.annotate(
-                event,
-                ((start + end) / 2 if end - start > 1 else end, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 4),
-                textcoords="offset points",
-                ha="right" if number == len(phases) - 1 and end - start == 1 else "center",
-                color=theme.muted,
-                fontsize=BODY,
-            )
+            at = ((start + end) / 2 if end - start > 1 else end, 1.0)
+            side = "right" if number == len(phases) - 1 and end - start == 1 else "center"
+            annotate(axes, event, at, (0, 4), theme.muted, xycoords=("data", "axes fraction"), ha=side)
     name_ticks(axes, [entry.label or entry.layer for entry in report.timeline], 0.5)
 
 
@@ -162,14 +122,6 @@ def _peak(axes: Axes, report: MemoryReport, theme: Theme) -> None:
     place = max(range(len(report.timeline)), key=lambda i: report.timeline[i].bytes)
     level = report.peak_bytes / MIB
     axes.plot([place + 0.5], [level], marker="v", color=theme.ink, markersize=6, clip_on=False)
-    right = place > len(report.timeline) * 2 / 3
-    axes.annotate(
-        f"peak {bytes_text(report.peak_bytes)}, {literal(report.peak_at)}",
-        (place + 0.5, level),
-        xytext=(-8 if right else 8, 5),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        color=theme.ink,
-        fontsize=BODY,
-        fontweight="bold",
-    )
+    text = f"peak {bytes_text(report.peak_bytes)}, {literal(report.peak_at)}"
+    offset, side = (-8, "right") if place > len(report.timeline) * 2 / 3 else (8, "left")
+    annotate(axes, text, (place + 0.5, level), (offset, 5), theme.ink, ha=side, fontweight="bold")

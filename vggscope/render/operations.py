@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.operations import LayerOperations, Operations
+from vggscope.analysis.operations import Operations
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.render.summary import inputs
 from vggscope.units import BINARY, bytes_text, count_text, percent_text, shape_text, short_count, time_text
@@ -72,8 +72,10 @@ def _meaning(operations: Operations) -> Note:
 def _bounds(operations: Operations) -> Note:
     roof, total = operations.roof, operations.totals.time_ns
     assert roof is not None
-    layers = operations.layers
-    times = {bound: sum(_time(layer) for layer in layers if layer.bound == bound) for bound in ("compute", "memory")}
+    times = {"compute": 0, "memory": 0}
+    for layer in operations.layers:
+        if layer.bound is not None:
+            times[layer.bound] += layer.time_ns or 0
     whole = sum(times.values())
     shares = ", ".join(f"{percent_text(time, whole)} bound by {bound}" for bound, time in times.items())
     return Note(
@@ -81,7 +83,3 @@ def _bounds(operations: Operations) -> Note:
         f" {short_count(roof.flops, 'FLOP/s')} and {short_count(roof.bytes, 'B/s')}: {time_text(total)} in all,"
         f" {shares}. From {count_text(round(roof.ridge))} FLOPs/byte on, a layer is bound by compute."
     )
-
-
-def _time(layer: LayerOperations) -> int:
-    return layer.time_ns or 0

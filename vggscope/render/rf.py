@@ -11,10 +11,6 @@ from vggscope.document import Block, Column, Document, Note, Table, data_table
 from vggscope.units import index_text, kernel_text, pair_text, percent_text, shape_text
 
 
-def _pair(pair: tuple[int, ...] | None) -> str:
-    return "" if pair is None else pair_text(pair)
-
-
 def _box(box: Box | None) -> str:
     return "nothing" if box is None else f"{index_text(box.first)} to {index_text(box.last)}"
 
@@ -25,8 +21,8 @@ LAYERS = (
     Column("op", "op", priority=4),
     Column("map", "map", kernel_text, right=True, priority=2),
     Column("size", "field", pair_text, right=True),
-    Column("stride", "stride", _pair, right=True),
-    Column("padding", "padding", _pair, right=True),
+    Column("stride", "stride", pair_text, right=True),
+    Column("padding", "padding", pair_text, right=True),
     Column("note", "note", lambda note: note or "", priority=1, wrap=True),
 )
 
@@ -83,12 +79,7 @@ def _effective(field: EffectiveField) -> list[Block]:
         Column("area", "of the field", right=True),
     )
     rows = tuple(
-        (
-            f"{100 * part.share:.1f}%",
-            part.box,
-            part.box.size,
-            percent_text(part.box.pixels, field.box.pixels),
-        )
+        (f"{100 * part.share:.1f}%", part.box, part.box.size, percent_text(part.box.pixels, field.box.pixels))
         for part in field.boxes
     )
     images = f"{field.samples} image{'' if field.samples == 1 else 's'}"
@@ -123,21 +114,13 @@ def _cell(value: object) -> object:
 
 def _units(units: tuple[UnitField, ...]) -> Table:
     differs = any(unit.reads != unit.clipped for unit in units)
-    rows = tuple(
-        (
-            unit.name,
-            unit.label,
-            unit.unit,
-            unit.map,
-            unit.box,
-            unit.box.size,
-            unit.clipped,
-            percent_text(unit.padding_pixels, unit.pixels),
-            unit.reads if differs else "",
-        )
-        for unit in units
-    )
-    return Table(UNITS, rows)
+
+    def row(unit: UnitField) -> tuple[object, ...]:
+        padding = percent_text(unit.padding_pixels, unit.pixels)
+        places = (unit.unit, unit.map, unit.box, unit.box.size, unit.clipped)
+        return (unit.name, unit.label, *places, padding, unit.reads if differs else "")
+
+    return Table(UNITS, tuple(map(row, units)))
 
 
 def _data(units: tuple[UnitField, ...]) -> Table:

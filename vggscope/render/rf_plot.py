@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.receptive_field.result import Box, ReceptiveFields, UnitField
 from vggscope.drawing.theme import BODY, SMALL, Theme, theme_named
@@ -11,7 +11,7 @@ from vggscope.errors import OptionError
 from vggscope.execution.effective_field import EffectiveMap
 from vggscope.photo import crop, open_photo
 from vggscope.record import record
-from vggscope.render.matplotlib_figure import DASHES, HUES, Plot, literal, name_ticks, plain_axes
+from vggscope.render.matplotlib_figure import DASHES, HUES, Plot, annotate, literal, name_ticks, plain_axes
 from vggscope.units import count_text, index_text, kernel_text, percent_text, shape_text
 
 if TYPE_CHECKING:
@@ -99,19 +99,10 @@ def _draw_growth(axes: Axes, curves: list[GrowthCurve], image: int, theme: Theme
     longest = max(len(curve.sides) for curve in curves)
     highest = max(max(curve.sides) for curve in curves)
     axes.axhline(image, color=theme.muted, linewidth=0.8, linestyle="--")
-    axes.annotate(
-        f"the image: {image}", (1, image), xytext=(0, 3), textcoords="offset points", color=theme.muted, fontsize=SMALL
-    )
+    annotate(axes, f"the image: {image}", (1, image), (0, 3), theme.muted, fontsize=SMALL)
     for number, curve in enumerate(curves):
-        axes.plot(
-            range(1, len(curve.sides) + 1),
-            curve.sides,
-            marker="o",
-            markersize=3,
-            linewidth=1.6,
-            color=_hue(number, theme),
-            linestyle=_dash(number, theme),
-        )
+        style: dict[str, Any] = {"color": _hue(number, theme), "linestyle": _dash(number, theme), "linewidth": 1.6}
+        axes.plot(range(1, len(curve.sides) + 1), curve.sides, marker="o", markersize=3, **style)
     _name_ends(axes, curves, theme)
     axes.set_xlim(0.5, longest + 0.8)
     axes.set_ylim(0, 1.1 * max(highest, image))
@@ -133,14 +124,8 @@ def _name_ends(axes: Axes, curves: list[GrowthCurve], theme: Theme) -> None:
         while any(abs(place - x) < wide and abs(level - y) < high for x, y in taken):
             level += high
         taken.append((place, level))
-        axes.annotate(
-            f"{_names(curve)}  {count_text(curve.sides[-1])}",
-            (place, level),
-            ha="center",
-            annotation_clip=False,
-            color=theme.ink,
-            fontsize=BODY,
-        )
+        text = f"{_names(curve)}  {count_text(curve.sides[-1])}"
+        axes.annotate(text, (place, level), ha="center", annotation_clip=False, color=theme.ink, fontsize=BODY)
 
 
 def _names(curve: GrowthCurve) -> str:
@@ -196,44 +181,36 @@ def _draw_image(axes: Axes, photo: Image | None, height: int, width: int, theme:
 
 
 def _draw_region(axes: Axes, unit: UnitField, image: tuple[int, int], hue: str, number: int, theme: Theme) -> None:
-    from matplotlib.patches import Rectangle
-
-    (top, left), (high, wide) = unit.box.first, unit.box.size
     share = percent_text(unit.padding_pixels, unit.pixels)
     padding = f", {share} padding" if unit.padding_pixels else ""
     label = f"{literal(unit.title)}, unit {index_text(unit.unit)}: {kernel_text(unit.box.size)}{padding}"
     dash = _dash(number, theme)
     for edge, line, text in ((theme.page, 4.0, None), (hue, 2.0, label)):
-        axes.add_patch(
-            Rectangle((left, top), wide, high, fill=False, edgecolor=edge, linewidth=line, linestyle=dash, label=text)
-        )
-    for first, last in _outside(unit.box, image):
-        axes.add_patch(
-            Rectangle(
-                (first[1], first[0]),
-                last[1] - first[1],
-                last[0] - first[0],
-                fill=False,
-                edgecolor=hue,
-                hatch="////",
-                linewidth=0,
-                alpha=0.6,
-            )
-        )
+        _outline(axes, unit.box, edge, linewidth=line, linestyle=dash, label=text)
+    for part in _outside(unit.box, image):
+        _outline(axes, part, hue, hatch="////", linewidth=0, alpha=0.6)
 
 
-def _outside(box: Box, image: tuple[int, int]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """The parts of a region above, below, left and right of the image, each as two corners."""
-    (top, left), (bottom, right) = box.first, (box.last[0] + 1, box.last[1] + 1)
+def _outside(box: Box, image: tuple[int, int]) -> Iterator[Box]:
+    """The parts of a region above, below, left and right of the image."""
+    (top, left), (bottom, right) = box.first, box.last
     height, width = image
-    middle = (max(top, 0), min(bottom, height))
+    middle = (max(top, 0), min(bottom, height - 1))
     parts = (
-        ((top, left), (min(bottom, 0), right)),
-        ((max(top, height), left), (bottom, right)),
-        ((middle[0], left), (middle[1], min(right, 0))),
-        ((middle[0], max(left, width)), (middle[1], right)),
+        Box((top, left), (min(bottom, -1), right)),
+        Box((max(top, height), left), (bottom, right)),
+        Box((middle[0], left), (middle[1], min(right, -1))),
+        Box((middle[0], max(left, width)), (middle[1], right)),
     )
-    yield from ((first, last) for first, last in parts if first[0] < last[0] and first[1] < last[1])
+    yield from (part for part in parts if min(part.size) > 0)
+
+
+def _outline(axes: Axes, box: Box, color: str, **options: Any) -> None:
+    """Draw the edge of a region; `options` are those of matplotlib's Rectangle."""
+    from matplotlib.patches import Rectangle
+
+    (top, left), (high, wide) = box.first, box.size
+    axes.add_patch(Rectangle((left, top), wide, high, fill=False, edgecolor=color, **options))
 
 
 def heat_map(effective: EffectiveMap, theme: str = "light") -> Plot:
@@ -250,7 +227,7 @@ def heat_map(effective: EffectiveMap, theme: str = "light") -> Plot:
             for part, dash in zip(field.boxes, DASHES)
         ]
         for text, box, dash in boxes:
-            _draw_box(axes, box, text, dash, chosen)
+            _outline(axes, box, chosen.ink, linewidth=1.4, linestyle=dash, label=text)
         _frame(axes, [field.box])
         title = f"{literal(effective.model)}: where unit {index_text(field.unit)} of {literal(field.title)} looks"
         _finish(figure, axes, title, chosen)
@@ -266,15 +243,6 @@ def _draw_heat(axes: Axes, effective: EffectiveMap, height: int, width: int, the
     colors = LinearSegmentedColormap.from_list("heat", theme.heat)
     # On a linear scale only the very centre would be visible.
     axes.imshow(effective.heat, cmap=colors, norm=PowerNorm(0.4), extent=(0, width, height, 0), interpolation="nearest")
-
-
-def _draw_box(axes: Axes, box: Box, label: str, dash: str, theme: Theme) -> None:
-    from matplotlib.patches import Rectangle
-
-    (top, left), (high, wide) = box.first, box.size
-    axes.add_patch(
-        Rectangle((left, top), wide, high, fill=False, edgecolor=theme.ink, linewidth=1.4, linestyle=dash, label=label)
-    )
 
 
 def _frame(axes: Axes, boxes: Sequence[Box]) -> None:

@@ -10,8 +10,9 @@ from vggscope.errors import OptionError, nearest
 from vggscope.units import BINARY, bytes_text, count_text, pair_text, shape_text, short_count
 
 
-def _field_text(field: tuple[int, ...] | None) -> str:
-    return pair_text(field)
+def known_pair(pair: tuple[int, ...] | None) -> str:
+    """A pair as text; nothing for a layer without one."""
+    return pair_text(pair) if pair else ""
 
 
 COLUMNS = (
@@ -20,15 +21,15 @@ COLUMNS = (
     Column("op", "op", priority=5),
     Column("input_shape", "input", shape_text, priority=20),
     Column("output_shape", "output", shape_text, right=True, priority=1),
-    Column("kernel_size", "kernel", lambda pair: pair_text(pair) if pair else "", right=True, priority=20),
-    Column("stride", "stride", lambda pair: pair_text(pair) if pair else "", right=True, priority=20),
-    Column("padding", "padding", lambda pair: pair_text(pair) if pair else "", right=True, priority=20),
+    Column("kernel_size", "kernel", known_pair, right=True, priority=20),
+    Column("stride", "stride", known_pair, right=True, priority=20),
+    Column("padding", "padding", known_pair, right=True, priority=20),
     Column("rule", "(W-K+2P)/S+1", lambda rule: rule or "", priority=8),
     Column("params", "params", count_text, right=True, priority=2),
     Column("macs", "MACs", short_count, right=True, priority=3),
     Column("flops", "FLOPs", short_count, right=True, priority=20),
     Column("activation_bytes", "memory", bytes_text, right=True, priority=6),
-    Column("receptive_field", "field", _field_text, right=True, priority=7),
+    Column("receptive_field", "field", pair_text, right=True, priority=7),
 )
 
 MOST_OTHERS = 3

@@ -36,11 +36,10 @@ def write(document: Document, style: Style) -> str:
     """The title and the blocks, separated by empty lines."""
     lines: list[StyledLine] = [[(_cut(visible(document.title), style), "bold")]]
     previous: Block | None = None
-    for block in document.blocks:
-        if not (isinstance(block, Table) and block.data):
-            apart = not (isinstance(block, Note) and isinstance(previous, Note) and block.kind == previous.kind)
-            lines += [*([[]] if apart else []), *_block(block, style)]
-            previous = block
+    for block in document.shown:
+        apart = not (isinstance(block, Note) and isinstance(previous, Note) and block.kind == previous.kind)
+        lines += [*([[]] if apart else []), *_block(block, style)]
+        previous = block
     if style.color:
         return _painted(lines)
     return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines)
@@ -104,7 +103,7 @@ def _table(table: Table, style: Style) -> Iterator[StyledLine]:
     """The headings, a rule, the rows, another rule and the total."""
     fitted, dropped = fit(table, style.width)
     widths = _widths(fitted, style.width)
-    rule: StyledLine = [(("-" if style.ascii else "─") * (sum(widths) + GAP * (len(widths) - 1)), "dim")]
+    rule: StyledLine = [(("-" if style.ascii else "─") * _total_width(widths), "dim")]
     yield from _row([column.title for column in fitted.columns], fitted, widths, "bold", style)
     yield rule
     for place, row in enumerate(fitted.rows):
@@ -135,13 +134,16 @@ def fit(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
     """The table without the columns that do not fit the width, least important first, and the titles of those."""
     widths = {column.key: _width(table, place) for place, column in enumerate(table.columns)}
     columns = list(table.columns)
-    while _sum([widths[column.key] for column in columns]) > width and any(column.priority for column in columns):
+    while _total_width([widths[column.key] for column in columns]) > width and any(
+        column.priority for column in columns
+    ):
         columns.remove(max(columns, key=lambda column: column.priority))
     dropped = tuple(column.title for column in table.columns if column not in columns)
     return table.choose(tuple(column.key for column in columns)), dropped
 
 
-def _sum(widths: list[int]) -> int:
+def _total_width(widths: list[int]) -> int:
+    """The width of a table with columns of these widths."""
     return sum(widths) + GAP * (len(widths) - 1)
 
 
@@ -156,7 +158,7 @@ def _width(table: Table, place: int) -> int:
 def _widths(table: Table, width: int) -> list[int]:
     """The width of each column. Columns of sentences share the free space; without any, the first column shrinks."""
     widths = [_width(table, place) for place in range(len(table.columns))]
-    left = width - _sum(widths)
+    left = width - _total_width(widths)
     sentences = [place for place, column in enumerate(table.columns) if column.wrap]
     for place in sentences:
         widths[place] += max(left, 0) // len(sentences)

@@ -24,7 +24,7 @@ def document(verification: Verification) -> Document:
     """The table, the reasons of the differences, the skipped tools, and whether all agree."""
     blocks: list[Block] = [_table(verification)]
     reasons = tuple(
-        _reason(figure, answer) for figure in verification.figures for answer in figure.answers if _differs(answer)
+        _reason(figure, answer) for figure in verification.figures for answer in figure.answers if answer.difference
     )
     if reasons:
         blocks.append(Items(reasons))
@@ -49,7 +49,6 @@ def line(verification: Verification) -> str:
 
 
 def _tools(verification: Verification) -> list[ReferenceTool]:
-    """The tools that reported a figure."""
     names = {answer.witness for figure in verification.figures for answer in figure.answers}
     return [tool for tool in REFERENCE_TOOLS if tool.name in names]
 
@@ -71,13 +70,9 @@ def _table(verification: Verification) -> Table:
 
 
 def _cell(answer: Answer) -> str:
-    if not _differs(answer):
+    if not answer.difference:
         return count_text(answer.value) if answer.agrees is None else "same"
     return ("" if answer.agrees else "! ") + rounded_text(answer.value, answer.rounded_to)
-
-
-def _differs(answer: Answer) -> bool:
-    return bool(answer.difference)
 
 
 def _reason(figure: Figure, answer: Answer) -> Item:

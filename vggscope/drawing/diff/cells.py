@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from vggscope.diffing.result import RowLayer
 from vggscope.diffing.wording import FoldedRows
-from vggscope.drawing.diff.badges import Mark, badge
+from vggscope.drawing.diff.legend import Mark, badge
 from vggscope.drawing.diff.rows import PAD, SPACE, Columns, MarkedRow, ShownRow, name_text, output_text
 from vggscope.drawing.fonts import fitted
 from vggscope.drawing.layer import kind
@@ -138,7 +138,6 @@ def _texts(layer: RowLayer, frame: Frame, columns: Columns, ink: str, muted: str
 
 
 def _tooltip(row: MarkedRow, layer: RowLayer) -> Iterator[str]:
-    """The lines of a layer's tooltip."""
     yield f"{layer.name}{f' ({layer.label})' if layer.label else ''}: {layer.op}"
     yield output_text(layer)
     if row.mark:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from vggscope.diffing.result import Change, Diff, Row, RowLayer
 from vggscope.diffing.wording import FoldedRows, folded, value_text
-from vggscope.drawing.diff.badges import Mark, mark_of
+from vggscope.drawing.diff.legend import Mark, mark_of
 from vggscope.drawing.fonts import text_width
 from vggscope.drawing.layer import shape
 from vggscope.drawing.theme import BODY, SMALL

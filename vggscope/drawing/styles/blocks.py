@@ -87,7 +87,6 @@ def draw(subject: Subject, look: Look) -> Picture:
         caption=subject.caption,
         theme=look.theme,
         size=placed.size,
-        frame=(),
         links=placed.links,
         parts=tuple(parts),
         notes=(*([f"After each convolution: {', '.join(common)}."] if common else []), *subject.notes),

@@ -52,21 +52,6 @@ class _TableRow:
     strong: bool = False
 
 
-@record
-class _ColumnEdges:
-    """The edges of the columns; `stub` is the left edge of the first."""
-
-    stub: float
-    edges: tuple[float, ...]
-
-    @property
-    def right(self) -> float:
-        return self.edges[-1]
-
-    def middle(self, column: int) -> float:
-        return (self.edges[column] + self.edges[column + 1]) / 2
-
-
 def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
     """Draw several networks as a table.
 
@@ -79,23 +64,23 @@ def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
                 "--style blocks draws it",
             )
     rows = list(_table_rows(subjects, look))
-    columns = _column_edges(rows, len(subjects))
+    edges = _column_edges(rows, len(subjects))
     heat = heat_of(look, [cell.layers for row in rows for cell in row.cells if cell and cell.layers])
     frame: list[Shape] = []
     parts: list[Part] = []
     y = TOP
     for number, row in enumerate(rows):
         y += RULE_GAP * 2 if row.rule else 0.0
-        frame += _frame(row, y, columns, look.theme)
-        parts += _parts(row, number, y, columns, subjects, look.theme, heat)
+        frame += _frame(row, y, edges, look.theme)
+        parts += _parts(row, number, y, edges, subjects, look.theme, heat)
         y += ROW
-    frame.append(Line(((MARGIN, y + RULE_GAP), (columns.right, y + RULE_GAP)), look.theme.ink, 1.2))
+    frame.append(Line(((MARGIN, y + RULE_GAP), (edges[-1], y + RULE_GAP)), look.theme.ink, 1.2))
     one = subjects[0] if len(subjects) == 1 else None
     return page(
         title=one.title if one else "ConvNet configurations",
         caption=one.caption if one else ", ".join(subject.title for subject in subjects),
         theme=look.theme,
-        size=(columns.right, y + RULE_GAP),
+        size=(edges[-1], y + RULE_GAP),
         frame=tuple(frame),
         links=tuple(_links(parts)),
         parts=tuple(parts),
@@ -191,19 +176,20 @@ def _is_pool(cell: _Cell) -> bool:
     return bool(cell.layers) and cell.layers[0].kind == "pool"
 
 
-def _column_edges(rows: Sequence[_TableRow], count: int) -> _ColumnEdges:
+def _column_edges(rows: Sequence[_TableRow], count: int) -> tuple[float, ...]:
+    """The edges of the columns, from the left edge of the first to the right edge of the last."""
     cells = ((cell, count if row.spans else 1) for row in rows for cell in row.cells if cell)
     widest = max((text_width(cell.text, BODY, bold=True) + 2 * PADDING) / spanned for cell, spanned in cells)
     width = min(max(widest, LEAST), WIDEST)
     stub = MARGIN + max(text_width(row.title, SMALL) for row in rows) + PADDING
-    return _ColumnEdges(stub, tuple(stub + width * i for i in range(count + 1)))
+    return tuple(stub + width * i for i in range(count + 1))
 
 
-def _frame(row: _TableRow, y: float, columns: _ColumnEdges, theme: Theme) -> list[Shape]:
+def _frame(row: _TableRow, y: float, edges: tuple[float, ...], theme: Theme) -> list[Shape]:
     shapes: list[Shape] = []
     if row.rule:
         color, weight = (theme.ink, 1.2) if row.rule == 2 else (theme.border, 0.75)
-        shapes.append(Line(((MARGIN, y - RULE_GAP), (columns.right, y - RULE_GAP)), color, weight))
+        shapes.append(Line(((MARGIN, y - RULE_GAP), (edges[-1], y - RULE_GAP)), color, weight))
     if row.title:
         shapes.append(Text(MARGIN, y + 10, row.title, SMALL, theme.muted))
     return shapes
@@ -213,7 +199,7 @@ def _parts(
     row: _TableRow,
     number: int,
     y: float,
-    columns: _ColumnEdges,
+    edges: tuple[float, ...],
     subjects: tuple[Subject, ...],
     theme: Theme,
     heat: Heat | None,
@@ -223,7 +209,7 @@ def _parts(
         if cell is None:
             continue
         last = len(subjects) if row.spans else column + 1
-        left, right = columns.edges[column], columns.edges[last]
+        left, right = edges[column], edges[last]
         shapes = () if row.spans and column else tuple(_cell(cell, row, left, right, y, theme, heat))
         kind = cell.layers[0].kind if cell.layers else "other"
         tooltip = "\n".join(layer.details for layer in cell.layers)

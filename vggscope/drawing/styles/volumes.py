@@ -100,7 +100,6 @@ def draw(subject: Subject, look: Look) -> Picture:
         caption=subject.caption,
         theme=look.theme,
         size=(right, columns[-1] - COLUMN_GAP),
-        frame=(),
         links=tuple(Link(a.key, b.key, (), shape(a.shape)) for a, b in pairwise(volumes)),
         parts=tuple(parts),
         notes=(*_notes(volumes, scale), *subject.notes),
@@ -123,8 +122,7 @@ def _volumes(subject: Subject, look: Look) -> Iterator[_Volume]:
     yield _Volume(INPUT, INPUT, "input", _sides(network.input_shape, INPUT), network.input_shape, (), ())
     for stage in subject.stages:
         for name, kind, layers, result in _steps(stage):
-            texts = (fact.text(layers, subject.report) for key, fact in look.facts.items() if key != "shape")
-            more = tuple(texts)
+            more = tuple(fact.text(layers, subject.report) for key, fact in look.facts.items() if key != "shape")
             yield _Volume(layers[0].node.name, name, kind, _sides(result, name), result, layers, more)
 
 
@@ -136,7 +134,7 @@ def _steps(stage: Stage) -> Iterator[tuple[str, str, Layers, TensorShape]]:
         if block.title:
             layers = block.instances[-1]
             times = f" ×{block.count}" if block.count > 1 else ""
-            yield block.title + times, _strongest(block.rows).layer.kind, layers, layers[-1].report.output_shape
+            yield block.title + times, _largest(block.rows).layer.kind, layers, layers[-1].report.output_shape
             continue
         for row in block.rows:
             report, kind = row.layer.report, row.layer.kind
@@ -144,7 +142,7 @@ def _steps(stage: Stage) -> Iterator[tuple[str, str, Layers, TensorShape]]:
                 yield row.layer.name, kind, row.layers, report.output_shape
 
 
-def _strongest(rows: tuple[LayerRow, ...]) -> LayerRow:
+def _largest(rows: tuple[LayerRow, ...]) -> LayerRow:
     """The row with most parameters, which gives a module its colour."""
     return max(rows, key=lambda row: sum(layer.report.params for layer in row.layers))
 

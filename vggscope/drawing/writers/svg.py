@@ -85,11 +85,11 @@ def _shape(shape: Shape) -> str:
         radius = f' rx="{number(shape.radius)}"' if shape.radius else ""
         place = f'x="{number(shape.x)}" y="{number(shape.y)}"'
         size = f'width="{number(shape.width)}" height="{number(shape.height)}"'
-        return f"<rect {place} {size}{radius}{_paint(shape.fill, shape.stroke, shape.line_width, shape.dashed)}/>"
+        return f"<rect {place} {size}{radius}{_paint(shape)}/>"
     if isinstance(shape, Polygon):
         points = " ".join(map(_point, shape.points))
-        return f'<polygon points="{points}"{_paint(shape.fill, shape.stroke, shape.line_width)}/>'
-    return f'<path d="{_path(shape)}"{_paint("", shape.stroke, shape.line_width, shape.dashed)}/>'
+        return f'<polygon points="{points}"{_paint(shape)}/>'
+    return f'<path d="{_path(shape)}"{_paint(shape)}/>'
 
 
 def _text(text: Text) -> str:
@@ -103,10 +103,11 @@ def _text(text: Text) -> str:
     )
 
 
-def _paint(fill: str, stroke: str, line_width: float, dashed: bool = False) -> str:
-    border = f' stroke="{stroke}" stroke-width="{number(line_width)}"' if stroke else ""
-    dashes = ' stroke-dasharray="3 2"' if dashed else ""
-    return f' fill="{fill or "none"}"{border}{dashes}'
+def _paint(shape: Rectangle | Polygon | Line) -> str:
+    fill = getattr(shape, "fill", "") or "none"
+    border = f' stroke="{shape.stroke}" stroke-width="{number(shape.line_width)}"' if shape.stroke else ""
+    dashes = ' stroke-dasharray="3 2"' if getattr(shape, "dashed", False) else ""
+    return f' fill="{fill}"{border}{dashes}'
 
 
 def _path(line: Line) -> str:

@@ -80,19 +80,18 @@ def _shape(shape: Shape, colors: dict[str, str]) -> str:
         return _text(shape, colors)
     if isinstance(shape, Rectangle):
         rounded = [f"rounded corners={number(shape.radius)}bp"] if shape.radius else []
-        style = _style(shape.fill, shape.stroke, shape.line_width, shape.dashed, colors, rounded)
         corners = (_point((shape.x, shape.y)), _point((shape.x + shape.width, shape.y + shape.height)))
-        return rf"\path[{style}] {corners[0]} rectangle {corners[1]};"
+        return rf"\path[{_style(shape, colors, *rounded)}] {corners[0]} rectangle {corners[1]};"
     if isinstance(shape, Polygon):
-        style = _style(shape.fill, shape.stroke, shape.line_width, False, colors, [])
-        return rf"\path[{style}] {' -- '.join(map(_point, shape.points))} -- cycle;"
-    return rf"\path[{_style('', shape.stroke, shape.line_width, shape.dashed, colors, [])}] {_path(shape)};"
+        return rf"\path[{_style(shape, colors)}] {' -- '.join(map(_point, shape.points))} -- cycle;"
+    return rf"\path[{_style(shape, colors)}] {_path(shape)};"
 
 
-def _style(fill: str, stroke: str, line_width: float, dashed: bool, colors: dict[str, str], more: list[str]) -> str:
+def _style(shape: Rectangle | Polygon | Line, colors: dict[str, str], *more: str) -> str:
+    fill = getattr(shape, "fill", "")
     painted = [f"fill={colors[fill]}"] if fill else []
-    drawn = [f"draw={colors[stroke]}", f"line width={number(line_width)}bp"] if stroke else []
-    dashes = ["dash pattern=on 3bp off 2bp"] if dashed else []
+    drawn = [f"draw={colors[shape.stroke]}", f"line width={number(shape.line_width)}bp"] if shape.stroke else []
+    dashes = ["dash pattern=on 3bp off 2bp"] if getattr(shape, "dashed", False) else []
     return ", ".join([*painted, *drawn, *dashes, *more])
 
 

@@ -54,7 +54,7 @@ def draw_convolution(title: str, data: Slide, theme: Theme) -> Picture:
         y, right = bottom + 22, max(right, end)
     which = f"of {side}x{side} positions the first, the second and the last" if side > 1 else "the only position"
     caption = f"{data.rule}: {which}; each gives the sum of pixel times weight"
-    return page(title, caption, theme, (right, y - 22), tuple(frame), (), ())
+    return page(title, caption, theme, (right, y - 22), tuple(frame))
 
 
 def _position(data: Slide, padded: Rows, step: Step, y: float, theme: Theme) -> tuple[list[Shape], float, float]:
@@ -115,7 +115,7 @@ def draw_pooling(title: str, data: Pools, theme: Theme) -> Picture:
         frame += _grid(rows, x, top, look, cell)
         x += max(len(rows[0]) * cell, text_width(heading, HEADING, bold=True)) + GAP
     caption = f"{data.rule} windows along each side, the first one outlined"
-    return page(title, caption, theme, (x - GAP, TOP + 14 + height), tuple(frame), (), ())
+    return page(title, caption, theme, (x - GAP, TOP + 14 + height), tuple(frame))
 
 
 def _check(rows: Rows) -> None:

@@ -7,11 +7,12 @@ it is still tables and lists.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from html import escape
 from importlib.resources import files
 
-from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
+from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Style, Table
 from vggscope.errors import visible
 
 SIGNS = {"+": "added", "-": "gone", "~": "changed", "!": "wrong", "=": "same"}
@@ -30,11 +31,10 @@ def write(document: Document, style: Style) -> str:
 
 def fragment(document: Document) -> str:
     """Return HTML to be embedded in a page."""
-    blocks = [block for block in document.blocks if not (isinstance(block, Table) and block.data)]
     # Without these classes the MathJax of a notebook would set text between dollar signs as a formula.
     return (
         f'<div class="vggscope tex2jax_ignore mathjax_ignore">\n<style>{_style("fragment")}</style>\n'
-        f'<p class="title"><b>{_text(document.title)}</b></p>\n' + "\n".join(map(_block, blocks)) + "\n</div>\n"
+        f'<p class="title"><b>{_text(document.title)}</b></p>\n' + "\n".join(map(_block, document.shown)) + "\n</div>\n"
     )
 
 
@@ -54,12 +54,8 @@ def _block(block: Block) -> str:
     if isinstance(block, Lines):
         lines = (_line(line) if block.language == "diff" else _text(line) for line in block.lines)
         return f'<pre tabindex="0"><code>{chr(10).join(lines)}</code></pre>'
-    return _note(block)
-
-
-def _note(note: Note) -> str:
-    text = _text(note.text)
-    return f'<p class="{note.kind}">{f"<b>{text}</b>" if note.kind == "verdict" else text}</p>'
+    text = _text(block.text)
+    return f'<p class="{block.kind}">{f"<b>{text}</b>" if block.kind == "verdict" else text}</p>'
 
 
 def _item(item: Item) -> str:
@@ -108,8 +104,8 @@ def _side(column: Column) -> str:
     return ' class="n" align="right"' if column.right else ' class="w"' if column.wrap else ""
 
 
-def _lines(parts: object) -> str:
-    return "".join(f"{part}\n" for part in parts)  # type: ignore[attr-defined]
+def _lines(parts: Iterable[str]) -> str:
+    return "".join(f"{part}\n" for part in parts)
 
 
 def _text(text: str) -> str:
