@@ -65,17 +65,8 @@ def diff(
     """
     check_format(output.format, output.output, "diff")
     with on_terminal():
-        result = api.diff(
-            model,
-            ref,
-            numeric=numeric,
-            seed=seed,
-            float64=float64,
-            weights=weights,
-            ignore=words(ignore),
-            training=training,
-            cache=cache,
-            **build.keywords(),
-        )
+        run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
+        given = {**run, "ignore": words(ignore), "training": training, "cache": cache, **build.keywords()}
+        result = api.diff(model, ref, **given)
     emit(result, output.format, output.output, theme=picture.theme, dpi=picture.dpi, fold=fold)
     return 0 if result.verdict == "identical" or (result.verdict == "equivalent" and not strict) else 1

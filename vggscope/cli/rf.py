@@ -60,19 +60,8 @@ def rf(
         raise OptionError("a table shows the fields of one model", "several are drawn: -o growth.svg, .png or .pdf")
     place = _place(unit)
     with on_terminal():
-        first, *others = (
-            api.receptive_fields(
-                model,
-                at=layers,
-                unit=place,
-                effective=effective,
-                samples=samples,
-                seed=seed,
-                weights=weights,
-                **build.keywords(),
-            )
-            for model in models
-        )
+        given = {"effective": effective, "samples": samples, "seed": seed, "weights": weights, **build.keywords()}
+        first, *others = (api.receptive_fields(model, at=layers, unit=place, **given) for model in models)
     photo = None
     if image is not None:
         from vggscope.photo import open_photo

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from vggscope.analysis.memory.allocation_log import KINDS, Moment
 from vggscope.analysis.memory.report import assumptions
 from vggscope.analysis.memory.simulate import simulate_step
@@ -61,27 +63,22 @@ def step_memory(network: Network) -> StepMemory:
     >>> step_memory(resolve("A")).peak_bytes("train", "sgd-momentum", "float32", 64)
     4749085928
     """
-    moments = {
-        (mode, dtype): simulate_step(network, StepConfig(mode=mode, optimizer="sgd", dtype=dtype)).moments
-        for mode in MODES
-        for dtype in dict.fromkeys(SIMULATED_AS.values())
-    }
-    optimizers = {
-        (mode, dtype, name): _optimizer(network, StepConfig(mode=mode, optimizer=name, dtype=dtype))
-        for mode in MODES
-        for dtype in dict.fromkeys(WEIGHTS_AS.values())
-        for name in OPTIMIZERS
-        if mode != "inference"
-    }
-    sentences = {
-        (mode, optimizer, dtype): tuple(
-            assumptions(network, StepConfig(mode=mode, optimizer=optimizer, dtype=dtype), batch=1)
-        )
-        for mode in MODES
-        for optimizer in OPTIMIZERS
-        for dtype in SIMULATED_AS
-    }
-    return StepMemory(moments, optimizers, sentences)
+    simulated, weights = dict.fromkeys(SIMULATED_AS.values()), dict.fromkeys(WEIGHTS_AS.values())
+    return StepMemory(
+        moments={
+            (mode, dtype): simulate_step(network, StepConfig(mode, "sgd", dtype)).moments
+            for mode, dtype in product(MODES, simulated)
+        },
+        optimizers={
+            (mode, dtype, name): _optimizer(network, StepConfig(mode, name, dtype))
+            for mode, dtype, name in product(MODES, weights, OPTIMIZERS)
+            if mode != "inference"
+        },
+        assumptions={
+            (mode, name, dtype): tuple(assumptions(network, StepConfig(mode, name, dtype), batch=1))
+            for mode, name, dtype in product(MODES, OPTIMIZERS, SIMULATED_AS)
+        },
+    )
 
 
 def _optimizer(network: Network, config: StepConfig) -> OptimizerMemory:

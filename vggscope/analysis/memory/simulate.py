@@ -264,7 +264,9 @@ class StepSimulator:
         gradient = self._output_gradient(call)
         if gradient is not None:
             computed = [(name, size, self._input_gradient(call, i, gradient)) for i, name, size in self._targets(call)]
-            unreduced = self._unreduced_parameter_gradients(call)
+            # The gradients of these parameters have the output's size before they are summed.
+            summed = self._trained(call) if call.sums_gradients else ()
+            unreduced = [self.log.allocate("temporary", call.size) for _ in summed]
             input_gradients = [(name, self._reduced(size, gradient)) for name, size, gradient in computed]
             used = self._allocate_parameter_gradients(call)
             log.release(gradient.tensor, *unreduced, *self.piece_gradients.pop(call.output, ()))
@@ -318,10 +320,6 @@ class StepSimulator:
 
     def _trained(self, call: OperatorCall) -> list[Parameter]:
         return [p for p in call.parameters if p.name in self.trained]
-
-    def _unreduced_parameter_gradients(self, call: OperatorCall) -> list[int]:
-        """Allocate the gradients of parameters that are summed afterwards, at the output's size."""
-        return [self.log.allocate("temporary", call.size) for _ in self._trained(call)] if call.sums_gradients else []
 
     def _accumulate(self, name: str, gradient: Gradient) -> list[int]:
         """Add a gradient to that of a value; return the tensors that are no longer needed."""
