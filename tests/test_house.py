@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.house import HEAVY, RULES
+from tests.house import HEAVY, RULES, files, tree
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vggscope"
@@ -103,6 +105,13 @@ def test_a_package_that_breaks_no_rule_passes(rule: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(("rule", "files", "message"), BREACHES)
 def test_a_breach_is_noticed(rule: str, files: dict[str, str], message: str, tmp_path: Path) -> None:
     assert [line for line in RULES[rule](package(tmp_path, files)) if line.startswith(message)]
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    classes = Counter(
+        node.name for path in files(PACKAGE) for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in classes.items() if count > 1] == []
 
 
 def test_each_rule_is_shown_to_be_broken_and_is_named_in_the_documentation() -> None:
