@@ -2,7 +2,7 @@
 
     Exception
     └── VggscopeError
-        ├── ModelError           unknown model, or a value that is no model
+        ├── ModelError           unknown model, or a value that is not a model
         │   ├── NotationError    unreadable word in Table 1 notation
         │   └── CheckpointError  checkpoint that is unreadable, damaged, or contains code
         ├── ShapeError           layer that does not fit its input
@@ -44,7 +44,7 @@ class VggscopeError(Exception):
 
 
 class ModelError(VggscopeError):
-    """The model is unknown, or the value is no model.
+    """The model is unknown, or the value is not a model.
 
     >>> import vggscope
     >>> vggscope.network("vgg17")  # doctest: +ELLIPSIS

@@ -21,7 +21,7 @@ COUNTS = ("macs", "all")
 class LayerOperations:
     """One layer's forward pass on the whole batch, and the MACs of its backward pass; None is unknown.
 
-    `other` counts the operations that are no multiply-accumulates. `flops` is 2 x MACs, plus `other` if all operations
+    `other` counts the operations other than multiply-accumulates. `flops` is 2 x MACs, plus `other` if all operations
     count. `bytes` counts inputs, parameters and output, each moved once. `intensity` is FLOPs per byte. `time_ns` is
     the least time on the card, `bound` its bottleneck: compute or memory.
     """

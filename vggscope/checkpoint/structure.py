@@ -1,6 +1,6 @@
 """The VGG in a checkpoint: its convolutions and FC layers as a line of Table 1's notation.
 
-Each word of the line knows the file's layer for it, so that problems, labels and the Network are read off the line.
+Each word has the layer of the file that it describes. Problems, labels and the Network follow from the words.
 """
 
 from __future__ import annotations

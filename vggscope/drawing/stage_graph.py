@@ -28,7 +28,7 @@ NARROWEST, WIDEST = 60.0, 230.0
 
 @record
 class OpText:
-    """The texts of an op: its name, its path if that is another, its parameters in short, its facts."""
+    """The texts of an op: its name, its path if it differs from the name, its parameters in short, its facts."""
 
     layer: Layer
     name: str

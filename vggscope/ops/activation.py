@@ -17,7 +17,7 @@ class Activation(Op):
     """A function of each value. `keeps` is what autograd saves for backward, the `input` or the `output`."""
 
     is_pointwise = True
-    exchanges = (("activation", 2.5),)
+    exchanges: ClassVar[tuple[tuple[str, float], ...]] = (("activation", 2.5),)
     keeps: ClassVar[str] = "input"
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:

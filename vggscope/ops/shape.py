@@ -1,4 +1,4 @@
-"""Ops that move no data: the same elements under another shape."""
+"""Flatten: several dimensions as one, in the same memory. The other views are in view.py."""
 
 from __future__ import annotations
 

@@ -275,8 +275,10 @@ def _max_pool(kind: type[MaxPool2d]) -> Callable[..., Op]:
         return_indices: bool = False,
     ) -> Op:
         step = kernel_size if stride is None or stride == [] else stride
-        window = (_each(values, kind.sides) for values in (kernel_size, step, padding, dilation))
-        return kind(*window, ceil_mode)
+        sides = kind.sides
+        return kind(
+            _each(kernel_size, sides), _each(step, sides), _each(padding, sides), _each(dilation, sides), ceil_mode
+        )
 
     return make
 
@@ -292,8 +294,8 @@ def _avg_pool(kind: type[AvgPool2d]) -> Callable[..., Op]:
         divisor_override: int | None = None,
     ) -> Op:
         step = kernel_size if stride is None or stride == [] else stride
-        window = (_each(values, kind.sides) for values in (kernel_size, step, padding))
-        return kind(*window, ceil_mode, count_include_pad)
+        sides = kind.sides
+        return kind(_each(kernel_size, sides), _each(step, sides), _each(padding, sides), ceil_mode, count_include_pad)
 
     return make
 

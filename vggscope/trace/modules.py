@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.ops import activation
 from vggscope.ops.attention import MultiheadAttention
@@ -92,8 +92,11 @@ def _window(op: type[MaxPool2d | AvgPool2d | AdaptiveAvgPool2d]) -> Maker:
     """As `_like`, with a single number for a window repeated for each side."""
 
     def make(module: nn.Module) -> Op:
-        values = _attributes(op, module)
-        return op(**{k: (v,) * op.sides if k in _SIDED and not isinstance(v, tuple) else v for k, v in values.items()})
+        values: dict[str, Any] = _attributes(op, module)
+        for name, value in values.items():
+            if name in _SIDED and not isinstance(value, tuple):
+                values[name] = (value,) * op.sides
+        return op(**values)
 
     return make
 
