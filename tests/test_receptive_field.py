@@ -10,13 +10,14 @@ from itertools import product
 import pytest
 import torch
 import torchvision
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
 import vggscope
 from tests.strategies import SIDE, columns, examples
+from vggscope.analysis.receptive_field.extents import Irregular
 from vggscope.analysis.receptive_field.result import Box, describe, layer_named
 from vggscope.analysis.receptive_field.view import PixelView, ReceptiveField, UnknownView, receptive_fields, views
 from vggscope.builders.module import module
@@ -31,7 +32,8 @@ from vggscope.render.formats import draw, write
 from vggscope.render.rf_plot import growth, regions
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
-from vggscope.trace.run import trace
+from vggscope.trace.inputs import from_data
+from vggscope.trace.run import run, trace
 from vggscope.vgg.options import BuildOptions
 
 POOL5 = {
@@ -241,7 +243,7 @@ def test_autograd_itself_on_positive_weights() -> None:
         plain = ((int(rows.min()), int(rows.max())), (int(columns.min()), int(columns.max())))
         unit = describe(network, [name], (place[0][1], place[1][1])).units[0]
         assert unit.reads == unit.clipped == Box((plain[0][0], plain[1][0]), (plain[0][1], plain[1][1]))
-        assert measure(on_meta(network), network.input_shape, {name: [place]}) == {name: {place: plain}}
+        assert measure(on_meta(network), network, {name: [place]}) == {name: {place: plain}}
 
 
 class Apply(nn.Module):
@@ -292,7 +294,7 @@ def test_functions_equal_autograd(name: str) -> None:
     assert isinstance(view, PixelView)
     counts = {side.axis: side.extent.units for side in view.sides if side.axis is not None}
     places = [tuple(zip(counts, positions)) for positions in product(*map(range, counts.values()))]
-    measured = measure(without_data(model), network.input_shape, {"1": places})["1"]
+    measured = measure(without_data(model), network, {"1": places})["1"]
     for place in places:
         positions = dict(place)
         spans = [side.extent.span(positions.get(side.axis, 0)) for side in view.sides]
@@ -334,7 +336,7 @@ class TestGraphs:
 
     def test_rows_of_features_have_no_field(self) -> None:
         (layer,) = describe(trace(nn.Linear(5, 3), (5,), "row")).layers
-        assert (layer.size, layer.note) == (None, "the input is no image")
+        assert (layer.size, layer.note) == (None, "the input has no spatial axes")
 
     def test_one_and_three_sides(self) -> None:
         sequence = trace(nn.Sequential(nn.Conv1d(2, 4, 5, 2), nn.Conv1d(4, 4, 3)), (2, 40), "sequence")
@@ -395,9 +397,10 @@ class TestUnits:
 class TestShown:
     def test_the_table_of_layers(self) -> None:
         lines = str(vggscope.receptive_fields("D")).splitlines()
-        assert lines[2].split() == ["layer", "label", "op", "map", "field", "stride", "padding"]
+        assert lines[2].split() == ["layer", "label", "op", "map", "field", "stride", "padding", "note"]
         assert lines[4].split() == ["features.0", "conv1_1", "Conv2d", "224x224", "3", "1", "1"]
         assert lines[34].split() == ["features.30", "pool5", "MaxPool2d", "7x7", "212", "32", "90"]
+        assert lines[37].split() == ["classifier.0", "fc6", "Linear", "1x1", "404", "32", "90", "whole", "image"]
 
     @pytest.mark.parametrize(("column", "note"), [
         ("D", "conv5_1 to conv5_3 (three 3x3) see 7x7 of their input, as one 7x7 convolution would: 27 C^2 weights"
@@ -546,3 +549,295 @@ class TestPictures:
         ):
             with pytest.raises(OptionError, match=text):
                 drawing()
+
+
+def run_on(model: nn.Module, *inputs: Tensor) -> tuple[Network, nn.Module]:
+    """The Network of a module on these inputs, and the module on the meta device."""
+    bare = without_data(model.eval())
+    return run(bare, from_data(inputs).for_samples(1), type(model).__name__).network, bare
+
+
+def mismatches(model: nn.Module, *inputs: Tensor, of: str | None = None, layers: tuple[str, ...] = ()) -> list[str]:
+    network, bare = run_on(model, *inputs)
+    assert network.failure is None
+    measured = layers or measured_layers(network, of)
+    assert measured
+    return differences(network, bare, measured, of)
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> tuple[nn.Module, int]:
+    """Convolutions, pools, transposed convolutions and upsampling over one, two or three sides."""
+    sides = draw(st.integers(1, 3))
+    each = st.tuples(*[st.integers(1, 3)] * sides)
+    steps = st.tuples(*[st.integers(1, 2)] * sides)
+    layers: list[nn.Module] = []
+    for _ in range(draw(st.integers(1, 4))):
+        kernel, stride = draw(each), draw(steps)
+        padding = tuple(side // 2 for side in kernel)
+        kinds = {
+            "Conv": lambda k, s, p: (4, 4, k, s, p, draw(steps)),
+            "MaxPool": lambda k, s, p: (k, s, p, 1, False, draw(st.booleans())),
+            "AvgPool": lambda k, s, p: (k, s, p, draw(st.booleans())),
+            "ConvTranspose": lambda k, s, p: (4, 4, k, s, tuple(min(side, 1) for side in p)),
+            "AdaptiveAvgPool": lambda k, s, p: (tuple(2 + side for side in k),),
+            "AdaptiveMaxPool": lambda k, s, p: (tuple(3 + side for side in k),),
+        }
+        kind = draw(st.sampled_from([*kinds, "Upsample"]))
+        if kind == "Upsample":
+            linear = ("linear", "bilinear", "trilinear")[sides - 1]
+            layers.append(nn.Upsample(scale_factor=2, mode=draw(st.sampled_from(["nearest", linear]))))
+        else:
+            layers.append(getattr(nn, f"{kind}{sides}d")(*kinds[kind](kernel, stride, padding)))
+    return nn.Sequential(*layers), sides
+
+
+@examples(30)
+@given(stacks())
+def test_any_stack_over_one_to_three_sides_equals_autograd(drawn: tuple[nn.Module, int]) -> None:
+    model, sides = drawn
+    image = torch.zeros(1, 4, *(17, 14, 11)[:sides])
+    try:
+        with torch.no_grad():
+            assume(model(image).numel() < 10**5)
+    except RuntimeError:
+        assume(False)  # a kernel is larger than its input
+    assert mismatches(model, image) == []
+
+
+class Siamese(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.MaxPool2d(2))
+        self.head = nn.Conv2d(8, 4, 3)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return self.head(torch.cat([self.tower(left), self.tower(right)], 1))
+
+
+class Conditioned(nn.Module):
+    """A map of features, scaled by a vector that comes first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vector, self.first, self.last = nn.Linear(5, 4), nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3)
+
+    def forward(self, condition: Tensor, image: Tensor) -> Tensor:
+        return self.last(self.first(image) * self.vector(condition)[:, :, None, None])
+
+
+class Flow(nn.Module):
+    """Two frames of one size, side by side in the channels, and coarse features of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both, self.coarse, self.last = nn.Conv2d(6, 4, 5, 2, 2), nn.Conv2d(3, 4, 7, 4, 3), nn.Conv2d(8, 2, 3)
+
+    def forward(self, frame: Tensor, following: Tensor) -> Tensor:
+        coarse = functional.interpolate(self.coarse(following), scale_factor=2)
+        return self.last(torch.cat([self.both(torch.cat([frame, following], 1)), coarse], 1))
+
+
+class UNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(nn.Conv2d(c, 4, 3, padding=1) for c in (3, 4, 4))
+        self.pool, self.up = nn.MaxPool2d(2), nn.ModuleList(nn.ConvTranspose2d(4, 4, 2, 2) for _ in range(2))
+        self.merge = nn.ModuleList(nn.Conv2d(8, 4, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.down[0](x)
+        second = self.down[1](self.pool(first))
+        x = self.up[0](self.down[2](self.pool(second)))
+        x = self.up[1](self.merge[0](torch.cat([x, second], 1)))
+        return self.merge[1](torch.cat([x, first], 1))
+
+
+class WaveNet(nn.Module):
+    """Dilated convolutions with gates and skips (van den Oord et al. 2016, section 2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Conv1d(1, 4, 1)
+        self.dilated = nn.ModuleList(nn.Conv1d(4, 8, 2, dilation=2**i) for i in range(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.into(x)
+        for i, layer in enumerate(self.dilated):
+            value, gate = layer(x).chunk(2, 1)
+            x = x[:, :, 2**i :] + value.tanh() * gate.sigmoid()
+        return x
+
+
+def images(*sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.zeros(1, *size) for size in sizes)
+
+
+class TestInputs:
+    @pytest.mark.parametrize("of", [None, "left", "right"])
+    def test_a_shared_tower(self, of: str | None) -> None:
+        inputs = images((3, 32, 32), (3, 40, 32))[:1] * 2
+        assert mismatches(Siamese(), *inputs, of=of) == []
+        fields = describe(run_on(Siamese(), *inputs)[0], of=of)
+        assert (fields.of, fields.axes, fields.sides) == (of or "left", (2, 3), (32, 32))
+        sizes = {layer.name: layer.size for layer in fields.layers}
+        assert (sizes["tower.0"], sizes["tower.0:2"]) == ((None, (3, 3)) if of == "right" else ((3, 3), None))
+        assert sizes["head"] == (13, 13)  # 3 and a pool of two: 5; two more units at stride 4
+
+    def test_the_first_input_with_sides_is_the_default(self) -> None:
+        inputs = images((5,), (3, 32, 32))
+        assert mismatches(Conditioned(), *inputs) == []
+        network, _ = run_on(Conditioned(), *inputs)
+        assert describe(network).of == "image"
+        for of, text in (
+            ("mask", "Conditioned has no input 'mask'\nits inputs are condition and image"),
+            ("condition", "the input condition has no spatial axes\nname image"),
+        ):
+            with pytest.raises(OptionError) as raised:
+                describe(network, of=of)
+            assert str(raised.value) == text
+
+    @pytest.mark.parametrize("of", ["frame", "following"])
+    def test_pairs_of_frames(self, of: str) -> None:
+        assert mismatches(Flow(), *images((3, 32, 40), (3, 32, 40)), of=of) == []
+
+    def test_one_to_three_sides_of_known_networks(self) -> None:
+        assert mismatches(UNet(), *images((3, 32, 32))) == []
+        assert mismatches(WaveNet(), *images((1, 100))) == []
+        video = torchvision.models.video.r3d_18(weights=None)
+        assert (
+            mismatches(video, *images((3, 8, 24, 24)), layers=("stem.0", "layer1.1.conv2.0", "layer2.0.conv1.0")) == []
+        )
+        wave = describe(run_on(WaveNet(), *images((1, 100)))[0])
+        assert (wave.layers[-1].size, wave.axes) == ((32,), (2,))
+        assert json.loads(wave.to_json())["layers"][-1]["size"] == [32]
+
+    @pytest.mark.parametrize(
+        ("model", "given", "axes"),
+        [
+            (nn.Conv1d(4, 2, 3), torch.zeros(1, 4, 9), (2,)),
+            (nn.Linear(9, 2), torch.zeros(1, 4, 9), (1,)),
+            (nn.LSTM(9, 2, batch_first=True), torch.zeros(1, 4, 9), (1,)),
+            (nn.Sequential(nn.LayerNorm(9), nn.Linear(9, 2)), torch.zeros(1, 4, 4, 9), (1, 2)),
+            (
+                nn.Sequential(Apply(lambda x: x.permute(0, 3, 1, 2)), nn.Conv2d(3, 2, 3)),
+                torch.zeros(1, 8, 8, 3),
+                (1, 2),
+            ),
+            (nn.Sequential(Apply(lambda x: x[:, None]), nn.Conv1d(1, 2, 3)), torch.zeros(1, 9), (1,)),
+            (nn.Embedding(7, 4), torch.zeros(1, 9, dtype=torch.int64), (1,)),
+            (nn.Sequential(nn.Flatten(), nn.Linear(36, 2)), torch.zeros(1, 4, 3, 3), (2, 3)),
+            (nn.Linear(9, 2), torch.zeros(1, 9), ()),
+        ],
+    )
+    def test_the_sides_are_all_axes_but_batch_and_channels(
+        self, model: nn.Module, given: Tensor, axes: tuple[int, ...]
+    ) -> None:
+        network, bare = run_on(model, given)
+        assert describe(network).axes == axes
+        if axes and given.is_floating_point() and not isinstance(model, nn.LSTM):
+            assert differences(network, bare, tuple(n.name for n in network.nodes if n.module)[-1:]) == []
+
+    def test_a_sequence_step_by_step(self) -> None:
+        fields = describe(run_on(nn.LSTM(4, 2, batch_first=True), torch.zeros(1, 9, 4))[0], ["lstm"], (3,))
+        assert fields.units[0].box == Box((0,), (3,))
+        both = nn.LSTM(4, 2, batch_first=True, bidirectional=True)
+        assert describe(run_on(both, torch.zeros(1, 9, 4))[0]).layers[0].whole
+
+    def test_tokens_by_changing_one(self) -> None:
+        model = nn.Sequential(nn.Embedding(9, 4), Apply(lambda x: x.transpose(1, 2)), nn.Conv1d(4, 2, 3, dilation=2))
+        tokens = torch.arange(9)[None]
+        (unit,) = describe(run_on(model, tokens)[0], ["2"], (1,)).units
+        with torch.no_grad():
+            before = model(tokens)[0, :, 1]
+            changed = [
+                i for i in range(9) if not model(tokens.index_fill(1, torch.tensor(i), 8))[0, :, 1].equal(before)
+            ]
+        assert (unit.box.first, unit.box.last) == ((1,), (5,)) == ((changed[0],), (changed[-1],))
+
+
+class TestWhole:
+    def test_all_layers_after_the_first_attention(self) -> None:
+        import timm
+
+        model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2)
+        network, bare = run_on(model, torch.zeros(1, 3, 64, 64))
+        layers = describe(network).layers
+        names = [layer.name for layer in layers]
+        attention = names.index("blocks.0.attn.scaled_dot_product_attention")
+        assert all(layer.whole and layer.size == (64, 64) for layer in layers[attention:])
+        assert not any(layer.whole for layer in layers[:attention])
+        before = layers[attention - 1]
+        assert (before.size, before.map) == ((16, 16), (17,))
+        assert before.note == "regions of 16 x 16 pixels; 1 of 17 units depends on none"
+        some = ("patch_embed.proj", "blocks.0.attn.q_norm", "blocks.0.attn.proj", "blocks.1.mlp.fc2", "fc_norm", "head")
+        assert differences(network, bare, tuple(name for name in some if name in names)) == []
+
+    def test_a_flatten_alone_does_not_widen_the_field(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 4), nn.ReLU())
+        layers = describe(run_on(model, torch.zeros(1, 3, 8, 8))[0]).layers
+        assert [(layer.size, layer.whole) for layer in layers] == [((3, 3), False)] * 2 + [((8, 8), True)] * 2
+
+    @pytest.mark.parametrize(
+        "pooled",
+        [nn.AdaptiveAvgPool2d(1), Apply(lambda x: x.mean((2, 3))), Apply(lambda x: x.amax((2, 3), True) + x)],
+    )
+    def test_global_pools(self, pooled: nn.Module) -> None:
+        layers = describe(run_on(nn.Sequential(nn.Conv2d(3, 4, 3), pooled), torch.zeros(1, 3, 8, 8))[0]).layers
+        assert [layer.whole for layer in layers] == [False, *[True] * (len(layers) - 1)]
+        assert json.loads(describe(run_on(pooled, torch.zeros(1, 3, 8, 8))[0]).to_json())["layers"][0]["whole"] is True
+
+    def test_tokens_that_become_a_map_again(self) -> None:
+        tokens = Apply(lambda x: x.flatten(2).transpose(1, 2))
+        back = Apply(lambda x: x.transpose(1, 2).unflatten(2, (4, 6)))
+        model = nn.Sequential(nn.Conv2d(3, 4, 2, 2), tokens, nn.Linear(4, 4), back, nn.Conv2d(4, 4, 3))
+        image = torch.zeros(1, 3, 8, 12)
+        assert mismatches(model, image) == []
+        fields = describe(run_on(model, image)[0], ["2"], (1, 2))
+        assert (fields.layers[-1].size, fields.layers[-1].stride, fields.layers[3].map) == ((6, 6), (2, 2), (4, 6))
+        assert fields.units[0].box == Box((2, 4), (3, 5))
+
+
+class TestOtherInputs:
+    @pytest.mark.parametrize(("sides", "unit", "place"), [(1, (3,), "6"), (3, (1, 2, 3), "1,6,6")])
+    def test_the_effective_field(self, sides: int, unit: tuple[int, ...], place: str) -> None:
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[sides - 1]
+        model = nn.Sequential(conv(2, 3, 3), conv(3, 3, 3))
+        network = trace(model, (2, *(9,) * sides), "net")
+        measured = effective_field(network, model, "1", unit, samples=1)
+        assert measured.field.box == Box(unit, tuple(place + 4 for place in unit))
+        assert measured.heat == ()
+        fields = replace(describe(network, ["1"], unit), effective=measured.field, heat=measured.heat)
+        assert "1 input of noise" in str(fields)
+        with pytest.raises(OptionError, match=r"an input of 2x9.* is no image\nits regions can be listed, not drawn"):
+            draw(fields, ".svg")
+        with pytest.raises(OptionError, match=f"--unit {place}"):
+            describe(network, ["1"], (0, 0))
+        assert ">the input: 9<" in draw(describe(network), ".svg").decode()
+
+    def test_the_effective_field_of_one_of_two_inputs(self) -> None:
+        network, _ = run_on(Siamese(), *images((3, 32, 32), (3, 32, 32)))
+        measured = effective_field(network, Siamese(), "head", (2, 2), samples=1, of="right")
+        assert measured.field.box == Box((8, 8), (20, 20))
+        assert sum(map(sum, measured.heat)) == pytest.approx(1)
+
+    def test_tokens_have_no_gradient(self) -> None:
+        model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4))
+        network, _ = run_on(model, torch.zeros(1, 9, dtype=torch.int64))
+        with pytest.raises(OptionError, match="the input input is int64, which has no gradient"):
+            effective_field(network, model, "1")
+
+    def test_csv_has_a_column_for_each_side(self) -> None:
+        network = trace(nn.Conv1d(2, 3, 3), (2, 9), "net")
+        head = write(describe(network, ["conv1d"]), "csv").splitlines()[0]
+        assert head.startswith("name,label,unit_position,map_position,first_position,last_position")
+
+
+def test_the_cost_follows_the_layers_and_not_the_units() -> None:
+    """No layer of a transformer with rotary embeddings lists its units one by one."""
+    import timm
+
+    model = build_without_data(lambda: timm.create_model("vit_small_patch16_rope_224", img_size=64, depth=2))
+    network = trace(model, (3, 64, 64), "rope")
+    extents = [side.extent for view in views(network).values() if isinstance(view, PixelView) for side in view.sides]
+    assert not any(isinstance(extent, Irregular) for extent in extents)

@@ -426,6 +426,7 @@ def receptive_fields(
     *,
     at: str | Sequence[str] = (),
     unit: tuple[int, ...] | None = None,
+    of: str | None = None,
     effective: bool = False,
     samples: int = 4,
     seed: int = 0,
@@ -436,11 +437,12 @@ def receptive_fields(
 
     Unit i covers the input pixels [-padding + i*stride, -padding + i*stride + size - 1].
 
+    `of` names the input in which the fields lie, by the argument of forward; the first with spatial axes by default.
     `at` names layers, of which the region of one `unit` is returned too: (row, column), or the middle one. `effective`
     measures where the unit's gradient is (Luo et al. 2016), on `samples` images of noise, with the `weights` of a
     checkpoint or random ones. `seed` is that of the noise and of random weights.
 
-    Raises OptionError for an unknown layer or unit, with the nearest names.
+    Raises OptionError for an unknown layer, unit or input, with the names there are.
 
     >>> fields = receptive_fields("D", at="conv5_3", unit=(6, 6))
     >>> fields.units[0].box
@@ -450,7 +452,7 @@ def receptive_fields(
 
     described = network(model, input_size, **options)
     layers = (at,) if isinstance(at, str) else tuple(at)
-    result = describe(described, layers, unit)
+    result = describe(described, layers, unit, of)
     if not effective:
         if weights is not None:
             raise OptionError("--weights is for --effective", "the rule needs no weights")
@@ -463,7 +465,14 @@ def receptive_fields(
     module = _build_seeded(_module_factory(model, input_size, options, weights), seed)
     with progress("measuring", samples) as advance:
         measured = effective_field(
-            described, module, layers[0], unit, samples=samples, seed=seed, progress=lambda n: advance(f"image {n + 1}")
+            described,
+            module,
+            layers[0],
+            unit,
+            samples=samples,
+            seed=seed,
+            of=of,
+            progress=lambda n: advance(f"sample {n + 1}"),
         )
     return replace(result, effective=measured.field, heat=measured.heat)
 

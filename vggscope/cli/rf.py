@@ -32,6 +32,9 @@ def rf(
         str | None, option("LAYERS", "Layers, by label or path: one unit's region, e.g. conv5_3.", "layers")
     ] = None,
     unit: Annotated[str | None, option("ROW,COLUMN", "The unit of --at; the middle one by default.")] = None,
+    of: Annotated[
+        str | None, option("NAME", "The input that the fields lie in; the first with spatial axes by default.")
+    ] = None,
     image: Annotated[
         str | None, option("FILE", "A photo to draw the regions of --at on, with -o.", *IMAGE_FILES)
     ] = None,
@@ -60,7 +63,14 @@ def rf(
         raise OptionError("a table shows the fields of one model", "several are drawn: -o growth.svg, .png or .pdf")
     place = _place(unit)
     with on_terminal():
-        given = {"effective": effective, "samples": samples, "seed": seed, "weights": weights, **build.keywords()}
+        given = {
+            "of": of,
+            "effective": effective,
+            "samples": samples,
+            "seed": seed,
+            "weights": weights,
+            **build.keywords(),
+        }
         first, *others = (api.receptive_fields(model, at=layers, unit=place, **given) for model in models)
     photo = None
     if image is not None:

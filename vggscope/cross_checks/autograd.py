@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vggscope.analysis.receptive_field.extents import Flattened
-from vggscope.analysis.receptive_field.view import PixelView, UnknownView, views
+from vggscope.analysis.receptive_field.source import named_input, pixel_axes
+from vggscope.analysis.receptive_field.view import PixelView, UnknownView, mixes_channels, views
 from vggscope.cross_checks.positive import Function, each_channel, functions, ones
 from vggscope.cross_checks.reference_tool import FIELDS, NotApplicable, ReferenceTool, ReportedFigure, written_out
-from vggscope.graph import Network, Node
-from vggscope.ops.base import Shape
+from vggscope.graph import Input, Network, Node
+from vggscope.trace.call import arguments
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,18 +26,18 @@ MOST_LAYERS = 64
 """The most layers that are measured: each takes a backward pass."""
 
 Pixels = tuple[tuple[int, int], ...]
-"""The first and the last pixel along each side of the image."""
+"""The first and the last pixel along each side of the input."""
 
 Place = tuple[tuple[int, int], ...]
 """A unit of an output: its positions along some axes, as (axis, position)."""
 
 
-def measured_layers(network: Network) -> tuple[str, ...]:
-    """The layers to measure: modules whose receptive field is known.
+def measured_layers(network: Network, of: str | None = None) -> tuple[str, ...]:
+    """The layers to measure: modules whose receptive field with regard to the input `of` is known.
 
     If there are more than MOST_LAYERS, only those whose field differs from their input's, spread over the depth.
     """
-    fields = views(network)
+    fields = views(network, of=named_input(network, of).name)
     known = [node for node in network.nodes if node.module is not None and _has_units(fields[node.name])]
     if len(known) > MOST_LAYERS:
         known = [node for node in known if fields[node.name] not in [fields[name] for name in node.inputs]]
@@ -48,11 +48,7 @@ def measured_layers(network: Network) -> tuple[str, ...]:
 
 def _has_units(view: PixelView | UnknownView) -> bool:
     """Whether a map has units with a receptive field. Those of a flattened map mix pixels and channels."""
-    return (
-        isinstance(view, PixelView)
-        and bool(view.sides)
-        and not any(isinstance(s.extent, Flattened) for s in view.sides)
-    )
+    return isinstance(view, PixelView) and bool(view.sides) and not mixes_channels(view)
 
 
 def units(view: PixelView) -> tuple[Place, ...]:
@@ -72,11 +68,13 @@ def _fields(network: Network, module: nn.Module) -> ReportedFigure:
     return ReportedFigure(len(layers) - len(mismatches), detail="; ".join(mismatches[:3]))
 
 
-def differences(network: Network, module: nn.Module, layers: tuple[str, ...]) -> list[str]:
+def differences(network: Network, module: nn.Module, layers: tuple[str, ...], of: str | None = None) -> list[str]:
     """For each layer with a unit that depends on other pixels than the rule gives, a sentence about the first one."""
-    by_rule, exact = _known_views(views(network), layers), _known_views(views(network, exact=True), layers)
-    measured = measure(module, network.input_shape, {name: units(exact[name]) for name in layers})
-    sides = network.input_shape[2:]
+    given = named_input(network, of)
+    by_rule = _known_views(views(network, of=given.name), layers)
+    exact = _known_views(views(network, exact=True, of=given.name, only=layers), layers)
+    measured = measure(module, network, {name: units(exact[name]) for name in layers}, given)
+    sides = tuple(given.shape[axis] for axis in pixel_axes(network, given.name))
     texts = (
         _difference(network.by_name[name], sides, by_rule[name], exact[name], measured.get(name, {})) for name in layers
     )
@@ -115,29 +113,42 @@ def _pixels(view: PixelView, place: Place) -> Pixels | None:
 
 
 def _text(pixels: Pixels | None) -> str:
-    """Rows, then columns."""
+    """The first and the last pixel of each side."""
     return " x ".join(f"{first} to {last}" for first, last in pixels) if pixels else "nothing"
 
 
 def measure(
-    module: nn.Module, input_shape: Shape, units: Mapping[str, Sequence[Place]]
+    module: nn.Module, network: Network, units: Mapping[str, Sequence[Place]], of: Input | None = None
 ) -> dict[str, dict[Place, Pixels | None]]:
-    """The pixels with a non-zero gradient for units of modules' outputs; None for a unit without any.
+    """The pixels of the input `of` with a non-zero gradient for units of modules' outputs; None for a unit without any.
 
     `units` has the units by the module's path, with :2, :3... for later calls. The module is on the meta device and
     stays as it is. Outputs that are no tensors are left out.
     """
-    import torch
-
+    given = of or named_input(network, None)
     width = max(map(len, units.values()), default=1)
-    image = torch.ones((width, *input_shape[1:]), requires_grad=True)
+    inputs = {other.name: _ones(other, width) for other in network.inputs}
+    image = inputs[given.name].requires_grad_()
+    others = [axis for axis in range(1, len(given.shape)) if axis not in pixel_axes(network, given.name)]
+    args, kwargs = arguments(module, network, inputs)
     with _one_thread():
         with _recorded_outputs(module, units.keys()) as outputs, _positive():
-            module(image)
-        return {name: _touched(outputs[name], image, places) for name, places in units.items() if name in outputs}
+            module(*args, **kwargs)
+        return {
+            name: _touched(outputs[name], image, places, others) for name, places in units.items() if name in outputs
+        }
 
 
-def _touched(output: Tensor, image: Tensor, places: Sequence[Place]) -> dict[Place, Pixels | None]:
+def _ones(given: Input, batch: int) -> Tensor:
+    """An input of ones for a batch; zeros for numbers, such as tokens."""
+    import torch
+
+    shape = (batch, *given.shape[1:]) if given.batch_growth is None else given.shape
+    number = given.dtype and not given.dtype.startswith(("float", "bfloat"))
+    return torch.zeros(shape, dtype=getattr(torch, given.dtype)) if number else torch.ones(shape)
+
+
+def _touched(output: Tensor, image: Tensor, places: Sequence[Place], channels: list[int]) -> dict[Place, Pixels | None]:
     """The pixels of all units in one backward pass: each unit has its own image of the batch."""
     import torch
 
@@ -149,12 +160,15 @@ def _touched(output: Tensor, image: Tensor, places: Sequence[Place]) -> dict[Pla
         for axis, position in place:
             positions[axis] = position
         selected[tuple(positions)] = 1
-    (gradient,) = torch.autograd.grad(output, image, selected, retain_graph=True)
-    return {place: _bounds(gradient[number].ne(0).any(0)) for number, place in enumerate(places)}
+    (gradient,) = torch.autograd.grad(output, image, selected, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        return dict.fromkeys(places)
+    touched = gradient.ne(0).any(channels) if channels else gradient.ne(0)
+    return {place: _bounds(touched[number]) for number, place in enumerate(places)}
 
 
 def _bounds(touched: Tensor) -> Pixels | None:
-    """The smallest box around the true pixels."""
+    """The smallest box around the true pixels, of which there is a number for each side."""
     if not touched.any():
         return None
     corners = touched.nonzero()

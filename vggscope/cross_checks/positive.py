@@ -53,10 +53,13 @@ def functions() -> dict[str, Function]:
             for n in (1, 2, 3)
         },
         "linear": lambda x, weight, bias=None: _one(x.mean(-1, keepdim=True)).expand(*x.shape[:-1], weight.shape[0]),
-        "max_pool2d": _max_pool,
-        "avg_pool2d": _pool(functional.avg_pool2d),
-        "adaptive_avg_pool2d": _pool(functional.adaptive_avg_pool2d),
-        "adaptive_max_pool2d": lambda x, size, *_, **__: _pool(functional.adaptive_avg_pool2d)(x, size),
+        **{f"max_pool{n}d": _max_pool(n) for n in (1, 2, 3)},
+        **{f"avg_pool{n}d": _pool(getattr(functional, f"avg_pool{n}d")) for n in (1, 2, 3)},
+        **{f"adaptive_avg_pool{n}d": _pool(getattr(functional, f"adaptive_avg_pool{n}d")) for n in (1, 2, 3)},
+        **{
+            f"adaptive_max_pool{n}d": _adaptive_max_pool(getattr(functional, f"adaptive_avg_pool{n}d"))
+            for n in (1, 2, 3)
+        },
         "matmul": lambda x, y: _one(x @ y),
         "softmax": lambda x, dim=-1, *_, **__: _spread(x, (dim,)),
         "layer_norm": lambda x, shape, *_, **__: _spread(x, tuple(range(-len(shape), 0))),
@@ -145,22 +148,31 @@ def each_channel(x: Tensor) -> Tensor:
     return x if single is None else single
 
 
-def _max_pool(x: Tensor, *args: object, **named: object) -> Tensor:
+def _adaptive_max_pool(mean: Function) -> Function:
+    return lambda x, size, *_, **__: _pool(mean)(x, size)
+
+
+def _max_pool(sides: int) -> Function:
     """The sum over each window; the shape of torch's maximum gives the number of windows."""
     from torch.nn import functional
 
-    options: dict[str, Any] = {**_POOLING, **dict(zip(_POOLING, args)), **named}
-    kernel_size, stride, padding, dilation, ceil_mode = (options[name] for name in _POOLING)
-    read = each_channel(x)
-    height, width = functional.max_pool2d(read.detach(), kernel_size, stride, padding, dilation, ceil_mode).shape[2:]
-    kernel, step, pad, spread = (
-        (side, side) if isinstance(side, int) else tuple(side)
-        for side in (kernel_size, stride or kernel_size, padding, dilation)
-    )
-    after = [p + s for p, s in zip(pad, step)]  # at least what ceil_mode adds; the surplus is cut off below
-    padded = functional.pad(read, (pad[1], after[1], pad[0], after[0]))
-    y = _window_sums(functional.conv2d, padded, kernel, stride=step, dilation=spread)
-    return _expanded(y[:, :, :height, :width], x.shape[1])
+    maximum, convolve = getattr(functional, f"max_pool{sides}d"), getattr(functional, f"conv{sides}d")
+
+    def run(x: Tensor, *args: object, **named: object) -> Tensor:
+        options: dict[str, Any] = {**_POOLING, **dict(zip(_POOLING, args)), **named}
+        kernel_size, stride, padding, dilation, ceil_mode = (options[name] for name in _POOLING)
+        read = each_channel(x)
+        size = maximum(read.detach(), kernel_size, stride, padding, dilation, ceil_mode).shape[2:]
+        kernel, step, pad, spread = (
+            (side,) * sides if isinstance(side, int) else tuple(side)
+            for side in (kernel_size, stride or kernel_size, padding, dilation)
+        )
+        # After the end it pads at least what ceil_mode adds; the surplus is cut off below.
+        around = [amount for p, s in zip(reversed(pad), reversed(step)) for amount in (p, p + s)]
+        y = _window_sums(convolve, functional.pad(read, around), kernel, stride=step, dilation=spread)
+        return _expanded(y[(slice(None), slice(None), *(slice(0, side) for side in size))], x.shape[1])
+
+    return run
 
 
 def _sum(x: object, y: object = None, *_: object, **__: object) -> object:

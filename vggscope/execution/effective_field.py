@@ -10,14 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vggscope.analysis.receptive_field.result import Box, EffectiveField, EnergyBox, UnitField, describe, layer_named
+from vggscope.analysis.receptive_field.result import (
+    Box,
+    EffectiveField,
+    EnergyBox,
+    ReceptiveFields,
+    describe,
+    layer_named,
+)
+from vggscope.analysis.receptive_field.source import named_input
+from vggscope.analysis.receptive_field.view import unit_positions, views
 from vggscope.errors import OptionError
-from vggscope.graph import Network
+from vggscope.graph import Input, Network
 from vggscope.record import record
+from vggscope.trace.call import arguments
 from vggscope.trace.run import module_mode
+from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
 PERCENTS = (50, 95)
 """The shares of the energy that the boxes hold, in percent."""
@@ -27,10 +38,13 @@ MOST_SAMPLES = 10**4
 
 @record
 class EffectiveMap:
-    """A measured field; `heat` is the share of the energy of each pixel, row by row."""
+    """A measured field; `heat` is the share of the energy of each pixel of an image, row by row, and empty for an input
+    with another number of sides than two.
+    """
 
     model: str
     input_shape: tuple[int, ...]
+    axes: tuple[int, ...]
     field: EffectiveField
     heat: tuple[tuple[float, ...], ...]
 
@@ -43,45 +57,58 @@ def effective_field(
     *,
     samples: int = 4,
     seed: int = 0,
+    of: str | None = None,
     progress: Callable[[int], None] = lambda sample: None,
 ) -> EffectiveMap:
     """Measure the effective field of a unit of the layer `at` with the module's own weights, at evaluation.
 
     `unit` is (row, column), the centre of the map if it is None. `samples` are images of noise, and `seed` is that of
-    the noise. `progress` is called with the number of each sample before its run. The module's mode and weights stay as
-    they are.
+    the noise. `of` names the input that the field lies in. `progress` is called with the number of each sample before
+    its run. The module's mode and weights stay as they are.
 
-    Raises OptionError for an unknown layer or unit, and for a layer that is no module.
+    Raises OptionError for an unknown layer, unit or input, and for a layer that is no module.
     """
     if not 1 <= samples <= MOST_SAMPLES:
         raise OptionError(f"{samples} samples make no sense", f"--samples is 1 to {MOST_SAMPLES}")
-    (field,) = describe(network, [at], unit).units
+    described = describe(network, [at], unit, of)
+    (field,) = described.units
     node = layer_named(network, at)
-    output = network.output_shape(node)
-    if node.module is None or (len(output) != 2 and output[2:] != field.map):
+    given = named_input(network, of)
+    if given.dtype and not given.dtype.startswith(("float", "bfloat")):
+        raise OptionError(
+            f"the input {given.argument} is {given.dtype}, which has no gradient",
+            "leave out --effective: the rule gives the field",
+        )
+    view = views(network, of=given.name, only=[node.name])[node.name]
+    positions = unit_positions(view, field.unit) if node.module is not None else None
+    if positions is None:
         raise OptionError(f"{node.title} is no module whose units can be told apart", "name a layer before it")
-    if field.reads is None or len(network.input_shape) != 4:
+    if field.reads is None:
         raise OptionError(
             f"unit {field.unit} of {field.title} reads no pixel of the input", "name another unit or layer"
         )
-    energy = _energy(module, network, node.name, field, samples, seed, progress)
+    energy = _energy(module, network, _Target(node.name, positions, given, described), samples, seed, progress)
     total = float(energy.sum())
     if not total:
         raise OptionError(f"no gradient reaches the image from {field.title}", "its weights, or what is before, are 0")
     boxes = tuple(_energy_box(energy / total, field.box, percent) for percent in PERCENTS)
     effective = EffectiveField(field.name, field.label, field.unit, field.box, samples, seed, boxes)
-    shares: list[list[float]] = (energy / total).tolist()
-    return EffectiveMap(network.name, network.input_shape, effective, tuple(map(tuple, shares)))
+    shares: list[list[float]] = (energy / total).tolist() if energy.dim() == 2 else []
+    return EffectiveMap(network.name, given.shape, described.axes, effective, tuple(map(tuple, shares)))
+
+
+@record
+class _Target:
+    """A unit by its layer and its positions along axes of that layer's output, and the input to differentiate by."""
+
+    layer: str
+    positions: dict[int, int]
+    given: Input
+    fields: ReceptiveFields
 
 
 def _energy(
-    module: nn.Module,
-    network: Network,
-    name: str,
-    unit: UnitField,
-    samples: int,
-    seed: int,
-    progress: Callable[[int], None],
+    module: nn.Module, network: Network, target: _Target, samples: int, seed: int, progress: Callable[[int], None]
 ) -> Tensor:
     """The squared gradient of each pixel, averaged over the samples, in double precision: it is small in deep
     networks.
@@ -94,48 +121,66 @@ def _energy(
         for key, tensor in (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
     }
     noise = torch.Generator().manual_seed(seed)
-    energy = torch.zeros(network.input_shape[2:], dtype=torch.double)
+    energy = torch.zeros(target.fields.sides, dtype=torch.double)
+    channels = [axis for axis in range(len(target.given.shape)) if axis not in target.fields.axes]
     with module_mode(module, training=False):
         for sample in range(samples):
             progress(sample)
-            image = torch.randn(network.input_shape, generator=noise).requires_grad_()
-            output = _output(module, state, image, name)
+            inputs = {given.name: _noise(given, noise) for given in network.inputs}
+            image = inputs[target.given.name].requires_grad_()
+            output = _output(module, state, arguments(module, network, inputs), target.layer)
             upstream = torch.zeros_like(output)
-            place = unit.unit if output.dim() > 2 else ()
-            channels: tuple[int | slice, ...] = (0, slice(None), *place)
-            upstream[channels] = torch.randn(output.shape[1], generator=noise)
-            (gradient,) = torch.autograd.grad(output, image, upstream)
-            energy += gradient[0].double().square().sum(0)
+            unit = tuple(target.positions.get(axis, slice(None)) for axis in range(output.dim()))
+            upstream[unit] = torch.randn(upstream[unit].shape, generator=noise)
+            (gradient,) = torch.autograd.grad(output, image, upstream, allow_unused=True)
+            if gradient is not None:
+                energy += gradient.double().square().sum(channels)
     return energy / samples
+
+
+def _noise(given: Input, generator: Generator) -> Tensor:
+    """Noise for an input of floating type; zeros for numbers, such as tokens, and true for a mask."""
+    import torch
+
+    if given.dtype and not given.dtype.startswith(("float", "bfloat")):
+        dtype = getattr(torch, given.dtype)
+        return torch.full(given.shape, given.dtype == "bool", dtype=dtype)
+    return torch.randn(given.shape, generator=generator)
 
 
 class _Reached(Exception):
     """Raised once the layer has run, to skip the layers after it."""
 
 
-def _output(module: nn.Module, state: dict[str, Tensor], image: Tensor, name: str) -> Tensor:
-    """The output of the layer for an image; the forward pass stops there."""
+def _output(
+    module: nn.Module,
+    state: dict[str, Tensor],
+    call: tuple[tuple[Tensor, ...], dict[str, Tensor]],
+    name: str,
+) -> Tensor:
+    """The output of the layer, the first if it has several; the forward pass stops there."""
     import torch
 
-    path, _, call = name.partition(":")
-    left = int(call or 1)
+    path, _, repeat = name.partition(":")
+    left = int(repeat or 1)
     outputs: list[Tensor] = []
 
-    def stop(part: object, inputs: object, output: Tensor) -> None:
+    def stop(part: object, inputs: object, output: object) -> None:
         nonlocal left
         left -= 1
         if not left:
-            outputs.append(output)
+            outputs.extend(tensors_in(output)[:1])
             raise _Reached
 
     hook = module.get_submodule(path).register_forward_hook(stop)
     try:
-        torch.func.functional_call(module, state, (image,), tie_weights=False)
+        torch.func.functional_call(module, state, *call, tie_weights=False)
     except _Reached:
-        return outputs[0]
+        if outputs:
+            return outputs[0]
     finally:
         hook.remove()
-    raise OptionError(f"{name} was not called", "name another layer")
+    raise OptionError(f"{name} was not called, or returns no tensor", "name another layer")
 
 
 def _energy_box(shares: Tensor, box: Box, percent: int) -> EnergyBox:
@@ -159,5 +204,5 @@ def _held(shares: Tensor, box: Box) -> float:
     clipped = box.clipped(tuple(shares.shape))
     if clipped is None:
         return 0.0
-    (top, left), (bottom, right) = clipped.first, clipped.last
-    return float(shares[top : bottom + 1, left : right + 1].sum())
+    inside = tuple(slice(first, last + 1) for first, last in zip(clipped.first, clipped.last))
+    return float(shares[inside].sum())

@@ -188,6 +188,10 @@ class MultiheadAttention(Op):
     vdim: int | None = None
     batch_first: bool = False
 
+    @property
+    def features_axis(self) -> int:
+        return -1
+
     def output_shape(self, *inputs: Shape) -> Shape:
         query = inputs[0]
         if query[-1] != self.embed_dim:

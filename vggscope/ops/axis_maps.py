@@ -5,7 +5,7 @@ Receptive fields are computed from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from functools import cache
 from math import prod
 
@@ -45,11 +45,21 @@ class FlattenedAxis:
 
 
 @record
+class SplitAxis:
+    """An axis that is split into several: the inverse of FlattenedAxis.
+
+    `digits` are, for each of those, its place in the output, and `inner` and `size` as in FlattenedAxis.
+    """
+
+    digits: tuple[tuple[int, int, int], ...]
+
+
+@record
 class Whole:
     """Every position reads all of the axis."""
 
 
-Reading = StridedWindow | Ranges | Shifted | FlattenedAxis | Whole
+Reading = StridedWindow | Ranges | Shifted | FlattenedAxis | SplitAxis | Whole
 
 SAME = StridedWindow()
 """Each position reads its own."""
@@ -90,7 +100,7 @@ def throughout(shape: tuple[int, ...], axes: Set[int]) -> AxisMaps:
 def reshaped(shape: tuple[int, ...], output: tuple[int, ...]) -> AxisMaps:
     """The same elements in the same order: an axis stays, is flattened into a longer one, or is split.
 
-    There is no rule for an axis that is split.
+    There is no rule for an axis whose parts are flattened with other axes.
     """
     return {axis: _new_place(axis, shape, output) for axis, size in enumerate(shape) if size > 1}
 
@@ -103,7 +113,16 @@ def _new_place(axis: int, shape: tuple[int, ...], output: tuple[int, ...]) -> Al
             return place, SAME
         if step <= inner and inner % step == 0 and step * length >= inner * size:
             return place, FlattenedAxis(inner // step, size)
-    return None
+    digits = tuple(_digits(size, inner, output))
+    return (None, SplitAxis(digits)) if prod(length for _, _, length in digits) == size else None
+
+
+def _digits(size: int, inner: int, output: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    """The output axes that an axis of this size, with `inner` elements after each position, is split into."""
+    for place, length in enumerate(output):
+        step = prod(output[place + 1 :])
+        if length > 1 and step % inner == 0 and step * length <= inner * size:
+            yield place, step // inner, length
 
 
 @cache

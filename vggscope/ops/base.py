@@ -191,6 +191,11 @@ class Op:
         return self
 
     @property
+    def features_axis(self) -> int | None:
+        """The axis of its first input that its weights combine, negative if counted from the end; None without one."""
+        return self.width_axis if self.width_field else None
+
+    @property
     def label_prefix(self) -> str:
         """The beginning of its label in the literature, as `conv` of conv1_1 and `prob`; empty if it has none."""
         return ""

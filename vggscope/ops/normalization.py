@@ -130,6 +130,10 @@ class _LastAxesNorm(Op):
 
     normalized_shape: tuple[int, ...]
 
+    @property
+    def features_axis(self) -> int | None:
+        return -1 if len(self.normalized_shape) == 1 else None
+
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         if shape[-len(self.normalized_shape) :] != self.normalized_shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vggscope.errors import ShapeError
+from vggscope.ops.axis_maps import SAME, WHOLE, AxisMaps, Ranges
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.record import record
 from vggscope.units import shape_text
@@ -31,8 +32,16 @@ class Recurrent(Op):
     def name(self) -> str:
         return self.mode
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> None:
-        return None
+    @property
+    def features_axis(self) -> int:
+        return -1
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
+        steps = 1 if self.batch_first and len(output) == 3 else 0
+        length = output[steps]
+        up_to_own = WHOLE if self.bidirectional else Ranges(tuple((0, step + 1) for step in range(length)))
+        others = {1 - steps: (1 - steps, SAME)} if len(output) == 3 else {}
+        return ({steps: (steps, up_to_own), **others}, *({} for _ in inputs[1:]))
 
     @property
     def _directions(self) -> int:

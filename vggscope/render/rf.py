@@ -8,12 +8,21 @@ from itertools import pairwise
 
 from vggscope.analysis.receptive_field.result import Box, EffectiveField, LayerField, ReceptiveFields, UnitField
 from vggscope.document import Block, Column, Document, Note, Table, data_table
+from vggscope.graph import INPUT
 from vggscope.units import index_text, kernel_text, pair_text, percent_text, shape_text
 
 
 def _box(box: Box | None) -> str:
     return "nothing" if box is None else f"{index_text(box.first)} to {index_text(box.last)}"
 
+
+_AXES = {
+    1: ("position",),
+    2: ("row", "column"),
+    3: ("frame", "row", "column"),
+    **{n: tuple(map(str, range(n))) for n in (4, 5, 6)},
+}
+"""The names of an input's sides, by their number."""
 
 LAYERS = (
     Column("name", "layer"),
@@ -56,7 +65,13 @@ def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) ->
             )
         )
         blocks += [Note(note) for note in fields.notes]
-    return Document(f"{fields.model}   input {shape_text(fields.input_shape)}", tuple(blocks))
+    return Document(f"{fields.model}   {_input(fields)}", tuple(blocks))
+
+
+def _input(fields: ReceptiveFields) -> str:
+    """The input that the fields lie in; its name, if the network has several."""
+    name = "" if fields.of == INPUT else f"{fields.of} "
+    return f"input {name}{shape_text(fields.input_shape)}"
 
 
 def line(fields: ReceptiveFields) -> str:
@@ -74,7 +89,7 @@ def _effective(field: EffectiveField) -> list[Block]:
     """The boxes that hold most of the energy, and a note on what that is."""
     columns = (
         Column("percent", "energy", right=True),
-        Column("box", "rows,columns", _box),
+        Column("box", ",".join(f"{side}s" for side in _AXES[len(field.box.first)]), _box),
         Column("size", "size", kernel_text, right=True),
         Column("area", "of the field", right=True),
     )
@@ -82,7 +97,8 @@ def _effective(field: EffectiveField) -> list[Block]:
         (f"{100 * part.share:.1f}%", part.box, part.box.size, percent_text(part.box.pixels, field.box.pixels))
         for part in field.boxes
     )
-    images = f"{field.samples} image{'' if field.samples == 1 else 's'}"
+    sample = "image" if len(field.box.first) == 2 else "input"
+    images = f"{field.samples} {sample}{'' if field.samples == 1 else 's'}"
     note = (
         f"the effective field of {field.title}, unit {index_text(field.unit)}: where the energy of its gradients lies,"
         f" mean over {images} of noise (seed {field.seed}), with the weights that the module has"
@@ -120,19 +136,27 @@ def _units(units: tuple[UnitField, ...]) -> Table:
         places = (unit.unit, unit.map, unit.box, unit.box.size, unit.clipped)
         return (unit.name, unit.label, *places, padding, unit.reads if differs else "")
 
-    return Table(UNITS, tuple(map(row, units)))
+    heading = ",".join(f"{side}s" for side in _AXES[len(units[0].box.first)])
+    titles = {"box": heading, "clipped": "on the image" if heading == "rows,columns" else "in the input"}
+    columns = tuple(replace(column, title=titles.get(column.key, column.title)) for column in UNITS)
+    return Table(columns, tuple(map(row, units)))
 
 
 def _data(units: tuple[UnitField, ...]) -> Table:
     """The units for CSV, with a column for each number."""
-    axes = ("row", "column") if len(units[0].unit) == 2 else tuple(map(str, range(len(units[0].unit))))
+    sides = _AXES[len(units[0].box.first)]
+    along = sides if any(len(unit.unit) == len(sides) for unit in units) else ("token",)
     boxes = ("first", "last", "clipped_first", "clipped_last", "reads_first", "reads_last")
-    keys = ("name", "label", *(f"{what}_{axis}" for what in ("unit", "map", *boxes) for axis in axes))
-    return data_table((*keys, "pixels", "padding_pixels"), map(_numbers, units))
+    places = [f"{what}_{axis}" for what in ("unit", "map") for axis in along]
+    corners = [f"{what}_{axis}" for what in boxes for axis in sides]
+    rows = (_numbers(unit, len(along), len(sides)) for unit in units)
+    return data_table(("name", "label", *places, *corners, "pixels", "padding_pixels"), rows)
 
 
-def _numbers(unit: UnitField) -> tuple[object, ...]:
-    empty: tuple[object, ...] = ("",) * len(unit.unit)
+def _numbers(unit: UnitField, along: int, sides: int) -> tuple[object, ...]:
+    """A unit's cells; those of a token leave the second side of its place empty."""
+    empty: tuple[object, ...] = ("",) * sides
+    places = [number for place in (unit.unit, unit.map) for number in (*place, *("",) * (along - len(place)))]
     boxes = (unit.box, unit.clipped, unit.reads)
     ends = [number for box in boxes for end in ((box.first, box.last) if box else (empty, empty)) for number in end]
-    return (unit.name, unit.label, *unit.unit, *unit.map, *ends, unit.pixels, unit.padding_pixels)
+    return (unit.name, unit.label, *places, *ends, unit.pixels, unit.padding_pixels)

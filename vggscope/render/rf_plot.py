@@ -47,7 +47,8 @@ def plot(
     Raises OptionError for data that cannot be drawn and for an unknown theme.
     """
     if fields.effective is not None and fields.heat is not None:
-        return heat_map(EffectiveMap(fields.model, fields.input_shape, fields.effective, fields.heat), theme)
+        measured = EffectiveMap(fields.model, fields.input_shape, fields.axes, fields.effective, fields.heat)
+        return heat_map(measured, theme)
     if fields.units:
         return regions(fields, open_photo(image) if isinstance(image, str) else image, theme)
     return growth((fields, *beside), theme)
@@ -61,10 +62,11 @@ def growth(fields: Sequence[ReceptiveFields], theme: str = "light") -> Plot:
     if len(fields) > MOST_MODELS:
         raise OptionError(f"{len(fields)} models are too many for one plot", f"name up to {MOST_MODELS}")
     curves = _curves(fields)
-    image = max(fields[0].input_shape[2:])
+    image = max(fields[0].sides, default=1)
+    word = "image" if len(fields[0].sides) == 2 else "input"
 
     def paint(figure: Figure, chosen: Theme) -> None:
-        _draw_growth(figure.add_subplot(), curves, image, chosen)
+        _draw_growth(figure.add_subplot(), curves, (word, image), chosen)
 
     return Plot(paint, "receptive fields", (9, 5), theme_named(theme))
 
@@ -91,22 +93,24 @@ def _steps(model: ReceptiveFields) -> Iterator[tuple[str, int]]:
             yield layer.title, side
 
 
-def _draw_growth(axes: Axes, curves: list[GrowthCurve], image: int, theme: Theme) -> None:
+def _draw_growth(axes: Axes, curves: list[GrowthCurve], whole: tuple[str, int], theme: Theme) -> None:
+    """Draw the curves, and a line at the longest side of the input, `whole`, with the word for it."""
     from matplotlib.ticker import MaxNLocator
 
     model = f" of {_names(curves[0])}" if len(curves) == 1 else ""
     plain_axes(axes, theme, f"How the receptive field{model} grows")
     longest = max(len(curve.sides) for curve in curves)
     highest = max(max(curve.sides) for curve in curves)
+    word, image = whole
     axes.axhline(image, color=theme.muted, linewidth=0.8, linestyle="--")
-    annotate(axes, f"the image: {image}", (1, image), (0, 3), theme.muted, fontsize=SMALL)
+    annotate(axes, f"the {word}: {image}", (1, image), (0, 3), theme.muted, fontsize=SMALL)
     for number, curve in enumerate(curves):
         style: dict[str, Any] = {"color": _hue(number, theme), "linestyle": _dash(number, theme), "linewidth": 1.6}
         axes.plot(range(1, len(curve.sides) + 1), curve.sides, marker="o", markersize=3, **style)
     _name_ends(axes, curves, theme)
     axes.set_xlim(0.5, longest + 0.8)
     axes.set_ylim(0, 1.1 * max(highest, image))
-    axes.set_ylabel("receptive field, pixels", color=theme.ink, fontsize=BODY)
+    axes.set_ylabel(f"receptive field, {'pixels' if word == 'image' else 'positions'}", color=theme.ink, fontsize=BODY)
     if len(curves) == 1:
         name_ticks(axes, curves[0].layers, 1)
     else:
@@ -148,7 +152,7 @@ def regions(fields: ReceptiveFields, photo: Image | None = None, theme: str = "l
     """
     if not fields.units:
         raise OptionError("no layer is named whose region is to be drawn", "--at conv5_3 names one")
-    height, width = _sides(fields.input_shape)
+    height, width = _sides(fields.input_shape, fields.axes)
 
     def paint(figure: Figure, chosen: Theme) -> None:
         axes = figure.add_subplot()
@@ -162,10 +166,14 @@ def regions(fields: ReceptiveFields, photo: Image | None = None, theme: str = "l
     return Plot(paint, f"{fields.model}, receptive fields", (9, 6), theme_named(theme))
 
 
-def _sides(input_shape: tuple[int, ...]) -> tuple[int, int]:
-    if len(input_shape) != 4:
-        raise OptionError(f"an input of {shape_text(input_shape)} is no image", "its fields can be listed, not drawn")
-    return input_shape[2], input_shape[3]
+def _sides(input_shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width. Raises OptionError for an input that has not two sides."""
+    if len(axes) != 2:
+        raise OptionError(
+            f"an input of {shape_text(input_shape)} is no image",
+            "its regions can be listed, not drawn: leave out -o, or leave out --at to draw how the field grows",
+        )
+    return input_shape[axes[0]], input_shape[axes[1]]
 
 
 def _draw_image(axes: Axes, photo: Image | None, height: int, width: int, theme: Theme) -> None:
@@ -215,7 +223,7 @@ def _outline(axes: Axes, box: Box, color: str, **options: Any) -> None:
 
 def heat_map(effective: EffectiveMap, theme: str = "light") -> Plot:
     """The energy of the gradients within a unit's field, with the boxes that hold most of it."""
-    height, width = _sides(effective.input_shape)
+    height, width = _sides(effective.input_shape, effective.axes)
     field = effective.field
 
     def paint(figure: Figure, chosen: Theme) -> None:

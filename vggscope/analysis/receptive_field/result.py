@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import field, replace
+from itertools import starmap
 from math import prod
 
-from vggscope.analysis.receptive_field.extents import Flattened, spans, unflattened
+from vggscope.analysis.receptive_field.extents import Extent, Flattened, Runs, covers, sizes, unflattened
+from vggscope.analysis.receptive_field.source import named_input, pixel_axes
 from vggscope.analysis.receptive_field.stacks import stack_note
-from vggscope.analysis.receptive_field.view import PixelView, ReceptiveField, UnknownView, field_of, views
+from vggscope.analysis.receptive_field.view import PixelView, UnknownView, field_of, views
 from vggscope.errors import OptionError, printable
-from vggscope.graph import Network, Node
+from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.result import Result
@@ -30,12 +32,13 @@ class _Titled:
 
 @record
 class LayerField(_Titled):
-    """The field of one layer, each figure for (height, width): unit i covers the pixels [-padding + i*stride, -padding
-    + i*stride + size - 1].
+    """The field of one layer, each figure for each side of the input, (height, width) of an image: unit i covers the
+    pixels [-padding + i*stride, -padding + i*stride + size - 1].
 
     `map` is the number of units along each side. If the units have different fields, `size` is the largest and `stride`
-    and `padding` are None. If no rule gives the field, `size` is None too; `note` is the reason. `aligned` is false if
-    the layer joins branches whose windows are centred on different pixels; `size` is then that of their union.
+    and `padding` are None. If no rule gives the field, `size` is None too; `note` is the reason. `whole` is whether
+    each unit covers the whole input. `aligned` is false if the layer joins branches whose windows are centred on
+    different pixels; `size` is then that of their union.
     """
 
     name: str
@@ -47,18 +50,19 @@ class LayerField(_Titled):
     map: tuple[int, ...]
     aligned: bool
     note: str | None
+    whole: bool = False
 
 
 @record
 class Box:
-    """The pixels from `first` to `last`, both included, each (row, column)."""
+    """The pixels from `first` to `last`, both included, each with a number for each side: (row, column) in an image."""
 
     first: tuple[int, ...]
     last: tuple[int, ...]
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Height and width."""
+        """The number of pixels along each side: height and width."""
         return tuple(last - first + 1 for first, last in zip(self.first, self.last))
 
     @property
@@ -124,6 +128,9 @@ class ReceptiveFields(Result):
     """The receptive fields of a network's layers and of the requested units, and one unit's effective field if it was
     measured.
 
+    They are regions of the input `of`, whose shape is `input_shape`. Its pixels lie along `axes`: height and width of
+    an image, time, height and width of a video, the length of a signal.
+
     `heat` is then each pixel's share of the energy, row by row, for pictures; JSON leaves it out. `failure` is the
     network's, which the notes include.
     """
@@ -134,26 +141,40 @@ class ReceptiveFields(Result):
     layers: tuple[LayerField, ...]
     units: tuple[UnitField, ...]
     notes: tuple[str, ...]
+    of: str = INPUT
+    axes: tuple[int, ...] = (2, 3)
     effective: EffectiveField | None = None
     heat: tuple[tuple[float, ...], ...] | None = field(default=None, metadata={"json": False})
     failure: str | None = field(default=None, metadata={"json": False})
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The number of pixels along each side of the input."""
+        return tuple(self.input_shape[axis] for axis in self.axes)
 
-def describe(network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | None = None) -> ReceptiveFields:
+
+def describe(
+    network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | None = None, of: str | None = None
+) -> ReceptiveFields:
     """The fields of all layers, and the region of one unit for each layer `at`, by path or label.
 
-    `unit` is the position of the unit on the map; the middle one by default.
+    `unit` is the position of the unit on the map; the middle one by default. `of` names the input in which the fields
+    lie; the first with spatial axes by default.
 
-    Raises OptionError for an unknown layer, with the nearest names, for a unit outside its map, and for a layer without
-    a known field.
+    Raises OptionError for an unknown layer, with the nearest names, for a unit outside its map, for a layer without a
+    known field, and for an unknown input or one without spatial axes.
     """
-    by_rule, exact = views(network), views(network, exact=True) if at else {}
-    layers = tuple(_layer(network, node, by_rule[node.name]) for node in network.nodes)
-    by_name = {layer.name: layer for layer in layers}
+    given = named_input(network, of)
+    axes = pixel_axes(network, given.name)
+    sides = tuple(given.shape[axis] for axis in axes)
     nodes = [layer_named(network, word) for word in at]
-    units = tuple(_unit(network, by_name[node.name], by_rule[node.name], exact[node.name], unit) for node in nodes)
+    by_rule = views(network, of=given.name)
+    exact = views(network, exact=True, of=given.name, only=[node.name for node in nodes]) if nodes else {}
+    layers = tuple(_layer(network, node, by_rule[node.name], sides) for node in network.nodes)
+    by_name = {layer.name: layer for layer in layers}
+    units = tuple(_unit(by_name[node.name], by_rule[node.name], exact[node.name], unit, sides) for node in nodes)
     notes = (*filter(None, [stack_note(network)]), *network.failure_warning())
-    fields = ReceptiveFields("vggscope/rf@1", network.name, network.input_shape, layers, units, notes)
+    fields = ReceptiveFields("vggscope/rf@1", network.name, given.shape, layers, units, notes, given.argument, axes)
     return replace(fields, failure=network.failure)
 
 
@@ -168,9 +189,10 @@ def layer_named(network: Network, word: str) -> Node:
     raise OptionError(f"{network.name} has no layer {printable(word)!r}", remedy)
 
 
-def _layer(network: Network, node: Node, view: PixelView | UnknownView) -> LayerField:
+def _layer(network: Network, node: Node, view: PixelView | UnknownView, sides: tuple[int, ...]) -> LayerField:
     field = field_of(view)
-    size, note = (field.size, _note(network, field, view)) if field else _largest(view)
+    whole = isinstance(view, PixelView) and _covers_all(view, sides)
+    size, note = (field.size, _note(view, whole)) if field else _largest(view)
     return LayerField(
         name=node.name,
         label=node.label,
@@ -181,11 +203,12 @@ def _layer(network: Network, node: Node, view: PixelView | UnknownView) -> Layer
         map=_map(view, network.output_shape(node)),
         aligned=isinstance(view, UnknownView) or view.aligned,
         note=note,
+        whole=whole,
     )
 
 
 def _map(view: PixelView | UnknownView, output: Shape) -> tuple[int, ...]:
-    """The number of units along each side; one number if the pixels are one axis of tokens."""
+    """The number of units along each side; one number if the sides are one axis of tokens."""
     if isinstance(view, UnknownView):
         return output[2:]
     units = tuple(unflattened(side.extent).units for side in view.sides)
@@ -193,7 +216,7 @@ def _map(view: PixelView | UnknownView, output: Shape) -> tuple[int, ...]:
 
 
 def _has_tokens(view: PixelView) -> bool:
-    """Whether height and width lie along one axis of tokens, as attention reads them."""
+    """Whether the sides lie along one axis of tokens, as attention reads them."""
     axes = {side.axis for side in view.sides}
     return (
         len(axes) < len(view.sides)
@@ -202,46 +225,60 @@ def _has_tokens(view: PixelView) -> bool:
     )
 
 
-def _note(network: Network, field: ReceptiveField, view: PixelView | UnknownView) -> str | None:
+def _covers_all(view: PixelView, sides: tuple[int, ...]) -> bool:
+    """Whether each unit covers the whole input."""
+    return len(view.sides) > 0 and all(covers(part.extent, side) for part, side in zip(view.sides, sides))
+
+
+def _note(view: PixelView | UnknownView, whole: bool) -> str | None:
     """What the numbers of a field do not show."""
     if isinstance(view, PixelView) and not view.aligned:
         return "branches meet whose windows are not centred alike"
-    sides = zip(field.size, field.padding, network.input_shape[2:])
-    if set(field.stride) == {0} and all(padding >= 0 and size - padding >= side for size, padding, side in sides):
-        return "whole image"
-    return None
+    if not whole:
+        return None
+    return "whole image" if isinstance(view, PixelView) and len(view.sides) == 2 else "whole input"
 
 
 def _largest(view: PixelView | UnknownView) -> tuple[tuple[int, ...] | None, str]:
     """The largest field on each side of units with different fields, and a note on it."""
     if isinstance(view, UnknownView):
         return None, view.why
-    extents = [unflattened(side.extent) for side in view.sides]
-    lengths = [[span[1] - span[0] + 1 for span in spans(extent) if span is not None] for extent in extents]
-    if not lengths or not all(lengths):
+    lengths = [length for side in view.sides if (length := sizes(side.extent)) is not None]
+    if not lengths or len(lengths) < len(view.sides):
         return None, "it does not depend on the input"
-    return tuple(map(max, lengths)), f"regions of {' x '.join(map(_range, lengths))} pixels, not at equal steps"
+    regions = f"regions of {' x '.join(starmap(_range, lengths))} {'pixels' if len(lengths) == 2 else 'positions'}"
+    empty = max(_empty_units(side.extent) for side in view.sides)
+    if empty:
+        units = view.sides[0].extent.units
+        return tuple(
+            most for _, most in lengths
+        ), f"{regions}; {empty} of {units} units depend{'s' * (empty == 1)} on none"
+    return tuple(most for _, most in lengths), f"{regions}, not at equal steps"
 
 
-def _range(lengths: list[int]) -> str:
-    least, most = min(lengths), max(lengths)
+def _empty_units(extent: Extent) -> int:
+    """The number of units that depend on no pixel."""
+    return sum(length for length, run in extent.runs if run is None) if isinstance(extent, Runs) else 0
+
+
+def _range(least: int, most: int) -> str:
     return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _unit(
-    network: Network,
     layer: LayerField,
     view: PixelView | UnknownView,
     exact: PixelView | UnknownView,
     unit: tuple[int, ...] | None,
+    sides: tuple[int, ...],
 ) -> UnitField:
     if isinstance(view, UnknownView) or isinstance(exact, UnknownView) or not view.sides:
         raise OptionError(f"{layer.title} has no receptive field: {layer.note}", "name a layer before it")
     chosen = _checked(layer, tuple(side // 2 for side in layer.map) if unit is None else unit)
     box, reads = _box(view, chosen), _box(exact, chosen)
     if box is None:
-        raise OptionError(f"unit {_pair(chosen)} of {layer.title} covers no pixel of the image", "name another unit")
-    clipped = box.clipped(network.input_shape[2:])
+        raise OptionError(f"unit {_pair(chosen)} of {layer.title} covers no pixel of the input", "name another unit")
+    clipped = box.clipped(sides)
     return UnitField(
         name=layer.name,
         label=layer.label,
@@ -264,11 +301,20 @@ def _box(view: PixelView, unit: tuple[int, ...]) -> Box | None:
     return Box(*zip(*known)) if len(known) == len(spans) else None
 
 
+_PLACES = {
+    1: ("the position in the row", "6"),
+    2: ("row,column", "6,6"),
+    3: ("frame,row,column", "1,6,6"),
+}
+"""How to write a unit of a map with one, two or three sides, with an example."""
+
+
 def _checked(layer: LayerField, unit: tuple[int, ...]) -> tuple[int, ...]:
     sides = layer.map
     if len(unit) != len(sides):
+        place, example = _PLACES.get(len(sides), ("one number for each side", _pair((0,) * len(sides))))
         raise OptionError(
-            f"unit {_pair(unit)} does not fit a map of {kernel_text(sides)}", "write row,column: --unit 6,6"
+            f"unit {_pair(unit)} does not fit a map of {kernel_text(sides)}", f"write {place}: --unit {example}"
         )
     if not all(0 <= position < side for position, side in zip(unit, sides)):
         last = _pair(tuple(side - 1 for side in sides))

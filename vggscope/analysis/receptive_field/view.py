@@ -1,17 +1,21 @@
-"""The pixels that the units of each node depend on, in one pass over the graph from the input.
+"""The pixels that the units of each node depend on, in one pass over the graph from one input.
 
-Height and width are followed separately. Each is one axis of a node's tensor until a Linear or a global pool reads
-that axis as a whole. From there on, every unit of the tensor covers the same pixels on that side.
+The sides of that input (the length of a signal; height and width of an image; time, height and width of a video) are
+followed separately. Each is one axis of a node's tensor until a Linear or a global pool reads that axis as a whole.
+From there on, every unit of the tensor covers the same pixels on that side.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from vggscope.analysis.receptive_field.extents import (
     Extent,
+    Flattened,
     Irregular,
     Regular,
+    constant,
     read,
     read_all,
     reduced,
@@ -19,15 +23,16 @@ from vggscope.analysis.receptive_field.extents import (
     same_centres,
     union,
 )
+from vggscope.analysis.receptive_field.source import pixel_axes, spatial_input
 from vggscope.graph import Network, Node
-from vggscope.ops.axis_maps import SAME, AxisMaps
+from vggscope.ops.axis_maps import SAME, AxisMaps, FlattenedAxis, SplitAxis
 from vggscope.ops.base import Shape
 from vggscope.record import record
 
 
 @record
 class ReceptiveField:
-    """The field that all units of a layer share, in pixels for (height, width)."""
+    """The field that all units of a layer share, in pixels for each side of the input: (height, width) of an image."""
 
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -36,8 +41,8 @@ class ReceptiveField:
 
 @record
 class Side:
-    """Height or width of the image in a node's tensor: its axis in the tensor, None after a reduction, and the
-    pixels of the units along it.
+    """One side of the input in a node's tensor: its axis in the tensor, None after a reduction, and the pixels of the
+    units along it.
     """
 
     axis: int | None
@@ -46,7 +51,7 @@ class Side:
 
 @record
 class PixelView:
-    """The pixels that a node's units cover, for height and width.
+    """The pixels that a node's units cover, for each side of the input.
 
     `aligned` is false if the node joins branches whose windows are centred on different pixels.
     """
@@ -83,29 +88,63 @@ def field_of(view: PixelView | UnknownView) -> ReceptiveField | None:
     return ReceptiveField(size, stride, padding)
 
 
-def views(network: Network, exact: bool = False, of: str | None = None) -> dict[str, PixelView | UnknownView]:
+def views(
+    network: Network, exact: bool = False, of: str | None = None, only: Collection[str] = ()
+) -> dict[str, PixelView | UnknownView]:
     """The view of each node by name, and of the inputs: which pixels of one input each node covers.
 
     By the rule, a window covers padding as if the image went on. With `exact`, a unit covers only the pixels that its
     value depends on: none in padding, and none in rows after the last window.
 
-    `of` names that input; left out, it is the first with spatial axes. Raises ShapeError for a layer that does not fit
-    its input.
+    `of` names that input; left out, it is the first with spatial axes. With `only`, the result has these nodes and
+    those before them. Raises ShapeError for a layer that does not fit its input.
     """
     source = of or spatial_input(network)
     known: dict[str, PixelView | UnknownView] = dict.fromkeys(network.input_names, NO_PIXELS)
     shape = network.shapes[source]
-    pixels = tuple(Side(axis, _pixels(shape[axis], exact)) for axis in range(2, len(shape)))
-    known[source] = PixelView(pixels) if pixels else UnknownView("the input is no image")
+    pixels = tuple(Side(axis, _pixels(shape[axis], exact)) for axis in pixel_axes(network, source))
+    known[source] = PixelView(pixels) if pixels else UnknownView("the input has no spatial axes")
+    needed = _needed(network, only) if only else network.by_name
     for node in network.nodes:
-        known[node.name] = _view(network, node, [known[name] for name in node.inputs])
+        if node.name in needed:
+            known[node.name] = _view(network, node, [known[name] for name in node.inputs])
     return known
 
 
-def spatial_input(network: Network) -> str:
-    """The first input with axes after batch and channels; the first where none has them."""
-    names = [given.name for given in network.inputs if len(given.shape) > 2]
-    return names[0] if names else network.inputs[0].name
+def _needed(network: Network, names: Collection[str]) -> set[str]:
+    """The nodes with these names and those that they depend on."""
+    needed = set(names)
+    for node in reversed(network.nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+    return needed
+
+
+def unit_positions(view: PixelView | UnknownView, unit: tuple[int, ...]) -> dict[int, int] | None:
+    """The positions of a unit along the axes of its tensor; None if an axis mixes pixels with channels.
+
+    `unit` has a position for each side of the map, or one if the sides are one axis of tokens.
+    """
+    if isinstance(view, UnknownView) or mixes_channels(view):
+        return None
+    positions: dict[int, int] = {}
+    for side, position in zip(view.sides, unit * len(view.sides) if len(unit) < len(view.sides) else unit):
+        if side.axis is not None and isinstance(side.extent, Flattened):
+            positions[side.axis] = positions.get(side.axis, 0) + position * side.extent.axis.inner
+        elif side.axis is not None:
+            positions[side.axis] = position
+    return positions
+
+
+def mixes_channels(view: PixelView) -> bool:
+    """Whether the pixels of a side were flattened into one axis with channels, and not with other sides alone."""
+    units: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    for side in view.sides:
+        if side.axis is not None and isinstance(side.extent, Flattened):
+            units[side.axis] = side.extent.units
+            sizes[side.axis] = sizes.get(side.axis, 1) * side.extent.axis.size
+    return units != sizes
 
 
 def _pixels(size: int, exact: bool) -> Extent:
@@ -159,10 +198,30 @@ def _through(side: Side, reads: AxisMaps, output: Shape) -> Side | None:
     if side.axis not in reads:
         return Side(None, reduced(side.extent))
     axis_map = reads[side.axis]
-    if axis_map is None:
-        return None
+    if axis_map is None:  # parts of the axis lie along several others
+        return Side(None, read_all(side.extent, 1)) if constant(side.extent) is not None else None
     axis, reading = axis_map
+    if isinstance(reading, SplitAxis):
+        return _through_split(side.extent, reading)
     return Side(axis, read(side.extent, reading, 1 if axis is None else output[axis]))
+
+
+def _through_split(extent: Extent, split: SplitAxis) -> Side | None:
+    """The side after its axis is split: along the part that holds its positions; None if several parts do.
+
+    If all units cover the same pixels, no axis matters.
+    """
+    if constant(extent) is not None:
+        return Side(None, read_all(extent, 1))
+    if not isinstance(extent, Flattened):
+        return None
+    first, end = extent.axis.inner, extent.axis.inner * extent.axis.size
+    for place, inner, size in split.digits:
+        if (inner, inner * size) == (first, end):
+            return Side(place, extent.base)
+        if inner <= first and end <= inner * size and first % inner == 0:
+            return Side(place, replace(extent, units=size, axis=FlattenedAxis(first // inner, extent.axis.size)))
+    return None
 
 
 def _union(sides: list[Side]) -> tuple[Side, bool]:
