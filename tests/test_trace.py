@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.models.nets import Digits, Listed, Misfit, Mixed, Values
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.summary import summarize
-from vggscope.errors import ModelError, ShapeError
+from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network
 from vggscope.ops.base import Op, numel
 from vggscope.ops.constant import WithConstants
@@ -259,7 +259,7 @@ def test_a_model_in_half_precision_gets_an_input_in_half_precision() -> None:
     assert trace(nn.Conv2d(3, 4, 3).half(), (3, 8, 8), "half").failure is None
 
 
-def test_wrappers_are_taken_off_and_torchscript_is_refused() -> None:
+def test_wrappers_are_taken_off_and_torchscript_is_one_row() -> None:
     conv = nn.Sequential(nn.Conv2d(3, 4, 3))
     bare = network_of(conv, "m", (3, 8, 8))
     assert network_of(nn.DataParallel(conv), "m", (3, 8, 8)) == bare
@@ -267,8 +267,11 @@ def test_wrappers_are_taken_off_and_torchscript_is_refused() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is on its way out
         scripted = torch.jit.script(conv)
-    with pytest.raises(ModelError, match="compiled by TorchScript"):
-        network_of(scripted, "m", (3, 8, 8))
+    network = network_of(scripted, "m", (3, 8, 8))
+    assert [(node.name, node.op.macs(((1, 3, 8, 8),), (1, 4, 6, 6))) for node in network.nodes] == [
+        ("sequential", 36 * 4 * 27)
+    ]
+    assert network.warnings == ("the model is compiled by TorchScript: its layers are one row",)
     (node,) = trace(nn.Sequential(scripted), (3, 8, 8), "m").nodes
     assert node.op.macs(((1, 3, 8, 8),), (1, 4, 6, 6)) == 36 * 4 * 27
     assert [p.name for p in node.parameters] == ["0.0.weight", "0.0.bias"]

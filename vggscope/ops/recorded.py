@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+from operator import ge
+from typing import Any
+
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape
 from vggscope.record import record
 from vggscope.units import shape_text
 
 
+def _not_compared(default: Any) -> Any:
+    """Return a field of an op that is no argument of its function."""
+    return field(default=default, kw_only=True, compare=False, repr=False)
+
+
 @record
 class Recorded(Op):
     """A torch function, with the shapes of its inputs and of its output when it ran.
 
-    For inputs of other shapes its output shape is not known. `cost` is its multiply-accumulates by torch's counter.
-    `shares`: the output uses the first input's memory.
+    For inputs of other shapes its output shape is not known. `cost` is its multiply-accumulates by torch's counter,
+    `backward_cost` those of its backward pass to the inputs `differentiated`, or to any if that is None. `trains`: it
+    reads a parameter that is trained. `shares`: the output uses the first input's memory. `differentiable`: the output
+    can have a gradient.
     """
 
     function: str
@@ -21,6 +32,10 @@ class Recorded(Op):
     recorded_output: Shape
     shares: bool = False
     cost: int = 0
+    backward_cost: int | None = _not_compared(0)
+    differentiated: tuple[bool, ...] | None = _not_compared(None)
+    trains: bool = _not_compared(False)
+    differentiable: bool = _not_compared(True)
 
     @property
     def name(self) -> str:
@@ -35,8 +50,16 @@ class Recorded(Op):
     def backward_macs(
         self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
     ) -> int | None:
-        # Its products are not recorded one by one, so the backward MACs are known only where they are zero.
-        return 0 if self.macs(inputs, output) == 0 or not (any(needed) or trained) else None
+        if not (any(needed) or trained or self.trains):
+            return 0
+        if self.differentiated is None:
+            return self.backward_cost
+        covered = len(needed) == len(self.differentiated) and all(map(ge, self.differentiated, needed))
+        return self.backward_cost if covered and (self.backward_cost == 0 or needed == self.differentiated) else None
+
+    @property
+    def gradient(self) -> str:
+        return "new" if self.differentiable else "none"
 
     @property
     def allocates(self) -> bool:

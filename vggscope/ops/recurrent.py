@@ -16,7 +16,8 @@ GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 class Recurrent(Op):
     """torch's RNN, GRU or LSTM, by `mode`. Its inputs are the sequence and optionally the first states.
 
-    MACs: at each step, for each gate, the products of the input and of the last state with their weights.
+    MACs: at each step, for each gate, the products of the input and of the last state with their weights, and the
+    projection of an LSTM's state to `proj_size` values (Sak et al. 2014, section 2).
     """
 
     mode: str
@@ -27,6 +28,7 @@ class Recurrent(Op):
     batch_first: bool = False
     dropout: float = 0.0
     bidirectional: bool = False
+    proj_size: int = 0
 
     @property
     def name(self) -> str:
@@ -47,14 +49,19 @@ class Recurrent(Op):
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
 
+    @property
+    def _state_size(self) -> int:
+        """The width of the output of one direction."""
+        return self.proj_size or self.hidden_size
+
     def _widths(self) -> list[int]:
         """The input size of each layer."""
-        return [self.input_size, *[self.hidden_size * self._directions] * (self.num_layers - 1)]
+        return [self.input_size, *[self._state_size * self._directions] * (self.num_layers - 1)]
 
     def output_shape(self, *inputs: Shape) -> Shape:
         if inputs[0][-1] != self.input_size:
             raise ShapeError(f"{self.input_size} features are expected, the input is {shape_text(inputs[0])}")
-        return (*inputs[0][:-1], self.hidden_size * self._directions)
+        return (*inputs[0][:-1], self._state_size * self._directions)
 
     def parameters(self) -> dict[str, Shape]:
         rows = GATES[self.mode] * self.hidden_size
@@ -62,9 +69,11 @@ class Recurrent(Op):
         for layer, width in enumerate(self._widths()):
             for end in ("", "_reverse")[: self._directions]:
                 shapes[f"weight_ih_l{layer}{end}"] = (rows, width)
-                shapes[f"weight_hh_l{layer}{end}"] = (rows, self.hidden_size)
+                shapes[f"weight_hh_l{layer}{end}"] = (rows, self._state_size)
                 if self.bias:
                     shapes |= {f"bias_ih_l{layer}{end}": (rows,), f"bias_hh_l{layer}{end}": (rows,)}
+                if self.proj_size:
+                    shapes[f"weight_hr_l{layer}{end}"] = (self.proj_size, self.hidden_size)
         return shapes
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
@@ -84,6 +93,8 @@ class Recurrent(Op):
             elif name.startswith("weight_ih"):
                 goes_on = needed[0] or not name.startswith("weight_ih_l0")
                 macs += numel(shape) * steps * (trained + goes_on)
+            elif name.startswith("weight_hr"):
+                macs += numel(shape) * steps * (trained + 1)
         return macs
 
     def _length(self, sequence: Shape) -> int:
@@ -92,5 +103,49 @@ class Recurrent(Op):
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # The input, and the states and gates of each layer.
+        states = (*output[:-1], self.hidden_size * self._directions)
+        gates = (*output[:-1], states[-1] * GATES[self.mode])
+        return SavedTensors(inputs=(0,), output=True, extra=((gates, None), (states, None)) * self.num_layers)
+
+
+@record
+class RecurrentCell(Op):
+    """One step of torch's RNNCell, GRUCell or LSTMCell, by `mode`. Its inputs are the step's input and the last states.
+
+    MACs: for each gate, the products of the input and of the last state with their weights.
+    """
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    bias: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.mode}Cell"
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> None:
+        return None
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        if inputs[0][-1] != self.input_size:
+            raise ShapeError(f"{self.input_size} features are expected, the input is {shape_text(inputs[0])}")
+        return (*inputs[0][:-1], self.hidden_size)
+
+    def parameters(self) -> dict[str, Shape]:
+        rows = GATES[self.mode] * self.hidden_size
+        shapes: dict[str, Shape] = {"weight_ih": (rows, self.input_size), "weight_hh": (rows, self.hidden_size)}
+        return {**shapes, "bias_ih": (rows,), "bias_hh": (rows,)} if self.bias else shapes
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(inputs[0][:-1]) * GATES[self.mode] * self.hidden_size * (self.input_size + self.hidden_size)
+
+    def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
+        # The second input is the state that the weights multiply. An LSTM's third input has no product.
+        of_input, of_state = (trained + bool(any(part)) for part in (needed[:1], needed[1:2]))
+        products = self.input_size * of_input + self.hidden_size * of_state
+        return numel(inputs[0][:-1]) * GATES[self.mode] * self.hidden_size * products
+
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         gates = (*output[:-1], output[-1] * GATES[self.mode])
-        return SavedTensors(inputs=(0,), output=True, extra=((gates, None), (output, None)) * self.num_layers)
+        return SavedTensors(inputs=tuple(range(len(inputs))), extra=((gates, None), (output, None)))

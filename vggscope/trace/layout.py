@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def shares_memory(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors share a storage. Meta tensors have storages too."""
+    """Return whether two tensors share a storage. Meta tensors have storages too, sparse ones have none."""
+    from torch import strided
+
+    if one.layout != strided or other.layout != strided:
+        return False
     return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 

@@ -39,7 +39,7 @@ from vggscope.ops.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
-from vggscope.ops.recurrent import Recurrent
+from vggscope.ops.recurrent import GATES, Recurrent, RecurrentCell
 from vggscope.ops.regularization import Dropout, Dropout2d, Identity, StochasticDepth
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import ChannelShuffle, PixelShuffle
@@ -115,12 +115,16 @@ def _attention(module: nn.Module) -> Op:
     return MultiheadAttention(**{**_attributes(MultiheadAttention, module), **biases})  # type: ignore[arg-type]
 
 
-def _recurrent(module: nn.Module) -> Op | None:
-    """Return the op of a recurrent layer; None for an LSTM with projections. RNN_TANH and RNN_RELU are both "RNN"."""
-    if getattr(module, "proj_size", 0):
-        return None
+def _recurrent(module: nn.Module) -> Op:
+    """Return the op of a recurrent layer. RNN_TANH and RNN_RELU are both "RNN"."""
     values = {**_attributes(Recurrent, module), "mode": str(module.mode).partition("_")[0]}
     return Recurrent(**values)  # type: ignore[arg-type]
+
+
+def _recurrent_cell(module: nn.Module) -> Op:
+    gates = module.weight_ih.shape[0] // module.hidden_size  # type: ignore[operator,union-attr]
+    mode = next(mode for mode, number in GATES.items() if number == gates)
+    return RecurrentCell(**{**_attributes(RecurrentCell, module), "mode": mode})  # type: ignore[arg-type]
 
 
 MODULES: dict[str, Maker] = {
@@ -130,6 +134,7 @@ MODULES: dict[str, Maker] = {
     "Embedding": _like(Embedding),
     "MultiheadAttention": _attention,
     **dict.fromkeys(("RNN", "GRU", "LSTM"), _recurrent),
+    **dict.fromkeys(("RNNCell", "GRUCell", "LSTMCell"), _recurrent_cell),
     "BatchNorm1d": _like(BatchNorm1d),
     "BatchNorm2d": _like(BatchNorm2d),
     "BatchNorm3d": _like(BatchNorm3d),

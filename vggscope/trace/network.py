@@ -86,7 +86,7 @@ def _noted(result: Run, note: str) -> Run:
 def unwrapped(module: nn.Module, name: str) -> nn.Module:
     """Return the module inside DataParallel or torch.compile wrappers.
 
-    Raises ModelError for a TorchScript module and for a container without a forward.
+    Raises ModelError for a container without a forward.
     """
     import torch
 
@@ -95,10 +95,6 @@ def unwrapped(module: nn.Module, name: str) -> nn.Module:
             f"{name} gives a {type(module).__name__}, which has no forward", "name the module that calls it"
         )
 
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ModelError(
-            f"{name} is compiled by TorchScript, which hides its layers", "give the module that was compiled"
-        )
     if isinstance(module, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
         return unwrapped(module.module, name)
     compiled = getattr(module, "_orig_mod", None)
@@ -145,9 +141,10 @@ _SHAPE_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError)
 
 def _run(module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> Run:
     result = run(_initialised(module, inputs, rebuild), inputs, name)
-    if result.error is None or not result.wants_data:
+    if not result.wants_data:
         return result
-    note = f"forward reads values ({own_line(result.error)}): it was run on zeros, with its weights"
+    place = f" ({own_line(result.error)})" if result.error else ""
+    note = f"forward reads values{place}: it was run on zeros, with its weights"
     with_weights = rebuild() if rebuild else module
     device = next((str(p.device) for p in with_weights.parameters()), "cpu")
     if device == META:

@@ -18,8 +18,10 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
+from vggscope.trace.flops import UNCOUNTED, Counted
 from vggscope.trace.layout import shares_memory, with_layout
 from vggscope.trace.tensors import named_tensors, tensors_in
+from vggscope.trace.transforms import is_transforming
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
@@ -41,8 +43,12 @@ WITHOUT_PARAMETERS = Constant()
 """The origin of a tensor that depends on no parameter, such as numbers in the code of forward."""
 
 
-def _no_count() -> None:
-    return None
+Count = Callable[[Sequence["Tensor"]], Counted]
+"""A function that returns the cost of a call with gradients for the given tensors."""
+
+
+def _no_count(leaves: Sequence[Tensor]) -> Counted:
+    return UNCOUNTED
 
 
 @record
@@ -51,18 +57,23 @@ class Call:
 
     - `ops` is one op, or one for each result if each result is a node of its own, as with `chunk`.
     - `weights` are tensors that belong to the op. They are no inputs of the node.
-    - `count` returns the multiply-accumulates by torch's counter. It is used if the op's own rule fails.
+    - `count` returns the cost by torch's counter, with gradients for the given tensors. It is used if the op's own rule
+      fails.
     """
 
     ops: tuple[Op, ...]
     inputs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...] = ()
-    count: Callable[[], int | None] = _no_count
+    count: Count = _no_count
 
 
 @dataclass
 class Recorder:
-    """The recorded nodes and output shapes by name, in execution order, and the origin of each tensor."""
+    """The recorded nodes and output shapes by name, in execution order, and the origin of each tensor.
+
+    `needs_gradient` are the nodes whose output depends on a parameter that is trained.
+    `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
+    """
 
     origins: MutableMapping[Tensor, str | Constant]
     reserved: frozenset[str]
@@ -80,6 +91,8 @@ class Recorder:
     repeats: dict[str, int] = field(default_factory=dict)
     named: dict[str, ReferenceType[Tensor]] = field(default_factory=dict)
     named_until: dict[str, str] = field(default_factory=dict)
+    needs_gradient: set[str] = field(default_factory=set)
+    has_own_backward: bool = False
 
     def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
         """Record the network's inputs under the names of forward's arguments; a single input is named INPUT."""
@@ -214,7 +227,8 @@ class Recorder:
             constants = (None if isinstance(o, str) else shape_of(t) for o, t in zip(origins, inputs))
             fixed = (i for i, o in enumerate(origins) if isinstance(o, Constant) and not o.parameters)
             op = WithConstants(op, tuple(constants), tuple(fixed))
-        op = self._checked(name, op, call, tuple(self.shapes[source] for source in sources), shape_of(result))
+        trains = any(parameter.trainable for parameter in parameters)
+        op = self._checked(name, op, call, sources, result, trains)
         # A parametrized layer has no parameter under the op's own name, because forward computes it.
         missing = _last_parts(op.parameters()) - _last_parts(parameter.name for parameter in parameters)
         self.nodes[name] = Node(
@@ -225,8 +239,10 @@ class Recorder:
             "",
             parameters,
             reads_computed_weight=self._reads_computed((*inputs, *weights)) or (module is not None and bool(missing)),
-            detached=not torch.is_grad_enabled(),
+            detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
         )
+        if self.nodes[name].passes_gradient and (trains or self.needs_gradient.intersection(sources)):
+            self.needs_gradient.add(name)
         self.shapes[name] = shape_of(result)
         self.origins[result] = name
         self._update_named(name, result)
@@ -238,20 +254,39 @@ class Recorder:
         self.named_until.update(dict.fromkeys(self.named, name))
         self.named[name] = ref(result)
 
-    def _checked(self, name: str, op: Op, call: Call, inputs: tuple[Shape, ...], output: Shape) -> Op:
+    def _checked(self, name: str, op: Op, call: Call, sources: tuple[str, ...], result: Tensor, trains: bool) -> Op:
         """Return the op if its rule agrees with torch's output shape; else an op with torch's shape and counted cost.
 
         Warns if neither the rule nor torch's counter knows the cost.
         """
+        inputs, output = tuple(self.shapes[source] for source in sources), shape_of(result)
         try:
             rule: Shape | None = op.output_shape(*inputs)
         except (ShapeError, ValueError, IndexError, TypeError):
             rule = None
-        if rule == output and op.macs(inputs, output) is not None:
+        macs = op.macs(inputs, output) if rule == output else None
+        is_ruled = macs is not None and not isinstance(op, Recorded)
+        if is_ruled and not is_transforming() and not (macs and self.has_own_backward):
             return op
-        cost = call.count()
-        if cost is not None:
-            return Recorded(op.name, inputs, output, shares=not op.allocates, cost=cost)
+        if isinstance(op, Recorded) and not op.is_unknown:
+            return replace(op, trains=trains)
+        counted = call.count([tensor for tensor in (*call.inputs, *call.weights) if self._is_trained(tensor)])
+        if is_ruled and counted.macs == macs and not self.has_own_backward:
+            return op
+        if counted.macs is None and macs is not None:
+            counted = Counted(macs)
+        if counted.macs is not None:
+            return Recorded(
+                op.name,
+                inputs,
+                output,
+                shares=not op.allocates,
+                cost=counted.macs,
+                backward_cost=None if self.has_own_backward and counted.macs else counted.backward,
+                differentiated=tuple(source in self.needs_gradient for source in sources),
+                trains=trains,
+                differentiable=counted.differentiable,
+            )
         if rule != output:
             expected = "none" if rule is None else shape_text(rule)
             self.warn(
@@ -261,6 +296,13 @@ class Recorder:
             return Unknown(op.name, inputs, output)
         self.unknown.setdefault(op.name, []).append(name)
         return op
+
+    def _is_trained(self, tensor: Tensor) -> bool:
+        """Return whether training computes a gradient of a tensor."""
+        origin = self.origin(tensor)
+        if isinstance(origin, str):
+            return origin in self.needs_gradient
+        return any(parameter.trainable for parameter in origin.parameters)
 
     def _constant_parameters(self, tensors: Sequence[Tensor]) -> tuple[Parameter, ...]:
         origins = [self.origin(tensor) for tensor in tensors]
@@ -279,6 +321,11 @@ class Recorder:
             number += 1
         self.repeats[base] = number
         return f"{base}:{number}"
+
+
+def _is_differentiable(result: Tensor) -> bool:
+    """Return whether a tensor of this dtype can have a gradient."""
+    return result.is_floating_point() or result.is_complex()
 
 
 def _last_parts(names: Iterable[str]) -> set[str]:

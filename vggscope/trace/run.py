@@ -32,17 +32,14 @@ META = "meta"
 class Run:
     """The result of a forward pass: its Network, the error that it raised, and the kind of value that it returned.
 
-    `returns` is "tensors", "constants", "no tensor", "None" or, after an error, "nothing".
+    `returns` is "tensors", "constants", "no tensor", "None" or, after an error, "nothing". `wants_data`: a call failed
+    because it reads values, which meta tensors do not have.
     """
 
     network: Network
     error: Exception | None = None
     returns: str = "tensors"
-
-    @property
-    def wants_data(self) -> bool:
-        """Whether forward failed because it reads values, which meta tensors do not have."""
-        return isinstance(self.error, NotImplementedError) or "meta" in str(self.error).lower()
+    wants_data: bool = False
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Network:
@@ -61,32 +58,19 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
     If forward fails on one sample of a larger batch, it runs on the whole batch.
     """
     owned = _parameters(module)
-    first, single = inputs.for_samples(1), None
-    watch, error = _watched(module, owned, first, device, training=False)
-    if error is not None and inputs.batch > 1:
-        batch, batch_error = _watched(module, owned, inputs, device, training=False)
-        if batch_error is None:
-            single = f"forward fails on one sample: {explain(watch, error)}"
-            watch, error, first = batch, None, inputs
-    recorder, nodes = watch.recorder, watch.recorder.finished()
-    arguments, outputs = recorder.inputs, recorder.outputs
-    if error is None and single is None and not inputs.has_batch:
-        single = "the inputs have no batch axis"
-    elif error is None and single is None:
-        pair, pair_error = _watched(module, owned, inputs.for_samples(2), device, training=False)
-        nodes, single = _nodes_with_growth(nodes, recorder, pair, pair_error)
-        arguments = _tensors_with_growth(arguments, pair.recorder.inputs)
-        outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
+    result = _on_samples(_Forward(module, owned, device), inputs)
+    watch, error, single = result.watch, result.error, result.single
+    recorder, nodes = watch.recorder, result.nodes
     read = {parameter.name for node in nodes for parameter in node.parameters}
     missing = [parameter for parameter in owned.values() if parameter.name not in read]
     if error is not None:
         reasons = dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
     else:
-        reasons = _reasons(module, owned, first if single else inputs.for_samples(2), missing)
+        reasons = _reasons(module, owned, result.ran_on if single else inputs.for_samples(2), missing)
     output = recorder.output if nodes and recorder.output != nodes[-1].name else None
     network = Network(
         name,
-        arguments,
+        result.inputs,
         nodes,
         tuple((parameter, reasons[parameter.name]) for parameter in missing),
         (*recorder.warnings, *recorder.cost_warnings()),
@@ -95,16 +79,98 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         single,
         output,
         recorder.output_place,
-        outputs,
+        result.outputs,
         _tables(module, nodes),
         1 if single else inputs.batch,
     )
-    return Run(labelled(network), error, recorder.returns)
+    wants_data = watch.reads_values or isinstance(error, NotImplementedError)
+    return Run(labelled(network), error, recorder.returns, wants_data)
+
+
+@record
+class _Forward:
+    """A module with its parameters, on the device of a run. `gradients`: the parameters require gradients."""
+
+    module: nn.Module
+    owned: Mapping[str, Parameter]
+    device: str
+    gradients: bool = False
+
+    def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
+        return _watched(self.module, self.owned, inputs, self.device, training=False, gradients=self.gradients)
+
+
+@record
+class _OnSamples:
+    """The nodes, inputs and outputs for one sample with their growth, or without growth if `single` is a reason."""
+
+    watch: Watch
+    error: Exception | None
+    nodes: tuple[Node, ...]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    ran_on: CallInputs
+    single: str | None = None
+
+
+def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
+    """Run forward on one sample and on two, and on the given batch if it is not proportional to them."""
+    first = inputs.for_samples(1)
+    alone, error = forward(first)
+    if error is not None and alone.differentiates and not forward.gradients:
+        return _on_samples(replace(forward, gradients=True), inputs)
+    if error is not None:
+        reason = f"forward fails on one sample: {explain(alone, error)}"
+        one_sample = _OnSamples(alone, error, *alone.recorded, first)
+        return one_sample if inputs.batch == 1 else _on_whole_batch(forward, inputs, reason) or one_sample
+    if not inputs.has_batch:
+        return _OnSamples(alone, None, *alone.recorded, first, "the inputs have no batch axis")
+    pair, error = forward(inputs.for_samples(2))
+    nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
+    if inputs.batch > 1:
+        reason = single or _not_proportional(nodes)
+        whole = _on_whole_batch(forward, inputs, reason) if reason or forward.device != META else None
+        if whole and (reason or not _is_extrapolated(alone.recorder, pair.recorder, whole.watch.recorder, inputs)):
+            return whole
+    outputs = alone.recorder.outputs
+    outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
+    inputs_grown = _tensors_with_growth(alone.recorder.inputs, pair.recorder.inputs)
+    return _OnSamples(alone, None, nodes, inputs_grown, outputs, first, single)
+
+
+def _not_proportional(nodes: tuple[Node, ...]) -> str | None:
+    """Return a sentence on the first node whose cost is not proportional to the batch; None if there is none."""
+    irregular = next((node.title for node in nodes if node.irregular), None)
+    return irregular and f"the cost of {irregular} is not proportional to the batch"
+
+
+def _is_extrapolated(one: Recorder, two: Recorder, whole: Recorder, inputs: CallInputs) -> bool:
+    """Return whether each further sample of the batch adds what the second one adds: to all shapes and costs."""
+    if whole.nodes.keys() != one.nodes.keys():
+        return False
+    further = inputs.batch - 1
+    for name in one.nodes:
+        sizes = zip(one.shapes[name], two.shapes[name], whole.shapes[name])
+        if any(first + (second - first) * further != size for first, second, size in sizes):
+            return False
+        costs = one.macs(name), two.macs(name), whole.macs(name)
+        if None not in costs and costs[0] + (costs[1] - costs[0]) * further != costs[2]:  # type: ignore[operator]
+            return False
+    return True
 
 
 def _tensors_with_growth(one: tuple[TensorT, ...], two: tuple[TensorT, ...]) -> tuple[TensorT, ...]:
     """Return the inputs or outputs of a run on one sample with their growth in the run on two."""
     return tuple(replace(x, batch_growth=_growth(x.shape, y.shape)) for x, y in zip(one, two))
+
+
+def _on_whole_batch(forward: _Forward, inputs: CallInputs, reason: str | None) -> _OnSamples | None:
+    """Return the run on the given batch; None if it fails."""
+    watch, error = forward(inputs)
+    if error is not None:
+        return None
+    reason = reason or "the samples of the batch differ in their shapes or costs"
+    return _OnSamples(watch, None, *watch.recorded, inputs, reason)
 
 
 def _nodes_with_growth(
@@ -159,17 +225,23 @@ def _reasons(
 
 
 def _watched(
-    module: nn.Module, owned: Mapping[str, Parameter], inputs: CallInputs, device: str, *, training: bool
+    module: nn.Module,
+    owned: Mapping[str, Parameter],
+    inputs: CallInputs,
+    device: str,
+    *,
+    training: bool,
+    gradients: bool = False,
 ) -> tuple[Watch, Exception | None]:
     import torch
     from torch.utils.weak import WeakTensorKeyDictionary
 
-    state = _state(module, device)
+    state = _state(module, device, gradients)
     origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
     for key in owned.keys() & state.keys():
         origins[state[key]] = Constant((owned[key],))
     paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
-    watch = Watch(Recorder(origins, frozenset(paths.values())), paths, device == META)
+    watch = Watch(Recorder(origins, frozenset(paths.values())), paths, device == META, gradients)
     inputs = inputs.map(lambda tensor: tensor.detach().to(META) if device == META else tensor.detach().clone())
     inputs = inputs if device == META else inputs.map(lambda tensor: tensor.to(device))
     watch.recorder.begin(inputs.named(module))
@@ -181,13 +253,24 @@ def _watched(
             torch.device(device),
             watch.watching(),
         ):
-            # With tie_weights, torch ties shared tensors by name and does not restore a module that has two names.
-            watch.recorder.end(
-                torch.func.functional_call(module, state, inputs.args, dict(inputs.kwargs), tie_weights=False)
-            )
+            watch.recorder.end(_called(module, state, inputs))
     except (Exception, SystemExit) as error:
         return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
     return watch, None
+
+
+def _called(module: nn.Module, state: dict[str, Tensor], inputs: CallInputs) -> object:
+    """Return what forward returns with these parameters and buffers."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        # torch replaces the tensors of a TorchScript module only inside another module.
+        wrapper = torch.nn.Sequential(module)
+        state = {f"0.{key}": tensor for key, tensor in state.items()}
+        with torch.nn.utils.stateless._reparametrize_module(wrapper, state):
+            return module(*inputs.args, **inputs.kwargs)
+    # With tie_weights, torch ties shared tensors by name and does not restore a module that has two names.
+    return torch.func.functional_call(module, state, inputs.args, dict(inputs.kwargs), tie_weights=False)
 
 
 def _parameters(module: nn.Module) -> dict[str, Parameter]:
@@ -212,7 +295,7 @@ def _with_shape(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tens
     return ((key, tensor) for key, tensor in named if not is_lazy(tensor))
 
 
-def _state(module: nn.Module, device: str) -> dict[str, Tensor]:
+def _state(module: nn.Module, device: str, gradients: bool) -> dict[str, Tensor]:
     """Return the parameters and buffers for the run, with the sharing of the module's own.
 
     They are meta tensors or, on another device, the parameters' data and copies of the buffers.
@@ -223,16 +306,17 @@ def _state(module: nn.Module, device: str) -> dict[str, Tensor]:
         own = (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
         for key, tensor in _with_shape(own):
             if id(tensor) not in replaced:
-                replaced[id(tensor)] = _for_run(tensor, device)
+                replaced[id(tensor)] = _for_run(tensor, device, gradients)
             state[key] = replaced[id(tensor)]
     return state
 
 
-def _for_run(tensor: Tensor, device: str) -> Tensor:
+def _for_run(tensor: Tensor, device: str, gradients: bool) -> Tensor:
     from torch.nn import Parameter
 
     if isinstance(tensor, Parameter):
-        return Parameter(tensor.detach().to(META) if device == META else tensor.detach(), requires_grad=False)
+        values = tensor.detach().to(META) if device == META else tensor.detach()
+        return Parameter(values, requires_grad=gradients and tensor.requires_grad)
     return tensor.detach().to(META) if device == META else tensor.clone()
 
 

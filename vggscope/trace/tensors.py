@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,15 +67,32 @@ def named_tensors(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
             yield from named_tensors(f"{name}.{key}", item)
 
 
-def on_meta(value: object) -> object:
-    """Return an argument with its tensors moved to the meta device, also those in plain tuples and lists."""
+def mapped_tensors(value: Any, function: Callable[[Tensor], object]) -> Any:
+    """Return an argument with `function` applied to each tensor, also to those in plain tuples, lists and dicts."""
     from torch import Tensor
 
     if isinstance(value, Tensor):
-        return value if value.is_meta else value.to("meta")
-    if type(value) is tuple:
-        return tuple(map(on_meta, value))
-    return list(map(on_meta, value)) if type(value) is list else value
+        return function(value)
+    if type(value) in (tuple, list):
+        return type(value)(mapped_tensors(item, function) for item in value)
+    if type(value) is dict:
+        return {key: mapped_tensors(item, function) for key, item in value.items()}
+    return value
+
+
+def on_meta(value: Any) -> Any:
+    """Return an argument with its tensors moved to the meta device, also those in plain tuples and lists."""
+    return mapped_tensors(value, lambda tensor: tensor if tensor.is_meta else tensor.to("meta"))
+
+
+def with_values(value: Any, values: int) -> Any:
+    """Return an argument with its meta tensors filled with a value on the CPU, and the meta device as the CPU."""
+    from torch import device, full
+
+    def filled(tensor: Tensor) -> Tensor:
+        return full(tensor.shape, values, dtype=tensor.dtype) if tensor.is_meta else tensor
+
+    return "cpu" if isinstance(value, device) or value == "meta" else mapped_tensors(value, filled)
 
 
 def keep_on_device(

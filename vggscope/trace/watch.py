@@ -7,24 +7,27 @@ function call is a node.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from vggscope.graph import Input, Node, Output
 from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
-from vggscope.ops.recorded import Unknown
+from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.regularization import AlwaysDropout
-from vggscope.trace.flops import counted_macs
+from vggscope.trace.compiled import as_plain_python
+from vggscope.trace.flops import Counted, counted, with_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, read
 from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
-from vggscope.trace.recorder import Call, Recorder, shape_of
-from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in
+from vggscope.trace.recorder import Call, Count, Recorder, shape_of
+from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in, with_values
+from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,16 +50,24 @@ class Watch:
     - `paths` are the registered modules' paths by id.
     - `function_error` is the last error that a function raised, with the reason.
     - `module_error` is the last error that left a module, with the modules that were running.
+    - `gradients` is true if the parameters require gradients in this run.
     - `paused` is true while a call is repeated to count its operations.
+    - `reads_values` is true if a function failed on the meta device that runs on tensors with values.
+    - `differentiates` is true if forward calls torch.autograd, which needs parameters with gradients.
+    - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
 
     recorder: Recorder
     paths: Mapping[int, str]
     on_meta: bool
+    gradients: bool = False
     stack: list[RunningModule] = field(default_factory=list)
     function_error: tuple[BaseException, str] | None = None
     module_error: tuple[BaseException, tuple[RunningModule, ...]] | None = None
     paused: bool = False
+    reads_values: bool = False
+    differentiates: bool = False
+    backward: Tensor | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -72,16 +83,20 @@ class Watch:
             ) -> object:
                 return watch.call(func, args, kwargs if isinstance(kwargs, dict) else {})
 
-        hooks = (
-            register_module_forward_pre_hook(self.enter),
-            register_module_forward_hook(cast("Callable[..., None]", self.leave), with_kwargs=True, always_call=True),
-        )
-        try:
-            with WatchMode():
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with ExitStack() as stack:
+            stack.callback(register_module_forward_pre_hook(self.enter).remove)
+            leave = cast("Callable[..., None]", self.leave)
+            stack.callback(register_module_forward_hook(leave, with_kwargs=True, always_call=True).remove)
+            stack.enter_context(as_plain_python(self.call))
+            stack.enter_context(custom_functions(self.recorder))
+            stack.enter_context(vmap_results(self._leave_vmap))
+            stack.enter_context(WatchMode())
+            yield
+
+    @property
+    def recorded(self) -> tuple[tuple[Node, ...], tuple[Input, ...], tuple[Output, ...]]:
+        """The nodes, the inputs and the outputs of the run."""
+        return self.recorder.finished(), self.recorder.inputs, self.recorder.outputs
 
     @property
     def inside_node(self) -> bool:
@@ -106,8 +121,17 @@ class Watch:
                         f"{path} is not registered, as a module in a plain list is not: its parameters are in no state"
                         " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
                     )
-            op = self.stack[-1].op if self.inside_node else module_op(module) or _script_op(module)
+            op = self.stack[-1].op if self.inside_node else module_op(module) or self._script_op(module, path)
             self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args)))))
+
+    def _script_op(self, module: nn.Module, path: str) -> Op | None:
+        """Return an op of unknown cost for a TorchScript module, whose calls cannot be intercepted; else None."""
+        import torch
+
+        if not isinstance(module, torch.jit.ScriptModule):
+            return None
+        self.recorder.warn(f"{path or 'the model'} is compiled by TorchScript: its layers are one row")
+        return Unknown(module.original_name, (), ())
 
     def leave(self, module: nn.Module, args: tuple[object, ...], *more: object) -> object:
         """Pop a module from the stack and record it if it is one node. Return its result, or a tensor that replaces it.
@@ -128,60 +152,103 @@ class Watch:
             kwargs, result = cast("tuple[dict[str, object], object]", more)
             if self.inside_node:
                 return result
-            inputs = tensors_in((args, kwargs))
+            inputs = plain_tensors_in((args, kwargs))
             if isinstance(frame.op, MultiheadAttention):
                 # The masks are no inputs of the node: they change neither the shape nor the cost.
-                inputs = tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
+                inputs = plain_tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
             if frame.op is None:
                 self._compiled_node(frame, inputs, result)
                 return result
-            return self._module_node(frame, frame.op, inputs, result, partial(module.forward, *args, **kwargs))
+            return self._module_node(frame, frame.op, inputs, result, self._counter(module.forward, args, kwargs))
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
         with _unwatched():
-            inputs = tensors_in((args, kwargs))
+            inputs = plain_tensors_in((args, kwargs))
             if self.on_meta and not all(tensor.is_meta for tensor in inputs):
                 args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
-                inputs = tensors_in((args, kwargs))
+                inputs = plain_tensors_in((args, kwargs))
             if self.on_meta:
                 function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
-            shortcut = shortcut_result(function, args, kwargs) if self.inside_node and self.on_meta else None
-        if self.inside_node:
-            return function(*args, **kwargs) if shortcut is None else shortcut
+            shortcut = self._shortcut(function, args, kwargs) if self.inside_node else None
+        if shortcut is not None:
+            return shortcut
         try:
-            result = function(*args, **kwargs)
+            differentiates = is_differentiation(function)
+            self.differentiates |= differentiates
+            macs = None
+            if differentiates and not self.inside_node:
+                result, macs = with_macs(partial(function, *args, **kwargs))
+            else:
+                result = function(*args, **kwargs)
         except Exception as error:
-            self.function_error = (error, function_problem(function, args, kwargs, error))
+            with _unwatched():
+                self.reads_values = self.reads_values or (self.on_meta and _runs_on_values(function, args, kwargs))
+            if not self.inside_node:
+                self.function_error = (error, function_problem(function, args, kwargs, error))
             raise
+        if self.inside_node:
+            return result
         with _unwatched():
-            if self.on_meta:
+            if differentiates:
+                return self._gradient_node(function_name(function)[0], inputs, result, macs)
+            if self.on_meta and not is_transforming():
                 result = with_kernel_layout(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
 
-    def _counter(self, call: Callable[[], object]) -> Callable[[], int | None]:
-        """Return a function that counts the multiply-accumulates of a call by repeating it without recording."""
+    def _shortcut(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor | None:
+        """Return a result without torch's meta kernels; None if torch must run, for example for its gradient graph."""
+        if not self.on_meta or self.gradients or is_transforming():
+            return None
+        return shortcut_result(function, args, kwargs)
 
-        def count() -> int | None:
+    def _gradient_node(self, name: str, inputs: tuple[Tensor, ...], result: object, macs: int | None) -> object:
+        """Record a call of torch.autograd in forward. Later calls read the gradients that `backward` computes."""
+        results = plain_tensors_in(result)
+        if name == "backward":
+            self.backward = inputs[0].detach().clone()
+            results = (self.backward,)
+        if results:
+            shapes = tuple(map(shape_of, inputs))
+            op = Unknown(name, shapes, shape_of(results[0]))
+            op = op if macs is None else Recorded(name, shapes, shape_of(results[0]), cost=macs, backward_cost=None)
+            self.recorder.add(below(self.path, name), Call((op,), inputs), results)
+        return result
+
+    def _leave_vmap(self, inside: Tensor, outside: Tensor) -> None:
+        """Record a result of vmap, which moves the axis of the samples."""
+        with _unwatched():
+            if shape_of(inside) == shape_of(outside):
+                self.recorder.repeat(inside, (outside,))
+            elif self.recorder.is_constant((inside,)):
+                self.recorder.pass_on((inside,), (outside,))
+            else:
+                op = Recorded("vmap", (shape_of(inside),), shape_of(outside), shares=True)
+                self.recorder.add(below(self.path, "vmap"), Call((op,), (inside,)), (outside,))
+
+    def _counter(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> Count:
+        """Return a function that counts the cost of a call by repeating it without recording."""
+
+        def count(leaves: Sequence[Tensor]) -> Counted:
             self.paused = True
             try:
-                return counted_macs(call)
+                return counted(function, args, kwargs, leaves)
             finally:
                 self.paused = False
 
         return count
 
     def _module_node(
-        self, frame: RunningModule, op: Op, inputs: tuple[Tensor, ...], result: object, repeat: Callable[[], object]
+        self, frame: RunningModule, op: Op, inputs: tuple[Tensor, ...], result: object, count: Count
     ) -> object:
         result = _distinct_result(op, inputs, result)
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values())
         if isinstance(op, Unknown):
-            shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, tensors_in(result)))
+            shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, plain_tensors_in(result)))
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
-        base = frame.path or type(frame.module).__name__.lower()
-        call = Call((op,), distinct, tuple(frame.module.parameters()), self._counter(repeat))
-        if results := tensors_in(result):
+        base = frame.path or getattr(frame.module, "original_name", type(frame.module).__name__).lower()
+        call = Call((op,), distinct, without_wrappers(frame.module.parameters()), count)
+        if results := plain_tensors_in(result):
             self.recorder.add(base, call, results, module=frame.path)
         return result
 
@@ -194,7 +261,7 @@ class Watch:
         result: object,
     ) -> object:
         name, in_place = function_name(function)
-        results = inputs[:1] if name == "setitem" else tensors_in(result)
+        results = inputs[:1] if name == "setitem" else plain_tensors_in(result)
         if not results:
             return result  # a size or a number
         if name in SAME_DATA and inputs:
@@ -206,10 +273,10 @@ class Watch:
             return result
         op_call = read(name, in_place, args, kwargs, inputs, results)
         if self.on_meta or not in_place:
-            op_call = replace(op_call, count=self._counter(partial(function, *args, **kwargs)))
+            op_call = replace(op_call, count=self._counter(function, args, kwargs))
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _distinct_result(op_call.ops[0], inputs, result)
-            results = tensors_in(result)
+            results = plain_tensors_in(result)
         elif op_call.ops[0].allocates:
             return result  # the input itself, as contiguous() returns it
         if isinstance(op_call.ops[0], AlwaysDropout):
@@ -224,23 +291,58 @@ class Watch:
 
     def _compiled_node(self, frame: RunningModule, inputs: tuple[Tensor, ...], result: object) -> None:
         """Record a module whose calls cannot be intercepted, such as compiled code, as one node of unknown cost."""
-        unrecorded = [t for t in tensors_in(result) if t not in self.recorder.origins]
+        unrecorded = [t for t in plain_tensors_in(result) if t not in self.recorder.origins]
         if unrecorded and not self.recorder.is_constant(inputs):
             op = Unknown(type(frame.module).__name__, frame.input_shapes, shape_of(unrecorded[0]))
             call = Call((op,), inputs, tuple(frame.module.parameters()))
             self.recorder.add(frame.path, call, unrecorded, module=frame.path)
 
 
+def is_differentiation(function: Function) -> bool:
+    """Return whether a function computes gradients, or keeps those that a later call computes."""
+    name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
+    is_autograd = module in ("torch.autograd", "torch._tensor")
+    return name in ("retain_grad", "register_hook") or (name in ("grad", "backward") and is_autograd)
+
+
+def _runs_on_values(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
+    """Return whether a function that failed on the meta device runs on zeros or ones: it reads values."""
+    return any(_runs(function, with_values(args, fill), with_values(kwargs, fill)) for fill in (0, 1))
+
+
+def _runs(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
+    try:
+        function(*args, **kwargs)
+    except Exception:  # a function may raise anything
+        return False
+    return True
+
+
+@contextmanager
+def custom_functions(recorder: Recorder) -> Iterator[None]:
+    """Record the calls inside a torch.autograd.Function as calls with a gradient, though torch turns gradients off."""
+    from torch import is_grad_enabled
+    from torch.autograd import Function as Custom
+
+    apply = vars(Custom)["apply"]
+
+    def apply_with_gradient(kind: type[Custom], *args: object, **kwargs: object) -> object:
+        before, recorder.has_own_backward = recorder.has_own_backward, recorder.has_own_backward or is_grad_enabled()
+        try:
+            return apply.__get__(None, kind)(*args, **kwargs)
+        finally:
+            recorder.has_own_backward = before
+
+    Custom.apply = classmethod(apply_with_gradient)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        Custom.apply = apply  # type: ignore[method-assign]
+
+
 def below(path: str, name: str) -> str:
     """Return a name below a module's path."""
     return f"{path}.{name}" if path else name
-
-
-def _script_op(module: nn.Module) -> Op | None:
-    """Return an op of unknown cost for a TorchScript module, whose calls cannot be intercepted; else None."""
-    import torch
-
-    return Unknown(type(module).__name__, (), ()) if isinstance(module, torch.jit.ScriptModule) else None
 
 
 def _distinct_result(op: Op, inputs: tuple[Tensor, ...], result: object) -> object:

@@ -1,0 +1,50 @@
+"""Run compiled functions as the Python code that they were compiled from, so that their calls can be intercepted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+Intercept = Callable[[Callable[..., object], tuple[object, ...], dict[str, object]], object]
+
+
+@contextmanager
+def as_plain_python(intercept: Intercept) -> Iterator[None]:
+    """Run compiled functions and modules as plain Python within the block.
+
+    A function of torch.jit.script or torch.jit.trace that was loaded from a file has no Python code. It is passed to
+    `intercept` with its arguments.
+    """
+    import torch
+
+    with ExitStack() as stack:
+        # Without torch._dynamo, which takes seconds to import, nothing is compiled.
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_script_functions(intercept))
+        yield
+
+
+@contextmanager
+def _script_functions(intercept: Intercept) -> Iterator[None]:
+    from torch.jit import ScriptFunction
+
+    run_compiled = ScriptFunction.__call__
+
+    def run(function: ScriptFunction, *args: object, **kwargs: object) -> object:
+        source = getattr(function, "_torchdynamo_inline", None)
+        if source is not None:
+            return source(*args, **kwargs)
+
+        def compiled(*args: object, **kwargs: object) -> object:
+            return run_compiled(function, *args, **kwargs)
+
+        compiled.__name__ = "ScriptFunction"
+        return intercept(compiled, args, kwargs)
+
+    ScriptFunction.__call__ = run
+    try:
+        yield
+    finally:
+        ScriptFunction.__call__ = run_compiled
