@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import MissingTool, ModelError
 from vggscope.graph import Network
+from vggscope.ops.base import Shape
 from vggscope.suppress import suppress_output
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
 _WITH_TRAINING_HEADS = ("googlenet", "inception_v3")
 """torchvision's models whose published parameter counts leave out the auxiliary heads, which run only in training."""
+
+_FRAMES = 16
+"""The number of frames of a clip, unless the weights need more."""
 
 
 def claims(word: str) -> bool:
@@ -48,25 +55,45 @@ def build(word: str, options: BuildOptions) -> nn.Module:
         remedy = f"near it: {', '.join(near)}" if near else "vggscope list --refs shows models, such as vgg16"
         raise ModelError(f"{library} has no model {name!r}", remedy)
     options.refuse_column_options(f"{word} is built as its library defines it")
-    classes = {} if options.num_classes is None else {"num_classes": options.num_classes}
-    model: nn.Module
-    if library == "timm":
-        model = _timm().create_model(name, pretrained=False, **classes)
-    else:
-        with suppress_output():  # googlenet and inception_v3 warn of a change in a future release
-            model = _torchvision().get_model(name, weights=None, **classes)
+    arguments = {} if options.num_classes is None else {"num_classes": options.num_classes}
+    return _build_timm(name, arguments) if library == "timm" else _build_torchvision(name, arguments)
+
+
+def _build_timm(name: str, arguments: Mapping[str, int]) -> nn.Module:
+    model: nn.Module = _timm().create_model(name, pretrained=False, **arguments)
+    return model
+
+
+def _build_torchvision(name: str, arguments: Mapping[str, int]) -> nn.Module:
+    models = _torchvision()
+    has_backbone = "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters
+    weights = {"weights": None, "weights_backbone": None} if has_backbone else {"weights": None}
+    with suppress_output():  # googlenet and inception_v3 warn of a change in a future release
+        model: nn.Module = models.get_model(name, **weights, **arguments)
     return model
 
 
 def names(library: str, pattern: str = "") -> tuple[str, ...]:
-    """The classification models of the installed library, those that match a pattern such as `vgg*` if one is given.
+    """The models of the installed library, those that match a pattern such as `vgg*` if one is given.
+
+    torchvision's are those of classification, then those of detection, segmentation, video and optical flow.
 
     Raises MissingTool where the library is not installed.
     """
     if library == "timm":
         return tuple(_timm().list_models(pattern))
-    models = _torchvision()
-    return tuple(models.list_models(module=models, include=pattern or None))
+    found = _torchvision().list_models(include=pattern or None)
+    return tuple(sorted(found, key=lambda name: (task(name) != "", name)))
+
+
+def task(name: str) -> str:
+    """The subpackage of torchvision.models that holds a model, such as `detection`; empty for classification.
+
+    >>> task("vgg16"), task("ssd300_vgg16")
+    ('', 'detection')
+    """
+    packages = _torchvision().get_model_builder(name).__module__.split(".")[2:-1]
+    return ".".join(packages)
 
 
 def parameter_counts(library: str) -> dict[str, int]:
@@ -78,29 +105,45 @@ def parameter_counts(library: str) -> dict[str, int]:
 
     counts = {}
     for name in names(library, "vgg*" if library == "timm" else ""):
-        if library == "timm" or name in _WITH_TRAINING_HEADS:
+        if library == "timm" or task(name) or name in _WITH_TRAINING_HEADS:
             with suppress_output():
                 counts[name] = parameter_count(partial(build, f"{library}:{name}", BuildOptions()))
         else:
-            counts[name] = min(_torchvision().get_model_weights(name), key=_crop_size).meta["num_params"]
+            smallest = min(_torchvision().get_model_weights(name), key=lambda weights: expected_shape(weights) or ())
+            counts[name] = smallest.meta["num_params"]
     return counts
 
 
-def input_side(name: str) -> int:
-    """The smallest input that published weights of a torchvision model expect, in pixels; 224 without weights."""
-    return min(map(_crop_size, _torchvision().get_model_weights(name)), default=224)
+def input_shape(name: str) -> Shape | None:
+    """The smallest input that published weights of a torchvision model expect, without the batch dimension.
+
+    None if they accept images of any size, as those of detection and optical flow do.
+
+    >>> input_shape("vgg16"), input_shape("r3d_18"), input_shape("fcn_resnet50"), input_shape("ssd300_vgg16")
+    ((3, 224, 224), (3, 16, 112, 112), (3, 520, 520), None)
+    """
+    shapes = [shape for weights in _torchvision().get_model_weights(name) if (shape := expected_shape(weights))]
+    return min(shapes, default=None)
 
 
-def _input_size(word: str, module: nn.Module) -> tuple[int, ...]:
+def expected_shape(weights: Any) -> Shape | None:
+    """The input that published weights of torchvision expect, without the batch dimension; None for any size."""
+    preset = getattr(weights.transforms, "keywords", {})
+    # A preset of segmentation resizes its image without a crop.
+    size = preset.get("crop_size", preset.get("resize_size"))
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if weights.transforms.func.__name__ == "VideoClassification":
+        return (3, max(_FRAMES, weights.meta.get("min_temporal_size", 0)), *sides)
+    return (3, *sides)
+
+
+def _input_size(word: str, module: nn.Module) -> Shape | None:
     library, _, name = word.partition(":")
     if library == "timm":
         return tuple(getattr(module, "pretrained_cfg", {}).get("input_size", (3, 224, 224)))
-    return (3, *(input_side(name),) * 2)
-
-
-def _crop_size(weights: Any) -> int:
-    side: int = weights.transforms.keywords["crop_size"]
-    return side
+    return input_shape(name)
 
 
 def _timm() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from pathlib import Path
@@ -61,12 +62,16 @@ def _folders() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Return the folders of the standard library, of installed packages, and of torch and vggscope."""
     import torch
 
+    import vggscope
+
     paths = {kind: str(Path(path).resolve()) for kind, path in sysconfig.get_paths().items()}
-    internal = (str(Path(__file__).resolve().parent.parent), str(Path(torch.__file__).resolve().parent))
+    # With the separator: torchvision's folder begins with torch's.
+    internal = tuple(f"{Path(file).resolve().parent}{os.sep}" for file in (vggscope.__file__, torch.__file__))
     return (paths["stdlib"], paths["platstdlib"]), (paths["purelib"], paths["platlib"]), internal
 
 
 def _short(filename: str) -> str:
-    """Return a path relative to the current folder if it is below it."""
-    path, here = Path(filename).resolve(), Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else filename
+    """Return a path relative to the current folder, or to that of installed packages, if it is below one."""
+    path = Path(filename).resolve()
+    folders = (Path.cwd(), *map(Path, _folders()[1]))
+    return next((str(path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)), filename)

@@ -90,7 +90,7 @@ SAME_DATA = frozenset({"requires_grad", "alias", "as_tensor", "as_subclass", "cp
 WITHOUT_MACS = frozenset(
     (
         *("affine_grid", "argsort", "as_strided", "bernoulli", "bincount", "broadcast_tensors", "broadcast_to"),
-        *("cosine_similarity", "count_nonzero", "cummax", "cummin", "cumprod", "cumsum", "diag", "diag_embed"),
+        *("copy", "cosine_similarity", "count_nonzero", "cummax", "cummin", "cumprod", "cumsum", "diag", "diag_embed"),
         *("diagonal", "diff", "expand_as", "flip", "fliplr", "flipud", "fold", "gather", "grid_sample", "hsplit"),
         *("index_add", "index_copy", "index_fill", "index_put", "index_select", "kthvalue", "masked_scatter"),
         *("masked_select", "median", "mode", "narrow", "nonzero", "normalize", "one_hot"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -265,9 +266,9 @@ def example_of(module: nn.Module) -> CallInputs | None:
 
 # Inputs chosen by the first layer
 
-TOKENS, STEPS, SAMPLES, FRAMES, VIDEO_SIDE = 128, 32, 16000, 16, 112
+TOKENS, STEPS, SAMPLES, FRAMES, VIDEO_SIDES = 128, 32, 16000, 16, (112, 224)
 """Default sizes: tokens of a text, steps of a sequence, samples of a signal (one second at 16 kHz), frames of a video
-and their side in pixels (Tran et al. 2015, section 3.2).
+and the sides in pixels to try (112 by Tran et al. 2015, section 3.2; 224 by Carreira and Zisserman 2017).
 """
 
 SIDES = (224, 32, 28)
@@ -289,6 +290,9 @@ def first_layer(module: nn.Module) -> nn.Module | None:
 def candidates(module: nn.Module) -> Iterator[CallInputs]:
     """Yield inputs that may fit, the likeliest first. Each required argument gets a tensor for the first layer."""
     arguments = required_arguments(module)
+    if arguments and _takes_image_list(module, arguments[0]):
+        yield from map(_noted, _image_lists(module))
+        return
     first = first_layer(module)
     is_image = first is None or len(getattr(first, "kernel_size", ())) == 2
     for place, (shape, dtype) in enumerate(_candidate_sizes(first)):
@@ -298,12 +302,35 @@ def candidates(module: nn.Module) -> Iterator[CallInputs]:
             positional = 0
         sizes = [InputSize(shape, dtype=dtype)] * positional + [InputSize(shape, name, dtype) for name in names]
         inputs = from_sizes(module, sizes)
-        plain = place == 0 and is_image and len(sizes) == 1
-        yield (
-            inputs
-            if plain
-            else replace(inputs, note=f"no input was given: {inputs.text} was taken; --input gives another")
-        )
+        yield inputs if place == 0 and is_image and len(sizes) == 1 else _noted(inputs)
+
+
+def _noted(inputs: CallInputs) -> CallInputs:
+    return replace(inputs, note=f"no input was given: {inputs.text} was taken; --input gives another")
+
+
+_LIST_OF_TENSORS = re.compile(r"(?:list|List|Sequence|collections\.abc\.Sequence)\[(?:torch\.)?Tensor\]")
+
+
+def _takes_image_list(module: nn.Module, argument: inspect.Parameter) -> bool:
+    """Return whether an argument is a list of images: by its annotation, or because the module resizes its images."""
+    annotation = inspect.formatannotation(argument.annotation).strip("'")
+    return _LIST_OF_TENSORS.fullmatch(annotation) is not None or _resize_of(module) is not None
+
+
+def _resize_of(module: nn.Module) -> Any:
+    """Return the part of one of torchvision's detection models that resizes its images; None in other models."""
+    return next((part for part in module.children() if type(part).__name__ == "GeneralizedRCNNTransform"), None)
+
+
+def _image_lists(module: nn.Module) -> Iterator[CallInputs]:
+    """Yield lists of one image without a batch dimension, first of the size to which the model resizes its images."""
+    resize = _resize_of(module)
+    width, height = (resize.fixed_size or resize.min_size[-1:] * 2) if resize else (None, None)
+    sizes = [(3, height, width)] if resize else []
+    for shape in (*sizes, *_map_sizes(3, 2)):
+        image = from_sizes(module, [InputSize(shape)], batch_axis=None)
+        yield CallInputs(([*image.args],), {}, batch_axis=None)
 
 
 def required_arguments(module: nn.Module) -> list[inspect.Parameter]:
@@ -340,7 +367,7 @@ def _map_sizes(channels: int, axes: int) -> Iterator[tuple[int, ...]]:
     if axes == 1:
         yield (channels, SAMPLES)
     elif axes == 3:
-        yield (channels, FRAMES, VIDEO_SIDE, VIDEO_SIDE)
+        yield from ((channels, FRAMES, side, side) for side in VIDEO_SIDES)
     else:
         yield from ((channels, side, side) for side in SIDES)
 

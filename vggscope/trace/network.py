@@ -21,7 +21,7 @@ from vggscope.trace.inputs import (
     required_arguments,
     specified,
 )
-from vggscope.trace.run import META, Run, run
+from vggscope.trace.run import META, WITHOUT_BATCH, Run, run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,7 +132,7 @@ def _argument_hint(module: nn.Module) -> str:
 def _mixes_batch(network: Network) -> bool:
     """Return whether the output has more samples than the input, as `view(-1, 512)` of too large a map has."""
     output = network.shapes[network.end]
-    return len(output) == 2 and output[0] > 1
+    return len(output) == 2 and output[0] > 1 and network.single != WITHOUT_BATCH
 
 
 _SHAPE_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError)
@@ -145,13 +145,22 @@ def _run(module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[],
         return result
     place = f" ({own_line(result.error)})" if result.error else ""
     note = f"forward reads values{place}: it was run on zeros, with its weights"
-    with_weights = rebuild() if rebuild else module
+    with_weights = _rebuilt(rebuild) if rebuild else module
     device = next((str(p.device) for p in with_weights.parameters()), "cpu")
     if device == META:
         return result
     if any(tensor.is_meta for tensor in inputs.tensors()):
         inputs = example_of(with_weights) or inputs
     return _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
+
+
+def _rebuilt(rebuild: Callable[[], nn.Module]) -> nn.Module:
+    """Return the module with weights. Random ones are the same each time, and so is what forward does with them."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return rebuild()
 
 
 def _initialised(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> nn.Module:

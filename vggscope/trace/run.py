@@ -27,6 +27,9 @@ TensorT = TypeVar("TensorT", Input, Output)
 META = "meta"
 """torch's name for the device whose tensors have a shape and no data."""
 
+WITHOUT_BATCH = "the inputs have no batch axis"
+"""The reason why the figures of a network are known for its inputs alone."""
+
 
 @record
 class Run:
@@ -124,7 +127,7 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
         one_sample = _OnSamples(alone, error, *alone.recorded, first)
         return one_sample if inputs.batch == 1 else _on_whole_batch(forward, inputs, reason) or one_sample
     if not inputs.has_batch:
-        return _OnSamples(alone, None, *alone.recorded, first, "the inputs have no batch axis")
+        return _OnSamples(alone, None, *alone.recorded, first, WITHOUT_BATCH)
     pair, error = forward(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if inputs.batch > 1:
