@@ -43,7 +43,7 @@ def _published(network: Network) -> tuple[Any, ...]:
     except ValueError:
         raise NotApplicable("torchvision publishes nothing about this network") from None
     classes = numel(network.shapes[network.end])
-    matching = tuple(w for w in weights if len(w.meta["categories"] or []) == classes)
+    matching = tuple(w for w in weights if len(w.meta.get("categories") or []) == classes)
     if not matching:
         raise NotApplicable(f"torchvision publishes nothing about {name} for {classes} classes")
     return tuple(w for w in matching if _has_input_size(network, w)) or matching
@@ -65,7 +65,9 @@ def _macs(network: Network, module: nn.Module) -> ReportedFigure:
 
 
 def _has_input_size(network: Network, weights: Any) -> bool:
-    return bool((weights.transforms.keywords["crop_size"],) * 2 == network.input_shape[2:])
+    # The transforms of detection and optical flow keep an image's size and are no partial.
+    crop = getattr(weights.transforms, "keywords", {}).get("crop_size")
+    return bool((crop if isinstance(crop, tuple) else (crop,) * 2) == network.input_shape[-2:])
 
 
 def unread_parameters(network: Network, value: int) -> tuple[Term, ...]:

@@ -326,8 +326,10 @@ def _resize_of(module: nn.Module) -> Any:
 def _image_lists(module: nn.Module) -> Iterator[CallInputs]:
     """Yield lists of one image without a batch dimension, first of the size to which the model resizes its images."""
     resize = _resize_of(module)
-    width, height = (resize.fixed_size or resize.min_size[-1:] * 2) if resize else (None, None)
-    sizes = [(3, height, width)] if resize else []
+    sizes = []
+    if resize is not None:
+        width, height = resize.fixed_size or resize.min_size[-1:] * 2
+        sizes.append((3, height, width))
     for shape in (*sizes, *_map_sizes(3, 2)):
         image = from_sizes(module, [InputSize(shape)], batch_axis=None)
         yield CallInputs(([*image.args],), {}, batch_axis=None)
