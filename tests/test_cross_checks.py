@@ -30,6 +30,7 @@ from vggscope.ops.convolution import Convolution
 from vggscope.render.formats import write
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
+from vggscope.trace.inputs import inputs_of
 from vggscope.trace.run import trace
 from vggscope.vgg.options import BuildOptions
 
@@ -304,7 +305,8 @@ def test_backward_macs_of_recurrent_layers_equal_the_counters(
     for learns in (True, False):
         model.layer.requires_grad_(learns)
         network = trace(model, (5, 8), "read")
-        assert backward_macs(network) == flop_counter.backward_macs(without_data(model), network.input_shape)
+        inputs = inputs_of(model, network)
+        assert backward_macs(network) == flop_counter.backward_macs(without_data(model), inputs)
 
 
 def test_recurrent_layers_are_explained_for_fvcore() -> None:

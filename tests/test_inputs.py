@@ -224,6 +224,22 @@ def test_outputs_are_compared_on_several_inputs(path: str) -> None:
     assert same.numeric.max_abs_error == 0
 
 
+def test_other_tools_run_on_the_inputs_of_the_model(path: str) -> None:
+    verification = vggscope.verify(f"{path}:with_inputs")
+    answers = {(answer.witness, figure.name) for figure in verification.figures for answer in figure.answers}
+    assert verification.agrees
+    assert {
+        ("torch", "macs"),
+        ("torchinfo", "params"),
+        ("fvcore", "macs"),
+        ("tracker", "training_peak_bytes"),
+    } <= answers
+    measured = vggscope.measure(f"{path}:with_keywords", batch=7)
+    assert measured.difference_bytes == 0
+    given = vggscope.measure(f"{path}:Labelled", [(3, 32, 32), (1,)], dtypes=["float32", "int64"], batch=2)
+    assert given.difference_bytes == 0
+
+
 def test_a_forward_without_return_is_refused_by_every_function() -> None:
     class Forgets(nn.Module):
         def forward(self, x: Tensor) -> None:

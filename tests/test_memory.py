@@ -353,10 +353,10 @@ def test_checkpointed_stages_equal_the_tracker(dtype: str) -> None:
         # The tracker warns when a hook fires after a stage's module is gone.
         warnings.filterwarnings("ignore", "Module is None")
         make = partial(without_data, lambda: Staged(module(net), ends))
-        tracked = MeasuredStep(make, (3, 96, 96), 8, config).tracked_peak()
+        tracked = MeasuredStep(make, net, 8, config).tracked_peak()
     peak = simulate_step(net, replace(config, runtime="tracker")).peak(8)
     assert peak.total.at(8) - peak.alive[INPUT].at(8) == tracked
-    assert tracked < MeasuredStep(maker("D_bn", 96), (3, 96, 96), 8, StepConfig(dtype=dtype)).tracked_peak()
+    assert tracked < MeasuredStep(maker("D_bn", 96), net, 8, StepConfig(dtype=dtype)).tracked_peak()
 
 
 class Residual(nn.Module):
@@ -401,7 +401,7 @@ def test_a_real_run_sums_gradients_in_place_where_the_tracker_does_not() -> None
     assert peaks["cuda"] == real_peak(1000)
     assert peaks["tracker"] - peaks["cuda"] == 1000 * 200 * 4  # the sum, a third tensor
     parameters = 4 * (20 * 200 + 200 + 200 * 200 + 200 + 200 * 10 + 10)
-    tracked = MeasuredStep(Residual, (20,), 1000, StepConfig(optimizer="sgd")).tracked_peak()
+    tracked = MeasuredStep(Residual, net, 1000, StepConfig(optimizer="sgd")).tracked_peak()
     assert tracked == peaks["tracker"] + parameters
 
 

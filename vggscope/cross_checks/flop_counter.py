@@ -18,8 +18,8 @@ from vggscope.cross_checks.reference_tool import (
     frozen,
 )
 from vggscope.graph import Network
-from vggscope.ops.base import Shape
 from vggscope.ops.convolution import Convolution, TransposedConvolution
+from vggscope.trace.inputs import CallInputs, inputs_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,17 +30,17 @@ def params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def macs(module: nn.Module, input_shape: Shape) -> int:
+def macs(module: nn.Module, inputs: CallInputs) -> int:
     """The MACs of a forward pass of a module on the meta device."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.no_grad(), frozen(module):
-        module(torch.empty(input_shape, device="meta"))
+        inputs.to("meta").call(module)
     return int(counter.get_total_flops()) // 2
 
 
-def backward_macs(module: nn.Module, input_shape: Shape) -> int:
+def backward_macs(module: nn.Module, inputs: CallInputs) -> int:
     """The MACs of the backward pass from the output's sum to the trainable parameters."""
     import torch
     from torch.utils._pytree import tree_leaves
@@ -49,7 +49,7 @@ def backward_macs(module: nn.Module, input_shape: Shape) -> int:
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not trainable:
         return 0
-    leaves = tree_leaves(module(torch.empty(input_shape, device="meta")))
+    leaves = tree_leaves(inputs.to("meta").call(module))
     sums = [leaf.sum() for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
     with FlopCounterMode(display=False) as counter:
         torch.autograd.grad(sums, trainable, allow_unused=True)
@@ -72,8 +72,8 @@ REFERENCE_TOOL = ReferenceTool(
     title="torch",
     reports={
         PARAMS: lambda network, module: ReportedFigure(params(module)),
-        MACS: lambda network, module: ReportedFigure(macs(module, network.input_shape)),
-        BACKWARD_MACS: lambda network, module: ReportedFigure(backward_macs(module, network.input_shape)),
+        MACS: lambda network, module: ReportedFigure(macs(module, inputs_of(module, network))),
+        BACKWARD_MACS: lambda network, module: ReportedFigure(backward_macs(module, inputs_of(module, network))),
     },
     explain={BACKWARD_MACS: lambda network, value: group_terms(network)},
     package="torch",

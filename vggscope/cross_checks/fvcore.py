@@ -12,12 +12,22 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from vggscope.cross_checks.reference_tool import MACS, PARAMS, ReferenceTool, ReportedFigure, Term, frozen, written_out
+from vggscope.cross_checks.reference_tool import (
+    MACS,
+    PARAMS,
+    NotApplicable,
+    ReferenceTool,
+    ReportedFigure,
+    Term,
+    frozen,
+    written_out,
+)
 from vggscope.graph import Network, Node
 from vggscope.ops.attention import Einsum
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recurrent import Recurrent
+from vggscope.trace.inputs import CallInputs, inputs_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,16 +40,21 @@ def params(module: nn.Module) -> int:
     return int(parameter_count(module)[""])
 
 
-def macs(module: nn.Module, input_shape: Shape) -> int:
-    """FlopCountAnalysis's total for a module on the meta device, computed on a copy."""
+def macs(module: nn.Module, inputs: CallInputs) -> int:
+    """FlopCountAnalysis's total for a module on the meta device, computed on a copy.
+
+    Raises NotApplicable for keyword arguments.
+    """
     import torch
     from fvcore.nn import FlopCountAnalysis
 
+    if inputs.kwargs:
+        raise NotApplicable("it passes no keyword arguments")
     real = copy.deepcopy(module).to_empty(device="cpu")
     for buffer in real.buffers():
         buffer.zero_()  # uninitialised indices would be out of range
     with torch.no_grad(), written_out():  # it counts the projections of attention unless they are fused
-        return int(FlopCountAnalysis(real, torch.zeros(input_shape)).total())
+        return int(FlopCountAnalysis(real, inputs.to("cpu").args).total())
 
 
 PER_VALUE: Mapping[str, int] = MappingProxyType(
@@ -115,10 +130,11 @@ def _read(network: Network, node: Node) -> tuple[Op, tuple[Shape, ...]]:
 
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
-    return ReportedFigure(macs(module, network.input_shape), terms=tuple(_module_terms(network, module)))
+    inputs = inputs_of(module, network)
+    return ReportedFigure(macs(module, inputs), terms=tuple(_module_terms(network, module, inputs.to("meta"))))
 
 
-def _module_terms(network: Network, module: nn.Module) -> Iterator[Term]:
+def _module_terms(network: Network, module: nn.Module, inputs: CallInputs) -> Iterator[Term]:
     """The difference that follows from the module.
 
     fvcore does not count convolutions with a padding such as "same", for which torch.jit calls another function.
@@ -128,12 +144,12 @@ def _module_terms(network: Network, module: nn.Module) -> Iterator[Term]:
     amount = sum(node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0 for node in nodes)
     if amount:
         yield Term(-amount, NAMED_PADDING)
-    operations = _weight_norm_operations(module, network.input_shape)
+    operations = _weight_norm_operations(module, inputs)
     if operations:
         yield Term(operations, "4 for each value of weights that are standardised, 5 with a learned scale")
 
 
-def _weight_norm_operations(module: nn.Module, input_shape: Shape) -> int:
+def _weight_norm_operations(module: nn.Module, inputs: CallInputs) -> int:
     """The operations that fvcore counts for weights that forward standardises by a batch norm."""
     import torch
     from torch.nn.functional import batch_norm
@@ -153,7 +169,7 @@ def _weight_norm_operations(module: nn.Module, input_shape: Shape) -> int:
             return func(*args, **(kwargs or {}))
 
     with frozen(module), torch.enable_grad(), CountingMode():
-        module(torch.empty(input_shape, device="meta", requires_grad=True).clone())
+        inputs.map(lambda tensor: tensor.requires_grad_(tensor.is_floating_point()).clone()).call(module)
     return operations
 
 

@@ -17,9 +17,9 @@ from vggscope.analysis.memory.simulate import simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
 from vggscope.errors import OptionError
 from vggscope.graph import Network
-from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     if config.checkpoint or config.shards.parallel.name:
         raise OptionError("only a plain step on one device is measured", "leave out --checkpoint and --parallel")
     trained = {p.name for p in trained_parameters(network, config)} if config.trains else None
-    step = MeasuredStep(make, network.input_shape[1:], batch, config, trained, network.output_place)
+    step = MeasuredStep(make, network, batch, config, trained)
     samples = config.samples(batch)
     network = network.for_batch(samples)
     if torch.cuda.is_available():
@@ -84,19 +84,17 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
 
 @record
 class MeasuredStep:
-    """A forward pass, or a training step, of `make`'s module on inputs of `input_shape`, which is without the batch.
+    """A forward pass, or a training step, of `make`'s module, whose Network is `network`.
 
     `trained` are the names of the parameters that require a gradient; None: as in the module. The loss is that of the
-    tensor at `output_place` among those that forward returns. The module may be on the meta device: its tensors are
-    not read.
+    network's output. The module may be on the meta device: its tensors are not read.
     """
 
     make: Callable[[], nn.Module]
-    input_shape: Shape
+    network: Network
     batch: int
     config: StepConfig
     trained: Collection[str] | None = None
-    output_place: int = 0
 
     def tracked_peak(self) -> int:
         """The most bytes alive at once by the memory tracker, in the second step if it trains.
@@ -106,10 +104,11 @@ class MeasuredStep:
         from torch._subclasses.fake_tensor import FakeTensorMode
 
         module = self._module()
+        inputs = inputs_of(module, self.network)
         with FakeTensorMode():
             _fake_state(module)
             tracker = _memory_tracker()
-            run = _Run(module, "cpu", self)
+            run = _Run(module, inputs, "cpu", self)
             run.warm_up()
             tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []))
             with tracker:
@@ -122,8 +121,9 @@ class MeasuredStep:
         import torch
 
         module = self._module()
+        inputs = inputs_of(module, self.network)
         is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
-        run = _Run(module.to_empty(device="cuda") if is_empty else module.to("cuda"), "cuda", self)
+        run = _Run(module.to_empty(device="cuda") if is_empty else module.to("cuda"), inputs, "cuda", self)
         run.warm_up()
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -146,27 +146,37 @@ class MeasuredStep:
 class _Run:
     """A module on a device, with its optimizer and its micro-batches: inputs, and a label for each output position."""
 
-    def __init__(self, module: nn.Module, device: str, measured: MeasuredStep) -> None:
+    def __init__(self, module: nn.Module, example: CallInputs, device: str, measured: MeasuredStep) -> None:
         import torch
 
         config = measured.config
         self.module, self.device, self.config = module.train(config.trains), device, config
-        self.output_place = measured.output_place
+        self.output_place = measured.network.output_place
         if measured.trained is not None:
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(name in measured.trained)
         self.optimizer = _optimizer(module, config) if config.trains else None
-        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.batches: list[tuple[CallInputs, Tensor]] = []
         for _ in range(config.accumulate if config.trains else 1):
-            shape = (config.samples(measured.batch), *measured.input_shape)
-            inputs = torch.zeros(shape, dtype=_element_type(config), device=device)
+            inputs = example.map(self._placed).for_samples(config.samples(measured.batch))
             with torch.no_grad():
                 outputs = self.output(inputs).shape
             self.batches.append((inputs, torch.zeros(outputs[0], *outputs[2:], dtype=torch.long, device=device)))
 
-    def output(self, inputs: Tensor) -> Tensor:
+    def _placed(self, tensor: Tensor) -> Tensor:
+        """An input on the device, in the step's dtype: a new one, which is fake under FakeTensorMode, unless a GPU may
+        read its values.
+        """
+        import torch
+
+        dtype = _element_type(self.config) if tensor.is_floating_point() else tensor.dtype
+        if self.device == "cpu" or tensor.is_meta:
+            return torch.zeros(tensor.shape, dtype=dtype, device=self.device)
+        return tensor.to(self.device, dtype)
+
+    def output(self, inputs: CallInputs) -> Tensor:
         """Run forward and return the tensor that the loss reads."""
-        return tensors_in(self.module(inputs))[self.output_place]
+        return tensors_in(inputs.call(self.module))[self.output_place]
 
     def warm_up(self) -> None:
         """Run a first step, so that the optimizer has its states, and drop the gradients."""
@@ -182,7 +192,7 @@ class _Run:
         autocast = torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.config.dtype == AMP)
         if self.optimizer is None:
             with torch.no_grad(), autocast:
-                self.module(self.batches[0][0])
+                self.batches[0][0].call(self.module)
             return
         for inputs, labels in self.batches:
             with autocast:

@@ -47,8 +47,7 @@ def _peak(network: Network, module: nn.Module, figure: str) -> ReportedFigure:
         raise NotApplicable(reason)
     config = StepConfig(mode=_MODES[figure])
     trained = None if config.trains else ()
-    batch, *size = network.input_shape
-    step = MeasuredStep(lambda: copied(module, _empty), tuple(size), batch, config, trained, network.output_place)
+    step = MeasuredStep(lambda: copied(module, _empty), network, 1, config, trained)
     with written_out():
         tracked = step.tracked_peak()
     on_gpu, on_cpu = (simulate_step(network, replace(config, runtime=runtime)) for runtime in ("cuda", "tracker"))

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.cross_checks import flop_counter
 from vggscope.cross_checks.reference_tool import MACS, PARAMS, NotApplicable, ReferenceTool, ReportedFigure, Term
 from vggscope.graph import Network, Node, Parameter
-from vggscope.ops.base import Shape, numel
+from vggscope.ops.base import numel
+from vggscope.trace.inputs import CallInputs, inputs_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,21 +29,22 @@ NAMED = "each parameter named after a weight or bias, once for each row of the o
 WEIGHTS = "each weight of a linear layer once, less its MACs at all positions"
 
 
-def params(module: nn.Module, input_shape: Shape) -> int:
+def params(module: nn.Module, inputs: CallInputs) -> int:
     """The "Total params" of its summary."""
-    return _summary(module, input_shape).total_params
+    return _summary(module, inputs).total_params
 
 
-def macs(module: nn.Module, input_shape: Shape) -> int:
+def macs(module: nn.Module, inputs: CallInputs) -> int:
     """The "Total mult-adds" of its summary."""
-    return _summary(module, input_shape).total_mult_adds
+    return _summary(module, inputs).total_mult_adds
 
 
-def _summary(module: nn.Module, input_shape: Shape) -> ModelStatistics:
-    import torch
+def _summary(module: nn.Module, inputs: CallInputs) -> ModelStatistics:
     import torchinfo
 
-    return torchinfo.summary(module, input_data=[torch.empty(input_shape, device="meta")], device="meta", verbose=0)
+    return torchinfo.summary(
+        module, input_data=list(inputs.args), device="meta", verbose=0, **dict[str, Any](inputs.kwargs)
+    )
 
 
 def mult_add_terms(network: Network, module: nn.Module | None = None) -> tuple[Term, ...]:
@@ -95,7 +97,7 @@ def _terms(network: Network, node: Node, module_class: str | None) -> dict[str, 
 
 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
-    reported = params(module, network.input_shape)
+    reported = params(module, inputs_of(module, network).to("meta"))
     if reported != flop_counter.params(module) and _has_shared_parts(module):
         raise NotApplicable("it counts a module with several parents once for each")
     return ReportedFigure(reported)
@@ -107,7 +109,7 @@ def _has_shared_parts(module: nn.Module) -> bool:
 
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
-    return ReportedFigure(macs(module, network.input_shape), terms=mult_add_terms(network, module))
+    return ReportedFigure(macs(module, inputs_of(module, network).to("meta")), terms=mult_add_terms(network, module))
 
 
 REFERENCE_TOOL = ReferenceTool(

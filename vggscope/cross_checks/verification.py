@@ -32,6 +32,7 @@ from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.suppress import suppress_output
+from vggscope.trace.inputs import attach, inputs_of
 from vggscope.trace.network import unwrapped
 from vggscope.units import count_text
 
@@ -146,7 +147,7 @@ def _our_figures(network: Network) -> Mapping[str, int | None]:
 def _without_data(network: Network, module: nn.Module | None) -> nn.Module:
     if module is not None:
         try:
-            return without_data(unwrapped(module, network.name))
+            return attach(without_data(unwrapped(module, network.name)), inputs_of(module, network))
         except Exception as error:
             raise ModelError(f"{printable(network.name)} cannot be copied for the reference tools: {error}") from error
     from torch import device

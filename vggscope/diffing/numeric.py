@@ -58,11 +58,11 @@ def measure(
             _copy(mine, left, other, right)
         progress(STEPS[2])
         with _outputs(left, [mine for mine, _ in pairs]) as our_outputs:
-            result = tensors_in(left(*inputs.args, **inputs.kwargs))[ours.output_place]
+            result = tensors_in(inputs.call(left))[ours.output_place]
         progress(STEPS[3])
         with _outputs(right, [other for _, other in pairs]) as their_outputs:
             fitted = _fitted(inputs, inputs_of(right, reference))
-            expected = tensors_in(right(*fitted.args, **fitted.kwargs))[reference.output_place]
+            expected = tensors_in(fitted.call(right))[reference.output_place]
     absolute, relative = _errors(result, expected)
     mismatches = (m.title for m, o in pairs if _differ(our_outputs.get(m.name), their_outputs.get(o.name)))
     return Numeric(absolute, relative, seed, tuple(inputs.tensors()[0].shape), dtype, next(mismatches, None))

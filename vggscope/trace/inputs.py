@@ -85,6 +85,16 @@ class CallInputs:
         args, kwargs = _mapped((self.args, dict(self.kwargs)), function)
         return replace(self, args=args, kwargs=kwargs)
 
+    def to(self, device: str) -> CallInputs:
+        """Return the inputs on a device: zeros for a tensor whose data are on the meta device."""
+        import torch
+
+        return self.map(lambda t: torch.zeros_like(t, device=device) if t.is_meta else t.to(device))
+
+    def call(self, module: Callable[..., object]) -> object:
+        """Return what the module returns for these inputs."""
+        return module(*self.args, **self.kwargs)
+
     def _has_batch(self, tensor: Tensor) -> bool:
         return self.batch_axis is not None and tensor.dim() > self.batch_axis and tensor.shape[self.batch_axis] > 0
 
