@@ -62,11 +62,11 @@ def _folders() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Return the folders of the standard library, of installed packages, and of torch and vggscope."""
     import torch
 
-    import vggscope
-
     paths = {kind: str(Path(path).resolve()) for kind, path in sysconfig.get_paths().items()}
     # With the separator: torchvision's folder begins with torch's.
-    internal = tuple(f"{Path(file).resolve().parent}{os.sep}" for file in (vggscope.__file__, torch.__file__))
+    internal = tuple(
+        f"{folder}{os.sep}" for folder in (Path(__file__).resolve().parents[1], Path(torch.__file__).parent)
+    )
     return (paths["stdlib"], paths["platstdlib"]), (paths["purelib"], paths["platlib"]), internal
 
 
