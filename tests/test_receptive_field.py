@@ -282,6 +282,9 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "product from the right": lambda x: x @ torch.ones(8, 3),
     "a group normalised": lambda x: functional.group_norm(x, 2),
     "channel by channel": nn.InstanceNorm2d(4),
+    "repeated": lambda x: x.repeat(1, 1, 2, 3),
+    "shaped like another": lambda x: (x.flatten(2) + 1).reshape_as(x),
+    "beside zeros": lambda x: torch.cat([x, torch.zeros_like(x)], 2),
     "columns pooled": lambda x: functional.adaptive_max_pool2d(x, (8, 3)),
 }
 
@@ -796,6 +799,77 @@ class TestWhole:
         fields = describe(run_on(model, image)[0], ["2"], (1, 2))
         assert (fields.layers[-1].size, fields.layers[-1].stride, fields.layers[3].map) == ((6, 6), (2, 2), (4, 6))
         assert fields.units[0].box == Box((2, 4), (3, 5))
+
+
+class Attention(nn.Module):
+    """Attention of the tokens in windows of 4 x 4, or of all, written out: softmax(Q K^T) V."""
+
+    def __init__(self, window: int | None = None) -> None:
+        super().__init__()
+        self.window = window
+        self.patches, self.norm, self.qkv = nn.Conv2d(3, 8, 2, 2), nn.LayerNorm(8), nn.Linear(8, 24)
+        self.out, self.last = nn.Linear(8, 8), nn.Conv2d(8, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).permute(0, 2, 3, 1)
+        n, height, width, _ = x.shape
+        rows, columns = (self.window, self.window) if self.window else (height, width)
+        cut = x.reshape(n, height // rows, rows, width // columns, columns, 8).transpose(2, 3)
+        tokens = self.norm(cut.reshape(-1, rows * columns, 8))
+        q, k, v = self.qkv(tokens).reshape(-1, rows * columns, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        read = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        read = self.out(read.transpose(1, 2).reshape(-1, rows * columns, 8))
+        back = read.reshape(n, height // rows, width // columns, rows, columns, 8).transpose(2, 3)
+        return self.last((back.reshape(n, height, width, 8) + x).permute(0, 3, 1, 2))
+
+
+class Patches(nn.Module):
+    """Patches cut out by views, as einops' rearrange does, and a convolution over the map of patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.last = nn.Linear(48, 8), nn.Conv2d(8, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, height, width = x.shape
+        cut = x.reshape(n, 3, height // 4, 4, width // 4, 4).permute(0, 2, 4, 3, 5, 1)
+        tokens = self.project(cut.reshape(n, height * width // 16, 48))
+        return self.last(tokens.transpose(1, 2).reshape(n, 8, height // 4, width // 4))
+
+
+class TestSplitSides:
+    def test_attention_in_windows(self) -> None:
+        image = torch.zeros(1, 3, 16, 24)
+        assert mismatches(Attention(4), image) == []
+        layers = {layer.name: layer for layer in describe(run_on(Attention(4), image)[0]).layers}
+        assert (layers["qkv"].size, layers["qkv"].note) == ((2, 2), "a side of the input lies along several axes")
+        assert layers["out"].size == (8, 8)
+        assert (layers["add"].size, layers["add"].map) == ((8, 8), (8, 12))
+        assert layers["last"].note == "regions of 8 to 16 x 8 to 16 pixels, not at equal steps"
+        assert layers["matmul"].size is None
+        assert not any(layer.whole for layer in layers.values())
+
+    def test_attention_of_all_tokens(self) -> None:
+        image = torch.zeros(1, 3, 16, 24)
+        assert mismatches(Attention(), image) == []
+        layers = describe(run_on(Attention(), image)[0]).layers
+        names = [layer.name for layer in layers]
+        assert all(layer.whole for layer in layers[names.index("softmax") :])
+        assert not any(layer.whole for layer in layers[: names.index("softmax")])
+
+    def test_patches_cut_by_views(self) -> None:
+        image = torch.zeros(1, 3, 16, 24)
+        assert mismatches(Patches(), image) == []
+        layers = {layer.name: layer for layer in describe(run_on(Patches(), image)[0]).layers}
+        assert (layers["project"].size, layers["project"].stride, layers["last"].size) == ((4, 4), (4, 4), (12, 12))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["mobilevit_s", "swin_tiny_patch4_window7_224", "twins_svt_small"])
+    def test_transformers_with_windows_end_with_the_whole_image(self, name: str) -> None:
+        import timm
+
+        network = trace(build_without_data(lambda: timm.create_model(name)), (3, 224, 224), name)
+        assert describe(network).layers[-1].whole
 
 
 class TestOtherInputs:

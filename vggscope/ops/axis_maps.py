@@ -46,12 +46,13 @@ class FlattenedAxis:
 
 @record
 class SplitAxis:
-    """An axis that is split into several: the inverse of FlattenedAxis.
+    """An axis that is split into several, each alone or flattened with other axes.
 
-    `digits` are, for each of those, its place in the output, and `inner` and `size` as in FlattenedAxis.
+    Each of `digits` has an axis of the output and the part of a position that lies there: position // inner % size.
+    The last number is that part's own `inner` in the output axis, as in FlattenedAxis.
     """
 
-    digits: tuple[tuple[int, int, int], ...]
+    digits: tuple[tuple[int, int, int, int], ...]
 
 
 @record
@@ -86,6 +87,17 @@ def pointwise(shape: tuple[int, ...], output: tuple[int, ...]) -> AxisMaps:
     }
 
 
+def tiled(shape: tuple[int, ...], output: tuple[int, ...]) -> AxisMaps:
+    """The input one copy after another along each axis: position i reads i % size."""
+    ahead = len(output) - len(shape)
+    copies = {
+        axis: (axis + ahead, Ranges(tuple((i % size, i % size + 1) for i in range(output[axis + ahead]))))
+        for axis, size in enumerate(shape)
+        if 1 < size < output[axis + ahead]
+    }
+    return {**pointwise(shape, output), **copies}
+
+
 def without(shape: tuple[int, ...], gone: Set[int], keepdim: bool = False) -> AxisMaps:
     """The axes `gone` are reduced; each position of the others reads its own."""
     kept = [axis for axis in range(len(shape)) if axis not in gone]
@@ -100,7 +112,7 @@ def throughout(shape: tuple[int, ...], axes: Set[int]) -> AxisMaps:
 def reshaped(shape: tuple[int, ...], output: tuple[int, ...]) -> AxisMaps:
     """The same elements in the same order: an axis stays, is flattened into a longer one, or is split.
 
-    There is no rule for an axis whose parts are flattened with other axes.
+    There is no rule for an axis that is cut at no whole number of its positions.
     """
     return {axis: _new_place(axis, shape, output) for axis, size in enumerate(shape) if size > 1}
 
@@ -114,15 +126,16 @@ def _new_place(axis: int, shape: tuple[int, ...], output: tuple[int, ...]) -> Al
         if step <= inner and inner % step == 0 and step * length >= inner * size:
             return place, FlattenedAxis(inner // step, size)
     digits = tuple(_digits(size, inner, output))
-    return (None, SplitAxis(digits)) if prod(length for _, _, length in digits) == size else None
+    return (None, SplitAxis(digits)) if prod(length for _, _, length, _ in digits) == size else None
 
 
-def _digits(size: int, inner: int, output: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
-    """The output axes that an axis of this size, with `inner` elements after each position, is split into."""
+def _digits(size: int, inner: int, output: tuple[int, ...]) -> Iterator[tuple[int, int, int, int]]:
+    """The parts of an axis of this size, with `inner` elements after each position, as SplitAxis has them."""
     for place, length in enumerate(output):
         step = prod(output[place + 1 :])
-        if length > 1 and step % inner == 0 and step * length <= inner * size:
-            yield place, step // inner, length
+        start, end = max(step, inner), min(step * length, inner * size)
+        if start < end and not (start % step or start % inner or end % start):
+            yield place, start // inner, end // start, start // step
 
 
 @cache

@@ -7,9 +7,18 @@ from operator import ge
 from typing import Any
 
 from vggscope.errors import ShapeError
+from vggscope.ops.axis_maps import AxisMaps, pointwise, reshaped, tiled
 from vggscope.ops.base import Op, Shape
 from vggscope.record import record
 from vggscope.units import shape_text
+
+READS_NO_VALUES = frozenset(
+    {
+        *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
+        *("new_zeros", "new_ones", "new_empty", "new_full"),
+    }
+)
+"""Functions that take only the shape and the dtype of their input."""
 
 
 def _not_compared(default: Any) -> Any:
@@ -41,8 +50,14 @@ class Recorded(Op):
     def name(self) -> str:
         return self.function
 
-    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> None:
-        return None
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
+        if self.function in READS_NO_VALUES:
+            return ()
+        if self.function in ("reshape_as", "view_as"):
+            return (reshaped(inputs[0], output),)
+        if self.function in ("expand_as", "broadcast_to"):
+            return (pointwise(inputs[0], output),)
+        return (tiled(inputs[0], output),) if self.function in ("repeat", "tile") else None
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
         return self.cost

@@ -242,7 +242,7 @@ def _note(view: PixelView | UnknownView, whole: bool) -> str | None:
 def _largest(view: PixelView | UnknownView) -> tuple[tuple[int, ...] | None, str]:
     """The largest field on each side of units with different fields, and a note on it."""
     if isinstance(view, UnknownView):
-        return None, view.why
+        return view.size, view.why
     lengths = [length for side in view.sides if (length := sizes(side.extent)) is not None]
     if not lengths or len(lengths) < len(view.sides):
         return None, "it does not depend on the input"

@@ -83,7 +83,7 @@ def _channels_axis(network: Network, name: str, axes: list[int]) -> int | None:
 def _moved(network: Network, node: Node, source: str, places: dict[int, int]) -> dict[int, int]:
     """The places of the input's axes after a node, without those that it merges or reduces."""
     maps = node.op.reads(network.input_shapes(node), network.output_shape(node))
-    axis_maps = maps[node.inputs.index(source)] if maps else {}
+    axis_maps = next((read for name, read in zip(node.inputs, maps or ()) if name == source), {})
     moved = {}
     for axis, place in places.items():
         along = axis_maps.get(place)

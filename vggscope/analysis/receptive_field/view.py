@@ -15,17 +15,14 @@ from vggscope.analysis.receptive_field.extents import (
     Flattened,
     Irregular,
     Regular,
-    constant,
-    read,
-    read_all,
-    reduced,
     rule,
     same_centres,
-    union,
+    sizes,
 )
+from vggscope.analysis.receptive_field.side import Side, through, united
 from vggscope.analysis.receptive_field.source import pixel_axes, spatial_input
 from vggscope.graph import Network, Node
-from vggscope.ops.axis_maps import SAME, AxisMaps, FlattenedAxis, SplitAxis
+from vggscope.ops.axis_maps import SAME, AxisMaps
 from vggscope.ops.base import Shape
 from vggscope.record import record
 
@@ -37,16 +34,6 @@ class ReceptiveField:
     size: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
-
-
-@record
-class Side:
-    """One side of the input in a node's tensor: its axis in the tensor, None after a reduction, and the pixels of the
-    units along it.
-    """
-
-    axis: int | None
-    extent: Extent
 
 
 @record
@@ -62,9 +49,13 @@ class PixelView:
 
 @record
 class UnknownView:
-    """No rule gives the pixels of a node's units; `why` names the first such layer."""
+    """No rule gives the pixels of a node's units; `why` names the first such layer.
+
+    `size` is the largest number of pixels of a unit along each side, if that is known.
+    """
 
     why: str
+    size: tuple[int, ...] | None = None
 
 
 NO_PIXELS = PixelView(())
@@ -108,7 +99,18 @@ def views(
     for node in network.nodes:
         if node.name in needed:
             known[node.name] = _view(network, node, [known[name] for name in node.inputs])
-    return known
+    return {name: _on_single_axes(view) for name, view in known.items()}
+
+
+def _on_single_axes(view: PixelView | UnknownView) -> PixelView | UnknownView:
+    """The view, or why its units have no position along each side."""
+    if isinstance(view, UnknownView) or all(side.is_on_one_axis for side in view.sides):
+        return view
+    if any(side.also for side in view.sides):
+        return UnknownView("each unit depends on two positions, as a product of queries and keys does")
+    largest = [most for side in view.sides if (most := sizes(side.extent)) is not None]
+    size = tuple(most for _, most in largest) if len(largest) == len(view.sides) else None
+    return UnknownView("a side of the input lies along several axes", size)
 
 
 def _needed(network: Network, names: Collection[str]) -> set[str]:
@@ -138,13 +140,13 @@ def unit_positions(view: PixelView | UnknownView, unit: tuple[int, ...]) -> dict
 
 def mixes_channels(view: PixelView) -> bool:
     """Whether the pixels of a side were flattened into one axis with channels, and not with other sides alone."""
-    units: dict[int, int] = {}
-    sizes: dict[int, int] = {}
+    lengths: dict[int, int] = {}
+    pixels: dict[int, int] = {}
     for side in view.sides:
         if side.axis is not None and isinstance(side.extent, Flattened):
-            units[side.axis] = side.extent.units
-            sizes[side.axis] = sizes.get(side.axis, 1) * side.extent.axis.size
-    return units != sizes
+            lengths[side.axis] = side.extent.units
+            pixels[side.axis] = pixels.get(side.axis, 1) * side.extent.axis.size
+    return lengths != pixels
 
 
 def _pixels(size: int, exact: bool) -> Extent:
@@ -155,6 +157,8 @@ def _view(network: Network, node: Node, inputs: list[PixelView | UnknownView]) -
     unknown = next((view for view in inputs if isinstance(view, UnknownView)), None)
     if unknown is not None:
         return unknown
+    if all(view is NO_PIXELS for view in inputs):
+        return NO_PIXELS
     output = network.output_shape(node)
     axis_maps = node.op.reads(network.input_shapes(node), output)
     if axis_maps is None:
@@ -171,7 +175,9 @@ def _view(network: Network, node: Node, inputs: list[PixelView | UnknownView]) -
 
 
 def _is_pointwise(view: PixelView, reads: AxisMaps) -> bool:
-    return all(side.axis is None or reads.get(side.axis) == (side.axis, SAME) for side in view.sides)
+    return all(
+        side.is_on_one_axis and (side.axis is None or reads.get(side.axis) == (side.axis, SAME)) for side in view.sides
+    )
 
 
 def _joined(node: Node, output: Shape, branches: list[tuple[PixelView, AxisMaps]]) -> PixelView | UnknownView:
@@ -179,58 +185,12 @@ def _joined(node: Node, output: Shape, branches: list[tuple[PixelView, AxisMaps]
     sides = []
     aligned = True
     for number in range(len(branches[0][0].sides)):
-        parts = [_through(view.sides[number], reads, output) for view, reads in branches]
-        known = [part for part in parts if part is not None]
-        if len(known) < len(parts):
-            return UnknownView(f"{node.title} cuts an axis that goes along the image into several")
-        if len({part.axis for part in known if part.axis is not None}) > 1:
-            return UnknownView(f"{node.title} lays the image's pixels out along several axes")
-        side, centred = _union(known)
-        sides.append(side)
-        aligned &= centred
+        parts: list[Side] = []
+        for view, reads in branches:
+            read = through(view.sides[number], reads, output)
+            if read is None:
+                return UnknownView(f"{node.title} cuts an axis that goes along the image into several")
+            parts += read
+        sides.append(united(parts))
+        aligned &= same_centres([part.extent for part in parts if part.axis is not None])
     return PixelView(tuple(sides), aligned)
-
-
-def _through(side: Side, reads: AxisMaps, output: Shape) -> Side | None:
-    """The side in the output of an op that reads it so; None if no rule gives it."""
-    if side.axis is None:
-        return side
-    if side.axis not in reads:
-        return Side(None, reduced(side.extent))
-    axis_map = reads[side.axis]
-    if axis_map is None:  # parts of the axis lie along several others
-        return Side(None, read_all(side.extent, 1)) if constant(side.extent) is not None else None
-    axis, reading = axis_map
-    if isinstance(reading, SplitAxis):
-        return _through_split(side.extent, reading)
-    return Side(axis, read(side.extent, reading, 1 if axis is None else output[axis]))
-
-
-def _through_split(extent: Extent, split: SplitAxis) -> Side | None:
-    """The side after its axis is split: along the part that holds its positions; None if several parts do.
-
-    If all units cover the same pixels, no axis matters.
-    """
-    if constant(extent) is not None:
-        return Side(None, read_all(extent, 1))
-    if not isinstance(extent, Flattened):
-        return None
-    first, end = extent.axis.inner, extent.axis.inner * extent.axis.size
-    for place, inner, size in split.digits:
-        if (inner, inner * size) == (first, end):
-            return Side(place, extent.base)
-        if inner <= first and end <= inner * size and first % inner == 0:
-            return Side(place, replace(extent, units=size, axis=FlattenedAxis(first // inner, extent.axis.size)))
-    return None
-
-
-def _union(sides: list[Side]) -> tuple[Side, bool]:
-    """The union, and whether all are centred on the same pixels. Every unit covers the sides without an axis."""
-    if len(sides) == 1:
-        return sides[0], True
-    axis = next((side.axis for side in sides if side.axis is not None), None)
-    if axis is None:
-        return Side(None, union([side.extent for side in sides])), True
-    along = [side.extent for side in sides if side.axis is not None]
-    shared = [read_all(side.extent, along[0].units) for side in sides if side.axis is None]
-    return Side(axis, union([*along, *shared])), same_centres(along)
