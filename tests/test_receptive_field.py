@@ -32,7 +32,7 @@ from vggscope.render.formats import draw, write
 from vggscope.render.rf_plot import growth, regions
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data as build_without_data
-from vggscope.trace.inputs import from_data
+from vggscope.trace.inputs import attach, from_data
 from vggscope.trace.run import run, trace
 from vggscope.vgg.options import BuildOptions
 
@@ -895,10 +895,31 @@ class TestOtherInputs:
         assert measured.field.box == Box((8, 8), (20, 20))
         assert sum(map(sum, measured.heat)) == pytest.approx(1)
 
+    def test_the_inputs_of_a_list(self) -> None:
+        class Pair(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv = nn.Conv2d(3, 2, 3)
+
+            def forward(self, frames: list[Tensor]) -> Tensor:
+                return self.conv(frames[0]) + self.conv(frames[1])
+
+        frames = ([*images((3, 9, 9), (3, 9, 9))],)
+        network, bare = run_on(Pair(), *frames)
+        assert differences(network, attach(bare, from_data(frames)), ("conv:2",), "frames[1]") == []
+        model = attach(Pair(), from_data(frames))
+        assert effective_field(network, model, "conv:2", of="frames[1]").field.box == Box((3, 3), (5, 5))
+        with pytest.raises(OptionError, match=r"Pair takes frames\[0\] as a part of another argument"):
+            effective_field(network, Pair(), "conv:2", of="frames[1]")
+        with pytest.raises(
+            OptionError, match=r"conv has no .*depend on the input\nname another layer, or another input"
+        ):
+            describe(network, ["conv"], of="frames[1]")
+
     def test_tokens_have_no_gradient(self) -> None:
         model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4))
         network, _ = run_on(model, torch.zeros(1, 9, dtype=torch.int64))
-        with pytest.raises(OptionError, match="the input input is int64, which has no gradient"):
+        with pytest.raises(OptionError, match="the input is int64, which has no gradient"):
             effective_field(network, model, "1")
 
     def test_csv_has_a_column_for_each_side(self) -> None:

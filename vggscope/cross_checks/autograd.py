@@ -130,10 +130,10 @@ def measure(
     inputs = {other.name: _ones(other, width) for other in network.inputs}
     image = inputs[given.name].requires_grad_()
     others = [axis for axis in range(1, len(given.shape)) if axis not in pixel_axes(network, given.name)]
-    args, kwargs = arguments(module, network, inputs)
+    call = arguments(module, network, inputs)
     with _one_thread():
         with _recorded_outputs(module, units.keys()) as outputs, _positive():
-            module(*args, **kwargs)
+            module(*call.args, **call.kwargs)
         return {
             name: _touched(outputs[name], image, places, others) for name, places in units.items() if name in outputs
         }

@@ -21,9 +21,10 @@ from vggscope.analysis.receptive_field.result import (
 from vggscope.analysis.receptive_field.source import named_input
 from vggscope.analysis.receptive_field.view import unit_positions, views
 from vggscope.errors import OptionError
-from vggscope.graph import Input, Network
+from vggscope.graph import INPUT, Input, Network
 from vggscope.record import record
 from vggscope.trace.call import arguments
+from vggscope.trace.inputs import CallInputs
 from vggscope.trace.run import module_mode
 from vggscope.trace.tensors import tensors_in
 
@@ -76,7 +77,7 @@ def effective_field(
     given = named_input(network, of)
     if given.dtype and not given.dtype.startswith(("float", "bfloat")):
         raise OptionError(
-            f"the input {given.argument} is {given.dtype}, which has no gradient",
+            f"the input{'' if given.name == INPUT else f' {given.argument}'} is {given.dtype}, which has no gradient",
             "leave out --effective: the rule gives the field",
         )
     view = views(network, of=given.name, only=[node.name])[node.name]
@@ -155,7 +156,7 @@ class _Reached(Exception):
 def _output(
     module: nn.Module,
     state: dict[str, Tensor],
-    call: tuple[tuple[Tensor, ...], dict[str, Tensor]],
+    call: CallInputs,
     name: str,
 ) -> Tensor:
     """The output of the layer, the first if it has several; the forward pass stops there."""
@@ -174,7 +175,7 @@ def _output(
 
     hook = module.get_submodule(path).register_forward_hook(stop)
     try:
-        torch.func.functional_call(module, state, *call, tie_weights=False)
+        torch.func.functional_call(module, state, call.args, dict(call.kwargs), tie_weights=False)
     except _Reached:
         if outputs:
             return outputs[0]

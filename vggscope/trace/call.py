@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vggscope.errors import OptionError
 from vggscope.graph import Network
+from vggscope.trace.inputs import CallInputs, example_of, inputs_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def arguments(
-    module: nn.Module, network: Network, tensors: Mapping[str, Tensor]
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return the positional and the keyword arguments of forward for `tensors`, by the names of the inputs.
+def arguments(module: nn.Module, network: Network, tensors: Mapping[str, Tensor]) -> CallInputs:
+    """Return the arguments of forward with `tensors`, by the names of the inputs, in place of the module's own.
 
-    Raises OptionError for an input that is part of a nested argument, such as a list of tensors.
+    Raises OptionError for a nested argument, such as a list of tensors, of a module that carries no example of it.
     """
-    if len(network.inputs) == 1:
-        return tuple(tensors.values()), {}
-    parameters = inspect.signature(module.forward).parameters
-    named = {given.argument: tensors[given.name] for given in network.inputs}
-    nested = next((name for name in named if name not in parameters), None)
-    if nested is not None:
+    call = inputs_of(module, network)
+    nested = next((given.argument for given in network.inputs if not given.argument.isidentifier()), None)
+    is_known = nested is None or example_of(module) is not None
+    if not is_known or len(call.tensors()) != len(network.inputs):
         raise OptionError(
-            f"{network.name} takes {nested} as a part of another argument, and gradients need one for each input",
-            "the rule gives the fields without gradients",
+            f"{network.name} takes {nested or network.inputs[0].argument} as a part of another argument",
+            "give the module with its inputs: a function that returns (module, inputs)",
         )
-    positional = [name for name in named if parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY]
-    return tuple(named.pop(name) for name in positional), named
+    values = iter([tensors[given.name] for given in network.inputs])
+    return call.map(lambda _: next(values))

@@ -273,7 +273,7 @@ def _unit(
     sides: tuple[int, ...],
 ) -> UnitField:
     if isinstance(view, UnknownView) or isinstance(exact, UnknownView) or not view.sides:
-        raise OptionError(f"{layer.title} has no receptive field: {layer.note}", "name a layer before it")
+        raise OptionError(f"{layer.title} has no receptive field: {layer.note}", _other_layer(view))
     chosen = _checked(layer, tuple(side // 2 for side in layer.map) if unit is None else unit)
     box, reads = _box(view, chosen), _box(exact, chosen)
     if box is None:
@@ -290,6 +290,11 @@ def _unit(
         pixels=box.pixels,
         padding_pixels=box.pixels - (clipped.pixels if clipped else 0),
     )
+
+
+def _other_layer(view: PixelView | UnknownView) -> str:
+    """The remedy for a layer without a field: before an unknown op the field may be known."""
+    return "name a layer before it" if isinstance(view, UnknownView) else "name another layer, or another input: --of"
 
 
 def _box(view: PixelView, unit: tuple[int, ...]) -> Box | None:
