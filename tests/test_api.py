@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import vggscope
 from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError
@@ -274,3 +274,31 @@ def test_the_functions_stay_functions_when_their_code_is_loaded() -> None:
     assert callable(vggscope.diff)
     assert callable(vggscope.network)
     assert set(vggscope.__all__) <= set(dir(vggscope))
+
+
+class FromConstants(nn.Module):
+    """A convolution and a linear layer read constants alone, as those of position embeddings do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.position = nn.Conv2d(2, 4, 3, padding=1)
+        self.scale = nn.Linear(2, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * self.scale(torch.ones(2))[:, None, None] + self.position(torch.ones(1, 2, 8, 8))
+
+
+def test_layers_without_an_input_are_shown_by_every_function() -> None:
+    model = FromConstants()
+    network = vggscope.network(model, (3, 8, 8))
+    assert [node.name for node in network.nodes if not node.inputs] == ["scale", "position"]
+    assert vggscope.summary(network).totals.params == sum(parameter.numel() for parameter in model.parameters())
+    assert "position" in str(vggscope.receptive_fields(network))
+    assert "position" in str(vggscope.memory(network))
+    assert vggscope.diff(network, ref=network).verdict == "identical"
+    plain = vggscope.network(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()), (3, 8, 8))
+    assert "position" in str(vggscope.diff(network, ref=plain))
+    assert "position" in str(vggscope.diff(plain, ref=network))
+    assert b"position" in vggscope.diagram(network, style="layers").render()
+    assert "position" in vggscope.report(network).html

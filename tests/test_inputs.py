@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import vggscope
 from vggscope.errors import ModelError, OptionError, ShapeError
 from vggscope.inputs import InputSize, parse_batch_axis, parse_input
+from vggscope.trace.network import network_of
 
 FILE = """
 import torch
@@ -248,3 +249,89 @@ def test_a_forward_without_return_is_refused_by_every_function() -> None:
     for function in (vggscope.summary, vggscope.memory, vggscope.network, vggscope.diff):
         with pytest.raises(ModelError, match="returns None"):
             function(Forgets(), input_data=torch.zeros(1, 3))
+
+
+class TakesImages(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: list[Tensor]) -> list[Tensor]:
+        return [self.conv(image) for image in images]
+
+
+def test_an_argument_annotated_as_a_list_of_tensors_gets_a_list_of_one_image() -> None:
+    network = network_of(TakesImages(), "TakesImages")
+    assert [(given.name, given.shape) for given in network.inputs] == [("input", (3, 224, 224))]
+    assert network.shapes["conv"] == (4, 222, 222)
+
+
+class Patches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_size = (40, 48)
+        self.conv = nn.Conv2d(3, 4, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[2:] == self.image_size
+        return self.conv(x)
+
+
+def test_the_image_size_that_a_module_states_is_taken() -> None:
+    network = network_of(nn.Sequential(Patches()), "Patches")
+    assert network.input_shape == (1, 3, 40, 48)
+    assert network.warnings == ()
+
+
+class Captioned(nn.Module):
+    """Takes an image and a text by the names of transformers' arguments, and has its dummy inputs: tokens."""
+
+    dummy_inputs = {"input_ids": torch.ones(3, 5, dtype=torch.int64)}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, 4)
+        self.conv = nn.Conv2d(3, 4, 8, 8)
+
+
+class Text(Captioned):
+    def forward(self, input_ids: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        return self.embedding(input_ids)
+
+
+class Image(Captioned):
+    def forward(self, pixel_values: Tensor | None = None, **kwargs: object) -> Tensor:
+        return self.conv(pixel_values)
+
+
+class TextAndImage(Captioned):
+    def forward(self, input_ids: Tensor | None = None, pixel_values: Tensor | None = None) -> Tensor:
+        return self.embedding(input_ids).mean() + self.conv(pixel_values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [(Text, [(1, 5)]), (Image, [(1, 3, 224, 224)]), (TextAndImage, [(1, 64), (1, 3, 224, 224)])],
+)
+def test_dummy_inputs_are_taken_if_they_are_those_of_forward(
+    kind: type[Captioned], shapes: list[tuple[int, ...]]
+) -> None:
+    network = network_of(kind(), "model")
+    assert [given.shape for given in network.inputs] == shapes
+    assert network.failure is None
+
+
+class Autocast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            return self.conv(x)
+
+
+def test_autocast_on_the_device_of_the_input_runs() -> None:
+    network = network_of(Autocast(), "Autocast", (3, 8, 8))
+    assert network.failure is None
+    assert network.shapes["conv"] == (1, 4, 6, 6)

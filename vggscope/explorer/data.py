@@ -83,9 +83,10 @@ def _layer(network: Network, node: Node, report: LayerSummary) -> dict[str, obje
 
 
 def _window(network: Network, node: Node, report: LayerSummary) -> dict[str, object] | None:
-    """The window of a layer whose output size the rule gives, else None."""
-    size = network.input_shapes(node)[0][2:] if report.rule else ()
-    window = node.op.window(size) if report.rule else None
+    """The window of a layer whose output size the rule gives; None for other layers, and for one of constants alone."""
+    shapes = network.input_shapes(node) if report.rule else ()
+    size = shapes[0][2:] if shapes else ()
+    window = node.op.window(size) if shapes else None
     if window is None:
         return None
     return {

@@ -270,7 +270,10 @@ def example_of(module: nn.Module) -> CallInputs | None:
     for name in ("example_input_array", "dummy_inputs"):
         # A property of a user's class may raise any exception.
         with suppress(Exception):
-            return replace(from_data(getattr(module, name)), note=f"the input is the model's own {name}")
+            inputs = from_data(getattr(module, name))
+            # transformers gives tokens as the dummy inputs of models of images and signals too.
+            if inputs.args or inputs.kwargs.keys() >= _telling_names(module).keys():
+                return replace(inputs, note=f"the input is the model's own {name}")
     return None
 
 
@@ -280,6 +283,9 @@ TOKENS, STEPS, SAMPLES, FRAMES, VIDEO_SIDES = 128, 32, 16000, 16, (112, 224)
 """Default sizes: tokens of a text, steps of a sequence, samples of a signal (one second at 16 kHz), frames of a video
 and the sides in pixels to try (112 by Tran et al. 2015, section 3.2; 224 by Carreira and Zisserman 2017).
 """
+
+CAPTION = 64
+"""Tokens of a text that is given with an image. CLIP has 77 positions (Radford et al. 2021, section 2.4)."""
 
 SIDES = (224, 32, 28)
 """Sides of the images to try: the paper's, then those of CIFAR and MNIST. There are no more, because a faulty model may
@@ -303,9 +309,13 @@ def candidates(module: nn.Module) -> Iterator[CallInputs]:
     if arguments and _takes_image_list(module, arguments[0]):
         yield from map(_noted, _image_lists(module))
         return
+    telling = _telling_names(module)
+    if telling:
+        yield from map(_noted, _inputs_by_name(module, telling))
+        return
     first = first_layer(module)
     is_image = first is None or len(getattr(first, "kernel_size", ())) == 2
-    for place, (shape, dtype) in enumerate(_candidate_sizes(first)):
+    for place, (shape, dtype) in enumerate(_candidate_sizes(module, first)):
         positional = max(1, sum(argument.kind is not argument.KEYWORD_ONLY for argument in arguments))
         names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
         if names and len(names) == len(arguments):
@@ -317,6 +327,26 @@ def candidates(module: nn.Module) -> Iterator[CallInputs]:
 
 def _noted(inputs: CallInputs) -> CallInputs:
     return replace(inputs, note=f"no input was given: {inputs.text} was taken; --input gives another")
+
+
+_TELLING_NAMES = {"input_ids": "tokens", "pixel_values": "image", "input_values": "signal"}
+"""What an argument of forward is by its name, in the convention of transformers."""
+
+
+def _telling_names(module: nn.Module) -> dict[str, str]:
+    """Return the arguments of forward whose names tell what they are, with that."""
+    names = (parameter.name for parameter in _parameters(module))
+    return {name: _TELLING_NAMES[name] for name in names if name in _TELLING_NAMES}
+
+
+def _inputs_by_name(module: nn.Module, kinds: Mapping[str, str]) -> Iterator[CallInputs]:
+    from torch import nn
+
+    images = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    channels = images[0].in_channels if images else 3
+    for image in _image_sizes(module, channels):
+        sizes = {"tokens": ((CAPTION,), "int64"), "image": (image, ""), "signal": ((SAMPLES,), "")}
+        yield from_sizes(module, [InputSize(sizes[kind][0], name, sizes[kind][1]) for name, kind in kinds.items()])
 
 
 _LIST_OF_TENSORS = re.compile(r"(?:list|List|Sequence|collections\.abc\.Sequence)\[(?:torch\.)?Tensor\]")
@@ -340,7 +370,7 @@ def _image_lists(module: nn.Module) -> Iterator[CallInputs]:
     if resize is not None:
         width, height = resize.fixed_size or resize.min_size[-1:] * 2
         sizes.append((3, height, width))
-    for shape in (*sizes, *_map_sizes(3, 2)):
+    for shape in (*sizes, *_image_sizes(module, 3)):
         image = from_sizes(module, [InputSize(shape)], batch_axis=None)
         yield CallInputs(([*image.args],), {}, batch_axis=None)
 
@@ -351,7 +381,7 @@ def required_arguments(module: nn.Module) -> list[inspect.Parameter]:
     return [p for p in _parameters(module) if p.default is p.empty and p.kind not in variable]
 
 
-def _candidate_sizes(layer: nn.Module | None) -> Iterator[tuple[tuple[int, ...], str]]:
+def _candidate_sizes(module: nn.Module, layer: nn.Module | None) -> Iterator[tuple[tuple[int, ...], str]]:
     from torch import nn
 
     if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
@@ -366,7 +396,7 @@ def _candidate_sizes(layer: nn.Module | None) -> Iterator[tuple[tuple[int, ...],
         channels = int(getattr(layer, "in_channels", None) or 3)
         kernel = getattr(layer, "kernel_size", None)
         axes = len(kernel) if isinstance(kernel, tuple) else 2
-        yield from ((sizes, "") for sizes in _map_sizes(channels, axes))
+        yield from ((sizes, "") for sizes in _map_sizes(module, channels, axes))
 
 
 def _row_sizes(features: int) -> Iterator[tuple[int, ...]]:
@@ -375,13 +405,26 @@ def _row_sizes(features: int) -> Iterator[tuple[int, ...]]:
     yield (features,)
 
 
-def _map_sizes(channels: int, axes: int) -> Iterator[tuple[int, ...]]:
+def _map_sizes(module: nn.Module, channels: int, axes: int) -> Iterator[tuple[int, ...]]:
     if axes == 1:
         yield (channels, SAMPLES)
     elif axes == 3:
         yield from ((channels, FRAMES, side, side) for side in VIDEO_SIDES)
     else:
-        yield from ((channels, side, side) for side in SIDES)
+        yield from _image_sizes(module, channels)
+
+
+def _image_sizes(module: nn.Module, channels: int) -> Iterator[tuple[int, ...]]:
+    """Yield the size of the images that a part of the module states, if one does, then those of SIDES."""
+    stated = (getattr(part, name, None) for part in module.modules() for name in ("image_size", "img_size"))
+    pairs = ((size, size) if isinstance(size, int) else size for size in stated)
+    known = next((pair for pair in pairs if _is_pair_of_sides(pair)), None)
+    sides = dict.fromkeys((*([tuple(known)] if known else []), *((side, side) for side in SIDES)))
+    yield from ((channels, *pair) for pair in sides)
+
+
+def _is_pair_of_sides(size: object) -> bool:
+    return isinstance(size, (tuple, list)) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
 
 
 def forward_signature(module: nn.Module) -> str:

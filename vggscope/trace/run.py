@@ -27,6 +27,9 @@ TensorT = TypeVar("TensorT", Input, Output)
 META = "meta"
 """torch's name for the device whose tensors have a shape and no data."""
 
+_NO_AUTOCAST = "unsupported scalarType"
+"""The message of torch.autocast on the meta device, for which it has no dtype."""
+
 WITHOUT_BATCH = "the inputs have no batch axis"
 """The reason why the figures of a network are known for its inputs alone."""
 
@@ -86,7 +89,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         _tables(module, nodes),
         1 if single else inputs.batch,
     )
-    wants_data = watch.reads_values or isinstance(error, NotImplementedError)
+    wants_data = watch.reads_values or isinstance(error, NotImplementedError) or _NO_AUTOCAST in str(error)
     return Run(labelled(network), error, recorder.returns, wants_data)
 
 
