@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 import warnings
 from collections.abc import Callable
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -22,6 +24,7 @@ from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Unknown
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
+from vggscope.trace.inputs import CallInputs
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.network import network_of
 from vggscope.trace.run import trace
@@ -275,6 +278,86 @@ def test_wrappers_are_taken_off_and_torchscript_is_one_row() -> None:
     (node,) = trace(nn.Sequential(scripted), (3, 8, 8), "m").nodes
     assert node.op.macs(((1, 3, 8, 8),), (1, 4, 6, 6)) == 36 * 4 * 27
     assert [p.name for p in node.parameters] == ["0.0.weight", "0.0.bias"]
+
+
+def _never_compiled(graph: object, inputs: object) -> Callable[..., object]:
+    raise AssertionError("compiled")
+
+
+def test_compiled_parts_are_looked_through_and_not_compiled() -> None:
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.compile(nn.Sequential(nn.Conv2d(3, 4, 3)), backend=_never_compiled)
+            self.norm = nn.BatchNorm2d(4)
+            self.norm.compile(backend=_never_compiled)
+            self.relu = torch.compile(F.relu, backend=_never_compiled)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.relu(self.norm(self.conv(x)))
+
+    network = trace(Parts(), (3, 8, 8), "parts")
+    assert [node.op.name for node in network.nodes] == ["Conv2d", "BatchNorm2d", "ReLU"]
+    assert network.nodes[0].op.macs(((1, 3, 8, 8),), (1, 4, 6, 6)) == 36 * 4 * 27
+
+
+@pytest.mark.slow
+def test_an_exported_program_is_taken_with_its_functions() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(net, (torch.zeros(2, 3, 8, 8),), dynamic_shapes=({0: batch},)).module()
+    network = trace(exported, (3, 8, 8), "exported")
+    assert [node.op.name for node in network.nodes] == ["Conv2d", "ReLU", "Flatten", "Linear"]
+    assert sum(cost.macs or 0 for cost in costs(network).values()) == 36 * 4 * 27 + 144 * 2
+
+
+def test_an_unknown_operation_gives_one_warning() -> None:
+    with torch.library._scoped_library("vggscope_test", "FRAGMENT") as library:
+        library.define("twice(Tensor x) -> Tensor")
+        library.impl("twice", lambda x: x * 2, "Meta")
+        unknown = torch.ops.vggscope_test.twice
+
+        class Calls(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = nn.Linear(4, 4)
+
+            def forward(self, x: Tensor) -> Tensor:
+                for _ in range(20):
+                    x = unknown(self.layer(x))
+                return x
+
+        network = trace(Calls(), (4,), "calls")
+    (warning,) = network.warnings
+    assert "twice" in warning
+    assert "19 more calls" in warning
+    assert total_macs(costs(network)) is None
+
+
+def test_the_random_states_of_python_and_numpy_are_restored() -> None:
+    class Draws(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * random.random() * float(numpy.random.rand())
+
+    before = random.getstate(), str(numpy.random.get_state())
+    trace(Draws(), (4,), "draws")
+    assert (random.getstate(), str(numpy.random.get_state())) == before
+
+
+def test_samples_that_differ_in_cost_fix_the_batch() -> None:
+    class Packs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(4, 6, batch_first=True)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            return self.rnn(packed)[1]
+
+    inputs = CallInputs((torch.zeros(3, 5, 4), torch.tensor([2, 5, 3])))
+    network = network_of(Packs(), "packs", inputs)
+    assert network.single == "the samples of the batch differ in their shapes or costs"
+    assert total_macs(costs(network)) == (2 + 5 + 3) * 3 * 6 * (4 + 6)
 
 
 SIDE = 8

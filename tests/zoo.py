@@ -1185,3 +1185,283 @@ def norm_by_hand():
         return self.layer(x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=1e-6))
 
     return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(1, 6),)
+
+
+# Calls that torch hides: transforms, gradients in forward, compiled code, values outside torch
+
+
+@animal
+def vmap_over_members():
+    def forward(self, x):
+        return torch.func.vmap(lambda weight: x @ weight.T)(self.members).mean(0)
+
+    return Calls(forward, members=nn.Parameter(torch.zeros(4, 5, 6))), (torch.zeros(1, 6),)
+
+
+@animal
+def vmap_over_samples():
+    def forward(self, x):
+        return torch.vmap(lambda sample: F.relu(self.layer(sample)) * 2)(x)
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(3, 6),)
+
+
+@animal
+def ensemble_of_layers():
+    def forward(self, x):
+        def call(weight, bias):
+            return torch.func.functional_call(self.layer, {"weight": weight, "bias": bias}, (x,))
+
+        return torch.func.vmap(call)(self.weights, self.biases).mean(0)
+
+    return Calls(
+        forward,
+        layer=nn.Linear(6, 4).requires_grad_(False),
+        weights=nn.Parameter(torch.zeros(3, 4, 6)),
+        biases=nn.Parameter(torch.zeros(3, 4)),
+    ), (torch.zeros(2, 6),)
+
+
+@animal
+def gradient_per_sample():
+    def forward(self, x):
+        return torch.func.vmap(torch.func.grad(lambda sample: self.layer(sample).sum()))(x)
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(2, 6),)
+
+
+@animal
+def class_activation_map():
+    def forward(self, x):
+        with torch.enable_grad():
+            features = self.features(x)
+            features.retain_grad()
+            self.head(features.mean((2, 3)))[:, 0].sum().backward()
+        return (features.grad.mean((2, 3), keepdim=True) * features).sum(1).detach()
+
+    return Calls(forward, features=nn.Conv2d(3, 4, 3), head=nn.Linear(4, 2)), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def gradient_of_the_input():
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.conv(x).sum(), x, create_graph=True)
+        return gradient
+
+    return Calls(forward, conv=nn.Conv2d(3, 4, 3)), (torch.zeros(1, 3, 8, 8),)
+
+
+class MatrixProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        return gradient @ weight.T, x.T @ gradient
+
+
+@animal
+def custom_product():
+    def forward(self, x):
+        return MatrixProduct.apply(self.layer(x), self.weight)
+
+    return Calls(forward, layer=nn.Linear(6, 5), weight=nn.Parameter(torch.zeros(5, 3))), (torch.zeros(1, 6),)
+
+
+def _script(function):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        return torch.jit.script(function)
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.relu(torch.mm(x, weight)) + 1
+
+
+@animal
+def script_function():
+    product = _script(_product)
+
+    def forward(self, x):
+        return product(self.layer(x), self.weight)
+
+    return Calls(forward, layer=nn.Linear(6, 5), weight=nn.Parameter(torch.zeros(5, 3))), (torch.zeros(1, 6),)
+
+
+@animal
+def script_function_without_source():
+    product = _script(_product)
+    del product._torchdynamo_inline
+
+    def forward(self, x):
+        return product(self.layer(x), self.weight)
+
+    return Calls(forward, layer=nn.Linear(6, 5), weight=nn.Parameter(torch.zeros(5, 3))), (torch.zeros(1, 6),)
+
+
+@animal
+def script_root():
+    return _script(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))), (torch.zeros(1, 6),)
+
+
+@animal
+def graph_module():
+    return torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def aten_operators():
+    def forward(self, x):
+        return torch.ops.aten.mm(torch.ops.aten.relu.default(self.layer(x)), self.weight)
+
+    return Calls(forward, layer=nn.Linear(6, 5), weight=nn.Parameter(torch.zeros(5, 3))), (torch.zeros(1, 6),)
+
+
+@animal
+def aten_arguments():
+    aten = torch.ops.aten
+
+    def forward(self, x):
+        rows = aten.embedding.default(self.table, x).mean(1)
+        rows = aten.batch_norm.default(rows, None, None, self.mean, self.variance, False, 0.1, 1e-5, True)
+        return self.head(aten.elu.default(rows))
+
+    statistics = {name: nn.Parameter(torch.ones(4), requires_grad=False) for name in ("mean", "variance")}
+    table = nn.Parameter(torch.ones(50, 4))
+    return Calls(forward, head=nn.Linear(4, 2), table=table, **statistics), (tokens(1, 5),)
+
+
+@animal
+def numpy_in_between():
+    def forward(self, x):
+        return self.b(torch.from_numpy(self.a(x).detach().numpy() * 2))
+
+    return Calls(forward, a=nn.Linear(6, 5), b=nn.Linear(5, 3)), (torch.zeros(1, 6),)
+
+
+@animal
+def orthogonal():
+    return nn.utils.parametrizations.orthogonal(nn.Linear(6, 4)), (torch.zeros(1, 6),)
+
+
+@animal
+def complex_convolution():
+    return nn.Conv2d(3, 4, 3, dtype=torch.complex64), (torch.zeros(1, 3, 8, 8, dtype=torch.complex64),)
+
+
+@animal
+def deformable_convolution():
+    from torchvision.ops import deform_conv2d
+
+    def forward(self, x):
+        return deform_conv2d(x, self.offsets(x), self.weight)
+
+    return Calls(forward, offsets=nn.Conv2d(3, 18, 3), weight=nn.Parameter(torch.zeros(4, 3, 3, 3))), (
+        torch.zeros(1, 3, 8, 8),
+    )
+
+
+# Batches of samples that differ, or that meet
+
+
+@animal
+def packed_with_lengths():
+    def forward(self, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.head(pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])
+
+    return Calls(forward, rnn=nn.GRU(4, 6, batch_first=True), head=nn.Linear(6, 2)), (
+        torch.zeros(3, 5, 4),
+        torch.tensor([2, 5, 3]),
+    )
+
+
+@animal
+def lstm_states_on_another_axis():
+    def forward(self, x, hidden, cell):
+        return self.rnn(x, (hidden, cell))[0]
+
+    return Calls(forward, rnn=nn.LSTM(4, 6, batch_first=True)), (
+        torch.zeros(2, 5, 4),
+        torch.zeros(1, 2, 6),
+        torch.zeros(1, 2, 6),
+    )
+
+
+@animal
+def similarity_of_the_batch():
+    def forward(self, x):
+        y = self.layer(x)
+        return y @ y.T
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(3, 6),)
+
+
+@animal
+def loss_over_the_batch():
+    def forward(self, x):
+        return self.layer(x).pow(2).mean()
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(3, 6),)
+
+
+# Containers and operations
+
+
+@animal
+def list_with_a_forward():
+    class Chain(nn.ModuleList):
+        def forward(self, x):
+            for layer in self:
+                x = layer(x)
+            return x
+
+    return Chain([nn.Linear(6, 5), nn.Linear(5, 2)]), (torch.zeros(1, 6),)
+
+
+@animal
+def dict_with_a_forward():
+    class Named(nn.ModuleDict):
+        def forward(self, x):
+            return {name: layer(x) for name, layer in self.items()}
+
+    return Named({"a": nn.Linear(6, 5), "b": nn.Linear(6, 2)}), (torch.zeros(1, 6),)
+
+
+@animal
+def pool_larger_than_the_map():
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, 2, ceil_mode=True), nn.AvgPool2d(2, 2, ceil_mode=True)), (
+        torch.zeros(1, 3, 1, 1),
+    )
+
+
+@animal
+def type_as_another_shape():
+    def forward(self, x, like):
+        return self.layer(x).type_as(like)
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(1, 6), torch.zeros(1, 2, 3, dtype=torch.float64))
+
+
+@animal
+def refuses_the_meta_device():
+    def forward(self, x):
+        if x.device.type not in ("cpu", "cuda"):
+            raise ValueError(f"no kernel for {x.device.type}")
+        return self.layer(x)
+
+    return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(1, 6),)
+
+
+@animal
+def decompositions():
+    def forward(self, x):
+        matrix = self.layer(x).view(-1, 3, 3)
+        return torch.linalg.inv(matrix + 2 * torch.eye(3)) @ torch.linalg.qr(matrix).Q
+
+    return Calls(forward, layer=nn.Linear(6, 9)), (torch.zeros(1, 6),)

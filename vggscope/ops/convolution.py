@@ -25,6 +25,8 @@ class _Kernels(Op):
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
     bias: bool = True
+    real_products: int = field(default=1, kw_only=True, compare=False, repr=False)
+    """torch computes a convolution of complex numbers as 3 of real numbers."""
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(output) * self.bias
@@ -87,7 +89,7 @@ class Convolution(_Kernels):
         return {"weight": weight, "bias": (self.out_channels,)} if self.bias else {"weight": weight}
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return numel(output) * (self.in_channels // self.groups) * numel(self.kernel_size)
+        return self.real_products * numel(output) * (self.in_channels // self.groups) * numel(self.kernel_size)
 
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, self.dilation)
@@ -128,7 +130,7 @@ class TransposedConvolution(_Kernels):
         return {"weight": weight, "bias": (self.out_channels,)} if self.bias else {"weight": weight}
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return numel(inputs[0]) * (self.out_channels // self.groups) * numel(self.kernel_size)
+        return self.real_products * numel(inputs[0]) * (self.out_channels // self.groups) * numel(self.kernel_size)
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         sides = zip(output[2:], inputs[0][2:], self.kernel_size, self.stride, self.padding, self.dilation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, WHOLE, AxisMaps, Ranges
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
@@ -17,7 +19,8 @@ class Recurrent(Op):
     """torch's RNN, GRU or LSTM, by `mode`. Its inputs are the sequence and optionally the first states.
 
     MACs: at each step, for each gate, the products of the input and of the last state with their weights, and the
-    projection of an LSTM's state to `proj_size` values (Sak et al. 2014, section 2).
+    projection of an LSTM's state to `proj_size` values (Sak et al. 2014, section 2). `sequences` is the number of
+    packed sequences, 0 for an input that is not packed.
     """
 
     mode: str
@@ -29,6 +32,7 @@ class Recurrent(Op):
     dropout: float = 0.0
     bidirectional: bool = False
     proj_size: int = 0
+    sequences: int = field(default=0, kw_only=True, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -85,7 +89,7 @@ class Recurrent(Op):
         if not (trained or any(needed)):
             return 0
         steps = numel(inputs[0][:-1])
-        firsts = 0 if any(needed[1:]) else steps // self._length(inputs[0])
+        firsts = 0 if any(needed[1:]) else self.sequences or steps // self._length(inputs[0])
         macs = 0
         for name, shape in self.parameters().items():
             if name.startswith("weight_hh"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 Intercept = Callable[[Callable[..., object], tuple[object, ...], dict[str, object]], object]
 
@@ -22,6 +24,8 @@ def as_plain_python(intercept: Intercept) -> Iterator[None]:
         # Without torch._dynamo, which takes seconds to import, nothing is compiled.
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", message=".*there are global hooks on modules", category=UserWarning)
         stack.enter_context(_script_functions(intercept))
         yield
 
@@ -30,9 +34,10 @@ def as_plain_python(intercept: Intercept) -> Iterator[None]:
 def _script_functions(intercept: Intercept) -> Iterator[None]:
     from torch.jit import ScriptFunction
 
-    run_compiled = ScriptFunction.__call__
+    kind: Any = ScriptFunction
+    run_compiled = kind.__call__
 
-    def run(function: ScriptFunction, *args: object, **kwargs: object) -> object:
+    def run(function: Any, *args: object, **kwargs: object) -> object:
         source = getattr(function, "_torchdynamo_inline", None)
         if source is not None:
             return source(*args, **kwargs)
@@ -43,8 +48,8 @@ def _script_functions(intercept: Intercept) -> Iterator[None]:
         compiled.__name__ = "ScriptFunction"
         return intercept(compiled, args, kwargs)
 
-    ScriptFunction.__call__ = run
+    kind.__call__ = run
     try:
         yield
     finally:
-        ScriptFunction.__call__ = run_compiled
+        kind.__call__ = run_compiled

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def explain(watch: Watch, error: Exception) -> str:
     """Describe an error: `fc1 (Linear): 25,088 features are expected, the input has 512 (net.py, line 14: ...)`."""
-    running = _running(watch, error)
+    running = watch.running(error)
     layer = failing_layer(watch, error)
     if layer is not None:
         reason = problem(layer.op, layer.input_shapes, error)
@@ -32,13 +32,7 @@ def explain(watch: Watch, error: Exception) -> str:
 
 def failing_layer(watch: Watch, error: Exception) -> RunningModule | None:
     """Return the running module that raised, if it is a single node; None otherwise."""
-    return next((frame for frame in _running(watch, error) if frame.op is not None), None)
-
-
-def _running(watch: Watch, error: Exception) -> tuple[RunningModule, ...]:
-    if watch.module_error is not None and watch.module_error[0] is error:
-        return watch.module_error[1]
-    return tuple(watch.stack)
+    return next((frame for frame in watch.running(error) if frame.op is not None), None)
 
 
 def own_line(error: BaseException) -> str:

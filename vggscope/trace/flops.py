@@ -39,6 +39,8 @@ UNCOUNTED = Counted()
 def counted(function: Function, args: Arguments, kwargs: KeywordArguments, leaves: Sequence[Tensor]) -> Counted:
     """Return the cost of a call, and of its backward pass to the tensors `leaves` among its arguments.
 
+    The call runs on copies of its arguments, because it may write to them.
+
     The backward pass is unknown if several results have gradients, because it depends on which of them are used, and if
     the call reads a tensor of `leaves` that is no argument.
     """
@@ -48,8 +50,7 @@ def counted(function: Function, args: Arguments, kwargs: KeywordArguments, leave
         return Counted(counted_macs(partial(function, *args, **kwargs)), None)
     replaced = {id(t): t.detach().requires_grad_() for t in leaves if t.is_floating_point() or t.is_complex()}
     arguments = tensors_in((args, kwargs))
-    # A clone is no leaf of the graph: a function may write to it.
-    args, kwargs = mapped_tensors((args, kwargs), lambda t: replaced[id(t)].clone() if id(t) in replaced else t)
+    args, kwargs = mapped_tensors((args, kwargs), lambda tensor: replaced.get(id(tensor), tensor).clone())
     try:
         with torch.enable_grad():
             result, macs = with_macs(partial(function, *args, **kwargs))

@@ -84,25 +84,32 @@ MATRIX_PRODUCTS = CONVOLUTIONS | {
 WEIGHTED = CONVOLUTIONS | {"linear", "batch_norm", "layer_norm", "rms_norm", "group_norm", "prelu", "embedding"}
 """Functions whose tensors are the op's own weights, except the first."""
 
+ATEN_ARGUMENTS = {
+    "embedding": (1, 0),
+    "batch_norm": (0, 3, 4, 1, 2, 5, 6, 7),
+    "elu": (0, 1),
+}
+"""For operators of torch.ops.aten: the places of the arguments that the function of this name in torch.nn.functional
+takes, in its order.
+"""
+
 SAME_DATA = frozenset({"requires_grad", "alias", "as_tensor", "as_subclass", "cpu", "cuda"})
 """Functions that return the values of their input. They are no nodes."""
 
-WITHOUT_MACS = frozenset(
+CREATIONS = frozenset(
     (
-        *("affine_grid", "argsort", "as_strided", "bernoulli", "bincount", "broadcast_tensors", "broadcast_to"),
-        *("copy", "cosine_similarity", "count_nonzero", "cummax", "cummin", "cumprod", "cumsum", "diag", "diag_embed"),
-        *("diagonal", "diff", "expand_as", "flip", "fliplr", "flipud", "fold", "gather", "grid_sample", "hsplit"),
-        *("index_add", "index_copy", "index_fill", "index_put", "index_select", "kthvalue", "masked_scatter"),
-        *("masked_select", "median", "mode", "narrow", "nonzero", "normalize", "one_hot"),
-        *("rand_like", "randn_like", "repeat", "repeat_interleave", "rot90", "scatter", "scatter_add", "setitem"),
-        *("sort", "take", "take_along_dim", "tensor_split", "tile", "topk", "tril", "triu", "unfold", "vsplit"),
-        *("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"),
-        *("max_unpool2d", "max", "min", "std_mean", "var_mean", "aminmax", "alpha_dropout"),
-        *("reshape_as", "view_as"),
-        *("instance_norm", "real", "imag", "view_as_real", "view_as_complex", "celu", "rrelu"),
+        *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
+        *("new_zeros", "new_ones", "new_empty", "new_full"),
     )
 )
-"""Functions without a matrix product and without an op. The trace records their shapes."""
+"""Functions that take only the shape of their input. No gradient passes them."""
+
+WITHOUT_MACS = CREATIONS | {
+    *("as_strided", "broadcast_tensors", "broadcast_to", "copy", "diagonal", "expand_as", "flip", "gather"),
+    *("index_put", "index_select", "masked_select", "narrow", "repeat", "repeat_interleave", "reshape_as"),
+    *("scatter", "setitem", "sort", "tile", "topk", "tril", "triu", "unfold", "view_as"),
+}
+"""Functions without an op that only create, copy or move values. Others have the cost of torch's counter."""
 
 
 def _each(value: int | tuple[int, ...] | list[int], sides: int) -> tuple[int, ...]:

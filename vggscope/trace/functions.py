@@ -14,7 +14,7 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.elementwise import KEEPS, Elementwise
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.view import View
-from vggscope.trace.function_table import FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
+from vggscope.trace.function_table import ATEN_ARGUMENTS, CREATIONS, FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
 from vggscope.trace.layout import shares_memory
 from vggscope.trace.recorder import Call, shape_of
 from vggscope.trace.tensors import Function, tensors_in
@@ -49,6 +49,8 @@ def function_name(function: Function) -> tuple[str, bool]:
     (('add', True), ('rsub', False), ('flatten', False))
     """
     name = str(getattr(function, "__name__", type(function).__name__))
+    if _is_operator(function):
+        name = name.partition(".")[0]  # without the overload, as in `conv2d.default`
     if name == "__get__":
         return str(getattr(getattr(function, "__self__", None), "__name__", name)), False
     if name.startswith("__") and name.endswith("__"):
@@ -56,6 +58,16 @@ def function_name(function: Function) -> tuple[str, bool]:
         return _OPERATORS.get(plain, plain), plain == "setitem" or (plain[0] == "i" and plain in _OPERATORS)
     plain = name.removesuffix("_")
     return _ALIASES.get(plain, plain), plain != name
+
+
+def _is_operator(function: Function) -> bool:
+    return getattr(function, "__module__", None) == "torch._ops.aten"
+
+
+def functional_arguments(function: Function, args: tuple[object, ...]) -> tuple[object, ...]:
+    """Return the positional arguments in the order of torch.nn.functional, also those of an operator of torch.ops."""
+    places = ATEN_ARGUMENTS.get(function_name(function)[0]) if _is_operator(function) else None
+    return args if places is None else tuple(args[place] for place in places if place < len(args))
 
 
 def read(
@@ -73,7 +85,8 @@ def read(
     if not ops:
         # The table's entry does not support these arguments. They do not change whether the function has a cost.
         free = name in WITHOUT_MACS or (name in FUNCTIONS and name not in MATRIX_PRODUCTS)
-        ops = ((Recorded if free else Unknown)(name, tuple(map(shape_of, inputs)), shape_of(results[0])),)
+        op = (Recorded if free else Unknown)(name, tuple(map(shape_of, inputs)), shape_of(results[0]))
+        ops = (replace(op, differentiable=name not in CREATIONS),)
     ops = tuple(_with_memory(op, in_place, inputs, result) for op, result in zip(ops, results))
     return Call(ops, inputs[:1], inputs[1:]) if name in WEIGHTED else Call(ops, inputs)
 

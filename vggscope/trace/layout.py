@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Op
 from vggscope.ops.constant import WithConstants
-from vggscope.ops.convolution import Convolution
+from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Linear
 from vggscope.ops.view import View
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+COMPLEX_PRODUCTS = 3
+"""The real convolutions that torch computes for a complex one (ATen's complex_convolution)."""
 
 
 def shares_memory(one: Tensor, other: Tensor) -> bool:
@@ -48,6 +52,8 @@ def with_layout(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:
 
     if isinstance(op, View):
         return replace(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
+    if isinstance(op, (Convolution, TransposedConvolution)) and result.is_complex():
+        op = replace(op, real_products=COMPLEX_PRODUCTS)
     if isinstance(op, Convolution) and inputs[0].dim() == 4 and not inputs[0].is_contiguous():
         return replace(op, channels_last=inputs[0].is_contiguous(memory_format=torch.channels_last))
     if isinstance(op, Linear) and inputs[0].dim() > 2 and not inputs[0].is_contiguous():

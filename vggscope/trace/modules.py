@@ -122,7 +122,7 @@ def _recurrent(module: nn.Module) -> Op:
 
 
 def _recurrent_cell(module: nn.Module) -> Op:
-    gates = module.weight_ih.shape[0] // module.hidden_size  # type: ignore[operator,union-attr]
+    gates = module.weight_ih.shape[0] // module.hidden_size  # type: ignore[operator,index]
     mode = next(mode for mode, number in GATES.items() if number == gates)
     return RecurrentCell(**{**_attributes(RecurrentCell, module), "mode": mode})  # type: ignore[arg-type]
 

@@ -269,8 +269,8 @@ class Recorder:
         if is_ruled and not is_transforming() and not (macs and self.has_own_backward):
             return op
         if isinstance(op, Recorded) and not op.is_unknown:
-            return replace(op, trains=trains)
-        counted = call.count([tensor for tensor in (*call.inputs, *call.weights) if self._is_trained(tensor)])
+            return replace(op, trains=op.trains or trains)
+        counted = call.count([tensor for tensor in (*call.inputs, *call.weights) if self.is_trained(tensor)])
         if is_ruled and counted.macs == macs and not self.has_own_backward:
             return op
         if counted.macs is None and macs is not None:
@@ -297,7 +297,7 @@ class Recorder:
         self.unknown.setdefault(op.name, []).append(name)
         return op
 
-    def _is_trained(self, tensor: Tensor) -> bool:
+    def is_trained(self, tensor: Tensor) -> bool:
         """Return whether training computes a gradient of a tensor."""
         origin = self.origin(tensor)
         if isinstance(origin, str):

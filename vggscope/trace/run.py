@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,9 +28,6 @@ TensorT = TypeVar("TensorT", Input, Output)
 
 META = "meta"
 """torch's name for the device whose tensors have a shape and no data."""
-
-_NO_AUTOCAST = "unsupported scalarType"
-"""The message of torch.autocast on the meta device, for which it has no dtype."""
 
 WITHOUT_BATCH = "the inputs have no batch axis"
 """The reason why the figures of a network are known for its inputs alone."""
@@ -89,8 +88,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         _tables(module, nodes),
         1 if single else inputs.batch,
     )
-    wants_data = watch.reads_values or isinstance(error, NotImplementedError) or _NO_AUTOCAST in str(error)
-    return Run(labelled(network), error, recorder.returns, wants_data)
+    return Run(labelled(network), error, recorder.returns, watch.wants_data(error))
 
 
 @record
@@ -134,9 +132,9 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
     pair, error = forward(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if inputs.batch > 1:
-        reason = single or _not_proportional(nodes)
-        whole = _on_whole_batch(forward, inputs, reason) if reason or forward.device != META else None
-        if whole and (reason or not _is_extrapolated(alone.recorder, pair.recorder, whole.watch.recorder, inputs)):
+        irregular = single or _not_proportional(nodes)
+        whole = _on_whole_batch(forward, inputs, irregular) if irregular or forward.device != META else None
+        if whole and (irregular or not _is_extrapolated(alone.recorder, pair.recorder, whole.watch.recorder, inputs)):
             return whole
     outputs = alone.recorder.outputs
     outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
@@ -341,6 +339,19 @@ def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 @contextmanager
+def _random_state() -> Iterator[None]:
+    """Restore the state of Python's and NumPy's random number generators when the block ends."""
+    numpy = sys.modules.get("numpy")
+    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        if numpy:
+            numpy.random.set_state(numpy_state)
+
+
+@contextmanager
 def _plain_execution() -> Iterator[None]:
     """Run the block with gradients, without torch's fast path for Transformer layers, and restore the random state.
 
@@ -351,7 +362,7 @@ def _plain_execution() -> Iterator[None]:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]), _random_state():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.trace.tensors import tensors_in
 
@@ -47,15 +47,16 @@ def vmap_results(record: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
     """Call `record` within the block with each tensor that leaves a vmap: as it was inside, and as it is outside."""
     from torch._functorch import vmap
 
-    remove = vmap._remove_batch_dim
+    transform: Any = vmap
+    remove = transform._remove_batch_dim
 
     def remove_and_record(inside: Tensor, *args: object) -> Tensor:
         result: Tensor = remove(inside, *args)
         record(unwrapped(inside), unwrapped(result))
         return result
 
-    vmap._remove_batch_dim = remove_and_record
+    transform._remove_batch_dim = remove_and_record
     try:
         yield
     finally:
-        vmap._remove_batch_dim = remove
+        transform._remove_batch_dim = remove

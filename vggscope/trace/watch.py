@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vggscope.graph import Input, Node, Output
 from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Recorded, Unknown
+from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.trace.compiled import as_plain_python
 from vggscope.trace.flops import Counted, counted, with_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
-from vggscope.trace.functions import function_name, function_problem, read
+from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
 from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
@@ -54,6 +55,8 @@ class Watch:
     - `paused` is true while a call is repeated to count its operations.
     - `reads_values` is true if a function failed on the meta device that runs on tensors with values.
     - `differentiates` is true if forward calls torch.autograd, which needs parameters with gradients.
+    - `asked_device` is true if forward reads the device of a tensor, which it may refuse.
+    - `values` is the last tensor whose values forward took as an array or a list, which is `taken`.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
 
@@ -68,6 +71,9 @@ class Watch:
     reads_values: bool = False
     differentiates: bool = False
     backward: Tensor | None = None
+    asked_device: bool = False
+    values: Tensor | None = None
+    taken: object = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -89,6 +95,7 @@ class Watch:
             stack.callback(register_module_forward_hook(leave, with_kwargs=True, always_call=True).remove)
             stack.enter_context(as_plain_python(self.call))
             stack.enter_context(custom_functions(self.recorder))
+            stack.enter_context(_intercepted_from_numpy(self.call))
             stack.enter_context(vmap_results(self._leave_vmap))
             stack.enter_context(WatchMode())
             yield
@@ -97,6 +104,25 @@ class Watch:
     def recorded(self) -> tuple[tuple[Node, ...], tuple[Input, ...], tuple[Output, ...]]:
         """The nodes, the inputs and the outputs of the run."""
         return self.recorder.finished(), self.recorder.inputs, self.recorder.outputs
+
+    def wants_data(self, error: Exception | None) -> bool:
+        """Return whether forward runs otherwise on tensors with values than it ran on the meta device.
+
+        It does if a call failed that reads values. It may if an error of its own code follows a look at the device.
+        """
+        if not self.on_meta:
+            return False
+        if self.reads_values or isinstance(error, NotImplementedError):
+            return True
+        raised_by_function = self.function_error is not None and self.function_error[0] is error
+        raised_by_layer = error is not None and any(running.op is not None for running in self.running(error))
+        return error is not None and self.asked_device and not raised_by_function and not raised_by_layer
+
+    def running(self, error: Exception) -> tuple[RunningModule, ...]:
+        """Return the modules that were running when an error was raised."""
+        if self.module_error is not None and self.module_error[0] is error:
+            return self.module_error[1]
+        return tuple(self.stack)
 
     @property
     def inside_node(self) -> bool:
@@ -151,8 +177,11 @@ class Watch:
                 return None
             kwargs, result = cast("tuple[dict[str, object], object]", more)
             if self.inside_node:
+                self._parametrization(frame, self._counter(module.forward, args, kwargs), result)
                 return result
             inputs = plain_tensors_in((args, kwargs))
+            if isinstance(frame.op, Recurrent):
+                frame.op = replace(frame.op, sequences=_packed_sequences(args))
             if isinstance(frame.op, MultiheadAttention):
                 # The masks are no inputs of the node: they change neither the shape nor the cost.
                 inputs = plain_tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
@@ -174,27 +203,29 @@ class Watch:
         if shortcut is not None:
             return shortcut
         try:
-            differentiates = is_differentiation(function)
-            self.differentiates |= differentiates
-            macs = None
-            if differentiates and not self.inside_node:
+            if is_differentiation(function) and not self.inside_node:
+                self.differentiates = True
                 result, macs = with_macs(partial(function, *args, **kwargs))
-            else:
-                result = function(*args, **kwargs)
+                return self._gradient_node(function_name(function)[0], inputs, result, macs)
+            result = function(*args, **kwargs)
         except Exception as error:
-            with _unwatched():
-                self.reads_values = self.reads_values or (self.on_meta and _runs_on_values(function, args, kwargs))
-            if not self.inside_node:
-                self.function_error = (error, function_problem(function, args, kwargs, error))
+            self._failed(function, args, kwargs, error)
             raise
         if self.inside_node:
             return result
         with _unwatched():
-            if differentiates:
-                return self._gradient_node(function_name(function)[0], inputs, result, macs)
             if self.on_meta and not is_transforming():
                 result = with_kernel_layout(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
+
+    def _failed(
+        self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], error: Exception
+    ) -> None:
+        """Note why a function failed, and whether it fails only without values."""
+        with _unwatched():
+            self.reads_values = self.reads_values or (self.on_meta and _runs_on_values(function, args, kwargs))
+            if not self.inside_node:
+                self.function_error = (error, function_problem(function, args, kwargs, error))
 
     def _shortcut(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor | None:
         """Return a result without torch's meta kernels; None if torch must run, for example for its gradient graph."""
@@ -204,15 +235,26 @@ class Watch:
 
     def _gradient_node(self, name: str, inputs: tuple[Tensor, ...], result: object, macs: int | None) -> object:
         """Record a call of torch.autograd in forward. Later calls read the gradients that `backward` computes."""
-        results = plain_tensors_in(result)
-        if name == "backward":
-            self.backward = inputs[0].detach().clone()
-            results = (self.backward,)
-        if results:
-            shapes = tuple(map(shape_of, inputs))
-            op = Unknown(name, shapes, shape_of(results[0]))
-            op = op if macs is None else Recorded(name, shapes, shape_of(results[0]), cost=macs, backward_cost=None)
-            self.recorder.add(below(self.path, name), Call((op,), inputs), results)
+        with _unwatched():
+            results = plain_tensors_in(result)
+            if name == "backward":
+                self.backward = inputs[0].detach().clone()
+                results = (self.backward,)
+            if results:
+                shapes, output = tuple(map(shape_of, inputs)), shape_of(results[0])
+                op: Op = Unknown(name, shapes, output)
+                if macs is not None:
+                    op = Recorded(name, shapes, output, cost=macs, backward_cost=None)
+                self.recorder.add(below(self.path, name), Call((op,), inputs), results)
+        return result
+
+    def _array_node(self, name: str, result: object) -> object:
+        """Record a tensor that forward makes from an array or a list, which may depend on values of another tensor."""
+        assert self.values is not None
+        (tensor,) = plain_tensors_in(result)
+        op = Recorded(name, (shape_of(self.values),), shape_of(tensor), differentiable=False)
+        self.recorder.add(below(self.path, name), Call((op,), (self.values,)), (tensor,))
+        self.recorder.warn(f"{name} takes values from outside torch: what forward computes there is not counted")
         return result
 
     def _leave_vmap(self, inside: Tensor, outside: Tensor) -> None:
@@ -261,6 +303,11 @@ class Watch:
         result: object,
     ) -> object:
         name, in_place = function_name(function)
+        self.asked_device |= name in _DEVICE_READERS
+        if name in _TO_VALUES:
+            self.values, self.taken = next(iter(inputs), None), result
+        if name in _FROM_VALUES and self.values is not None and args and _holds_values(args[0], self.taken):
+            return self._array_node(name, result)
         results = inputs[:1] if name == "setitem" else plain_tensors_in(result)
         if not results:
             return result  # a size or a number
@@ -271,9 +318,10 @@ class Watch:
             # `to` and `type_as` read the dtype of a second tensor, not its values.
             self.recorder.pass_on(inputs[:1] if name in ("to", "type_as") else inputs, results)
             return result
-        op_call = read(name, in_place, args, kwargs, inputs, results)
-        if self.on_meta or not in_place:
-            op_call = replace(op_call, count=self._counter(function, args, kwargs))
+        arguments = functional_arguments(function, args)
+        inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
+        op_call = read(name, in_place, arguments, kwargs, inputs, results)
+        op_call = replace(op_call, count=self._counter(function, args, kwargs))
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _distinct_result(op_call.ops[0], inputs, result)
             results = plain_tensors_in(result)
@@ -288,6 +336,20 @@ class Watch:
         else:
             self.recorder.add(below(self.path, name), op_call, results)
         return result
+
+    def _parametrization(self, frame: RunningModule, count: Count, result: object) -> None:
+        """Record the matrix products of a parametrization, which computes a layer's weight, as a node."""
+        if type(frame.module).__name__ != "ParametrizationList":
+            return
+        macs = count(()).macs
+        if macs != 0:
+            weight = cast("Tensor", result).detach()
+            trains = any(map(self.recorder.is_trained, frame.module.parameters()))
+            name, shape = type(next(frame.module.children())).__name__, shape_of(weight)
+            op: Op = Unknown(name, (), shape)
+            if macs is not None:
+                op = Recorded(name, (), shape, cost=macs, backward_cost=None, trains=trains)
+            self.recorder.add(frame.path, Call((op,), ()), (weight,))
 
     def _compiled_node(self, frame: RunningModule, inputs: tuple[Tensor, ...], result: object) -> None:
         """Record a module whose calls cannot be intercepted, such as compiled code, as one node of unknown cost."""
@@ -318,6 +380,37 @@ def _runs(function: Function, args: tuple[object, ...], kwargs: dict[str, object
     return True
 
 
+_DEVICE_READERS = frozenset({"device", "is_meta", "is_cuda", "is_cpu", "get_device"})
+
+_TO_VALUES = frozenset({"numpy", "array", "tolist"})
+
+_FROM_VALUES = frozenset({"from_numpy", "tensor", "as_tensor", "asarray"})
+
+
+def _holds_values(data: object, taken: object) -> bool:
+    """Return whether data is a NumPy array, or the list that was taken from a tensor."""
+    return type(data).__module__ == "numpy" or (data is taken and isinstance(data, list))
+
+
+def _packed_sequences(args: tuple[object, ...]) -> int:
+    """Return the number of sequences in a PackedSequence; 0 if the first argument is none."""
+    batch_sizes = getattr(args[0], "batch_sizes", None) if args else None
+    return 0 if batch_sizes is None or batch_sizes.is_meta else int(batch_sizes[0])
+
+
+@contextmanager
+def _intercepted_from_numpy(intercept: Callable[..., object]) -> Iterator[None]:
+    """Pass calls of torch.from_numpy to `intercept`, because a TorchFunctionMode does not get them."""
+    import torch
+
+    from_numpy = torch.from_numpy
+    torch.from_numpy = lambda array: intercept(from_numpy, (array,), {})  # type: ignore[assignment,return-value]
+    try:
+        yield
+    finally:
+        torch.from_numpy = from_numpy
+
+
 @contextmanager
 def custom_functions(recorder: Recorder) -> Iterator[None]:
     """Record the calls inside a torch.autograd.Function as calls with a gradient, though torch turns gradients off."""
@@ -326,18 +419,18 @@ def custom_functions(recorder: Recorder) -> Iterator[None]:
 
     apply = vars(Custom)["apply"]
 
-    def apply_with_gradient(kind: type[Custom], *args: object, **kwargs: object) -> object:
+    def apply_with_gradient(kind: Any, /, *args: object, **kwargs: object) -> Any:
         before, recorder.has_own_backward = recorder.has_own_backward, recorder.has_own_backward or is_grad_enabled()
         try:
             return apply.__get__(None, kind)(*args, **kwargs)
         finally:
             recorder.has_own_backward = before
 
-    Custom.apply = classmethod(apply_with_gradient)  # type: ignore[assignment]
+    Custom.apply = classmethod(apply_with_gradient)
     try:
         yield
     finally:
-        Custom.apply = apply  # type: ignore[method-assign]
+        Custom.apply = apply
 
 
 def below(path: str, name: str) -> str:
