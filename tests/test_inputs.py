@@ -217,7 +217,7 @@ def test_outputs_are_compared_on_several_inputs(path: str) -> None:
     assert same.numeric is not None
     assert same.numeric.max_abs_error == 0
     assert same.numeric.input_shape == (1, 3, 16, 16)
-    scaled = [(3, 8, 8), (1,)]
+    scaled = [(1, 3, 8, 8), (1,)]
     same = vggscope.diff(
         f"{path}:Labelled", ref=f"{path}:Labelled", input_size=scaled, dtypes=["float32", "int64"], numeric=True
     )
@@ -237,8 +237,37 @@ def test_other_tools_run_on_the_inputs_of_the_model(path: str) -> None:
     } <= answers
     measured = vggscope.measure(f"{path}:with_keywords", batch=7)
     assert measured.difference_bytes == 0
-    given = vggscope.measure(f"{path}:Labelled", [(3, 32, 32), (1,)], dtypes=["float32", "int64"], batch=2)
+    given = vggscope.measure(f"{path}:Labelled", [(2, 3, 8, 8), (2,)], dtypes=["float32", "int64"])
+    assert given.batch == 2
     assert given.difference_bytes == 0
+
+
+@pytest.mark.parametrize("command", [("summary",), ("summary", "--backward"), ("memory",), ("compare",), ("verify",)])
+def test_every_result_names_all_inputs(
+    vggscope, monkeypatch: pytest.MonkeyPatch, path: str, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(Path(path).parent)
+    word = "net.py:with_keywords"
+    head = vggscope(command[0], word, *command[1:]).out.splitlines()[0]
+    assert "image 3x8x8 and label 1 int64" in head
+    found = json.loads(vggscope(command[0], word, *command[1:], "--format", "json").out)
+    inputs = found["models"][0]["inputs"] if command == ("compare",) else found["inputs"]
+    assert inputs == [
+        {"name": "image", "shape": [1, 3, 8, 8], "dtype": "float32"},
+        {"name": "label", "shape": [1], "dtype": "int64"},
+    ]
+
+
+@pytest.mark.parametrize("style", ["blocks", "layers", "volumes"])
+def test_a_picture_shows_each_input(path: str, style: str) -> None:
+    svg = vggscope.diagram(f"{path}:with_keywords", style=style).render("svg").decode()
+    assert "2 inputs" in svg
+    assert svg.count(">image<") == 1
+    if style != "volumes":
+        assert svg.count(">label<") == 1
+        assert svg.count(">1 int64<") == 1
+    if style == "layers":
+        assert "image: 3 × 8 × 8" in svg
 
 
 def test_a_forward_without_return_is_refused_by_every_function() -> None:

@@ -137,6 +137,11 @@ class NamedTensor:
         """
         return _grown(self.shape, self.batch_growth, batch)
 
+    @property
+    def label(self) -> str:
+        """The name without the mark that distinguishes an input from a module of the same name."""
+        return self.name.removesuffix(INPUT_MARK)
+
 
 def _grown(shape: Shape, growth: Shape | None, batch: int) -> Shape:
     if batch == 1 or not shape:
@@ -154,11 +159,6 @@ class Output(NamedTensor):
 @record
 class Input(NamedTensor):
     """A tensor that forward receives, by the name that nodes refer to it by."""
-
-    @property
-    def argument(self) -> str:
-        """The name without the mark that distinguishes it from a module of the same name."""
-        return self.name.removesuffix(INPUT_MARK)
 
     @property
     def element_bytes(self) -> int | None:

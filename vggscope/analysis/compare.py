@@ -7,6 +7,7 @@ from dataclasses import field
 
 from vggscope.analysis.receptive_field.view import ReceptiveField
 from vggscope.analysis.summary import Summary, summarize
+from vggscope.analysis.tensors import TensorSummary
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
 from vggscope.record import record
@@ -44,6 +45,9 @@ class Compared:
     training_peak_bytes: int | None
     last_convolution: LastConvolution | None
     warnings: tuple[str, ...]
+    inputs: tuple[TensorSummary, ...]
+    macs_known: int | None
+    flops_known: int | None
     failure: str | None = field(default=None, metadata={"json": False})
 
     @property
@@ -92,7 +96,7 @@ def compare(
     return Comparison("vggscope/compare@1", batch, dtype, models, paper)
 
 
-_TOTALS = ("params", "macs", "flops", "activation_bytes")
+_TOTALS = ("params", "macs", "flops", "macs_known", "flops_known", "activation_bytes")
 
 
 def _compared(network: Network, summary: Summary, batch: int) -> Compared:
@@ -108,6 +112,7 @@ def _compared(network: Network, summary: Summary, batch: int) -> Compared:
         **vars(summary.memory),
         last_convolution=_last_convolution(network, summary),
         warnings=summary.warnings,
+        inputs=summary.inputs,
         failure=network.failure,
     )
 

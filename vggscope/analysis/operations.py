@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from vggscope.analysis.cards import Roof, roof_of
 from vggscope.analysis.cost import backward_costs, costs, known_sum
 from vggscope.analysis.summary import Summary
+from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.errors import unknown
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape, numel
@@ -75,6 +76,7 @@ class Operations(Result):
     layers: tuple[LayerOperations, ...]
     totals: OperationTotals
     formulas: tuple[Formula, ...]
+    inputs: tuple[TensorSummary, ...]
 
 
 def operations(
@@ -103,6 +105,7 @@ def operations(
         layers=layers,
         totals=OperationTotals(**totals),
         formulas=_formulas(network) if count == "all" else (),
+        inputs=summarize_tensors(network.inputs, batch, dtype),
     )
 
 

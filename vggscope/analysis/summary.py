@@ -9,6 +9,7 @@ from itertools import groupby
 from vggscope.analysis.cost import Cost, costs, known_sum
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
+from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape, Window, numel
 from vggscope.record import record
@@ -77,18 +78,6 @@ class Peaks:
 
 
 @record
-class TensorSummary:
-    """One tensor that forward receives or returns: its name, its shape with the batch, and torch's name of its dtype.
-
-    An output's name is its place: `output`, `output[1]` of a tuple, `logits` of a dict.
-    """
-
-    name: str
-    shape: Shape
-    dtype: str
-
-
-@record
 class Summary(Result):
     """The summary of a network; `str` of it is the table."""
 
@@ -122,12 +111,8 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summa
         if network.failure is None
         else Peaks(None, None),
         warnings=(*network.failure_warning(), *network.warnings),
-        inputs=tuple(
-            TensorSummary(tensor.argument, tensor.batched(batch), tensor.dtype or dtype) for tensor in network.inputs
-        ),
-        outputs=tuple(
-            TensorSummary(tensor.name, tensor.batched(batch), tensor.dtype or dtype) for tensor in network.outputs
-        ),
+        inputs=summarize_tensors(network.inputs, batch, dtype),
+        outputs=summarize_tensors(network.outputs, batch, dtype),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.analysis.cost import backward_macs, costs, total_macs
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
+from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.builders.module import module as build_module
 from vggscope.cross_checks import autograd, flop_counter, fvcore, memory_tracker, paper, torchinfo, torchvision
 from vggscope.cross_checks.reference_tool import (
@@ -102,6 +103,7 @@ class Verification(Result):
     figures: tuple[Figure, ...]
     skipped: tuple[Skipped, ...]
     agrees: bool
+    inputs: tuple[TensorSummary, ...]
 
 
 def verify(
@@ -130,7 +132,8 @@ def verify(
     figures = tuple(Figure(name, ours[name], tuple(answers[name])) for name in ours)
     compared = any(answer.agrees is not None for figure in figures for answer in figure.answers)
     agrees = compared and all(figure.agrees for figure in figures)
-    return Verification("vggscope/verify@1", network.name, network.input_shape, figures, tuple(skipped), agrees)
+    inputs = summarize_tensors(network.inputs)
+    return Verification("vggscope/verify@1", network.name, network.input_shape, figures, tuple(skipped), agrees, inputs)
 
 
 def _our_figures(network: Network) -> Mapping[str, int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from vggscope.drawing.fonts import fitted
+from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.layer import shape
 from vggscope.drawing.look import Look
 from vggscope.drawing.picture import Frame, Link, Part, Point, Rectangle, Shape, Text, arrow
@@ -19,6 +19,8 @@ GAP, ROW_GAP, INPUT_HEIGHT, LANE = 22.0, 26.0, 20.0, 5.0
 """In points: the spaces between cards and between rows of cards, the height of the input's box, the lanes' distance."""
 
 NARROWEST_INPUT = 110.0
+INPUT_LINE = 13.0
+MOST_INPUTS = 8
 """The least width of the input's box."""
 
 WIDTH = 600.0
@@ -48,10 +50,10 @@ def flow(subject: Subject, sizes: dict[str, tuple[float, float]], look: Look) ->
     row_of = {INPUT: -1, **{names[i + 1]: row for row, (start, end) in enumerate(rows) for i in range(start, end)}}
     skips = [edge for edge in edges if edge not in set(pairwise(names))]
     lanes = _Lanes(skips, row_of, len(rows))
-    frames = _frames(sizes, rows, lanes)
+    frames = _frames(sizes, rows, lanes, INPUT_HEIGHT + INPUT_LINE * (len(_input_lines(subject)) - 1))
     right = max(frame.right for frame in frames.values())
     outputs = {stage.name: shape(stage.layers[-1].report.output_shape) for stage in subject.stages}
-    outputs[INPUT] = shape(subject.network.input_shape)
+    outputs[INPUT] = ", ".join(size for _, size in _input_lines(subject))
     links = []
     for source, target in edges:
         if (source, target) in skips:
@@ -136,13 +138,15 @@ def _spread(frame: Frame, place: int) -> float:
     return frame.x + frame.width / 2 + max(-room, min(room, place * 9.0))
 
 
-def _frames(sizes: dict[str, tuple[float, float]], rows: list[tuple[int, int]], lanes: _Lanes) -> dict[str, Frame]:
+def _frames(
+    sizes: dict[str, tuple[float, float]], rows: list[tuple[int, int]], lanes: _Lanes, input_height: float
+) -> dict[str, Frame]:
     names = list(sizes)
     # A box that is wider than the first card extends beyond it equally on both sides.
     width = max(sizes[names[0]][0], NARROWEST_INPUT)
     shift = (width - sizes[names[0]][0]) / 2
-    frames = {INPUT: Frame(MARGIN, TOP, width, INPUT_HEIGHT)}
-    y = TOP + INPUT_HEIGHT + ROW_GAP * 0.75 + lanes.height(0)
+    frames = {INPUT: Frame(MARGIN, TOP, width, input_height)}
+    y = TOP + input_height + ROW_GAP * 0.75 + lanes.height(0)
     for number, (start, end) in enumerate(rows, 1):
         x, height = MARGIN + (shift if number == 1 else 0), max(sizes[name][1] for name in names[start:end])
         for name in names[start:end]:
@@ -221,16 +225,23 @@ def card_frame(title: str, frame: Frame, padding: float, theme: Theme) -> list[S
 
 
 def input_part(subject: Subject, frame: Frame, theme: Theme) -> Part:
-    """The input's box."""
-    size, base = shape(subject.network.input_shape), frame.y + 13.2
-    return Part(
-        INPUT,
-        (
-            Rectangle(frame.x, frame.y, frame.width, frame.height, theme.fills["input"], theme.border, radius=4),
-            Text(frame.x + 7, base, "input", HEADING, theme.ink, bold=True),
-            Text(frame.right - 7, base, size, SMALL, theme.ink, anchor="end"),
-        ),
-        (f"input {size}",),
-        f"input {size}",
-        "input",
-    )
+    """The box with a line for each input."""
+    box = Rectangle(frame.x, frame.y, frame.width, frame.height, theme.fills["input"], theme.border, radius=4)
+    lines = _input_lines(subject)
+    texts: list[Text] = []
+    for number, (name, size) in enumerate(lines):
+        base = frame.y + 13.2 + number * INPUT_LINE
+        label = fitted(name, HEADING, frame.width - 20 - text_width(size, SMALL), bold=True)
+        texts.append(Text(frame.x + 7, base, label, HEADING, theme.ink, bold=True))
+        texts.append(Text(frame.right - 7, base, size, SMALL, theme.ink, anchor="end"))
+    described = tuple(f"{name} {size}".strip() for name, size in lines)
+    return Part(INPUT, (box, *texts), described, "; ".join(described), "input")
+
+
+def _input_lines(subject: Subject) -> list[tuple[str, str]]:
+    """The name and the size of each input; of many, the first ones and how many more there are."""
+    inputs = subject.network.inputs
+    lines = [(tensor.label, f"{shape(tensor.shape) or 'scalar'} {tensor.dtype}".rstrip()) for tensor in inputs]
+    if len(lines) <= MOST_INPUTS:
+        return lines
+    return [*lines[: MOST_INPUTS - 1], (f"{len(lines) - MOST_INPUTS + 1} more inputs", "")]

@@ -177,9 +177,10 @@ def _edges(
             if owners[source] != target and (block != own_block or repetition == own_repetition):
                 edges[owners[source], target] = None
     if len(inputs) > 1:
-        sources = {layer.node.name: other.name for other in subject.stages for layer in other.layers}
+        sources = {tensor.name: tensor.label for tensor in subject.network.inputs}
+        sources.update((layer.node.name, other.name) for other in subject.stages for layer in other.layers)
         inputs = {
-            key: replace(stack, shape=f"{sources.get(key.removeprefix(INTO), INPUT)}: {stack.shape}")
+            key: replace(stack, shape=f"{sources[key.removeprefix(INTO)]}: {stack.shape}")
             for key, stack in inputs.items()
         }
     return inputs, tuple(edges)

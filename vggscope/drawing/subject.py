@@ -12,7 +12,7 @@ from vggscope.errors import NotationError
 from vggscope.graph import Network, module_node
 from vggscope.ops.activation import Softmax
 from vggscope.record import record
-from vggscope.units import UNKNOWN, count_text, short_count
+from vggscope.units import count_text, short_count
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.notation import parse
 
@@ -54,8 +54,10 @@ class Subject:
     def caption(self) -> str:
         """Parameters, MACs and input size in a line."""
         totals = self.report.totals
-        macs = UNKNOWN if totals.macs is None else short_count(totals.macs, "MACs")
-        return f"{count_text(totals.params)} parameters, {macs}, input {shape(self.network.input_shape)}"
+        macs = ("at least " if totals.macs is None else "") + short_count(totals.macs_known, "MACs")
+        inputs = self.network.inputs
+        size = f"input {shape(inputs[0].shape)}" if len(inputs) == 1 else f"{len(inputs)} inputs"
+        return f"{count_text(totals.params)} parameters, {macs}, {size}"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def effective_field(
     given = named_input(network, of)
     if given.dtype and not given.dtype.startswith(("float", "bfloat")):
         raise OptionError(
-            f"the input{'' if given.name == INPUT else f' {given.argument}'} is {given.dtype}, which has no gradient",
+            f"the input{'' if given.name == INPUT else f' {given.label}'} is {given.dtype}, which has no gradient",
             "leave out --effective: the rule gives the field",
         )
     view = views(network, of=given.name, only=[node.name])[node.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vggscope.analysis.compare import Compared, Comparison
+from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.ops.base import Shape
 from vggscope.tutorials.paper import tables
@@ -55,13 +56,14 @@ def _row(model: Compared) -> tuple[object, ...]:
 
 def _informative(key: str, models: tuple[Compared, ...]) -> bool:
     if key == "input_shape":
-        return len({model.input_shape for model in models}) > 1
+        return len({model.inputs for model in models}) > 1
     return any(model.weight_layers != model.depth for model in models)
 
 
 def _inputs(comparison: Comparison) -> str:
-    sizes = {model.input_shape[1:] for model in comparison.models}
-    text = f"input {shape_text(comparison.models[0].input_shape)}" if len(sizes) == 1 else "each at its own input"
+    inputs = {model.inputs for model in comparison.models}
+    is_same = len(inputs) == 1
+    text = f"input {sizes_text(inputs.pop(), comparison.dtype)}" if is_same else "each at its own input"
     return f"{text}, batch {count_text(comparison.batch)}"
 
 

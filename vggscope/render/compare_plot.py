@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.compare import Compared, Comparison
+from vggscope.analysis.tensors import sizes_text
 from vggscope.drawing.theme import TITLE, Theme, theme_named
 from vggscope.errors import OptionError
 from vggscope.record import record
@@ -70,10 +72,12 @@ def plot(comparison: Comparison, theme: str = "light") -> Plot:
 
 
 def _title(comparison: Comparison) -> str:
-    sizes = {model.input_shape[1:] for model in comparison.models}
+    inputs = {model.inputs for model in comparison.models}
     text = "each at its own input size"
-    if len(sizes) == 1:
-        text = "input " + "\N{MULTIPLICATION SIGN}".join(map(str, sizes.pop()))
+    if len(inputs) == 1:
+        text = "input " + re.sub(
+            r"(?<=\d)x(?=\d)", "\N{MULTIPLICATION SIGN}", sizes_text(inputs.pop(), comparison.dtype)
+        )
     return f"{text}, batch {count_text(comparison.batch)}, {comparison.dtype}"
 
 

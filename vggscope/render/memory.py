@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport
+from vggscope.analysis.memory.step_config import AMP
+from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Item, Items, Note, Table, data_table
-from vggscope.units import BINARY, bytes_text, count_text, percent_text, shape_text
+from vggscope.units import BINARY, bytes_text, count_text, percent_text
 
 PARTS = {
     "parameters": "weights",
@@ -33,11 +35,14 @@ def document(report: MemoryReport) -> Document:
     blocks.append(data_table(keys, (tuple(getattr(entry, key) for key in keys) for entry in report.timeline)))
     optimizer = f", {report.optimizer}" if report.optimizer else ""
     gpus = f", {report.gpus} GPUs ({report.parallel})" if report.parallel else ""
-    shape = shape_text(report.input_shape)
-    title = (
-        f"{report.model}   {report.mode}, batch {count_text(report.batch)} of {shape}, {report.dtype}{optimizer}{gpus}"
-    )
+    batch = f"batch {count_text(report.batch)} of {inputs_text(report)}"
+    title = f"{report.model}   {report.mode}, {batch}, {report.dtype}{optimizer}{gpus}"
     return Document(title, tuple(blocks))
+
+
+def inputs_text(report: MemoryReport) -> str:
+    """The sizes of the inputs, without the batch."""
+    return sizes_text(report.inputs, "float32" if report.dtype == AMP else report.dtype)
 
 
 def line(report: MemoryReport) -> str:

@@ -10,7 +10,8 @@ from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport, TimelineEntry
 from vggscope.drawing.theme import BODY, SMALL, Theme, theme_named
 from vggscope.render.matplotlib_figure import HUES, Plot, annotate, literal, name_ticks, plain_axes
-from vggscope.units import bytes_text, count_text, shape_text
+from vggscope.render.memory import inputs_text
+from vggscope.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ def plot(report: MemoryReport, theme: str = "light") -> Plot:
 
 def _title(report: MemoryReport) -> str:
     optimizer = f", {report.optimizer}" if report.optimizer else ""
-    shape = f"{count_text(report.batch)} x {shape_text(report.input_shape)}"
+    shape = f"{count_text(report.batch)} x {inputs_text(report)}"
     return f"{report.model}: {report.mode} on {shape}, {report.dtype}{optimizer}"
 
 

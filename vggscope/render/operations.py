@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vggscope.analysis.operations import Operations
 from vggscope.document import Block, Column, Document, Facts, Note, Table
-from vggscope.render.summary import inputs
+from vggscope.render.summary import inputs_text
 from vggscope.units import BINARY, bytes_text, count_text, percent_text, shape_text, short_count, time_text
 
 
@@ -41,7 +41,7 @@ def document(operations: Operations, columns: tuple[str, ...] | None = None) -> 
     blocks.append(_meaning(operations))
     if operations.roof is not None:
         blocks.append(_bounds(operations))
-    title = f"{operations.model}   input {inputs(operations.input_shape)}, {operations.dtype}"
+    title = f"{operations.model}   input {inputs_text(operations)}, {operations.dtype}"
     return Document(title, tuple(blocks))
 
 
@@ -49,7 +49,7 @@ def line(operations: Operations) -> str:
     """The totals of forward and backward."""
     totals = operations.totals
     return (
-        f"{operations.model} at {inputs(operations.input_shape)}: {short_count(totals.flops, 'FLOPs')},"
+        f"{operations.model} at {inputs_text(operations)}: {short_count(totals.flops, 'FLOPs')},"
         f" {short_count(totals.backward_flops, 'FLOPs')} backward, {bytes_text(totals.bytes)} moved"
     )
 

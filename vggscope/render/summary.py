@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vggscope.analysis.summary import OtherParameters, Summary, TensorSummary, Totals
+from vggscope.analysis.operations import Operations
+from vggscope.analysis.summary import OtherParameters, Summary, Totals
+from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.errors import OptionError, nearest
 from vggscope.units import BINARY, bytes_text, count_text, pair_text, shape_text, short_count
@@ -51,7 +53,7 @@ def document(report: Summary, columns: tuple[str, ...] | None = None) -> Documen
         "activation_bytes": report.totals.activation_bytes,
     }
     table = Table(COLUMNS, rows, quiet, total=tuple(total.get(column.key, "") for column in COLUMNS))
-    title = f"{report.model}   input {_all_inputs(report)}, {report.dtype}"
+    title = f"{report.model}   input {inputs_text(report)}, {report.dtype}"
     warnings: tuple[Block, ...] = tuple(Note(f"note: {warning}", "warning") for warning in report.warnings)
     chosen = columns or tuple(key for key in SHOWN if table.holds(key))
     return Document(title, (table.choose(chosen), _totals(report), *warnings))
@@ -61,14 +63,15 @@ def line(report: Summary) -> str:
     """The number of layers, the parameters and the MACs."""
     totals = report.totals
     return (
-        f"{report.model} at {inputs(report.input_shape)}: {len(report.layers)} layers,"
+        f"{report.model} at {inputs_text(report)}: {len(report.layers)} layers,"
         f" {count_text(totals.params)} parameters, {at_least(totals.macs)}{short_count(totals.macs_known, 'MACs')}"
     )
 
 
-def inputs(shape: tuple[int, ...]) -> str:
-    """The input size, with the batch size if that is not 1."""
-    return (shape_text(shape) or "scalar") + (f" x {shape[0]}" if len(shape) > 1 and shape[0] != 1 else "")
+def inputs_text(report: Summary | Operations) -> str:
+    """The sizes of the inputs, with the batch if that is not 1."""
+    shape = report.input_shape
+    return sizes_text(report.inputs, report.dtype) + (f" x {shape[0]}" if len(shape) > 1 and shape[0] != 1 else "")
 
 
 def column_keys(names: str) -> tuple[str, ...]:
@@ -97,28 +100,12 @@ def _value(layer: object, key: str) -> object:
     return "" if value is None and key in ("rule", "kernel_size", "stride", "padding") else value
 
 
-def _all_inputs(report: Summary) -> str:
-    """The sizes of all inputs, with the dtype where it is not the network's."""
-    first, *others = report.inputs
-    named = f"{first.name} " if others else ""
-    size = f"{named}{inputs(report.input_shape)}{_dtype(first, report)}"
-    return " and ".join([size, *(_named_size(tensor, report) for tensor in others)])
-
-
-def _named_size(tensor: TensorSummary, report: Summary) -> str:
-    return f"{tensor.name} {shape_text(tensor.shape) or 'scalar'}{_dtype(tensor, report)}"
-
-
-def _dtype(tensor: TensorSummary, report: Summary) -> str:
-    return "" if tensor.dtype == report.dtype else f" {tensor.dtype}"
-
-
 def _totals(report: Summary) -> Facts:
     totals, memory = report.totals, report.memory
     frozen = totals.params - totals.trainable_params
     trainable = f", {count_text(frozen)} of them frozen" if frozen else ""
     batch = next((tensor.shape[0] for tensor in report.inputs if len(tensor.shape) > 1), 1)
-    items = [("outputs", ", ".join(_named_size(t, report) for t in report.outputs))] if len(report.outputs) > 1 else []
+    items = [("outputs", sizes_text(report.outputs, report.dtype))] if len(report.outputs) > 1 else []
     items += [
         ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)})"),
         ("MACs", f"{at_least(totals.macs)}{count_text(totals.macs_known)}  ({_flops(totals)})"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from vggscope.analysis.tensors import sizes_text
 from vggscope.cross_checks.reference_tool import ReferenceTool
 from vggscope.cross_checks.verification import REFERENCE_TOOLS, Answer, Figure, Verification
 from vggscope.document import Block, Column, Document, Item, Items, Note, Table, data_table
-from vggscope.units import count_text, rounded_text, shape_text
+from vggscope.units import count_text, rounded_text
 
 TITLES = {
     "params": "parameters",
@@ -39,7 +40,7 @@ def document(verification: Verification) -> Document:
         for answer in figure.answers
     )
     blocks.append(data_table(_DATA, rows))
-    return Document(f"{verification.model}   input {shape_text(verification.input_shape)}, batch 1", tuple(blocks))
+    return Document(f"{verification.model}   input {sizes_text(verification.inputs)}, batch 1", tuple(blocks))
 
 
 def line(verification: Verification) -> str:

@@ -19,11 +19,11 @@ def arguments(module: nn.Module, network: Network, tensors: Mapping[str, Tensor]
     Raises OptionError for a nested argument, such as a list of tensors, of a module that carries no example of it.
     """
     call = inputs_of(module, network)
-    nested = next((given.argument for given in network.inputs if not given.argument.isidentifier()), None)
+    nested = next((given.label for given in network.inputs if not given.label.isidentifier()), None)
     is_known = nested is None or example_of(module) is not None
     if not is_known or len(call.tensors()) != len(network.inputs):
         raise OptionError(
-            f"{network.name} takes {nested or network.inputs[0].argument} as a part of another argument",
+            f"{network.name} takes {nested or network.inputs[0].label} as a part of another argument",
             "give the module with its inputs: a function that returns (module, inputs)",
         )
     values = iter([tensors[given.name] for given in network.inputs])

@@ -173,12 +173,15 @@ def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
 def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | None = 0) -> CallInputs:
     """Return tensors of zeros with these sizes. A size without the batch axis gets one sample.
 
+    The first size decides whether those that do not say so include the batch axis.
     A single number is the side of a square image if the first layer takes images, else the size of one axis.
     """
     import torch
 
+    include_batch = bool(sizes) and _holds_batch(module, sizes[0].shape)
+
     def zeros(size: InputSize) -> Tensor:
-        batched = size.batched if size.batched is not None else _holds_batch(module, size.shape)
+        batched = size.batched if size.batched is not None else include_batch
         shape = size.shape if batched or size.dtype else _square(module, size.shape)
         dtype = getattr(torch, size.dtype) if size.dtype else _dtype_for(module, shape)
         if shape and batch_axis is not None and not batched:
@@ -253,9 +256,7 @@ def inputs_of(module: nn.Module, network: Network) -> CallInputs:
         return example if network.single else example.for_samples(1)
     keywords = {p.name for p in _parameters(module) if p.kind is p.KEYWORD_ONLY}
     dtype = floating_dtype(module)
-    zeros = {
-        t.argument: torch.zeros(t.shape, dtype=getattr(torch, t.dtype) if t.dtype else dtype) for t in network.inputs
-    }
+    zeros = {t.label: torch.zeros(t.shape, dtype=getattr(torch, t.dtype) if t.dtype else dtype) for t in network.inputs}
     args = tuple(tensor for name, tensor in zeros.items() if name not in keywords)
     return CallInputs(args, {name: tensor for name, tensor in zeros.items() if name in keywords})
 

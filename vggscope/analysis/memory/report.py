@@ -11,6 +11,7 @@ from vggscope.analysis.memory.calls import head_parameters
 from vggscope.analysis.memory.fit import Fit, GpuBudget, fit
 from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import AMP, CUDA, OPTIMIZERS, StepConfig
+from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.record import record
@@ -84,6 +85,7 @@ class MemoryReport(Result):
     assumptions: tuple[str, ...]
     max_batch: int | None = None
     fit: Fit | None = None
+    inputs: tuple[TensorSummary, ...] = ()
 
 
 def memory(
@@ -132,6 +134,7 @@ def memory(
         assumptions=tuple(assumptions(network, config, batch)),
         max_batch=fits.max_batch if fits else None,
         fit=fits,
+        inputs=summarize_tensors(network.inputs, batch, "float32" if config.dtype == AMP else config.dtype),
     )
 
 

@@ -174,7 +174,7 @@ def describe(
     by_name = {layer.name: layer for layer in layers}
     units = tuple(_unit(by_name[node.name], by_rule[node.name], exact[node.name], unit, sides) for node in nodes)
     notes = (*filter(None, [stack_note(network)]), *network.failure_warning())
-    fields = ReceptiveFields("vggscope/rf@1", network.name, given.shape, layers, units, notes, given.argument, axes)
+    fields = ReceptiveFields("vggscope/rf@1", network.name, given.shape, layers, units, notes, given.label, axes)
     return replace(fields, failure=network.failure)
 
 

@@ -26,13 +26,13 @@ def named_input(network: Network, of: str | None) -> Input:
     if of is None:
         name = spatial_input(network)
         return next(given for given in network.inputs if given.name == name)
-    chosen = next((given for given in network.inputs if of in (given.argument, given.name)), None)
-    names = " and ".join(given.argument for given in network.inputs)
+    chosen = next((given for given in network.inputs if of in (given.label, given.name)), None)
+    names = " and ".join(given.label for given in network.inputs)
     if chosen is None:
         is_or_are = "input is" if len(network.inputs) == 1 else "inputs are"
         raise OptionError(f"{network.name} has no input {printable(of)!r}", f"its {is_or_are} {printable(names)}")
     if not pixel_axes(network, chosen.name):
-        fitting = [given.argument for given in network.inputs if pixel_axes(network, given.name)]
+        fitting = [given.label for given in network.inputs if pixel_axes(network, given.name)]
         remedy = f"name {printable(' or '.join(fitting))}" if fitting else "no input of this model has any"
         raise OptionError(f"the input {printable(of)} has no spatial axes", remedy)
     return chosen

@@ -15,7 +15,6 @@ from vggscope.drawing.stages import Stage
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import SMALL, Theme, mixed
 from vggscope.errors import OptionError
-from vggscope.graph import INPUT
 from vggscope.ops.base import Shape as TensorShape
 from vggscope.record import record
 
@@ -119,7 +118,9 @@ def _columns(volumes: list[_Volume], top: float) -> list[float]:
 
 def _volumes(subject: Subject, look: Look) -> Iterator[_Volume]:
     network = subject.network
-    yield _Volume(INPUT, INPUT, "input", _sides(network.input_shape, INPUT), network.input_shape, (), ())
+    maps = [tensor for tensor in network.inputs if len(tensor.shape) >= 4] or network.inputs[:1]
+    for tensor in maps:
+        yield _Volume(tensor.name, tensor.label, "input", _sides(tensor.shape, tensor.label), tensor.shape, (), ())
     for stage in subject.stages:
         for name, kind, layers, result in _steps(stage):
             more = tuple(fact.text(layers, subject.report) for key, fact in look.facts.items() if key != "shape")
