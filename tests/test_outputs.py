@@ -79,7 +79,7 @@ def test_the_outputs_of_a_column() -> None:
 def test_several_outputs_are_listed_in_the_table() -> None:
     make, _ = OUTPUTS["dataclass"]
     table = str(vggscope.summary(Returns(make), input_size=(3, 8, 8)))
-    assert "outputs      logits 144, features[0] 4x6x6, features[1] 6x6 int64" in table
+    assert "outputs      logits 144 and features[0] 4x6x6 and features[1] 6x6 int64" in table
     assert "outputs" not in str(vggscope.summary("A"))
 
 
