@@ -261,6 +261,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "one row": lambda x: x[:, :, 3],
     "a piece": lambda x: x.chunk(2, 2)[1].relu(),
     "pieces": lambda x: x.split([3, 5], 3)[1].relu(),
+    "uneven pieces": lambda x: x.tensor_split(3, 3)[1].relu(),
+    "cut at places": lambda x: x.tensor_split((1, -2), 2)[1].relu(),
     "roll": lambda x: x.roll((2, -1), (2, 3)),
     "pad": lambda x: functional.pad(x, (1, 0, 2, 3)),
     "channels last": lambda x: x.permute(0, 2, 3, 1).mean(3),
@@ -775,6 +777,11 @@ class TestWhole:
         assert before.note == "regions of 16 x 16 pixels; 1 of 17 units depends on none"
         some = ("patch_embed.proj", "blocks.0.attn.q_norm", "blocks.0.attn.proj", "blocks.1.mlp.fc2", "fc_norm", "head")
         assert differences(network, bare, tuple(name for name in some if name in names)) == []
+
+    def test_the_first_piece_has_its_own_map(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), Apply(lambda x: x[:, :, :2].chunk(3, 3)[0]), nn.Conv2d(4, 2, 1))
+        layers = describe(run_on(model, torch.zeros(1, 3, 8, 8))[0]).layers
+        assert [layer.map for layer in layers] == [(6, 6), (2, 6), (2, 2), (2, 2)]
 
     def test_a_flatten_alone_does_not_widen_the_field(self) -> None:
         model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 4), nn.ReLU())

@@ -248,6 +248,13 @@ class Split(_Piece):
 
 
 @record
+class TensorSplit(Split):
+    """Piece `position` of an axis that is cut at given positions, or in pieces as equal as possible."""
+
+    function = "tensor_split"
+
+
+@record
 class Select(_Piece):
     """Position `position` of the axis `dim`, without that axis: one result of `unbind`."""
 

@@ -63,6 +63,7 @@ from vggscope.ops.view import (
     Slice,
     Split,
     Squeeze,
+    TensorSplit,
     Unsqueeze,
 )
 from vggscope.trace.layout import copied_by_einsum, is_copied
@@ -421,6 +422,19 @@ def _split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, **n
     return tuple(Split(dim, position, size if isinstance(size, int) else tuple(size)) for position in range(pieces))
 
 
+def _tensor_split(input: Tensor, cuts: Any = None, dim: int = 0, **named: Any) -> OneOrMoreOps:
+    cuts = named.get("indices", named.get("sections", named.get("indices_or_sections", cuts)))
+    length = input.shape[dim]
+    if isinstance(cuts, int):
+        sizes = tuple(length // cuts + (place < length % cuts) for place in range(cuts))
+    else:
+        ends = [min(max(cut + length * (cut < 0), 0), length) for cut in cuts]
+        sizes = tuple(end - start for start, end in zip((0, *ends), (*ends, length)))
+    if min(sizes) < 0:
+        raise ValueError(cuts)  # torch returns empty pieces for cuts out of order
+    return tuple(TensorSplit(dim, position, sizes) for position in range(len(sizes)))
+
+
 def _unbind(input: Tensor, dim: int = 0) -> OneOrMoreOps:
     return tuple(Select(dim, position) for position in range(input.shape[dim]))
 
@@ -557,6 +571,7 @@ FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
     "getitem": _getitem,
     "chunk": _chunk,
     "split": _split,
+    "tensor_split": _tensor_split,
     "unbind": _unbind,
     "select": _select,
     "pad": _pad,

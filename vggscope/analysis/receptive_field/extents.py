@@ -7,6 +7,7 @@ of uneven pools and of transposed convolutions, are kept one by one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 from vggscope.ops.axis_maps import FlattenedAxis, Ranges, Reading, Shifted, StridedWindow
@@ -333,9 +334,12 @@ def union(extents: Sequence[Extent]) -> Extent:
         size = max(extent.size - extent.padding for extent in regular) + padding
         return Regular(first.units, size, regular[0].stride, padding)
     flat = [extent for extent in extents if isinstance(extent, Flattened)]
-    if len(flat) == len(extents) and len({extent.axis for extent in flat}) == 1:
-        base = union([extent.base for extent in flat])
-        return _flatten(base, flat[0].axis, first.units)
+    if len({extent.axis for extent in flat}) == 1:
+        shared = [extent for extent in regular if extent.stride == 0]
+        if len(flat) + len(shared) == len(extents):
+            units = flat[0].base.units
+            bases = [*(extent.base for extent in flat), *(replace(extent, units=units) for extent in shared)]
+            return _flatten(union(bases), flat[0].axis, first.units)
     return Irregular(tuple(map(hull_of, zip(*map(spans, extents)))))
 
 

@@ -168,15 +168,17 @@ def _view(network: Network, node: Node, inputs: list[PixelView | UnknownView]) -
     ]
     if not branches:
         return NO_PIXELS
-    if len(branches) == 1 and _is_pointwise(*branches[0]):
+    if len(branches) == 1 and _is_pointwise(*branches[0], output):
         view = branches[0][0]
         return view if view.aligned else replace(view, aligned=True)
     return _joined(node, output, branches)
 
 
-def _is_pointwise(view: PixelView, reads: AxisMaps) -> bool:
-    return all(
-        side.is_on_one_axis and (side.axis is None or reads.get(side.axis) == (side.axis, SAME)) for side in view.sides
+def _is_pointwise(view: PixelView, reads: AxisMaps, output: Shape) -> bool:
+    """Whether each side keeps its axis and all its units: the first piece of an axis begins where that does."""
+    kept = [side for side in view.sides if side.axis is not None]
+    return all(side.is_on_one_axis for side in view.sides) and all(
+        reads.get(side.axis or 0) == (side.axis, SAME) and side.extent.units == output[side.axis or 0] for side in kept
     )
 
 
