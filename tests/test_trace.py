@@ -311,6 +311,27 @@ def test_an_exported_program_is_taken_with_its_functions() -> None:
     assert sum(cost.macs or 0 for cost in costs(network).values()) == 36 * 4 * 27 + 144 * 2
 
 
+def test_a_model_of_real_and_complex_layers_gets_a_real_input() -> None:
+    class RealAndComplex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second = nn.Linear(3, 2, dtype=torch.complex64)
+            self.first = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x).to(torch.complex64)).abs()
+
+    assert trace(RealAndComplex(), (4,), "mixed").failure is None
+    assert trace(nn.Linear(4, 3, dtype=torch.complex64), (4,), "complex").failure is None
+
+
+def test_an_orthogonal_layer_built_without_data_runs() -> None:
+    layer = without_data(lambda: nn.utils.parametrizations.orthogonal(nn.Linear(320, 50)))
+    network = trace(layer, (320,), "orthogonal")
+    assert network.failure is None
+    assert total_macs(costs(network)) == 320 * 320 * 50 + 320 * 50
+
+
 def test_an_unknown_operation_gives_one_warning() -> None:
     with torch.library._scoped_library("vggscope_test", "FRAGMENT") as library:
         library.define("twice(Tensor x) -> Tensor")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in
+from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in, with_values
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,4 +84,9 @@ def _call(function: Function, args: tuple[object, ...], kwargs: dict[str, object
         return tensors[0]
     if any(tensor.is_meta for tensor in tensors):
         args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
+        try:
+            return function(*args, **kwargs)
+        except NotImplementedError:
+            # torch has no meta kernel for some decompositions. Their values are those of a matrix of ones.
+            return on_meta(function(*with_values(args, 1), **with_values(kwargs, 1)))
     return function(*args, **kwargs)

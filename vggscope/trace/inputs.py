@@ -217,13 +217,15 @@ def _square(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def floating_dtype(module: nn.Module) -> Any:
-    """Return the dtype of the first floating-point or complex parameter or buffer; torch's default if there is none."""
+    """Return the dtype of the first floating-point parameter or buffer, else of the first complex one.
+
+    Returns torch's default if there is neither.
+    """
     import torch
 
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_floating_point() or tensor.is_complex():
-            return tensor.dtype
-    return torch.get_default_dtype()
+    dtypes = [tensor.dtype for tensor in (*module.parameters(), *module.buffers())]
+    floating = (dtype for dtype in dtypes if dtype.is_floating_point)
+    return (*floating, *(dtype for dtype in dtypes if dtype.is_complex), torch.get_default_dtype())[0]
 
 
 def _dtype_for(module: nn.Module, shape: tuple[int, ...]) -> Any:
