@@ -702,6 +702,97 @@ def perceptual_distance():
 
 
 @animal
+def learned_perceptual_distance():
+    """Zhang et al. 2018: five taps of a VGG, unit-normalised over channels, weighed by 1x1 convolutions, averaged."""
+    widths = (4, 6, 8, 8, 8)
+
+    def taps(net, x):
+        for stage in net.stages:
+            x = stage(x)
+            yield x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+
+    def forward(self, image, target):
+        shift = torch.tensor([-0.03, -0.088, -0.188])[None, :, None, None]
+        pairs = zip(taps(self, image - shift), taps(self, target - shift), self.weights)
+        return sum(weigh((a - b).square()).mean((2, 3), keepdim=True) for a, b, weigh in pairs)
+
+    stages = nn.ModuleList(
+        nn.Sequential(*[nn.MaxPool2d(2)] * (i > 0), nn.Conv2d(before, width, 3, padding=1), nn.ReLU())
+        for i, (before, width) in enumerate(zip((3, *widths), widths))
+    )
+    weights = nn.ModuleList(nn.Sequential(nn.Dropout(), nn.Conv2d(width, 1, 1, bias=False)) for width in widths)
+    return Calls(forward, stages=stages, weights=weights), (torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32))
+
+
+@animal
+def structural_similarity():
+    """Wang et al. 2004: means, variances and covariance in a Gaussian window, as a depthwise convolution. It reads the
+    range of its input, as losses do that check it.
+    """
+
+    def forward(self, image, target):
+        assert image.min() >= 0
+        window = torch.exp(-((torch.arange(5.0) - 2) ** 2) / 4.5)
+        kernel = (window[:, None] * window[None]).expand(3, 1, 5, 5)
+
+        def blur(x):
+            return F.conv2d(x, kernel / kernel[0].sum(), groups=3)
+
+        a, b = blur(image), blur(target)
+        variances = blur(image**2) - a**2 + blur(target**2) - b**2
+        similarity = (2 * a * b + 1e-4) * (2 * (blur(image * target) - a * b) + 9e-4)
+        return 1 - (similarity / ((a**2 + b**2 + 1e-4) * (variances + 9e-4))).mean()
+
+    return Calls(forward), (torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16))
+
+
+@animal
+def vgg_encoder_unet():
+    """Ronneberger et al. 2015 with the stages of a VGG as its encoder; each decoder block reads a skip."""
+
+    def forward(self, x):
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        *skips, x = skips
+        for block, skip in zip(self.decoder, reversed(skips)):
+            x = F.interpolate(x, size=skip.shape[2:], mode="nearest")
+            x = block(torch.cat([x, skip], dim=1))
+        return self.head(x)
+
+    def stage(before, width, pool):
+        convolution = nn.Conv2d(before, width, 3, padding=1, bias=False)
+        return nn.Sequential(*[nn.MaxPool2d(2, 2)] * pool, convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+
+    encoder = nn.ModuleList([stage(3, 4, False), stage(4, 8, True), stage(8, 16, True)])
+    decoder = nn.ModuleList([stage(16 + 8, 8, False), stage(8 + 4, 4, False)])
+    return Calls(forward, encoder=encoder, decoder=decoder, head=nn.Conv2d(4, 2, 3, padding=1)), (
+        torch.zeros(1, 3, 20, 28),
+    )
+
+
+@animal
+def face_embedding():
+    """Branches with residual scaling as in Inception-ResNet, and an embedding of unit length (Schroff et al. 2015)."""
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = F.relu(x + 0.17 * self.up(torch.cat([self.left(x), self.right(x)], 1)))
+        return F.normalize(self.norm(self.last(F.adaptive_avg_pool2d(x, 1).view(x.shape[0], -1))), p=2, dim=1)
+
+    parts = {
+        "stem": nn.Conv2d(3, 8, 3, 2),
+        "left": nn.Conv2d(8, 4, 1),
+        "right": nn.Sequential(nn.Conv2d(8, 4, (1, 7), padding=(0, 3)), nn.Conv2d(4, 4, (7, 1), padding=(3, 0))),
+        "up": nn.Conv2d(8, 8, 1),
+        "last": nn.Linear(8, 16, bias=False),
+        "norm": nn.BatchNorm1d(16),
+    }
+    return Calls(forward, **parts), (torch.zeros(1, 3, 17, 17),)
+
+
+@animal
 def conditional_generator():
     def forward(self, noise, label):
         return self.net(torch.cat([noise, self.embedding(label)], 1).view(-1, 16, 1, 1))
