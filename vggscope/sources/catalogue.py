@@ -112,7 +112,7 @@ def names_in(library: str) -> tuple[str, ...]:
 
 
 def all_references() -> tuple[ReferenceModel, ...]:
-    """The installed torchvision's classification models and timm's VGGs, with their numbers of parameters."""
+    """The installed torchvision's models and timm's VGGs, with their numbers of parameters."""
     from vggscope.sources.cache import LIBRARIES
     from vggscope.sources.libraries import parameter_counts
 
