@@ -129,6 +129,19 @@ def test_a_single_number_is_the_side_of_an_image_or_a_length(vggscope, path: str
     assert [(tensor["shape"], tensor["dtype"]) for tensor in tokens["inputs"]] == [([1, 7], "int64")]
 
 
+def test_a_single_number_beside_a_full_size_is_a_length() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.row = nn.Conv2d(3, 4, 3), nn.Linear(5, 4)
+
+        def forward(self, image: Tensor, v: Tensor) -> Tensor:
+            return self.conv(image).mean((2, 3)) + self.row(v)
+
+    shapes = [tensor.shape for tensor in vggscope.network(Both(), [InputSize((3, 9, 9)), InputSize((5,), "v")]).inputs]
+    assert shapes == [(1, 3, 9, 9), (1, 5)]
+
+
 def test_a_vgg_takes_one_image(vggscope) -> None:
     for sizes in (("3x64x64", "3x64x64"), ("1x16000",), ("image=3x64x64",)):
         ran = vggscope("summary", "D", *(word for size in sizes for word in ("--input", size)))

@@ -148,7 +148,7 @@ PICTURES: dict[str, Callable[[Network], object]] = {
 @pytest.mark.parametrize("name", WORK)
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_work_grows_with_the_layers(kind: str, name: str) -> None:
-    assert growth(WORK[name], NETWORKS[kind](120), NETWORKS[kind](960), 8) < 1.5
+    assert growth(WORK[name], NETWORKS[kind](60), NETWORKS[kind](480), 8) < 1.5
 
 
 @pytest.mark.slow

@@ -174,15 +174,17 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
     """Return tensors of zeros with these sizes. A size without the batch axis gets one sample.
 
     The first size decides whether those that do not say so include the batch axis.
-    A single number is the side of a square image if the first layer takes images, else the size of one axis.
+    If all sizes are single numbers and the first layer takes images, each is the side of a square image. Any other
+    single number is the size of one axis.
     """
     import torch
 
+    sides_only = all(len(size.shape) == 1 for size in sizes)
     include_batch = bool(sizes) and _holds_batch(module, sizes[0].shape)
 
     def zeros(size: InputSize) -> Tensor:
         batched = size.batched if size.batched is not None else include_batch
-        shape = size.shape if batched or size.dtype else _square(module, size.shape)
+        shape = _square(module, size.shape) if sides_only and not batched and not size.dtype else size.shape
         dtype = getattr(torch, size.dtype) if size.dtype else _dtype_for(module, shape)
         if shape and batch_axis is not None and not batched:
             axis = min(batch_axis, len(shape))
