@@ -153,9 +153,9 @@ def test_work_grows_with_the_layers(kind: str, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORK)
-def test_work_grows_with_ten_thousand_layers(name: str) -> None:
+def test_work_grows_with_four_thousand_layers(name: str) -> None:
     """`benchmarks/reliability.py` has the seconds, and 50,000 layers."""
-    assert growth(WORK[name], residual(1_000), residual(10_000), 10) < 1.5
+    assert growth(WORK[name], residual(400), residual(4_000), 10) < 1.5
 
 
 @pytest.mark.slow
