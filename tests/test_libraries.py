@@ -140,7 +140,7 @@ TIMM = (
     *("test_vit2", "test_vit3", "test_vit4", "test_vit_relpos", "tiny_vit_5m_224", "tnt_s_patch16_224"),
     *("tresnet_m", "twins_svt_base", "visformer_tiny", "vit_relpos_small_patch16_224"),
     *("vit_tiny_r_s16_p8_224", "vit_xsmall_patch16_clip_224", "vitamin_small_224", "volo_d1_224"),
-    *("xcit_nano_12_p8_224"),
+    "xcit_nano_12_p8_224",
 )
 """A small model of each file of timm.models, and timm's own for tests."""
 
