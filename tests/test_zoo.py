@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from math import prod
 
 import pytest
@@ -9,9 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import vggscope
 from tests.zoo import ZOO, Inputs
 from vggscope.analysis.cost import backward_macs, costs, total_macs
+from vggscope.explorer.result import Page
 from vggscope.graph import Network
+from vggscope.render.formats import write
+from vggscope.result import Result
 from vggscope.trace.inputs import CallInputs, from_data
 from vggscope.trace.network import network_of
 from vggscope.trace.tensors import tensors_in
@@ -108,14 +114,39 @@ def test_backward_macs_equal_torch_or_are_unknown(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_inputs_and_output_have_torchs_shapes(name: str) -> None:
+def test_inputs_and_outputs_have_torchs_shapes(name: str) -> None:
     module, inputs = ZOO[name]()
     call = call_inputs(name, inputs)
     network = network_of(module.eval(), name, call)
     batch = 1 if network.single else call.batch
     assert [shape_of(network, tensor.name, batch) for tensor in network.inputs] == [t.shape for t in call.tensors()]
     outputs = tensors_in(run(module, call))
+    assert [tensor.batched(batch) for tensor in network.outputs] == [tensor.shape for tensor in outputs]
     assert shape_of(network, network.end, batch) == outputs[network.output_place].shape
+
+
+COMMANDS: dict[str, Callable[[Network], Result | Page]] = {
+    "summary": vggscope.summary,
+    "operations": vggscope.operations,
+    "memory": vggscope.memory,
+    "rf": vggscope.receptive_fields,
+    "compare": lambda network: vggscope.compare(network, "A"),
+    "diff": lambda network: vggscope.diff(network, ref="conv3-8 FC-10"),
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_command_reads_it(name: str) -> None:
+    module, inputs = ZOO[name]()
+    network = network_of(module.eval(), name, call_inputs(name, inputs))
+    for command in COMMANDS.values():
+        result = command(network)
+        assert str(result)
+        assert json.loads(write(result, "json"))
+    for style in ("blocks", "layers"):
+        assert vggscope.diagram(network, style=style).render("svg").startswith(b"<")
+    assert "<html" in vggscope.report(network).html
+    assert vggscope.diff(network, ref=network).verdict == "identical"
 
 
 def shape_of(network: Network, name: str, batch: int) -> tuple[int, ...]:

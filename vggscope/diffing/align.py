@@ -179,7 +179,7 @@ def _signature(network: Network, node: Node) -> Signature:
 
 def chosen_attributes(op: Op) -> tuple[tuple[str, object], ...]:
     """An op's attributes without the width that follows from its input, and when it is active."""
-    attributes = ((f.name, getattr(op, f.name)) for f in fields(op) if f.name != op.width_field)
+    attributes = ((f.name, getattr(op, f.name)) for f in fields(op) if f.compare and f.name != op.width_field)
     return (*attributes, ("active_in", op.active_in))
 
 

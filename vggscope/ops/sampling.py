@@ -5,9 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 from math import ceil, floor
 
+from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.record import record
+from vggscope.units import shape_text
 
 _VALUES_READ = {"linear": 2, "bilinear": 4, "trilinear": 8, "bicubic": 16}
 """The input values that each output value is a weighted sum of; one in the other modes."""
@@ -29,6 +31,9 @@ class Upsample(Op):
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         scale = self.scale_factor or (1.0,) * len(shape[2:])
+        sides = len(self.size or scale)
+        if sides != len(shape) - 2:
+            raise ShapeError(f"an input of {shape_text(shape)} has no {sides} sides to resize")
         size = self.size or tuple(int(have * times) for have, times in zip(shape[2:], scale))
         return (*shape[:2], *size)
 
