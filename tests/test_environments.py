@@ -64,7 +64,7 @@ MAY_NEED = {"numpy": _TORCH, "safetensors": {"timm's"}, "torchvision": {"verify"
 PROGRAM = """
 import contextlib, io, json, sys
 blocked, commands = json.loads(sys.argv[1])
-sys.modules[blocked] = None
+sys.modules.update(dict.fromkeys(blocked))
 from vggscope.cli.app import run
 found = {}
 for name, words in commands.items():
@@ -94,14 +94,13 @@ def write_checkpoint(path: Path) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
 
 
-def without(package: str, folder: Path) -> dict[str, tuple[int, str, str]]:
-    """What the commands do in one process in which a package cannot be imported."""
+def without(packages: tuple[str, ...], names: set[str], folder: Path) -> dict[str, tuple[int, str, str]]:
+    """What commands do in one process in which packages cannot be imported."""
     write_checkpoint(folder / "given.safetensors")
-    names = COMMANDS.keys() - MAY_NEED.get(package, set())
     commands = {name: [word.format(folder=folder) for word in COMMANDS[name]] for name in sorted(names)}
     env = {**os.environ, "VGGSCOPE_CACHE": str(folder / "cache")}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([package, commands])],
+        [sys.executable, "-c", PROGRAM, json.dumps([packages, commands])],
         capture_output=True,
         text=True,
         check=True,
@@ -120,19 +119,28 @@ def check_works(name: str, found: tuple[int, str, str], folder: Path) -> None:
     assert written or out, name
 
 
-QUICK = ("torch",)
-"""The package that most commands need; each package takes seconds."""
+@pytest.mark.parametrize("package", NEEDS)
+def test_without_a_package_what_needs_it_names_it(package: str, tmp_path: Path) -> None:
+    for name, result in without((package,), NEEDS[package], tmp_path).items():
+        check_names(package, name, result, tmp_path)
 
-PACKAGES = [package if package in QUICK else pytest.param(package, marks=pytest.mark.slow) for package in NEEDS]
+
+GROUPS = (
+    ("torch",),
+    ("torchvision", "timm"),
+    ("numpy",),
+    ("pygraphviz", "matplotlib", "jinja2", "safetensors", "onnx"),
+)
+"""Packages that are left out at once, so that torch is imported in few processes."""
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_without_a_package_what_needs_it_names_it_and_the_rest_works(package: str, tmp_path: Path) -> None:
-    for name, result in without(package, tmp_path).items():
-        if name in NEEDS[package]:
-            check_names(package, name, result, tmp_path)
-        else:
-            check_works(name, result, tmp_path)
+@pytest.mark.slow
+@pytest.mark.parametrize("packages", GROUPS, ids=", ".join)
+def test_without_packages_the_rest_works(packages: tuple[str, ...], tmp_path: Path) -> None:
+    needs = set().union(*(NEEDS[package] | MAY_NEED.get(package, set()) for package in packages))
+    assert {package for group in GROUPS for package in group} == NEEDS.keys()
+    for name, result in without(packages, COMMANDS.keys() - needs, tmp_path).items():
+        check_works(name, result, tmp_path)
 
 
 def check_names(package: str, name: str, result: tuple[int, str, str], folder: Path) -> None:

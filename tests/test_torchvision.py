@@ -46,9 +46,15 @@ def seen(module: nn.Module, shape: Shape) -> tuple[int, dict[str, list[Shape]]]:
     return counter.get_total_flops(), shapes
 
 
-def check(network: Network, build: Callable[[], nn.Module], batch: int = 1) -> None:
+def check(network: Network, build: Callable[[], nn.Module], *batches: int) -> None:
     with suppress_output():
         module = without_data(build).to("meta").eval()
+    for batch in batches or (1,):
+        check_batch(network, module, batch)
+
+
+def check_batch(network: Network, module: nn.Module, batch: int) -> None:
+    with suppress_output():
         flops, shapes = seen(module, (batch, *network.input_shape[1:]))
     assert network.warnings == ()
     assert network.failure is None
@@ -69,14 +75,13 @@ def check(network: Network, build: Callable[[], nn.Module], batch: int = 1) -> N
 @pytest.mark.parametrize("name", [name for name in libraries.names("torchvision") if not libraries.task(name)])
 def test_a_torchvision_model_agrees_with_torch(name: str) -> None:
     network = resolve(f"torchvision:{name}")
-    for batch in (1, 4):
-        check(network, lambda: libraries.build(f"torchvision:{name}", BuildOptions()), batch)
+    check(network, lambda: libraries.build(f"torchvision:{name}", BuildOptions()), 4)
     assert sum(numel(p.shape) for p in network.parameters()) == COUNTS[name]
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "googlenet", "mobilenet_v3_small", "swin_v2_t", "vit_b_32"])
 def test_a_batch_costs_what_torch_counts(name: str) -> None:
-    check(resolve(f"torchvision:{name}"), lambda: libraries.build(f"torchvision:{name}", BuildOptions()), batch=3)
+    check(resolve(f"torchvision:{name}"), lambda: libraries.build(f"torchvision:{name}", BuildOptions()), 1, 3)
 
 
 @pytest.mark.parametrize("name", libraries.names("timm", "vgg*"))
@@ -164,7 +169,7 @@ print(megabytes() - before)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no resource module")
-@pytest.mark.parametrize("name", ["efficientnet_v2_l", "swin_v2_b", "regnet_y_128gf", "vit_h_14"])
+@pytest.mark.parametrize("name", ["efficientnet_v2_l", "vit_h_14"])
 def test_tracing_takes_a_hundred_megabytes_at_most(name: str) -> None:
     words = [sys.executable, "-c", WEIGHED, f"torchvision:{name}"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

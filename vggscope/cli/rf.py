@@ -33,7 +33,8 @@ def rf(
     ] = None,
     unit: Annotated[str | None, option("ROW,COLUMN", "The unit of --at; the middle one by default.")] = None,
     of: Annotated[
-        str | None, option("NAME", "The input that the fields lie in; the first with spatial axes by default.")
+        str | None,
+        option("NAME", "The input that the fields lie in; the first with spatial axes by default.", "inputs"),
     ] = None,
     image: Annotated[
         str | None, option("FILE", "A photo to draw the regions of --at on, with -o.", *IMAGE_FILES)

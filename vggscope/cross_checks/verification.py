@@ -103,7 +103,7 @@ class Verification(Result):
     figures: tuple[Figure, ...]
     skipped: tuple[Skipped, ...]
     agrees: bool
-    inputs: tuple[TensorSummary, ...]
+    inputs: tuple[TensorSummary, ...] = ()
 
 
 def verify(

@@ -246,6 +246,12 @@ def layer(ctx: Any, word: str) -> list[str]:
     return [*_starting_with(word, filter(None, parents)), *names]
 
 
+def inputs(ctx: Any, word: str) -> list[str]:
+    """An input of the command's model."""
+    network = _network(next(iter(ctx.params.get("models") or ()), ""), ctx.params)
+    return _starting_with(word, (tensor.label for tensor in network.inputs)) if network is not None else []
+
+
 def topics(ctx: Any, word: str) -> list[str]:
     """An argument of `explain`: a topic, a topic's model, a model, or a model's layer."""
     from vggscope.tutorials import TOPICS
