@@ -89,12 +89,12 @@ def program(name: str, *words: str) -> str:
     return subprocess.run([sys.executable, str(HERE / name), *words], check=True, capture_output=True, text=True).stdout
 
 
-def warm(tools: list[str], models: list[str]) -> Warm:
-    """Seconds in a warm process, by tool and model."""
+def warm(tools: dict[str, list[str]], most_runs: int = 30) -> Warm:
+    """Seconds in a warm process, by tool and model; a tool without models runs on all of them."""
     times = {}
-    for tool in tools:
+    for tool, models in tools.items():
         print(f"warm {tool}", file=sys.stderr)
-        times[tool] = json.loads(program("warm.py", tool, *models))
+        times[tool] = json.loads(program("warm.py", tool, str(most_runs), *models))
     return times
 
 
@@ -115,7 +115,8 @@ def check() -> int:
         for name in [*sorted(names), "diff A, remembered"]:
             for _ in range(3 if name in LIGHT else 1):
                 bench.once(name)
-        medians = with_warm(bench.medians(), warm([tool for tool, _ in WARM_WANTED.values()], ["vgg16", "swin_v2_b"]))
+        needed = {tool: [model] for tool, model in WARM_WANTED.values()}
+        medians = with_warm(bench.medians(), warm(needed, most_runs=5))
     missed = 0
     for wanted in WANTED:
         met = wanted.is_met(medians, SLACK)
@@ -151,7 +152,7 @@ def measure(runs: int) -> Measured:
         bench.all([*PLAIN, *SCRIPTS], runs)
         read = int(script(BYTES_READ, folder)) if sys.platform == "linux" else None
         size = os.path.getsize(f"{folder}/vgg16.safetensors")
-    warm_times = warm(list(WARM), [])
+    warm_times = warm({tool: [] for tool in WARM})
     growth = json.loads(program("growth.py"))
     return Measured(runs, with_warm(bench.medians(), warm_times), warm_times, **growth, read=read, size=size)
 

@@ -1,6 +1,6 @@
 """Measure one tool in a warm process: all imports done, the models built.
 
-    python benchmarks/warm.py TOOL [MODEL...]
+    python benchmarks/warm.py TOOL MOST_RUNS [MODEL...]
 
 Prints JSON: the median CPU and wall seconds of a call for each model. The module is on torch's meta device if the tool
 supports it; otherwise it is real, and the time includes the forward pass. Each tool needs its own process, because some
@@ -161,14 +161,14 @@ def median(work: Work, runs: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    tool, *models = sys.argv[1:]
+    tool, most, *models = sys.argv[1:]
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     prepare, runs = TOOLS[tool]
     times = {}
     for name in models or MODELS:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            times[name] = median(prepare(name), runs)
+            times[name] = median(prepare(name), min(runs, int(most)))
     json.dump(times, sys.stdout)
 
 
