@@ -394,7 +394,7 @@ def parts():
         network(f"{path}:parts")
     loss = network(f"{path}:Loss")
     assert [tensor.name for tensor in loss.inputs] == ["x", "y"]
-    assert loss.warnings == ("no input was given: 3x224x224, 3x224x224 was taken; --input gives another",)
+    assert loss.warnings == ("no input was given: 3x224x224, 3x224x224 were taken; --input gives another",)
 
 
 def test_a_file_that_imports_its_neighbour_as_a_part_of_a_package_is_one(tmp_path: Path) -> None:

@@ -377,3 +377,25 @@ def test_autocast_on_the_device_of_the_input_runs() -> None:
     network = network_of(Autocast(), "Autocast", (3, 8, 8))
     assert network.failure is None
     assert network.shapes["conv"] == (1, 4, 6, 6)
+
+
+def test_a_wrong_size_gets_one_that_the_first_layer_accepts(tmp_path: Path) -> None:
+    path = tmp_path / "speech.py"
+    path.write_text(
+        "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Conv1d(1, 16, 80, 4), nn.ReLU())\n"
+    )
+    with pytest.raises(ModelError) as error:
+        vggscope.summary(f"{path}:net", input_size=(3, 16000))
+    assert error.value.remedy == "--input gives another size, such as 1x16000"
+
+
+def test_a_signal_has_positions_and_an_image_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "speech.py"
+    path.write_text(
+        "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Conv1d(1, 16, 80, 4), nn.ReLU())\n"
+    )
+    for show in (vggscope.summary, vggscope.receptive_fields):
+        text = str(show(f"{path}:net"))
+        assert "positions" in text
+        assert "pixels" not in text
+        assert "pixels" in str(show("A"))

@@ -7,6 +7,7 @@ are powers of ten. A shape as text has no batch dimension and begins with the ch
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from vggscope.errors import OptionError, unknown
 
@@ -185,6 +186,20 @@ def index_text(index: tuple[int, ...]) -> str:
     '28,28'
     """
     return ",".join(map(str, index))
+
+
+def positions_word(sides: int) -> str:
+    """The word for positions along the sides of an input: pixels of an image, which has two."""
+    return "pixels" if sides == 2 else "positions"
+
+
+def field_text(size: Sequence[int]) -> str:
+    """A receptive field in a picture: `268×268 px` of an image, else `128 positions`.
+
+    >>> field_text((268, 268)), field_text((15996,))
+    ('268×268 px', '15996 positions')
+    """
+    return "×".join(map(str, size)) + (" px" if len(size) == 2 else " positions")
 
 
 def kernel_text(pair: tuple[int, ...]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vggscope.analysis.summary import LayerSummary
 from vggscope.graph import Node
 from vggscope.record import record
-from vggscope.units import kernel_text
+from vggscope.units import field_text, kernel_text
 
 _KINDS = {
     "convolution": "conv",
@@ -94,7 +94,7 @@ class Layer:
         lines += [f"{report.params:,} parameters"] if report.params else []
         lines += [f"{report.macs:,} MACs"] if report.macs else []
         field = report.receptive_field
-        lines += [f"receptive field {'×'.join(map(str, field.size))} px"] if field else []
+        lines += [f"receptive field {field_text(field.size)}"] if field else []
         return "\n".join(lines)
 
 

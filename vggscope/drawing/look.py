@@ -9,7 +9,7 @@ from vggscope.drawing.layer import Layer, shape
 from vggscope.drawing.picture import Rectangle, Shape, Text
 from vggscope.drawing.theme import SMALL, Theme
 from vggscope.record import record
-from vggscope.units import UNKNOWN, bytes_text, percent_text, short_count
+from vggscope.units import UNKNOWN, bytes_text, field_text, percent_text, short_count
 
 Layers = tuple[Layer, ...]
 
@@ -50,7 +50,7 @@ def _receptive_field(layers: Layers) -> int | None:
 
 def _receptive_field_text(layers: Layers, report: Summary) -> str:
     field = layers[-1].report.receptive_field
-    return UNKNOWN if field is None else "×".join(map(str, field.size)) + " px"
+    return UNKNOWN if field is None else field_text(field.size)
 
 
 def _rule_text(layers: Layers, report: Summary) -> str:

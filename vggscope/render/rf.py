@@ -9,7 +9,7 @@ from itertools import pairwise
 from vggscope.analysis.receptive_field.result import Box, EffectiveField, LayerField, ReceptiveFields, UnitField
 from vggscope.document import Block, Column, Document, Note, Table, data_table
 from vggscope.graph import INPUT
-from vggscope.units import index_text, kernel_text, pair_text, percent_text, shape_text
+from vggscope.units import index_text, kernel_text, pair_text, percent_text, positions_word, shape_text
 
 
 def _box(box: Box | None) -> str:
@@ -60,7 +60,8 @@ def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) ->
     else:
         blocks.append(
             Note(
-                "unit i covers the pixels from -padding + i x stride to -padding + i x stride + field - 1"
+                f"unit i covers the {positions_word(len(fields.sides))} from -padding + i x stride to"
+                " -padding + i x stride + field - 1"
                 " (Araujo, Norris and Sim, Distill 2019)"
             )
         )
@@ -81,7 +82,7 @@ def line(fields: ReceptiveFields) -> str:
         return f"{where}: " + ", ".join(f"{unit.title} {kernel_text(unit.box.size)}" for unit in fields.units)
     known = [layer for layer in fields.layers if layer.size and layer.padding is not None]
     return f"{where}: {len(fields.layers)} layers" + (
-        f", {pair_text(known[-1].size)} pixels at {known[-1].title}" if known else ""
+        f", {pair_text(known[-1].size)} {positions_word(len(fields.sides))} at {known[-1].title}" if known else ""
     )
 
 

@@ -12,7 +12,7 @@ from vggscope.execution.effective_field import EffectiveMap
 from vggscope.photo import crop, open_photo
 from vggscope.record import record
 from vggscope.render.matplotlib_figure import DASHES, HUES, Plot, annotate, literal, name_ticks, plain_axes
-from vggscope.units import count_text, index_text, kernel_text, percent_text, shape_text
+from vggscope.units import count_text, index_text, kernel_text, percent_text, positions_word, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,6 +93,10 @@ def _steps(model: ReceptiveFields) -> Iterator[tuple[str, int]]:
             yield layer.title, side
 
 
+_MOST_OF_THE_CURVES = 4
+"""The line at the input's side is left out if it is this many times above the curves: it would flatten them."""
+
+
 def _draw_growth(axes: Axes, curves: list[GrowthCurve], whole: tuple[str, int], theme: Theme) -> None:
     """Draw the curves, and a line at the longest side of the input, `whole`, with the word for it."""
     from matplotlib.ticker import MaxNLocator
@@ -102,15 +106,18 @@ def _draw_growth(axes: Axes, curves: list[GrowthCurve], whole: tuple[str, int], 
     longest = max(len(curve.sides) for curve in curves)
     highest = max(max(curve.sides) for curve in curves)
     word, image = whole
-    axes.axhline(image, color=theme.muted, linewidth=0.8, linestyle="--")
-    annotate(axes, f"the {word}: {image}", (1, image), (0, 3), theme.muted, fontsize=SMALL)
+    line_fits = image <= _MOST_OF_THE_CURVES * highest
+    if line_fits:
+        axes.axhline(image, color=theme.muted, linewidth=0.8, linestyle="--")
+        annotate(axes, f"the {word}: {image}", (1, image), (0, 3), theme.muted, fontsize=SMALL)
     for number, curve in enumerate(curves):
         style: dict[str, Any] = {"color": _hue(number, theme), "linestyle": _dash(number, theme), "linewidth": 1.6}
         axes.plot(range(1, len(curve.sides) + 1), curve.sides, marker="o", markersize=3, **style)
     _name_ends(axes, curves, theme)
     axes.set_xlim(0.5, longest + 0.8)
-    axes.set_ylim(0, 1.1 * max(highest, image))
-    axes.set_ylabel(f"receptive field, {'pixels' if word == 'image' else 'positions'}", color=theme.ink, fontsize=BODY)
+    axes.set_ylim(0, 1.1 * (max(highest, image) if line_fits else highest))
+    unit = positions_word(2 if word == "image" else 1) + ("" if line_fits else f" of {image}")
+    axes.set_ylabel(f"receptive field, {unit}", color=theme.ink, fontsize=BODY)
     if len(curves) == 1:
         name_ticks(axes, curves[0].layers, 1)
     else:

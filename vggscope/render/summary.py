@@ -9,7 +9,7 @@ from vggscope.analysis.summary import OtherParameters, Summary, Totals
 from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.errors import OptionError, nearest
-from vggscope.units import BINARY, bytes_text, count_text, pair_text, shape_text, short_count
+from vggscope.units import BINARY, bytes_text, count_text, pair_text, positions_word, shape_text, short_count
 
 
 def known_pair(pair: tuple[int, ...] | None) -> str:
@@ -119,7 +119,8 @@ def _totals(report: Summary) -> Facts:
             ("peak memory", f"{bytes_text(memory.inference_peak_bytes)} for inference, batch {batch}"),
             ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {batch}"),
         ]
-    units = ("units", f"{BINARY}; field: the receptive field's side, in pixels of the input")
+    sides = next((len(row.receptive_field.size) for row in report.layers if row.receptive_field), 2)
+    units = ("units", f"{BINARY}; field: the receptive field's side, in {positions_word(sides)} of the input")
     return Facts((*items, *_others(totals.other_params), units))
 
 

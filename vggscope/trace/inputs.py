@@ -331,7 +331,8 @@ def candidates(module: nn.Module) -> Iterator[CallInputs]:
 
 
 def _noted(inputs: CallInputs) -> CallInputs:
-    return replace(inputs, note=f"no input was given: {inputs.text} was taken; --input gives another")
+    was = "were" if len(inputs.tensors()) > 1 else "was"
+    return replace(inputs, note=f"no input was given: {inputs.text} {was} taken; --input gives another")
 
 
 _TELLING_NAMES = {"input_ids": "tokens", "pixel_values": "image", "input_values": "signal"}

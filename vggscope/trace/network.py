@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError
 from vggscope.graph import Network, channels_first
+from vggscope.ops.base import Shape
 from vggscope.trace.build import without_data
 from vggscope.trace.failure import own_line
 from vggscope.trace.inputs import (
@@ -73,7 +74,8 @@ def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Modu
         return batch_mixed.network
     assert best is not None
     if len(tried) > 1:
-        best = _noted(best, f"no input size that was tried fits ({', '.join(tried)}); --input gives another")
+        sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
+        best = _noted(best, f"no input size that was tried fits ({sizes}); --input gives another")
     return _checked(module, best)
 
 
@@ -118,8 +120,18 @@ def _checked(module: nn.Module, result: Run) -> Network:
         hints = network.warnings[-1:] if layout_hint is None else (layout_hint,)
         if isinstance(result.error, TypeError) and "argument" in network.failure:
             hints = (_argument_hint(module),)
-        raise ModelError(f"{network.name} fails before its first layer: {network.failure}", *hints)
+        elif not hints and isinstance(result.error, _SHAPE_ERRORS):
+            hints = (_size_hint(module, network.input_shape),)
+        raise ModelError(f"{network.name} fails before its first layer has run: {network.failure}", *hints)
     return network
+
+
+def _size_hint(module: nn.Module, given: Shape) -> str:
+    """Return that --input gives another size, with one that the first layer may accept."""
+    likeliest = next(iter(candidates(module)), None)
+    sizes = [] if likeliest is None else [tuple(tensor.shape[1:]) for tensor in likeliest.tensors()]
+    other = likeliest is not None and len(sizes) == 1 and sizes != [given[-len(sizes[0]) :]]
+    return "--input gives another size" + (f", such as {likeliest.text}" if likeliest and other else "")
 
 
 def _argument_hint(module: nn.Module) -> str:
