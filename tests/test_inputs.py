@@ -399,3 +399,19 @@ def test_a_signal_has_positions_and_an_image_pixels(tmp_path: Path) -> None:
         assert "positions" in text
         assert "pixels" not in text
         assert "pixels" in str(show("A"))
+
+
+def test_a_list_of_sizes_may_hold_a_scalar() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, image: Tensor, factor: Tensor) -> Tensor:
+            return self.conv(image) * factor
+
+    report = vggscope.summary(Scaled(), input_size=[(3, 8, 8), ()])
+    assert report.inputs[1].name == "factor"
+    assert report.layers[-1].output_shape == (1, 4, 6, 6)
+    with pytest.raises(OptionError, match="is no size"):
+        vggscope.summary(Scaled(), input_size=[()])

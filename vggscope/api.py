@@ -742,7 +742,8 @@ def _sizes(input_size: InputSizes) -> tuple[InputSize, ...]:
     if items and all(isinstance(item, InputSize) for item in items):
         return items
     shapes = items if items and all(isinstance(item, (tuple, list)) for item in items) else (items,)
-    if not all(shape and all(isinstance(side, int) and side > 0 for side in shape) for shape in shapes):
+    has_sides = len(shapes) > 1 or bool(shapes[0])
+    if not has_sides or not all(isinstance(side, int) and side > 0 for shape in shapes for side in shape):
         raise OptionError(
             f"input_size {input_size!r} is no size", "it is (channels, height, width), or a list of sizes"
         )
