@@ -308,7 +308,7 @@ def not_run(words: list[str]) -> str:
     if words[:2] == ["pip", "install"] or words[:4] == ["python", "-m", "pip", "install"]:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         name, _, extras = words[-1].partition("[")
-        assert name == project["name"], words
+        assert name.rpartition("/")[2] in (project["name"], "."), words  # by name, or a clone of the repository
         assert set(filter(None, extras.rstrip("]").split(","))) <= project["optional-dependencies"].keys(), words
         return NOT_RUN["pip"]
     if words[0] == "python" and words[1].startswith("benchmarks/"):
