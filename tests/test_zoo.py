@@ -149,6 +149,14 @@ def test_every_command_reads_it(name: str) -> None:
     assert vggscope.diff(network, ref=network).verdict == "identical"
 
 
+@pytest.mark.parametrize("name", ["keyword_only", "dict_input", "nested_input", "list_input"])
+def test_a_numeric_diff_passes_the_inputs_as_they_are_nested(name: str) -> None:
+    module, inputs = ZOO[name]()
+    result = vggscope.diff(module.eval(), ref=module, input_data=inputs, numeric=True)
+    assert result.numeric is not None
+    assert result.numeric.max_abs_error == 0
+
+
 def shape_of(network: Network, name: str, batch: int) -> tuple[int, ...]:
     return network.batched(name, batch)
 

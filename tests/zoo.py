@@ -1501,6 +1501,30 @@ def loss_over_the_batch():
     return Calls(forward, layer=nn.Linear(6, 4)), (torch.zeros(3, 6),)
 
 
+@animal
+def loop_over_samples():
+    def forward(self, x):
+        return torch.cat([self.layer(x[n : n + 1]) for n in range(x.shape[0])])
+
+    return Calls(forward, layer=nn.Linear(4, 6)), (torch.zeros(3, 4),)
+
+
+@animal
+def first_two_samples():
+    def forward(self, x):
+        return self.layer(x[:2])
+
+    return Calls(forward, layer=nn.Linear(4, 6)), (torch.zeros(4, 4),)
+
+
+@animal
+def decision_by_batch():
+    def forward(self, x):
+        return self.large(x) if x.shape[0] > 2 else self.small(x)
+
+    return Calls(forward, large=nn.Linear(4, 6), small=nn.Linear(4, 2)), (torch.zeros(4, 4),)
+
+
 # Containers and operations
 
 

@@ -838,7 +838,12 @@ def _reference(
         return reference_for(ref, _word(model), ours, _source_options(inputs, options), cache=cache)
     same = isinstance(ref, Network) and ref.inputs == ours.inputs
     size = ours.input_shape[1:] if ours.takes_one_image else None
-    return Reference(_network(ref, None if same else inputs, {}), _module_factory(ref, size, {}))
+    build_theirs = _module_factory(ref, size, {})
+    if same or inputs is None or inputs.is_one_image:
+        return Reference(_network(ref, None if same else inputs, {}), build_theirs)
+    from vggscope.trace.inputs import attach
+
+    return Reference(_network(ref, inputs, {}), lambda: attach(build_theirs(), inputs))
 
 
 def _compare_outputs(

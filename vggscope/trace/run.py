@@ -118,7 +118,7 @@ class _OnSamples:
 
 
 def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
-    """Run forward on one sample and on two, and on the given batch if it is not proportional to them."""
+    """Run forward on one sample, on two, and on a given batch that may not be proportional to them."""
     first = inputs.for_samples(1)
     alone, error = forward(first)
     if error is not None and alone.differentiates and not forward.gradients:
@@ -133,7 +133,8 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if inputs.batch > 1:
         irregular = single or _not_proportional(nodes)
-        whole = _on_whole_batch(forward, inputs, irregular) if irregular or forward.device != META else None
+        checked = inputs.batch > 2 or forward.device != META
+        whole = _on_whole_batch(forward, inputs, irregular) if irregular or checked else None
         if whole and (irregular or not _is_extrapolated(alone.recorder, pair.recorder, whole.watch.recorder, inputs)):
             return whole
     outputs = alone.recorder.outputs
@@ -188,6 +189,9 @@ def _nodes_with_growth(
         other = two.nodes.get(node.name)
         if other is None or other.op.name != node.op.name or len(two.shapes[node.name]) != len(alone.shapes[node.name]):
             return nodes, f"forward takes another way for two samples, from {node.title} on"
+    added = next((name for name in two.nodes if name not in alone.nodes), None)
+    if added is not None:
+        return nodes, f"forward takes another way for two samples: only they need {added}"
     return tuple(_node_with_growth(node, alone, two) for node in nodes), None
 
 
