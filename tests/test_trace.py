@@ -702,7 +702,8 @@ def test_a_forward_for_one_sample_alone_is_told_and_refused_for_more() -> None:
     with pytest.raises(ShapeError) as raised:
         summarize(network, 2)
     assert raised.value.problem.startswith(
-        "net is known for a batch of one alone: forward fails on two samples: parts.0 (Linear): 4 features are expected"
+        "net is known for the batch of its inputs alone: forward fails on two samples: "
+        "parts.0 (Linear): 4 features are expected"
     )
     assert raised.value.remedy == "leave out --batch"
 

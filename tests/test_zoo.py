@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vggscope
 from tests.zoo import ZOO, Inputs
 from vggscope.analysis.cost import backward_macs, costs, total_macs
+from vggscope.errors import ModelError, OptionError
 from vggscope.explorer.result import Page
 from vggscope.graph import Network
 from vggscope.render.formats import write
@@ -155,6 +156,26 @@ def test_a_numeric_diff_passes_the_inputs_as_they_are_nested(name: str) -> None:
     result = vggscope.diff(module.eval(), ref=module, input_data=inputs, numeric=True)
     assert result.numeric is not None
     assert result.numeric.max_abs_error == 0
+
+
+@pytest.mark.parametrize("name", ["half_precision", "double_precision"])
+def test_a_step_is_measured_in_its_own_dtype(name: str) -> None:
+    module, inputs = ZOO[name]()
+    assert vggscope.measure(module, input_data=inputs).difference_bytes == 0
+
+
+def test_a_step_that_reads_values_is_not_measured() -> None:
+    class Chosen(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.masked_select(x, x > 0)
+
+    with pytest.raises(ModelError, match="a step of Chosen cannot be measured: DynamicOutputShapeException"):
+        vggscope.measure(Chosen(), input_data=(torch.ones(1, 4),), mode="inference")
+
+
+def test_a_sparse_input_is_refused() -> None:
+    with pytest.raises(OptionError, match="input_data holds a sparse tensor"):
+        vggscope.summary(nn.Linear(4, 2), input_data=torch.eye(4).to_sparse())
 
 
 def shape_of(network: Network, name: str, batch: int) -> tuple[int, ...]:

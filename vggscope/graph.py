@@ -416,7 +416,9 @@ class Network:
         >>> vggscope.network("D").require_batch(256)
         """
         if batch > 1 and self.single is not None:
-            raise ShapeError(f"{self.name} is known for a batch of one alone: {self.single}", "leave out --batch")
+            raise ShapeError(
+                f"{self.name} is known for the batch of its inputs alone: {self.single}", "leave out --batch"
+            )
 
     @cached_property
     def by_name(self) -> dict[str, Node]:

@@ -15,7 +15,7 @@ from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.simulate import simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
-from vggscope.errors import OptionError
+from vggscope.errors import ModelError, OptionError, VggscopeError
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.result import Result
@@ -56,7 +56,8 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     With CUDA the steps are real and torch.cuda.max_memory_allocated is the measure. It counts tensors in rounded
     blocks, and the predicted figure does too. Elsewhere the memory tracker measures steps on fake tensors.
 
-    Raises OptionError for checkpointing and for several GPUs.
+    Raises OptionError for checkpointing and for several GPUs, and ModelError for a module that cannot be copied or
+    whose step fails: on tensors without data, a forward that reads values fails.
     """
     import torch
 
@@ -68,7 +69,7 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     network = network.for_batch(samples)
     if torch.cuda.is_available():
         predicted = replay(simulate_step(network, replace(config, runtime=CUDA.name)), samples).allocated_bytes
-        measured = step.peak_on_gpu()
+        measured = _or_refused(network.name, step.peak_on_gpu)
         tool = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
         counts = (
             "tensors in the allocator's rounded blocks, with the input; what libraries hold is in the measured alone"
@@ -76,10 +77,24 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     else:
         moment = simulate_step(network, replace(config, runtime=TRACKER.name)).peak(samples)
         predicted = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
-        measured = step.tracked_peak()
+        measured = _or_refused(network.name, step.tracked_peak)
         tool = "torch.distributed._tools.mem_tracker, CPU tensors without data"
         counts = "tensors exactly, without the input and its labels"
     return Measurement("vggscope/measure@1", network.name, batch, tool, counts, predicted, measured)
+
+
+def _or_refused(name: str, peak: Callable[[], int]) -> int:
+    """Return the measured peak. Raises ModelError with torch's reason where the step cannot be run."""
+    try:
+        return peak()
+    except VggscopeError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"a step of {name} cannot be measured: {type(error).__name__}: {reason}",
+            "memory without --measure predicts its peak",
+        ) from error
 
 
 @record
@@ -106,7 +121,7 @@ class MeasuredStep:
         module = self._module()
         inputs = inputs_of(module, self.network)
         with FakeTensorMode():
-            _fake_state(module)
+            _fake_state(module, _element_type(self.config))
             tracker = _memory_tracker()
             run = _Run(module, inputs, "cpu", self)
             run.warm_up()
@@ -248,16 +263,22 @@ def _memory_tracker() -> MemTracker:
     return tracker
 
 
-def _fake_state(module: nn.Module) -> None:
-    """Replace each parameter and buffer by a fake tensor; to be called under FakeTensorMode."""
+def _fake_state(module: nn.Module, floating: torch.dtype) -> None:
+    """Replace each parameter and buffer by a fake tensor; to be called under FakeTensorMode.
+
+    Floating-point tensors get the step's dtype `floating`, in which the peak is predicted.
+    """
     import torch
+
+    def fake(tensor: Tensor) -> Tensor:
+        return torch.empty(tensor.shape, dtype=floating if tensor.is_floating_point() else tensor.dtype)
 
     replaced: dict[int, Tensor] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
-                fake = torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype), parameter.requires_grad)
-                part._parameters[name] = replaced.setdefault(id(parameter), fake)  # type: ignore[assignment]
+                faked = torch.nn.Parameter(fake(parameter), parameter.requires_grad)
+                part._parameters[name] = replaced.setdefault(id(parameter), faked)  # type: ignore[assignment]
         for name, buffer in part._buffers.items():
             if buffer is not None:
-                part._buffers[name] = replaced.setdefault(id(buffer), torch.empty(buffer.shape, dtype=buffer.dtype))
+                part._buffers[name] = replaced.setdefault(id(buffer), fake(buffer))

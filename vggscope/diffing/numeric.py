@@ -142,6 +142,8 @@ def _outputs(module: nn.Module, nodes: list[Node]) -> Iterator[dict[str, Tensor]
 def _errors(result: Tensor, expected: Tensor) -> tuple[float, float]:
     if result.numel() != expected.numel():
         return float("inf"), float("inf")
+    if not result.numel():
+        return 0.0, 0.0
     absolute = float((result.flatten() - expected.flatten()).abs().max())
     scale = float(expected.abs().max())
     return absolute, absolute / scale if scale else absolute

@@ -148,7 +148,7 @@ def specified(module: nn.Module, spec: InputSpec) -> CallInputs:
 def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
     """Return the inputs for `data`: a tensor, a tuple or list of positional arguments, or a dict of keyword arguments.
 
-    Raises OptionError if it contains no tensor.
+    Raises OptionError if it contains no tensor, or a sparse one.
     """
     from torch import Tensor
 
@@ -166,6 +166,10 @@ def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
     if not inputs.tensors():
         raise OptionError(
             "input_data holds no tensor", "give a tensor, a tuple of arguments or a dict of keyword arguments"
+        )
+    if any("sparse" in str(tensor.layout) for tensor in inputs.tensors()):
+        raise OptionError(
+            "input_data holds a sparse tensor, whose costs are not known", "give a dense one: x.to_dense()"
         )
     return inputs
 
