@@ -26,7 +26,19 @@ def test_summary_as_a_table(vggscope, golden) -> None:
 def test_summary_as_json(vggscope) -> None:
     found = json.loads(vggscope("summary", "D", "--format", "json", "--batch", "4").out)
     assert list(found) == [
-        *("schema", "model", "input_shape", "dtype", "layers", "totals", "memory", "warnings", "inputs", "outputs"),
+        *(
+            "schema",
+            "model",
+            "input_shape",
+            "dtype",
+            "layers",
+            "totals",
+            "memory",
+            "warnings",
+            "batch",
+            "inputs",
+            "outputs",
+        ),
     ]
     assert found["inputs"] == [{"name": "input", "shape": [4, 3, 224, 224], "dtype": "float32"}]
     assert found["outputs"] == [{"name": "output", "shape": [4, 1000], "dtype": "float32"}]

@@ -262,7 +262,7 @@ def test_every_result_names_all_inputs(
     monkeypatch.chdir(Path(path).parent)
     word = "net.py:with_keywords"
     head = vggscope(command[0], word, *command[1:]).out.splitlines()[0]
-    assert "image 3x8x8 and label 1 int64" in head
+    assert "image 3x8x8 and label scalar int64" in head
     found = json.loads(vggscope(command[0], word, *command[1:], "--format", "json").out)
     inputs = found["models"][0]["inputs"] if command == ("compare",) else found["inputs"]
     assert inputs == [
@@ -278,7 +278,7 @@ def test_a_picture_shows_each_input(path: str, style: str) -> None:
     assert svg.count(">image<") == 1
     if style != "volumes":
         assert svg.count(">label<") == 1
-        assert svg.count(">1 int64<") == 1
+        assert svg.count(">scalar int64<") == 1
     if style == "layers":
         assert "image: 3 × 8 × 8" in svg
 

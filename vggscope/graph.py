@@ -138,6 +138,17 @@ class NamedTensor:
         return _grown(self.shape, self.batch_growth, batch)
 
     @property
+    def batch_axis(self) -> int | None:
+        """The axis that grows with the batch, None if there is none.
+
+        >>> NamedTensor("x", (5, 1, 8), batch_growth=(0, 1, 0)).batch_axis
+        1
+        """
+        if self.batch_growth is None:
+            return 0 if self.shape else None
+        return next((axis for axis, growth in enumerate(self.batch_growth) if growth), None)
+
+    @property
     def label(self) -> str:
         """The name without the mark that distinguishes an input from a module of the same name."""
         return self.name.removesuffix(INPUT_MARK)

@@ -76,6 +76,7 @@ class Operations(Result):
     layers: tuple[LayerOperations, ...]
     totals: OperationTotals
     formulas: tuple[Formula, ...]
+    batch: int
     inputs: tuple[TensorSummary, ...]
 
 
@@ -105,6 +106,7 @@ def operations(
         layers=layers,
         totals=OperationTotals(**totals),
         formulas=_formulas(network) if count == "all" else (),
+        batch=batch,
         inputs=summarize_tensors(network.inputs, batch, dtype),
     )
 

@@ -89,6 +89,7 @@ class Summary(Result):
     totals: Totals
     memory: Peaks
     warnings: tuple[str, ...]
+    batch: int
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
 
@@ -111,6 +112,7 @@ def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summa
         if network.failure is None
         else Peaks(None, None),
         warnings=(*network.failure_warning(), *network.warnings),
+        batch=batch,
         inputs=summarize_tensors(network.inputs, batch, dtype),
         outputs=summarize_tensors(network.outputs, batch, dtype),
     )

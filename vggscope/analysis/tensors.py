@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import field
 
 from vggscope.graph import NamedTensor
 from vggscope.ops.base import Shape
 from vggscope.record import record
-from vggscope.units import shape_text
 
 
 @record
 class TensorSummary:
     """One tensor that forward receives or returns: its name, its shape with the batch, and torch's name of its dtype.
 
-    An output's name is its place: `output`, `output[1]` of a tuple, `logits` of a dict.
+    An output's name is its place: `output`, `output[1]` of a tuple, `logits` of a dict. `batch_axis` is the axis that
+    grows with the batch, None if there is none.
     """
 
     name: str
     shape: Shape
     dtype: str
+    batch_axis: int | None = field(default=0, metadata={"json": False})
 
 
 def summarize_tensors(
     tensors: Iterable[NamedTensor], batch: int = 1, dtype: str = "float32"
 ) -> tuple[TensorSummary, ...]:
     """The tensors at a batch. `dtype` is the network's floating-point type."""
-    return tuple(TensorSummary(tensor.label, tensor.batched(batch), tensor.dtype or dtype) for tensor in tensors)
+    return tuple(
+        TensorSummary(tensor.label, tensor.batched(batch), tensor.dtype or dtype, tensor.batch_axis)
+        for tensor in tensors
+    )
 
 
 def sizes_text(tensors: Iterable[TensorSummary], dtype: str = "float32") -> str:
@@ -36,4 +41,5 @@ def sizes_text(tensors: Iterable[TensorSummary], dtype: str = "float32") -> str:
 
 
 def _size_text(tensor: TensorSummary, dtype: str) -> str:
-    return (shape_text(tensor.shape) or "scalar") + ("" if tensor.dtype == dtype else f" {tensor.dtype}")
+    sides = "x".join(str(side) for axis, side in enumerate(tensor.shape) if axis != tensor.batch_axis)
+    return (sides or "scalar") + ("" if tensor.dtype == dtype else f" {tensor.dtype}")

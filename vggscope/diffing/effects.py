@@ -20,11 +20,11 @@ def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
     """
     if ours.name != reference.name:
         return (Change("op", ours.name, reference.name),)
-    if type(ours) is not type(reference):
+    mine, theirs = dict(chosen_attributes(ours)), dict(chosen_attributes(reference))
+    if mine.keys() != theirs.keys():
         # A layer with a rule, and one of which only the run is known.
         return (Change("op", *(f"{op.name} ({type(op).__name__})" for op in (ours, reference))),)
-    theirs = dict(chosen_attributes(reference))
-    return tuple(Change(name, value, theirs[name]) for name, value in chosen_attributes(ours) if value != theirs[name])
+    return tuple(Change(name, value, theirs[name]) for name, value in mine.items() if value != theirs[name])
 
 
 def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape) -> str:

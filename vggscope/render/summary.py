@@ -70,8 +70,7 @@ def line(report: Summary) -> str:
 
 def inputs_text(report: Summary | Operations) -> str:
     """The sizes of the inputs, with the batch if that is not 1."""
-    shape = report.input_shape
-    return sizes_text(report.inputs, report.dtype) + (f" x {shape[0]}" if len(shape) > 1 and shape[0] != 1 else "")
+    return sizes_text(report.inputs, report.dtype) + (f" x {report.batch}" if report.batch != 1 else "")
 
 
 def column_keys(names: str) -> tuple[str, ...]:
@@ -104,7 +103,6 @@ def _totals(report: Summary) -> Facts:
     totals, memory = report.totals, report.memory
     frozen = totals.params - totals.trainable_params
     trainable = f", {count_text(frozen)} of them frozen" if frozen else ""
-    batch = next((tensor.shape[0] for tensor in report.inputs if len(tensor.shape) > 1), 1)
     items = [("outputs", sizes_text(report.outputs, report.dtype))] if len(report.outputs) > 1 else []
     items += [
         ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)})"),
@@ -116,8 +114,8 @@ def _totals(report: Summary) -> Facts:
     ]
     if memory.inference_peak_bytes is not None:
         items += [
-            ("peak memory", f"{bytes_text(memory.inference_peak_bytes)} for inference, batch {batch}"),
-            ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {batch}"),
+            ("peak memory", f"{bytes_text(memory.inference_peak_bytes)} for inference, batch {report.batch}"),
+            ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {report.batch}"),
         ]
     sides = next((len(row.receptive_field.size) for row in report.layers if row.receptive_field), 2)
     units = ("units", f"{BINARY}; field: the receptive field's side, in {positions_word(sides)} of the input")

@@ -128,7 +128,8 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
         one_sample = _OnSamples(alone, error, *alone.recorded, first)
         return one_sample if inputs.batch == 1 else _on_whole_batch(forward, inputs, reason) or one_sample
     if not inputs.has_batch:
-        return _OnSamples(alone, None, *alone.recorded, first, WITHOUT_BATCH)
+        nodes, arguments, outputs = alone.recorded
+        return _OnSamples(alone, None, nodes, _fixed(arguments), _fixed(outputs), first, WITHOUT_BATCH)
     pair, error = forward(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if inputs.batch > 1:
@@ -162,6 +163,11 @@ def _is_extrapolated(one: Recorder, two: Recorder, whole: Recorder, inputs: Call
         if None not in costs and costs[0] + (costs[1] - costs[0]) * further != costs[2]:  # type: ignore[operator]
             return False
     return True
+
+
+def _fixed(tensors: tuple[TensorT, ...]) -> tuple[TensorT, ...]:
+    """Return inputs or outputs without a batch axis: none of their axes grows."""
+    return tuple(replace(tensor, batch_growth=(0,) * len(tensor.shape)) for tensor in tensors)
 
 
 def _tensors_with_growth(one: tuple[TensorT, ...], two: tuple[TensorT, ...]) -> tuple[TensorT, ...]:
