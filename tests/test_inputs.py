@@ -207,6 +207,17 @@ def test_the_batch_may_lie_elsewhere_or_nowhere() -> None:
         vggscope.summary(whole, batch=2)
 
 
+def test_a_table_drops_the_batch_where_it_lies(vggscope, tmp_path: Path) -> None:
+    path = tmp_path / "gru.py"
+    path.write_text("from torch import nn\n\n\ndef make():\n    return nn.GRU(8, 16, num_layers=2)\n")
+    words = ("summary", f"{path}:make", "--input", "5x8", "--batch-axis", "1", "--batch", "3")
+    table = vggscope(*words, "--columns", "op,input,output").out
+    assert "input 5x8 x 3" in table
+    assert [line.split() for line in table.splitlines() if line.startswith("GRU ")] == [["GRU", "5x8", "5x16"]]
+    layers = json.loads(vggscope(*words, "--format", "json").out)["layers"]
+    assert [layer["output_shape"] for layer in layers] == [[5, 3, 16]]
+
+
 def test_a_module_brings_its_own_example() -> None:
     net = Labelled()
     net.example_input_array = (torch.zeros(1, 3, 8, 8), torch.tensor([1]))

@@ -144,14 +144,16 @@ class NamedTensor:
         >>> NamedTensor("x", (5, 1, 8), batch_growth=(0, 1, 0)).batch_axis
         1
         """
-        if self.batch_growth is None:
-            return 0 if self.shape else None
-        return next((axis for axis, growth in enumerate(self.batch_growth) if growth), None)
+        return _growing_axis(self.batch_growth) if self.shape else None
 
     @property
     def label(self) -> str:
         """The name without the mark that distinguishes an input from a module of the same name."""
         return self.name.removesuffix(INPUT_MARK)
+
+
+def _growing_axis(growth: Shape | None) -> int | None:
+    return 0 if growth is None else next((axis for axis, more in enumerate(growth) if more), None)
 
 
 def _grown(shape: Shape, growth: Shape | None, batch: int) -> Shape:
@@ -407,6 +409,15 @@ class Network:
         if node is not None:
             return node.batch_growth
         return next(given.batch_growth for given in self.inputs if given.name == name)
+
+    def batch_axis_of(self, name: str) -> int:
+        """Return the axis of an input or of a node's output that grows with the batch; 0 if there is none.
+
+        >>> import vggscope
+        >>> vggscope.network("D").batch_axis_of("features.0")
+        0
+        """
+        return _growing_axis(self.growth_of(name)) or 0
 
     def for_batch(self, batch: int) -> Network:
         """Return the network with the ops that torch uses at a batch of this size.

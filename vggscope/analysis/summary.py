@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from itertools import groupby
 
 from vggscope.analysis.cost import Cost, costs, known_sum
@@ -23,7 +23,7 @@ class LayerSummary:
     """One executed layer. Shapes include the batch; None is unknown.
 
     `activation_bytes` is the memory of the output, 0 if it shares that of the input. `rule` is (W-K+2P)/S+1 with the
-    layer's numbers.
+    layer's numbers. `batch_axes` are the axes of the input and the output that grow with the batch.
     """
 
     name: str
@@ -40,6 +40,7 @@ class LayerSummary:
     flops: int | None
     activation_bytes: int
     receptive_field: ReceptiveField | None
+    batch_axes: tuple[int, int] = field(default=(0, 0), metadata={"json": False})
 
 
 @record
@@ -135,7 +136,7 @@ def _split_unowned(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str
 
 
 def _layer(
-    network: Network, node: Node, cost: Cost, field: ReceptiveField | None, batch: int, itemsize: int
+    network: Network, node: Node, cost: Cost, receptive_field: ReceptiveField | None, batch: int, itemsize: int
 ) -> LayerSummary:
     output = network.output_shape(node)
     source = node.inputs[0] if node.inputs else node.name
@@ -154,7 +155,8 @@ def _layer(
         macs=cost.macs,
         flops=None if cost.macs is None else 2 * cost.macs,
         activation_bytes=numel(network.batched(node.name, batch)) * width if node.op.allocates else 0,
-        receptive_field=field,
+        receptive_field=receptive_field,
+        batch_axes=(network.batch_axis_of(source), network.batch_axis_of(node.name)),
     )
 
 
@@ -227,6 +229,7 @@ def _merge(name: str, layers: list[LayerSummary]) -> LayerSummary:
         label=_span([layer.label for layer in layers if layer.label]),
         op=_counted([layer.op for layer in layers]),
         input_shape=layers[0].input_shape,
+        batch_axes=(layers[0].batch_axes[0], layers[-1].batch_axes[1]),
         kernel_size=None,
         stride=None,
         padding=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vggscope.analysis.operations import Operations
-from vggscope.analysis.summary import OtherParameters, Summary, Totals
+from vggscope.analysis.summary import LayerSummary, OtherParameters, Summary, Totals
 from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.errors import OptionError, nearest
@@ -92,8 +92,12 @@ def column_keys(names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def _value(layer: object, key: str) -> object:
+def _value(layer: LayerSummary, key: str) -> object:
     value = getattr(layer, key)
+    if key in ("input_shape", "output_shape"):
+        # As text, a shape has no batch dimension: `shape_text` drops the first.
+        axis = layer.batch_axes[key == "output_shape"]
+        return (*value[axis : axis + 1], *value[:axis], *value[axis + 1 :])
     if key == "receptive_field":
         return value.size if value else None
     return "" if value is None and key in ("rule", "kernel_size", "stride", "padding") else value
