@@ -136,6 +136,33 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape[1:] or shape))
 
 
+def sample_sides(shape: tuple[int, ...], batch_axis: int | None) -> tuple[int, ...]:
+    """The sides of a shape without its batch axis, wherever that is; all of them if there is none.
+
+    >>> sample_sides((5, 1, 8), 1), sample_sides((3, 8), None)
+    ((5, 8), (3, 8))
+    """
+    return tuple(side for axis, side in enumerate(shape) if axis != batch_axis)
+
+
+def sample_text(shape: tuple[int, ...], batch_axis: int | None) -> str:
+    """The shape of one sample.
+
+    >>> sample_text((5, 1, 8), 1), sample_text((4,), 0)
+    ('5x8', 'scalar')
+    """
+    return "x".join(map(str, sample_sides(shape, batch_axis))) or "scalar"
+
+
+def at_least(total: int | None) -> str:
+    """The words before the known part of a total that is unknown.
+
+    >>> at_least(None), at_least(3)
+    ('at least ', '')
+    """
+    return "at least " if total is None else ""
+
+
 def parse_shape(text: str) -> tuple[int, ...]:
     """Parse channels, height and width. Raises OptionError for any other text.
 

@@ -8,6 +8,7 @@ from dataclasses import field
 from vggscope.graph import NamedTensor
 from vggscope.ops.base import Shape
 from vggscope.record import record
+from vggscope.units import sample_text
 
 
 @record
@@ -41,5 +42,4 @@ def sizes_text(tensors: Iterable[TensorSummary], dtype: str = "float32") -> str:
 
 
 def _size_text(tensor: TensorSummary, dtype: str) -> str:
-    sides = "x".join(str(side) for axis, side in enumerate(tensor.shape) if axis != tensor.batch_axis)
-    return (sides or "scalar") + ("" if tensor.dtype == dtype else f" {tensor.dtype}")
+    return sample_text(tensor.shape, tensor.batch_axis) + ("" if tensor.dtype == dtype else f" {tensor.dtype}")

@@ -17,7 +17,7 @@ from vggscope.analysis.receptive_field.view import PixelView, UnknownView, mixes
 from vggscope.cross_checks.positive import Function, each_channel, functions, ones
 from vggscope.cross_checks.reference_tool import FIELDS, NotApplicable, ReferenceTool, ReportedFigure, written_out
 from vggscope.graph import Input, Network, Node
-from vggscope.trace.call import arguments
+from vggscope.trace.inputs import arguments
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from vggscope.drawing.fonts import fitted, text_width
-from vggscope.drawing.layer import shape
+from vggscope.drawing.layer import input_shape, shape
 from vggscope.drawing.look import Look
 from vggscope.drawing.picture import Frame, Link, Part, Point, Rectangle, Shape, Text, arrow
 from vggscope.drawing.sheet import MARGIN, TOP
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import HEADING, SMALL, Theme
-from vggscope.graph import INPUT, Input
+from vggscope.graph import INPUT
 from vggscope.record import record
 
 GAP, ROW_GAP, INPUT_HEIGHT, LANE = 22.0, 26.0, 20.0, 5.0
@@ -238,16 +238,10 @@ def input_part(subject: Subject, frame: Frame, theme: Theme) -> Part:
     return Part(INPUT, (box, *texts), described, "; ".join(described), "input")
 
 
-def _sides(tensor: Input) -> str:
-    """The size of an input without its batch axis."""
-    sides = tuple(side for axis, side in enumerate(tensor.shape) if axis != tensor.batch_axis)
-    return shape((1, *sides)) if sides else "scalar"
-
-
 def _input_lines(subject: Subject) -> list[tuple[str, str]]:
     """The name and the size of each input; of many, the first ones and how many more there are."""
     inputs = subject.network.inputs
-    lines = [(tensor.label, f"{_sides(tensor)} {tensor.dtype}".rstrip()) for tensor in inputs]
+    lines = [(tensor.label, f"{input_shape(tensor)} {tensor.dtype}".rstrip()) for tensor in inputs]
     if len(lines) <= MOST_INPUTS:
         return lines
     return [*lines[: MOST_INPUTS - 1], (f"{len(lines) - MOST_INPUTS + 1} more inputs", "")]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vggscope.analysis.summary import LayerSummary
-from vggscope.graph import Node
+from vggscope.graph import Input, Node
 from vggscope.record import record
-from vggscope.units import field_text, kernel_text
+from vggscope.units import field_text, kernel_text, sample_sides
 
 _KINDS = {
     "convolution": "conv",
@@ -134,6 +134,16 @@ def shape(sides: tuple[int, ...]) -> str:
     '64 × 224 × 224'
     """
     return " × ".join(f"{side:,}" for side in sides[1:] or sides)
+
+
+def input_shape(tensor: Input) -> str:
+    """An input's shape as text, without its batch dimension.
+
+    >>> input_shape(Input("frames", (16, 1, 64), batch_growth=(0, 1, 0)))
+    '16 × 64'
+    """
+    sides = sample_sides(tensor.shape, tensor.batch_axis)
+    return shape((1, *sides)) if sides else "scalar"
 
 
 def shapes(tensors: Sequence[tuple[int, ...]]) -> str:

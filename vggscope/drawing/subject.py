@@ -6,13 +6,13 @@ from dataclasses import replace
 from functools import cached_property
 
 from vggscope.analysis.summary import Summary, summarize
-from vggscope.drawing.layer import Layer, shape
+from vggscope.drawing.layer import Layer, input_shape
 from vggscope.drawing.stages import Stage, has_paper_stages, stages
 from vggscope.errors import NotationError
 from vggscope.graph import Network, module_node
 from vggscope.ops.activation import Softmax
 from vggscope.record import record
-from vggscope.units import count_text, short_count
+from vggscope.units import at_least, count_text, short_count
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.notation import parse
 
@@ -54,9 +54,9 @@ class Subject:
     def caption(self) -> str:
         """Parameters, MACs and input size in a line."""
         totals = self.report.totals
-        macs = ("at least " if totals.macs is None else "") + short_count(totals.macs_known, "MACs")
+        macs = at_least(totals.macs) + short_count(totals.macs_known, "MACs")
         inputs = self.network.inputs
-        size = f"input {shape(inputs[0].shape)}" if len(inputs) == 1 else f"{len(inputs)} inputs"
+        size = f"input {input_shape(inputs[0])}" if len(inputs) == 1 else f"{len(inputs)} inputs"
         return f"{count_text(totals.params)} parameters, {macs}, {size}"
 
     @property

@@ -9,7 +9,17 @@ from vggscope.analysis.summary import LayerSummary, OtherParameters, Summary, To
 from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.errors import OptionError, nearest
-from vggscope.units import BINARY, bytes_text, count_text, pair_text, positions_word, shape_text, short_count
+from vggscope.units import (
+    BINARY,
+    at_least,
+    bytes_text,
+    count_text,
+    pair_text,
+    positions_word,
+    sample_sides,
+    shape_text,
+    short_count,
+)
 
 
 def known_pair(pair: tuple[int, ...] | None) -> str:
@@ -97,7 +107,7 @@ def _value(layer: LayerSummary, key: str) -> object:
     if key in ("input_shape", "output_shape"):
         # As text, a shape has no batch dimension: `shape_text` drops the first.
         axis = layer.batch_axes[key == "output_shape"]
-        return (*value[axis : axis + 1], *value[:axis], *value[axis + 1 :])
+        return (*value[axis : axis + 1], *sample_sides(value, axis))
     if key == "receptive_field":
         return value.size if value else None
     return "" if value is None and key in ("rule", "kernel_size", "stride", "padding") else value
@@ -131,11 +141,6 @@ def _flops(totals: Totals) -> str:
         more = count_text(totals.flops - 2 * totals.macs)
         return f"FLOPs {count_text(totals.flops)} = 2 x MACs + {more} other operations"
     return f"FLOPs {at_least(totals.flops)}{count_text(totals.flops_known)} = 2 x MACs; bias left out"
-
-
-def at_least(total: int | None) -> str:
-    """The words before the known part of a total that is unknown."""
-    return "at least " if total is None else ""
 
 
 def _others(others: tuple[OtherParameters, ...]) -> Iterator[tuple[str, str]]:

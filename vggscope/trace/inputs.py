@@ -13,7 +13,8 @@ from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.base import Shape
-from vggscope.trace.tensors import named_tensors
+from vggscope.trace.tensors import dtype_name, mapped_tensors, named_tensors
+from vggscope.units import sample_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,9 +61,7 @@ class CallInputs:
 
     def _sample_text(self, tensor: Tensor) -> str:
         axis = self.batch_axis if self._has_batch(tensor) else None
-        sides = [str(side) for place, side in enumerate(tensor.shape) if place != axis]
-        dtype = "" if tensor.is_floating_point() else f":{str(tensor.dtype).removeprefix('torch.')}"
-        return ("x".join(sides) or "scalar") + dtype
+        return ":".join(filter(None, (sample_text(tuple(tensor.shape), axis), dtype_name(tensor))))
 
     def for_samples(self, count: int) -> CallInputs:
         """Return the inputs for `count` samples: each tensor's first sample, repeated."""
@@ -82,7 +81,7 @@ class CallInputs:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> CallInputs:
         """Return the inputs with `function` applied to each tensor."""
-        args, kwargs = _mapped((self.args, dict(self.kwargs)), function)
+        args, kwargs = mapped_tensors((self.args, dict(self.kwargs)), function)
         return replace(self, args=args, kwargs=kwargs)
 
     def to(self, device: str) -> CallInputs:
@@ -97,21 +96,6 @@ class CallInputs:
 
     def _has_batch(self, tensor: Tensor) -> bool:
         return self.batch_axis is not None and tensor.dim() > self.batch_axis and tensor.shape[self.batch_axis] > 0
-
-
-def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    from torch import Tensor
-
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple):
-        items = [_mapped(item, function) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if isinstance(value, list):
-        return [_mapped(item, function) for item in value]
-    if type(value) is dict:
-        return {key: _mapped(item, function) for key, item in value.items()}
-    return value
 
 
 def _positional_names(module: nn.Module, count: int) -> list[str]:
@@ -267,6 +251,23 @@ def inputs_of(module: nn.Module, network: Network) -> CallInputs:
     zeros = {t.label: torch.zeros(t.shape, dtype=getattr(torch, t.dtype) if t.dtype else dtype) for t in network.inputs}
     args = tuple(tensor for name, tensor in zeros.items() if name not in keywords)
     return CallInputs(args, {name: tensor for name, tensor in zeros.items() if name in keywords})
+
+
+def arguments(module: nn.Module, network: Network, tensors: Mapping[str, Tensor]) -> CallInputs:
+    """Return the arguments of forward with `tensors`, by the names of the inputs, in place of the module's own.
+
+    Raises OptionError for a nested argument, such as a list of tensors, of a module that carries no example of it.
+    """
+    call = inputs_of(module, network)
+    nested = next((given.label for given in network.inputs if not given.label.isidentifier()), None)
+    is_known = nested is None or example_of(module) is not None
+    if not is_known or len(call.tensors()) != len(network.inputs):
+        raise OptionError(
+            f"{network.name} takes {nested or network.inputs[0].label} as a part of another argument",
+            "give the module with its inputs: a function that returns (module, inputs)",
+        )
+    values = iter([tensors[given.name] for given in network.inputs])
+    return call.map(lambda _: next(values))
 
 
 def example_of(module: nn.Module) -> CallInputs | None:

@@ -22,7 +22,7 @@ from vggscope.trace.inputs import (
     required_arguments,
     specified,
 )
-from vggscope.trace.run import META, WITHOUT_BATCH, Run, run
+from vggscope.trace.run import META, Run, run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -144,7 +144,7 @@ def _argument_hint(module: nn.Module) -> str:
 def _mixes_batch(network: Network) -> bool:
     """Return whether the output has more samples than the input, as `view(-1, 512)` of too large a map has."""
     output = network.shapes[network.end]
-    return len(output) == 2 and output[0] > 1 and network.single != WITHOUT_BATCH
+    return len(output) == 2 and output[0] > 1 and any(t.batch_axis is not None for t in network.inputs)
 
 
 _SHAPE_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError)
@@ -195,7 +195,7 @@ def _initialised(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn
             ) from error
         # The run that follows raises the same error again and reports it.
         with suppress(Exception), torch.no_grad():
-            initialised.eval()(*inputs.map(lambda t: t.to(device)).args, **inputs.map(lambda t: t.to(device)).kwargs)
+            inputs.map(lambda tensor: tensor.to(device)).call(initialised.eval())
     return initialised
 
 

@@ -20,7 +20,7 @@ from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
 from vggscope.trace.flops import UNCOUNTED, Counted
 from vggscope.trace.layout import shares_memory, with_layout
-from vggscope.trace.tensors import named_tensors, tensors_in
+from vggscope.trace.tensors import dtype_name, named_tensors, tensors_in
 from vggscope.trace.transforms import is_transforming
 from vggscope.units import shape_text
 
@@ -101,7 +101,7 @@ class Recorder:
             name = INPUT if len(arguments) == 1 else argument + INPUT_MARK if argument in self.reserved else argument
             self.origins[tensor] = name
             self.shapes[name] = shape_of(tensor)
-            inputs.append(Input(name, shape_of(tensor), _dtype_name(tensor)))
+            inputs.append(Input(name, shape_of(tensor), dtype_name(tensor)))
         self.inputs = tuple(inputs)
 
     def end(self, result: object) -> None:
@@ -112,7 +112,7 @@ class Recorder:
         states of an LSTM, belong to the row of that call.
         """
         self.outputs = tuple(
-            Output(_output_name(place), shape_of(tensor), _dtype_name(tensor))
+            Output(_output_name(place), shape_of(tensor), dtype_name(tensor))
             for place, tensor in named_tensors("", result)
         )
         origins = [self.origin(tensor) for tensor in tensors_in(result)]
@@ -336,11 +336,6 @@ def _last_parts(names: Iterable[str]) -> set[str]:
 def _output_name(place: str) -> str:
     """Return the name of an output at a place such as `[1]` or `.logits`; a dict's key is a name of its own."""
     return OUTPUT + place if not place.startswith(".") else place[1:]
-
-
-def _dtype_name(tensor: Tensor) -> str:
-    """Return the name of a tensor's dtype, empty for a floating-point dtype."""
-    return "" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
 
 
 def shape_of(tensor: Tensor) -> Shape:

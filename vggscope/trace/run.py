@@ -29,9 +29,6 @@ TensorT = TypeVar("TensorT", Input, Output)
 META = "meta"
 """torch's name for the device whose tensors have a shape and no data."""
 
-WITHOUT_BATCH = "the inputs have no batch axis"
-"""The reason why the figures of a network are known for its inputs alone."""
-
 
 @record
 class Run:
@@ -129,7 +126,9 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
         return one_sample if inputs.batch == 1 else _on_whole_batch(forward, inputs, reason) or one_sample
     if not inputs.has_batch:
         nodes, arguments, outputs = alone.recorded
-        return _OnSamples(alone, None, nodes, _fixed(arguments), _fixed(outputs), first, WITHOUT_BATCH)
+        return _OnSamples(
+            alone, None, nodes, _fixed(arguments), _fixed(outputs), first, "the inputs have no batch axis"
+        )
     pair, error = forward(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if inputs.batch > 1:
@@ -256,8 +255,7 @@ def _watched(
         origins[state[key]] = Constant((owned[key],))
     paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
     watch = Watch(Recorder(origins, frozenset(paths.values())), paths, device == META, gradients)
-    inputs = inputs.map(lambda tensor: tensor.detach().to(META) if device == META else tensor.detach().clone())
-    inputs = inputs if device == META else inputs.map(lambda tensor: tensor.to(device))
+    inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
     watch.recorder.begin(inputs.named(module))
     try:
         with (
@@ -282,7 +280,7 @@ def _called(module: nn.Module, state: dict[str, Tensor], inputs: CallInputs) -> 
         wrapper = torch.nn.Sequential(module)
         state = {f"0.{key}": tensor for key, tensor in state.items()}
         with torch.nn.utils.stateless._reparametrize_module(wrapper, state):
-            return module(*inputs.args, **inputs.kwargs)
+            return inputs.call(module)
     # With tie_weights, torch ties shared tensors by name and does not restore a module that has two names.
     return torch.func.functional_call(module, state, inputs.args, dict(inputs.kwargs), tie_weights=False)
 

@@ -67,12 +67,19 @@ def named_tensors(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
             yield from named_tensors(f"{name}.{key}", item)
 
 
+def dtype_name(tensor: Tensor) -> str:
+    """Return the name of a tensor's dtype, empty for a floating-point dtype."""
+    return "" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+
+
 def mapped_tensors(value: Any, function: Callable[[Tensor], object]) -> Any:
-    """Return an argument with `function` applied to each tensor, also to those in plain tuples, lists and dicts."""
+    """Return an argument with `function` applied to each tensor, also to those in tuples, lists and dicts."""
     from torch import Tensor
 
     if isinstance(value, Tensor):
         return function(value)
+    if hasattr(value, "_fields"):
+        return type(value)(*(mapped_tensors(item, function) for item in value))
     if type(value) in (tuple, list):
         return type(value)(mapped_tensors(item, function) for item in value)
     if type(value) is dict:
