@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import vggscope
+from tests.test_diagram import svg_texts
 from vggscope.errors import ModelError, OptionError, ShapeError
+from vggscope.explorer.data import facts
 from vggscope.inputs import InputSize, parse_batch_axis, parse_input
+from vggscope.render.formats import write
 from vggscope.trace.network import network_of
 
 FILE = """
@@ -426,3 +429,85 @@ def test_a_list_of_sizes_may_hold_a_scalar() -> None:
     assert report.layers[-1].output_shape == (1, 4, 6, 6)
     with pytest.raises(OptionError, match="is no size"):
         vggscope.summary(Scaled(), input_size=[()])
+
+
+class LengthFirst(nn.Module):
+    """A recurrent network on steps x batch x features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.act, self.fc = nn.GRU(8, 16), nn.ReLU(), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.act(self.gru(x)[0]))
+
+
+class Cells(nn.Module):
+    """A loop over the steps of a sequence, with a cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.fc = nn.GRUCell(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for step in x:
+            state = self.cell(step, state)
+        return self.fc(state)
+
+
+class ImageAndLabel(nn.Module):
+    """An image and a label of shape (N,)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.embedding = nn.Conv2d(3, 8, 3), nn.Embedding(10, 8)
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        return self.conv(image) + self.embedding(label)[:, :, None, None]
+
+
+BATCHES = [
+    (LengthFirst(), (torch.zeros(5, 2, 8),), 1, {"5 × 8", "5 × 16", "5 × 4"}, {"1 × 8", "1 × 16", "1 × 4"}),
+    (Cells(), (torch.zeros(5, 2, 8),), 1, {"5 × 8", "8", "16", "4"}, {"1 × 8"}),
+    (
+        nn.TransformerDecoderLayer(16, 2, 32),
+        (torch.zeros(5, 1, 16), torch.zeros(4, 1, 16)),
+        1,
+        {"5 × 32", "memory: 4 × 16"},
+        {"1 × 16"},
+    ),
+    (
+        nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4)),
+        (torch.zeros(6, 8),),
+        None,
+        {"6 × 8", "6 × 16"},
+        {"8"},
+    ),
+    (ImageAndLabel(), (torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)), 0, {"label: scalar"}, {"label: 1"}),
+]
+"""Modules with inputs, the axis of their batch, shapes of a sample that pictures show, and texts that they do not."""
+
+
+@pytest.mark.parametrize(("module", "data", "axis", "shown", "wrong"), BATCHES, ids=lambda value: type(value).__name__)
+def test_pictures_drop_the_batch_where_it_lies(
+    module: nn.Module, data: tuple[Tensor, ...], axis: int | None, shown: set[str], wrong: set[str]
+) -> None:
+    texts = set(svg_texts(vggscope.diagram(module, input_data=data, batch_axis=axis, style="layers")))
+    assert shown <= texts
+    assert not wrong & texts
+
+
+@pytest.mark.parametrize("axis", [1, None])
+def test_every_result_gives_the_shape_of_a_sample(axis: int | None) -> None:
+    module, given = LengthFirst(), torch.zeros(5, 1, 8) if axis else torch.zeros(5, 8)
+    options = {"input_data": given, "batch_axis": axis}
+    network = vggscope.network(module, **options)
+    page = facts(network)
+    assert (page["input"], page["layers"][-1]["out"]) == ((5, 8), (5, 4))  # type: ignore[index]
+    assert vggscope.diff(network, network).rows[-1].ours == "fc Linear 5x4"
+    csv = write(vggscope.summary(module, **options), "csv").splitlines()[1]
+    assert ("5x1x16" if axis else "5x16") in csv.split(",")  # data have all axes in their order
+    for result in (vggscope.summary(module, **options), vggscope.operations(module, **options)):
+        assert "| fc | 5x4 |" in write(result, "markdown", columns=("name", "output_shape"))
+    assert "input 5x8" in str(vggscope.receptive_fields(module, **options))

@@ -410,14 +410,14 @@ class Network:
             return node.batch_growth
         return next(given.batch_growth for given in self.inputs if given.name == name)
 
-    def batch_axis_of(self, name: str) -> int:
-        """Return the axis of an input or of a node's output that grows with the batch; 0 if there is none.
+    def batch_axis_of(self, name: str) -> int | None:
+        """Return the axis of an input or of a node's output that grows with the batch; None if there is none.
 
         >>> import vggscope
         >>> vggscope.network("D").batch_axis_of("features.0")
         0
         """
-        return _growing_axis(self.growth_of(name)) or 0
+        return _growing_axis(self.growth_of(name)) if self.shapes[name] else None
 
     def for_batch(self, batch: int) -> Network:
         """Return the network with the ops that torch uses at a batch of this size.

@@ -128,12 +128,12 @@ def parse_bytes(text: str) -> int:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """The shape of a tensor without its batch dimension.
+    """The shape of a tensor without its batch dimension, the first.
 
-    >>> shape_text((1, 64, 224, 224)), shape_text((8, 4096))
-    ('64x224x224', '4096')
+    >>> shape_text((1, 64, 224, 224)), shape_text((8, 4096)), shape_text(())
+    ('64x224x224', '4096', 'scalar')
     """
-    return "x".join(map(str, shape[1:] or shape))
+    return "x".join(map(str, shape[1:] or shape)) or "scalar"
 
 
 def sample_sides(shape: tuple[int, ...], batch_axis: int | None) -> tuple[int, ...]:
@@ -152,6 +152,26 @@ def sample_text(shape: tuple[int, ...], batch_axis: int | None) -> str:
     ('5x8', 'scalar')
     """
     return "x".join(map(str, sample_sides(shape, batch_axis))) or "scalar"
+
+
+class BatchShape(tuple[int, ...]):
+    """A shape with the axis of its batch, None if there is none. Text shows one sample, data all axes.
+
+    >>> shape = BatchShape((5, 1, 8), batch_axis=1)
+    >>> shape, shape.text()
+    ((5, 1, 8), '5x8')
+    """
+
+    batch_axis: int | None
+
+    def __new__(cls, sides: tuple[int, ...], batch_axis: int | None) -> BatchShape:
+        shape = super().__new__(cls, sides)
+        shape.batch_axis = batch_axis
+        return shape
+
+    def text(self) -> str:
+        """The shape of one sample."""
+        return sample_text(self, self.batch_axis)
 
 
 def at_least(total: int | None) -> str:

@@ -29,7 +29,8 @@ class Compared:
 
     `weight_layers` counts the convolutions and linear layers. `depth` counts those on the longest path from the input
     to the output, as the literature does: 18 for ResNet-18, which has three more in its shortcuts. `failure` is the
-    reason why the network does not run.
+    reason why the network does not run. `batch_axis` is the axis of the output that grows with the
+    batch, None if there is none.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Compared:
     macs_known: int | None
     flops_known: int | None
     failure: str | None = field(default=None, metadata={"json": False})
+    batch_axis: int | None = field(default=0, metadata={"json": False})
 
     @property
     def field_size(self) -> tuple[int, ...] | None:
@@ -114,6 +116,7 @@ def _compared(network: Network, summary: Summary, batch: int) -> Compared:
         warnings=summary.warnings,
         inputs=summary.inputs,
         failure=network.failure,
+        batch_axis=network.batch_axis_of(network.end) if runs else None,
     )
 
 

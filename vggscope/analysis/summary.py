@@ -23,7 +23,8 @@ class LayerSummary:
     """One executed layer. Shapes include the batch; None is unknown.
 
     `activation_bytes` is the memory of the output, 0 if it shares that of the input. `rule` is (W-K+2P)/S+1 with the
-    layer's numbers. `batch_axes` are the axes of the input and the output that grow with the batch.
+    layer's numbers. `batch_axes` are the axes of the input and the output that grow with the
+    batch; None if there is none.
     """
 
     name: str
@@ -40,7 +41,7 @@ class LayerSummary:
     flops: int | None
     activation_bytes: int
     receptive_field: ReceptiveField | None
-    batch_axes: tuple[int, int] = field(default=(0, 0), metadata={"json": False})
+    batch_axes: tuple[int | None, int | None] = field(default=(0, 0), metadata={"json": False})
 
 
 @record

@@ -29,7 +29,7 @@ from vggscope.diffing.root_causes import DOES_NOT_RUN, group_by_root_cause, is_l
 from vggscope.errors import ShapeError
 from vggscope.graph import Network, Node
 from vggscope.ops.base import numel
-from vggscope.units import shape_text
+from vggscope.units import sample_text
 
 EXPLAINED_LAYERS = 8_000
 """How many layers are recomputed for consequences: for all differences of a VGG, a few of a very deep network."""
@@ -47,7 +47,7 @@ def compare(
     """
     ours, reference = ours.truncated_at_failure(), reference.truncated_at_failure()
     if reference.failure is not None and ours.failure is None:
-        shape = shape_text(reference.input_shape)
+        shape = sample_text(reference.input_shape, reference.inputs[0].batch_axis)
         problem = f"{reference.name} does not run on {shape}: {reference.failure}"
         raise ShapeError(problem, "--input gives both another size")
     aligned = align_networks(ours, reference)
@@ -204,9 +204,11 @@ def _row(aligned: AlignedNetworks, sign: str, pair: LayerPair, number: int | Non
 
 def _row_layer(node: Node, network: Network | None) -> RowLayer:
     """A layer's data; pass no network for a layer that does not run."""
-    output = network.output_shape(node) if network else None
-    return RowLayer(node.name, node.label, node.op.name, node.op.family, output, node.inputs)
+    output, axis = (network.output_shape(node), network.batch_axis_of(node.name)) if network else (None, None)
+    return RowLayer(node.name, node.label, node.op.name, node.op.family, output, node.inputs, axis)
 
 
 def _text(network: Network, node: Node | None) -> str:
-    return "" if node is None else f"{node.title} {node.op.name} {shape_text(network.output_shape(node))}"
+    if node is None:
+        return ""
+    return f"{node.title} {node.op.name} {sample_text(network.output_shape(node), network.batch_axis_of(node.name))}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.result import Result
@@ -86,7 +88,8 @@ class Numeric:
 class RowLayer:
     """A layer in a row. `family` is the file in ops/ that holds its op, `inputs` are the layers that it reads.
 
-    `output_shape` is None for a layer that does not run.
+    `output_shape` is None for a layer that does not run. `batch_axis` is its axis that grows with the batch, None if
+    there is none.
     """
 
     name: str
@@ -95,6 +98,7 @@ class RowLayer:
     family: str
     output_shape: Shape | None
     inputs: tuple[str, ...]
+    batch_axis: int | None = field(default=0, metadata={"json": False})
 
 
 @record

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from vggscope.drawing.fonts import fitted, text_width
-from vggscope.drawing.layer import input_shape, shape
+from vggscope.drawing.layer import input_shape
 from vggscope.drawing.look import Look
 from vggscope.drawing.picture import Frame, Link, Part, Point, Rectangle, Shape, Text, arrow
 from vggscope.drawing.sheet import MARGIN, TOP
@@ -52,7 +52,7 @@ def flow(subject: Subject, sizes: dict[str, tuple[float, float]], look: Look) ->
     lanes = _Lanes(skips, row_of, len(rows))
     frames = _frames(sizes, rows, lanes, INPUT_HEIGHT + INPUT_LINE * (len(_input_lines(subject)) - 1))
     right = max(frame.right for frame in frames.values())
-    outputs = {stage.name: shape(stage.layers[-1].report.output_shape) for stage in subject.stages}
+    outputs = {stage.name: stage.layers[-1].output for stage in subject.stages}
     outputs[INPUT] = ", ".join(size for _, size in _input_lines(subject))
     links = []
     for source, target in edges:

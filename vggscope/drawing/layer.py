@@ -86,10 +86,21 @@ class Layer:
         return "" if self.spec == name.partition(":")[0].rpartition(".")[2].rstrip("_") else self.spec
 
     @property
+    def sample(self) -> tuple[int, ...]:
+        """Its output shape without the batch axis."""
+        return sample_sides(self.report.output_shape, self.report.batch_axes[1])
+
+    @property
+    def output(self) -> str:
+        """Its output shape as text, without the batch axis."""
+        return shape_range([self.sample])
+
+    @property
     def details(self) -> str:
         """The text of its tooltip, one fact per line."""
         report = self.report
-        lines = [f"{self.node.title}: {self.op}", f"{shape(report.input_shape)} → {shape(report.output_shape)}"]
+        source = shape(report.input_shape, report.batch_axes[0])
+        lines = [f"{self.node.title}: {self.op}", f"{source} → {self.output}"]
         lines += [report.rule] if report.rule else []
         lines += [f"{report.params:,} parameters"] if report.params else []
         lines += [f"{report.macs:,} MACs"] if report.macs else []
@@ -127,32 +138,36 @@ def kind(family: str, label: str) -> str:
     return "fc" if label.startswith("fc") else _KINDS.get(family, "other")
 
 
-def shape(sides: tuple[int, ...]) -> str:
-    """A tensor's shape as text, without its batch dimension.
+def shape(sides: tuple[int, ...], batch_axis: int | None) -> str:
+    """A tensor's shape as text, without its batch axis.
 
-    >>> shape((1, 64, 224, 224))
-    '64 × 224 × 224'
+    >>> shape((1, 64, 224, 224), 0), shape((16, 1, 64), 1), shape((1,), 0)
+    ('64 × 224 × 224', '16 × 64', 'scalar')
     """
-    return " × ".join(f"{side:,}" for side in sides[1:] or sides)
+    return shape_range([sample_sides(sides, batch_axis)])
 
 
 def input_shape(tensor: Input) -> str:
-    """An input's shape as text, without its batch dimension.
+    """An input's shape as text, without its batch axis.
 
     >>> input_shape(Input("frames", (16, 1, 64), batch_growth=(0, 1, 0)))
     '16 × 64'
     """
-    sides = sample_sides(tensor.shape, tensor.batch_axis)
-    return shape((1, *sides)) if sides else "scalar"
+    return shape(tensor.shape, tensor.batch_axis)
 
 
-def shapes(tensors: Sequence[tuple[int, ...]]) -> str:
-    """Several tensors' shapes as one text, with the range of each side that differs.
+def output_range(layers: Sequence[Layer]) -> str:
+    """The output shape of a layer in each repetition of its module, as one text."""
+    return shape_range([layer.sample for layer in layers])
 
-    >>> shapes([(1, 64, 56, 56), (1, 224, 56, 56)])
+
+def shape_range(samples: Sequence[tuple[int, ...]]) -> str:
+    """The shapes of several samples as one text, with the range of each side that differs.
+
+    >>> shape_range([(64, 56, 56), (224, 56, 56)])
     '64–224 × 56 × 56'
     """
-    if len({len(sides) for sides in tensors}) > 1:
-        return shape(tensors[0])
-    ends = [(min(sides), max(sides)) for sides in zip(*tensors)]
-    return " × ".join(f"{low:,}" if low == high else f"{low:,}–{high:,}" for low, high in ends[1:] or ends)
+    if len({len(sides) for sides in samples}) > 1:
+        samples = samples[:1]
+    ends = [(min(sides), max(sides)) for sides in zip(*samples)]
+    return " × ".join(f"{low:,}" if low == high else f"{low:,}–{high:,}" for low, high in ends) or "scalar"

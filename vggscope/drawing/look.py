@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vggscope.analysis.summary import Summary
-from vggscope.drawing.layer import Layer, shape
+from vggscope.drawing.layer import Layer
 from vggscope.drawing.picture import Rectangle, Shape, Text
 from vggscope.drawing.theme import SMALL, Theme
 from vggscope.record import record
@@ -60,7 +60,7 @@ def _rule_text(layers: Layers, report: Summary) -> str:
 _bytes = _sum_of("activation_bytes")
 
 FACTS = {
-    "shape": Fact("output", lambda layers, report: shape(layers[-1].report.output_shape)),
+    "shape": Fact("output", lambda layers, report: layers[-1].output),
     "rf": Fact("receptive field", _receptive_field_text, _receptive_field),
     "params": Fact("parameters", _count_of("params"), _sum_of("params")),
     "macs": Fact("MACs", _count_of("macs"), _sum_of("macs")),

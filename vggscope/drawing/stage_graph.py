@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from vggscope.drawing.engine import Layout, lay_out
 from vggscope.drawing.fonts import text_width
-from vggscope.drawing.layer import Layer, shape, shapes
+from vggscope.drawing.layer import Layer, output_range, shape
 from vggscope.drawing.look import Look
 from vggscope.drawing.picture import Frame
 from vggscope.drawing.stages import LayerBlock, Stage, within
@@ -133,7 +133,7 @@ def _stacks(block: LayerBlock, subject: Subject, look: Look) -> list[OpStack]:
         else:
             stacks.append([layer])
     ends = [sum(map(len, stacks[: i + 1])) - 1 for i in range(len(stacks))]
-    results = [shapes([instance[end].report.output_shape for instance in block.instances]) for end in ends]
+    results = [output_range([instance[end] for instance in block.instances]) for end in ends]
     cluster = (block.title,) if block.title else ()
     return [
         OpStack(stack[0].node.name, tuple(_op(layer, block, subject, look) for layer in stack), result, cluster)
@@ -170,7 +170,9 @@ def _edges(
         for source in layer.node.inputs:
             if source not in owners:
                 key = INTO + source
-                inputs[key] = OpStack(key, (), shape(subject.network.shapes[source]))
+                inputs[key] = OpStack(
+                    key, (), shape(subject.network.shapes[source], subject.network.batch_axis_of(source))
+                )
                 edges[key, target] = None
                 continue
             (block, repetition), (own_block, own_repetition) = place[source], place[layer.node.name]

@@ -19,6 +19,7 @@ from vggscope.errors import visible
 from vggscope.execution.activations import METHOD, Activations, ChannelActivation, LayerActivations
 from vggscope.graph import Network, Node
 from vggscope.render.json import json_value
+from vggscope.units import sample_sides
 
 MOST_SPANS = 20_000
 """The most irregular units whose spans a page holds. A layer beyond that shows its numbers without a box."""
@@ -38,7 +39,7 @@ def facts(network: Network) -> dict[str, object]:
     keys = addresses(network)
     return {
         "name": visible(network.name),
-        "input": summary.input_shape[1:],
+        "input": sample_sides(summary.inputs[0].shape, summary.inputs[0].batch_axis),
         "dtype": summary.dtype,
         "layers": [
             {
@@ -72,8 +73,8 @@ def _layer(network: Network, node: Node, report: LayerSummary) -> dict[str, obje
         "op": node.op.name,
         "kind": layer.kind,
         "spec": layer.spec,
-        "in": report.input_shape[1:],
-        "out": report.output_shape[1:],
+        "in": sample_sides(report.input_shape, report.batch_axes[0]),
+        "out": layer.sample,
         "rule": report.rule,
         "window": _window(network, node, report),
         "params": report.params,
@@ -119,13 +120,15 @@ def _totals(summary: Summary) -> dict[str, object]:
 def receptive_fields(network: Network) -> dict[str, object]:
     """Return what every unit of every layer covers.
 
-    `layers`: the numbers of each layer and its `sides`, for height and width [whether there are units along the side,
-    index of the extent]. `extents`: {n, size, stride, padding} if all n units follow the rule, else {n, spans}.
+    `sides`: the input's. `layers`: the numbers of each layer and its `sides`, for height and width [whether there are
+    units along the side, index of the extent]. `extents`: {n, size, stride, padding} if all n units follow the rule,
+    else {n, spans}.
     """
     layer_views = views(network)
     extents = _Extents()
-    layers = [_field(field, layer_views[field.name], extents) for field in describe(network).layers]
-    return {"layers": layers, "extents": extents.extents}
+    fields = describe(network)
+    layers = [_field(field, layer_views[field.name], extents) for field in fields.layers]
+    return {"sides": fields.sides, "layers": layers, "extents": extents.extents}
 
 
 class _Extents:

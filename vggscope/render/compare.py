@@ -5,18 +5,17 @@ from __future__ import annotations
 from vggscope.analysis.compare import Compared, Comparison
 from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table
-from vggscope.ops.base import Shape
 from vggscope.tutorials.paper import tables
-from vggscope.units import BINARY, UNKNOWN, bytes_text, count_text, kernel_text, shape_text, short_count
+from vggscope.units import BINARY, UNKNOWN, BatchShape, bytes_text, count_text, kernel_text, short_count
 
 
-def _output_text(shape: Shape | None) -> str:
-    return UNKNOWN if shape is None else shape_text(shape)
+def _output_text(shape: BatchShape | None) -> str:
+    return UNKNOWN if shape is None else shape.text()
 
 
 COLUMNS = (
     Column("model", "model"),
-    Column("input_shape", "input", shape_text, right=True, priority=20),
+    Column("input_shape", "input", BatchShape.text, right=True, priority=20),
     Column("params", "params", short_count, right=True),
     Column("macs", "MACs", short_count, right=True),
     Column("activation_bytes", "activations", bytes_text, right=True, priority=5),
@@ -51,7 +50,15 @@ def line(comparison: Comparison) -> str:
 
 
 def _row(model: Compared) -> tuple[object, ...]:
-    return tuple(model.field_size if c.key == "receptive_field" else getattr(model, c.key) for c in COLUMNS)
+    return tuple(_value(model, column.key) for column in COLUMNS)
+
+
+def _value(model: Compared, key: str) -> object:
+    if key == "input_shape":
+        return BatchShape(model.input_shape, model.inputs[0].batch_axis)
+    if key == "output_shape":
+        return None if model.output_shape is None else BatchShape(model.output_shape, model.batch_axis)
+    return model.field_size if key == "receptive_field" else getattr(model, key)
 
 
 def _informative(key: str, models: tuple[Compared, ...]) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.operations import Operations
+from vggscope.analysis.operations import LayerOperations, Operations
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.render.summary import inputs_text
-from vggscope.units import BINARY, bytes_text, count_text, percent_text, shape_text, short_count, time_text
+from vggscope.units import BINARY, BatchShape, bytes_text, count_text, percent_text, short_count, time_text
 
 
 def _intensity(value: float | None) -> str:
@@ -16,7 +16,7 @@ COLUMNS = (
     Column("name", "layer"),
     Column("label", "label", priority=4),
     Column("op", "op", priority=6),
-    Column("output_shape", "output", shape_text, right=True, priority=7),
+    Column("output_shape", "output", BatchShape.text, right=True, priority=7),
     Column("macs", "MACs", short_count, right=True, priority=5),
     Column("other", "other", short_count, right=True, priority=8),
     Column("flops", "FLOPs", short_count, right=True),
@@ -31,7 +31,7 @@ COLUMNS = (
 
 def document(operations: Operations, columns: tuple[str, ...] | None = None) -> Document:
     """The table with these columns, the formulas, and the meaning of the figures."""
-    rows = tuple(tuple(getattr(layer, column.key) for column in COLUMNS) for layer in operations.layers)
+    rows = tuple(tuple(_value(layer, column.key) for column in COLUMNS) for layer in operations.layers)
     quiet = frozenset(place for place, layer in enumerate(operations.layers) if not layer.macs)
     total = tuple("total" if column.key == "name" else getattr(operations.totals, column.key, "") for column in COLUMNS)
     table = Table(COLUMNS, rows, quiet, total=total).choose(columns or _shown(operations))
@@ -43,6 +43,10 @@ def document(operations: Operations, columns: tuple[str, ...] | None = None) -> 
         blocks.append(_bounds(operations))
     title = f"{operations.model}   input {inputs_text(operations)}, {operations.dtype}"
     return Document(title, tuple(blocks))
+
+
+def _value(layer: LayerOperations, key: str) -> object:
+    return BatchShape(layer.output_shape, layer.batch_axis) if key == "output_shape" else getattr(layer, key)
 
 
 def line(operations: Operations) -> str:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from vggscope.analysis.receptive_field.result import Box, EffectiveField, LayerField, ReceptiveFields, UnitField
 from vggscope.document import Block, Column, Document, Note, Table, data_table
 from vggscope.graph import INPUT
-from vggscope.units import index_text, kernel_text, pair_text, percent_text, positions_word, shape_text
+from vggscope.units import index_text, kernel_text, pair_text, percent_text, positions_word
 
 
 def _box(box: Box | None) -> str:
@@ -72,12 +72,12 @@ def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) ->
 def _input(fields: ReceptiveFields) -> str:
     """The input that the fields lie in; its name, if the network has several."""
     name = "" if fields.of == INPUT else f"{fields.of} "
-    return f"input {name}{shape_text(fields.input_shape)}"
+    return f"input {name}{fields.input_text}"
 
 
 def line(fields: ReceptiveFields) -> str:
     """The chosen units, or the field of the last layer with a known one."""
-    where = f"{fields.model} at {shape_text(fields.input_shape)}"
+    where = f"{fields.model} at {fields.input_text}"
     if fields.units:
         return f"{where}: " + ", ".join(f"{unit.title} {kernel_text(unit.box.size)}" for unit in fields.units)
     known = [layer for layer in fields.layers if layer.size and layer.padding is not None]

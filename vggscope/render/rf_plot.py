@@ -167,7 +167,7 @@ def regions(fields: ReceptiveFields, photo: Image | None = None, theme: str = "l
         for number, unit in enumerate(sorted(fields.units, key=lambda unit: -unit.pixels)):
             _draw_region(axes, unit, (height, width), _hue(number, chosen), number, chosen)
         _frame(axes, [unit.box for unit in fields.units] + [Box((0, 0), (height - 1, width - 1))])
-        title = f"{literal(fields.model)}: what one unit sees of {shape_text(fields.input_shape)}"
+        title = f"{literal(fields.model)}: what one unit sees of {fields.input_text}"
         _finish(figure, axes, title, chosen)
 
     return Plot(paint, f"{fields.model}, receptive fields", (9, 6), theme_named(theme))

@@ -11,13 +11,12 @@ from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.errors import OptionError, nearest
 from vggscope.units import (
     BINARY,
+    BatchShape,
     at_least,
     bytes_text,
     count_text,
     pair_text,
     positions_word,
-    sample_sides,
-    shape_text,
     short_count,
 )
 
@@ -31,8 +30,8 @@ COLUMNS = (
     Column("name", "layer"),
     Column("label", "label", priority=4),
     Column("op", "op", priority=5),
-    Column("input_shape", "input", shape_text, priority=20),
-    Column("output_shape", "output", shape_text, right=True, priority=1),
+    Column("input_shape", "input", BatchShape.text, priority=20),
+    Column("output_shape", "output", BatchShape.text, right=True, priority=1),
     Column("kernel_size", "kernel", known_pair, right=True, priority=20),
     Column("stride", "stride", known_pair, right=True, priority=20),
     Column("padding", "padding", known_pair, right=True, priority=20),
@@ -105,9 +104,7 @@ def column_keys(names: str) -> tuple[str, ...]:
 def _value(layer: LayerSummary, key: str) -> object:
     value = getattr(layer, key)
     if key in ("input_shape", "output_shape"):
-        # As text, a shape has no batch dimension: `shape_text` drops the first.
-        axis = layer.batch_axes[key == "output_shape"]
-        return (*value[axis : axis + 1], *sample_sides(value, axis))
+        return BatchShape(value, layer.batch_axes[key == "output_shape"])
     if key == "receptive_field":
         return value.size if value else None
     return "" if value is None and key in ("rule", "kernel_size", "stride", "padding") else value

@@ -126,6 +126,8 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
         return one_sample if inputs.batch == 1 else _on_whole_batch(forward, inputs, reason) or one_sample
     if not inputs.has_batch:
         nodes, arguments, outputs = alone.recorded
+        shapes = alone.recorder.shapes
+        nodes = tuple(replace(node, batch_growth=(0,) * len(shapes[node.name])) for node in nodes)
         return _OnSamples(
             alone, None, nodes, _fixed(arguments), _fixed(outputs), first, "the inputs have no batch axis"
         )

@@ -17,7 +17,7 @@ from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.result import Result
-from vggscope.units import kernel_text
+from vggscope.units import kernel_text, sample_text
 
 
 class _Titled:
@@ -132,7 +132,8 @@ class ReceptiveFields(Result):
     an image, time, height and width of a video, the length of a signal.
 
     `heat` is then each pixel's share of the energy, row by row, for pictures; JSON leaves it out. `failure` is the
-    network's, which the notes include.
+    network's, which the notes include. `batch_axis` is the axis of the input that grows with the
+    batch, None if there is none.
     """
 
     schema: str
@@ -146,6 +147,12 @@ class ReceptiveFields(Result):
     effective: EffectiveField | None = None
     heat: tuple[tuple[float, ...], ...] | None = field(default=None, metadata={"json": False})
     failure: str | None = field(default=None, metadata={"json": False})
+    batch_axis: int | None = field(default=0, metadata={"json": False})
+
+    @property
+    def input_text(self) -> str:
+        """The input's size as text, without the batch axis."""
+        return sample_text(self.input_shape, self.batch_axis)
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -175,7 +182,7 @@ def describe(
     units = tuple(_unit(by_name[node.name], by_rule[node.name], exact[node.name], unit, sides) for node in nodes)
     notes = (*filter(None, [stack_note(network)]), *network.failure_warning())
     fields = ReceptiveFields("vggscope/rf@1", network.name, given.shape, layers, units, notes, given.label, axes)
-    return replace(fields, failure=network.failure)
+    return replace(fields, failure=network.failure, batch_axis=given.batch_axis)
 
 
 def layer_named(network: Network, word: str) -> Node:

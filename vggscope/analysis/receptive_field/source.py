@@ -49,15 +49,9 @@ def pixel_axes(network: Network, name: str) -> tuple[int, ...]:
     (2, 3)
     """
     given = next(given for given in network.inputs if given.name == name)
-    axes = [axis for axis in range(len(given.shape)) if axis != _batch_axis(given)]
+    axes = [axis for axis in range(len(given.shape)) if axis != given.batch_axis]
     channels = _channels_axis(network, name, axes)
     return tuple(axis for axis in axes if axis != channels)
-
-
-def _batch_axis(given: Input) -> int | None:
-    if given.batch_growth is None:
-        return 0
-    return next((axis for axis, more in enumerate(given.batch_growth) if more), None)
 
 
 def _channels_axis(network: Network, name: str, axes: list[int]) -> int | None:

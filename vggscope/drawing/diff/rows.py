@@ -80,7 +80,7 @@ def name_text(layer: RowLayer) -> str:
 
 def output_text(layer: RowLayer) -> str:
     """The output shape in words."""
-    return DOES_NOT_RUN if layer.output_shape is None else shape(layer.output_shape)
+    return DOES_NOT_RUN if layer.output_shape is None else shape(layer.output_shape, layer.batch_axis)
 
 
 @record

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise, zip_longest
 
 from vggscope.drawing.fonts import fitted, text_width
-from vggscope.drawing.layer import Layer, LayerRow, shape
+from vggscope.drawing.layer import Layer, LayerRow, input_shape
 from vggscope.drawing.look import Heat, Layers, Look, heat_of
 from vggscope.drawing.picture import Line, Link, Part, Picture, Rectangle, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
@@ -16,6 +16,7 @@ from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
 from vggscope.errors import OptionError
 from vggscope.record import record
+from vggscope.units import sample_sides
 from vggscope.vgg.notation import Word, write
 
 DEFAULT = ("params",)
@@ -104,8 +105,9 @@ def _table_rows(subjects: tuple[Subject, ...], look: Look) -> Iterator[_TableRow
 
 
 def _input(subject: Subject) -> str:
-    _, channels, *sides = subject.network.input_shape
-    return f"{' × '.join(map(str, sides))} RGB image" if channels == 3 else shape(subject.network.input_shape)
+    given = subject.network.inputs[0]
+    sample = sample_sides(given.shape, given.batch_axis)
+    return f"{' × '.join(map(str, sample[1:]))} RGB image" if sample[:1] == (3,) else input_shape(given)
 
 
 def _titles(subjects: tuple[Subject, ...]) -> list[str]:

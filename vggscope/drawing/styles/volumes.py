@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from vggscope.drawing.flow import WIDTH
 from vggscope.drawing.fonts import fitted, text_width
-from vggscope.drawing.layer import LayerRow, shape
+from vggscope.drawing.layer import Layer, LayerRow, input_shape, shape_range
 from vggscope.drawing.look import Heat, Layers, Look, heat_of
 from vggscope.drawing.picture import Link, Part, Picture, Point, Polygon, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
@@ -15,8 +15,8 @@ from vggscope.drawing.stages import Stage
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import SMALL, Theme, mixed
 from vggscope.errors import OptionError
-from vggscope.ops.base import Shape as TensorShape
 from vggscope.record import record
+from vggscope.units import sample_sides
 
 DEFAULT = ()
 """The default facts below a solid: none besides its name and its shape."""
@@ -50,14 +50,14 @@ class _Volume:
     name: str
     kind: str
     sides: tuple[int, int, int]
-    shape: TensorShape
+    shape: str
     layers: Layers
     more: tuple[str, ...]
 
     @property
     def texts(self) -> tuple[str, ...]:
         """The texts below it: its name, its shape, its facts."""
-        return tuple(fitted(text, SMALL, LONGEST) for text in (self.name, shape(self.shape), *self.more))
+        return tuple(fitted(text, SMALL, LONGEST) for text in (self.name, self.shape, *self.more))
 
 
 @record
@@ -99,7 +99,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         caption=subject.caption,
         theme=look.theme,
         size=(right, columns[-1] - COLUMN_GAP),
-        links=tuple(Link(a.key, b.key, (), shape(a.shape)) for a, b in pairwise(volumes)),
+        links=tuple(Link(a.key, b.key, (), a.shape) for a, b in pairwise(volumes)),
         parts=tuple(parts),
         notes=(*_notes(volumes, scale), *subject.notes),
         heat=heat,
@@ -118,29 +118,32 @@ def _columns(volumes: list[_Volume], top: float) -> list[float]:
 
 def _volumes(subject: Subject, look: Look) -> Iterator[_Volume]:
     network = subject.network
-    maps = [tensor for tensor in network.inputs if len(tensor.shape) >= 4] or network.inputs[:1]
-    for tensor in maps:
-        yield _Volume(tensor.name, tensor.label, "input", _sides(tensor.shape, tensor.label), tensor.shape, (), ())
+    samples = {tensor: sample_sides(tensor.shape, tensor.batch_axis) for tensor in network.inputs}
+    for tensor in [tensor for tensor, sample in samples.items() if len(sample) >= 3] or network.inputs[:1]:
+        readers = [layer for layer in subject.layers if tensor.name in layer.node.inputs]
+        sides = _sides(samples[tensor], tensor.label, readers)
+        yield _Volume(tensor.name, tensor.label, "input", sides, input_shape(tensor), (), ())
     for stage in subject.stages:
-        for name, kind, layers, result in _steps(stage):
+        for name, kind, layers, last in _steps(stage):
             more = tuple(fact.text(layers, subject.report) for key, fact in look.facts.items() if key != "shape")
-            yield _Volume(layers[0].node.name, name, kind, _sides(result, name), result, layers, more)
+            sides = _sides(last.sample, name, (last,))
+            yield _Volume(layers[0].node.name, name, kind, sides, last.output, layers, more)
 
 
-def _steps(stage: Stage) -> Iterator[tuple[str, str, Layers, TensorShape]]:
-    """The steps that compute a new tensor, each with its name, kind, layers and output shape. A step is a row with
-    weights, a pool that changes the shape, or one of several modules.
+def _steps(stage: Stage) -> Iterator[tuple[str, str, Layers, Layer]]:
+    """The steps that compute a new tensor, each with its name, kind, layers and the layer with its output. A
+    step is a row with weights, a pool that changes the shape, or one of several modules.
     """
     for block in stage.blocks:
         if block.title:
             layers = block.instances[-1]
             times = f" ×{block.count}" if block.count > 1 else ""
-            yield block.title + times, _largest(block.rows).layer.kind, layers, layers[-1].report.output_shape
+            yield block.title + times, _largest(block.rows).layer.kind, layers, layers[-1]
             continue
         for row in block.rows:
             report, kind = row.layer.report, row.layer.kind
             if kind in ("conv", "fc") or (kind == "pool" and report.input_shape != report.output_shape):
-                yield row.layer.name, kind, row.layers, report.output_shape
+                yield row.layer.name, kind, row.layers, row.layer
 
 
 def _largest(rows: tuple[LayerRow, ...]) -> LayerRow:
@@ -148,15 +151,20 @@ def _largest(rows: tuple[LayerRow, ...]) -> LayerRow:
     return max(rows, key=lambda row: sum(layer.report.params for layer in row.layers))
 
 
-def _sides(sides: TensorShape, name: str) -> tuple[int, int, int]:
-    """Channels, height and width. A vector has height and width 1, a sequence of tokens width 1."""
-    if len(sides) == 4:
-        return sides[1], sides[2], sides[3]
-    if len(sides) == 3:
-        return sides[2], sides[1], 1
-    if len(sides) == 2:
-        return sides[1], 1, 1
-    raise OptionError(f"style volumes cannot show {name}: {shape(sides)}", "--style blocks or --style layers can")
+def _sides(sample: tuple[int, ...], name: str, layers: Sequence[Layer]) -> tuple[int, int, int]:
+    """Channels, height and width. A vector has height and width 1, a signal and a sequence of tokens width 1.
+
+    `layers` compute the tensor or read it: the channels of a signal come first, those of tokens last.
+    """
+    if len(sample) == 3:
+        return sample[0], sample[1], sample[2]
+    if len(sample) == 2:
+        is_signal = any(layer.kind in ("conv", "pool") for layer in layers)
+        return (sample[0], sample[1], 1) if is_signal else (sample[1], sample[0], 1)
+    if len(sample) < 2:
+        return (*sample, 1, 1, 1)[0], 1, 1
+    text = shape_range([sample])
+    raise OptionError(f"style volumes cannot show {name}: {text}", "--style blocks or --style layers can")
 
 
 def _scale(volumes: list[_Volume], room: float) -> _Scale:
@@ -208,4 +216,4 @@ def _texts(volume: _Volume, base: float, columns: list[float], theme: Theme) -> 
 
 
 def _tooltip(volume: _Volume) -> str:
-    return "\n".join(layer.details for layer in volume.layers) or f"input {shape(volume.shape)}"
+    return "\n".join(layer.details for layer in volume.layers) or f"input {volume.shape}"

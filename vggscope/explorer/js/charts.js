@@ -50,7 +50,7 @@ function bars(chart, layers, values, scaled) {
 
 // The line at which the receptive field is as large as the image.
 function inputLine(most, scaled) {
-  const side = model().input[1];
+  const side = model().fields.sides[0];
   const y = side && side <= most ? HEIGHT - scaled(side) : -10;
   return svg('path', { class: 'limit', d: `M0 ${y}H${model().layers.length}`, 'vector-effect': 'non-scaling-stroke' });
 }

@@ -27,7 +27,7 @@ const middle = (place) => model().fields.layers[place].map.map((side) => Math.fl
 // The chosen unit of a layer, or the one in the centre of its map.
 const unitOf = (place) => state.unit ?? middle(place);
 
-const imageSides = () => model().input.slice(1);
+const imageSides = () => model().fields.sides;
 
 function clipped(box) {
   const sides = imageSides();
