@@ -40,6 +40,9 @@ BY_HAND = {
     "gradient_of_the_input": 2 * 36 * 4 * 27,
     # The offsets, and as many products as a convolution.
     "deformable_convolution": 36 * 18 * 27 + 36 * 4 * 27,
+    # torch has no formula for products with a vector: x1 W x2, and the norm u W v of a weight.
+    "bilinear_pair": 3 * 5 * 7,
+    "spectral_norm": 6 * 4 + 6 * 4 + 4,
 }
 """MACs where torch's counter fails, or sees a fused kernel that it has no formula for."""
 
@@ -83,6 +86,7 @@ BACKWARD_BY_HAND = {
     # torch's counter multiplies the weights' gradient of a grouped convolution by its groups. The depthwise
     # convolution needs no gradient of its input, the pointwise one both.
     "depthwise_separable": 225 * 8 * 9 + 2 * 225 * 8 * 16,
+    "bilinear_pair": 3 * 5 * 7,
     # torch counts what the backward pass computes again.
     "checkpointed": 30 + 2 * 15,
 }

@@ -166,7 +166,12 @@ def _grown(shape: Shape, growth: Shape | None, batch: int) -> Shape:
 
 @record
 class Output(NamedTensor):
-    """A tensor that forward returns. Its name is its place: `output`, `output[1]` of a tuple, `logits` of a dict."""
+    """A tensor that forward returns. Its name is its place: `output`, `output[1]` of a tuple, `logits` of a dict.
+
+    `source` is the node or input whose tensor it is, empty if it does not depend on the inputs or is not known.
+    """
+
+    source: str = field(default="", kw_only=True, compare=False, repr=False)
 
 
 @record
@@ -260,7 +265,7 @@ class Network:
         """
         if self.failure is not None:
             return ()
-        return self.returned or (Output(OUTPUT, self.shapes[self.end], "", self.growth_of(self.end)),)
+        return self.returned or (Output(OUTPUT, self.shapes[self.end], "", self.growth_of(self.end), source=self.end),)
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -475,6 +480,17 @@ class Network:
         'classifier.6'
         """
         return self.output or (self.nodes[-1].name if self.nodes else self.inputs[0].name)
+
+    @cached_property
+    def returned_nodes(self) -> frozenset[str]:
+        """The names of the nodes whose tensors forward returns; those that no node reads if its forward pass fails.
+
+        >>> import vggscope
+        >>> vggscope.network("D").returned_nodes
+        frozenset({'classifier.6'})
+        """
+        sources = frozenset(tensor.source for tensor in self.outputs) - {""}
+        return sources or frozenset(name for name, readers in self.consumers.items() if not readers)
 
     @cached_property
     def side_outputs(self) -> frozenset[str]:

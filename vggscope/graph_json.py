@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -102,6 +102,12 @@ def _fields(name: str) -> dict[str, object]:
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
+@cache
+def _required(name: str) -> frozenset[str]:
+    """The fields of a class without a default. A file from before a field was added lacks others."""
+    return frozenset(f.name for f in fields(_class_named(name)) if f.default is MISSING)
+
+
 def _decode(kind: object, value: object) -> object:
     """Convert a JSON value to a field's type. Raises ValueError if it is not of that type."""
     origin = get_origin(kind)
@@ -151,7 +157,7 @@ def _decode_record(kind: type, value: object) -> object:
     if not issubclass(cls, kind):
         raise _mismatch(named, kind.__name__)
     kinds = _fields(named)
-    if value.keys() != kinds.keys():
+    if not _required(named) <= value.keys() <= kinds.keys():
         raise _mismatch(value, named)
     create: Callable[..., object] = cls
     return create(**{name: _decode(kinds[name], item) for name, item in value.items()})

@@ -40,7 +40,7 @@ def total_macs(costs: dict[str, Cost]) -> int | None:
 
 
 def backward_macs(network: Network, batch: int = 1) -> int | None:
-    """The MACs of a backward pass from the output to the trainable parameters; None if unknown."""
+    """The MACs of a backward pass from what forward returns to the trainable parameters; None if unknown."""
     return known_sum(backward_costs(network, batch).values())
 
 
@@ -77,14 +77,23 @@ def backward_costs(network: Network, batch: int = 1) -> dict[str, int | None]:
 
 
 def _reached(network: Network) -> set[str]:
-    """The nodes whose output gets a gradient: all except those under no_grad or read only through a `detach`."""
+    """The nodes whose output gets a gradient: forward returns it, or a node reads it that passes its gradient on.
+
+    Code under no_grad gets none, nor does what only `.item()` or a `detach` reads.
+    """
     reached: set[str] = set()
     for node in reversed(network.nodes):
         readers = [network.by_name[name] for name in network.consumers[node.name]]
-        has_gradient = not readers or any(reader.name in reached and reader.passes_gradient for reader in readers)
+        is_end = node.name in network.returned_nodes or _computes_weight(node, readers)
+        has_gradient = is_end or any(reader.name in reached and reader.passes_gradient for reader in readers)
         if has_gradient and not node.detached:
             reached.add(node.name)
     return reached
+
+
+def _computes_weight(node: Node, readers: list[Node]) -> bool:
+    """Whether a node is a parametrization: its layer reads its output as a weight, not as an input."""
+    return not node.inputs and not readers
 
 
 def _needed(node: Node, needs: dict[str, bool]) -> tuple[tuple[bool, ...], bool]:

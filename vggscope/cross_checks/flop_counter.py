@@ -1,13 +1,16 @@
 """torch itself: its parameters, and the MACs of torch.utils.flop_counter, forward and backward.
 
-The counter's convention is ours: 2 FLOPs for each MAC of convolutions and matrix products, and nothing else. In the
-backward pass its conv_backward_flop ignores the groups of a grouped convolution's weight gradient.
+The counter's convention is ours: 2 FLOPs for each MAC of convolutions and matrix products, and nothing else. It has no
+formula for some products, such as a matrix with a vector. In the backward pass its conv_backward_flop ignores the
+groups of a grouped convolution's weight gradient.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from vggscope.analysis.cost import backward_costs
 from vggscope.cross_checks.reference_tool import (
     BACKWARD_MACS,
     MACS,
@@ -17,9 +20,14 @@ from vggscope.cross_checks.reference_tool import (
     Term,
     frozen,
 )
-from vggscope.graph import Network
+from vggscope.graph import Network, Node
+from vggscope.ops.attention import MatrixProduct
+from vggscope.ops.constant import WithConstants
 from vggscope.ops.convolution import Convolution, TransposedConvolution
+from vggscope.ops.linear import Bilinear
+from vggscope.trace.flops import macs_without_formula
 from vggscope.trace.inputs import CallInputs, inputs_of
+from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,18 +50,56 @@ def macs(module: nn.Module, inputs: CallInputs) -> int:
 
 def backward_macs(module: nn.Module, inputs: CallInputs) -> int:
     """The MACs of the backward pass from the output's sum to the trainable parameters."""
-    import torch
-    from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import FlopCounterMode
 
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if not trainable:
-        return 0
-    leaves = tree_leaves(inputs.to("meta").call(module))
-    sums = [leaf.sum() for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+    backward = _backward(module, inputs)
     with FlopCounterMode(display=False) as counter:
-        torch.autograd.grad(sums, trainable, allow_unused=True)
+        backward()
     return int(counter.get_total_flops()) // 2
+
+
+def _backward(module: nn.Module, inputs: CallInputs) -> Callable[[], object]:
+    """Run forward. Return the backward pass from the sum of its outputs to the trainable parameters."""
+    import torch
+
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    sums = [tensor.sum() for tensor in tensors_in(inputs.to("meta").call(module)) if tensor.requires_grad]
+    if not trainable or not sums:
+        return lambda: None
+    return lambda: torch.autograd.grad(sums, trainable, allow_unused=True)
+
+
+def _forward_terms(module: nn.Module, inputs: CallInputs) -> tuple[Term, ...]:
+    """The MACs of the operators that the counter leaves out."""
+    import torch
+
+    with torch.no_grad(), frozen(module):
+        left_out = macs_without_formula(lambda: inputs.to("meta").call(module))
+    return _left_out(sum(left_out.values()), left_out)
+
+
+def _backward_terms(network: Network, module: nn.Module, inputs: CallInputs) -> tuple[Term, ...]:
+    """The same for the backward pass. The gradients of a product with a vector are further products with vectors."""
+    left_out = macs_without_formula(_backward(module, inputs))
+    ours = backward_costs(network)
+    vectors = sum(ours[node.name] or 0 for node in network.nodes if _has_vector(network, node))
+    others = {name: macs for name, macs in left_out.items() if name not in _OF_VECTORS}
+    return _left_out(vectors + sum(others.values()), left_out)
+
+
+def _has_vector(network: Network, node: Node) -> bool:
+    op, inputs = node.op.without_constants, network.input_shapes(node)
+    if isinstance(node.op, WithConstants):
+        inputs = node.op.all_inputs(inputs)
+    return isinstance(op, Bilinear) or (isinstance(op, MatrixProduct) and op.has_vector(inputs))
+
+
+_OF_VECTORS = frozenset(f"aten::{name}" for name in ("mv", "addmv", "addmv_", "dot", "vdot", "addr", "_trilinear"))
+
+
+def _left_out(amount: int, operators: Iterable[str]) -> tuple[Term, ...]:
+    names = ", ".join(name.removeprefix("aten::") for name in operators) or "products with a vector"
+    return (Term(-amount, f"{names}, for which it has no formula"),) if amount else ()
 
 
 def group_terms(network: Network) -> tuple[Term, ...]:
@@ -67,13 +113,23 @@ def group_terms(network: Network) -> tuple[Term, ...]:
     return (Term(amount, "the weight gradients of grouped convolutions, counted as if not grouped"),) if amount else ()
 
 
+def _macs(network: Network, module: nn.Module) -> ReportedFigure:
+    inputs = inputs_of(module, network)
+    return ReportedFigure(macs(module, inputs), terms=_forward_terms(module, inputs))
+
+
+def _backward_macs(network: Network, module: nn.Module) -> ReportedFigure:
+    inputs = inputs_of(module, network)
+    return ReportedFigure(backward_macs(module, inputs), terms=_backward_terms(network, module, inputs))
+
+
 REFERENCE_TOOL = ReferenceTool(
     name="torch",
     title="torch",
     reports={
         PARAMS: lambda network, module: ReportedFigure(params(module)),
-        MACS: lambda network, module: ReportedFigure(macs(module, inputs_of(module, network))),
-        BACKWARD_MACS: lambda network, module: ReportedFigure(backward_macs(module, inputs_of(module, network))),
+        MACS: _macs,
+        BACKWARD_MACS: _backward_macs,
     },
     explain={BACKWARD_MACS: lambda network, value: group_terms(network)},
     package="torch",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, WHOLE, AxisMaps, pointwise, without
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
@@ -14,7 +16,7 @@ from vggscope.units import kernel_text
 class MatrixProduct(Op):
     """The product of the last two inputs as matrices, batched over the leading axes.
 
-    `function` is torch's: matmul, mm, bmm, mv, or addmm and baddbmm, which add the product to the first input. `copied`
+    `function` is torch's: matmul, mm, bmm, mv, dot, or addmm, baddbmm and addmv, which add to the first input. `copied`
     is, for each factor, whether torch copies it first. It merges the leading axes, which a permuted tensor may not
     allow without a copy.
     """
@@ -40,9 +42,14 @@ class MatrixProduct(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(output) * inputs[-2][-1]
 
+    def has_vector(self, inputs: tuple[Shape, ...]) -> bool:
+        """Whether torch multiplies by a vector, for which torch.utils.flop_counter has no formula."""
+        left, right = inputs[-2:]
+        return len(right) == 1 or (len(left) == 1 and len(right) > 2)
+
     @property
     def _adds(self) -> bool:
-        return self.function in ("addmm", "baddbmm")
+        return self.function in ("addmm", "baddbmm", "addmv")
 
     @property
     def other_formula(self) -> str:
@@ -74,7 +81,8 @@ class MatrixProduct(Op):
 class Einsum(Op):
     """Einstein summation: the sum over the letters that only the left side of `equation` has.
 
-    It has MACs if it sums products of two tensors. `copied` is as in MatrixProduct.
+    It has MACs if it sums products of two tensors. torch sums a letter of one tensor alone before it multiplies.
+    `copied` is as in MatrixProduct.
     """
 
     other_formula = "1 for each product or sum that is not a multiply-accumulate"
@@ -103,8 +111,9 @@ class Einsum(Op):
             return None  # they depend on the order in which torch multiplies
         sizes, right = self._sizes(inputs)
         left = self.equation.partition("->")[0].replace(" ", "").split(",")
-        contracted = len(left) == 2 and any(letter in left[1] and letter not in right for letter in left[0])
-        return numel(tuple(sizes.values())) if contracted else 0
+        if len(left) < 2 or all(letter in right for letter in {*left[0]} & {*left[1]}):
+            return 0
+        return prod(size for letter, size in sizes.items() if letter in right or all(letter in term for term in left))
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         if self.macs(inputs, output):

@@ -6,10 +6,10 @@ from dataclasses import field
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
-from vggscope.ops.axis_maps import AxisMaps, without
+from vggscope.ops.axis_maps import SAME, AxisMaps, without
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.record import record
-from vggscope.units import count_text, shape_text
+from vggscope.units import count_text, kernel_text, shape_text
 
 
 @record
@@ -62,3 +62,39 @@ class Linear(Op):
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (without(inputs[0], {len(inputs[0]) - 1}),)
+
+
+@record
+class Bilinear(Op):
+    """x1^T W x2 for each row of x1 and x2 and each output feature, plus a bias. Its inputs are x1, x2, W and the bias.
+
+    A MAC is counted for each weight and row.
+    """
+
+    name = "bilinear"
+    other_formula = "bias: 1 a value"
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        left, right, weight = inputs[:3]
+        if left[:-1] != right[:-1] or (left[-1], right[-1]) != weight[1:]:
+            raise ShapeError(
+                f"weights of {kernel_text(weight)} do not fit {kernel_text(left)} and {kernel_text(right)}"
+            )
+        return (*left[:-1], weight[0])
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(output[:-1]) * numel(inputs[2])
+
+    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        return numel(output) * (len(inputs) > 3)
+
+    def backward_macs(self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool) -> int:
+        return self.macs(inputs, output) * sum(needed[:3])
+
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return SavedTensors(inputs=(0, 1, 2))
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
+        axis = len(output) - 1
+        rows = tuple(without(shape, {axis}) for shape in inputs[:2])
+        return (*rows, {0: (axis, SAME)}, *({0: (axis, SAME)} for _ in inputs[3:]))

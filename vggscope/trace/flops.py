@@ -1,9 +1,12 @@
-"""Multiply-accumulates of a call by torch's own counter, for functions that no op of vggscope covers."""
+"""Multiply-accumulates of the operators that torch dispatches, for calls that no op of vggscope covers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from vggscope.record import record
@@ -22,6 +25,15 @@ WITHOUT_PRODUCTS = frozenset(
     for name in (operator, f"_{operator}_backward")
 )
 """Operators of other libraries that contain no matrix product."""
+
+HIDING_PRODUCTS = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("mkldnn_rnn_layer", "mkldnn_linear", "_cudnn_rnn", "_addmm_activation", "quantized_lstm", "quantized_gru"),
+        *("_transformer_encoder_layer_fwd", "_native_multi_head_attention", "_scaled_grouped_mm"),
+    )
+)
+"""torch's own operators that contain matrix products and have no formula, in torch or here."""
 
 
 @record
@@ -72,7 +84,8 @@ def counted_macs(call: Callable[[], object]) -> int | None:
     """Return the multiply-accumulates of the operators that `call` dispatches; None if they are unknown.
 
     They are unknown if `call` raises, for example because it reads values of meta tensors, or if it dispatches an
-    operator of another library. The formulas are those of torch.utils.flop_counter.
+    operator of another library. The formulas are those of torch.utils.flop_counter, and OWN_FORMULAS for products that
+    it leaves out.
 
     >>> import torch
     >>> counted_macs(lambda: torch.cdist(torch.ones(2, 3, device="meta"), torch.ones(4, 3, device="meta")))
@@ -88,18 +101,65 @@ def counted_macs(call: Callable[[], object]) -> int | None:
 
 def with_macs(call: Callable[[], object]) -> tuple[object, int | None]:
     """Return the result of `call` and its multiply-accumulates, as `counted_macs` does. Errors of `call` are raised."""
+    with operator_macs() as macs:
+        result = call()
+    return result, macs.total
+
+
+def macs_without_formula(call: Callable[[], object]) -> Mapping[str, int]:
+    """Return the multiply-accumulates of `call` that torch.utils.flop_counter leaves out, by operator.
+
+    >>> import torch
+    >>> macs_without_formula(lambda: torch.mv(torch.ones(2, 3), torch.ones(3)) @ torch.ones(2, 4))
+    {'aten::mv': 6}
+    """
+    with operator_macs() as macs:
+        call()
+    return dict(macs.without_formula)
+
+
+@dataclass
+class OperatorMacs:
+    """The multiply-accumulates of dispatched operators.
+
+    - `by_formula` are those that torch.utils.flop_counter counts too.
+    - `without_formula` are those of OWN_FORMULAS, by operator.
+    - `is_known` is false if an operator was dispatched that may contain products which no formula covers.
+    """
+
+    by_formula: int = 0
+    without_formula: Counter[str] = field(default_factory=Counter)
+    is_known: bool = True
+
+    @property
+    def total(self) -> int | None:
+        """The sum; None if it is unknown."""
+        return self.by_formula + self.without_formula.total() if self.is_known else None
+
+
+@contextmanager
+def operator_macs() -> Iterator[OperatorMacs]:
+    """Count the multiply-accumulates of the operators that torch dispatches within the block."""
+    macs = OperatorMacs()
+    with _counting_mode()(macs):
+        yield macs
+
+
+@cache
+def _counting_mode() -> Callable[[OperatorMacs], AbstractContextManager[object]]:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
 
-    flops = 0
-    known = True
+    class CountingMode(TorchDispatchMode):
+        def __init__(self, macs: OperatorMacs) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.macs = macs
 
-    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            nonlocal flops, known
             kwargs = kwargs or {}
-            own = OWN_FORMULAS.get(func._schema.name)
-            formula = None if own else flop_registry.get(func._overloadpacket)
+            name, macs = func._schema.name, self.macs
+            formula = flop_registry.get(func._overloadpacket)
+            own = None if formula else OWN_FORMULAS.get(name)
             if formula is None and own is None:
                 with self:
                     parts = func.decompose(*args, **kwargs)
@@ -107,16 +167,14 @@ def with_macs(call: Callable[[], object]) -> tuple[object, int | None]:
                     return parts
             result = func(*args, **kwargs)
             if own is not None:
-                flops += 2 * own(result, *args)
+                macs.without_formula[name] += own(result, *args, **kwargs)
             elif formula is not None:
-                flops += formula(*args, **kwargs, out_val=result)
-            elif func.namespace not in OWN_NAMESPACES and func._schema.name not in WITHOUT_PRODUCTS:
-                known = False
+                macs.by_formula += formula(*args, **kwargs, out_val=result) // 2
+            elif name in HIDING_PRODUCTS or (func.namespace not in OWN_NAMESPACES and name not in WITHOUT_PRODUCTS):
+                macs.is_known = False
             return result
 
-    with Counter():  # type: ignore[no-untyped-call]
-        result = call()
-    return result, flops // 2 if known else None
+    return CountingMode
 
 
 def _deformable_convolution(result: Tensor, input: Tensor, weight: Tensor, *_: object) -> int:
@@ -124,5 +182,68 @@ def _deformable_convolution(result: Tensor, input: Tensor, weight: Tensor, *_: o
     return result.numel() * weight[0].numel()
 
 
-OWN_FORMULAS = {"torchvision::deform_conv2d": _deformable_convolution}
+def _matrix_vector(result: Tensor, matrix: Tensor, vector: Tensor) -> int:
+    return matrix.numel()
+
+
+def _added_matrix_vector(result: Tensor, summand: Tensor, matrix: Tensor, vector: Tensor, **_: object) -> int:
+    return matrix.numel()
+
+
+def _added_outer_product(result: Tensor, summand: Tensor, column: Tensor, row: Tensor, **_: object) -> int:
+    return result.numel()
+
+
+def _inner_product(result: Tensor, one: Tensor, other: Tensor) -> int:
+    return one.numel()
+
+
+def _added_product(result: Tensor, summand: Tensor, left: Tensor, right: Tensor, **_: object) -> int:
+    """For each matrix of a batch, which `addbmm` sums."""
+    return left.numel() * right.shape[-1]
+
+
+def _integer_product(result: Tensor, left: Tensor, right: Tensor) -> int:
+    return result.numel() * left.shape[-1]
+
+
+def _grouped_product(result: Tensor, left: Tensor, right: Tensor, *_: object, **__: object) -> int:
+    """Each row, column or feature belongs to one group, unless both factors are batches of matrices."""
+    batch = left.shape[0] if left.dim() == right.dim() == 3 else 1
+    return batch * left.shape[-2] * left.shape[-1] * right.shape[-1]
+
+
+def _bilinear(result: Tensor, left: Tensor, weight: Tensor, right: Tensor, *_: object, **__: object) -> int:
+    """One for each weight and row. torch's only caller of the operator is torch.nn.functional.bilinear."""
+    return weight.numel() * left.shape[0]
+
+
+def _convolution_in_time(result: Tensor, input: Tensor, weight: Tensor, *_: object) -> int:
+    return result.numel() * weight[..., 0].numel()
+
+
+def _attention_on_cpu(result: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> int:
+    """Each query with each key, and each weight with each value."""
+    return query[..., 0].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+
+
+def _distances(result: Tensor, one: Tensor, other: Tensor) -> int:
+    """Distances from |x|^2 + |y|^2 - 2xy: `cdist` of more than 25 points, or if it is asked to."""
+    return result.numel() * one.shape[-1]
+
+
+OWN_FORMULAS: dict[str, Callable[..., int]] = {
+    "torchvision::deform_conv2d": _deformable_convolution,
+    "aten::mv": _matrix_vector,
+    **dict.fromkeys(("aten::addmv", "aten::addmv_"), _added_matrix_vector),
+    **dict.fromkeys(("aten::addr", "aten::addr_"), _added_outer_product),
+    **dict.fromkeys(("aten::dot", "aten::vdot"), _inner_product),
+    **dict.fromkeys(("aten::addbmm", "aten::addbmm_", "aten::addmm_", "aten::baddbmm_"), _added_product),
+    "aten::_int_mm": _integer_product,
+    "aten::_grouped_mm": _grouped_product,
+    "aten::_trilinear": _bilinear,
+    "aten::conv_tbc": _convolution_in_time,
+    "aten::_euclidean_dist": _distances,
+    "aten::_scaled_dot_product_flash_attention_for_cpu": _attention_on_cpu,
+}
 """Multiply-accumulates of operators for which torch has no formula, by the result and the arguments."""

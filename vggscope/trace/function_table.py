@@ -16,7 +16,7 @@ from vggscope.ops.attention import Einsum, MatrixProduct, ScaledDotProductAttent
 from vggscope.ops.base import Op
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.embedding import Embedding
-from vggscope.ops.linear import Linear
+from vggscope.ops.linear import Bilinear, Linear
 from vggscope.ops.merge import Concatenation, Stack
 from vggscope.ops.normalization import (
     BatchNorm1d,
@@ -77,8 +77,9 @@ OneOrMoreOps = Op | tuple[Op, ...]
 CONVOLUTIONS = frozenset(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))
 
 MATRIX_PRODUCTS = CONVOLUTIONS | {
-    *("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "linear", "bilinear", "mv", "dot", "tensordot", "inner"),
-    "scaled_dot_product_attention",
+    *("matmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "mv", "addmv", "addr", "dot", "vdot", "inner", "tensordot"),
+    *("einsum", "linear", "bilinear", "conv_tbc", "chain_matmul", "multi_dot", "linalg_multi_dot", "matrix_power"),
+    *("linalg_matrix_power", "_grouped_mm", "_int_mm", "scaled_dot_product_attention"),
 }
 """Functions that cost multiply-accumulates. They are nodes even if all their inputs are weights."""
 
@@ -482,6 +483,16 @@ def _product(function: str) -> Callable[..., Op]:
     return make
 
 
+def _inner(input: Tensor, other: Tensor) -> Op:
+    if (input.dim(), other.dim()) != (1, 1):
+        raise ValueError("the product of two matrices, one of them transposed")
+    return MatrixProduct("inner")
+
+
+def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Op:
+    return Bilinear()
+
+
 def _matmul(input: Tensor, other: Tensor) -> Op:
     axes = (input.dim(), other.dim())
     if min(axes) == 0 or max(axes) < 3:
@@ -513,7 +524,9 @@ FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
     "linear": _linear,
     "embedding": _embedding,
     "matmul": _matmul,
-    **{name: _product(name) for name in ("mm", "bmm", "addmm", "baddbmm", "mv")},
+    **{name: _product(name) for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot")},
+    "inner": _inner,
+    "bilinear": _bilinear,
     "einsum": _einsum,
     "scaled_dot_product_attention": _attention,
     "batch_norm": _batch_norm,

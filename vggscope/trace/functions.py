@@ -82,6 +82,8 @@ def read(
     ops = _ops_of(name, args, kwargs)
     if not ops and name in KEEPS:
         ops = (Elementwise(name, _plain_arguments(args, kwargs)),)
+    if in_place and name in MATRIX_PRODUCTS:
+        ops = ()  # as `x.addmm_(a, b)`, which adds to its first argument: the ops of products return new memory
     if not ops:
         # The table's entry does not support these arguments. They do not change whether the function has a cost.
         free = name in WITHOUT_MACS or (name in FUNCTIONS and name not in MATRIX_PRODUCTS)

@@ -112,7 +112,7 @@ class Recorder:
         states of an LSTM, belong to the row of that call.
         """
         self.outputs = tuple(
-            Output(_output_name(place), shape_of(tensor), dtype_name(tensor))
+            Output(_output_name(place), shape_of(tensor), dtype_name(tensor), source=self._source(tensor))
             for place, tensor in named_tensors("", result)
         )
         origins = [self.origin(tensor) for tensor in tensors_in(result)]
@@ -126,6 +126,13 @@ class Recorder:
         self.output_place = places[self.output]
         further = {name for name in places if name in self.nodes and isinstance(self.nodes[name].op, CallResult)}
         self.returned.update(name for name in places if name == self.output or name not in further)
+
+    def _source(self, tensor: Tensor) -> str:
+        """Return the node or input whose tensor it is, the call itself for a further result; empty for a constant."""
+        origin = self.origin(tensor)
+        while isinstance(origin, str) and origin in self.nodes and isinstance(self.nodes[origin].op, CallResult):
+            (origin,) = self.nodes[origin].inputs
+        return origin if isinstance(origin, str) else ""
 
     def _weighted_layers(self, name: str) -> int:
         """Return the number of layers with weights that a node's output depends on."""

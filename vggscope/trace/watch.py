@@ -325,7 +325,7 @@ class Watch:
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _distinct_result(op_call.ops[0], inputs, result)
             results = plain_tensors_in(result)
-        elif op_call.ops[0].allocates:
+        elif op_call.ops[0].allocates and name not in MATRIX_PRODUCTS:
             return result  # the input itself, as contiguous() returns it
         if isinstance(op_call.ops[0], AlwaysDropout):
             self.recorder.warn(
