@@ -13,7 +13,7 @@ import vggscope
 from tests.test_diagram import svg_texts
 from vggscope.errors import ModelError, OptionError, ShapeError
 from vggscope.explorer.data import facts
-from vggscope.inputs import InputSize, parse_batch_axis, parse_input
+from vggscope.inputs import Inputs, InputSize, parse_batch_axis, parse_input
 from vggscope.render.formats import write
 from vggscope.trace.network import network_of
 
@@ -400,7 +400,7 @@ def test_a_wrong_size_gets_one_that_the_first_layer_accepts(tmp_path: Path) -> N
     )
     with pytest.raises(ModelError) as error:
         vggscope.summary(f"{path}:net", input_size=(3, 16000))
-    assert error.value.remedy == "--input gives another size, such as 1x16000"
+    assert error.value.remedy == "--input gives another size, as in --input 1x16000"
 
 
 def test_a_signal_has_positions_and_an_image_pixels(tmp_path: Path) -> None:
@@ -511,3 +511,48 @@ def test_every_result_gives_the_shape_of_a_sample(axis: int | None) -> None:
     for result in (vggscope.summary(module, **options), vggscope.operations(module, **options)):
         assert "| fc | 5x4 |" in write(result, "markdown", columns=("name", "output_shape"))
     assert "input 5x8" in str(vggscope.receptive_fields(module, **options))
+
+
+class TwoOf(nn.Module):
+    """A layer that is called on two inputs; the second is a keyword argument."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, one: Tensor, *, other: Tensor) -> Tensor:
+        return first_tensor(self.layer(one)) + first_tensor(self.layer(other))
+
+
+def first_tensor(value: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return value if isinstance(value, Tensor) else value[0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (nn.Linear(10, 4), "10"),
+        (nn.Embedding(10, 4), "128:int64"),
+        (nn.Conv1d(2, 4, 3), "2x16000"),
+        (nn.Conv2d(5, 4, 3), "5x224x224"),
+        (nn.Conv3d(1, 4, 3), "1x16x112x112"),
+        (nn.LSTM(6, 4), "32x6"),
+        (nn.GRUCell(6, 4), "6"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_suggested_input_fits_the_first_layer(layer: nn.Module, size: str) -> None:
+    module = TwoOf(layer)
+    with pytest.raises(ModelError, match="missing 1 required keyword-only argument") as missing:
+        vggscope.network(module, input_data=torch.zeros(1, 7))
+    options = f"--input {size} --input other={size}"
+    assert (missing.value.remedy or "").endswith(f"as in {options}")
+    inputs = Inputs(tuple(parse_input(word) for word in options.split() if word != "--input"))
+    assert network_of(module, "two", inputs).failure is None
+
+
+def test_channels_are_moved_first_for_a_layer_of_as_many_channels_only() -> None:
+    for channels, hint in ((3, "--input is channels x height x width: 3x32x32"), (5, "as in --input 5x224x224")):
+        with pytest.raises(ModelError) as error:
+            vggscope.network(nn.Conv2d(channels, 4, 3), input_data=torch.zeros(1, 32, 32, 3))
+        assert (error.value.remedy or "").endswith(hint)

@@ -300,7 +300,7 @@ class Network:
 
     def _remedy(self) -> str:
         turned = channels_first(self.input_shape)
-        if turned is not None:
+        if turned is not None and any(node.op.is_convolution for node in self.nodes):
             return turned
         if not self.takes_one_image:
             return "--input gives another size"

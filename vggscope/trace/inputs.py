@@ -59,6 +59,18 @@ class CallInputs:
         single = self.for_samples(1)
         return ", ".join(single._sample_text(tensor) for tensor in single.tensors())
 
+    @property
+    def options(self) -> str:
+        """The command-line options that give tensors of these sizes; empty if an argument is not a tensor."""
+        from torch import Tensor
+
+        single = self.for_samples(1)
+        values = [*single.args, *single.kwargs.values()]
+        if not all(isinstance(value, Tensor) for value in values):
+            return ""
+        names = [*("" for _ in single.args), *(f"{name}=" for name in single.kwargs)]
+        return " ".join(f"--input {name}{single._sample_text(tensor)}" for name, tensor in zip(names, single.tensors()))
+
     def _sample_text(self, tensor: Tensor) -> str:
         axis = self.batch_axis if self._has_batch(tensor) else None
         return ":".join(filter(None, (sample_text(tuple(tensor.shape), axis), dtype_name(tensor))))
@@ -313,6 +325,12 @@ def first_layer(module: nn.Module) -> nn.Module | None:
     return layer or next((p for p in parts if hasattr(p, "in_channels") or hasattr(p, "in_features")), None)
 
 
+def takes_images(module: nn.Module) -> bool:
+    """Return whether the first layer with a known input size takes images, or there is none."""
+    first = first_layer(module)
+    return first is None or len(getattr(first, "kernel_size", ())) == 2
+
+
 def candidates(module: nn.Module) -> Iterator[CallInputs]:
     """Yield inputs that may fit, the likeliest first. Each required argument gets a tensor for the first layer."""
     arguments = required_arguments(module)
@@ -324,7 +342,7 @@ def candidates(module: nn.Module) -> Iterator[CallInputs]:
         yield from map(_noted, _inputs_by_name(module, telling))
         return
     first = first_layer(module)
-    is_image = first is None or len(getattr(first, "kernel_size", ())) == 2
+    is_image = takes_images(module)
     for place, (shape, dtype) in enumerate(_candidate_sizes(module, first)):
         positional = max(1, sum(argument.kind is not argument.KEYWORD_ONLY for argument in arguments))
         names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]

@@ -18,9 +18,10 @@ from vggscope.trace.inputs import (
     InputSpec,
     candidates,
     example_of,
+    first_layer,
     forward_signature,
-    required_arguments,
     specified,
+    takes_images,
 )
 from vggscope.trace.run import META, Run, run
 
@@ -116,7 +117,7 @@ def _checked(module: nn.Module, result: Run) -> Network:
         hint = "add a return statement" if result.returns == "None" else "return what forward computes"
         raise ModelError(f"forward of {network.name} returns {what}", hint)
     if not network.nodes:
-        layout_hint = channels_first(network.input_shape)
+        layout_hint = _layout_hint(module, network.input_shape)
         hints = network.warnings[-1:] if layout_hint is None else (layout_hint,)
         if isinstance(result.error, TypeError) and "argument" in network.failure:
             hints = (_argument_hint(module),)
@@ -126,19 +127,25 @@ def _checked(module: nn.Module, result: Run) -> Network:
     return network
 
 
+def _layout_hint(module: nn.Module, given: Shape) -> str | None:
+    """Return the remedy for an image whose channels are its last axis, else None."""
+    channels = getattr(first_layer(module), "in_channels", given[-1:])
+    return channels_first(given) if takes_images(module) and channels in (given[-1:], *given[-1:]) else None
+
+
 def _size_hint(module: nn.Module, given: Shape) -> str:
     """Return that --input gives another size, with one that the first layer may accept."""
-    likeliest = next(iter(candidates(module)), None)
-    sizes = [] if likeliest is None else [tuple(tensor.shape[1:]) for tensor in likeliest.tensors()]
-    other = likeliest is not None and len(sizes) == 1 and sizes != [given[-len(sizes[0]) :]]
-    return "--input gives another size" + (f", such as {likeliest.text}" if likeliest and other else "")
+    likeliest = next(iter(candidates(module)), CallInputs())
+    sizes = [tuple(tensor.shape[1:]) for tensor in likeliest.tensors()]
+    is_other = len(sizes) > 1 or (len(sizes) == 1 and sizes != [given[-len(sizes[0]) :]])
+    return "--input gives another size" + (f", as in {likeliest.options}" if is_other and likeliest.options else "")
 
 
 def _argument_hint(module: nn.Module) -> str:
-    """Return forward's signature, and the options that pass its arguments."""
-    arguments = required_arguments(module)
-    sizes = " ".join(f"--input {f'{a.name}=' if a.kind is a.KEYWORD_ONLY else ''}3x224x224" for a in arguments)
-    return f"it takes {forward_signature(module)}: give each argument's size without the batch, as in {sizes}"
+    """Return forward's signature, and options that pass tensors for the first layer as its arguments."""
+    example = next(iter(candidates(module)), CallInputs()).options
+    how = f"give each argument's size without the batch, as in {example}" if example else "give input_data in Python"
+    return f"it takes {forward_signature(module)}: {how}"
 
 
 def _mixes_batch(network: Network) -> bool:
