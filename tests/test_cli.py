@@ -297,7 +297,8 @@ def test_a_failing_model_is_shown_up_to_the_failure(vggscope, tmp_path) -> None:
     ran = vggscope("summary", f"{path}:net", "--input", "3x8x8")
     assert ran.code == 2
     assert "Conv2d" in ran.out
-    assert "7 features are expected, the input has 288" in ran.err
+    assert "7 features are expected, the input has 288" in ran.out
+    assert ran.err.startswith("vggscope: the forward pass fails in 2 (Linear), as noted\n")
     assert ran.err.count("\n") == 2
 
 

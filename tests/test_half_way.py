@@ -60,6 +60,14 @@ def test_a_command_that_needs_the_whole_model_fails(
     assert [path.name for path in tmp_path.glob("out*")] == []
 
 
+@pytest.mark.parametrize("words", [("summary",), ("rf",), ("compare",), ("diff", "--ref", "A")])
+def test_a_text_gives_the_reason_once(words: tuple[str, ...], word: str, vggscope) -> None:
+    ran = vggscope(*words, word, "--input", "3x32x32")
+    assert (ran.out + ran.err).replace("\n", " ").count("features are expected") == 1
+    if words[0] != "diff":
+        assert ran.err.splitlines()[0] == "vggscope: the forward pass fails in fc (Linear), as noted"
+
+
 def test_its_picture_states_where_it_fails(word: str, vggscope, tmp_path: Path) -> None:
     ran = vggscope("diagram", word, "--input", "3x32x32", "-o", str(tmp_path / "x.svg"))
     assert ran.code == 2

@@ -160,6 +160,7 @@ def test_what_was_chosen_is_a_note(vggscope, path: str) -> None:
     assert "note: no input was given: 1x16000 was taken; --input gives another" in signal.out
     tokens = vggscope("summary", f"{path}:Tokens")
     assert "note: no input was given: 128:int64 was taken; --input gives another" in tokens.out
+    assert "no input was given: 1x16000 was taken" in vggscope("rf", f"{path}:Signal").out
 
 
 def test_a_factory_gives_the_inputs_with_the_module(vggscope, path: str) -> None:

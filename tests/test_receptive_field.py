@@ -943,3 +943,22 @@ def test_the_cost_follows_the_layers_and_not_the_units() -> None:
     network = trace(model, (3, 64, 64), "rope")
     extents = [side.extent for view in views(network).values() if isinstance(view, PixelView) for side in view.sides]
     assert not any(isinstance(extent, Irregular) for extent in extents)
+
+
+class TwoImages(nn.Module):
+    """A tower that is called on two images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 3))
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return self.tower(one) - self.tower(other)
+
+
+def test_a_tower_on_two_inputs_has_its_field_in_each() -> None:
+    """3 + (3 - 1) x 2 = 7 after the second convolution, whichever input it reads."""
+    summary = vggscope.summary(TwoImages(), [(1, 3, 16, 16)] * 2)
+    sizes = {row.name: row.receptive_field and row.receptive_field.size for row in summary.layers}
+    assert sizes["tower.2"] == sizes["tower.2:2"] == sizes["sub"] == (7, 7)
+    assert "7×7 px" in vggscope.diagram(TwoImages(), input_size=[(1, 3, 16, 16)] * 2).render("svg").decode()

@@ -22,7 +22,7 @@ from vggscope.cli.options import (
     option,
     words,
 )
-from vggscope.cli.output import check_format, emit, emit_lines, note_failures
+from vggscope.cli.output import check_format, emit, emit_lines, is_read, note_failures
 from vggscope.drawing.theme import theme_named
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
@@ -85,7 +85,7 @@ def compare(
     theme_named(theme)
     comparison = api.compare(*models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **build.keywords())
     emit(comparison, output.format, output.output, theme=theme)
-    return note_failures(*(model.failure for model in comparison.models))
+    return note_failures(*(model.failure for model in comparison.models), told=is_read(output.format, output.output))
 
 
 def _grid(models: list[str], build: ModelFlags, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:

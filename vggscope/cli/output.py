@@ -120,12 +120,21 @@ def note(*lines: str) -> None:
             sys.stderr.write(text.encode(encoding, "replace").decode(encoding))
 
 
-def note_failures(*failures: str | None) -> int:
-    """Print the first failure of models that do not run to their end, and return the exit code: 2 if there is one."""
+def is_read(format: str | None, output: str | None) -> bool:
+    """Whether `emit` prints a text with its notes to stdout."""
+    return output is None and format in (None, "table", "markdown")
+
+
+def note_failures(*failures: str | None, told: bool = False) -> int:
+    """Print the first failure of models that do not run to their end, and return the exit code: 2 if there is one.
+
+    Print only the layer that fails if stdout has already `told` why.
+    """
     failure = next((failure for failure in failures if failure is not None), None)
     if failure is None:
         return 0
-    note(f"vggscope: {failure}", "what is shown ends there; --input gives another size")
+    where = f"the forward pass fails in {failure.partition(': ')[0]}, as noted" if told else failure
+    note(f"vggscope: {where}", "what is shown ends there; --input gives another size")
     return 2
 
 

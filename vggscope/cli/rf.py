@@ -17,7 +17,7 @@ from vggscope.cli.options import (
     option,
     words,
 )
-from vggscope.cli.output import check_format, emit, note_failures
+from vggscope.cli.output import check_format, emit, is_read, note_failures
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.render.formats import PICTURE, name_for
@@ -80,14 +80,14 @@ def rf(
         photo = open_photo(image)
     to = output.format, output.output
     emit(first, *to, theme=picture.theme, dpi=picture.dpi, beside=tuple(others), image=photo)
-    return note_failures(*(fields.failure for fields in (first, *others)))
+    return note_failures(*(fields.failure for fields in (first, *others)), told=is_read(*to))
 
 
 def _check(layers: list[str], models: list[str], options: Mapping[str, object]) -> None:
     """Raise OptionError for options that need another one, or exclude each other."""
     for name, value in options.items():
         if value and not layers:
-            raise OptionError(f"--{name} needs a layer", "for example --at conv5_3")
+            raise OptionError(f"--{name} needs a layer", f"name one with --at; vggscope rf {models[0]} lists them")
     if options["weights"] and not options["effective"]:
         raise OptionError("--weights is for --effective", "the rule needs no weights")
     if options["effective"] and len(layers) > 1:

@@ -7,7 +7,7 @@ from typing import Annotated
 from vggscope import api
 from vggscope.choices import Count, Depth
 from vggscope.cli.options import CARDS, BatchOptions, Model, ModelFlags, OutputOptions, flag, option
-from vggscope.cli.output import check_format, emit, note_failures
+from vggscope.cli.output import check_format, emit, is_read, note_failures
 from vggscope.render.summary import SHOWN, column_keys
 
 
@@ -56,4 +56,4 @@ def summary(
     if count != "macs":
         keys = keys or tuple("flops" if key == "macs" else key for key in SHOWN)
     emit(report, output.format, output.output, keys)
-    return note_failures(network.failure)
+    return note_failures(network.failure, told=is_read(output.format, output.output))

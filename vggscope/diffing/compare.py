@@ -71,7 +71,8 @@ def compare(
 def _notes(aligned: AlignedNetworks) -> Iterator[str]:
     """What the reader should know about the comparison as a whole."""
     if aligned.ours.failure is not None:
-        yield f"the model does not run at this input, and is compared up to there: {aligned.ours.failure}"
+        failed = aligned.ours.failure.partition(": ")[0]
+        yield f"the model does not run at this input: it is compared up to {failed}, which fails"
     if aligned.reference.failure is not None:
         yield f"the reference does not run at this input either: {aligned.reference.failure}"
     pairs = aligned.layer_pairs()

@@ -65,7 +65,7 @@ def document(fields: ReceptiveFields, columns: tuple[str, ...] | None = None) ->
                 " (Araujo, Norris and Sim, Distill 2019)"
             )
         )
-        blocks += [Note(note) for note in fields.notes]
+    blocks += [Note(note) for note in fields.notes]
     return Document(f"{fields.model}   {_input(fields)}", tuple(blocks))
 
 

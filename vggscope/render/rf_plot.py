@@ -158,7 +158,9 @@ def regions(fields: ReceptiveFields, photo: Image | None = None, theme: str = "l
     Raises OptionError if no unit is chosen, or the input is no image.
     """
     if not fields.units:
-        raise OptionError("no layer is named whose region is to be drawn", "--at conv5_3 names one")
+        known = [layer.label or layer.name for layer in fields.layers if layer.size]
+        example = f"--at {known[-1]} names one" if known else "--at names one"
+        raise OptionError("no layer is named whose region is to be drawn", example)
     height, width = _sides(fields.input_shape, fields.axes)
 
     def paint(figure: Figure, chosen: Theme) -> None:

@@ -55,6 +55,7 @@ def network_of(
 
 def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Network:
     best: Run | None = None
+    note = ""
     batch_mixed: Run | None = None
     tried: list[str] = []
     for inputs in candidates(module):
@@ -68,7 +69,7 @@ def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Modu
             note = f"{tried[0]} does not fit, {tried[-1]} was taken; --input gives another"
             return _checked(module, _noted(result, note))
         elif best is None or len(result.network.nodes) > len(best.network.nodes):
-            best = result
+            best, note = result, inputs.note
         if not isinstance(result.error, (*_SHAPE_ERRORS, type(None))):
             break
     if batch_mixed is not None:
@@ -76,8 +77,8 @@ def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Modu
     assert best is not None
     if len(tried) > 1:
         sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
-        best = _noted(best, f"no input size that was tried fits ({sizes}); --input gives another")
-    return _checked(module, best)
+        note = f"no input size that was tried fits ({sizes}); --input gives another"
+    return _checked(module, _noted(best, note))
 
 
 def _noted(result: Run, note: str) -> Run:

@@ -63,9 +63,17 @@ NO_PIXELS = PixelView(())
 
 
 def receptive_fields(network: Network) -> dict[str, ReceptiveField | None]:
-    """The receptive field of each node by name; None if its units have different fields, or no rule gives them."""
-    known = views(network)
-    return {node.name: field_of(known[node.name]) for node in network.nodes}
+    """The receptive field of each node by name; None if its units have different fields, or no rule gives them.
+
+    The field lies in the first input with spatial axes that the node depends on.
+    """
+    fields: dict[str, ReceptiveField | None] = {}
+    for given in network.inputs:
+        if len(fields) < len(network.nodes) and pixel_axes(network, given.name):
+            known = views(network, of=given.name)
+            reached = (node.name for node in network.nodes if known[node.name] is not NO_PIXELS)
+            fields = {**{name: field_of(known[name]) for name in reached}, **fields}
+    return {node.name: fields.get(node.name) for node in network.nodes}
 
 
 def field_of(view: PixelView | UnknownView) -> ReceptiveField | None:
