@@ -18,7 +18,7 @@ FLOORS = (
     ("result", "document"),
     ("ops",),
     ("graph",),
-    ("graph_json", "vgg"),
+    ("dtypes", "graph_json", "vgg"),
     ("trace", "builders"),
     ("checkpoint", "analysis"),
     ("diffing", "cross_checks", "execution"),

@@ -12,6 +12,7 @@ import torchvision
 
 from vggscope.analysis.compare import compare, depth
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
+from vggscope.dtypes import converted
 from vggscope.sources.resolve import resolve
 
 EXACT = {
@@ -63,8 +64,8 @@ def test_memory_grows_with_the_batch_as_elsewhere(vggscope) -> None:
     (row,) = models(vggscope, "A", "--batch", "8", "--dtype", "float16")
     assert row["input_shape"] == [8, 3, 224, 224]
     assert row["output_shape"] == [8, 1000]
-    assert row["inference_peak_bytes"] == inference_peak(resolve("A"), 8, 2)
-    assert row["training_peak_bytes"] == training_peak(resolve("A"), 8, 2)
+    assert row["inference_peak_bytes"] == inference_peak(converted(resolve("A"), "float16"), 8)
+    assert row["training_peak_bytes"] == training_peak(converted(resolve("A"), "float16"), 8)
     summary = json.loads(vggscope("summary", "A", "--batch", "8", "--dtype", "float16", "-f", "json").out)
     assert row["activation_bytes"] == summary["totals"]["activation_bytes"]
 

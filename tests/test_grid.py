@@ -32,7 +32,7 @@ def agree(network: Network, batches: list[int], configs: list[StepConfig]) -> No
     for config, batch in itertools.product(configs, batches):
         one = memory(network, batch, config)
         assert next(estimates) == Estimate(
-            network.name, network.input_shape[1:], config.mode, one.optimizer, config.dtype, batch, one.peak_bytes
+            network.name, network.input_shape[1:], config.mode, one.optimizer, one.dtype, batch, one.peak_bytes
         )
     assert next(estimates, None) is None
 

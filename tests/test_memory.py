@@ -30,6 +30,7 @@ from vggscope.analysis.memory.step_config import PARALLEL, Shards, StepConfig
 from vggscope.analysis.summary import summarize
 from vggscope.builders.module import module
 from vggscope.cross_checks.measured_step import MeasuredStep, measure
+from vggscope.dtypes import converted
 from vggscope.errors import OptionError
 from vggscope.graph import Network, Parameter
 from vggscope.sources.resolve import resolve, resolve_module
@@ -445,10 +446,10 @@ def test_summary_and_memory_give_the_same_numbers() -> None:
     assert (
         peaks.training_peak_bytes
         == memory(net, 16, StepConfig(dtype="bfloat16")).peak_bytes
-        == training_peak(net, 16, 2)
+        == training_peak(converted(net, "bfloat16"), 16)
     )
     inference = memory(net, 16, StepConfig(mode="inference", dtype="bfloat16"))
-    assert peaks.inference_peak_bytes == inference.peak_bytes == inference_peak(net, 16, 2)
+    assert peaks.inference_peak_bytes == inference.peak_bytes == inference_peak(converted(net, "bfloat16"), 16)
     assert inference.optimizer is None
     assert inference.gradients_bytes == inference.optimizer_bytes == 0
 
@@ -480,7 +481,7 @@ def test_stages_end_where_the_map_shrinks_and_one_tensor_is_read_later() -> None
 
     def ends(word: str) -> list[str]:
         net = network(word)
-        calls = forward_pass(net, 4, CUDA, training=True, autocast=False).calls
+        calls = forward_pass(net, CUDA, training=True, autocast=False).calls
         return [calls[stage.stop - 1].layer for stage in stages(net, calls)]
 
     assert ends("D") == [f"features.{pool}" for pool in (4, 9, 16, 23, 30)]

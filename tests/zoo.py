@@ -1081,6 +1081,126 @@ def bytes_to_floats():
     return Calls(forward, conv=nn.Conv2d(3, 4, 3)), (torch.zeros(1, 3, 8, 8, dtype=torch.uint8),)
 
 
+@animal
+def complex_layer_in_a_real_model():
+    def forward(self, x):
+        return self.complex(self.real(x).to(torch.complex64)).abs()
+
+    return Calls(forward, real=nn.Conv2d(3, 8, 3), complex=nn.Conv2d(8, 25, 3, dtype=torch.complex64)), (
+        torch.zeros(1, 3, 9, 9),
+    )
+
+
+@animal
+def fourier_operator():
+    """Li et al. 2021: a product of the lowest frequencies with complex weights."""
+
+    def forward(self, x):
+        x = self.lift(x)
+        spectrum = torch.fft.rfft2(x)
+        mixed = torch.zeros_like(spectrum)
+        mixed[:, :, :3, :3] = torch.einsum("bixy,ioxy->boxy", spectrum[:, :, :3, :3], self.weight)
+        return torch.fft.irfft2(mixed, s=x.shape[-2:])
+
+    weight = nn.Parameter(torch.ones(4, 4, 3, 3, dtype=torch.cfloat))
+    return Calls(forward, lift=nn.Conv2d(3, 4, 1), weight=weight), (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def half_layer_in_a_float_model():
+    def forward(self, x):
+        return self.head(self.body(x.bfloat16()).float())
+
+    return Calls(forward, body=nn.Linear(6, 5).bfloat16(), head=nn.Linear(5, 7)), (torch.zeros(1, 6),)
+
+
+def _with_buffers(forward, buffers, **parts):
+    net = Calls(forward, **parts)
+    for name, buffer in buffers.items():
+        net.register_buffer(name, buffer)
+    return net
+
+
+@animal
+def double_buffer():
+    def forward(self, x):
+        return self.head(x) * self.scale
+
+    return _with_buffers(forward, {"scale": torch.ones(4, dtype=torch.float64)}, head=nn.Linear(6, 4)), (
+        torch.zeros(1, 6),
+    )
+
+
+@animal
+def int8_weights_in_buffers():
+    def forward(self, x):
+        return F.linear(x, self.weight.to(x.dtype) * self.scale)
+
+    buffers = {"weight": torch.ones(5, 6, dtype=torch.int8), "scale": torch.ones(5, 1)}
+    return _with_buffers(forward, buffers), (torch.zeros(1, 6),)
+
+
+@animal
+def four_bit_weights():
+    """Two weights of four bits in each byte."""
+
+    def forward(self, x):
+        low, high = self.weight & 15, self.weight >> 4
+        return F.linear(x, (torch.stack([low, high], -1).flatten(1).to(x.dtype) - 8) * self.scale)
+
+    weight = nn.Parameter(torch.ones(5, 3, dtype=torch.uint8), requires_grad=False)
+    return Calls(forward, weight=weight, scale=nn.Parameter(torch.ones(5, 1))), (torch.zeros(1, 6),)
+
+
+@animal
+def boolean_table():
+    def forward(self, x):
+        scores = self.head(x).masked_fill(self.mask, -1.0)
+        return scores, scores.argmax(1), scores > 0
+
+    return _with_buffers(forward, {"mask": torch.eye(4, dtype=torch.bool)[:1]}, head=nn.Linear(6, 4)), (
+        torch.zeros(1, 6),
+    )
+
+
+@animal
+def quantized_parameter():
+    def forward(self, x):
+        return x @ self.weight.dequantize().t()
+
+    weight = torch.quantize_per_tensor(torch.ones(3, 6), 0.1, 0, torch.qint8)
+    return Calls(forward, weight=nn.Parameter(weight, requires_grad=False)), (torch.zeros(1, 6),)
+
+
+@animal
+def quantized_dynamically():
+    from torch.ao.nn.quantized.dynamic import Linear
+
+    return nn.Sequential(Linear(6, 5), nn.ReLU(), Linear(5, 4)), (torch.zeros(1, 6),)
+
+
+@animal
+def quantized_convolution():
+    import torch.ao.nn.quantized as quantized
+    from torch.ao.nn.intrinsic.quantized import ConvReLU2d
+
+    net = nn.Sequential(
+        quantized.Quantize(torch.tensor([0.1]), torch.tensor([0]), torch.quint8),
+        quantized.Conv2d(3, 4, 3),
+        ConvReLU2d(4, 4, 3),
+        quantized.DeQuantize(),
+    )
+    return net, (torch.zeros(1, 3, 8, 8),)
+
+
+@animal
+def sparse_weight():
+    def forward(self, x):
+        return torch.sparse.mm(self.weight, x.t()).t()
+
+    return Calls(forward, weight=nn.Parameter(torch.eye(6).to_sparse(), requires_grad=False)), (torch.zeros(1, 6),)
+
+
 # Odd ways to compute
 
 

@@ -101,15 +101,16 @@ def summary(
     input_size: InputSizes | None = None,
     *,
     batch: int | None = None,
-    dtype: Dtype = "float32",
+    dtype: Dtype | None = None,
     count: Count = "macs",
     depth: Depth = "layer",
     **options: Unpack[ModelOptions],
 ) -> Summary:
     """Return shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer.
 
-    `batch` is that of the input if left out, and `dtype` gives the bytes of an element. `count="all"` adds the
-    operations that are no multiply-accumulates to the FLOPs. `depth="stage"` returns a row per stage.
+    `batch` is that of the input if left out. `dtype` converts what is floating-point; left out, each tensor keeps its
+    own. `count="all"` adds the operations that are no multiply-accumulates to the FLOPs. `depth="stage"` returns a row
+    per stage.
 
     Raises ModelError, OptionError, and ShapeError where a layer does not fit its input.
 
@@ -173,14 +174,14 @@ def operations(
     input_size: InputSizes | None = None,
     *,
     batch: int | None = None,
-    dtype: Dtype = "float32",
+    dtype: Dtype | None = None,
     count: Count = "macs",
     card: str | None = None,
     **options: Unpack[ModelOptions],
 ) -> Operations:
     """Return MACs and FLOPs of each layer, forward and backward, with the bytes that it moves.
 
-    `batch` is that of the input if left out, and `dtype` gives the bytes of an element. `count="all"` adds the
+    `batch` and `dtype` are as in `summary`. `count="all"` adds the
     operations that are no multiply-accumulates. `card` adds the least time, in nanoseconds, that each layer takes on
     that GPU.
 
@@ -248,11 +249,12 @@ def compare(
     *models: Model,
     input_size: InputSizes | None = None,
     batch: int = 1,
-    dtype: Dtype = "float32",
+    dtype: Dtype | None = None,
     paper: bool = False,
     **options: Unpack[ModelOptions],
 ) -> Comparison:
-    """Return `models` side by side: parameters, MACs, bytes, depth and receptive field, for a `batch` and a `dtype`.
+    """Return `models` side by side: parameters, MACs, bytes, depth and receptive field, for a `batch` and a `dtype`,
+    each model's own if left out.
 
     `paper` adds the paper's Tables 1 and 2 beside the computed values, of all its columns if no model is named.
 
@@ -785,7 +787,8 @@ def _step_config(options: ModelAndStepOptions) -> tuple[StepConfig, Any]:
     from vggscope.analysis.memory.step_config import StepConfig
 
     step: dict[str, Any] = {name: value for name, value in options.items() if name in StepOptions.__annotations__}
-    return StepConfig(**step), {name: value for name, value in options.items() if name not in step}
+    model: dict[str, Any] = {name: value for name, value in options.items() if name not in step}
+    return StepConfig(**{**step, "dtype": step.get("dtype") or ""}), model
 
 
 def _module_factory(

@@ -104,7 +104,7 @@ class StepOptions(TypedDict, total=False):
 
     mode: Mode
     optimizer: Optimizer
-    dtype: StepDtype
+    dtype: StepDtype | None
     foreach: bool
     accumulate: int
     checkpoint: bool

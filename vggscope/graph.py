@@ -37,22 +37,32 @@ LARGEST_SEARCH = 10**6
 
 @record
 class Parameter:
-    """A learned tensor. `name` is its key in the state dict; nodes with the same key share the parameter."""
+    """A learned tensor. `name` is its key in the state dict; nodes with the same key share the parameter.
 
-    name: str
-    shape: Shape
-    trainable: bool = True
-
-
-@record
-class Buffer:
-    """A tensor of a module that is not learned. `name` is its key in the state dict. `element_bytes` is the size of one
-    element, None for the network's own dtype.
+    `dtype` is torch's name of the type, empty for the network's own. `stored` is the number of elements in memory if it
+    is not that of the shape: of a sparse tensor, and of one that packs two elements into a byte. `index_bytes` is the
+    memory of a sparse tensor's indices.
     """
 
     name: str
     shape: Shape
-    element_bytes: int | None = None
+    trainable: bool = True
+    dtype: str = ""
+    stored: int | None = None
+    index_bytes: int = 0
+
+
+@record
+class Buffer:
+    """A tensor of a module that is not learned. `name` is its key in the state dict. The other fields are as a
+    Parameter's.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str = ""
+    stored: int | None = None
+    index_bytes: int = 0
 
 
 @record
@@ -72,6 +82,7 @@ class Node:
       analysis reads it.
     - `detached` nodes run under torch.no_grad.
     - `reads_computed_weight` is true if the node reads a tensor that forward computes from weights alone.
+    - `dtype` is torch's name of the output's type, empty for the network's own.
     """
 
     name: str
@@ -86,6 +97,7 @@ class Node:
     batched_op: Op | None = field(default=None, compare=False, repr=False)
     detached: bool = field(default=False, repr=False)
     reads_computed_weight: bool = field(default=False, compare=False, repr=False)
+    dtype: str = field(default="", compare=False, repr=False)
 
     @property
     def passes_gradient(self) -> bool:
@@ -120,7 +132,7 @@ def channels_first(shape: Shape) -> str | None:
 class NamedTensor:
     """A tensor that forward receives or returns.
 
-    `shape` has the batch axis. `dtype` is torch's name of the type, empty for the network's own floating type.
+    `shape` has the batch axis. `dtype` is torch's name of the type, empty for the network's own.
     `batch_growth` is as a Node's: by how much each axis grows with each further sample.
     """
 
@@ -178,11 +190,6 @@ class Output(NamedTensor):
 class Input(NamedTensor):
     """A tensor that forward receives, by the name that nodes refer to it by."""
 
-    @property
-    def element_bytes(self) -> int | None:
-        """The bytes of an element; None where it is of the network's floating type."""
-        return ELEMENT_BYTES[self.dtype] if self.dtype else None
-
 
 def one_input(shape: Shape) -> tuple[Input, ...]:
     """The inputs of a network with one input of this shape, the batch axis first."""
@@ -205,6 +212,8 @@ class Network:
       index among them.
     - `given_batch` is how many samples the caller's inputs held; the shapes are those of one.
     - `tables` are the buffers that belong to no node: those of layers that do not run, and lookup tables.
+    - `dtype` is the network's own floating-point type: that of most of its weights. A tensor whose `dtype` is empty has
+      this type.
     """
 
     name: str
@@ -220,6 +229,7 @@ class Network:
     returned: tuple[Output, ...] = ()
     tables: tuple[Buffer, ...] = field(default=(), compare=False, repr=False)
     given_batch: int = field(default=1, compare=False, repr=False)
+    dtype: str = field(default="float32", repr=False)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))
@@ -265,7 +275,10 @@ class Network:
         """
         if self.failure is not None:
             return ()
-        return self.returned or (Output(OUTPUT, self.shapes[self.end], "", self.growth_of(self.end), source=self.end),)
+        if self.returned:
+            return self.returned
+        end, dtype = self.end, self.by_name[self.end].dtype if self.nodes else self.inputs[0].dtype
+        return (Output(OUTPUT, self.shapes[end], dtype, self.growth_of(end), source=end),)
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -423,6 +436,48 @@ class Network:
         0
         """
         return _growing_axis(self.growth_of(name)) if self.shapes[name] else None
+
+    def dtype_of(self, name: str) -> str:
+        """Return the dtype of an input or of a node's output.
+
+        >>> import vggscope
+        >>> vggscope.network("D").dtype_of("features.0")
+        'float32'
+        """
+        node = self.by_name.get(name)
+        if node is not None:
+            return node.dtype or self.dtype
+        return next(given.dtype for given in self.inputs if given.name == name) or self.dtype
+
+    def element_bytes(self, name: str) -> int:
+        """Return the bytes of one element of an input or of a node's output.
+
+        >>> import vggscope
+        >>> vggscope.network("D").element_bytes("features.0")
+        4
+        """
+        return ELEMENT_BYTES[self.dtype_of(name)]
+
+    def element_bytes_of(self, tensor: Parameter | Buffer) -> int:
+        """Return the bytes of one element of a parameter or a buffer.
+
+        >>> import vggscope
+        >>> network = vggscope.network("D")
+        >>> network.element_bytes_of(next(network.parameters()))
+        4
+        """
+        return ELEMENT_BYTES[tensor.dtype or self.dtype]
+
+    def bytes_of(self, tensor: Parameter | Buffer) -> int:
+        """Return the memory of a parameter or a buffer.
+
+        >>> import vggscope
+        >>> network = vggscope.network("D")
+        >>> network.bytes_of(next(network.parameters()))
+        6912
+        """
+        elements = numel(tensor.shape) if tensor.stored is None else tensor.stored
+        return elements * self.element_bytes_of(tensor) + tensor.index_bytes
 
     def for_batch(self, batch: int) -> Network:
         """Return the network with the ops that torch uses at a batch of this size.

@@ -22,6 +22,8 @@ ELEMENT_BYTES = {
     **{"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "bool": 1, "uint16": 2, "uint32": 4, "uint64": 8},
     **{"float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1},
     **{"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1, "float4_e2m1fn_x2": 1},
+    **{f"{sign}int{bits}": 1 for sign in ("", "u") for bits in range(1, 8)},
+    **{"bits1x8": 1, "bits2x4": 1, "bits4x2": 1, "bits8": 1, "bits16": 2},
 }
 """Bytes of one element of a tensor, by torch's name of its dtype."""
 
@@ -94,14 +96,14 @@ def time_text(nanoseconds: int | None) -> str:
     return f"{nanoseconds} ns"
 
 
-def check_batch(batch: int, dtype: str) -> None:
-    """Raise OptionError for a batch outside 1 to 10^9, or an unknown dtype.
+def check_batch(batch: int, dtype: str | None) -> None:
+    """Raise OptionError for a batch outside 1 to 10^9, or an unknown dtype. None is the model's own dtype.
 
     >>> check_batch(32, "float16")
     """
     if not 1 <= batch <= 10**9:
         raise OptionError(f"a batch of {batch} makes no sense", "--batch is 1 to 1000000000")
-    if dtype not in DTYPE_BYTES:
+    if dtype is not None and dtype not in DTYPE_BYTES:
         raise unknown("dtype", dtype, DTYPE_BYTES)
 
 

@@ -8,6 +8,7 @@ from dataclasses import field
 from vggscope.analysis.receptive_field.view import ReceptiveField
 from vggscope.analysis.summary import Summary, summarize
 from vggscope.analysis.tensors import TensorSummary
+from vggscope.dtypes import MIXED
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
 from vggscope.record import record
@@ -49,6 +50,7 @@ class Compared:
     inputs: tuple[TensorSummary, ...]
     macs_known: int | None
     flops_known: int | None
+    dtype: str
     failure: str | None = field(default=None, metadata={"json": False})
     batch_axis: int | None = field(default=0, metadata={"json": False})
 
@@ -76,7 +78,10 @@ class Published:
 
 @record
 class Comparison(Result):
-    """The figures of networks in the order given. `paper` is empty unless it is requested."""
+    """The figures of networks in the order given. `paper` is empty unless it is requested.
+
+    `dtype` is `mixed` if the networks' differ.
+    """
 
     schema: str
     batch: int
@@ -86,7 +91,7 @@ class Comparison(Result):
 
 
 def compare(
-    networks: Sequence[Network], batch: int = 1, dtype: str = "float32", paper: tuple[Published, ...] = ()
+    networks: Sequence[Network], batch: int = 1, dtype: str | None = None, paper: tuple[Published, ...] = ()
 ) -> Comparison:
     """Compare the figures of several networks for a batch.
 
@@ -95,7 +100,8 @@ def compare(
     [('A', 11, 132863336), ('E', 19, 143667240)]
     """
     models = tuple(_compared(network, summarize(network, batch, dtype), batch) for network in networks)
-    return Comparison("vggscope/compare@1", batch, dtype, models, paper)
+    dtypes = {model.dtype for model in models}
+    return Comparison("vggscope/compare@1", batch, dtypes.pop() if len(dtypes) == 1 else MIXED, models, paper)
 
 
 _TOTALS = ("params", "macs", "flops", "macs_known", "flops_known", "activation_bytes")
@@ -115,6 +121,7 @@ def _compared(network: Network, summary: Summary, batch: int) -> Compared:
         last_convolution=_last_convolution(network, summary),
         warnings=summary.warnings,
         inputs=summary.inputs,
+        dtype=summary.dtype,
         failure=network.failure,
         batch_axis=network.batch_axis_of(network.end) if runs else None,
     )

@@ -8,12 +8,12 @@ from vggscope.analysis.cards import Roof, roof_of
 from vggscope.analysis.cost import backward_costs, costs, known_sum
 from vggscope.analysis.summary import Summary
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
+from vggscope.dtypes import converted, dtype_of
 from vggscope.errors import unknown
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.record import record
 from vggscope.result import Result
-from vggscope.units import DTYPE_BYTES
 
 COUNTS = ("macs", "all")
 
@@ -83,7 +83,7 @@ class Operations(Result):
 
 
 def operations(
-    network: Network, batch: int = 1, dtype: str = "float32", *, count: str = "macs", card: str | None = None
+    network: Network, batch: int = 1, dtype: str | None = None, *, count: str = "macs", card: str | None = None
 ) -> Operations:
     """Count the operations and bytes of each layer. `count` is `macs`, for FLOPs of 2 x MACs, or `all`.
 
@@ -91,10 +91,11 @@ def operations(
     """
     if count not in COUNTS:
         raise unknown("count", count, COUNTS)
-    roof = roof_of(card, dtype) if card is not None else None
+    network = converted(network, dtype)
+    roof = roof_of(card, network.dtype) if card is not None else None
     forward, backward = costs(network, batch), backward_costs(network, batch)
     layers = tuple(
-        _layer(network, node, forward[node.name].macs, backward[node.name], batch, DTYPE_BYTES[dtype], count, roof)
+        _layer(network, node, forward[node.name].macs, backward[node.name], batch, count, roof)
         for node in network.nodes
     )
     totals = {f.name: known_sum(getattr(layer, f.name) for layer in layers) for f in fields(OperationTotals)}
@@ -102,14 +103,14 @@ def operations(
         schema="vggscope/operations@1",
         model=network.name,
         input_shape=network.batched(network.inputs[0].name, batch),
-        dtype=dtype,
+        dtype=dtype_of(network),
         count=count,
         roof=roof,
         layers=layers,
         totals=OperationTotals(**totals),
         formulas=_formulas(network) if count == "all" else (),
         batch=batch,
-        inputs=summarize_tensors(network.inputs, batch, dtype),
+        inputs=summarize_tensors(network.inputs, batch, network.dtype),
     )
 
 
@@ -119,7 +120,6 @@ def _layer(
     macs: int | None,
     backward: int | None,
     batch: int,
-    itemsize: int,
     count: str,
     roof: Roof | None,
 ) -> LayerOperations:
@@ -127,7 +127,7 @@ def _layer(
     other = node.op.other_operations(inputs, output)
     other = None if other is None else other * (1 if node.name in network.batchless else batch)
     flops = _flops(macs, other if count == "all" else 0)
-    moved = _elements(network, node, batch) * itemsize
+    moved = _moved_bytes(network, node, batch)
     known = roof is not None and flops is not None and moved > 0
     return LayerOperations(
         name=node.name,
@@ -151,13 +151,13 @@ def _flops(macs: int | None, other: int | None) -> int | None:
     return None if macs is None or other is None else 2 * macs + other
 
 
-def _elements(network: Network, node: Node, batch: int) -> int:
-    """The elements that a layer reads and writes: its inputs, parameters and output, each once."""
+def _moved_bytes(network: Network, node: Node, batch: int) -> int:
+    """The bytes that a layer reads and writes: its inputs, parameters and output, each once."""
     if not _moves(node.op):
         return 0
-    parameters = 0 if node.op.is_lookup else sum(numel(parameter.shape) for parameter in node.parameters)
+    parameters = 0 if node.op.is_lookup else sum(map(network.bytes_of, node.parameters))
     values = (*node.inputs, node.name)
-    return sum(numel(network.batched(name, batch)) for name in values) + parameters
+    return sum(numel(network.batched(name, batch)) * network.element_bytes(name) for name in values) + parameters
 
 
 def _moves(op: Op) -> bool:

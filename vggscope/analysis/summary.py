@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
 from itertools import groupby
 
@@ -10,11 +10,12 @@ from vggscope.analysis.cost import Cost, costs, known_sum
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
-from vggscope.graph import Network, Node
+from vggscope.dtypes import converted, dtype_of, mixture_warning, parameters_by_dtype
+from vggscope.graph import Network, Node, Parameter
 from vggscope.ops.base import Shape, Window, numel
 from vggscope.record import record
 from vggscope.result import Result
-from vggscope.units import DTYPE_BYTES, rule_text
+from vggscope.units import rule_text
 from vggscope.vgg.labels import stage_of
 
 
@@ -22,9 +23,9 @@ from vggscope.vgg.labels import stage_of
 class LayerSummary:
     """One executed layer. Shapes include the batch; None is unknown.
 
-    `activation_bytes` is the memory of the output, 0 if it shares that of the input. `rule` is (W-K+2P)/S+1 with the
-    layer's numbers. `batch_axes` are the axes of the input and the output that grow with the
-    batch; None if there is none.
+    `activation_bytes` is the memory of the output, 0 if it shares that of the input. `dtype` is that of the output.
+    `rule` is (W-K+2P)/S+1 with the layer's numbers. `batch_axes` are the axes of the input and the output that grow
+    with the batch; None if there is none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class LayerSummary:
     flops: int | None
     activation_bytes: int
     receptive_field: ReceptiveField | None
+    dtype: str
     batch_axes: tuple[int | None, int | None] = field(default=(0, 0), metadata={"json": False})
 
 
@@ -54,8 +56,17 @@ class OtherParameters:
 
 
 @record
+class DtypeParameters:
+    """The parameters of one dtype: how many, and their memory."""
+
+    dtype: str
+    params: int
+    bytes: int
+
+
+@record
 class Totals:
-    """Sums over the layers and the parameters that no layer owns.
+    """Sums over the layers and the parameters that no layer owns. `dtypes` has the parameters by dtype, most first.
 
     `macs` and `flops` are None if those of a layer are unknown; `macs_known` and `flops_known` add up the others.
     """
@@ -69,6 +80,7 @@ class Totals:
     param_bytes: int
     activation_bytes: int
     other_params: tuple[OtherParameters, ...]
+    dtypes: tuple[DtypeParameters, ...]
 
 
 @record
@@ -81,7 +93,10 @@ class Peaks:
 
 @record
 class Summary(Result):
-    """The summary of a network; `str` of it is the table."""
+    """The summary of a network; `str` of it is the table.
+
+    `dtype` is that of the floating-point parameters, or `mixed`.
+    """
 
     schema: str
     model: str
@@ -96,27 +111,27 @@ class Summary(Result):
     outputs: tuple[TensorSummary, ...]
 
 
-def summarize(network: Network, batch: int = 1, dtype: str = "float32") -> Summary:
-    """Summarize a network for a batch."""
-    itemsize = DTYPE_BYTES[dtype]
+def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Summary:
+    """Summarize a network for a batch, with its floating-point tensors converted to `dtype` if that is given."""
+    network = converted(network, dtype)
     cost, unowned = _split_unowned(network, costs(network, batch))
     fields = receptive_fields(network)
-    layers = tuple(_layer(network, node, cost[node.name], fields[node.name], batch, itemsize) for node in network.nodes)
+    layers = tuple(_layer(network, node, cost[node.name], fields[node.name], batch) for node in network.nodes)
     others = (*unowned, *(OtherParameters(p.name, numel(p.shape), why) for p, why in network.unused))
     return Summary(
         schema="vggscope/summary@1",
         model=network.name,
         input_shape=network.batched(network.inputs[0].name, batch),
-        dtype=dtype,
+        dtype=dtype_of(network),
         layers=layers,
-        totals=_totals(network, layers, others, itemsize),
-        memory=Peaks(inference_peak(network, batch, itemsize), training_peak(network, batch, itemsize))
+        totals=_totals(network, layers, others),
+        memory=Peaks(inference_peak(network, batch), training_peak(network, batch))
         if network.failure is None
         else Peaks(None, None),
-        warnings=(*network.failure_warning(), *network.warnings),
+        warnings=(*network.failure_warning(), *network.warnings, *mixture_warning(network)),
         batch=batch,
-        inputs=summarize_tensors(network.inputs, batch, dtype),
-        outputs=summarize_tensors(network.outputs, batch, dtype),
+        inputs=summarize_tensors(network.inputs, batch, network.dtype),
+        outputs=summarize_tensors(network.outputs, batch, network.dtype),
     )
 
 
@@ -137,12 +152,11 @@ def _split_unowned(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str
 
 
 def _layer(
-    network: Network, node: Node, cost: Cost, receptive_field: ReceptiveField | None, batch: int, itemsize: int
+    network: Network, node: Node, cost: Cost, receptive_field: ReceptiveField | None, batch: int
 ) -> LayerSummary:
     output = network.output_shape(node)
     source = node.inputs[0] if node.inputs else node.name
     source_shape = network.shapes[source]
-    width = node.op.element_bytes or itemsize
     window = _ruling(node.op.window(source_shape[2:]), source_shape[2:], output[2:])
     return LayerSummary(
         name=node.name,
@@ -155,10 +169,15 @@ def _layer(
         params=cost.params,
         macs=cost.macs,
         flops=None if cost.macs is None else 2 * cost.macs,
-        activation_bytes=numel(network.batched(node.name, batch)) * width if node.op.allocates else 0,
+        activation_bytes=_output_bytes(network, node, batch) if node.op.allocates else 0,
         receptive_field=receptive_field,
+        dtype=network.dtype_of(node.name),
         batch_axes=(network.batch_axis_of(source), network.batch_axis_of(node.name)),
     )
+
+
+def _output_bytes(network: Network, node: Node, batch: int) -> int:
+    return numel(network.batched(node.name, batch)) * network.element_bytes(node.name)
 
 
 def _ruling(window: Window | None, size: tuple[int, ...], result: tuple[int, ...]) -> Window | None:
@@ -178,7 +197,6 @@ def _totals(
     network: Network,
     layers: tuple[LayerSummary, ...],
     others: tuple[OtherParameters, ...],
-    itemsize: int,
 ) -> Totals:
     parameters = list(network.parameters())
     params = sum(numel(p.shape) for p in parameters)
@@ -190,10 +208,17 @@ def _totals(
         flops=None if macs is None else 2 * macs,
         macs_known=known,
         flops_known=2 * known,
-        param_bytes=params * itemsize,
+        param_bytes=sum(map(network.bytes_of, parameters)),
         activation_bytes=sum(layer.activation_bytes for layer in layers),
         other_params=others,
+        dtypes=tuple(_by_dtype(network, parameters)),
     )
+
+
+def _by_dtype(network: Network, parameters: list[Parameter]) -> Iterator[DtypeParameters]:
+    for dtype, params in parameters_by_dtype(network).items():
+        size = sum(network.bytes_of(p) for p in parameters if (p.dtype or network.dtype) == dtype)
+        yield DtypeParameters(dtype, params, size)
 
 
 def by_stage(summary: Summary) -> Summary:

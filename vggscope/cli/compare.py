@@ -102,7 +102,7 @@ def _grid(models: list[str], build: ModelFlags, batch: BatchOptions, output: Out
         batches=batches,
         modes=_words(over.modes or "train"),
         optimizers=_words(over.optimizers or "sgd-momentum"),
-        dtypes=_words(over.dtypes or batch.dtype),
+        dtypes=_words(over.dtypes or batch.dtype or "float32"),
         **options,
     )
     # A progress bar between the rows on a terminal would make both unreadable.

@@ -33,7 +33,9 @@ class _Step:
     optimizer: Annotated[Optimizer, option("NAME", "sgd, sgd-momentum, adam, adamw or rmsprop.", OPTIMIZERS)] = (
         "sgd-momentum"
     )
-    dtype: Annotated[StepDtype, option("DTYPE", "float32, float16, bfloat16 or amp.", DTYPES)] = "float32"
+    dtype: Annotated[
+        StepDtype | None, option("DTYPE", "float32, float16, bfloat16 or amp; else the model's own.", DTYPES)
+    ] = None
     foreach: Annotated[bool, typer.Option(help="Update all parameters at once, torch's default on a GPU.")] = False
     accumulate: Annotated[int, option("N", "Split the batch into N micro-batches.")] = 1
     checkpoint: Annotated[bool, flag("--checkpoint", "Recompute each stage in the backward pass.")] = False

@@ -112,9 +112,10 @@ class BatchOptions:
     """Batch and numbers."""
 
     batch: Annotated[int, option("N", "Inputs in a batch.")] = 1
-    dtype: Annotated[Dtype, option("DTYPE", "float32, float64, float16 or bfloat16.", "vggscope.units:DTYPE_BYTES")] = (
-        "float32"
-    )
+    dtype: Annotated[
+        Dtype | None,
+        option("DTYPE", "float32, float64, float16 or bfloat16; else the model's own.", "vggscope.units:DTYPE_BYTES"),
+    ] = None
 
     def check(self) -> None:
         """Raise OptionError for a batch out of range, or an unknown dtype."""

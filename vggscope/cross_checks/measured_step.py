@@ -151,7 +151,7 @@ class MeasuredStep:
         import torch
 
         before = torch.get_default_dtype()
-        torch.set_default_dtype(_element_type(self.config))
+        torch.set_default_dtype(_element_type(self.config) or before)
         try:
             return self.make()
         finally:
@@ -184,7 +184,7 @@ class _Run:
         """
         import torch
 
-        dtype = _element_type(self.config) if tensor.is_floating_point() else tensor.dtype
+        dtype = _converted(tensor, _element_type(self.config))
         if self.device == "cpu" or tensor.is_meta:
             return torch.zeros(tensor.shape, dtype=dtype, device=self.device)
         return tensor.to(self.device, dtype)
@@ -216,12 +216,15 @@ class _Run:
         self.optimizer.step()
 
 
-def _element_type(config: StepConfig) -> torch.dtype:
-    """The dtype of weights and inputs."""
+def _element_type(config: StepConfig) -> torch.dtype | None:
+    """The dtype to which weights and inputs are converted, None if they keep theirs."""
     import torch
 
-    dtype: torch.dtype = torch.float32 if config.dtype == AMP else getattr(torch, config.dtype)
-    return dtype
+    return getattr(torch, config.converts_to) if config.converts_to else None
+
+
+def _converted(tensor: Tensor, floating: torch.dtype | None) -> torch.dtype:
+    return floating if floating is not None and tensor.is_floating_point() else tensor.dtype
 
 
 def _optimizer(module: nn.Module, config: StepConfig) -> Optimizer:
@@ -263,15 +266,15 @@ def _memory_tracker() -> MemTracker:
     return tracker
 
 
-def _fake_state(module: nn.Module, floating: torch.dtype) -> None:
+def _fake_state(module: nn.Module, floating: torch.dtype | None) -> None:
     """Replace each parameter and buffer by a fake tensor; to be called under FakeTensorMode.
 
-    Floating-point tensors get the step's dtype `floating`, in which the peak is predicted.
+    Floating-point tensors get the step's dtype `floating`, in which the peak is predicted; None keeps theirs.
     """
     import torch
 
     def fake(tensor: Tensor) -> Tensor:
-        return torch.empty(tensor.shape, dtype=floating if tensor.is_floating_point() else tensor.dtype)
+        return torch.empty(tensor.shape, dtype=_converted(tensor, floating))
 
     replaced: dict[int, Tensor] = {}
     for part in module.modules():

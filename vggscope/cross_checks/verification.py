@@ -132,7 +132,7 @@ def verify(
     figures = tuple(Figure(name, ours[name], tuple(answers[name])) for name in ours)
     compared = any(answer.agrees is not None for figure in figures for answer in figure.answers)
     agrees = compared and all(figure.agrees for figure in figures)
-    inputs = summarize_tensors(network.inputs)
+    inputs = summarize_tensors(network.inputs, dtype=network.dtype)
     return Verification("vggscope/verify@1", network.name, network.input_shape, figures, tuple(skipped), agrees, inputs)
 
 
@@ -141,8 +141,8 @@ def _our_figures(network: Network) -> Mapping[str, int | None]:
         PARAMS: sum(numel(parameter.shape) for parameter in network.parameters()),
         MACS: total_macs(costs(network)),
         BACKWARD_MACS: backward_macs(network),
-        INFERENCE_PEAK: inference_peak(network, 1, 4),
-        TRAINING_PEAK: training_peak(network, 1, 4),
+        INFERENCE_PEAK: inference_peak(network, 1),
+        TRAINING_PEAK: training_peak(network, 1),
         FIELDS: len(autograd.measured_layers(network)) or None,
     }
 

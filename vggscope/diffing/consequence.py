@@ -18,8 +18,6 @@ from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
 from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
 
-FLOAT32 = 4
-
 NO_LONGER_RUNS = "it no longer runs"
 
 _EXTRA = " (extra)"
@@ -105,7 +103,7 @@ def figures(network: Network) -> Figures:
     params = sum(numel(parameter.shape) for parameter in network.parameters())
     field = receptive_fields(network)[last.name] if last else None
     size = pair_text(field.size) if field else None
-    return Figures(network, params, total_macs(costs(network)), last, size, training_peak(network, 1, FLOAT32))
+    return Figures(network, params, total_macs(costs(network)), last, size, training_peak(network, 1))
 
 
 def consequences(reference: Figures, changed: Network, name: str, has_head: bool = True) -> tuple[str, ...]:

@@ -329,9 +329,9 @@ class Op:
         return True
 
     @property
-    def element_bytes(self) -> int | None:
-        """The bytes of one value of the output; None if it has the network's dtype."""
-        return None
+    def fixed_dtype(self) -> str:
+        """The output's dtype if it is the same for inputs of every dtype, else empty."""
+        return ""
 
     @property
     def active_in(self) -> str:

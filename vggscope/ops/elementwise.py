@@ -33,18 +33,19 @@ plain number needs neither; `condition`: the mask alone; `copy`: a tensor of the
 """
 
 
-WIDTHS: Mapping[str, int] = MappingProxyType(
+FIXED_DTYPES: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "bool"), 1),
-        **dict.fromkeys(("logical_and", "logical_or", "logical_not", "logical_xor"), 1),
-        **{"long": 8, "int": 4, "float": 4, "double": 8, "half": 2, "bfloat16": 2},
+        **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "bool"), "bool"),
+        **dict.fromkeys(("logical_and", "logical_or", "logical_not", "logical_xor"), "bool"),
+        **{"long": "int64", "int": "int32", "float": "float32", "double": "float64"},
+        **{"half": "float16", "bfloat16": "bfloat16"},
     }
 )
-"""The functions whose result has a fixed dtype, with the bytes of one value."""
+"""The functions whose result has a fixed dtype, with that dtype."""
 
 
 WITHOUT_GRADIENT = frozenset(
-    {name for name, width in WIDTHS.items() if width == 1}
+    {name for name, dtype in FIXED_DTYPES.items() if dtype == "bool"}
     | {"long", "int", "and", "or", "xor", "invert", "bitwise_and", "bitwise_or", "bitwise_not", "floor_divide"}
 )
 
@@ -80,8 +81,8 @@ class Elementwise(Op):
         return not self.inplace
 
     @property
-    def element_bytes(self) -> int | None:
-        return WIDTHS.get(self.function)
+    def fixed_dtype(self) -> str:
+        return FIXED_DTYPES.get(self.function, "")
 
     @property
     def gradient(self) -> str:

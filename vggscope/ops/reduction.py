@@ -37,12 +37,12 @@ class Reduction(Op):
         return numel(inputs[0]) - (0 if self.function == "mean" else numel(output))
 
     @property
-    def element_bytes(self) -> int | None:
-        return {"argmax": 8, "argmin": 8, "any": 1, "all": 1}.get(self.function)
+    def fixed_dtype(self) -> str:
+        return {"argmax": "int64", "argmin": "int64", "any": "bool", "all": "bool"}.get(self.function, "")
 
     @property
     def gradient(self) -> str:
-        return "none" if self.element_bytes else "new"
+        return "none" if self.fixed_dtype else "new"
 
     def _axes(self, shape: Shape) -> set[int]:
         return {axis % len(shape) for axis in (range(len(shape)) if self.dim is None else self.dim)}

@@ -8,6 +8,7 @@ from vggscope.analysis.operations import Operations
 from vggscope.analysis.summary import LayerSummary, OtherParameters, Summary, Totals
 from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table
+from vggscope.dtypes import MIXED
 from vggscope.errors import OptionError, nearest
 from vggscope.units import (
     BINARY,
@@ -32,6 +33,7 @@ COLUMNS = (
     Column("op", "op", priority=5),
     Column("input_shape", "input", BatchShape.text, priority=20),
     Column("output_shape", "output", BatchShape.text, right=True, priority=1),
+    Column("dtype", "dtype", priority=4),
     Column("kernel_size", "kernel", known_pair, right=True, priority=20),
     Column("stride", "stride", known_pair, right=True, priority=20),
     Column("padding", "padding", known_pair, right=True, priority=20),
@@ -46,13 +48,17 @@ COLUMNS = (
 MOST_OTHERS = 3
 """How many parameters outside the layers are named for one reason."""
 
-SHOWN = ("name", "label", "op", "output_shape", "rule", "params", "macs", "activation_bytes", "receptive_field")
+SHOWN = (
+    *("name", "label", "op", "output_shape", "dtype", "rule"),
+    *("params", "macs", "activation_bytes", "receptive_field"),
+)
 """The columns that are shown by default."""
 
 
 def document(report: Summary, columns: tuple[str, ...] | None = None) -> Document:
     """The table with these columns, then the totals. Without `columns`, empty columns are left out."""
-    rows = tuple(tuple(_value(layer, column.key) for column in COLUMNS) for layer in report.layers)
+    usual = "float32" if report.dtype == MIXED else report.dtype
+    rows = tuple(tuple(_value(layer, column.key, usual) for column in COLUMNS) for layer in report.layers)
     quiet = frozenset(i for i, layer in enumerate(report.layers) if not layer.params and layer.kernel_size is None)
     total = {
         "name": "total",
@@ -101,8 +107,11 @@ def column_keys(names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def _value(layer: LayerSummary, key: str) -> object:
+def _value(layer: LayerSummary, key: str, usual: str) -> object:
+    """The value in a column. The dtype is shown where it is not the `usual` one."""
     value = getattr(layer, key)
+    if key == "dtype":
+        return "" if value == usual else value
     if key in ("input_shape", "output_shape"):
         return BatchShape(value, layer.batch_axes[key == "output_shape"])
     if key == "receptive_field":
@@ -116,7 +125,7 @@ def _totals(report: Summary) -> Facts:
     trainable = f", {count_text(frozen)} of them frozen" if frozen else ""
     items = [("outputs", sizes_text(report.outputs, report.dtype))] if len(report.outputs) > 1 else []
     items += [
-        ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)})"),
+        ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)}{_dtypes(report)})"),
         ("MACs", f"{at_least(totals.macs)}{count_text(totals.macs_known)}  ({_flops(totals)})"),
         (
             "activations",
@@ -131,6 +140,14 @@ def _totals(report: Summary) -> Facts:
     sides = next((len(row.receptive_field.size) for row in report.layers if row.receptive_field), 2)
     units = ("units", f"{BINARY}; field: the receptive field's side, in {positions_word(sides)} of the input")
     return Facts((*items, *_others(totals.other_params), units))
+
+
+def _dtypes(report: Summary) -> str:
+    """The parameters by dtype, if they are not all of the title's."""
+    dtypes = report.totals.dtypes
+    if [entry.dtype for entry in dtypes] in ([], [report.dtype]):
+        return ""
+    return ": " + ", ".join(f"{count_text(entry.params)} {entry.dtype}" for entry in dtypes)
 
 
 def _flops(totals: Totals) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.record import record
 from vggscope.trace.tensors import Arguments, Function, KeywordArguments, mapped_tensors, tensors_in
@@ -166,7 +167,9 @@ def _counting_mode() -> Callable[[OperatorMacs], AbstractContextManager[object]]
                 if parts is not NotImplemented:
                     return parts
             result = func(*args, **kwargs)
-            if own is not None:
+            if _is_sparse_product(func, args):
+                macs.is_known = False
+            elif own is not None:
                 macs.without_formula[name] += own(result, *args, **kwargs)
             elif formula is not None:
                 macs.by_formula += formula(*args, **kwargs, out_val=result) // 2
@@ -175,6 +178,12 @@ def _counting_mode() -> Callable[[OperatorMacs], AbstractContextManager[object]]
             return result
 
     return CountingMode
+
+
+def _is_sparse_product(function: Any, args: Arguments) -> bool:
+    """Return whether an operator multiplies by a sparse matrix. Its cost depends on the number of stored elements."""
+    is_product = re.search("mm|mv|matmul", function._schema.name) is not None
+    return is_product and any("sparse" in str(tensor.layout) for tensor in tensors_in(args))
 
 
 def _deformable_convolution(result: Tensor, input: Tensor, weight: Tensor, *_: object) -> int:

@@ -73,7 +73,8 @@ class CallInputs:
 
     def _sample_text(self, tensor: Tensor) -> str:
         axis = self.batch_axis if self._has_batch(tensor) else None
-        return ":".join(filter(None, (sample_text(tuple(tensor.shape), axis), dtype_name(tensor))))
+        dtype = "" if tensor.is_floating_point() else dtype_name(tensor)
+        return ":".join(filter(None, (sample_text(tuple(tensor.shape), axis), dtype)))
 
     def for_samples(self, count: int) -> CallInputs:
         """Return the inputs for `count` samples: each tensor's first sample, repeated."""
@@ -259,8 +260,11 @@ def inputs_of(module: nn.Module, network: Network) -> CallInputs:
     if example is not None:
         return example if network.single else example.for_samples(1)
     keywords = {p.name for p in _parameters(module) if p.kind is p.KEYWORD_ONLY}
-    dtype = floating_dtype(module)
-    zeros = {t.label: torch.zeros(t.shape, dtype=getattr(torch, t.dtype) if t.dtype else dtype) for t in network.inputs}
+    own: torch.dtype = getattr(torch, network.dtype)
+    # The module of a configuration or a checkpoint may have another dtype than its Network.
+    floating = own if any(p.dtype == own for p in module.parameters()) else floating_dtype(module)
+    types = {t.label: getattr(torch, t.dtype) if t.dtype else floating for t in network.inputs}
+    zeros = {t.label: torch.zeros(t.shape, dtype=types[t.label]) for t in network.inputs}
     args = tuple(tensor for name, tensor in zeros.items() if name not in keywords)
     return CallInputs(args, {name: tensor for name, tensor in zeros.items() if name in keywords})
 

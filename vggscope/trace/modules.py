@@ -57,6 +57,8 @@ def module_op(module: nn.Module) -> Op | None:
         maker = MODULES.get(kind.__name__)
         if maker is not None and kind.__module__.partition(".")[0] in ("torch", "torchvision"):
             return maker(module) if type(module).forward is getattr(kind, "forward", None) else None
+        if kind.__name__ in FUSED and kind.__module__.startswith("torch.ao.nn.intrinsic.quantized"):
+            return FUSED[kind.__name__](module)
         if kind.__name__ == "DropPath" and kind.__module__.startswith("timm."):
             return StochasticDepth(float(getattr(module, "drop_prob", None) or 0), "row")
     return None
@@ -126,6 +128,12 @@ def _recurrent_cell(module: nn.Module) -> Op:
     mode = next(mode for mode, number in GATES.items() if number == gates)
     return RecurrentCell(**{**_attributes(RecurrentCell, module), "mode": mode})  # type: ignore[arg-type]
 
+
+FUSED: dict[str, Maker] = {
+    **dict.fromkeys(("ConvReLU1d", "ConvReLU2d", "ConvReLU3d"), _convolution),
+    **dict.fromkeys(("LinearReLU", "LinearLeakyReLU", "LinearTanh"), _like(Linear)),
+}
+"""Quantised layers that end with an activation, which is no row of its own."""
 
 MODULES: dict[str, Maker] = {
     **dict.fromkeys(("Conv1d", "Conv2d", "Conv3d"), _convolution),

@@ -23,6 +23,7 @@ from vggscope.trace.inputs import (
     specified,
     takes_images,
 )
+from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.run import META, Run, run
 
 if TYPE_CHECKING:
@@ -160,11 +161,13 @@ _SHAPE_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError)
 
 
 def _run(module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> Run:
+    if has_quantized_tensors(module):
+        return _noted(run(module, inputs.to("cpu"), name, "cpu"), "its weights are quantised: it was run on zeros")
     result = run(_initialised(module, inputs, rebuild), inputs, name)
     if not result.wants_data:
         return result
-    place = f" ({own_line(result.error)})" if result.error else ""
-    note = f"forward reads values{place}: it was run on zeros, with its weights"
+    line = own_line(result.error) if result.error else ""
+    note = f"forward reads values{f' ({line})' if line else ''}: it was run on zeros, with its weights"
     with_weights = _rebuilt(rebuild) if rebuild else module
     device = next((str(p.device) for p in with_weights.parameters()), "cpu")
     if device == META:

@@ -71,6 +71,7 @@ class Call:
 class Recorder:
     """The recorded nodes and output shapes by name, in execution order, and the origin of each tensor.
 
+    `dtype` is the network's own dtype, which tensors do not name.
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
@@ -93,6 +94,7 @@ class Recorder:
     named_until: dict[str, str] = field(default_factory=dict)
     needs_gradient: set[str] = field(default_factory=set)
     has_own_backward: bool = False
+    dtype: str = "float32"
 
     def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
         """Record the network's inputs under the names of forward's arguments; a single input is named INPUT."""
@@ -101,7 +103,7 @@ class Recorder:
             name = INPUT if len(arguments) == 1 else argument + INPUT_MARK if argument in self.reserved else argument
             self.origins[tensor] = name
             self.shapes[name] = shape_of(tensor)
-            inputs.append(Input(name, shape_of(tensor), dtype_name(tensor)))
+            inputs.append(Input(name, shape_of(tensor), dtype_name(tensor, self.dtype)))
         self.inputs = tuple(inputs)
 
     def end(self, result: object) -> None:
@@ -112,7 +114,7 @@ class Recorder:
         states of an LSTM, belong to the row of that call.
         """
         self.outputs = tuple(
-            Output(_output_name(place), shape_of(tensor), dtype_name(tensor), source=self._source(tensor))
+            Output(_output_name(place), shape_of(tensor), dtype_name(tensor, self.dtype), source=self._source(tensor))
             for place, tensor in named_tensors("", result)
         )
         origins = [self.origin(tensor) for tensor in tensors_in(result)]
@@ -247,6 +249,7 @@ class Recorder:
             parameters,
             reads_computed_weight=self._reads_computed((*inputs, *weights)) or (module is not None and bool(missing)),
             detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
+            dtype=dtype_name(result, self.dtype),
         )
         if self.nodes[name].passes_gradient and (trains or self.needs_gradient.intersection(sources)):
             self.needs_gradient.add(name)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from vggscope.graph import Buffer, Input, Network, Node, Output, Parameter, module_node
@@ -17,7 +18,9 @@ from vggscope.trace.failure import explain, failing_layer
 from vggscope.trace.inputs import CallInputs, from_sizes
 from vggscope.trace.layout import with_layout_of
 from vggscope.trace.preserve import preserved
+from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Constant, Recorder
+from vggscope.trace.tensors import dtype_name, storage_of
 from vggscope.trace.watch import Watch
 from vggscope.vgg.labels import labelled
 
@@ -59,8 +62,10 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
 
     If forward fails on one sample of a larger batch, it runs on the whole batch.
     """
-    owned = _parameters(module)
-    result = _on_samples(_Forward(module, owned, device), inputs)
+    dtype = own_dtype(module, inputs)
+    packed = packed_weights(module) if has_quantized_tensors(module) else {}
+    owned = {**_parameters(module.named_parameters(), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
+    result = _on_samples(_Forward(module, owned, packed, device, dtype), inputs)
     watch, error, single = result.watch, result.error, result.single
     recorder, nodes = watch.recorder, result.nodes
     read = {parameter.name for node in nodes for parameter in node.parameters}
@@ -82,23 +87,37 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         output,
         recorder.output_place,
         result.outputs,
-        _tables(module, nodes),
+        _tables(module, nodes, dtype),
         1 if single else inputs.batch,
+        dtype,
     )
     return Run(labelled(network), error, recorder.returns, watch.wants_data(error))
 
 
 @record
 class _Forward:
-    """A module with its parameters, on the device of a run. `gradients`: the parameters require gradients."""
+    """A module with its parameters and packed weights, on the device of a run, and its own dtype. `gradients`: the
+    parameters require gradients.
+    """
 
     module: nn.Module
     owned: Mapping[str, Parameter]
+    packed: Mapping[str, Tensor]
     device: str
+    dtype: str
     gradients: bool = False
 
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
-        return _watched(self.module, self.owned, inputs, self.device, training=False, gradients=self.gradients)
+        return _watched(
+            self.module,
+            self.owned,
+            inputs,
+            self.device,
+            training=False,
+            gradients=self.gradients,
+            dtype=self.dtype,
+            packed=self.packed,
+        )
 
 
 @record
@@ -234,7 +253,8 @@ def _reasons(
     """Return for each parameter why no node reads it, by another pass in training mode."""
     if not missing:
         return {}
-    watch, _ = _watched(module, owned, inputs, META, training=True)
+    device = "cpu" if has_quantized_tensors(module) else META
+    watch, _ = _watched(module, owned, inputs, device, training=True)
     trained = {parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters}
     return {p.name: "runs only in training" if p.name in trained else "not used by forward" for p in missing}
 
@@ -247,6 +267,8 @@ def _watched(
     *,
     training: bool,
     gradients: bool = False,
+    dtype: str = "float32",
+    packed: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[Watch, Exception | None]:
     import torch
     from torch.utils.weak import WeakTensorKeyDictionary
@@ -255,8 +277,14 @@ def _watched(
     origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
     for key in owned.keys() & state.keys():
         origins[state[key]] = Constant((owned[key],))
+    by_layer: dict[str, list[Tensor]] = {}
+    for key, weight in packed.items():
+        origins[weight] = Constant((owned[key],))
+        by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
     paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
-    watch = Watch(Recorder(origins, frozenset(paths.values())), paths, device == META, gradients)
+    watch = Watch(
+        Recorder(origins, frozenset(paths.values()), dtype=dtype), paths, device == META, gradients, packed=by_layer
+    )
     inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
     watch.recorder.begin(inputs.named(module))
     try:
@@ -287,16 +315,38 @@ def _called(module: nn.Module, state: dict[str, Tensor], inputs: CallInputs) -> 
     return torch.func.functional_call(module, state, inputs.args, dict(inputs.kwargs), tie_weights=False)
 
 
-def _parameters(module: nn.Module) -> dict[str, Parameter]:
-    return {key: Parameter(key, tuple(p.shape), p.requires_grad) for key, p in _with_shape(module.named_parameters())}
+def own_dtype(module: nn.Module, inputs: CallInputs) -> str:
+    """Return the floating-point dtype of most parameters' elements, else of the buffers' or the inputs'.
+
+    Returns a complex dtype if there is no other, and torch's default without any.
+    """
+    import torch
+
+    tensors = [tensor for _, tensor in _with_shape(module.named_parameters())]
+    groups = (tensors, [tensor for _, tensor in _with_shape(module.named_buffers())], inputs.tensors())
+    for is_wanted in (torch.is_floating_point, torch.is_complex):
+        for group in groups:
+            elements: dict[str, int] = {}
+            for tensor in filter(is_wanted, group):
+                elements[dtype_name(tensor)] = elements.get(dtype_name(tensor), 0) + tensor.numel()
+            if elements:
+                return max(elements, key=elements.__getitem__)
+    return str(torch.get_default_dtype()).removeprefix("torch.")
 
 
-def _tables(module: nn.Module, nodes: tuple[Node, ...]) -> tuple[Buffer, ...]:
+def _parameters(named: Iterable[tuple[str, Tensor]], dtype: str, *, is_trained: bool = True) -> dict[str, Parameter]:
+    return {
+        key: Parameter(key, tuple(p.shape), is_trained and p.requires_grad, dtype_name(p, dtype), *storage_of(p))
+        for key, p in _with_shape(named)
+    }
+
+
+def _tables(module: nn.Module, nodes: tuple[Node, ...], dtype: str) -> tuple[Buffer, ...]:
     """Return the buffers that belong to no node: those outside the modules whose op declares them."""
     paths = {node.name: node.name.rpartition(".")[0] if node.module is None else node.module for node in nodes}
     read_by_nodes = {f"{paths[node.name]}.{name}".lstrip(".") for node in nodes for name in node.op.buffers()}
     return tuple(
-        Buffer(key, tuple(b.shape), None if b.is_floating_point() else b.element_size())
+        Buffer(key, tuple(b.shape), dtype_name(b, dtype), *storage_of(b))
         for key, b in _with_shape(module.named_buffers())
         if key not in read_by_nodes
     )

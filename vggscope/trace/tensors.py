@@ -67,9 +67,29 @@ def named_tensors(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
             yield from named_tensors(f"{name}.{key}", item)
 
 
-def dtype_name(tensor: Tensor) -> str:
-    """Return the name of a tensor's dtype, empty for a floating-point dtype."""
-    return "" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+def dtype_name(tensor: Tensor, own: str = "") -> str:
+    """Return the name of a tensor's dtype, empty for `own`, which is a network's own dtype."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    return "" if name == own else name
+
+
+def storage_of(tensor: Tensor) -> tuple[int | None, int]:
+    """Return how many elements a tensor stores, None for as many as its shape has, and the bytes of its indices."""
+    import torch
+
+    if tensor.layout == torch.strided:
+        per_byte = _ELEMENTS_PER_BYTE.get(dtype_name(tensor))
+        return (None if per_byte is None else -(-tensor.numel() // per_byte)), 0
+    if tensor.layout == torch.sparse_coo:
+        indices: tuple[Tensor, ...] = (tensor._indices(),)
+        return tensor._values().numel(), sum(i.numel() * i.element_size() for i in indices)
+    names = ("crow", "col") if tensor.layout in (torch.sparse_csr, torch.sparse_bsr) else ("ccol", "row")
+    indices = tuple(getattr(tensor, f"{name}_indices")() for name in names)
+    return tensor.values().numel(), sum(i.numel() * i.element_size() for i in indices)
+
+
+_ELEMENTS_PER_BYTE = {"quint4x2": 2, "quint2x4": 4}
+"""The packed dtypes of which torch counts the elements one by one."""
 
 
 def mapped_tensors(value: Any, function: Callable[[Tensor], object]) -> Any:

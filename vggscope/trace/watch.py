@@ -57,6 +57,7 @@ class Watch:
     - `differentiates` is true if forward calls torch.autograd, which needs parameters with gradients.
     - `asked_device` is true if forward reads the device of a tensor, which it may refuse.
     - `values` is the last tensor whose values forward took as an array or a list, which is `taken`.
+    - `packed` are the packed weights of quantised layers, by the layer's path.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
 
@@ -74,6 +75,7 @@ class Watch:
     asked_device: bool = False
     values: Tensor | None = None
     taken: object = None
+    packed: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -289,7 +291,8 @@ class Watch:
             shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, plain_tensors_in(result)))
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
         base = frame.path or getattr(frame.module, "original_name", type(frame.module).__name__).lower()
-        call = Call((op,), distinct, without_wrappers(frame.module.parameters()), count)
+        weights = (*without_wrappers(frame.module.parameters()), *self.packed.get(frame.path, ()))
+        call = Call((op,), distinct, weights, count)
         if results := plain_tensors_in(result):
             self.recorder.add(base, call, results, module=frame.path)
         return result
@@ -321,7 +324,8 @@ class Watch:
         arguments = functional_arguments(function, args)
         inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
         op_call = read(name, in_place, arguments, kwargs, inputs, results)
-        op_call = replace(op_call, count=self._counter(function, args, kwargs))
+        packed = self.packed.get(self.path, ()) if any(map(_is_packed, args)) else ()
+        op_call = replace(op_call, count=self._counter(function, args, kwargs), weights=(*op_call.weights, *packed))
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _distinct_result(op_call.ops[0], inputs, result)
             results = plain_tensors_in(result)
@@ -365,6 +369,13 @@ def is_differentiation(function: Function) -> bool:
     name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
     is_autograd = module in ("torch.autograd", "torch._tensor")
     return name in ("retain_grad", "register_hook") or (name in ("grad", "backward") and is_autograd)
+
+
+def _is_packed(value: object) -> bool:
+    """Return whether an argument holds the packed weights of a quantised layer."""
+    from torch import ScriptObject
+
+    return isinstance(value, ScriptObject)
 
 
 def _runs_on_values(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:

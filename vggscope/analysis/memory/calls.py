@@ -90,9 +90,9 @@ class ForwardPass:
     half_copies: tuple[str, ...]
 
 
-def forward_pass(network: Network, width: int, runtime: Runtime, *, training: bool, autocast: bool) -> ForwardPass:
-    """The calls of a forward pass and, in training, of the loss; `width` is the bytes of an element of the weights."""
-    builder = _CallBuilder(network, width, runtime, training, autocast)
+def forward_pass(network: Network, runtime: Runtime, *, training: bool, autocast: bool) -> ForwardPass:
+    """The calls of a forward pass and, in training, of the loss."""
+    builder = _CallBuilder(network, runtime, training, autocast)
     for node in network.nodes:
         builder.add_node(node)
     if training:
@@ -103,12 +103,12 @@ def forward_pass(network: Network, width: int, runtime: Runtime, *, training: bo
 class _CallBuilder:
     """`widths` has the bytes of one element of each value."""
 
-    def __init__(self, network: Network, width: int, runtime: Runtime, training: bool, autocast: bool) -> None:
-        self.network, self.width, self.runtime = network, width, runtime
+    def __init__(self, network: Network, runtime: Runtime, training: bool, autocast: bool) -> None:
+        self.network, self.runtime = network, runtime
         self.training, self.autocast = training, autocast
         self.calls: list[OperatorCall] = []
-        self.sizes = {tensor.name: input_size(tensor, width) for tensor in network.inputs}
-        self.widths = {tensor.name: tensor.element_bytes or width for tensor in network.inputs}
+        self.sizes = {tensor.name: input_size(network, tensor) for tensor in network.inputs}
+        self.widths = {tensor.name: network.element_bytes(tensor.name) for tensor in network.inputs}
         self.half_copies: dict[str, str] = {}
         self.first_pieces = _first_pieces(network)
 
@@ -128,7 +128,8 @@ class _CallBuilder:
         for position, kernel in enumerate(kernels, 1):
             is_last = position == len(kernels)
             output = node.name if is_last else f"{node.name}#{position}"
-            inputs, width = self._cast_inputs(kernel.function, tuple(names[i] for i in kernel.inputs), node.name)
+            read = tuple(names[i] for i in kernel.inputs)
+            inputs, width = self._cast_inputs(kernel.function, read, node.name, self._own_width(node))
             call = OperatorCall(
                 node.name,
                 inputs,
@@ -159,8 +160,9 @@ class _CallBuilder:
             parameters = ()
         # A parameter among the inputs is in float32.
         reads_parameter = op is not op.without_constants and len(parameters) > len(op.parameters())
-        inputs, width = self._cast_inputs(op.name, node.inputs, node.name, SINGLE if reads_parameter else 0)
-        width = op.element_bytes or width
+        own_width, least = self._own_width(node), SINGLE if reads_parameter else 0
+        inputs, width = self._cast_inputs(op.name, node.inputs, node.name, own_width, least)
+        width = own_width if node.dtype or op.fixed_dtype else width
         size = self._size(node, shape, width)
         # The matrix product of a linear layer that adds its bias separately, and not in place.
         adds_bias = op.adds_bias_separately and not self.runtime.adds_in_place
@@ -218,12 +220,18 @@ class _CallBuilder:
             for shape in saved.statistics:
                 yield BatchLinear(numel(shape) * max(width, self.runtime.statistics_width), 0)
 
+    def _own_width(self, node: Node) -> int:
+        """The width of a node's output without autocast."""
+        return self.network.element_bytes(node.name)
+
     def _cast_inputs(
-        self, function: str, names: tuple[str, ...], layer: str, least: int = 0
+        self, function: str, names: tuple[str, ...], layer: str, own_width: int, least: int = 0
     ) -> tuple[tuple[str, ...], int]:
-        """The inputs after autocast's casts, and the width of the output, at least `least` for a promoting op."""
+        """The inputs after autocast's casts, and the width of the output: `own_width` without autocast, and at least
+        `least` for a promoting op.
+        """
         if not self.autocast:
-            return names, self.width
+            return names, own_width
         widest = max((least, *(self.widths[name] for name in names))) or SINGLE
         if function in HALF_OPS:
             width = HALF
@@ -258,7 +266,7 @@ class _CallBuilder:
     def add_loss(self) -> None:
         """Add the cross-entropy of the network's output with int64 labels: a log-softmax and the mean over labels."""
         logits = self.network.end
-        (scores,), width = self._cast_inputs("cross_entropy", (logits,), "")
+        (scores,), width = self._cast_inputs("cross_entropy", (logits,), "", self.widths[logits])
         self.add(OperatorCall("", (scores,), LOG_SOFTMAX, self.sizes[scores], saves=(LOG_SOFTMAX,)), width)
         scalar = BatchLinear(width, 0)
         named = (logits, scores)
@@ -285,9 +293,9 @@ def size_per_sample(shape: Shape, width: int) -> BatchLinear:
     return BatchLinear(0, numel(shape) * width)
 
 
-def input_size(tensor: Input, width: int) -> BatchLinear:
-    """The size of an input; `width` is the bytes of an element of the network's floating type."""
-    width = tensor.element_bytes or width
+def input_size(network: Network, tensor: Input) -> BatchLinear:
+    """The size of an input."""
+    width = network.element_bytes(tensor.name)
     if tensor.batch_growth is None:
         return size_per_sample(tensor.shape, width)
     one = numel(tensor.shape)

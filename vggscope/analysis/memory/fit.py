@@ -109,7 +109,7 @@ def remedies(network: Network, config: StepConfig, batch: int, budget: GpuBudget
     current_peak = simulate_step(network, config).peak_bytes(config.samples(batch))
     smaller: list[Remedy] = []
     fitting: dict[str, Remedy] = {}
-    for kind, change, changed in _changes(config, batch):
+    for kind, change, changed in _changes(network, config, batch):
         timeline = simulate_step(network, changed)
         peak = timeline.peak_bytes(changed.samples(batch))
         remedy = Remedy(change, peak, changed.batch(timeline.largest_batch(budget.free_bytes)))
@@ -120,9 +120,9 @@ def remedies(network: Network, config: StepConfig, batch: int, budget: GpuBudget
     yield from fitting.values() or sorted(smaller, key=lambda remedy: remedy.peak_bytes)[:3]
 
 
-def _changes(config: StepConfig, batch: int) -> Iterator[tuple[str, str, StepConfig]]:
+def _changes(network: Network, config: StepConfig, batch: int) -> Iterator[tuple[str, str, StepConfig]]:
     """The changes to try, as kind, option and config: another dtype first, another way to train last."""
-    if config.dtype == "float32":
+    if (config.dtype or network.dtype) == "float32":
         if config.trains:
             yield "amp", "--dtype amp", replace(config, dtype=AMP)
         yield "bfloat16", "--dtype bfloat16", replace(config, dtype="bfloat16")

@@ -18,7 +18,8 @@ from vggscope.analysis.memory.simulate import (
     simulate_passes,
     trained_parameters,
 )
-from vggscope.analysis.memory.step_config import AMP, StepConfig
+from vggscope.analysis.memory.step_config import StepConfig
+from vggscope.dtypes import converted, dtype_of
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
 
@@ -64,7 +65,7 @@ def grid(networks: Iterable[Network], batches: Sequence[int], configs: Sequence[
                 # Networks with a batch variant of an op need other sizes for one sample.
                 one_sample.update(more_samples if batched is network else _peak_sizes(network, key, keys))
             optimizer = config.optimizer if config.trains else None
-            point = (network.name, network.input_shape[1:], config.mode, optimizer, config.dtype)
+            point = (network.name, network.input_shape[1:], config.mode, optimizer, config.dtype or dtype_of(network))
             peaks = largest_at(more_samples[key], samples)
             if batched is not network:
                 peaks_of_one = largest_at(one_sample[key], samples)
@@ -104,7 +105,7 @@ def largest_at(sizes: Sequence[BatchLinear], samples: Sequence[int]) -> list[int
 
 def _key(config: StepConfig) -> StepConfig:
     """One config for all that need the same memory. Of a dtype only the width matters."""
-    is_half = config.dtype != AMP and config.width == 2
+    is_half = config.dtype in ("float16", "bfloat16")
     return replace(
         config, dtype="float16" if is_half else config.dtype, optimizer=config.optimizer if config.trains else STATELESS
     )
@@ -112,6 +113,7 @@ def _key(config: StepConfig) -> StepConfig:
 
 def _peak_sizes(network: Network, config: StepConfig, wanted: set[StepConfig]) -> Iterator[tuple[StepConfig, Sizes]]:
     """Yield each wanted config that differs only in the optimizer, with the sizes that may be its peak."""
+    network = converted(network, config.converts_to)
     trained = trained_parameters(network, config)
     stateless = replace(config, optimizer=STATELESS)
     simulator, _ = simulate_passes(network, stateless, trained)
@@ -126,7 +128,7 @@ def _peak_sizes(network: Network, config: StepConfig, wanted: set[StepConfig]) -
             yield other, tuple(peaks)
             continue
         simulator.log = AllocationLog()
-        allocate_optimizer_states(simulator.log, other, trained)
+        allocate_optimizer_states(simulator.log, network, other, trained)
         simulate_optimizer(simulator, other, trained)
         states, *steps = (moment.total for moment in simulator.log.finish(0, 0).moments)
         yield other, tuple(_largest([_sum(states, peak) for peak in peaks] + [_sum(after_passes, s) for s in steps]))

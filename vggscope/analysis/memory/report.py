@@ -12,6 +12,7 @@ from vggscope.analysis.memory.fit import Fit, GpuBudget, fit
 from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import AMP, CUDA, OPTIMIZERS, StepConfig
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
+from vggscope.dtypes import converted, dtype_of
 from vggscope.errors import OptionError
 from vggscope.graph import Network
 from vggscope.record import record
@@ -105,7 +106,7 @@ def memory(
         raise OptionError(f"a batch of {batch} makes no sense", f"--batch is 1 to {LARGEST_BATCH}")
     samples = config.samples(batch)
     network.require_batch(samples)
-    network = network.for_batch(samples)
+    network = converted(network.for_batch(samples), config.converts_to)
     labels = {node.name: node.label for node in network.nodes}
     timeline = simulate_step(network, config)
     peak = timeline.peak(samples)
@@ -116,7 +117,7 @@ def memory(
         model=network.name,
         mode=config.mode,
         batch=batch,
-        dtype=config.dtype,
+        dtype=config.dtype or dtype_of(network),
         optimizer=config.optimizer if config.trains else None,
         input_shape=network.batched(network.inputs[0].name, batch),
         gpus=config.gpus,
@@ -134,7 +135,7 @@ def memory(
         assumptions=tuple(assumptions(network, config, batch)),
         max_batch=fits.max_batch if fits else None,
         fit=fits,
-        inputs=summarize_tensors(network.inputs, batch, "float32" if config.dtype == AMP else config.dtype),
+        inputs=summarize_tensors(network.inputs, batch, network.dtype),
     )
 
 

@@ -6,7 +6,7 @@ run, and a gradient until it has been used. Autograd runs the backwards in the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear, StepTimeline
@@ -22,8 +22,10 @@ from vggscope.analysis.memory.calls import (
     stages,
 )
 from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, RUNTIMES, Optimizer, StepConfig
+from vggscope.dtypes import converted
 from vggscope.graph import Buffer, Network, Parameter
 from vggscope.ops.base import numel
+from vggscope.units import ELEMENT_BYTES
 
 COUNTER = 4
 """Bytes of an optimizer's step counter, a float32."""
@@ -31,17 +33,15 @@ COUNTER = 4
 BATCHES_TRACKED = 8
 """Bytes of a batch norm's count of batches, an int64 for every dtype."""
 
-_DTYPES = {2: "float16", 4: "float32", 8: "float64"}
+
+def inference_peak(network: Network, batch: int) -> int:
+    """Peak bytes of a forward pass without gradients, the input included."""
+    return _peak(network, batch, StepConfig(mode="inference"))
 
 
-def inference_peak(network: Network, batch: int, itemsize: int) -> int:
-    """Peak bytes of a forward pass without gradients, the input included; `itemsize` is the bytes of one element."""
-    return _peak(network, batch, StepConfig(mode="inference", dtype=_DTYPES[itemsize]))
-
-
-def training_peak(network: Network, batch: int, itemsize: int) -> int:
+def training_peak(network: Network, batch: int) -> int:
     """Peak bytes of a training step with SGD and momentum, the input and its labels included."""
-    return _peak(network, batch, StepConfig(dtype=_DTYPES[itemsize]))
+    return _peak(network, batch, StepConfig())
 
 
 def _peak(network: Network, batch: int, config: StepConfig) -> int:
@@ -50,6 +50,7 @@ def _peak(network: Network, batch: int, config: StepConfig) -> int:
 
 def simulate_step(network: Network, config: StepConfig) -> StepTimeline:
     """The allocations of one step, or of one forward pass, for every batch at once, in time linear in the nodes."""
+    network = converted(network, config.converts_to)
     trained = trained_parameters(network, config)
     simulator, step_start = simulate_passes(network, config, trained)
     optimizer_start = len(simulator.log.entries)
@@ -59,7 +60,10 @@ def simulate_step(network: Network, config: StepConfig) -> StepTimeline:
 
 
 def simulate_passes(network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> tuple[StepSimulator, int]:
-    """Simulate a step up to the optimizer's; the second value counts the log entries of resident tensors."""
+    """Simulate a step up to the optimizer's; the second value counts the log entries of resident tensors.
+
+    The network has the dtypes of the step already.
+    """
     log = AllocationLog()
     _allocate_resident(log, network, config, trained)
     input_tensors = _allocate_inputs(log, network, config)
@@ -90,33 +94,45 @@ def _allocate_resident(
     log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
 ) -> None:
     """Allocate what exists before the step: weights, buffers, gradient buckets and the optimizer's states."""
-    width, shards = config.width, config.shards
+    shards = config.shards
     for p in network.parameters():
-        log.allocate("parameters", BatchLinear(shards.weight(numel(p.shape)) * width, 0), _layer(p))
-    buffers = {(n.module or n.name, name): shape for n in network.nodes for name, shape in n.op.buffers().items()}
-    for (module, _), shape in buffers.items():
-        log.allocate("buffers", BatchLinear(numel(shape) * width if shape else BATCHES_TRACKED, 0), module)
+        own = shards.weight(numel(p.shape)) if p.stored is None else p.stored
+        log.allocate("parameters", BatchLinear(own * network.element_bytes_of(p) + p.index_bytes, 0), _layer(p))
+    for module, size in _buffers_of_layers(network):
+        log.allocate("buffers", BatchLinear(size, 0), module)
     for table in network.tables:
-        log.allocate("buffers", BatchLinear(numel(table.shape) * (table.element_bytes or width), 0), _layer(table))
+        log.allocate("buffers", BatchLinear(network.bytes_of(table), 0), _layer(table))
     if config.trains:
         for p in trained if shards.parallel.buckets else ():
-            log.allocate("gradients", BatchLinear(numel(p.shape) * width, 0), _layer(p))
-        allocate_optimizer_states(log, config, trained)
+            log.allocate("gradients", BatchLinear(network.bytes_of(p), 0), _layer(p))
+        allocate_optimizer_states(log, network, config, trained)
 
 
-def allocate_optimizer_states(log: AllocationLog, config: StepConfig, trained: tuple[Parameter, ...]) -> None:
+def _buffers_of_layers(network: Network) -> Iterator[tuple[str, int]]:
+    """The module and the bytes of each buffer that an op declares. It has the dtype of the layer's weights."""
+    sizes = {}
+    for node in network.nodes:
+        for name, shape in node.op.buffers().items():
+            weight = next((network.element_bytes_of(p) for p in node.parameters), ELEMENT_BYTES[network.dtype])
+            sizes[node.module or node.name, name] = numel(shape) * weight if shape else BATCHES_TRACKED
+    return ((module, size) for (module, _), size in sizes.items())
+
+
+def allocate_optimizer_states(
+    log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
+) -> None:
     """Allocate what the optimizer keeps between steps."""
     optimizer = OPTIMIZERS[config.optimizer]
     for p, elements in zip(trained, config.shards.states(trained)):
         for _ in range(optimizer.states if elements else 0):
-            log.allocate("optimizer", BatchLinear(elements * config.width, 0), _layer(p))
+            log.allocate("optimizer", BatchLinear(elements * network.element_bytes_of(p), 0), _layer(p))
         if elements and optimizer.counter and RUNTIMES[config.runtime].counts_on_device:
             log.allocate("optimizer", BatchLinear(COUNTER, 0), _layer(p))
 
 
 def _allocate_inputs(log: AllocationLog, network: Network, config: StepConfig) -> dict[str, int]:
     """Allocate the inputs, and the labels if there is a loss; return the inputs' tensors by name."""
-    tensors = {given.name: log.allocate("input", input_size(given, config.width), "") for given in network.inputs}
+    tensors = {given.name: log.allocate("input", input_size(network, given), "") for given in network.inputs}
     if config.trains:
         log.allocate("input", label_size(network), "")
     return tensors
@@ -143,12 +159,10 @@ class StepSimulator:
     def __init__(
         self, log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
     ) -> None:
-        self.log, self.width, self.shards = log, config.width, config.shards
+        self.log, self.network, self.shards = log, network, config.shards
         self.runtime, self.records_backward = RUNTIMES[config.runtime], config.trains
         self.trained = frozenset(p.name for p in trained)
-        self.forward_pass = forward_pass(
-            network, config.width, self.runtime, training=config.trains, autocast=config.dtype == AMP
-        )
+        self.forward_pass = forward_pass(network, self.runtime, training=config.trains, autocast=config.dtype == AMP)
         self.calls, self.sizes = self.forward_pass.calls, self.forward_pass.sizes
         self.stages = stages(network, self.calls) if config.checkpoint else ()
         self.tensors: dict[str, int] = {}
@@ -342,29 +356,30 @@ class StepSimulator:
         trained = self._trained(call)
         for p in trained:
             if p.name in self.parameter_gradients or splits or (call.relays_gradients and len(p.shape) > 1):
-                temporaries.append(self.log.allocate("temporary", self._size(numel(p.shape))))
+                temporaries.append(self.log.allocate("temporary", self._size(p, numel(p.shape))))
             else:
                 self._keep_gradient(p, numel(p.shape))
         if temporaries and splits:
             # They are copied into one tensor and summed over the GPUs, and each GPU keeps its part.
-            temporaries.append(self.log.allocate("temporary", self._size(sum(numel(p.shape) for p in trained))))
+            whole = BatchLinear(sum(self._size(p, numel(p.shape)).fixed for p in trained), 0)
+            temporaries.append(self.log.allocate("temporary", whole))
             for p in trained:
                 if p.name not in self.parameter_gradients:
                     self._keep_gradient(p, self.shards.gradient(numel(p.shape)))
         return temporaries
 
     def _keep_gradient(self, parameter: Parameter, elements: int) -> None:
-        self.parameter_gradients[parameter.name] = self.log.allocate("gradients", self._size(elements))
+        self.parameter_gradients[parameter.name] = self.log.allocate("gradients", self._size(parameter, elements))
 
-    def _size(self, elements: int) -> BatchLinear:
-        return BatchLinear(elements * self.width, 0)
+    def _size(self, parameter: Parameter, elements: int) -> BatchLinear:
+        return BatchLinear(elements * self.network.element_bytes_of(parameter), 0)
 
     def _gather(self, position: int, prefetched: int | None) -> None:
         """With sharded weights, allocate the whole weights of a call and of the next one that has any."""
         for reader in (position, prefetched):
             if reader in self.neighbours and reader not in self.gathered and reader is not None:
-                elements = sum(numel(p.shape) for p in self.calls[reader].parameters)
-                self.gathered[reader] = self.log.allocate("parameters", self._size(elements))
+                size = sum(map(self.network.bytes_of, self.calls[reader].parameters))
+                self.gathered[reader] = self.log.allocate("parameters", BatchLinear(size, 0))
 
     def _free_gathered(self, position: int) -> None:
         if position in self.gathered:
@@ -372,7 +387,9 @@ class StepSimulator:
 
     def optimizer_step(self, optimizer: Optimizer, elements: Mapping[str, int], foreach: bool) -> None:
         """Allocate and free the temporaries of a step over parameters with these numbers of elements."""
-        sizes = {name: self._size(n) for name, n in elements.items() if n and name in self.parameter_gradients}
+        parameters = {parameter.name: parameter for parameter in self.network.parameters()}
+        stepped = {parameters[name]: n for name, n in elements.items() if n and name in self.parameter_gradients}
+        sizes = {parameter.name: self._size(parameter, n) for parameter, n in stepped.items()}
         self.log.begin("optimizer step")
         if foreach:
             temporaries = [self.log.allocate("temporary", s) for s in sizes.values() for _ in range(optimizer.foreach)]

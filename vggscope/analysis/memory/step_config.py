@@ -196,6 +196,7 @@ class StepConfig:
     """The settings of a step.
 
     `mode`: one of MODES, a training step, a forward pass without gradients, or a step that trains the head alone.
+    `dtype`: one of DTYPES, to which the network is converted; empty for its own dtypes.
     `foreach`: the optimizer steps over all parameters at once, torch's default on a GPU.
     `accumulate`: the number of micro-batches into which the batch is cut.
     `checkpoint`: the backward pass recomputes the activations of each stage.
@@ -205,7 +206,7 @@ class StepConfig:
 
     mode: str = "train"
     optimizer: str = "sgd-momentum"
-    dtype: str = "float32"
+    dtype: str = ""
     foreach: bool = False
     accumulate: int = 1
     checkpoint: bool = False
@@ -215,7 +216,7 @@ class StepConfig:
 
     def __post_init__(self) -> None:
         _check("mode", self.mode, MODES)
-        _check("dtype", self.dtype, DTYPES)
+        _check("dtype", self.dtype or AMP, DTYPES)
         if not 1 <= self.accumulate <= 10**6:
             raise OptionError(f"a batch cut into {self.accumulate} makes no sense", "--accumulate is 1 to 1000000")
         if not 1 <= self.gpus <= 10**6:
@@ -250,9 +251,9 @@ class StepConfig:
         return self.gpus * (self.accumulate if self.trains else 1)
 
     @property
-    def width(self) -> int:
-        """Bytes of one element of a weight."""
-        return DTYPE_BYTES.get(self.dtype, 4)
+    def converts_to(self) -> str | None:
+        """The dtype that floating-point tensors are converted to; None if they keep theirs, as with autocast."""
+        return self.dtype if self.dtype in DTYPE_BYTES else None
 
 
 def _check(what: str, name: str, known: Sequence[str] | Mapping[str, object], option: str = "") -> None:

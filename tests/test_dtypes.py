@@ -1,0 +1,176 @@
+"""Each tensor in its own dtype: bytes as torch counts them, and conversion as `module.to(dtype)` does it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import vggscope
+from tests.test_zoo import call_inputs, run, weights_of
+from tests.zoo import ZOO, Calls
+from vggscope.dtypes import converted
+from vggscope.graph import Network
+from vggscope.graph_json import from_json, to_json
+from vggscope.trace.inputs import CallInputs
+from vggscope.trace.network import network_of
+from vggscope.trace.tensors import tensors_in
+from vggscope.trace.transforms import is_transforming
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+
+
+def name_of(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def size_of(tensor: Tensor) -> int:
+    if tensor.layout == torch.sparse_coo:
+        return size_of(tensor._values()) + size_of(tensor._indices())
+    return tensor.numel() * tensor.element_size()
+
+
+def traced(name: str) -> tuple[nn.Module, CallInputs, Network]:
+    module, inputs = ZOO[name]()
+    call = call_inputs(name, inputs)
+    return module.eval(), call, network_of(module, name, call)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_bytes_and_dtypes_are_torchs(name: str) -> None:
+    module, call, network = traced(name)
+    results: dict[str, list[tuple[str, int]]] = {}
+
+    def keep(path: str) -> Callable[..., None]:
+        def hook(part: nn.Module, args: object, result: object) -> None:
+            tensors = tensors_in(result)
+            if tensors and not is_transforming():
+                results.setdefault(path, []).append((name_of(tensors[0]), size_of(tensors[0])))
+
+        return hook
+
+    scripted = any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+    for path, part in () if scripted else module.named_modules():
+        part.register_forward_hook(keep(path))
+    outputs = tensors_in(run(module, call))
+    summary = vggscope.summary(network, batch=1 if network.single else call.batch)
+    assert summary.totals.param_bytes == sum(map(size_of, weights_of(module)))
+    assert sum(entry.bytes for entry in summary.totals.dtypes) == summary.totals.param_bytes
+    assert [tensor.dtype for tensor in summary.inputs] == [name_of(tensor) for tensor in call.tensors()]
+    assert [tensor.dtype for tensor in summary.outputs] == [name_of(tensor) for tensor in outputs]
+    for node, row in zip(network.nodes, summary.layers):
+        if node.module in results and ":" not in node.name:
+            dtype, size = results[node.module][0]
+            assert (row.dtype, row.activation_bytes or size) == (dtype, size), row.name
+
+
+NOT_FOLLOWED = {
+    # Forward names a dtype.
+    *("type_as_another_shape", "script_function_without_source", "complex_layer_in_a_real_model"),
+    *("half_layer_in_a_float_model", "sparse_weight"),
+    # A Network does not have the dtype of a constant.
+    *("rotary_embedding", "double_buffer"),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("name", ZOO)
+def test_a_converted_network_is_that_of_the_converted_module(name: str, dtype: str) -> None:
+    wanted = getattr(torch, dtype)
+    module, call, network = traced(name)
+    if isinstance(module, torch.jit.ScriptModule) or name in NOT_FOLLOWED or "quantized" in name:
+        return
+    module = ZOO[name]()[0].eval().double() if dtype == "float64" else ZOO[name]()[0].eval().bfloat16()
+    theirs = network_of(module, name, call.map(lambda t: t.to(wanted) if t.is_floating_point() else t))
+    if theirs.failure is not None:  # the model names a dtype
+        return
+    ours = converted(network, dtype)
+    assert {node.name: ours.dtype_of(node.name) for node in ours.nodes} == {
+        node.name: theirs.dtype_of(node.name) for node in theirs.nodes
+    }
+    assert vggscope.memory(network, dtype=dtype).peak_bytes == vggscope.memory(theirs, dtype=dtype).peak_bytes
+    assert vggscope.summary(network, dtype=dtype).totals.param_bytes == sum(map(size_of, module.parameters()))
+
+
+MIXED = ("half_layer_in_a_float_model", "complex_layer_in_a_real_model", "int8_weights_in_buffers", "four_bit_weights")
+
+
+@pytest.mark.parametrize("name", ["half_precision", "double_precision", "sparse_weight", "boolean_table", *MIXED])
+def test_a_network_reads_back_with_its_dtypes(name: str) -> None:
+    _, _, network = traced(name)
+    again = from_json(to_json(network))
+    assert again.dtype == network.dtype
+    assert [node.dtype for node in again.nodes] == [node.dtype for node in network.nodes]
+    assert vggscope.summary(again).to_json() == vggscope.summary(network).to_json()
+
+
+def test_a_module_is_reported_in_its_own_dtype() -> None:
+    half, full = nn.Linear(6, 4).half(), nn.Linear(6, 4)
+    report = vggscope.summary(half, (6,))
+    assert (report.dtype, report.totals.param_bytes, report.layers[0].activation_bytes) == ("float16", 56, 8)
+    assert "float16" in str(report).splitlines()[0]
+    assert vggscope.memory(half, (6,), mode="inference").peak_bytes == 56 + 12 + 8
+    assert vggscope.summary(half, (6,), dtype="float32").totals.param_bytes == 112
+    assert vggscope.operations(half, (6,)).totals.bytes == 56 + 12 + 8
+    assert [model.dtype for model in vggscope.compare(half, full, input_size=(6,)).models] == ["float16", "float32"]
+    assert vggscope.compare(half, full, input_size=(6,)).dtype == "mixed"
+
+
+def test_mixed_parameters_are_listed() -> None:
+    _, _, network = traced("half_layer_in_a_float_model")
+    report = vggscope.summary(network)
+    # 6x5 weights and 5 biases of two bytes, 5x7 and 7 of four
+    assert (report.dtype, report.totals.param_bytes) == ("mixed", 35 * 2 + 42 * 4)
+    (warning,) = report.warnings
+    assert warning.startswith("the floating-point parameters are of several dtypes: 42 float32, 35 bfloat16")
+    rows = [line.split() for line in str(report).splitlines() if " Linear " in line]
+    assert ["bfloat16" in row for row in rows] == [True, False]
+    one = vggscope.summary(network, dtype="float16")
+    assert (one.dtype, one.warnings, one.totals.param_bytes) == ("float16", (), 77 * 2)
+
+
+def test_complex_weights_are_not_converted() -> None:
+    _, _, network = traced("complex_layer_in_a_real_model")
+    for dtype in (None, "float16"):
+        entries = {entry.dtype: entry for entry in vggscope.summary(network, dtype=dtype).totals.dtypes}
+        # 8x25 kernels of 3x3 and 25 biases
+        assert (entries["complex64"].params, entries["complex64"].bytes) == (1825, 14600)
+
+
+def test_quantised_weights_are_listed_with_their_bytes() -> None:
+    module, _, network = traced("quantized_convolution")
+    report = vggscope.summary(network)
+    found = {entry.dtype: (entry.params, entry.bytes) for entry in report.totals.dtypes}
+    assert found == {"qint8": (108 + 144, 252), "float32": (8, 32)}
+    assert [row.dtype for row in report.layers] == ["quint8", "quint8", "quint8", "float32"]
+    assert not list(module.parameters())
+    assert vggscope.memory(network, mode="inference").parameters_bytes == 284
+
+
+def test_buffers_have_their_own_bytes() -> None:
+    for name, size in (("int8_weights_in_buffers", 30 + 20), ("double_buffer", 32), ("boolean_table", 4)):
+        assert vggscope.memory(traced(name)[2], mode="inference").buffers_bytes == size
+
+
+@pytest.mark.parametrize("name", ["half_precision", "double_precision", "half_layer_in_a_float_model"])
+def test_a_step_is_measured_in_its_own_dtypes(name: str) -> None:
+    module, inputs = ZOO[name]()
+    for options in ({}, {"dtype": "float64"}, {"optimizer": "adam"}):
+        assert vggscope.measure(module, input_data=inputs, **options).difference_bytes == 0
+
+
+def test_four_bits_of_torch_are_half_a_byte() -> None:
+    table = torch.quantize_per_channel(torch.ones(10, 8), torch.ones(10), torch.zeros(10), 0, torch.quint4x2)
+    module = Calls(lambda self, x: x * 2, table=nn.Parameter(table, requires_grad=False))
+    assert vggscope.summary(module, (4,)).totals.param_bytes == table.untyped_storage().nbytes() == 40
+
+
+def test_the_dtype_column_is_shown_where_it_tells_something() -> None:
+    assert "dtype" not in str(vggscope.summary("D", dtype="float16"))
+    table = str(vggscope.summary(traced("boolean_table")[2]))
+    assert "dtype" in table
+    assert "int64" in table
+    assert json.loads(vggscope.summary("A").to_json())["layers"][0]["dtype"] == "float32"
