@@ -27,6 +27,8 @@ from vggscope.ops.attention import Einsum
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recurrent import Recurrent
+from vggscope.trace.flops import macs_without_formula
+from vggscope.trace.function_table import CONVOLUTIONS, MATRIX_PRODUCTS
 from vggscope.trace.inputs import CallInputs, inputs_of
 
 if TYPE_CHECKING:
@@ -74,6 +76,9 @@ PER_RESULT: Mapping[tuple[str, str], int] = MappingProxyType({("Upsample", "near
 NAMED_PADDING = "convolutions whose padding is a word, which it does not know"
 RECURRENT = "recurrent layers, which it does not know"
 EINSUM = "einsum, its FLOPs read from a text of four digits"
+PRODUCTS = "products by functions that it does not know"
+VECTORS = "products with a vector in weights that forward computes"
+KNOWN_PRODUCTS = frozenset({"matmul", "mm", "bmm", "addmm", "linear", "einsum"})
 ATTENTION = "queries with keys and weights with values in attention, which it does not know"
 
 
@@ -96,6 +101,8 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
             amounts[ATTENTION] -= _attention(network, node)
         elif isinstance(op, Einsum):
             amounts[EINSUM] += _einsum(op, read) - (op.macs(read, network.output_shape(node)) or 0)
+        elif node.module is None and op.name in MATRIX_PRODUCTS - KNOWN_PRODUCTS - CONVOLUTIONS:
+            amounts[PRODUCTS] -= node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0
     return tuple(Term(amount, what) for what, amount in amounts.items() if amount)
 
 
@@ -144,9 +151,18 @@ def _module_terms(network: Network, module: nn.Module, inputs: CallInputs) -> It
     amount = sum(node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0 for node in nodes)
     if amount:
         yield Term(-amount, NAMED_PADDING)
+    vectors = sum(sum(macs_without_formula(part).values()) for part in modules.values() if _is_parametrization(part))
+    if vectors:
+        yield Term(-vectors, VECTORS)
     operations = _weight_norm_operations(module, inputs)
     if operations:
         yield Term(operations, "4 for each value of weights that are standardised, 5 with a learned scale")
+
+
+def _is_parametrization(module: nn.Module) -> bool:
+    from torch.nn.utils.parametrize import ParametrizationList
+
+    return isinstance(module, ParametrizationList)
 
 
 def _weight_norm_operations(module: nn.Module, inputs: CallInputs) -> int:

@@ -80,12 +80,12 @@ def _reasons_not_to_track(network: Network, figure: str) -> Iterator[str]:
 
 def _approximations(network: Network) -> Iterator[str]:
     """What the simulation knows by its result alone, so that it may miss a peak."""
-    approximate = dict.fromkeys(op.name for op in _ops(network) if isinstance(op, Recorded) or op.name in _WRITTEN_OUT)
-    if approximate:
-        yield f"the temporary tensors of {', '.join(approximate)} are not simulated"
     of_computed = dict.fromkeys(node.op.name for node in network.nodes if node.reads_computed_weight)
     if of_computed:
         yield f"{', '.join(of_computed)} reads weights that forward computes, which is not simulated"
+    approximate = dict.fromkeys(op.name for op in _ops(network) if isinstance(op, Recorded) or op.name in _WRITTEN_OUT)
+    if approximate:
+        yield f"the temporary tensors of {', '.join(approximate)} are not simulated"
     reading = dict.fromkeys(n.op.name for n in network.nodes if isinstance(n.op, WithConstants) and n.parameters)
     if reading:
         yield f"the weight gradients of {', '.join(reading)} are not simulated tensor by tensor"

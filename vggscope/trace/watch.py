@@ -179,7 +179,7 @@ class Watch:
                 return None
             kwargs, result = cast("tuple[dict[str, object], object]", more)
             if self.inside_node:
-                self._parametrization(frame, self._counter(module.forward, args, kwargs), result)
+                self._parametrization(frame, result)
                 return result
             inputs = plain_tensors_in((args, kwargs))
             if isinstance(frame.op, Recurrent):
@@ -341,18 +341,19 @@ class Watch:
             self.recorder.add(below(self.path, name), op_call, results)
         return result
 
-    def _parametrization(self, frame: RunningModule, count: Count, result: object) -> None:
+    def _parametrization(self, frame: RunningModule, result: object) -> None:
         """Record the matrix products of a parametrization, which computes a layer's weight, as a node."""
         if type(frame.module).__name__ != "ParametrizationList":
             return
-        macs = count(()).macs
-        if macs != 0:
+        names, parameters = zip(*frame.module.named_parameters())
+        trained = tuple(filter(self.recorder.is_trained, parameters))
+        cost = self._counter(partial(_weight_of, frame.module, names), parameters, {})(trained)
+        if cost.macs != 0:
             weight = cast("Tensor", result).detach()
-            trains = any(map(self.recorder.is_trained, frame.module.parameters()))
             name, shape = type(next(frame.module.children())).__name__, shape_of(weight)
             op: Op = Unknown(name, (), shape)
-            if macs is not None:
-                op = Recorded(name, (), shape, cost=macs, backward_cost=None, trains=trains)
+            if cost.macs is not None:
+                op = Recorded(name, (), shape, cost=cost.macs, backward_cost=cost.backward, trains=bool(trained))
             self.recorder.add(frame.path, Call((op,), ()), (weight,))
 
     def _compiled_node(self, frame: RunningModule, inputs: tuple[Tensor, ...], result: object) -> None:
@@ -362,6 +363,13 @@ class Watch:
             op = Unknown(type(frame.module).__name__, frame.input_shapes, shape_of(unrecorded[0]))
             call = Call((op,), inputs, tuple(frame.module.parameters()))
             self.recorder.add(frame.path, call, unrecorded, module=frame.path)
+
+
+def _weight_of(parametrization: nn.Module, names: tuple[str, ...], *parameters: Tensor) -> object:
+    """Return the weight that a parametrization computes from these parameters."""
+    from torch.func import functional_call
+
+    return functional_call(parametrization, dict(zip(names, parameters)))
 
 
 def is_differentiation(function: Function) -> bool:
