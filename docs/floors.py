@@ -27,7 +27,7 @@ ABOUT = {
     "diffing": "two Networks compared; other tools; runs on data",
     "checkpoint": "weights files read safely; functions of a Network",
     "trace": "from a running nn.Module to a Network, and back",
-    "graph_json": "a Network as JSON; what is VGG's own",
+    "graph_json": "a Network as JSON or in another dtype; what is VGG's own",
     "graph": "the Network: named operations in execution order",
     "ops": "one class per operation: shape, parameters, MACs, window",
     "result": "base class of results; the block model of text",

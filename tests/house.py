@@ -18,7 +18,7 @@ FLOORS = (
     ("result", "document"),
     ("ops",),
     ("graph",),
-    ("dtypes", "graph_json", "vgg"),
+    ("graph_json", "dtypes", "vgg"),
     ("trace", "builders"),
     ("checkpoint", "analysis"),
     ("diffing", "cross_checks", "execution"),
