@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import OptionError
@@ -145,7 +145,8 @@ def specified(module: nn.Module, spec: InputSpec) -> CallInputs:
 def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
     """Return the inputs for `data`: a tensor, a tuple or list of positional arguments, or a dict of keyword arguments.
 
-    Raises OptionError if it contains no tensor, or a sparse one.
+    A dataclass is the only positional argument. Raises OptionError if it contains no tensor, one that is nested,
+    quantized or sparse, or a generator.
     """
     from torch import Tensor
 
@@ -153,22 +154,36 @@ def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
         inputs = CallInputs((), dict(data), batch_axis)
     elif isinstance(data, (tuple, list)):
         inputs = CallInputs(tuple(data), {}, batch_axis)
-    elif isinstance(data, Tensor):
+    elif isinstance(data, Tensor) or is_dataclass(data):
         inputs = CallInputs((data,), {}, batch_axis)
     else:
         raise OptionError(
             f"input_data is a {type(data).__name__}",
             "give a tensor, a tuple of arguments or a dict of keyword arguments",
         )
+    if any(isinstance(value, Iterator) for value in (*inputs.args, *inputs.kwargs.values())):
+        raise OptionError("input_data holds a generator, which is empty after one run of forward", "give a list")
     if not inputs.tensors():
         raise OptionError(
             "input_data holds no tensor", "give a tensor, a tuple of arguments or a dict of keyword arguments"
         )
-    if any("sparse" in str(tensor.layout) for tensor in inputs.tensors()):
+    for tensor in inputs.tensors():
+        _check_layout(tensor)
+    return inputs
+
+
+def _check_layout(tensor: Tensor) -> None:
+    """Raise OptionError for a tensor that is nested, quantized or sparse."""
+    if tensor.is_nested:
+        raise OptionError(
+            "input_data holds a nested tensor, whose costs are not known", "give a padded one: x.to_padded_tensor(0.0)"
+        )
+    if tensor.is_quantized:
+        raise OptionError("input_data holds a quantized tensor", "give its values: x.dequantize()")
+    if "sparse" in str(tensor.layout):
         raise OptionError(
             "input_data holds a sparse tensor, whose costs are not known", "give a dense one: x.to_dense()"
         )
-    return inputs
 
 
 def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | None = 0) -> CallInputs:

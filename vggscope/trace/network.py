@@ -115,14 +115,21 @@ def _checked(module: nn.Module, result: Run) -> Network:
     if network.failure is None:
         if result.returns == "tensors":
             return network
-        what = {"None": "None", "no tensor": "no tensor"}.get(result.returns, "a tensor that no input went into")
-        hint = "add a return statement" if result.returns == "None" else "return what forward computes"
+        remedies = {
+            "None": "add a return statement",
+            "no tensor": "return what forward computes",
+            "a generator": "return a list: a generator computes nothing before it is read",
+        }
+        what = result.returns if result.returns in remedies else "a tensor that no input went into"
+        hint = remedies.get(result.returns, "return what forward computes")
         raise ModelError(f"forward of {network.name} returns {what}", hint)
     if not network.nodes:
         layout_hint = _layout_hint(module, network.input_shape)
         hints = network.warnings[-1:] if layout_hint is None else (layout_hint,)
         if isinstance(result.error, TypeError) and "argument" in network.failure:
             hints = (_argument_hint(module),)
+        elif "dtype" in network.failure:
+            hints = ("--input SIZE:DTYPE gives another dtype",)
         elif not hints and isinstance(result.error, _SHAPE_ERRORS):
             hints = (_size_hint(module, network.input_shape),)
         raise ModelError(f"{network.name} fails before its first layer has run: {network.failure}", *hints)

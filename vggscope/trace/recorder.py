@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import GeneratorType
 from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
@@ -118,7 +119,8 @@ class Recorder:
             for place, tensor in named_tensors("", result)
         )
         origins = [self.origin(tensor) for tensor in tensors_in(result)]
-        self.returns = "None" if result is None else "no tensor" if not origins else "tensors"
+        nothing = {type(None): "None", GeneratorType: "a generator"}.get(type(result), "no tensor")
+        self.returns = "tensors" if origins else nothing
         places = {origin: place for place, origin in reversed(list(enumerate(origins))) if isinstance(origin, str)}
         if not places:
             self.returns = self.returns if not origins else "constants"

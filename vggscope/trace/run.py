@@ -37,8 +37,8 @@ META = "meta"
 class Run:
     """The result of a forward pass: its Network, the error that it raised, and the kind of value that it returned.
 
-    `returns` is "tensors", "constants", "no tensor", "None" or, after an error, "nothing". `wants_data`: a call failed
-    because it reads values, which meta tensors do not have.
+    `returns` is "tensors", "constants", "no tensor", "a generator", "None" or, after an error, "nothing". `wants_data`:
+    a call failed because it reads values, which meta tensors do not have.
     """
 
     network: Network

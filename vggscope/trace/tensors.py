@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from copy import copy
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,9 @@ _ELEMENTS_PER_BYTE = {"quint4x2": 2, "quint2x4": 4}
 
 
 def mapped_tensors(value: Any, function: Callable[[Tensor], object]) -> Any:
-    """Return an argument with `function` applied to each tensor, also to those in tuples, lists and dicts."""
+    """Return an argument with `function` applied to each tensor, also to those in tuples, lists, mappings and
+    dataclasses, which are copied.
+    """
     from torch import Tensor
 
     if isinstance(value, Tensor):
@@ -102,8 +105,15 @@ def mapped_tensors(value: Any, function: Callable[[Tensor], object]) -> Any:
         return type(value)(*(mapped_tensors(item, function) for item in value))
     if type(value) in (tuple, list):
         return type(value)(mapped_tensors(item, function) for item in value)
-    if type(value) is dict:
-        return {key: mapped_tensors(item, function) for key, item in value.items()}
+    if isinstance(value, MutableMapping):
+        copied = copy(value)
+        copied.update({key: mapped_tensors(item, function) for key, item in value.items()})
+        return copied
+    if is_dataclass(value) and not isinstance(value, type):
+        fresh = copy(value)
+        for name, item in _fields(value):
+            object.__setattr__(fresh, name, mapped_tensors(item, function))  # a frozen one too
+        return fresh
     return value
 
 

@@ -20,6 +20,7 @@ from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.trace.compiled import as_plain_python
+from vggscope.trace.dtypes import require_one_dtype
 from vggscope.trace.flops import Counted, counted, with_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
@@ -201,6 +202,7 @@ class Watch:
                 inputs = plain_tensors_in((args, kwargs))
             if self.on_meta:
                 function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
+            self._check_dtypes(function, args, kwargs, inputs)
             shortcut = self._shortcut(function, args, kwargs) if self.inside_node else None
         if shortcut is not None:
             return shortcut
@@ -219,6 +221,18 @@ class Watch:
             if self.on_meta and not is_transforming():
                 result = with_kernel_layout(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
+
+    def _check_dtypes(
+        self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
+    ) -> None:
+        """Raise the error of a call that mixes dtypes, which the meta device would accept."""
+        if not self.on_meta or is_transforming():
+            return
+        try:
+            require_one_dtype(function, args, inputs)
+        except RuntimeError as error:
+            self._failed(function, args, kwargs, error)
+            raise
 
     def _failed(
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], error: Exception

@@ -1,0 +1,164 @@
+"""Inputs that are data: dtypes that torch does not mix, nests of tensors, and what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict, UserDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+import vggscope
+from vggscope.errors import ModelError, OptionError
+
+
+class Product(nn.Module):
+    """A function of the input and weights in float32."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.weight = function, nn.Parameter(torch.zeros(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.weight)
+
+
+MODULES = [
+    *((nn.Linear(8, 4), (2, 8)), (nn.LSTMCell(8, 4), (1, 8)), (nn.GRU(8, 4), (5, 1, 8)), (nn.LayerNorm(8), (2, 8))),
+    *((nn.Conv2d(3, 4, 3), (1, 3, 8, 8)), (nn.ConvTranspose2d(3, 4, 3), (1, 3, 8, 8)), (nn.PReLU(), (2, 8))),
+    *((nn.BatchNorm2d(3), (1, 3, 8, 8)), (nn.TransformerEncoderLayer(8, 2, 16), (3, 1, 8))),
+    (Product(torch.matmul), (8, 8)),
+    (Product(lambda x, weight: x[0] @ weight), (8, 8)),
+    (Product(torch.mm), (8, 8)),
+    (Product(lambda x, weight: torch.bmm(x[None], weight[None])), (8, 8)),
+    (Product(lambda x, weight: torch.addmm(weight[0], x, weight)), (8, 8)),
+    (Product(F.linear), (8, 8)),
+    (Product(torch.add), (8, 8)),
+]
+"""Modules with float32 weights, and the shape of their input."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int64], ids=str)
+@pytest.mark.parametrize(("module", "shape"), MODULES)
+def test_mixed_dtypes_are_refused_where_torch_refuses_them(
+    module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    given = torch.zeros(shape, dtype=dtype)
+    module.eval()
+    try:
+        module(given)
+        runs = True
+    except (RuntimeError, ValueError):
+        runs = False
+    try:
+        accepted = vggscope.network(module, input_data=given).failure is None
+    except ModelError:
+        accepted = False
+    assert accepted == runs
+
+
+def test_autocast_mixes_dtypes() -> None:
+    def cast(x: Tensor, weight: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return x.bfloat16() @ weight
+
+    assert vggscope.network(Product(cast), input_data=torch.zeros(2, 8)).failure is None
+
+
+def test_a_mixed_dtype_is_told_with_the_option(vggscope, tmp_path) -> None:
+    (tmp_path / "net.py").write_text("from torch import nn\n\n\ndef net():\n    return nn.Linear(8, 4)\n")
+    ran = vggscope("summary", f"{tmp_path / 'net.py'}:net", "--input", "8:float16")
+    assert ran.code == 2
+    assert "the tensors must have the same dtype, but are float16 and float32" in ran.err
+    assert ran.err.endswith("--input SIZE:DTYPE gives another dtype\n")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The argument of a forward."""
+
+    image: Tensor
+    label: Tensor
+
+
+class OfABatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, batch: Batch) -> Batch:
+        return Batch(self.conv(batch.image), batch.label)
+
+
+def test_a_dataclass_has_its_batch() -> None:
+    """4 x 3 x 3 x 3 x 6 x 6 MACs for each of eight samples."""
+    data = Batch(torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64))
+    for given in (data, (data,), {"batch": data}):
+        summary = vggscope.summary(OfABatch(), input_data=given, batch=8)
+        assert [tensor.shape for tensor in summary.inputs] == [(8, 3, 8, 8), (8,)]
+        assert summary.totals.macs == 8 * 4 * 3 * 3 * 3 * 6 * 6
+    assert data.image.device.type == "cpu"  # the caller's own is as it was
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict])
+def test_a_mapping_has_its_batch(kind: Callable[..., object]) -> None:
+    class OfAMapping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+            return self.fc(batch["x"])
+
+    assert vggscope.summary(OfAMapping(), input_data=(kind(x=torch.zeros(1, 4)),), batch=3).totals.macs == 3 * 8
+
+
+def nested(layout: torch.layout) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.nested.nested_tensor([torch.zeros(2, 4), torch.zeros(3, 4)], layout=layout)
+
+
+def rows() -> Iterator[Tensor]:
+    yield torch.zeros(1, 4)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem", "remedy"),
+    [
+        (lambda: nested(torch.strided), "nested tensor", "x.to_padded_tensor(0.0)"),
+        (lambda: nested(torch.jagged), "nested tensor", "x.to_padded_tensor(0.0)"),
+        (lambda: torch.zeros(1, 4).to_sparse(), "sparse tensor", "x.to_dense()"),
+        (lambda: (rows(),), "holds a generator", "give a list"),
+        (lambda: {"input": rows()}, "holds a generator", "give a list"),
+        (lambda: (object(),), "holds no tensor", "give a tensor"),
+    ],
+)
+def test_other_data_are_refused_with_a_remedy(data: Callable[[], object], problem: str, remedy: str) -> None:
+    with pytest.raises(OptionError) as error:
+        vggscope.summary(nn.Linear(4, 2), input_data=data())
+    assert problem in error.value.problem
+    assert remedy in (error.value.remedy or "")
+
+
+def test_a_generator_that_forward_returns_is_refused() -> None:
+    class Yields(nn.Linear):
+        def forward(self, x: Tensor) -> Iterator[Tensor]:
+            yield super().forward(x)
+
+    with pytest.raises(ModelError, match="returns a generator") as error:
+        vggscope.summary(Yields(4, 2), input_data=torch.zeros(1, 4))
+    assert (error.value.remedy or "").startswith("return a list")
+
+
+@pytest.mark.parametrize("data", [torch.zeros(2, 3, 8, 8), {"input": torch.zeros(2, 3, 8, 8)}])
+def test_lazy_layers_are_initialised_on_the_data(data: object) -> None:
+    """4 x 6 x 6 features come out of the convolution; the caller's module stays lazy."""
+    module = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5))
+    summary = vggscope.summary(module, input_data=data)
+    assert summary.totals.params == (4 * 3 * 9 + 4) + (5 * 144 + 5)
+    assert isinstance(module[2], nn.LazyLinear)
