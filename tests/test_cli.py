@@ -38,6 +38,7 @@ def test_summary_as_json(vggscope) -> None:
             "batch",
             "inputs",
             "outputs",
+            "failure",
         ),
     ]
     assert found["inputs"] == [{"name": "input", "shape": [4, 3, 224, 224], "dtype": "float32"}]

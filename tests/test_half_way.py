@@ -5,11 +5,17 @@ that something is wrong.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from inspect import isfunction
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import vggscope as api
+from vggscope import api as api_module
+from vggscope.errors import ModelError, ShapeError
 
 NET = """
 from torch import nn
@@ -124,3 +130,166 @@ def test_a_reference_that_does_not_run_is_an_error(word: str, vggscope) -> None:
     ran = vggscope("diff", "A", "--ref", word, "--input", "3x32x32")
     assert (ran.code, ran.out) == (2, "")
     assert REASON in ran.err
+
+
+def _sized(function: Callable[..., object]) -> Callable[[object], object]:
+    return lambda model: function(model, input_size=SIZE)
+
+
+SIZE = (3, 32, 32)
+
+RETURNS: dict[str, Callable[[object], object]] = {
+    name: _sized(getattr(api, name))
+    for name in ("network", "summary", "operations", "receptive_fields", "compare", "diagram")
+}
+RETURNS["diff"] = lambda model: api.diff(model, ref="A", input_size=SIZE)
+"""The functions that return what is known up to the layer that fails."""
+
+RAISES: dict[str, Callable[[object], object]] = {
+    name: _sized(getattr(api, name)) for name in ("memory", "measure", "verify", "report")
+}
+RAISES["grid"] = lambda model: list(api.grid(model, sizes=[SIZE]))
+RAISES["export"] = lambda model: api.export(model, "net.pth", SIZE)
+RAISES["activations"] = lambda model: api.activations(model, PHOTO, SIZE)
+"""The functions whose figures need the whole forward pass."""
+
+PHOTO = str(Path(__file__).parents[1] / "docs" / "images" / "page-light.png")
+
+OTHERS = {"build", "explain", "inspect", "catalogue"}
+"""The functions that do not run forward, or show one layer."""
+
+
+def test_every_function_is_one_of_these() -> None:
+    public = {n for n, f in vars(api_module).items() if isfunction(f) and f.__module__ == api_module.__name__}
+    assert {name for name in public if not name.startswith("_")} == {*RETURNS, *RAISES, *OTHERS}
+
+
+@pytest.fixture
+def net(word: str) -> nn.Module:
+    return api.build(word)
+
+
+@pytest.mark.parametrize("name", RETURNS)
+def test_functions_return_what_is_known_with_the_failure(name: str, word: str, net: nn.Module) -> None:
+    for model in (word, net):
+        result = RETURNS[name](model)
+        (failure,) = {r.failure for r in getattr(result, "models", (result,))}
+        assert failure.startswith("fc (Linear): " + REASON)
+        assert "net.py, line 11: return self.fc(self.conv(x).flatten(1))" in failure
+
+
+@pytest.mark.parametrize("name", RAISES)
+def test_functions_that_need_the_whole_forward_pass_raise(name: str, word: str, net: nn.Module) -> None:
+    for model in (word, net):
+        with pytest.raises(ShapeError, match=REASON) as raised:
+            RAISES[name](model)
+        assert raised.value.remedy
+
+
+class Returns(nn.Module):
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.value = value
+
+    def forward(self, x: torch.Tensor) -> object:
+        self.conv(x)
+        return self.value
+
+
+@pytest.mark.parametrize("name", [*RETURNS, *RAISES])
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [(None, "None"), ({}, "no tensor"), (torch.ones(3), "a tensor that no input went into")],
+    ids=["none", "empty", "constant"],
+)
+def test_every_function_refuses_a_forward_that_returns_nothing(name: str, value: object, what: str) -> None:
+    with pytest.raises(
+        ModelError, match=rf"forward of Returns returns {what} \(.*test_half_way.py, line \d+\)"
+    ) as raised:
+        {**RETURNS, **RAISES}[name](Returns(value))
+    assert "return" in raised.value.remedy
+
+
+def test_the_reason_is_on_top_and_the_remedy_fits_it(word: str, vggscope) -> None:
+    ran = vggscope("summary", word, "--input", "3x32x32")
+    assert ran.out.splitlines()[2].startswith("note: it fails here: fc (Linear): " + REASON)
+    assert ran.out.count(REASON) == 1
+    assert REASON not in ran.err
+    assert "fails in fc (Linear)" in ran.err.splitlines()[0]
+
+    class Misspelt(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.relu().rellu()
+
+    with pytest.raises(ShapeError, match="AttributeError") as raised:
+        api.memory(Misspelt(), (3, 8, 8))
+    assert raised.value.remedy == "call the model on the same input to see the traceback"
+
+
+MIXED = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, pool=False):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2 if pool else 1))
+        self.classifier = nn.Linear(8 * 4 * 4, 10)
+
+    def forward(self, x):
+        x = self.features(x)
+        x = x.view(-1, 8 * 4 * 4)
+        return self.classifier(x)
+
+def pooled():
+    return Net(True)
+
+def flattened():
+    return nn.Sequential(*Net(True).features, nn.Flatten(), Net().classifier)
+"""
+"""A map of 8x8x8 is 512 values where a row takes 128."""
+
+MIXED_NOTE = "view: 1 sample becomes 4 rows of 128 values, since a sample has 8x8x8 = 512"
+
+
+def test_a_reshape_that_mixes_the_batch_is_named(tmp_path: Path, vggscope) -> None:
+    (tmp_path / "mixed.py").write_text(MIXED)
+    word, right = f"{tmp_path / 'mixed.py'}:Net", f"{tmp_path / 'mixed.py'}:pooled"
+    ran = vggscope("summary", word, "--input", "3x8x8")
+    assert ran.code == 0
+    first = " ".join(ran.out.splitlines()[2:5])
+    assert first.startswith(f"note: {MIXED_NOTE}")
+    assert "mixed.py, line 12: x = x.view(-1, 8 * 4 * 4)" in first.replace("  ", " ")
+    assert "write x.flatten(1), and 512 as the in_features after it" in first
+    report = api.summary(word, (3, 8, 8))
+    assert report.outputs[0].shape == (4, 10)
+    for result in (api.memory(word, (3, 8, 8)).assumptions, api.operations(word, (3, 8, 8)).alerts):
+        assert any(text.startswith(MIXED_NOTE) for text in result)
+    assert api.network(right, (3, 8, 8)).mixed_batch is None
+
+
+def test_a_diff_does_not_call_such_a_reshape_harmless(tmp_path: Path) -> None:
+    (tmp_path / "mixed.py").write_text(MIXED)
+    path = tmp_path / "mixed.py"
+    result = api.diff(f"{path}:Net", ref=f"{path}:flattened", input_size=(3, 8, 8))
+    assert {d.reference: d.effect for d in result.differences if d.ours == "view"} == {"3": "shape"}
+    assert any(note.startswith(MIXED_NOTE) for note in result.notes)
+    assert api.diff(f"{path}:pooled", ref=f"{path}:flattened", input_size=(3, 8, 8)).verdict == "equivalent"
+
+
+def test_several_samples_in_one_row() -> None:
+    class Fewer(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.view(-1, 20) * 2
+
+    text = api.network(Fewer(), [(2, 10)]).mixed_batch
+    assert text is not None
+    assert text.startswith("view: 2 samples become 1 row of 20 values, since a sample has 10 (")
+
+
+def test_a_row_for_each_position_is_no_mixture() -> None:
+    class Positions(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.permute(0, 2, 3, 1).reshape(-1, 3)
+
+    assert api.network(Positions(), (3, 8, 8)).mixed_batch is None

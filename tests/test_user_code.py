@@ -149,7 +149,8 @@ def test_a_forward_that_never_starts_is_an_error(tmp_path: Path) -> None:
     assert "fails before its first layer" in error.problem
     path = written(tmp_path, HEAD + "class Net(nn.Module):\n    def forward(self, x):\n        x + 1\n")
     error = refused(f"{path}:Net")
-    assert error.problem.endswith(":Net returns None")
+    assert ":Net returns None (" in error.problem
+    assert error.problem.endswith("net.py, line 3)")
     assert error.remedy == "add a return statement"
 
 

@@ -6,6 +6,7 @@ those of a batch of one; analyses scale them to other batches.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cached_property
@@ -164,6 +165,21 @@ class NamedTensor:
         return self.name.removesuffix(INPUT_MARK)
 
 
+def failure_remedy(failure: str) -> str:
+    """Return the remedy for a forward pass that fails: another input size, unless the reason is an error in its code.
+
+    >>> failure_remedy("fc: 10 features are expected, the input has 3"), failure_remedy("forward: NameError: x")
+    ('--input gives another size', 'call the model on the same input to see the traceback')
+    """
+    if _CODE_ERRORS.search(failure):
+        return "call the model on the same input to see the traceback"
+    return "--input gives another size"
+
+
+_CODE_ERRORS = re.compile("(Name|Attribute|Type|Key|UnboundLocal|ZeroDivision|Import|ModuleNotFound|Recursion)Error")
+"""Errors that no input size mends."""
+
+
 def _growing_axis(growth: Shape | None) -> int | None:
     return 0 if growth is None else next((axis for axis, more in enumerate(growth) if more), None)
 
@@ -206,6 +222,8 @@ class Network:
     - `warnings` are sentences for the reader of any result.
     - `failure` says where and why the forward pass fails. `nodes` are then those before the failure, and `failed` is
       the layer that fails, if it is one.
+    - `mixed_batch` says where a sample becomes several rows of the output, or several samples become one, if forward
+      reshapes the batch so.
     - `single` says why only a batch of one is known, if that is so.
     - `output` is the node whose tensor is the network's output, if it is not the last one. Of several tensors that
       forward returns it is the one that depends on the most weights, and the first of those. `output_place` is its
@@ -230,6 +248,7 @@ class Network:
     tables: tuple[Buffer, ...] = field(default=(), compare=False, repr=False)
     given_batch: int = field(default=1, compare=False, repr=False)
     dtype: str = field(default="float32", repr=False)
+    mixed_batch: str | None = field(default=None, compare=False, repr=False)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))
@@ -338,14 +357,16 @@ class Network:
     def _fits(self, side: int) -> bool:
         return self._infer({INPUT: (*self.input_shape[:2], side, side)})[1] is None
 
-    def failure_warning(self) -> tuple[str, ...]:
-        """Return the warning that the forward pass fails, and where, if it does.
+    def alerts(self) -> tuple[str, ...]:
+        """Return the warnings that come before any figure: where the forward pass fails, or mixes the batch.
 
         >>> import vggscope
-        >>> vggscope.network("D").failure_warning()
+        >>> vggscope.network("D").alerts()
         ()
         """
-        return (f"it fails here: {self.failure}",) if self.failure is not None else ()
+        if self.failure is not None:
+            return (f"it fails here: {self.failure}",)
+        return (self.mixed_batch,) if self.mixed_batch is not None else ()
 
     def require_runnable(self) -> Network:
         """Return the network itself. Raises ShapeError, with the layer, if its forward pass fails.
@@ -355,7 +376,7 @@ class Network:
         True
         """
         if self.failure is not None:
-            raise ShapeError(f"{self.name} fails: {self.failure}", "--input gives another size")
+            raise ShapeError(f"{self.name} fails: {self.failure}", failure_remedy(self.failure))
         return self
 
     def truncated_at_failure(self) -> Network:

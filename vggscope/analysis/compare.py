@@ -51,7 +51,7 @@ class Compared:
     macs_known: int | None
     flops_known: int | None
     dtype: str
-    failure: str | None = field(default=None, metadata={"json": False})
+    failure: str | None = None
     batch_axis: int | None = field(default=0, metadata={"json": False})
 
     @property

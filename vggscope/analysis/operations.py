@@ -67,7 +67,10 @@ class Formula:
 
 @record
 class Operations(Result):
-    """The operations of a network. `roof` is the roofline of the card, None without a card."""
+    """The operations of a network. `roof` is the roofline of the card, None without a card.
+
+    `failure` and `alerts` are as in a Summary.
+    """
 
     schema: str
     model: str
@@ -80,6 +83,8 @@ class Operations(Result):
     formulas: tuple[Formula, ...]
     batch: int
     inputs: tuple[TensorSummary, ...]
+    failure: str | None = None
+    alerts: tuple[str, ...] = field(default=(), metadata={"json": False})
 
 
 def operations(
@@ -111,6 +116,8 @@ def operations(
         formulas=_formulas(network) if count == "all" else (),
         batch=batch,
         inputs=summarize_tensors(network.inputs, batch, network.dtype),
+        failure=network.failure,
+        alerts=network.alerts(),
     )
 
 

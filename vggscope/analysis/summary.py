@@ -95,7 +95,8 @@ class Peaks:
 class Summary(Result):
     """The summary of a network; `str` of it is the table.
 
-    `dtype` is that of the floating-point parameters, or `mixed`.
+    `dtype` is that of the floating-point parameters, or `mixed`. `failure` says where and why the forward pass fails:
+    the figures are then those of the layers before. `alerts` are the warnings that come before any figure.
     """
 
     schema: str
@@ -109,6 +110,8 @@ class Summary(Result):
     batch: int
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
+    failure: str | None = None
+    alerts: tuple[str, ...] = field(default=(), metadata={"json": False})
 
 
 def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Summary:
@@ -128,10 +131,12 @@ def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Sum
         memory=Peaks(inference_peak(network, batch), training_peak(network, batch))
         if network.failure is None
         else Peaks(None, None),
-        warnings=(*network.failure_warning(), *network.warnings, *mixture_warning(network)),
+        warnings=(*network.alerts(), *network.warnings, *mixture_warning(network)),
         batch=batch,
         inputs=summarize_tensors(network.inputs, batch, network.dtype),
         outputs=summarize_tensors(network.outputs, batch, network.dtype),
+        failure=network.failure,
+        alerts=network.alerts(),
     )
 
 

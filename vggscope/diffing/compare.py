@@ -65,11 +65,14 @@ def compare(
         numeric=None,
         notes=(*notes, *_notes(aligned)),
         rows=tuple(_rows(aligned, [cause.pairs for cause in causes], differences)),
+        failure=ours.failure,
     )
 
 
 def _notes(aligned: AlignedNetworks) -> Iterator[str]:
     """What the reader should know about the comparison as a whole."""
+    if aligned.ours.mixed_batch is not None:
+        yield aligned.ours.mixed_batch
     if aligned.ours.failure is not None:
         failed = aligned.ours.failure.partition(": ")[0]
         yield f"the model does not run at this input: it is compared up to {failed}, which fails"

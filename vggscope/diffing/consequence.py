@@ -16,7 +16,7 @@ from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network, Node, Parameter, one_input
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
-from vggscope.units import bytes_text, count_text, pair_text, shape_text, short_count
+from vggscope.units import bytes_text, count_text, kernel_text, pair_text, shape_text, short_count
 
 NO_LONGER_RUNS = "it no longer runs"
 
@@ -202,8 +202,10 @@ def _head(reference: Network, ours: Network, name: str) -> list[str]:
         if node.op.family == "linear":
             expected = reference.by_name.get(node.name)
             if expected is not None and reference.input_shapes(expected)[0] != shape:
-                want = count_text(reference.input_shapes(expected)[0][-1])
-                return [f"{node.title} gets {count_text(shape[-1])} features instead of {want}"]
+                wanted = reference.input_shapes(expected)[0]
+                if shape[-1] == wanted[-1]:
+                    return [f"{node.title} gets {kernel_text(shape)} instead of {kernel_text(wanted)}"]
+                return [f"{node.title} gets {count_text(shape[-1])} features instead of {count_text(wanted[-1])}"]
     return []
 
 

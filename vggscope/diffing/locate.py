@@ -212,8 +212,9 @@ def _changed_or_renamed(
     effect = effect_of_change(mine.op, other.op, shape[0], output) if changed and shape else "function"
     if effect == "shape" and mine.op.is_layout and other.op.is_layout:
         # A different input shape has another cause: compare two layout ops on the input that ours has.
-        (own_shape,) = aligned.ours.input_shapes(mine)
-        effect = effect_of_change(mine.op, other.op, own_shape, other.op.output_shape(own_shape))
+        effect = _effect_on_our_input(aligned, mine, other)
+    elif effect == "none" and mine.op.is_layout and other.op.is_layout and _mixes_batch(aligned.ours, mine):
+        effect = _effect_on_our_input(aligned, mine, other)
     if not changed and other.inputs[:1] == (INPUT,) and (width := _width_change(mine, other)):
         # Elsewhere the width follows from the layers before. Here the network's input itself is another.
         changed, effect = width, "shape"
@@ -223,6 +224,17 @@ def _changed_or_renamed(
         return _difference("changed", mine, other, effect, f"{_changes_text(changed)}{_there(mine, other)}", changed)
     is_same = (mine.name, mine.module, _keys(mine)) == (other.name, other.module, _keys(other))
     return None if is_same else _named_differently(mine, other)
+
+
+def _effect_on_our_input(aligned: AlignedNetworks, mine: Node, other: Node) -> str:
+    (own_shape,) = aligned.ours.input_shapes(mine)
+    return effect_of_change(mine.op, other.op, own_shape, other.op.output_shape(own_shape))
+
+
+def _mixes_batch(network: Network, node: Node) -> bool:
+    """Whether a layer makes another number of rows of the samples."""
+    shapes = network.input_shapes(node)
+    return len(shapes) == 1 and shapes[0][:1] != network.output_shape(node)[:1]
 
 
 def _named_differently(mine: Node, other: Node) -> Difference:

@@ -152,7 +152,8 @@ TRAINING = (
 @record
 class Diff(Result):
     """Two networks compared. `verdict` is identical (same ops, attributes, paths and keys), equivalent (written
-    differently, the same function of this input at evaluation) or different.
+    differently, the same function of this input at evaluation) or different. `failure` says where and why our forward
+    pass fails: the networks are then compared up to that layer.
     """
 
     schema: str
@@ -165,3 +166,4 @@ class Diff(Result):
     notes: tuple[str, ...]
     rows: tuple[Row, ...]
     training: tuple[TrainingFact, ...] = ()
+    failure: str | None = None

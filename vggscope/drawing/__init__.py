@@ -43,11 +43,14 @@ LEAST_WIDTH, MOST_WIDTH = 72, 14400
 
 @record
 class Diagram(Drawn):
-    """A drawn network. A notebook shows it, and `save` writes it to a file."""
+    """A drawn network. A notebook shows it, and `save` writes it to a file. `failure` says where and why the forward
+    pass fails: the picture ends there.
+    """
 
     picture: Picture
     theme: Theme
     direction: str
+    failure: str | None = None
 
     forms = FORMATS
 
@@ -137,7 +140,8 @@ def diagram(
         picture = linked(picture, href)
     if width is not None and picture.width > width:
         picture = scaled(picture, width / picture.width)
-    return Diagram(picture, THEMES[theme], direction or module.RANKDIR)
+    failure = next((network.failure for network in drawn if network.failure is not None), None)
+    return Diagram(picture, THEMES[theme], direction or module.RANKDIR, failure)
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -35,7 +35,7 @@ def document(operations: Operations, columns: tuple[str, ...] | None = None) -> 
     quiet = frozenset(place for place, layer in enumerate(operations.layers) if not layer.macs)
     total = tuple("total" if column.key == "name" else getattr(operations.totals, column.key, "") for column in COLUMNS)
     table = Table(COLUMNS, rows, quiet, total=total).choose(columns or _shown(operations))
-    blocks: list[Block] = [table]
+    blocks: list[Block] = [*(Note(f"note: {alert}", "warning") for alert in operations.alerts), table]
     if operations.formulas:
         blocks.append(Facts(tuple((formula.op, formula.formula) for formula in operations.formulas)))
     blocks.append(_meaning(operations))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vggscope.analysis.operations import Operations
 from vggscope.analysis.summary import LayerSummary, OtherParameters, Summary, Totals
@@ -69,9 +69,13 @@ def document(report: Summary, columns: tuple[str, ...] | None = None) -> Documen
     }
     table = Table(COLUMNS, rows, quiet, total=tuple(total.get(column.key, "") for column in COLUMNS))
     title = f"{report.model}   input {inputs_text(report)}, {report.dtype}"
-    warnings: tuple[Block, ...] = tuple(Note(f"note: {warning}", "warning") for warning in report.warnings)
     chosen = columns or tuple(key for key in SHOWN if table.holds(key))
-    return Document(title, (table.choose(chosen), _totals(report), *warnings))
+    others = (warning for warning in report.warnings if warning not in report.alerts)
+    return Document(title, (*_notes(report.alerts), table.choose(chosen), _totals(report), *_notes(others)))
+
+
+def _notes(warnings: Iterable[str]) -> tuple[Block, ...]:
+    return tuple(Note(f"note: {warning}", "warning") for warning in warnings)
 
 
 def line(report: Summary) -> str:

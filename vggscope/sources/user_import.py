@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, nearest
 from vggscope.sources.cache import LIBRARIES
-from vggscope.trace.failure import own_line
 from vggscope.trace.functions import first_line
+from vggscope.trace.source_line import own_line
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
-import traceback
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from vggscope.graph import Network
+from vggscope.ops.base import numel
 from vggscope.trace.functions import first_line, problem
+from vggscope.trace.source_line import own_line
+from vggscope.units import count_text, shape_text
 
 if TYPE_CHECKING:
     from vggscope.trace.watch import RunningModule, Watch
@@ -35,37 +36,25 @@ def failing_layer(watch: Watch, error: Exception) -> RunningModule | None:
     return next((frame for frame in watch.running(error) if frame.op is not None), None)
 
 
-def own_line(error: BaseException) -> str:
-    """Return the traceback's last line in the user's own code: `net.py, line 14: x = self.fc(x)`.
+def mixed_batch(network: Network, samples: int, lines: Mapping[str, str]) -> str | None:
+    """Return where a sample becomes several rows of the output, or several samples become one; None if they do not.
 
-    Without such a line, return the last one in a library other than torch; an empty string if there is none either.
+    That is a reshape that sizes its rows by a number of features that the samples do not have. A reshape that only
+    makes each position a row keeps the last axis, and is left out. `lines` has the user's line of each reshape.
     """
-    standard, installed, internal = _folders()
-    last_frames: dict[bool, traceback.FrameSummary] = {}
-    for frame in traceback.extract_tb(error.__traceback__):
-        path = str(Path(frame.filename).resolve())
-        is_library = path.startswith(installed)
-        is_internal = frame.filename.startswith("<") or path.startswith(internal)
-        if not is_internal and (is_library or not path.startswith(standard)):
-            last_frames[is_library] = frame
-    last = last_frames.get(False) or last_frames.get(True)
-    return f"{_short(last.filename)}, line {last.lineno}: {last.line}" if last else ""
-
-
-def _folders() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return the folders of the standard library, of installed packages, and of torch and vggscope."""
-    import torch
-
-    paths = {kind: str(Path(path).resolve()) for kind, path in sysconfig.get_paths().items()}
-    # With the separator: torchvision's folder begins with torch's.
-    internal = tuple(
-        f"{folder}{os.sep}" for folder in (Path(__file__).resolve().parents[1], Path(torch.__file__).parent)
+    output = network.shapes[network.end]
+    node = network.by_name.get(network.end)
+    while node is not None and node.inputs and network.shapes[node.inputs[0]][:1] == output[:1]:
+        node = network.by_name.get(node.inputs[0])
+    if len(output) != 2 or output[0] == samples or node is None or node.name not in lines:
+        return None
+    before, after = network.shapes[node.inputs[0]], network.shapes[node.name]
+    if before[0] != samples or len(after) != 2:
+        return None
+    had, rows = f"{samples} sample{'s become' if samples > 1 else ' becomes'}", f"row{'s' if after[0] > 1 else ''}"
+    size = shape_text(before) + (f" = {count_text(numel(before[1:]))}" if len(before) > 2 else "")
+    line = f" ({lines[node.name]})" if lines[node.name] else ""
+    return (
+        f"{node.name}: {had} {after[0]} {rows} of {count_text(after[1])} values, since a sample has {size}"
+        f"{line}: write x.flatten(1), and {count_text(numel(before[1:]))} as the in_features after it"
     )
-    return (paths["stdlib"], paths["platstdlib"]), (paths["purelib"], paths["platlib"]), internal
-
-
-def _short(filename: str) -> str:
-    """Return a path relative to the current folder, or to that of installed packages, if it is below one."""
-    path = Path(filename).resolve()
-    folders = (Path.cwd(), *map(Path, _folders()[1]))
-    return next((str(path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)), filename)

@@ -12,7 +12,6 @@ from vggscope.errors import ModelError
 from vggscope.graph import Network, channels_first
 from vggscope.ops.base import Shape
 from vggscope.trace.build import without_data
-from vggscope.trace.failure import own_line
 from vggscope.trace.inputs import (
     CallInputs,
     InputSpec,
@@ -25,6 +24,7 @@ from vggscope.trace.inputs import (
 )
 from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.run import META, Run, run
+from vggscope.trace.source_line import forward_line, own_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -122,7 +122,8 @@ def _checked(module: nn.Module, result: Run) -> Network:
         }
         what = result.returns if result.returns in remedies else "a tensor that no input went into"
         hint = remedies.get(result.returns, "return what forward computes")
-        raise ModelError(f"forward of {network.name} returns {what}", hint)
+        line = forward_line(module)
+        raise ModelError(f"forward of {network.name} returns {what}{f' ({line})' if line else ''}", hint)
     if not network.nodes:
         layout_hint = _layout_hint(module, network.input_shape)
         hints = network.warnings[-1:] if layout_hint is None else (layout_hint,)

@@ -72,7 +72,8 @@ class Call:
 class Recorder:
     """The recorded nodes and output shapes by name, in execution order, and the origin of each tensor.
 
-    `dtype` is the network's own dtype, which tensors do not name.
+    `dtype` is the network's own dtype, which tensors do not name. `lines` has the user's line of each reshape that
+    changes the number of rows.
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
@@ -96,6 +97,7 @@ class Recorder:
     needs_gradient: set[str] = field(default_factory=set)
     has_own_backward: bool = False
     dtype: str = "float32"
+    lines: dict[str, str] = field(default_factory=dict)
 
     def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
         """Record the network's inputs under the names of forward's arguments; a single input is named INPUT."""

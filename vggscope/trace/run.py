@@ -14,7 +14,7 @@ from vggscope.graph import Buffer, Input, Network, Node, Output, Parameter, modu
 from vggscope.inputs import InputSize
 from vggscope.ops.base import Shape
 from vggscope.record import record
-from vggscope.trace.failure import explain, failing_layer
+from vggscope.trace.failure import explain, failing_layer, mixed_batch
 from vggscope.trace.inputs import CallInputs, from_sizes
 from vggscope.trace.layout import with_layout_of
 from vggscope.trace.preserve import preserved
@@ -91,6 +91,8 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         1 if single else inputs.batch,
         dtype,
     )
+    if error is None and inputs.has_batch and recorder.returns == "tensors":
+        network = replace(network, mixed_batch=mixed_batch(network, inputs.batch if single else 1, recorder.lines))
     return Run(labelled(network), error, recorder.returns, watch.wants_data(error))
 
 

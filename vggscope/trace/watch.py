@@ -19,6 +19,7 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import AlwaysDropout
+from vggscope.ops.view import Reshape
 from vggscope.trace.compiled import as_plain_python
 from vggscope.trace.dtypes import require_one_dtype
 from vggscope.trace.flops import Counted, counted, with_macs
@@ -28,6 +29,7 @@ from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Count, Recorder, shape_of
+from vggscope.trace.source_line import current_line
 from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in, with_values
 from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
 
@@ -349,11 +351,16 @@ class Watch:
             self.recorder.warn(
                 f"{below(self.path, name)} is on at evaluation too: F.dropout needs training=self.training"
             )
-        if self.stack and is_plain(self.stack[-1].module):
-            self.recorder.add(self.path or name, op_call, results, module=self.path)
-        else:
-            self.recorder.add(below(self.path, name), op_call, results)
+        self._add_function(name, op_call, results)
         return result
+
+    def _add_function(self, name: str, call: Call, results: tuple[Tensor, ...]) -> None:
+        if self.stack and is_plain(self.stack[-1].module):
+            self.recorder.add(self.path or name, call, results, module=self.path)
+        else:
+            self.recorder.add(below(self.path, name), call, results)
+        if isinstance(call.ops[0], Reshape) and _makes_rows(call.inputs[0], results[0]):
+            self.recorder.lines[str(self.recorder.origin(results[0]))] = current_line()
 
     def _parametrization(self, frame: RunningModule, result: object) -> None:
         """Record the matrix products of a parametrization, which computes a layer's weight, as a node."""
@@ -372,7 +379,9 @@ class Watch:
 
     def _compiled_node(self, frame: RunningModule, inputs: tuple[Tensor, ...], result: object) -> None:
         """Record a module whose calls cannot be intercepted, such as compiled code, as one node of unknown cost."""
-        unrecorded = [t for t in plain_tensors_in(result) if t not in self.recorder.origins]
+        # On the meta device, a result with values is a tensor that the module holds.
+        results = (t for t in plain_tensors_in(result) if t.is_meta or not self.on_meta)
+        unrecorded = [t for t in results if t not in self.recorder.origins]
         if unrecorded and not self.recorder.is_constant(inputs):
             op = Unknown(type(frame.module).__name__, frame.input_shapes, shape_of(unrecorded[0]))
             call = Call((op,), inputs, tuple(frame.module.parameters()))
@@ -384,6 +393,11 @@ def _weight_of(parametrization: nn.Module, names: tuple[str, ...], *parameters: 
     from torch.func import functional_call
 
     return functional_call(parametrization, dict(zip(names, parameters)))
+
+
+def _makes_rows(tensor: Tensor, result: Tensor) -> bool:
+    """Return whether a reshape makes rows of another number and another size."""
+    return result.dim() == 2 and result.shape[0] != tensor.shape[:1].numel() and result.shape[-1:] != tensor.shape[-1:]
 
 
 def is_differentiation(function: Function) -> bool:

@@ -157,6 +157,7 @@ def timeline_entries(timeline: StepTimeline, samples: int, labels: Mapping[str, 
 
 def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[str]:
     """The assumptions behind the figures, one sentence each."""
+    yield from network.alerts()
     yield "tensors exactly, without the CUDA context, cuDNN's workspace and the caching allocator's rounding"
     if not config.trains:
         yield "one forward pass at evaluation under torch.no_grad(); the input batch counts"

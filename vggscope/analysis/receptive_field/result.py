@@ -146,7 +146,7 @@ class ReceptiveFields(Result):
     axes: tuple[int, ...] = (2, 3)
     effective: EffectiveField | None = None
     heat: tuple[tuple[float, ...], ...] | None = field(default=None, metadata={"json": False})
-    failure: str | None = field(default=None, metadata={"json": False})
+    failure: str | None = None
     batch_axis: int | None = field(default=0, metadata={"json": False})
 
     @property
@@ -180,7 +180,7 @@ def describe(
     layers = tuple(_layer(network, node, by_rule[node.name], sides) for node in network.nodes)
     by_name = {layer.name: layer for layer in layers}
     units = tuple(_unit(by_name[node.name], by_rule[node.name], exact[node.name], unit, sides) for node in nodes)
-    notes = (*filter(None, [stack_note(network)]), *network.failure_warning(), *network.warnings)
+    notes = (*filter(None, [stack_note(network)]), *network.alerts(), *network.warnings)
     fields = ReceptiveFields("vggscope/rf@1", network.name, given.shape, layers, units, notes, given.label, axes)
     return replace(fields, failure=network.failure, batch_axis=given.batch_axis)
 
