@@ -16,9 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import vggscope
 from tests.strategies import examples
+from tests.zoo import ZOO
 from vggscope.analysis.cost import backward_macs
-from vggscope.cross_checks import flop_counter, verification
+from vggscope.cross_checks import flop_counter, measured_step, verification
 from vggscope.cross_checks.paper import column_of
 from vggscope.cross_checks.reference_tool import NotApplicable, ReferenceTool, ReportedFigure, Term, without_data
 from vggscope.cross_checks.torchinfo import BIASES, UNSEEN
@@ -609,3 +611,106 @@ class TestTraced:
     )
     def test_other_families(self, name: str) -> None:
         self.verified(name)
+
+
+def test_an_unchecked_figure_is_counted_as_such() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    result = vggscope.verify(model, input_size=(1, 8))
+    assert {figure.name: figure.outcome for figure in result.figures} == {
+        "params": "agrees",
+        "macs": "explained",
+        "backward_macs": "agrees",
+        "inference_peak_bytes": "explained",
+        "training_peak_bytes": "explained",
+        "receptive_fields": "unchecked",
+    }
+    assert result.agrees is True
+    assert str(result).rstrip().endswith("2 agree, 3 explained, 1 unchecked (layers' fields)")
+
+
+SOUND = [
+    "image_with_batch_norm",
+    "unbatched_image",
+    "signal_three_channels",
+    "volume_up",
+    "embedding_first",
+    "one_layer_twice",
+    "lstm_length_first",
+    "gru_cell",
+    "matrix_by_hand",
+    "convolution_same_padding",
+    "loop_over_samples",
+    "auxiliary_head",
+    "half_precision",
+    "dict_with_a_forward",
+    "frames_as_batch",
+    "grid_sampler",
+    "bilinear_pair",
+]
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_no_tool_disagrees_on_a_sound_model(name: str) -> None:
+    module, inputs = ZOO[name]()
+    axis = None if name == "unbatched_image" else int(name == "lstm_length_first")
+    result = vggscope.verify(module.eval(), input_data=inputs, batch_axis=axis)
+    assert [figure.name for figure in result.figures if figure.outcome == "disagrees"] == []
+
+
+def test_a_module_that_is_one_layer_has_its_field_measured() -> None:
+    result = vggscope.verify(nn.Conv2d(3, 4, 3), input_size=(1, 3, 8, 8))
+    assert (result.agrees, result.unchecked) == (True, ())
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), (1, 3, 4)),
+        (nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU(), nn.Conv1d(8, 8, 3)), (1, 3, 20)),
+        (nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU()), (1, 3, 5, 5, 5)),
+        (nn.Linear(4, 3), (1, 5, 4)),
+        (nn.Sequential(nn.Conv2d(3, 4, 4, padding="same"), nn.ReLU()), (1, 3, 8, 8)),
+        (nn.Sequential(nn.Linear(4, 3), nn.Flatten(0)), (1, 4)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+def test_a_measured_step_equals_the_simulated_one(module: nn.Module, shape: tuple[int, ...]) -> None:
+    axis = None if isinstance(module, nn.Sequential) and isinstance(module[-1], nn.Flatten) else 0
+    for mode in ("train", "inference"):
+        result = vggscope.measure(module, input_data=(torch.zeros(shape),), batch_axis=axis, mode=mode)
+        assert result.difference_bytes == 0
+
+
+def test_a_frozen_model_has_nothing_to_train() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 30 * 30, 2)).requires_grad_(False)
+    with pytest.raises(ModelError, match="Sequential has nothing to train: all its parameters are frozen"):
+        vggscope.measure(model, input_size=(1, 3, 32, 32))
+    assert vggscope.measure(model, input_size=(1, 3, 32, 32), mode="inference").difference_bytes == 0
+
+
+class Refuses(nn.Module):
+    """Runs at evaluation and raises in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise ValueError("no labels were given")
+        return self.layer(x)
+
+
+def test_an_error_of_the_model_is_told_with_its_line() -> None:
+    with pytest.raises(ModelError, match=r"test_cross_checks.py, line \d+.*ValueError: no labels were given") as raised:
+        vggscope.measure(Refuses(), input_size=(1, 4))
+    assert "defect" not in str(raised.value)
+
+
+def test_an_error_of_vggscope_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(measured_step, "_memory_tracker", broken)
+    with pytest.raises(ZeroDivisionError):
+        vggscope.measure(nn.Linear(4, 2), input_size=(1, 4))

@@ -161,7 +161,9 @@ def _verify(name: str, folder: Path) -> Result:
     from vggscope.cross_checks.verification import REFERENCE_TOOLS, Answer, Figure, Skipped, Verification
 
     witness = REFERENCE_TOOLS[0].name
-    figures = (Figure("params", 3, (Answer(witness, 4, 1, 1, False, (), f"because {name}"),)),)
+    figures = (
+        Figure("params", 3, (Answer(witness, 4, 1, 1, False, (), f"because {name}", "disagrees"),), "disagrees"),
+    )
     skipped = (Skipped(witness, "macs", f"it says {name}"),)
     return Verification("vggscope/verify@1", name, (1, 3, 8, 8), figures, skipped, False)
 

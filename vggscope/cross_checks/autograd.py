@@ -17,6 +17,7 @@ from vggscope.analysis.receptive_field.view import PixelView, UnknownView, mixes
 from vggscope.cross_checks.positive import Function, each_channel, functions, ones
 from vggscope.cross_checks.reference_tool import FIELDS, NotApplicable, ReferenceTool, ReportedFigure, written_out
 from vggscope.graph import Input, Network, Node
+from vggscope.ops.recurrent import Recurrent, RecurrentCell
 from vggscope.trace.inputs import arguments
 
 if TYPE_CHECKING:
@@ -38,12 +39,22 @@ def measured_layers(network: Network, of: str | None = None) -> tuple[str, ...]:
     If there are more than MOST_LAYERS, only those whose field differs from their input's, spread over the depth.
     """
     fields = views(network, of=named_input(network, of).name)
-    known = [node for node in network.nodes if node.module is not None and _has_units(fields[node.name])]
+    known = [node for node in network.nodes if _is_measurable(network, node) and _has_units(fields[node.name])]
     if len(known) > MOST_LAYERS:
         known = [node for node in known if fields[node.name] not in [fields[name] for name in node.inputs]]
     if len(known) > MOST_LAYERS:
         known = [known[(i + 1) * len(known) // MOST_LAYERS - 1] for i in range(MOST_LAYERS)]
     return tuple(node.name for node in known)
+
+
+def _is_measurable(network: Network, node: Node) -> bool:
+    """Whether a node is a module with a row of its output for each sample, as a video's frames as a batch have not.
+
+    The gates of recurrent layers saturate for weights of one, so that some gradients are zero.
+    """
+    if isinstance(node.op.without_constants, (Recurrent, RecurrentCell)):
+        return False
+    return node.module is not None and node.batch_growth is None and network.output_shape(node)[:1] == (1,)
 
 
 def _has_units(view: PixelView | UnknownView) -> bool:
@@ -64,6 +75,10 @@ def _fields(network: Network, module: nn.Module) -> ReportedFigure:
     layers = measured_layers(network)
     if not layers:
         raise NotApplicable("no rule gives a receptive field here")
+    if not _is_differentiable(named_input(network, None)):
+        raise NotApplicable("the input is whole numbers, which have no gradient")
+    if any(node.op.name in ("grad", "backward") for node in network.nodes):
+        raise NotApplicable("forward computes gradients itself")
     mismatches = differences(network, module, layers)
     return ReportedFigure(len(layers) - len(mismatches), detail="; ".join(mismatches[:3]))
 
@@ -132,7 +147,7 @@ def measure(
     others = [axis for axis in range(1, len(given.shape)) if axis not in pixel_axes(network, given.name)]
     call = arguments(module, network, inputs)
     with _one_thread():
-        with _recorded_outputs(module, units.keys()) as outputs, _positive():
+        with _recorded_outputs(module, network, units.keys()) as outputs, _positive():
             module(*call.args, **call.kwargs)
         return {
             name: _touched(outputs[name], image, places, others) for name, places in units.items() if name in outputs
@@ -144,8 +159,11 @@ def _ones(given: Input, batch: int) -> Tensor:
     import torch
 
     shape = (batch, *given.shape[1:]) if given.batch_growth is None else given.shape
-    number = given.dtype and not given.dtype.startswith(("float", "bfloat"))
-    return torch.zeros(shape, dtype=getattr(torch, given.dtype)) if number else torch.ones(shape)
+    return torch.ones(shape) if _is_differentiable(given) else torch.zeros(shape, dtype=getattr(torch, given.dtype))
+
+
+def _is_differentiable(given: Input) -> bool:
+    return not given.dtype or given.dtype.startswith(("float", "bfloat", "complex"))
 
 
 def _touched(output: Tensor, image: Tensor, places: Sequence[Place], channels: list[int]) -> dict[Place, Pixels | None]:
@@ -189,12 +207,14 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _recorded_outputs(module: nn.Module, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
-    """Record the outputs of the modules' calls by path; a module's second call is path:2."""
+def _recorded_outputs(module: nn.Module, network: Network, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of the modules' calls by the name of the node; a module's second call is path:2."""
     from torch import Tensor
 
     outputs: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
+
+    root = next((node.name for node in network.nodes if node.module == ""), "")
 
     def hook_for(path: str) -> Callable[[object, object, object], None]:
         def hook(part: object, inputs: object, output: object) -> None:
@@ -206,7 +226,7 @@ def _recorded_outputs(module: nn.Module, names: Collection[str]) -> Iterator[dic
 
         return hook
 
-    hooks = [part.register_forward_hook(hook_for(path)) for path, part in module.named_modules() if path]
+    hooks = [part.register_forward_hook(hook_for(path or root)) for path, part in module.named_modules()]
     try:
         yield outputs
     finally:

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 from vggscope.cross_checks.reference_tool import (
     MACS,
     PARAMS,
+    TRANSFORMS,
     NotApplicable,
     ReferenceTool,
     ReportedFigure,
     Term,
     frozen,
+    uses_transforms,
     written_out,
 )
 from vggscope.graph import Network, Node
-from vggscope.ops.attention import Einsum
+from vggscope.ops.attention import Einsum, MultiheadAttention, ScaledDotProductAttention
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recurrent import Recurrent
@@ -56,7 +58,12 @@ def macs(module: nn.Module, inputs: CallInputs) -> int:
     for buffer in real.buffers():
         buffer.zero_()  # uninitialised indices would be out of range
     with torch.no_grad(), written_out():  # it counts the projections of attention unless they are fused
-        return int(FlopCountAnalysis(real, inputs.to("cpu").args).total())
+        analysis = FlopCountAnalysis(real, inputs.to("cpu").args)
+        macs = int(analysis.total())
+    calls = [name for name in analysis.unsupported_ops() if name.startswith("prim::")]
+    if calls:
+        raise NotApplicable(f"it does not look into {', '.join(calls)}")
+    return macs
 
 
 PER_VALUE: Mapping[str, int] = MappingProxyType(
@@ -70,7 +77,9 @@ PER_VALUE: Mapping[str, int] = MappingProxyType(
 one less without it.
 """
 
-PER_RESULT: Mapping[tuple[str, str], int] = MappingProxyType({("Upsample", "nearest"): 1, ("Upsample", "bilinear"): 4})
+PER_RESULT: Mapping[tuple[str, str], int] = MappingProxyType(
+    {("Upsample", "nearest"): 1, ("Upsample", "bilinear"): 4, ("grid_sample", ""): 4}
+)
 """The same per value of an op's output, by the op and its mode."""
 
 NAMED_PADDING = "convolutions whose padding is a word, which it does not know"
@@ -88,7 +97,7 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
     for node in network.nodes:
         op, read = _read(network, node)
         if node.op.name in PER_VALUE:
-            per_value = PER_VALUE[node.op.name] - ("Norm" in node.op.name and not node.parameters)
+            per_value = PER_VALUE[node.op.name] - ("Norm" in node.op.name and not node.op.parameters())
             what = f"{per_value} for each value that {node.op.name} reads"
             amounts[what] += per_value * numel(network.input_shapes(node)[0])
         elif (node.op.name, getattr(node.op, "mode", "")) in PER_RESULT:
@@ -101,7 +110,7 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
             amounts[ATTENTION] -= _attention(network, node)
         elif isinstance(op, Einsum):
             amounts[EINSUM] += _einsum(op, read) - (op.macs(read, network.output_shape(node)) or 0)
-        elif node.module is None and op.name in MATRIX_PRODUCTS - KNOWN_PRODUCTS - CONVOLUTIONS:
+        elif op.name in MATRIX_PRODUCTS - KNOWN_PRODUCTS - CONVOLUTIONS:
             amounts[PRODUCTS] -= node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0
     return tuple(Term(amount, what) for what, amount in amounts.items() if amount)
 
@@ -123,7 +132,9 @@ def _einsum(op: Einsum, inputs: tuple[Shape, ...]) -> int:
 def _attention(network: Network, node: Node) -> int:
     """The MACs of queries with keys and of weights with values, without the learned projections."""
     op, read = _read(network, node)
-    own = node.parameters if op.name == "MultiheadAttention" else ()
+    if isinstance(op, MultiheadAttention):
+        return 2 * op.weighing_macs(read)
+    own = () if isinstance(op, ScaledDotProductAttention) else node.parameters
     projections = sum(numel(p.shape) for p in own if len(p.shape) == 2) * numel(read[0][:-1])
     return (op.macs(read, network.output_shape(node)) or 0) - projections
 
@@ -138,6 +149,8 @@ def _read(network: Network, node: Node) -> tuple[Op, tuple[Shape, ...]]:
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
     inputs = inputs_of(module, network)
+    if uses_transforms(module, inputs):
+        raise NotApplicable(TRANSFORMS)
     return ReportedFigure(macs(module, inputs), terms=tuple(_module_terms(network, module, inputs.to("meta"))))
 
 

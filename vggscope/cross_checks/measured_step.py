@@ -7,18 +7,23 @@ tensors are CPU tensors: a fake CUDA device fails in the backward pass. What CUD
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vggscope.analysis.memory.allocation_log import KINDS
+from vggscope.analysis.memory.allocation_log import KINDS, Moment
 from vggscope.analysis.memory.allocator import replay
+from vggscope.analysis.memory.calls import input_size, label_size
 from vggscope.analysis.memory.simulate import simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
 from vggscope.errors import ModelError, OptionError, VggscopeError
 from vggscope.graph import Network
+from vggscope.ops.linear import Linear
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.trace.failure import own_line
+from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.tensors import tensors_in
 
@@ -56,44 +61,79 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     With CUDA the steps are real and torch.cuda.max_memory_allocated is the measure. It counts tensors in rounded
     blocks, and the predicted figure does too. Elsewhere the memory tracker measures steps on fake tensors.
 
-    Raises OptionError for checkpointing and for several GPUs, and ModelError for a module that cannot be copied or
-    whose step fails: on tensors without data, a forward that reads values fails.
+    Raises OptionError for checkpointing and for several GPUs, and ModelError if there is nothing to train or if the
+    step fails: on tensors without data, a forward that reads values fails.
     """
     import torch
 
     if config.checkpoint or config.shards.parallel.name:
         raise OptionError("only a plain step on one device is measured", "leave out --checkpoint and --parallel")
     trained = {p.name for p in trained_parameters(network, config)} if config.trains else None
+    if trained is not None and not trained:
+        frozen = any(network.parameters())
+        raise ModelError(
+            f"{network.name} has nothing to train: {'all its parameters are frozen' if frozen else 'no parameters'}",
+            "--mode inference measures a forward pass",
+        )
     step = MeasuredStep(make, network, batch, config, trained)
     samples = config.samples(batch)
     network = network.for_batch(samples)
     if torch.cuda.is_available():
         predicted = replay(simulate_step(network, replace(config, runtime=CUDA.name)), samples).allocated_bytes
-        measured = _or_refused(network.name, step.peak_on_gpu)
+        measured = step.peak_on_gpu()
         tool = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
         counts = (
             "tensors in the allocator's rounded blocks, with the input; what libraries hold is in the measured alone"
         )
     else:
         moment = simulate_step(network, replace(config, runtime=TRACKER.name)).peak(samples)
-        predicted = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
-        measured = _or_refused(network.name, step.tracked_peak)
+        predicted = moment.total.at(samples) - uncounted_bytes(network, config, moment, samples)
+        measured = step.tracked_peak()
         tool = "torch.distributed._tools.mem_tracker, CPU tensors without data"
-        counts = "tensors exactly, without the input and its labels"
+        counts = "tensors exactly, without the input and its labels unless the step takes views of them"
     return Measurement("vggscope/measure@1", network.name, batch, tool, counts, predicted, measured)
 
 
-def _or_refused(name: str, peak: Callable[[], int]) -> int:
-    """Return the measured peak. Raises ModelError with torch's reason where the step cannot be run."""
+def uncounted_bytes(network: Network, config: StepConfig, moment: Moment, samples: int) -> int:
+    """The bytes of the inputs and labels that the tracker does not count: they exist before it starts.
+
+    It counts an input when the step takes a view of it, as `flatten` does. The loss takes a view of the labels unless
+    the output has two or four axes.
+    """
+    viewed = _viewed_inputs(network, config.trains)
+    sizes = [input_size(network, given) for given in network.inputs if given.name in viewed]
+    if config.trains and len(network.shapes[network.end]) not in (0, 1, 2, 4):
+        sizes.append(label_size(network))
+    return moment.alive[KINDS.index("input")].at(samples) - sum(size.at(samples) for size in sizes)
+
+
+def _viewed_inputs(network: Network, training: bool) -> set[str]:
+    """The inputs of which a node takes a view, or which it overwrites."""
+    inputs = {name: name for name in network.input_names}
+    viewed = set()
+    for node in network.nodes:
+        read = [inputs[name] for name in node.inputs if name in inputs]
+        if not read:
+            continue
+        op = node.op.without_constants
+        if op.returns_input or (op.active_in == "training" and not training):
+            inputs[node.name] = read[0]
+        elif not op.allocates or (isinstance(op, Linear) and not op.copied and len(network.input_shapes(node)[0]) > 2):
+            viewed.update(read)
+    return viewed
+
+
+@contextmanager
+def _errors_as(what: str) -> Iterator[None]:
+    """Raise any error within the block as a ModelError that begins with `what` and names the model's line."""
     try:
-        return peak()
+        yield
     except VggscopeError:
         raise
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        place = own_line(error)
         raise ModelError(
-            f"a step of {name} cannot be measured: {type(error).__name__}: {reason}",
-            "memory without --measure predicts its peak",
+            f"{what}{f' ({place})' if place else ''}: {first_line(error)}", "memory without --measure predicts its peak"
         ) from error
 
 
@@ -123,11 +163,13 @@ class MeasuredStep:
         with FakeTensorMode():
             _fake_state(module, _element_type(self.config))
             tracker = _memory_tracker()
-            run = _Run(module, inputs, "cpu", self)
-            run.warm_up()
-            tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []))
-            with tracker:
-                run.step()
+            with _errors_as(f"a step of {self.network.name} on tensors without data fails"):
+                run = _Run(module, inputs, "cpu", self)
+                run.warm_up()
+            with _errors_as(f"torch's memory tracker fails on a step of {self.network.name}"):
+                tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []))
+                with tracker:
+                    run.step()
             (snapshot,) = tracker.get_tracker_snapshot("peak").values()
         return int(snapshot["Total"])
 
@@ -138,12 +180,13 @@ class MeasuredStep:
         module = self._module()
         inputs = inputs_of(module, self.network)
         is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
-        run = _Run(module.to_empty(device="cuda") if is_empty else module.to("cuda"), inputs, "cuda", self)
-        run.warm_up()
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        run.step()
-        torch.cuda.synchronize()
+        with _errors_as(f"a step of {self.network.name} fails"):
+            run = _Run(module.to_empty(device="cuda") if is_empty else module.to("cuda"), inputs, "cuda", self)
+            run.warm_up()
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            run.step()
+            torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
 
     def _module(self) -> nn.Module:
@@ -173,10 +216,14 @@ class _Run:
         self.optimizer = _optimizer(module, config) if config.trains else None
         self.batches: list[tuple[CallInputs, Tensor]] = []
         for _ in range(config.accumulate if config.trains else 1):
-            inputs = example.map(self._placed).for_samples(config.samples(measured.batch))
+            inputs = example.map(self._placed)
+            if not measured.network.single:
+                inputs = inputs.for_samples(config.samples(measured.batch))
             with torch.no_grad():
                 outputs = self.output(inputs).shape
-            self.batches.append((inputs, torch.zeros(outputs[0], *outputs[2:], dtype=torch.long, device=device)))
+            # cross_entropy takes a batch of scores, or the scores of one sample without the batch.
+            labels = (*outputs[:1], *outputs[2:]) if len(outputs) > 1 else ()
+            self.batches.append((inputs, torch.zeros(labels, dtype=torch.long, device=device)))
 
     def _placed(self, tensor: Tensor) -> Tensor:
         """An input on the device, in the step's dtype: a new one, which is fake under FakeTensorMode, unless a GPU may
@@ -202,7 +249,6 @@ class _Run:
     def step(self) -> None:
         """Run one step, or one forward pass without gradients."""
         import torch
-        from torch.nn.functional import cross_entropy
 
         autocast = torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.config.dtype == AMP)
         if self.optimizer is None:
@@ -211,9 +257,16 @@ class _Run:
             return
         for inputs, labels in self.batches:
             with autocast:
-                loss = cross_entropy(self.output(inputs), labels)
+                loss = _loss(self.output(inputs), labels)
             torch.autograd.backward(loss)
         self.optimizer.step()
+
+
+def _loss(output: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy; a single number is a loss itself. No variable of the step may hold the output."""
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(output, labels) if output.dim() else output
 
 
 def _element_type(config: StepConfig) -> torch.dtype | None:

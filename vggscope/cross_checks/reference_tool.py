@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from vggscope.graph import Network
 from vggscope.record import record
+from vggscope.trace.inputs import CallInputs
+from vggscope.trace.transforms import is_transforming
 from vggscope.units import count_text
 
 if TYPE_CHECKING:
@@ -89,6 +91,29 @@ def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
     for buffer in module.buffers():
         memo[id(buffer)] = empty(buffer)
     return copy.deepcopy(module, memo)
+
+
+TRANSFORMS = "it does not know the transforms of torch.func, such as vmap"
+
+
+def uses_transforms(module: nn.Module, inputs: CallInputs) -> bool:
+    """Whether forward calls functions under a transform of torch.func. The module is on the meta device."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    found = False
+
+    class TransformMode(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: object = None
+        ) -> object:
+            nonlocal found
+            found = found or is_transforming()
+            return func(*args, **(kwargs if isinstance(kwargs, dict) else {}))
+
+    with torch.no_grad(), TransformMode():
+        inputs.to("meta").call(module)
+    return found
 
 
 @contextmanager

@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vggscope.cross_checks import flop_counter
-from vggscope.cross_checks.reference_tool import MACS, PARAMS, NotApplicable, ReferenceTool, ReportedFigure, Term
+from vggscope.cross_checks.reference_tool import (
+    MACS,
+    PARAMS,
+    TRANSFORMS,
+    NotApplicable,
+    ReferenceTool,
+    ReportedFigure,
+    Term,
+    uses_transforms,
+)
 from vggscope.graph import Network, Node, Parameter
 from vggscope.ops.base import numel
 from vggscope.trace.inputs import CallInputs, inputs_of
@@ -69,8 +78,10 @@ def _class(node: Node, modules: Mapping[str, nn.Module]) -> str | None:
 
     It does not count a module with submodules, or one whose parameters another module's forward reads.
     """
-    path = next((parameter.name.rpartition(".")[0] for parameter in _own(node)), "")
-    owner = modules.get(path) if node.module == path or node.name.startswith(f"{path}.") else None
+    path = next((parameter.name.rpartition(".")[0] for parameter in _own(node)), None)
+    if path is None:
+        return None
+    owner = modules.get(path) if node.module == path or node.name.startswith(path and f"{path}.") else None
     return None if owner is None or any(True for _ in owner.children()) else type(owner).__name__
 
 
@@ -109,6 +120,8 @@ def _has_shared_parts(module: nn.Module) -> bool:
 
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
+    if uses_transforms(module, inputs_of(module, network)):
+        raise NotApplicable(TRANSFORMS)
     return ReportedFigure(macs(module, inputs_of(module, network).to("meta")), terms=mult_add_terms(network, module))
 
 

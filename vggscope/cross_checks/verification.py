@@ -6,7 +6,7 @@ other difference is a mismatch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.cost import backward_macs, costs, total_macs
@@ -51,12 +51,20 @@ REFERENCE_TOOLS = (
 )
 
 
+AGREES, EXPLAINED, DISAGREES, UNCHECKED = "agrees", "explained", "disagrees", "unchecked"
+
+OUTCOMES = (AGREES, EXPLAINED, DISAGREES, UNCHECKED)
+"""Of a comparison: equal within the tool's rounding, different for known reasons to the last digit, different, or not
+compared.
+"""
+
+
 @record
 class Answer:
     """A tool's figure; `witness` is the tool's name, `difference` its value minus ours.
 
     `agrees` is true if both are equal within the tool's rounding, or if `terms` add up to the difference; `reason` is
-    that sum in words. `difference` and `agrees` are None if our figure is unknown.
+    that sum in words. `difference` and `agrees` are None if our figure is unknown. `outcome` is one of OUTCOMES.
     """
 
     witness: str
@@ -66,15 +74,20 @@ class Answer:
     agrees: bool | None
     terms: tuple[Term, ...]
     reason: str
+    outcome: str = UNCHECKED
 
 
 @record
 class Figure:
-    """A figure by its name (params, macs, backward_macs...), our value, and the tools' values."""
+    """A figure by its name (params, macs, backward_macs...), our value, and the tools' values.
+
+    `outcome` is the worst of the answers': `unchecked` only if there is none, or if our value is unknown.
+    """
 
     name: str
     ours: int | None
     answers: tuple[Answer, ...]
+    outcome: str = UNCHECKED
 
     @property
     def agrees(self) -> bool:
@@ -94,7 +107,7 @@ class Skipped:
 @record
 class Verification(Result):
     """The figures of a network for a batch of one. `agrees` is true if at least one tool's figure could be compared
-    and no tool disagrees.
+    and no tool disagrees. It says nothing of the figures in `unchecked`.
     """
 
     schema: str
@@ -104,6 +117,11 @@ class Verification(Result):
     skipped: tuple[Skipped, ...]
     agrees: bool
     inputs: tuple[TensorSummary, ...] = ()
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """The names of the figures that no tool could check."""
+        return tuple(figure.name for figure in self.figures if figure.outcome == UNCHECKED)
 
 
 def verify(
@@ -129,11 +147,16 @@ def verify(
                 answers[figure].append(_compare(tool, figure, network, ours[figure], reported))
             else:
                 skipped.append(Skipped(tool.name, figure, reported))
-    figures = tuple(Figure(name, ours[name], tuple(answers[name])) for name in ours)
-    compared = any(answer.agrees is not None for figure in figures for answer in figure.answers)
+    figures = tuple(Figure(name, ours[name], tuple(answers[name]), _worst(answers[name])) for name in ours)
+    compared = any(figure.outcome != UNCHECKED for figure in figures)
     agrees = compared and all(figure.agrees for figure in figures)
     inputs = summarize_tensors(network.inputs, dtype=network.dtype)
     return Verification("vggscope/verify@1", network.name, network.input_shape, figures, tuple(skipped), agrees, inputs)
+
+
+def _worst(answers: Sequence[Answer]) -> str:
+    outcomes = {answer.outcome for answer in answers}
+    return next((outcome for outcome in (DISAGREES, EXPLAINED, AGREES) if outcome in outcomes), UNCHECKED)
 
 
 def _our_figures(network: Network) -> Mapping[str, int | None]:
@@ -181,11 +204,12 @@ def _compare(tool: ReferenceTool, figure: str, network: Network, ours: int | Non
     difference = value - ours
     if 2 * abs(difference) <= rounded_to:
         reason = f"rounded to {count_text(rounded_to)}" if difference else ""
-        return Answer(tool.name, value, rounded_to, difference, True, (), reason)
+        return Answer(tool.name, value, rounded_to, difference, True, (), reason, AGREES)
     terms = reported.terms + (tool.explain[figure](network, value) if figure in tool.explain else ())
     if sum(term.amount for term in terms) != difference:
-        return Answer(tool.name, value, rounded_to, difference, False, (), reported.detail)
-    return Answer(tool.name, value, rounded_to, difference, True, terms, _sum_text(ours, value, terms))
+        return Answer(tool.name, value, rounded_to, difference, False, (), reported.detail, DISAGREES)
+    reason = _sum_text(ours, value, terms)
+    return Answer(tool.name, value, rounded_to, difference, True, terms, reason, EXPLAINED)
 
 
 def _sum_text(ours: int, value: int, terms: tuple[Term, ...]) -> str:

@@ -123,7 +123,8 @@ def _outputs(module: nn.Module, nodes: list[Node]) -> Iterator[dict[str, Tensor]
     for path in dict.fromkeys(node.module for node in nodes):
         if path is None or path not in modules:
             continue
-        names = chain([path], (f"{path}:{call}" for call in count(2)))
+        first = path or next(node.name for node in nodes if node.module == "")  # the whole model is one layer
+        names = chain([first], (f"{first}:{call}" for call in count(2)))
 
         def record(_module: nn.Module, _inputs: object, output: object, names: Iterator[str] = names) -> None:
             name = next(names)

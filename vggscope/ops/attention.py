@@ -218,7 +218,7 @@ class MultiheadAttention(Op):
         return {**weights, "out_proj.weight": (e, e), **biases, **learned}
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return sum(self._projections(inputs)) + 2 * self._weighing(inputs)
+        return sum(self._projections(inputs)) + 2 * self.weighing_macs(inputs)
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         query, key = inputs[0], inputs[min(1, len(inputs) - 1)]
@@ -233,7 +233,7 @@ class MultiheadAttention(Op):
         projected = [need or trained for need in to]
         weighing = projected[2] + any(projected[:2]) + projected[0] + projected[1]
         projections = sum(macs * (need + trained) for macs, need in zip(into, to))
-        return projections + out * (any(projected) + trained) + weighing * self._weighing(inputs)
+        return projections + out * (any(projected) + trained) + weighing * self.weighing_macs(inputs)
 
     def _projections(self, inputs: tuple[Shape, ...]) -> tuple[int, ...]:
         """The MACs of the projections of queries, keys, values and output."""
@@ -241,7 +241,7 @@ class MultiheadAttention(Op):
         e, queries, keys = self.embed_dim, numel(query[:-1]), numel(key[:-1])
         return queries * e * e, keys * key[-1] * e, keys * value[-1] * e, queries * e * e
 
-    def _weighing(self, inputs: tuple[Shape, ...]) -> int:
+    def weighing_macs(self, inputs: tuple[Shape, ...]) -> int:
         """The MACs of each query with each key, which are also those of each weight with each value."""
         query, key = (*inputs, *inputs[-1:])[:2]
         batch = 1 if len(query) == 2 else query[0 if self.batch_first else 1]

@@ -88,6 +88,14 @@ class Convolution(_Kernels):
         weight = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         return {"weight": weight, "bias": (self.out_channels,)} if self.bias else {"weight": weight}
 
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        if not self.same:
+            return super().saved_for_backward(inputs, output)
+        # torch pads the input by the odd pixel first, and convolves the copy.
+        totals = (d * (k - 1) for d, k in zip(self.dilation, self.kernel_size))
+        sides = (side + total % 2 for side, total in zip(inputs[0][2:], totals))
+        return SavedTensors(extra=(((*inputs[0][:2], *sides), None),))
+
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return self.real_products * numel(output) * (self.in_channels // self.groups) * numel(self.kernel_size)
 

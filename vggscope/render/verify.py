@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from vggscope.analysis.tensors import sizes_text
 from vggscope.cross_checks.reference_tool import ReferenceTool
-from vggscope.cross_checks.verification import REFERENCE_TOOLS, Answer, Figure, Verification
+from vggscope.cross_checks.verification import (
+    AGREES,
+    DISAGREES,
+    EXPLAINED,
+    REFERENCE_TOOLS,
+    UNCHECKED,
+    Answer,
+    Figure,
+    Verification,
+)
 from vggscope.document import Block, Column, Document, Item, Items, Note, Table, data_table
 from vggscope.units import count_text, rounded_text
 
@@ -45,7 +56,7 @@ def document(verification: Verification) -> Document:
 
 def line(verification: Verification) -> str:
     """The number of figures and of tools, and whether all agree."""
-    verdict = _verdict(verification).partition(":")[0]
+    verdict = "all agree" if verification.agrees and not verification.unchecked else _verdict(verification)
     return f"{verification.model}: {len(verification.figures)} figures, {len(_tools(verification))} tools, {verdict}"
 
 
@@ -89,6 +100,15 @@ def _title(name: str) -> str:
 
 
 def _verdict(verification: Verification) -> str:
-    if verification.agrees:
+    """Whether all agree, with the number of figures of each outcome unless all agree."""
+    outcomes = Counter(figure.outcome for figure in verification.figures)
+    if outcomes[UNCHECKED] == len(verification.figures):
+        return "nothing could be compared"
+    if verification.agrees and not outcomes[UNCHECKED]:
         return "all agree: every difference is explained to the last digit"
-    return "not all agree" if verification.figures else "nothing could be compared"
+    counts = ((outcomes[AGREES], "agree"), (outcomes[EXPLAINED], "explained"), (outcomes[DISAGREES], "disagree"))
+    parts = [f"{number} {word}" for number, word in counts if number]
+    if verification.unchecked:
+        titles = ", ".join(TITLES[name] for name in verification.unchecked)
+        parts.append(f"{outcomes[UNCHECKED]} unchecked ({titles})")
+    return ("" if verification.agrees else "not all agree: ") + ", ".join(parts)

@@ -281,7 +281,9 @@ def inputs_of(module: nn.Module, network: Network) -> CallInputs:
     types = {t.label: getattr(torch, t.dtype) if t.dtype else floating for t in network.inputs}
     zeros = {t.label: torch.zeros(t.shape, dtype=types[t.label]) for t in network.inputs}
     args = tuple(tensor for name, tensor in zeros.items() if name not in keywords)
-    return CallInputs(args, {name: tensor for name, tensor in zeros.items() if name in keywords})
+    axes = [t.batch_axis for t in network.inputs if t.batch_axis is not None]
+    axis = axes[0] if axes and not network.single else None
+    return CallInputs(args, {name: tensor for name, tensor in zeros.items() if name in keywords}, axis)
 
 
 def arguments(module: nn.Module, network: Network, tensors: Mapping[str, Tensor]) -> CallInputs:
