@@ -132,8 +132,11 @@ def _errors_as(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         place = own_line(error)
+        # FakeTensorMode raises its own errors where forward reads values: DataDependentOutputException and others.
+        reads_values = type(error).__module__.startswith("torch._subclasses")
+        reason = "it reads the values of tensors" if reads_values else first_line(error)
         raise ModelError(
-            f"{what}{f' ({place})' if place else ''}: {first_line(error)}", "memory without --measure predicts its peak"
+            f"{what}{f' ({place})' if place else ''}: {reason}", "memory without --measure predicts its peak"
         ) from error
 
 
@@ -209,7 +212,7 @@ class _Run:
 
         config = measured.config
         self.module, self.device, self.config = module.train(config.trains), device, config
-        self.output_place = measured.network.output_place
+        self.output_place, self.name = measured.network.output_place, measured.network.name
         if measured.trained is not None:
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(name in measured.trained)
@@ -258,6 +261,11 @@ class _Run:
         for inputs, labels in self.batches:
             with autocast:
                 loss = _loss(self.output(inputs), labels)
+            if not loss.requires_grad:
+                raise ModelError(
+                    f"the output of {self.name} has no gradient: no trained parameter goes into it, or it is whole numbers",
+                    "--mode inference measures a forward pass",
+                )
             torch.autograd.backward(loss)
         self.optimizer.step()
 
