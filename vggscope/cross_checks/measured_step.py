@@ -263,7 +263,7 @@ class _Run:
                 loss = _loss(self.output(inputs), labels)
             if not loss.requires_grad:
                 raise ModelError(
-                    f"the output of {self.name} has no gradient: no trained parameter goes into it, or it is whole numbers",
+                    f"the output of {self.name} has no gradient: it depends on no trained parameter",
                     "--mode inference measures a forward pass",
                 )
             torch.autograd.backward(loss)
