@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, is_dataclass
+from functools import cache
 from math import isfinite
 from typing import Any
+
+_EXACT = frozenset({str, int, bool, type(None)})
+"""Types whose values JSON holds as they are."""
 
 
 def write(result: object) -> str:
@@ -18,9 +22,10 @@ def write(result: object) -> str:
 
 def json_value(value: object) -> Any:
     """The value as plain dicts, lists and scalars. A number that JSON cannot hold, such as infinity, is None."""
+    if type(value) in _EXACT:
+        return value
     if is_dataclass(value) and not isinstance(value, type):
-        names = getattr(value, "json_names", None) or [f.name for f in fields(value) if f.metadata.get("json", True)]
-        return {name: json_value(getattr(value, name)) for name in names}
+        return {name: json_value(getattr(value, name)) for name in _names(type(value))}
     if isinstance(value, dict):
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -28,7 +33,18 @@ def json_value(value: object) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    """The attributes of a dataclass that are written."""
+    written = (field.name for field in fields(kind) if field.metadata.get("json", True))
+    return tuple(getattr(kind, "json_names", None) or written)
+
+
 def _text(value: object, indent: str) -> str:
+    if type(value) is str:
+        return json.dumps(value)
+    if type(value) is int:
+        return str(value)
     deeper = indent + "  "
     if isinstance(value, dict) and value:
         items = (f"{deeper}{json.dumps(key)}: {_text(item, deeper)}" for key, item in value.items())

@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import is_
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_PLAIN = (str, bytes, int, float, complex, bool, type(None), type, FunctionType, BuiltinFunctionType, ModuleType)
+_PLAIN = frozenset(
+    {str, bytes, int, float, complex, bool, type(None), type, FunctionType, BuiltinFunctionType, ModuleType}
+)
 """Types whose values cannot change."""
+
+_EMPTY: dict[Any, Any] = {}
+"""The copy of every empty dict. It is never changed."""
 
 
 @contextmanager
@@ -35,29 +41,43 @@ def preserved(module: nn.Module, *, with_data: bool) -> Iterator[None]:
 
 
 class _Snapshot:
-    """The contents of every container and object reachable from a module."""
+    """The contents of every container and object reachable from a module.
+
+    A module has some twenty dicts, nearly all of them empty. Each is kept as one copy, since thousands of small objects
+    would cost more in garbage collection than in comparisons.
+    """
 
     def __init__(self, with_data: bool) -> None:
         self._with_data = with_data
         self._visited: set[int] = set()
+        self._dicts: list[dict[Any, Any]] = []
+        self._copies: list[dict[Any, Any]] = []
         self._restorers: list[Callable[[], None]] = []
         self._own: set[int] = set()
         self._references: list[object] = []  # keeps ids unique while the snapshot exists
 
     def add(self, module: nn.Module) -> None:
         """Save the contents of a module and of everything that it refers to."""
-        self._own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        if self._with_data:
+            self._own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
         pending: list[object] = [module]
+        visited, references = self._visited, self._references
         while pending:
             value = pending.pop()
-            if isinstance(value, _PLAIN) or id(value) in self._visited:
+            if type(value) in _PLAIN or isinstance(value, type) or id(value) in visited:
                 continue
-            self._visited.add(id(value))
-            self._references.append(value)
+            visited.add(id(value))
+            references.append(value)
             pending += self._save(value)
 
     def restore(self) -> None:
         """Restore everything that has changed."""
+        for value, before in zip(self._dicts, self._copies):
+            if len(value) != len(before) or not (
+                all(map(is_, value.values(), before.values())) and all(map(is_, value, before))
+            ):
+                value.clear()
+                value.update(before)
         for restore in self._restorers:
             restore()
 
@@ -65,16 +85,17 @@ class _Snapshot:
         """Save the contents of one value; return the objects that it refers to."""
         from torch import Tensor
 
+        if isinstance(value, dict):
+            self._dicts.append(value)
+            self._copies.append(dict(value) if value else _EMPTY)
+            return value.values()
         if isinstance(value, Tensor):
             if self._with_data and id(value) not in self._own:
                 self._save_tensor(value)
             return ()
-        if isinstance(value, dict):
-            self._restorers.append(_dict_restorer(value))
-            return list(value.values())
         if isinstance(value, (list, deque)):
             self._restorers.append(_list_restorer(value))
-            return list(value)
+            return value
         if isinstance(value, set):
             self._restorers.append(_set_restorer(value))
             return ()
@@ -103,17 +124,6 @@ def _references(value: object) -> tuple[object, ...]:
     attributes = getattr(value, "__dict__", None)
     # TorchScript keeps its state outside Python.
     return (attributes,) if isinstance(attributes, dict) and not isinstance(value, jit.ScriptModule) else ()
-
-
-def _dict_restorer(value: dict[Any, Any]) -> Callable[[], None]:
-    before = tuple(value.items())
-
-    def restore() -> None:
-        if len(value) != len(before) or any(k is not a or v is not b for (k, v), (a, b) in zip(value.items(), before)):
-            value.clear()
-            value.update(before)
-
-    return restore
 
 
 def _list_restorer(value: list[Any] | deque[Any]) -> Callable[[], None]:

@@ -14,7 +14,9 @@ Function = Callable[..., object]
 Arguments = tuple[object, ...]
 KeywordArguments = dict[str, object]
 
-_PLAIN = (int, float, str, type, slice)
+_PLAIN = frozenset({type(None), bool, int, float, str, slice})
+"""Common types of arguments that hold no tensor."""
+
 _AVAILABLE = ("cpu", "meta")
 
 
@@ -30,13 +32,15 @@ def tensors_in(value: object) -> tuple[Tensor, ...]:
 def _collect(value: object, kind: type[Tensor], tensors: list[Tensor]) -> None:
     if isinstance(value, kind):
         tensors.append(value)
+    elif type(value) in _PLAIN:
+        return
     elif isinstance(value, (tuple, list)):
         for item in value:
             _collect(item, kind, tensors)
     elif isinstance(value, Mapping):
         for item in value.values():
             _collect(item, kind, tensors)
-    elif value is not None and not isinstance(value, _PLAIN):
+    elif not isinstance(value, (type, int, float, str)):
         for _, item in _fields(value):
             _collect(item, kind, tensors)
 
@@ -63,7 +67,7 @@ def named_tensors(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, (tuple, list)):
         for position, item in enumerate(value):
             yield from named_tensors(f"{name}[{position}]", item)
-    elif value is not None and not isinstance(value, _PLAIN):
+    elif value is not None and not isinstance(value, (type, int, float, str)):
         for key, item in _fields(value):
             yield from named_tensors(f"{name}.{key}", item)
 
