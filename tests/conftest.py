@@ -1,9 +1,10 @@
 """What every test gets: no network, the same hypothesis examples on every run, its own cache, and the options
-`--quick` (the loop of `make test`) and `--update-golden`.
+`--quick` (the loop of `make test`), `--update-golden` and `--update-reference`.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+from tests.recorded import Recorded, write_all
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -38,11 +41,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files anew; read them before you commit"
     )
+    parser.addoption(
+        "--update-reference", action="store_true", help="measure every figure in tests/reference/ again, and write it"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--quick"):
         settings.load_profile("quick")
+    if config.getoption("--update-reference"):
+        if config.getoption("numprocesses", None):
+            raise pytest.UsageError("--update-reference needs a single process: leave out --numprocesses")
+        Recorded.updating = True
+
+
+def pytest_sessionfinish() -> None:
+    write_all()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -58,6 +72,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     quick = {item for sets in tests.values() for item in spread(sets, PARAMETERS)}
     config.hook.pytest_deselected(items=[item for item in items if item not in quick])
     items[:] = [item for item in items if item in quick]
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often: each collection would walk through all of torch's and the libraries' objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def spread(items: list[pytest.Item], count: int) -> list[pytest.Item]:

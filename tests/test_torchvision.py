@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.recorded import Recorded
 from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.summary import summarize
 from vggscope.api import summary
@@ -24,7 +27,10 @@ from vggscope.suppress import suppress_output
 from vggscope.trace.build import without_data
 from vggscope.vgg.options import BuildOptions
 
-COUNTS = libraries.parameter_counts("torchvision")
+RECORDED = Recorded("torchvision", "torch", "torchvision", "timm")
+
+counts = cache(libraries.parameter_counts)
+"""The published parameter counts of a library's models, by name."""
 
 
 def seen(module: nn.Module, shape: Shape) -> tuple[int, dict[str, list[Shape]]]:
@@ -46,18 +52,36 @@ def seen(module: nn.Module, shape: Shape) -> tuple[int, dict[str, list[Shape]]]:
     return counter.get_total_flops(), shapes
 
 
-def check(network: Network, build: Callable[[], nn.Module], *batches: int) -> None:
-    with suppress_output():
-        module = without_data(build).to("meta").eval()
-    for batch in batches or (1,):
-        check_batch(network, module, batch)
+def check(word: str, *batches: int) -> Network:
+    """Hold a word's network to torch, for each of the batches, and return it."""
+    network = resolve(word)
+    assert network.warnings == ()
+    assert network.failure is None
+
+    def measure() -> None:
+        with suppress_output():
+            module = without_data(lambda: libraries.build(word, BuildOptions())).to("meta").eval()
+        for batch in batches:
+            check_batch(network, module, batch)
+
+    RECORDED.confirm(f"{word} for {batches}", figures(network, batches), measure)
+    return network
+
+
+def figures(network: Network, batches: tuple[int, ...]) -> dict[str, object]:
+    """All that `check_batch` holds to torch, with a digest of the shapes and of what reads the parameters."""
+    shapes = [(node.module, [network.batched(node.name, batch) for batch in batches]) for node in network.nodes]
+    read = [(node.name, [parameter.name for parameter in node.parameters]) for node in network.nodes]
+    return {
+        "params": sum(numel(p.shape) for p in network.parameters()),
+        "macs": [total_macs(costs(network, batch)) for batch in batches],
+        "digest": hashlib.sha256(repr((network.input_shape, shapes, read)).encode()).hexdigest()[:16],
+    }
 
 
 def check_batch(network: Network, module: nn.Module, batch: int) -> None:
     with suppress_output():
         flops, shapes = seen(module, (batch, *network.input_shape[1:]))
-    assert network.warnings == ()
-    assert network.failure is None
     assert total_macs(costs(network, batch)) == flops // 2
     assert sum(numel(p.shape) for p in network.parameters()) == sum(p.numel() for p in module.parameters())
     ours: dict[str, list[Shape]] = defaultdict(list)
@@ -74,22 +98,20 @@ def check_batch(network: Network, module: nn.Module, batch: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in libraries.names("torchvision") if not libraries.task(name)])
 def test_a_torchvision_model_agrees_with_torch(name: str) -> None:
-    network = resolve(f"torchvision:{name}")
-    check(network, lambda: libraries.build(f"torchvision:{name}", BuildOptions()), 1, 4)
-    assert sum(numel(p.shape) for p in network.parameters()) == COUNTS[name]
+    network = check(f"torchvision:{name}", 1, 4)
+    assert sum(numel(p.shape) for p in network.parameters()) == counts("torchvision")[name]
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "googlenet", "mobilenet_v3_small", "swin_v2_t", "vit_b_32"])
 def test_a_batch_costs_what_torch_counts(name: str) -> None:
-    check(resolve(f"torchvision:{name}"), lambda: libraries.build(f"torchvision:{name}", BuildOptions()), 1, 3)
+    check(f"torchvision:{name}", 1, 3)
 
 
 @pytest.mark.parametrize("name", libraries.names("timm", "vgg*"))
 def test_timms_vgg_agrees_with_torch(name: str) -> None:
-    network = resolve(f"timm:{name}")
-    check(network, lambda: libraries.build(f"timm:{name}", BuildOptions()))
+    network = check(f"timm:{name}", 1)
     assert (network.nodes[-2].label, network.nodes[-2].op.name) == ("fc8", "Linear")
-    assert libraries.parameter_counts("timm")[name] == COUNTS[name]
+    assert counts("timm")[name] == counts("torchvision")[name]
 
 
 def test_heads_that_run_only_in_training_are_told() -> None:
