@@ -23,6 +23,7 @@ from vggscope.trace.flops import UNCOUNTED, Counted
 from vggscope.trace.layout import shares_memory, with_layout
 from vggscope.trace.tensors import dtype_name, named_tensors, tensors_in
 from vggscope.trace.transforms import is_transforming
+from vggscope.trace.writes import Write, Writes, region_of
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Recorder:
     """
 
     origins: MutableMapping[Tensor, str | Constant]
+    writes: Writes
     reserved: frozenset[str]
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
@@ -116,6 +118,7 @@ class Recorder:
         map of the last stage, or the logits beside an auxiliary result. Further results of one call, such as the
         states of an LSTM, belong to the row of that call.
         """
+        self.refresh("", tensors_in(result))
         self.outputs = tuple(
             Output(_output_name(place), shape_of(tensor), dtype_name(tensor, self.dtype), source=self._source(tensor))
             for place, tensor in named_tensors("", result)
@@ -166,6 +169,46 @@ class Recorder:
         """Return the name of the node that computes a tensor, or the tensor's Constant."""
         return self.origins.get(tensor, WITHOUT_PARAMETERS)
 
+    def refresh(self, path: str, tensors: Sequence[Tensor]) -> None:
+        """Record that tensors have the values that nodes wrote to their memory by way of other tensors.
+
+        A write to a part of a tensor becomes a node `setitem` below the module's `path`.
+        """
+        for tensor in tensors:
+            for write in self.writes.missed(tensor):
+                if write.region == region_of(tensor):
+                    self.origins[tensor] = write.node
+                else:
+                    self._add_setitem(f"{path}.setitem" if path else "setitem", tensor, write)
+                self.writes.include(tensor)
+
+    def _add_setitem(self, base: str, tensor: Tensor, write: Write) -> None:
+        name, origin, shape = self._unique(base, False), self.origin(tensor), shape_of(tensor)
+        sources = (origin, write.node) if isinstance(origin, str) else (write.node,)
+        parameters = () if isinstance(origin, str) else origin.parameters
+        shapes = shape, self.shapes[write.node]
+        op: Op = Recorded("setitem", shapes, shape, shares=True, trains=any(p.trainable for p in parameters))
+        if isinstance(origin, Constant):
+            op = WithConstants(op, (shape, None), () if parameters else (0,))
+        self.nodes[name] = Node(name, op, sources, None, "", parameters, detached=self.nodes[write.node].detached)
+        if self.nodes[name].passes_gradient and self.needs_gradient.intersection(sources):
+            self.needs_gradient.add(name)
+        self.shapes[name] = shape
+        self.origins[tensor] = name
+        self.pieces.add(name)
+
+    def wrote(self, tensor: Tensor) -> None:
+        """Record that the node that computes a tensor has written to its memory in place."""
+        origin = self.origin(tensor)
+        if isinstance(origin, str):
+            self.writes.add(tensor, origin)
+
+    def has_written(self, value: object, tensor: Tensor) -> bool:
+        """Return whether a value is the part of a tensor's memory that was written last."""
+        from torch import Tensor
+
+        return isinstance(value, Tensor) and shares_memory(value, tensor) and self.writes.is_last(value)
+
     def is_constant(self, tensors: Sequence[Tensor]) -> bool:
         """Return whether none of the tensors depends on the network's inputs."""
         return not any(isinstance(self.origin(tensor), str) for tensor in tensors)
@@ -176,11 +219,13 @@ class Recorder:
         for tensor in results:
             is_computed = self._reads_computed(inputs) or not any(shares_memory(tensor, source) for source in inputs)
             self.origins[tensor] = Constant(parameters, is_computed and tensor.numel() > 1)
+            self.writes.include(tensor)
 
     def repeat(self, tensor: Tensor, results: Sequence[Tensor]) -> None:
         """Record results that have the same values, and thus the same origin, as a tensor."""
         for result in results:
             self.origins[result] = self.origin(tensor)
+            self.writes.include(result)
 
     def macs(self, name: str) -> int | None:
         """Return the multiply-accumulates of a node for the recorded shapes; None if unknown."""
@@ -259,6 +304,7 @@ class Recorder:
             self.needs_gradient.add(name)
         self.shapes[name] = shape_of(result)
         self.origins[result] = name
+        self.writes.include(result)
         self._update_named(name, result)
         return name
 

@@ -22,6 +22,7 @@ from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.tensors import dtype_name, storage_of
 from vggscope.trace.watch import Watch
+from vggscope.trace.writes import Writes
 from vggscope.vgg.labels import labelled
 
 if TYPE_CHECKING:
@@ -284,9 +285,8 @@ def _watched(
         origins[weight] = Constant((owned[key],))
         by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
     paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
-    watch = Watch(
-        Recorder(origins, frozenset(paths.values()), dtype=dtype), paths, device == META, gradients, packed=by_layer
-    )
+    recorder = Recorder(origins, Writes(WeakTensorKeyDictionary()), frozenset(paths.values()), dtype=dtype)
+    watch = Watch(recorder, paths, device == META, gradients, packed=by_layer)
     inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
     watch.recorder.begin(inputs.named(module))
     try:

@@ -19,7 +19,7 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import AlwaysDropout
-from vggscope.ops.view import Reshape
+from vggscope.ops.view import Reshape, View
 from vggscope.trace.compiled import as_plain_python
 from vggscope.trace.dtypes import require_one_dtype
 from vggscope.trace.flops import Counted, counted, with_macs
@@ -190,6 +190,7 @@ class Watch:
             if isinstance(frame.op, MultiheadAttention):
                 # The masks are no inputs of the node: they change neither the shape nor the cost.
                 inputs = plain_tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
+            self.recorder.refresh(self.path, inputs)
             if frame.op is None:
                 self._compiled_node(frame, inputs, result)
                 return result
@@ -311,6 +312,8 @@ class Watch:
         call = Call((op,), distinct, weights, count)
         if results := plain_tensors_in(result):
             self.recorder.add(base, call, results, module=frame.path)
+            if inputs and results[0] is inputs[0]:
+                self.recorder.wrote(results[0])
         return result
 
     def _function_node(
@@ -327,9 +330,11 @@ class Watch:
             self.values, self.taken = next(iter(inputs), None), result
         if name in _FROM_VALUES and self.values is not None and args and _holds_values(args[0], self.taken):
             return self._array_node(name, result)
+        kwargs, inputs, out = _without_out(args, kwargs, inputs)
+        self.recorder.refresh(self.path, inputs)
         results = inputs[:1] if name == "setitem" else plain_tensors_in(result)
-        if not results:
-            return result  # a size or a number
+        if not results or (name == "setitem" and self.recorder.has_written(args[-1], inputs[0])):
+            return result  # a size or a number; or an augmented assignment, which has written to a view before
         if name in SAME_DATA and inputs:
             self.recorder.repeat(inputs[0], results)
             return result
@@ -347,14 +352,16 @@ class Watch:
             results = plain_tensors_in(result)
         elif op_call.ops[0].allocates and name not in MATRIX_PRODUCTS:
             return result  # the input itself, as contiguous() returns it
-        if isinstance(op_call.ops[0], AlwaysDropout):
+        self._add_function(name, op_call, results)
+        if results[0] is out or (results[0] is inputs[0] and not isinstance(op_call.ops[0], View)):
+            self.recorder.wrote(results[0])
+        return result
+
+    def _add_function(self, name: str, call: Call, results: Sequence[Tensor]) -> None:
+        if isinstance(call.ops[0], AlwaysDropout):
             self.recorder.warn(
                 f"{below(self.path, name)} is on at evaluation too: F.dropout needs training=self.training"
             )
-        self._add_function(name, op_call, results)
-        return result
-
-    def _add_function(self, name: str, call: Call, results: tuple[Tensor, ...]) -> None:
         if self.stack and is_plain(self.stack[-1].module):
             self.recorder.add(self.path or name, call, results, module=self.path)
         else:
@@ -398,6 +405,17 @@ def _weight_of(parametrization: nn.Module, names: tuple[str, ...], *parameters: 
 def _makes_rows(tensor: Tensor, result: Tensor) -> bool:
     """Return whether a reshape makes rows of another number and another size."""
     return result.dim() == 2 and result.shape[0] != tensor.shape[:1].numel() and result.shape[-1:] != tensor.shape[-1:]
+
+
+def _without_out(
+    args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
+) -> tuple[dict[str, object], tuple[Tensor, ...], object]:
+    """Return a call's keyword arguments and input tensors without the tensor `out`, and that tensor."""
+    out = kwargs.get("out")
+    if out is None:
+        return kwargs, inputs, None
+    kwargs = {key: value for key, value in kwargs.items() if key != "out"}
+    return kwargs, plain_tensors_in((args, kwargs)), out
 
 
 def is_differentiation(function: Function) -> bool:
