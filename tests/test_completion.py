@@ -186,7 +186,7 @@ def test_names_in_the_source_equal_the_librarys_models(library) -> None:
     else:
         from torchvision import models
 
-        theirs = models.list_models(module=models)
+        theirs = models.list_models()
     assert set(names_in(library)) == set(theirs)
 
 

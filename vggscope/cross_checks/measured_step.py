@@ -22,9 +22,9 @@ from vggscope.graph import Network
 from vggscope.ops.linear import Linear
 from vggscope.record import record
 from vggscope.result import Result
-from vggscope.trace.failure import own_line
 from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
+from vggscope.trace.source_line import own_line
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from vggscope.result import Result
 from vggscope.vgg.configs import CONFIGS, LITERATURE, Config
 from vggscope.vgg.notation import write
 
-_REGISTERED = re.compile(rb"^@register_model\b.*\r?\n(?:@.*\r?\n)*def (\w+)", re.MULTILINE)
+_REGISTERED = re.compile(rb"^@register_model\b(?:\(name=[\"'](\w+)[\"']\))?.*?^def (\w+)", re.MULTILINE | re.DOTALL)
 
 PACKAGES = (
     "torch",
@@ -106,8 +106,8 @@ def names_in(library: str) -> tuple[str, ...]:
     """
     spec = importlib.util.find_spec(library)
     names: set[str] = set()
-    for path in (Path(spec.origin).parent / "models").glob("*.py") if spec and spec.origin else ():
-        names.update(match.decode() for match in _REGISTERED.findall(path.read_bytes()))
+    for path in (Path(spec.origin).parent / "models").rglob("*.py") if spec and spec.origin else ():
+        names.update((name or function).decode() for name, function in _REGISTERED.findall(path.read_bytes()))
     return tuple(sorted(names))
 
 
