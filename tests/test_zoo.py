@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
-from tests.zoo import ZOO, Inputs
+from tests.zoo import ZOO, Calls, Inputs, LanguageModelHead
 from vggscope.analysis.cost import backward_macs, costs, total_macs
 from vggscope.errors import ModelError, OptionError
 from vggscope.explorer.result import Page
@@ -143,7 +145,8 @@ def test_inputs_and_outputs_have_torchs_shapes(name: str) -> None:
 
 COMMANDS: dict[str, Callable[[Network], Result | Page]] = {
     "summary": vggscope.summary,
-    "operations": vggscope.operations,
+    "summary --count all": partial(vggscope.summary, count="all"),
+    "summary --backward --count all": partial(vggscope.operations, count="all"),
     "memory": vggscope.memory,
     "rf": vggscope.receptive_fields,
     "compare": lambda network: vggscope.compare(network, "A"),
@@ -163,6 +166,50 @@ def test_every_command_reads_it(name: str) -> None:
         assert vggscope.diagram(network, style=style).render("svg").startswith(b"<")
     assert "<html" in vggscope.report(network).html
     assert vggscope.diff(network, ref=network).verdict == "identical"
+
+
+SEVERAL_RESULTS: dict[str, Callable[[Tensor], object]] = {
+    "topk": lambda x: torch.topk(x, 2),
+    "max": lambda x: torch.max(x, 1),
+    "sort": lambda x: x.sort(1),
+    "split": lambda x: x.split(2, 1),
+    "unbind": lambda x: x.unbind(1),
+    "var_mean": lambda x: torch.var_mean(x, 1),
+    "aminmax": lambda x: torch.aminmax(x, dim=1),
+    "svd": torch.linalg.svd,
+    "native_layer_norm": lambda x: torch.native_layer_norm(x, (6,), None, None, 1e-5),
+    "max_pool1d": lambda x: F.max_pool1d(x, 2, return_indices=True),
+    "adaptive_max_pool1d": lambda x: F.adaptive_max_pool1d(x, 2, return_indices=True),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL_RESULTS)
+def test_all_operations_of_a_call_with_several_results(name: str) -> None:
+    net = Calls(lambda self, x: SEVERAL_RESULTS[name](self.layer(x)), layer=nn.Linear(6, 6))
+    network = vggscope.network(net, input_data=torch.rand(4, 6))
+    for result in (vggscope.summary(network, count="all"), vggscope.operations(network, count="all")):
+        assert str(result)
+        assert result.totals.macs == 4 * 36
+        first, *others = result.layers
+        assert first.flops == 2 * 4 * 36 + 4 * 6
+        # The other results of one call cost nothing beside the first.
+        assert len(others) == len(network.nodes) - 1
+
+
+def test_a_model_of_transformers_is_run_on_its_dummy_inputs() -> None:
+    model = LanguageModelHead()
+    report = vggscope.summary(model)
+    # 15 tokens times the weights of four matrices and the head, and two products for each of two heads.
+    assert report.totals.macs == 15 * (16 * 48 + 16 * 16 + 2 * 16 * 64 + 16 * 50) + 3 * 2 * 2 * 5 * 5 * 8
+    assert report.warnings == ("the input is the model's own dummy_inputs",)
+
+
+def test_macs_of_a_model_that_fails_are_unknown() -> None:
+    report = vggscope.summary(LanguageModelHead(), (3, 8, 8))
+    assert report.failure is not None
+    assert (report.totals.macs, report.totals.flops, report.totals.macs_known) == (None, None, 0)
+    assert "MACs         at least 0" in str(report)
+    assert vggscope.operations(LanguageModelHead(), (3, 8, 8)).totals.macs is None
 
 
 @pytest.mark.parametrize("name", ["keyword_only", "dict_input", "nested_input", "list_input"])

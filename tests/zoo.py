@@ -7,7 +7,7 @@ otherwise. `ZOO` names every factory; tests/test_zoo.py holds each to torch's ow
 from __future__ import annotations
 
 import warnings
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -1643,6 +1643,73 @@ def decision_by_batch():
         return self.large(x) if x.shape[0] > 2 else self.small(x)
 
     return Calls(forward, large=nn.Linear(4, 6), small=nn.Linear(4, 2)), (torch.zeros(4, 4),)
+
+
+# As transformers writes its models
+
+
+class ModelOutput(OrderedDict):
+    """Its items are attributes too, and its places those that are set."""
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def to_tuple(self) -> tuple[object, ...]:
+        return tuple(self.values())
+
+
+class TransposedLinear(nn.Module):
+    """A linear layer whose weight is features x outputs, as GPT-2's `Conv1D`."""
+
+    def __init__(self, outputs: int, features: int) -> None:
+        super().__init__()
+        self.nf = outputs
+        self.weight = nn.Parameter(torch.ones(features, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (*x.size()[:-1], self.nf)
+        return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(size)
+
+
+class LanguageModelHead(nn.Module):
+    """Radford et al. 2019, one block: every argument has a default, and the head has the weight of the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(50, 16), nn.Embedding(32, 16)
+        self.attention, self.projection = TransposedLinear(48, 16), TransposedLinear(16, 16)
+        self.widen, self.narrow = TransposedLinear(64, 16), TransposedLinear(16, 64)
+        self.norms = nn.ModuleList(nn.LayerNorm(16) for _ in range(3))
+        self.lm_head = nn.Linear(16, 50, bias=False)
+        self.lm_head.weight = self.wte.weight
+
+    @property
+    def dummy_inputs(self) -> dict[str, Tensor]:
+        return {"input_ids": torch.tensor([[7, 6, 0, 0, 1], [1, 2, 3, 0, 0], [0, 0, 0, 4, 5]])}
+
+    def forward(self, input_ids=None, past_key_values=None, attention_mask=None, labels=None, return_dict=None):
+        if input_ids is None:
+            raise ValueError("You have to specify either input_ids or inputs_embeds")
+        input_ids = input_ids.view(-1, input_ids.shape[-1])
+        places = torch.arange(input_ids.shape[-1], device=input_ids.device).unsqueeze(0)
+        x = self.wte(input_ids) + self.wpe(places)
+        q, k, v = self.attention(self.norms[0](x)).split(16, dim=2)
+        heads = (part.view(*part.shape[:2], 2, 8).transpose(1, 2) for part in (q, k, v))
+        attended = F.scaled_dot_product_attention(*heads, is_causal=True)
+        x = x + self.projection(attended.transpose(1, 2).contiguous().view(x.shape))
+        x = x + self.narrow(F.gelu(self.widen(self.norms[1](x)), approximate="tanh"))
+        logits = self.lm_head(self.norms[2](x))
+        return ModelOutput(logits=logits, hidden_states=(x,))
+
+
+@animal
+def language_model_of_transformers():
+    model = LanguageModelHead()
+    return model, {"input_ids": model.dummy_inputs["input_ids"]}
 
 
 # Containers and operations

@@ -46,7 +46,7 @@ class LayerOperations:
 
 @record
 class OperationTotals:
-    """Sums over the layers; None if one is unknown."""
+    """Sums over the layers; None if one is unknown, or the forward pass fails."""
 
     macs: int | None
     other: int | None
@@ -103,7 +103,9 @@ def operations(
         _layer(network, node, forward[node.name].macs, backward[node.name], batch, count, roof)
         for node in network.nodes
     )
-    totals = {f.name: known_sum(getattr(layer, f.name) for layer in layers) for f in fields(OperationTotals)}
+    totals: dict[str, int | None] = dict.fromkeys(f.name for f in fields(OperationTotals))
+    if network.failure is None:
+        totals = {name: known_sum(getattr(layer, name) for layer in layers) for name in totals}
     return Operations(
         schema="vggscope/operations@1",
         model=network.name,

@@ -68,7 +68,8 @@ class DtypeParameters:
 class Totals:
     """Sums over the layers and the parameters that no layer owns. `dtypes` has the parameters by dtype, most first.
 
-    `macs` and `flops` are None if those of a layer are unknown; `macs_known` and `flops_known` add up the others.
+    `macs` and `flops` are None if those of a layer are unknown, or the forward pass fails; `macs_known` and
+    `flops_known` add up the others.
     """
 
     params: int
@@ -205,7 +206,8 @@ def _totals(
 ) -> Totals:
     parameters = list(network.parameters())
     params = sum(numel(p.shape) for p in parameters)
-    macs, known = known_sum(layer.macs for layer in layers), sum(layer.macs or 0 for layer in layers)
+    known = sum(layer.macs or 0 for layer in layers)
+    macs = known_sum(layer.macs for layer in layers) if network.failure is None else None
     return Totals(
         params=params,
         trainable_params=sum(numel(p.shape) for p in parameters if p.trainable),
