@@ -28,6 +28,16 @@ weights, at an input of {shape} unless the model has its own size. Written by `p
 Parameters are compared with `sum(p.numel())`, multiply-accumulates with half the FLOPs of `torch.utils.flop_counter`
 (torch {torch}). The receptive field is that of the last convolution, in pixels, height by width where they differ.
 
+Models of other tasks and libraries are read by the same words. `tests/test_libraries.py` compares the parameters, the
+multiply-accumulates and the output shape of these with torch's:
+
+- torchvision's models for segmentation, video and optical flow, and the unconverted ones of `quantization`, at the size
+  of their published weights, or at one that vggscope chooses if those take any size (`raft_large` at 3x128x128);
+- torchvision's detection models, which take a list of images, at 3x128x128 unless their size is fixed. Their
+  multiply-accumulates depend on the number of boxes that the weights find. They are run on an image of zeros with
+  random weights, so they are figures of that run;
+- a small model of each file of `timm.models`.
+
 | model | parameters | MACs | torch's counter | field at the last convolution |
 | --- | ---: | ---: | --- | ---: |
 """
@@ -39,7 +49,7 @@ def main() -> None:
     import torch
     import torchvision as installed_torchvision
 
-    words = [f"torchvision:{name}" for name in libraries.names("torchvision")]
+    words = [f"torchvision:{name}" for name in libraries.names("torchvision") if not libraries.task(name)]
     words += [f"timm:{name}" for name in libraries.names("timm", "vgg*")]
     rows = []
     for word in words:

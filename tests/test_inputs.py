@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vggscope.errors import ModelError, OptionError, ShapeError
 from vggscope.explorer.data import facts
 from vggscope.inputs import Inputs, InputSize, parse_batch_axis, parse_input
 from vggscope.render.formats import write
+from vggscope.trace.inputs import copied
 from vggscope.trace.network import network_of
 
 FILE = """
@@ -557,3 +559,19 @@ def test_channels_are_moved_first_for_a_layer_of_as_many_channels_only() -> None
         with pytest.raises(ModelError) as error:
             vggscope.network(nn.Conv2d(channels, 4, 3), input_data=torch.zeros(1, 32, 32, 3))
         assert (error.value.remedy or "").endswith(hint)
+
+
+def test_the_inputs_of_a_factory_are_not_saved_with_its_module(tmp_path: Path) -> None:
+    """Who loads the file needs no vggscope. A deep copy, as of `diff --numeric`, keeps the inputs."""
+    (tmp_path / "pair.py").write_text(
+        "import torch\n\n\ndef make():\n    return torch.nn.Linear(4, 2), torch.zeros(3, 5, 4)\n"
+    )
+    module = vggscope.build(f"{tmp_path / 'pair.py'}:make")
+    network = vggscope.network(module)
+    file = io.BytesIO()
+    torch.save(module, file)
+    assert b"vggscope" not in file.getvalue()
+    assert not any("vggscope" in name for name in vars(module))
+    assert network.inputs[0].shape == (1, 5, 4)
+    assert vggscope.network(copied(module)).inputs == network.inputs
+    assert vggscope.diff(module, ref=module, numeric=True).verdict == "identical"

@@ -804,9 +804,9 @@ def _module_factory(
         if isinstance(model, (str, Network)):
             module = build(model, input_size, **options)
         else:
-            from copy import deepcopy
+            from vggscope.trace.inputs import copied
 
-            module = deepcopy(model).cpu()
+            module = copied(model).cpu()
         if weights is not None:
             from vggscope.checkpoint.load_weights import load_weights
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import OptionError
@@ -255,13 +257,27 @@ def _dtype_for(module: nn.Module, shape: tuple[int, ...]) -> Any:
     return torch.int64 if is_lookup else floating_dtype(module)
 
 
-_ATTACHED = "_vggscope_inputs"
+@cache
+def _attached() -> MutableMapping[nn.Module, CallInputs]:
+    """The inputs of modules by identity. They are no attribute, because a module is saved with its attributes."""
+    from torch.utils.weak import WeakIdKeyDictionary
+
+    inputs: MutableMapping[nn.Module, CallInputs] = WeakIdKeyDictionary()
+    return inputs
 
 
 def attach(module: nn.Module, spec: InputSpec) -> nn.Module:
-    """Return the module, which from now on carries these inputs: `example_of` and `inputs_of` return them."""
-    vars(module)[_ATTACHED] = specified(module, spec)
+    """Return the module. From now on `example_of` and `inputs_of` return these inputs for it."""
+    _attached()[module] = specified(module, spec)
     return module
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """Return a deep copy of a module, with the inputs that are attached to it."""
+    copy = deepcopy(module)
+    if module in _attached():
+        attach(copy, _attached()[module])
+    return copy
 
 
 def inputs_of(module: nn.Module, network: Network) -> CallInputs:
@@ -307,9 +323,8 @@ def example_of(module: nn.Module) -> CallInputs | None:
     """Return the attached inputs, the module's own `example_input_array` (Lightning) or `dummy_inputs` (transformers);
     None without any.
     """
-    if _ATTACHED in vars(module):
-        inputs: CallInputs = vars(module)[_ATTACHED]
-        return inputs
+    if module in _attached():
+        return _attached()[module]
     for name in ("example_input_array", "dummy_inputs"):
         # A property of a user's class may raise any exception.
         with suppress(Exception):
