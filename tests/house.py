@@ -15,7 +15,7 @@ from typing import NamedTuple
 FLOORS = (
     ("errors", "record", "_version", "choices"),
     ("units", "suppress", "files", "progress", "photo", "inputs"),
-    ("result", "document"),
+    ("result", "document", "recorded_step"),
     ("ops",),
     ("graph",),
     ("graph_json", "dtypes", "vgg"),

@@ -21,6 +21,7 @@ from vggscope.choices import Depth, ModelOptions, StepOptions, WordOptions
 from vggscope.errors import ModelError, OptionError, ShapeError, unknown
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize, parse_dtype
+from vggscope.recorded_step import StepRequest
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -79,13 +80,16 @@ def network(model: Model, input_size: InputSizes | None = None, **options: Unpac
     return _network(model, _inputs(input_size, options), options)
 
 
-def _network(model: Model, inputs: Inputs | None, options: ModelOptions) -> Network:
+def _network(
+    model: Model, inputs: Inputs | None, options: ModelOptions, steps: tuple[StepRequest, ...] = ()
+) -> Network:
+    """The Network of a model, with a recording of torch in the `steps` whose memory the rules do not predict."""
     if isinstance(model, Network):
         return model if inputs is None else _with_inputs(model, inputs)
     if isinstance(model, str):
         from vggscope.sources.resolve import resolve
 
-        resolved = resolve(model, _source_options(inputs, options))
+        resolved = resolve(model, replace(_source_options(inputs, options), steps=steps))
         return resolved if inputs is None else replace(resolved, given_batch=_batch_of(resolved, inputs))
     from vggscope.trace.network import network_of
 
@@ -93,7 +97,12 @@ def _network(model: Model, inputs: Inputs | None, options: ModelOptions) -> Netw
         raise ModelError(f"{type(model).__name__} is no model", "a model is a word, an nn.Module or a Network")
     if set(options) - set(INPUT_OPTIONS):
         raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
-    return network_of(model, type(model).__name__, inputs)
+    return network_of(model, type(model).__name__, inputs, steps=steps)
+
+
+def _peaks(dtype: str | None, samples: int | None = None, *, for_any_batch: bool = False) -> tuple[StepRequest, ...]:
+    """A forward pass and a training step, whose peaks a summary shows."""
+    return tuple(StepRequest(trains, dtype, samples, for_any_batch) for trains in (False, True))
 
 
 def summary(
@@ -125,9 +134,9 @@ def summary(
 
     if depth not in DEPTHS:
         raise unknown("depth", depth, DEPTHS)
-    shown = network(model, input_size, **options)
+    check_batch(batch or 1, dtype)
+    shown = _network(model, _inputs(input_size, options), options, _peaks(dtype, batch))
     size = shown.given_batch if batch is None else batch
-    check_batch(size, dtype)
     result = summarize(shown, size, dtype)
     if count != "macs":
         from vggscope.analysis.operations import operations, with_all
@@ -273,7 +282,8 @@ def compare(
     named = models or tuple(column.column for column in columns)
     if not named:
         raise OptionError("no model to compare", "for example vggscope compare A D E torchvision:resnet18, or --paper")
-    networks = [network(model, input_size, **options) for model in named]
+    inputs, steps = _inputs(input_size, options), _peaks(dtype, batch)
+    networks = [_network(model, inputs, options, steps) for model in named]
     return compare_networks(networks, batch, dtype, columns)
 
 
@@ -303,13 +313,15 @@ def grid(
     from vggscope.vgg.configs import CONFIGS
 
     steps = step_configs(modes, optimizers, dtypes)
+    requests = tuple(dict.fromkeys(replace(r, for_any_batch=True) for s in steps if (r := s.request) is not None))
+    given: Any = options
     inputs = [(3, size, size) if isinstance(size, int) else size for size in sizes]
     pairs = [(model, size) for model in models or tuple(CONFIGS) for size in inputs or (None,)]
 
     def networks(advance: Callable[[str], None]) -> Iterator[Network]:
         for model, size in pairs:
             advance(_name(model))
-            sized = network(model, size, **options)
+            sized = _network(model, _inputs(size, given), given, requests)
             if sized.failure is not None:
                 raise ShapeError(f"{_name(model)} does not run: {sized.failure}", "--sizes gives other inputs")
             yield sized
@@ -493,7 +505,8 @@ def verify(model: Model, input_size: InputSizes | None = None, **options: Unpack
     from vggscope.cross_checks.verification import verify as ask_tools
     from vggscope.progress import progress
 
-    runnable = network(model, input_size, **options).require_runnable()
+    steps = tuple(replace(step, on_gpu=on_gpu) for step in _peaks(None, 1) for on_gpu in (True, False))
+    runnable = _network(model, _inputs(input_size, options), options, steps).require_runnable()
     with progress("asking", len(REFERENCE_TOOLS)) as advance:
         return ask_tools(runnable, None if isinstance(model, Network) else build(model, input_size, **options), advance)
 
@@ -528,7 +541,8 @@ def memory(
     step, model_options = _step_config(options)
     reserved = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
     budget = GpuBudget(gpu, *reserved) if gpu is not None else None
-    runnable = network(model, input_size, **model_options).require_runnable()
+    steps = _requests(step, batch, for_any_batch=budget is not None)
+    runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
     return simulate(runnable, runnable.given_batch if batch is None else batch, step, budget)
 
 
@@ -550,9 +564,11 @@ def measure(
     0
     """
     from vggscope.cross_checks.measured_step import measure as run
+    from vggscope.cross_checks.measured_step import step_measured
 
     step, model_options = _step_config(options)
-    runnable = network(model, input_size, **model_options).require_runnable()
+    steps = _requests(step_measured(step), batch)
+    runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
     size = runnable.given_batch if batch is None else batch
     return run(runnable, _module_factory(model, input_size, model_options), size, step)
 
@@ -648,7 +664,8 @@ def report(
         raise OptionError("no model to show", "for example vggscope report D -o vgg16.html")
     if weights is not None and (image is None or len(models) > 1):
         raise OptionError("--weights shows what one model makes of an image", "name one model, and --image photo.jpg")
-    networks = [network(model, input_size, **options).require_runnable() for model in models]
+    inputs, steps = _inputs(input_size, options), _peaks(None, for_any_batch=True)
+    networks = [_network(model, inputs, options, steps).require_runnable() for model in models]
     photo = open_photo(image) if image is not None else None
     exhibits = [
         Exhibit(shown, Subject(shown).title, _comparisons(model, shown, networks[0], ref, options))
@@ -789,6 +806,16 @@ def _step_config(options: ModelAndStepOptions) -> tuple[StepConfig, Any]:
     step: dict[str, Any] = {name: value for name, value in options.items() if name in StepOptions.__annotations__}
     model: dict[str, Any] = {name: value for name, value in options.items() if name not in step}
     return StepConfig(**{**step, "dtype": step.get("dtype") or ""}), model
+
+
+def _requests(config: StepConfig, batch: int | None, *, for_any_batch: bool = False) -> tuple[StepRequest, ...]:
+    """The step in which torch is recorded for a config; none if only the rules know such a step."""
+    request = config.request
+    if request is None:
+        return ()
+    samples = None if batch is None else config.samples(batch)
+    splits = config.samples(2) != 2  # into micro-batches or over GPUs
+    return (replace(request, samples=samples, for_any_batch=for_any_batch or (batch is None and splits)),)
 
 
 def _module_factory(

@@ -15,6 +15,7 @@ from vggscope import result
 from vggscope.errors import ShapeError, VggscopeError, printable
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
+from vggscope.recorded_step import RecordedStep, StepRequest
 from vggscope.units import ELEMENT_BYTES, count_text, shape_text
 
 INPUT = "input"
@@ -232,6 +233,7 @@ class Network:
     - `tables` are the buffers that belong to no node: those of layers that do not run, and lookup tables.
     - `dtype` is the network's own floating-point type: that of most of its weights. A tensor whose `dtype` is empty has
       this type.
+    - `steps` are the steps that torch was recorded in, for a module whose memory the rules do not predict.
     """
 
     name: str
@@ -249,6 +251,7 @@ class Network:
     given_batch: int = field(default=1, compare=False, repr=False)
     dtype: str = field(default="float32", repr=False)
     mixed_batch: str | None = field(default=None, compare=False, repr=False)
+    steps: tuple[RecordedStep, ...] = field(default=(), compare=False, repr=False)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))
@@ -508,9 +511,42 @@ class Network:
         >>> network.for_batch(32) == network
         True
         """
+        if self.steps:
+            steps = tuple(step for step in self.steps if step.samples in (batch, None))
+            return replace(self, steps=steps)._for_batch(batch)
+        return self._for_batch(batch)
+
+    def _for_batch(self, batch: int) -> Network:
         if batch == 1 or not any(node.batched_op for node in self.nodes):
             return self
         return replace(self, nodes=tuple(replace(n, op=n.batched_op) if n.batched_op else n for n in self.nodes))
+
+    def recorded_step(self, request: StepRequest) -> RecordedStep | None:
+        """Return the recorded step that answers a request, in its dtype if there is one, else in another.
+
+        >>> import vggscope
+        >>> vggscope.network("D").recorded_step(StepRequest(trains=True)) is None
+        True
+        """
+        steps = [step for step in self.steps if step.serves(request)]
+        return min(steps, key=lambda step: (step.request.dtype != request.dtype, step.samples is None), default=None)
+
+    @cached_property
+    def predicts_memory(self) -> bool:
+        """Whether the rules of its ops give to the byte what torch allocates.
+
+        They do for the usual layers on one float input, if each layer has weights of its own.
+
+        >>> import vggscope
+        >>> vggscope.network("D").predicts_memory
+        True
+        """
+        read = [parameter.name for node in self.nodes for parameter in node.parameters]
+        usual = all(
+            node.op.predicts_memory and not (node.reads_computed_weight or node.detached) for node in self.nodes
+        )
+        one_input = len(self.inputs) == 1 and not self.inputs[0].dtype and self.inputs[0].batch_axis == 0
+        return usual and one_input and len(read) == len(set(read)) and len(self.returned) <= 1 and self.single is None
 
     def require_batch(self, batch: int) -> None:
         """Raise ShapeError if the batch is above 1 and the network is known for one sample only.

@@ -12,19 +12,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vggscope.analysis.memory.allocation_log import KINDS, Moment
+from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.allocator import replay
-from vggscope.analysis.memory.calls import input_size, label_size
 from vggscope.analysis.memory.simulate import simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
 from vggscope.errors import ModelError, OptionError, VggscopeError
 from vggscope.graph import Network
-from vggscope.ops.linear import Linear
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.source_line import own_line
+from vggscope.trace.step import class_labels, loss_of
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
@@ -55,6 +54,13 @@ class Measurement(Result):
         return self.predicted_bytes - self.measured_bytes
 
 
+def step_measured(config: StepConfig) -> StepConfig:
+    """The step in the runtime that `measure` runs it in."""
+    import torch
+
+    return replace(config, runtime=CUDA.name if torch.cuda.is_available() else TRACKER.name)
+
+
 def measure(network: Network, make: Callable[[], nn.Module], batch: int, config: StepConfig) -> Measurement:
     """Run two steps of `make`'s module and compare the peak of the second with the one predicted for `network`.
 
@@ -75,52 +81,25 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
             f"{network.name} has nothing to train: {'all its parameters are frozen' if frozen else 'no parameters'}",
             "--mode inference measures a forward pass",
         )
+    trained = trained if config.mode == "finetune-head" else None
     step = MeasuredStep(make, network, batch, config, trained)
     samples = config.samples(batch)
+    network.require_batch(samples)
     network = network.for_batch(samples)
     if torch.cuda.is_available():
-        predicted = replay(simulate_step(network, replace(config, runtime=CUDA.name)), samples).allocated_bytes
+        predicted = replay(simulate_step(network, step_measured(config)), samples).allocated_bytes
         measured = step.peak_on_gpu()
         tool = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
         counts = (
             "tensors in the allocator's rounded blocks, with the input; what libraries hold is in the measured alone"
         )
     else:
-        moment = simulate_step(network, replace(config, runtime=TRACKER.name)).peak(samples)
-        predicted = moment.total.at(samples) - uncounted_bytes(network, config, moment, samples)
+        moment = simulate_step(network, step_measured(config)).peak(samples)
+        predicted = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
         measured = step.tracked_peak()
         tool = "torch.distributed._tools.mem_tracker, CPU tensors without data"
-        counts = "tensors exactly, without the input and its labels unless the step takes views of them"
+        counts = "tensors exactly, without the input and its labels"
     return Measurement("vggscope/measure@1", network.name, batch, tool, counts, predicted, measured)
-
-
-def uncounted_bytes(network: Network, config: StepConfig, moment: Moment, samples: int) -> int:
-    """The bytes of the inputs and labels that the tracker does not count: they exist before it starts.
-
-    It counts an input when the step takes a view of it, as `flatten` does. The loss takes a view of the labels unless
-    the output has two or four axes.
-    """
-    viewed = _viewed_inputs(network, config.trains)
-    sizes = [input_size(network, given) for given in network.inputs if given.name in viewed]
-    if config.trains and len(network.shapes[network.end]) not in (0, 1, 2, 4):
-        sizes.append(label_size(network))
-    return moment.alive[KINDS.index("input")].at(samples) - sum(size.at(samples) for size in sizes)
-
-
-def _viewed_inputs(network: Network, training: bool) -> set[str]:
-    """The inputs of which a node takes a view, or which it overwrites."""
-    inputs = {name: name for name in network.input_names}
-    viewed = set()
-    for node in network.nodes:
-        read = [inputs[name] for name in node.inputs if name in inputs]
-        if not read:
-            continue
-        op = node.op.without_constants
-        if op.returns_input or (op.active_in == "training" and not training):
-            inputs[node.name] = read[0]
-        elif not op.allocates or (isinstance(op, Linear) and not op.copied and len(network.input_shapes(node)[0]) > 2):
-            viewed.update(read)
-    return viewed
 
 
 @contextmanager
@@ -163,18 +142,29 @@ class MeasuredStep:
 
         module = self._module()
         inputs = inputs_of(module, self.network)
-        with FakeTensorMode():
-            _fake_state(module, _element_type(self.config))
-            tracker = _memory_tracker()
-            with _errors_as(f"a step of {self.network.name} on tensors without data fails"):
-                run = _Run(module, inputs, "cpu", self)
-                run.warm_up()
-            with _errors_as(f"torch's memory tracker fails on a step of {self.network.name}"):
-                tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []))
-                with tracker:
-                    run.step()
-            (snapshot,) = tracker.get_tracker_snapshot("peak").values()
-        return int(snapshot["Total"])
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                _fake_state(module, _element_type(self.config))
+                return self._tracked_peak(module, inputs)
+        except ModelError:
+            module = self._module().to(_element_type(self.config))
+            if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+                raise
+            return self._tracked_peak(module, inputs)  # a forward that reads values
+
+    def _tracked_peak(self, module: nn.Module, inputs: CallInputs) -> int:
+        tracker = _memory_tracker()
+        with _errors_as(f"a step of {self.network.name} on tensors without data fails"):
+            run = _Run(module, inputs, "cpu", self)
+            run.warm_up()
+        given = run.given_tensors()
+        with _errors_as(f"torch's memory tracker fails on a step of {self.network.name}"):
+            # Without this, the tracker counts an input only if forward takes a view of it.
+            tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []), *given)
+            with tracker:
+                run.step()
+        (snapshot,) = tracker.get_tracker_snapshot("peak").values()
+        return int(snapshot["Total"]) - sum(tensor.untyped_storage().nbytes() for tensor in given)
 
     def peak_on_gpu(self) -> int:
         """torch.cuda.max_memory_allocated over the same step, run on the GPU."""
@@ -216,28 +206,28 @@ class _Run:
         if measured.trained is not None:
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(name in measured.trained)
-        self.optimizer = _optimizer(module, config) if config.trains else None
-        self.batches: list[tuple[CallInputs, Tensor]] = []
+        trains = config.trains and any(parameter.requires_grad for parameter in module.parameters())
+        self.optimizer = _optimizer(module, config) if trains else None
+        self.batches: list[tuple[CallInputs, Tensor | None]] = []
         for _ in range(config.accumulate if config.trains else 1):
             inputs = example.map(self._placed)
-            if not measured.network.single:
+            if measured.network.single is None:
                 inputs = inputs.for_samples(config.samples(measured.batch))
             with torch.no_grad():
-                outputs = self.output(inputs).shape
-            # cross_entropy takes a batch of scores, or the scores of one sample without the batch.
-            labels = (*outputs[:1], *outputs[2:]) if len(outputs) > 1 else ()
-            self.batches.append((inputs, torch.zeros(labels, dtype=torch.long, device=device)))
+                self.batches.append((inputs, class_labels(self.output(inputs))))
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        """An input on the device, in the step's dtype: a new one, which is fake under FakeTensorMode, unless a GPU may
-        read its values.
-        """
+        """A copy of an input on the device, in the step's dtype. It is fake under FakeTensorMode."""
         import torch
 
         dtype = _converted(tensor, _element_type(self.config))
-        if self.device == "cpu" or tensor.is_meta:
-            return torch.zeros(tensor.shape, dtype=dtype, device=self.device)
-        return tensor.to(self.device, dtype)
+        copy = torch.zeros(tensor.shape, dtype=dtype, device=self.device)
+        is_fake = type(copy) is not torch.Tensor
+        return copy if is_fake or tensor.is_meta else copy.copy_(tensor)
+
+    def given_tensors(self) -> list[Tensor]:
+        """The inputs and labels of all micro-batches."""
+        return [t for inputs, labels in self.batches for t in (*inputs.tensors(), labels) if t is not None]
 
     def output(self, inputs: CallInputs) -> Tensor:
         """Run forward and return the tensor that the loss reads."""
@@ -254,27 +244,21 @@ class _Run:
         import torch
 
         autocast = torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.config.dtype == AMP)
-        if self.optimizer is None:
+        if not self.config.trains:
             with torch.no_grad(), autocast:
                 self.batches[0][0].call(self.module)
             return
         for inputs, labels in self.batches:
             with autocast:
-                loss = _loss(self.output(inputs), labels)
+                loss = loss_of(self.output(inputs), labels)
             if not loss.requires_grad:
                 raise ModelError(
                     f"the output of {self.name} has no gradient: it depends on no trained parameter",
                     "--mode inference measures a forward pass",
                 )
             torch.autograd.backward(loss)
-        self.optimizer.step()
-
-
-def _loss(output: Tensor, labels: Tensor) -> Tensor:
-    """The cross-entropy; a single number is a loss itself. No variable of the step may hold the output."""
-    from torch.nn.functional import cross_entropy
-
-    return cross_entropy(output, labels) if output.dim() else output
+        if self.optimizer is not None:
+            self.optimizer.step()
 
 
 def _element_type(config: StepConfig) -> torch.dtype | None:

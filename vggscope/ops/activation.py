@@ -16,6 +16,7 @@ from vggscope.units import shape_text
 class Activation(Op):
     """A function of each value. `keeps` is what autograd saves for backward, the `input` or the `output`."""
 
+    predicts_memory = True
     is_pointwise = True
     exchanges: ClassVar[tuple[tuple[str, float], ...]] = (("activation", 2.5),)
     keeps: ClassVar[str] = "input"

@@ -181,6 +181,11 @@ class Op:
         return type(self).__name__
 
     @property
+    def predicts_memory(self) -> bool:
+        """Whether its rules give to the byte what torch allocates for it, in training and at inference."""
+        return False
+
+    @property
     def family(self) -> str:
         """Its role, which is the file in ops/ that defines it: convolution, pooling, activation, ..."""
         return type(self).__module__.rpartition(".")[2]

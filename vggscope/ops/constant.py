@@ -26,6 +26,10 @@ class WithConstants(Op):
     def without_constants(self) -> Op:
         return self.op
 
+    @property
+    def predicts_memory(self) -> bool:
+        return False
+
     def all_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """The shapes of all inputs of `op`, constants included."""
         rest = iter(inputs)

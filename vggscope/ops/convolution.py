@@ -55,6 +55,11 @@ class Convolution(_Kernels):
         return f"Conv{len(self.kernel_size)}d"
 
     @property
+    def predicts_memory(self) -> bool:
+        # torch pads the input by another kernel.
+        return self.padding_mode == "zeros" and not self.same and self.real_products == 1
+
+    @property
     def is_weight_layer(self) -> bool:
         return len(self.kernel_size) == 2
 

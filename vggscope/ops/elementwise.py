@@ -66,6 +66,7 @@ class Elementwise(Op):
     `arguments_given` are the call's arguments in order, with None for a tensor, so that x-2 is not 2-x.
     """
 
+    predicts_memory = True
     broadcasts = True
 
     function: str

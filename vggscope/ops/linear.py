@@ -54,6 +54,10 @@ class Linear(Op):
         return inputs[0][-1] if inputs[0] else 0
 
     @property
+    def predicts_memory(self) -> bool:
+        return not self.apart and not self.copied
+
+    @property
     def adds_bias_separately(self) -> bool:
         return self.apart and self.bias
 

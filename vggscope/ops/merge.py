@@ -15,6 +15,7 @@ from vggscope.units import kernel_text
 class Concatenation(Op):
     """Tensors joined along `dim` (torch.cat), as the channels of two branches."""
 
+    predicts_memory = True
     other_formula = MOVES_VALUES
     name = "cat"
     gradient = "part"

@@ -44,6 +44,7 @@ class BatchNorm2d(_ChannelNorm):
     Autograd saves the input, and the mean and the inverse deviation of each channel.
     """
 
+    predicts_memory = True
     word = "BN"
     label_prefix = notation = "bn"
     other_formula = "scale, shift: 2 a value"
@@ -70,6 +71,7 @@ class LocalResponseNorm(Op):
     alpha by the mean over n, so that torch's alpha for the same function is 5e-4.
     """
 
+    predicts_memory = True
     word = "LRN"
     label_prefix = "norm"
     notation = "lrn"

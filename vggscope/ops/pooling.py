@@ -33,6 +33,8 @@ class _Pool(Op):
 class _MaxOrMeanPool(_Pool):
     """The maximum or mean of each window, which is the input if each window is one pixel."""
 
+    predicts_memory = True
+
     @property
     def returns_input(self) -> bool:
         window = self.window(())
@@ -139,6 +141,7 @@ class AdaptiveAvgPool2d(Op):
     identity, for in < out it repeats values.
     """
 
+    predicts_memory = True
     sides: ClassVar[int] = 2
     word = "avg pool"
     other_formula = "n in the region: n-1 sums and a division a value"

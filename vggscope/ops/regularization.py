@@ -33,6 +33,7 @@ class _Random(Op):
 class Dropout(_Random):
     """In training, sets values to 0 with probability `p` and scales the rest by 1/(1-p). The identity at evaluation."""
 
+    predicts_memory = True
     word = notation = "dropout"
     label_prefix = "drop"
     alignment_cost = 1.0
@@ -75,6 +76,7 @@ class Dropout2d(Dropout):
 class Identity(Op):
     """The input, unchanged."""
 
+    predicts_memory = True
     word = "identity"
     other_formula = IDLE
     returns_input = True

@@ -11,6 +11,7 @@ from vggscope.record import record
 class Flatten(Op):
     """Dimensions `start_dim` to `end_dim` as one: CxHxW becomes a row of C*H*W features, channel by channel."""
 
+    predicts_memory = True
     word = "flatten"
     other_formula = MOVES_VALUES
     alignment_cost = 0.5

@@ -58,10 +58,10 @@ def load(word: str, options: BuildOptions) -> Network:
         except ModelError as error:
             if not _reads_values(error.__cause__):
                 raise
-            network = network_of(make(), word, options.given)
+            network = network_of(make(), word, options.given, steps=options.steps)
             note = "the model reads values while it is built: it was built with its weights"
             return replace(network, warnings=(*network.warnings, note))
-        return network_of(module, word, options.given, rebuild=make)
+        return network_of(module, word, options.given, rebuild=make, steps=options.steps)
 
 
 def build(word: str, options: BuildOptions) -> nn.Module:

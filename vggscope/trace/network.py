@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError
 from vggscope.graph import Network, channels_first
 from vggscope.ops.base import Shape
+from vggscope.recorded_step import StepRequest
 from vggscope.trace.build import without_data
 from vggscope.trace.inputs import (
     CallInputs,
@@ -36,13 +38,15 @@ def network_of(
     spec: InputSpec | None = None,
     *,
     rebuild: Callable[[], nn.Module] | None = None,
+    steps: Sequence[StepRequest] = (),
 ) -> Network:
     """Return the Network of a module on the inputs that `spec` describes.
 
     Without `spec`, uses the module's own example input, or the first that fits of several inputs for the kind of the
     first layer. An input that comes out as more samples than went in is the last choice. If none fits, the Network
     ends at the layer that failed, and its `failure` is the reason. `rebuild` builds the module with its weights, if
-    `module` has none: a forward that reads values needs them.
+    `module` has none: a forward that reads values needs them. `steps` are those that torch is recorded in, if the
+    rules do not predict their memory.
 
     Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input.
     """
@@ -50,11 +54,24 @@ def network_of(
     module = unwrapped(module, name)
     inputs = attached or example_of(module) if spec is None else specified(module, spec)
     if inputs is not None:
-        return _checked(module, _noted(_run(module, name, inputs, rebuild), inputs.note))
-    return _first_that_fits(module, name, rebuild)
+        result = _noted(_run(module, name, inputs, rebuild), inputs.note)
+    else:
+        result = _first_that_fits(module, name, rebuild)
+    network = _checked(module, result)
+    return network if network.predicts_memory else _with_steps(network, result, steps)
 
 
-def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Network:
+def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) -> Network:
+    """Return the network with what torch allocates in the requested steps, as far as they can be run."""
+    if network.failure is not None or not requests:
+        return network
+    from vggscope.trace.step import recorded_steps
+
+    steps = (recorded_steps(result.module, network, result.inputs, request, result.has_data) for request in requests)
+    return replace(network, steps=tuple(chain.from_iterable(steps)))
+
+
+def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Run:
     best: Run | None = None
     note = ""
     batch_mixed: Run | None = None
@@ -66,20 +83,20 @@ def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Modu
             batch_mixed = batch_mixed or result
         elif result.error is None:
             if len(tried) == 1:
-                return _checked(module, _noted(result, inputs.note))
+                return _noted(result, inputs.note)
             note = f"{tried[0]} does not fit, {tried[-1]} was taken; --input gives another"
-            return _checked(module, _noted(result, note))
+            return _noted(result, note)
         elif best is None or len(result.network.nodes) > len(best.network.nodes):
             best, note = result, inputs.note
         if not isinstance(result.error, (*_SHAPE_ERRORS, type(None))):
             break
     if batch_mixed is not None:
-        return batch_mixed.network
+        return batch_mixed
     assert best is not None
     if len(tried) > 1:
         sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
         note = f"no input size that was tried fits ({sizes}); --input gives another"
-    return _checked(module, _noted(best, note))
+    return _noted(best, note)
 
 
 def _noted(result: Run, note: str) -> Run:

@@ -39,10 +39,14 @@ class Run:
     """The result of a forward pass: its Network, the error that it raised, and the kind of value that it returned.
 
     `returns` is "tensors", "constants", "no tensor", "a generator", "None" or, after an error, "nothing". `wants_data`:
-    a call failed because it reads values, which meta tensors do not have.
+    a call failed because it reads values, which meta tensors do not have. `module` and `inputs` are what ran, and
+    `has_data` is whether it ran on its own weights.
     """
 
     network: Network
+    module: nn.Module
+    inputs: CallInputs
+    has_data: bool
     error: Exception | None = None
     returns: str = "tensors"
     wants_data: bool = False
@@ -94,7 +98,8 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
     )
     if error is None and inputs.has_batch and recorder.returns == "tensors":
         network = replace(network, mixed_batch=mixed_batch(network, inputs.batch if single else 1, recorder.lines))
-    return Run(labelled(network), error, recorder.returns, watch.wants_data(error))
+    ran_on, has_data = result.ran_on if single else inputs, device != META
+    return Run(labelled(network), module, ran_on, has_data, error, recorder.returns, watch.wants_data(error))
 
 
 @record
@@ -297,13 +302,13 @@ def _watched(
             torch.device(device),
             watch.watching(),
         ):
-            watch.recorder.end(_called(module, state, inputs))
+            watch.recorder.end(called(module, state, inputs))
     except (Exception, SystemExit) as error:
         return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
     return watch, None
 
 
-def _called(module: nn.Module, state: dict[str, Tensor], inputs: CallInputs) -> object:
+def called(module: nn.Module, state: dict[str, Tensor], inputs: CallInputs) -> object:
     """Return what forward returns with these parameters and buffers."""
     import torch
 
@@ -344,9 +349,9 @@ def _parameters(named: Iterable[tuple[str, Tensor]], dtype: str, *, is_trained: 
 
 
 def _tables(module: nn.Module, nodes: tuple[Node, ...], dtype: str) -> tuple[Buffer, ...]:
-    """Return the buffers that belong to no node: those outside the modules whose op declares them."""
-    paths = {node.name: node.name.rpartition(".")[0] if node.module is None else node.module for node in nodes}
-    read_by_nodes = {f"{paths[node.name]}.{name}".lstrip(".") for node in nodes for name in node.op.buffers()}
+    """Return the buffers that belong to no layer: those outside the modules whose op declares them."""
+    layers = [node for node in nodes if node.module is not None]
+    read_by_nodes = {f"{node.module}.{name}".lstrip(".") for node in layers for name in node.op.buffers()}
     return tuple(
         Buffer(key, tuple(b.shape), dtype_name(b, dtype), *storage_of(b))
         for key, b in _with_shape(module.named_buffers())
@@ -401,7 +406,7 @@ def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _random_state() -> Iterator[None]:
+def random_state() -> Iterator[None]:
     """Restore the state of Python's and NumPy's random number generators when the block ends."""
     numpy = sys.modules.get("numpy")
     python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
@@ -424,7 +429,7 @@ def _plain_execution() -> Iterator[None]:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]), _random_state():
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]), random_state():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from vggscope.errors import OptionError, unknown
 from vggscope.inputs import Inputs
 from vggscope.record import record
+from vggscope.recorded_step import StepRequest
 
 HEADS = ("adaptive", "flatten", "dense")
 
@@ -18,7 +19,8 @@ class BuildOptions:
     `input` is (channels, height, width). `head` is one of HEADS: `adaptive` pools the features to 7x7 before the FC
     layers (torchvision's), `flatten` fits the first FC layer to the input size (the paper's at training), `dense`
     makes the FC layers convolutions (the paper's at test time, section 3.2). `inputs` are what a module that is
-    no VGG is called with.
+    no VGG is called with. `steps` are those that torch is recorded in, for a module whose memory the rules do not
+    predict.
     """
 
     input: tuple[int, ...] | None = None
@@ -27,6 +29,7 @@ class BuildOptions:
     num_classes: int | None = None
     soft_max: bool = False
     inputs: Inputs | None = None
+    steps: tuple[StepRequest, ...] = ()
 
     @property
     def given(self) -> Inputs | tuple[int, ...] | None:

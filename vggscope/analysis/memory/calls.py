@@ -264,8 +264,24 @@ class _CallBuilder:
         return name
 
     def add_loss(self) -> None:
-        """Add the cross-entropy of the network's output with int64 labels: a log-softmax and the mean over labels."""
-        logits = self.network.end
+        """Add the cross-entropy of the network's output with int64 labels: a log-softmax and the mean over labels.
+
+        Of an output without an axis of classes, it is the sum of absolute values; a scalar is the loss itself.
+        """
+        scores = self.network.end
+        axes = len(self.network.shapes[scores])
+        if axes > 1:
+            self._add_cross_entropy(scores)
+            return
+        summed, width = scores, self.widths[scores]
+        if axes:
+            summed = f"{LOSS} magnitude"
+            self.add(OperatorCall("", (scores,), summed, self.sizes[scores], saves=(scores,)), width)
+        scalar = BatchLinear(width, 0)
+        loss = OperatorCall("", (summed,), LOSS, scalar, shares_memory=not axes, gradient="same", named=(scores,))
+        self.add(loss, width)
+
+    def _add_cross_entropy(self, logits: str) -> None:
         (scores,), width = self._cast_inputs("cross_entropy", (logits,), "", self.widths[logits])
         self.add(OperatorCall("", (scores,), LOG_SOFTMAX, self.sizes[scores], saves=(LOG_SOFTMAX,)), width)
         scalar = BatchLinear(width, 0)
@@ -304,9 +320,9 @@ def input_size(network: Network, tensor: Input) -> BatchLinear:
 
 
 def label_size(network: Network) -> BatchLinear:
-    """The size of the class labels: one for each position of the output, whose axis 1 is the classes."""
+    """The size of the class labels: one for each position of the output, whose axis 1 is the classes, if it has one."""
     shape = network.shapes[network.end]
-    return BatchLinear(0, numel(shape) // shape[1] * LABEL if len(shape) > 1 else LABEL)
+    return BatchLinear(0, numel(shape) // shape[1] * LABEL if len(shape) > 1 else 0)
 
 
 def last_reads(calls: Sequence[OperatorCall]) -> dict[str, int]:

@@ -116,9 +116,9 @@ def _peak_sizes(network: Network, config: StepConfig, wanted: set[StepConfig]) -
     network = converted(network, config.converts_to)
     trained = trained_parameters(network, config)
     stateless = replace(config, optimizer=STATELESS)
-    simulator, _ = simulate_passes(network, stateless, trained)
-    simulator.log.begin("optimizer step")
-    timeline = simulator.log.finish(0, 0)
+    log, _ = simulate_passes(network, stateless, trained)
+    log.begin("optimizer step")
+    timeline = log.finish(0, 0)
     after_passes = timeline.moments[-1].total
     peaks = [moment.total for moment in timeline.peak_candidates]
     for other in wanted:
@@ -127,10 +127,10 @@ def _peak_sizes(network: Network, config: StepConfig, wanted: set[StepConfig]) -
         if not other.trains:
             yield other, tuple(peaks)
             continue
-        simulator.log = AllocationLog()
-        allocate_optimizer_states(simulator.log, network, other, trained)
-        simulate_optimizer(simulator, other, trained)
-        states, *steps = (moment.total for moment in simulator.log.finish(0, 0).moments)
+        log = AllocationLog()
+        allocate_optimizer_states(log, network, other, trained)
+        simulate_optimizer(log, network, other, trained)
+        states, *steps = (moment.total for moment in log.finish(0, 0).moments)
         yield other, tuple(_largest([_sum(states, peak) for peak in peaks] + [_sum(after_passes, s) for s in steps]))
 
 

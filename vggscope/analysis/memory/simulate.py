@@ -6,7 +6,7 @@ run, and a gradient until it has been used. Autograd runs the backwards in the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear, StepTimeline
@@ -21,10 +21,11 @@ from vggscope.analysis.memory.calls import (
     last_reads,
     stages,
 )
-from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, RUNTIMES, Optimizer, StepConfig
+from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, RUNTIMES, StepConfig
 from vggscope.dtypes import converted
 from vggscope.graph import Buffer, Network, Parameter
 from vggscope.ops.base import numel
+from vggscope.recorded_step import RecordedStep
 from vggscope.units import ELEMENT_BYTES
 
 COUNTER = 4
@@ -52,39 +53,85 @@ def simulate_step(network: Network, config: StepConfig) -> StepTimeline:
     """The allocations of one step, or of one forward pass, for every batch at once, in time linear in the nodes."""
     network = converted(network, config.converts_to)
     trained = trained_parameters(network, config)
-    simulator, step_start = simulate_passes(network, config, trained)
-    optimizer_start = len(simulator.log.entries)
+    log, step_start = simulate_passes(network, config, trained)
+    optimizer_start = len(log.entries)
     if config.trains:
-        simulate_optimizer(simulator, config, trained)
-    return simulator.log.finish(step_start, optimizer_start)
+        simulate_optimizer(log, network, config, trained)
+    return log.finish(step_start, optimizer_start)
 
 
-def simulate_passes(network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> tuple[StepSimulator, int]:
+def simulate_passes(network: Network, config: StepConfig, trained: tuple[Parameter, ...]) -> tuple[AllocationLog, int]:
     """Simulate a step up to the optimizer's; the second value counts the log entries of resident tensors.
 
-    The network has the dtypes of the step already.
+    The network has the dtypes of the step already. If torch was recorded in this step, the log is what it allocated.
     """
     log = AllocationLog()
     _allocate_resident(log, network, config, trained)
     input_tensors = _allocate_inputs(log, network, config)
     resident = len(log.entries)
+    recorded = recorded_step(network, config)
+    if recorded is not None:
+        _replay(log, recorded, ELEMENT_BYTES[network.dtype])
+        return log, resident
     simulator = StepSimulator(log, network, config, trained)
     simulator.tensors.update(input_tensors)
     for _ in range(min(config.accumulate, 2) if config.trains else 1):
         simulator.forward()
         if config.trains:
             simulator.backward()
-    return simulator, resident
+    return log, resident
 
 
-def simulate_optimizer(simulator: StepSimulator, config: StepConfig, trained: tuple[Parameter, ...]) -> None:
+def recorded_step(network: Network, config: StepConfig) -> RecordedStep | None:
+    """The recording of torch for this step, if the network has one."""
+    request = config.request
+    return None if request is None else network.recorded_step(request)
+
+
+def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int) -> None:
+    """Allocate and free what torch did, with floating-point values of `element_bytes`."""
+    tensors: dict[int, int] = {}
+    width = ELEMENT_BYTES[recorded.dtype]
+    place = None
+    for event, layer, storage, kind, fixed, per_sample, scales in recorded.events:
+        if place != (event, layer):
+            log.begin(event, layer)
+            place = event, layer
+        if not kind:
+            log.release(tensors.pop(storage))
+            continue
+        mine = element_bytes if scales else width
+        tensors[storage] = log.allocate(kind, BatchLinear(fixed * mine // width, per_sample * mine // width))
+
+
+def simulate_optimizer(
+    log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
+) -> None:
     """Simulate the optimizer's step, which follows the passes."""
-    elements = dict(zip((p.name for p in trained), config.shards.states(trained)))
-    simulator.optimizer_step(OPTIMIZERS[config.optimizer], elements, config.foreach)
+    optimizer = OPTIMIZERS[config.optimizer]
+    shares = zip(trained, config.shards.states(trained))
+    sizes = {p.name: BatchLinear(n * network.element_bytes_of(p), 0) for p, n in shares if n}
+    log.begin("optimizer step")
+    if config.foreach:
+        temporaries = [log.allocate("temporary", size) for size in sizes.values() for _ in range(optimizer.foreach)]
+        log.release(*temporaries)
+        return
+    previous: list[int] = []
+    for name, size in sizes.items() if optimizer.temporaries else ():
+        log.begin("optimizer step", name.rpartition(".")[0])
+        *others, result = [log.allocate("temporary", size) for _ in range(optimizer.temporaries)]
+        # A variable names the previous parameter's result until this one is complete.
+        log.release(*others, *previous)
+        previous = [result]
+    log.release(*previous)
 
 
 def trained_parameters(network: Network, config: StepConfig) -> tuple[Parameter, ...]:
-    """The parameters that require a gradient, at inference too."""
+    """The parameters that get a gradient; at inference, those that require one."""
+    recorded = recorded_step(network, config) if config.trains else None
+    if recorded is not None:
+        parameters = {parameter.name: parameter for parameter in network.parameters()}
+        return tuple(parameters[name] for name in recorded.trained if name in parameters)
     read = {p.name for node in network.nodes if not node.detached for p in node.parameters}
     head = head_parameters(network) if config.mode == "finetune-head" else None
     return tuple(p for p in network.parameters() if p.trainable and p.name in read and (head is None or p.name in head))
@@ -112,9 +159,9 @@ def _buffers_of_layers(network: Network) -> Iterator[tuple[str, int]]:
     """The module and the bytes of each buffer that an op declares. It has the dtype of the layer's weights."""
     sizes = {}
     for node in network.nodes:
-        for name, shape in node.op.buffers().items():
+        for name, shape in node.op.buffers().items() if node.module is not None else ():
             weight = next((network.element_bytes_of(p) for p in node.parameters), ELEMENT_BYTES[network.dtype])
-            sizes[node.module or node.name, name] = numel(shape) * weight if shape else BATCHES_TRACKED
+            sizes[node.module or "", name] = numel(shape) * weight if shape else BATCHES_TRACKED
     return ((module, size) for (module, _), size in sizes.items())
 
 
@@ -384,22 +431,3 @@ class StepSimulator:
     def _free_gathered(self, position: int) -> None:
         if position in self.gathered:
             self.log.release(self.gathered.pop(position))
-
-    def optimizer_step(self, optimizer: Optimizer, elements: Mapping[str, int], foreach: bool) -> None:
-        """Allocate and free the temporaries of a step over parameters with these numbers of elements."""
-        parameters = {parameter.name: parameter for parameter in self.network.parameters()}
-        stepped = {parameters[name]: n for name, n in elements.items() if n and name in self.parameter_gradients}
-        sizes = {parameter.name: self._size(parameter, n) for parameter, n in stepped.items()}
-        self.log.begin("optimizer step")
-        if foreach:
-            temporaries = [self.log.allocate("temporary", s) for s in sizes.values() for _ in range(optimizer.foreach)]
-            self.log.release(*temporaries)
-            return
-        previous: list[int] = []
-        for name, size in sizes.items() if optimizer.temporaries else ():
-            self.log.begin("optimizer step", name.rpartition(".")[0])
-            *others, result = [self.log.allocate("temporary", size) for _ in range(optimizer.temporaries)]
-            # A variable names the previous parameter's result until this one is complete.
-            self.log.release(*others, *previous)
-            previous = [result]
-        self.log.release(*previous)

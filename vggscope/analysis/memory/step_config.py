@@ -11,6 +11,7 @@ from vggscope.errors import OptionError, unknown
 from vggscope.graph import Parameter
 from vggscope.ops.base import numel
 from vggscope.record import record
+from vggscope.recorded_step import StepRequest
 from vggscope.units import DTYPE_BYTES
 
 MODES = ("train", "inference", "finetune-head")
@@ -254,6 +255,14 @@ class StepConfig:
     def converts_to(self) -> str | None:
         """The dtype that floating-point tensors are converted to; None if they keep theirs, as with autocast."""
         return self.dtype if self.dtype in DTYPE_BYTES else None
+
+    @property
+    def request(self) -> StepRequest | None:
+        """The step as torch can be recorded in it; None for a step that only the rules know."""
+        if self.mode == "finetune-head" or self.dtype == AMP or self.checkpoint or self.shards.parallel.name:
+            return None
+        passes = min(self.accumulate, 2) if self.trains else 1
+        return StepRequest(self.trains, self.converts_to, passes=passes, on_gpu=self.runtime == CUDA.name)
 
 
 def _check(what: str, name: str, known: Sequence[str] | Mapping[str, object], option: str = "") -> None:

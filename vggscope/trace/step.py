@@ -1,0 +1,462 @@
+"""Record what torch allocates in one step of a module: forward, loss and backward, run on tensors without data.
+
+The rules of `ops/` predict the allocations of a Network that has no module. For a module that runs, torch itself tells
+them: a dispatch mode sees each operator, and a weak reference tells when a storage is freed. Under FakeTensorMode the
+tensors have no data. They claim to be on the CPU, because a fake CUDA device fails in the backward pass;
+`trace/gpu_kernels.py` replaces the functions for which torch takes another kernel on a GPU.
+"""
+
+from __future__ import annotations
+
+import gc
+from bisect import bisect_right
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
+
+from vggscope.graph import Network
+from vggscope.recorded_step import RecordedStep, StepRequest, StorageEvent
+from vggscope.trace.functions import function_name
+from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
+from vggscope.trace.inputs import CallInputs
+from vggscope.trace.preserve import preserved
+from vggscope.trace.run import called, module_mode, random_state
+from vggscope.trace.tensors import tensors_in
+from vggscope.trace.watch import below
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+SECOND, THIRD = 2, 3
+"""The batches from which the growth of each storage follows. One sample may take other kernels."""
+
+
+class StorageUse(NamedTuple):
+    """The bytes of a storage, whether they are values of the step's floating-point dtype, and where it was made."""
+
+    size: int
+    scales: bool
+    event: str
+    layer: str
+
+
+class StorageChange(NamedTuple):
+    """An allocation of a storage, or its free, in an event of a layer."""
+
+    event: str
+    layer: str
+    number: int
+    is_free: bool
+
+
+@dataclass
+class Recording:
+    """One run: the storages by number, the changes in order, and the storages of the parameters' gradients.
+
+    `trained` are the names of the parameters that have a gradient.
+    """
+
+    storages: list[StorageUse]
+    changes: list[StorageChange]
+    gradients: frozenset[int]
+    trained: tuple[str, ...]
+
+
+def recorded_steps(
+    module: nn.Module, network: Network, inputs: CallInputs, request: StepRequest, has_data: bool
+) -> tuple[RecordedStep, ...]:
+    """Return the requested step, for one batch or for any; empty if it cannot be run.
+
+    The module is left as it was. `has_data` runs it on its own weights, which a forward that reads values needs.
+    """
+    if network.single is not None:
+        recording = _record(module, network, inputs, request, has_data)
+        return () if recording is None else (_step(network, request, 1, recording),)
+    samples = request.samples or inputs.batch
+    steps: list[RecordedStep] = []
+    if not request.for_any_batch or samples == 1:
+        recording = _record(module, network, inputs.for_samples(samples), request, has_data)
+        if recording is not None:
+            steps.append(_step(network, request, samples, recording))
+            if not request.for_any_batch:
+                return tuple(steps)
+    pair = [_record(module, network, inputs.for_samples(n), request, has_data) for n in (SECOND, THIRD)]
+    if pair[0] is not None and pair[1] is not None and _is_alike(pair[0], pair[1]):
+        steps.append(_step(network, request, None, pair[0], pair[1]))
+    return tuple(steps)
+
+
+def _step(
+    network: Network, request: StepRequest, samples: int | None, recording: Recording, larger: Recording | None = None
+) -> RecordedStep:
+    events = tuple(_events(recording, larger))
+    return RecordedStep(request, samples, request.dtype or network.dtype, events, recording.trained)
+
+
+def _is_alike(two: Recording, three: Recording) -> bool:
+    """Whether two runs changed the same storages in the same order."""
+    return two.changes == three.changes and two.gradients == three.gradients
+
+
+def _events(recording: Recording, larger: Recording | None = None) -> Iterator[StorageEvent]:
+    """Yield the events of a run, with sizes linear in the batch if a run with one more sample is given."""
+    kinds = _kinds(recording)
+    for event, layer, number, is_free in recording.changes:
+        if is_free:
+            yield StorageEvent(event, layer, number)
+            continue
+        size, scales, *_ = recording.storages[number]
+        growth = larger.storages[number].size - size if larger is not None else 0
+        yield StorageEvent(event, layer, number, kinds[number], size - SECOND * growth, growth, scales)
+
+
+def _kinds(recording: Recording) -> list[str]:
+    """Return what each storage is used for, in the words of the memory report.
+
+    A tensor of the forward pass that is freed before the next layer runs is temporary.
+    """
+    kinds = ["temporary"] * len(recording.storages)
+    outlives = set(range(len(kinds)))
+    for event, layer, number, is_free in recording.changes:
+        made = recording.storages[number]
+        if is_free and (event, layer) == (made.event, made.layer):
+            outlives.discard(number)
+    for number, made in enumerate(recording.storages):
+        if number in recording.gradients:
+            kinds[number] = "gradients"
+        elif made.event in ("forward", "loss", "recompute") and number in outlives:
+            kinds[number] = "activations"
+    return kinds
+
+
+def _record(
+    module: nn.Module, network: Network, inputs: CallInputs, request: StepRequest, has_data: bool
+) -> Recording | None:
+    """Return the storages of one step; None if it fails."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode: Any = nullcontext() if has_data else FakeTensorMode(allow_non_fake_inputs=True)
+    with (
+        preserved(module, with_data=has_data),
+        module_mode(module, request.trains),
+        torch.random.fork_rng(devices=[]),
+        random_state(),
+        torch.set_grad_enabled(request.trains),
+        mode,
+    ):
+        copied = _Copies(request.dtype, has_data)
+        state = _state(module, copied)
+        try:
+            return _WatchedStep(module, network, state, inputs.map(copied), request).run()
+        except Exception:  # the model's code may raise anything
+            return None
+
+
+def floating_type(name: str) -> torch.dtype:
+    """Return torch's dtype of this name."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+class _Copies:
+    """Makes tensors for a step: without data, or copies that it may change. Floating-point ones get its dtype."""
+
+    def __init__(self, dtype: str | None, has_data: bool) -> None:
+        self.floating, self.has_data = floating_type(dtype) if dtype else None, has_data
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        import torch
+
+        dtype = self.floating if self.floating and tensor.is_floating_point() else tensor.dtype
+        if self.has_data and not tensor.is_meta:
+            return tensor.detach().to("cpu", dtype, copy=True)
+        if tensor.is_contiguous():
+            return torch.zeros(tensor.shape, dtype=dtype, device="cpu")
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="cpu")
+
+
+def _state(module: nn.Module, copied: _Copies) -> dict[str, Tensor]:
+    """Return the parameters and buffers for the step, with the sharing of the module's own."""
+    import torch
+
+    state: dict[str, Tensor] = {}
+    copies: dict[int, Tensor] = {}
+    for path, part in module.named_modules():
+        for key, tensor in (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False)):
+            if id(tensor) not in copies:
+                own = copied(tensor)
+                is_parameter = isinstance(tensor, torch.nn.Parameter)
+                copies[id(tensor)] = torch.nn.Parameter(own, tensor.requires_grad) if is_parameter else own
+            state[key] = copies[id(tensor)]
+    return state
+
+
+class _WatchedStep:
+    """One step of a module, for which `state` and `inputs` exist before."""
+
+    def __init__(
+        self, module: nn.Module, network: Network, state: dict[str, Tensor], inputs: CallInputs, request: StepRequest
+    ) -> None:
+        self.module, self.place, self.state, self.inputs = module, network.output_place, state, inputs
+        self.request = request
+        self.storages = _Storages(floating_type(request.dtype or network.dtype))
+        self.layers = _Layers(module, network, self.storages, on_gpu=request.on_gpu)
+
+    def run(self) -> Recording:
+        """Run forward unrecorded, because it may keep tensors from its first call, and the step recorded."""
+        import torch
+
+        with torch.no_grad():
+            labels = class_labels(self._output()) if self.request.trains else None
+        for tensor in (*self.state.values(), *self.inputs.tensors(), *([] if labels is None else [labels])):
+            self.storages.ignore(tensor)
+        collects = gc.isenabled()
+        gc.disable()  # what the collector frees in a step depends on the program around it
+        try:
+            with self.layers.watching(), self.storages.watching(self.layers):
+                for _ in range(self.request.passes):
+                    loss = self._pass(labels)  # a variable names the previous one meanwhile
+                self.storages.stop()
+                del loss
+        finally:
+            if collects:
+                gc.enable()
+        return self.storages.recording(
+            {name: t.grad for name, t in self.state.items() if t.is_leaf and t.grad is not None}
+        )
+
+    def _pass(self, labels: Tensor | None) -> Tensor | None:
+        import torch
+
+        self.layers.start("forward")
+        if not self.request.trains:
+            self._call()
+            return None
+        loss = self._loss(self._output(), labels)
+        self.layers.start("backward")
+        if loss.requires_grad:
+            torch.autograd.backward(loss)
+        return loss
+
+    def _loss(self, output: Tensor, labels: Tensor | None) -> Tensor:
+        self.layers.start("loss")
+        return loss_of(output, labels)
+
+    def _call(self) -> object:
+        return called(self.module, self.state, self.inputs)
+
+    def _output(self) -> Tensor:
+        """Return the tensor that the loss reads. The others are freed, as in `loss(model(x).logits, y)`."""
+        return tensors_in(self._call())[self.place]
+
+
+def class_labels(output: Tensor) -> Tensor | None:
+    """Return class labels for the positions of an output whose axis 1 is the classes; None if it has no such axis."""
+    import torch
+
+    if output.dim() < 2 or not output.is_floating_point():
+        return None
+    return torch.zeros(output.shape[0], *output.shape[2:], dtype=torch.long, device=output.device)
+
+
+def loss_of(output: Tensor, labels: Tensor | None) -> Tensor:
+    """Return the cross-entropy of the output, or the sum of its absolute values if it has no axis of classes.
+
+    A scalar is the loss itself.
+    """
+    from torch.nn.functional import cross_entropy
+
+    if labels is not None:
+        return cross_entropy(output, labels)
+    return output if not output.dim() and output.is_floating_point() else output.abs().sum()
+
+
+class _Layers:
+    """The layer that runs, by the names of the network's nodes, in forward and, by sequence numbers, in backward.
+
+    A call of a module or function that is no node belongs to the module around it.
+    """
+
+    def __init__(self, module: nn.Module, network: Network, storages: _Storages, *, on_gpu: bool) -> None:
+        self._storages, self._on_gpu = storages, on_gpu
+        self._paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
+        self._nodes: dict[str, tuple[str, ...]] = {}
+        for node in network.nodes:
+            base = node.name.partition(":")[0] if node.module is None else node.module
+            self._nodes[base] = (*self._nodes.get(base, ()), node.name)
+        self._modules = {node.module for node in network.nodes if node.module is not None}
+        self._pending: dict[str, deque[str]] = {}
+        self._stack: list[str] = []
+        self._node_depth = 0
+        self._unwatched: list[Any] = []
+        self._starts, self._layers = [0], [""]
+
+    def start(self, event: str) -> None:
+        """Begin the forward pass, the loss or the backward pass."""
+        self._storages.event, self._storages.layer = event, ""
+        if event == "forward":
+            self._pending = defaultdict(deque, {base: deque(names) for base, names in self._nodes.items()})
+        self._mark("")
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Follow the calls of modules and functions within the block."""
+        from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+        from torch.overrides import TorchFunctionMode
+
+        layers = self
+
+        class LayerMode(TorchFunctionMode):
+            def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                layers._enter_function(func)
+                kernel = gpu_kernel(func) if layers._on_gpu else func
+                return kernel(*args, **(kwargs or {}))
+
+        with ExitStack() as stack:
+            stack.callback(register_module_forward_pre_hook(self._enter).remove)
+            stack.callback(register_module_forward_hook(self._leave, always_call=True).remove)
+            stack.enter_context(LayerMode())
+            yield
+
+    def backward_layer(self) -> tuple[str, str] | None:
+        """Return the event and layer of the backward that runs; None outside of one."""
+        from torch._C import _current_autograd_node
+
+        node = _current_autograd_node()
+        if node is None or self._storages.event not in ("backward", "loss of backward"):
+            return None
+        return "backward", self._layers[bisect_right(self._starts, node._sequence_nr()) - 1]
+
+    def _enter(self, module: nn.Module, _: object) -> None:
+        path = self._paths.get(id(module), "")
+        self._stack.append(path)
+        if self._node_depth or path in self._modules:
+            self._node_depth += 1
+        if self._node_depth == 1:
+            self._begin(self._next(path) or path)
+        if not module.training and _has_fast_path(module):
+            self._unwatched.append(_without_function_modes())
+
+    def _leave(self, module: nn.Module, *_: object) -> None:
+        if not module.training and _has_fast_path(module) and self._unwatched:
+            self._unwatched.pop().__exit__(None, None, None)
+        self._stack.pop()
+        if self._node_depth:
+            self._node_depth -= 1
+            if not self._node_depth:
+                self._begin(self._stack[-1] if self._stack else "")
+
+    def _enter_function(self, function: Any) -> None:
+        if not self._node_depth:
+            name = self._next(below(self._stack[-1] if self._stack else "", function_name(function)[0]))
+            if name:
+                self._begin(name)
+
+    def _next(self, base: str) -> str:
+        """Return the name of the node of the next call with this base name; empty if there is none."""
+        names = self._pending.get(base)
+        if not names:
+            return ""
+        return names[0] if len(names) == 1 else names.popleft()
+
+    def _begin(self, layer: str) -> None:
+        if self._storages.event == "forward":
+            self._storages.layer = layer
+            self._mark(layer)
+
+    def _mark(self, layer: str) -> None:
+        """Note that the backwards of the calls that follow belong to a layer."""
+        from torch._C._autograd import _get_sequence_nr
+
+        self._starts.append(_get_sequence_nr())
+        self._layers.append(layer)
+
+
+def _has_fast_path(module: nn.Module) -> bool:
+    """Whether torch runs the module as one fused kernel at evaluation, unless a function mode is active."""
+    from torch import nn
+
+    return isinstance(module, (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention))
+
+
+def _without_function_modes() -> Any:
+    from torch._C import DisableTorchFunction
+
+    guard = DisableTorchFunction()
+    guard.__enter__()
+    return guard
+
+
+class _Storages:
+    """The storages that are alive, by number, and the log of their changes."""
+
+    def __init__(self, floating: torch.dtype) -> None:
+        self.event, self.layer = "", ""
+        self._floating = floating
+        self._storages: list[StorageUse] = []
+        self._changes: list[StorageChange] = []
+        self._numbers: dict[int, int] = {}
+        self._references: dict[int, object] = {}
+        self._ignored: list[object] = []
+        self._stopped = False
+
+    def ignore(self, tensor: Tensor) -> None:
+        """Leave out the storage of a tensor that exists before the step."""
+        storage = tensor.untyped_storage()
+        self._ignored.append(storage)
+        self._numbers[id(storage)] = -1
+
+    @contextmanager
+    def watching(self, layers: _Layers) -> Iterator[None]:
+        """Record the storages of the results of all operators within the block."""
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        storages = self
+
+        class StorageMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                place = layers.backward_layer()
+                if place is not None:
+                    storages.layer = place[1]
+                elif storages.event == "backward" and layers._on_gpu and sums_in_place(func, args):
+                    return args[0].add_(args[1])
+                result = func(*args, **(kwargs or {}))
+                for tensor in tensors_in(result):
+                    storages._add(tensor)
+                return result
+
+        with StorageMode():  # type: ignore[no-untyped-call]
+            yield
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = id(storage)
+        if key in self._numbers:
+            return
+        number = self._numbers[key] = len(self._storages)
+        self._storages.append(StorageUse(storage.nbytes(), tensor.dtype == self._floating, self.event, self.layer))
+        self._changes.append(StorageChange(self.event, self.layer, number, is_free=False))
+
+        def freed(_: object) -> None:
+            self._references.pop(number, None)
+            self._numbers.pop(key, None)
+            if not self._stopped:
+                self._changes.append(StorageChange(self.event, self.layer, number, is_free=True))
+
+        self._references[number] = ref(storage, freed)
+
+    def stop(self) -> None:
+        """End the log: what is alive stays so."""
+        self._stopped = True
+
+    def recording(self, gradients: Mapping[str, Tensor]) -> Recording:
+        """Return the log, for these gradients of parameters by name."""
+        numbers = {self._numbers.get(id(tensor.untyped_storage()), -1) for tensor in gradients.values()}
+        return Recording(self._storages, self._changes, frozenset(numbers - {-1}), tuple(gradients))
