@@ -259,7 +259,7 @@ def test_a_network_is_drawn_or_else_named() -> None:
         (lambda: vggscope.grid("D", modes=["nap"]), OptionError),
     ],
 )
-def test_errors_are_ours(call, error) -> None:
+def test_errors_are_of_vggscope(call, error) -> None:
     with pytest.raises(error) as caught:
         call()
     assert isinstance(caught.value, vggscope.VggscopeError)

@@ -152,7 +152,7 @@ def test_no_text_makes_another_error(text: str) -> None:
         from_json(text)
 
 
-def test_the_second_time_the_library_is_not_asked(folder: Path) -> None:
+def test_the_second_call_does_not_import_the_library(folder: Path) -> None:
     load = Loads()
     first, second = remembered(WORD, OPTIONS, load), remembered(WORD, OPTIONS, load)
     assert load.count == 1
@@ -311,7 +311,7 @@ def test_an_entry_is_stale_once_such_a_file_changes(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-def test_a_second_diff_loads_no_torch_and_says_the_same(folder: Path) -> None:
+def test_a_second_diff_loads_no_torch_and_prints_the_same(folder: Path) -> None:
     uncached, loaded = diff_in_a_process(folder, "--no-cache")
     assert "torch" in loaded
     assert not folder.exists()

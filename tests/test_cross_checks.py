@@ -704,7 +704,7 @@ class Refuses(nn.Module):
         return self.layer(x)
 
 
-def test_an_error_of_the_model_is_told_with_its_line() -> None:
+def test_an_error_of_the_model_names_its_line() -> None:
     with pytest.raises(ModelError, match=r"test_cross_checks.py, line \d+.*ValueError: no labels were given") as raised:
         vggscope.measure(Refuses(), input_size=(1, 4))
     assert "defect" not in str(raised.value)

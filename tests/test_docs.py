@@ -194,7 +194,7 @@ def test_the_readme_shows_the_main_commands() -> None:
     }
 
 
-def test_a_picture_is_told_to_those_who_do_not_see_it() -> None:
+def test_a_picture_has_a_description_for_screen_readers() -> None:
     pictures = [found for page in PAGES for found in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text("utf-8"))]
     assert len(pictures) > 20
     dull = [path for alt, path in pictures if len(alt.split()) < 4 or alt.startswith("vggscope ")]

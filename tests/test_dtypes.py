@@ -168,7 +168,7 @@ def test_four_bits_of_torch_are_half_a_byte() -> None:
     assert vggscope.summary(module, (4,)).totals.param_bytes == table.untyped_storage().nbytes() == 40
 
 
-def test_the_dtype_column_is_shown_where_it_tells_something() -> None:
+def test_the_dtype_column_is_shown_if_dtypes_differ() -> None:
     assert "dtype" not in str(vggscope.summary("D", dtype="float16"))
     table = str(vggscope.summary(traced("boolean_table")[2]))
     assert "dtype" in table

@@ -362,7 +362,7 @@ BAD = [
     (("pool", "--padding", "2"), "a padding of 2", "0 to 1"),
     (("depth", "--kernel", "4"), "a kernel of 4", "odd"),
     (("depth", "--channels", "0"), "0 channels", "1 to"),
-    (("input", "--shape", "3"), "'3' is no array's shape", "224x224x3"),
+    (("input", "--shape", "3"), "'3' is not an array's shape", "224x224x3"),
     (("input", "--shape", "3x4", "--image", "x.png"), "both say", "leave one"),
     (("conv", "-o", "x.jpg"), "no format ends in '.jpg'", ".svg"),
     (("lrn", "-o", "x.svg"), "lrn has no picture", "conv, pool"),

@@ -143,7 +143,7 @@ def test_a_signal_in_the_middle_of_a_write_keeps_the_old_file(number: str, code:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_a_signal_at_any_time_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_signal_at_any_time_leaves_no_file(tmp_path: Path) -> None:
     """Sent at times that are spread over the whole of a run."""
     target = tmp_path / "x.json"
     started = time.monotonic()

@@ -255,7 +255,7 @@ def beside() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", beside())
 @pytest.mark.parametrize("legacy", [False, True])
-def test_what_lies_beside_the_weights_is_left_aside(tmp_path: Path, name: str, legacy: bool) -> None:
+def test_other_entries_beside_the_weights_are_ignored(tmp_path: Path, name: str, legacy: bool) -> None:
     path = tmp_path / "x.pth"
     torch.save(
         {"state_dict": small().state_dict(), "it": beside()[name]}, path, _use_new_zipfile_serialization=not legacy
@@ -539,7 +539,7 @@ def test_packed_weights_of_quantised_layers_are_named(tmp_path: Path) -> None:
     assert any("pack their weights: fc._packed_params._packed_params" in note for note in found.notes)
 
 
-def test_a_folder_tells_what_to_name_in_it(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_names_its_files(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     refused(tmp_path, r"give the path of a .pth")
     (tmp_path / "model.safetensors").write_text("")

@@ -127,7 +127,7 @@ class Net(nn.Module):
 """
 
 
-def test_a_network_that_moves_itself_to_a_gpu_is_looked_at_without_one(tmp_path: Path) -> None:
+def test_a_network_that_moves_itself_to_a_gpu_is_traced_without_one(tmp_path: Path) -> None:
     found = network(f"{file_of(tmp_path, ON_A_GPU)}:Net", (3, 32, 32))
     assert found.failure is None
     assert [node.op.name for node in found.nodes][:4] == ["sub", "div", "sub", "Conv2d"]
@@ -163,7 +163,7 @@ def test_what_a_library_warns_the_author_of_is_not_shown(tmp_path: Path, vggscop
     assert vggscope("summary", f"{path}:net").err == ""
 
 
-def test_a_class_that_is_given_its_layers_is_told_with_what_makes_it(tmp_path: Path) -> None:
+def test_the_error_for_a_class_with_layers_as_arguments_names_its_factory(tmp_path: Path) -> None:
     text = "class VGG(nn.Module):\n    def __init__(self, features): ...\n"
     path = file_of(tmp_path, text + "def vgg11(): ...\ndef make_layers(cfg): ...\ndef vgg13(**kwargs): ...\n")
     with pytest.raises(ModelError) as told:
@@ -320,7 +320,7 @@ def test_a_pool_of_one_pixel_does_nothing_and_ends_no_stage() -> None:
     assert [node.label for node in network(wrong, (3, 32, 32)).nodes] == ["conv1_1", "pool1", "", "", "fc2"]
 
 
-def test_what_changes_nothing_is_told_once() -> None:
+def test_a_difference_without_effect_is_listed_once() -> None:
     def net(inplace: bool, rate: float) -> nn.Module:
         layers = [[nn.Linear(8, 8), nn.ReLU(inplace=inplace), nn.Linear(8, 8), nn.ReLU(), nn.Dropout(rate)]] * 2
         return nn.Sequential(*(layer for part in layers for layer in part))
@@ -380,7 +380,7 @@ def test_a_size_at_which_one_image_becomes_many_is_not_the_one_a_network_is_for(
     assert network(path, (3, 224, 224)).shapes["fc"] == (49, 10)
 
 
-def test_what_cannot_be_run_is_told_with_a_way_out(tmp_path: Path) -> None:
+def test_the_error_for_a_network_that_cannot_run_has_a_remedy(tmp_path: Path) -> None:
     text = """
 class Loss(nn.Module):
     def forward(self, x, y):
@@ -406,7 +406,7 @@ def test_a_file_that_imports_its_neighbour_as_a_part_of_a_package_is_one(tmp_pat
     assert str(tmp_path) not in sys.path
 
 
-def test_an_op_is_written_without_what_only_its_run_has_told() -> None:
+def test_json_of_an_op_has_no_field_of_its_run() -> None:
     class Net(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * x.sum(1, keepdim=True).expand_as(x)
@@ -518,7 +518,7 @@ def test_layers_that_run_in_vain_are_named_as_well() -> None:
     assert found.nodes[-1].label == "pool5"
 
 
-def test_outputs_of_other_sizes_are_told_in_words(tmp_path: Path, vggscope) -> None:
+def test_outputs_of_different_sizes_are_described(tmp_path: Path, vggscope) -> None:
     shown = vggscope("diff", "conv3-8 maxpool FC-10", "--ref", "conv3-8 maxpool FC-20", "--numeric", "--input", "3x8x8")
     assert "the outputs differ in size; the first mismatch is at" in " ".join(shown.out.split())
     assert "inf" not in shown.out

@@ -69,7 +69,7 @@ def test_autocast_mixes_dtypes() -> None:
     assert vggscope.network(Product(cast), input_data=torch.zeros(2, 8)).failure is None
 
 
-def test_a_mixed_dtype_is_told_with_the_option(vggscope, tmp_path) -> None:
+def test_the_error_for_a_mixed_dtype_names_the_option(vggscope, tmp_path) -> None:
     (tmp_path / "net.py").write_text("from torch import nn\n\n\ndef net():\n    return nn.Linear(8, 4)\n")
     ran = vggscope("summary", f"{tmp_path / 'net.py'}:net", "--input", "8:float16")
     assert ran.code == 2

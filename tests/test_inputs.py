@@ -430,7 +430,7 @@ def test_a_list_of_sizes_may_hold_a_scalar() -> None:
     report = vggscope.summary(Scaled(), input_size=[(3, 8, 8), ()])
     assert report.inputs[1].name == "factor"
     assert report.layers[-1].output_shape == (1, 4, 6, 6)
-    with pytest.raises(OptionError, match="is no size"):
+    with pytest.raises(OptionError, match="is not a size"):
         vggscope.summary(Scaled(), input_size=[()])
 
 

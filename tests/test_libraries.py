@@ -109,7 +109,7 @@ def test_a_model_of_another_task_agrees_with_torch(name: str) -> None:
         ("swin3d_t", [(1, 3, 4, 64, 64)]),
     ],
 )
-def test_a_module_computes_the_same_after_it_was_looked_at(name: str, shapes: list[tuple[int, ...]]) -> None:
+def test_a_module_computes_the_same_after_inspection(name: str, shapes: list[tuple[int, ...]]) -> None:
     module = built(name)
     inputs = CallInputs(tuple(map(torch.rand, shapes)), {"num_flow_updates": 2} if len(shapes) > 1 else {})
     macs, before = counted(module, inputs)

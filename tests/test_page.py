@@ -223,7 +223,7 @@ def go_to(page: Page, label: str, unit: tuple[int, int]) -> None:
             page.keyboard.press(key)
 
 
-def test_units_that_see_unlike_each_other_are_shown_as_rf_tells_them(opened: Open) -> None:
+def test_units_with_different_fields_are_shown_as_in_rf(opened: Open) -> None:
     model = "conv3-8 avgpool conv3-8 FC-10"
     network = replace(resolve(model, replace_input(10)), name=model)
     page = opened(model, "--input", "3x10x10")
@@ -629,7 +629,7 @@ def test_an_image_that_is_none_is_refused(tmp_path: Path, photo: Path, capsys: p
     (tmp_path / "text.jpg").write_text("no image")
     for words, said in (
         (["--image", str(tmp_path / "nowhere.jpg")], "there is no such file"),
-        (["--image", str(tmp_path / "text.jpg")], "it is no image"),
+        (["--image", str(tmp_path / "text.jpg")], "it is not an image"),
         (["--image", str(broken)], "cannot be read"),
         (["--weights", "w.pth"], "--image photo.jpg"),
     ):

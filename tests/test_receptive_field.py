@@ -487,7 +487,7 @@ class TestEffective:
 
     @pytest.mark.parametrize(("at", "samples", "text"), [
         ("conv9", 1, "has no layer 'conv9'"),
-        ("flatten", 1, "flatten is no module whose units can be told apart"),
+        ("flatten", 1, "flatten is not a module whose units have one position each"),
         ("conv1_1", 0, "0 samples make no sense"),
     ])  # fmt: skip
     def test_what_cannot_be_measured(self, at: str, samples: int, text: str) -> None:
@@ -546,7 +546,7 @@ class TestPictures:
         sequence = describe(trace(nn.Conv1d(2, 3, 3), (2, 9), "sequence"), ["conv1d"])
         for drawing, text in (
             (lambda: regions(fields), "no layer is named"),
-            (lambda: regions(sequence), "an input of 2x9 is no image"),
+            (lambda: regions(sequence), "an input of 2x9 is not an image"),
             (lambda: growth([fields] * 13), "13 models are too many"),
             (lambda: growth([describe(trace(nn.Linear(5, 3), (5,), "row"))]), "row has no known receptive field"),
             (lambda: growth([fields]).render("gif"), "no plot is written as 'gif'"),
@@ -890,7 +890,9 @@ class TestOtherInputs:
         assert measured.heat == ()
         fields = replace(describe(network, ["1"], unit), effective=measured.field, heat=measured.heat)
         assert "1 input of noise" in str(fields)
-        with pytest.raises(OptionError, match=r"an input of 2x9.* is no image\nits regions can be listed, not drawn"):
+        with pytest.raises(
+            OptionError, match=r"an input of 2x9.* is not an image\nits regions can be listed, not drawn"
+        ):
             draw(fields, ".svg")
         with pytest.raises(OptionError, match=f"--unit {place}"):
             describe(network, ["1"], (0, 0))

@@ -150,7 +150,7 @@ def test_the_head_options_need_a_head() -> None:
         resolve("conv3-4", BuildOptions(num_classes=3))
 
 
-def test_soft_max_stands_at_the_end_only_when_asked() -> None:
+def test_soft_max_ends_the_network_only_with_the_option() -> None:
     assert resolve("A").nodes[-1].label == "fc8"
     assert resolve("A", BuildOptions(soft_max=True)).nodes[-1].label == "prob"
 

@@ -114,13 +114,13 @@ def test_timms_vgg_agrees_with_torch(name: str) -> None:
     assert counts("timm")[name] == counts("torchvision")[name]
 
 
-def test_heads_that_run_only_in_training_are_told() -> None:
+def test_heads_that_run_only_in_training_are_listed() -> None:
     network = resolve("torchvision:googlenet")
     assert {parameter.name.split(".")[0] for parameter, _ in network.unused} == {"aux1", "aux2"}
     assert {why for _, why in network.unused} == {"runs only in training"}
 
 
-def test_what_no_layer_owns_is_told_apart_and_adds_up() -> None:
+def test_parameters_of_no_layer_are_listed_and_add_up() -> None:
     """ViT's class token stands before 14x14 patches, and each of the 197 has a learned position."""
     report = summarize(resolve("torchvision:vit_b_16"))
     others = {other.name: other.params for other in report.totals.other_params}

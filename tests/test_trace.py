@@ -170,7 +170,7 @@ def test_settings_are_read_while_a_module_is_built_without_data() -> None:
     assert made.out_channels == 5
 
 
-def test_a_hidden_module_is_traced_and_told() -> None:
+def test_a_module_in_a_plain_list_is_traced_with_a_warning() -> None:
     network = trace(Listed(), (3, 8, 8), "Listed")
     assert [node.op.name for node in network.nodes] == ["Conv2d", "ReLU", "mean", "Linear"]
     assert [p.name for p in network.parameters()] == ["fc.weight", "fc.bias"]
@@ -200,7 +200,7 @@ def test_a_function_without_a_rule_is_counted_by_torch() -> None:
         _ = network.with_input((3, 16, 16)).shapes
 
 
-def test_dropout_that_is_on_at_evaluation_is_told() -> None:
+def test_dropout_that_is_on_at_evaluation_gives_a_warning() -> None:
     network = trace(Function(F.dropout), (3, 8, 8), "x")
     assert network.nodes[0].op.active_in == "always"
     assert network.warnings == ("dropout is on at evaluation too: F.dropout needs training=self.training",)
@@ -696,7 +696,7 @@ def test_the_result_is_torchs_for_every_batch(name: str, batch: int) -> None:
     assert report.totals.macs == (None if quadratic else counter.get_total_flops() // 2)
 
 
-def test_a_forward_for_one_sample_alone_is_told_and_refused_for_more() -> None:
+def test_a_forward_for_one_sample_is_refused_for_more() -> None:
     network = trace(Wired(lambda x, a: a(x.view(1, -1)), nn.Linear(4, 3)), (4,), "net")
     assert summarize(network).layers[-1].output_shape == (1, 3)
     with pytest.raises(ShapeError) as raised:
@@ -708,7 +708,7 @@ def test_a_forward_for_one_sample_alone_is_told_and_refused_for_more() -> None:
     assert raised.value.remedy == "leave out --batch"
 
 
-def test_a_forward_that_takes_another_way_for_more_samples_is_told() -> None:
+def test_a_forward_that_branches_on_the_batch_gives_the_reason() -> None:
     network = trace(Wired(lambda x, a: a(x) if len(x) == 1 else x.exp(), nn.Linear(4, 3)), (4,), "net")
     assert network.single == "forward takes another way for two samples, from parts.0 on"
 

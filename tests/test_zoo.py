@@ -245,7 +245,7 @@ def shape_of(network: Network, name: str, batch: int) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_a_module_computes_the_same_after_it_was_looked_at(name: str) -> None:
+def test_a_module_computes_the_same_after_inspection(name: str) -> None:
     torch.manual_seed(0)
     module, inputs = ZOO[name]()
     call = call_inputs(name, inputs)

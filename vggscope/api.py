@@ -94,7 +94,7 @@ def _network(
     from vggscope.trace.network import network_of
 
     if not hasattr(model, "named_parameters"):
-        raise ModelError(f"{type(model).__name__} is no model", "a model is a word, an nn.Module or a Network")
+        raise ModelError(f"{type(model).__name__} is not a model", "a model is a word, an nn.Module or a Network")
     if set(options) - set(INPUT_OPTIONS):
         raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
     return network_of(model, type(model).__name__, inputs, steps=steps)
@@ -118,7 +118,7 @@ def summary(
     """Return shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer.
 
     `batch` is that of the input if left out. `dtype` converts what is floating-point; left out, each tensor keeps its
-    own. `count="all"` adds the operations that are no multiply-accumulates to the FLOPs. `depth="stage"` returns a row
+    own. `count="all"` adds the operations other than multiply-accumulates to the FLOPs. `depth="stage"` returns a row
     per stage.
 
     Raises ModelError, OptionError, and ShapeError where a layer does not fit its input.
@@ -191,7 +191,7 @@ def operations(
     """Return MACs and FLOPs of each layer, forward and backward, with the bytes that it moves.
 
     `batch` and `dtype` are as in `summary`. `count="all"` adds the
-    operations that are no multiply-accumulates. `card` adds the least time, in nanoseconds, that each layer takes on
+    operations other than multiply-accumulates. `card` adds the least time, in nanoseconds, that each layer takes on
     that GPU.
 
     Raises OptionError for an unknown count, card or dtype.
@@ -418,7 +418,7 @@ def export(
 
     The weights are random: `init` draws them as the paper or torchvision does, from `seed`.
 
-    Raises ModelError for a network that is no chain of torch.nn modules, OptionError for another suffix, and
+    Raises ModelError for a network that is not a chain of torch.nn modules, OptionError for another suffix, and
     OutputError where the file cannot be written.
 
     >>> import tempfile
@@ -587,7 +587,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     from vggscope.checkpoint.inspection import inspect as inspect_file
 
     if not isinstance(path, (str, os.PathLike)):
-        raise OptionError(f"{type(path).__name__} is no path", "give the path of a .pth, .pt or .safetensors file")
+        raise OptionError(f"{type(path).__name__} is not a path", "give the path of a .pth, .pt or .safetensors file")
     return inspect_file(path)
 
 
@@ -712,7 +712,7 @@ def _comparisons(
     model: Model, ours: Network, first: Network, ref: str | None, options: ModelOptions
 ) -> tuple[Diff, ...]:
     """The comparison of one of a page's models: with the reference if there is one, else with the first model. If the
-    first model is no column of Table 1 but has a VGG's stages, it is compared with the paper's.
+    first model is not a column of Table 1 but has a VGG's stages, it is compared with the paper's.
     """
     from vggscope.diffing.compare import compare
     from vggscope.vgg.configs import config_named
@@ -764,7 +764,7 @@ def _sizes(input_size: InputSizes) -> tuple[InputSize, ...]:
     has_sides = len(shapes) > 1 or bool(shapes[0])
     if not has_sides or not all(isinstance(side, int) and side > 0 for shape in shapes for side in shape):
         raise OptionError(
-            f"input_size {input_size!r} is no size", "it is (channels, height, width), or a list of sizes"
+            f"input_size {input_size!r} is not a size", "it is (channels, height, width), or a list of sizes"
         )
     return tuple(InputSize(tuple(shape), batched=None) for shape in shapes)
 

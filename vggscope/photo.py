@@ -31,7 +31,7 @@ def read_image(path: str, convert: Callable[[Image], T], remedy: str) -> T:
         raise MissingTool("pillow, which reads images, is not installed", "pip install pillow") from None
     # Opening a pipe would wait for its writer, and a device need not end.
     if not os.path.isfile(path):
-        problem = "is no file" if os.path.exists(path) else "there is no such file"
+        problem = "it is not a file" if os.path.exists(path) else "there is no such file"
         raise OptionError(f"--image {printable(path)}: {problem}", remedy)
     try:
         with warnings.catch_warnings():
@@ -42,7 +42,7 @@ def read_image(path: str, convert: Callable[[Image], T], remedy: str) -> T:
                 return convert(image)
     except Exception as error:  # pillow's readers raise errors of any type for a damaged file
         is_other = isinstance(error, UnidentifiedImageError)
-        reason = "it is no image" if is_other else printable(str(error).split("\n")[0]) or type(error).__name__
+        reason = "it is not an image" if is_other else printable(str(error).split("\n")[0]) or type(error).__name__
         raise OptionError(f"--image {printable(path)} cannot be read: {reason}", remedy) from None
 
 

@@ -212,7 +212,7 @@ def parse_numbers(text: str) -> list[int]:
         match = re.fullmatch(r"\s*([1-9]\d{0,9})(?:-([1-9]\d{0,9}))?\s*", part, re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last <= 10**9 or len(numbers) + last - first >= 10**6:
-            raise OptionError(f"{part.strip()!r:.40} is no number or range", "write numbers as 1,8,64 or 1-256")
+            raise OptionError(f"{part.strip()!r:.40} is not a number or a range", "write numbers as 1,8,64 or 1-256")
         numbers += range(first, last + 1)
     return numbers
 

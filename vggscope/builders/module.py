@@ -43,7 +43,7 @@ class ModuleCall:
 def module_calls(network: Network) -> tuple[ModuleCall, ...]:
     """The steps of forward, in order: calls of the top-level modules and of torch.flatten.
 
-    Raises ModelError, naming the layer, where the network is no chain or has a layer that cannot be built.
+    Raises ModelError, naming the layer, where the network is not a chain or has a layer that cannot be built.
     """
     previous = INPUT
     nodes = tuple(_as_flatten(network, node) for node in network.nodes)
@@ -92,7 +92,7 @@ def module(network: Network) -> nn.Module:
         with torch.device("meta"):
             model = module(network)  # allocates no memory
 
-    Raises ModelError for a network that is no chain of torch.nn modules.
+    Raises ModelError for a network that is not a chain of torch.nn modules.
     """
     calls = module_calls(network)
     try:

@@ -81,7 +81,7 @@ def _lines(argument: str | SourceCall, indent: int) -> list[str]:
 def source(network: Network) -> str:
     """The file's text: a class VGG with the network's modules, and a main block that runs it.
 
-    Raises ModelError for a network that is no chain of torch.nn modules.
+    Raises ModelError for a network that is not a chain of torch.nn modules.
     """
     calls = module_calls(network)
     # The docstring goes first: a comment in the first two lines, as the one with the name, may declare an encoding.

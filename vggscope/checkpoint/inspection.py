@@ -133,7 +133,7 @@ def _mismatch(words: tuple[Word, ...], layers: tuple[StoredLayer, ...], channels
 def inspect(path: str | os.PathLike[str]) -> Inspection:
     """Identify the network of a .pth, .pt or .safetensors file.
 
-    Raises CheckpointError where the file is no checkpoint, is damaged, or holds code.
+    Raises CheckpointError where the file is not a checkpoint, is damaged, or holds code.
     """
     return examine(read(path))
 

@@ -143,7 +143,7 @@ def _config_words(match: ConfigMatch, head: FCHead) -> tuple[StoredWord, ...]:
 
 
 def _custom_words(run: ConvRun, head: FCHead) -> tuple[StoredWord, ...]:
-    """The words of a network that is no column; a guessed pool where the paths' numbers leave room for one."""
+    """The words of a network that is not a column; a guessed pool where the paths' numbers leave room for one."""
     words: list[StoredWord] = []
     following = (*run.positions[1:], None)
     for conv, norm, here, after in zip(run.convs, run.norms, run.positions, following):

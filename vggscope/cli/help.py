@@ -123,7 +123,7 @@ def example_lines(example: str, width: int, indent: str = "  ") -> list[str]:
 
 
 def unknown_command(word: str, commands: Sequence[str]) -> VggscopeError:
-    """The error for a word that is no command: it names the nearest, or the command that takes such a word."""
+    """The error for a word that is not a command: it names the nearest, or the command that takes such a word."""
     from vggscope.sources.resolve import SOURCES
     from vggscope.tutorials import TOPICS
 

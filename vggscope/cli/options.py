@@ -99,7 +99,7 @@ class ModelFlags:
     soft_max: Annotated[bool, flag("--soft-max", "End with the soft-max instead of the logits.")] = False
 
     def keywords(self) -> dict[str, Any]:
-        """The arguments of a function of `api`. Raises OptionError for an input that is no size."""
+        """The arguments of a function of `api`. Raises OptionError for an input that is not a size."""
         options = dict(vars(self))
         sizes, batch_axis = options.pop("input"), options.pop("batch_axis")
         if batch_axis is not None:

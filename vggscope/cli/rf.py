@@ -97,10 +97,10 @@ def _check(layers: list[str], models: list[str], options: Mapping[str, object]) 
 
 
 def _place(text: str | None) -> tuple[int, ...] | None:
-    """A unit's row and column. Raises OptionError for what are no numbers."""
+    """A unit's row and column. Raises OptionError for anything but numbers."""
     if text is None:
         return None
     parts = text.split(",")
     if not all(part.strip().isdecimal() and len(part) <= 18 for part in parts):
-        raise OptionError(f"--unit {text!r} is no place in a map", "write row,column: --unit 6,6")
+        raise OptionError(f"--unit {text!r} is not a position in a map", "write row,column: --unit 6,6")
     return tuple(int(part) for part in parts)

@@ -138,7 +138,7 @@ def measure(
     """The pixels of the input `of` with a non-zero gradient for units of modules' outputs; None for a unit without any.
 
     `units` has the units by the module's path, with :2, :3... for later calls. The module is on the meta device and
-    stays as it is. Outputs that are no tensors are left out.
+    stays as it is. Outputs that are not tensors are left out.
     """
     given = of or named_input(network, None)
     width = max(map(len, units.values()), default=1)

@@ -66,7 +66,7 @@ def effective_field(
     the noise. `of` names the input that the field lies in. `progress` is called with the number of each sample before
     its run. The module's mode and weights stay as they are.
 
-    Raises OptionError for an unknown layer, unit or input, and for a layer that is no module.
+    Raises OptionError for an unknown layer, unit or input, and for a layer that is not a module.
     """
     if not 1 <= samples <= MOST_SAMPLES:
         raise OptionError(f"{samples} samples make no sense", f"--samples is 1 to {MOST_SAMPLES}")
@@ -82,7 +82,7 @@ def effective_field(
     view = views(network, of=given.name, only=[node.name])[node.name]
     positions = unit_positions(view, field.unit) if node.module is not None else None
     if positions is None:
-        raise OptionError(f"{node.title} is no module whose units can be told apart", "name a layer before it")
+        raise OptionError(f"{node.title} is not a module whose units have one position each", "name a layer before it")
     if field.reads is None:
         raise OptionError(
             f"unit {field.unit} of {field.title} reads no pixel of the input", "name another unit or layer"

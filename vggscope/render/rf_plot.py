@@ -155,7 +155,7 @@ def regions(fields: ReceptiveFields, photo: Image | None = None, theme: str = "l
     """The regions of the chosen units, on the centre of a photo scaled to the network's input. Parts of a region in the
     padding around the image are hatched.
 
-    Raises OptionError if no unit is chosen, or the input is no image.
+    Raises OptionError if no unit is chosen, or the input is not an image.
     """
     if not fields.units:
         known = [layer.label or layer.name for layer in fields.layers if layer.size]
@@ -179,7 +179,7 @@ def _sides(input_shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, in
     """Height and width. Raises OptionError for an input that has not two sides."""
     if len(axes) != 2:
         raise OptionError(
-            f"an input of {shape_text(input_shape)} is no image",
+            f"an input of {shape_text(input_shape)} is not an image",
             "its regions can be listed, not drawn: leave out -o, or leave out --at to draw how the field grows",
         )
     return input_shape[axes[0]], input_shape[axes[1]]

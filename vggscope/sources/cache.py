@@ -208,7 +208,7 @@ def _inside(directory: str, path: str) -> str:
     """The full path of a Python file in a folder. Raises ValueError for a path that leads elsewhere."""
     full = os.path.realpath(os.path.join(directory, path))
     if not full.startswith(directory + os.sep) or not full.endswith(".py"):
-        raise ValueError(f"{path!r} is no file of the library")
+        raise ValueError(f"{path!r} is not a file of the library")
     return full
 
 

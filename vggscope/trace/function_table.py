@@ -96,7 +96,7 @@ takes, in its order.
 """
 
 SAME_DATA = frozenset({"requires_grad", "alias", "as_tensor", "as_subclass", "cpu", "cuda"})
-"""Functions that return the values of their input. They are no nodes."""
+"""Functions that return the values of their input. They are not nodes."""
 
 CREATIONS = frozenset(
     (

@@ -58,7 +58,7 @@ class Call:
     """One call of a function or module.
 
     - `ops` is one op, or one for each result if each result is a node of its own, as with `chunk`.
-    - `weights` are tensors that belong to the op. They are no inputs of the node.
+    - `weights` are tensors that belong to the op. They are not inputs of the node.
     - `count` returns the cost by torch's counter, with gradients for the given tensors. It is used if the op's own rule
       fails.
     """

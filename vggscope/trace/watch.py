@@ -188,7 +188,7 @@ class Watch:
             if isinstance(frame.op, Recurrent):
                 frame.op = replace(frame.op, sequences=_packed_sequences(args))
             if isinstance(frame.op, MultiheadAttention):
-                # The masks are no inputs of the node: they change neither the shape nor the cost.
+                # The masks are not inputs of the node: they change neither the shape nor the cost.
                 inputs = plain_tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
             self.recorder.refresh(self.path, inputs)
             if frame.op is None:

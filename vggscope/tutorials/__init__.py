@@ -117,7 +117,7 @@ def _unknown_topic(word: str) -> OptionError:
 
 
 def _missing_layer(word: Model, load: Callable[[Model], Network]) -> OptionError:
-    """The error for a single word that is no topic: a model without a layer, or an unknown word."""
+    """The error for a single word that is not a topic: a model without a layer, or an unknown word."""
     try:
         network = load(word)
     except ModelError:

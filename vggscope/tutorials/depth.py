@@ -53,7 +53,7 @@ def explain(kernel: int = 7, channels: int = 256) -> Tutorial:
     Raises OptionError for an even kernel and for numbers out of range.
     """
     if kernel not in range(5, 32, 2):
-        raise OptionError(f"a kernel of {kernel} is no stack of 3x3", "--kernel is odd, 5 to 31")
+        raise OptionError(f"a kernel of {kernel} cannot be replaced by a stack of 3x3", "--kernel is odd, 5 to 31")
     if not 1 <= channels <= 4096:
         raise OptionError(f"{channels} channels make no sense", "--channels is 1 to 4096")
     count = (kernel - 1) // (SMALL - 1)

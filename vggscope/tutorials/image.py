@@ -119,7 +119,7 @@ _MATTERS = {
     "apart by": "a factor of about 255 * 0.226 = 58: to weights trained with one, an image preprocessed for the other"
     " has far too little or far too much contrast",
     "grey": "repeat the channel three times: x.expand(3, -1, -1)",
-    "alpha": "is no colour: drop it, x[:3], or blend the image with a background first",
+    "alpha": "is not a colour channel: drop it, x[:3], or blend the image with a background first",
     "Caffe": "the authors' own weights expect blue, green, red: the same means in that order, values 0 to 255",
 }
 
@@ -183,7 +183,7 @@ def _parse(shape: str) -> Shape:
         part.isascii() and part.isdigit() and len(part) <= 6 and int(part) > 0 for part in parts
     ):
         raise OptionError(
-            f"--shape {printable(shape)!r} is no array's shape", "write two to four sides: --shape 224x224x3"
+            f"--shape {printable(shape)!r} is not an array's shape", "write two to four sides: --shape 224x224x3"
         )
     return tuple(map(int, parts))
 

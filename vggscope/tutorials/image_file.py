@@ -122,7 +122,7 @@ def _planes(array: Array, order: str, path: str, notes: list[str]) -> list[Array
         order = "HWC"
     if not order:
         raise OptionError(
-            f"{printable(path)} is {kernel_text(array.shape)}, which is no image's shape",
+            f"{printable(path)} is {kernel_text(array.shape)}, which is not an image's shape",
             "an image is H,W or has 1, 3 or 4 channels first or last",
         )
     if order.startswith("N"):

@@ -389,7 +389,7 @@ def stages(network: Network, calls: Sequence[OperatorCall]) -> tuple[range, ...]
     """The positions of the calls of each stage that checkpointing recomputes from one tensor.
 
     A stage ends at the first call that reduces the map and whose output alone later calls read. The calls after the
-    last such call are the head, which is no stage.
+    last such call are the head, which is not a stage.
     """
     ranges: list[range] = []
     start, area = 0, _area(network.input_shape)
