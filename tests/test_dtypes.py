@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import vggscope
 from tests.test_zoo import call_inputs, run, weights_of
 from tests.zoo import ZOO, Calls
 from vggscope.dtypes import converted
+from vggscope.errors import ModelError
 from vggscope.graph import Network
 from vggscope.graph_json import from_json, to_json
 from vggscope.trace.inputs import CallInputs
@@ -174,3 +177,56 @@ def test_the_dtype_column_is_shown_if_dtypes_differ() -> None:
     assert "dtype" in table
     assert "int64" in table
     assert json.loads(vggscope.summary("A").to_json())["layers"][0]["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("name", ["half", "double", "bfloat16"])
+def test_a_module_of_another_dtype_is_run_in_float32_where_an_image_goes_in(name: str, tmp_path: Path) -> None:
+    module = getattr(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), name)()
+    Image.new("RGB", (16, 16), (200, 120, 40)).save(tmp_path / "orange.png")
+    assert vggscope.activations(module, str(tmp_path / "orange.png"), (3, 16, 16)).layers[0].op == "Conv2d"
+    assert vggscope.receptive_fields(module, (3, 16, 16), at="2", effective=True, samples=1).effective is not None
+    assert vggscope.diff(module, ref=module, input_size=(3, 16, 16), numeric=True).numeric.max_abs_error == 0
+    assert vggscope.verify(module, (3, 16, 16)).agrees
+    assert {name_of(tensor) for tensor in module.parameters()} == {vggscope.summary(module, (3, 16, 16)).dtype}
+
+
+def test_what_cannot_be_run_in_one_dtype_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "black.png")
+    for name, problem in (
+        ("quantized_convolution", "quantised weights, which cannot be copied"),
+        ("half_layer_in_a_float_model", "does not run with all tensors in one dtype"),
+    ):
+        module, inputs = ZOO[name]()
+        with pytest.raises(ModelError, match=problem):
+            vggscope.diff(module, ref=module, input_data=inputs, numeric=True)
+    module, inputs = ZOO["complex_convolution"]()
+    assert vggscope.diff(module, ref=module, input_data=inputs, numeric=True).numeric.max_abs_error == 0
+    for name in ("quantized_convolution", "complex_convolution"):
+        with pytest.raises(ModelError, match="quantised or complex weights"):
+            vggscope.activations(ZOO[name]()[0], str(tmp_path / "black.png"), input_data=ZOO[name]()[1])
+
+
+def test_the_tools_do_not_count_packed_weights() -> None:
+    module, inputs = ZOO["quantized_convolution"]()
+    found = vggscope.verify(module, input_data=inputs)
+    assert found.agrees
+    (params,) = (figure for figure in found.figures if figure.name == "params")
+    assert params.ours == 260
+    assert {term.amount for answer in params.answers for term in answer.terms} == {-260}
+
+
+def test_a_grid_has_the_models_own_dtype() -> None:
+    half = nn.Sequential(nn.Linear(6, 4)).half()
+    network = vggscope.network(half, (6,))
+    own, converted_to = vggscope.grid(network, batches=[1], dtypes=[None, "float32"])
+    assert (own.dtype, own.peak_bytes) == ("float16", vggscope.memory(half, (6,)).peak_bytes)
+    assert (converted_to.dtype, converted_to.peak_bytes) == (
+        "float32",
+        vggscope.memory(half, (6,), dtype="float32").peak_bytes,
+    )
+
+
+def test_the_json_of_a_network_leaves_out_what_is_usual() -> None:
+    text = to_json(vggscope.network("conv3-8 FC-10", (3, 8, 8)))
+    assert "dtype" not in text
+    assert '"class":"Parameter","name":"features.0.weight","shape":[8,3,3,3]}' in text

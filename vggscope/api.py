@@ -175,7 +175,8 @@ def activations(
 
     photo = open_photo(os.fspath(image))
     described = network(model, input_size, **options).require_runnable()
-    return run(described, _module_factory(model, input_size, options, weights)(), photo)
+    make = _module_factory(model, input_size, options, weights)
+    return run(described, _in_float32(make, described.name), photo)
 
 
 def operations(
@@ -293,13 +294,14 @@ def grid(
     batches: Sequence[int] = (),
     modes: Sequence[Mode] = ("train",),
     optimizers: Sequence[Optimizer] = ("sgd-momentum",),
-    dtypes: Sequence[StepDtype] = ("float32",),
+    dtypes: Sequence[StepDtype | None] = (None,),
     **options: Unpack[WordOptions],
 ) -> Iterator[Estimate]:
     """Iterate over the peak memory of a step, in bytes, at every point of a grid: what `memory` returns there.
 
     `models` are all configurations of Table 1 if none is named. `sizes` are sides of an RGB image or (channels, height,
-    width). `batches` are powers of two up to 256 if left out. `modes`, `optimizers` and `dtypes` are those of `memory`.
+    width). `batches` are powers of two up to 256 if left out. `modes`, `optimizers` and `dtypes` are those of `memory`,
+    with None for a model's own dtype.
 
     Each point is a named tuple: `pandas.DataFrame(vggscope.grid("A", "D"))` is a table. Raises OptionError for an
     unknown word, and ShapeError where a model does not run on a size.
@@ -312,7 +314,7 @@ def grid(
     from vggscope.progress import progress
     from vggscope.vgg.configs import CONFIGS
 
-    steps = step_configs(modes, optimizers, dtypes)
+    steps = step_configs(modes, optimizers, [dtype or "" for dtype in dtypes])
     requests = tuple(dict.fromkeys(replace(r, for_any_batch=True) for s in steps if (r := s.request) is not None))
     given: Any = options
     inputs = [(3, size, size) if isinstance(size, int) else size for size in sizes]
@@ -476,7 +478,8 @@ def receptive_fields(
 
     if len(layers) != 1:
         raise OptionError(f"{len(layers)} layers cannot be measured at once", "name one with at")
-    module = _build_seeded(_module_factory(model, input_size, options, weights), seed)
+    make = _module_factory(model, input_size, options, weights)
+    module = _build_seeded(lambda: _in_float32(make, described.name), seed)
     with progress("measuring", samples) as advance:
         measured = effective_field(
             described,
@@ -674,7 +677,7 @@ def report(
     if weights is not None and photo is not None:
         from vggscope.execution.activations import activations as run
 
-        module = _module_factory(models[0], input_size, options, weights)()
+        module = _in_float32(_module_factory(models[0], input_size, options, weights), networks[0].name)
         exhibits = [replace(exhibits[0], activations=run(networks[0], module, photo))]
     text = page(exhibits, photo_uri(photo, networks[0].input_shape) if photo is not None else None)
     return Page(", ".join(exhibit.title for exhibit in exhibits), text)
@@ -845,6 +848,21 @@ def _module_factory(
         return attach(module, inputs)
 
     return make
+
+
+def _in_float32(make: Callable[[], nn.Module], name: str) -> nn.Module:
+    """The module that `make` returns, with its floating-point tensors in float32, the dtype of images and noise.
+
+    Raises ModelError for quantised or complex weights.
+    """
+    import torch
+
+    from vggscope.trace.quantized import has_quantized_tensors
+
+    module = make().float()
+    if has_quantized_tensors(module) or any(map(torch.is_complex, module.parameters())):
+        raise ModelError(f"{name} has quantised or complex weights", "only floating-point models are run on an image")
+    return module
 
 
 def _build_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:

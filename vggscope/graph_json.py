@@ -1,15 +1,16 @@
 """Write a Network as JSON and read it back, exactly.
 
-A record becomes an object with the name of its class and its fields. Only the classes of graph.py and of ops/ are read,
+A record becomes an object with the name of its class and its fields; those of the graph's records that have their
+default are left out. Only the classes of graph.py and of ops/ are read,
 and only with values of the types that their fields declare, so a file cannot create any other object or run code.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -73,8 +74,16 @@ def _encode(value: object) -> object:
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     if isinstance(value, (Op, Network, NamedTensor, Node, Parameter, Buffer)):
-        return {CLASS: _class_name(type(value)), **{f.name: _encode(getattr(value, f.name)) for f in fields(value)}}
+        return {CLASS: _class_name(type(value)), **{f.name: _encode(getattr(value, f.name)) for f in _written(value)}}
     raise ValueError(f"{type(value).__name__} is not written")
+
+
+def _written(value: Op | Network | NamedTensor | Node | Parameter | Buffer) -> Iterator[Field[object]]:
+    """The fields that are written: all of an op, and those of the graph's records that are not their default."""
+    for field in fields(value):
+        own = getattr(value, field.name)
+        if isinstance(value, Op) or own != field.default or type(own) is not type(field.default):
+            yield field
 
 
 def _class_name(cls: type) -> str:

@@ -95,14 +95,14 @@ def _grid(models: list[str], build: ModelFlags, batch: BatchOptions, output: Out
         raise OptionError(f"a grid is not written as {name or 'a file without suffix'}", "it is written as csv or json")
     batches = parse_numbers(over.batches) if over.batches else [batch.batch] if batch.batch > 1 else []
     options = build.keywords()
-    own_input = options.pop("input_size")
+    own_input, dtypes = options.pop("input_size"), over.dtypes or batch.dtype
     points = api.grid(
         *models,
         sizes=over.inputs() or ([own_input] if own_input else []),
         batches=batches,
         modes=_words(over.modes or "train"),
         optimizers=_words(over.optimizers or "sgd-momentum"),
-        dtypes=_words(over.dtypes or batch.dtype or "float32"),
+        dtypes=_words(dtypes) if dtypes else (None,),
         **options,
     )
     # A progress bar between the rows on a terminal would make both unreadable.

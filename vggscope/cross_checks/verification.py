@@ -7,6 +7,7 @@ other difference is a mismatch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.cost import backward_macs, costs, total_macs
@@ -35,6 +36,7 @@ from vggscope.result import Result
 from vggscope.suppress import suppress_output
 from vggscope.trace.inputs import attach, inputs_of
 from vggscope.trace.network import unwrapped
+from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.units import count_text
 
 if TYPE_CHECKING:
@@ -139,11 +141,14 @@ def verify(
     skipped = []
     with suppress_output():
         empty = _without_data(network, module)
+    packed = _packed(network, module)
     for tool in REFERENCE_TOOLS:
         progress(tool.title)
         for figure in tool.reports:
             reported = _reported(tool, figure, network, empty)
             if isinstance(reported, ReportedFigure):
+                if figure == PARAMS:
+                    reported = replace(reported, terms=(*reported.terms, *packed))
                 answers[figure].append(_compare(tool, figure, network, ours[figure], reported))
             else:
                 skipped.append(Skipped(tool.name, figure, reported))
@@ -152,6 +157,15 @@ def verify(
     agrees = compared and all(figure.agrees for figure in figures)
     inputs = summarize_tensors(network.inputs, dtype=network.dtype)
     return Verification("vggscope/verify@1", network.name, network.input_shape, figures, tuple(skipped), agrees, inputs)
+
+
+def _packed(network: Network, module: nn.Module | None) -> tuple[Term, ...]:
+    """The weights of quantised layers, which the tools do not count."""
+    if module is None or not has_quantized_tensors(module):
+        return ()
+    listed = {name for name, _ in module.named_parameters()}
+    packed = sum(numel(parameter.shape) for parameter in network.parameters() if parameter.name not in listed)
+    return (Term(-packed, "packed weights of quantised layers, which are in no list of parameters"),) if packed else ()
 
 
 def _worst(answers: Sequence[Answer]) -> str:

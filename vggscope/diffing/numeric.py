@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from vggscope.diffing.locate import align_networks
 from vggscope.diffing.result import Numeric
+from vggscope.errors import ModelError
 from vggscope.graph import Network, Node
 from vggscope.trace.inputs import CallInputs, inputs_of
+from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def measure(
     held twice. A layer's weights are copied if they are equally many, reshaped if necessary (a Linear's to a
     convolution that covers its input). Layers without a counterpart keep their own. The errors are infinite if the
     outputs differ in size. `progress` is called with each of STEPS before that step begins.
+
+    Raises ModelError for quantised weights, and for a module that does not run in `dtype`.
     """
     import torch
 
@@ -47,9 +51,9 @@ def measure(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         progress(STEPS[0])
-        left = build_ours().eval().to(kind)
+        left = _in_dtype(build_ours(), ours.name, dtype)
         progress(STEPS[1])
-        right = build_reference().eval().to(kind)
+        right = _in_dtype(build_reference(), reference.name, dtype)
     generator = torch.Generator().manual_seed(seed)
     inputs = _random_inputs(inputs_of(left, ours), generator, kind)
     pairs = [(mine, other) for mine, other in align_networks(ours, reference).layer_pairs() if mine and other]
@@ -58,14 +62,36 @@ def measure(
             _copy(mine, left, other, right)
         progress(STEPS[2])
         with _outputs(left, [mine for mine, _ in pairs]) as our_outputs:
-            result = tensors_in(inputs.call(left))[ours.output_place]
+            result = _output(left, inputs, ours)
         progress(STEPS[3])
         with _outputs(right, [other for _, other in pairs]) as their_outputs:
             fitted = _fitted(inputs, inputs_of(right, reference))
-            expected = tensors_in(fitted.call(right))[reference.output_place]
+            expected = _output(right, fitted, reference)
     absolute, relative = _errors(result, expected)
     mismatches = (m.title for m, o in pairs if _differ(our_outputs.get(m.name), their_outputs.get(o.name)))
     return Numeric(absolute, relative, seed, tuple(inputs.tensors()[0].shape), dtype, next(mismatches, None))
+
+
+def _in_dtype(module: nn.Module, name: str, dtype: str) -> nn.Module:
+    """The module at evaluation with its floating-point tensors in float32 or float64.
+
+    Raises ModelError for quantised weights.
+    """
+    if has_quantized_tensors(module):
+        raise ModelError(f"{name} has quantised weights, which cannot be copied", "leave out --numeric")
+    # `to(kind)` would convert complex tensors too.
+    return module.eval().double() if dtype == "float64" else module.eval().float()
+
+
+def _output(module: nn.Module, inputs: CallInputs, network: Network) -> Tensor:
+    """The output to compare. Raises ModelError if forward fails, as one that names another dtype does."""
+    try:
+        result = inputs.call(module)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        problem = f"{network.name} does not run with all tensors in one dtype: {reason}"
+        raise ModelError(problem, "leave out --numeric") from error
+    return tensors_in(result)[network.output_place]
 
 
 def _random_inputs(inputs: CallInputs, generator: torch.Generator, kind: torch.dtype) -> CallInputs:
