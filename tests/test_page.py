@@ -277,6 +277,17 @@ def test_memory_in_the_page_is_that_of_memory(opened: Open, word: str) -> None:
         assert value(page, "#fits") == book.largest_batch(24 * 2**30)
 
 
+def test_a_half_precision_model_is_shown_in_its_own_dtype(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text(
+        "from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).half()\n"
+    )
+    page = opened(f"{tmp_path / 'half.py'}:net", "--input", "3x16x16")
+    assert "in float16" in text(page, "#totals")
+    assert page.locator("#memory-dtype").input_value() == "float16"
+    # 8x3x3x3 weights and 8 biases, two bytes each
+    assert value(page, "[data-kind=parameters]") == 448
+
+
 @pytest.mark.parametrize("word", ["A-LRN", "C", "vgg11_bn", "conv3-8 maxpool FC-10"])
 def test_the_timelines_data_is_the_walk_of_every_setting(word: str) -> None:
     network = resolve(word)

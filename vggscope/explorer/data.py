@@ -32,7 +32,7 @@ DIGITS = 5
 
 
 def facts(network: Network) -> dict[str, object]:
-    """Return the layers, the totals and the warnings, for a batch of one in float32."""
+    """Return the layers, the totals and the warnings, for a batch of one in the network's own dtype."""
     summary = summarize(network)
     stages = {layer.node.name: stage.name for stage in Subject(network).stages for layer in stage.layers}
     places = {node.name: place for place, node in enumerate(network.nodes)}

@@ -30,14 +30,14 @@ function startLinks() {
 }
 
 function fillOverview() {
-  const { title, totals, input, layers, warnings } = model();
+  const { title, totals, input, dtype, layers, warnings } = model();
   const named = layers.filter(({ kind, params }) => params && (kind === 'conv' || kind === 'fc')).length;
   find('#title').textContent = title;
   find('#subtitle').textContent = `Input ${times(input)}, ${plural(layers.length, 'layer')}, ${count(named)} with weights`;
   const items = [
     ['Parameters', shortCount(totals.params), `${count(totals.params)}${totals.trainable < totals.params ? `, ${count(totals.params - totals.trainable)} frozen` : ''}`],
     ['MACs', shortCount(totals.macs), `${shortCount(totals.flops)} FLOPs`],
-    ['Weights', bytesText(totals.paramBytes), 'in float32'],
+    ['Weights', bytesText(totals.paramBytes), `in ${dtype === 'mixed' ? 'several dtypes' : dtype}`],
     ['Activations', bytesText(totals.activationBytes), 'each output once'],
     ['Inference peak', bytesText(totals.inferencePeak), 'batch 1'],
     ['Training peak', bytesText(totals.trainingPeak), 'batch 1, SGD with momentum'],

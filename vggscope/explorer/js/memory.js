@@ -154,10 +154,10 @@ function moveHand(place) {
 function fillChoices() {
   const fill = (id, values, chosen) => find(id).replaceChildren(...values.map(([value, word]) => el('option', { value, selected: value === chosen }, word)));
   const same = (values) => values.map((value) => [value, value]);
-  const source = data.models[0].memory;
+  const { memory: source, dtype } = data.models[0];
   fill('#memory-mode', same(source.modes), 'train');
   fill('#memory-optimizer', same(Object.keys(Object.values(source.optimizers)[0])), 'sgd-momentum');
-  fill('#memory-dtype', same(Object.keys(source.walkOf)), 'float32');
+  fill('#memory-dtype', same(Object.keys(source.walkOf)), dtype in source.walkOf ? dtype : 'float32');
   fill('#memory-gpu', GPUS.map((size) => [size, size ? `${size} GiB` : 'any']), 0);
 }
 
