@@ -721,6 +721,23 @@ QUICK = {
     "linear without bias": (F.linear, (torch.ones(5, 8),), {}),
     "relu": (F.relu, (), {}),
     "gelu": (F.gelu, (), {"approximate": "tanh"}),
+    "silu": (F.silu, (), {}),
+    "hardswish": (F.hardswish, (), {}),
+    "hardsigmoid": (F.hardsigmoid, (), {}),
+    "sigmoid": (torch.sigmoid, (), {}),
+    "neg": (torch.neg, (), {}),
+    "exp": (torch.exp, (), {}),
+    "clamp": (torch.clamp, (), {"min": -1, "max": 2.5}),
+    "clamp from below": (Tensor.clamp, (0.0,), {}),
+    "add a number": (torch.add, (2,), {}),
+    "multiply by a number": (Tensor.mul, (2.5,), {}),
+}
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda values: values,
+    "permuted": lambda values: values.transpose(1, -1),
+    "every other": lambda values: values[..., ::2],
+    "expanded": lambda values: values[:, :1].expand_as(values),
 }
 
 
@@ -737,6 +754,26 @@ def test_what_is_said_quickly_is_what_torch_gives(name: str, shape: tuple[int, .
     assert (found.shape, found.stride(), found.dtype) == (truth.shape, truth.stride(), truth.dtype)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", [name for name in QUICK if not name.startswith("linear")])
+def test_results_have_torchs_layout(name: str, layout: str) -> None:
+    function, others, kwargs = QUICK[name]
+    values = LAYOUTS[layout](torch.empty(8, 8, 8, 16 if layout == "every other" else 8, device="meta"))
+    others = tuple(other.to("meta") if isinstance(other, Tensor) else other for other in others)
+    found, truth = shortcut_result(function, (values, *others), kwargs), function(values, *others, **kwargs)
+    assert found is not None
+    assert (found.shape, found.stride(), found.dtype) == (truth.shape, truth.stride(), truth.dtype)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sums_of_like_tensors_have_torchs_layout(layout: str) -> None:
+    one, other = (LAYOUTS[layout](torch.empty(2, 4, 6, 8, device="meta")) for _ in range(2))
+    for function in (torch.add, torch.sub, torch.mul):
+        found, truth = shortcut_result(function, (one, other), {}), function(one, other)
+        assert found is not None
+        assert (found.shape, found.stride(), found.dtype) == (truth.shape, truth.stride(), truth.dtype)
+
+
 @pytest.mark.parametrize(
     ("function", "values", "others", "kwargs"),
     [
@@ -747,7 +784,15 @@ def test_what_is_said_quickly_is_what_torch_gives(name: str, shape: tuple[int, .
         (F.linear, torch.zeros(2, 8), (torch.zeros(5, 7),), {}),
         (F.linear, torch.zeros(2, 8), (torch.zeros(5, 8).double(),), {}),
         (F.relu, torch.zeros(2, 8), (), {"inplace": True}),
-        (F.relu, torch.zeros(2, 8).t(), (), {}),
+        (F.silu, torch.zeros(2, 8), (), {"inplace": True}),
+        (F.linear, torch.zeros(8, 2).t(), (torch.zeros(5, 8),), {}),
+        (torch.add, torch.zeros(2, 8), (torch.zeros(8),), {}),
+        (torch.add, torch.zeros(2, 8), (torch.zeros(2, 8).double(),), {}),
+        (torch.add, torch.zeros(2, 8).int(), (0.5,), {}),
+        (torch.mul, torch.zeros(2, 8), (1j,), {}),
+        (torch.mul, torch.zeros(2, 8), (2,), {"out": torch.zeros(2, 8)}),
+        (torch.clamp, torch.zeros(2, 8), (), {}),
+        (torch.clamp, torch.zeros(2, 8), (torch.zeros(8),), {}),
         (F.softmax, torch.zeros(2, 8), (), {"dim": 1}),
     ],
 )

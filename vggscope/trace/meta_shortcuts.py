@@ -18,16 +18,21 @@ if TYPE_CHECKING:
 
 def shortcut_result(function: Function, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Tensor | None:
     """Return an empty tensor like the function's result; None if no rule covers the call or torch would raise."""
-    from torch import Tensor, empty
+    from torch import Tensor, empty, empty_like
 
-    rule = _RULES.get(getattr(function, "__name__", ""))
-    if rule is None or not args or not isinstance(args[0], Tensor) or not args[0].is_contiguous():
+    name = getattr(function, "__name__", "")
+    if name not in _RULES or not args or not isinstance(args[0], Tensor):
         return None
+    values = args[0]
     try:
-        shape = rule(*args, **kwargs)
+        shape = _RULES[name](*args, **kwargs)
     except (AttributeError, TypeError):
         return None
-    return None if shape is None else empty(shape, dtype=args[0].dtype, device=args[0].device)
+    if shape is None:
+        return None
+    if name in _ELEMENTWISE:
+        return empty_like(values)
+    return empty(shape, dtype=values.dtype, device=values.device)
 
 
 def _batch_norm(values: Tensor, mean: Tensor, *others: object, training: bool = True, **more: object) -> Shape | None:
@@ -42,26 +47,45 @@ def _layer_norm(
 
 
 def _linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Shape | None:
-    fits = values.dim() > 0 and values.shape[-1] == weight.shape[1] and values.dtype == weight.dtype
-    return (*values.shape[:-1], weight.shape[0]) if fits else None
+    is_plain = values.is_contiguous() and values.dim() > 0 and values.dtype == weight.dtype
+    return (*values.shape[:-1], weight.shape[0]) if is_plain and values.shape[-1] == weight.shape[1] else None
 
 
-def _relu(values: Tensor, inplace: bool = False) -> Shape | None:
-    return None if inplace else _same(values)
+def _gelu(values: Tensor, approximate: str = "none") -> Shape | None:
+    return _unary(values)
 
 
-def _gelu(values: Tensor, approximate: str = "none") -> Shape:
-    return _same(values)
+def _unary(values: Tensor, inplace: bool = False) -> Shape | None:
+    from torch import strided
+
+    return None if inplace or values.layout != strided or not values.is_floating_point() else _same(values)
+
+
+def _clamp(values: Tensor, min: float | None = None, max: float | None = None) -> Shape | None:
+    bounds = [bound for bound in (min, max) if bound is not None]
+    return _unary(values) if bounds and all(type(bound) in (int, float) for bound in bounds) else None
+
+
+def _binary(values: Tensor, other: Tensor | float) -> Shape | None:
+    if isinstance(other, (int, float)):
+        return _unary(values)
+    is_alike = (values.shape, values.stride(), values.dtype) == (other.shape, other.stride(), other.dtype)
+    return _unary(values) if is_alike and type(values) is type(other) else None
 
 
 def _same(values: Tensor) -> Shape:
     return tuple(values.shape)
 
 
-_RULES: Mapping[str, Callable[..., Shape | None]] = {
+_ELEMENTWISE: Mapping[str, Callable[..., Shape | None]] = {
     "batch_norm": _batch_norm,
-    "layer_norm": _layer_norm,
-    "linear": _linear,
-    "relu": _relu,
+    "relu": _unary,
     "gelu": _gelu,
+    **dict.fromkeys(("silu", "hardswish", "hardsigmoid", "sigmoid", "neg", "exp"), _unary),
+    "clamp": _clamp,
+    **dict.fromkeys(("add", "sub", "mul"), _binary),
 }
+"""Functions whose result has the shape, strides and dtype of their first argument."""
+
+_RULES: Mapping[str, Callable[..., Shape | None]] = {**_ELEMENTWISE, "layer_norm": _layer_norm, "linear": _linear}
+"""The functions above, and those whose result is contiguous."""

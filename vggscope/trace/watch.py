@@ -206,15 +206,15 @@ class Watch:
             if self.on_meta:
                 function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
             self._check_dtypes(function, args, kwargs, inputs)
-            shortcut = self._shortcut(function, args, kwargs) if self.inside_node else None
-        if shortcut is not None:
+            shortcut = self._shortcut(function, args, kwargs, inputs)
+        if shortcut is not None and self.inside_node:
             return shortcut
         try:
             if is_differentiation(function) and not self.inside_node:
                 self.differentiates = True
                 result, macs = with_macs(partial(function, *args, **kwargs))
                 return self._gradient_node(function_name(function)[0], inputs, result, macs)
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if shortcut is None else shortcut
         except Exception as error:
             self._failed(function, args, kwargs, error)
             raise
@@ -246,9 +246,11 @@ class Watch:
             if not self.inside_node:
                 self.function_error = (error, function_problem(function, args, kwargs, error))
 
-    def _shortcut(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> Tensor | None:
+    def _shortcut(
+        self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
+    ) -> Tensor | None:
         """Return a result without torch's meta kernels; None if torch must run, for example for its gradient graph."""
-        if not self.on_meta or self.gradients or is_transforming():
+        if not self.on_meta or self.gradients or is_transforming() or any(tensor.requires_grad for tensor in inputs):
             return None
         return shortcut_result(function, args, kwargs)
 
