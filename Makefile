@@ -69,9 +69,10 @@ gallery: .venv/installed  ## draw docs/gallery.md and its pictures again
 	$(COMPILE)
 	@touch .venv/installed .venv/installed-test $@
 
-.venv/installed-bench: pyproject.toml | .venv/installed-dev
+.venv/installed-bench: pyproject.toml | .venv/bin/python
 	$(PIP) --editable '.[dev,bench]'
-	@touch $@
+	$(COMPILE)
+	@touch .venv/installed .venv/installed-test .venv/installed-dev $@
 
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest

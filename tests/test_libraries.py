@@ -205,6 +205,10 @@ vit_tiny_r_s16_p8_224 vit_xsmall_patch16_clip_224 vitamin_small_224 volo_d1_224 
 """Small models of each file of timm.models, at most six families of a file, and timm's own for tests."""
 
 
+def test_timm_has_about_250_models_here() -> None:
+    assert len(set(TIMM_MODELS)) >= 250
+
+
 @pytest.mark.parametrize("name", TIMM_MODELS)
 def test_a_timm_model_agrees_with_torch(name: str) -> None:
     network = check_word(TIMM, f"timm:{name}")
