@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import vggscope
@@ -230,3 +231,29 @@ def test_the_json_of_a_network_leaves_out_what_is_usual() -> None:
     text = to_json(vggscope.network("conv3-8 FC-10", (3, 8, 8)))
     assert "dtype" not in text
     assert '"class":"Parameter","name":"features.0.weight","shape":[8,3,3,3]}' in text
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_checkpoint_is_reported_in_its_own_dtype(suffix: str, tmp_path: Path) -> None:
+    features = vggscope.build("A", num_classes=10).features.half()
+    path = str(tmp_path / f"half.{suffix}")
+    if suffix == "pth":
+        torch.save(features.state_dict(), path)
+    else:
+        save_file(features.state_dict(), path)
+    report = vggscope.summary(path, (3, 32, 32))
+    assert (report.dtype, report.totals.param_bytes) == ("float16", sum(map(size_of, features.parameters())))
+    assert report.layers[0].activation_bytes == 64 * 32 * 32 * 2
+    assert {tensor.dtype for tensor in vggscope.build(path).parameters()} == {torch.float16}
+    assert vggscope.verify(path, (3, 32, 32)).agrees
+    same = vggscope.diff(path, ref=path, input_size=(3, 32, 32), numeric=True, weights=path)
+    assert same.numeric is not None
+    assert same.numeric.max_abs_error == 0
+
+
+def test_one_tensor_of_another_dtype_in_a_checkpoint(tmp_path: Path) -> None:
+    state = vggscope.build("A", num_classes=10).features.state_dict()
+    state["0.weight"] = state["0.weight"].half()
+    torch.save(state, tmp_path / "mixed.pth")
+    report = vggscope.summary(str(tmp_path / "mixed.pth"), (3, 32, 32))
+    assert (report.dtype, report.totals.param_bytes) == ("mixed", sum(map(size_of, state.values())))

@@ -87,7 +87,7 @@ def _refusal(network: Network, node: Node, problem: str) -> ModelError:
 
 
 def module(network: Network) -> nn.Module:
-    """The module, on the caller's default device and with torch's own initialisation.
+    """The module in the network's dtype, on the caller's default device and with torch's own initialisation.
 
         with torch.device("meta"):
             model = module(network)  # allocates no memory
@@ -99,7 +99,11 @@ def module(network: Network) -> nn.Module:
         built: nn.Module = _vgg()(calls)
     except KeyError as error:  # torch refuses a submodule named like an attribute of nn.Module
         raise ModelError(f"{printable(network.name)} cannot be built: {printable(error.args[0])}", REMEDY) from None
-    return built
+    if network.dtype == "float32":
+        return built
+    import torch
+
+    return built.to(getattr(torch, network.dtype))
 
 
 def submodule(model: nn.Module, at: str, network: Network | None = None) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import takewhile
 from pathlib import PurePath
 
-from vggscope.checkpoint.contents import StoredLayer, whole
+from vggscope.checkpoint.contents import StoredLayer, StoredTensor, whole
 from vggscope.checkpoint.inspection import BuildPlan, Inspection, inspect
 from vggscope.checkpoint.structure import GUESSED_POOL
 from vggscope.errors import OptionError, printable
@@ -19,6 +19,7 @@ from vggscope.ops.linear import Linear
 from vggscope.ops.pooling import AdaptiveAvgPool2d
 from vggscope.ops.regularization import Dropout, Identity
 from vggscope.ops.shape import Flatten
+from vggscope.units import DTYPE_BYTES
 from vggscope.vgg.labels import labelled
 from vggscope.vgg.network import network_of_config
 from vggscope.vgg.options import BuildOptions
@@ -45,13 +46,15 @@ def network_of_checkpoint(path: str, options: BuildOptions) -> Network:
         config = labelled(replace(config, nodes=(*config.nodes, *_timm_head(config, inspection))))
     stored = {layer.label: layer for layer in inspection.layers if layer.label}
     paths = _paths(config, stored, inspection)
-    nodes = tuple(_node(node, stored.get(node.label), paths) for node in config.nodes)
+    dtype = next((name for name in inspection.dtypes if name in DTYPE_BYTES), config.dtype)
+    nodes = tuple(_node(node, stored.get(node.label), paths, dtype) for node in config.nodes)
     owned = {parameter.name for node in nodes for parameter in node.parameters}
     return replace(
         config,
         name=printable(PurePath(inspection.path).name),
         nodes=nodes,
-        unused=tuple(_unused(inspection, owned)),
+        unused=tuple(_unused(inspection, owned, dtype)),
+        dtype=dtype,
         warnings=(*config.warnings, *_warnings(inspection)),
     )
 
@@ -153,13 +156,13 @@ def _next_number(before: str, after: str, *, needs_limit: bool) -> str:
     return path if int(limit) > int(number) + 1 else ""
 
 
-def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str]) -> Node:
-    """The node under its path in the file, with the parameters that the file has for it."""
+def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str], dtype: str) -> Node:
+    """The node under its path in the file, with the parameters that the file has for it. `dtype` is the network's."""
     path = paths[node.name]
     parameters, op = node.parameters, node.op
     if layer:
         own = [tensor for tensor in layer.tensors if tensor.learned and whole(tensor.leaf) in op.parameters()]
-        parameters = tuple(Parameter(tensor.name, tensor.shape) for tensor in own)
+        parameters = tuple(_parameter(tensor, dtype) for tensor in own)
         if isinstance(op, (Convolution, Linear)) and all(tensor.leaf != "bias" for tensor in layer.tensors):
             op = replace(op, bias=False)
     return replace(
@@ -173,12 +176,16 @@ def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str]) -> Node:
     )
 
 
-def _unused(inspection: Inspection, owned: set[str]) -> Iterator[tuple[Parameter, str]]:
+def _parameter(tensor: StoredTensor, dtype: str) -> Parameter:
+    return Parameter(tensor.name, tensor.shape, dtype="" if tensor.dtype == dtype else tensor.dtype)
+
+
+def _unused(inspection: Inspection, owned: set[str], dtype: str) -> Iterator[tuple[Parameter, str]]:
     why = f"no layer of column {inspection.column} owns it" if inspection.column else "no layer owns it"
     for layer in inspection.layers:
         for tensor in layer.tensors:
             if tensor.learned and tensor.name not in owned:
-                yield Parameter(tensor.name, tensor.shape), why
+                yield _parameter(tensor, dtype), why
 
 
 def _warnings(inspection: Inspection) -> Iterator[str]:
