@@ -39,6 +39,7 @@ def test_summary_as_json(vggscope) -> None:
             "inputs",
             "outputs",
             "failure",
+            "torch_count",
         ),
     ]
     assert found["inputs"] == [{"name": "input", "shape": [4, 3, 224, 224], "dtype": "float32"}]

@@ -12,6 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
 from vggscope.analysis.cost import backward_macs, costs, total_macs
+from vggscope.graph import Network
+from vggscope.ops.attention import Einsum, MatrixProduct, ScaledDotProductAttention
+from vggscope.ops.base import Op
+from vggscope.ops.convolution import Convolution
+from vggscope.ops.linear import Linear
+from vggscope.ops.pooling import MaxPool2d
+from vggscope.ops.recurrent import Recurrent
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.network import network_of
 
@@ -158,3 +165,72 @@ def test_only_what_forward_returns_has_a_backward_pass(kind: type[nn.Module], ex
 def test_the_state_of_a_recurrent_layer_is_an_output_of_the_layer() -> None:
     network = network_of(nn.LSTM(3, 4), "LSTM", CallInputs((torch.ones(5, 1, 3),), {}, 1))
     assert [tensor.source for tensor in network.outputs] == ["lstm"] * 3
+
+
+SMALL = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 3 * 3, 5))
+
+
+def test_torch_counts_the_same_in_the_traced_run() -> None:
+    report = vggscope.summary(SMALL, input_size=(1, 3, 8, 8))
+    assert report.torch_count is not None
+    assert report.torch_count.macs == report.totals.macs == 36 * 4 * 27 + 36 * 5
+    assert report.torch_count.params == report.totals.params
+    assert (report.torch_count.disagreements, report.warnings) == ((), ())
+
+
+def test_a_configuration_has_no_run_of_torch() -> None:
+    assert vggscope.summary("conv3-8 FC-10", input_size=(3, 8, 8)).torch_count is None
+
+
+def test_a_wrong_rule_for_macs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Linear, "macs", lambda self, inputs, output: 7)
+    report = vggscope.summary(SMALL, input_size=(1, 3, 8, 8))
+    assert report.warnings == ("the figures disagree: 3: vggscope counts 7 MACs of Linear, torch's own operators 180",)
+    assert report.torch_count is not None
+    assert report.torch_count.disagreements == report.warnings
+    assert "the figures disagree" in str(report)
+
+
+@pytest.mark.parametrize("op", [Convolution, MatrixProduct, Einsum, ScaledDotProductAttention, Recurrent])
+def test_every_op_with_macs_is_compared(monkeypatch: pytest.MonkeyPatch, op: type[Op]) -> None:
+    right = op.macs
+    monkeypatch.setattr(op, "macs", lambda self, inputs, output: (right(self, inputs, output) or 0) + 1)
+    modules = {
+        Convolution: (nn.Conv2d(3, 4, 3), (1, 3, 8, 8)),
+        MatrixProduct: (Weighted(lambda x, w: x @ w, (4, 3)), (1, 4)),
+        Einsum: (Weighted(lambda x, w: torch.einsum("bi,ij->bj", x, w), (4, 3)), (1, 4)),
+        ScaledDotProductAttention: (Weighted(lambda x: F.scaled_dot_product_attention(x, x, x)), (1, 2, 5, 4)),
+        Recurrent: (nn.LSTM(3, 4), (1, 5, 3)),
+    }
+    module, shape = modules[op]
+    report = vggscope.summary(module, input_data=(torch.ones(shape),))
+    assert any(warning.startswith("the figures disagree") for warning in report.warnings)
+
+
+def test_a_wrong_rule_for_the_shape_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MaxPool2d, "output_shape", lambda self, *inputs: (1, 4, 9, 9))
+    report = vggscope.summary(SMALL, input_size=(1, 3, 8, 8))
+    assert report.warnings == (
+        "the figures disagree: 1: vggscope computes the output shape of MaxPool2d as 4x9x9, torch as 4x3x3;"
+        " torch's is used",
+    )
+    assert report.layers[1].output_shape == (1, 4, 3, 3)
+    assert report.totals.macs == 36 * 4 * 27 + 36 * 5
+
+
+def test_a_parameter_that_is_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Network, "parameters", lambda self: iter(()))
+    network = network_of(SMALL, "small", (3, 8, 8))
+    assert network.warnings == ("the figures disagree: vggscope counts 0 parameters, torch 297",)
+
+
+def test_a_product_of_weights_alone_is_counted() -> None:
+    module = Weighted(lambda x, a, b: x * torch.cov(a @ b).mean(), (3, 4), (4, 5))
+    report = vggscope.summary(module, input_data=(torch.ones(1, 4),))
+    assert report.torch_count is not None
+    assert report.totals.macs == report.torch_count.macs == 3 * 4 * 5 + 3 * 3 * 5
+
+
+def test_a_parameter_that_forward_returns_is_named_as_such() -> None:
+    report = vggscope.summary(Weighted(lambda x, w: (x * 2, w), (4, 3)), input_data=(torch.ones(1, 4),))
+    assert [(other.name, other.why) for other in report.totals.other_params] == [("weights.0", "returned by forward")]

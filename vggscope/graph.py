@@ -214,6 +214,20 @@ def one_input(shape: Shape) -> tuple[Input, ...]:
 
 
 @record
+class TorchCount:
+    """What torch itself tells of the run from which a network was traced.
+
+    - `macs` are the multiply-accumulates of the operators that it dispatched; None if an operator has no formula.
+    - `params` is the number of elements of the module's parameters.
+    - `disagreements` are sentences on figures of vggscope that differ from them without a known reason.
+    """
+
+    macs: int | None
+    params: int
+    disagreements: tuple[str, ...] = ()
+
+
+@record
 class Network:
     """A graph of nodes in execution order: the inputs of a node come before it.
 
@@ -234,6 +248,7 @@ class Network:
     - `dtype` is the network's own floating-point type: that of most of its weights. A tensor whose `dtype` is empty has
       this type.
     - `steps` are the steps that torch was recorded in, for a module whose memory the rules do not predict.
+    - `torch_count` is torch's own count in the run that was traced; None for a network without a module.
     """
 
     name: str
@@ -252,6 +267,7 @@ class Network:
     dtype: str = field(default="float32", repr=False)
     mixed_batch: str | None = field(default=None, compare=False, repr=False)
     steps: tuple[RecordedStep, ...] = field(default=(), compare=False, repr=False)
+    torch_count: TorchCount | None = field(default=None, compare=False, repr=False)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))

@@ -11,7 +11,7 @@ from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of, mixture_warning, parameters_by_dtype
-from vggscope.graph import Network, Node, Parameter
+from vggscope.graph import Network, Node, Parameter, TorchCount
 from vggscope.ops.base import Shape, Window, numel
 from vggscope.record import record
 from vggscope.result import Result
@@ -97,7 +97,8 @@ class Summary(Result):
     """The summary of a network; `str` of it is the table.
 
     `dtype` is that of the floating-point parameters, or `mixed`. `failure` says where and why the forward pass fails:
-    the figures are then those of the layers before. `alerts` are the warnings that come before any figure.
+    the figures are then those of the layers before. `torch_count` is what torch itself counts in the run of a module,
+    for one sample, or for the whole batch if only that is known. `alerts` are the warnings that come before any figure.
     """
 
     schema: str
@@ -112,6 +113,7 @@ class Summary(Result):
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
     failure: str | None = None
+    torch_count: TorchCount | None = None
     alerts: tuple[str, ...] = field(default=(), metadata={"json": False})
 
 
@@ -137,6 +139,7 @@ def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Sum
         inputs=summarize_tensors(network.inputs, batch, network.dtype),
         outputs=summarize_tensors(network.outputs, batch, network.dtype),
         failure=network.failure,
+        torch_count=network.torch_count,
         alerts=network.alerts(),
     )
 

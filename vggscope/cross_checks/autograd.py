@@ -17,7 +17,6 @@ from vggscope.analysis.receptive_field.view import PixelView, UnknownView, mixes
 from vggscope.cross_checks.positive import Function, each_channel, functions, ones
 from vggscope.cross_checks.reference_tool import FIELDS, NotApplicable, ReferenceTool, ReportedFigure, written_out
 from vggscope.graph import Input, Network, Node
-from vggscope.ops.recurrent import Recurrent, RecurrentCell
 from vggscope.trace.inputs import arguments
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def _is_measurable(network: Network, node: Node) -> bool:
 
     The gates of recurrent layers saturate for weights of one, so that some gradients are zero.
     """
-    if isinstance(node.op.without_constants, (Recurrent, RecurrentCell)):
+    if node.op.has_gates:
         return False
     return node.module is not None and node.batch_growth is None and network.output_shape(node)[:1] == (1,)
 
@@ -77,7 +76,7 @@ def _fields(network: Network, module: nn.Module) -> ReportedFigure:
         raise NotApplicable("no rule gives a receptive field here")
     if not _is_differentiable(named_input(network, None)):
         raise NotApplicable("the input is whole numbers, which have no gradient")
-    if any(node.op.name in ("grad", "backward") for node in network.nodes):
+    if any(node.op.differentiates for node in network.nodes):
         raise NotApplicable("forward computes gradients itself")
     mismatches = differences(network, module, layers)
     return ReportedFigure(len(layers) - len(mismatches), detail="; ".join(mismatches[:3]))

@@ -152,6 +152,8 @@ class Op:
     `takes_maximum`, `takes_mean`: each output value is the maximum or the mean of a window.
     `is_unknown`: it is a function or a module without a rule.
     `broadcasts`: its inputs are broadcast and type-promoted.
+    `has_gates`: it is recurrent, and its gates saturate.
+    `differentiates`: forward computes gradients by it.
     """
 
     width_field: ClassVar[str] = ""
@@ -174,6 +176,8 @@ class Op:
     takes_mean: ClassVar[bool] = False
     is_unknown: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False
+    has_gates: ClassVar[bool] = False
+    differentiates: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -50,6 +50,10 @@ class Recorded(Op):
     def name(self) -> str:
         return self.function
 
+    @property
+    def differentiates(self) -> bool:  # type: ignore[override]
+        return self.function in ("grad", "backward")
+
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         if self.function in READS_NO_VALUES:
             return ()

@@ -23,6 +23,8 @@ class Recurrent(Op):
     packed sequences, 0 for an input that is not packed.
     """
 
+    has_gates = True
+
     mode: str
     input_size: int
     hidden_size: int
@@ -118,6 +120,8 @@ class RecurrentCell(Op):
 
     MACs: for each gate, the products of the input and of the last state with their weights.
     """
+
+    has_gates = True
 
     mode: str
     input_size: int

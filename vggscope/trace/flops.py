@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -137,24 +137,40 @@ class OperatorMacs:
         """The sum; None if it is unknown."""
         return self.by_formula + self.without_formula.total() if self.is_known else None
 
+    def without(self, macs: int | None) -> OperatorMacs:
+        """Return the multiply-accumulates less those of a part, which are unknown if `macs` is None."""
+        total = self.total
+        return OperatorMacs(is_known=False) if macs is None or total is None else OperatorMacs(total - macs)
 
-@contextmanager
-def operator_macs() -> Iterator[OperatorMacs]:
-    """Count the multiply-accumulates of the operators that torch dispatches within the block."""
-    macs = OperatorMacs()
-    with _counting_mode()(macs):
-        yield macs
+
+def operator_macs(macs: OperatorMacs | None = None) -> AbstractContextManager[OperatorMacs]:
+    """Count the multiply-accumulates of the operators that torch dispatches in the block, and add them to `macs`."""
+    return _operator_counter()(OperatorMacs() if macs is None else macs)
+
+
+def add_linear(macs: OperatorMacs, input: Tensor, weight: Tensor) -> None:
+    """Add the multiply-accumulates of a linear layer that no operator computes, by torch's formula for `aten::mm`."""
+    from torch import ops
+    from torch.utils.flop_counter import flop_registry
+
+    features, outputs = weight.shape[1], weight.shape[0]
+    rows = input.numel() // features if features else 0
+    macs.by_formula += flop_registry[ops.aten.mm]((rows, features), (features, outputs), out_val=None) // 2
 
 
 @cache
-def _counting_mode() -> Callable[[OperatorMacs], AbstractContextManager[object]]:
+def _operator_counter() -> Callable[[OperatorMacs], AbstractContextManager[OperatorMacs]]:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
 
-    class CountingMode(TorchDispatchMode):
+    class OperatorCounter(TorchDispatchMode):
         def __init__(self, macs: OperatorMacs) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.macs = macs
+
+        def __enter__(self) -> OperatorMacs:
+            super().__enter__()  # type: ignore[no-untyped-call]
+            return self.macs
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             kwargs = kwargs or {}
@@ -177,7 +193,7 @@ def _counting_mode() -> Callable[[OperatorMacs], AbstractContextManager[object]]
                 macs.is_known = False
             return result
 
-    return CountingMode
+    return OperatorCounter
 
 
 def _is_sparse_product(function: Any, args: Arguments) -> bool:

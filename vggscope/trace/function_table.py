@@ -15,6 +15,7 @@ from vggscope.ops import activation
 from vggscope.ops.attention import Einsum, MatrixProduct, ScaledDotProductAttention
 from vggscope.ops.base import Op
 from vggscope.ops.convolution import Convolution, TransposedConvolution
+from vggscope.ops.elementwise import KEEPS
 from vggscope.ops.embedding import Embedding
 from vggscope.ops.linear import Bilinear, Linear
 from vggscope.ops.merge import Concatenation, Stack
@@ -112,6 +113,15 @@ WITHOUT_MACS = CREATIONS | {
     *("scatter", "setitem", "sort", "tile", "topk", "tril", "triu", "unfold", "view_as"),
 }
 """Functions without an op that only create, copy or move values. Others have the cost of torch's counter."""
+
+
+PROPERTIES = frozenset(
+    (
+        *("shape", "device", "dtype", "layout", "is_meta", "is_cuda", "ndim", "dim", "size", "numel", "stride"),
+        *("data", "grad", "grad_fn", "is_floating_point", "is_contiguous", "requires_grad_", "to", "contiguous"),
+    )
+)
+"""Attributes and methods of tensors that compute nothing."""
 
 
 def _each(value: int | tuple[int, ...] | list[int], sides: int) -> tuple[int, ...]:
@@ -469,7 +479,8 @@ def _stack(tensors: object, dim: int = 0) -> Op:
 
 
 def _reduction(function: str) -> Callable[..., Op]:
-    def make(input: Tensor, dim: Any = None, keepdim: bool = False, **_: object) -> Op:
+    def make(input: Tensor, dim: Any = None, keepdim: bool = False, **numpys: Any) -> Op:
+        dim, keepdim = numpys.get("axis", dim), numpys.get("keepdims", keepdim)
         axes = None if dim is None or dim == () else _sizes(dim, ())
         return Reduction(function, axes, keepdim)
 
@@ -593,3 +604,6 @@ FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
     "stack": _stack,
     **{name: _reduction(name) for name in REDUCTIONS},
 }
+
+NO_PRODUCTS = frozenset({*KEEPS, *WITHOUT_MACS, *SAME_DATA, *PROPERTIES, *FUNCTIONS}) - MATRIX_PRODUCTS
+"""Functions that dispatch no matrix product. torch's operators are not counted for them."""

@@ -19,12 +19,12 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
-from vggscope.trace.flops import UNCOUNTED, Counted
+from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
 from vggscope.trace.layout import shares_memory, with_layout
 from vggscope.trace.tensors import dtype_name, named_tensors, tensors_in
 from vggscope.trace.transforms import is_transforming
 from vggscope.trace.writes import Write, Writes, region_of
-from vggscope.units import shape_text
+from vggscope.units import count_text, shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,12 +61,14 @@ class Call:
     - `weights` are tensors that belong to the op. They are not inputs of the node.
     - `count` returns the cost by torch's counter, with gradients for the given tensors. It is used if the op's own rule
       fails.
+    - `dispatched` are the multiply-accumulates of the operators that the call has dispatched; None if it is not known.
     """
 
     ops: tuple[Op, ...]
     inputs: tuple[Tensor, ...]
     weights: tuple[Tensor, ...] = ()
     count: Count = _no_count
+    dispatched: OperatorMacs | None = None
 
 
 @dataclass
@@ -75,6 +77,9 @@ class Recorder:
 
     `dtype` is the network's own dtype, which tensors do not name. `lines` has the user's line of each reshape that
     changes the number of rows.
+    `returned_parameters` are the parameters whose values forward returns.
+    `torch_macs` are the multiply-accumulates of the operators that torch has dispatched, None if they are unknown, and
+    `disagreements` are sentences on figures that differ from torch's.
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
@@ -100,6 +105,9 @@ class Recorder:
     has_own_backward: bool = False
     dtype: str = "float32"
     lines: dict[str, str] = field(default_factory=dict)
+    returned_parameters: set[str] = field(default_factory=set)
+    torch_macs: int | None = 0
+    disagreements: list[str] = field(default_factory=list)
 
     def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
         """Record the network's inputs under the names of forward's arguments; a single input is named INPUT."""
@@ -124,6 +132,7 @@ class Recorder:
             for place, tensor in named_tensors("", result)
         )
         origins = [self.origin(tensor) for tensor in tensors_in(result)]
+        self.returned_parameters = {p.name for o in origins if isinstance(o, Constant) for p in o.parameters}
         nothing = {type(None): "None", GeneratorType: "a generator"}.get(type(result), "no tensor")
         self.returns = "tensors" if origins else nothing
         places = {origin: place for place, origin in reversed(list(enumerate(origins))) if isinstance(origin, str)}
@@ -287,6 +296,7 @@ class Recorder:
             op = WithConstants(op, tuple(constants), tuple(fixed))
         trains = any(parameter.trainable for parameter in parameters)
         op = self._checked(name, op, call, sources, result, trains)
+        self._compare(name, op, call, sources, result)
         # A parametrized layer has no parameter under the op's own name, because forward computes it.
         missing = _last_parts(op.parameters()) - _last_parts(parameter.name for parameter in parameters)
         self.nodes[name] = Node(
@@ -324,6 +334,11 @@ class Recorder:
             rule: Shape | None = op.output_shape(*inputs)
         except (ShapeError, ValueError, IndexError, TypeError):
             rule = None
+        if rule is not None and rule != output and not is_transforming():
+            self.disagree(
+                f"{name}: vggscope computes the output shape of {op.name} as {shape_text(rule)},"
+                f" torch as {shape_text(output)}; torch's is used"
+            )
         macs = op.macs(inputs, output) if rule == output else None
         is_ruled = macs is not None and not isinstance(op, Recorded)
         if is_ruled and not is_transforming() and not (macs and self.has_own_backward):
@@ -356,6 +371,27 @@ class Recorder:
             return Unknown(op.name, inputs, output)
         self.unknown.setdefault(op.name, []).append(name)
         return op
+
+    def _compare(self, name: str, op: Op, call: Call, sources: tuple[str, ...], result: Tensor) -> None:
+        """Add torch's multiply-accumulates of a node to the total, and record if ours differ without a known reason."""
+        ours = op.macs(tuple(self.shapes[source] for source in sources), shape_of(result))
+        if isinstance(op.without_constants, (Recorded, CallResult)) or is_transforming():
+            torchs = ours  # counted by torch already
+        elif call.dispatched is None or not call.dispatched.is_known:
+            torchs = 0 if ours == 0 else None
+        else:
+            torchs = call.dispatched.total
+            # The weights that a hook computes are no part of the layer, as in the former spectral_norm.
+            if ours is not None and ours not in (torchs, call.dispatched.by_formula):
+                self.disagree(
+                    f"{name}: vggscope counts {count_text(ours)} MACs of {op.name},"
+                    f" torch's own operators {count_text(torchs)}"
+                )
+        self.torch_macs = None if self.torch_macs is None or torchs is None else self.torch_macs + torchs
+
+    def disagree(self, text: str) -> None:
+        """Record that a figure differs from torch's without a known reason."""
+        self.disagreements.append(text)
 
     def is_trained(self, tensor: Tensor) -> bool:
         """Return whether training computes a gradient of a tensor."""

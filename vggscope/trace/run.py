@@ -10,9 +10,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from vggscope.graph import Buffer, Input, Network, Node, Output, Parameter, module_node
+from vggscope.graph import Buffer, Input, Network, Node, Output, Parameter, TorchCount, module_node
 from vggscope.inputs import InputSize
-from vggscope.ops.base import Shape
+from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer, mixed_batch
 from vggscope.trace.inputs import CallInputs, from_sizes
@@ -23,12 +23,16 @@ from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.tensors import dtype_name, storage_of
 from vggscope.trace.watch import Watch
 from vggscope.trace.writes import Writes
+from vggscope.units import count_text
 from vggscope.vgg.labels import labelled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TensorT = TypeVar("TensorT", Input, Output)
+
+MOST_DISAGREEMENTS = 3
+"""How many layers whose figures differ from torch's are named."""
 
 META = "meta"
 """torch's name for the device whose tensors have a shape and no data."""
@@ -79,6 +83,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         reasons = dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
     else:
         reasons = _reasons(module, owned, result.ran_on if single else inputs.for_samples(2), missing)
+        reasons.update(dict.fromkeys(recorder.returned_parameters & reasons.keys(), "returned by forward"))
     output = recorder.output if nodes and recorder.output != nodes[-1].name else None
     network = Network(
         name,
@@ -96,10 +101,27 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         1 if single else inputs.batch,
         dtype,
     )
+    count = _torch_count(network, recorder, (*module.parameters(), *packed.values()))
+    network = replace(network, torch_count=count, warnings=(*count.disagreements, *network.warnings))
     if error is None and inputs.has_batch and recorder.returns == "tensors":
         network = replace(network, mixed_batch=mixed_batch(network, inputs.batch if single else 1, recorder.lines))
     ran_on, has_data = result.ran_on if single else inputs, device != META
     return Run(labelled(network), module, ran_on, has_data, error, recorder.returns, watch.wants_data(error))
+
+
+def _torch_count(network: Network, recorder: Recorder, parameters: Iterable[Tensor]) -> TorchCount:
+    """Return torch's count in the run, and where ours differs."""
+    from torch.nn.parameter import is_lazy
+
+    params = sum(parameter.numel() for parameter in parameters if not is_lazy(parameter))
+    ours = sum(numel(parameter.shape) for parameter in network.parameters())
+    texts = recorder.disagreements[:MOST_DISAGREEMENTS]
+    more = len(recorder.disagreements) - len(texts)
+    if more:
+        texts.append(f"{more} more layers differ from torch in their shapes or MACs")
+    if ours != params:
+        texts.append(f"vggscope counts {count_text(ours)} parameters, torch {count_text(params)}")
+    return TorchCount(recorder.torch_macs, params, tuple(f"the figures disagree: {text}" for text in texts))
 
 
 @record

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -22,8 +22,8 @@ from vggscope.ops.regularization import AlwaysDropout
 from vggscope.ops.view import Reshape, View
 from vggscope.trace.compiled import as_plain_python
 from vggscope.trace.dtypes import require_one_dtype
-from vggscope.trace.flops import Counted, counted, with_macs
-from vggscope.trace.function_table import MATRIX_PRODUCTS, SAME_DATA
+from vggscope.trace.flops import Counted, OperatorMacs, add_linear, counted, operator_macs, with_macs
+from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
 from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
@@ -61,6 +61,7 @@ class Watch:
     - `asked_device` is true if forward reads the device of a tensor, which it may refuse.
     - `values` is the last tensor whose values forward took as an array or a list, which is `taken`.
     - `packed` are the packed weights of quantised layers, by the layer's path.
+    - `dispatched` are the multiply-accumulates that torch's operators have since the current call or layer began.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
 
@@ -75,6 +76,7 @@ class Watch:
     reads_values: bool = False
     differentiates: bool = False
     backward: Tensor | None = None
+    dispatched: OperatorMacs = field(default_factory=OperatorMacs)
     asked_device: bool = False
     values: Tensor | None = None
     taken: object = None
@@ -152,6 +154,8 @@ class Watch:
                         f"{path} is not registered, as a module in a plain list is not: its parameters are in no state"
                         " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
                     )
+            if not self.inside_node:
+                self.dispatched = OperatorMacs()
             op = self.stack[-1].op if self.inside_node else module_op(module) or self._script_op(module, path)
             self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args)))))
 
@@ -207,6 +211,9 @@ class Watch:
                 function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
             self._check_dtypes(function, args, kwargs, inputs)
             shortcut = self._shortcut(function, args, kwargs, inputs)
+            counting = self._counting(function)
+            if shortcut is not None and function_name(function)[0] == "linear":
+                add_linear(self.dispatched, *inputs[:2])
         if shortcut is not None and self.inside_node:
             return shortcut
         try:
@@ -214,7 +221,8 @@ class Watch:
                 self.differentiates = True
                 result, macs = with_macs(partial(function, *args, **kwargs))
                 return self._gradient_node(function_name(function)[0], inputs, result, macs)
-            result = function(*args, **kwargs) if shortcut is None else shortcut
+            with counting:
+                result = function(*args, **kwargs) if shortcut is None else shortcut
         except Exception as error:
             self._failed(function, args, kwargs, error)
             raise
@@ -224,6 +232,14 @@ class Watch:
             if self.on_meta and not is_transforming():
                 result = with_kernel_layout(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
+
+    def _counting(self, function: Function) -> AbstractContextManager[object]:
+        """Add the multiply-accumulates of a call to `dispatched`, unless the function has none."""
+        if not self.inside_node:
+            self.dispatched = OperatorMacs()
+        if function_name(function)[0] in NO_PRODUCTS or is_transforming():
+            return nullcontext()
+        return operator_macs(self.dispatched)
 
     def _check_dtypes(
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
@@ -311,7 +327,7 @@ class Watch:
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
         base = frame.path or getattr(frame.module, "original_name", type(frame.module).__name__).lower()
         weights = (*without_wrappers(frame.module.parameters()), *self.packed.get(frame.path, ()))
-        call = Call((op,), distinct, weights, count)
+        call = Call((op,), distinct, weights, count, self.dispatched)
         if results := plain_tensors_in(result):
             self.recorder.add(base, call, results, module=frame.path)
             if inputs and results[0] is inputs[0]:
@@ -340,7 +356,7 @@ class Watch:
         if name in SAME_DATA and inputs:
             self.recorder.repeat(inputs[0], results)
             return result
-        if name not in MATRIX_PRODUCTS and self.recorder.is_constant(inputs):
+        if name not in MATRIX_PRODUCTS and not self.dispatched.total and self.recorder.is_constant(inputs):
             # `to` and `type_as` read the dtype of a second tensor, not its values.
             self.recorder.pass_on(inputs[:1] if name in ("to", "type_as") else inputs, results)
             return result
@@ -348,7 +364,9 @@ class Watch:
         inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
         op_call = read(name, in_place, arguments, kwargs, inputs, results)
         packed = self.packed.get(self.path, ()) if any(map(_is_packed, args)) else ()
-        op_call = replace(op_call, count=self._counter(function, args, kwargs), weights=(*op_call.weights, *packed))
+        count = self._counter(function, args, kwargs)
+        weights = (*op_call.weights, *packed)
+        op_call = replace(op_call, count=count, weights=weights, dispatched=self.dispatched)
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _distinct_result(op_call.ops[0], inputs, result)
             results = plain_tensors_in(result)
@@ -379,6 +397,7 @@ class Watch:
         trained = tuple(filter(self.recorder.is_trained, parameters))
         cost = self._counter(partial(_weight_of, frame.module, names), parameters, {})(trained)
         if cost.macs != 0:
+            self.dispatched = self.dispatched.without(cost.macs)
             weight = cast("Tensor", result).detach()
             name, shape = type(next(frame.module.children())).__name__, shape_of(weight)
             op: Op = Unknown(name, (), shape)
