@@ -174,9 +174,11 @@ def test_four_bits_of_torch_are_half_a_byte() -> None:
 
 def test_the_dtype_column_is_shown_if_dtypes_differ() -> None:
     assert "dtype" not in str(vggscope.summary("D", dtype="float16"))
-    table = str(vggscope.summary(traced("boolean_table")[2]))
-    assert "dtype" in table
-    assert "int64" in table
+    assert "dtype" not in str(vggscope.operations("D", dtype="float16"))
+    for function in (vggscope.summary, vggscope.operations):
+        table = str(function(traced("boolean_table")[2]))
+        assert "dtype" in table
+        assert "int64" in table
     assert json.loads(vggscope.summary("A").to_json())["layers"][0]["dtype"] == "float32"
 
 

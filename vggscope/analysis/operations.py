@@ -24,8 +24,8 @@ class LayerOperations:
 
     `other` counts the operations other than multiply-accumulates. `flops` is 2 x MACs, plus `other` if all operations
     count. `bytes` counts inputs, parameters and output, each moved once. `intensity` is FLOPs per byte. `time_ns` is
-    the least time on the card, `bound` its bottleneck: compute or memory. `batch_axis` is the axis of the output that
-    grows with the batch, None if there is none.
+    the least time on the card, `bound` its bottleneck: compute or memory. `dtype` is that of the output.
+    `batch_axis` is the axis of the output that grows with the batch, None if there is none.
     """
 
     name: str
@@ -41,6 +41,7 @@ class LayerOperations:
     intensity: float | None
     time_ns: int | None
     bound: str | None
+    dtype: str
     batch_axis: int | None = field(default=0, metadata={"json": False})
 
 
@@ -152,6 +153,7 @@ def _layer(
         intensity=flops / moved if flops is not None and moved else None,
         time_ns=roof.time_ns(flops or 0, moved) if roof and flops is not None else None,
         bound=roof.bound(flops or 0, moved) if roof and known else None,
+        dtype=network.dtype_of(node.name),
         batch_axis=network.batch_axis_of(node.name),
     )
 

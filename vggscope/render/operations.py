@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vggscope.analysis.operations import LayerOperations, Operations
 from vggscope.document import Block, Column, Document, Facts, Note, Table
-from vggscope.render.summary import inputs_text
+from vggscope.render.summary import inputs_text, usual_dtype
 from vggscope.units import BINARY, BatchShape, bytes_text, count_text, percent_text, short_count, time_text
 
 
@@ -17,6 +17,7 @@ COLUMNS = (
     Column("label", "label", priority=4),
     Column("op", "op", priority=6),
     Column("output_shape", "output", BatchShape.text, right=True, priority=7),
+    Column("dtype", "dtype", priority=4),
     Column("macs", "MACs", short_count, right=True, priority=5),
     Column("other", "other", short_count, right=True, priority=8),
     Column("flops", "FLOPs", short_count, right=True),
@@ -31,10 +32,12 @@ COLUMNS = (
 
 def document(operations: Operations, columns: tuple[str, ...] | None = None) -> Document:
     """The table with these columns, the formulas, and the meaning of the figures."""
-    rows = tuple(tuple(_value(layer, column.key) for column in COLUMNS) for layer in operations.layers)
+    usual = usual_dtype(operations)
+    rows = tuple(tuple(_value(layer, column.key, usual) for column in COLUMNS) for layer in operations.layers)
     quiet = frozenset(place for place, layer in enumerate(operations.layers) if not layer.macs)
     total = tuple("total" if column.key == "name" else getattr(operations.totals, column.key, "") for column in COLUMNS)
-    table = Table(COLUMNS, rows, quiet, total=total).choose(columns or _shown(operations))
+    table = Table(COLUMNS, rows, quiet, total=total)
+    table = table.choose(columns or tuple(key for key in _shown(operations) if key != "dtype" or table.holds(key)))
     blocks: list[Block] = [*(Note(f"note: {alert}", "warning") for alert in operations.alerts), table]
     if operations.formulas:
         blocks.append(Facts(tuple((formula.op, formula.formula) for formula in operations.formulas)))
@@ -45,7 +48,10 @@ def document(operations: Operations, columns: tuple[str, ...] | None = None) -> 
     return Document(title, tuple(blocks))
 
 
-def _value(layer: LayerOperations, key: str) -> object:
+def _value(layer: LayerOperations, key: str, usual: str) -> object:
+    """The value in a column. The dtype is shown where it is not the `usual` one."""
+    if key == "dtype":
+        return "" if layer.dtype == usual else layer.dtype
     return BatchShape(layer.output_shape, layer.batch_axis) if key == "output_shape" else getattr(layer, key)
 
 
@@ -62,7 +68,7 @@ def _shown(operations: Operations) -> tuple[str, ...]:
     """The columns that are shown by default."""
     other = ("other",) if operations.count == "all" else ()
     card = ("time_ns", "bound") if operations.roof is not None else ()
-    return ("name", "label", "op", "macs", *other, "flops", "backward_flops", "bytes", "intensity", *card)
+    return ("name", "label", "op", "dtype", "macs", *other, "flops", "backward_flops", "bytes", "intensity", *card)
 
 
 def _meaning(operations: Operations) -> Note:

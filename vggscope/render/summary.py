@@ -57,7 +57,7 @@ SHOWN = (
 
 def document(report: Summary, columns: tuple[str, ...] | None = None) -> Document:
     """The table with these columns, then the totals. Without `columns`, empty columns are left out."""
-    usual = "float32" if report.dtype == MIXED else report.dtype
+    usual = usual_dtype(report)
     rows = tuple(tuple(_value(layer, column.key, usual) for column in COLUMNS) for layer in report.layers)
     quiet = frozenset(i for i, layer in enumerate(report.layers) if not layer.params and layer.kernel_size is None)
     total = {
@@ -109,6 +109,11 @@ def column_keys(names: str) -> tuple[str, ...]:
     if not keys:
         raise OptionError("--columns names no column", f"for example --columns {','.join(SHOWN[:4])}")
     return tuple(dict.fromkeys(keys))
+
+
+def usual_dtype(report: Summary | Operations) -> str:
+    """The dtype that the title states, which the rows leave out."""
+    return "float32" if report.dtype == MIXED else report.dtype
 
 
 def _value(layer: LayerSummary, key: str, usual: str) -> object:
