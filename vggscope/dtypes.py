@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from vggscope.graph import Buffer, Input, Network, Node, Output, Parameter
 from vggscope.ops.base import numel
+from vggscope.ops.constant import WithConstants
 from vggscope.units import ELEMENT_BYTES, count_text
 
 MIXED = "mixed"
@@ -132,6 +133,9 @@ def _converted_type(network: Network, node: Node, before: dict[str, str], types:
         return becomes
     if own == _PARTS.get(was):
         return _PARTS.get(becomes, becomes)
+    if is_floating(own) and isinstance(node.op, WithConstants) and node.op.fixed:
+        # A buffer of that type, which is converted too.
+        return promoted((becomes, dtype))
     if own in _PARTS:
         return COMPLEX.get(dtype, own) if _PARTS[own] == network.dtype else own
     return dtype if own == network.dtype else own

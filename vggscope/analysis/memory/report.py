@@ -157,7 +157,8 @@ def timeline_entries(timeline: StepTimeline, samples: int, labels: Mapping[str, 
 
 def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[str]:
     """The assumptions behind the figures, one sentence each."""
-    yield from network.alerts()
+    if network.mixed_batch is not None:
+        yield f"rows as forward makes them: {network.mixed_batch}"
     yield "tensors exactly, without the CUDA context, cuDNN's workspace and the caching allocator's rounding"
     if not config.trains:
         yield "one forward pass at evaluation under torch.no_grad(); the input batch counts"
