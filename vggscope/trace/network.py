@@ -67,8 +67,14 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
         return network
     from vggscope.trace.step import recorded_steps
 
-    steps = (recorded_steps(result.module, network, result.inputs, request, result.has_data) for request in requests)
-    return replace(network, steps=tuple(chain.from_iterable(steps)))
+    runs = [recorded_steps(result.module, network, result.inputs, request, result.has_data) for request in requests]
+    steps = tuple(chain.from_iterable(steps for steps, _ in runs))
+    failures = dict.fromkeys(
+        f"{failure}; its memory is {'that of larger batches, extended' if steps else 'by the rules of each op'}"
+        for steps, failure in runs
+        if failure
+    )
+    return replace(network, steps=steps, warnings=(*network.warnings, *failures))
 
 
 def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Run:

@@ -19,7 +19,7 @@ from weakref import ref
 
 from vggscope.graph import Network
 from vggscope.recorded_step import RecordedStep, StepRequest, StorageEvent
-from vggscope.trace.functions import function_name
+from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.preserve import preserved
@@ -68,26 +68,42 @@ class Recording:
 
 def recorded_steps(
     module: nn.Module, network: Network, inputs: CallInputs, request: StepRequest, has_data: bool
-) -> tuple[RecordedStep, ...]:
-    """Return the requested step, for one batch or for any; empty if it cannot be run.
+) -> tuple[tuple[RecordedStep, ...], str]:
+    """Return the requested step, for one batch or for any, and a sentence on what could not be run, empty if all could.
 
     The module is left as it was. `has_data` runs it on its own weights, which a forward that reads values needs.
     """
-    if network.single is not None:
-        recording = _record(module, network, inputs, request, has_data)
-        return () if recording is None else (_step(network, request, 1, recording),)
-    samples = request.samples or inputs.batch
+
+    def record(samples: int) -> Recording:
+        given = inputs if network.single is not None else inputs.for_samples(samples)
+        return _record(module, network, given, request, has_data)
+
+    samples = 1 if network.single is not None else request.samples or inputs.batch
     steps: list[RecordedStep] = []
+    failure = ""
     if not request.for_any_batch or samples == 1:
-        recording = _record(module, network, inputs.for_samples(samples), request, has_data)
-        if recording is not None:
-            steps.append(_step(network, request, samples, recording))
-            if not request.for_any_batch:
-                return tuple(steps)
-    pair = [_record(module, network, inputs.for_samples(n), request, has_data) for n in (SECOND, THIRD)]
-    if pair[0] is not None and pair[1] is not None and _is_alike(pair[0], pair[1]):
-        steps.append(_step(network, request, None, pair[0], pair[1]))
-    return tuple(steps)
+        try:
+            steps.append(_step(network, request, samples, record(samples)))
+        except Exception as error:  # the model's code may raise anything
+            failure = _failure_text(request, samples, error)
+        if (steps and not request.for_any_batch) or network.single is not None:
+            return tuple(steps), failure
+    try:
+        pair = record(SECOND), record(THIRD)
+    except Exception as error:
+        return tuple(steps), failure or _failure_text(request, SECOND, error)
+    if _is_alike(*pair):
+        return (*steps, _step(network, request, None, *pair)), failure
+    return tuple(steps), failure or f"{_name(request)} allocates otherwise for 2 samples than for 3"
+
+
+def _name(request: StepRequest) -> str:
+    return "a training step" if request.trains else "a forward pass"
+
+
+def _failure_text(request: StepRequest, samples: int, error: Exception) -> str:
+    batch = "one sample" if samples == 1 else f"{samples} samples"
+    return f"{_name(request)} on {batch} fails in torch: {first_line(error)}"
 
 
 def _step(
@@ -133,10 +149,8 @@ def _kinds(recording: Recording) -> list[str]:
     return kinds
 
 
-def _record(
-    module: nn.Module, network: Network, inputs: CallInputs, request: StepRequest, has_data: bool
-) -> Recording | None:
-    """Return the storages of one step; None if it fails."""
+def _record(module: nn.Module, network: Network, inputs: CallInputs, request: StepRequest, has_data: bool) -> Recording:
+    """Return the storages of one step. Raises what the model's code raises."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -151,10 +165,7 @@ def _record(
     ):
         copied = _Copies(request.dtype, has_data)
         state = _state(module, copied)
-        try:
-            return _WatchedStep(module, network, state, inputs.map(copied), request).run()
-        except Exception:  # the model's code may raise anything
-            return None
+        return _WatchedStep(module, network, state, inputs.map(copied), request).run()
 
 
 def floating_type(name: str) -> torch.dtype:
