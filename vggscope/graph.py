@@ -83,6 +83,7 @@ class Node:
     - `batched_op` is the op for batches above 1, if torch picks another memory layout for them. Only the memory
       analysis reads it.
     - `detached` nodes run under torch.no_grad.
+    - `custom_backward` is true in a torch.autograd.Function, whose backward is the user's code.
     - `reads_computed_weight` is true if the node reads a tensor that forward computes from weights alone.
     - `dtype` is torch's name of the output's type, empty for the network's own.
     """
@@ -98,6 +99,7 @@ class Node:
     irregular: bool = field(default=False, compare=False, repr=False)
     batched_op: Op | None = field(default=None, compare=False, repr=False)
     detached: bool = field(default=False, repr=False)
+    custom_backward: bool = field(default=False, compare=False, repr=False)
     reads_computed_weight: bool = field(default=False, compare=False, repr=False)
     dtype: str = field(default="", compare=False, repr=False)
 
@@ -558,11 +560,11 @@ class Network:
         True
         """
         read = [parameter.name for node in self.nodes for parameter in node.parameters]
-        usual = all(
-            node.op.predicts_memory and not (node.reads_computed_weight or node.detached) for node in self.nodes
-        )
+        usual = all(node.op.predicts_memory for node in self.nodes)
+        special = any(n.reads_computed_weight or n.detached or n.custom_backward for n in self.nodes)
         one_input = len(self.inputs) == 1 and not self.inputs[0].dtype and self.inputs[0].batch_axis == 0
-        return usual and one_input and len(read) == len(set(read)) and len(self.returned) <= 1 and self.single is None
+        one_result = len(self.returned) <= 1 and self.single is None
+        return usual and not special and one_input and one_result and len(read) == len(set(read))
 
     def require_batch(self, batch: int) -> None:
         """Raise ShapeError if the batch is above 1 and the network is known for one sample only.

@@ -186,7 +186,7 @@ def _weight_norm_operations(module: nn.Module, inputs: CallInputs) -> int:
 
     operations = 0
 
-    class CountingMode(TorchFunctionMode):
+    class ProductsMode(TorchFunctionMode):
         def __torch_function__(
             self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
         ) -> object:
@@ -197,7 +197,7 @@ def _weight_norm_operations(module: nn.Module, inputs: CallInputs) -> int:
                     operations += arguments["input"].numel() * (4 if arguments.get("weight") is None else 5)
             return func(*args, **(kwargs or {}))
 
-    with frozen(module), torch.enable_grad(), CountingMode():
+    with frozen(module), torch.enable_grad(), ProductsMode():
         inputs.map(lambda tensor: tensor.requires_grad_(tensor.is_floating_point()).clone()).call(module)
     return operations
 

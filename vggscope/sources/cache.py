@@ -35,7 +35,7 @@ LIBRARIES = ("torchvision", "timm")
 
 SHAPING = (
     *("ops", "sources", "trace", "vgg", "choices.py", "errors.py", "files.py", "graph.py", "graph_json.py"),
-    *("inputs.py", "record.py", "result.py", "suppress.py", "units.py"),
+    *("inputs.py", "record.py", "recorded_step.py", "result.py", "suppress.py", "units.py"),
 )
 """The rooms and files whose code shapes the Network of a library's model: all that the sources of LIBRARIES import. An
 entry does not hold any more when one of these files changes.

@@ -308,6 +308,7 @@ class Recorder:
             parameters,
             reads_computed_weight=self._reads_computed((*inputs, *weights)) or (module is not None and bool(missing)),
             detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
+            custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
         )
         if self.nodes[name].passes_gradient and (trains or self.needs_gradient.intersection(sources)):
