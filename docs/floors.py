@@ -30,7 +30,7 @@ ABOUT = {
     "graph_json": "a Network as JSON or in another dtype; what is VGG's own",
     "graph": "the Network: named operations in execution order",
     "ops": "one class per operation: shape, parameters, MACs, window",
-    "result": "base class of results; the block model of text",
+    "result": "base class of results; the block model of text; torch's allocations as data",
     "units": "numbers as text; files; progress; photos",
     "errors": "errors with remedies; frozen classes",
 }

@@ -144,7 +144,8 @@ class MeasuredStep:
         inputs = inputs_of(module, self.network)
         try:
             with FakeTensorMode(allow_non_fake_inputs=True):
-                _fake_state(module, _element_type(self.config))
+                with _errors_as(f"{self.network.name} cannot be run without data"):
+                    _fake_state(module, _element_type(self.config))
                 return self._tracked_peak(module, inputs)
         except ModelError:
             module = self._module().to(_element_type(self.config))

@@ -76,7 +76,12 @@ def recorded_steps(
 
     def record(samples: int) -> Recording:
         given = inputs if network.single is not None else inputs.for_samples(samples)
-        return _record(module, network, given, request, has_data)
+        try:
+            return _record(module, network, given, request, has_data)
+        except Exception:  # what runs without data may differ in training
+            if has_data or any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+                raise
+            return _record(module, network, given, request, True)
 
     samples = 1 if network.single is not None else request.samples or inputs.batch
     steps: list[RecordedStep] = []
@@ -121,7 +126,8 @@ def _is_alike(two: Recording, three: Recording) -> bool:
 def _events(recording: Recording, larger: Recording | None = None) -> Iterator[StorageEvent]:
     """Yield the events of a run, with sizes linear in the batch if a run with one more sample is given."""
     kinds = _kinds(recording)
-    for event, layer, number, is_free in recording.changes:
+    for phase, layer, number, is_free in recording.changes:
+        event = phase if layer or phase != "backward" else "loss"
         if is_free:
             yield StorageEvent(event, layer, number)
             continue

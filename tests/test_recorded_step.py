@@ -1,0 +1,247 @@
+"""Steps that torch is recorded in, held to torch's memory tracker, which other people wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import vggscope
+from tests.test_zoo import call_inputs
+from tests.zoo import ZOO
+from vggscope.analysis.memory.report import memory
+from vggscope.analysis.memory.simulate import inference_peak, training_peak
+from vggscope.analysis.memory.step_config import StepConfig
+from vggscope.errors import VggscopeError
+from vggscope.graph import Network
+from vggscope.inputs import InputSize
+from vggscope.recorded_step import RecordedStep, StepRequest
+from vggscope.trace.inputs import from_sizes
+from vggscope.trace.network import network_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch: odd padding, nested tensors
+
+NOT_TRACKED = {
+    "packed_lstm": "on zeros the lengths that it reads are zero",
+    "perceptual_distance": "its forward refers to the module itself, not to the copy that is measured",
+    "sparse_weight": "torch cannot copy it",
+    "quantized_dynamically": "the tracker does not see packed weights",
+    "quantized_convolution": "the tracker does not see packed weights",
+    "class_activation_map": "the tracker counts gradients that were there before the step",
+}
+"""Modules of the zoo for which the tracker's figure is not that of the step."""
+
+NOT_TRAINED = {
+    **dict.fromkeys(("rows_batch_norm", "face_embedding"), "more than 1 value"),
+    **dict.fromkeys(("adaptive_pools", "structural_similarity", "int8_weights_in_buffers"), "nothing to train"),
+    **dict.fromkeys(("quantized_parameter",), "nothing to train"),
+    **dict.fromkeys(("sorted_and_gathered",), "no gradient"),
+}
+"""Modules that torch cannot train on one sample, with the words of the error."""
+
+CLOSE = {"lstm", "spectrogram", "complex_linear"}
+"""Modules whose figure is within a percent: torch sums the gradients of two biases in another order."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ZOO if name not in NOT_TRACKED])
+def test_the_zoo_equals_the_tracker(name: str) -> None:
+    module, inputs = ZOO[name]()
+    axis = call_inputs(name, inputs).batch_axis
+    for mode in ("inference", "train"):
+        if mode == "train" and name in NOT_TRAINED:
+            with pytest.raises(VggscopeError, match=NOT_TRAINED[name]):
+                vggscope.measure(module, input_data=inputs, batch_axis=axis, mode=mode)
+            continue
+        result = vggscope.measure(module, input_data=inputs, batch_axis=axis, mode=mode, optimizer="adam")
+        limit = 0.01 * result.measured_bytes if name in CLOSE else 0
+        assert abs(result.difference_bytes) <= limit, mode
+
+
+class Swish(torch.autograd.Function):
+    """A function with a backward of its own, which saves its input."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        slope = torch.sigmoid(x)
+        return gradient * slope * (1 + x * (1 - slope))
+
+
+class Calls(nn.Sequential):
+    """Layers, and a function after them."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(super().forward(x))
+
+
+class Attends(nn.Module):
+    """Self-attention whose weights are returned, which is the default, or not."""
+
+    def __init__(self, need_weights: bool) -> None:
+        super().__init__()
+        self.attention, self.need_weights = nn.MultiheadAttention(32, 4, batch_first=True), need_weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, need_weights=self.need_weights)[0]
+
+
+def padded(mode: str, padding: int | str = 1, kernel: int = 3) -> nn.Module:
+    layers = (nn.Conv2d(3, 8, kernel, padding=padding, padding_mode=mode), nn.ReLU())
+    return nn.Sequential(*layers, nn.Conv2d(8, 8, kernel, padding=padding, padding_mode=mode), nn.Flatten())
+
+
+KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
+    "a custom function": (lambda: Calls(Swish.apply, nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)), (3, 16, 16), 0),
+    "attention with weights": (lambda: Attends(True), (64, 32), 0),
+    "attention without weights": (lambda: Attends(False), (64, 32), 0),
+    "an encoder, whose fast path is one kernel": (
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2),
+        (24, 32),
+        0,
+    ),
+    "an encoder, length first": (lambda: nn.TransformerEncoderLayer(32, 4, 64), (24, 32), 1),
+    "reflected": (lambda: padded("reflect"), (3, 16, 16), 0),
+    "wrapped": (lambda: padded("circular"), (3, 16, 16), 0),
+    "replicated": (lambda: padded("replicate"), (3, 16, 16), 0),
+    "same, even kernel": (lambda: padded("zeros", "same", 4), (3, 16, 16), 0),
+}
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("mode", ["inference", "train"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_no_rule_predicts_equals_the_tracker(kind: str, mode: str, batch: int) -> None:
+    make, size, axis = KINDS[kind]
+    sample = torch.zeros(size).unsqueeze(axis)
+    result = vggscope.measure(make(), input_data=sample, batch_axis=axis, mode=mode, batch=batch)
+    assert result.difference_bytes == 0
+
+
+def recorded(module: nn.Module, size: tuple[int, ...], *requests: StepRequest) -> Network:
+    return network_of(module, "m", from_sizes(module, [InputSize(size)]), steps=requests)
+
+
+def allocated(step: RecordedStep, kernel_bytes: int) -> int:
+    return sum(event.fixed == kernel_bytes for event in step.events if event.kind)
+
+
+def test_usual_layers_are_not_recorded() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    network = recorded(layers, (3, 8, 8), StepRequest(trains=True))
+    assert network.predicts_memory
+    assert network.steps == ()
+
+
+def test_a_gpu_takes_kernels_of_its_own() -> None:
+    layers = nn.Sequential(nn.Linear(8, 32), nn.LayerNorm(32), nn.Dropout())
+    on_gpu, tracked = (StepRequest(trains=True, on_gpu=on_gpu) for on_gpu in (True, False))
+    gpu, cpu = recorded(layers, (8,), on_gpu, tracked).steps
+    assert allocated(gpu, 32) == 1  # the mask of the dropout: a byte for each of 32 values
+    assert allocated(cpu, 32) == 0
+
+
+def test_attention_on_a_gpu_stores_no_weights() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.into = nn.Linear(16, 48)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.into(x).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+            return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    (step,) = recorded(Scaled(), (40, 16), StepRequest(trains=True)).steps
+    assert allocated(step, 2 * 40 * 40 * 4) == 0
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        (step,) = recorded(Scaled(), (40, 16), StepRequest(trains=True, on_gpu=False)).steps
+    assert allocated(step, 2 * 40 * 40 * 4) > 0
+
+
+def test_one_recording_serves_every_batch_and_dtype() -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.RMSNorm(16), nn.Linear(16, 3))
+
+    some = recorded(make(), (5, 8), StepRequest(trains=True, for_any_batch=True))
+    for batch in (2, 7, 64):
+        alone = recorded(make(), (5, 8), StepRequest(trains=True, samples=batch))
+        assert training_peak(some, batch) == training_peak(alone, batch)
+    alone = recorded(make(), (5, 8), StepRequest(trains=True, samples=4, dtype="float64"))
+    config = StepConfig(dtype="float64")
+    assert memory(some, 4, config).peak_bytes == memory(alone, 4, config).peak_bytes
+
+
+def test_events_name_the_layers() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(4, 4), nn.Linear(2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(nn.functional.glu(self.layer(self.layer(x).tanh())))
+
+    network = recorded(Twice(), (4,), StepRequest(trains=True))
+    (step,) = network.steps
+    places = list(dict.fromkeys((event.event, event.layer) for event in step.events if event.kind))
+    assert places == [
+        *(("forward", layer) for layer in ("layer", "tanh", "layer:2", "glu", "head")),
+        ("loss", ""),
+        *(("backward", layer) for layer in ("head", "glu", "layer:2", "tanh", "layer")),
+    ]
+    assert {layer for _, layer in places} <= {"", *network.by_name}
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.BatchNorm1d(4), nn.Dropout()).eval()
+    module[0].bias.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    parameters, seed = list(module.parameters()), torch.get_rng_state()
+    recorded(module, (4,), StepRequest(trains=True, samples=3), StepRequest(trains=False))
+    assert all(now is then for now, then in zip(module.parameters(), parameters, strict=True))
+    assert all(parameter.grad is None for parameter in parameters)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert not any(part.training for part in module.modules())
+    assert torch.equal(torch.get_rng_state(), seed)
+
+
+def test_a_step_that_fails_in_torch_is_said() -> None:
+    norm = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.BatchNorm1d(6))
+    summary = vggscope.summary(norm, input_size=(1, 4))
+    (warning,) = summary.warnings
+    assert warning.startswith("a training step on one sample fails in torch: ValueError: Expected more than 1 value")
+    assert "extended" in warning
+    assert summary.memory.training_peak_bytes == training_peak(recorded(norm, (4,), StepRequest(True, samples=2)), 1)
+
+
+def test_a_setting_that_is_not_recorded_is_said() -> None:
+    layers = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 2))
+    note = "by vggscope's rules for each op: torch was not recorded in this step, and may allocate otherwise"
+    assert note not in vggscope.memory(layers, input_size=(1, 4)).assumptions
+    assert note in vggscope.memory(layers, input_size=(1, 4), dtype="amp").assumptions
+    assert note not in vggscope.memory("D", dtype="amp").assumptions
+
+
+def test_a_forward_that_reads_values_is_run_on_its_weights() -> None:
+    class Decides(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) if x.sum().item() <= 0 else x
+
+    network = recorded(Decides(), (4,), StepRequest(trains=False))
+    assert [step.request.trains for step in network.steps] == [False]
+    # The input, ten parameters, the sum and the two outputs.
+    assert inference_peak(network, 1) == 4 * (4 + 10 + 2)
