@@ -95,6 +95,9 @@ def test_a_converted_network_is_that_of_the_converted_module(name: str, dtype: s
     assert {node.name: ours.dtype_of(node.name) for node in ours.nodes} == {
         node.name: theirs.dtype_of(node.name) for node in theirs.nodes
     }
+    assert [tensor.dtype or dtype for tensor in ours.outputs] == [
+        tensor.dtype or theirs.dtype for tensor in theirs.outputs
+    ]
     assert vggscope.memory(network, dtype=dtype).peak_bytes == vggscope.memory(theirs, dtype=dtype).peak_bytes
     assert vggscope.summary(network, dtype=dtype).totals.param_bytes == sum(map(size_of, module.parameters()))
 

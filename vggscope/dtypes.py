@@ -107,7 +107,7 @@ def converted(network: Network, dtype: str | None) -> Network:
         dtype=dtype,
         nodes=tuple(nodes),
         inputs=tuple(_converted(given, network) for given in network.inputs),
-        returned=tuple(_converted(output, network) for output in network.returned),
+        returned=tuple(_converted_output(output, network, types, dtype) for output in network.returned),
         unused=tuple((_converted(parameter, network), why) for parameter, why in network.unused),
         failed=_in_type(network.failed, "", network, dtype) if network.failed is not None else None,
         tables=tuple(_converted(table, network) for table in network.tables),
@@ -139,6 +139,13 @@ def _converted_type(network: Network, node: Node, before: dict[str, str], types:
     if own in _PARTS:
         return COMPLEX.get(dtype, own) if _PARTS[own] == network.dtype else own
     return dtype if own == network.dtype else own
+
+
+def _converted_output(output: Output, network: Network, types: dict[str, str], dtype: str) -> Output:
+    if output.source not in types:
+        return _converted(output, network)
+    own = types[output.source]
+    return replace(output, dtype="" if own == dtype else own)
 
 
 def _in_type(node: Node, own: str, network: Network, dtype: str) -> Node:
