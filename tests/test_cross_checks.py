@@ -18,6 +18,7 @@ from torch import nn
 
 import vggscope
 from tests.strategies import examples
+from tests.tracker import recorded_peaks
 from tests.zoo import ZOO
 from vggscope.analysis.cost import backward_macs
 from vggscope.cross_checks import flop_counter, measured_step, verification
@@ -557,7 +558,8 @@ class TestTraced:
     def verified(self, name: str, **arguments: object) -> Verification:
         side = 299 if name == "inception_v3" else 224
         model = build_without_data(lambda: torchvision.models.get_model(name, weights=None, **arguments))
-        result = verify(trace(model, (3, side, side), f"torchvision:{name}"), model)
+        with recorded_peaks(f"torchvision:{name} {side} 1"):
+            result = verify(trace(model, (3, side, side), f"torchvision:{name}"), model)
         every_tool = ["torch", "torchinfo", "fvcore", "torchvision"]
         assert (tools(result)["params"], tools(result)["macs"]) == (every_tool, every_tool)
         assert tools(result)["backward_macs"] == ["torch"]

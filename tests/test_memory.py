@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.counting import calls
-from tests.recorded import Recorded
 from tests.strategies import SIDE, columns, examples
+from tests.tracker import recorded_peaks
 from vggscope.analysis.cards import CARDS, gpu_memory
 from vggscope.analysis.cost import backward_macs
 from vggscope.analysis.memory.allocation_log import KINDS, BatchLinear, LogEntry
@@ -52,10 +52,6 @@ FACTS = {
 }
 """MiB at the peak of a step on 224x224 in float32 by torch's tracker, without the input batch."""
 
-RECORDED = Recorded("memory_tracker", "torch", "torchvision")
-
-tracked_peak = MeasuredStep.tracked_peak
-
 BRANCHED = ("torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:densenet121")
 
 
@@ -70,9 +66,7 @@ def maker(word: str, side: int = 224) -> Callable[[], nn.Module]:
 
 def compared(word: str, batch: int, config: StepConfig, side: int = 224) -> Measurement:
     """The predicted bytes beside the tracker's, which are recorded."""
-    key = f"{word} {side} {batch} {config.mode} {config.optimizer} {config.dtype}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MeasuredStep, "tracked_peak", lambda step: RECORDED.measured(key, partial(tracked_peak, step)))
+    with recorded_peaks(f"{word} {side} {batch}"):
         return measure(network(word, side), maker(word, side), batch, config)
 
 
