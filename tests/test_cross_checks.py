@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torchvision
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.prune import l1_unstructured
 
 import vggscope
 from tests.strategies import examples
@@ -719,3 +722,74 @@ def test_an_error_of_vggscope_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(measured_step, "_memory_tracker", broken)
     with pytest.raises(ZeroDivisionError):
         vggscope.measure(nn.Linear(4, 2), input_size=(1, 4))
+
+
+def pruned() -> nn.Module:
+    layer = nn.Conv2d(3, 4, 3)
+    l1_unstructured(layer, "weight", 0.3)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "make",
+    [pruned, lambda: nn.utils.weight_norm(nn.Conv2d(3, 4, 3)), lambda: nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_module_with_a_weight_computed_by_a_hook_is_copied(make: Callable[[], nn.Module]) -> None:
+    model = nn.Sequential(make(), nn.ReLU())
+    model(torch.ones(1, 3, 8, 8))
+    assert vggscope.verify(model, input_size=(1, 3, 8, 8)).agrees
+    assert vggscope.measure(model, input_size=(1, 3, 8, 8)).difference_bytes == 0
+    numeric = vggscope.diff(model, ref=model, input_size=(1, 3, 8, 8), numeric=True).numeric
+    assert numeric is not None
+    assert numeric.max_abs_error == 0
+
+
+class Disturbs(nn.Module):
+    """Writes to its input and draws random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x.add_(random.random() + torch.rand(1))
+        return self.layer(x)
+
+
+COMMANDS: dict[str, Callable[[nn.Module, torch.Tensor], object]] = {
+    "verify": lambda model, x: vggscope.verify(model, input_data=(x,)),
+    "measure": lambda model, x: vggscope.measure(model, input_data=(x,)),
+    "diff": lambda model, x: vggscope.diff(model, ref=model, input_data=(x,), numeric=True),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_random_numbers_and_inputs_stay_as_they_were(command: str) -> None:
+    model, x = Disturbs(), torch.ones(1, 3, 8, 8)
+    torch_state, python_state = torch.get_rng_state(), random.getstate()
+    COMMANDS[command](model, x)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert random.getstate() == python_state
+    assert torch.equal(x, torch.ones(1, 3, 8, 8))
+
+
+class Catches(nn.Module):
+    """Catches an error in forward, on which torch.jit's tracer may end the process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.layer(x)
+        except RuntimeError:
+            return x
+
+
+def test_fvcore_does_not_run_a_forward_that_catches_errors() -> None:
+    result = vggscope.verify(nn.Sequential(Catches()), input_size=(1, 4))
+    (skipped,) = [s for s in result.skipped if (s.witness, s.figure) == ("fvcore", "macs")]
+    assert skipped.reason == "forward of Catches catches errors, on which torch.jit's tracer may end the process"
+    assert result.agrees

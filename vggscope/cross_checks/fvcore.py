@@ -6,7 +6,10 @@ the counts depend on shapes alone.
 
 from __future__ import annotations
 
+import ast
 import copy
+import inspect
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -31,7 +34,7 @@ from vggscope.ops.constant import WithConstants
 from vggscope.ops.recurrent import Recurrent
 from vggscope.trace.flops import macs_without_formula
 from vggscope.trace.function_table import CONVOLUTIONS, MATRIX_PRODUCTS
-from vggscope.trace.inputs import CallInputs, inputs_of
+from vggscope.trace.inputs import CallInputs, computed_copies, inputs_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +57,7 @@ def macs(module: nn.Module, inputs: CallInputs) -> int:
 
     if inputs.kwargs:
         raise NotApplicable("it passes no keyword arguments")
-    real = copy.deepcopy(module).to_empty(device="cpu")
+    real = copy.deepcopy(module, computed_copies(module)).to_empty(device="cpu")
     for buffer in real.buffers():
         buffer.zero_()  # uninitialised indices would be out of range
     with torch.no_grad(), written_out():  # it counts the projections of attention unless they are fused
@@ -110,7 +113,7 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
             amounts[ATTENTION] -= _attention(network, node)
         elif isinstance(op, Einsum):
             amounts[EINSUM] += _einsum(op, read) - (op.macs(read, network.output_shape(node)) or 0)
-        elif op.name in MATRIX_PRODUCTS - KNOWN_PRODUCTS - CONVOLUTIONS:
+        elif op.name in (MATRIX_PRODUCTS | {"deform_conv2d"}) - KNOWN_PRODUCTS - CONVOLUTIONS:
             amounts[PRODUCTS] -= node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0
     return tuple(Term(amount, what) for what, amount in amounts.items() if amount)
 
@@ -149,9 +152,24 @@ def _read(network: Network, node: Node) -> tuple[Op, tuple[Shape, ...]]:
 
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
     inputs = inputs_of(module, network)
+    catching = next(filter(_catches_errors, dict.fromkeys(map(type, module.modules()))), None)
+    if catching is not None:
+        name = catching.__name__
+        raise NotApplicable(f"forward of {name} catches errors, on which torch.jit's tracer may end the process")
     if uses_transforms(module, inputs):
         raise NotApplicable(TRANSFORMS)
     return ReportedFigure(macs(module, inputs), terms=tuple(_module_terms(network, module, inputs.to("meta"))))
+
+
+def _catches_errors(kind: type[nn.Module]) -> bool:
+    """Whether a user's class has a forward with try and except. The sources of libraries are not read."""
+    if kind.__module__.partition(".")[0] in ("torch", "torchvision", "timm"):
+        return False
+    try:
+        source = ast.parse(textwrap.dedent(inspect.getsource(kind.forward)))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    return any(isinstance(node, ast.Try) for node in ast.walk(source))
 
 
 def _module_terms(network: Network, module: nn.Module, inputs: CallInputs) -> Iterator[Term]:

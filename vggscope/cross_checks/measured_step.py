@@ -22,6 +22,7 @@ from vggscope.record import record
 from vggscope.result import Result
 from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
+from vggscope.trace.run import random_state
 from vggscope.trace.source_line import own_line
 from vggscope.trace.step import class_labels, loss_of
 from vggscope.trace.tensors import tensors_in
@@ -88,7 +89,8 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     network = network.for_batch(samples)
     if torch.cuda.is_available():
         predicted = replay(simulate_step(network, step_measured(config)), samples).allocated_bytes
-        measured = step.peak_on_gpu()
+        with random_state():
+            measured = step.peak_on_gpu()
         tool = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
         counts = (
             "tensors in the allocator's rounded blocks, with the input; what libraries hold is in the measured alone"
@@ -96,7 +98,8 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     else:
         moment = simulate_step(network, step_measured(config)).peak(samples)
         predicted = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
-        measured = step.tracked_peak()
+        with random_state():
+            measured = step.tracked_peak()
         tool = "torch.distributed._tools.mem_tracker, CPU tensors without data"
         counts = "tensors exactly, without the input and its labels"
     return Measurement("vggscope/measure@1", network.name, batch, tool, counts, predicted, measured)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.graph import Network
 from vggscope.record import record
-from vggscope.trace.inputs import CallInputs
+from vggscope.trace.inputs import CallInputs, computed_copies
 from vggscope.trace.transforms import is_transforming
 from vggscope.units import count_text
 
@@ -85,7 +85,7 @@ def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
     """Copy a module, with `empty` of each parameter and buffer in its place; shared ones stay shared."""
     from torch import nn
 
-    memo: dict[int, object] = {}
+    memo = computed_copies(module)
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(empty(parameter), requires_grad=parameter.requires_grad)
     for buffer in module.buffers():

@@ -37,6 +37,7 @@ from vggscope.suppress import suppress_output
 from vggscope.trace.inputs import attach, inputs_of
 from vggscope.trace.network import unwrapped
 from vggscope.trace.quantized import has_quantized_tensors
+from vggscope.trace.run import random_state
 from vggscope.units import count_text
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _without_data(network: Network, module: nn.Module | None) -> nn.Module:
 def _reported(tool: ReferenceTool, figure: str, network: Network, module: nn.Module) -> ReportedFigure | str:
     """The tool's figure, or the reason why there is none; the tool may fail in any way."""
     try:
-        with suppress_output():
+        with suppress_output(), random_state():
             return tool.reports[figure](network, module)
     except NotApplicable as reason:
         return str(reason)

@@ -13,6 +13,7 @@ from vggscope.errors import ModelError
 from vggscope.graph import Network, Node
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.quantized import has_quantized_tensors
+from vggscope.trace.run import random_state
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
@@ -45,6 +46,19 @@ def measure(
 
     Raises ModelError for quantised weights, and for a module that does not run in `dtype`.
     """
+    with random_state():  # a forward may draw numbers
+        return _measured(ours, reference, build_ours, build_reference, seed, dtype, progress)
+
+
+def _measured(
+    ours: Network,
+    reference: Network,
+    build_ours: Build,
+    build_reference: Build,
+    seed: int,
+    dtype: str,
+    progress: Callable[[str], None],
+) -> Numeric:
     import torch
 
     kind: torch.dtype = getattr(torch, dtype)
@@ -62,7 +76,7 @@ def measure(
             _copy(mine, left, other, right)
         progress(STEPS[2])
         with _outputs(left, [mine for mine, _ in pairs]) as our_outputs:
-            result = _output(left, inputs, ours)
+            result = _output(left, inputs.map(torch.clone), ours)  # forward may write to its inputs
         progress(STEPS[3])
         with _outputs(right, [other for _, other in pairs]) as their_outputs:
             fitted = _fitted(inputs, inputs_of(right, reference))
@@ -100,9 +114,9 @@ def _random_inputs(inputs: CallInputs, generator: torch.Generator, kind: torch.d
 
     def drawn(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
-            return tensor
+            return tensor.clone()
         if not tensor.is_meta and tensor.any():
-            return tensor.detach().cpu().to(kind)
+            return tensor.detach().cpu().to(kind, copy=True)
         return torch.randn(*tensor.shape, generator=generator, dtype=torch.float64).to(kind)
 
     return inputs.map(drawn)

@@ -274,10 +274,21 @@ def attach(module: nn.Module, spec: InputSpec) -> nn.Module:
 
 def copied(module: nn.Module) -> nn.Module:
     """Return a deep copy of a module, with the inputs that are attached to it."""
-    copy = deepcopy(module)
+    copy = deepcopy(module, computed_copies(module))
     if module in _attached():
         attach(copy, _attached()[module])
     return copy
+
+
+def computed_copies(module: nn.Module) -> dict[int, object]:
+    """Return copies of the tensors that a forward computed and stored in plain attributes, by id, for `deepcopy`.
+
+    torch does not copy them. weight_norm and pruning store a layer's weight so, and compute it anew in each forward.
+    """
+    from torch import Tensor
+
+    values = (value for part in module.modules() for value in vars(part).values())
+    return {id(v): v.detach().clone() for v in values if isinstance(v, Tensor) and not v.is_leaf}
 
 
 def inputs_of(module: nn.Module, network: Network) -> CallInputs:

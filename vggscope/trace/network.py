@@ -18,6 +18,7 @@ from vggscope.trace.inputs import (
     CallInputs,
     InputSpec,
     candidates,
+    computed_copies,
     example_of,
     first_layer,
     forward_signature,
@@ -230,7 +231,7 @@ def _initialised(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn
     device = META if rebuild else "cpu"
     with torch.device(device):
         try:
-            initialised = rebuild() if rebuild else copy.deepcopy(module)
+            initialised = rebuild() if rebuild else copy.deepcopy(module, computed_copies(module))
         except ValueError as error:
             raise ModelError(
                 "a lazy layer of the model is not initialised", "call the model once on a batch"

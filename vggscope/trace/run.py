@@ -429,11 +429,14 @@ def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 @contextmanager
 def random_state() -> Iterator[None]:
-    """Restore the state of Python's and NumPy's random number generators when the block ends."""
+    """Restore the states of torch's, Python's and NumPy's random number generators when the block ends."""
+    import torch
+
     numpy = sys.modules.get("numpy")
     python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         random.setstate(python_state)
         if numpy:
