@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -254,6 +255,18 @@ def test_a_checkpoint_is_reported_in_its_own_dtype(suffix: str, tmp_path: Path) 
     same = vggscope.diff(path, ref=path, input_size=(3, 32, 32), numeric=True, weights=path)
     assert same.numeric is not None
     assert same.numeric.max_abs_error == 0
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors", "onnx"])
+def test_what_is_exported_has_the_dtype_of_the_model(suffix: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).half()
+    path = str(tmp_path / f"half.{suffix}")
+    vggscope.export(model, path, (3, 8, 8))
+    if suffix == "onnx":
+        weights = onnx.load(path).graph.initializer
+        assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
+    else:
+        assert vggscope.inspect(path).dtypes == ("float16",)
 
 
 def test_one_tensor_of_another_dtype_in_a_checkpoint(tmp_path: Path) -> None:

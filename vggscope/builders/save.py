@@ -86,7 +86,8 @@ def write_onnx(model: nn.Module, input_shape: Shape, path: str | PathLike[str]) 
     import torch
 
     # The exporter would take a batch of 1 for a constant.
-    example = torch.zeros(2, *input_shape[1:])
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    example = torch.zeros(2, *input_shape[1:], dtype=dtype)
     with suppress_output():
         torch.onnx.export(
             model.eval(),
