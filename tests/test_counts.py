@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,12 +15,17 @@ from torch.utils.flop_counter import FlopCounterMode
 import vggscope
 from vggscope.analysis.cost import backward_macs, costs, total_macs
 from vggscope.graph import Network
+from vggscope.ops.activation import ReLU
 from vggscope.ops.attention import Einsum, MatrixProduct, ScaledDotProductAttention
-from vggscope.ops.base import Op
+from vggscope.ops.base import Op, SavedTensors, Shape
 from vggscope.ops.convolution import Convolution
+from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.linear import Linear
-from vggscope.ops.pooling import MaxPool2d
+from vggscope.ops.normalization import BatchNorm2d, LocalResponseNorm
+from vggscope.ops.pooling import AvgPool2d, MaxPool2d
 from vggscope.ops.recurrent import Recurrent
+from vggscope.ops.regularization import Dropout
+from vggscope.ops.shape import Flatten
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.network import network_of
 
@@ -216,6 +223,56 @@ def test_a_wrong_rule_for_the_shape_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     )
     assert report.layers[1].output_shape == (1, 4, 3, 3)
     assert report.totals.macs == 36 * 4 * 27 + 36 * 5
+
+
+SAVING = [
+    Convolution,
+    Linear,
+    BatchNorm2d,
+    ReLU,
+    MaxPool2d,
+    AvgPool2d,
+    Dropout,
+    LocalResponseNorm,
+    Elementwise,
+    Flatten,
+]
+
+
+class Residual(nn.Module):
+    """A module with a layer of each kind whose memory the rules predict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Linear(12, 2)
+        self.lrn, self.pool, self.mean = nn.LocalResponseNorm(2), nn.MaxPool2d(2), nn.AvgPool2d(2)
+        self.relu, self.dropout = nn.ReLU(inplace=True), nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lrn(self.relu(self.norm(self.conv(x)))) * x
+        return self.dropout(self.head(self.mean(self.pool(x)).flatten(1)))
+
+
+def test_right_rules_save_what_torch_saves() -> None:
+    network = network_of(Residual(), "m", (3, 8, 8))
+    assert network.predicts_memory
+    assert network.warnings == ()
+
+
+@pytest.mark.parametrize("op", SAVING)
+def test_a_wrong_rule_for_saved_tensors_is_told(monkeypatch: pytest.MonkeyPatch, op: type[Op]) -> None:
+    right = op.saved_for_backward
+
+    def wrong(self: Op, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        saved = right(self, inputs, output)
+        return replace(saved, extra=(*saved.extra, (output, None)))
+
+    before = vggscope.summary(Residual(), input_size=(1, 3, 8, 8)).memory
+    monkeypatch.setattr(op, "saved_for_backward", wrong)
+    report = vggscope.summary(Residual(), input_size=(1, 3, 8, 8))
+    (warning,) = report.warnings
+    assert re.search(r"^the figures disagree: .* saves .* for backward, torch ", warning)
+    assert report.memory == before  # torch was recorded instead
 
 
 def test_a_parameter_that_is_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

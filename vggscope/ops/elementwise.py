@@ -66,7 +66,6 @@ class Elementwise(Op):
     `arguments_given` are the call's arguments in order, with None for a tensor, so that x-2 is not 2-x.
     """
 
-    predicts_memory = True
     broadcasts = True
 
     function: str
@@ -76,6 +75,10 @@ class Elementwise(Op):
     @property
     def name(self) -> str:
         return self.function
+
+    @property
+    def predicts_memory(self) -> bool:
+        return self.function in ("add", "mul", "sub") and (self.function == "add" or not self.inplace)
 
     @property
     def allocates(self) -> bool:

@@ -59,7 +59,8 @@ def network_of(
     else:
         result = _first_that_fits(module, name, rebuild)
     network = _checked(module, result)
-    return network if network.predicts_memory else _with_steps(network, result, steps)
+    agrees = network.torch_count is None or not network.torch_count.disagreements
+    return network if network.predicts_memory and agrees else _with_steps(network, result, steps)
 
 
 def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) -> Network:

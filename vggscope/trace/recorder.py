@@ -21,6 +21,7 @@ from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
 from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
 from vggscope.trace.layout import shares_memory, with_layout
+from vggscope.trace.saved import Saved, by_rule, kind
 from vggscope.trace.tensors import dtype_name, named_tensors, tensors_in
 from vggscope.trace.transforms import is_transforming
 from vggscope.trace.writes import Write, Writes, region_of
@@ -62,6 +63,7 @@ class Call:
     - `count` returns the cost by torch's counter, with gradients for the given tensors. It is used if the op's own rule
       fails.
     - `dispatched` are the multiply-accumulates of the operators that the call has dispatched; None if it is not known.
+    - `saved` returns what autograd saves of the call in training; None if it is not known.
     """
 
     ops: tuple[Op, ...]
@@ -69,6 +71,7 @@ class Call:
     weights: tuple[Tensor, ...] = ()
     count: Count = _no_count
     dispatched: OperatorMacs | None = None
+    saved: Callable[[Op], Saved | None] = lambda op: None
 
 
 @dataclass
@@ -79,7 +82,8 @@ class Recorder:
     changes the number of rows.
     `returned_parameters` are the parameters whose values forward returns.
     `torch_macs` are the multiply-accumulates of the operators that torch has dispatched, None if they are unknown, and
-    `disagreements` are sentences on figures that differ from torch's.
+    `disagreements` are sentences on figures that differ from torch's. `asked` are the kinds of ops of which torch has
+    told what they save for backward.
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
@@ -108,6 +112,7 @@ class Recorder:
     returned_parameters: set[str] = field(default_factory=set)
     torch_macs: int | None = 0
     disagreements: list[str] = field(default_factory=list)
+    asked: set[object] = field(default_factory=set)
 
     def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
         """Record the network's inputs under the names of forward's arguments; a single input is named INPUT."""
@@ -311,6 +316,8 @@ class Recorder:
             custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
         )
+        if not self.nodes[name].reads_computed_weight:
+            self._compare_saved(name, op, call, result)
         if self.nodes[name].passes_gradient and (trains or self.needs_gradient.intersection(sources)):
             self.needs_gradient.add(name)
         self.shapes[name] = shape_of(result)
@@ -389,6 +396,17 @@ class Recorder:
                     f" torch's own operators {count_text(torchs)}"
                 )
         self.torch_macs = None if self.torch_macs is None or torchs is None else self.torch_macs + torchs
+
+    def _compare_saved(self, name: str, op: Op, call: Call, result: Tensor) -> None:
+        """Record if an op whose rules predict memory saves otherwise for backward than torch says."""
+        is_usual = op.predicts_memory and not self.has_own_backward and not is_transforming()
+        if not is_usual or kind(op) in self.asked or len(call.inputs) != len(set(map(id, call.inputs))):
+            return
+        self.asked.add(kind(op))
+        torchs = call.saved(op)
+        ours = by_rule(op, tuple(map(shape_of, call.inputs)), shape_of(result), result.element_size())
+        if torchs is not None and ours != torchs:
+            self.disagree(f"{name}: vggscope says that {op.name} saves {ours.text} for backward, torch {torchs.text}")
 
     def disagree(self, text: str) -> None:
         """Record that a figure differs from torch's without a known reason."""

@@ -118,7 +118,7 @@ def _torch_count(network: Network, recorder: Recorder, parameters: Iterable[Tens
     texts = recorder.disagreements[:MOST_DISAGREEMENTS]
     more = len(recorder.disagreements) - len(texts)
     if more:
-        texts.append(f"{more} more layers differ from torch in their shapes or MACs")
+        texts.append(f"{more} more layers differ from torch")
     if ours != params:
         texts.append(f"vggscope counts {count_text(ours)} parameters, torch {count_text(params)}")
     return TorchCount(recorder.torch_macs, params, tuple(f"the figures disagree: {text}" for text in texts))

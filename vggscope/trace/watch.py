@@ -29,6 +29,7 @@ from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Count, Recorder, shape_of
+from vggscope.trace.saved import Saved, saved_in_training
 from vggscope.trace.source_line import current_line
 from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in, with_values
 from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
@@ -198,7 +199,7 @@ class Watch:
             if frame.op is None:
                 self._compiled_node(frame, inputs, result)
                 return result
-            return self._module_node(frame, frame.op, inputs, result, self._counter(module.forward, args, kwargs))
+            return self._module_node(frame, frame.op, inputs, result, args, kwargs)
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
@@ -317,9 +318,37 @@ class Watch:
 
         return count
 
+    def _saver(
+        self,
+        function: Function,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        inputs: tuple[Tensor, ...],
+        module: nn.Module | None = None,
+    ) -> Callable[[Op], Saved | None]:
+        """Return a function that tells what autograd saves of a call, by repeating it without recording."""
+
+        def saved(op: Op) -> Saved | None:
+            if not self.on_meta:
+                return None
+            self.paused = True
+            try:
+                return saved_in_training(op, function, args, kwargs, inputs, module)
+            finally:
+                self.paused = False
+
+        return saved
+
     def _module_node(
-        self, frame: RunningModule, op: Op, inputs: tuple[Tensor, ...], result: object, count: Count
+        self,
+        frame: RunningModule,
+        op: Op,
+        inputs: tuple[Tensor, ...],
+        result: object,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
     ) -> object:
+        count = self._counter(frame.module.forward, args, kwargs)
         result = _distinct_result(op, inputs, result)
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values())
         if isinstance(op, Unknown):
@@ -327,7 +356,8 @@ class Watch:
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
         base = frame.path or getattr(frame.module, "original_name", type(frame.module).__name__).lower()
         weights = (*without_wrappers(frame.module.parameters()), *self.packed.get(frame.path, ()))
-        call = Call((op,), distinct, weights, count, self.dispatched)
+        saved = self._saver(frame.module.forward, args, kwargs, distinct, frame.module)
+        call = Call((op,), distinct, weights, count, self.dispatched, saved)
         if results := plain_tensors_in(result):
             self.recorder.add(base, call, results, module=frame.path)
             if inputs and results[0] is inputs[0]:
@@ -366,7 +396,8 @@ class Watch:
         packed = self.packed.get(self.path, ()) if any(map(_is_packed, args)) else ()
         count = self._counter(function, args, kwargs)
         weights = (*op_call.weights, *packed)
-        op_call = replace(op_call, count=count, weights=weights, dispatched=self.dispatched)
+        saved = self._saver(function, args, kwargs, op_call.inputs)
+        op_call = replace(op_call, count=count, weights=weights, dispatched=self.dispatched, saved=saved)
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _distinct_result(op_call.ops[0], inputs, result)
             results = plain_tensors_in(result)

@@ -1,0 +1,131 @@
+"""What autograd saves of a call for its backward, as torch itself says: the call is repeated with gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from vggscope.ops.base import Op, Shape, numel
+from vggscope.record import record
+from vggscope.trace.tensors import Arguments, Function, KeywordArguments, mapped_tensors, tensors_in
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@record
+class Saved:
+    """The tensors that autograd saves of one call, besides parameters and buffers.
+
+    `inputs` are the positions of the call's inputs that are saved, `output` is whether its output is, and `extra` are
+    the bytes of other tensors.
+    """
+
+    inputs: tuple[int, ...] = ()
+    output: bool = False
+    extra: int = 0
+
+    @property
+    def text(self) -> str:
+        """What is saved, in words."""
+        parts = [
+            *(f"input {position}" for position in self.inputs),
+            *(("the output",) if self.output else ()),
+            *((f"{self.extra:,} bytes more",) if self.extra else ()),
+        ]
+        return " and ".join(parts) or "nothing"
+
+
+def by_rule(op: Op, inputs: tuple[Shape, ...], output: Shape, element_bytes: int) -> Saved:
+    """Return what an op's rule says is saved in training."""
+    saved = op.saved_for_backward(inputs, output)
+    plain = (*saved.masks, *saved.statistics, *saved.copies)
+    extra = sum(numel(shape) * (width or element_bytes) for shape, width in saved.extra)
+    return _merged(op, Saved(saved.inputs, saved.output, extra + sum(map(numel, plain)) * element_bytes))
+
+
+def _merged(op: Op, saved: Saved) -> Saved:
+    """Return what is saved with an output that is its first input in memory named as that input."""
+    if op.allocates or not saved.output:
+        return saved
+    return Saved(tuple(sorted({0, *saved.inputs})), False, saved.extra)
+
+
+def kind(op: Op) -> tuple[object, ...]:
+    """Return what tells apart the ops for which torch is asked once: their class and what is no number."""
+    values = (getattr(op, field.name) for field in fields(op))
+    return type(op), op.name, *(value for value in values if isinstance(value, (bool, str)))
+
+
+def saved_in_training(
+    op: Op,
+    function: Function,
+    args: Arguments,
+    kwargs: KeywordArguments,
+    inputs: Sequence[Tensor],
+    module: nn.Module | None,
+) -> Saved | None:
+    """Return what a call saves in training mode, with gradients for its inputs and the parameters of its module.
+
+    None if the call fails or has no gradient. It runs on copies of its arguments, because it may write to them.
+    """
+    import torch
+
+    copies: dict[int, Tensor] = {}
+
+    def copied(tensor: Tensor) -> Tensor:
+        is_float = tensor.is_floating_point() or tensor.is_complex()
+        copy = tensor.detach().requires_grad_(is_float).clone() if is_float else tensor.clone()
+        return copies.setdefault(id(tensor), copy)
+
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    args, kwargs = mapped_tensors((args, kwargs), copied)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    try:
+        with torch.enable_grad(), _in_training(module), hooks:
+            result = function(*args, **kwargs)
+    except Exception:  # torch may refuse the call in training, as batch norm on one value
+        return None
+    if not any(tensor.requires_grad for tensor in tensors_in(result)):
+        return None
+    state = (*module.parameters(), *module.buffers()) if module is not None else ()
+    given = {id(tensor) for tensor in inputs}
+    weights = (copy for key, copy in copies.items() if key not in given)
+    own = {_storage(tensor) for tensor in (*state, *weights)}
+    positions = {_storage(copies[id(t)]): place for place, t in reversed(list(enumerate(inputs))) if id(t) in copies}
+    outputs = {_storage(tensor) for tensor in tensors_in(result)[:1]} - positions.keys()
+    storages = {_storage(tensor): tensor.untyped_storage().nbytes() for tensor in kept}
+    extra = sum(size for key, size in storages.items() if key not in own | outputs | positions.keys())
+    saved = sorted(positions[key] for key in storages.keys() & positions.keys() - own)
+    return _merged(op, Saved(tuple(saved), bool(outputs & storages.keys()), extra))
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+@contextmanager
+def _in_training(module: nn.Module | None) -> Iterator[None]:
+    """Set a module to training mode, with gradients for its parameters, within the block."""
+    parts = list(module.modules()) if module is not None else []
+    modes = [part.training for part in parts]
+    parameters = [p for p in module.parameters() if p.is_floating_point() or p.is_complex()] if module else []
+    trained = [parameter.requires_grad for parameter in parameters]
+    try:
+        for part in parts:
+            part.training = True
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for part, mode in zip(parts, modes):
+            part.training = mode
+        for parameter, requires_grad in zip(parameters, trained):
+            parameter.requires_grad_(requires_grad)
