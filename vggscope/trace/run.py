@@ -136,6 +136,7 @@ class _Forward:
     device: str
     dtype: str
     gradients: bool = False
+    compares: bool = True
 
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
         return _watched(
@@ -147,6 +148,7 @@ class _Forward:
             gradients=self.gradients,
             dtype=self.dtype,
             packed=self.packed,
+            compares=self.compares,
         )
 
 
@@ -180,7 +182,7 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
         return _OnSamples(
             alone, None, nodes, _fixed(arguments), _fixed(outputs), first, "the inputs have no batch axis"
         )
-    pair, error = forward(inputs.for_samples(2))
+    pair, error = replace(forward, compares=False)(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if inputs.batch > 1:
         irregular = single or _not_proportional(nodes)
@@ -299,6 +301,7 @@ def _watched(
     gradients: bool = False,
     dtype: str = "float32",
     packed: Mapping[str, Tensor] = MappingProxyType({}),
+    compares: bool = True,
 ) -> tuple[Watch, Exception | None]:
     import torch
     from torch.utils.weak import WeakTensorKeyDictionary
@@ -313,7 +316,7 @@ def _watched(
         by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
     paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
     recorder = Recorder(origins, Writes(WeakTensorKeyDictionary()), frozenset(paths.values()), dtype=dtype)
-    watch = Watch(recorder, paths, device == META, gradients, packed=by_layer)
+    watch = Watch(recorder, paths, device == META, gradients, packed=by_layer, compares=compares)
     inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
     watch.recorder.begin(inputs.named(module))
     try:

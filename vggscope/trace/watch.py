@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from vggscope.graph import Input, Node, Output
@@ -38,6 +38,20 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+NO_MACS = OperatorMacs()
+"""What a call has dispatched that has no products. It is shared and stays as it is."""
+
+_UNKNOWN_MACS = OperatorMacs(is_known=False)
+
+_NOT_COUNTING = nullcontext()
+
+
+@lru_cache(maxsize=4096)
+def _may_multiply(function: Function) -> bool:
+    """Return whether a function may dispatch a matrix product."""
+    return function_name(function)[0] not in NO_PRODUCTS
+
+
 @dataclass
 class RunningModule:
     """A running module with the shapes of its arguments, and its op if the module is one node."""
@@ -63,6 +77,7 @@ class Watch:
     - `values` is the last tensor whose values forward took as an array or a list, which is `taken`.
     - `packed` are the packed weights of quantised layers, by the layer's path.
     - `dispatched` are the multiply-accumulates that torch's operators have since the current call or layer began.
+    - `compares` is false in a run whose products are not compared with torch's operators, which takes longer.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
 
@@ -77,7 +92,8 @@ class Watch:
     reads_values: bool = False
     differentiates: bool = False
     backward: Tensor | None = None
-    dispatched: OperatorMacs = field(default_factory=OperatorMacs)
+    dispatched: OperatorMacs = field(default_factory=lambda: NO_MACS)
+    compares: bool = True
     asked_device: bool = False
     values: Tensor | None = None
     taken: object = None
@@ -156,7 +172,7 @@ class Watch:
                         " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
                     )
             if not self.inside_node:
-                self.dispatched = OperatorMacs()
+                self.dispatched = NO_MACS
             op = self.stack[-1].op if self.inside_node else module_op(module) or self._script_op(module, path)
             self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args)))))
 
@@ -214,7 +230,7 @@ class Watch:
             shortcut = self._shortcut(function, args, kwargs, inputs)
             counting = self._counting(function)
             if shortcut is not None and function_name(function)[0] == "linear":
-                add_linear(self.dispatched, *inputs[:2])
+                add_linear(self._own_dispatched(), *inputs[:2])
         if shortcut is not None and self.inside_node:
             return shortcut
         try:
@@ -237,10 +253,19 @@ class Watch:
     def _counting(self, function: Function) -> AbstractContextManager[object]:
         """Add the multiply-accumulates of a call to `dispatched`, unless the function has none."""
         if not self.inside_node:
+            self.dispatched = NO_MACS
+        if not _may_multiply(function) or is_transforming():
+            return _NOT_COUNTING
+        if not self.compares and (self.inside_node or function_name(function)[0] in MATRIX_PRODUCTS):
+            self.dispatched = _UNKNOWN_MACS
+            return _NOT_COUNTING
+        return operator_macs(self._own_dispatched())
+
+    def _own_dispatched(self) -> OperatorMacs:
+        """Return `dispatched`, which may be added to."""
+        if self.dispatched is NO_MACS:
             self.dispatched = OperatorMacs()
-        if function_name(function)[0] in NO_PRODUCTS or is_transforming():
-            return nullcontext()
-        return operator_macs(self.dispatched)
+        return self.dispatched
 
     def _check_dtypes(
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
