@@ -559,12 +559,16 @@ class Network:
         >>> vggscope.network("D").predicts_memory
         True
         """
-        read = [parameter.name for node in self.nodes for parameter in node.parameters]
-        usual = all(node.op.predicts_memory for node in self.nodes)
-        special = any(n.reads_computed_weight or n.detached or n.custom_backward for n in self.nodes)
-        one_input = len(self.inputs) == 1 and not self.inputs[0].dtype and self.inputs[0].batch_axis == 0
-        one_result = len(self.returned) <= 1 and self.single is None
-        return usual and not special and one_input and one_result and len(read) == len(set(read))
+        if any(
+            not n.op.predicts_memory or n.reads_computed_weight or n.detached or n.custom_backward for n in self.nodes
+        ):
+            return False
+        if len(self.inputs) > 1 or self.inputs[0].batch_axis != 0 or len(self.returned) > 1 or self.single is not None:
+            return False
+        parameters = [parameter for node in self.nodes for parameter in node.parameters]
+        dtypes = {t.dtype for t in self.inputs} | {p.dtype for p in parameters} | {n.dtype for n in self.nodes}
+        is_real = not self.dtype.startswith("complex")
+        return dtypes == {""} and is_real and len(parameters) == len({parameter.name for parameter in parameters})
 
     def require_batch(self, batch: int) -> None:
         """Raise ShapeError if the batch is above 1 and the network is known for one sample only.

@@ -36,21 +36,26 @@ _MODES = {INFERENCE_PEAK: "inference", TRAINING_PEAK: "train"}
 
 def _peak(network: Network, module: nn.Module, figure: str) -> ReportedFigure:
     config = StepConfig(mode=_MODES[figure])
-    reason = next(_reasons_not_to_track(network, config), None)
+    reason = next(_reasons_not_to_track(network, module, config), None)
     if reason is not None:
         raise NotApplicable(reason)
     trained = None if config.trains else ()
     tracked = MeasuredStep(lambda: copied(module, _empty), network, 1, config, trained).tracked_peak()
     on_gpu, on_cpu = (simulate_step(network, replace(config, runtime=runtime)) for runtime in ("cuda", "tracker"))
-    terms = tuple(_terms(on_gpu, on_cpu))
+    packed = _packed_bytes(network, module)
+    terms = tuple(_terms(on_gpu, on_cpu, packed))
     is_known = network.predicts_memory or recorded_step(network, config) is not None
     if not is_known and on_gpu.peak_bytes(1) + sum(term.amount for term in terms) != tracked:
         raise NotApplicable("torch cannot be recorded in this step, and the rules do not predict it to the byte")
     return ReportedFigure(tracked, terms=terms)
 
 
-def _reasons_not_to_track(network: Network, config: StepConfig) -> Iterator[str]:
+def _reasons_not_to_track(network: Network, module: nn.Module, config: StepConfig) -> Iterator[str]:
     """Why the tracker's figure cannot be compared with ours."""
+    from torch.jit import ScriptModule
+
+    if any(isinstance(part, ScriptModule) for part in module.modules()):
+        yield "a module of TorchScript cannot be run without data"
     if not config.trains:
         return
     if not trained_parameters(network, config):
@@ -66,11 +71,18 @@ def _empty(tensor: Tensor) -> Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
 
 
-def _terms(on_gpu: StepTimeline, on_cpu: StepTimeline) -> Iterator[Term]:
-    """The tracker's peak minus ours: no input, and the CPU's kernels."""
+def _packed_bytes(network: Network, module: nn.Module) -> int:
+    """The bytes of weights that are no parameters of torch, as those of quantised layers."""
+    seen = dict(module.named_parameters(remove_duplicate=False))
+    return sum(network.bytes_of(parameter) for parameter in network.parameters() if parameter.name not in seen)
+
+
+def _terms(on_gpu: StepTimeline, on_cpu: StepTimeline, packed: int) -> Iterator[Term]:
+    """The tracker's peak minus ours: no input, no packed weights, and the CPU's kernels."""
     uncounted = on_cpu.peak(1).alive[KINDS.index("input")].at(1)
     amounts = {
         "the input and its labels, which it does not count": -uncounted,
+        "packed weights, which it does not see": -packed,
         "gradients added up in a third tensor and other kernels, as on a CPU": on_cpu.peak_bytes(1)
         - on_gpu.peak_bytes(1),
     }

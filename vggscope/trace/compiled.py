@@ -32,6 +32,7 @@ def as_plain_python(intercept: Intercept) -> Iterator[None]:
 
 @contextmanager
 def _script_functions(intercept: Intercept) -> Iterator[None]:
+    from torch._C import DisableTorchFunction
     from torch.jit import ScriptFunction
 
     kind: Any = ScriptFunction
@@ -43,7 +44,8 @@ def _script_functions(intercept: Intercept) -> Iterator[None]:
             return source(*args, **kwargs)
 
         def compiled(*args: object, **kwargs: object) -> object:
-            return run_compiled(function, *args, **kwargs)
+            with DisableTorchFunction():  # its operators are one call
+                return run_compiled(function, *args, **kwargs)
 
         compiled.__name__ = "ScriptFunction"
         return intercept(compiled, args, kwargs)
