@@ -97,6 +97,21 @@ class Attends(nn.Module):
         return self.attention(x, x, x, need_weights=self.need_weights)[0]
 
 
+class KeepsTable(nn.Module):
+    """A table of positions that the first call makes and later calls read, as in ConViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", None)
+        self.norm = nn.LayerNorm(32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.table is None:
+            steps = torch.arange(x.shape[1], dtype=x.dtype)
+            self.table = (steps - steps.unsqueeze(1)).repeat(2, 1)[: x.shape[1]].clone()
+        return self.norm(self.table @ x)
+
+
 def padded(mode: str, padding: int | str = 1, kernel: int = 3) -> nn.Module:
     layers = (nn.Conv2d(3, 8, kernel, padding=padding, padding_mode=mode), nn.ReLU())
     return nn.Sequential(*layers, nn.Conv2d(8, 8, kernel, padding=padding, padding_mode=mode), nn.Flatten())
@@ -112,6 +127,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
         0,
     ),
     "an encoder, length first": (lambda: nn.TransformerEncoderLayer(32, 4, 64), (24, 32), 1),
+    "a table that is kept": (KeepsTable, (24, 32), 0),
     "reflected": (lambda: padded("reflect"), (3, 16, 16), 0),
     "wrapped": (lambda: padded("circular"), (3, 16, 16), 0),
     "replicated": (lambda: padded("replicate"), (3, 16, 16), 0),

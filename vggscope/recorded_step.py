@@ -6,12 +6,16 @@ from typing import NamedTuple
 
 from vggscope.record import record
 
+BEFORE = "start"
+"""The event of a storage that an earlier step made and kept."""
+
 
 class StorageEvent(NamedTuple):
     """An allocation of a numbered storage, or its free, for which `kind` is empty.
 
-    `event` is forward, loss, recompute or backward, and `layer` the node that runs. An allocation has `fixed` bytes,
-    and `per_sample` more for each sample. `scales` is true if they are floating-point values of the step's dtype.
+    `event` is BEFORE, forward, loss, recompute or backward, and `layer` the node that runs. An allocation has `fixed`
+    bytes, and `per_sample` more for each sample. `scales` is true if they are floating-point values of the step's
+    dtype.
     """
 
     event: str

@@ -27,6 +27,7 @@ from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Bilinear
 from vggscope.trace.flops import macs_without_formula
 from vggscope.trace.inputs import CallInputs, inputs_of
+from vggscope.trace.preserve import preserved
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def _backward(module: nn.Module, inputs: CallInputs) -> Callable[[], object]:
     import torch
 
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    sums = [tensor.sum() for tensor in tensors_in(inputs.to("meta").call(module)) if tensor.requires_grad]
+    with preserved(module, with_data=False):  # a tensor that forward stores would belong to this graph in the next run
+        sums = [tensor.sum() for tensor in tensors_in(inputs.to("meta").call(module)) if tensor.requires_grad]
     if not trainable or not sums:
         return lambda: None
     return lambda: torch.autograd.grad(sums, trainable, allow_unused=True)

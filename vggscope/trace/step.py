@@ -11,14 +11,14 @@ from __future__ import annotations
 import gc
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from vggscope.graph import Network
-from vggscope.recorded_step import RecordedStep, StepRequest, StorageEvent
+from vggscope.recorded_step import BEFORE, RecordedStep, StepRequest, StorageEvent
 from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
 from vggscope.trace.inputs import CallInputs
@@ -150,6 +150,8 @@ def _kinds(recording: Recording) -> list[str]:
     for number, made in enumerate(recording.storages):
         if number in recording.gradients:
             kinds[number] = "gradients"
+        elif made.event == BEFORE:
+            kinds[number] = "buffers"
         elif made.event in ("forward", "loss", "recompute") and number in outlives:
             kinds[number] = "activations"
     return kinds
@@ -225,46 +227,57 @@ class _WatchedStep:
         self.request = request
         self.storages = _Storages(floating_type(request.dtype or network.dtype))
         self.layers = _Layers(module, network, self.storages, on_gpu=request.on_gpu)
+        self._labels: Tensor | None = None
+        self._has_labels = False
 
     def run(self) -> Recording:
-        """Run forward unrecorded, because it may keep tensors from its first call, and the step recorded."""
-        import torch
-
-        with torch.no_grad():
-            labels = class_labels(self._output()) if self.request.trains else None
-        for tensor in (*self.state.values(), *self.inputs.tensors(), *([] if labels is None else [labels])):
+        """Return what the step allocates; if it keeps tensors for the next, such as a table, what the second does."""
+        for tensor in (*self.state.values(), *self.inputs.tensors()):
             self.storages.ignore(tensor)
         collects = gc.isenabled()
         gc.disable()  # what the collector frees in a step depends on the program around it
         try:
             with self.layers.watching(), self.storages.watching(self.layers):
-                for _ in range(self.request.passes):
-                    loss = self._pass(labels)  # a variable names the previous one meanwhile
-                self.storages.stop()
-                del loss
+                self._passes()
+                if self.storages.has_kept(self._gradients().values()):
+                    for tensor in self.state.values():
+                        tensor.grad = None
+                    gc.collect()
+                    self.storages.restart()
+                    self._passes()
         finally:
             if collects:
                 gc.enable()
-        return self.storages.recording(
-            {name: t.grad for name, t in self.state.items() if t.is_leaf and t.grad is not None}
-        )
+        return self.storages.recording(self._gradients())
 
-    def _pass(self, labels: Tensor | None) -> Tensor | None:
+    def _gradients(self) -> dict[str, Tensor]:
+        return {name: t.grad for name, t in self.state.items() if t.is_leaf and t.grad is not None}
+
+    def _passes(self) -> None:
+        for _ in range(self.request.passes):
+            loss = self._pass()  # a variable names the previous one meanwhile
+        self.storages.stop()
+        del loss
+
+    def _pass(self) -> Tensor | None:
         import torch
 
         self.layers.start("forward")
         if not self.request.trains:
             self._call()
             return None
-        loss = self._loss(self._output(), labels)
+        loss = self._loss(self._output())
         self.layers.start("backward")
         if loss.requires_grad:
             torch.autograd.backward(loss)
         return loss
 
-    def _loss(self, output: Tensor, labels: Tensor | None) -> Tensor:
+    def _loss(self, output: Tensor) -> Tensor:
+        if not self._has_labels:
+            with self.storages.ignoring():
+                self._labels, self._has_labels = class_labels(output), True
         self.layers.start("loss")
-        return loss_of(output, labels)
+        return loss_of(output, self._labels)
 
     def _call(self) -> object:
         return called(self.module, self.state, self.inputs)
@@ -422,13 +435,22 @@ class _Storages:
         self._numbers: dict[int, int] = {}
         self._references: dict[int, object] = {}
         self._ignored: list[object] = []
-        self._stopped = False
+        self._stopped = self._ignores = False
 
     def ignore(self, tensor: Tensor) -> None:
         """Leave out the storage of a tensor that exists before the step."""
         storage = tensor.untyped_storage()
         self._ignored.append(storage)
         self._numbers[id(storage)] = -1
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """Leave out the storages that are made within the block."""
+        self._ignores = True
+        try:
+            yield
+        finally:
+            self._ignores = False
 
     @contextmanager
     def watching(self, layers: _Layers) -> Iterator[None]:
@@ -457,6 +479,9 @@ class _Storages:
         key = id(storage)
         if key in self._numbers:
             return
+        if self._ignores:
+            self.ignore(tensor)
+            return
         number = self._numbers[key] = len(self._storages)
         self._storages.append(StorageUse(storage.nbytes(), tensor.dtype == self._floating, self.event, self.layer))
         self._changes.append(StorageChange(self.event, self.layer, number, is_free=False))
@@ -473,7 +498,20 @@ class _Storages:
         """End the log: what is alive stays so."""
         self._stopped = True
 
+    def has_kept(self, gradients: Iterable[Tensor]) -> bool:
+        """Whether storages of the step are alive besides those of the gradients."""
+        return bool(self._references.keys() - self._numbers_of(gradients))
+
+    def restart(self) -> None:
+        """Begin the log anew, with the storages that are alive as those that exist before the step."""
+        self._stopped = False
+        for number in self._references:
+            self._storages[number] = self._storages[number]._replace(event=BEFORE, layer="")
+        self._changes = [StorageChange(BEFORE, "", number, is_free=False) for number in sorted(self._references)]
+
     def recording(self, gradients: Mapping[str, Tensor]) -> Recording:
         """Return the log, for these gradients of parameters by name."""
-        numbers = {self._numbers.get(id(tensor.untyped_storage()), -1) for tensor in gradients.values()}
-        return Recording(self._storages, self._changes, frozenset(numbers - {-1}), tuple(gradients))
+        return Recording(self._storages, self._changes, self._numbers_of(gradients.values()), tuple(gradients))
+
+    def _numbers_of(self, tensors: Iterable[Tensor]) -> frozenset[int]:
+        return frozenset(self._numbers.get(id(tensor.untyped_storage()), -1) for tensor in tensors) - {-1}

@@ -25,7 +25,7 @@ from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, RUNTIMES, Step
 from vggscope.dtypes import converted
 from vggscope.graph import Buffer, Network, Parameter
 from vggscope.ops.base import numel
-from vggscope.recorded_step import RecordedStep
+from vggscope.recorded_step import BEFORE, RecordedStep
 from vggscope.units import ELEMENT_BYTES
 
 COUNTER = 4
@@ -71,8 +71,8 @@ def simulate_passes(network: Network, config: StepConfig, trained: tuple[Paramet
     resident = len(log.entries)
     recorded = recorded_step(network, config)
     if recorded is not None:
-        _replay(log, recorded, ELEMENT_BYTES[network.dtype])
-        return log, resident
+        kept = _replay(log, recorded, ELEMENT_BYTES[network.dtype])
+        return log, resident + kept
     simulator = StepSimulator(log, network, config, trained)
     simulator.tensors.update(input_tensors)
     for _ in range(min(config.accumulate, 2) if config.trains else 1):
@@ -88,12 +88,18 @@ def recorded_step(network: Network, config: StepConfig) -> RecordedStep | None:
     return None if request is None else network.recorded_step(request)
 
 
-def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int) -> None:
-    """Allocate and free what torch did, with floating-point values of `element_bytes`."""
+def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int) -> int:
+    """Allocate and free what torch did, with floating-point values of `element_bytes`.
+
+    Returns the number of storages that earlier steps kept and this one does not free. They are allocated first.
+    """
     tensors: dict[int, int] = {}
     width = ELEMENT_BYTES[recorded.dtype]
-    place = None
-    for event, layer, storage, kind, fixed, per_sample, scales in recorded.events:
+    place = BEFORE, ""
+    freed = {event.storage for event in recorded.events if not event.kind}
+    kept = {event.storage for event in recorded.events if event.event == BEFORE} - freed
+    events = sorted(recorded.events, key=lambda event: event.storage not in kept) if kept else recorded.events
+    for event, layer, storage, kind, fixed, per_sample, scales in events:
         if place != (event, layer):
             log.begin(event, layer)
             place = event, layer
@@ -102,6 +108,7 @@ def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int) -> N
             continue
         mine = element_bytes if scales else width
         tensors[storage] = log.allocate(kind, BatchLinear(fixed * mine // width, per_sample * mine // width))
+    return len(kept)
 
 
 def simulate_optimizer(
