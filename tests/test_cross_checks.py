@@ -21,6 +21,7 @@ from torch.nn.utils.prune import l1_unstructured
 
 import vggscope
 from tests.strategies import examples
+from tests.test_zoo import call_inputs
 from tests.tracker import recorded_peaks
 from tests.zoo import ZOO
 from vggscope.analysis.cost import backward_macs
@@ -793,3 +794,20 @@ def test_fvcore_does_not_run_a_forward_that_catches_errors() -> None:
     (skipped,) = [s for s in result.skipped if (s.witness, s.figure) == ("fvcore", "macs")]
     assert skipped.reason == "forward of Catches catches errors, on which torch.jit's tracer may end the process"
     assert result.agrees
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("signal_up", "flattened_rows", "tied_autoencoder", "text_convolution", "encoder_with_mask", "siamese"),
+        *("attention_with_weights", "dict_input", "dataclass_output", "normal_output", "complex_linear"),
+        *("spectral_norm", "weight_norm", "checkpointed", "script_function_without_source", "quantized_dynamically"),
+        *("language_model_of_transformers", "deformable_convolution"),
+    ],
+)
+def test_no_tool_disagrees_on_a_module_of_another_kind(name: str) -> None:
+    module, inputs = ZOO[name]()
+    result = vggscope.verify(module, input_data=inputs, batch_axis=call_inputs(name, inputs).batch_axis)
+    assert [figure.name for figure in result.figures if figure.outcome == "disagrees"] == []

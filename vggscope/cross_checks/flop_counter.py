@@ -115,6 +115,34 @@ def group_terms(network: Network) -> tuple[Term, ...]:
     return (Term(amount, "the weight gradients of grouped convolutions, counted as if not grouped"),) if amount else ()
 
 
+def _recomputation_terms(module: nn.Module, inputs: CallInputs) -> tuple[Term, ...]:
+    """The MACs of layers that run again in the backward pass, as under torch.utils.checkpoint."""
+    from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+    from torch.utils.flop_counter import FlopCounterMode
+
+    backward = _backward(module, inputs)
+    starts: list[int] = []
+    flops = 0
+    with FlopCounterMode(display=False) as counter:
+
+        def enter(*_: object) -> None:
+            starts.append(counter.get_total_flops())
+
+        def leave(*_: object) -> None:
+            nonlocal flops
+            start = starts.pop()
+            if not starts:
+                flops += counter.get_total_flops() - start
+
+        hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
+        try:
+            backward()
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return (Term(flops // 2, "layers that torch.utils.checkpoint runs again"),) if flops else ()
+
+
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
     inputs = inputs_of(module, network)
     return ReportedFigure(macs(module, inputs), terms=_forward_terms(module, inputs))
@@ -122,7 +150,8 @@ def _macs(network: Network, module: nn.Module) -> ReportedFigure:
 
 def _backward_macs(network: Network, module: nn.Module) -> ReportedFigure:
     inputs = inputs_of(module, network)
-    return ReportedFigure(backward_macs(module, inputs), terms=_backward_terms(network, module, inputs))
+    terms = (*_backward_terms(network, module, inputs), *_recomputation_terms(module, inputs))
+    return ReportedFigure(backward_macs(module, inputs), terms=terms)
 
 
 REFERENCE_TOOL = ReferenceTool(

@@ -35,6 +35,7 @@ BIASES = "each bias, once for each output position"
 SCALES = "each weight and bias of a normalisation, once"
 UNSEEN = "products of functions and of attention, which it does not see"
 NAMED = "each parameter named after a weight or bias, once for each row of the output, less the MACs"
+TIED = "it counts a tied weight once for each layer"
 WEIGHTS = "each weight of a linear layer once, less its MACs at all positions"
 
 
@@ -109,9 +110,15 @@ def _terms(network: Network, node: Node, module_class: str | None) -> dict[str, 
 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
     reported = params(module, inputs_of(module, network).to("meta"))
+    if reported != flop_counter.params(module) and _has_tied_weights(module):
+        raise NotApplicable(TIED)
     if reported != flop_counter.params(module) and _has_shared_parts(module):
         raise NotApplicable("it counts a module with several parents once for each")
     return ReportedFigure(reported)
+
+
+def _has_tied_weights(module: nn.Module) -> bool:
+    return len(list(module.named_parameters(remove_duplicate=False))) > len(list(module.parameters()))
 
 
 def _has_shared_parts(module: nn.Module) -> bool:
@@ -122,6 +129,8 @@ def _has_shared_parts(module: nn.Module) -> bool:
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
     if uses_transforms(module, inputs_of(module, network)):
         raise NotApplicable(TRANSFORMS)
+    if _has_tied_weights(module):
+        raise NotApplicable(TIED)
     return ReportedFigure(macs(module, inputs_of(module, network).to("meta")), terms=mult_add_terms(network, module))
 
 
