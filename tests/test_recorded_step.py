@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import vggscope
 from tests.test_zoo import call_inputs
-from tests.zoo import ZOO
+from tests.zoo import ZOO, Swish
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.analysis.memory.step_config import StepConfig
@@ -58,21 +58,6 @@ def test_the_zoo_equals_the_tracker(name: str) -> None:
         result = vggscope.measure(module, input_data=inputs, batch_axis=axis, mode=mode, optimizer="adam")
         limit = 0.01 * result.measured_bytes if name in CLOSE else 0
         assert abs(result.difference_bytes) <= limit, mode
-
-
-class Swish(torch.autograd.Function):
-    """A function with a backward of its own, which saves its input."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * torch.sigmoid(x)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (x,) = ctx.saved_tensors
-        slope = torch.sigmoid(x)
-        return gradient * slope * (1 + x * (1 - slope))
 
 
 class Calls(nn.Sequential):
