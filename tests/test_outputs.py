@@ -112,4 +112,4 @@ def test_an_unknown_cost_leaves_the_known_part() -> None:
     assert (report.totals.macs, report.totals.flops) == (None, None)
     assert (report.totals.macs_known, report.totals.flops_known) == (known, 2 * known)
     assert f"MACs         at least {known:,}  (FLOPs at least {2 * known:,} = 2 x MACs; bias left out)" in str(report)
-    assert len([warning for warning in report.warnings if "twice" in warning]) == 1
+    assert len([warning for warning in report.warnings if "the cost of twice" in warning]) == 1

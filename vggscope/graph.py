@@ -49,9 +49,9 @@ class Parameter:
     name: str
     shape: Shape
     trainable: bool = True
-    dtype: str = ""
-    stored: int | None = None
-    index_bytes: int = 0
+    dtype: str = field(default="", repr=False)
+    stored: int | None = field(default=None, repr=False)
+    index_bytes: int = field(default=0, repr=False)
 
 
 @record
@@ -62,9 +62,9 @@ class Buffer:
 
     name: str
     shape: Shape
-    dtype: str = ""
-    stored: int | None = None
-    index_bytes: int = 0
+    dtype: str = field(default="", repr=False)
+    stored: int | None = field(default=None, repr=False)
+    index_bytes: int = field(default=0, repr=False)
 
 
 @record
