@@ -41,8 +41,8 @@ NOT_TRAINED = {
 }
 """Modules that torch cannot train on one sample, with the words of the error."""
 
-CLOSE = {"lstm", "spectrogram", "complex_linear"}
-"""Modules whose figure is within a percent: torch sums the gradients of two biases in another order."""
+CLOSE = {"spectrogram", "complex_linear"}
+"""Modules whose figure is within a percent: a scalar more is alive the first time that torch runs their operators."""
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.run import random_state
 from vggscope.trace.source_line import own_line
-from vggscope.trace.step import class_labels, loss_of
+from vggscope.trace.step import class_labels, loss_of, tensors_without_data
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
@@ -141,12 +141,10 @@ class MeasuredStep:
 
         The input batch and its labels are allocated before tracking starts and do not count.
         """
-        from torch._subclasses.fake_tensor import FakeTensorMode
-
         module = self._module()
         inputs = inputs_of(module, self.network)
         try:
-            with FakeTensorMode(allow_non_fake_inputs=True):
+            with tensors_without_data(module):
                 with _errors_as(f"{self.network.name} cannot be run without data"):
                     _fake_state(module, _element_type(self.config))
                 return self._tracked_peak(module, inputs)

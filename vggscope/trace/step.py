@@ -30,6 +30,7 @@ from vggscope.trace.watch import below
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
 SECOND, THIRD = 2, 3
 """The batches from which the growth of each storage follows. One sample may take other kernels."""
@@ -160,9 +161,8 @@ def _kinds(recording: Recording) -> list[str]:
 def _record(module: nn.Module, network: Network, inputs: CallInputs, request: StepRequest, has_data: bool) -> Recording:
     """Return the storages of one step. Raises what the model's code raises."""
     import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
 
-    mode: Any = nullcontext() if has_data else FakeTensorMode(allow_non_fake_inputs=True)
+    mode: Any = nullcontext() if has_data else tensors_without_data(module)
     with (
         preserved(module, with_data=has_data),
         module_mode(module, request.trains),
@@ -174,6 +174,18 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
         copied = _Copies(request.dtype, has_data)
         state = _state(module, copied)
         return _WatchedStep(module, network, state, inputs.map(copied), request).run()
+
+
+def tensors_without_data(module: nn.Module) -> FakeTensorMode:
+    """Return a mode in which torch makes tensors without data, for a run of the module."""
+    from torch import nn
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    if any(isinstance(part, nn.RNNBase) for part in module.modules()):
+        # Their backward returns one gradient for both biases. The mode's cache makes two tensors of it.
+        mode.cache_enabled = False
+    return mode
 
 
 def floating_type(name: str) -> torch.dtype:
