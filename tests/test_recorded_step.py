@@ -97,6 +97,23 @@ class KeepsTable(nn.Module):
         return self.norm(self.table @ x)
 
 
+class KeepsTableByDevice(nn.Module):
+    """A table that is kept in an attribute, at evaluation alone, as in LeViT and TinyViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: dict[torch.device, Tensor] = {}
+        self.biases, self.norm = nn.Parameter(torch.zeros(24)), nn.LayerNorm(32)
+        self.register_buffer("steps", torch.arange(24).repeat(24, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.norm(self.biases[self.steps] @ x)
+        if x.device not in self.tables:
+            self.tables[x.device] = self.biases[self.steps]
+        return self.norm(self.tables[x.device] @ x)
+
+
 def padded(mode: str, padding: int | str = 1, kernel: int = 3) -> nn.Module:
     layers = (nn.Conv2d(3, 8, kernel, padding=padding, padding_mode=mode), nn.ReLU())
     return nn.Sequential(*layers, nn.Conv2d(8, 8, kernel, padding=padding, padding_mode=mode), nn.Flatten())
@@ -113,6 +130,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     ),
     "an encoder, length first": (lambda: nn.TransformerEncoderLayer(32, 4, 64), (24, 32), 1),
     "a table that is kept": (KeepsTable, (24, 32), 0),
+    "a table that is kept by device": (KeepsTableByDevice, (24, 32), 0),
     "reflected": (lambda: padded("reflect"), (3, 16, 16), 0),
     "wrapped": (lambda: padded("circular"), (3, 16, 16), 0),
     "replicated": (lambda: padded("replicate"), (3, 16, 16), 0),

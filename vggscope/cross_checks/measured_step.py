@@ -156,13 +156,15 @@ class MeasuredStep:
 
     def _tracked_peak(self, module: nn.Module, inputs: CallInputs) -> int:
         tracker = _memory_tracker()
+        before = _stored_tensors(module)
         with _errors_as(f"a step of {self.network.name} on tensors without data fails"):
             run = _Run(module, inputs, "cpu", self)
             run.warm_up()
         given = run.given_tensors()
         with _errors_as(f"torch's memory tracker fails on a step of {self.network.name}"):
             # Without this, the tracker counts an input only if forward takes a view of it.
-            tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []), *given)
+            kept = [tensor for tensor in _stored_tensors(module) if all(tensor is not other for other in before)]
+            tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []), *given, *kept)
             with tracker:
                 run.step()
         (snapshot,) = tracker.get_tracker_snapshot("peak").values()
@@ -261,6 +263,15 @@ class _Run:
             torch.autograd.backward(loss)
         if self.optimizer is not None:
             self.optimizer.step()
+
+
+def _stored_tensors(module: nn.Module) -> list[Tensor]:
+    """The tensors in attributes of the module that are no parameters or buffers, such as a table for each device."""
+    stored = (value for part in module.modules() for key, value in vars(part).items() if key not in _REGISTERED)
+    return [tensor for value in stored for tensor in tensors_in(value)]
+
+
+_REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 def _element_type(config: StepConfig) -> torch.dtype | None:
