@@ -227,6 +227,66 @@ def test_the_reason_is_on_top_and_the_remedy_fits_it(word: str, vggscope) -> Non
     assert raised.value.remedy == "call the model on the same input to see the traceback"
 
 
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.words = nn.Conv2d(3, 8, 3), nn.Embedding(10, 8)
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return self.conv(image).mean((2, 3)) + self.words(text).mean(1)
+
+
+class Refuses(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor | None = None) -> torch.Tensor:
+        out = self.conv(image)
+        if text is None:
+            raise ValueError("text is needed")
+        return out
+
+
+class Keyed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.fc(batch["x"])
+
+
+class NoForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+
+def test_the_remedy_for_several_inputs_names_them() -> None:
+    report = api.summary(Two())
+    assert report.warnings[-1].endswith("; give --input once for each of image, text")
+    with pytest.raises(ShapeError) as raised:
+        api.memory(Two())
+    assert raised.value.remedy == "--input SIZE:DTYPE, once for each input, gives another dtype"
+    with pytest.raises(ShapeError, match="text is needed") as raised:
+        api.memory(Refuses())
+    assert raised.value.remedy == "--input, once for each argument of forward, gives other inputs"
+
+
+@pytest.mark.parametrize(("model", "remedy"), [(Keyed(), "takes a dict"), (NoForward(), "define forward in the class")])
+@pytest.mark.filterwarnings("error")
+def test_no_other_size_is_advised_where_none_helps(model: nn.Module, remedy: str) -> None:
+    with pytest.raises(ModelError) as raised:
+        api.summary(model)
+    assert remedy in raised.value.remedy
+
+
+def test_an_input_that_was_chosen_is_noted_where_rows_are_sequences() -> None:
+    chosen = api.summary(nn.LSTM(16, 32))
+    assert any(note.startswith("no input was given: ") for note in chosen.warnings)
+
+
 MIXED = """
 from torch import nn
 

@@ -169,17 +169,27 @@ class NamedTensor:
 
 
 def failure_remedy(failure: str) -> str:
-    """Return the remedy for a forward pass that fails: another input size, unless the reason is an error in its code.
+    """Return the remedy for a forward pass that fails: another input, unless the reason is an error in its code.
 
     >>> failure_remedy("fc: 10 features are expected, the input has 3"), failure_remedy("forward: NameError: x")
     ('--input gives another size', 'call the model on the same input to see the traceback')
+    >>> failure_remedy("words: Expected 'indices' to have one of the following scalar types: Long, Int")
+    '--input SIZE:DTYPE, once for each input, gives another dtype'
     """
     if _CODE_ERRORS.search(failure):
         return "call the model on the same input to see the traceback"
+    if _DTYPE_ERRORS.search(failure):
+        return "--input SIZE:DTYPE, once for each input, gives another dtype"
+    if _RAISED_BY_FORWARD.search(failure):
+        return "--input, once for each argument of forward, gives other inputs"
     return "--input gives another size"
 
 
 _CODE_ERRORS = re.compile("(Name|Attribute|Type|Key|UnboundLocal|ZeroDivision|Import|ModuleNotFound|Recursion)Error")
+
+_DTYPE_ERRORS = re.compile("dtype|scalar types?")
+
+_RAISED_BY_FORWARD = re.compile(r"^forward \([^)]*\): (Value|Runtime|Assertion)Error\b")
 """Errors that no input size mends."""
 
 

@@ -245,10 +245,11 @@ def positions_word(sides: int) -> str:
 def field_text(size: Sequence[int]) -> str:
     """A receptive field in a picture: `268×268 px` of an image, else `128 positions`.
 
-    >>> field_text((268, 268)), field_text((15996,))
-    ('268×268 px', '15996 positions')
+    >>> field_text((268, 268)), field_text((15996,)), field_text((1,))
+    ('268×268 px', '15996 positions', '1 position')
     """
-    return "×".join(map(str, size)) + (" px" if len(size) == 2 else " positions")
+    word = "px" if len(size) == 2 else "position" if size == (1,) else "positions"
+    return f"{'×'.join(map(str, size))} {word}"
 
 
 def kernel_text(pair: tuple[int, ...]) -> str:

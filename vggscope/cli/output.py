@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vggscope.document import Style
 from vggscope.errors import OutputError, printable
 from vggscope.files import open_whole
+from vggscope.graph import failure_remedy
 from vggscope.render.formats import PICTURE, by_name, kind_of, name_for, save, write
 from vggscope.result import Result
 from vggscope.units import bytes_text
@@ -134,7 +135,7 @@ def note_failures(*failures: str | None, told: bool = False) -> int:
     if failure is None:
         return 0
     where = f"the forward pass fails in {failure.partition(': ')[0]}, as noted" if told else failure
-    note(f"vggscope: {where}", "what is shown ends there; --input gives another size")
+    note(f"vggscope: {where}", f"what is shown ends there; {failure_remedy(failure)}")
     return 2
 
 

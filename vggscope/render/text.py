@@ -34,7 +34,9 @@ _SIGNS = {"+": "green", "-": "red", "~": "yellow", "!": "red", "?": "dim"}
 
 def write(document: Document, style: Style) -> str:
     """The title and the blocks, separated by empty lines."""
-    lines: list[StyledLine] = [[(_cut(visible(document.title), style), "bold")]]
+    title = visible(document.title)
+    parts = [title] if display_width(title) <= style.width else _wrapped(title, style.width)
+    lines: list[StyledLine] = [[(part, "bold")] for part in parts]
     previous: Block | None = None
     for block in document.shown:
         apart = not (isinstance(block, Note) and isinstance(previous, Note) and block.kind == previous.kind)

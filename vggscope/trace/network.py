@@ -22,6 +22,7 @@ from vggscope.trace.inputs import (
     example_of,
     first_layer,
     forward_signature,
+    required_arguments,
     specified,
     takes_images,
 )
@@ -88,7 +89,7 @@ def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Modu
         result = _run(module, name, inputs, rebuild)
         tried.append(inputs.text)
         if result.error is None and _mixes_batch(result.network):
-            batch_mixed = batch_mixed or result
+            batch_mixed = batch_mixed or _noted(result, inputs.note)
         elif result.error is None:
             if len(tried) == 1:
                 return _noted(result, inputs.note)
@@ -103,7 +104,9 @@ def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Modu
     assert best is not None
     if len(tried) > 1:
         sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
-        note = f"no input size that was tried fits ({sizes}); --input gives another"
+        names = ", ".join(argument.name for argument in required_arguments(module))
+        remedy = f"give --input once for each of {names}" if ", " in names else "--input gives another"
+        note = f"no input size that was tried fits ({sizes}); {remedy}"
     return _noted(best, note)
 
 
@@ -154,6 +157,10 @@ def _checked(module: nn.Module, result: Run) -> Network:
         hints = network.warnings[-1:] if layout_hint is None else (layout_hint,)
         if isinstance(result.error, TypeError) and "argument" in network.failure:
             hints = (_argument_hint(module),)
+        elif isinstance(result.error, NotImplementedError) and '"forward"' in network.failure:
+            hints = ("define forward in the class, or name the module that calls it",)
+        elif "data type 'str'" in network.failure:
+            hints = ("if forward takes a dict, a function that returns (module, (inputs,)) gives it",)
         elif "dtype" in network.failure:
             hints = ("--input SIZE:DTYPE gives another dtype",)
         elif not hints and isinstance(result.error, _SHAPE_ERRORS):

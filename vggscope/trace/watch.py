@@ -7,6 +7,7 @@ function call is a node.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -516,7 +517,9 @@ def _runs_on_values(function: Function, args: tuple[object, ...], kwargs: dict[s
 
 def _runs(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
     try:
-        function(*args, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            function(*args, **kwargs)
     except Exception:  # a function may raise anything
         return False
     return True
