@@ -104,6 +104,12 @@ def test_a_table_fits_the_terminal(vggscope, monkeypatch, width: int) -> None:
     assert "…" not in out
 
 
+def test_a_title_that_is_too_long_is_wrapped(vggscope, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = vggscope("memory", "D", "--batch", "96", "--optimizer", "adam").out.split("\n")
+    assert lines[:2] == ["D   train, batch 96 of 3x224x224,", "float32, adam"]
+
+
 def test_a_pipe_gets_plain_text_of_a_fixed_width() -> None:
     env = {**os.environ, "FORCE_COLOR": "", "NO_COLOR": ""}
     env.pop("COLUMNS", None)

@@ -275,3 +275,12 @@ def test_one_tensor_of_another_dtype_in_a_checkpoint(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "mixed.pth")
     report = vggscope.summary(str(tmp_path / "mixed.pth"), (3, 32, 32))
     assert (report.dtype, report.totals.param_bytes) == ("mixed", sum(map(size_of, state.values())))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_batch_statistics_of_another_width_are_no_disagreement(dtype: torch.dtype) -> None:
+    """torch keeps the statistics of a batch norm in the input's dtype on a CPU, in float32 at least elsewhere."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).to(dtype)
+    network = network_of(model, "net")
+    assert network.torch_count is not None
+    assert network.torch_count.disagreements == ()

@@ -282,6 +282,19 @@ def test_no_other_size_is_advised_where_none_helps(model: nn.Module, remedy: str
     assert remedy in raised.value.remedy
 
 
+def test_a_class_is_refused_with_the_call_that_makes_a_model() -> None:
+    with pytest.raises(ModelError, match="Two is a class, not a model") as raised:
+        api.summary(Two)  # type: ignore[arg-type]
+    assert raised.value.remedy == "make one: Two(...)"
+
+
+def test_the_remedy_for_mixed_dtypes_converts_the_module() -> None:
+    mixed = nn.Sequential(nn.Linear(8, 8).bfloat16(), nn.Linear(8, 2))
+    with pytest.raises(ShapeError) as raised:
+        api.memory(mixed)
+    assert raised.value.remedy == "convert the module to one dtype in its code, as module.float() does"
+
+
 def test_an_input_that_was_chosen_is_noted_where_rows_are_sequences() -> None:
     chosen = api.summary(nn.LSTM(16, 32))
     assert any(note.startswith("no input was given: ") for note in chosen.warnings)

@@ -93,6 +93,8 @@ def _network(
         return resolved if inputs is None else replace(resolved, given_batch=_batch_of(resolved, inputs))
     from vggscope.trace.network import network_of
 
+    if isinstance(model, type):
+        raise ModelError(f"{model.__name__} is a class, not a model", f"make one: {model.__name__}(...)")
     if not hasattr(model, "named_parameters"):
         raise ModelError(f"{type(model).__name__} is not a model", "a model is a word, an nn.Module or a Network")
     if set(options) - set(INPUT_OPTIONS):

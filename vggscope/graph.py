@@ -178,6 +178,8 @@ def failure_remedy(failure: str) -> str:
     """
     if _CODE_ERRORS.search(failure):
         return "call the model on the same input to see the traceback"
+    if "must have the same dtype" in failure:
+        return "convert the module to one dtype in its code, as module.float() does"
     if _DTYPE_ERRORS.search(failure):
         return "--input SIZE:DTYPE, once for each input, gives another dtype"
     if _RAISED_BY_FORWARD.search(failure):

@@ -131,7 +131,7 @@ def _value(layer: LayerSummary, key: str, usual: str) -> object:
 def _totals(report: Summary) -> Facts:
     totals, memory = report.totals, report.memory
     frozen = totals.params - totals.trainable_params
-    trainable = f", {count_text(frozen)} of them frozen" if frozen else ""
+    trainable = f", {'all' if frozen == totals.params else count_text(frozen)} of them frozen" if frozen else ""
     items = [("outputs", sizes_text(report.outputs, report.dtype))] if len(report.outputs) > 1 else []
     items += [
         ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)}{_dtypes(report)})"),

@@ -38,12 +38,13 @@ class Saved:
         return " and ".join(parts) or "nothing"
 
 
-def by_rule(op: Op, inputs: tuple[Shape, ...], output: Shape, element_bytes: int) -> Saved:
-    """Return what an op's rule says is saved in training."""
+def by_rule(op: Op, inputs: tuple[Shape, ...], output: Shape, element_bytes: int, statistics_width: int = 0) -> Saved:
+    """Return what an op's rule says is saved in training, with `statistics_width` bytes at least per statistic."""
     saved = op.saved_for_backward(inputs, output)
-    plain = (*saved.masks, *saved.statistics, *saved.copies)
     extra = sum(numel(shape) * (width or element_bytes) for shape, width in saved.extra)
-    return _merged(op, Saved(saved.inputs, saved.output, extra + sum(map(numel, plain)) * element_bytes))
+    extra += sum(map(numel, (*saved.masks, *saved.copies))) * element_bytes
+    extra += sum(map(numel, saved.statistics)) * max(element_bytes, statistics_width)
+    return _merged(op, Saved(saved.inputs, saved.output, extra))
 
 
 def _merged(op: Op, saved: Saved) -> Saved:
