@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from math import prod
+from typing import Any
 
 import pytest
 import torch
@@ -292,3 +293,27 @@ def test_tensors_that_a_module_keeps_are_as_before() -> None:
     assert module.mask is kept
     assert len(module.seen) == 1
     assert module(torch.ones(2, 4)).shape == (2, 4)
+
+
+class Recomputed(torch.autograd.Function):
+    """Runs a module again in the backward pass, as reversible networks do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, part: nn.Module) -> Tensor:
+        ctx.x, ctx.part = x.detach(), part
+        return part(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
+        with torch.enable_grad():
+            x = ctx.x.requires_grad_()
+            ctx.part(x).backward(gradient)
+        return x.grad, None
+
+
+def test_no_gradient_is_left_in_a_module() -> None:
+    module = Calls(
+        lambda self, x: Recomputed.apply(self.first(x), self.part), first=nn.Linear(4, 4), part=nn.Linear(4, 4)
+    )
+    vggscope.summary(module, (4,))
+    assert all(parameter.grad is None for parameter in module.parameters())

@@ -1556,6 +1556,27 @@ def numpy_in_between():
 
 
 @animal
+def low_rank_update():
+    def forward(self, x):
+        return F.linear(x, self.base.weight + self.up @ self.down, self.base.bias)
+
+    parts = {"up": nn.Parameter(torch.zeros(6, 2)), "down": nn.Parameter(torch.zeros(2, 8))}
+    return Calls(forward, base=nn.Linear(8, 6).requires_grad_(False), **parts), (torch.zeros(1, 8),)
+
+
+@animal
+def modulated_convolution():
+    def forward(self, x, style):
+        weight = self.weight * self.modulate(style)[:, None, :, None, None]
+        weight = weight * torch.rsqrt(weight.pow(2).sum((2, 3, 4), keepdim=True) + 1e-8)
+        y = F.conv2d(x.flatten(0, 1)[None], weight.flatten(0, 1), padding=1, groups=len(x))
+        return y.view(len(x), -1, *y.shape[2:])
+
+    parts = {"modulate": nn.Linear(5, 3), "weight": nn.Parameter(torch.zeros(4, 3, 3, 3))}
+    return Calls(forward, **parts), (torch.zeros(1, 3, 8, 8), torch.zeros(1, 5))
+
+
+@animal
 def orthogonal():
     return nn.utils.parametrizations.orthogonal(nn.Linear(6, 4)), (torch.zeros(1, 6),)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Op
-from vggscope.ops.constant import WithConstants
+from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Linear
 from vggscope.ops.view import View
@@ -36,11 +36,11 @@ def shares_memory(one: Tensor, other: Tensor) -> bool:
 
 def with_layout_of(op: Op, other: Op) -> Op | None:
     """Return the op with the memory layout of another of its class; None if nothing changes."""
-    if isinstance(op, WithConstants) and isinstance(other, WithConstants):
-        inner = with_layout_of(op.op, other.op)
-        return None if inner is None else replace(op, op=inner)
     if type(op) is not type(other):
         return None
+    if isinstance(op, (WithConstants, WithComputedWeights)):
+        inner = with_layout_of(op.op, other.without_constants)
+        return None if inner is None else replace(op, op=inner)
     names = ("shares", "copied", "apart", "channels_last")
     layout = {name: getattr(other, name) for name in names if hasattr(other, name)}
     return replace(op, **layout) if any(getattr(op, name) != value for name, value in layout.items()) else None

@@ -53,6 +53,7 @@ class _Snapshot:
         self._dicts: list[dict[Any, Any]] = []
         self._copies: list[dict[Any, Any]] = []
         self._restorers: list[Callable[[], None]] = []
+        self._gradients: list[tuple[Tensor, Tensor | None]] = []
         self._own: set[int] = set()
         self._references: list[object] = []  # keeps ids unique while the snapshot exists
 
@@ -80,6 +81,10 @@ class _Snapshot:
                 value.update(before)
         for restore in self._restorers:
             restore()
+        for tensor, gradient in self._gradients:
+            # A torch.autograd.Function may run a module of its own again in the backward pass.
+            if tensor.grad is not gradient:
+                tensor.grad = gradient
 
     def _save(self, value: Any) -> Iterable[object]:
         """Save the contents of one value; return the objects that it refers to."""
@@ -90,6 +95,8 @@ class _Snapshot:
             self._copies.append(dict(value) if value else _EMPTY)
             return value.values()
         if isinstance(value, Tensor):
+            if value.is_leaf and value.requires_grad:
+                self._gradients.append((value, value.grad))
             if self._with_data and id(value) not in self._own:
                 self._save_tensor(value)
             return ()

@@ -16,7 +16,7 @@ from weakref import ReferenceType, ref
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Input, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape
-from vggscope.ops.constant import WithConstants
+from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
 from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
@@ -289,10 +289,9 @@ class Recorder:
     ) -> str:
         import torch
 
-        inputs, weights = call.inputs, call.weights
-
         name = self._unique(base, module is not None)
-        op = with_layout(op, inputs, result)
+        op, call = self._with_computed_weights(with_layout(op, call.inputs, result), call)
+        inputs, weights = call.inputs, call.weights
         origins = [self.origin(tensor) for tensor in inputs]
         sources = tuple(origin for origin in origins if isinstance(origin, str))
         if len(sources) < len(origins):
@@ -325,6 +324,15 @@ class Recorder:
         self.writes.include(result)
         self._update_named(name, result)
         return name
+
+    def _with_computed_weights(self, op: Op, call: Call) -> tuple[Op, Call]:
+        """Return an op and its call with the weights that other nodes compute as inputs."""
+        computed = tuple(tensor for tensor in call.weights if isinstance(self.origin(tensor), str))
+        if not computed:
+            return op, call
+        weights = tuple(tensor for tensor in call.weights if not isinstance(self.origin(tensor), str))
+        op = WithComputedWeights(op, tuple(tensor.dim() > 1 for tensor in computed))
+        return op, replace(call, inputs=(*call.inputs, *computed), weights=weights)
 
     def _update_named(self, name: str, result: Tensor) -> None:
         """Record which outputs a variable in forward still refers to while this node runs: they stay allocated."""
