@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import vggscope
 from tests.test_zoo import call_inputs
@@ -264,3 +266,26 @@ def test_a_forward_that_reads_values_is_run_on_its_weights() -> None:
     assert [step.request.trains for step in network.steps] == [False]
     # The input, ten parameters, the sum and the two outputs.
     assert inference_peak(network, 1) == 4 * (4 + 10 + 2)
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_a_checkpoint_inside_is_run_again_in_the_backward_pass(use_reentrant: bool) -> None:
+    part = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+    again = partial(checkpoint, part, use_reentrant=use_reentrant)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), Calls(again), nn.Conv2d(8, 2, 1))
+    module[1].part = part
+    assert vggscope.measure(module, (3, 16, 16), optimizer="adam").difference_bytes == 0
+
+
+class ChecksPoint(nn.Sequential):
+    """Keeps the activations of its layers at evaluation only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = checkpoint(layer, x, use_reentrant=False) if self.training else layer(x)
+        return x
+
+
+def test_a_forward_that_runs_otherwise_in_training_is_recorded() -> None:
+    layers = (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.GELU()) for _ in range(3))
+    assert vggscope.measure(ChecksPoint(*layers), (3, 16, 16)).difference_bytes == 0

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vggscope
 from tests.zoo import ZOO, Calls, Inputs, LanguageModelHead
 from vggscope.analysis.cost import backward_macs, costs, total_macs
-from vggscope.errors import OptionError
+from vggscope.errors import ModelError, OptionError
 from vggscope.explorer.result import Page
 from vggscope.graph import Network
 from vggscope.render.formats import write
@@ -317,3 +317,31 @@ def test_no_gradient_is_left_in_a_module() -> None:
     )
     vggscope.summary(module, (4,))
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_an_input_that_a_hook_replaces_keeps_its_origin() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    module[2].register_forward_pre_hook(lambda part, inputs: (inputs[0] + 1,))
+    network = network_of(module, "hooked", (3, 16, 16))
+    assert network.by_name["2"].inputs == ("2.forward_pre_hook",)
+    # Two gradients of the second layer's product, one of the first's.
+    assert backward_macs(network) == 2 * 144 * 4 * 36 + 196 * 4 * 27
+
+
+def test_random_numbers_and_booleans_are_compared() -> None:
+    class Noise(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.randn_like(x) > 0
+
+    numeric = vggscope.diff(Noise(), ref=Noise(), input_data=torch.rand(2, 8), numeric=True).numeric
+    assert numeric is not None
+    assert numeric.max_abs_error == 0
+
+
+def test_a_module_that_cannot_be_copied_is_refused() -> None:
+    class Single(nn.Linear):
+        def __deepcopy__(self, memo: object) -> nn.Module:
+            raise RuntimeError("there is one only")
+
+    with pytest.raises(ModelError, match="Single cannot be copied: there is one only"):
+        vggscope.diff(Single(4, 2), ref=nn.Linear(4, 2), input_data=torch.rand(2, 4), numeric=True)

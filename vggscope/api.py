@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -249,7 +250,8 @@ def diff(
     result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
     if (numeric or weights is not None) and ours.failure is None:
         build_ours = _module_factory(model, input_size, options, weights)
-        result = replace(result, numeric=_compare_outputs(ours, reference, build_ours, seed, float64))
+        with _preserved(model, ref):
+            result = replace(result, numeric=_compare_outputs(ours, reference, build_ours, seed, float64))
     if training:
         from vggscope.diffing.result import TRAINING
 
@@ -512,7 +514,7 @@ def verify(model: Model, input_size: InputSizes | None = None, **options: Unpack
 
     steps = tuple(replace(step, on_gpu=on_gpu) for step in _peaks(None, 1) for on_gpu in (True, False))
     runnable = _network(model, _inputs(input_size, options), options, steps).require_runnable()
-    with progress("asking", len(REFERENCE_TOOLS)) as advance:
+    with _preserved(model), progress("asking", len(REFERENCE_TOOLS)) as advance:
         return ask_tools(runnable, None if isinstance(model, Network) else build(model, input_size, **options), advance)
 
 
@@ -575,7 +577,8 @@ def measure(
     steps = _requests(step_measured(step), batch)
     runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
     size = runnable.given_batch if batch is None else batch
-    return run(runnable, _module_factory(model, input_size, model_options), size, step)
+    with _preserved(model):
+        return run(runnable, _module_factory(model, input_size, model_options), size, step)
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:
@@ -833,12 +836,7 @@ def _module_factory(
     inputs = _inputs(input_size, options)
 
     def make() -> nn.Module:
-        if isinstance(model, (str, Network)):
-            module = build(model, input_size, **options)
-        else:
-            from vggscope.trace.inputs import copied
-
-            module = copied(model).cpu()
+        module = build(model, input_size, **options) if isinstance(model, (str, Network)) else _copied(model)
         if weights is not None:
             from vggscope.checkpoint.load_weights import load_weights
 
@@ -850,6 +848,32 @@ def _module_factory(
         return attach(module, inputs)
 
     return make
+
+
+@contextmanager
+def _preserved(*models: Model) -> Iterator[None]:
+    """Restore modules passed in when the block ends: the hooks of a copy may write to the module copied."""
+    with ExitStack() as stack:
+        for model in models:
+            if not isinstance(model, (str, Network)):
+                from vggscope.trace.preserve import preserved
+
+                stack.enter_context(preserved(model, with_data=False))
+        yield
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy of a module on the CPU. Raises ModelError if it cannot be copied."""
+    from vggscope.trace.functions import first_line
+    from vggscope.trace.inputs import copied
+
+    try:
+        return copied(module).cpu()
+    except Exception as error:  # the module's own code may raise anything
+        name = type(module).__name__
+        raise ModelError(
+            f"{name} cannot be copied: {first_line(error)}", "a word such as file.py:make builds it anew"
+        ) from error
 
 
 def _in_float32(make: Callable[[], nn.Module], name: str) -> nn.Module:

@@ -22,7 +22,7 @@ from vggscope.record import record
 from vggscope.result import Result
 from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
-from vggscope.trace.run import random_state
+from vggscope.trace.run import META, random_state
 from vggscope.trace.source_line import own_line
 from vggscope.trace.step import class_labels, loss_of, tensors_without_data
 from vggscope.trace.tensors import tensors_in
@@ -167,8 +167,10 @@ class MeasuredStep:
             tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []), *given, *kept)
             with tracker:
                 run.step()
-        (snapshot,) = tracker.get_tracker_snapshot("peak").values()
-        return int(snapshot["Total"]) - sum(tensor.untyped_storage().nbytes() for tensor in given)
+        peaks = tracker.get_tracker_snapshot("peak").items()
+        # torch computes some derivatives on tensors of the meta device, which take no memory.
+        total = sum(int(peak["Total"]) for device, peak in peaks if device.type != META)
+        return total - sum(tensor.untyped_storage().nbytes() for tensor in given)
 
     def peak_on_gpu(self) -> int:
         """torch.cuda.max_memory_allocated over the same step, run on the GPU."""

@@ -76,11 +76,11 @@ def _measured(
             _copy(mine, left, other, right)
         progress(STEPS[2])
         with _outputs(left, [mine for mine, _ in pairs]) as our_outputs:
-            result = _output(left, inputs.map(torch.clone), ours)  # forward may write to its inputs
+            result = _output(left, inputs.map(torch.clone), ours, seed)  # forward may write to its inputs
         progress(STEPS[3])
         with _outputs(right, [other for _, other in pairs]) as their_outputs:
             fitted = _fitted(inputs, inputs_of(right, reference))
-            expected = _output(right, fitted, reference)
+            expected = _output(right, fitted, reference, seed)
     absolute, relative = _errors(result, expected)
     mismatches = (m.title for m, o in pairs if _differ(our_outputs.get(m.name), their_outputs.get(o.name)))
     return Numeric(absolute, relative, seed, tuple(inputs.tensors()[0].shape), dtype, next(mismatches, None))
@@ -97,8 +97,14 @@ def _in_dtype(module: nn.Module, name: str, dtype: str) -> nn.Module:
     return module.eval().double() if dtype == "float64" else module.eval().float()
 
 
-def _output(module: nn.Module, inputs: CallInputs, network: Network) -> Tensor:
-    """The output to compare. Raises ModelError if forward fails, as one that names another dtype does."""
+def _output(module: nn.Module, inputs: CallInputs, network: Network, seed: int) -> Tensor:
+    """The output to compare, with random numbers drawn with `seed`.
+
+    Raises ModelError if forward fails, as one that names another dtype does.
+    """
+    import torch
+
+    torch.default_generator.manual_seed(seed)
     try:
         result = inputs.call(module)
     except RuntimeError as error:
@@ -185,6 +191,8 @@ def _errors(result: Tensor, expected: Tensor) -> tuple[float, float]:
         return float("inf"), float("inf")
     if not result.numel():
         return 0.0, 0.0
+    if not (result.is_floating_point() or result.is_complex()):
+        result, expected = result.double(), expected.double()  # torch does not subtract booleans
     absolute = float((result.flatten() - expected.flatten()).abs().max())
     scale = float(expected.abs().max())
     return absolute, absolute / scale if scale else absolute

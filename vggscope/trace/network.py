@@ -6,7 +6,10 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from dis import get_instructions
+from functools import cache
+from itertools import chain, pairwise
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError
@@ -61,7 +64,26 @@ def network_of(
         result = _first_that_fits(module, name, rebuild)
     network = _checked(module, result)
     agrees = network.torch_count is None or not network.torch_count.disagreements
-    return network if network.predicts_memory and agrees else _with_steps(network, result, steps)
+    is_predicted = network.predicts_memory and agrees and not any(map(_branches_on_training, _kinds(module)))
+    return network if is_predicted else _with_steps(network, result, steps)
+
+
+def _kinds(module: nn.Module) -> set[type]:
+    """Return the classes of a module's parts, and those that they are derived from, without torch's own."""
+    kinds = {kind for part in module.modules() for kind in type(part).__mro__}
+    return {kind for kind in kinds if not kind.__module__.startswith("torch.")}
+
+
+@cache
+def _branches_on_training(kind: type) -> bool:
+    """Return whether a method of a class has a condition on `self.training`: its training step is another one."""
+    codes = (method.__code__ for method in vars(kind).values() if isinstance(method, FunctionType))
+    return any(
+        read.argval == "training" and ("JUMP" in then.opname or then.opname in ("TO_BOOL", "UNARY_NOT"))
+        for code in codes
+        if "training" in code.co_names
+        for read, then in pairwise(get_instructions(code))
+    )
 
 
 def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -335,16 +335,20 @@ def _watched(
 
 def called(module: nn.Module, state: dict[str, Tensor], inputs: CallInputs) -> object:
     """Return what forward returns with these parameters and buffers."""
+    with replaced_tensors(module, state):
+        return inputs.call(module)
+
+
+def replaced_tensors(module: nn.Module, state: dict[str, Tensor]) -> AbstractContextManager[None]:
+    """Replace the parameters and buffers of a module within the block, as torch.func.functional_call does."""
     import torch
 
     if isinstance(module, torch.jit.ScriptModule):
         # torch replaces the tensors of a TorchScript module only inside another module.
-        wrapper = torch.nn.Sequential(module)
+        module = torch.nn.Sequential(module)
         state = {f"0.{key}": tensor for key, tensor in state.items()}
-        with torch.nn.utils.stateless._reparametrize_module(wrapper, state):
-            return inputs.call(module)
     # With tie_weights, torch ties shared tensors by name and does not restore a module that has two names.
-    return torch.func.functional_call(module, state, inputs.args, dict(inputs.kwargs), tie_weights=False)
+    return torch.nn.utils.stateless._reparametrize_module(module, state, tie_weights=False)
 
 
 def own_dtype(module: nn.Module, inputs: CallInputs) -> str:

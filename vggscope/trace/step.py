@@ -23,7 +23,7 @@ from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.preserve import preserved
-from vggscope.trace.run import called, module_mode, random_state
+from vggscope.trace.run import module_mode, random_state, replaced_tensors
 from vggscope.trace.tensors import tensors_in
 from vggscope.trace.watch import below
 
@@ -173,7 +173,9 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
     ):
         copied = _Copies(request.dtype, has_data)
         state = _state(module, copied)
-        return _WatchedStep(module, network, state, inputs.map(copied), request).run()
+        step = _WatchedStep(module, network, state, inputs.map(copied), request)
+        with replaced_tensors(module, state):  # in the backward pass too, where torch.utils.checkpoint runs it again
+            return step.run()
 
 
 def tensors_without_data(module: nn.Module) -> FakeTensorMode:
@@ -292,7 +294,7 @@ class _WatchedStep:
         return loss_of(output, self._labels)
 
     def _call(self) -> object:
-        return called(self.module, self.state, self.inputs)
+        return self.inputs.call(self.module)
 
     def _output(self) -> Tensor:
         """Return the tensor that the loss reads. The others are freed, as in `loss(model(x).logits, y)`."""
@@ -489,7 +491,7 @@ class _Storages:
     def _add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = id(storage)
-        if key in self._numbers:
+        if key in self._numbers or tensor.is_meta:  # torch computes some derivatives without data
             return
         if self._ignores:
             self.ignore(tensor)

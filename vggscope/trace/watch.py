@@ -55,12 +55,16 @@ def _may_multiply(function: Function) -> bool:
 
 @dataclass
 class RunningModule:
-    """A running module with the shapes of its arguments, and its op if the module is one node."""
+    """A running module with the shapes of its arguments, and its op if the module is one node.
+
+    `given` are the arguments before the module's own hooks, if it is one node and has some.
+    """
 
     module: nn.Module
     path: str
     op: Op | None
     input_shapes: tuple[Shape, ...]
+    given: tuple[Tensor, ...] = ()
 
 
 @dataclass
@@ -175,7 +179,8 @@ class Watch:
             if not self.inside_node:
                 self.dispatched = NO_MACS
             op = self.stack[-1].op if self.inside_node else module_op(module) or self._script_op(module, path)
-            self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args)))))
+            given = plain_tensors_in(args) if op is not None and not self.inside_node and _has_hooks(module) else ()
+            self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args))), given))
 
     def _script_op(self, module: nn.Module, path: str) -> Op | None:
         """Return an op of unknown cost for a TorchScript module, whose calls cannot be intercepted; else None."""
@@ -207,6 +212,7 @@ class Watch:
                 self._parametrization(frame, result)
                 return result
             inputs = plain_tensors_in((args, kwargs))
+            self._record_hooks(frame, inputs)
             if isinstance(frame.op, Recurrent):
                 frame.op = replace(frame.op, sequences=_packed_sequences(args))
             if isinstance(frame.op, MultiheadAttention):
@@ -217,6 +223,13 @@ class Watch:
                 self._compiled_node(frame, inputs, result)
                 return result
             return self._module_node(frame, frame.op, inputs, result, args, kwargs)
+
+    def _record_hooks(self, frame: RunningModule, inputs: tuple[Tensor, ...]) -> None:
+        """Record the inputs that a module's own hooks have replaced after `enter`, each as one node."""
+        for given, tensor in zip(frame.given, inputs):
+            if tensor is not given and tensor not in self.recorder.origins:
+                op = Recorded("forward_pre_hook", (shape_of(given),), shape_of(tensor))
+                self.recorder.add(below(frame.path, op.name), Call((op,), (given,)), (tensor,))
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
@@ -501,6 +514,11 @@ def is_differentiation(function: Function) -> bool:
     name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
     is_autograd = module in ("torch.autograd", "torch._tensor")
     return name in ("retain_grad", "register_hook") or (name in ("grad", "backward") and is_autograd)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Return whether a module has hooks that may replace its input."""
+    return bool(module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
 
 
 def _is_packed(value: object) -> bool:
