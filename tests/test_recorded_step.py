@@ -289,3 +289,17 @@ class ChecksPoint(nn.Sequential):
 def test_a_forward_that_runs_otherwise_in_training_is_recorded() -> None:
     layers = (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.GELU()) for _ in range(3))
     assert vggscope.measure(ChecksPoint(*layers), (3, 16, 16)).difference_bytes == 0
+
+
+class Autocasts(nn.Sequential):
+    """Runs its layers in half precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(x).float()
+
+
+def test_a_forward_with_autocast_is_recorded_and_said_so() -> None:
+    module = Autocasts(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3))
+    assert vggscope.measure(module, (3, 16, 16)).difference_bytes == 0
+    assert "autocast for cpu" in " ".join(vggscope.summary(module, (3, 16, 16)).warnings)

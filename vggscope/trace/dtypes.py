@@ -37,7 +37,7 @@ def require_one_dtype(function: Function, args: Sequence[object], tensors: Seque
     elif name not in _PRODUCTS and name not in _NORMALIZATIONS:
         return
     other = next((tensor for tensor in tensors[1:] if tensor.dtype != tensors[0].dtype), None)
-    if other is None or not all(map(_is_plain, tensors)) or _is_autocast():
+    if other is None or not all(map(_is_plain, tensors)) or autocast_device():
         return
     if name in _NORMALIZATIONS and (tensors[0].element_size() == 2 and str(other.dtype) == "torch.float32"):
         return
@@ -59,8 +59,9 @@ def _is_plain(tensor: Tensor) -> bool:
     return type(tensor) in (Tensor, nn.Parameter)
 
 
-def _is_autocast() -> bool:
+def autocast_device() -> str:
+    """Return the device on which autocast is on, empty if there is none."""
     import torch
 
     enabled: Any = torch.is_autocast_enabled
-    return any(enabled(device) for device in ("cpu", "cuda"))
+    return next((device for device in ("cuda", "cpu") if enabled(device)), "")

@@ -64,8 +64,8 @@ def network_of(
         result = _first_that_fits(module, name, rebuild)
     network = _checked(module, result)
     agrees = network.torch_count is None or not network.torch_count.disagreements
-    is_predicted = network.predicts_memory and agrees and not any(map(_branches_on_training, _kinds(module)))
-    return network if is_predicted else _with_steps(network, result, steps)
+    is_usual = not result.autocast and not any(map(_branches_on_training, _kinds(module)))
+    return network if network.predicts_memory and agrees and is_usual else _with_steps(network, result, steps)
 
 
 def _kinds(module: nn.Module) -> set[type]:

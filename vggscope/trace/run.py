@@ -44,7 +44,8 @@ class Run:
 
     `returns` is "tensors", "constants", "no tensor", "a generator", "None" or, after an error, "nothing". `wants_data`:
     a call failed because it reads values, which meta tensors do not have. `module` and `inputs` are what ran, and
-    `has_data` is whether it ran on its own weights.
+    `has_data` is whether it ran on its own weights. `autocast` is the device for which forward turns autocast on, empty
+    for none.
     """
 
     network: Network
@@ -54,6 +55,7 @@ class Run:
     error: Exception | None = None
     returns: str = "tensors"
     wants_data: bool = False
+    autocast: str = ""
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Network:
@@ -103,10 +105,16 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
     )
     count = _torch_count(network, recorder, (*module.parameters(), *packed.values()))
     network = replace(network, torch_count=count, warnings=(*count.disagreements, *network.warnings))
+    if watch.autocast:
+        left_out = "bytes of layers" if watch.autocast == "cpu" else "bytes of layers, and the memory,"
+        text = f"forward turns on autocast for {watch.autocast}: the dtypes and {left_out} are those without it"
+        network = replace(network, warnings=(*network.warnings, text))
     if error is None and inputs.has_batch and recorder.returns == "tensors":
         network = replace(network, mixed_batch=mixed_batch(network, inputs.batch if single else 1, recorder.lines))
     ran_on, has_data = result.ran_on if single else inputs, device != META
-    return Run(labelled(network), module, ran_on, has_data, error, recorder.returns, watch.wants_data(error))
+    return Run(
+        labelled(network), module, ran_on, has_data, error, recorder.returns, watch.wants_data(error), watch.autocast
+    )
 
 
 def _torch_count(network: Network, recorder: Recorder, parameters: Iterable[Tensor]) -> TorchCount:

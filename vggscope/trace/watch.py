@@ -22,7 +22,7 @@ from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.ops.view import Reshape, View
 from vggscope.trace.compiled import as_plain_python
-from vggscope.trace.dtypes import require_one_dtype
+from vggscope.trace.dtypes import autocast_device, require_one_dtype
 from vggscope.trace.flops import Counted, OperatorMacs, add_linear, counted, operator_macs, with_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
@@ -83,6 +83,7 @@ class Watch:
     - `packed` are the packed weights of quantised layers, by the layer's path.
     - `dispatched` are the multiply-accumulates that torch's operators have since the current call or layer began.
     - `compares` is false in a run whose products are not compared with torch's operators, which takes longer.
+    - `autocast` is the device on which forward turns autocast on for a product.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
 
@@ -99,6 +100,7 @@ class Watch:
     backward: Tensor | None = None
     dispatched: OperatorMacs = field(default_factory=lambda: NO_MACS)
     compares: bool = True
+    autocast: str = ""
     asked_device: bool = False
     values: Tensor | None = None
     taken: object = None
@@ -268,7 +270,10 @@ class Watch:
         """Add the multiply-accumulates of a call to `dispatched`, unless the function has none."""
         if not self.inside_node:
             self.dispatched = NO_MACS
-        if not _may_multiply(function) or is_transforming():
+        if not _may_multiply(function):
+            return _NOT_COUNTING
+        self.autocast = self.autocast or autocast_device()
+        if is_transforming():
             return _NOT_COUNTING
         if not self.compares and (self.inside_node or function_name(function)[0] in MATRIX_PRODUCTS):
             self.dispatched = _UNKNOWN_MACS
