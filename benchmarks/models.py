@@ -43,6 +43,10 @@ multiply-accumulates and the output shape of these with torch's:
 """
 
 
+OTHER = "## MACs and memory compared with torch"
+"""The section of the page that memory_truth.py writes."""
+
+
 def main() -> None:
     """Write the page."""
     import timm as installed_timm
@@ -61,7 +65,8 @@ def main() -> None:
         torch=torch.__version__.partition("+")[0],
         shape="3x224x224",
     )
-    PAGE.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+    _, heading, rest = PAGE.read_text(encoding="utf-8").partition(OTHER)
+    PAGE.write_text(head + "\n".join(rows) + "\n\n" + heading + rest, encoding="utf-8")
 
 
 def row(word: str) -> str:
