@@ -345,3 +345,11 @@ def test_a_module_that_cannot_be_copied_is_refused() -> None:
 
     with pytest.raises(ModelError, match="Single cannot be copied: there is one only"):
         vggscope.diff(Single(4, 2), ref=nn.Linear(4, 2), input_data=torch.rand(2, 4), numeric=True)
+
+
+def test_a_grouped_convolution_with_computed_weights_is_verified() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        kernels = self.kernels(x.mean((2, 3))).view(-1, 1, 3, 3)
+        return F.conv2d(x.flatten(0, 1)[None], kernels, padding=1, groups=len(kernels)).view_as(x)
+
+    assert vggscope.verify(Calls(forward, kernels=nn.Linear(3, 27)), (3, 8, 8)).agrees

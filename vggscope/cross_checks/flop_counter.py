@@ -22,7 +22,7 @@ from vggscope.cross_checks.reference_tool import (
 )
 from vggscope.graph import Network, Node
 from vggscope.ops.attention import MatrixProduct
-from vggscope.ops.constant import WithConstants
+from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Bilinear
 from vggscope.trace.flops import macs_without_formula
@@ -106,12 +106,14 @@ def _left_out(amount: int, operators: Iterable[str]) -> tuple[Term, ...]:
 
 def group_terms(network: Network) -> tuple[Term, ...]:
     """The MACs that the counter adds in a backward pass, computed from the network's ops."""
-    amount = sum(
-        (node.op.groups - 1) * node.op.macs(network.input_shapes(node), network.output_shape(node))
-        for node in network.nodes
-        if isinstance(node.op, (Convolution, TransposedConvolution))
-        and any(p.trainable and len(p.shape) > 1 for p in node.parameters)
-    )
+    amount = 0
+    for node in network.nodes:
+        op, inputs = node.op.without_constants, network.input_shapes(node)
+        is_trained = any(p.trainable and len(p.shape) > 1 for p in node.parameters)
+        if isinstance(op, (Convolution, TransposedConvolution)) and (
+            is_trained or isinstance(node.op, WithComputedWeights)
+        ):
+            amount += (op.groups - 1) * (node.op.macs(inputs, network.output_shape(node)) or 0)
     return (Term(amount, "the weight gradients of grouped convolutions, counted as if not grouped"),) if amount else ()
 
 
