@@ -302,3 +302,8 @@ def test_layers_without_an_input_are_shown_by_every_function() -> None:
     assert "position" in str(vggscope.diff(plain, ref=network))
     assert b"position" in vggscope.diagram(network, style="layers").render()
     assert "position" in vggscope.report(network).html
+
+
+def test_a_batch_axis_that_is_not_a_number_is_refused() -> None:
+    with pytest.raises(OptionError, match="batch_axis 'none' is not an axis"):
+        vggscope.summary(nn.Linear(4, 2), input_size=(1, 4), batch_axis="none")

@@ -133,6 +133,11 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "an encoder, length first": (lambda: nn.TransformerEncoderLayer(32, 4, 64), (24, 32), 1),
     "a table that is kept": (KeepsTable, (24, 32), 0),
     "a table that is kept by device": (KeepsTableByDevice, (24, 32), 0),
+    "batch norm without running statistics": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten()),
+        (3, 8, 8),
+        0,
+    ),
     "reflected": (lambda: padded("reflect"), (3, 16, 16), 0),
     "wrapped": (lambda: padded("circular"), (3, 16, 16), 0),
     "replicated": (lambda: padded("replicate"), (3, 16, 16), 0),

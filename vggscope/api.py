@@ -750,6 +750,8 @@ INPUT_OPTIONS = ("input_data", "dtypes", "batch_axis")
 def _inputs(input_size: InputSizes | None, options: ModelOptions) -> Inputs | None:
     """The inputs of forward that the caller gives, None without any. Raises OptionError for an invalid size."""
     batch_axis, data = options.get("batch_axis", 0), options.get("input_data")
+    if not isinstance(batch_axis, (int, type(None))):
+        raise OptionError(f"batch_axis {batch_axis!r} is not an axis", "it is a number, or None without a batch")
     if data is not None:
         if input_size is not None:
             raise OptionError("input_size and input_data", "give one of them")

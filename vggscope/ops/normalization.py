@@ -44,7 +44,6 @@ class BatchNorm2d(_ChannelNorm):
     Autograd saves the input, and the mean and the inverse deviation of each channel.
     """
 
-    predicts_memory = True
     word = "BN"
     label_prefix = notation = "bn"
     other_formula = "scale, shift: 2 a value"
@@ -53,6 +52,11 @@ class BatchNorm2d(_ChannelNorm):
     follows_a_layer = True
     is_affine = True
     spatial: ClassVar[int] = 2
+
+    @property
+    def predicts_memory(self) -> bool:
+        # Without running statistics torch computes those of the batch at evaluation too.
+        return self.track_running_stats
 
     def output_shape(self, *inputs: Shape) -> Shape:
         expect_channels(self.num_features, inputs[0], self.spatial)
