@@ -30,6 +30,9 @@ INPUT_MARK = " (input)"
 MOST_DRAWN = 500
 """The most layers that a notebook draws by itself."""
 
+ONLY_IN_TRAINING = "runs only in training"
+"""Why no node reads a parameter of a head that runs in training alone."""
+
 LARGEST_SIDE = 1024
 """The largest side, in pixels, that the search for the smallest input tries."""
 
@@ -574,6 +577,8 @@ class Network:
         if any(
             not n.op.predicts_memory or n.reads_computed_weight or n.detached or n.custom_backward for n in self.nodes
         ):
+            return False
+        if any(why == ONLY_IN_TRAINING for _, why in self.unused):
             return False
         if len(self.inputs) > 1 or self.inputs[0].batch_axis != 0 or len(self.returned) > 1 or self.single is not None:
             return False

@@ -165,6 +165,7 @@ class MeasuredStep:
             # Without this, the tracker counts an input only if forward takes a view of it.
             kept = [tensor for tensor in _stored_tensors(module) if all(tensor is not other for other in before)]
             tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []), *given, *kept)
+            del kept  # forward may replace them
             with tracker:
                 run.step()
         peaks = tracker.get_tracker_snapshot("peak").items()

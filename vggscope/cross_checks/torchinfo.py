@@ -110,10 +110,11 @@ def _terms(network: Network, node: Node, module_class: str | None) -> dict[str, 
 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
     reported = params(module, inputs_of(module, network).to("meta"))
-    if reported != flop_counter.params(module) and _has_tied_weights(module):
-        raise NotApplicable(TIED)
-    if reported != flop_counter.params(module) and _has_shared_parts(module):
-        raise NotApplicable("it counts a module with several parents once for each")
+    if reported != flop_counter.params(module):
+        if _has_shared_parts(module):
+            raise NotApplicable("it counts a module with several parents once for each")
+        if _has_tied_weights(module):
+            raise NotApplicable(TIED)
     return ReportedFigure(reported)
 
 

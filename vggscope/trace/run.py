@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from vggscope.graph import Buffer, Input, Network, Node, Output, Parameter, TorchCount, module_node
+from vggscope.graph import ONLY_IN_TRAINING, Buffer, Input, Network, Node, Output, Parameter, TorchCount, module_node
 from vggscope.inputs import InputSize
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
@@ -296,7 +296,7 @@ def _reasons(
     device = "cpu" if has_quantized_tensors(module) else META
     watch, _ = _watched(module, owned, inputs, device, training=True)
     trained = {parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters}
-    return {p.name: "runs only in training" if p.name in trained else "not used by forward" for p in missing}
+    return {p.name: ONLY_IN_TRAINING if p.name in trained else "not used by forward" for p in missing}
 
 
 def _watched(
