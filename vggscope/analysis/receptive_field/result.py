@@ -180,7 +180,8 @@ def describe(
     layers = tuple(_layer(network, node, by_rule[node.name], sides) for node in network.nodes)
     by_name = {layer.name: layer for layer in layers}
     units = tuple(_unit(by_name[node.name], by_rule[node.name], exact[node.name], unit, sides) for node in nodes)
-    notes = (*filter(None, [stack_note(network)]), *network.alerts(), *network.warnings)
+    stack = None if nodes else stack_note(network)
+    notes = (*filter(None, [stack]), *network.alerts(), *network.warnings)
     fields = ReceptiveFields("vggscope/rf@1", network.name, given.shape, layers, units, notes, given.label, axes)
     return replace(fields, failure=network.failure, batch_axis=given.batch_axis)
 
