@@ -59,7 +59,8 @@ MISTAKES = [
     ("by_hand.py:VGG11", "nn.MaxPool2d(kernel_size=2, stride=2)", "nn.AvgPool2d(kernel_size=2, stride=2)", "changed pool1 op"),
     ("by_hand.py:VGG11", "nn.MaxPool2d(kernel_size=2, stride=2)", "nn.MaxPool2d(kernel_size=2, stride=1)", "changed pool1 stride"),
     ("by_hand.py:VGG11", "nn.MaxPool2d(kernel_size=2, stride=2)", "nn.MaxPool2d(kernel_size=3, stride=2)", "changed pool1 kernel_size"),
-    ("functional.py:Net", "F.max_pool2d(F.relu(self.conv4b(x)), 2)", "F.relu(self.conv4b(x))", "missing pool4"),
+    # without the pool, its view(-1, 512 * 7 * 7) turns one image into four rows
+    ("functional.py:Net", "F.max_pool2d(F.relu(self.conv4b(x)), 2)", "F.relu(self.conv4b(x))", "missing pool4, changed view op"),
     ("functional.py:Net", "x = F.relu(self.conv5a(x))", "x = F.max_pool2d(F.relu(self.conv5a(x)), 2)", "inserted pool5"),
     ("conv_units.py:VGG13", "nn.MaxPool2d(2)", "nn.AvgPool2d(2)", "changed pool1 op"),
     # activations
