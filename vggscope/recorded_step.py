@@ -13,7 +13,7 @@ BEFORE = "start"
 class StorageEvent(NamedTuple):
     """An allocation of a numbered storage, or its free, for which `kind` is empty.
 
-    `event` is BEFORE, forward, loss, recompute or backward, and `layer` the node that runs. An allocation has `fixed`
+    `event` is BEFORE, forward, loss or backward, and `layer` the node that runs. An allocation has `fixed`
     bytes, and `per_sample` more for each sample. `scales` is true if they are floating-point values of the step's
     dtype.
     """

@@ -92,7 +92,7 @@ def _backward_terms(network: Network, module: nn.Module, inputs: CallInputs) -> 
 def _has_vector(network: Network, node: Node) -> bool:
     op, inputs = node.op.without_constants, network.input_shapes(node)
     if isinstance(node.op, WithConstants):
-        inputs = node.op.all_inputs(inputs)
+        inputs = node.op.own_inputs(inputs)
     return isinstance(op, Bilinear) or (isinstance(op, MatrixProduct) and op.has_vector(inputs))
 
 

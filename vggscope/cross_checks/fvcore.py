@@ -146,7 +146,7 @@ def _read(network: Network, node: Node) -> tuple[Op, tuple[Shape, ...]]:
     """A node's op, and the shapes of its inputs and constants."""
     inputs = network.input_shapes(node)
     if isinstance(node.op, WithConstants):
-        return node.op.op, node.op.all_inputs(inputs)
+        return node.op.op, node.op.own_inputs(inputs)
     return node.op, inputs
 
 

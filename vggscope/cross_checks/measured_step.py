@@ -25,7 +25,7 @@ from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.run import META, random_state
 from vggscope.trace.source_line import own_line
 from vggscope.trace.step import class_labels, loss_of, tensors_without_data
-from vggscope.trace.tensors import tensors_in
+from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
 
 if TYPE_CHECKING:
     import torch
@@ -227,7 +227,7 @@ class _Run:
         """A copy of an input on the device, in the step's dtype. It is fake under FakeTensorMode."""
         import torch
 
-        dtype = _converted(tensor, _element_type(self.config))
+        dtype = converted_dtype(tensor, _element_type(self.config))
         copy = torch.zeros(tensor.shape, dtype=dtype, device=self.device)
         is_fake = type(copy) is not torch.Tensor
         return copy if is_fake or tensor.is_meta else copy.copy_(tensor)
@@ -279,13 +279,7 @@ _REGISTERED = ("_parameters", "_buffers", "_modules")
 
 def _element_type(config: StepConfig) -> torch.dtype | None:
     """The dtype to which weights and inputs are converted, None if they keep theirs."""
-    import torch
-
-    return getattr(torch, config.converts_to) if config.converts_to else None
-
-
-def _converted(tensor: Tensor, floating: torch.dtype | None) -> torch.dtype:
-    return floating if floating is not None and tensor.is_floating_point() else tensor.dtype
+    return dtype_named(config.converts_to) if config.converts_to else None
 
 
 def _optimizer(module: nn.Module, config: StepConfig) -> Optimizer:
@@ -335,7 +329,7 @@ def _fake_state(module: nn.Module, floating: torch.dtype | None) -> None:
     import torch
 
     def fake(tensor: Tensor) -> Tensor:
-        return torch.empty(tensor.shape, dtype=_converted(tensor, floating))
+        return torch.empty(tensor.shape, dtype=converted_dtype(tensor, floating))
 
     replaced: dict[int, Tensor] = {}
     for part in module.modules():

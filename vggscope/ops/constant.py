@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
+from typing import Any
 
 from vggscope.ops.axis_maps import AxisMaps
-from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape
+from vggscope.ops.base import Op, SavedTensors, Shape
 from vggscope.record import record
 
 
@@ -18,53 +20,24 @@ class WithConstants(Op):
     constants that depend on no parameter.
     """
 
+    predicts_memory = False
+
     op: Op
     constants: tuple[Shape | None, ...]
     fixed: tuple[int, ...] = ()
 
-    @property
-    def without_constants(self) -> Op:
-        return self.op
-
-    @property
-    def predicts_memory(self) -> bool:
-        return False
-
-    def all_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
+    def own_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """The shapes of all inputs of `op`, constants included."""
         rest = iter(inputs)
         return tuple(next(rest) if constant is None else constant for constant in self.constants)
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        return self.op.output_shape(*self.all_inputs(inputs))
-
-    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
-        return self.op.macs(self.all_inputs(inputs), output)
-
-    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
-        return self.op.other_operations(self.all_inputs(inputs), output)
-
-    def whole_input(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return self.op.whole_input(self.all_inputs(inputs), output)
-
-    def backward_macs(
-        self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
-    ) -> int | None:
-        return self.op.backward_macs(self.all_inputs(inputs), output, needed, trained)
-
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
-        saved = self.op.saved_for_backward(self.all_inputs(inputs), output)
+        saved = self.op.saved_for_backward(self.own_inputs(inputs), output)
         activations = [position for position, constant in enumerate(self.constants) if constant is None]
         return replace(saved, inputs=tuple(activations.index(i) for i in saved.inputs if i in activations))
 
-    def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
-        return self.op.kernel_calls(self.all_inputs(inputs), output)
-
-    def fitted(self, shape: Shape) -> WithConstants:
-        return replace(self, op=self.op.fitted(shape))
-
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
-        reads = self.op.reads(self.all_inputs(inputs), output)
+        reads = self.op.reads(self.own_inputs(inputs), output)
         return reads and tuple(read for read, constant in zip(reads, self.constants) if constant is None)
 
 
@@ -75,32 +48,14 @@ class WithComputedWeights(Op):
     `matrices` has one entry for each of these inputs: whether it is a factor of the op's products, as a bias is not.
     """
 
+    predicts_memory = False
+
     op: Op
     matrices: tuple[bool, ...]
-
-    @property
-    def without_constants(self) -> Op:
-        return self.op
-
-    @property
-    def predicts_memory(self) -> bool:
-        return False
 
     def own_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """The shapes of the inputs of `op`, without the weights."""
         return inputs[: len(inputs) - len(self.matrices)]
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        return self.op.output_shape(*self.own_inputs(inputs))
-
-    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
-        return self.op.macs(self.own_inputs(inputs), output)
-
-    def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
-        return self.op.other_operations(self.own_inputs(inputs), output)
-
-    def whole_input(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        return self.op.whole_input(self.own_inputs(inputs), output)
 
     def backward_macs(
         self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
@@ -115,24 +70,35 @@ class WithComputedWeights(Op):
         weights = (len(own) + place for place, matrix in enumerate(self.matrices) if matrix)
         return replace(saved, inputs=(*saved.inputs, *weights))
 
-    def kernel_calls(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[KernelCall, ...]:
-        return self.op.kernel_calls(self.own_inputs(inputs), output)
-
-    def fitted(self, shape: Shape) -> WithComputedWeights:
-        return replace(self, op=self.op.fitted(shape))
-
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         # Every position of the output reads all of each weight.
         reads = self.op.reads(self.own_inputs(inputs), output)
         return reads and (*reads, *({} for _ in self.matrices))
 
 
+_OF_INPUTS = ("macs", "other_operations", "whole_input", "backward_macs", "kernel_calls")
+"""The methods of an op whose first argument is the shapes of its inputs."""
+
+
 def _delegate(wrapper: type[Op]) -> None:
     """Give a wrapper the methods, properties and class attributes of its op that it does not define itself."""
     own = {*vars(wrapper), "width_field", "width_axis"}  # its fields are not those of the op
+    given: dict[str, object] = {name: _of_own_inputs(name) for name in _OF_INPUTS}
+    given["output_shape"] = lambda self, *inputs: self.op.output_shape(*self.own_inputs(inputs))
+    given["fitted"] = lambda self, shape: replace(self, op=self.op.fitted(shape))
+    given["without_constants"] = property(attrgetter("op"))
     for name in vars(Op):
         if not name.startswith("_") and name not in own:
-            setattr(wrapper, name, property(attrgetter(f"op.{name}")))
+            setattr(wrapper, name, given.get(name) or property(attrgetter(f"op.{name}")))
+
+
+def _of_own_inputs(name: str) -> Callable[..., Any]:
+    """A method that asks the op about its own inputs."""
+
+    def method(self: Any, inputs: tuple[Shape, ...], *more: object) -> Any:
+        return getattr(self.op, name)(self.own_inputs(inputs), *more)
+
+    return method
 
 
 _delegate(WithConstants)

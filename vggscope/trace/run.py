@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -314,7 +314,7 @@ def _watched(
     import torch
     from torch.utils.weak import WeakTensorKeyDictionary
 
-    state = _state(module, device, gradients)
+    state = replacement_tensors(module, lambda tensor: _for_run(tensor, device, gradients))
     origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
     for key in owned.keys() & state.keys():
         origins[state[key]] = Constant((owned[key],))
@@ -403,23 +403,21 @@ def _with_shape(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tens
     return ((key, tensor) for key, tensor in named if not is_lazy(tensor))
 
 
-def _state(module: nn.Module, device: str, gradients: bool) -> dict[str, Tensor]:
-    """Return the parameters and buffers for the run, with the sharing of the module's own.
-
-    They are meta tensors or, on another device, the parameters' data and copies of the buffers.
-    """
+def replacement_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Return a replacement for each parameter and buffer by name, with the sharing of the module's own."""
     state: dict[str, Tensor] = {}
     replaced: dict[int, Tensor] = {}
     for path, part in module.named_modules():
         own = (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
         for key, tensor in _with_shape(own):
             if id(tensor) not in replaced:
-                replaced[id(tensor)] = _for_run(tensor, device, gradients)
+                replaced[id(tensor)] = replacement(tensor)
             state[key] = replaced[id(tensor)]
     return state
 
 
 def _for_run(tensor: Tensor, device: str, gradients: bool) -> Tensor:
+    """Return a meta tensor or, on another device, a parameter's data or a copy of a buffer."""
     from torch.nn import Parameter
 
     if isinstance(tensor, Parameter):
@@ -469,7 +467,7 @@ def _plain_execution() -> Iterator[None]:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]), random_state():
+        with torch.enable_grad(), random_state():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)

@@ -23,8 +23,8 @@ from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.preserve import preserved
-from vggscope.trace.run import module_mode, random_state, replaced_tensors
-from vggscope.trace.tensors import tensors_in
+from vggscope.trace.run import module_mode, random_state, replaced_tensors, replacement_tensors
+from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
 from vggscope.trace.watch import below
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _kinds(recording: Recording) -> list[str]:
             kinds[number] = "gradients"
         elif made.event == BEFORE:
             kinds[number] = "buffers"
-        elif made.event in ("forward", "loss", "recompute") and number in outlives:
+        elif made.event in ("forward", "loss") and number in outlives:
             kinds[number] = "activations"
     return kinds
 
@@ -166,13 +166,12 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
     with (
         preserved(module, with_data=has_data),
         module_mode(module, request.trains),
-        torch.random.fork_rng(devices=[]),
         random_state(),
         torch.set_grad_enabled(request.trains),
         mode,
     ):
         copied = _Copies(request.dtype, has_data)
-        state = _state(module, copied)
+        state = replacement_tensors(module, copied.of_state)
         step = _WatchedStep(module, network, state, inputs.map(copied), request)
         with replaced_tensors(module, state):  # in the backward pass too, where torch.utils.checkpoint runs it again
             return step.run()
@@ -190,45 +189,27 @@ def tensors_without_data(module: nn.Module) -> FakeTensorMode:
     return mode
 
 
-def floating_type(name: str) -> torch.dtype:
-    """Return torch's dtype of this name."""
-    import torch
-
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
 class _Copies:
     """Makes tensors for a step: without data, or copies that it may change. Floating-point ones get its dtype."""
 
     def __init__(self, dtype: str | None, has_data: bool) -> None:
-        self.floating, self.has_data = floating_type(dtype) if dtype else None, has_data
+        self.floating, self.has_data = dtype_named(dtype) if dtype else None, has_data
+
+    def of_state(self, tensor: Tensor) -> Tensor:
+        """Return a copy of a parameter, or of a buffer."""
+        from torch.nn import Parameter
+
+        return Parameter(self(tensor), tensor.requires_grad) if isinstance(tensor, Parameter) else self(tensor)
 
     def __call__(self, tensor: Tensor) -> Tensor:
         import torch
 
-        dtype = self.floating if self.floating and tensor.is_floating_point() else tensor.dtype
+        dtype = converted_dtype(tensor, self.floating)
         if self.has_data and not tensor.is_meta:
             return tensor.detach().to("cpu", dtype, copy=True)
         if tensor.is_contiguous():
             return torch.zeros(tensor.shape, dtype=dtype, device="cpu")
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="cpu")
-
-
-def _state(module: nn.Module, copied: _Copies) -> dict[str, Tensor]:
-    """Return the parameters and buffers for the step, with the sharing of the module's own."""
-    import torch
-
-    state: dict[str, Tensor] = {}
-    copies: dict[int, Tensor] = {}
-    for path, part in module.named_modules():
-        for key, tensor in (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False)):
-            if id(tensor) not in copies:
-                own = copied(tensor)
-                is_parameter = isinstance(tensor, torch.nn.Parameter)
-                copies[id(tensor)] = torch.nn.Parameter(own, tensor.requires_grad) if is_parameter else own
-            state[key] = copies[id(tensor)]
-    return state
 
 
 class _WatchedStep:
@@ -239,7 +220,7 @@ class _WatchedStep:
     ) -> None:
         self.module, self.place, self.state, self.inputs = module, network.output_place, state, inputs
         self.request = request
-        self.storages = _Storages(floating_type(request.dtype or network.dtype))
+        self.storages = _Storages(dtype_named(request.dtype or network.dtype))
         self.layers = _Layers(module, network, self.storages, on_gpu=request.on_gpu)
         self._labels: Tensor | None = None
         self._has_labels = False
@@ -329,7 +310,7 @@ class _Layers:
     """
 
     def __init__(self, module: nn.Module, network: Network, storages: _Storages, *, on_gpu: bool) -> None:
-        self._storages, self._on_gpu = storages, on_gpu
+        self._storages, self.on_gpu = storages, on_gpu
         self._paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
         self._nodes: dict[str, tuple[str, ...]] = {}
         for node in network.nodes:
@@ -360,7 +341,7 @@ class _Layers:
         class LayerMode(TorchFunctionMode):
             def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 layers._enter_function(func)
-                kernel = gpu_kernel(func) if layers._on_gpu else func
+                kernel = gpu_kernel(func) if layers.on_gpu else func
                 return kernel(*args, **(kwargs or {}))
 
         with ExitStack() as stack:
@@ -369,14 +350,14 @@ class _Layers:
             stack.enter_context(LayerMode())
             yield
 
-    def backward_layer(self) -> tuple[str, str] | None:
-        """Return the event and layer of the backward that runs; None outside of one."""
+    def backward_layer(self) -> str | None:
+        """Return the layer whose backward runs; None outside of one."""
         from torch._C import _current_autograd_node
 
         node = _current_autograd_node()
-        if node is None or self._storages.event not in ("backward", "loss of backward"):
+        if node is None or self._storages.event != "backward":
             return None
-        return "backward", self._layers[bisect_right(self._starts, node._sequence_nr()) - 1]
+        return self._layers[bisect_right(self._starts, node._sequence_nr()) - 1]
 
     def _enter(self, module: nn.Module, _: object) -> None:
         path = self._paths.get(id(module), "")
@@ -475,10 +456,10 @@ class _Storages:
 
         class StorageMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-                place = layers.backward_layer()
-                if place is not None:
-                    storages.layer = place[1]
-                elif storages.event == "backward" and layers._on_gpu and sums_in_place(func, args):
+                layer = layers.backward_layer()
+                if layer is not None:
+                    storages.layer = layer
+                elif storages.event == "backward" and layers.on_gpu and sums_in_place(func, args):
                     return args[0].add_(args[1])
                 result = func(*args, **(kwargs or {}))
                 for tensor in tensors_in(result):

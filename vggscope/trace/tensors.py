@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Function = Callable[..., object]
@@ -76,6 +77,19 @@ def dtype_name(tensor: Tensor, own: str = "") -> str:
     """Return the name of a tensor's dtype, empty for `own`, which is a network's own dtype."""
     name = str(tensor.dtype).removeprefix("torch.")
     return "" if name == own else name
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """Return torch's dtype of this name."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def converted_dtype(tensor: Tensor, floating: torch.dtype | None) -> torch.dtype:
+    """Return a tensor's dtype after a conversion of floating-point tensors to `floating`; None keeps theirs."""
+    return floating if floating is not None and tensor.is_floating_point() else tensor.dtype
 
 
 def storage_of(tensor: Tensor) -> tuple[int | None, int]:

@@ -354,13 +354,19 @@ class Watch:
         """Return a function that counts the cost of a call by repeating it without recording."""
 
         def count(leaves: Sequence[Tensor]) -> Counted:
-            self.paused = True
-            try:
+            with self._repeating():
                 return counted(function, args, kwargs, leaves)
-            finally:
-                self.paused = False
 
         return count
+
+    @contextmanager
+    def _repeating(self) -> Iterator[None]:
+        """Record no module within the block, in which a call is repeated."""
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.paused = False
 
     def _saver(
         self,
@@ -375,11 +381,8 @@ class Watch:
         def saved(op: Op) -> Saved | None:
             if not self.on_meta:
                 return None
-            self.paused = True
-            try:
+            with self._repeating():
                 return saved_in_training(op, function, args, kwargs, inputs, module)
-            finally:
-                self.paused = False
 
         return saved
 
