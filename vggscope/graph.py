@@ -179,22 +179,22 @@ def failure_remedy(failure: str) -> str:
     >>> failure_remedy("words: Expected 'indices' to have one of the following scalar types: Long, Int")
     '--input SIZE:DTYPE, once for each input, gives another dtype'
     """
-    if _CODE_ERRORS.search(failure):
+    if re.search(_CODE_ERRORS, failure):
         return "call the model on the same input to see the traceback"
     if "must have the same dtype" in failure:
         return "convert the module to one dtype in its code, as module.float() does"
-    if _DTYPE_ERRORS.search(failure):
+    if re.search(_DTYPE_ERRORS, failure):
         return "--input SIZE:DTYPE, once for each input, gives another dtype"
-    if _RAISED_BY_FORWARD.search(failure):
+    if re.search(_RAISED_BY_FORWARD, failure):
         return "--input, once for each argument of forward, gives other inputs"
     return "--input gives another size"
 
 
-_CODE_ERRORS = re.compile("(Name|Attribute|Type|Key|UnboundLocal|ZeroDivision|Import|ModuleNotFound|Recursion)Error")
+_CODE_ERRORS = "(Name|Attribute|Type|Key|UnboundLocal|ZeroDivision|Import|ModuleNotFound|Recursion)Error"
 
-_DTYPE_ERRORS = re.compile("dtype|scalar types?")
+_DTYPE_ERRORS = "dtype|scalar types?"
 
-_RAISED_BY_FORWARD = re.compile(r"^forward \([^)]*\): (Value|Runtime|Assertion)Error\b")
+_RAISED_BY_FORWARD = r"^forward \([^)]*\): (Value|Runtime|Assertion)Error\b"
 """Errors that no input size mends."""
 
 
