@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +21,7 @@ from tests.zoo import ZOO, Swish
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.analysis.memory.step_config import StepConfig
+from vggscope.cli.app import run
 from vggscope.errors import VggscopeError
 from vggscope.graph import Network
 from vggscope.inputs import InputSize
@@ -308,3 +314,38 @@ def test_a_forward_with_autocast_is_recorded_and_said_so() -> None:
     module = Autocasts(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3))
     assert vggscope.measure(module, (3, 16, 16)).difference_bytes == 0
     assert "autocast for cpu" in " ".join(vggscope.summary(module, (3, 16, 16)).warnings)
+
+
+ATTENDING_FILE = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.attention = nn.Conv2d(3, 32, 8, 8), nn.MultiheadAttention(32, 4, batch_first=True)
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        return self.attention(x, x, x)[0].mean(1)
+"""
+
+
+def test_every_command_has_the_recorded_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text(ATTENDING_FILE)
+    monkeypatch.chdir(tmp_path)
+
+    def printed(*words: str) -> dict[str, Any]:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            assert run([*words, "--input", "3x64x64", "--format", "json"]) == 0
+        return json.loads(out.getvalue())
+
+    peak = printed("memory", "net.py:Net")["peak_bytes"]
+    by_rule = training_peak(vggscope.network("net.py:Net", input_size=(3, 64, 64)), 1)
+    assert peak > by_rule  # the weights of the attention, which no rule foresees
+    assert printed("summary", "net.py:Net")["memory"]["training_peak_bytes"] == peak
+    assert printed("compare", "net.py:Net")["models"][0]["training_peak_bytes"] == peak
+    assert vggscope.summary("net.py:Net", input_size=(3, 64, 64)).memory.training_peak_bytes == peak
+    (point,) = vggscope.grid("net.py:Net", sizes=[64], batches=[1])
+    assert point.peak_bytes == peak

@@ -47,13 +47,12 @@ def summary(
     batch.check()
     check_format(output.format)
     keys = column_keys(columns) if columns is not None else None
-    network = api.network(model, **build.keywords())
     if backward or gpu is not None:
-        counted = api.operations(network, batch=batch.batch, dtype=batch.dtype, count=count, card=gpu)
+        counted = api.operations(model, batch=batch.batch, dtype=batch.dtype, count=count, card=gpu, **build.keywords())
         emit(counted, output.format, output.output)
-        return note_failures(network.failure)
-    report = api.summary(network, batch=batch.batch, dtype=batch.dtype, count=count, depth=depth)
+        return note_failures(counted.failure)
+    report = api.summary(model, batch=batch.batch, dtype=batch.dtype, count=count, depth=depth, **build.keywords())
     if count != "macs":
         keys = keys or tuple("flops" if key == "macs" else key for key in SHOWN)
     emit(report, output.format, output.output, keys)
-    return note_failures(network.failure, told=is_read(output.format, output.output))
+    return note_failures(report.failure, told=is_read(output.format, output.output))
