@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 import vggscope
 from tests.test_zoo import call_inputs, run, weights_of
@@ -284,3 +286,54 @@ def test_batch_statistics_of_another_width_are_no_disagreement(dtype: torch.dtyp
     network = network_of(model, "net")
     assert network.torch_count is not None
     assert network.torch_count.disagreements == ()
+
+
+IMAGE = torch.ones(1, 3, 8, 8, dtype=torch.int64)
+
+WITHOUT_KERNEL: dict[str, Callable[[Tensor], Tensor]] = {
+    "embedding": lambda x: functional.embedding(x.float(), torch.ones(10, 4)),
+    "index_select": lambda x: torch.ones(10, 4).index_select(0, x[0, 0, 0].float()),
+    "conv2d": lambda x: functional.conv2d(x, torch.ones(4, 3, 3, 3)),
+    **{
+        name: partial(lambda name, x: getattr(functional, name)(x), name)
+        for name in (
+            *("gelu", "silu", "mish", "hardswish", "hardsigmoid", "softplus", "celu", "logsigmoid", "softshrink"),
+            *("hardshrink", "rrelu"),
+        )
+    },
+    "glu": lambda x: functional.glu(x, 2),
+    **{name: partial(lambda name, x: getattr(x, name)(), name) for name in ("std", "var")},
+    "softmax": lambda x: functional.softmax(x, 1),
+    "log_softmax": lambda x: x.log_softmax(1),
+    "adaptive_avg_pool2d": lambda x: functional.adaptive_avg_pool2d(x, 2),
+    "adaptive_max_pool2d": lambda x: functional.adaptive_max_pool2d(x, 2),
+    "bilinear": lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear"),
+    "nearest": lambda x: functional.interpolate(x, scale_factor=2),
+    "grid_sample": lambda x: functional.grid_sample(x, torch.ones(1, 4, 4, 2)),
+    "unfold": lambda x: functional.unfold(x, 2),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_KERNEL)
+def test_a_dtype_that_torch_has_no_kernel_for_is_refused(name: str) -> None:
+    """The meta device computes these shapes; `torch.nn.functional` on the CPU raises."""
+    function = WITHOUT_KERNEL[name]
+    with pytest.raises(RuntimeError):
+        function(IMAGE)
+    report = vggscope.summary(Calls(lambda self, x: function(x.relu())), input_data=IMAGE)
+    assert report.failure is not None
+    assert "dtype" in report.failure
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: functional.softmax(x, 1, dtype=torch.float32),
+        lambda x: functional.interpolate(x.to(torch.uint8), scale_factor=2),
+        lambda x: functional.embedding(x.int(), torch.ones(10, 4)),
+        lambda x: functional.max_pool2d(x, 2),
+    ],
+)
+def test_a_dtype_that_torch_has_a_kernel_for_is_accepted(function: Callable[[Tensor], Tensor]) -> None:
+    assert function(IMAGE).numel()
+    assert vggscope.summary(Calls(lambda self, x: function(x.relu())), input_data=IMAGE).failure is None

@@ -176,7 +176,7 @@ def failure_remedy(failure: str) -> str:
 
     >>> failure_remedy("fc: 10 features are expected, the input has 3"), failure_remedy("forward: NameError: x")
     ('--input gives another size', 'call the model on the same input to see the traceback')
-    >>> failure_remedy("words: Expected 'indices' to have one of the following scalar types: Long, Int")
+    >>> failure_remedy("words: the dtype of the indices must be int64 or int32, not float32")
     '--input SIZE:DTYPE, once for each input, gives another dtype'
     """
     if re.search(_CODE_ERRORS, failure):

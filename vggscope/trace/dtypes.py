@@ -1,8 +1,8 @@
-"""Refuse calls that mix dtypes as the CPU's and the GPU's kernels do; the meta device's kernels do not check them."""
+"""Refuse the dtypes that the CPU's and the GPU's kernels refuse; the meta device's kernels do not check them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vggscope.trace.tensors import Function
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _PRODUCTS = frozenset(
     {
         *("linear", "matmul", "mm", "addmm", "mv", "addmv", "dot", "vdot", "inner", "bmm", "baddbmm", "addbmm"),
-        *("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+        *(f"{name}{n}d" for name in ("conv", "conv_transpose") for n in (1, 2, 3)),
         *("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
     }
 )
@@ -22,27 +22,72 @@ _PRODUCTS = frozenset(
 _NORMALIZATIONS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm"})
 """Functions whose weights have the dtype of the first tensor, or float32 beside a tensor of 16 bits."""
 
+_FLOATING = frozenset(
+    {
+        *("gelu", "silu", "mish", "hardswish", "hardsigmoid", "softplus", "celu", "log_sigmoid", "softshrink"),
+        *("hardshrink", "rrelu", "glu", "std", "var", "grid_sample", "unfold", "fold"),
+        *(f"adaptive_{kind}_pool{n}d" for kind in ("avg", "max") for n in (1, 2, 3)),
+    }
+)
+"""Functions without a kernel for integers."""
+
+_SOFTMAX = frozenset({"softmax", "log_softmax", "softmin"})
+"""Functions without a kernel for integers that convert their input if they are given a dtype."""
+
+_LOOKUPS = {"embedding": 0, "index_select": 2}
+"""The argument that is an index, of functions that take no other kind of tensor there."""
+
 _QUERY_AND_WEIGHT = (0, 5)
 """The arguments of `multi_head_attention_forward` that are multiplied by each other."""
 
 
-def require_one_dtype(function: Function, args: Sequence[object], tensors: Sequence[Tensor]) -> None:
-    """Raise RuntimeError for a call whose tensors mix dtypes that torch's kernels do not promote.
+def require_dtypes(
+    function: Function, args: Sequence[object], kwargs: Mapping[str, object], tensors: Sequence[Tensor]
+) -> None:
+    """Raise RuntimeError for a call with dtypes that torch's kernels neither accept nor promote.
 
     `tensors` are all tensors among the arguments. Autocast converts them, so that any mix is accepted within it.
     """
     name = getattr(function, "__name__", "").strip("_").replace("rmatmul", "matmul")
-    if name == "multi_head_attention_forward":
-        tensors = _tensors_at(args, _QUERY_AND_WEIGHT)
-    elif name not in _PRODUCTS and name not in _NORMALIZATIONS:
-        return
+    if name in _LOOKUPS:
+        _require_index(name, args, kwargs)
+    elif name in _FLOATING or (name in _SOFTMAX and kwargs.get("dtype") is None):
+        _require_floating(tensors[:1])
+    elif name == "interpolate":
+        _require_floating([tensor for tensor in tensors[:1] if _dtype(tensor) != "uint8"])
+    elif name == "multi_head_attention_forward":
+        _require_one(name, _tensors_at(args, _QUERY_AND_WEIGHT))
+    elif name in _PRODUCTS or name in _NORMALIZATIONS:
+        _require_one(name, tensors)
+
+
+def _require_one(name: str, tensors: Sequence[Tensor]) -> None:
+    """Raise RuntimeError if the tensors mix dtypes."""
     other = next((tensor for tensor in tensors[1:] if tensor.dtype != tensors[0].dtype), None)
     if other is None or not all(map(_is_plain, tensors)) or autocast_device():
         return
     if name in _NORMALIZATIONS and (tensors[0].element_size() == 2 and str(other.dtype) == "torch.float32"):
         return
-    names = [str(tensor.dtype).removeprefix("torch.") for tensor in (tensors[0], other)]
-    raise RuntimeError(f"the tensors must have the same dtype, but are {names[0]} and {names[1]}")
+    raise RuntimeError(f"the tensors must have the same dtype, but are {_dtype(tensors[0])} and {_dtype(other)}")
+
+
+def _require_floating(tensors: Sequence[Tensor]) -> None:
+    """Raise RuntimeError if a tensor holds integers."""
+    for tensor in tensors:
+        if _is_plain(tensor) and not (tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized):
+            raise RuntimeError(f"the dtype must be a floating-point one, not {_dtype(tensor)}")
+
+
+def _require_index(name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    """Raise RuntimeError if what a table is looked up with is no tensor of integers."""
+    place = _LOOKUPS[name]
+    index: Any = args[place] if place < len(args) else kwargs.get("index", kwargs.get("input"))
+    if index is not None and _dtype(index) not in ("int64", "int32"):
+        raise RuntimeError(f"the dtype of the indices must be int64 or int32, not {_dtype(index)}")
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _tensors_at(args: Sequence[object], places: Sequence[int]) -> list[Tensor]:

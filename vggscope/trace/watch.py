@@ -22,7 +22,7 @@ from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.ops.view import Reshape, View
 from vggscope.trace.compiled import as_plain_python
-from vggscope.trace.dtypes import autocast_device, require_one_dtype
+from vggscope.trace.dtypes import autocast_device, require_dtypes
 from vggscope.trace.flops import Counted, OperatorMacs, add_linear, counted, operator_macs, with_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
@@ -289,11 +289,11 @@ class Watch:
     def _check_dtypes(
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
     ) -> None:
-        """Raise the error of a call that mixes dtypes, which the meta device would accept."""
+        """Raise the error of a call with dtypes that only the meta device accepts."""
         if not self.on_meta or is_transforming():
             return
         try:
-            require_one_dtype(function, args, inputs)
+            require_dtypes(function, args, kwargs, inputs)
         except RuntimeError as error:
             self._failed(function, args, kwargs, error)
             raise
