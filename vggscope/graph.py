@@ -265,6 +265,10 @@ class Network:
     - `dtype` is the network's own floating-point type: that of most of its weights. A tensor whose `dtype` is empty has
       this type.
     - `steps` are the steps that torch was recorded in, for a module whose memory the rules do not predict.
+    - `follows_rules` is false if the traced module does more than its ops tell: torch counts otherwise, forward turns
+      autocast on, or its training step runs other code.
+    - `registers_all` is false if modules with parameters ran that are not registered: autograd computes gradients of
+      parameters that the network does not have.
     - `torch_count` is torch's own count in the run that was traced; None for a network without a module.
     """
 
@@ -285,6 +289,8 @@ class Network:
     mixed_batch: str | None = field(default=None, compare=False, repr=False)
     steps: tuple[RecordedStep, ...] = field(default=(), compare=False, repr=False)
     torch_count: TorchCount | None = field(default=None, compare=False, repr=False)
+    follows_rules: bool = field(default=True, compare=False, repr=False)
+    registers_all: bool = field(default=True, compare=False, repr=False)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))
@@ -440,7 +446,7 @@ class Network:
         >>> vggscope.network("D").with_input((3, 64, 64)).shapes["features.30"]
         (1, 512, 2, 2)
         """
-        return replace(self, inputs=one_input((1, *shape)))
+        return replace(self, inputs=one_input((1, *shape)), steps=())
 
     def input_shapes(self, node: Node) -> tuple[Shape, ...]:
         """Return the input shapes of a node.
@@ -568,13 +574,13 @@ class Network:
     def predicts_memory(self) -> bool:
         """Whether the rules of its ops give to the byte what torch allocates.
 
-        They do for the usual layers on one float input, if each layer has weights of its own.
+        They do for the usual layers on one float input, if each layer has weights of its own and `follows_rules` holds.
 
         >>> import vggscope
         >>> vggscope.network("D").predicts_memory
         True
         """
-        if any(
+        if not self.follows_rules or any(
             not n.op.predicts_memory or n.reads_computed_weight or n.detached or n.custom_backward for n in self.nodes
         ):
             return False

@@ -9,6 +9,9 @@ from vggscope.record import record
 BEFORE = "start"
 """The event of a storage that an earlier step made and kept."""
 
+BY_RULES = "by the rules of each op"
+"""How a peak is found for which torch was not recorded."""
+
 
 class StorageEvent(NamedTuple):
     """An allocation of a numbered storage, or its free, for which `kind` is empty.

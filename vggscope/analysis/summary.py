@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from itertools import groupby
 
 from vggscope.analysis.cost import Cost, costs, known_sum
-from vggscope.analysis.memory.simulate import inference_peak, training_peak
+from vggscope.analysis.memory.simulate import by_rules_warning, inference_peak, training_peak
 from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of, mixture_warning, parameters_by_dtype
@@ -134,7 +134,7 @@ def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Sum
         memory=Peaks(inference_peak(network, batch), training_peak(network, batch))
         if network.failure is None
         else Peaks(None, None),
-        warnings=(*network.alerts(), *network.warnings, *mixture_warning(network)),
+        warnings=(*network.alerts(), *network.warnings, *mixture_warning(network), *_peak_warning(network, batch)),
         batch=batch,
         inputs=summarize_tensors(network.inputs, batch, network.dtype),
         outputs=summarize_tensors(network.outputs, batch, network.dtype),
@@ -142,6 +142,10 @@ def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Sum
         torch_count=network.torch_count,
         alerts=network.alerts(),
     )
+
+
+def _peak_warning(network: Network, batch: int) -> tuple[str, ...]:
+    return by_rules_warning(network, batch) if network.failure is None else ()
 
 
 def _split_unowned(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str, Cost], tuple[OtherParameters, ...]]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.memory.allocation_log import KINDS, StepTimeline
-from vggscope.analysis.memory.simulate import recorded_step, simulate_step, trained_parameters
+from vggscope.analysis.memory.simulate import is_predicted, simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.cross_checks.measured_step import MeasuredStep
 from vggscope.cross_checks.reference_tool import (
@@ -44,7 +44,7 @@ def _peak(network: Network, module: nn.Module, figure: str) -> ReportedFigure:
     on_gpu, on_cpu = (simulate_step(network, replace(config, runtime=runtime)) for runtime in ("cuda", "tracker"))
     packed = _packed_bytes(network, module)
     terms = tuple(_terms(on_gpu, on_cpu, packed))
-    is_known = network.predicts_memory or recorded_step(network, config) is not None
+    is_known = is_predicted(network, config)
     if not is_known and on_gpu.peak_bytes(1) + sum(term.amount for term in terms) != tracked:
         raise NotApplicable("torch cannot be recorded in this step, and the rules do not predict it to the byte")
     return ReportedFigure(tracked, terms=terms)

@@ -108,6 +108,8 @@ def _explained(aligned: AlignedNetworks, causes: list[LocatedDifference]) -> Ite
     """Each root cause with its consequences; for large networks only the first causes have them."""
     positions = aligned.positions_in_reference()
     base = figures(_in_our_style(aligned, causes, positions))
+    if not aligned.ours.predicts_memory:
+        base = replace(base, training_bytes=None)
     left = max(1, EXPLAINED_LAYERS // (len(base.network.nodes) + 1))
     for cause in causes:
         difference = cause.difference

@@ -87,6 +87,7 @@ class Figures:
     """The figures of a whole network that are compared.
 
     `last_map` is the last layer before the head, `receptive_field` that of one of its units as a text.
+    `training_bytes` is None where the ops' rules do not predict it: no torch runs a reference with one difference.
     """
 
     network: Network
@@ -94,7 +95,7 @@ class Figures:
     macs: int | None
     last_map: Node | None
     receptive_field: str | None
-    training_bytes: int
+    training_bytes: int | None
 
 
 def figures(network: Network) -> Figures:
@@ -103,7 +104,8 @@ def figures(network: Network) -> Figures:
     params = sum(numel(parameter.shape) for parameter in network.parameters())
     field = receptive_fields(network)[last.name] if last else None
     size = pair_text(field.size) if field else None
-    return Figures(network, params, total_macs(costs(network)), last, size, training_peak(network, 1))
+    training = training_peak(network, 1) if network.predicts_memory else None
+    return Figures(network, params, total_macs(costs(network)), last, size, training)
 
 
 def consequences(reference: Figures, changed: Network, name: str, has_head: bool = True) -> tuple[str, ...]:
@@ -222,8 +224,9 @@ def _sizes(reference: Figures, ours: Figures) -> list[str]:
     field, expected = ours.receptive_field, reference.receptive_field
     if field and expected and here and there and _short_title(here) == _short_title(there) and field != expected:
         texts.append(f"a receptive field of {field} instead of {expected} pixels at {_short_title(there)}")
-    memory = ours.training_bytes - reference.training_bytes
-    if memory:
+    needed, expected_bytes = ours.training_bytes, reference.training_bytes
+    if needed is not None and expected_bytes is not None and needed != expected_bytes:
+        memory = needed - expected_bytes
         texts.append(f"{bytes_text(abs(memory))} {'more' if memory > 0 else 'less'} to train at batch 1")
     return texts
 

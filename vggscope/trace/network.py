@@ -6,16 +6,13 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from dis import get_instructions
-from functools import cache
-from itertools import chain, pairwise
-from types import FunctionType
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError
 from vggscope.graph import Network, channels_first
 from vggscope.ops.base import Shape
-from vggscope.recorded_step import StepRequest
+from vggscope.recorded_step import BY_RULES, StepRequest
 from vggscope.trace.build import without_data
 from vggscope.trace.inputs import (
     CallInputs,
@@ -63,27 +60,7 @@ def network_of(
     else:
         result = _first_that_fits(module, name, rebuild)
     network = _checked(module, result)
-    agrees = network.torch_count is None or not network.torch_count.disagreements
-    is_usual = not result.autocast and not any(map(_branches_on_training, _kinds(module)))
-    return network if network.predicts_memory and agrees and is_usual else _with_steps(network, result, steps)
-
-
-def _kinds(module: nn.Module) -> set[type]:
-    """Return the classes of a module's parts, and those that they are derived from, without torch's own."""
-    kinds = {kind for part in module.modules() for kind in type(part).__mro__}
-    return {kind for kind in kinds if not kind.__module__.startswith("torch.")}
-
-
-@cache
-def _branches_on_training(kind: type) -> bool:
-    """Return whether a method of a class has a condition on `self.training`: its training step is another one."""
-    codes = (method.__code__ for method in vars(kind).values() if isinstance(method, FunctionType))
-    return any(
-        read.argval == "training" and ("JUMP" in then.opname or then.opname in ("TO_BOOL", "UNARY_NOT"))
-        for code in codes
-        if "training" in code.co_names
-        for read, then in pairwise(get_instructions(code))
-    )
+    return network if network.predicts_memory else _with_steps(network, result, steps)
 
 
 def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) -> Network:
@@ -95,7 +72,7 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
     runs = [recorded_steps(result.module, network, result.inputs, request, result.has_data) for request in requests]
     steps = tuple(chain.from_iterable(steps for steps, _ in runs))
     failures = dict.fromkeys(
-        f"{failure}; its memory is {'that of larger batches, extended' if steps else 'by the rules of each op'}"
+        f"{failure}; its memory is {'that of larger batches, extended' if steps else BY_RULES}"
         for steps, failure in runs
         if failure
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from vggscope.graph import ONLY_IN_TRAINING, Buffer, Input, Network, Node, Output, Parameter, TorchCount, module_node
 from vggscope.inputs import InputSize
 from vggscope.ops.base import Shape, numel
+from vggscope.ops.regularization import AlwaysDropout, Dropout
 from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer, mixed_batch
 from vggscope.trace.inputs import CallInputs, from_sizes
@@ -76,7 +77,8 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
     dtype = own_dtype(module, inputs)
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
     owned = {**_parameters(module.named_parameters(), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
-    result = _on_samples(_Forward(module, owned, packed, device, dtype), inputs)
+    forward = _Forward(module, owned, packed, device, dtype)
+    result = _on_samples(forward, inputs)
     watch, error, single = result.watch, result.error, result.single
     recorder, nodes = watch.recorder, result.nodes
     read = {parameter.name for node in nodes for parameter in node.parameters}
@@ -109,12 +111,36 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         left_out = "bytes of layers" if watch.autocast == "cpu" else "bytes of layers, and the memory,"
         text = f"forward turns on autocast for {watch.autocast}: the dtypes and {left_out} are those without it"
         network = replace(network, warnings=(*network.warnings, text))
+    ran_on, has_data = result.ran_on if single else inputs, device != META
+    if error is None:
+        agrees = not (count.disagreements or watch.autocast or watch.unregistered)
+        follows = agrees and not _trains_otherwise(forward, result.ran_on, watch)
+        network = replace(network, follows_rules=follows, registers_all=not watch.unregistered)
     if error is None and inputs.has_batch and recorder.returns == "tensors":
         network = replace(network, mixed_batch=mixed_batch(network, inputs.batch if single else 1, recorder.lines))
-    ran_on, has_data = result.ran_on if single else inputs, device != META
     return Run(
         labelled(network), module, ran_on, has_data, error, recorder.returns, watch.wants_data(error), watch.autocast
     )
+
+
+def _trains_otherwise(forward: _Forward, inputs: CallInputs, watch: Watch) -> bool:
+    """Return whether the model's own code runs otherwise in training mode, as far as it reads the mode.
+
+    A condition may do what no op tells, such as keep a tensor. A flag that is passed on may make no difference: then
+    a run in training mode has the same nodes.
+    """
+    if watch.training_reads.branches:
+        return True
+    if not watch.training_reads.passes_on:
+        return False
+    training, error = replace(forward, training=True, compares=False)(inputs)
+    ours, other = (tuple(map(_as_trained, w.recorder.finished())) for w in (watch, training))
+    return error is not None or ours != other
+
+
+def _as_trained(node: Node) -> Node:
+    """Return a node with its op in training, where each dropout is active."""
+    return replace(node, op=Dropout(node.op.p, node.op.inplace)) if isinstance(node.op, AlwaysDropout) else node
 
 
 def _torch_count(network: Network, recorder: Recorder, parameters: Iterable[Tensor]) -> TorchCount:
@@ -135,7 +161,7 @@ def _torch_count(network: Network, recorder: Recorder, parameters: Iterable[Tens
 @record
 class _Forward:
     """A module with its parameters and packed weights, on the device of a run, and its own dtype. `gradients`: the
-    parameters require gradients.
+    parameters require gradients. `training`: the module is in training mode.
     """
 
     module: nn.Module
@@ -145,6 +171,7 @@ class _Forward:
     dtype: str
     gradients: bool = False
     compares: bool = True
+    training: bool = False
 
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
         return _watched(
@@ -152,7 +179,7 @@ class _Forward:
             self.owned,
             inputs,
             self.device,
-            training=False,
+            training=self.training,
             gradients=self.gradients,
             dtype=self.dtype,
             packed=self.packed,

@@ -33,6 +33,7 @@ from vggscope.trace.recorder import Call, Count, Recorder, shape_of
 from vggscope.trace.saved import Saved, saved_in_training
 from vggscope.trace.source_line import current_line
 from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in, with_values
+from vggscope.trace.training_mode import TrainingReads
 from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Watch:
     - `dispatched` are the multiply-accumulates that torch's operators have since the current call or layer began.
     - `compares` is false in a run whose products are not compared with torch's operators, which takes longer.
     - `autocast` is the device on which forward turns autocast on for a product.
+    - `unregistered` is true if a module with parameters ran that is not registered.
+    - `training_reads` tell whether forward depends on the mode of a module.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
 
@@ -105,6 +108,8 @@ class Watch:
     values: Tensor | None = None
     taken: object = None
     packed: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    unregistered: bool = False
+    training_reads: TrainingReads = field(default_factory=TrainingReads)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -128,6 +133,7 @@ class Watch:
             stack.enter_context(custom_functions(self.recorder))
             stack.enter_context(_intercepted_from_numpy(self.call))
             stack.enter_context(vmap_results(self._leave_vmap))
+            stack.enter_context(self.training_reads.watching())
             stack.enter_context(WatchMode())
             yield
 
@@ -174,9 +180,11 @@ class Watch:
             if path is None:
                 path = below(self.path, type(module).__name__)
                 if next(module.parameters(), None) is not None:
+                    self.unregistered = True
                     self.recorder.warn(
                         f"{path} is not registered, as a module in a plain list is not: its parameters are in no state"
-                        " dict and are not trained; nn.ModuleList or nn.ModuleDict would register it"
+                        " dict, are not trained, and count neither as parameters nor in memory;"
+                        " nn.ModuleList or nn.ModuleDict would register it"
                     )
             if not self.inside_node:
                 self.dispatched = NO_MACS
@@ -237,6 +245,8 @@ class Watch:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
         with _unwatched():
             inputs = plain_tensors_in((args, kwargs))
+            if not all(tensor.is_meta for tensor in inputs):
+                self._check_registered(inputs)
             if self.on_meta and not all(tensor.is_meta for tensor in inputs):
                 args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
                 inputs = plain_tensors_in((args, kwargs))
@@ -265,6 +275,19 @@ class Watch:
             if self.on_meta and not is_transforming():
                 result = with_kernel_layout(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
+
+    def _check_registered(self, tensors: tuple[Tensor, ...]) -> None:
+        """Note a tensor that autograd trains and that is no parameter of the model."""
+        if self.unregistered or not any(
+            t.requires_grad and t.is_leaf and t not in self.recorder.origins for t in tensors
+        ):
+            return
+        self.unregistered = True
+        if not any(running.path not in self.paths.values() for running in self.stack):
+            self.recorder.warn(
+                f"{self.path or 'forward'} reads a tensor that requires a gradient and is no registered parameter:"
+                " it counts neither as a parameter nor in memory; nn.Parameter as an attribute would register it"
+            )
 
     def _counting(self, function: Function) -> AbstractContextManager[object]:
         """Add the multiply-accumulates of a call to `dispatched`, unless the function has none."""
@@ -379,7 +402,8 @@ class Watch:
         """Return a function that tells what autograd saves of a call, by repeating it without recording."""
 
         def saved(op: Op) -> Saved | None:
-            if not self.on_meta:
+            in_training_only = module is None and op.active_in == "training"  # the call passes training=False
+            if not self.on_meta or in_training_only:
                 return None
             with self._repeating():
                 return saved_in_training(op, function, args, kwargs, inputs, module)

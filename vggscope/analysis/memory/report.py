@@ -9,7 +9,7 @@ from vggscope.analysis.memory.allocation_log import KINDS, Moment, StepTimeline
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.calls import head_parameters
 from vggscope.analysis.memory.fit import Fit, GpuBudget, fit
-from vggscope.analysis.memory.simulate import recorded_step, simulate_step
+from vggscope.analysis.memory.simulate import is_predicted, simulate_step
 from vggscope.analysis.memory.step_config import AMP, CUDA, OPTIMIZERS, StepConfig
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of
@@ -169,7 +169,7 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
         yield "CUDA's tensors: dropout masks of one byte a value, step counters on the CPU; not measured on a GPU"
     else:
         yield "torch's CPU path under the memory tracker: dropout masks as wide as the values"
-    if not network.predicts_memory and recorded_step(network, config) is None:
+    if not is_predicted(network, config):
         yield "by vggscope's rules for each op: torch was not recorded in this step, and may allocate otherwise"
     if unknown := sorted({node.op.name for node in network.nodes if node.op.is_unknown}):
         yield f"only the output of {', '.join(unknown)} counts: what autograd saves of it is not known"

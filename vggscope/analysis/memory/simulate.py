@@ -25,7 +25,7 @@ from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, RUNTIMES, Step
 from vggscope.dtypes import converted
 from vggscope.graph import Buffer, Network, Parameter
 from vggscope.ops.base import numel
-from vggscope.recorded_step import BEFORE, RecordedStep
+from vggscope.recorded_step import BEFORE, BY_RULES, RecordedStep
 from vggscope.units import ELEMENT_BYTES
 
 COUNTER = 4
@@ -86,6 +86,21 @@ def recorded_step(network: Network, config: StepConfig) -> RecordedStep | None:
     """The recording of torch for this step, if the network has one."""
     request = config.request
     return None if request is None else network.recorded_step(request)
+
+
+def is_predicted(network: Network, config: StepConfig) -> bool:
+    """Whether the memory of a step equals torch's: the ops' rules predict it, or torch was recorded."""
+    return network.predicts_memory or recorded_step(network, config) is not None
+
+
+def by_rules_warning(network: Network, batch: int) -> tuple[str, ...]:
+    """A sentence on the peaks of a forward pass and a training step that torch may not share, if there is one."""
+    network = network.for_batch(batch)
+    configs = StepConfig(mode="inference"), StepConfig()
+    if all(is_predicted(network, config) for config in configs) or any(BY_RULES in text for text in network.warnings):
+        return ()
+    remedy = "" if network.torch_count is None else "; a summary of the module itself records it"
+    return (f"the peak memory is {BY_RULES}, and torch may allocate otherwise: it was not recorded{remedy}",)
 
 
 def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int) -> int:

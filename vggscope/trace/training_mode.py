@@ -1,0 +1,75 @@
+"""Find where a model's own code reads `module.training`, so that its training step may be another than its forward."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from dis import get_instructions
+from functools import cache
+from itertools import pairwise
+from types import CodeType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NOT_THE_MODEL = ("torch", "vggscope")
+"""Packages whose reads of `module.training` are known: those of torch's layers, and our own."""
+
+
+@dataclass
+class TrainingReads:
+    """How a model's own code reads `module.training` in a run.
+
+    `branches`: a condition depends on it. `passes_on`: it becomes an argument or a variable.
+    """
+
+    branches: bool = False
+    passes_on: bool = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Note the reads within the block, in whatever class, function or hook they are.
+
+        A property of nn.Module hides the attribute of each module and reads and writes it.
+        """
+        from torch import nn
+
+        reads = self
+
+        def read(module: nn.Module) -> object:
+            frame = sys._getframe(1)
+            if frame.f_globals.get("__name__", "").partition(".")[0] not in NOT_THE_MODEL:
+                reads._add(frame.f_code, frame.f_lasti)
+            own = vars(module)
+            return own["training"] if "training" in own else type(module).__getattr__(module, "training")
+
+        def write(module: nn.Module, value: object) -> None:
+            vars(module)["training"] = value
+
+        before = vars(nn.Module).get("training")
+        nn.Module.training = property(read, write)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            if before is None:
+                del nn.Module.training
+            else:
+                nn.Module.training = before
+
+    def _add(self, code: CodeType, offset: int) -> None:
+        if _is_condition(code, offset):
+            self.branches = True
+        else:
+            self.passes_on = True
+
+
+@cache
+def _is_condition(code: CodeType, offset: int) -> bool:
+    """Return whether the value of the instruction at an offset is the condition of a jump."""
+    return any(
+        read.offset == offset and ("JUMP" in then.opname or then.opname in ("TO_BOOL", "UNARY_NOT"))
+        for read, then in pairwise(get_instructions(code))
+    )
