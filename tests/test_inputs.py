@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,10 @@ def shapes(result: vggscope.Summary) -> list[tuple[str, tuple[int, ...], str]]:
         ("1x16000", InputSize((1, 16000))),
         ("3×16,112x112", InputSize((3, 16, 112, 112))),
         ("scalar", InputSize(())),
+        (":int64", InputSize((), dtype="int64", per_sample=True)),
+        ("label=:int64", InputSize((), "label", "int64", per_sample=True)),
+        ("label=", None),
+        (":", None),
         ("128:int64", InputSize((128,), dtype="int64")),
         ("mask=128:bool", InputSize((128,), "mask", "bool")),
         ("x=scalar:torch.float64", None),
@@ -125,6 +131,81 @@ def test_several_inputs_on_the_command_line(vggscope, path: str) -> None:
     assert found["totals"]["macs"] == 14 * 14 * 4 * 27
     named = vggscope("summary", f"{path}:Labelled", *("--input", "label=scalar:int64", "--input", "image=3x16x16"))
     assert "input label scalar int64 and" in named.out.splitlines()[0]
+
+
+class Generator(nn.Module):
+    """A generator of a class: a row of noise, and a number per sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.fc = nn.Embedding(10, 8), nn.Linear(108, 16)
+
+    def forward(self, noise: Tensor, label: Tensor) -> Tensor:
+        return self.fc(torch.cat([noise, self.embedding(label)], 1))
+
+
+def test_a_number_per_sample_has_the_batch_axis_alone() -> None:
+    """The batch of four holds 400 floats and four integers, the loss four labels of eight bytes."""
+    as_words = tuple(map(parse_input, ("100", "label=:int64")))
+    data = (torch.zeros(1, 100), torch.zeros(1, dtype=torch.int64))
+    given = [{"input_size": as_words}, {"input_data": data}, {"input_size": [(1, 100), (1,)], "dtypes": DTYPES}]
+    for keywords in given:
+        report = vggscope.summary(Generator(), **keywords, batch=4)
+        assert shapes(report) == [("noise", (4, 100), "float32"), ("label", (4,), "int64")]
+        assert report.totals.macs == 4 * 108 * 16
+        assert vggscope.memory(Generator(), **keywords, batch=4).input_bytes == 4 * (400 + 8 + 8)
+
+
+DTYPES = ("float32", "int64")
+
+
+def test_a_number_per_sample_follows_a_batch_elsewhere() -> None:
+    class Tagged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.tag = nn.LSTM(8, 16), nn.Embedding(10, 16)
+
+        def forward(self, x: Tensor, tag: Tensor) -> Tensor:
+            return self.rnn(x)[0][-1] + self.tag(tag)
+
+    sizes = tuple(map(parse_input, ("5x8", ":int64")))
+    for given in ({"input_size": sizes}, {"input_data": (torch.zeros(5, 3, 8), torch.zeros(3, dtype=torch.int64))}):
+        network = vggscope.network(Tagged(), **given, batch_axis=1)
+        assert network.single is None
+        assert [tensor.batched(4) for tensor in network.inputs] == [(5, 4, 8), (4,)]
+
+
+class Reading(nn.Module):
+    """Calls a function of its layers: an image of 3 channels and of 8, a row of ten features and a class."""
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.deep, self.image = nn.Conv2d(8, 4, 3), nn.Conv2d(3, 8, 3)
+        self.row, self.words, self.up = nn.Linear(10, 8), nn.Embedding(10, 8), nn.ConvTranspose2d(8, 4, 4)
+        self.forward = partial(forward, self)
+
+
+def pooled(module: nn.Module, image: Tensor) -> Tensor:
+    return module.image(image).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("forward", "sizes"),
+    [
+        (lambda m, a: m.deep(m.image(a)), "3x224x224"),
+        (lambda m, a, b: pooled(m, a) + m.row(b), "3x224x224, 10"),
+        (lambda m, a, b: m.row(a) + pooled(m, b), "10, 3x224x224"),
+        (lambda m, a, b: pooled(m, a) + m.words(b).mean(1), "3x224x224, 128:int64"),
+        (lambda m, a, b, *, c: pooled(m, a) + m.row(b) + m.words(c), "3x224x224, 10, 128:int64"),
+        (lambda m, a: m.up(m.words(a)[:, :, None, None]), ":int64"),
+        (lambda m, a, b: pooled(m, a) + pooled(m, b), "3x224x224, 3x224x224"),
+    ],
+)
+def test_an_input_is_chosen_by_the_layer_that_reads_it(forward: Callable[..., Tensor], sizes: str) -> None:
+    network = vggscope.network(Reading(forward))
+    assert network.failure is None
+    notes = [note for note in network.warnings if note.endswith("gives another")]
+    assert [sizes in note for note in notes] == ([] if sizes == "3x224x224" else [True])
 
 
 def test_a_single_number_is_the_side_of_an_image_or_a_length(vggscope, path: str) -> None:

@@ -14,11 +14,11 @@ DTYPES = (
 """Names of the torch dtypes that an input may have."""
 
 SCALAR = "scalar"
-"""The text for the size of a tensor without axes."""
+"""The text for the size of a tensor without axes, a batch axis included."""
 
 _SIZE = re.compile(r"(?:(?P<name>[^\W\d]\w*)=)?(?P<size>[^:=]*)(?::(?P<dtype>\w+))?")
 
-EXAMPLES = "3x224x224, 1x16000, 128:int64, mask=128:bool or scalar"
+EXAMPLES = "3x224x224, 1x16000, 128:int64, mask=128:bool, :int64 (a number per sample) or scalar"
 
 
 @record
@@ -28,12 +28,14 @@ class InputSize:
     - `name` is the keyword argument of forward; empty for a positional argument.
     - `dtype` is the name of a torch dtype; empty for the model's floating-point dtype.
     - `batched` is whether `shape` includes the batch axis. None decides by the first layer's number of axes.
+    - `per_sample` is whether an empty `shape` stands for one number per sample: the batch axis is its only one.
     """
 
     shape: tuple[int, ...]
     name: str = ""
     dtype: str = ""
     batched: bool | None = False
+    per_sample: bool = False
 
 
 @record
@@ -80,16 +82,20 @@ def parse_input(text: str) -> InputSize:
 
     Raises OptionError for anything else.
 
+    A size without axes, as in `label=:int64`, is one number per sample.
+
     >>> parse_input("3x224x224").shape, parse_input("mask=128:bool").dtype, parse_input("scalar").shape
     ((3, 224, 224), 'bool', ())
+    >>> parse_input("label=:int64").per_sample
+    True
     """
     match = _SIZE.fullmatch(text.strip())
-    sides = None if match is None else _sides(match["size"].strip().lower())
+    per_sample = match is not None and not match["size"].strip() and match["dtype"] is not None
+    sides = () if per_sample else None if match is None else _sides(match["size"].strip().lower())
     if match is None or sides is None:
         raise OptionError(f"--input {text!r} is not a size", f"write --input {EXAMPLES}")
-    return InputSize(
-        sides, match["name"] or "", parse_dtype(match["dtype"], f"--input {text!r}") if match["dtype"] else ""
-    )
+    dtype = parse_dtype(match["dtype"], f"--input {text!r}") if match["dtype"] else ""
+    return InputSize(sides, match["name"] or "", dtype, per_sample=per_sample)
 
 
 def parse_dtype(dtype: object, source: str = "input_size") -> str:

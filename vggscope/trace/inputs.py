@@ -9,6 +9,8 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache
+from itertools import product
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import OptionError
@@ -47,8 +49,7 @@ class CallInputs:
     @property
     def batch(self) -> int:
         """The number of samples: the size of the batch axis of the first tensor that has one."""
-        sizes = [t.shape[self.batch_axis] for t in self.tensors() if self._has_batch(t)]  # type: ignore[index]
-        return int(sizes[0]) if sizes else 1
+        return next((t.shape[self.batch_axis] for t in self.tensors() if self._has_batch(t)), 1)  # type: ignore[index]
 
     @property
     def has_batch(self) -> bool:
@@ -74,7 +75,9 @@ class CallInputs:
         return " ".join(f"--input {name}{single._sample_text(tensor)}" for name, tensor in zip(names, single.tensors()))
 
     def _sample_text(self, tensor: Tensor) -> str:
-        axis = self.batch_axis if self._has_batch(tensor) else None
+        axis = self._batch_axis_of(tensor)
+        if axis is not None and tensor.dim() == 1:
+            return f":{dtype_name(tensor)}"
         dtype = "" if tensor.is_floating_point() else dtype_name(tensor)
         return ":".join(filter(None, (sample_text(tuple(tensor.shape), axis), dtype)))
 
@@ -83,11 +86,10 @@ class CallInputs:
         batch = self.batch
         if not self.has_batch or count == batch:
             return self
-        axis = self.batch_axis
-        assert axis is not None
 
         def resized(tensor: Tensor) -> Tensor:
-            if not self._has_batch(tensor) or tensor.shape[axis] != batch:
+            axis = self._batch_axis_of(tensor)
+            if axis is None or tensor.shape[axis] != batch:
                 return tensor
             sample = tensor.narrow(axis, 0, 1)
             return sample if count == 1 else sample.repeat_interleave(count, axis)
@@ -111,6 +113,12 @@ class CallInputs:
 
     def _has_batch(self, tensor: Tensor) -> bool:
         return self.batch_axis is not None and tensor.dim() > self.batch_axis and tensor.shape[self.batch_axis] > 0
+
+    def _batch_axis_of(self, tensor: Tensor) -> int | None:
+        """Return the batch axis of a tensor. One number per sample, such as a length, has no other axis."""
+        if self._has_batch(tensor):
+            return self.batch_axis
+        return 0 if self.batch_axis and tensor.dim() == 1 and tensor.shape[0] == self.batch else None
 
 
 def _positional_names(module: nn.Module, count: int) -> list[str]:
@@ -193,18 +201,21 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
 
     The first size decides whether those that do not say so include the batch axis.
     If all sizes are single numbers and the first layer takes images, each is the side of a square image. Any other
-    single number is the size of one axis.
+    single number is the size of one axis. Where no size states a dtype, those for an embedding are int64.
     """
     import torch
 
     sides_only = all(len(size.shape) == 1 for size in sizes)
     include_batch = bool(sizes) and _holds_batch(module, sizes[0].shape)
+    states_dtype = any(size.dtype for size in sizes)
 
     def zeros(size: InputSize) -> Tensor:
         batched = size.batched if size.batched is not None else include_batch
         shape = _square(module, size.shape) if sides_only and not batched and not size.dtype else size.shape
-        dtype = getattr(torch, size.dtype) if size.dtype else _dtype_for(module, shape)
-        if shape and batch_axis is not None and not batched:
+        is_token = not states_dtype and _is_token(module, shape)
+        own = torch.int64 if is_token else floating_dtype(module)
+        dtype = getattr(torch, size.dtype) if size.dtype else own
+        if (shape or size.per_sample) and batch_axis is not None and not batched:
             axis = min(batch_axis, len(shape))
             shape = (*shape[:axis], 1, *shape[axis:])
         return torch.zeros(shape, dtype=dtype)
@@ -248,13 +259,11 @@ def floating_dtype(module: nn.Module) -> Any:
     return (*floating, *(dtype for dtype in dtypes if dtype.is_complex), torch.get_default_dtype())[0]
 
 
-def _dtype_for(module: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Return int64 if the first layer is an embedding, else the module's floating-point dtype."""
-    import torch
+def _is_token(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Return whether a size of at most one axis is that of tokens, because the first layer is an embedding."""
+    from torch import nn
 
-    first = first_layer(module)
-    is_lookup = isinstance(first, (torch.nn.Embedding, torch.nn.EmbeddingBag)) and len(shape) <= 1
-    return torch.int64 if is_lookup else floating_dtype(module)
+    return isinstance(first_layer(module), (nn.Embedding, nn.EmbeddingBag)) and len(shape) <= 1
 
 
 @cache
@@ -364,22 +373,34 @@ fit some other size by accident.
 
 def first_layer(module: nn.Module) -> nn.Module | None:
     """Return the first layer with a known input size: one of torch's, else any with `in_channels` or `in_features`."""
+    parts = list(module.modules())
+    layer = next(filter(fixes_input_size, parts), None)
+    return layer or next((p for p in parts if hasattr(p, "in_channels") or hasattr(p, "in_features")), None)
+
+
+def fixes_input_size(layer: nn.Module) -> bool:
+    """Return whether a layer is one of torch's that take inputs of a known size."""
     from torch import nn
 
     kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding, nn.EmbeddingBag, nn.modules.rnn.RNNBase, nn.RNNCellBase)
-    parts = list(module.modules())
-    layer = next((part for part in parts if isinstance(part, kinds)), None)
-    return layer or next((p for p in parts if hasattr(p, "in_channels") or hasattr(p, "in_features")), None)
+    return isinstance(layer, kinds)
 
 
 def takes_images(module: nn.Module) -> bool:
     """Return whether the first layer with a known input size takes images, or there is none."""
-    first = first_layer(module)
-    return first is None or len(getattr(first, "kernel_size", ())) == 2
+    return _takes_maps(first_layer(module))
 
 
-def candidates(module: nn.Module) -> Iterator[CallInputs]:
-    """Yield inputs that may fit, the likeliest first. Each required argument gets a tensor for the first layer."""
+def _takes_maps(layer: nn.Module | None) -> bool:
+    return layer is None or len(getattr(layer, "kernel_size", ())) == 2
+
+
+def candidates(module: nn.Module, readers: Mapping[int, nn.Module] = MappingProxyType({})) -> Iterator[CallInputs]:
+    """Yield inputs that may fit, the likeliest first.
+
+    Each required argument gets a tensor for the layer that reads it: that of `readers`, by the argument's position,
+    else the first layer.
+    """
     arguments = required_arguments(module)
     if arguments and _takes_image_list(module, arguments[0]):
         yield from map(_noted, _image_lists(module))
@@ -388,16 +409,16 @@ def candidates(module: nn.Module) -> Iterator[CallInputs]:
     if telling:
         yield from map(_noted, _inputs_by_name(module, telling))
         return
+    keywords = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
+    names = [*[""] * (len(arguments) - len(keywords)), *keywords] or [""]
     first = first_layer(module)
-    is_image = takes_images(module)
-    for place, (shape, dtype) in enumerate(_candidate_sizes(module, first)):
-        positional = max(1, sum(argument.kind is not argument.KEYWORD_ONLY for argument in arguments))
-        names = [argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY]
-        if names and len(names) == len(arguments):
-            positional = 0
-        sizes = [InputSize(shape, dtype=dtype)] * positional + [InputSize(shape, name, dtype) for name in names]
-        inputs = from_sizes(module, sizes)
-        yield inputs if place == 0 and is_image and len(sizes) == 1 else _noted(inputs)
+    layers = [readers.get(place, first) for place in range(len(names))]
+    is_image = len(names) == 1 and _takes_maps(layers[0])
+    distinct = list(dict.fromkeys(layers))
+    for place, sizes in enumerate(product(*(_candidate_sizes(module, layer) for layer in distinct))):
+        by_layer = dict(zip(distinct, sizes))
+        inputs = from_sizes(module, [replace(by_layer[layer], name=name) for layer, name in zip(layers, names)])
+        yield inputs if place == 0 and is_image else _noted(inputs)
 
 
 def _noted(inputs: CallInputs) -> CallInputs:
@@ -457,22 +478,24 @@ def required_arguments(module: nn.Module) -> list[inspect.Parameter]:
     return [p for p in _parameters(module) if p.default is p.empty and p.kind not in variable]
 
 
-def _candidate_sizes(module: nn.Module, layer: nn.Module | None) -> Iterator[tuple[tuple[int, ...], str]]:
+def _candidate_sizes(module: nn.Module, layer: nn.Module | None) -> Iterator[InputSize]:
     from torch import nn
 
     if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
-        yield (TOKENS,), "int64"
+        yield InputSize((TOKENS,), dtype="int64")
+        if isinstance(layer, nn.Embedding):
+            yield InputSize((), dtype="int64", per_sample=True)  # a class
     elif isinstance(layer, nn.modules.rnn.RNNBase):
-        yield (STEPS, layer.input_size), ""
+        yield InputSize((STEPS, layer.input_size))
     elif isinstance(layer, nn.RNNCellBase):
-        yield (layer.input_size,), ""
+        yield InputSize((layer.input_size,))
     elif getattr(layer, "in_features", None):
-        yield from ((sizes, "") for sizes in _row_sizes(int(layer.in_features)))  # type: ignore[union-attr,arg-type]
+        yield from map(InputSize, _row_sizes(int(layer.in_features)))  # type: ignore[union-attr,arg-type]
     else:
         channels = int(getattr(layer, "in_channels", None) or 3)
         kernel = getattr(layer, "kernel_size", None)
         axes = len(kernel) if isinstance(kernel, tuple) else 2
-        yield from ((sizes, "") for sizes in _map_sizes(module, channels, axes))
+        yield from map(InputSize, _map_sizes(module, channels, axes))
 
 
 def _row_sizes(features: int) -> Iterator[tuple[int, ...]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError
@@ -21,6 +22,7 @@ from vggscope.trace.inputs import (
     computed_copies,
     example_of,
     first_layer,
+    fixes_input_size,
     forward_signature,
     required_arguments,
     specified,
@@ -79,12 +81,21 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
     return replace(network, steps=steps, warnings=(*network.warnings, *failures))
 
 
-def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Module] | None) -> Run:
+def _first_that_fits(
+    module: nn.Module,
+    name: str,
+    rebuild: Callable[[], nn.Module] | None,
+    readers: Mapping[int, nn.Module] = MappingProxyType({}),
+) -> Run:
+    """Return the run on the first inputs that fit, else the one that came furthest.
+
+    `readers` are layers that refused an input that they read, by its position. It gets a size for them.
+    """
     best: Run | None = None
     note = ""
     batch_mixed: Run | None = None
     tried: list[str] = []
-    for inputs in candidates(module):
+    for inputs in candidates(module, readers):
         result = _run(module, name, inputs, rebuild)
         tried.append(inputs.text)
         if result.error is None and _mixes_batch(result.network):
@@ -98,6 +109,9 @@ def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Modu
             best, note = result, inputs.note
         if not isinstance(result.error, (*_SHAPE_ERRORS, type(None))):
             break
+        place, reader = result.failed_reader or (0, None)
+        if reader is not None and _is_another_reader(module, reader, place, readers):
+            return _first_that_fits(module, name, rebuild, {**readers, place: reader})
     if batch_mixed is not None:
         return batch_mixed
     assert best is not None
@@ -107,6 +121,11 @@ def _first_that_fits(module: nn.Module, name: str, rebuild: Callable[[], nn.Modu
         remedy = f"give --input once for each of {names}" if ", " in names else "--input gives another"
         note = f"no input size that was tried fits ({sizes}); {remedy}"
     return _noted(best, note)
+
+
+def _is_another_reader(module: nn.Module, reader: nn.Module, place: int, readers: Mapping[int, nn.Module]) -> bool:
+    """Return whether a layer that refused an input has a size that was not tried for that input."""
+    return place not in readers and reader is not first_layer(module) and fixes_input_size(reader)
 
 
 def _noted(result: Run, note: str) -> Run:

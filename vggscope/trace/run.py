@@ -46,7 +46,7 @@ class Run:
     `returns` is "tensors", "constants", "no tensor", "a generator", "None" or, after an error, "nothing". `wants_data`:
     a call failed because it reads values, which meta tensors do not have. `module` and `inputs` are what ran, and
     `has_data` is whether it ran on its own weights. `autocast` is the device for which forward turns autocast on, empty
-    for none.
+    for none. `failed_reader` is the layer that raised, with the position of the input that it read.
     """
 
     network: Network
@@ -57,6 +57,7 @@ class Run:
     returns: str = "tensors"
     wants_data: bool = False
     autocast: str = ""
+    failed_reader: tuple[int, nn.Module] | None = None
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Network:
@@ -119,7 +120,15 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
     if error is None and inputs.has_batch and recorder.returns == "tensors":
         network = replace(network, mixed_batch=mixed_batch(network, inputs.batch if single else 1, recorder.lines))
     return Run(
-        labelled(network), module, ran_on, has_data, error, recorder.returns, watch.wants_data(error), watch.autocast
+        labelled(network),
+        module,
+        ran_on,
+        has_data,
+        error,
+        recorder.returns,
+        watch.wants_data(error),
+        watch.autocast,
+        watch.failed_reader,
     )
 
 

@@ -75,6 +75,8 @@ class Watch:
     - `paths` are the registered modules' paths by id.
     - `function_error` is the last error that a function raised, with the reason.
     - `module_error` is the last error that left a module, with the modules that were running.
+    - `failed_reader` is the layer that raised, with the position among the inputs of the one that it read, if it read
+      one and nothing else.
     - `gradients` is true if the parameters require gradients in this run.
     - `paused` is true while a call is repeated to count its operations.
     - `reads_values` is true if a function failed on the meta device that runs on tensors with values.
@@ -97,6 +99,7 @@ class Watch:
     stack: list[RunningModule] = field(default_factory=list)
     function_error: tuple[BaseException, str] | None = None
     module_error: tuple[BaseException, tuple[RunningModule, ...]] | None = None
+    failed_reader: tuple[int, nn.Module] | None = None
     paused: bool = False
     reads_values: bool = False
     differentiates: bool = False
@@ -216,6 +219,8 @@ class Watch:
             while frame.module is not module:
                 frame = self.stack.pop()
             if error is not None:
+                if frame.op is not None and not self.inside_node:
+                    self.failed_reader = self._input_read(module, plain_tensors_in(args))
                 return None
             kwargs, result = cast("tuple[dict[str, object], object]", more)
             if self.inside_node:
@@ -233,6 +238,12 @@ class Watch:
                 self._compiled_node(frame, inputs, result)
                 return result
             return self._module_node(frame, frame.op, inputs, result, args, kwargs)
+
+    def _input_read(self, module: nn.Module, tensors: tuple[Tensor, ...]) -> tuple[int, nn.Module] | None:
+        """Return a layer with the position of the network's input that it reads; None if it reads anything else."""
+        names = [given.name for given in self.recorder.inputs]
+        origin = self.recorder.origin(tensors[0]) if len(tensors) == 1 else None
+        return (names.index(origin), module) if isinstance(origin, str) and origin in names else None
 
     def _record_hooks(self, frame: RunningModule, inputs: tuple[Tensor, ...]) -> None:
         """Record the inputs that a module's own hooks have replaced after `enter`, each as one node."""
