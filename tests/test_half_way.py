@@ -361,6 +361,64 @@ def test_several_samples_in_one_row() -> None:
     assert text.startswith("view: 2 samples become 1 row of 20 values, since a sample has 10 (")
 
 
+class Calls(nn.Module):
+    """A function of a convolution's map, 4x6x6 for an image of 8x8."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.function = nn.Conv2d(3, 4, 3), function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(lambda x: x.flatten(), "flatten"), (nn.Flatten(0), "function"), (lambda x: x.view(-1) * 2, "view")],
+)
+def test_a_batch_that_is_flattened_is_named(function: Callable[[torch.Tensor], torch.Tensor], name: str) -> None:
+    """4 x 6 x 6 values of each sample lie in one axis."""
+    report = api.summary(Calls(function), (3, 8, 8), batch=2)
+    assert report.alerts[0].startswith(f"{name}: the batch and the 4x6x6 = 144 values of a sample become one axis")
+    assert report.alerts[0].endswith(": write x.flatten(1)")
+    assert report.outputs[0].shape == (288,)
+    (row,) = (line for line in str(api.summary(Calls(function), (3, 8, 8))).splitlines() if line.startswith(name))
+    assert "144" in row.split()
+    assert "scalar" not in row
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"), [(lambda x: x[0], "4x6x6"), (lambda x: x.sum(0) + 1, "4x6x6"), (lambda x: x.mean(), "")]
+)
+def test_an_output_without_the_batch_is_named(function: Callable[[torch.Tensor], torch.Tensor], shape: str) -> None:
+    """A loss, which has no axes, is not."""
+    warnings = api.summary(Calls(function), (3, 8, 8)).warnings
+    assert [warning.endswith(f"it is {shape} for every batch") for warning in warnings] == [True] * bool(shape)
+
+
+@pytest.mark.parametrize(("axis", "given"), [(0, "2x8"), (1, "5x8"), (None, "5x2x8")])
+def test_one_batch_alone_has_its_axis(axis: int | None, given: str) -> None:
+    """Ten rows of 16 x 4 MACs after an LSTM of 4 x 16 x (8 + 16) MACs a step and sample."""
+
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.fc = nn.LSTM(8, 16), nn.Linear(16, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.rnn(x)[0].view(5 * 2, 16))
+
+    report = api.summary(Fixed(), input_data=torch.zeros(5, 2, 8), batch_axis=axis)
+    assert report.totals.macs == 10 * 4 * 16 * (8 + 16) + 10 * 16 * 4
+    assert f"input {given}," in str(report).splitlines()[0].replace(" x 5,", ",")
+    rows = {line.split()[0]: line.split()[2] for line in str(report).splitlines() if line.startswith(("rnn", "fc"))}
+    assert rows == ({"rnn": "2x16", "fc": "4"} if axis == 0 else {"rnn": "5x2x16", "fc": "10x4"})
+    wholes = [text for text in report.warnings if text.startswith("the figures are those of the whole batch of")]
+    assert len(wholes) == (axis is not None)
+    with pytest.raises(ShapeError, match="is known for the batch of its inputs alone"):
+        api.memory(Fixed(), input_data=torch.zeros(5, 2, 8), batch_axis=axis, batch=3)
+
+
 def test_a_row_for_each_position_is_no_mixture() -> None:
     class Positions(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

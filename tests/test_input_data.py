@@ -162,3 +162,11 @@ def test_lazy_layers_are_initialised_on_the_data(data: object) -> None:
     summary = vggscope.summary(module, input_data=data)
     assert summary.totals.params == (4 * 3 * 9 + 4) + (5 * 144 + 5)
     assert isinstance(module[2], nn.LazyLinear)
+
+
+def test_lazy_layers_leave_the_random_state() -> None:
+    module = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5))
+    for inspected in (vggscope.summary, vggscope.memory, vggscope.operations, vggscope.receptive_fields):
+        before = torch.get_rng_state()
+        inspected(module, (3, 8, 8))
+        assert torch.equal(torch.get_rng_state(), before)

@@ -86,6 +86,66 @@ def test_a_missing_name_is_answered_with_those_that_there_are() -> None:
     assert error.remedy.startswith("it has Digits, ")
     assert "Settings" not in error.remedy
     assert refused(NETS).problem == f"{NETS} names no class"
+    assert f"{NETS}:Digits or " in refused(NETS).remedy
+
+
+ONE = """
+import torch
+from torch import nn
+from torch.nn import Linear
+
+print("once")
+
+class Net(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.fc = nn.Linear(8, width)
+
+    def forward(self, x):
+        return self.fc(x)
+
+def shifted(x):
+    return x + 1
+"""
+
+OTHER = """
+class Other(Net):
+    pass
+"""
+
+MAKER = """
+def make():
+    return Net(5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "width"),
+    [
+        (ONE, "Net", 4),
+        (ONE + MAKER, "Net", 4),
+        (ONE.replace("width=4", "width") + MAKER, "make", 5),
+        (ONE + "\nclass Config:\n    pass\n", "Net", 4),
+        ("from torch import nn\n\ndef make():\n    return nn.Linear(8, 3)\n", "make", 3),
+        ("from torch import nn\n\nnet = nn.Linear(8, 3)\n", "net", 3),
+    ],
+)
+def test_the_only_model_of_a_file_needs_no_name(tmp_path: Path, capfd, text: str, name: str, width: int) -> None:
+    word = written(tmp_path, text)
+    network = resolve(word, BuildOptions())
+    assert network.outputs[0].shape == (1, width)
+    assert f"{word} names no class: its only one, {name}, was taken" in network.warnings
+    assert capfd.readouterr().err.count("once") == text.count("once")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [(ONE + OTHER, ("Net", "Other")), (ONE.replace("width=4", "width"), ("Net",)), ("x = 1\n", ())],
+)
+def test_a_file_of_several_models_names_them(tmp_path: Path, text: str, names: tuple[str, ...]) -> None:
+    word = written(tmp_path, text)
+    words = " or ".join(f"{word}:{name}" for name in names)
+    assert refused(word).remedy == (f"write {words}" if words else "it has no nn.Module")
 
 
 def test_what_is_no_module_is_refused() -> None:

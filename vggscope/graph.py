@@ -163,7 +163,7 @@ class NamedTensor:
         >>> NamedTensor("x", (5, 1, 8), batch_growth=(0, 1, 0)).batch_axis
         1
         """
-        return _growing_axis(self.batch_growth) if self.shape else None
+        return _growing_axis(self.batch_growth, self.shape)
 
     @property
     def label(self) -> str:
@@ -198,8 +198,13 @@ _RAISED_BY_FORWARD = r"^forward \([^)]*\): (Value|Runtime|Assertion)Error\b"
 """Errors that no input size mends."""
 
 
-def _growing_axis(growth: Shape | None) -> int | None:
-    return 0 if growth is None else next((axis for axis, more in enumerate(growth) if more), None)
+def _growing_axis(growth: Shape | None, shape: Shape) -> int | None:
+    """Return the batch axis of a tensor; None if there is none, or if it holds the features of each sample too."""
+    if len(shape) == 1:
+        return 0 if (shape if growth is None else growth) == (1,) else None
+    if growth is None:
+        return 0 if shape else None
+    return next((axis for axis, more in enumerate(growth) if more), None)
 
 
 def _grown(shape: Shape, growth: Shape | None, batch: int) -> Shape:
@@ -498,7 +503,7 @@ class Network:
         >>> vggscope.network("D").batch_axis_of("features.0")
         0
         """
-        return _growing_axis(self.growth_of(name)) if self.shapes[name] else None
+        return _growing_axis(self.growth_of(name), self.shapes[name])
 
     def dtype_of(self, name: str) -> str:
         """Return the dtype of an input or of a node's output.

@@ -52,16 +52,18 @@ def load(word: str, options: BuildOptions) -> Network:
 
     call = parse(word)
     with isolated_import(call.where):
-        make = _factory(call, options)
+        name, make = _factory(call, options)
+        notes = () if call.name else (f"{call.where} names no class: its only one, {name}, was taken",)
         try:
             module = without_data(make)
         except ModelError as error:
             if not _reads_values(error.__cause__):
                 raise
             network = network_of(make(), word, options.given, steps=options.steps)
-            note = "the model reads values while it is built: it was built with its weights"
-            return replace(network, warnings=(*network.warnings, note))
-        return network_of(module, word, options.given, rebuild=make, steps=options.steps)
+            notes = (*notes, "the model reads values while it is built: it was built with its weights")
+        else:
+            network = network_of(module, word, options.given, rebuild=make, steps=options.steps)
+        return replace(network, warnings=(*network.warnings, *notes))
 
 
 def build(word: str, options: BuildOptions) -> nn.Module:
@@ -70,7 +72,7 @@ def build(word: str, options: BuildOptions) -> nn.Module:
 
     call = parse(word)
     with isolated_import(call.where):
-        return _factory(call, options)()
+        return _factory(call, options)[1]()
 
 
 def _reads_values(error: BaseException | None) -> bool:
@@ -111,8 +113,8 @@ def _arguments(text: str) -> tuple[tuple[object, ...], tuple[tuple[str, object],
     )
 
 
-def _factory(call: ModelCall, options: BuildOptions) -> Callable[[], nn.Module]:
-    """A function that makes the module; it raises ModelError with the line of the user's code.
+def _factory(call: ModelCall, options: BuildOptions) -> tuple[str, Callable[[], nn.Module]]:
+    """The name of what makes the module, and a function that makes it, or raises ModelError with the user's line.
 
     Raises ModelError or OptionError at once where the arguments do not fit.
     """
@@ -121,11 +123,13 @@ def _factory(call: ModelCall, options: BuildOptions) -> Callable[[], nn.Module]:
     from vggscope.sources.user_import import imported, user_error
 
     options.refuse_column_options(f"{call.where} is built as it is written")
-    target = _target(imported(call.where), call)
+    code = imported(call.where)
+    call = _named(code, call)
+    target = _target(code, call)
     if isinstance(target, nn.Module):
         if call.args or call.kwargs or options.num_classes is not None:
             raise OptionError(f"{call.name} is a module already, it takes no arguments", "leave them out")
-        return lambda: target
+        return call.name, lambda: target
     kwargs = dict(call.kwargs)
     if options.num_classes is not None:
         kwargs["num_classes"] = options.num_classes
@@ -139,7 +143,7 @@ def _factory(call: ModelCall, options: BuildOptions) -> Callable[[], nn.Module]:
 
         return _checked_module(made, call.name)
 
-    return make
+    return call.name, make
 
 
 def _checked_module(made: object, name: str) -> nn.Module:
@@ -158,14 +162,32 @@ def _checked_module(made: object, name: str) -> nn.Module:
     return made
 
 
+def _named(code: ModuleType, call: ModelCall) -> ModelCall:
+    """Return the call with the name of the file's only model if it has none.
+
+    That is the only class or object of nn.Module, else the only function without required arguments. Raises ModelError
+    if there are several, or none.
+    """
+    from torch import nn
+
+    if call.name:
+        return call
+    members, names = vars(code), _model_names(code)
+    models = [name for name in names if isinstance(members[name], (type, nn.Module))]
+    makers = [name for name in names if name not in models and not _needs_arguments(members[name])]
+    if len(models) == 1 and not _needs_arguments(members[models[0]]):
+        return replace(call, name=models[0])
+    if len(makers) == 1 and all(_needs_arguments(members[name]) for name in models):
+        return replace(call, name=makers[0])
+    words = " or ".join(f"{call.where}:{name}" for name in (*models, *makers))
+    raise ModelError(f"{call.where} names no class", f"write {words}" if words else "it has no nn.Module")
+
+
 def _target(module: ModuleType, call: ModelCall) -> Callable[..., object]:
     """The class, function or module object that the word names."""
     from torch import nn
 
     names = _model_names(module)
-    if not call.name:
-        remedy = f"it has {', '.join(names)}" if names else "it has no nn.Module"
-        raise ModelError(f"{call.where} names no class", remedy)
     target: object = module
     for part in call.name.split("."):
         if not hasattr(target, part):
@@ -227,6 +249,16 @@ def _factories_beside(target: Callable[..., object]) -> list[str]:
     functions = [f for f in members.values() if inspect.isfunction(f) and f.__module__ == target.__module__]
     functions = [f for f in functions if not f.__name__.startswith(("test", "main", "_"))]
     return [f.__name__ for f in functions if not any(map(_is_required, inspect.signature(f).parameters.values()))]
+
+
+def _needs_arguments(target: object) -> bool:
+    """Whether a class or function cannot be called without arguments. A module object is not called."""
+    if not (isinstance(target, type) or inspect.isfunction(target)):
+        return False
+    try:
+        return any(map(_is_required, inspect.signature(target).parameters.values()))
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

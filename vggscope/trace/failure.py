@@ -9,7 +9,7 @@ from vggscope.graph import Network
 from vggscope.ops.base import numel
 from vggscope.trace.functions import first_line, problem
 from vggscope.trace.source_line import own_line
-from vggscope.units import count_text, shape_text
+from vggscope.units import count_text, kernel_text, shape_text
 
 if TYPE_CHECKING:
     from vggscope.trace.watch import RunningModule, Watch
@@ -43,6 +43,8 @@ def mixed_batch(network: Network, samples: int, lines: Mapping[str, str]) -> str
     makes each position a row keeps the last axis, and is left out. `lines` has the user's line of each reshape.
     """
     output = network.shapes[network.end]
+    if len(output) == 1:
+        return _flattened_batch(network, samples, lines)
     node = network.by_name.get(network.end)
     while node is not None and node.inputs and network.shapes[node.inputs[0]][:1] == output[:1]:
         node = network.by_name.get(node.inputs[0])
@@ -58,3 +60,32 @@ def mixed_batch(network: Network, samples: int, lines: Mapping[str, str]) -> str
         f"{node.name}: {had} {after[0]} {rows} of {count_text(after[1])} values, since a sample has {size}"
         f"{line}: write x.flatten(1), and {count_text(numel(before[1:]))} as the in_features after it"
     )
+
+
+def _flattened_batch(network: Network, samples: int, lines: Mapping[str, str]) -> str | None:
+    """Return where a reshape joins the batch and the features of each sample in one axis; None if none does."""
+    node = network.by_name.get(network.end)
+    while node is not None and node.inputs and len(network.shapes[node.inputs[0]]) == 1:
+        node = network.by_name.get(node.inputs[0])
+    if node is None or not node.inputs or network.batch_axis_of(node.inputs[0]) is None:
+        return None
+    before, after = network.shapes[node.inputs[0]], network.shapes[node.name]
+    if numel(before) != numel(after) or after == (samples,):
+        return None
+    line = f" ({lines[node.name]})" if lines.get(node.name) else ""
+    size = shape_text(before) + (f" = {count_text(numel(before[1:]))}" if len(before) > 2 else "")
+    return f"{node.name}: the batch and the {size} values of a sample become one axis{line}: write x.flatten(1)"
+
+
+def lost_batch(network: Network) -> str | None:
+    """Return a sentence if what forward returns has axes, and none of them grows with the batch; None otherwise."""
+    outputs = [tensor for tensor in network.outputs if tensor.source]
+    if network.single is not None or not outputs or any(t.batch_growth is None or any(t.batch_growth) for t in outputs):
+        return None
+    if not any(tensor.shape for tensor in outputs):
+        return None  # a loss
+    node = network.by_name.get(network.end)
+    while node is not None and node.inputs and node.inputs[0] in network.batchless:
+        node = network.by_name[node.inputs[0]]
+    where = f", since {node.title} drops its axis" if node is not None else ""
+    return f"the batch is not in the output{where}: it is {kernel_text(outputs[0].shape)} for every batch"

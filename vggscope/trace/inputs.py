@@ -75,7 +75,7 @@ class CallInputs:
         return " ".join(f"--input {name}{single._sample_text(tensor)}" for name, tensor in zip(names, single.tensors()))
 
     def _sample_text(self, tensor: Tensor) -> str:
-        axis = self._batch_axis_of(tensor)
+        axis = self.batch_axis_of(tensor)
         if axis is not None and tensor.dim() == 1:
             return f":{dtype_name(tensor)}"
         dtype = "" if tensor.is_floating_point() else dtype_name(tensor)
@@ -88,7 +88,7 @@ class CallInputs:
             return self
 
         def resized(tensor: Tensor) -> Tensor:
-            axis = self._batch_axis_of(tensor)
+            axis = self.batch_axis_of(tensor)
             if axis is None or tensor.shape[axis] != batch:
                 return tensor
             sample = tensor.narrow(axis, 0, 1)
@@ -114,7 +114,7 @@ class CallInputs:
     def _has_batch(self, tensor: Tensor) -> bool:
         return self.batch_axis is not None and tensor.dim() > self.batch_axis and tensor.shape[self.batch_axis] > 0
 
-    def _batch_axis_of(self, tensor: Tensor) -> int | None:
+    def batch_axis_of(self, tensor: Tensor) -> int | None:
         """Return the batch axis of a tensor. One number per sample, such as a length, has no other axis."""
         if self._has_batch(tensor):
             return self.batch_axis

@@ -29,7 +29,7 @@ from vggscope.trace.inputs import (
     takes_images,
 )
 from vggscope.trace.quantized import has_quantized_tensors
-from vggscope.trace.run import META, Run, run
+from vggscope.trace.run import META, Run, random_state, run
 from vggscope.trace.source_line import forward_line, own_line
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def _initialised(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn
                 "a lazy layer of the model is not initialised", "call the model once on a batch"
             ) from error
         # The run that follows raises the same error again and reports it.
-        with suppress(Exception), torch.no_grad():
+        with suppress(Exception), torch.no_grad(), random_state():
             inputs.map(lambda tensor: tensor.to(device)).call(initialised.eval())
     return initialised
 

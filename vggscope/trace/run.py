@@ -15,7 +15,7 @@ from vggscope.inputs import InputSize
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.regularization import AlwaysDropout, Dropout
 from vggscope.record import record
-from vggscope.trace.failure import explain, failing_layer, mixed_batch
+from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_batch
 from vggscope.trace.inputs import CallInputs, from_sizes
 from vggscope.trace.layout import with_layout_of
 from vggscope.trace.preserve import preserved
@@ -79,7 +79,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
     owned = {**_parameters(module.named_parameters(), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
     forward = _Forward(module, owned, packed, device, dtype)
-    result = _on_samples(forward, inputs)
+    result = _with_known_axes(_on_samples(forward, inputs), inputs)
     watch, error, single = result.watch, result.error, result.single
     recorder, nodes = watch.recorder, result.nodes
     read = {parameter.name for node in nodes for parameter in node.parameters}
@@ -119,6 +119,8 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
         network = replace(network, follows_rules=follows, registers_all=not watch.unregistered)
     if error is None and inputs.has_batch and recorder.returns == "tensors":
         network = replace(network, mixed_batch=mixed_batch(network, inputs.batch if single else 1, recorder.lines))
+        notes = filter(None, (lost_batch(network), _whole_batch(inputs.batch, result)))
+        network = replace(network, warnings=(*network.warnings, *notes))
     return Run(
         labelled(network),
         module,
@@ -150,6 +152,13 @@ def _trains_otherwise(forward: _Forward, inputs: CallInputs, watch: Watch) -> bo
 def _as_trained(node: Node) -> Node:
     """Return a node with its op in training, where each dropout is active."""
     return replace(node, op=Dropout(node.op.p, node.op.inplace)) if isinstance(node.op, AlwaysDropout) else node
+
+
+def _whole_batch(samples: int, result: _OnSamples) -> str | None:
+    """Return a sentence if the figures are those of a whole batch, and of no other one."""
+    if result.single is None or result.ran_on.batch != samples or samples == 1:
+        return None
+    return f"the figures are those of the whole batch of {count_text(samples)}: {result.single}"
 
 
 def _torch_count(network: Network, recorder: Recorder, parameters: Iterable[Tensor]) -> TorchCount:
@@ -220,12 +229,7 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
         one_sample = _OnSamples(alone, error, *alone.recorded, first)
         return one_sample if inputs.batch == 1 else _on_whole_batch(forward, inputs, reason) or one_sample
     if not inputs.has_batch:
-        nodes, arguments, outputs = alone.recorded
-        shapes = alone.recorder.shapes
-        nodes = tuple(replace(node, batch_growth=(0,) * len(shapes[node.name])) for node in nodes)
-        return _OnSamples(
-            alone, None, nodes, _fixed(arguments), _fixed(outputs), first, "the inputs have no batch axis"
-        )
+        return _OnSamples(alone, None, *alone.recorded, first, "the inputs have no batch axis")
     pair, error = replace(forward, compares=False)(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if inputs.batch > 1:
@@ -238,6 +242,20 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
     outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
     inputs_grown = _tensors_with_growth(alone.recorder.inputs, pair.recorder.inputs)
     return _OnSamples(alone, None, nodes, inputs_grown, outputs, first, single)
+
+
+def _with_known_axes(result: _OnSamples, inputs: CallInputs) -> _OnSamples:
+    """Return a result without a batch axis in its nodes if only one batch is known and its axis is not the first."""
+    if inputs.batch_axis == 0 or (result.error is None and result.single is None):
+        return result
+    shapes = result.watch.recorder.shapes
+    nodes = tuple(replace(node, batch_growth=(0,) * len(shapes[node.name])) for node in result.nodes)
+    axes = map(inputs.batch_axis_of, inputs.tensors())
+    given = tuple(
+        replace(tensor, batch_growth=tuple(int(place == axis) for place in range(len(tensor.shape))))
+        for tensor, axis in zip(result.inputs, axes)
+    )
+    return replace(result, nodes=nodes, inputs=given, outputs=_fixed(result.outputs))
 
 
 def _not_proportional(nodes: tuple[Node, ...]) -> str | None:

@@ -20,6 +20,7 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import AlwaysDropout
+from vggscope.ops.shape import Flatten
 from vggscope.ops.view import Reshape, View
 from vggscope.trace.compiled import as_plain_python
 from vggscope.trace.dtypes import autocast_device, require_dtypes
@@ -499,7 +500,7 @@ class Watch:
             self.recorder.add(self.path or name, call, results, module=self.path)
         else:
             self.recorder.add(below(self.path, name), call, results)
-        if isinstance(call.ops[0], Reshape) and _makes_rows(call.inputs[0], results[0]):
+        if isinstance(call.ops[0], (Reshape, Flatten)) and _makes_rows(call.inputs[0], results[0]):
             self.recorder.lines[str(self.recorder.origin(results[0]))] = current_line()
 
     def _parametrization(self, frame: RunningModule, result: object) -> None:
@@ -537,7 +538,9 @@ def _weight_of(parametrization: nn.Module, names: tuple[str, ...], *parameters: 
 
 
 def _makes_rows(tensor: Tensor, result: Tensor) -> bool:
-    """Return whether a reshape makes rows of another number and another size."""
+    """Return whether a reshape makes rows of another number and another size, or a single axis."""
+    if result.dim() == 1:
+        return tensor.dim() > 1
     return result.dim() == 2 and result.shape[0] != tensor.shape[:1].numel() and result.shape[-1:] != tensor.shape[-1:]
 
 
