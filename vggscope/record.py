@@ -38,7 +38,7 @@ def record(cls: Class) -> Class:
     """
     own = {name for base in cls.__mro__[:-1] for name in vars(base)}
     frozen: Any = dataclass(init=False, repr=False, eq=False, match_args=False)(cls)
-    frozen.__record__ = _Fields(fields(frozen))
+    frozen.__record__ = _Fields(fields(frozen), hasattr(cls, "__post_init__"))
     for method in (_init, _repr, _eq, _hash, _setattr, _delattr):
         name = f"__{method.__name__.lstrip('_')}__"
         if name not in own:
@@ -50,9 +50,11 @@ def record(cls: Class) -> Class:
 class _Fields:
     """What the shared methods need to know about the fields of a class."""
 
-    def __init__(self, fields: tuple[Field[Any], ...]) -> None:
+    def __init__(self, fields: tuple[Field[Any], ...], has_post_init: bool) -> None:
         self.positional = tuple(f.name for f in fields if not f.kw_only)
         self.names = tuple(f.name for f in fields)
+        self.accepted = frozenset(self.names)
+        self.has_post_init = has_post_init
         self.defaults = {f.name: f.default for f in fields if f.default is not MISSING}
         self.factories = {f.name: f.default_factory for f in fields if f.default_factory is not MISSING}
         self.in_repr = tuple(f.name for f in fields if f.repr)
@@ -65,14 +67,15 @@ def _init(self: Any, *values: object, **named: object) -> None:
     if len(values) > len(known.positional):
         raise TypeError(f"{type(self).__name__} takes {len(known.positional)} values, {len(values)} were given")
     state.update(zip(known.positional, values))
-    for name in named:
-        if name in state or name not in known.names:
+    if named:
+        if not named.keys() <= known.accepted or not named.keys().isdisjoint(state):
+            name = next(name for name in named if name in state or name not in known.accepted)
             problem = f"got {name!r} twice" if name in state else f"has no field {name!r}"
             raise TypeError(f"{type(self).__name__} {problem}")
-    state.update(named)
+        state.update(named)
     if len(state) < len(known.names):
         _fill(self, known, state)
-    if hasattr(self, "__post_init__"):
+    if known.has_post_init:
         self.__post_init__()
 
 

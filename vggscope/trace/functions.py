@@ -142,10 +142,10 @@ def _with_memory(op: Op, in_place: bool, inputs: tuple[Tensor, ...], result: Ten
 
 def _plain_arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[object, ...]:
     """Return the arguments that are no tensors, with None for each positional tensor; empty if all are tensors."""
-    from torch import Tensor
+    import torch
 
-    positional = [None if isinstance(value, Tensor) else value for value in args]
-    named = [f"{key}={value}" for key, value in kwargs.items() if not isinstance(value, Tensor)]
+    positional = [None if isinstance(value, torch.Tensor) else value for value in args]
+    named = [f"{key}={value}" for key, value in kwargs.items() if not isinstance(value, torch.Tensor)]
     if not named and all(value is None for value in positional):
         return ()
     return (*(v if v is None or isinstance(v, (bool, int, float, str)) else str(v) for v in positional), *named)

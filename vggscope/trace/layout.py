@@ -27,9 +27,9 @@ COMPLEX_PRODUCTS = 3
 
 def shares_memory(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors share a storage. Meta tensors have storages too, sparse ones have none."""
-    from torch import strided
+    import torch
 
-    if one.layout != strided or other.layout != strided:
+    if one.layout != torch.strided or other.layout != torch.strided:
         return False
     return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
@@ -66,10 +66,10 @@ def with_kernel_layout(function: Callable[..., object], result: object) -> objec
 
     torch's meta device returns another layout. The results of other functions stay as they are.
     """
-    from torch import Tensor
+    import torch
 
     name = getattr(function, "__name__", "")
-    if name != "scaled_dot_product_attention" or not isinstance(result, Tensor) or result.dim() != 4:
+    if name != "scaled_dot_product_attention" or not isinstance(result, torch.Tensor) or result.dim() != 4:
         return result
     return result.new_empty([result.shape[place] for place in (0, 2, 1, 3)]).transpose(1, 2)
 

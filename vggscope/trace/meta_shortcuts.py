@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def shortcut_result(function: Function, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Tensor | None:
     """Return an empty tensor like the function's result; None if no rule covers the call or torch would raise."""
-    from torch import Tensor, empty, empty_like
+    import torch
 
     name = getattr(function, "__name__", "")
-    if name not in _RULES or not args or not isinstance(args[0], Tensor):
+    if name not in _RULES or not args or not isinstance(args[0], torch.Tensor):
         return None
     values = args[0]
     try:
@@ -31,8 +31,8 @@ def shortcut_result(function: Function, args: tuple[object, ...], kwargs: Mappin
     if shape is None:
         return None
     if name in _ELEMENTWISE:
-        return empty_like(values)
-    return empty(shape, dtype=values.dtype, device=values.device)
+        return torch.empty_like(values)
+    return torch.empty(shape, dtype=values.dtype, device=values.device)
 
 
 def _batch_norm(values: Tensor, mean: Tensor, *others: object, training: bool = True, **more: object) -> Shape | None:
@@ -56,9 +56,9 @@ def _gelu(values: Tensor, approximate: str = "none") -> Shape | None:
 
 
 def _unary(values: Tensor, inplace: bool = False) -> Shape | None:
-    from torch import strided
+    import torch
 
-    return None if inplace or values.layout != strided or not values.is_floating_point() else _same(values)
+    return None if inplace or values.layout != torch.strided or not values.is_floating_point() else _same(values)
 
 
 def _clamp(values: Tensor, min: float | None = None, max: float | None = None) -> Shape | None:

@@ -26,8 +26,9 @@ _EMPTY: dict[Any, Any] = {}
 
 
 @contextmanager
-def preserved(module: nn.Module, *, with_data: bool) -> Iterator[None]:
-    """Restore every attribute and container reachable from `module` when the block ends.
+def preserved(module: nn.Module, *, with_data: bool) -> Iterator[Callable[[], None]]:
+    """Restore every attribute and container reachable from `module` when the block ends, or the given function is
+    called.
 
     `with_data` also restores the values of tensors in plain attributes, which a run on real data may overwrite.
     Parameters and buffers are not copied: a run replaces them by other tensors.
@@ -35,7 +36,7 @@ def preserved(module: nn.Module, *, with_data: bool) -> Iterator[None]:
     snapshot = _Snapshot(with_data)
     snapshot.add(module)
     try:
-        yield
+        yield snapshot.restore
     finally:
         snapshot.restore()
 
@@ -88,13 +89,13 @@ class _Snapshot:
 
     def _save(self, value: Any) -> Iterable[object]:
         """Save the contents of one value; return the objects that it refers to."""
-        from torch import Tensor
+        import torch
 
         if isinstance(value, dict):
             self._dicts.append(value)
             self._copies.append(dict(value) if value else _EMPTY)
             return value.values()
-        if isinstance(value, Tensor):
+        if isinstance(value, torch.Tensor):
             if value.is_leaf and value.requires_grad:
                 self._gradients.append((value, value.grad))
             if self._with_data and id(value) not in self._own:
@@ -122,7 +123,7 @@ class _Snapshot:
 
 def _references(value: object) -> tuple[object, ...]:
     """Return the objects that a tuple, frozenset, bound method or instance refers to."""
-    from torch import jit
+    import torch
 
     if isinstance(value, (tuple, frozenset)):
         return tuple(value)
@@ -130,7 +131,7 @@ def _references(value: object) -> tuple[object, ...]:
         return (value.__self__,)
     attributes = getattr(value, "__dict__", None)
     # TorchScript keeps its state outside Python.
-    return (attributes,) if isinstance(attributes, dict) and not isinstance(value, jit.ScriptModule) else ()
+    return (attributes,) if isinstance(attributes, dict) and not isinstance(value, torch.jit.ScriptModule) else ()
 
 
 def _list_restorer(value: list[Any] | deque[Any]) -> Callable[[], None]:

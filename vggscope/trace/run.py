@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from vggscope.graph import ONLY_IN_TRAINING, Buffer, Input, Network, Node, Output, Parameter, TorchCount, module_node
@@ -78,17 +77,14 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
     dtype = own_dtype(module, inputs)
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
     owned = {**_parameters(module.named_parameters(), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
-    forward = _Forward(module, owned, packed, device, dtype)
-    result = _with_known_axes(_on_samples(forward, inputs), inputs)
-    watch, error, single = result.watch, result.error, result.single
-    recorder, nodes = watch.recorder, result.nodes
-    read = {parameter.name for node in nodes for parameter in node.parameters}
-    missing = [parameter for parameter in owned.values() if parameter.name not in read]
-    if error is not None:
-        reasons = dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
-    else:
-        reasons = _reasons(module, owned, result.ran_on if single else inputs.for_samples(2), missing)
-        reasons.update(dict.fromkeys(recorder.returned_parameters & reasons.keys(), "returned by forward"))
+    with preserved(module, with_data=device != META) as restore:
+        forward = _Forward(module, owned, packed, device, dtype, restore)
+        result = _with_known_axes(_on_samples(forward, inputs), inputs)
+        watch, error, single = result.watch, result.error, result.single
+        recorder, nodes = watch.recorder, result.nodes
+        read = {parameter.name for node in nodes for parameter in node.parameters}
+        missing = [parameter for parameter in owned.values() if parameter.name not in read]
+        reasons = _reasons(forward, result, inputs, missing)
     output = recorder.output if nodes and recorder.output != nodes[-1].name else None
     network = Network(
         name,
@@ -178,8 +174,10 @@ def _torch_count(network: Network, recorder: Recorder, parameters: Iterable[Tens
 
 @record
 class _Forward:
-    """A module with its parameters and packed weights, on the device of a run, and its own dtype. `gradients`: the
-    parameters require gradients. `training`: the module is in training mode.
+    """A module with its parameters and packed weights, on the device of a run, and its own dtype.
+
+    `restore` undoes what forward has changed. `gradients`: the parameters require gradients.
+    `training`: the module is in training mode.
     """
 
     module: nn.Module
@@ -187,22 +185,43 @@ class _Forward:
     packed: Mapping[str, Tensor]
     device: str
     dtype: str
+    restore: Callable[[], None]
     gradients: bool = False
     compares: bool = True
     training: bool = False
 
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
-        return _watched(
-            self.module,
-            self.owned,
-            inputs,
-            self.device,
-            training=self.training,
-            gradients=self.gradients,
-            dtype=self.dtype,
-            packed=self.packed,
-            compares=self.compares,
-        )
+        """Return the watched run of forward on these inputs, with the error that it raised."""
+        import torch
+        from torch.utils.weak import WeakTensorKeyDictionary
+
+        module, owned, device = self.module, self.owned, self.device
+        state = replacement_tensors(module, lambda tensor: _for_run(tensor, device, self.gradients))
+        origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        for key in owned.keys() & state.keys():
+            origins[state[key]] = Constant((owned[key],))
+        by_layer: dict[str, list[Tensor]] = {}
+        for key, weight in self.packed.items():
+            origins[weight] = Constant((owned[key],))
+            by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
+        paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
+        recorder = Recorder(origins, Writes(WeakTensorKeyDictionary()), frozenset(paths.values()), dtype=self.dtype)
+        watch = Watch(recorder, paths, device == META, self.gradients, packed=by_layer, compares=self.compares)
+        inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
+        watch.recorder.begin(inputs.named(module))
+        try:
+            with (
+                module_mode(module, self.training),
+                _plain_execution(),
+                torch.device(device),
+                watch.watching(),
+            ):
+                watch.recorder.end(called(module, state, inputs))
+        except (Exception, SystemExit) as error:
+            return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
+        finally:
+            self.restore()
+        return watch, None
 
 
 @record
@@ -341,58 +360,19 @@ def _failed_layer(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> No
     return module_node(frame.path, frame.op, nodes[-1].name if nodes else watch.recorder.inputs[0].name)
 
 
-def _reasons(
-    module: nn.Module, owned: Mapping[str, Parameter], inputs: CallInputs, missing: list[Parameter]
-) -> dict[str, str]:
+def _reasons(forward: _Forward, result: _OnSamples, inputs: CallInputs, missing: list[Parameter]) -> dict[str, str]:
     """Return for each parameter why no node reads it, by another pass in training mode."""
     if not missing:
         return {}
-    device = "cpu" if has_quantized_tensors(module) else META
-    watch, _ = _watched(module, owned, inputs, device, training=True)
+    if result.error is not None:
+        return dict.fromkeys((p.name for p in missing), "after the layer that failed, or not used")
+    device = "cpu" if has_quantized_tensors(forward.module) else META
+    in_training = replace(forward, device=device, training=True, gradients=False)
+    watch, _ = in_training(result.ran_on if result.single else inputs.for_samples(2))
     trained = {parameter.name for node in watch.recorder.nodes.values() for parameter in node.parameters}
-    return {p.name: ONLY_IN_TRAINING if p.name in trained else "not used by forward" for p in missing}
-
-
-def _watched(
-    module: nn.Module,
-    owned: Mapping[str, Parameter],
-    inputs: CallInputs,
-    device: str,
-    *,
-    training: bool,
-    gradients: bool = False,
-    dtype: str = "float32",
-    packed: Mapping[str, Tensor] = MappingProxyType({}),
-    compares: bool = True,
-) -> tuple[Watch, Exception | None]:
-    import torch
-    from torch.utils.weak import WeakTensorKeyDictionary
-
-    state = replacement_tensors(module, lambda tensor: _for_run(tensor, device, gradients))
-    origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-    for key in owned.keys() & state.keys():
-        origins[state[key]] = Constant((owned[key],))
-    by_layer: dict[str, list[Tensor]] = {}
-    for key, weight in packed.items():
-        origins[weight] = Constant((owned[key],))
-        by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
-    paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
-    recorder = Recorder(origins, Writes(WeakTensorKeyDictionary()), frozenset(paths.values()), dtype=dtype)
-    watch = Watch(recorder, paths, device == META, gradients, packed=by_layer, compares=compares)
-    inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
-    watch.recorder.begin(inputs.named(module))
-    try:
-        with (
-            preserved(module, with_data=device != META),
-            module_mode(module, training),
-            _plain_execution(),
-            torch.device(device),
-            watch.watching(),
-        ):
-            watch.recorder.end(called(module, state, inputs))
-    except (Exception, SystemExit) as error:
-        return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
-    return watch, None
+    reasons = {p.name: ONLY_IN_TRAINING if p.name in trained else "not used by forward" for p in missing}
+    returned = result.watch.recorder.returned_parameters & reasons.keys()
+    return {**reasons, **dict.fromkeys(returned, "returned by forward")}
 
 
 def called(module: nn.Module, state: dict[str, Tensor], inputs: CallInputs) -> object:
@@ -472,11 +452,11 @@ def replacement_tensors(module: nn.Module, replacement: Callable[[Tensor], Tenso
 
 def _for_run(tensor: Tensor, device: str, gradients: bool) -> Tensor:
     """Return a meta tensor or, on another device, a parameter's data or a copy of a buffer."""
-    from torch.nn import Parameter
+    import torch
 
-    if isinstance(tensor, Parameter):
+    if isinstance(tensor, torch.nn.Parameter):
         values = tensor.detach().to(META) if device == META else tensor.detach()
-        return Parameter(values, requires_grad=gradients and tensor.requires_grad)
+        return torch.nn.Parameter(values, requires_grad=gradients and tensor.requires_grad)
     return tensor.detach().to(META) if device == META else tensor.clone()
 
 

@@ -23,10 +23,10 @@ _AVAILABLE = ("cpu", "meta")
 
 def tensors_in(value: object) -> tuple[Tensor, ...]:
     """Return the tensors in nested arguments or results, from left to right."""
-    from torch import Tensor
+    import torch
 
     tensors: list[Tensor] = []
-    _collect(value, Tensor, tensors)
+    _collect(value, torch.Tensor, tensors)
     return tuple(tensors)
 
 
@@ -115,9 +115,9 @@ def mapped_tensors(value: Any, function: Callable[[Tensor], object]) -> Any:
     """Return an argument with `function` applied to each tensor, also to those in tuples, lists, mappings and
     dataclasses, which are copied.
     """
-    from torch import Tensor
+    import torch
 
-    if isinstance(value, Tensor):
+    if isinstance(value, torch.Tensor):
         return function(value)
     if hasattr(value, "_fields"):
         return type(value)(*(mapped_tensors(item, function) for item in value))

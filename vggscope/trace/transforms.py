@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def is_transforming() -> bool:
     """Return whether a transform of torch.func is running."""
-    from torch._C import _functorch
+    import torch
 
-    return _functorch.peek_interpreter_stack() is not None
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def plain_tensors_in(value: object) -> tuple[Tensor, ...]:

@@ -569,9 +569,9 @@ def _has_hooks(module: nn.Module) -> bool:
 
 def _is_packed(value: object) -> bool:
     """Return whether an argument holds the packed weights of a quantised layer."""
-    from torch import ScriptObject
+    import torch
 
-    return isinstance(value, ScriptObject)
+    return isinstance(value, torch.ScriptObject)
 
 
 def _runs_on_values(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
@@ -652,15 +652,15 @@ def _distinct_result(op: Op, inputs: tuple[Tensor, ...], result: object) -> obje
 
     Otherwise another node that reads the input would seem to read this op.
     """
-    from torch import Tensor
+    import torch
 
-    is_input = isinstance(result, Tensor) and any(result is tensor for tensor in inputs)
+    is_input = isinstance(result, torch.Tensor) and any(result is tensor for tensor in inputs)
     in_place = not op.allocates and op.active_in == "always" and op.name != "Identity"
-    return result.detach() if isinstance(result, Tensor) and is_input and not in_place else result
+    return result.detach() if isinstance(result, torch.Tensor) and is_input and not in_place else result
 
 
 def _unwatched() -> AbstractContextManager[None]:
     """Do not intercept functions within the block, because the watch itself calls them."""
-    from torch._C import DisableTorchFunction
+    import torch
 
-    return DisableTorchFunction()
+    return torch._C.DisableTorchFunction()

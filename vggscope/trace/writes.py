@@ -87,9 +87,9 @@ class Writes:
         return bool(writes) and writes[-1].region == region_of(tensor)
 
     def _writes(self, tensor: Tensor) -> list[Write]:
-        from torch import strided
+        import torch
 
-        if not self.by_storage or tensor.layout != strided:
+        if not self.by_storage or tensor.layout != torch.strided:
             return []
         return self.by_storage.get(tensor.untyped_storage()._cdata, [])
 
