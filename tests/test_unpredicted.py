@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import vggscope
+from vggscope.errors import ModelError
 from vggscope.graph import Network
 
 BY_RULES = "the peak memory is by the rules of each op"
@@ -103,3 +104,172 @@ def test_a_mode_that_torch_gets_follows_the_rules() -> None:
     assert not network.warnings
     assert "training" not in vars(nn.Module)
     holds(DropsOut(), input_size=(64,))
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.encoder(x, src_key_padding_mask=mask)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # nested tensors
+def test_a_padding_mask_counts_as_it_is() -> None:
+    mask = torch.zeros(2, 10, dtype=torch.bool)
+    mask[1, 7:] = True  # the fast path packs 10 and 7 positions
+    given = {"input_data": (torch.randn(2, 10, 32), mask)}
+    for mode in ("inference", "train"):
+        holds(Masked(), mode, **given)
+    numeric = vggscope.diff(Masked(), Masked(), numeric=True, **given).numeric  # type: ignore[arg-type]
+    assert numeric is not None
+    assert numeric.max_abs_error == 0
+
+
+class PlainList(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [nn.Linear(64, 64)]
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.hidden[0](x))
+
+
+class PlainTensor(PlainList):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [nn.Identity()]
+        self.scales = [nn.Parameter(torch.ones(64))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * self.scales[0])
+
+
+@pytest.mark.parametrize("kind", [PlainList, PlainTensor])
+def test_what_autograd_trains_outside_the_state_is_not_known(kind: type[nn.Module]) -> None:
+    report = vggscope.summary(kind(), input_size=(64,))
+    assert (report.memory.inference_peak_bytes, report.memory.training_peak_bytes) == (None, None)
+    assert any("registered" in text for text in report.warnings[:-1])
+    assert report.warnings[-1].startswith("the peak memory of a forward pass and a training step is not known")
+    assert vggscope.operations(kind(), input_size=(64,)).totals.backward_macs is None
+    for ask in (vggscope.memory, vggscope.measure):
+        with pytest.raises(ModelError, match="its unregistered parameters"):
+            ask(kind(), input_size=(64,))
+
+
+class Restores(nn.Module):
+    """Gives a transposed convolution the size of the input."""
+
+    def __init__(self, groups: int = 1) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(8, 6, 3, stride=2, padding=1, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(x), output_size=x.shape[-2:])
+
+
+@pytest.mark.parametrize("side", [15, 16])
+def test_an_output_size_is_an_output_padding(side: int) -> None:
+    report = vggscope.summary(Restores(), input_size=(3, side, side))
+    assert (report.warnings, report.layers[1].output_shape) == ((), (1, 6, side, side))
+    figures = {figure.name: figure for figure in vggscope.verify(Restores(), input_size=(3, side, side)).figures}
+    assert (figures["macs"].agrees, figures["backward_macs"].outcome) == (True, "agrees")
+
+
+class Trilinear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bi,oij,bj->bo", x, self.weight, x)
+
+
+class Branches(nn.Module):
+    """Takes a way that its values choose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.second(torch.cat([y, y, y], 1)[:, :64]) * y if self.first.weight.std().item() > 0 else y
+
+
+@pytest.mark.parametrize("module", [Trilinear(), Branches()])
+def test_verify_accuses_no_sound_model(module: nn.Module) -> None:
+    size = 8 if isinstance(module, Trilinear) else 64
+    verification = vggscope.verify(module, input_size=(size,))
+    assert verification.agrees
+    assert "disagrees" not in {figure.outcome for figure in verification.figures}
+
+
+class HalfInside(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8).half(), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+def test_a_mixture_that_fails_is_not_said_to_be_converted() -> None:
+    (alert, note) = vggscope.summary(HalfInside(), input_size=(8,)).warnings
+    assert "must have the same dtype" in alert
+    assert note.endswith("module.float() in the model's code converts them to one")
+
+
+class Bag(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bags, self.linear = nn.EmbeddingBag(20, 8), nn.Linear(8, 3)
+
+    def forward(self, indices: Tensor, offsets: Tensor) -> Tensor:
+        return self.linear(self.bags(indices, offsets))
+
+
+def test_bags_of_one_flat_tensor_are_not_cut() -> None:
+    given = {"input_data": (torch.arange(10), torch.tensor([0, 4, 7]))}
+    report = vggscope.summary(Bag(), **given)  # type: ignore[arg-type]
+    assert [row.output_shape for row in report.layers] == [(3, 8), (3, 3)]
+    numeric = vggscope.diff(Bag(), Bag(), numeric=True, **given).numeric  # type: ignore[arg-type]
+    assert numeric is not None
+    assert numeric.max_abs_error == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_step_that_trains_nothing_has_no_peak() -> None:
+    module = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+    quantised = torch.ao.quantization.quantize_dynamic(module, {nn.Linear})
+    frozen = nn.Sequential(nn.Linear(8, 8)).requires_grad_(requires_grad=False)
+    for model in (quantised, frozen):
+        report = vggscope.summary(model, input_size=(8,))
+        assert report.memory.inference_peak_bytes is not None
+        assert report.memory.training_peak_bytes is None
+        assert report.warnings[-1].startswith(
+            "the peak memory of a training step is not known: it has nothing to train"
+        )
+        with pytest.raises(ModelError, match="nothing to train"):
+            vggscope.memory(model, input_size=(8,))
+
+
+class Refuses(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        if y.sum().item() > -1e9 and self.training:
+            raise ValueError("no")
+        return y
+
+
+def test_measure_says_whether_its_tensors_have_data() -> None:
+    with pytest.raises(ModelError, match="a step of Refuses on tensors with data fails"):
+        vggscope.measure(Refuses(), input_size=(8,))

@@ -535,14 +535,15 @@ def memory(
     cuDNN. `options` are also those of `StepOptions`: mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus,
     parallel.
 
-    Raises OptionError for a batch out of range and an unknown word or card, and ShapeError for a model that does not
-    run.
+    Raises OptionError for a batch out of range and an unknown word or card, ShapeError for a model that does not run,
+    and ModelError for one whose memory is not known: it has nothing to train, or parameters that are not registered.
 
     >>> memory("D", batch=64, optimizer="adam", gpu="24GiB").max_batch >= 64
     True
     """
     from vggscope.analysis.memory.fit import GpuBudget
     from vggscope.analysis.memory.report import memory as simulate
+    from vggscope.analysis.memory.simulate import UNREGISTERED_REMEDY, unknown_memory
     from vggscope.units import parse_bytes
 
     step, model_options = _step_config(options)
@@ -550,6 +551,10 @@ def memory(
     budget = GpuBudget(gpu, *reserved) if gpu is not None else None
     steps = _requests(step, batch, for_any_batch=budget is not None)
     runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
+    reason = unknown_memory(runnable, step)
+    if reason:
+        remedy = "--mode inference is a forward pass" if runnable.registers_all else UNREGISTERED_REMEDY
+        raise ModelError(f"the memory of {runnable.name} is not known: {reason}", remedy)
     return simulate(runnable, runnable.given_batch if batch is None else batch, step, budget)
 
 

@@ -83,7 +83,9 @@ def mixture_warning(network: Network) -> tuple[str, ...]:
         return ()
     sizes = ((dtype, size) for dtype, size in parameters_by_dtype(network).items() if is_floating(dtype))
     listed = ", ".join(f"{count_text(size)} {dtype}" for dtype, size in sizes)
-    return (f"the floating-point parameters are of several dtypes: {listed}; --dtype converts them to one",)
+    # --dtype converts the figures of a run in the model's own dtypes: it does not make a model run.
+    remedy = "--dtype converts them" if network.failure is None else "module.float() in the model's code converts them"
+    return (f"the floating-point parameters are of several dtypes: {listed}; {remedy} to one",)
 
 
 def converted(network: Network, dtype: str | None) -> Network:

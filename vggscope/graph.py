@@ -274,6 +274,7 @@ class Network:
       autocast on, or its training step runs other code.
     - `registers_all` is false if modules with parameters ran that are not registered: autograd computes gradients of
       parameters that the network does not have.
+    - `reads_values` is true if forward reads the values of tensors: on others it may run otherwise.
     - `torch_count` is torch's own count in the run that was traced; None for a network without a module.
     """
 
@@ -296,6 +297,7 @@ class Network:
     torch_count: TorchCount | None = field(default=None, compare=False, repr=False)
     follows_rules: bool = field(default=True, compare=False, repr=False)
     registers_all: bool = field(default=True, compare=False, repr=False)
+    reads_values: bool = field(default=False, compare=False, repr=False)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))

@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from itertools import groupby
 
 from vggscope.analysis.cost import Cost, costs, known_sum
-from vggscope.analysis.memory.simulate import by_rules_warning, inference_peak, training_peak
+from vggscope.analysis.memory.simulate import by_rules_warning, peaks
 from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of, mixture_warning, parameters_by_dtype
@@ -86,7 +86,10 @@ class Totals:
 
 @record
 class Peaks:
-    """The peak memory of a forward pass and of a training step; None if the network does not run to its end."""
+    """The peak memory of a forward pass and of a training step.
+
+    None if the network does not run to its end, or if `warnings` of the summary say why the peak is not known.
+    """
 
     inference_peak_bytes: int | None
     training_peak_bytes: int | None
@@ -122,6 +125,7 @@ def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Sum
     network = converted(network, dtype)
     cost, unowned = _split_unowned(network, costs(network, batch))
     fields = receptive_fields(network)
+    memory, unknown = _peaks(network, batch)
     layers = tuple(_layer(network, node, cost[node.name], fields[node.name], batch) for node in network.nodes)
     others = (*unowned, *(OtherParameters(p.name, numel(p.shape), why) for p, why in network.unused))
     return Summary(
@@ -131,10 +135,8 @@ def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Sum
         dtype=dtype_of(network),
         layers=layers,
         totals=_totals(network, layers, others),
-        memory=Peaks(inference_peak(network, batch), training_peak(network, batch))
-        if network.failure is None
-        else Peaks(None, None),
-        warnings=(*network.alerts(), *network.warnings, *mixture_warning(network), *_peak_warning(network, batch)),
+        memory=memory,
+        warnings=(*network.alerts(), *network.warnings, *mixture_warning(network), *unknown),
         batch=batch,
         inputs=summarize_tensors(network.inputs, batch, network.dtype),
         outputs=summarize_tensors(network.outputs, batch, network.dtype),
@@ -144,8 +146,12 @@ def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Sum
     )
 
 
-def _peak_warning(network: Network, batch: int) -> tuple[str, ...]:
-    return by_rules_warning(network, batch) if network.failure is None else ()
+def _peaks(network: Network, batch: int) -> tuple[Peaks, tuple[str, ...]]:
+    """The peaks, and sentences on those that are not known or not sure."""
+    if network.failure is not None:
+        return Peaks(None, None), ()
+    known, reasons = peaks(network, batch)
+    return Peaks(known[False], known[True]), (*reasons, *by_rules_warning(network, batch))
 
 
 def _split_unowned(network: Network, cost: Mapping[str, Cost]) -> tuple[dict[str, Cost], tuple[OtherParameters, ...]]:

@@ -158,6 +158,9 @@ def _macs(network: Network, module: nn.Module) -> ReportedFigure:
         raise NotApplicable(f"forward of {name} catches errors, on which torch.jit's tracer may end the process")
     if uses_transforms(module, inputs):
         raise NotApplicable(TRANSFORMS)
+    ops = [_read(network, node)[0] for node in network.nodes]
+    if any(op.name == Einsum.name and not isinstance(op, Einsum) for op in ops):
+        raise NotApplicable("it multiplies the operands of einsum in another order than torch, if there are three")
     return ReportedFigure(macs(module, inputs), terms=tuple(_module_terms(network, module, inputs.to("meta"))))
 
 

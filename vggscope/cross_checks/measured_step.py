@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.allocator import replay
-from vggscope.analysis.memory.simulate import simulate_step, trained_parameters
+from vggscope.analysis.memory.simulate import UNREGISTERED_REMEDY, simulate_step, trained_parameters, unknown_memory
 from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
 from vggscope.errors import ModelError, OptionError, VggscopeError
 from vggscope.graph import Network
@@ -75,6 +75,8 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
 
     if config.checkpoint or config.shards.parallel.name:
         raise OptionError("only a plain step on one device is measured", "leave out --checkpoint and --parallel")
+    if not network.registers_all:
+        raise ModelError(f"{network.name} is not measured: {unknown_memory(network, config)}", UNREGISTERED_REMEDY)
     trained = {p.name for p in trained_parameters(network, config)} if config.trains else None
     if trained is not None and not trained:
         frozen = any(network.parameters())
@@ -142,7 +144,7 @@ class MeasuredStep:
         The input batch and its labels are allocated before tracking starts and do not count.
         """
         module = self._module()
-        inputs = inputs_of(module, self.network)
+        inputs = inputs_of(module, self.network, self.config.samples(self.batch))
         try:
             with tensors_without_data(module):
                 with _errors_as(f"{self.network.name} cannot be run without data"):
@@ -152,12 +154,12 @@ class MeasuredStep:
             module = self._module().to(_element_type(self.config))
             if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
                 raise
-            return self._tracked_peak(module, inputs)  # a forward that reads values
+            return self._tracked_peak(module, inputs, " with data")  # a forward that reads values
 
-    def _tracked_peak(self, module: nn.Module, inputs: CallInputs) -> int:
+    def _tracked_peak(self, module: nn.Module, inputs: CallInputs, kind: str = " without data") -> int:
         tracker = _memory_tracker()
         before = _stored_tensors(module)
-        with _errors_as(f"a step of {self.network.name} on tensors without data fails"):
+        with _errors_as(f"a step of {self.network.name} on tensors{kind} fails"):
             run = _Run(module, inputs, "cpu", self)
             run.warm_up()
         given = run.given_tensors()
@@ -178,7 +180,7 @@ class MeasuredStep:
         import torch
 
         module = self._module()
-        inputs = inputs_of(module, self.network)
+        inputs = inputs_of(module, self.network, self.config.samples(self.batch))
         is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
         with _errors_as(f"a step of {self.network.name} fails"):
             run = _Run(module.to_empty(device="cuda") if is_empty else module.to("cuda"), inputs, "cuda", self)
@@ -218,8 +220,6 @@ class _Run:
         self.batches: list[tuple[CallInputs, Tensor | None]] = []
         for _ in range(config.accumulate if config.trains else 1):
             inputs = example.map(self._placed)
-            if measured.network.single is None:
-                inputs = inputs.for_samples(config.samples(measured.batch))
             with torch.no_grad():
                 self.batches.append((inputs, class_labels(self.output(inputs))))
 

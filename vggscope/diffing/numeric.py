@@ -111,7 +111,10 @@ def _output(module: nn.Module, inputs: CallInputs, network: Network, seed: int) 
         reason = str(error).partition("\n")[0]
         problem = f"{network.name} does not run with all tensors in one dtype: {reason}"
         raise ModelError(problem, "leave out --numeric") from error
-    return tensors_in(result)[network.output_place]
+    output = tensors_in(result)[network.output_place]
+    if output.is_nested:
+        raise ModelError(f"{network.name} returns a nested tensor, which is not compared", "leave out --numeric")
+    return output
 
 
 def _random_inputs(inputs: CallInputs, generator: torch.Generator, kind: torch.dtype) -> CallInputs:
@@ -175,7 +178,7 @@ def _outputs(module: nn.Module, nodes: list[Node]) -> Iterator[dict[str, Tensor]
         def record(_module: nn.Module, _inputs: object, output: object, names: Iterator[str] = names) -> None:
             name = next(names)
             # Copied, since an in-place ReLU overwrites the convolution's output.
-            if name in wanted and hasattr(output, "detach"):
+            if name in wanted and hasattr(output, "detach") and not getattr(output, "is_nested", False):
                 outputs[name] = output.detach().clone()
 
         hooks.append(modules[path].register_forward_hook(record))

@@ -144,6 +144,9 @@ def _totals(report: Summary) -> Facts:
     if memory.inference_peak_bytes is not None:
         items += [
             ("peak memory", f"{bytes_text(memory.inference_peak_bytes)} for inference, batch {report.batch}"),
+        ]
+    if memory.training_peak_bytes is not None:
+        items += [
             ("", f"{bytes_text(memory.training_peak_bytes)} for training with SGD and momentum, batch {report.batch}"),
         ]
     sides = next((len(row.receptive_field.size) for row in report.layers if row.receptive_field), 2)

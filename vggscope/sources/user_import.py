@@ -39,7 +39,7 @@ def isolated_import(where: str) -> Iterator[None]:
     sys.dont_write_bytecode, sys.argv = True, [where]
     try:
         with _descriptor_redirected(), redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(torch|torchvision|timm)\b")
+            warnings.filterwarnings("ignore", module=r"(torch|torchvision|timm|vggscope)\b")
             warnings.simplefilter("ignore", SyntaxWarning)
             yield
     finally:

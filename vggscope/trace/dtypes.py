@@ -1,4 +1,4 @@
-"""Refuse the dtypes that the CPU's and the GPU's kernels refuse; the meta device's kernels do not check them."""
+"""Refuse dtypes and offsets that the CPU's and the GPU's kernels refuse; those of the meta device do not check them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ _QUERY_AND_WEIGHT = (0, 5)
 def require_dtypes(
     function: Function, args: Sequence[object], kwargs: Mapping[str, object], tensors: Sequence[Tensor]
 ) -> None:
-    """Raise RuntimeError for a call with dtypes that torch's kernels neither accept nor promote.
+    """Raise RuntimeError for a call with dtypes that torch's kernels neither accept nor promote, or with offsets of
+    bags that do not fit the indices.
 
     `tensors` are all tensors among the arguments. Autocast converts them, so that any mix is accepted within it.
     """
@@ -57,6 +58,8 @@ def require_dtypes(
         _require_floating([tensor for tensor in tensors[:1] if _dtype(tensor) != "uint8"])
     elif name == "multi_head_attention_forward":
         _require_one(name, _tensors_at(args, _QUERY_AND_WEIGHT))
+    elif name == "embedding_bag":
+        _require_indices(tensors[0], args[2] if len(args) > 2 else kwargs.get("offsets"))
     elif name in _PRODUCTS or name in _NORMALIZATIONS:
         _require_one(name, tensors)
 
@@ -84,6 +87,12 @@ def _require_index(name: str, args: Sequence[object], kwargs: Mapping[str, objec
     index: Any = args[place] if place < len(args) else kwargs.get("index", kwargs.get("input"))
     if index is not None and _dtype(index) not in ("int64", "int32"):
         raise RuntimeError(f"the dtype of the indices must be int64 or int32, not {_dtype(index)}")
+
+
+def _require_indices(indices: Tensor, offsets: Any) -> None:
+    """Raise RuntimeError if a single index is cut at several offsets, as the first of a flat batch of bags is."""
+    if offsets is not None and indices.dim() == 1 and indices.numel() == 1 < offsets.numel():
+        raise RuntimeError(f"{offsets.numel()} offsets are too many for one index")
 
 
 def _dtype(tensor: Tensor) -> str:

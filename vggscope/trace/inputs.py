@@ -300,8 +300,8 @@ def computed_copies(module: nn.Module) -> dict[int, object]:
     return {id(v): v.detach().clone() for v in values if isinstance(v, Tensor) and not v.is_leaf}
 
 
-def inputs_of(module: nn.Module, network: Network) -> CallInputs:
-    """Return the inputs on which the module became this network, for one sample if the batch may vary.
+def inputs_of(module: nn.Module, network: Network, samples: int = 1) -> CallInputs:
+    """Return the inputs on which the module became this network, for so many samples if the batch may vary.
 
     These are the attached ones, the module's own example, or zeros.
     """
@@ -309,7 +309,7 @@ def inputs_of(module: nn.Module, network: Network) -> CallInputs:
 
     example = example_of(module)
     if example is not None:
-        return example if network.single else example.for_samples(1)
+        return example if network.single else example.for_samples(samples)
     keywords = {p.name for p in _parameters(module) if p.kind is p.KEYWORD_ONLY}
     own: torch.dtype = getattr(torch, network.dtype)
     # The module of a configuration or a checkpoint may have another dtype than its Network.
@@ -319,7 +319,8 @@ def inputs_of(module: nn.Module, network: Network) -> CallInputs:
     args = tuple(tensor for name, tensor in zeros.items() if name not in keywords)
     axes = [t.batch_axis for t in network.inputs if t.batch_axis is not None]
     axis = axes[0] if axes and not network.single else None
-    return CallInputs(args, {name: tensor for name, tensor in zeros.items() if name in keywords}, axis)
+    call = CallInputs(args, {name: tensor for name, tensor in zeros.items() if name in keywords}, axis)
+    return call if network.single else call.for_samples(samples)
 
 
 def arguments(module: nn.Module, network: Network, tensors: Mapping[str, Tensor]) -> CallInputs:

@@ -232,7 +232,8 @@ def _run(module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[],
         return result
     if any(tensor.is_meta for tensor in inputs.tensors()):
         inputs = example_of(with_weights) or inputs
-    return _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
+    result = _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
+    return replace(result, network=replace(result.network, reads_values=True))
 
 
 def _rebuilt(rebuild: Callable[[], nn.Module]) -> nn.Module:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
+from vggscope.errors import ShapeError
 from vggscope.graph import Input, Node, Output
 from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
+from vggscope.ops.convolution import TransposedConvolution
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.recurrent import Recurrent
 from vggscope.ops.regularization import AlwaysDropout
@@ -234,6 +236,8 @@ class Watch:
             if isinstance(frame.op, MultiheadAttention):
                 # The masks are not inputs of the node: they change neither the shape nor the cost.
                 inputs = plain_tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
+            if isinstance(frame.op, TransposedConvolution):
+                frame.op = _with_output_padding(frame.op, inputs, result)
             self.recorder.refresh(self.path, inputs)
             if frame.op is None:
                 self._compiled_node(frame, inputs, result)
@@ -640,6 +644,17 @@ def custom_functions(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         Custom.apply = apply
+
+
+def _with_output_padding(op: TransposedConvolution, inputs: tuple[Tensor, ...], result: object) -> Op:
+    """Return the op with the output padding of this call, which `output_size` may set."""
+    if not inputs or not isinstance(size := getattr(result, "shape", None), tuple) or len(size) != inputs[0].dim():
+        return op
+    with suppress(ShapeError):
+        sides = len(op.output_padding)
+        more = [a - b for a, b in zip(size[-sides:], op.output_shape(shape_of(inputs[0]))[-sides:])]
+        return replace(op, output_padding=tuple(own + extra for own, extra in zip(op.output_padding, more)))
+    return op
 
 
 def below(path: str, name: str) -> str:

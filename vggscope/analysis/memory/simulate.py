@@ -93,11 +93,41 @@ def is_predicted(network: Network, config: StepConfig) -> bool:
     return network.predicts_memory or recorded_step(network, config) is not None
 
 
+UNREGISTERED_REMEDY = "nn.ModuleList or nn.ModuleDict registers modules, nn.Parameter as an attribute a tensor"
+
+
+def unknown_memory(network: Network, config: StepConfig) -> str:
+    """Why the memory of a step is not known; empty if it is."""
+    if not network.registers_all:
+        return "its unregistered parameters take memory too, but do not move to a GPU with the model"
+    if config.trains and not trained_parameters(network, config):
+        frozen = any(network.parameters())
+        return f"it has nothing to train: {'no parameter gets a gradient' if frozen else 'no parameters'}"
+    return ""
+
+
+def peaks(network: Network, batch: int) -> tuple[dict[bool, int | None], tuple[str, ...]]:
+    """The peak of a forward pass and of a training step by whether it trains, None if it is not known, and sentences
+    on what is not known of them.
+    """
+    network = network.for_batch(batch)
+    known: dict[bool, int | None] = {}
+    reasons: dict[str, list[str]] = {}
+    for config in (StepConfig(mode="inference"), StepConfig()):
+        reason = unknown_memory(network, config)
+        known[config.trains] = None if reason else simulate_step(network, config).peak_bytes(batch)
+        if reason:
+            reasons.setdefault(reason, []).append("a training step" if config.trains else "a forward pass")
+    texts = (f"the peak memory of {' and '.join(steps)} is not known: {reason}" for reason, steps in reasons.items())
+    return known, tuple(texts)
+
+
 def by_rules_warning(network: Network, batch: int) -> tuple[str, ...]:
     """A sentence on the peaks of a forward pass and a training step that torch may not share, if there is one."""
     network = network.for_batch(batch)
     configs = StepConfig(mode="inference"), StepConfig()
-    if all(is_predicted(network, config) for config in configs) or any(BY_RULES in text for text in network.warnings):
+    known = [config for config in configs if not unknown_memory(network, config)]
+    if all(is_predicted(network, config) for config in known) or any(BY_RULES in text for text in network.warnings):
         return ()
     remedy = "" if network.torch_count is None else "; a summary of the module itself records it"
     return (f"the peak memory is {BY_RULES}, and torch may allocate otherwise: it was not recorded{remedy}",)
