@@ -231,13 +231,10 @@ class Watch:
                 return result
             inputs = plain_tensors_in((args, kwargs))
             self._record_hooks(frame, inputs)
-            if isinstance(frame.op, Recurrent):
-                frame.op = replace(frame.op, sequences=_packed_sequences(args))
+            frame.op = _op_of_call(frame.op, args, inputs, result)
             if isinstance(frame.op, MultiheadAttention):
                 # The masks are not inputs of the node: they change neither the shape nor the cost.
                 inputs = plain_tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
-            if isinstance(frame.op, TransposedConvolution):
-                frame.op = _with_output_padding(frame.op, inputs, result)
             self.recorder.refresh(self.path, inputs)
             if frame.op is None:
                 self._compiled_node(frame, inputs, result)
@@ -644,6 +641,13 @@ def custom_functions(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         Custom.apply = apply
+
+
+def _op_of_call(op: Op | None, args: tuple[object, ...], inputs: tuple[Tensor, ...], result: object) -> Op | None:
+    """Return a module's op with what only a call of it tells: the sequences of a batch, the padding of the output."""
+    if isinstance(op, Recurrent):
+        return replace(op, sequences=_packed_sequences(args))
+    return _with_output_padding(op, inputs, result) if isinstance(op, TransposedConvolution) else op
 
 
 def _with_output_padding(op: TransposedConvolution, inputs: tuple[Tensor, ...], result: object) -> Op:
