@@ -31,16 +31,16 @@ class Attends(nn.Module):
 
 def test_a_summary_says_that_a_peak_is_by_rule() -> None:
     module = Attends()
-    network = vggscope.network(module, input_size=(16, 32))
+    network = vggscope.network(module, input_data=torch.randn(1, 16, 32))
     assert [text.partition(",")[0] for text in vggscope.summary(network).warnings] == [BY_RULES]
     assert vggscope.compare(network).models[0].warnings == vggscope.summary(network).warnings
-    assert not vggscope.summary(module, input_size=(16, 32)).warnings
+    assert not vggscope.summary(module, input_data=torch.randn(1, 16, 32)).warnings
     assert not vggscope.summary(vggscope.network("D")).warnings
 
 
 def test_a_diff_compares_training_memory_by_rule_only_where_rules_hold() -> None:
     def texts(ours: nn.Module | Network, ref: nn.Module) -> str:
-        differences = vggscope.diff(ours, ref, input_size=(16, 32)).differences
+        differences = vggscope.diff(ours, ref, input_data=torch.randn(1, 16, 32)).differences
         return " ".join(text for difference in differences for text in difference.consequences)
 
     plain, wider = (nn.Sequential(nn.Linear(32, n), nn.ReLU(), nn.Linear(n, 4)) for n in (8, 16))
@@ -273,3 +273,23 @@ class Refuses(nn.Module):
 def test_measure_says_whether_its_tensors_have_data() -> None:
     with pytest.raises(ModelError, match="a step of Refuses on tensors with data fails"):
         vggscope.measure(Refuses(), input_size=(8,))
+
+
+class Autocasts(nn.Module):
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device, self.convolution, self.linear = device, nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(self.device, torch.bfloat16):
+            y = functional.relu(self.convolution(x))
+        return self.linear(functional.gelu(y.float()).mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_autocast_in_forward_is_followed_or_said(device: str) -> None:
+    (note,) = vggscope.summary(Autocasts(device), input_size=(3, 16, 16)).warnings
+    assert note.startswith(f"forward turns on autocast for {device}")
+    for mode in ("inference", "train"):
+        holds(Autocasts("cpu"), mode, input_size=(3, 16, 16))

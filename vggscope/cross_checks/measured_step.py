@@ -8,9 +8,9 @@ tensors are CPU tensors: a fake CUDA device fails in the backward pass. What CUD
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.allocator import replay
@@ -250,7 +250,9 @@ class _Run:
         """Run one step, or one forward pass without gradients."""
         import torch
 
-        autocast = torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.config.dtype == AMP)
+        # Even one that is disabled would keep the casts of weights by autocast in forward until it ends.
+        is_amp = self.config.dtype == AMP
+        autocast: Any = torch.autocast(self.device, dtype=torch.bfloat16) if is_amp else nullcontext()
         if not self.config.trains:
             with torch.no_grad(), autocast:
                 self.batches[0][0].call(self.module)

@@ -25,7 +25,7 @@ from vggscope.ops.regularization import AlwaysDropout
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import Reshape, View
 from vggscope.trace.compiled import as_plain_python
-from vggscope.trace.dtypes import autocast_device, require_dtypes
+from vggscope.trace.dtypes import autocast_device, autocast_requests, require_dtypes
 from vggscope.trace.flops import Counted, OperatorMacs, add_linear, counted, operator_macs, with_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
@@ -140,6 +140,7 @@ class Watch:
             stack.enter_context(_intercepted_from_numpy(self.call))
             stack.enter_context(vmap_results(self._leave_vmap))
             stack.enter_context(self.training_reads.watching())
+            stack.enter_context(autocast_requests(self._asked_for_autocast))
             stack.enter_context(WatchMode())
             yield
 
@@ -301,6 +302,9 @@ class Watch:
                 f"{self.path or 'forward'} reads a tensor that requires a gradient and is no registered parameter:"
                 " it counts neither as a parameter nor in memory; nn.Parameter as an attribute would register it"
             )
+
+    def _asked_for_autocast(self, device: str) -> None:
+        self.autocast = self.autocast or device
 
     def _counting(self, function: Function) -> AbstractContextManager[object]:
         """Add the multiply-accumulates of a call to `dispatched`, unless the function has none."""
