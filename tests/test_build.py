@@ -303,7 +303,7 @@ class TestWeights:
             write_safetensors(tensors, tmp_path / "nowhere" / "x.safetensors")
 
     def test_bad_options(self) -> None:
-        with pytest.raises(OptionError, match="unknown initialisation 'xavier'\n--init is one of paper, torchvision"):
+        with pytest.raises(OptionError, match="unknown initialisation 'xavier'\ninit is one of paper, torchvision"):
             initialised(small(), "xavier")
         with pytest.raises(OptionError, match="--seed is 0 to"):
             initialised(small(), "paper", -1)

@@ -328,11 +328,11 @@ def test_a_diagram_saves_itself(tmp_path: Path) -> None:
 
 def test_an_unknown_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     network = column("A")
-    with pytest.raises(OptionError, match="--style is one of blocks"):
+    with pytest.raises(OptionError, match="style is one of blocks"):
         diagram(network, style="cubes")
-    with pytest.raises(OptionError, match="--theme is one of light, dark, paper"):
+    with pytest.raises(OptionError, match="theme is one of light, dark, paper"):
         diagram(network, theme="pink")
-    with pytest.raises(OptionError, match="--format is one of svg"):
+    with pytest.raises(OptionError, match="format is one of svg"):
         diagram(network).render("gif")
     for dpi in (0, -1, 10**6):
         with pytest.raises(OptionError, match="--dpi is 1 to"):

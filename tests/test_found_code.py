@@ -374,7 +374,7 @@ def test_a_size_at_which_one_image_becomes_many_is_not_the_one_a_network_is_for(
     found = network(path)
     assert (found.input_shape, found.shapes[found.end]) == ((1, 3, 32, 32), (1, 10))
     compared = diff(path)
-    assert "3x224x224 does not fit, 3x32x32 was taken; --input gives another" in compared.notes
+    assert "3x224x224 does not fit, 3x32x32 was taken; input_size gives another" in compared.notes
     # What lays the values out is right: it is the pool before it that is missing.
     assert [d.effect for d in compared.differences if d.ours == "view"] == ["none"]
     assert network(path, (3, 224, 224)).shapes["fc"] == (49, 10)
@@ -394,7 +394,7 @@ def parts():
         network(f"{path}:parts")
     loss = network(f"{path}:Loss")
     assert [tensor.name for tensor in loss.inputs] == ["x", "y"]
-    assert loss.warnings == ("no input was given: 3x224x224, 3x224x224 were taken; --input gives another",)
+    assert loss.warnings == ("no input was given: 3x224x224, 3x224x224 were taken; input_size gives another",)
 
 
 def test_a_file_that_imports_its_neighbour_as_a_part_of_a_package_is_one(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from inspect import isfunction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 
 import vggscope as api
 from vggscope import api as api_module
-from vggscope.errors import ModelError, ShapeError
+from vggscope.errors import ModelError, ShapeError, VggscopeError, naming_options
 
 NET = """
 from torch import nn
@@ -266,13 +267,13 @@ class NoForward(nn.Module):
 
 def test_the_remedy_for_several_inputs_names_them() -> None:
     report = api.summary(Two())
-    assert report.warnings[-1].endswith("; give --input once for each of image, text")
+    assert report.warnings[-1].endswith("; give input_data with image, text")
     with pytest.raises(ShapeError) as raised:
         api.memory(Two())
-    assert raised.value.remedy == "--input SIZE:DTYPE, once for each input, gives another dtype"
+    assert raised.value.remedy == "dtypes, one for each size in input_size, gives another dtype"
     with pytest.raises(ShapeError, match="text is needed") as raised:
         api.memory(Refuses())
-    assert raised.value.remedy == "--input, once for each argument of forward, gives other inputs"
+    assert raised.value.remedy == "input_data, a tuple or a dict, gives other inputs"
 
 
 @pytest.mark.parametrize(("model", "remedy"), [(Keyed(), "takes a dict"), (NoForward(), "define forward in the class")])
@@ -281,6 +282,67 @@ def test_no_other_size_is_advised_where_none_helps(model: nn.Module, remedy: str
     with pytest.raises(ModelError) as raised:
         api.summary(model)
     assert remedy in raised.value.remedy
+
+
+class Takes(nn.Module):
+    """A convolution of what a function makes of the argument."""
+
+    def __init__(self, function: Callable[[Any], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.function = nn.Conv2d(3, 8, 3), function
+
+    def forward(self, x: Any) -> torch.Tensor:
+        return self.conv(self.function(x))
+
+
+def unbatched(x: torch.Tensor) -> torch.Tensor:
+    c, h, w = x.shape
+    return x.view(1, c, h, w)
+
+
+def two(xs: list[torch.Tensor]) -> torch.Tensor:
+    a, b = xs
+    return a + b
+
+
+FORMS = [
+    (two, "a list of 2", ""),
+    (lambda batch: batch["image"] + batch["mask"], "a dict", ""),
+    (unbatched, "an input without a batch", "--input 3x224x224 --batch-axis none"),
+    (lambda x: x.permute(0, 3, 1, 2), "channels last", "--input 224x224x3"),
+]
+
+
+@pytest.mark.parametrize(("function", "what", "words"), FORMS)
+@pytest.mark.filterwarnings("error")
+def test_the_form_that_forward_takes_is_advised(function: Callable[[Any], torch.Tensor], what: str, words: str) -> None:
+    """The advice runs: 8 x 3 x 3 x 3 x 222 x 222 MACs."""
+    with pytest.raises(VggscopeError) as raised:
+        api.memory(Takes(function))
+    form, _, keywords = raised.value.remedy.partition(": ")
+    assert form == f"forward takes {what}"
+    given = eval(f"dict({keywords})", {"torch": torch, "dict": dict})
+    assert api.summary(Takes(function), **given).totals.macs == 8 * 27 * 222 * 222
+    with naming_options(), pytest.raises(VggscopeError) as raised:
+        api.memory(Takes(function))
+    advice = raised.value.remedy.partition(": ")[2]
+    if words:
+        assert advice == words
+    else:
+        prefix = "name a function that returns (module, "
+        inputs = eval(advice.removeprefix(prefix)[:-1], {"torch": torch})
+        assert api.summary(Takes(function), input_data=inputs).totals.macs == 8 * 27 * 222 * 222
+
+
+def test_a_remedy_names_the_option_or_the_argument(word: str, vggscope) -> None:
+    with pytest.raises(ShapeError) as raised:
+        api.memory(word, (3, 32, 32))
+    assert raised.value.remedy == "input_size gives another size"
+    assert "--input gives another size" in vggscope("memory", word, "--input", "3x32x32").err
+    with pytest.raises(VggscopeError, match=r"^a batch of 0 makes no sense\nbatch is 1 to"):
+        api.memory("D", batch=0)
+    assert "--batch is 1 to" in vggscope("memory", "D", "--batch", "0").err
+    assert api.errors.option("batch") == "batch"
 
 
 def test_a_class_is_refused_with_the_call_that_makes_a_model() -> None:

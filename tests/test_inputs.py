@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import vggscope
 from tests.test_diagram import svg_texts
-from vggscope.errors import ModelError, OptionError, ShapeError
+from vggscope.errors import ModelError, OptionError, ShapeError, naming_options
 from vggscope.explorer.data import facts
 from vggscope.inputs import Inputs, InputSize, parse_batch_axis, parse_input
 from vggscope.render.formats import write
@@ -484,7 +484,7 @@ def test_a_wrong_size_gets_one_that_the_first_layer_accepts(tmp_path: Path) -> N
     )
     with pytest.raises(ModelError) as error:
         vggscope.summary(f"{path}:net", input_size=(3, 16000))
-    assert error.value.remedy == "--input gives another size, as in --input 1x16000"
+    assert error.value.remedy == "input_size gives another size, as in input_size=(1, 1, 16000)"
 
 
 def test_a_signal_has_positions_and_an_image_pixels(tmp_path: Path) -> None:
@@ -626,17 +626,28 @@ def first_tensor(value: Tensor | tuple[Tensor, ...]) -> Tensor:
     ids=lambda value: type(value).__name__,
 )
 def test_a_suggested_input_fits_the_first_layer(layer: nn.Module, size: str) -> None:
+    """In the words of the command line, and as a keyword argument of Python."""
     module = TwoOf(layer)
-    with pytest.raises(ModelError, match="missing 1 required keyword-only argument") as missing:
-        vggscope.network(module, input_data=torch.zeros(1, 7))
-    options = f"--input {size} --input other={size}"
-    assert (missing.value.remedy or "").endswith(f"as in {options}")
+
+    def refused() -> str:
+        with pytest.raises(ModelError, match="missing 1 required keyword-only argument") as missing:
+            vggscope.network(module, input_data=torch.zeros(1, 7))
+        return missing.value.remedy.partition("as in ")[2]
+
+    with naming_options():
+        options = refused()
+    assert options == f"--input {size} --input other={size}"
     inputs = Inputs(tuple(parse_input(word) for word in options.split() if word != "--input"))
     assert network_of(module, "two", inputs).failure is None
+    keywords = eval(f"dict({refused()})", {"torch": torch, "dict": dict})
+    assert vggscope.network(module, **keywords).inputs == network_of(module, "two", inputs).inputs
 
 
 def test_channels_are_moved_first_for_a_layer_of_as_many_channels_only() -> None:
-    for channels, hint in ((3, "--input is channels x height x width: 3x32x32"), (5, "as in --input 5x224x224")):
+    for channels, hint in (
+        (3, "input_size is channels x height x width: (3, 32, 32)"),
+        (5, "as in input_size=(1, 5, 224, 224)"),
+    ):
         with pytest.raises(ModelError) as error:
             vggscope.network(nn.Conv2d(channels, 4, 3), input_data=torch.zeros(1, 32, 32, 3))
         assert (error.value.remedy or "").endswith(hint)

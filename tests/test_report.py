@@ -126,7 +126,7 @@ def test_the_adaptive_head_works_from_32_up_and_says_so_below() -> None:
         summarize(resolve("D", BuildOptions(input=(3, 31, 31))))
     assert "features.30 (pool5)" in caught.value.problem
     assert "2x2" in caught.value.problem
-    assert caught.value.remedy.endswith("--input 3x32x32")
+    assert caught.value.remedy.endswith("input_size=(3, 32, 32)")
 
 
 def test_the_dense_head_gives_a_class_map() -> None:
@@ -142,7 +142,7 @@ def test_a_network_built_for_one_size_refuses_another() -> None:
     with pytest.raises(ShapeError) as caught:
         flat.with_input((3, 256, 256)).shapes  # noqa: B018
     assert "25,088 features are expected, the input has 32,768" in caught.value.problem
-    assert "--input 3x224x224" in caught.value.remedy
+    assert "input_size=(3, 224, 224)" in caught.value.remedy
 
 
 def test_the_head_options_need_a_head() -> None:

@@ -712,7 +712,7 @@ def test_a_forward_for_one_sample_is_refused_for_more() -> None:
         "net is known for the batch of its inputs alone: forward fails on two samples: "
         "parts.0 (Linear): 4 features are expected"
     )
-    assert raised.value.remedy == "leave out --batch"
+    assert raised.value.remedy == "leave out batch"
 
 
 def test_a_forward_that_branches_on_the_batch_gives_the_reason() -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
+from vggscope.errors import option
 from vggscope.graph import Buffer, Input, Network, Node, Output, Parameter
 from vggscope.ops.base import numel
 from vggscope.ops.constant import WithConstants
@@ -83,9 +84,9 @@ def mixture_warning(network: Network) -> tuple[str, ...]:
         return ()
     sizes = ((dtype, size) for dtype, size in parameters_by_dtype(network).items() if is_floating(dtype))
     listed = ", ".join(f"{count_text(size)} {dtype}" for dtype, size in sizes)
-    # --dtype converts the figures of a run in the model's own dtypes: it does not make a model run.
-    remedy = "--dtype converts them" if network.failure is None else "module.float() in the model's code converts them"
-    return (f"the floating-point parameters are of several dtypes: {listed}; {remedy} to one",)
+    # The option converts the figures of a run in the model's own dtypes: it does not make a model run.
+    how = option("dtype") if network.failure is None else "module.float() in the model's code"
+    return (f"the floating-point parameters are of several dtypes: {listed}; {how} converts them to one",)
 
 
 def converted(network: Network, dtype: str | None) -> Network:

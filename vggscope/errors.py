@@ -16,7 +16,8 @@ The text of an error is one or two lines: the `problem` and the `remedy`. The co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class VggscopeError(Exception):
@@ -29,7 +30,7 @@ class VggscopeError(Exception):
     ...     vggscope.summary("D", dtype="int8")
     ... except VggscopeError as error:
     ...     print(error.problem, error.remedy, sep="; ")
-    unknown dtype 'int8'; --dtype is one of float32, float64, float16, bfloat16
+    unknown dtype 'int8'; dtype is one of float32, float64, float16, bfloat16
     """
 
     exit_code = 2
@@ -82,7 +83,7 @@ class ShapeError(VggscopeError):
     >>> vggscope.summary("D", input_size=(3, 16, 16))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     vggscope.errors.ShapeError: ...
-    the smallest square input that fits is --input 3x32x32
+    the smallest square input that fits is input_size=(3, 32, 32)
     """
 
 
@@ -93,7 +94,7 @@ class OptionError(VggscopeError):
     >>> vggscope.memory("D", batch=0)
     Traceback (most recent call last):
     vggscope.errors.OptionError: a batch of 0 makes no sense
-    --batch is 1 to 1000000000
+    batch is 1 to 1000000000
     """
 
 
@@ -118,6 +119,39 @@ class MissingTool(VggscopeError):
     """
 
 
+_command_lines: list[None] = []
+"""An entry for each command line that runs: messages name its options."""
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Within this context, messages name the options of the command line in place of Python's arguments."""
+    _command_lines.append(None)
+    try:
+        yield
+    finally:
+        _command_lines.pop()
+
+
+def names_options() -> bool:
+    """Return whether messages name the options of the command line."""
+    return bool(_command_lines)
+
+
+def option(name: str) -> str:
+    """How a message names an argument of Python's functions: as the option that it is on the command line there.
+
+    >>> option("batch_axis")
+    'batch_axis'
+    >>> with naming_options():
+    ...     option("batch_axis"), option("input_size")
+    ('--batch-axis', '--input')
+    """
+    if not names_options():
+        return name
+    return "--input" if name == "input_size" else f"--{name.replace('_', '-')}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The suffix of a message on an unknown word: the known word that it begins or that is nearest, empty for none.
 
@@ -133,17 +167,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f", did you mean {by_case[names[0]]}?" if names else ""
 
 
-def unknown(what: str, word: str, known: Iterable[str], option: str = "") -> OptionError:
+def unknown(what: str, word: str, known: Iterable[str], argument: str = "") -> OptionError:
     """The error for an unknown word of an option: it names the nearest word, and all of them.
 
     >>> print(unknown("theme", "ligth", ["light", "dark"]))
     unknown theme 'ligth', did you mean light?
-    --theme is one of light, dark
+    theme is one of light, dark
     """
     names = tuple(known)
-    return OptionError(
-        f"unknown {what} {printable(word)!r}{nearest(word, names)}", f"--{option or what} is one of {', '.join(names)}"
-    )
+    problem = f"unknown {what} {printable(word)!r}{nearest(word, names)}"
+    return OptionError(problem, f"{option(argument or what)} is one of {', '.join(names)}")
 
 
 def printable(text: str, longest: int = 80) -> str:

@@ -6,17 +6,17 @@ those of a batch of one; analyses scale them to other batches.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cached_property
+from typing import Literal
 
 from vggscope import result
-from vggscope.errors import ShapeError, VggscopeError, printable
+from vggscope.errors import ShapeError, VggscopeError, names_options, option, printable
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
 from vggscope.recorded_step import RecordedStep, StepRequest
-from vggscope.units import ELEMENT_BYTES, count_text, shape_text
+from vggscope.units import ELEMENT_BYTES, count_text, image_option, kernel_text, shape_text
 
 INPUT = "input"
 """The name of a network's only input, by which nodes refer to it."""
@@ -127,12 +127,13 @@ def channels_first(shape: Shape) -> str | None:
     """Return the remedy for an input in the order height x width x channels, as in image files, else None.
 
     >>> channels_first((1, 224, 200, 3))
-    '--input is channels x height x width: 3x224x200'
+    'input_size is channels x height x width: (3, 224, 200)'
     """
     _, *sides, channels = shape
     if len(shape) != 4 or channels not in (1, 3) or min(sides) <= channels:
         return None
-    return f"--input is channels x height x width: {shape_text((1, channels, *sides))}"
+    moved = (channels, *sides)
+    return f"{option('input_size')} is channels x height x width: {kernel_text(moved) if names_options() else moved}"
 
 
 @record
@@ -171,31 +172,56 @@ class NamedTensor:
         return self.name.removesuffix(INPUT_MARK)
 
 
+FailureKind = Literal["size", "dtype", "mixed dtypes", "arguments", "code"]
+"""What mends a forward pass that fails: an input of another size or dtype, a module of one dtype, other arguments, or
+another code.
+"""
+
+
+class Failure(str):
+    """Where and why a forward pass fails, with its kind and, if an input is known that fits, how to give it."""
+
+    kind: FailureKind
+    advice: str
+
+    def __new__(cls, text: str, kind: FailureKind = "size", advice: str = "") -> Failure:
+        failure = super().__new__(cls, text)
+        failure.kind, failure.advice = kind, advice
+        return failure
+
+
 def failure_remedy(failure: str) -> str:
-    """Return the remedy for a forward pass that fails: another input, unless the reason is an error in its code.
+    """Return the remedy for a forward pass that fails. That of a text of no kind is another input size.
 
-    >>> failure_remedy("fc: 10 features are expected, the input has 3"), failure_remedy("forward: NameError: x")
-    ('--input gives another size', 'call the model on the same input to see the traceback')
-    >>> failure_remedy("words: the dtype of the indices must be int64 or int32, not float32")
-    '--input SIZE:DTYPE, once for each input, gives another dtype'
+    >>> failure_remedy("fc: 10 features are expected, the input has 3")
+    'input_size gives another size'
+    >>> failure_remedy(Failure("forward: NameError: x", "code"))
+    'call the model on the same input to see the traceback'
     """
-    if re.search(_CODE_ERRORS, failure):
+    if not isinstance(failure, Failure):
+        failure = Failure(failure)
+    if failure.advice:
+        return failure.advice
+    if failure.kind == "code":
         return "call the model on the same input to see the traceback"
-    if "must have the same dtype" in failure:
+    if failure.kind == "mixed dtypes":
         return "convert the module to one dtype in its code, as module.float() does"
-    if re.search(_DTYPE_ERRORS, failure):
-        return "--input SIZE:DTYPE, once for each input, gives another dtype"
-    if re.search(_RAISED_BY_FORWARD, failure):
-        return "--input, once for each argument of forward, gives other inputs"
-    return "--input gives another size"
+    if failure.kind == "dtype":
+        return dtype_remedy()
+    if failure.kind == "arguments":
+        each = "--input, once for each argument of forward," if names_options() else "input_data, a tuple or a dict,"
+        return f"{each} gives other inputs"
+    return f"{option('input_size')} gives another size"
 
 
-_CODE_ERRORS = "(Name|Attribute|Type|Key|UnboundLocal|ZeroDivision|Import|ModuleNotFound|Recursion)Error"
+def dtype_remedy() -> str:
+    """Return how to give inputs of another dtype.
 
-_DTYPE_ERRORS = "dtype|scalar types?"
-
-_RAISED_BY_FORWARD = r"^forward \([^)]*\): (Value|Runtime|Assertion)Error\b"
-"""Errors that no input size mends."""
+    >>> dtype_remedy()
+    'dtypes, one for each size in input_size, gives another dtype'
+    """
+    how = "--input SIZE:DTYPE" if names_options() else "dtypes, one for each size in input_size,"
+    return f"{how} gives another dtype"
 
 
 def _growing_axis(growth: Shape | None, shape: Shape) -> int | None:
@@ -384,12 +410,12 @@ class Network:
         if turned is not None and any(node.op.is_convolution for node in self.nodes):
             return turned
         if not self.takes_one_image:
-            return "--input gives another size"
+            return f"{option('input_size')} gives another size"
         channels = self.input_shape[1]
         side = self.smallest_side()
         if side is None:
             return f"no square input up to {channels}x{self._largest_tried()}x{self._largest_tried()} fits this network"
-        return f"the smallest square input that fits is --input {channels}x{side}x{side}"
+        return f"the smallest square input that fits is {image_option((channels, side, side))}"
 
     def smallest_side(self) -> int | None:
         """Return the side in pixels of the smallest square input that every layer accepts, or None if none is found.
@@ -608,7 +634,7 @@ class Network:
         """
         if batch > 1 and self.single is not None:
             raise ShapeError(
-                f"{self.name} is known for the batch of its inputs alone: {self.single}", "leave out --batch"
+                f"{self.name} is known for the batch of its inputs alone: {self.single}", f"leave out {option('batch')}"
             )
 
     @cached_property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.record import record
+from vggscope.units import image_option
 
 DTYPES = (
     *("float32", "float64", "float16", "bfloat16", "complex64", "complex128"),
@@ -73,7 +74,10 @@ class Inputs:
         if len(shape) == 1:
             shape = (channels, *shape * 2)
         if len(shape) != 3:
-            raise OptionError("a VGG takes one image", "give --input as channels x height x width: --input 3x224x224")
+            raise OptionError(
+                "a VGG takes one image",
+                f"give {option('input_size')} as channels x height x width: {image_option((3, 224, 224))}",
+            )
         return shape
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vggscope.errors import OptionError, unknown
+from vggscope.errors import OptionError, names_options, option, unknown
 
 UNKNOWN = "?"
 """The text of an unknown figure."""
@@ -102,7 +102,7 @@ def check_batch(batch: int, dtype: str | None) -> None:
     >>> check_batch(32, "float16")
     """
     if not 1 <= batch <= 10**9:
-        raise OptionError(f"a batch of {batch} makes no sense", "--batch is 1 to 1000000000")
+        raise OptionError(f"a batch of {batch} makes no sense", f"{option('batch')} is 1 to 1000000000")
     if dtype is not None and dtype not in DTYPE_BYTES:
         raise unknown("dtype", dtype, DTYPE_BYTES)
 
@@ -183,6 +183,15 @@ def at_least(total: int | None) -> str:
     ('at least ', '')
     """
     return "at least " if total is None else ""
+
+
+def image_option(sides: tuple[int, ...]) -> str:
+    """How an image of this size, channels x height x width, is given to a command or a function.
+
+    >>> image_option((3, 32, 32))
+    'input_size=(3, 32, 32)'
+    """
+    return f"--input {'x'.join(map(str, sides))}" if names_options() else f"input_size={tuple(sides)}"
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

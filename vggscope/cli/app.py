@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from vggscope.cli.options import flag, spread
-from vggscope.errors import VggscopeError
+from vggscope.errors import VggscopeError, naming_options
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "Look": {
@@ -180,6 +180,11 @@ def run(arguments: list[str]) -> int:
     """
     debug = DEBUG in arguments
     words = [word for word in arguments if word != DEBUG]
+    with naming_options():
+        return _run(words, debug)
+
+
+def _run(words: list[str], debug: bool) -> int:
     try:
         code = get_command(app)(words, prog_name="vggscope", standalone_mode=False, terminal_width=_width())
     except SystemExit as error:

@@ -26,7 +26,7 @@ from vggscope.diffing.locate import (
 )
 from vggscope.diffing.result import Diff, Difference, ParameterCounts, Row, RowLayer
 from vggscope.diffing.root_causes import DOES_NOT_RUN, group_by_root_cause, is_layout_alone, with_failure
-from vggscope.errors import ShapeError
+from vggscope.errors import ShapeError, option
 from vggscope.graph import Network, Node
 from vggscope.ops.base import numel
 from vggscope.units import sample_text
@@ -49,7 +49,7 @@ def compare(
     if reference.failure is not None and ours.failure is None:
         shape = sample_text(reference.input_shape, reference.inputs[0].batch_axis)
         problem = f"{reference.name} does not run on {shape}: {reference.failure}"
-        raise ShapeError(problem, "--input gives both another size")
+        raise ShapeError(problem, f"{option('input_size')} gives both another size")
     aligned = align_networks(ours, reference)
     causes = group_by_root_cause(without_ignored(locate_differences(aligned), ignore, aligned), aligned)
     if ours.failure is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vggscope.graph import Network
+from vggscope.graph import Failure, FailureKind, Network
 from vggscope.ops.base import numel
 from vggscope.trace.functions import first_line, problem
 from vggscope.trace.source_line import own_line
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
     from vggscope.trace.watch import RunningModule, Watch
 
 
-def explain(watch: Watch, error: Exception) -> str:
+_DTYPES = re.compile("dtype|scalar types?")
+
+_OF_CODE = (NameError, AttributeError, TypeError, KeyError, ZeroDivisionError, ImportError, RecursionError)
+"""Errors that no other size mends."""
+
+
+def explain(watch: Watch, error: Exception) -> Failure:
     """Describe an error: `fc1 (Linear): 25,088 features are expected, the input has 512 (net.py, line 14: ...)`."""
     running = watch.running(error)
     layer = failing_layer(watch, error)
@@ -28,7 +35,22 @@ def explain(watch: Watch, error: Exception) -> str:
     frame = layer or (running[-1] if running else None)
     place = f"{frame.path or 'forward'} ({type(frame.module).__name__})" if frame else "forward"
     line = own_line(error)
-    return f"{place}: {reason}" + (f" ({line})" if line else "")
+    is_by_function = watch.function_error is not None and watch.function_error[0] is error
+    is_by_forward = layer is None and not is_by_function and (frame is None or not frame.path)
+    return Failure(f"{place}: {reason}" + (f" ({line})" if line else ""), _kind(reason, error, is_by_forward))
+
+
+def _kind(reason: str, error: Exception, is_raised_by_forward: bool) -> FailureKind:
+    """Return what mends a failure. torch has no error of its own for dtypes: its message tells them."""
+    if isinstance(error, _OF_CODE):
+        return "code"
+    if "must have the same dtype" in reason:
+        return "mixed dtypes"
+    if _DTYPES.search(reason):
+        return "dtype"
+    if is_raised_by_forward and isinstance(error, (ValueError, RuntimeError, AssertionError)):
+        return "arguments"
+    return "size"
 
 
 def failing_layer(watch: Watch, error: Exception) -> RunningModule | None:

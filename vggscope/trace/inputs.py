@@ -13,7 +13,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, names_options, option
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.base import Shape
@@ -29,12 +29,14 @@ class CallInputs:
     """The arguments of one call of forward, which may nest tensors in tuples, lists and dicts.
 
     `batch_axis` is the batch dimension, None if there is none. `note` is a sentence on how the inputs were chosen.
+    `names` are those of the positional arguments, if they are known.
     """
 
     args: tuple[object, ...] = ()
     kwargs: Mapping[str, object] = field(default_factory=dict)
     batch_axis: int | None = 0
     note: str = ""
+    names: tuple[str, ...] = ()
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors in the arguments, in order."""
@@ -64,15 +66,36 @@ class CallInputs:
 
     @property
     def options(self) -> str:
-        """The command-line options that give tensors of these sizes; empty if an argument is not a tensor."""
+        """How tensors of these sizes are given. No option of the command line gives a list or a dict: it is empty."""
         from torch import Tensor
 
         single = self.for_samples(1)
         values = [*single.args, *single.kwargs.values()]
-        if not all(isinstance(value, Tensor) for value in values):
+        is_flat = all(isinstance(value, Tensor) for value in values)
+        if not names_options():
+            return single._keywords(is_flat)
+        if not is_flat:
             return ""
         names = [*("" for _ in single.args), *(f"{name}=" for name in single.kwargs)]
-        return " ".join(f"--input {name}{single._sample_text(tensor)}" for name, tensor in zip(names, single.tensors()))
+        words = [f"--input {name}{single._sample_text(tensor)}" for name, tensor in zip(names, single.tensors())]
+        axis = [] if self.batch_axis == 0 else [f"--batch-axis {str(self.batch_axis).lower()}"]
+        return " ".join((*words, *axis))
+
+    def _keywords(self, is_flat: bool) -> str:
+        """The keyword arguments of a function of Python that give tensors of these sizes."""
+        tensors = self.tensors()
+        axis = "" if self.batch_axis == 0 else f", batch_axis={self.batch_axis}"
+        if not is_flat or self.kwargs or not all(tensor.dim() for tensor in tensors) or axis:
+            return f"input_data={self.literal}{axis}"
+        shapes = [tuple(tensor.shape) for tensor in tensors]
+        names = [dtype_name(tensor) for tensor in tensors]
+        dtypes = "" if all(tensor.is_floating_point() for tensor in tensors) else f", dtypes={names}"
+        return f"input_size={shapes[0] if len(shapes) == 1 else shapes}{dtypes}"
+
+    @property
+    def literal(self) -> str:
+        """The Python expression for the inputs, with tensors of zeros."""
+        return _literal({**dict(zip(self.names, self.args)), **self.kwargs} if self.kwargs else self.args)
 
     def _sample_text(self, tensor: Tensor) -> str:
         axis = self.batch_axis_of(tensor)
@@ -119,6 +142,20 @@ class CallInputs:
         if self._has_batch(tensor):
             return self.batch_axis
         return 0 if self.batch_axis and tensor.dim() == 1 and tensor.shape[0] == self.batch else None
+
+
+def _literal(value: object) -> str:
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        dtype = "" if value.is_floating_point() else f", dtype={value.dtype}"
+        return f"torch.zeros({', '.join(map(str, value.shape)) or '()'}{dtype})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (tuple, list)):
+        items = ", ".join(map(_literal, value))
+        return f"[{items}]" if isinstance(value, list) else f"({items}{',' * (len(value) == 1)})"
+    return repr(value)
 
 
 def _positional_names(module: nn.Module, count: int) -> list[str]:
@@ -419,12 +456,13 @@ def candidates(module: nn.Module, readers: Mapping[int, nn.Module] = MappingProx
     for place, sizes in enumerate(product(*(_candidate_sizes(module, layer) for layer in distinct))):
         by_layer = dict(zip(distinct, sizes))
         inputs = from_sizes(module, [replace(by_layer[layer], name=name) for layer, name in zip(layers, names)])
+        inputs = replace(inputs, names=tuple(argument.name for argument in arguments)[: len(inputs.args)])
         yield inputs if place == 0 and is_image else _noted(inputs)
 
 
 def _noted(inputs: CallInputs) -> CallInputs:
     was = "were" if len(inputs.tensors()) > 1 else "was"
-    return replace(inputs, note=f"no input was given: {inputs.text} {was} taken; --input gives another")
+    return replace(inputs, note=f"no input was given: {inputs.text} {was} taken; {option('input_size')} gives another")
 
 
 _TELLING_NAMES = {"input_ids": "tokens", "pixel_values": "image", "input_values": "signal"}
@@ -525,6 +563,24 @@ def _image_sizes(module: nn.Module, channels: int) -> Iterator[tuple[int, ...]]:
 
 def _is_pair_of_sides(size: object) -> bool:
     return isinstance(size, (tuple, list)) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+
+
+def fits_signature(module: nn.Module, inputs: CallInputs) -> bool:
+    """Return whether forward has the arguments of a call; true if it has no signature."""
+    try:
+        inspect.signature(module.forward).bind(*inputs.args, **inputs.kwargs)
+    except TypeError:
+        return False
+    except ValueError:
+        pass
+    return True
+
+
+def defines_forward(module: nn.Module) -> bool:
+    """Return whether a module has a forward of its own."""
+    from torch import nn
+
+    return type(module).forward is not nn.Module.forward
 
 
 def forward_signature(module: nn.Module) -> str:

@@ -10,8 +10,8 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError
-from vggscope.graph import Network, channels_first
+from vggscope.errors import ModelError, names_options, option
+from vggscope.graph import Failure, Network, channels_first, dtype_remedy
 from vggscope.ops.base import Shape
 from vggscope.recorded_step import BY_RULES, StepRequest
 from vggscope.trace.build import without_data
@@ -20,14 +20,17 @@ from vggscope.trace.inputs import (
     InputSpec,
     candidates,
     computed_copies,
+    defines_forward,
     example_of,
     first_layer,
+    fits_signature,
     fixes_input_size,
     forward_signature,
     required_arguments,
     specified,
     takes_images,
 )
+from vggscope.trace.other_forms import other_form
 from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.run import META, Run, random_state, run
 from vggscope.trace.source_line import forward_line, own_line
@@ -103,7 +106,7 @@ def _first_that_fits(
         elif result.error is None:
             if len(tried) == 1:
                 return _noted(result, inputs.note)
-            note = f"{tried[0]} does not fit, {tried[-1]} was taken; --input gives another"
+            note = f"{tried[0]} does not fit, {tried[-1]} was taken; {option('input_size')} gives another"
             return _noted(result, note)
         elif best is None or len(result.network.nodes) > len(best.network.nodes):
             best, note = result, inputs.note
@@ -118,7 +121,8 @@ def _first_that_fits(
     if len(tried) > 1:
         sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
         names = ", ".join(argument.name for argument in required_arguments(module))
-        remedy = f"give --input once for each of {names}" if ", " in names else "--input gives another"
+        each = "give --input once for each of" if names_options() else "give input_data with"
+        remedy = f"{each} {names}" if ", " in names else f"{option('input_size')} gives another"
         note = f"no input size that was tried fits ({sizes}); {remedy}"
     return _noted(best, note)
 
@@ -170,41 +174,54 @@ def _checked(module: nn.Module, result: Run) -> Network:
         hint = remedies.get(result.returns, "return what forward computes")
         line = forward_line(module)
         raise ModelError(f"forward of {network.name} returns {what}{f' ({line})' if line else ''}", hint)
+    assert isinstance(network.failure, Failure)
+    advice = "" if any(node.parameters for node in network.nodes) else _advice(module, result, network.failure)
+    failure = Failure(network.failure, network.failure.kind, advice)
     if not network.nodes:
-        layout_hint = _layout_hint(module, network.input_shape)
-        hints = network.warnings[-1:] if layout_hint is None else (layout_hint,)
-        if isinstance(result.error, TypeError) and "argument" in network.failure:
-            hints = (_argument_hint(module),)
-        elif isinstance(result.error, NotImplementedError) and '"forward"' in network.failure:
-            hints = ("define forward in the class, or name the module that calls it",)
-        elif "data type 'str'" in network.failure:
-            hints = ("if forward takes a dict, a function that returns (module, (inputs,)) gives it",)
-        elif "dtype" in network.failure:
-            hints = ("--input SIZE:DTYPE gives another dtype",)
-        elif not hints and isinstance(result.error, _SHAPE_ERRORS):
-            hints = (_size_hint(module, network.input_shape),)
-        raise ModelError(f"{network.name} fails before its first layer has run: {network.failure}", *hints)
-    return network
+        hints = (advice,) if advice else network.warnings[-1:]
+        raise ModelError(f"{network.name} fails before its first layer has run: {failure}", *hints)
+    return replace(network, failure=failure)
 
 
-def _layout_hint(module: nn.Module, given: Shape) -> str | None:
-    """Return the remedy for an image whose channels are its last axis, else None."""
+def _advice(module: nn.Module, result: Run, failure: Failure) -> str:
+    """Return the remedy for a failure before the first layer with weights; empty for the remedy of its kind."""
+    if not fits_signature(module, result.inputs):
+        return _argument_hint(module)
+    if isinstance(result.error, NotImplementedError) and not defines_forward(module):
+        return "define forward in the class, or name the module that calls it"
+    ran = bool(result.network.nodes)
+    advice = "" if ran else _layout_hint(module, result.network.input_shape)
+    if not advice and failure.kind in ("dtype", "mixed dtypes"):
+        return "" if ran else dtype_remedy()
+    if not advice and isinstance(result.error, (*_SHAPE_ERRORS, *_KIND_ERRORS)):
+        advice = other_form(result)
+    is_noted = ran or bool(result.network.warnings)
+    if not advice and not is_noted and isinstance(result.error, _SHAPE_ERRORS):
+        advice = _size_hint(module, result.network.input_shape)
+    return advice
+
+
+def _layout_hint(module: nn.Module, given: Shape) -> str:
+    """Return the remedy for an image whose channels are its last axis, else an empty text."""
     channels = getattr(first_layer(module), "in_channels", given[-1:])
-    return channels_first(given) if takes_images(module) and channels in (given[-1:], *given[-1:]) else None
+    is_last = takes_images(module) and channels in (given[-1:], *given[-1:])
+    return (channels_first(given) or "") if is_last else ""
 
 
 def _size_hint(module: nn.Module, given: Shape) -> str:
-    """Return that --input gives another size, with one that the first layer may accept."""
+    """Return how to give another size, with one that the first layer may accept."""
     likeliest = next(iter(candidates(module)), CallInputs())
     sizes = [tuple(tensor.shape[1:]) for tensor in likeliest.tensors()]
     is_other = len(sizes) > 1 or (len(sizes) == 1 and sizes != [given[-len(sizes[0]) :]])
-    return "--input gives another size" + (f", as in {likeliest.options}" if is_other and likeliest.options else "")
+    example = f", as in {likeliest.options}" if is_other and likeliest.options else ""
+    return f"{option('input_size')} gives another size{example}"
 
 
 def _argument_hint(module: nn.Module) -> str:
     """Return forward's signature, and options that pass tensors for the first layer as its arguments."""
     example = next(iter(candidates(module)), CallInputs()).options
-    how = f"give each argument's size without the batch, as in {example}" if example else "give input_data in Python"
+    size = "size without the batch" if names_options() else "size"
+    how = f"give each argument's {size}, as in {example}" if example else "give input_data in Python"
     return f"it takes {forward_signature(module)}: {how}"
 
 
@@ -216,6 +233,9 @@ def _mixes_batch(network: Network) -> bool:
 
 _SHAPE_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError)
 """Errors that a wrong input size may cause. After any other error, no further size is tried."""
+
+_KIND_ERRORS = (TypeError, KeyError)
+"""Errors that a tensor in place of a list or a dict may cause."""
 
 
 def _run(module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> Run:

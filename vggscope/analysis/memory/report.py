@@ -13,7 +13,7 @@ from vggscope.analysis.memory.simulate import is_predicted, simulate_step
 from vggscope.analysis.memory.step_config import AMP, CUDA, OPTIMIZERS, StepConfig
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.result import Result
@@ -103,7 +103,7 @@ def memory(
     """
     config = config or StepConfig()
     if not 1 <= batch <= LARGEST_BATCH:
-        raise OptionError(f"a batch of {batch} makes no sense", f"--batch is 1 to {LARGEST_BATCH}")
+        raise OptionError(f"a batch of {batch} makes no sense", f"{option('batch')} is 1 to {LARGEST_BATCH}")
     samples = config.samples(batch)
     network.require_batch(samples)
     network = converted(network.for_batch(samples), config.converts_to)

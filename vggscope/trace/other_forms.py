@@ -1,0 +1,84 @@
+"""Find out which other form of input a forward takes that fails on a tensor: a list, a dict, or no batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from warnings import catch_warnings, simplefilter
+
+from vggscope.trace.inputs import CallInputs
+from vggscope.trace.run import Run, run
+
+LIST_LENGTHS = (2, 3, 1, 4)
+"""Lengths of the lists to try, the likeliest first."""
+
+MOST_KEYS = 16
+"""The most keys of a dict to look for."""
+
+
+def other_form(failed: Run) -> str:
+    """Return the remedy for a run that failed on one tensor: another form of it, on which forward runs.
+
+    Empty if there is none, or forward takes several arguments.
+    """
+    from torch import Tensor
+
+    given = failed.inputs
+    if given.kwargs or len(given.args) != 1 or not isinstance(given.args[0], Tensor):
+        return ""
+    with catch_warnings():
+        simplefilter("ignore")
+        for what, inputs in _forms(failed, given.args[0]):
+            if _runs(failed, inputs):
+                return f"forward takes {what}: {_how_to_give(inputs)}"
+    return ""
+
+
+def _forms(failed: Run, tensor: object) -> Iterator[tuple[str, CallInputs]]:
+    from torch import Tensor
+
+    assert isinstance(tensor, Tensor)
+    single = failed.inputs.for_samples(1)
+    one = single.args[0]
+    assert isinstance(one, Tensor)
+    if single.batch_axis == 0 and one.dim() > 1:
+        yield "an input without a batch", replace(single, args=(one[0],), batch_axis=None)
+    if one.dim() == 4:
+        yield "channels last", replace(single, args=(one.permute(0, 2, 3, 1),))
+    for length in LIST_LENGTHS:
+        yield f"a list of {length}", replace(single, args=([one] * length,))
+    keys = _missing_keys(failed, single)
+    if keys:
+        yield "a dict", replace(single, args=(dict.fromkeys(keys, one),))
+
+
+def _missing_keys(failed: Run, inputs: CallInputs) -> list[str]:
+    """Return the keys that forward reads from a dict."""
+    keys: list[str] = []
+    while len(keys) < MOST_KEYS:
+        data = dict.fromkeys(("", *keys), inputs.args[0])
+        error = _error(failed, replace(inputs, args=(data,)))
+        if not isinstance(error, KeyError) or not isinstance(error.args[0], str) or error.args[0] in data:
+            break
+        keys.append(error.args[0])
+    return keys
+
+
+def _error(failed: Run, inputs: CallInputs) -> Exception | None:
+    return run(failed.module, inputs, failed.network.name).error
+
+
+def _runs(failed: Run, inputs: CallInputs) -> bool:
+    with suppress(Exception):
+        result = run(failed.module, inputs, failed.network.name)
+        return (
+            result.error is None
+            and result.returns == "tensors"
+            and any(node.parameters for node in result.network.nodes)
+        )
+    return False
+
+
+def _how_to_give(inputs: CallInputs) -> str:
+    return inputs.options or f"name a function that returns (module, {inputs.literal})"
