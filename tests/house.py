@@ -319,7 +319,7 @@ def ops_by_name(root: Path) -> list[str]:
 
 def op_classes(path: Path, package: str) -> set[str]:
     """The op classes that a file imports from a family of ops; WithConstants is any op with constant inputs."""
-    families = rf"({package}\.|\.+)ops\.(?!base|axis_maps)\w+"
+    families = rf"({package}\.|\.+)ops\.(?!base|axis_maps|normal_form)\w+"
     return {
         alias.asname or alias.name
         for node in ast.walk(tree(path))

@@ -27,6 +27,19 @@ RIGHT = [
     ("dense_head.py:FullyConvolutional", "D", "equivalent"),
     ("with_lrn.py:make_net", "A-LRN", "equivalent"),
     ("column_c.py:ColumnC", "C", "equivalent"),
+    *(
+        (f"written_otherwise.py:{name}", "A", "equivalent")
+        for name in (
+            *("VGG11", "LeakyZero", "Clamp", "Threshold", "Maximum", "MaximumOfNumber", "PaddedByHand", "AdaptivePool"),
+            *("Resized", "Scaled", "Chunked", "Squeezed", "Alpha", "Pixels"),
+        )
+    ),
+]
+
+NOT_THE_SAME = [
+    ("Shared", "shares convs.6.weight with an earlier layer"),
+    ("Tied", "shares convs.5.weight with an earlier layer"),
+    ("Normalised", "sub(x, 0.5)"),
 ]
 
 FEATURES_A = "            nn.MaxPool2d(kernel_size=2, stride=2),\n"
@@ -107,6 +120,13 @@ def test_a_correct_file_has_no_difference_that_counts(word: str, column: str, ve
     reference = reference_for("paper", word, ours, BuildOptions())
     assert reference.network.name == f"the paper's column {column}"
     assert compare(ours, reference.network).verdict == verdict
+
+
+@pytest.mark.parametrize(("name", "message"), NOT_THE_SAME)
+def test_shared_weights_and_constants_are_another_network(name: str, message: str) -> None:
+    diff = compare(resolve(f"{REPLICAS}/written_otherwise.py:{name}"), resolve("A"))
+    assert diff.verdict == "different"
+    assert any(message in d.message for d in diff.differences if d.changes_output), diff.differences
 
 
 @pytest.mark.parametrize(("word", "old", "new", "expected"), MISTAKES)

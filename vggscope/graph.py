@@ -71,6 +71,22 @@ class Buffer:
 
 
 @record
+class ConstantValue:
+    """A tensor that a node reads beside its inputs: a weight, or a constant.
+
+    - `text` says how forward computes it, with {} for each tensor of the state dict. `{}` alone is that tensor itself.
+      The text of a tensor with known values holds these, or their digest. It is empty if the values are not known.
+    - `names` are those tensors, and `shapes` theirs.
+    - `number` is the value of all its elements, if they are equal and known.
+    """
+
+    text: str
+    names: tuple[str, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+    number: float | None = None
+
+
+@record
 class Node:
     """One call of one operation.
 
@@ -89,6 +105,8 @@ class Node:
     - `custom_backward` is true in a torch.autograd.Function, whose backward is the user's code.
     - `reads_computed_weight` is true if the node reads a tensor that forward computes from weights alone.
     - `dtype` is torch's name of the output's type, empty for the network's own.
+    - `constants` are the tensors that it reads beside its inputs, in the order of the call. It is empty if they are the
+      layer's parameters, or none.
     """
 
     name: str
@@ -105,6 +123,7 @@ class Node:
     custom_backward: bool = field(default=False, compare=False, repr=False)
     reads_computed_weight: bool = field(default=False, compare=False, repr=False)
     dtype: str = field(default="", compare=False, repr=False)
+    constants: tuple[ConstantValue, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def passes_gradient(self) -> bool:

@@ -18,14 +18,18 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
 from vggscope import ops
-from vggscope.graph import Buffer, Input, NamedTensor, Network, Node, Output, Parameter, TorchCount
+from vggscope.graph import Buffer, ConstantValue, Input, NamedTensor, Network, Node, Output, Parameter, TorchCount
 from vggscope.ops.base import Op
 
-FAMILIES = frozenset(module.name for module in iter_modules(ops.__path__)) - {"axis_maps", "base"}
+FAMILIES = frozenset(module.name for module in iter_modules(ops.__path__)) - {"axis_maps", "base", "normal_form"}
 """The modules of ops/ whose ops are written and read."""
 
-GRAPH: Mapping[str, type[Network | NamedTensor | Node | Parameter | Buffer | TorchCount]] = MappingProxyType(
-    {kind.__name__: kind for kind in (Network, Input, Output, Node, Parameter, Buffer, TorchCount)}
+GraphRecord = Network | NamedTensor | Node | ConstantValue | Parameter | Buffer | TorchCount
+
+GRAPH_RECORDS = get_args(GraphRecord)
+
+GRAPH: Mapping[str, type[GraphRecord]] = MappingProxyType(
+    {kind.__name__: kind for kind in (*GRAPH_RECORDS, Input, Output) if kind is not NamedTensor}
 )
 
 CLASS = "class"
@@ -73,12 +77,12 @@ def _encode(value: object) -> object:
         return value
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
-    if isinstance(value, (Op, Network, NamedTensor, Node, Parameter, Buffer, TorchCount)):
+    if isinstance(value, (Op, Network, NamedTensor, Node, ConstantValue, Parameter, Buffer, TorchCount)):
         return {CLASS: _class_name(type(value)), **{f.name: _encode(getattr(value, f.name)) for f in _written(value)}}
     raise ValueError(f"{type(value).__name__} is not written")
 
 
-def _written(value: Op | Network | NamedTensor | Node | Parameter | Buffer | TorchCount) -> Iterator[Field[object]]:
+def _written(value: Op | GraphRecord) -> Iterator[Field[object]]:
     """The fields that are written: all of an op, and those of the graph's records that are not their default."""
     for field in fields(value):
         own = getattr(value, field.name)
@@ -91,7 +95,7 @@ def _class_name(cls: type) -> str:
 
 
 @cache
-def _class_named(name: str) -> type[Op | Network | NamedTensor | Node | Parameter | Buffer | TorchCount]:
+def _class_named(name: str) -> type[Op | GraphRecord]:
     if name in GRAPH:
         return GRAPH[name]
     family, _, name = name.partition(".")
@@ -126,7 +130,7 @@ def _decode(kind: object, value: object) -> object:
         return _decode_tuple(get_args(kind), value)
     if kind is object:
         return tuple(_decode(object, item) for item in value) if isinstance(value, list) else _scalar(value)
-    if isinstance(kind, type) and issubclass(kind, (Op, Network, NamedTensor, Node, Parameter, Buffer, TorchCount)):
+    if isinstance(kind, type) and issubclass(kind, (Op, *GRAPH_RECORDS)):
         return _decode_record(kind, value)
     if type(value) is kind or (kind is float and type(value) is int):
         return _scalar(value)

@@ -26,6 +26,7 @@ from vggscope.diffing.locate import (
 )
 from vggscope.diffing.result import Diff, Difference, ParameterCounts, Row, RowLayer
 from vggscope.diffing.root_causes import DOES_NOT_RUN, group_by_root_cause, is_layout_alone, with_failure
+from vggscope.diffing.verify import verified
 from vggscope.errors import ShapeError, option
 from vggscope.graph import Network, Node
 from vggscope.ops.base import numel
@@ -52,6 +53,7 @@ def compare(
         raise ShapeError(problem, f"{option('input_size')} gives both another size")
     aligned = align_networks(ours, reference)
     causes = group_by_root_cause(without_ignored(locate_differences(aligned), ignore, aligned), aligned)
+    causes = verified(causes, aligned, ignore)
     if ours.failure is not None:
         causes = with_failure(causes, failure_difference(aligned), _unflattened(aligned))
     differences = tuple(_explained(aligned, causes))

@@ -267,6 +267,9 @@ def _on(ours: Network, mine: Node | None, other: Node | None) -> Iterator[str]:
 
 
 def _on_missing(reference: Network, other: Node) -> Iterator[str]:
+    before_it = reference.by_name.get(other.inputs[0]) if len(other.inputs) == 1 else None
+    if other.op.folding and before_it and before_it.op.is_convolution:
+        yield f"at evaluation {_short_title(before_it)} can do its work: {other.op.folding}"
     if not other.op.is_pointwise:
         return
     before = _nearest_weights(reference, other, lambda node: node.inputs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vggscope.diffing.align import chosen_attributes
+from vggscope.diffing.proof import returns_input, same_normal_form
 from vggscope.diffing.result import EFFECTS, Change
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
@@ -27,8 +28,11 @@ def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
     return tuple(Change(name, value, theirs[name]) for name, value in mine.items() if value != theirs[name])
 
 
-def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape) -> str:
-    """The effect of `ours` in place of `reference`, which maps an input of this shape to `output`."""
+def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape, *, is_alone: bool = True) -> str:
+    """The effect of `ours` in place of `reference`, which maps an input of this shape to `output`.
+
+    `is_alone`: both have one input.
+    """
     if same_function(ours, reference, shape, output):
         return "none"
     if ours.name == reference.name:
@@ -37,7 +41,17 @@ def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape) -> st
             return "training_only"
     elif ours.active_in == reference.active_in == "training":
         return "training_only"
+    if is_alone and same_normal_form(ours, reference, shape, (_shape_of(ours, shape), output)):
+        return "training_only" if differs_in_training(ours, reference) else "none"
     return "function" if _shape_of(ours, shape) == output else "shape"
+
+
+def differs_in_training(ours: Op, reference: Op) -> bool:
+    """Whether two ops that are the same at evaluation may differ in training."""
+    if "training" in (ours.active_in, reference.active_in):
+        return True
+    shared = ours.training_fields & reference.training_fields
+    return any(getattr(ours, name) != getattr(reference, name) for name in shared)
 
 
 def same_function(ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
@@ -53,12 +67,21 @@ def same_function(ours: Op, reference: Op, shape: Shape, output: Shape) -> bool:
     return all(_is_ineffective(change, ours, reference, shape, output) for change in changes(ours, reference))
 
 
+def proof_of(op: Op, shape: Shape) -> str:
+    """What an op computes of an input of this shape, in words; empty if its name tells."""
+    output = _shape_of(op, shape)
+    return "" if output is None else op.normal_form((shape,), output).proof
+
+
 def effect_of_presence(op: Op, shape: Shape, before: Op | None) -> str:
     """The effect of an op that only one network has, on an input of this shape after the op `before`."""
     if op.active_in == "training":
         return "training_only"
     is_repeated = op.is_idempotent and before is not None and before.name == op.name
     if op.is_layout or is_repeated or op.is_identity(shape[2:]):
+        return "none"
+    output = _shape_of(op, shape)
+    if output is not None and returns_input(op, shape, output):
         return "none"
     return "function" if _shape_of(op, shape) == shape else "shape"
 

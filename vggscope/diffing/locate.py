@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vggscope.diffing.align import Pair, align
-from vggscope.diffing.effects import changes, effect_of_change, effect_of_presence
+from vggscope.diffing.effects import changes, effect_of_change, effect_of_presence, proof_of
 from vggscope.diffing.result import IGNORABLE, Change, Difference
 from vggscope.diffing.wording import op_text, value_text
 from vggscope.errors import unknown
@@ -209,7 +209,10 @@ def _changed_or_renamed(
     """The difference between two paired layers, if any. `inputs` are the reference's layers that either one reads."""
     changed = changes(mine.op, other.op)
     shape, output = aligned.reference.input_shapes(other), aligned.reference.output_shape(other)
-    effect = effect_of_change(mine.op, other.op, shape[0], output) if changed and shape else "function"
+    effect = "function"
+    if changed and shape:
+        is_alone = len(mine.inputs) == len(other.inputs) == 1
+        effect = effect_of_change(mine.op, other.op, shape[0], output, is_alone=is_alone)
     if effect == "shape" and mine.op.is_layout and other.op.is_layout:
         # A different input shape has another cause: compare two layout ops on the input that ours has.
         effect = _effect_on_our_input(aligned, mine, other)
@@ -218,12 +221,33 @@ def _changed_or_renamed(
     if not changed and other.inputs[:1] == (INPUT,) and (width := _width_change(mine, other)):
         # Elsewhere the width follows from the layers before. Here the network's input itself is another.
         changed, effect = width, "shape"
-    if sorted(inputs[0]) != sorted(inputs[1]):
+    is_any_order = mine.op.commutes and other.op.commutes
+    if (sorted(inputs[0]) != sorted(inputs[1])) if is_any_order else inputs[0] != inputs[1]:
         changed, effect = (*changed, Change("inputs", *map(tuple, inputs))), "function"
+    if not changed and (values := _values_change(mine, other)):
+        changed, effect = values, "function"
     if changed:
-        return _difference("changed", mine, other, effect, f"{_changes_text(changed)}{_there(mine, other)}", changed)
+        text = f"{_changes_text(changed)}{_there(mine, other)}"
+        proof = _proof(aligned, mine, other) if effect == "none" and changed[0].attribute == "op" else ""
+        text += f"; the same function: {proof}" if proof else ""
+        return _difference("changed", mine, other, effect, text, changed)
     is_same = (mine.name, mine.module, _keys(mine)) == (other.name, other.module, _keys(other))
     return None if is_same else _named_differently(mine, other)
+
+
+def _proof(aligned: AlignedNetworks, mine: Node, other: Node) -> str:
+    """Why two ops of one input each compute the same, in words; empty if their names tell."""
+    sides = ((mine, aligned.ours), (other, aligned.reference))
+    proofs = [proof_of(node.op, network.input_shapes(node)[0]) for node, network in sides if len(node.inputs) == 1]
+    return "; ".join(dict.fromkeys(filter(None, proofs)))
+
+
+def _values_change(mine: Node, other: Node) -> tuple[Change, ...]:
+    """The known values that two equal ops compute with, if they differ."""
+    sides = [tuple(value.text for value in node.constants) for node in (mine, other)]
+    if len(sides[0]) != len(sides[1]):
+        return ()
+    return tuple(Change("values", a, b) for a, b in zip(*sides) if a and b and a != b)
 
 
 def _effect_on_our_input(aligned: AlignedNetworks, mine: Node, other: Node) -> str:

@@ -16,7 +16,7 @@ from vggscope.units import count_text, pair_text, shape_text
 SIGNS = {"inserted": "+", "missing": "-", "changed": "~", "renamed": "="}
 """The sign of each kind of difference, so that no colour is needed."""
 
-_TRACED_FIELDS = frozenset(field.name for field in fields(Recorded))
+_TRACED_FIELDS = frozenset(field.name for field in fields(Recorded)) - {"arguments_given"}
 """Fields of ops that only a run of the module shows; nobody writes them."""
 
 CONTEXT = 1

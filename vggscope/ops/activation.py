@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
+from math import inf
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, Ranges, throughout
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
+from vggscope.ops.normal_form import IDENTITY, NormalForm, clip, reshape
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -58,6 +60,11 @@ class ReLU(Overwriting):
     is_idempotent = True
     keeps = "output"
 
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        return NormalForm((clip(0, inf, output),))
+
 
 @record
 class ReLU6(Overwriting):
@@ -68,6 +75,11 @@ class ReLU6(Overwriting):
     is_monotone = True
     is_idempotent = True
     keeps_in_place = "copy"
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        return NormalForm((clip(0, 6, output),), "ReLU6 is min(max(x, 0), 6)")
 
 
 @record
@@ -82,6 +94,12 @@ class Hardtanh(Overwriting):
     min_val: float = -1.0
     max_val: float = 1.0
 
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        proof = f"Hardtanh is min(max(x, {self.min_val:g}), {self.max_val:g})"
+        return NormalForm((clip(self.min_val, self.max_val, output),), proof)
+
 
 @record
 class LeakyReLU(Overwriting):
@@ -91,6 +109,15 @@ class LeakyReLU(Overwriting):
     per_value = 2
 
     negative_slope: float = 0.01
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        if self.negative_slope == 0:
+            return NormalForm((clip(0, inf, output),), "LeakyReLU with slope 0 is max(x, 0), a ReLU")
+        if self.negative_slope == 1:
+            return replace(IDENTITY, proof="LeakyReLU with slope 1 returns its input")
+        return super().normal_form(inputs, output, numbers)
 
 
 @record
@@ -210,6 +237,15 @@ class Softmax(Activation):
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, {self.dim % len(output)}),)
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        if not output:
+            return super().normal_form(inputs, output, numbers)
+        axis = self.dim % len(output)
+        rows = (numel(output[:axis]), output[axis], numel(output[axis + 1 :]))
+        return NormalForm((reshape(rows), self.step(rows, 1, dim=1), reshape(output, 2)))
 
     def _rows(self, output: Shape) -> int:
         """The number of rows along `dim`."""

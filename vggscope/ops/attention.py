@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from math import prod
 
 from vggscope.errors import ShapeError
@@ -20,6 +21,8 @@ class MatrixProduct(Op):
     is, for each factor, whether torch copies it first. It merges the leading axes, which a permuted tensor may not
     allow without a copy.
     """
+
+    notes = frozenset({"copied"})
 
     function: str = "matmul"
     copied: tuple[bool, bool] = (False, False)
@@ -87,6 +90,7 @@ class Einsum(Op):
 
     other_formula = "1 for each product or sum that is not a multiply-accumulate"
     name = "einsum"
+    notes = frozenset({"copied"})
 
     equation: str
     copied: tuple[bool, ...] = ()
@@ -145,6 +149,11 @@ class ScaledDotProductAttention(Op):
 
     dropout_p: float = 0.0
     is_causal: bool = False
+    scale: float | None = None
+
+    @property
+    def is_random(self) -> bool:  # type: ignore[override]
+        return self.dropout_p > 0
 
     def output_shape(self, *inputs: Shape) -> Shape:
         query, key, value = inputs[:3]
@@ -196,6 +205,12 @@ class MultiheadAttention(Op):
     kdim: int | None = None
     vdim: int | None = None
     batch_first: bool = False
+    masks: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
+    """The masks that the call passes. Their values are not known."""
+
+    @property
+    def is_determined(self) -> bool:
+        return not self.masks
 
     @property
     def features_axis(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, StridedWindow, pointwise
+from vggscope.ops.normal_form import IDENTITY, NormalForm, PrimitiveStep
 from vggscope.record import record
 from vggscope.units import count_text, kernel_text, shape_text
 
@@ -154,6 +155,11 @@ class Op:
     `broadcasts`: its inputs are broadcast and type-promoted.
     `has_gates`: it is recurrent, and its gates saturate.
     `differentiates`: forward computes gradients by it.
+    `commutes`: its inputs may be swapped.
+    `further_result`: the place of its output among the results of a call, of which its input is the first one.
+    `reads_numbers`: it has constant inputs that depend on no parameter.
+    `is_random`: it draws numbers at evaluation too.
+    `notes`: its fields that say how torch runs it, on which no value depends.
     """
 
     width_field: ClassVar[str] = ""
@@ -178,6 +184,11 @@ class Op:
     broadcasts: ClassVar[bool] = False
     has_gates: ClassVar[bool] = False
     differentiates: ClassVar[bool] = False
+    commutes: ClassVar[bool] = False
+    further_result: ClassVar[int | None] = None
+    reads_numbers: ClassVar[bool] = False
+    is_random: ClassVar[bool] = False
+    notes: ClassVar[frozenset[str]] = frozenset({"inplace"})
 
     @property
     def name(self) -> str:
@@ -352,6 +363,50 @@ class Op:
         if not self.width_field or len(shape) <= max(self.width_axis, 0):
             return self
         return replace(self, **{self.width_field: shape[self.width_axis]})
+
+    @property
+    def is_determined(self) -> bool:
+        """Whether its fields and weights tell all that its values depend on."""
+        return not self.is_unknown
+
+    @property
+    def folding(self) -> str:
+        """How a convolution before it can do its work at evaluation, in words; empty if none can."""
+        return ""
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        """The op as a chain of primitive steps, by which a diff proves that two networks compute the same.
+
+        `numbers` has for each input the number that it holds everywhere, if it is such a constant.
+        """
+        if self.returns_input or self.active_in == "training":
+            return IDENTITY
+        return NormalForm((self.step(output),))
+
+    @property
+    def described(self) -> str:
+        """All fields that distinguish the op from another."""
+        return f"{type(self).__name__} {[(f.name, getattr(self, f.name)) for f in fields(self) if f.compare]}"
+
+    def step(self, output: Shape, source: int | None = None, **arguments: object) -> PrimitiveStep:
+        """Return the op as one step on the value `source`, or on all its inputs. `arguments` replace its fields."""
+        values = arguments or {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.compare and f.name not in self.notes | self.training_fields and f.name != self.width_field
+        }
+        return PrimitiveStep(
+            f"{type(self).__name__} {self.name}",
+            tuple(values.items()),
+            output,
+            () if source is None else (source,),
+            reads_weights=True,
+            commutes=self.commutes,
+            is_pointwise=self.is_pointwise,
+            is_monotone=self.is_monotone,
+        )
 
     def arguments(self) -> dict[str, object]:
         """The arguments that build torch's module of this name, without those that are torch's defaults.

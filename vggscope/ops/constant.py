@@ -9,6 +9,7 @@ from typing import Any
 
 from vggscope.ops.axis_maps import AxisMaps
 from vggscope.ops.base import Op, SavedTensors, Shape
+from vggscope.ops.normal_form import NormalForm
 from vggscope.record import record
 
 
@@ -26,10 +27,36 @@ class WithConstants(Op):
     constants: tuple[Shape | None, ...]
     fixed: tuple[int, ...] = ()
 
+    @property
+    def reads_numbers(self) -> bool:  # type: ignore[override]
+        return bool(self.fixed)
+
     def own_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """The shapes of all inputs of `op`, constants included."""
         rest = iter(inputs)
         return tuple(next(rest) if constant is None else constant for constant in self.constants)
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        own, rest = self.own_inputs(inputs), iter(numbers)
+        values = tuple(next(rest, None) if shape is not None else None for shape in self.constants)
+        activations = [place for place, shape in enumerate(self.constants) if shape is None]
+        form = self.op.normal_form(own, output, values)
+        places = {place for step in form.steps for place in step.inputs if place < len(own)}
+        is_alone = all(step.inputs for step in form.steps) and places <= set(activations)
+        if activations and own[activations[0]] == output and is_alone and any(v is not None for v in values):
+            moved = {place: number for number, place in enumerate(activations)}
+            shift = len(activations) - len(own)
+            steps = (
+                replace(step, inputs=tuple(moved.get(place, place + shift) for place in step.inputs))
+                for step in form.steps
+            )
+            return replace(form, steps=tuple(steps))
+        constants = sorted(self.constants, key=lambda shape: shape is not None) if self.op.commutes else self.constants
+        step = self.op.step(output)
+        arguments = (*step.arguments, "constants", tuple(constants))
+        return NormalForm((replace(step, arguments=arguments, commutes=False, is_pointwise=False, is_monotone=False),))
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         saved = self.op.saved_for_backward(self.own_inputs(inputs), output)
@@ -56,6 +83,13 @@ class WithComputedWeights(Op):
     def own_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
         """The shapes of the inputs of `op`, without the weights."""
         return inputs[: len(inputs) - len(self.matrices)]
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        step = self.op.step(output)
+        arguments = (*step.arguments, "computed", self.matrices)
+        return NormalForm((replace(step, arguments=arguments, commutes=False, is_pointwise=False, is_monotone=False),))
 
     def backward_macs(
         self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool

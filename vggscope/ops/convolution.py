@@ -7,7 +7,9 @@ from typing import ClassVar
 
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges
 from vggscope.ops.base import Op, SavedTensors, Shape, Window, expect_channels, numel
+from vggscope.ops.normal_form import LINEAR, NormalForm, PrimitiveStep, pad, padded_shape, padding_of, permute, reshape
 from vggscope.record import record
+from vggscope.units import kernel_text
 
 
 @record
@@ -111,6 +113,60 @@ class Convolution(_Kernels):
         # Circular padding reads pixels of the other side. Reflected and replicated ones are in the window already.
         wraps = self.padding_mode == "circular" and any(self.padding)
         return None if wraps else super().reads(inputs, output)
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        shape = inputs[0]
+        amounts = padding_of(len(shape), self._padding_of_sides())
+        padded = padded_shape(shape, amounts)
+        padding = pad(amounts, padded, "constant" if self.padding_mode == "zeros" else self.padding_mode, 0.0)
+        if self.groups == 1 and padded[2:] == self.kernel_size and set(output[2:]) == {1} and len(shape) > 2:
+            row = (shape[0], numel(padded[1:]))
+            result = (shape[0], self.out_channels)
+            product = PrimitiveStep(LINEAR, (self.out_channels, self.bias), result, (2,), reads_weights=True)
+            proof = f"the {kernel_text(self.kernel_size)} kernel covers its whole input: an inner product of all values"
+            return NormalForm((padding, reshape(row, 1), product, reshape(output, 3)), proof)
+        is_plain = self.groups == 1 and self.window(()).is_one_value and len(shape) > 2
+        if is_plain and padded == shape:
+            return self._of_each_pixel(shape, output)
+        stride = tuple(step if made > 1 else 1 for step, made in zip(self.stride, output[2:]))
+        dilation = tuple(step if size > 1 else 1 for step, size in zip(self.dilation, self.kernel_size))
+        kernel = self.step(
+            output,
+            1,
+            out_channels=self.out_channels,
+            kernel_size=self.kernel_size,
+            stride=stride,
+            dilation=dilation,
+            groups=self.groups,
+            bias=self.bias,
+        )
+        return NormalForm((padding, kernel), "zeros around the input are the padding of the convolution")
+
+    def _of_each_pixel(self, shape: Shape, output: Shape) -> NormalForm:
+        """The normal form of a 1x1 kernel: a linear layer over the channels of each pixel."""
+        axes = len(shape)
+        last, first = (0, *range(2, axes), 1), (0, axes - 1, *range(1, axes - 1))
+        rows, sides = numel(shape) // shape[1], (shape[0], *shape[2:])
+        product = PrimitiveStep(
+            LINEAR, (self.out_channels, self.bias), (rows, self.out_channels), (2,), reads_weights=True
+        )
+        steps = (
+            permute(last, (*sides, shape[1])),
+            reshape((rows, shape[1]), 1),
+            product,
+            reshape((*sides, self.out_channels), 3),
+            permute(first, output, 4),
+        )
+        return NormalForm(steps, "a 1x1 kernel is a linear layer over the channels of each pixel")
+
+    def _padding_of_sides(self) -> tuple[tuple[int, int], ...]:
+        """The padding before and after each side."""
+        if not self.same:
+            return tuple((side, side) for side in self.padding)
+        totals = (d * (k - 1) for d, k in zip(self.dilation, self.kernel_size))
+        return tuple((total // 2, total - total // 2) for total in totals)
 
     def arguments(self) -> dict[str, object]:
         arguments = super().arguments()

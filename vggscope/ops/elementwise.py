@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import inf, isfinite, isnan
 from types import MappingProxyType
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, numel
+from vggscope.ops.normal_form import IDENTITY, NormalForm, PrimitiveStep, add_number, clip, multiply, step_text
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -98,6 +101,58 @@ class Elementwise(Op):
     def sums_gradients(self) -> bool:
         return self.gradient == "new"
 
+    @property
+    def commutes(self) -> bool:  # type: ignore[override]
+        return self.function in _COMMUTATIVE and not self.arguments_given
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        if self.function in COPIES - {"zero", "fill"} and len(inputs) == 1:
+            return replace(IDENTITY, proof=f"{self.function} keeps the values")
+        operands = self._operands(inputs, numbers)
+        tensors = [place for place in operands if isinstance(place, _Place)]
+        is_complete = len(tensors) + sum(number is not None for number in numbers) == len(inputs)
+        if len(tensors) != 1 or not is_complete or inputs[tensors[0].number] != output:
+            return super().normal_form(inputs, output, numbers)
+        steps = self._of_one(operands, tensors[0].number, len(inputs), output)
+        if steps is None:
+            values = tuple(None if isinstance(value, _Place) else value for value in operands)
+            step = self.step(output, tensors[0].number, function=self.function, operands=values)
+            return NormalForm((replace(step, is_pointwise=True),))
+        return NormalForm(steps, _texts(steps))
+
+    def _operands(self, inputs: tuple[Shape, ...], numbers: tuple[float | None, ...]) -> list[object]:
+        """The arguments in order: a _Place for each tensor, but the number that a tensor holds everywhere."""
+        known = numbers or (None,) * len(inputs)
+        tensors = iter([_Place(place) if number is None else number for place, number in enumerate(known)])
+        given = self.arguments_given or (None,) * len(inputs)
+        return [next(tensors, None) if value is None else value for value in given]
+
+    def _of_one(
+        self, operands: list[object], source: int, count: int, output: Shape
+    ) -> tuple[PrimitiveStep, ...] | None:
+        """The steps for one tensor, of `count` inputs, and numbers; None if the function has none of its own."""
+        first, *others = operands
+        is_first = isinstance(first, _Place)
+        named = dict(value.split("=", 1) for value in others if isinstance(value, str) and "=" in value)
+        if self.function == "clamp" and is_first:
+            bounds: dict[str, object] = dict(zip(("min", "max"), others))
+            bounds = {key: value for key, value in bounds.items() if not isinstance(value, str)}
+            bounds.update((key, _number(value)) for key, value in named.items())
+            return _clipped(bounds.get("min"), bounds.get("max"), source, output)
+        if self.function == "threshold":
+            is_limit = len(others) > 1 and others[0] == others[1]
+            return _clipped(others[0], None, source, output) if is_limit else None
+        numbers = [float(value) for value in operands if _is_number(value)]  # type: ignore[arg-type]
+        if len(numbers) + 1 != len(operands) or not all(map(isfinite, numbers)):
+            return None
+        if not numbers:
+            return (multiply(-1, output, source),) if self.function == "neg" else None
+        if len(numbers) > 1:
+            return None
+        return _with_number(self.function, is_first, numbers[0], (source, count), output)
+
     def output_shape(self, *inputs: Shape) -> Shape:
         return broadcast(inputs)
 
@@ -120,6 +175,68 @@ class Elementwise(Op):
         if keeps == "copy":
             return SavedTensors(extra=((output, None),))
         return SavedTensors(output=True) if keeps == "output" else SavedTensors(inputs=tuple(range(len(inputs))))
+
+
+_COMMUTATIVE = frozenset(
+    {"add", "mul", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or", "logical_xor", "and", "or", "xor"}
+    | {"bitwise_and", "bitwise_or"}
+)
+
+
+@record
+class _Place:
+    """The number of a tensor among an op's inputs."""
+
+    number: int
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _with_number(
+    function: str, is_first: bool, number: float, places: tuple[int, int], output: Shape
+) -> tuple[PrimitiveStep, ...] | None:
+    """The steps of a function of a tensor and a number. `is_first`: the tensor comes first. `places` are those of the
+    tensor and of the first step's result.
+    """
+    source, after = places
+    minus = multiply(-1, output, source)
+    steps: dict[tuple[str, bool], tuple[PrimitiveStep, ...] | None] = {
+        ("sub", True): (add_number(-number, output, source),),
+        ("sub", False): (minus, add_number(number, output, after)),
+        ("rsub", True): (minus, add_number(number, output, after)),
+    }
+    either = {
+        "add": (add_number(number, output, source),),
+        "mul": (multiply(number, output, source),),
+        **dict.fromkeys(("clamp_min", "maximum"), _clipped(number, None, source, output)),
+        **dict.fromkeys(("clamp_max", "minimum"), _clipped(None, number, source, output)),
+    }
+    if is_first and function == "div" and number and isfinite(1 / number):
+        return (multiply(1 / number, output, source),)
+    if is_first and function == "pow" and number == 1:
+        return ()
+    return steps.get((function, is_first), either.get(function))
+
+
+def _number(text: str) -> float | str | None:
+    try:
+        return None if text == "None" else float(text)
+    except ValueError:
+        return text
+
+
+def _clipped(low: object, high: object, source: int, output: Shape) -> tuple[PrimitiveStep, ...] | None:
+    bounds = (-inf if low is None else low, inf if high is None else high)
+    if not all(isinstance(bound, (int, float)) and not isnan(bound) for bound in bounds):
+        return None
+    return (clip(float(bounds[0]), float(bounds[1]), output, source),)  # type: ignore[arg-type]
+
+
+def _texts(steps: tuple[PrimitiveStep, ...]) -> str:
+    """What steps with numbers do, in words."""
+    return f"it is {', then '.join(map(step_text, steps))}" if steps else "it returns its input"
 
 
 def broadcast(shapes: tuple[Shape, ...]) -> Shape:

@@ -16,6 +16,8 @@ class Embedding(Op):
 
     num_embeddings: int
     embedding_dim: int
+    max_norm: float | None = None
+    norm_type: float = 2.0
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return (*inputs[0], self.embedding_dim)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, without
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
+from vggscope.ops.normal_form import LINEAR, NormalForm, PrimitiveStep, reshape
 from vggscope.record import record
 from vggscope.units import count_text, kernel_text, shape_text
 
@@ -52,6 +53,15 @@ class Linear(Op):
 
     def whole_input(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return inputs[0][-1] if inputs[0] else 0
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        rows = numel(output[:-1])
+        product = PrimitiveStep(
+            LINEAR, (self.out_features, self.bias), (rows, self.out_features), (1,), reads_weights=True
+        )
+        return NormalForm((reshape((rows, self.in_features)), product, reshape(output, 2)))
 
     @property
     def predicts_memory(self) -> bool:

@@ -7,6 +7,7 @@ from itertools import accumulate
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Shifted, throughout
 from vggscope.ops.base import MOVES_VALUES, Op, Shape
+from vggscope.ops.normal_form import NormalForm, join, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -30,6 +31,15 @@ class Concatenation(Op):
             raise ShapeError(f"tensors that differ in more than axis {self.dim} cannot be joined there: {shapes}")
         return (*inputs[0][:axis], sum(shape[axis] for shape in inputs), *inputs[0][axis + 1 :])
 
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        places = tuple(range(len(inputs)))
+        if any(len(shape) != len(output) for shape in inputs):
+            return super().normal_form(inputs, output, numbers)
+        proof = "the pieces are joined again in the order in which they were cut"
+        return NormalForm((join(self.dim % len(output), output, places),), proof)
+
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         axis = self.dim % len(output)
         starts = accumulate((shape[axis] for shape in inputs), initial=0)
@@ -51,6 +61,15 @@ class Stack(Op):
             raise ShapeError(f"only equal shapes can be stacked: {' and '.join(map(kernel_text, inputs))}")
         axis = self.dim % (len(inputs[0]) + 1)
         return (*inputs[0][:axis], len(inputs), *inputs[0][axis:])
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        axis = self.dim % len(output)
+        one = (*output[:axis], 1, *output[axis + 1 :])
+        count = len(inputs)
+        parts = (reshape(one, place) for place in range(count))
+        return NormalForm((*parts, join(axis, output, tuple(range(count, 2 * count)))))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         new = self.dim % len(output)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, throughout
 from vggscope.ops.base import KernelCall, Op, SavedTensors, Shape, expect_channels, numel
+from vggscope.ops.normal_form import BATCH_NORM, NormalForm, PrimitiveStep, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text, shape_text
 
@@ -53,10 +55,33 @@ class BatchNorm2d(_ChannelNorm):
     is_affine = True
     spatial: ClassVar[int] = 2
 
+    batch_statistics: bool = field(default=False, kw_only=True, repr=False)
+    """Whether the mean and variance are those of the batch at evaluation too, in spite of running statistics."""
+
     @property
     def predicts_memory(self) -> bool:
         # Without running statistics torch computes those of the batch at evaluation too.
         return self.track_running_stats
+
+    @property
+    def folding(self) -> str:
+        if not self.track_running_stats or self.batch_statistics:
+            return ""
+        weight, bias = ("weight * ", "bias") if self.affine else ("", "0")
+        return (
+            f"with s = {weight}1/sqrt(running_var + {self.eps:g}) of each channel, its weights times s"
+            f" and the bias {bias} + (its bias - running_mean) * s"
+        )
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        if len(output) < 2:
+            return super().normal_form(inputs, output, numbers)
+        maps = (*output[:2], numel(output[2:]))
+        is_fixed = self.track_running_stats and not self.batch_statistics
+        step = PrimitiveStep(BATCH_NORM, (self.eps, self.affine, is_fixed), maps, (1,), reads_weights=True)
+        return NormalForm((reshape(maps), step, reshape(output, 2)))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         expect_channels(self.num_features, inputs[0], self.spatial)
@@ -178,6 +203,14 @@ class LayerNorm(_LastAxesNorm):
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return _mean_and_variance(self, output, numel(output) // numel(self.normalized_shape))
 
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        size = numel(self.normalized_shape)
+        rows = (numel(output) // size, size)
+        step = self.step(rows, 1, eps=self.eps, affine=self.elementwise_affine, bias=self.bias)
+        return NormalForm((reshape(rows), step, reshape(output, 2)))
+
 
 @record
 class RMSNorm(_LastAxesNorm):
@@ -221,6 +254,15 @@ class GroupNorm(Op):
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return _mean_and_variance(self, output, output[0] * self.num_groups)
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        maps = (*output[:2], numel(output[2:]))
+        return NormalForm((reshape(maps), self.step(maps, 1, **self._values()), reshape(output, 2)))
+
+    def _values(self) -> dict[str, object]:
+        return {"num_groups": self.num_groups, "eps": self.eps, "affine": self.affine}
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (throughout(output, set(range(1, len(output)))),)

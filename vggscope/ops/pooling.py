@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import ClassVar
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges, StridedWindow
 from vggscope.ops.base import NOTHING, KernelCall, Op, SavedTensors, Shape, Window, numel
+from vggscope.ops.normal_form import (
+    IDENTITY,
+    MAX_POOL,
+    MEAN_POOL,
+    NormalForm,
+    PrimitiveStep,
+    pad,
+    padded_shape,
+    padding_of,
+)
 from vggscope.record import record
-from vggscope.units import shape_text
+from vggscope.units import kernel_text, shape_text
 
 
 @record
@@ -65,6 +76,13 @@ class MaxPool2d(_MaxOrMeanPool):
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(inputs=(0,), extra=((output, 8),))
 
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        if self.returns_input:
+            return IDENTITY
+        return NormalForm((maximum_of_windows(self.window(()), inputs[0], output),))
+
 
 @record
 class MaxPool1d(MaxPool2d):
@@ -102,12 +120,28 @@ class AvgPool2d(_MaxOrMeanPool):
     padding: tuple[int, ...] = (0, 0)
     ceil_mode: bool = False
     count_include_pad: bool = True
+    divisor_override: int | None = None
 
     def window(self, size: tuple[int, ...]) -> Window:
         return Window(self.kernel_size, self.stride, self.padding, (1,) * self.sides, self.ceil_mode)
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return numel(self.kernel_size) * numel(output)
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        shape, window = inputs[0], self.window(())
+        if self.returns_input and self.divisor_override in (None, 1):
+            return IDENTITY
+        sides = list(zip(shape[-self.sides :], output[-self.sides :], window.span, window.stride, window.padding))
+        over = [(made - 1) * step + span - have - padding for have, made, span, step, padding in sides]
+        is_full = all(more <= padding for more, padding in zip(over, window.padding))
+        if not is_full or (any(self.padding) and not self.count_include_pad):
+            return super().normal_form(inputs, output, numbers)
+        amounts = padding_of(len(shape), tuple((p, max(more, 0)) for p, more in zip(window.padding, over)))
+        padding_step = pad(amounts, padded_shape(shape, amounts), "constant", 0.0)
+        return NormalForm((padding_step, mean_of_windows(window, output, 1, self.divisor_override)))
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(inputs=(0,))
@@ -181,6 +215,22 @@ class AdaptiveAvgPool2d(Op):
         first = len(shape) - self.sides
         sides = {axis: (axis, _region(shape[axis], output[axis])) for axis in range(first, len(shape))}
         return ({**{axis: (axis, SAME) for axis in range(first)}, **sides},)
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        size = inputs[0][-self.sides :]
+        if self.is_identity(size):
+            return replace(IDENTITY, proof=f"its input has that size already: {kernel_text(size)}")
+        window = self.window(size)
+        if not self.is_regular(size):
+            return NormalForm((self.step(output, 0, size=output[-self.sides :]),))
+        steps = f", stride {kernel_text(window.stride)}" if set(output[-self.sides :]) != {1} else ""
+        kind = "mean" if self.takes_mean else "maximum"
+        proof = f"at this size it is the {kind} of {kernel_text(window.kernel_size)} windows{steps}"
+        if self.takes_mean:
+            return NormalForm((mean_of_windows(window, output),), proof)
+        return NormalForm((maximum_of_windows(window, inputs[0], output),), proof)
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         # For one pixel torch calls mean, whose backward needs no values.
@@ -299,6 +349,7 @@ class FractionalMaxPool2d(_Pool):
     word = "max pool"
     other_formula = "n in the window: n-1 comparisons a value"
     takes_maximum = True
+    is_random = True
 
     kernel_size: tuple[int, ...]
     output_size: tuple[int, ...] | None = None
@@ -321,6 +372,28 @@ class FractionalMaxPool2d(_Pool):
 
     def other_operations(self, inputs: tuple[Shape, ...], output: Shape) -> int:
         return (numel(self.kernel_size) - 1) * numel(output)
+
+
+def maximum_of_windows(window: Window, shape: Shape, output: Shape) -> PrimitiveStep:
+    """The maximum of each window as a step of a normal form, with the positions before and after each side."""
+    sides = len(window.kernel_size)
+    rows = zip(shape[-sides:], output[-sides:], window.span, window.stride, window.padding)
+    around = tuple((p, max((made - 1) * step + span - have - p, 0)) for have, made, span, step, p in rows)
+    arguments = (window.kernel_size, *_spacing(window, output), around)
+    return PrimitiveStep(MAX_POOL, arguments, output)
+
+
+def mean_of_windows(window: Window, output: Shape, source: int = 0, divisor: int | None = None) -> PrimitiveStep:
+    """The mean of each window, all of which lie inside the input, as a step of a normal form."""
+    divisor = prod(window.kernel_size) if divisor is None else divisor
+    return PrimitiveStep(MEAN_POOL, (window.kernel_size, *_spacing(window, output), divisor), output, (source,))
+
+
+def _spacing(window: Window, output: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The stride, 1 along a side with one window, and the dilation, 1 for a window of one position."""
+    made = output[-len(window.kernel_size) :]
+    stride = tuple(step if count > 1 else 1 for step, count in zip(window.stride, made))
+    return stride, tuple(step if size > 1 else 1 for step, size in zip(window.dilation, window.kernel_size))
 
 
 def _channels(shape: Shape, sides: int = 2) -> Shape:

@@ -9,6 +9,7 @@ from typing import Any
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, pointwise, reshaped, tiled
 from vggscope.ops.base import Op, Shape
+from vggscope.ops.normal_form import NormalForm, fill
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -19,6 +20,21 @@ READS_NO_VALUES = frozenset(
     }
 )
 """Functions that take only the shape and the dtype of their input."""
+
+
+_FILLED_WITH = {"zeros_like": 0.0, "new_zeros": 0.0, "ones_like": 1.0, "new_ones": 1.0}
+"""The functions whose result holds one number everywhere, with that number."""
+
+RANDOM = frozenset(
+    {
+        *("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson", "uniform", "random"),
+        *("rand_like", "randn_like", "randint_like", "exponential", "cauchy", "geometric", "log_normal"),
+        *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"),
+        *("feature_alpha_dropout", "rrelu", "gumbel_softmax", "fractional_max_pool3d"),
+        *("empty", "empty_like", "new_empty", "empty_strided"),
+    }
+)
+"""Functions whose result differs from call to call, those that return memory as it was among them."""
 
 
 def _not_compared(default: Any) -> Any:
@@ -33,8 +49,11 @@ class Recorded(Op):
     For inputs of other shapes its output shape is not known. `cost` is its multiply-accumulates by torch's counter,
     `backward_cost` those of its backward pass to the inputs `differentiated`, or to any if that is None. `trains`: it
     reads a parameter that is trained. `shares`: the output uses the first input's memory. `differentiable`: the output
-    can have a gradient.
+    can have a gradient. `arguments_given` are the call's arguments in order, with None for a tensor; None if they are
+    not known.
     """
+
+    notes = frozenset({"shares", "cost", "recorded_inputs"})
 
     function: str
     recorded_inputs: tuple[Shape, ...]
@@ -45,10 +64,27 @@ class Recorded(Op):
     differentiated: tuple[bool, ...] | None = _not_compared(None)
     trains: bool = _not_compared(False)
     differentiable: bool = _not_compared(True)
+    arguments_given: tuple[object, ...] | None = field(default=None, kw_only=True, repr=False)
+
+    @property
+    def is_determined(self) -> bool:
+        return self.arguments_given is not None
+
+    @property
+    def is_random(self) -> bool:  # type: ignore[override]
+        return self.function in RANDOM
 
     @property
     def name(self) -> str:
         return self.function
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        number = _FILLED_WITH.get(self.function)
+        if number is not None and self.is_determined:
+            return NormalForm((fill(number, output),))
+        return super().normal_form(inputs, output, numbers)
 
     @property
     def differentiates(self) -> bool:  # type: ignore[override]
@@ -108,6 +144,10 @@ class CallResult(Op):
     function: str
     position: int
     shape: Shape
+
+    @property
+    def further_result(self) -> int:  # type: ignore[override]
+        return self.position
 
     @property
     def name(self) -> str:

@@ -34,6 +34,7 @@ class Recurrent(Op):
     dropout: float = 0.0
     bidirectional: bool = False
     proj_size: int = 0
+    nonlinearity: str = "tanh"
     sequences: int = field(default=0, kw_only=True, compare=False, repr=False)
 
     @property
@@ -127,6 +128,7 @@ class RecurrentCell(Op):
     input_size: int
     hidden_size: int
     bias: bool = True
+    nonlinearity: str = "tanh"
 
     @property
     def name(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vggscope.ops.axis_maps import AxisMaps, without
 from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
+from vggscope.ops.normal_form import NormalForm, reshape
+from vggscope.ops.pooling import maximum_of_windows, mean_of_windows
 from vggscope.record import record
 
 KEEPS_NOTHING = frozenset({"mean", "sum", "argmax", "argmin", "any", "all"})
@@ -22,6 +24,8 @@ class Reduction(Op):
     function: str
     dim: tuple[int, ...] | None = None
     keepdim: bool = False
+    options: tuple[str, ...] = ()
+    """torch's other arguments, such as `correction=0`."""
 
     @property
     def name(self) -> str:
@@ -53,6 +57,21 @@ class Reduction(Op):
         if self.dim is None or {axis % (2 + len(size)) for axis in self.dim} != spatial:
             return None
         return Window(size, (1,) * len(size), (0,) * len(size), (1,) * len(size))
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        shape = inputs[0]
+        axes = self._axes(shape) if shape else set()
+        kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+        window = self.window(shape[2:]) if len(shape) > 2 and not self.options else None
+        if window is not None and self.function == "mean":
+            return NormalForm((mean_of_windows(window, kept), reshape(output, 1)), "it is the mean of the whole map")
+        if window is not None and self.function == "amax":
+            step = maximum_of_windows(window, shape, kept)
+            return NormalForm((step, reshape(output, 1)), "it is the maximum of the whole map")
+        step = self.step(kept, 0, function=self.function, axes=tuple(sorted(axes)), options=self.options)
+        return NormalForm((step, reshape(output, 1)))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs

@@ -97,11 +97,21 @@ class Detach(Op):
 
 
 @record
+class AlphaDropout(Dropout):
+    """Dropout that keeps mean and variance, for SELU (Klambauer et al. 2017). The identity at evaluation."""
+
+    predicts_memory = False
+    word = notation = label_prefix = ""
+
+
+@record
 class AlwaysDropout(Dropout):
     """Dropout that acts at evaluation too, because the call does not pass `training`."""
 
     name = "Dropout"
     active_in = "always"
+    training_fields = frozenset()
+    is_random = True
 
 
 @record

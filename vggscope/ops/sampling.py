@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges
 from vggscope.ops.base import Op, Shape, numel
+from vggscope.ops.normal_form import IDENTITY, NormalForm
 from vggscope.record import record
-from vggscope.units import shape_text
+from vggscope.units import kernel_text, shape_text
 
 _VALUES_READ = {"linear": 2, "bilinear": 4, "trilinear": 8, "bicubic": 16}
 """The input values that each output value is a weighted sum of; one in the other modes."""
@@ -27,6 +29,26 @@ class Upsample(Op):
     scale_factor: tuple[float, ...] | None = None
     mode: str = "nearest"
     align_corners: bool | None = None
+    recompute_scale_factor: bool | None = None
+    antialias: bool = False
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        have, made = inputs[0][2:], output[2:]
+        scale = None if self.recompute_scale_factor else self.scale_factor
+        is_exact = scale is None or all(size * times == end for size, times, end in zip(have, scale, made))
+        if is_exact and have == made and not self.antialias:
+            return replace(IDENTITY, proof=f"its input has that size already: {kernel_text(have)}")
+        step = self.step(
+            output,
+            0,
+            scale=None if is_exact else scale,
+            mode=self.mode,
+            align_corners=bool(self.align_corners),
+            antialias=self.antialias,
+        )
+        return NormalForm((step,))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (shape,) = inputs

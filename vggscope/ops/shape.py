@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vggscope.ops.axis_maps import AxisMaps, reshaped
 from vggscope.ops.base import LAYOUT_EXCHANGES, MOVES_VALUES, Op, Shape, numel
+from vggscope.ops.normal_form import NormalForm, reshape
 from vggscope.record import record
 
 
@@ -27,6 +28,11 @@ class Flatten(Op):
         (shape,) = inputs
         start, end = self.start_dim % len(shape), self.end_dim % len(shape)
         return (*shape[:start], numel(shape[start : end + 1]), *shape[end + 1 :])
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        return NormalForm((reshape(output),))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (reshaped(inputs[0], output),)

@@ -9,6 +9,17 @@ from typing import ClassVar
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges, StridedWindow, reshaped, throughout
 from vggscope.ops.base import LAYOUT_EXCHANGES, MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, Window, numel
+from vggscope.ops.normal_form import (
+    IDENTITY,
+    NormalForm,
+    PrimitiveStep,
+    cut,
+    pad,
+    padded_shape,
+    padding_of,
+    permute,
+    reshape,
+)
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -22,6 +33,7 @@ class View(Op):
 
     function: ClassVar[str] = "view"
     other_formula = MOVES_VALUES
+    notes = frozenset({"shares"})
 
     shares: bool = field(default=True, kw_only=True)
 
@@ -44,6 +56,11 @@ class View(Op):
 @record
 class _SameOrder(View):
     """The same elements in the same order, in another shape."""
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        return NormalForm((reshape(output),))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return (reshaped(inputs[0], output),)
@@ -86,6 +103,11 @@ class Permute(View):
         if len(shape) != len(self.dims):
             raise ShapeError(f"{len(self.dims)} axes are reordered, the input has {len(shape)}: {kernel_text(shape)}")
         return tuple(shape[axis] for axis in self.dims)
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        return NormalForm((permute(tuple(axis % len(output) for axis in self.dims), output),))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         return ({axis % len(output): (place, SAME) for place, axis in enumerate(self.dims)},)
@@ -137,6 +159,11 @@ class Expand(View):
             raise ShapeError(f"{kernel_text(shape)} cannot be expanded to {kernel_text(self.target)}")
         return tuple(have if want == -1 else want for have, want in zip(aligned, self.target))
 
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        return IDENTITY if inputs[0] == output else NormalForm((self.step(output, 0, shape=output),))
+
 
 Item = int | None | str | tuple[int | None, int | None, int | None]
 """One part of an index: a position, None for a new axis, "..." for all axes between, or start, stop and step."""
@@ -177,6 +204,22 @@ class Slice(View):
                 raise ShapeError(f"there is no position {item} in axis {axis} of {kernel_text(shape)}")
         return tuple(result)
 
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        shape, steps = inputs[0], list[PrimitiveStep]()
+        for axis, item in self._items(inputs[0]):
+            if item is None:
+                continue
+            if isinstance(item, tuple):
+                positions = range(*slice(*item).indices(shape[axis]))
+                start, step, length = positions.start, positions.step, len(positions)
+            else:
+                start, step, length = int(item) % shape[axis], 1, 1
+            shape = (*shape[:axis], length, *shape[axis + 1 :])
+            steps.append(cut(axis, start, start + step * length, step, shape, len(steps)))
+        return NormalForm((*steps, reshape(output, len(steps))))
+
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         (shape,) = inputs
         axes: dict[int, tuple[int | None, StridedWindow | Ranges]] = {}
@@ -205,6 +248,19 @@ class _Piece(View):
     def piece(self) -> int:
         return self.position
 
+    def start(self, shape: Shape) -> int:
+        """The first position of the piece along its axis."""
+        return self.position
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        shape = inputs[0]
+        axis, start = self.dim % len(shape), self.start(shape)
+        length = output[axis] if len(output) == len(shape) else 1
+        piece = (*shape[:axis], length, *shape[axis + 1 :])
+        return NormalForm((cut(axis, start, start + length, 1, piece), reshape(output, 1)))
+
 
 @record
 class Chunk(_Piece):
@@ -219,10 +275,12 @@ class Chunk(_Piece):
         axis = self.dim % len(shape)
         return _cut(shape, axis, -(-shape[axis] // self.chunks), self.position, self.chunks)
 
+    def start(self, shape: Shape) -> int:
+        return -(-shape[self.dim % len(shape)] // self.chunks) * self.position
+
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
         (shape,) = inputs
-        axis = self.dim % len(shape)
-        return (_from(shape, axis, -(-shape[axis] // self.chunks) * self.position),)
+        return (_from(shape, self.dim % len(shape), self.start(shape)),)
 
 
 @record
@@ -242,9 +300,11 @@ class Split(_Piece):
             raise ShapeError(f"pieces of {self.size} do not make up axis {axis} of {kernel_text(shape)}")
         return (*shape[:axis], self.size[self.position], *shape[axis + 1 :])
 
+    def start(self, shape: Shape) -> int:
+        return sum(self.size[: self.position]) if isinstance(self.size, tuple) else self.size * self.position
+
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
-        before = sum(self.size[: self.position]) if isinstance(self.size, tuple) else self.size * self.position
-        return (_from(inputs[0], self.dim % len(output), before),)
+        return (_from(inputs[0], self.dim % len(output), self.start(inputs[0])),)
 
 
 @record
@@ -303,6 +363,12 @@ class Pad(View):
         if min(sizes) < 0:
             raise ShapeError(f"{kernel_text(shape)} is too small to cut {self.pad} off")
         return tuple(sizes)
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        amounts = padding_of(len(output), tuple(zip(self.pad[::2], self.pad[1::2]))[::-1])
+        return NormalForm((pad(amounts, padded_shape(inputs[0], amounts), self.mode, float(self.value or 0)),))
 
     def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
         if self.mode not in ("constant", "replicate"):

@@ -47,7 +47,7 @@ from vggscope.ops.pooling import (
     MaxPool3d,
 )
 from vggscope.ops.reduction import REDUCTIONS, Reduction
-from vggscope.ops.regularization import AlwaysDropout, Detach, Dropout
+from vggscope.ops.regularization import AlphaDropout, AlwaysDropout, Detach, Dropout
 from vggscope.ops.sampling import Upsample
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import (
@@ -223,8 +223,16 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Op:
     return Linear(weight.shape[1], weight.shape[0], bias is not None)
 
 
-def _embedding(input: Tensor, weight: Tensor, *_: object, **__: object) -> Op:
-    return Embedding(*weight.shape)
+def _embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    *_: object,
+    **__: object,
+) -> Op:
+    return Embedding(weight.shape[0], weight.shape[1], max_norm, norm_type)
 
 
 def _prelu(input: Tensor, weight: Tensor) -> Op:
@@ -242,7 +250,8 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Op:
     kind = {4: BatchNorm2d, 5: BatchNorm3d}.get(input.dim(), BatchNorm1d)
-    return kind(input.shape[1], eps, momentum, weight is not None, running_mean is not None)
+    is_tracked = running_mean is not None
+    return kind(input.shape[1], eps, momentum, weight is not None, is_tracked, batch_statistics=training and is_tracked)
 
 
 def _layer_norm(
@@ -277,6 +286,12 @@ def _normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, 
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Op:
     return (AlwaysDropout if training else Dropout)(p, inplace)
+
+
+def _alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Op:
+    if training:
+        raise ValueError(training)  # without a rule for its memory
+    return AlphaDropout(p, inplace)
 
 
 def _detach(input: Tensor) -> Op:
@@ -314,7 +329,8 @@ def _avg_pool(kind: type[AvgPool2d]) -> Callable[..., Op]:
     ) -> Op:
         step = kernel_size if stride is None or stride == [] else stride
         sides = kind.sides
-        return kind(_each(kernel_size, sides), _each(step, sides), _each(padding, sides), ceil_mode, count_include_pad)
+        window = _each(kernel_size, sides), _each(step, sides), _each(padding, sides)
+        return kind(*window, ceil_mode, count_include_pad, divisor_override)
 
     return make
 
@@ -356,7 +372,12 @@ def _interpolate(
     sides = input.dim() - 2
     scale = (scale_factor,) * sides if isinstance(scale_factor, (int, float)) else scale_factor
     return Upsample(
-        None if size is None else _each(size, sides), None if scale is None else tuple(scale), mode, align_corners
+        None if size is None else _each(size, sides),
+        None if scale is None else tuple(scale),
+        mode,
+        align_corners,
+        recompute_scale_factor,
+        antialias,
     )
 
 
@@ -482,9 +503,23 @@ def _reduction(function: str) -> Callable[..., Op]:
     def make(input: Tensor, dim: Any = None, keepdim: bool = False, **numpys: Any) -> Op:
         dim, keepdim = numpys.get("axis", dim), numpys.get("keepdims", keepdim)
         axes = None if dim is None or dim == () else _sizes(dim, ())
-        return Reduction(function, axes, keepdim)
+        options = {name: value for name, value in numpys.items() if name not in ("axis", "keepdims", "out")}
+        return Reduction(function, axes, keepdim, tuple(f"{name}={value}" for name, value in sorted(options.items())))
 
     return make
+
+
+def _reduction_with_options(function: str) -> Callable[..., Op]:
+    """As `_reduction`, for a function whose next positional argument is not `dim` alone."""
+    make = _reduction(function)
+
+    def checked(input: Tensor, *args: Any, **named: Any) -> Op:
+        is_dim = function in ("std", "var") and len(args) == 1 and not isinstance(args[0], bool)
+        if args and not is_dim:
+            raise ValueError(args)  # the correction or the order of the norm
+        return make(input, *args, **named)
+
+    return checked
 
 
 def _product(function: str) -> Callable[..., Op]:
@@ -524,9 +559,10 @@ def _attention(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    scale: float | None = None,
     **_: object,
 ) -> Op:
-    return ScaledDotProductAttention(dropout_p, is_causal)
+    return ScaledDotProductAttention(dropout_p, is_causal, scale)
 
 
 FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
@@ -547,6 +583,7 @@ FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
     "local_response_norm": _local_response_norm,
     "normalize": _normalize,
     "dropout": _dropout,
+    "alpha_dropout": _alpha_dropout,
     **dict.fromkeys(("detach", "data"), _detach),
     "relu": _activation(activation.ReLU, "inplace"),
     "relu6": _activation(activation.ReLU6, "inplace"),
@@ -603,6 +640,7 @@ FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
     "cat": _cat,
     "stack": _stack,
     **{name: _reduction(name) for name in REDUCTIONS},
+    **{name: _reduction_with_options(name) for name in ("std", "var", "norm", "vector_norm")},
 }
 
 NO_PRODUCTS = frozenset({*KEEPS, *WITHOUT_MACS, *SAME_DATA, *PROPERTIES, *FUNCTIONS}) - MATRIX_PRODUCTS

@@ -17,7 +17,7 @@ from vggscope.ops.view import View
 from vggscope.trace.function_table import ATEN_ARGUMENTS, CREATIONS, FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
 from vggscope.trace.layout import shares_memory
 from vggscope.trace.recorder import Call, shape_of
-from vggscope.trace.tensors import Function, tensors_in
+from vggscope.trace.tensors import Function, mapped_tensors, tensors_in
 from vggscope.units import shape_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,14 @@ _OPERATORS = {
 
 _ALIASES = {
     **{"subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg"},
-    **{"absolute": "abs", "clip": "clamp", "concat": "cat", "concatenate": "cat", "upsample": "interpolate"},
+    **{
+        "_threshold": "threshold",
+        "absolute": "abs",
+        "clip": "clamp",
+        "concat": "cat",
+        "concatenate": "cat",
+        "upsample": "interpolate",
+    },
     **{"greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne"},
     **{"swapdims": "transpose", "swapaxes": "transpose", "moveaxis": "movedim"},
     **{f"{kind}max_pool{n}d_with_indices": f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)},
@@ -87,9 +94,12 @@ def read(
     if not ops:
         # The table's entry does not support these arguments. They do not change whether the function has a cost.
         free = name in WITHOUT_MACS or (name in FUNCTIONS and name not in MATRIX_PRODUCTS)
-        op = (Recorded if free else Unknown)(name, tuple(map(shape_of, inputs)), shape_of(results[0]))
+        kind = Recorded if free else Unknown
+        op = kind(name, tuple(map(shape_of, inputs)), shape_of(results[0]), arguments_given=_described(args, kwargs))
         ops = (replace(op, differentiable=name not in CREATIONS),)
     ops = tuple(_with_memory(op, in_place, inputs, result) for op, result in zip(ops, results))
+    if name == "batch_norm" and len(inputs) == 5:
+        inputs = (inputs[0], *inputs[3:], *inputs[1:3])  # the weights first, as in the module
     return Call(ops, inputs[:1], inputs[1:]) if name in WEIGHTED else Call(ops, inputs)
 
 
@@ -140,12 +150,29 @@ def _with_memory(op: Op, in_place: bool, inputs: tuple[Tensor, ...], result: Ten
     return op
 
 
+def _described(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[object, ...]:
+    """Return all arguments as texts, with None for each positional tensor."""
+    from torch import Tensor
+
+    def described(value: object) -> object:
+        if isinstance(value, Tensor):
+            return None
+        plain = mapped_tensors(value, lambda tensor: None)
+        return plain if plain is None or isinstance(plain, (bool, int, float, str)) else str(plain)
+
+    named = (f"{key}={described(value)}" for key, value in sorted(kwargs.items()))
+    return (*("None" if value is None else described(value) for value in args), *named)
+
+
 def _plain_arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[object, ...]:
     """Return the arguments that are no tensors, with None for each positional tensor; empty if all are tensors."""
     import torch
 
-    positional = [None if isinstance(value, torch.Tensor) else value for value in args]
-    named = [f"{key}={value}" for key, value in kwargs.items() if not isinstance(value, torch.Tensor)]
+    tensors = sum(isinstance(value, torch.Tensor) for value in (*args, *kwargs.values()))
+    none = "None" if tensors > 1 else None  # with one tensor, the other arguments that are None are no tensors
+    positional = [None if isinstance(value, torch.Tensor) else none if value is None else value for value in args]
+    kwargs = {key: value for key, value in kwargs.items() if tensors > 1 or not isinstance(value, torch.Tensor)}
+    named = [f"{key}={'x' if isinstance(value, torch.Tensor) else value}" for key, value in kwargs.items()]
     if not named and all(value is None for value in positional):
         return ()
     return (*(v if v is None or isinstance(v, (bool, int, float, str)) else str(v) for v in positional), *named)

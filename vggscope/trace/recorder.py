@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from weakref import ReferenceType, ref
 
 from vggscope.errors import ShapeError
-from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Input, Node, Output, Parameter
+from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, ConstantValue, Input, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
+from vggscope.trace.constants import ConstantValues
 from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
 from vggscope.trace.layout import shares_memory, with_layout
 from vggscope.trace.saved import Saved, by_rule, kind
@@ -64,6 +65,7 @@ class Call:
       fails.
     - `dispatched` are the multiply-accumulates of the operators that the call has dispatched; None if it is not known.
     - `saved` returns what autograd saves of the call in training; None if it is not known.
+    - `reads` are further constants that its values depend on.
     """
 
     ops: tuple[Op, ...]
@@ -72,6 +74,7 @@ class Call:
     count: Count = _no_count
     dispatched: OperatorMacs | None = None
     saved: Callable[[Op], Saved | None] = lambda op: None
+    reads: tuple[Tensor, ...] = ()
 
 
 @dataclass
@@ -89,6 +92,7 @@ class Recorder:
     """
 
     origins: MutableMapping[Tensor, str | Constant]
+    constants: ConstantValues
     writes: Writes
     reserved: frozenset[str]
     inputs: tuple[Input, ...] = ()
@@ -201,10 +205,14 @@ class Recorder:
         sources = (origin, write.node) if isinstance(origin, str) else (write.node,)
         parameters = () if isinstance(origin, str) else origin.parameters
         shapes = shape, self.shapes[write.node]
-        op: Op = Recorded("setitem", shapes, shape, shares=True, trains=any(p.trainable for p in parameters))
+        trains, regions = any(p.trainable for p in parameters), (str(write.region), str(region_of(tensor)))
+        op: Op = Recorded("setitem", shapes, shape, shares=True, trains=trains, arguments_given=regions)
+        constants: tuple[ConstantValue, ...] = ()
         if isinstance(origin, Constant):
             op = WithConstants(op, (shape, None), () if parameters else (0,))
-        self.nodes[name] = Node(name, op, sources, None, "", parameters, detached=self.nodes[write.node].detached)
+            constants = (self.constants.of(tensor),)
+        detached = self.nodes[write.node].detached
+        self.nodes[name] = Node(name, op, sources, None, "", parameters, detached=detached, constants=constants)
         if self.nodes[name].passes_gradient and self.needs_gradient.intersection(sources):
             self.needs_gradient.add(name)
         self.shapes[name] = shape
@@ -314,6 +322,7 @@ class Recorder:
             detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
             custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
+            constants=self._constants_of(op, call, parameters),
         )
         if not self.nodes[name].reads_computed_weight:
             self._compare_saved(name, op, call, result)
@@ -324,6 +333,16 @@ class Recorder:
         self.writes.include(result)
         self._update_named(name, result)
         return name
+
+    def _constants_of(self, op: Op, call: Call, parameters: tuple[Parameter, ...]) -> tuple[ConstantValue, ...]:
+        """Return what is known of the constants that a call reads; empty if they are its parameters, or none."""
+        given = self.constants.of
+        reads = [t for t in call.inputs if not isinstance(self.origin(t), str)]
+        value_of = self.constants.buffer if op.buffers() else given
+        values = (*map(given, reads), *map(value_of, call.weights), *map(given, call.reads))
+        if all(value.text == "{}" for value in values) and [v.names[0] for v in values] == [p.name for p in parameters]:
+            return ()
+        return values
 
     def _with_computed_weights(self, op: Op, call: Call) -> tuple[Op, Call]:
         """Return an op and its call with the weights that other nodes compute as inputs."""
@@ -377,6 +396,7 @@ class Recorder:
                 differentiated=tuple(source in self.needs_gradient for source in sources),
                 trains=trains,
                 differentiable=counted.differentiable,
+                arguments_given=(op.described,),
             )
         if rule != output:
             expected = "none" if rule is None else shape_text(rule)
@@ -384,7 +404,7 @@ class Recorder:
                 f"{name}: vggscope computes the output shape of {op.name} as {expected}, torch as {shape_text(output)};"
                 " its cost is unknown"
             )
-            return Unknown(op.name, inputs, output)
+            return Unknown(op.name, inputs, output, arguments_given=(op.described,))
         self.unknown.setdefault(op.name, []).append(name)
         return op
 

@@ -14,6 +14,7 @@ from vggscope.inputs import InputSize
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.regularization import AlwaysDropout, Dropout
 from vggscope.record import record
+from vggscope.trace.constants import ConstantValues
 from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_batch
 from vggscope.trace.inputs import CallInputs, from_sizes
 from vggscope.trace.layout import with_layout_of
@@ -198,14 +199,23 @@ class _Forward:
         module, owned, device = self.module, self.owned, self.device
         state = replacement_tensors(module, lambda tensor: _for_run(tensor, device, self.gradients))
         origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        constants = ConstantValues(WeakTensorKeyDictionary(), WeakTensorKeyDictionary())
         for key in owned.keys() & state.keys():
             origins[state[key]] = Constant((owned[key],))
+            constants.leaf(state[key], owned[key])
+        for key, buffer in _with_shape(module.named_buffers()):
+            if key in state:
+                constants.buffers[state[key]] = key
+                constants.keep(state[key], buffer)
         by_layer: dict[str, list[Tensor]] = {}
         for key, weight in self.packed.items():
             origins[weight] = Constant((owned[key],))
+            constants.leaf(weight, owned[key])
             by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
         paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
-        recorder = Recorder(origins, Writes(WeakTensorKeyDictionary()), frozenset(paths.values()), dtype=self.dtype)
+        recorder = Recorder(
+            origins, constants, Writes(WeakTensorKeyDictionary()), frozenset(paths.values()), dtype=self.dtype
+        )
         watch = Watch(recorder, paths, device == META, self.gradients, packed=by_layer, compares=self.compares)
         inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
         watch.recorder.begin(inputs.named(module))

@@ -35,7 +35,7 @@ from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Count, Recorder, shape_of
 from vggscope.trace.saved import Saved, saved_in_training
 from vggscope.trace.source_line import current_line
-from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in, with_values
+from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, tensors_in, with_values
 from vggscope.trace.training_mode import TrainingReads
 from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
 
@@ -236,6 +236,7 @@ class Watch:
             if isinstance(frame.op, MultiheadAttention):
                 # The masks are not inputs of the node: they change neither the shape nor the cost.
                 inputs = plain_tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
+                frame.op = replace(frame.op, masks=_masks(args, kwargs))
             self.recorder.refresh(self.path, inputs)
             if frame.op is None:
                 self._compiled_node(frame, inputs, result)
@@ -262,7 +263,7 @@ class Watch:
             if not all(tensor.is_meta for tensor in inputs):
                 self._check_registered(inputs)
             if self.on_meta and not all(tensor.is_meta for tensor in inputs):
-                args, kwargs = tuple(map(on_meta, args)), {key: on_meta(value) for key, value in kwargs.items()}
+                args, kwargs = tuple(map(self._moved, args)), {key: self._moved(v) for key, v in kwargs.items()}
                 inputs = plain_tensors_in((args, kwargs))
             if self.on_meta:
                 function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
@@ -305,6 +306,19 @@ class Watch:
 
     def _asked_for_autocast(self, device: str) -> None:
         self.autocast = self.autocast or device
+
+    def _moved(self, value: object) -> object:
+        """Return an argument with its tensors on the meta device, and remember their values."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            if tensor.is_meta:
+                return tensor
+            result = tensor.to("meta")
+            if result not in self.recorder.constants.known:
+                self.recorder.constants.keep(result, tensor)
+            return result
+
+        return mapped_tensors(value, moved)
 
     def _counting(self, function: Function) -> AbstractContextManager[object]:
         """Add the multiply-accumulates of a call to `dispatched`, unless the function has none."""
@@ -477,6 +491,7 @@ class Watch:
         if name not in MATRIX_PRODUCTS and not self.dispatched.total and self.recorder.is_constant(inputs):
             # `to` and `type_as` read the dtype of a second tensor, not its values.
             self.recorder.pass_on(inputs[:1] if name in ("to", "type_as") else inputs, results)
+            self.recorder.constants.computed(name, function, args, kwargs, results, in_place or out is not None)
             return result
         arguments = functional_arguments(function, args)
         inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
@@ -519,10 +534,11 @@ class Watch:
             self.dispatched = self.dispatched.without(cost.macs)
             weight = cast("Tensor", result).detach()
             name, shape = type(next(frame.module.children())).__name__, shape_of(weight)
-            op: Op = Unknown(name, (), shape)
+            op: Recorded = Unknown(name, (), shape)
             if cost.macs is not None:
                 op = Recorded(name, (), shape, cost=cost.macs, backward_cost=cost.backward, trains=bool(trained))
-            self.recorder.add(frame.path, Call((op,), ()), (weight,))
+            described = replace(op, arguments_given=_parametrization_text(frame.module))
+            self.recorder.add(frame.path, Call((described,), (), reads=parameters), (weight,))
 
     def _compiled_node(self, frame: RunningModule, inputs: tuple[Tensor, ...], result: object) -> None:
         """Record a module whose calls cannot be intercepted, such as compiled code, as one node of unknown cost."""
@@ -533,6 +549,18 @@ class Watch:
             op = Unknown(type(frame.module).__name__, frame.input_shapes, shape_of(unrecorded[0]))
             call = Call((op,), inputs, tuple(frame.module.parameters()))
             self.recorder.add(frame.path, call, unrecorded, module=frame.path)
+
+
+def _parametrization_text(module: nn.Module) -> tuple[str, ...]:
+    """Return the parametrizations of a weight with their settings."""
+    return tuple(map(repr, module.children()))
+
+
+def _masks(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[str, ...]:
+    """Return the names of the masks that a call of MultiheadAttention passes."""
+    named = dict(zip(("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal"), args[3:]))
+    given = {**named, **kwargs}
+    return tuple(name for name in ("key_padding_mask", "attn_mask") if given.get(name) is not None)
 
 
 def _weight_of(parametrization: nn.Module, names: tuple[str, ...], *parameters: Tensor) -> object:

@@ -1,0 +1,317 @@
+"""The proof that two networks compute the same output of the same input at evaluation, with the same weights.
+
+Each network is written in its normal form. The proof follows both from the output to the inputs: each value of ours
+must be the same function of the same values as the reference's. The weights must correspond one to one over all their
+uses, so that a weight that one network shares is shared in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vggscope.graph import Network, Node, Parameter
+from vggscope.ops.base import Op, Shape, numel
+from vggscope.ops.normal_form import FILL, RESHAPE, NormalTerm, NormalTerms, PrimitiveStep, Weight
+from vggscope.record import record
+
+
+@record
+class Mismatch:
+    """Where a proof fails: a layer of ours, its counterpart, and the reason. Empty names are inputs."""
+
+    ours: str
+    reference: str
+    reason: str
+
+
+def mismatch(ours: Network, reference: Network) -> Mismatch | None:
+    """The first place, in execution order, where two networks are not proven equal; None if they are equal."""
+    if ours is reference or _are_equal_one_by_one(ours, reference):
+        return None
+    left, right = _NetworkTerms(ours), _NetworkTerms(reference)
+    return _Matching(left.terms.terms, right.terms.terms).failure(left.end, right.end)
+
+
+def _are_equal_one_by_one(ours: Network, reference: Network) -> bool:
+    """Whether the nodes are equal in execution order, with the weights one to one: a proof without a normal form."""
+    if len(ours.nodes) != len(reference.nodes) or len(ours.inputs) != len(reference.inputs):
+        return False
+    nodes = {mine.name: other.name for mine, other in zip(ours.inputs, reference.inputs)}
+    nodes.update((mine.name, other.name) for mine, other in zip(ours.nodes, reference.nodes))
+    same_inputs = all(mine.shape == other.shape for mine, other in zip(ours.inputs, reference.inputs))
+    if not same_inputs or nodes[ours.end] != reference.end:
+        return False
+    names: dict[str, str] = {}
+    for mine, other in zip(ours.nodes, reference.nodes):
+        if not _are_equal_nodes(mine, other, tuple(nodes[name] for name in mine.inputs)):
+            return False
+        for one, another in zip(_tensor_names(mine), _tensor_names(other)):
+            if names.setdefault(one, another) != another:
+                return False
+    return len(set(names.values())) == len(names)
+
+
+def _are_equal_nodes(mine: Node, other: Node, inputs: tuple[str, ...]) -> bool:
+    """Whether two nodes compute the same of `inputs`, if their weights correspond."""
+    if mine.op != other.op or inputs != other.inputs or (mine.module is None) != (other.module is None):
+        return False
+    if mine.constants or other.constants or mine.op.reads_numbers or not mine.op.is_determined:
+        return False
+    shapes = [[parameter.shape for parameter in node.parameters] for node in (mine, other)]
+    return shapes[0] == shapes[1] and (mine.dtype, mine.batch_growth) == (other.dtype, other.batch_growth)
+
+
+def _tensor_names(node: Node) -> list[str]:
+    """The names of a layer's parameters, and one for its running statistics."""
+    names = [parameter.name for parameter in node.parameters]
+    return [*names, f"the statistics of {node.module}"] if node.op.buffers() else names
+
+
+def may_be_equal(ours: Network, reference: Network) -> bool:
+    """Whether as many weights of each size are used, without which no proof is possible."""
+    return _sizes(ours) == _sizes(reference)
+
+
+def same_normal_form(ours: Op, reference: Op, shape: Shape, outputs: tuple[Shape | None, Shape]) -> bool:
+    """Whether two ops of one input of this shape, with the same weights, have the same output, sizes of 1 apart.
+
+    `outputs` are their shapes, None for an op that does not take the input.
+    """
+    is_certain = all(op.is_determined and not op.is_random and not op.reads_numbers for op in (ours, reference))
+    if outputs[0] is None or not is_certain:
+        return False
+    left, right = _OneNode(ours, shape, outputs[0]), _OneNode(reference, shape, outputs[1])
+    return _Matching(left.terms.terms, right.terms.terms).failure(left.end, right.end) is None
+
+
+def returns_input(op: Op, shape: Shape, output: Shape) -> bool:
+    """Whether the output of an op on an input of this shape is its input."""
+    is_certain = op.is_determined and not op.is_random and not op.reads_numbers
+    return is_certain and _OneNode(op, shape, output).end == 0
+
+
+def _sizes(network: Network) -> list[int]:
+    used = {parameter.name: parameter for node in network.nodes for parameter in node.parameters}
+    return sorted(numel(parameter.shape) for parameter in used.values())
+
+
+class _OneNode:
+    """The terms of one op with weights of its own."""
+
+    def __init__(self, op: Op, shape: Shape, output: Shape) -> None:
+        self.terms = NormalTerms()
+        self.terms.input("", 0, shape, None)
+        tensors = {**op.parameters(), **{name: size for name, size in op.buffers().items() if size}}
+        weights = tuple(Weight("{}", (name,), (size,)) for name, size in tensors.items())
+        form = op.normal_form((shape,), output)
+        self.end = _add(self.terms, form.steps, [0], weights, NormalTerm(PrimitiveStep("", (), output), ()))
+
+
+class _NetworkTerms:
+    """The terms of a network. `end` is the number of its output."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.terms = network, NormalTerms()
+        self.shapes = {parameter.name: parameter.shape for parameter in network.parameters()}
+        self.places: dict[str, int] = {}
+        for position, given in enumerate(network.inputs):
+            self.places[given.name] = self.terms.input(given.name, position, given.shape, given.batch_growth)
+        needed = network.side_outputs
+        for node in network.nodes:
+            if node.name not in needed:
+                self.places[node.name] = self._place(node)
+        self.end = self.places[network.end]
+
+    def _place(self, node: Node) -> int:
+        if node.op.further_result is not None:
+            return self._further_result(node, node.op.further_result)
+        inputs, output = self.network.input_shapes(node), self.network.output_shape(node)
+        places = [self.places[name] for name in node.inputs]
+        weights = tuple(self._weights(node))
+        template = self._template(node, node, weights)
+        if template.draw or not template.is_known or self._changes_dtype(node):
+            step = node.op.step(output)
+            step = replace(step, arguments=(*step.arguments, node.dtype), is_pointwise=False, is_monotone=False)
+            return _add(self.terms, (step,), places, weights, template)
+        numbers = tuple(value.number for value in node.constants) or tuple(map(self._number, places))
+        steps = node.op.normal_form(inputs, output, numbers).steps
+        return _add(self.terms, steps, places, weights, template)
+
+    def _number(self, place: int) -> float | None:
+        """The number that a value holds everywhere, if it is such a constant."""
+        step = self.terms.terms[place].step
+        return step.arguments[0] if step.function == FILL else None
+
+    def _template(self, node: Node, call: Node, weights: tuple[Weight, ...]) -> NormalTerm:
+        """What all terms of a node have in common, for a result of `call`."""
+        has_all = bool(call.constants) or not call.op.reads_numbers
+        is_known = call.op.is_determined and has_all and all(weight.text for weight in weights)
+        draw = call.name if call.op.is_random else ""
+        step = PrimitiveStep("", (), self.network.output_shape(node))
+        return NormalTerm(step, (), growth=node.batch_growth, draw=draw, is_known=is_known, origin=node.name)
+
+    def _further_result(self, node: Node, position: int) -> int:
+        """A further result of a call depends on the inputs of the call, not on its first result."""
+        call = self.network.by_name[node.inputs[0]]
+        step = call.op.step(self.network.output_shape(node))
+        step = replace(step, arguments=(*step.arguments, "result", position), is_pointwise=False, is_monotone=False)
+        weights = tuple(self._weights(call))
+        template = self._template(node, call, weights)
+        return _add(self.terms, (step,), [self.places[name] for name in call.inputs], weights, template)
+
+    def _changes_dtype(self, node: Node) -> bool:
+        return any(self.network.dtype_of(name) != self.network.dtype_of(node.name) for name in node.inputs)
+
+    def _weights(self, node: Node) -> Iterator[Weight]:
+        if node.constants:
+            for value in node.constants:
+                yield Weight(value.text, value.names, value.shapes)
+            return
+        for parameter in _in_order(node):
+            yield Weight("{}", (parameter.name,), (parameter.shape,))
+        if node.module is not None:
+            for name, shape in node.op.buffers().items():
+                if shape:
+                    yield Weight("{}", (f"{node.module}.{name}".lstrip("."),), (shape,))
+
+
+def _in_order(node: Node) -> list[Parameter]:
+    """The parameters of a layer in the order of its op, also if it computes its weights from tensors of other names."""
+    if node.module is None or not node.reads_computed_weight:
+        return list(node.parameters)
+    names = list(node.op.parameters())
+
+    def place(parameter: Parameter) -> int:
+        parts = parameter.name.split(".")
+        return next((i for i, name in enumerate(names) if any(p.startswith(name) for p in parts)), len(names))
+
+    return sorted(node.parameters, key=place)
+
+
+def _add(
+    terms: NormalTerms,
+    steps: tuple[PrimitiveStep, ...],
+    places: list[int],
+    weights: tuple[Weight, ...],
+    template: NormalTerm,
+) -> int:
+    """Add the steps of an op on the values at `places`. `template` has what all its terms have in common."""
+    values = list(places)
+    for number, step in enumerate(steps):
+        is_last = number == len(steps) - 1
+        inputs = tuple(values[place] for place in step.inputs) if step.inputs else tuple(places)
+        inputs = () if step.function == FILL else inputs
+        term = replace(
+            template,
+            step=step,
+            inputs=inputs,
+            weights=weights if step.reads_weights else (),
+            growth=template.growth if is_last else None,
+        )
+        values.append(terms.add(term))
+    return values[-1]
+
+
+class _Matching:
+    """The correspondence of the terms and weights of two networks, as far as it is found."""
+
+    def __init__(self, left: list[NormalTerm], right: list[NormalTerm]) -> None:
+        self.left, self.right = left, right
+        self.hashes = _hashes(left), _hashes(right)
+        self.reference_of: dict[str, str] = {}
+        self.ours_of: dict[str, str] = {}
+        self.failed: list[tuple[int, int, str]] = []
+
+    def failure(self, left: int, right: int) -> Mismatch | None:
+        """Why two terms are not equal, sizes of 1 in the shape of the output apart."""
+        ends = self.left[left], self.right[right]
+        shapes = [_without_ones(term.step.shape) for term in ends]
+        if shapes[0] != shapes[1]:
+            return self._at(left, right, "the outputs differ in shape")
+        left, right = _below_reshape(self.left, left), _below_reshape(self.right, right)
+        pairs = sorted(self._reached(left, right))
+        if not self.failed:
+            for one, other in pairs:
+                reason = self._different_weights(self.left[one], self.right[other])
+                if reason:
+                    return self._at(one, other, reason)
+            return None
+        return self._at(*min(self.failed))
+
+    def _at(self, left: int, right: int, reason: str) -> Mismatch:
+        return Mismatch(self.left[left].origin, self.right[right].origin, reason)
+
+    def _reached(self, left: int, right: int) -> set[tuple[int, int]]:
+        """All pairs of terms that must be equal, and in `failed` those that are not, weights left aside."""
+        pending, seen = [(left, right)], {(left, right)}
+        while pending:
+            pair = pending.pop()
+            one, other = self.left[pair[0]], self.right[pair[1]]
+            reason = _different_ops(one, other)
+            if reason:
+                self.failed.append((*pair, reason))
+                continue
+            for inputs in zip(*self._ordered(one, other)):
+                if inputs not in seen:
+                    seen.add(inputs)
+                    pending.append(inputs)
+        return seen
+
+    def _ordered(self, one: NormalTerm, other: NormalTerm) -> tuple[list[int], list[int]]:
+        """The inputs of both, in an order in which they may be equal if they may be swapped."""
+        sides = [list(one.inputs), list(other.inputs)]
+        if one.step.commutes:
+            for side, hashes in zip(sides, self.hashes):
+                side.sort(key=hashes.__getitem__)
+        return sides[0], sides[1]
+
+    def _different_weights(self, one: NormalTerm, other: NormalTerm) -> str:
+        """Match the weights of two equal terms; return why that contradicts other uses, else an empty text."""
+        pairs = [(one.draw, other.draw)] if one.draw else []
+        for mine, theirs in zip(one.weights, other.weights):
+            pairs += zip(mine.names, theirs.names)
+        for ours, reference in pairs:
+            if self.reference_of.setdefault(ours, reference) != reference:
+                return (
+                    f"it shares {ours} with an earlier layer, the reference has {reference} there, a tensor of its own"
+                )
+            if self.ours_of.setdefault(reference, ours) != ours:
+                return f"it has {ours}, a tensor of its own, the reference shares {reference} with an earlier layer"
+        return ""
+
+
+def _hashes(terms: list[NormalTerm]) -> list[int]:
+    """A number for each term that is equal for equal functions of equal inputs, whatever the weights are called."""
+    hashes: list[int] = []
+    for term in terms:
+        inputs = [hashes[place] for place in term.inputs]
+        weights = tuple((weight.text, tuple(map(numel, weight.shapes))) for weight in term.weights)
+        hashes.append(hash((term.step, tuple(sorted(inputs) if term.step.commutes else inputs), weights)))
+    return hashes
+
+
+def _different_ops(one: NormalTerm, other: NormalTerm) -> str:
+    """Why two terms are different functions of their inputs, else an empty text."""
+    if not (one.is_known and other.is_known):
+        return "not all that it computes with is known"
+    if one.step != other.step or one.growth != other.growth or len(one.inputs) != len(other.inputs):
+        return "it computes something else"
+    if len(one.weights) != len(other.weights):
+        return "it reads other tensors"
+    for mine, theirs in zip(one.weights, other.weights):
+        if mine.text != theirs.text:
+            return "it computes with other values"
+        is_plain = mine.text == "{}"
+        sizes = [tuple(map(numel, weight.shapes)) if is_plain else weight.shapes for weight in (mine, theirs)]
+        if sizes[0] != sizes[1]:
+            return "its weights have other shapes"
+    return ""
+
+
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def _below_reshape(terms: list[NormalTerm], place: int) -> int:
+    return terms[place].inputs[0] if terms[place].step.function == RESHAPE else place
