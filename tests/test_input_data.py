@@ -6,6 +6,7 @@ import warnings
 from collections import OrderedDict, UserDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -102,6 +103,55 @@ def test_a_dataclass_has_its_batch() -> None:
         assert [tensor.shape for tensor in summary.inputs] == [(8, 3, 8, 8), (8,)]
         assert summary.totals.macs == 8 * 4 * 3 * 3 * 3 * 6 * 6
     assert data.image.device.type == "cpu"  # the caller's own is as it was
+
+
+class Pair(NamedTuple):
+    """The argument of a forward, or its arguments."""
+
+    image: Tensor
+    label: Tensor
+
+
+class OfTwo(OfABatch):
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:  # type: ignore[override]
+        return self.conv(image).mean((2, 3)) + label[:, None]
+
+
+def test_a_named_tuple_is_one_argument_if_forward_takes_one() -> None:
+    data = Pair(torch.zeros(2, 3, 8, 8), torch.zeros(2))
+    names = {kind: [t.name for t in vggscope.summary(kind(), input_data=data).inputs] for kind in (OfABatch, OfTwo)}
+    assert names == {OfABatch: ["batch.image", "batch.label"], OfTwo: ["image", "label"]}
+
+
+class OfKeywords(OfABatch):
+    def forward(self, **given: Tensor) -> Tensor:  # type: ignore[override]
+        return self.conv(given["image"])
+
+
+class OfMixedKeys(OfABatch):
+    def forward(self, batch: dict[str, object]) -> Tensor:  # type: ignore[override]
+        assert batch["name"] == "a"
+        return self.conv(batch["image"])  # type: ignore[arg-type]
+
+
+class OfAnArray(OfABatch):
+    def forward(self, x: object) -> Tensor:  # type: ignore[override]
+        return self.conv(torch.from_numpy(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        (OfABatch, "if forward reads .image of its argument, give it as input_data"),
+        (OfKeywords, "give input_data in Python"),
+        (OfMixedKeys, "forward takes a dict with name: give it as input_data"),
+        (OfAnArray, "call the model on the same input to see the traceback"),
+    ],
+)
+def test_an_argument_that_is_no_tensor_is_advised(kind: type[nn.Module], remedy: str) -> None:
+    with pytest.raises(ModelError) as raised:
+        vggscope.summary(kind())
+    assert remedy in raised.value.remedy
 
 
 @pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict])

@@ -622,7 +622,7 @@ def test_an_unknown_gpu_is_refused(text: str) -> None:
         (lambda: StepConfig(optimizer="adagrad"), "optimizer is one of sgd, sgd-momentum, adam, adamw, rmsprop"),
         (lambda: StepConfig(mode="eval"), "mode is one of train, inference, finetune-head"),
         (lambda: StepConfig(dtype="int8"), "dtype is one of .*amp"),
-        (lambda: StepConfig(parallel="tp"), "--parallel is one of ddp, zero1, zero2, fsdp"),
+        (lambda: StepConfig(parallel="tp"), "parallel is one of ddp, zero1, zero2, fsdp"),
         (lambda: StepConfig(gpus=0), "--gpus is 1 to"),
         (lambda: StepConfig(accumulate=0), "--accumulate is 1 to"),
         (lambda: GpuBudget("24GiB", context_bytes=-1), "500MiB"),

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from operator import index
 from typing import TYPE_CHECKING, Any, get_args
 
 from vggscope.choices import Depth, ModelOptions, StepOptions, WordOptions
@@ -777,11 +778,11 @@ def _sizes(input_size: InputSizes) -> tuple[InputSize, ...]:
         return items
     shapes = items if items and all(isinstance(item, (tuple, list)) for item in items) else (items,)
     has_sides = len(shapes) > 1 or bool(shapes[0])
-    if not has_sides or not all(isinstance(side, int) and side > 0 for shape in shapes for side in shape):
+    if not has_sides or not all(hasattr(side, "__index__") and side > 0 for shape in shapes for side in shape):
         raise OptionError(
             f"input_size {input_size!r} is not a size", "it is (channels, height, width), or a list of sizes"
         )
-    return tuple(InputSize(tuple(shape), batched=None) for shape in shapes)
+    return tuple(InputSize(tuple(map(index, shape)), batched=None) for shape in shapes)
 
 
 def _with_inputs(shown: Network, inputs: Inputs) -> Network:

@@ -179,13 +179,19 @@ InputSpec = CallInputs | Inputs | Shape
 
 
 def specified(module: nn.Module, spec: InputSpec) -> CallInputs:
-    """Return the inputs that a caller specifies. Raises OptionError for data without a tensor."""
+    """Return the inputs that a caller specifies. Raises OptionError for data without a tensor.
+
+    A named tuple is the only argument if forward does not take its items as arguments.
+    """
     if isinstance(spec, CallInputs):
         return spec
     if not isinstance(spec, Inputs):
         return from_sizes(module, [InputSize(spec)])
     if spec.data is not None:
-        return from_data(spec.data, spec.batch_axis)
+        given = from_data(spec.data, spec.batch_axis)
+        as_one = replace(given, args=(spec.data,))
+        is_named = hasattr(spec.data, "_asdict") and not fits_signature(module, given)
+        return as_one if is_named and fits_signature(module, as_one) else given
     return from_sizes(module, spec.sizes, spec.batch_axis)
 
 

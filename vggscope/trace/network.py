@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, names_options, option
-from vggscope.graph import Failure, Network, channels_first, dtype_remedy
+from vggscope.graph import Failure, Network, channels_first, dtype_remedy, failure_remedy
 from vggscope.ops.base import Shape
 from vggscope.recorded_step import BY_RULES, StepRequest
 from vggscope.trace.build import without_data
@@ -30,7 +30,7 @@ from vggscope.trace.inputs import (
     specified,
     takes_images,
 )
-from vggscope.trace.other_forms import other_form
+from vggscope.trace.other_forms import NESTED_REMEDY, other_form
 from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.run import META, Run, random_state, run
 from vggscope.trace.source_line import forward_line, own_line
@@ -178,7 +178,7 @@ def _checked(module: nn.Module, result: Run) -> Network:
     advice = "" if any(node.parameters for node in network.nodes) else _advice(module, result, network.failure)
     failure = Failure(network.failure, network.failure.kind, advice)
     if not network.nodes:
-        hints = (advice,) if advice else network.warnings[-1:]
+        hints = (advice,) if advice else network.warnings[-1:] or (failure_remedy(failure),)
         raise ModelError(f"{network.name} fails before its first layer has run: {failure}", *hints)
     return replace(network, failure=failure)
 
@@ -195,6 +195,8 @@ def _advice(module: nn.Module, result: Run, failure: Failure) -> str:
         return "" if ran else dtype_remedy()
     if not advice and isinstance(result.error, (*_SHAPE_ERRORS, *_KIND_ERRORS)):
         advice = other_form(result)
+    if not ran and isinstance(result.error, AttributeError) and type(result.error.obj).__name__ == "Tensor":
+        advice = f"if forward reads .{result.error.name} of its argument, {NESTED_REMEDY}"
     is_noted = ran or bool(result.network.warnings)
     if not advice and not is_noted and isinstance(result.error, _SHAPE_ERRORS):
         advice = _size_hint(module, result.network.input_shape)
@@ -219,7 +221,8 @@ def _size_hint(module: nn.Module, given: Shape) -> str:
 
 def _argument_hint(module: nn.Module) -> str:
     """Return forward's signature, and options that pass tensors for the first layer as its arguments."""
-    example = next(iter(candidates(module)), CallInputs()).options
+    likeliest = next(iter(candidates(module)), CallInputs())
+    example = likeliest.options if fits_signature(module, likeliest) else ""
     size = "size without the batch" if names_options() else "size"
     how = f"give each argument's {size}, as in {example}" if example else "give input_data in Python"
     return f"it takes {forward_signature(module)}: {how}"

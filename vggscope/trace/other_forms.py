@@ -13,6 +13,9 @@ from vggscope.trace.run import Run, run
 LIST_LENGTHS = (2, 3, 1, 4)
 """Lengths of the lists to try, the likeliest first."""
 
+NESTED_REMEDY = "give it as input_data, or name a function that returns (module, (argument,))"
+"""How to give an argument that is no tensor."""
+
 MOST_KEYS = 16
 """The most keys of a dict to look for."""
 
@@ -32,7 +35,8 @@ def other_form(failed: Run) -> str:
         for what, inputs in _forms(failed, given.args[0]):
             if _runs(failed, inputs):
                 return f"forward takes {what}: {_how_to_give(inputs)}"
-    return ""
+        keys = _missing_keys(failed, given.for_samples(1))
+    return f"forward takes a dict with {', '.join(keys)}: {NESTED_REMEDY}" if keys else ""
 
 
 def _forms(failed: Run, tensor: object) -> Iterator[tuple[str, CallInputs]]:
