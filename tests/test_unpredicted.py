@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
 from vggscope.errors import ModelError
@@ -293,3 +296,128 @@ def test_autocast_in_forward_is_followed_or_said(device: str) -> None:
     assert note.startswith(f"forward turns on autocast for {device}")
     for mode in ("inference", "train"):
         holds(Autocasts("cpu"), mode, input_size=(3, 16, 16))
+
+
+class Layers(nn.Module):
+    """Two convolutions and a head, with something odd between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def between(self, x: Tensor) -> Tensor:
+        return functional.relu(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.between(self.first(x))).mean((2, 3)))
+
+
+class ReplacesBuffer(Layers):
+    """Puts another tensor in the place of a buffer, as a moving average does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(8))
+
+    def between(self, x: Tensor) -> Tensor:
+        self.average = self.average * 0.9 + x.detach().mean((0, 2, 3)) * 0.1
+        return x - self.average[:, None, None]
+
+
+class AsksGradient(Layers):
+    """Runs a layer again if it is trained."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return self.second(functional.relu(x)) if self.second.weight.requires_grad else x
+
+
+class MakesLeaf(Layers):
+    """Cuts the graph, and asks for a gradient at the cut."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return x.detach().requires_grad_()
+
+
+class Hooks(Layers):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.register_forward_hook(lambda _, inputs, output: output * 2 + inputs[0].mean())
+        self.second.register_forward_pre_hook(lambda _, inputs: (torch.sin(inputs[0]),))
+
+
+class Averages(torch.autograd.Function):
+    """A custom function with results that are no tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: int) -> tuple[Tensor, str, int]:  # type: ignore[override]
+        ctx.save_for_backward(x)
+        return x * factor, "name", factor
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: object) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient * 2, None
+
+
+class CallsCustom(Layers):
+    def between(self, x: Tensor) -> Tensor:
+        y, _, factor = Averages.apply(x, 2)
+        return functional.relu(y) * factor
+
+
+class WritesViews(Layers):
+    def between(self, x: Tensor) -> Tensor:
+        x[:, :4].mul_(2)
+        y = x.clone()
+        y.view(len(y), -1)[:, ::2].add_(1)
+        y[:, 4:].relu_()
+        return y
+
+
+class CallsFunctionally(Layers):
+    def between(self, x: Tensor) -> Tensor:
+        state = {"weight": self.second.weight * 2, "bias": self.second.bias}
+        return functional.relu(torch.func.functional_call(self.second, state, (x,)))
+
+
+class Detaches(Layers):
+    def between(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            gate = self.second(x)
+        return x.detach() * gate.sigmoid() + x
+
+
+class Rounds(Layers):
+    """A straight-through estimator."""
+
+    def between(self, x: Tensor) -> Tensor:
+        weight = self.second.weight
+        weight = weight + (weight.round() - weight).detach()
+        return functional.conv2d(x, weight, padding=1)
+
+
+def torch_macs(module: nn.Module, x: Tensor) -> tuple[int, int]:
+    """The multiply-accumulates of both passes by torch's counter."""
+    with FlopCounterMode(display=False) as forward:
+        output = module(x)
+    with FlopCounterMode(display=False) as backward:
+        output.abs().sum().backward()
+    return forward.get_total_flops() // 2, backward.get_total_flops() // 2
+
+
+ODD = [ReplacesBuffer, AsksGradient, MakesLeaf, Hooks, CallsCustom, WritesViews, CallsFunctionally, Detaches, Rounds]
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_module_has_the_figures_of_torch_or_none(kind: type[nn.Module]) -> None:
+    module = kind()
+    totals = vggscope.operations(module, input_size=(3, 16, 16)).totals
+    macs, backward = torch_macs(module.eval(), torch.randn(1, 3, 16, 16))
+    assert totals.macs == macs
+    assert totals.backward_macs == (None if kind is MakesLeaf else backward)
+    for mode in ("inference", "train"):
+        holds(kind(), mode, input_size=(3, 16, 16))
+
+
+def test_a_compiled_module_is_measured_as_it_was() -> None:
+    holds(torch.compile(Layers()), input_size=(3, 16, 16))

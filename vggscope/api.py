@@ -871,12 +871,16 @@ def _preserved(*models: Model) -> Iterator[None]:
 
 
 def _copied(module: nn.Module) -> nn.Module:
-    """A copy of a module on the CPU. Raises ModelError if it cannot be copied."""
+    """A copy of a module on the CPU, without a wrapper such as torch.compile's.
+
+    Raises ModelError if it cannot be copied.
+    """
     from vggscope.trace.functions import first_line
     from vggscope.trace.inputs import copied
+    from vggscope.trace.network import unwrapped
 
     try:
-        return copied(module).cpu()
+        return copied(unwrapped(module, type(module).__name__)).cpu()
     except Exception as error:  # the module's own code may raise anything
         name = type(module).__name__
         raise ModelError(

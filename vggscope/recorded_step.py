@@ -52,7 +52,7 @@ class RecordedStep:
     """The storages of one step in order. `samples` is the only batch that it holds for; None: two samples and more.
 
     `dtype` is the floating-point type of the values that scale. `trained` are the names of the parameters that get a
-    gradient.
+    gradient, `replaced` those of the buffers in whose place forward puts another tensor, which the storages include.
     """
 
     request: StepRequest
@@ -60,6 +60,7 @@ class RecordedStep:
     dtype: str
     events: tuple[StorageEvent, ...]
     trained: tuple[str, ...] = ()
+    replaced: frozenset[str] = frozenset()
 
     def serves(self, request: StepRequest) -> bool:
         """Whether the step is the requested one, but for its batch and its floating-point dtype."""

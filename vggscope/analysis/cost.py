@@ -58,10 +58,10 @@ def backward_costs(network: Network, batch: int = 1) -> dict[str, int | None]:
     """The MACs of each node in a backward pass, by name; None if unknown.
 
     The gradient of each of a product's two factors, weights and input, costs as much as the product. An input needs no
-    gradient without a trainable layer before it, as at the first convolution. All are unknown if autograd trains
-    parameters that the network does not have.
+    gradient without a trainable layer before it, as at the first convolution. All are unknown if autograd also
+    differentiates by what is no parameter of the network.
     """
-    if not network.registers_all:
+    if network.makes_leaf or not network.registers_all:
         return dict.fromkeys(network.by_name)
     needs = dict.fromkeys(network.input_names, False)
     backward: dict[str, int | None] = {}

@@ -145,7 +145,7 @@ def autocast_requests(note: Callable[[str], None]) -> Iterator[None]:
     def entered(self: autocast) -> Any:
         if self.device == "cuda" and self not in off and not torch.cuda.is_available():
             note(self.device)
-        return enter(self)
+        return enter(self)  # type: ignore[no-untyped-call]
 
     autocast.__init__, autocast.__enter__ = made, entered  # type: ignore[method-assign]
     try:

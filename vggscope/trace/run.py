@@ -113,7 +113,9 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) ->
     if error is None:
         agrees = not (count.disagreements or watch.autocast or watch.unregistered)
         follows = agrees and not _trains_otherwise(forward, result.ran_on, watch)
-        network = replace(network, follows_rules=follows, registers_all=not watch.unregistered)
+        network = replace(
+            network, follows_rules=follows, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf
+        )
     if error is None and inputs.has_batch and recorder.returns == "tensors":
         network = replace(network, mixed_batch=mixed_batch(network, inputs.batch if single else 1, recorder.lines))
         notes = filter(None, (lost_batch(network), _whole_batch(inputs.batch, result)))
@@ -253,6 +255,10 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
     alone, error = forward(first)
     if error is not None and alone.differentiates and not forward.gradients:
         return _on_samples(replace(forward, gradients=True), inputs)
+    if error is None and alone.asks_gradient and not forward.gradients:
+        differentiable = _on_samples(replace(forward, gradients=True), inputs)
+        if differentiable.error is None:  # in-place code may fail on parameters that require gradients
+            return differentiable
     if error is not None:
         reason = f"forward fails on one sample: {explain(alone, error)}"
         one_sample = _OnSamples(alone, error, *alone.recorded, first)

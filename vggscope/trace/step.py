@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
@@ -58,13 +58,15 @@ class StorageChange(NamedTuple):
 class Recording:
     """One run: the storages by number, the changes in order, and the storages of the parameters' gradients.
 
-    `trained` are the names of the parameters that have a gradient.
+    `trained` are the names of the parameters that have a gradient, `replaced` those of the buffers that are now another
+    tensor.
     """
 
     storages: list[StorageUse]
     changes: list[StorageChange]
     gradients: frozenset[int]
     trained: tuple[str, ...]
+    replaced: frozenset[str] = frozenset()
 
 
 def recorded_steps(
@@ -116,7 +118,8 @@ def _step(
     network: Network, request: StepRequest, samples: int | None, recording: Recording, larger: Recording | None = None
 ) -> RecordedStep:
     events = tuple(_events(recording, larger))
-    return RecordedStep(request, samples, request.dtype or network.dtype, events, recording.trained)
+    dtype = request.dtype or network.dtype
+    return RecordedStep(request, samples, dtype, events, recording.trained, recording.replaced)
 
 
 def _is_alike(two: Recording, three: Recording) -> bool:
@@ -243,7 +246,12 @@ class _WatchedStep:
         finally:
             if collects:
                 gc.enable()
-        return self.storages.recording(self._gradients())
+        return replace(self.storages.recording(self._gradients()), replaced=self._replaced())
+
+    def _replaced(self) -> frozenset[str]:
+        """Return the buffers that are no longer in the module after a first step."""
+        now = dict(self.module.named_buffers(remove_duplicate=False))
+        return frozenset(name for name, tensor in now.items() if self.state.get(name, tensor) is not tensor)
 
     def _gradients(self) -> dict[str, Tensor]:
         return {name: t.grad for name, t in self.state.items() if t.is_leaf and t.grad is not None}

@@ -91,6 +91,8 @@ class Watch:
     - `compares` is false in a run whose products are not compared with torch's operators, which takes longer.
     - `autocast` is the device on which forward turns autocast on for a product.
     - `unregistered` is true if a module with parameters ran that is not registered.
+    - `asks_gradient` is true if forward asks whether a tensor requires a gradient, and `makes_leaf` if it makes one
+      require it.
     - `training_reads` tell whether forward depends on the mode of a module.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
@@ -115,6 +117,8 @@ class Watch:
     taken: object = None
     packed: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
     unregistered: bool = False
+    asks_gradient: bool = False
+    makes_leaf: bool = False
     training_reads: TrainingReads = field(default_factory=TrainingReads)
 
     @contextmanager
@@ -260,8 +264,7 @@ class Watch:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
         with _unwatched():
             inputs = plain_tensors_in((args, kwargs))
-            if not all(tensor.is_meta for tensor in inputs):
-                self._check_registered(inputs)
+            self._note_gradients(function, args, inputs)
             if self.on_meta and not all(tensor.is_meta for tensor in inputs):
                 args, kwargs = tuple(map(self._moved, args)), {key: self._moved(v) for key, v in kwargs.items()}
                 inputs = plain_tensors_in((args, kwargs))
@@ -290,6 +293,14 @@ class Watch:
             if self.on_meta and not is_transforming():
                 result = with_kernel_layout(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
+
+    def _note_gradients(self, function: Function, args: tuple[object, ...], inputs: tuple[Tensor, ...]) -> None:
+        """Note what a call reveals about the tensors that autograd differentiates by."""
+        if not self.inside_node:
+            self.asks_gradient |= asks_gradient(function)
+            self.makes_leaf |= requires_gradient(function, args)
+        if not all(tensor.is_meta for tensor in inputs):
+            self._check_registered(inputs)
 
     def _check_registered(self, tensors: tuple[Tensor, ...]) -> None:
         """Note a tensor that autograd trains and that is no parameter of the model."""
@@ -593,6 +604,23 @@ def is_differentiation(function: Function) -> bool:
     name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
     is_autograd = module in ("torch.autograd", "torch._tensor")
     return name in ("retain_grad", "register_hook") or (name in ("grad", "backward") and is_autograd)
+
+
+def asks_gradient(function: Function) -> bool:
+    """Return whether a function tells if a tensor requires a gradient."""
+    return getattr(function, "__name__", "") == "__get__" and _attribute(function) == "requires_grad"
+
+
+def requires_gradient(function: Function, args: tuple[object, ...]) -> bool:
+    """Return whether a call makes a tensor require a gradient."""
+    name = getattr(function, "__name__", "")
+    is_call = name == "requires_grad_" or (name == "__set__" and _attribute(function) == "requires_grad")
+    return is_call and (len(args) == 1 or bool(args[1]))
+
+
+def _attribute(function: Function) -> str:
+    """Return the name of the attribute that a descriptor's method gets or sets."""
+    return str(getattr(getattr(function, "__self__", None), "__name__", ""))
 
 
 def _has_hooks(module: nn.Module) -> bool:

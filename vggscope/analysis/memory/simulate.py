@@ -199,7 +199,10 @@ def _allocate_resident(
         log.allocate("parameters", BatchLinear(own * network.element_bytes_of(p) + p.index_bytes, 0), _layer(p))
     for module, size in _buffers_of_layers(network):
         log.allocate("buffers", BatchLinear(size, 0), module)
+    recorded = recorded_step(network, config)
     for table in network.tables:
+        if recorded is not None and table.name in recorded.replaced:
+            continue
         log.allocate("buffers", BatchLinear(network.bytes_of(table), 0), _layer(table))
     if config.trains:
         for p in trained if shards.parallel.buckets else ():
