@@ -208,6 +208,25 @@ def test_an_input_is_chosen_by_the_layer_that_reads_it(forward: Callable[..., Te
     assert [sizes in note for note in notes] == ([] if sizes == "3x224x224" else [True])
 
 
+def test_a_cell_that_forward_runs_over_steps_gets_a_sequence() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(8, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            samples, steps, _ = x.shape
+            state = x.new_zeros(samples, 16)
+            for step in range(steps):
+                state = self.cell(x[:, step], state)
+            return state
+
+    report = vggscope.summary(Steps())
+    assert shapes(report) == [("input", (1, 32, 8), "float32")]
+    assert report.totals.macs == 32 * 3 * 16 * (8 + 16)
+    assert report.warnings == ("8 does not fit, 32x8 was taken; input_size gives another",)
+
+
 def test_a_single_number_is_the_side_of_an_image_or_a_length(vggscope, path: str) -> None:
     square = json.loads(vggscope("summary", "D", "--input", "64", "-f", "json").out)
     assert square["input_shape"] == [1, 3, 64, 64]

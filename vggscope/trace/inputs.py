@@ -534,6 +534,7 @@ def _candidate_sizes(module: nn.Module, layer: nn.Module | None) -> Iterator[Inp
         yield InputSize((STEPS, layer.input_size))
     elif isinstance(layer, nn.RNNCellBase):
         yield InputSize((layer.input_size,))
+        yield InputSize((STEPS, layer.input_size))
     elif getattr(layer, "in_features", None):
         yield from map(InputSize, _row_sizes(int(layer.in_features)))  # type: ignore[union-attr,arg-type]
     else:
