@@ -537,7 +537,7 @@ def memory(
     parallel.
 
     Raises OptionError for a batch out of range and an unknown word or card, ShapeError for a model that does not run,
-    and ModelError for one whose memory is not known: it has nothing to train, or parameters that are not registered.
+    and ModelError for one whose memory is not known, because it has parameters that are not registered.
 
     >>> memory("D", batch=64, optimizer="adam", gpu="24GiB").max_batch >= 64
     True
@@ -552,10 +552,9 @@ def memory(
     budget = GpuBudget(gpu, *reserved) if gpu is not None else None
     steps = _requests(step, batch, for_any_batch=budget is not None)
     runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
-    reason = unknown_memory(runnable, step)
-    if reason:
-        remedy = "--mode inference is a forward pass" if runnable.registers_all else UNREGISTERED_REMEDY
-        raise ModelError(f"the memory of {runnable.name} is not known: {reason}", remedy)
+    if not runnable.registers_all:
+        reason = unknown_memory(runnable, step)
+        raise ModelError(f"the memory of {runnable.name} is not known: {reason}", UNREGISTERED_REMEDY)
     return simulate(runnable, runnable.given_batch if batch is None else batch, step, budget)
 
 

@@ -9,7 +9,7 @@ from vggscope.analysis.memory.allocation_log import KINDS, Moment, StepTimeline
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.calls import head_parameters
 from vggscope.analysis.memory.fit import Fit, GpuBudget, fit
-from vggscope.analysis.memory.simulate import is_predicted, simulate_step
+from vggscope.analysis.memory.simulate import is_predicted, simulate_step, unknown_memory
 from vggscope.analysis.memory.step_config import AMP, CUDA, OPTIMIZERS, StepConfig
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of
@@ -176,6 +176,8 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
 
 
 def _assumptions_of_training(network: Network, config: StepConfig) -> Iterator[str]:
+    if reason := unknown_memory(network, config):
+        yield f"a forward pass in training mode, without a backward pass: {reason}"
     yield "a step after the first: gradients set to None before it, the optimizer's states in place, no weight decay"
     yield "the loss is cross_entropy(model(x), y), nothing else names the logits; batch and int64 labels count"
     optimizer = OPTIMIZERS[config.optimizer]
