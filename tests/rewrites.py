@@ -20,6 +20,31 @@ CHANNELS, SIDE = 4, 4
 MEAN = [0.4, 0.5, 0.6, 0.5]
 
 
+class Constant(nn.Module):
+    """The input times, or less, a registered buffer whose values stay as they are."""
+
+    def __init__(self, values: list[float], *, is_factor: bool = False, persistent: bool = True) -> None:
+        super().__init__()
+        self.is_factor = is_factor
+        self.register_buffer("constant", torch.tensor(values)[:, None, None], persistent)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.constant if self.is_factor else x - self.constant
+
+
+class Scale(nn.Module):
+    """The input times a learned factor of each channel, and plus a learned number if `shifts`."""
+
+    def __init__(self, *, shifts: bool = False, axis: int = 1) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones([CHANNELS if i == axis else 1 for i in range(1, 4)]))
+        self.shift = nn.Parameter(torch.zeros(1)) if shifts else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.factor
+        return x if self.shift is None else x + self.shift
+
+
 def _conv(**options: object) -> Callable[[], nn.Module]:
     return lambda: nn.Conv2d(CHANNELS, CHANNELS, **options)  # type: ignore[arg-type]
 
@@ -75,6 +100,19 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "upsample_same": lambda: nn.Upsample(size=SIDE),
     "adaptive_same": lambda: nn.AdaptiveAvgPool2d(SIDE),
     "instance_norm": lambda: nn.InstanceNorm2d(CHANNELS),
+    "scale": Scale,
+    "scale_of_rows": lambda: Scale(axis=2),
+    "scale_and_shift": lambda: Scale(shifts=True),
+    "mean_buffer": lambda: Constant(MEAN),
+    "mean_buffer_kept_out": lambda: Constant(MEAN, persistent=False),
+    "mean_buffer_otherwise": lambda: Constant(MEAN[::-1]),
+    "factor_buffer": lambda: Constant(MEAN, is_factor=True),
+    "ones_buffer": lambda: Constant([1.0] * CHANNELS, is_factor=True),
+    "zeros_buffer": lambda: Constant([0.0] * CHANNELS),
+    "rnn": lambda: nn.RNN(CHANNELS, CHANNELS, batch_first=True),
+    "rnn_relu": lambda: nn.RNN(CHANNELS, CHANNELS, batch_first=True, nonlinearity="relu"),
+    "attention": lambda: nn.MultiheadAttention(CHANNELS, 2, batch_first=True),
+    "one_head": lambda: nn.MultiheadAttention(CHANNELS, 1, batch_first=True),
     # words that end the maps
     "max_pool": lambda: nn.MaxPool2d(2),
     "avg_pool": lambda: nn.AvgPool2d(2),
@@ -205,11 +243,37 @@ def _pad_first(mode: str, value: float = 0.0) -> Callable[[nn.Module, Tensor], T
     return run
 
 
+def _on_tokens(
+    name: str, run: Callable[[nn.Module, Tensor], Tensor]
+) -> tuple[str, Callable[[nn.Module, Tensor], Tensor]]:
+    """A call of a layer on the pixels as a sequence."""
+
+    def call(layer: nn.Module, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return run(layer, tokens).transpose(1, 2).reshape(x.shape)
+
+    return name, call
+
+
+def _masked(layer: nn.Module, x: Tensor) -> Tensor:
+    mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+    return layer(x, x, x, attn_mask=mask)[0]
+
+
 CALLS: dict[str, tuple[str, Callable[[nn.Module, Tensor], Tensor]]] = {
     "padded_conv": ("conv_bare", _pad_first("constant")),
     "conv_padded_with_one": ("conv_bare", _pad_first("constant", 1.0)),
     "conv_padded_by_reflection": ("conv_bare", _pad_first("reflect")),
     "conv_padded_by_copies": ("conv_bare", _pad_first("replicate")),
+    "rnn_of_pixels": _on_tokens("rnn", lambda layer, x: layer(x)[0]),
+    "rnn_relu_of_pixels": _on_tokens("rnn_relu", lambda layer, x: layer(x)[0]),
+    "rnn_backwards": _on_tokens("rnn", lambda layer, x: layer(x.flip(1))[0].flip(1)),
+    "attention_of_pixels": _on_tokens("attention", lambda layer, x: layer(x, x, x)[0]),
+    "attention_without_weights": _on_tokens("attention", lambda layer, x: layer(x, x, x, need_weights=False)[0]),
+    "attention_to_half": _on_tokens("attention", lambda layer, x: layer(x, x * 0.5, x)[0]),
+    "attention_of_half": _on_tokens("attention", lambda layer, x: layer(x, x, x * 0.5)[0]),
+    "attention_masked": _on_tokens("attention", _masked),
+    "attention_of_one_head": _on_tokens("one_head", lambda layer, x: layer(x, x, x)[0]),
     "f_conv": ("conv", lambda layer, x: F.conv2d(x, layer.weight, layer.bias, padding=1)),
     "f_conv_doubled": ("conv", lambda layer, x: F.conv2d(x, layer.weight * 2, layer.bias, padding=1)),
     "f_conv_flipped": ("conv", lambda layer, x: F.conv2d(x, layer.weight.flip(2), layer.bias, padding=1)),
@@ -256,7 +320,19 @@ ON_ROWS = (
     *("f_softmax_of_row", "f_softmax", "relu", "leaky_0", "dropout", "f_dropout", "times_1", "times_2"),
 )
 
-_NOT_ON_MAPS = {*POOLS, *FLATTENS, "fc_as_conv", "fc_2_as_conv", "linear_of_channels", "conv_bare", "f_softmax_of_row"}
+_NOT_ON_MAPS = {
+    *POOLS,
+    *FLATTENS,
+    "rnn",
+    "rnn_relu",
+    "attention",
+    "one_head",
+    "fc_as_conv",
+    "fc_2_as_conv",
+    "linear_of_channels",
+    "conv_bare",
+    "f_softmax_of_row",
+}
 
 ON_MAPS = tuple(
     word for word in (*LAYERS, *FUNCTIONS, *CALLS) if word not in _NOT_ON_MAPS | set(CLASSIFIERS) and "fc_2" not in word
@@ -289,6 +365,11 @@ SIMILAR = (
     ("max_pool", "adaptive_max", "f_max_pool", "f_max_pool_ceil", "avg_pool", "adaptive_avg", "f_avg_pool", "lp_pool"),
     ("fc_2", "f_fc_2", "fc_2_conv", "fc_2_no_bias", "fc_2_matmul", "fc_2_matmul_wrong"),
     ("fc_2_tied", "fc_2_twice"),
+    ("scale", "scale_of_rows", "scale_and_shift", "factor_buffer", "weighted"),
+    ("mean_buffer", "mean_buffer_kept_out", "mean_buffer_otherwise", "zeros_buffer", "ones_buffer", "identity"),
+    ("rnn_of_pixels", "rnn_relu_of_pixels", "rnn_backwards"),
+    ("attention_of_pixels", "attention_without_weights", "attention_masked", "attention_of_one_head"),
+    ("attention_of_pixels", "attention_to_half", "attention_of_half"),
 )  # fmt: skip
 """Words that one may write for another, rightly or not."""
 

@@ -23,7 +23,7 @@ def filled(module: nn.Module, seed: int) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     module.double().eval()
     for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and not name.endswith("constant"):
             tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
             if name.endswith("running_var"):
                 tensor.abs_().add_(0.5)
@@ -31,7 +31,8 @@ def filled(module: nn.Module, seed: int) -> nn.Module:
 
 
 def state(net: Net, keys: list[str]) -> list[Tensor]:
-    return [t for key in keys for t in net.layers[key].state_dict().values() if t.is_floating_point()]
+    named = (item for key in keys for item in net.layers[key].state_dict().items())
+    return [tensor for name, tensor in named if tensor.is_floating_point() and name != "constant"]
 
 
 def same_to_torch(one: Net, other: Net, *, training: bool = False) -> bool:
@@ -126,6 +127,9 @@ EQUAL = (
     ("identity", "times_1", "plus_0", "chunks", "chunks_of_rows", "sliced", "stacked", "squeezed", "flat_and_back"),
     ("identity", "permuted_back", "upsample_same", "adaptive_same", "interpolated", "transposed_twice", "cloned"),
     ("identity", "leaky_1"),
+    ("identity", "ones_buffer", "zeros_buffer"),
+    ("mean_buffer", "mean_buffer_kept_out"),
+    ("attention_of_pixels a", "attention_without_weights a"),
     ("minus_half", "plus_minus_half"),
     ("half", "times_half"),
     ("softmax", "f_softmax", "softmax_of_negative_axis"),
