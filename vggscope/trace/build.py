@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vggscope.trace.constants import ConstantValues, described_when_built
+from vggscope.trace.functions import function_name
 from vggscope.trace.tensors import Function, keep_on_device, on_meta, tensors_in, with_values
 
 if TYPE_CHECKING:
@@ -39,8 +41,14 @@ def without_data(build: Callable[[], Module]) -> Module:
         def __torch_function__(
             self, func: Function, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
         ) -> object:
-            return _call(func, args, kwargs or {})
+            result = _call(func, args, kwargs or {})
+            results = tensors_in(result)
+            if results and results[0].is_meta:
+                name, in_place = function_name(func)
+                constants.computed(name, func, args, kwargs or {}, results, in_place)
+            return result
 
+    constants = ConstantValues(described_when_built(), {})
     with torch.random.fork_rng(devices=[]), _without_downloads(), MetaMode():
         return build()
 

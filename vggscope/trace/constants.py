@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from vggscope.graph import ConstantValue, Parameter
 from vggscope.ops.recorded import RANDOM
 from vggscope.trace.layout import shares_memory
 from vggscope.trace.tensors import Function, mapped_tensors, tensors_in
+from vggscope.trace.writes import region_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,11 +25,20 @@ if TYPE_CHECKING:
 LARGEST = 4096
 """The most elements of a constant whose values are computed."""
 
+LARGEST_GIVEN = 10**6
+"""The most elements of a tensor whose values are compared."""
+
+SHORT = 8
+"""The most elements whose values are shown; more are replaced by their digest."""
+
 LONGEST = 500
 """The most characters of a description; a longer one is replaced by its digest."""
 
 MOST_NAMES = 50
 """The most tensors of the state dict in a description."""
+
+_OVERWRITING = frozenset({"copy", "fill", "zero"})
+"""Functions that write all elements of their first argument."""
 
 UNKNOWN = ConstantValue("")
 """A tensor whose values are not known."""
@@ -44,8 +55,11 @@ class ConstantValues:
     buffers: MutableMapping[Tensor, str]
 
     def keep(self, tensor: Tensor, values: Tensor) -> None:
-        """Record the values of a tensor, if it has some."""
-        if not values.is_meta and values.numel() <= LARGEST and values.layout == _strided():
+        """Record the values of a tensor, or how they were computed if it has none."""
+        built = described_when_built().get(values) if values.is_meta else None
+        if built is not None:
+            self.known[tensor] = built
+        if not values.is_meta and values.numel() <= LARGEST_GIVEN and values.layout == _strided():
             self.known[tensor] = values.detach()
 
     def leaf(self, tensor: Tensor, parameter: Parameter) -> None:
@@ -64,7 +78,7 @@ class ConstantValues:
             self.keep(tensor, tensor)
             value = self.known.get(tensor)
         if value is None:
-            return UNKNOWN
+            value = described_when_built().get(tensor, UNKNOWN)
         return value if isinstance(value, ConstantValue) else _of_values(value)
 
     def computed(
@@ -77,30 +91,44 @@ class ConstantValues:
         in_place: bool,
     ) -> None:
         """Record the results of a call whose tensors are all constants."""
-        if in_place:
-            for tensor in list(self.known):
-                if any(tensor is result or shares_memory(tensor, result) for result in results):
-                    del self.known[tensor]
-            return
-        if name in RANDOM:
+        if name in RANDOM and not in_place:
             return
         inputs = tensors_in((args, dict(kwargs)))
+        if in_place:
+            result = results[0]
+            self._write(self._description(name, args, kwargs, inputs), result)
+            if name in _OVERWRITING and inputs[0] is result:
+                whole = f"{name} {tuple(result.shape)} {result.dtype} {mapped_tensors(args[1:], lambda tensor: 'x')}"
+                made = _joined(whole, [self.of(tensor) for tensor in inputs[1:]])
+                self.known.pop(result, None)
+                self.known.update({result: made} if made.text else {})
+            return
         values = self._evaluated(function, args, kwargs, inputs, results)
         if values is not None:
             for result, value in zip(results, values):
                 self.keep(result, value)
             return
-        parts = [self.of(tensor) for tensor in inputs]
-        names = tuple(name for part in parts for name in part.names)
-        if any(not part.text for part in parts) or len(names) > MOST_NAMES:
-            return
-        shapes = tuple(shape for part in parts for shape in part.shapes)
+        made = self._description(name, args, kwargs, inputs)
+        for place, result in enumerate(results if made.text else ()):
+            self.known[result] = replace(made, text=f"{made.text}[{place}]") if place else made
+
+    def _description(
+        self, name: str, args: tuple[object, ...], kwargs: Mapping[str, object], inputs: Sequence[Tensor]
+    ) -> ConstantValue:
+        """Return a call in words; UNKNOWN if an input is not known, or if the call draws random numbers."""
         plain = mapped_tensors((args, sorted(kwargs.items())), lambda tensor: "x")
-        text = f"{name}({', '.join(part.text for part in parts)}; {plain})"
-        if len(text) > LONGEST:
-            text = f"{sha256(text.encode()).hexdigest()[:32]}({', '.join(['{}'] * len(names))})"
-        for place, result in enumerate(results):
-            self.known[result] = ConstantValue(f"{text}[{place}]" if place else text, names, shapes)
+        return UNKNOWN if name in RANDOM else _joined(f"{name} {plain}", [self.of(tensor) for tensor in inputs])
+
+    def _write(self, made: ConstantValue, result: Tensor) -> None:
+        """Record a call that writes to the memory of its result, and so to all tensors that share it."""
+        for tensor in list(self.known):
+            if tensor is result or shares_memory(tensor, result):
+                places = f"{region_of(result)} in {region_of(tensor)}"
+                written = _joined(f"after a write to {places}", [self.of(tensor), made])
+                if written.text:
+                    self.known[tensor] = written
+                else:
+                    del self.known[tensor]
 
     def _evaluated(
         self,
@@ -131,6 +159,32 @@ class ConstantValues:
         return found if is_alike else None
 
 
+def _digest(values: Tensor) -> str:
+    import torch
+
+    return sha256(values.flatten().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:32]
+
+
+def _joined(text: str, parts: Sequence[ConstantValue]) -> ConstantValue:
+    """Return what is computed from parts, as `text` says; UNKNOWN if one of them is not known."""
+    names = tuple(name for part in parts for name in part.names)
+    if any(not part.text for part in parts) or len(names) > MOST_NAMES:
+        return UNKNOWN
+    whole = f"{text.replace('{', '(')}({', '.join(part.text for part in parts)})"
+    if len(whole) > LONGEST:
+        whole = f"{sha256(whole.encode()).hexdigest()[:32]}({', '.join(['{}'] * len(names))})"
+    return ConstantValue(whole, names, tuple(shape for part in parts for shape in part.shapes))
+
+
+@cache
+def described_when_built() -> MutableMapping[Tensor, Tensor | ConstantValue]:
+    """Return the descriptions of tensors without data that constructors have computed."""
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+    built: MutableMapping[Tensor, Tensor | ConstantValue] = WeakTensorKeyDictionary()
+    return built
+
+
 def _on_cpu(value: object) -> object:
     from torch import device
 
@@ -150,9 +204,10 @@ def _of_values(values: Tensor) -> ConstantValue:
     plain = values.resolve_conj().resolve_neg().contiguous()
     if plain.dtype.is_complex:
         plain = torch.view_as_real(plain)
-    numbers = plain.flatten().tolist()
+    first = plain.flatten()[:1].tolist()
+    is_one = bool(first) and bool((plain == plain.flatten()[0]).all()) and not values.dtype.is_complex
+    number = float(first[0]) if is_one and values.dtype != torch.bool and math.isfinite(first[0]) else None
+    is_short = plain.numel() <= SHORT
+    text = f"{plain.flatten().tolist()}" if is_short else _digest(plain)
     dtype = str(values.dtype).removeprefix("torch.")
-    is_one = len(set(map(repr, numbers))) == 1 and not values.dtype.is_complex and values.dtype != torch.bool
-    number = float(numbers[0]) if is_one and math.isfinite(numbers[0]) else None
-    text = f"{numbers}" if len(numbers) <= 8 else sha256(repr(numbers).encode()).hexdigest()[:32]
     return ConstantValue(f"{dtype} {tuple(values.shape)} {text}".replace("{", "("), number=number)
