@@ -34,6 +34,15 @@ def shares_memory(one: Tensor, other: Tensor) -> bool:
     return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
+def is_whole(tensor: Tensor) -> bool:
+    """Return whether a tensor is all of its storage, in the order of its axes."""
+    import torch
+
+    if tensor.layout != torch.strided or not tensor.is_contiguous():
+        return False
+    return tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
 def with_layout_of(op: Op, other: Op) -> Op | None:
     """Return the op with the memory layout of another of its class; None if nothing changes."""
     if type(op) is not type(other):

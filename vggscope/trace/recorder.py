@@ -21,7 +21,7 @@ from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
 from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
-from vggscope.trace.layout import shares_memory, with_layout
+from vggscope.trace.layout import is_whole, shares_memory, with_layout
 from vggscope.trace.saved import Saved, by_rule, kind
 from vggscope.trace.tensors import dtype_name, named_tensors, tensors_in
 from vggscope.trace.transforms import is_transforming
@@ -88,6 +88,7 @@ class Recorder:
     `disagreements` are sentences on figures that differ from torch's. `asked` are the kinds of ops of which torch has
     told what they save for backward.
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
+    `is_regular` is whether every tensor is all of its storage, in the order of its axes.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
 
@@ -111,6 +112,7 @@ class Recorder:
     named_until: dict[str, str] = field(default_factory=dict)
     needs_gradient: set[str] = field(default_factory=set)
     has_own_backward: bool = False
+    is_regular: bool = True
     dtype: str = "float32"
     lines: dict[str, str] = field(default_factory=dict)
     returned_parameters: set[str] = field(default_factory=set)
@@ -125,6 +127,7 @@ class Recorder:
             name = INPUT if len(arguments) == 1 else argument + INPUT_MARK if argument in self.reserved else argument
             self.origins[tensor] = name
             self.shapes[name] = shape_of(tensor)
+            self.is_regular = self.is_regular and is_whole(tensor)
             inputs.append(Input(name, shape_of(tensor), dtype_name(tensor, self.dtype)))
         self.inputs = tuple(inputs)
 
@@ -329,6 +332,7 @@ class Recorder:
         if self.nodes[name].passes_gradient and (trains or self.needs_gradient.intersection(sources)):
             self.needs_gradient.add(name)
         self.shapes[name] = shape_of(result)
+        self.is_regular = self.is_regular and is_whole(result)
         self.origins[result] = name
         self.writes.include(result)
         self._update_named(name, result)

@@ -21,6 +21,7 @@ from vggscope.trace.layout import with_layout_of
 from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Constant, Recorder
+from vggscope.trace.sample_wise import is_sample_wise
 from vggscope.trace.tensors import dtype_name, storage_of
 from vggscope.trace.watch import Watch
 from vggscope.trace.writes import Writes
@@ -265,6 +266,13 @@ def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
         return one_sample if inputs.batch == 1 else _on_whole_batch(forward, inputs, reason) or one_sample
     if not inputs.has_batch:
         return _OnSamples(alone, None, *alone.recorded, first, "the inputs have no batch axis")
+    if is_sample_wise(alone, first):
+        return _OnSamples(alone, None, *alone.recorded, first)
+    return _with_growth(forward, inputs, alone, first)
+
+
+def _with_growth(forward: _Forward, inputs: CallInputs, alone: Watch, first: CallInputs) -> _OnSamples:
+    """Return the run on one sample with the growth by a second one, or the run on the whole batch if it differs."""
     pair, error = replace(forward, compares=False)(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if inputs.batch > 1:

@@ -33,6 +33,7 @@ from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Count, Recorder, shape_of
+from vggscope.trace.sample_wise import MAY_READ
 from vggscope.trace.saved import Saved, saved_in_training
 from vggscope.trace.source_line import current_line
 from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, tensors_in, with_values
@@ -89,6 +90,7 @@ class Watch:
     - `packed` are the packed weights of quantised layers, by the layer's path.
     - `dispatched` are the multiply-accumulates that torch's operators have since the current call or layer began.
     - `compares` is false in a run whose products are not compared with torch's operators, which takes longer.
+    - `reads_sizes` is true if forward has read a number that may depend on the batch, such as a tensor's shape.
     - `autocast` is the device on which forward turns autocast on for a product.
     - `unregistered` is true if a module with parameters ran that is not registered.
     - `asks_gradient` is true if forward asks whether a tensor requires a gradient, and `makes_leaf` if it makes one
@@ -112,6 +114,7 @@ class Watch:
     dispatched: OperatorMacs = field(default_factory=lambda: NO_MACS)
     compares: bool = True
     autocast: str = ""
+    reads_sizes: bool = False
     asked_device: bool = False
     values: Tensor | None = None
     taken: object = None
@@ -491,6 +494,7 @@ class Watch:
             self.values, self.taken = next(iter(inputs), None), result
         if name in _FROM_VALUES and self.values is not None and args and _holds_values(args[0], self.taken):
             return self._array_node(name, result)
+        self._note_reading(name, inputs, result)
         kwargs, inputs, out = _without_out(args, kwargs, inputs)
         self.recorder.refresh(self.path, inputs)
         results = inputs[:1] if name == "setitem" else plain_tensors_in(result)
@@ -521,6 +525,12 @@ class Watch:
         if results[0] is out or (results[0] is inputs[0] and not isinstance(op_call.ops[0], View)):
             self.recorder.wrote(results[0])
         return result
+
+    def _note_reading(self, name: str, inputs: tuple[Tensor, ...], result: object) -> None:
+        """Record whether a call may tell forward how many samples there are: any result that is no tensor."""
+        if self.reads_sizes or not self.stack or name in MAY_READ or name == "setitem":
+            return
+        self.reads_sizes = is_transforming() or (bool(inputs) and not plain_tensors_in(result))
 
     def _add_function(self, name: str, call: Call, results: Sequence[Tensor]) -> None:
         if isinstance(call.ops[0], AlwaysDropout):
