@@ -118,7 +118,8 @@ def test_a_correct_file_has_no_difference_that_counts(word: str, column: str, ve
     word = f"{REPLICAS}/{word}"
     ours = resolve(word)
     reference = reference_for("paper", word, ours, BuildOptions())
-    assert reference.network.name == f"the paper's column {column}"
+    name = column.removesuffix("_bn") + (" with batch norm added" if column.endswith("_bn") else "")
+    assert reference.network.name == f"the paper's column {name}"
     assert compare(ours, reference.network).verdict == verdict
 
 

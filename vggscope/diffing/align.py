@@ -23,9 +23,6 @@ _NO_EFFECT = 0.25
 
 _IMPOSSIBLE = 1e9
 
-_RUN_SHARE = 0.25
-"""The share of its cost that a gap adds to the most expensive one of its run."""
-
 MOST_CELLS = 10**7
 """The most pairs of layers that are compared: all pairs of two networks of 3,000 layers. In longer networks only layers
 at similar positions are compared.
@@ -120,33 +117,6 @@ def _with_late_gaps(pairs: list[Pair], left: Sequence[Signature], right: Sequenc
 
 def _are_equal(signatures: Sequence[Signature], one: int | None, other: int | None) -> bool:
     return one is not None and other is not None and signatures[one].matches(signatures[other])
-
-
-def distance(ours: Network, reference: Network) -> float:
-    """How different two networks are: the cost of their alignment, 0 if their layers match one by one.
-
-    A run of gaps between two anchors costs less than its gaps one by one.
-    """
-    left = [_signature(ours, node) for node in ours.nodes]
-    right = [_signature(reference, node) for node in reference.nodes]
-    total = 0.0
-    gaps: tuple[list[float], list[float]] = ([], [])
-    for i, j in align(ours, reference).pairs:
-        if i is None or j is None:
-            gaps[i is None].append((right[j or 0] if i is None else left[i]).gap)
-            continue
-        total += _substitution(left[i], right[j])
-        if left[i].is_weight_layer:
-            total += _run_cost(gaps)
-    return total + _run_cost(gaps)
-
-
-def _run_cost(gaps: tuple[list[float], list[float]]) -> float:
-    """The cost of the runs of gaps on either side; empties both lists."""
-    total = sum(max(costs) + _RUN_SHARE * (sum(costs) - max(costs)) for costs in gaps if costs)
-    for costs in gaps:
-        costs.clear()
-    return total
 
 
 class Signature(NamedTuple):

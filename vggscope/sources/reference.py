@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vggscope.diffing.align import distance
 from vggscope.errors import ModelError, nearest
 from vggscope.graph import Network
 from vggscope.record import record
@@ -15,6 +14,7 @@ from vggscope.sources.cache import LIBRARIES, remembered
 from vggscope.sources.resolve import SOURCES, resolve, resolve_module
 from vggscope.units import shape_text
 from vggscope.vgg.configs import CONFIGS, LITERATURE, config_named
+from vggscope.vgg.likeness import Likeness, has_batch_norms, likeness
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def reference_for(word: str, model: str, ours: Network, options: BuildOptions, *
     """The reference that `--ref word` means for the Network `ours` of the word `model`.
 
     `torchvision` and `timm` mean the model's counterpart in that library, `paper` its column of Table 1. A model
-    without a counterpart gets the one whose layers align best. Any other word is a MODEL. A library's model is read
+    without a counterpart gets the one that it is most like. Any other word is a MODEL. A library's model is read
     from the cache if `cache` is set. Raises ModelError for a word that names nothing.
     """
     if not word:
@@ -61,7 +61,7 @@ def reference_for(word: str, model: str, ours: Network, options: BuildOptions, *
     if word == "paper":
         config, note = _counterpart(model, ours, list(CONFIGS), options)
         same, notes = _large_enough(same, ours, note)
-        return _reference(config, same, f"the paper's column {config}", notes, cache)
+        return _reference(config, same, _paper_name(config), notes, cache)
     return _reference(word, same, word, (), cache)
 
 
@@ -80,6 +80,16 @@ def _large_enough(options: BuildOptions, ours: Network, note: str) -> tuple[Buil
     return replace(options, input=larger), (*notes, text)
 
 
+def _paper_name(config: str) -> str:
+    """The name of a column, which has no batch norm in the paper.
+
+    >>> _paper_name("D"), _paper_name("D_bn")
+    ("the paper's column D", "the paper's column D with batch norm added")
+    """
+    column = config.removesuffix("_bn")
+    return f"the paper's column {column}" + (" with batch norm added" if column != config else "")
+
+
 def _reference(word: str, options: BuildOptions, name: str, notes: tuple[str, ...], cache: bool) -> Reference:
     load = partial(resolve, word, options)
     network = replace(remembered(word, options, load) if cache else load(), name=name)
@@ -87,12 +97,22 @@ def _reference(word: str, options: BuildOptions, name: str, notes: tuple[str, ..
 
 
 def _counterpart(model: str, ours: Network, configs: list[str], options: BuildOptions) -> tuple[str, str]:
-    """The configuration that a model implements (`D`, `D_bn`), and a note if it was chosen by alignment."""
+    """The configuration that a model implements (`D`, `D_bn`), and a note if it was chosen by its layers."""
     named = config_named(model)
     if named is not None and named[0] in configs:
         return named[0] + ("_bn" if named[1] or options.batch_norm else ""), ""
-    candidates = [name + suffix for name in configs for suffix in ("", "_bn")]
-    closest = min(candidates, key=lambda name: distance(ours, resolve(name)))
+    closest, found = _most_like(ours, configs)
+    closest += "_bn" if has_batch_norms(ours) else ""
     if named is not None:
         return closest, f"column {named[0]} of Table 1 has no counterpart there; {{}} is the nearest"
-    return closest, "{} is the nearest by its layers; --ref names another"
+    return closest, f"most like {{}}: {found.text}; --ref names another"
+
+
+def _most_like(ours: Network, words: list[str]) -> tuple[str, Likeness]:
+    """The word of the network that `ours` is most like, and how much. A network without LRN is not like A-LRN."""
+    channels, *sides = ours.input_shape[1:]
+    options = BuildOptions(input=(channels, *(max(side, SMALLEST) for side in sides)))
+    found = {word: likeness(ours, resolve(word, options)) for word in words}
+    has_lrn = any(node.op.notation == "lrn" for node in ours.nodes)
+    closest = min(words, key=lambda word: (found[word].cost, has_lrn != (word == "A-LRN")))
+    return closest, found[closest]

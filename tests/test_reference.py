@@ -1,0 +1,145 @@
+"""Which VGG a model is held to: by its layers with weights, whatever else was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from vggscope.api import network
+from vggscope.graph import Network
+from vggscope.sources.reference import reference_for
+from vggscope.vgg.likeness import likeness
+from vggscope.vgg.options import BuildOptions
+
+STAGES = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+def conv(before: int, width: int, kernel: int = 3, **options: object) -> list[nn.Module]:
+    return [nn.Conv2d(before, width, kernel, padding=kernel // 2, **options), nn.ReLU()]
+
+
+def separable(before: int, width: int) -> list[nn.Module]:
+    depthwise = nn.Conv2d(before, before, 3, padding=1, groups=before) if before > 3 else nn.Conv2d(3, 3, 3, padding=1)
+    return [depthwise, nn.ReLU(), nn.Conv2d(before, width, 1), nn.ReLU()]
+
+
+def head(features: int = 512 * 49, units: int = 4096, classes: int = 1000) -> list[nn.Module]:
+    hidden = [nn.Linear(features, units), nn.ReLU(), nn.Dropout(), nn.Linear(units, units), nn.ReLU(), nn.Dropout()]
+    return [nn.Flatten(), *hidden, nn.Linear(units, classes)]
+
+
+def vgg(
+    name: str,
+    layer: Callable[[int, int], list[nn.Module]] = conv,
+    pool: Callable[[int], list[nn.Module]] = lambda width: [nn.MaxPool2d(2)],
+    end: Callable[[], list[nn.Module]] = head,
+    widths: tuple[int, ...] = WIDTHS,
+) -> nn.Sequential:
+    layers, before = [], 3
+    for count, width in zip(STAGES[name], widths):
+        for _ in range(count):
+            layers += layer(before, width)
+            before = width
+        layers += pool(width)
+    return nn.Sequential(*layers, *end())
+
+
+def with_norm(position: int) -> Callable[[int, int], list[nn.Module]]:
+    """A convolution whose batch norm stands before it (0), after it (1) or after its ReLU (2)."""
+
+    def layer(before: int, width: int) -> list[nn.Module]:
+        layers = conv(before, width, bias=False)
+        layers.insert(position, nn.BatchNorm2d(width if position else before))
+        return layers
+
+    return layer
+
+
+def global_mean() -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)]
+
+
+MUTILATED: dict[str, tuple[Callable[[str], nn.Module], str]] = {
+    "average pools": (lambda name: vgg(name, pool=lambda width: [nn.AvgPool2d(2)]), ""),
+    "overlapping pools": (lambda name: vgg(name, pool=lambda width: [nn.MaxPool2d(3, 2, 1)]), ""),
+    "no pools": (lambda name: vgg(name, pool=lambda width: [], end=global_mean), ""),
+    "strided convolutions for pools": (
+        lambda name: vgg(name, pool=lambda width: [nn.Conv2d(width, width, 3, 2, 1), nn.ReLU()]),
+        "",
+    ),
+    "no biases": (lambda name: vgg(name, lambda a, b: conv(a, b, bias=False)), ""),
+    "kernels of 5x5": (lambda name: vgg(name, lambda a, b: conv(a, b, 5)), ""),
+    "no padding": (lambda name: vgg(name, lambda a, b: [nn.Conv2d(a, b, 3), nn.ReLU()], end=global_mean), ""),
+    "other activations": (lambda name: vgg(name, lambda a, b: [*conv(a, b)[:1], nn.GELU()]), ""),
+    "global mean, ten classes": (lambda name: vgg(name, end=global_mean), ""),
+    "no head": (lambda name: vgg(name, end=list), ""),
+    "narrow head": (lambda name: vgg(name, end=lambda: head(units=512, classes=10)), ""),
+    "halved widths": (
+        lambda name: vgg(name, widths=tuple(w // 2 for w in WIDTHS), end=lambda: head(256 * 49)),
+        "",
+    ),
+    "depthwise separable": (lambda name: vgg(name, separable), ""),
+    "norm after the ReLU, everything else wrong too": (
+        lambda name: vgg(name, with_norm(2), lambda width: [nn.AvgPool2d(2)]),
+        "_bn",
+    ),
+    "norm before the convolution": (lambda name: vgg(name, with_norm(0)), "_bn"),
+    "norm, no pools": (lambda name: vgg(name, with_norm(1), lambda width: [], global_mean), "_bn"),
+    "one norm before all": (lambda name: nn.Sequential(nn.BatchNorm2d(3), vgg(name)), ""),
+    "norm in the head alone": (lambda name: nn.Sequential(vgg(name), nn.BatchNorm1d(1000)), ""),
+}
+
+
+def on_meta(make: Callable[[str], nn.Module], name: str) -> nn.Module:
+    """The module without data: 138 million weights need not be drawn."""
+    with torch.device("meta"):
+        return make(name)
+
+
+def chosen(ours: Network, word: str = "torchvision") -> str:
+    return reference_for(word, "", ours, BuildOptions()).network.name
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("kind", MUTILATED)
+def test_a_mutilated_vgg_is_held_to_the_one_that_it_was(kind: str, name: str) -> None:
+    make, suffix = MUTILATED[kind]
+    assert chosen(network(on_meta(make, name), (3, 224, 224))) == f"torchvision:{name}{suffix}"
+
+
+@pytest.mark.parametrize("kind", ["average pools", "halved widths", "norm after the ReLU, everything else wrong too"])
+def test_small_images_change_nothing(kind: str) -> None:
+    make, suffix = MUTILATED[kind]
+    features = nn.Sequential(*list(on_meta(make, "vgg16"))[:-8])
+    assert chosen(network(features, (3, 32, 32))) == f"torchvision:vgg16{suffix}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_vgg_is_most_like_itself(name: str) -> None:
+    found = likeness(network(on_meta(vgg, name), (3, 224, 224)), network(name))
+    convolutions = sum(STAGES[name])
+    assert found.text == f"{convolutions} of {convolutions} convolutions, 3 of 3 fully connected layers"
+    assert (found.cost, found.width, found.is_same_family) == (0, 1, True)
+
+
+def test_the_counts_are_of_equal_layers() -> None:
+    """By hand: C has three 1x1 convolutions, and fc6 of a 6x6 map reads another number of features."""
+    assert likeness(network("C"), network("D")).text == "10 of 13 convolutions, 3 of 3 fully connected layers"
+    flat = network(vgg("vgg16", end=lambda: head(512 * 36)), (3, 192, 192))
+    assert likeness(flat, network("D")).text == "13 of 13 convolutions, 2 of 3 fully connected layers"
+    more = likeness(network("E"), network("D"))
+    assert more.text == "13 of 13 convolutions (the model has 16), 3 of 3 fully connected layers"
+    half = network(vgg("vgg11", widths=(32, 64, 128, 256, 256), end=list), (3, 224, 224))
+    assert likeness(half, network("A")).text == (
+        "8 of 8 convolutions at 0.5 times the channels, 0 of 3 fully connected layers (the model has 0)"
+    )

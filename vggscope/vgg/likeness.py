@@ -1,0 +1,257 @@
+"""How much a network is like a VGG, by its layers with weights.
+
+An architecture is identified by its convolutions, with kernel size and output channels, by the changes of resolution
+between them, and by the fully connected layers after them. The kind of a pool, biases, activations and batch norms make
+no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import field
+from math import log2, prod
+from typing import NamedTuple
+
+from vggscope.graph import Network, Node
+from vggscope.ops.base import Shape
+from vggscope.ops.convolution import Convolution
+from vggscope.ops.linear import Linear
+from vggscope.record import record
+
+MOST_LAYERS = 250
+"""How many layers with weights are compared. The deepest VGG has 19."""
+
+_GAP, _NEXT_GAP = 1.0, 0.25
+"""The cost of a layer without a counterpart: of the first of a run, and of each further one."""
+
+_WIDTH, _KERNEL, _REDUCTION = 1.0, 0.25, 0.5
+"""The cost of a pair of layers that differ in this. A pair that differs in all costs less than two gaps."""
+
+
+class WeightLayer(NamedTuple):
+    """A convolution, or a fully connected layer, which has no `kernel`.
+
+    `width` is the number of output channels or units, 0 for the last fully connected layer: its units are the classes.
+    `reduction` is how often the resolution is halved after the convolution before it. `features` is the input size of
+    the first fully connected layer, 0 for any other layer. `is_separable`: a depthwise convolution and a 1x1 after it
+    are one. `is_downsampling`: it has a stride and keeps the channels, as a convolution that replaces a pool.
+    """
+
+    name: str
+    width: int
+    kernel: Shape = ()
+    reduction: int = 0
+    features: int = 0
+    is_separable: bool = False
+    is_downsampling: bool = False
+
+
+@record
+class LayerCount:
+    """How many layers of a kind are equal, and how many our network and the reference have."""
+
+    equal: int
+    ours: int
+    reference: int
+
+
+@record
+class Likeness:
+    """How much a network is like a reference.
+
+    An equal convolution has the same kernel size and the same output channels, up to the factor `width` that all
+    convolutions share. An equal fully connected layer has the same units and, if it is the first, the same input; the
+    number of classes does not count. `is_same_family` is false if too few convolutions are equal for a comparison layer
+    by layer. `cost` is 0 if all layers are equal.
+    """
+
+    convolutions: LayerCount
+    fully_connected: LayerCount
+    width: float
+    is_same_family: bool
+    cost: float = field(metadata={"json": False})
+
+    @property
+    def text(self) -> str:
+        """The counts in words: `13 of 13 convolutions, 2 of 3 fully connected layers`."""
+        wide = "" if self.width == 1 else f" at {self.width:g} times the channels"
+        parts = [_of(self.convolutions, "convolution") + wide]
+        if self.fully_connected.reference:
+            parts.append(_of(self.fully_connected, "fully connected layer"))
+        return ", ".join(parts)
+
+
+def _of(count: LayerCount, noun: str) -> str:
+    more = "" if count.ours == count.reference else f" (the model has {count.ours})"
+    return f"{count.equal} of {count.reference} {noun}{'' if count.reference == 1 else 's'}{more}"
+
+
+def likeness(ours: Network, reference: Network) -> Likeness:
+    """How much `ours` is like `reference`. Both are truncated at their failure, if any.
+
+    >>> from vggscope.vgg.configs import CONFIGS
+    >>> from vggscope.vgg.network import network_of_config
+    >>> from vggscope.vgg.options import BuildOptions
+    >>> c, d = (network_of_config(name, CONFIGS[name].words, BuildOptions()) for name in "CD")
+    >>> likeness(c, d).text
+    '10 of 13 convolutions, 3 of 3 fully connected layers'
+    """
+    theirs = weight_layers(reference)
+    layers = weight_layers(ours)
+    results = []
+    for reading in dict.fromkeys((layers, _without_downsampling(layers))):
+        for width in dict.fromkeys((1.0, _widest(reading) / _widest(theirs))):
+            results.append(_likeness(ours, reading, theirs, width))
+    return min(results, key=lambda result: result.cost)
+
+
+def has_batch_norms(network: Network) -> bool:
+    """Whether batch norms belong to its convolutions: there are at least half as many of them."""
+    norms = sum(node.op.label_prefix == "bn" and len(network.output_shape(node)) == 4 for node in network.nodes)
+    return norms > 0 and 2 * norms >= sum(bool(layer.kernel) for layer in weight_layers(network))
+
+
+def weight_layers(network: Network) -> tuple[WeightLayer, ...]:
+    """The first weight layers that the network's output depends on, in execution order."""
+    layers: list[WeightLayer] = []
+    before, pending = network.input_shape, None
+    aside = network.side_outputs
+    for node in network.nodes:
+        if node.name in aside or not node.op.is_weight_layer or len(layers) == MOST_LAYERS:
+            continue
+        shape = network.input_shapes(node)[0]
+        in_head = bool(layers) and not layers[-1].kernel
+        features = _features(node, shape, in_head)
+        if features:
+            layers.append(WeightLayer(node.name, _outputs(node), features=0 if in_head else features))
+        elif isinstance(node.op, Convolution) and len(shape) == 4:
+            if pending is not None and set(node.op.kernel_size) == {1}:
+                layers[-1] = pending._replace(name=node.name, width=node.op.out_channels, is_separable=True)
+                pending = None
+                continue
+            layers.append(_convolution(node.name, node.op, _halvings(before, shape)))
+            before = shape
+            pending = layers[-1] if 1 < node.op.groups == node.op.in_channels else None
+    last = max((i for i, layer in enumerate(layers) if not layer.kernel), default=None)
+    return tuple(layer._replace(width=0) if i == last else layer for i, layer in enumerate(layers))
+
+
+def _convolution(name: str, op: Convolution, reduction: int) -> WeightLayer:
+    is_downsampling = max(op.stride) > 1 and op.in_channels == op.out_channels
+    return WeightLayer(name, op.out_channels, op.kernel_size, reduction, is_downsampling=is_downsampling)
+
+
+def _outputs(node: Node) -> int:
+    op = node.op
+    return op.out_channels if isinstance(op, Convolution) else op.out_features if isinstance(op, Linear) else 0
+
+
+def _features(node: Node, shape: Shape, in_head: bool) -> int:
+    """The input size of a fully connected layer, also of one that is written as a convolution; 0 for any other."""
+    if isinstance(node.op, Linear):
+        return node.op.in_features
+    if not isinstance(node.op, Convolution) or any(node.op.padding):
+        return 0
+    covers = node.op.kernel_size == shape[2:] and (in_head or max(shape[2:], default=1) > 1)
+    return node.op.in_channels * prod(node.op.kernel_size) if covers or node.label.startswith("fc") else 0
+
+
+def _halvings(before: Shape, after: Shape) -> int:
+    return round(log2(max(before[-1], 1) / max(after[-1], 1)))
+
+
+def _widest(layers: Sequence[WeightLayer]) -> int:
+    return max((layer.width for layer in layers if layer.kernel), default=1)
+
+
+def _without_downsampling(layers: tuple[WeightLayer, ...]) -> tuple[WeightLayer, ...]:
+    """The layers without the convolutions that may replace pools; the reduction before one counts for the next."""
+    kept, reduction = [], 0
+    for layer in layers:
+        reduction += layer.reduction
+        if not layer.is_downsampling:
+            kept.append(layer._replace(reduction=reduction))
+            reduction = 0
+    return tuple(kept)
+
+
+def _likeness(
+    ours: Network, layers: tuple[WeightLayer, ...], theirs: tuple[WeightLayer, ...], width: float
+) -> Likeness:
+    cost, equal_convolutions, equal_fully_connected = _alignment(layers, theirs, width)
+    convolutions = _count(layers, theirs, equal_convolutions, convolutions=True)
+    longest = max(convolutions.ours, convolutions.reference)
+    # Other networks have convolutions of these widths too, as MobileNet and ResNet do: of those more must be equal.
+    usual = width == 1 and not any(layer.is_separable for layer in layers) and _begins_as_chain(ours, theirs)
+    needed = longest * (0.5 if usual else 0.75)
+    return Likeness(
+        convolutions,
+        _count(layers, theirs, equal_fully_connected, convolutions=False),
+        width,
+        0 < needed <= convolutions.equal,
+        cost,
+    )
+
+
+def _count(
+    layers: Sequence[WeightLayer], theirs: Sequence[WeightLayer], equal: int, *, convolutions: bool
+) -> LayerCount:
+    ours, reference = (sum(bool(layer.kernel) == convolutions for layer in side) for side in (layers, theirs))
+    return LayerCount(equal, ours, reference)
+
+
+def _begins_as_chain(ours: Network, theirs: Sequence[WeightLayer]) -> bool:
+    """Whether no layer reads two others before the network has as many convolutions as the reference."""
+    left = sum(bool(layer.kernel) for layer in theirs)
+    for node in ours.nodes:
+        left -= node.op.label_prefix == "conv"
+        if left <= 0:
+            break
+        if len(set(node.inputs)) > 1:
+            return False
+    return True
+
+
+_Sum = tuple[float, int, int]
+"""The cost of an alignment, then its equal convolutions and its equal fully connected layers, negative."""
+
+
+def _alignment(ours: Sequence[WeightLayer], theirs: Sequence[WeightLayer], width: float) -> _Sum:
+    """The least cost of an alignment with affine gaps (Gotoh 1982), and how many convolutions and FC layers are equal.
+
+    `theirs` have `width` times their channels.
+    """
+    never: _Sum = (float("inf"), 0, 0)
+    # For each prefix of theirs: the best that ends with a pair, with a layer of ours alone, with one of theirs alone.
+    row = [((0.0, 0, 0), never, never)]
+    for _ in theirs:
+        row.append((never, never, min(_plus(row[-1][0], _GAP), _plus(row[-1][2], _NEXT_GAP))))
+    for layer in ours:
+        above = row
+        row = [(never, min(_plus(above[0][0], _GAP), _plus(above[0][1], _NEXT_GAP)), never)]
+        for j, other in enumerate(theirs, 1):
+            before, over, left = above[j - 1], above[j], row[-1]
+            row.append(
+                (
+                    _paired(min(before), layer, other, width),
+                    min(_plus(min(over[0], over[2]), _GAP), _plus(over[1], _NEXT_GAP)),
+                    min(_plus(min(left[0], left[1]), _GAP), _plus(left[2], _NEXT_GAP)),
+                )
+            )
+    cost, convolutions, fully_connected = min(row[-1])
+    return cost, -convolutions, -fully_connected
+
+
+def _plus(total: _Sum, cost: float) -> _Sum:
+    return (total[0] + cost, total[1], total[2])
+
+
+def _paired(total: _Sum, ours: WeightLayer, theirs: WeightLayer, width: float) -> _Sum:
+    if bool(ours.kernel) != bool(theirs.kernel):
+        return (float("inf"), 0, 0)
+    is_convolution = bool(ours.kernel)
+    same_width = ours.width == theirs.width * (width if is_convolution else 1)
+    same_kernel = (ours.kernel, ours.features) == (theirs.kernel, theirs.features)
+    cost = _WIDTH * (not same_width) + _KERNEL * (not same_kernel) + _REDUCTION * (ours.reduction != theirs.reduction)
+    equal = same_width and same_kernel
+    return (total[0] + cost, total[1] - (equal and is_convolution), total[2] - (equal and not is_convolution))
