@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
-from vggscope.ops.convolution import Convolution
-from vggscope.ops.linear import Linear
 from vggscope.record import record
 
 MOST_LAYERS = 250
@@ -37,7 +35,6 @@ class WeightLayer(NamedTuple):
     are one. `is_downsampling`: it has a stride and keeps the channels, as a convolution that replaces a pool.
     """
 
-    name: str
     width: int
     kernel: Shape = ()
     reduction: int = 0
@@ -114,46 +111,35 @@ def has_batch_norms(network: Network) -> bool:
 def weight_layers(network: Network) -> tuple[WeightLayer, ...]:
     """The first weight layers that the network's output depends on, in execution order."""
     layers: list[WeightLayer] = []
-    before, pending = network.input_shape, None
+    previous, depthwise = network.input_shape, None
     aside = network.side_outputs
     for node in network.nodes:
-        if node.name in aside or not node.op.is_weight_layer or len(layers) == MOST_LAYERS:
+        weight = node.op.parameters().get("weight") if node.op.is_weight_layer and node.name not in aside else None
+        if weight is None or len(layers) == MOST_LAYERS:
             continue
         shape = network.input_shapes(node)[0]
         in_head = bool(layers) and not layers[-1].kernel
-        features = _features(node, shape, in_head)
-        if features:
-            layers.append(WeightLayer(node.name, _outputs(node), features=0 if in_head else features))
-        elif isinstance(node.op, Convolution) and len(shape) == 4:
-            if pending is not None and set(node.op.kernel_size) == {1}:
-                layers[-1] = pending._replace(name=node.name, width=node.op.out_channels, is_separable=True)
-                pending = None
-                continue
-            layers.append(_convolution(node.name, node.op, _halvings(before, shape)))
-            before = shape
-            pending = layers[-1] if 1 < node.op.groups == node.op.in_channels else None
+        if _is_fully_connected(node, weight, shape, in_head):
+            layers.append(WeightLayer(weight[0], features=0 if in_head else prod(weight[1:])))
+        elif depthwise is not None and set(weight[2:]) == {1}:
+            layers[-1], depthwise = depthwise._replace(width=weight[0], is_separable=True), None
+        elif len(shape) == 4:
+            window = node.op.window(shape[2:])
+            downsampling = window is not None and max(window.stride) > 1 and weight[0] == shape[1]
+            layer = WeightLayer(weight[0], weight[2:], _halvings(previous, shape), is_downsampling=downsampling)
+            layers.append(layer)
+            previous, depthwise = shape, layer if weight[1] == 1 < shape[1] else None
     last = max((i for i, layer in enumerate(layers) if not layer.kernel), default=None)
     return tuple(layer._replace(width=0) if i == last else layer for i, layer in enumerate(layers))
 
 
-def _convolution(name: str, op: Convolution, reduction: int) -> WeightLayer:
-    is_downsampling = max(op.stride) > 1 and op.in_channels == op.out_channels
-    return WeightLayer(name, op.out_channels, op.kernel_size, reduction, is_downsampling=is_downsampling)
-
-
-def _outputs(node: Node) -> int:
-    op = node.op
-    return op.out_channels if isinstance(op, Convolution) else op.out_features if isinstance(op, Linear) else 0
-
-
-def _features(node: Node, shape: Shape, in_head: bool) -> int:
-    """The input size of a fully connected layer, also of one that is written as a convolution; 0 for any other."""
-    if isinstance(node.op, Linear):
-        return node.op.in_features
-    if not isinstance(node.op, Convolution) or any(node.op.padding):
-        return 0
-    covers = node.op.kernel_size == shape[2:] and (in_head or max(shape[2:], default=1) > 1)
-    return node.op.in_channels * prod(node.op.kernel_size) if covers or node.label.startswith("fc") else 0
+def _is_fully_connected(node: Node, weight: Shape, shape: Shape, in_head: bool) -> bool:
+    """Whether a layer is fully connected, which may be written as a convolution over its whole input."""
+    if node.op.label_prefix == "fc" or node.label.startswith("fc"):
+        return True
+    window = node.op.window(shape[2:])
+    covers = weight[2:] == shape[2:] and (in_head or max(shape[2:], default=1) > 1)
+    return covers and window is not None and not any(window.padding)
 
 
 def _halvings(before: Shape, after: Shape) -> int:
