@@ -176,3 +176,28 @@ def test_what_is_called_the_same_is_the_same_to_torch_in_thousands(seed: int) ->
     result = verdicts(seed, 500, "meta" if seed % 4 == 0 else "cpu")
     assert result.checked > 400
     assert result.same == []
+
+
+UNEQUAL = [
+    ("conv a", "conv a", "conv b"),
+    ("attention_to_half a", "attention_of_half a"),
+    ("attention_of_pixels a", "attention_masked a"),
+    ("rnn_of_pixels a", "rnn_relu_of_pixels a"),
+    ("minus_conv a", "conv_minus a"),
+    ("f_bn a", "f_bn_of_batch a"),
+    ("by_deviation", "by_deviation_of_all"),
+    ("flip", "flip_back"),
+    ("mean_buffer", "mean_buffer_otherwise"),
+    ("f_conv a", "f_conv_doubled a"),
+    ("f_dropout", "f_dropout_2"),
+]
+
+
+@pytest.mark.parametrize("words", UNEQUAL, ids=" ".join)
+def test_what_differs_is_called_different(words: Words) -> None:
+    """The first entry stands for one convolution that is called twice."""
+    one, other = ((words[0], word) for word in words[1:]) if len(words) == 3 else ((word,) for word in words)
+    with torch.no_grad():
+        ours, reference = filled(Net(one), 1), filled(Net(other), 2)
+        assert not same_to_torch(ours, reference)
+        assert compare(trace(ours, SHAPE, "ours"), trace(reference, SHAPE, "reference")).verdict == "different"

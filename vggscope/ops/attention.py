@@ -207,6 +207,8 @@ class MultiheadAttention(Op):
     batch_first: bool = False
     masks: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
     """The masks that the call passes. Their values are not known."""
+    roles: tuple[int, ...] = field(default=(), kw_only=True, repr=False)
+    """For a call that gets one tensor several times, the place of each argument among the inputs."""
 
     @property
     def is_determined(self) -> bool:

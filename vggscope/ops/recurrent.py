@@ -35,6 +35,8 @@ class Recurrent(Op):
     bidirectional: bool = False
     proj_size: int = 0
     nonlinearity: str = "tanh"
+    roles: tuple[int, ...] = field(default=(), kw_only=True, repr=False)
+    """For a call that gets one tensor several times, the place of each argument among the inputs."""
     sequences: int = field(default=0, kw_only=True, compare=False, repr=False)
 
     @property
@@ -129,6 +131,8 @@ class RecurrentCell(Op):
     hidden_size: int
     bias: bool = True
     nonlinearity: str = "tanh"
+    roles: tuple[int, ...] = field(default=(), kw_only=True, repr=False)
+    """For a call that gets one tensor several times, the place of each argument among the inputs."""
 
     @property
     def name(self) -> str:

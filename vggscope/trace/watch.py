@@ -20,7 +20,7 @@ from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.convolution import TransposedConvolution
 from vggscope.ops.recorded import Recorded, Unknown
-from vggscope.ops.recurrent import Recurrent
+from vggscope.ops.recurrent import Recurrent, RecurrentCell
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import Reshape, View
@@ -467,6 +467,8 @@ class Watch:
         count = self._counter(frame.module.forward, args, kwargs)
         result = _distinct_result(op, inputs, result)
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values())
+        if isinstance(op, (MultiheadAttention, Recurrent, RecurrentCell)) and 1 < len(inputs) != len(distinct):
+            op = replace(op, roles=tuple(next(i for i, t in enumerate(distinct) if t is given) for given in inputs))
         if isinstance(op, Unknown):
             shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, plain_tensors_in(result)))
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
