@@ -114,6 +114,8 @@ def reshaped(shape: tuple[int, ...], output: tuple[int, ...]) -> AxisMaps:
 
     There is no rule for an axis that is cut at no whole number of its positions.
     """
+    if 0 in output:
+        return dict.fromkeys(range(len(shape)))
     return {axis: _new_place(axis, shape, output) for axis, size in enumerate(shape) if size > 1}
 
 
