@@ -18,27 +18,6 @@ from vggscope.trace.recorder import Recorder
 if TYPE_CHECKING:
     from vggscope.trace.watch import Watch
 
-MAY_READ = frozenset(
-    {
-        *(
-            "dim",
-            "ndim",
-            "dtype",
-            "device",
-            "layout",
-            "requires_grad",
-            "is_leaf",
-            "grad_fn",
-            "element_size",
-            "itemsize",
-        ),
-        *("is_floating_point", "is_complex", "is_nested", "is_sparse", "is_quantized"),
-        *("is_meta", "is_cuda", "is_cpu", "is_mps", "is_xpu"),
-    }
-)
-"""What forward may ask of a tensor that does not depend on the batch."""
-
-
 BATCHES = (2, 1009)
 """The batches for which the rules are asked. A slice of the first samples has its own size in a large batch."""
 

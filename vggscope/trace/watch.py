@@ -33,7 +33,6 @@ from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Count, Recorder, shape_of
-from vggscope.trace.sample_wise import MAY_READ
 from vggscope.trace.saved import Saved, saved_in_training
 from vggscope.trace.source_line import current_line
 from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, tensors_in, with_values
@@ -530,7 +529,7 @@ class Watch:
 
     def _note_reading(self, name: str, inputs: tuple[Tensor, ...], result: object) -> None:
         """Record whether a call may tell forward how many samples there are: any result that is no tensor."""
-        if self.reads_sizes or not self.stack or name in MAY_READ or name == "setitem":
+        if self.reads_sizes or not self.stack or name in _MAY_READ or name == "setitem":
             return
         self.reads_sizes = is_transforming() or (bool(inputs) and not plain_tensors_in(result))
 
@@ -660,6 +659,27 @@ def _runs(function: Function, args: tuple[object, ...], kwargs: dict[str, object
     except Exception:  # a function may raise anything
         return False
     return True
+
+
+_MAY_READ = frozenset(
+    {
+        *(
+            "dim",
+            "ndim",
+            "dtype",
+            "device",
+            "layout",
+            "requires_grad",
+            "is_leaf",
+            "grad_fn",
+            "element_size",
+            "itemsize",
+        ),
+        *("is_floating_point", "is_complex", "is_nested", "is_sparse", "is_quantized"),
+        *("is_meta", "is_cuda", "is_cpu", "is_mps", "is_xpu"),
+    }
+)
+"""What forward may ask of a tensor that does not depend on the batch."""
 
 
 _DEVICE_READERS = frozenset({"device", "is_meta", "is_cuda", "is_cpu", "get_device"})
