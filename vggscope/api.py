@@ -705,11 +705,21 @@ def catalogue(*, refs: bool = False) -> Catalogue:
     from vggscope.drawing import FORMATS as PICTURE_FORMATS
     from vggscope.drawing import STYLES
     from vggscope.render.formats import FORMATS
-    from vggscope.sources.catalogue import Catalogue, Choice, all_ops, all_references, columns, packages, references
+    from vggscope.sources.catalogue import (
+        Catalogue,
+        Choice,
+        all_ops,
+        all_references,
+        columns,
+        families,
+        packages,
+        references,
+    )
 
     return Catalogue(
         schema="vggscope/list@1",
         columns=columns(),
+        families=families(),
         references=all_references() if refs else references(),
         ops=all_ops(),
         formats=(

@@ -8,9 +8,10 @@ from vggscope.units import count_text
 
 
 def document(catalogue: Catalogue) -> Document:
-    """The columns of Table 1, the reference models, then the other choices."""
+    """The columns of Table 1, other published networks, the reference models, then the other choices."""
     blocks: list[Block] = [
         _columns(catalogue),
+        _families(catalogue),
         _references(catalogue),
         _choices("op", catalogue.ops),
         _choices("format", catalogue.formats),
@@ -34,6 +35,15 @@ def _columns(catalogue: Catalogue) -> Table:
     )
     rows = tuple((c.name, c.literature, c.weight_layers, c.notation) for c in catalogue.columns)
     return Table(columns, rows)
+
+
+def _families(catalogue: Catalogue) -> Table:
+    columns = (
+        Column("name", "published"),
+        Column("title", "title", wrap=True),
+        Column("source", "source", wrap=True, priority=1),
+    )
+    return Table(columns, tuple((family.name, family.title, family.source) for family in catalogue.families))
 
 
 def _references(catalogue: Catalogue) -> Block:

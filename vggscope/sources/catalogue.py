@@ -15,7 +15,8 @@ from vggscope.ops.base import Op
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.vgg.configs import CONFIGS, LITERATURE, Config
-from vggscope.vgg.notation import write
+from vggscope.vgg.families import FAMILIES
+from vggscope.vgg.notation import weight_layers, write
 
 _REGISTERED = re.compile(rb"^@register_model\b(?:\(name=[\"'](\w+)[\"']\))?.*?^def (\w+)", re.MULTILINE | re.DOTALL)
 
@@ -41,6 +42,17 @@ class ColumnEntry:
 
     name: str
     literature: str | None
+    weight_layers: int
+    notation: str
+
+
+@record
+class FamilyEntry:
+    """A published network beside Table 1: its word, what it is, where it was published, and its notation."""
+
+    name: str
+    title: str
+    source: str
     weight_layers: int
     notation: str
 
@@ -75,6 +87,7 @@ class Catalogue(Result):
 
     schema: str
     columns: tuple[ColumnEntry, ...]
+    families: tuple[FamilyEntry, ...]
     references: tuple[ReferenceModel, ...]
     ops: tuple[Choice, ...]
     formats: tuple[Choice, ...]
@@ -88,8 +101,15 @@ def columns() -> tuple[ColumnEntry, ...]:
 
 
 def _column(name: str, config: Config) -> ColumnEntry:
-    layers = sum(word.kind in ("conv", "fc") for word in config.words)
-    return ColumnEntry(name, config.literature, layers, write(config.words))
+    return ColumnEntry(name, config.literature, weight_layers(config.words), write(config.words))
+
+
+def families() -> tuple[FamilyEntry, ...]:
+    """The published networks beside Table 1."""
+    return tuple(
+        FamilyEntry(name, family.title, family.source, weight_layers(family.words), write(family.words))
+        for name, family in FAMILIES.items()
+    )
 
 
 def references() -> tuple[ReferenceModel, ...]:

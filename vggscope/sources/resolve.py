@@ -56,7 +56,8 @@ class Source:
 
 
 SOURCES = (
-    Source("a column of Table 1 or of a file", f"{', '.join(CONFIGS)}, vgg16, vgg16_bn, columns.toml:NAME", "columns"),
+    Source("a column of Table 1 or of a file", f"{', '.join(CONFIGS)}, vgg16, columns.toml:NAME", "columns"),
+    Source("another published VGG", "vgg16-cifar, vgg-face, cnn-m, ssd300; any with _bn", "families"),
     Source("a checkpoint", "weights.pth, weights.safetensors", "checkpoint"),
     Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries"),
     Source("your own code", "path/file.py:Net, package.module:make_net", "code"),
@@ -108,5 +109,8 @@ def _source_of(word: str, options: BuildOptions) -> Source:
     for source in SOURCES:
         if source.claims(word):
             return source
-    names = (*CONFIGS, *LITERATURE, *(f"{name}_bn" for name in LITERATURE), "torchvision:vgg16", "timm:vgg16")
+    from vggscope.vgg.families import FAMILIES
+
+    published = (*LITERATURE, *(f"{name}_bn" for name in LITERATURE), *FAMILIES)
+    names = (*CONFIGS, *published, "torchvision:vgg16", "timm:vgg16")
     raise ModelError(f"unknown model {shown!r}{nearest(word, names)}", f"a model is {kinds()}")

@@ -5,7 +5,9 @@ The paths are `features.N`, `avgpool` and `classifier.N`, so that torchvision's 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vggscope.errors import OptionError
 from vggscope.graph import INPUT, Network, Node, module_node, one_input
@@ -17,7 +19,8 @@ from vggscope.ops.normalization import BatchNorm2d, LocalResponseNorm
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from vggscope.ops.regularization import Dropout
 from vggscope.ops.shape import Flatten
-from vggscope.vgg.labels import labelled
+from vggscope.record import record
+from vggscope.vgg.labels import kind_of_word, labelled, layer_labels
 from vggscope.vgg.notation import Word
 from vggscope.vgg.options import BuildOptions
 
@@ -31,11 +34,29 @@ LRN = LocalResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2.0)
 """The paper's constants. torch divides alpha by the size, so the paper's 1e-4 is 5e-4 here."""
 
 
+@record
+class ConfigLayout:
+    """What the notation cannot express.
+
+    `side` is that of the map that the first FC layer reads. `dropout_first`: dropout stands before each hidden FC
+    layer instead of after it. `attributes` are those of convolutions and pools by label: `{"pool3": {"ceil_mode":
+    True}}`.
+    """
+
+    side: int = HEAD_SIDE
+    dropout_first: bool = False
+    attributes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+USUAL = ConfigLayout()
+
+
 @dataclass
 class _Chain:
     """A chain of nodes under construction; `counts` has the number of nodes in each Sequential."""
 
     channels: int
+    layout: ConfigLayout
     nodes: list[Node] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -52,7 +73,9 @@ class _Chain:
         return self.nodes[-1].name if self.nodes else INPUT
 
 
-def network_of_config(name: str, words: tuple[Word, ...], options: BuildOptions) -> Network:
+def network_of_config(
+    name: str, words: tuple[Word, ...], options: BuildOptions, layout: ConfigLayout = USUAL
+) -> Network:
     """The Network of a configuration, under the given name.
 
     Raises OptionError for a head option without FC layers, and ShapeError where the input is too small for the features
@@ -62,9 +85,10 @@ def network_of_config(name: str, words: tuple[Word, ...], options: BuildOptions)
     input_shape = (1, *(options.input or INPUT_SHAPE))
     words = _with_options(words, options)
     first_fc = next((i for i, word in enumerate(words) if word.kind == "fc"), len(words))
-    chain = _Chain(channels=input_shape[1])
-    for position, word in enumerate(words[:first_fc]):
-        _add_feature(chain, word, words[position + 1 : position + 2])
+    chain = _Chain(input_shape[1], layout)
+    labels = layer_labels(map(kind_of_word, words))
+    for position, (word, label) in enumerate(zip(words[:first_fc], labels)):
+        _add_feature(chain, word, words[position + 1 : position + 2], label)
     if first_fc < len(words):
         features = labelled(Network(name, one_input(input_shape), tuple(chain.nodes)))
         _HEADS[options.head or "adaptive"](chain, words[first_fc:], features)
@@ -91,17 +115,20 @@ def _with_options(words: tuple[Word, ...], options: BuildOptions) -> tuple[Word,
     return tuple(result)
 
 
-def _add_feature(chain: _Chain, word: Word, following: tuple[Word, ...]) -> None:
+def _add_feature(chain: _Chain, word: Word, following: tuple[Word, ...], label: str) -> None:
     """Append the op of a word before the FC layers, and the ReLU after a convolution or after its batch norm."""
     has_norm = bool(following) and following[0].kind == "bn"
+    attributes: Mapping[str, Any] = chain.layout.attributes.get(label, {})
     if word.kind == "conv":
-        chain.add("features", conv2d(chain.channels, word.size, word.kernel, word.stride, word.padding))
+        conv = conv2d(chain.channels, word.size, word.kernel, word.stride, word.padding)
+        chain.add("features", replace(conv, **attributes))
         chain.channels = word.size
     elif word.kind == "bn":
         chain.add("features", BatchNorm2d(chain.channels))
     elif word.kind in ("maxpool", "avgpool"):
         pool = MaxPool2d if word.kind == "maxpool" else AvgPool2d
-        chain.add("features", pool((word.kernel,) * 2, (word.stride,) * 2, (word.padding,) * 2))
+        op = pool((word.kernel,) * 2, (word.stride,) * 2, (word.padding,) * 2)
+        chain.add("features", replace(op, **attributes))
     elif word.kind == "lrn":
         chain.add("features", LRN)
     elif word.kind == "dropout":
@@ -111,8 +138,9 @@ def _add_feature(chain: _Chain, word: Word, following: tuple[Word, ...]) -> None
 
 
 def _adaptive_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
-    chain.append(module_node("avgpool", AdaptiveAvgPool2d((HEAD_SIDE, HEAD_SIDE)), chain.last))
-    _linear_head(chain, words, chain.channels * HEAD_SIDE**2)
+    side = chain.layout.side
+    chain.append(module_node("avgpool", AdaptiveAvgPool2d((side, side)), chain.last))
+    _linear_head(chain, words, chain.channels * side**2)
 
 
 def _flatten_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
@@ -122,25 +150,32 @@ def _flatten_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> 
 
 def _linear_head(chain: _Chain, words: tuple[Word, ...], features: int) -> None:
     chain.append(Node("flatten", Flatten(), (chain.last,)))
-    for position, units in enumerate(_units(words)):
-        if position:
-            _add_hidden(chain)
-        chain.add("classifier", Linear(features, units))
+    layers = []
+    for units in _units(words):
+        layers.append(Linear(features, units))
         features = units
+    _add_head(chain, layers)
 
 
 def _dense_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
-    for position, units in enumerate(_units(words)):
-        if position:
-            _add_hidden(chain)
-        chain.add("classifier", conv2d(chain.channels, units, 1 if position else HEAD_SIDE))
+    layers = []
+    for units in _units(words):
+        layers.append(conv2d(chain.channels, units, 1 if layers else chain.layout.side))
         chain.channels = units
+    _add_head(chain, layers)
 
 
-def _add_hidden(chain: _Chain) -> None:
-    """Append the layers between two FC layers: ReLU, and the paper's dropout of 0.5 (section 3.1)."""
-    chain.add("classifier", ReLU(inplace=True))
-    chain.add("classifier", Dropout(0.5))
+def _add_head(chain: _Chain, layers: Sequence[Op]) -> None:
+    """Append the FC layers, each but the last with ReLU and the paper's dropout of 0.5 (section 3.1)."""
+    for layer in layers:
+        hidden = layer is not layers[-1]
+        if hidden and chain.layout.dropout_first:
+            chain.add("classifier", Dropout(0.5))
+        chain.add("classifier", layer)
+        if hidden:
+            chain.add("classifier", ReLU(inplace=True))
+        if hidden and not chain.layout.dropout_first:
+            chain.add("classifier", Dropout(0.5))
 
 
 def _units(words: tuple[Word, ...]) -> list[int]:

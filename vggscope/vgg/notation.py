@@ -75,6 +75,15 @@ def write(words: tuple[Word, ...]) -> str:
     return " ".join(map(_text, words))
 
 
+def weight_layers(words: tuple[Word, ...]) -> int:
+    """The number of convolutions and FC layers.
+
+    >>> weight_layers(parse("conv3-64 maxpool FC-10"))
+    2
+    """
+    return sum(word.kind in ("conv", "fc") for word in words)
+
+
 def is_notation(text: str) -> bool:
     """Whether a text is meant as notation: any of its words begins like one of the notation."""
     return any(

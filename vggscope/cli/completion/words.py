@@ -123,9 +123,11 @@ def models(ctx: Any, word: str, *others: str) -> list[str]:
     """A MODEL, or one of the words `others`."""
     if ":" in word:
         return _entered(word, _inside(word), _inside)
+    from vggscope.vgg.families import FAMILIES
+
     bn = [f"{name}_bn" for name in (*LITERATURE, *(CONFIGS if "_" in word else ()))]
     libraries = [f"{name}:" for name in LIBRARIES if find_spec(name)]
-    known = [*others, *CONFIGS, *LITERATURE, *bn, *libraries, *_paths(word, MODEL_SUFFIXES)]
+    known = [*others, *CONFIGS, *LITERATURE, *bn, *FAMILIES, *libraries, *_paths(word, MODEL_SUFFIXES)]
     return _entered(word, known, _inside)
 
 
