@@ -1,7 +1,7 @@
 """Published networks beside Table 1: its descendants for other data, and the group's networks before it.
 
-The notation has the layers of each. `ConfigLayout` has what the notation cannot express: pools that round up, dilation, the
-place of dropout. `_bn` after a word adds a batch norm after each convolution.
+The notation has the layers of each. `ConfigLayout` has what the notation cannot express: pools that round up, dilation,
+the place of dropout. `_bn` after a word adds a batch norm after each convolution.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def _flatten_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> 
 
 def _linear_head(chain: _Chain, words: tuple[Word, ...], features: int) -> None:
     chain.append(Node("flatten", Flatten(), (chain.last,)))
-    layers = []
+    layers: list[Op] = []
     for units in _units(words):
         layers.append(Linear(features, units))
         features = units
@@ -158,7 +158,7 @@ def _linear_head(chain: _Chain, words: tuple[Word, ...], features: int) -> None:
 
 
 def _dense_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
-    layers = []
+    layers: list[Op] = []
     for units in _units(words):
         layers.append(conv2d(chain.channels, units, 1 if layers else chain.layout.side))
         chain.channels = units
