@@ -39,13 +39,17 @@ if TYPE_CHECKING:
         operations,
         receptive_fields,
         report,
+        stats,
         summary,
+        values,
         verify,
     )
     from vggscope.checkpoint.inspection import Inspection
+    from vggscope.checkpoint.statistics import Statistics
     from vggscope.cross_checks.measured_step import Measurement
     from vggscope.cross_checks.verification import Verification
     from vggscope.diffing.result import Diff
+    from vggscope.diffing.values import ValueDiff
     from vggscope.drawing import Diagram
     from vggscope.errors import (
         CheckpointError,
@@ -84,8 +88,10 @@ __all__ = [
     "Page",
     "ReceptiveFields",
     "ShapeError",
+    "Statistics",
     "Summary",
     "Tutorial",
+    "ValueDiff",
     "Verification",
     "VggscopeError",
     "__version__",
@@ -105,7 +111,9 @@ __all__ = [
     "operations",
     "receptive_fields",
     "report",
+    "stats",
     "summary",
+    "values",
     "verify",
 ]
 
@@ -124,8 +132,10 @@ _MODULES = {
     "Operations": "analysis.operations",
     "Page": "explorer.result",
     "ReceptiveFields": "analysis.receptive_field.result",
+    "Statistics": "checkpoint.statistics",
     "Summary": "analysis.summary",
     "Tutorial": "tutorials.tutorial",
+    "ValueDiff": "diffing.values",
     "Verification": "cross_checks.verification",
 }
 """The modules of the names that are neither a function of `api` nor an error."""

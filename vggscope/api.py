@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vggscope.analysis.receptive_field.result import ReceptiveFields
     from vggscope.analysis.summary import Summary
     from vggscope.checkpoint.inspection import Inspection
+    from vggscope.checkpoint.statistics import Statistics
     from vggscope.choices import (
         Annotation,
         Count,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from vggscope.cross_checks.measured_step import Measurement
     from vggscope.cross_checks.verification import Verification
     from vggscope.diffing.result import Diff, Numeric
+    from vggscope.diffing.values import ValueDiff
     from vggscope.drawing import Diagram
     from vggscope.execution.activations import Activations
     from vggscope.explorer.result import Page
@@ -599,9 +601,55 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     """
     from vggscope.checkpoint.inspection import inspect as inspect_file
 
+    return inspect_file(_checked_path(path))
+
+
+def stats(*paths: str | os.PathLike[str]) -> Statistics:
+    """Return statistics of the values in checkpoints: range, mean, standard deviation, zeros, NaN and dead channels of
+    each tensor, the SHA-256 of each file, and which published weights have it. No code in the files runs.
+
+    The memory is that of a file's largest tensor at most. `.picture()` plots the ranges and draws the filters of
+    conv1_1.
+
+    Raises CheckpointError for a file that cannot be read, and OptionError without a path.
+
+    >>> import tempfile, torch
+    >>> path = f"{tempfile.mkdtemp()}/x.pth"
+    >>> torch.save({"conv1_1.weight": torch.zeros(2, 3, 3, 3)}, path)
+    >>> stats(path).files[0].tensors[0].zero_channels
+    (0, 1)
+    """
+    from vggscope.checkpoint.statistics import statistics
+
+    if not paths:
+        raise OptionError("no file to read", "give the paths of .pth, .pt or .safetensors files")
+    return statistics([_checked_path(path) for path in paths])
+
+
+def values(path: str | os.PathLike[str], ref: str | os.PathLike[str]) -> ValueDiff:
+    """Return how the values of a checkpoint differ from those of the checkpoint `ref`, tensor by tensor: equal, cast,
+    transposed, in BGR, trained, and how far apart. Keys and formats may differ. No code in the files runs.
+
+    Raises CheckpointError for a file that cannot be read, and OptionError where the two have no tensor in common.
+
+    >>> import tempfile, torch
+    >>> folder, state = tempfile.mkdtemp(), {"conv1_1.weight": torch.rand(4, 3, 3, 3)}
+    >>> torch.save(state, f"{folder}/a.pth")
+    >>> torch.save({"conv1_1.weight": state["conv1_1.weight"].half()}, f"{folder}/b.pth")
+    >>> result = values(f"{folder}/b.pth", f"{folder}/a.pth")
+    >>> result.verdict, result.tensors[0].relation
+    ('equivalent', 'cast')
+    """
+    from vggscope.diffing.values import compare_values
+
+    return compare_values(_checked_path(path), _checked_path(ref))
+
+
+def _checked_path(path: object) -> str | os.PathLike[str]:
+    """The path. Raises OptionError for any other object."""
     if not isinstance(path, (str, os.PathLike)):
         raise OptionError(f"{type(path).__name__} is not a path", "give the path of a .pth, .pt or .safetensors file")
-    return inspect_file(path)
+    return path
 
 
 def explain(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
@@ -50,12 +50,41 @@ _CALLS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor's elements are: the key of their storage, the byte of the first one in it, and the strides.
+
+    Strides are in elements; None is row-major order without gaps.
+    """
+
+    storage: str
+    offset: int
+    stride: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The `size` bytes of a storage from byte `start` of the file on, after a header of its own, if any.
+
+    `header` is `zip` (a member of a zip archive), `count` (8 bytes with the number of elements), `packed` (a compressed
+    or encrypted member) or empty.
+    """
+
+    start: int
+    size: int
+    header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor: its key in the state dict, its shape, and torch's name of its dtype."""
+    """One tensor: its key in the state dict, its shape, and torch's name of its dtype.
+
+    `place` is None where its elements are not stored one by one, as those of a sparse tensor.
+    """
 
     name: str
     shape: Shape
     dtype: str
+    place: Place | None = field(default=None, compare=False, repr=False, metadata={"json": False})
 
     @property
     def layer(self) -> str:
@@ -81,7 +110,8 @@ class Checkpoint:
     `format` is `torch zip`, `torch legacy` or `safetensors`. `wrapper` holds the keys that lead to the state dict,
     outermost first; `beside` the other keys next to them, such as `optimizer`. `guarded` names the classes that
     torch.load rejects with weights_only=True unless they are allowed. `sparse` names the sparse tensors. `packed` names
-    the entries that hold several tensors in one, as quantised layers do; they are not among `tensors`.
+    the entries that hold several tensors in one, as quantised layers do; they are not among `tensors`. `storages` says
+    where the data of each storage is; `big_endian` is the order of the bytes of each number.
     """
 
     path: str
@@ -92,6 +122,8 @@ class Checkpoint:
     guarded: tuple[str, ...] = ()
     sparse: tuple[str, ...] = ()
     packed: tuple[str, ...] = ()
+    storages: Mapping[str, Extent] = field(default_factory=dict, compare=False, repr=False)
+    big_endian: bool = False
 
 
 @dataclass(frozen=True, slots=True)

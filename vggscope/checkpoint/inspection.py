@@ -13,6 +13,7 @@ from vggscope.checkpoint.fc_head import HEAD_SIDE
 from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
 from vggscope.checkpoint.loading_code import loading_code, target_for
 from vggscope.checkpoint.problems import find_problems, listed
+from vggscope.checkpoint.published import PublishedWeights, published_by_name
 from vggscope.checkpoint.reader import read
 from vggscope.checkpoint.structure import BEFORE, GUESSED_POOL, UNKNOWN, StoredVGG, find_vgg
 from vggscope.errors import CheckpointError, NotationError, printable
@@ -49,7 +50,8 @@ class Inspection(Result):
     `key_style` is `torchvision`, `timm`, `bare Sequential`, `sliced Sequential`, `Caffe-like` or `other`, after the
     wrappers that left a part in the keys: `DataParallel `, `torch.compile `, `FSDP `, `checkpoint_wrapper `. `prefix`
     precedes every key of the network, `wrapper` holds the keys that lead to the state dict. `missing` and `extra` are
-    keys that differ from the column's. `load` is Python that loads the file.
+    keys that differ from the column's. `load` is Python that loads the file. `named_weights` are the published weights
+    whose file has this name; the data is not read, so that they are not checked.
     """
 
     schema: str
@@ -74,6 +76,7 @@ class Inspection(Result):
     extra: tuple[str, ...]
     load: str
     layers: tuple[StoredLayer, ...]
+    named_weights: PublishedWeights | None = None
 
     @property
     def obstacle(self) -> str:
@@ -176,6 +179,7 @@ def examine(checkpoint: Checkpoint) -> Inspection:
         extra=problems.extra,
         load="",
         layers=tuple(replace(layer, label=labels.get(layer.name, "")) for layer in layers),
+        named_weights=published_by_name(checkpoint.path),
     )
     obstacle = inspection.obstacle
     target = target_for(checkpoint.path, vgg, own, prefix, problems, is_buildable=not obstacle)
@@ -209,6 +213,9 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
     """Remarks on the file that are not problems."""
     if vgg:
         yield from _unknowns(vgg)
+    named = published_by_name(checkpoint.path)
+    if named:
+        yield f"the weights are known by the file's name alone: --stats compares the SHA-256 with that of {named.name}"
     if len(_dtypes(checkpoint)) > 1:
         yield f"its parameters are of several dtypes: {listed(_dtypes(checkpoint))}"
     if checkpoint.beside:

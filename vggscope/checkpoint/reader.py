@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from vggscope.checkpoint.contents import Checkpoint
 from vggscope.checkpoint.formats import safetensors, torch_save
@@ -35,20 +37,30 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     Raises CheckpointError, with the reason, where there is no such file or it is refused.
     """
     path = os.fspath(path)
+    with explained(path), BoundedFile(path) as file:
+        return read_from(file, path)
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Raise the errors of a file's readers as CheckpointError with its path."""
     try:
-        with BoundedFile(path) as file:
-            return _read(file, path)
+        yield
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path, 200)}: {error.problem}", error.remedy) from None
     except (OSError, MemoryError, RecursionError) as error:
         raise CheckpointError(f"{printable(path, 200)}: it cannot be read: {printable(str(error))}") from None
 
 
-def _read(file: BoundedFile, path: str) -> Checkpoint:
+def read_from(file: BoundedFile, path: str) -> Checkpoint:
+    """What `read` returns, from an open file. Raises CheckpointError without the path."""
     file.allow(_HEAD)
     head = file.read(_HEAD)
     if head.startswith(b"PK\x03\x04"):
         return torch_save.read_zip(file, path)
+    # A header of 640 bytes begins with the bytes of a pickle too: look for the brace, and the zeros of a small length.
+    if head[6:9] == b"\0\0{":
+        return safetensors.read(file, path)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return torch_save.read_legacy(file, path)
     if head[8:9] == b"{" or path.lower().endswith(".safetensors"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, get_args
 
 import typer
@@ -19,6 +20,7 @@ from vggscope.cli.options import (
     words,
 )
 from vggscope.cli.output import check_format, emit
+from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 
 
@@ -52,6 +54,9 @@ def diff(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Cache the library's model for the next diff.")
     ] = True,
+    values: Annotated[
+        bool, flag("--values", "Compare the values of two checkpoints, tensor by tensor; REF is a file too.")
+    ] = False,
     strict: Annotated[bool, flag("--strict", "Exit with 1 unless the two are identical.")] = False,
 ) -> int:
     """Where a model differs from a reference model, what each difference does, and whether both compute the same.
@@ -62,11 +67,36 @@ def diff(
     Example: vggscope diff my_vgg.py:VGG --ref torchvision
 
     Example: vggscope diff C --ref D -o diff.svg
+
+    Example: vggscope diff finetuned.pth --ref vgg16.pth --values
     """
+    if values:
+        other = {"numeric": numeric, "float64": float64, "weights": weights, "ignore": ignore, "training": training}
+        _check_values(build, other, ref)
+        check_format(output.format, output.output, "values")
+        with on_terminal():
+            compared = api.values(model, ref)
+        emit(compared, output.format, output.output)
+        return _exit_code(compared.verdict, strict)
     check_format(output.format, output.output, "diff")
     with on_terminal():
         run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
         given = {**run, "ignore": words(ignore), "training": training, "cache": cache, **build.keywords()}
         result = api.diff(model, ref, **given)
     emit(result, output.format, output.output, theme=picture.theme, dpi=picture.dpi, fold=fold)
-    return 0 if result.verdict == "identical" or (result.verdict == "equivalent" and not strict) else 1
+    return _exit_code(result.verdict, strict)
+
+
+def _check_values(build: ModelFlags, options: Mapping[str, object], ref: str) -> None:
+    """Raise OptionError for options of a model, which --values does not build, and for a reference that is no file."""
+    if ref in ("torchvision", "timm", "paper"):
+        raise OptionError(f"--values compares two checkpoints, {ref} is none", "name the other file: --ref vgg16.pth")
+    given = [name for name, value in options.items() if value]
+    given += [name for name, value in vars(build).items() if value not in (None, False)]
+    if given:
+        name = f"--{given[0].replace('_', '-')}"
+        raise OptionError(f"--values and {name} exclude each other", "--values reads two files and builds no model")
+
+
+def _exit_code(verdict: str, strict: bool) -> int:
+    return 0 if verdict == "identical" or (verdict == "equivalent" and not strict) else 1

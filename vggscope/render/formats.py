@@ -64,6 +64,8 @@ DOCUMENTS = {
     "activations": "vggscope.render.activations:document",
     "verify": "vggscope.render.verify:document",
     "inspect": "vggscope.render.inspect:document",
+    "stats": "vggscope.render.stats:document",
+    "values": "vggscope.render.values:document",
     "compare": "vggscope.render.compare:document",
     "explain": "vggscope.render.explain:document",
     "list": "vggscope.render.list:document",
@@ -74,6 +76,7 @@ PICTURES = {
     "memory": PictureFunction("vggscope.render.memory_plot:plot", (".svg", ".png", ".pdf")),
     "rf": PictureFunction("vggscope.render.rf_plot:plot", (".svg", ".png", ".pdf")),
     "diff": PictureFunction("vggscope.drawing.diff:diagram", (".svg", ".png", ".pdf", ".dot", ".tex")),
+    "stats": PictureFunction("vggscope.render.stats_plot:plot", (".svg", ".png", ".pdf")),
     "compare": PictureFunction("vggscope.render.compare_plot:plot", (".svg", ".png", ".pdf")),
     "explain": PictureFunction("vggscope.render.explain.picture:picture", (".svg", ".png", ".pdf")),
 }

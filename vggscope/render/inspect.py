@@ -46,6 +46,9 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         facts.append(("input channels", count_text(inspection.input_channels)))
     if inspection.notation is not None:
         facts.append(("notation", inspection.notation))
+    if inspection.named_weights is not None:
+        facts.append(("weights", f"{inspection.named_weights.title}, by the file's name, not checked"))
+        facts.append(("image", inspection.named_weights.preprocessing))
     return facts
 
 

@@ -61,6 +61,20 @@ class BoundedFile:
         self.bytes_read += len(data)
         return data
 
+    def fill(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with the bytes from `offset` on. The caller bounds its size: it is not part of the budget.
+
+        Raises CheckpointError where the file ends before.
+        """
+        self._raw.seek(offset)
+        filled = 0
+        while filled < len(buffer):
+            count = self._raw.readinto(buffer[filled:])
+            if not count:
+                raise CheckpointError("it ends within its data: it has changed meanwhile", "copy or download it again")
+            filled += count
+        self.bytes_read += filled
+
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Set the position in the file, and return it."""
         return self._raw.seek(offset, whence)

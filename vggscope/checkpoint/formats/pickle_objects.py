@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from vggscope.checkpoint.contents import Place
 from vggscope.errors import CheckpointError
 from vggscope.ops.base import Shape
 from vggscope.units import ELEMENT_BYTES
@@ -76,20 +77,25 @@ class Dictionary:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Memory that tensors share: `count` elements of `dtype`, stored in the file under `key`."""
+    """Memory that tensors share: `count` elements of `dtype`, stored in the file under `key`.
+
+    `is_view`: it is a part of another storage, which torch wrote before version 0.4.
+    """
 
     dtype: str
     key: str
     count: int
+    is_view: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor without its data."""
+    """A tensor without its data. `place` is None where its elements are not stored one by one, or not at all."""
 
     dtype: str
     shape: Shape
     is_sparse: bool = False
+    place: Place | None = None
 
 
 def module_of(name: str) -> str:
@@ -120,7 +126,7 @@ def storage(parts: object) -> Storage:
     if isinstance(parts, tuple) and len(parts) >= 5:
         kind, key, count = parts[1], parts[2], parts[4]
         if isinstance(kind, Global) and isinstance(key, str) and _is_size(count) and kind.name[6:] in _STORAGES:
-            return Storage(_STORAGES[kind.name[6:]], key, count)
+            return Storage(_STORAGES[kind.name[6:]], key, count, any(part is not None for part in parts[5:]))
     raise CheckpointError("its pickle describes a storage in a way that torch.save does not")
 
 
@@ -165,8 +171,16 @@ def _tensor(arguments: tuple[object, ...]) -> Tensor:
         last = offset + sum((side - 1) * step for side, step in zip(shape, stride))
         if len(shape) != len(stride) or (0 not in shape and last >= held.count):
             raise CheckpointError(f"a tensor in it reaches beyond its storage of {held.count} elements")
-        return Tensor(held.dtype, shape)
+        return Tensor(held.dtype, shape, place=_place(held, offset, stride, arguments[6:]))
     raise CheckpointError(_UNKNOWN_TENSOR)
+
+
+def _place(held: Storage, offset: int, stride: Shape, further: tuple[object, ...]) -> Place | None:
+    """Where the elements are; None for a quantised tensor, and for one with the conj or neg bit among `further`."""
+    is_marked = any(isinstance(value, Dictionary) and value.entries for value in further)
+    if held.is_view or is_marked or held.dtype.startswith(("qint", "quint")):
+        return None
+    return Place(held.key, offset * ELEMENT_BYTES[held.dtype], stride)
 
 
 def _typed_tensor(arguments: tuple[object, ...]) -> Tensor:
@@ -174,7 +188,7 @@ def _typed_tensor(arguments: tuple[object, ...]) -> Tensor:
     if len(arguments) < 7 or not isinstance(arguments[0], Storage):
         raise CheckpointError(_UNKNOWN_TENSOR)
     dtype, held = _dtype(arguments[6]), arguments[0]
-    return _tensor((Storage(dtype, held.key, held.count // ELEMENT_BYTES[dtype]), *arguments[1:]))
+    return _tensor((Storage(dtype, held.key, held.count // ELEMENT_BYTES[dtype], held.is_view), *arguments[1:]))
 
 
 def _meta_tensor(arguments: tuple[object, ...]) -> Tensor:

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from typing import TypeGuard
 
-from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.contents import Checkpoint, Extent, Place, StoredTensor
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT, LARGEST_RANK, LARGEST_SIDE
 from vggscope.errors import CheckpointError, printable
@@ -78,7 +78,8 @@ def read(file: BoundedFile, path: str) -> Checkpoint:
     if not placed:
         raise CheckpointError("it holds no tensors")
     _check_offsets(placed, file.size - file.tell())
-    return Checkpoint(path, "safetensors", tuple(tensor for tensor, _, _ in placed))
+    storages = {"": Extent(file.tell(), file.size - file.tell())}
+    return Checkpoint(path, "safetensors", tuple(tensor for tensor, _, _ in placed), storages=storages)
 
 
 def _header(file: BoundedFile) -> bytes:
@@ -148,7 +149,7 @@ def _tensor(name: str, value: object) -> Placed:
         raise CheckpointError(
             f"its tensor {printable(name)} has {offsets[1] - offsets[0]} bytes where its shape needs {size}"
         )
-    return StoredTensor(name, tuple(shape), torch_name), offsets[0], offsets[1]
+    return StoredTensor(name, tuple(shape), torch_name, Place("", offsets[0])), offsets[0], offsets[1]
 
 
 def _are_counts(value: object) -> TypeGuard[list[int]]:

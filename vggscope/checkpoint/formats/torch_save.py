@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 
-from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.contents import Checkpoint, Extent, StoredTensor
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT, Dictionary, Opaque, Tensor
 from vggscope.checkpoint.formats.pickle_scanner import LARGEST_PICKLE, PickleScanner
@@ -77,11 +78,13 @@ def read_zip(file: BoundedFile, path: str) -> Checkpoint:
             with archive.open(member) as stream:
                 scanner = PickleScanner(stream.read(LARGEST_PICKLE + 1))
             root = scanner.load()
-            _check_storages(archive, member.filename.removesuffix("data.pkl"), scanner.storages, file.size)
+            folder = member.filename.removesuffix("data.pkl")
+            storages = _storages(archive, folder, scanner.storages, file.size)
+            big_endian = _is_big_endian(archive, folder)
     except _DAMAGE as error:
         reason = printable(str(error)) or "it ends within its pickle"
         raise CheckpointError(f"its zip archive is damaged or cut short: {reason}", _REMEDY) from None
-    return _checkpoint(root, scanner, path, "torch zip")
+    return replace(_checkpoint(root, scanner, path, "torch zip"), storages=storages, big_endian=big_endian)
 
 
 def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -110,9 +113,13 @@ def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     return member
 
 
-def _check_storages(archive: zipfile.ZipFile, root: str, storages: dict[str, int], size: int) -> None:
-    """Raise CheckpointError unless each storage is a member of the size in the pickle, within the file."""
+def _storages(archive: zipfile.ZipFile, root: str, storages: dict[str, int], size: int) -> dict[str, Extent]:
+    """Where each storage is.
+
+    Raises CheckpointError unless each is a member of the size in the pickle, within the file.
+    """
     members = {info.filename: info for info in archive.infolist()}
+    extents: dict[str, Extent] = {}
     for key, expected in storages.items():
         info = members.get(f"{root}data/{key}")
         size_in_zip = 0 if info is None else info.file_size
@@ -122,6 +129,19 @@ def _check_storages(archive: zipfile.ZipFile, root: str, storages: dict[str, int
             )
         if info is not None and info.header_offset + info.compress_size > size:
             raise CheckpointError(f"its data/{printable(key)} ends after the end of the file", _REMEDY)
+        if info is not None:
+            is_plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & _ENCRYPTED
+            extents[key] = Extent(info.header_offset, expected, "zip" if is_plain else "packed")
+    return extents
+
+
+def _is_big_endian(archive: zipfile.ZipFile, root: str) -> bool:
+    """Whether the archive says so; it says nothing if an early version wrote it."""
+    name = f"{root}byteorder"
+    if name not in archive.NameToInfo:
+        return False
+    with archive.open(name) as stream:
+        return stream.read(8) == b"big"
 
 
 def read_legacy(file: BoundedFile, path: str) -> Checkpoint:
@@ -134,35 +154,49 @@ def read_legacy(file: BoundedFile, path: str) -> Checkpoint:
         file.allow(most)
         scanner = PickleScanner(file.read(min(most, file.size)))
         try:
-            root = _legacy_root(scanner)
+            system, root, keys = _legacy_pickles(scanner)
         except EOFError:
             continue
         expected = scanner.position + sum(8 + count for count in scanner.storages.values())
         if file.size < expected:
             raise CheckpointError(f"it is cut short: {file.size} bytes where {expected} are expected", _REMEDY)
-        return _checkpoint(root, scanner, path, "torch legacy")
+        checkpoint = _checkpoint(root, scanner, path, "torch legacy")
+        big_endian = isinstance(system, Dictionary) and system.named().get("little_endian") is False
+        return replace(checkpoint, storages=_legacy_storages(keys, scanner), big_endian=big_endian)
     raise CheckpointError("it is cut short within its pickle, or has none that ends", _REMEDY)
 
 
-def _legacy_root(scanner: PickleScanner) -> object:
-    """The saved object: the fourth pickle of magic number, protocol, system, object and storage keys."""
+def _legacy_pickles(scanner: PickleScanner) -> tuple[object, object, object]:
+    """The last three of the five pickles: magic number, protocol, system, saved object, storage keys."""
     if scanner.load() != _MAGIC:
         raise CheckpointError(
             "it is a plain pickle, not a file of torch.save",
             "if you trust who made it, load it in Python and torch.save(state_dict, 'weights.pth')",
         )
     scanner.load()
-    scanner.load()
-    root = scanner.load()
-    scanner.load()
-    return root
+    return scanner.load(), scanner.load(), scanner.load()
+
+
+def _legacy_storages(keys: object, scanner: PickleScanner) -> dict[str, Extent]:
+    """Where each storage is: they follow the pickles in the order of the keys."""
+    extents: dict[str, Extent] = {}
+    start = scanner.position
+    for key in keys if isinstance(keys, list) else ():
+        size = scanner.storages.get(key) if isinstance(key, str) else None
+        if size is None or key in extents:
+            return {}
+        extents[key] = Extent(start, size, "count")
+        start += 8 + size
+    return extents
 
 
 def _checkpoint(root: object, scanner: PickleScanner, path: str, layout: str) -> Checkpoint:
     names, state, beside = _state_dict(root)
     entries = state.named().items()
     tensors = tuple(
-        StoredTensor(name, value.shape, value.dtype) for name, value in entries if isinstance(value, Tensor)
+        StoredTensor(name, value.shape, value.dtype, value.place)
+        for name, value in entries
+        if isinstance(value, Tensor)
     )
     if len(tensors) > LARGEST_COUNT:
         raise CheckpointError(f"it holds {len(tensors)} tensors, at most {LARGEST_COUNT} are read")

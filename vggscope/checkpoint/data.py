@@ -1,0 +1,246 @@
+"""The data of a checkpoint's tensors, read by NumPy piece by piece; no code in the file runs.
+
+A file may claim more data than it has: members of an archive that overlap, tensors that share a storage, one number
+stretched to a large shape. So the work that a file asks for is bounded before any of it is done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from vggscope.checkpoint.contents import Extent, StoredTensor
+from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.reader import explained, read_from
+from vggscope.errors import CheckpointError, printable
+from vggscope.ops.base import Shape, numel
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+    Array = ndarray[Any, Any]
+
+PIECE = 2**16
+"""Elements that are read at once: a few arrays of so many fit a core's cache."""
+
+LARGEST_WHOLE = 4 * 2**30
+"""Bytes of the largest tensor that is read as a whole, which takes as much memory."""
+
+FREE_BYTES = 2**30
+"""Bytes that a file's tensors may have beyond twice its size, as tensors of one stretched number do."""
+
+_CODES = {
+    **{"float64": "f8", "float32": "f4", "float16": "f2", "bfloat16": "u2"},
+    **{"int64": "i8", "int32": "i4", "int16": "i2", "int8": "i1", "bool": "u1"},
+    **{"uint64": "u8", "uint32": "u4", "uint16": "u2", "uint8": "u1"},
+    **{"complex64": "u8", "float8_e4m3fn": "u1", "float8_e5m2": "u1"},
+    **{"float8_e4m3fnuz": "u1", "float8_e5m2fnuz": "u1", "float8_e8m0fnu": "u1"},
+}
+"""NumPy's code for the bytes of one element, by torch's name of the dtype."""
+
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+"""The floating-point dtypes whose numbers are read, the most precise first."""
+
+NUMBERS = (*FLOATS, "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
+"""The dtypes whose numbers are read. Of the others only the bytes are."""
+
+_LOCAL_HEADER, _SIGNATURE = 30, b"PK\x03\x04"
+"""The fixed part of the header before the data of a member of a zip archive: its length, and its first bytes."""
+
+
+class TensorFile:
+    """An open checkpoint whose data can be read. `checkpoint` describes its tensors."""
+
+    def __init__(self, file: BoundedFile, path: str) -> None:
+        self._file = file
+        self._path = path
+        self.checkpoint = read_from(file, path)
+        claimed = sum(self.size(tensor) for tensor in self.checkpoint.tensors if not self.obstacle(tensor))
+        if claimed > 2 * file.size + FREE_BYTES:
+            raise CheckpointError(
+                f"its tensors claim {claimed} bytes of data, the file has {file.size}",
+                "its tensors share data: save each as its own, by tensor.clone()",
+            )
+        used = {tensor.place.storage for tensor in self.checkpoint.tensors if tensor.place}
+        extents = {key: extent for key, extent in self.checkpoint.storages.items() if key in used}
+        self._starts = _starts(file, extents)
+        self._buffer = bytearray()
+
+    def obstacle(self, tensor: StoredTensor) -> str:
+        """Why a tensor's data is not read; empty if it is."""
+        if tensor.name in self.checkpoint.sparse:
+            return "it is sparse"
+        if tensor.dtype not in _CODES:
+            return f"{tensor.dtype} is not read"
+        if tensor.place is None:
+            return "its elements are not stored one by one"
+        extent = self.checkpoint.storages.get(tensor.place.storage)
+        if extent is None or extent.header == "packed":
+            return "its data is compressed or encrypted" if extent else "its data is not in the file"
+        is_readable = _is_contiguous(tensor) or self._is_readable(tensor)
+        return "" if is_readable else f"its elements are spread over {_span(tensor) * self.item_size(tensor)} bytes"
+
+    def item_size(self, tensor: StoredTensor) -> int:
+        """Bytes of one element."""
+        return int(_CODES[tensor.dtype][1:])
+
+    def size(self, tensor: StoredTensor) -> int:
+        """Bytes of all elements of a tensor."""
+        return numel(tensor.shape) * self.item_size(tensor)
+
+    def pieces(self, tensor: StoredTensor, count: int = PIECE) -> Iterator[Array]:
+        """The elements in row-major order as flat arrays of `count`; each is valid until the next is taken.
+
+        Raises CheckpointError where the file cannot be read.
+        """
+        import numpy as np
+
+        with explained(self._path):
+            total, item, code = numel(tensor.shape), self.item_size(tensor), self._code(tensor)
+            if not _is_contiguous(tensor):
+                flat = self.whole(tensor).flat
+                for begin in range(0, total, count):
+                    yield flat[begin : begin + count]
+                return
+            if len(self._buffer) < count * item:
+                self._buffer = bytearray(count * item)
+            buffer, start = memoryview(self._buffer), self._start(tensor)
+            for begin in range(0, total, count):
+                room = min(count, total - begin) * item
+                self._file.fill(buffer[:room], start + begin * item)
+                yield np.frombuffer(buffer[:room], code)
+
+    def whole(self, tensor: StoredTensor) -> Array:
+        """All elements in the tensor's shape. Raises CheckpointError where it is too large or cannot be read."""
+        import numpy as np
+        from numpy.lib.stride_tricks import as_strided
+
+        with explained(self._path):
+            item = self.item_size(tensor)
+            span = numel(tensor.shape) if _is_contiguous(tensor) else _span(tensor)
+            if span * item > LARGEST_WHOLE:
+                raise CheckpointError(f"{printable(tensor.name)} has {span * item} bytes, too many to read at once")
+            array = np.empty(span, self._code(tensor))
+            if span:
+                self._file.fill(array.view(np.uint8).data, self._start(tensor))
+            strides = tuple(step * item for step in _strides(tensor))
+            return as_strided(array, tensor.shape, strides, writeable=False)
+
+    def sample(self, tensor: StoredTensor, indices: Sequence[Shape]) -> Array:
+        """The elements at a few indices. Raises CheckpointError where the file cannot be read."""
+        import numpy as np
+
+        with explained(self._path):
+            item, strides, start = self.item_size(tensor), _strides(tensor), self._start(tensor)
+            data = bytearray(item * len(indices))
+            for place, index in enumerate(indices):
+                offset = sum(i * step for i, step in zip(index, strides))
+                self._file.fill(memoryview(data)[place * item : (place + 1) * item], start + offset * item)
+            return np.frombuffer(data, self._code(tensor))
+
+    def digest(self, advance: int = 2**20) -> str:
+        """The SHA-256 of the whole file, in hexadecimal. Raises CheckpointError where it cannot be read."""
+        from hashlib import sha256
+
+        with explained(self._path):
+            total, buffer = sha256(), memoryview(bytearray(advance))
+            for begin in range(0, self._file.size, advance):
+                part = buffer[: min(advance, self._file.size - begin)]
+                self._file.fill(part, begin)
+                total.update(part)
+            return total.hexdigest()
+
+    def _code(self, tensor: StoredTensor) -> str:
+        return (">" if self.checkpoint.big_endian else "<") + _CODES[tensor.dtype]
+
+    def _start(self, tensor: StoredTensor) -> int:
+        """The byte of the file at which the tensor's first element is."""
+        assert tensor.place is not None
+        return self._starts[tensor.place.storage] + tensor.place.offset
+
+    def _is_readable(self, tensor: StoredTensor) -> bool:
+        """Whether a tensor with gaps, or in another order, is small enough to read all that it spans."""
+        span, item = _span(tensor), self.item_size(tensor)
+        return span * item <= (LARGEST_WHOLE if span <= 2 * numel(tensor.shape) else 64 * 2**20)
+
+
+@contextmanager
+def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
+    """Open a checkpoint to read its data. Raises CheckpointError as `reader.read` does, and where data overlap."""
+    path = os.fspath(path)
+    with explained(path):
+        file = BoundedFile(path)
+    with file:
+        with explained(path):
+            tensors = TensorFile(file, path)
+        yield tensors
+
+
+def numbers(raw: Array, dtype: str) -> Array:
+    """The numbers of raw elements of one of NUMBERS: in float64 for integers and float64, else in float32."""
+    import numpy as np
+
+    if dtype == "bfloat16":
+        wide: Array = (raw.astype(np.uint32) << 16).view(np.float32)
+        return wide
+    if dtype in ("float32", "float16"):
+        return raw.astype(np.float32, copy=False)
+    return raw.astype(np.float64, copy=False)
+
+
+def _starts(file: BoundedFile, extents: Mapping[str, Extent]) -> dict[str, int]:
+    """The byte at which the data of each storage begins. Raises CheckpointError where they overlap or do not fit."""
+    starts = {key: _data_start(file, extent) for key, extent in extents.items() if extent.header != "packed"}
+    end, before = 0, ""
+    for key in sorted(starts, key=lambda key: (starts[key], extents[key].size)):
+        if starts[key] < end and extents[key].size:
+            raise CheckpointError(f"its data/{printable(before)} and data/{printable(key)} overlap", "it is malicious")
+        end, before = starts[key] + extents[key].size, key
+    if end > file.size:
+        raise CheckpointError(f"its data/{printable(before)} ends after the end of the file", "download it again")
+    return starts
+
+
+def _data_start(file: BoundedFile, extent: Extent) -> int:
+    if extent.header == "zip":
+        head = memoryview(bytearray(_LOCAL_HEADER))
+        file.fill(head, extent.start)
+        if head[:4] != _SIGNATURE:
+            raise CheckpointError("its zip archive is damaged: a member has no header", "copy or download it again")
+        lengths = (int.from_bytes(head[place : place + 2], "little") for place in (26, 28))
+        return extent.start + _LOCAL_HEADER + sum(lengths)
+    if extent.header == "count":
+        count = memoryview(bytearray(8))
+        file.fill(count, extent.start)
+        elements = (int.from_bytes(count, order) for order in ("little", "big"))
+        if extent.size not in (number * width for number in elements for width in (1, 2, 4, 8, 16)):
+            raise CheckpointError("the sizes in its pickle and before its data differ", "copy or download it again")
+        return extent.start + len(count)
+    return extent.start
+
+
+def _strides(tensor: StoredTensor) -> Shape:
+    """The strides in elements."""
+    if tensor.place is not None and tensor.place.stride is not None:
+        return tensor.place.stride
+    return tuple(prod(tensor.shape[axis + 1 :]) for axis in range(len(tensor.shape)))
+
+
+def _is_contiguous(tensor: StoredTensor) -> bool:
+    """Whether the elements follow one another in row-major order."""
+    expected = 1
+    for side, step in zip(reversed(tensor.shape), reversed(_strides(tensor))):
+        if side != 1 and step != expected:
+            return not numel(tensor.shape)
+        expected *= side
+    return True
+
+
+def _span(tensor: StoredTensor) -> int:
+    """The elements from the first to the last of the tensor's, those between them included."""
+    if not numel(tensor.shape):
+        return 0
+    return 1 + sum((side - 1) * step for side, step in zip(tensor.shape, _strides(tensor)))
