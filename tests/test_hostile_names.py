@@ -178,6 +178,30 @@ def _inspect(name: str, folder: Path) -> Result:
     return vggscope.inspect(str(path))
 
 
+def _stats(name: str, folder: Path) -> Result:
+    from vggscope.checkpoint.statistics import FileStatistics, Statistics, TensorStatistics
+
+    dead = TensorStatistics(name, name, (2, 3), "float32", 0.0, 1.0, 0.5, 0.5, 3, 1, 1, 2, (0,), (1,))
+    unread = TensorStatistics(f"x.{name}", "", (2,), name, reason=f"why: {name}")
+    filters = ((((0.0, 1.0),),),)
+    file = FileStatistics(name, name, None, 6, "00", None, f"claim: {name}", (dead, unread), filters, name)
+    return Statistics("vggscope/stats@1", (file, replace(file, path=f"{name}2", filters=())))
+
+
+def _values(name: str, folder: Path) -> Result:
+    from vggscope.diffing.values import RELATIONS, RelationCount, TensorDifference, ValueDiff
+
+    sides = ((3, 2), (2, 3), "float32", "float32")
+    tensors = tuple(
+        TensorDifference(f"{relation}.{name}", f"{name}2", name, name, *sides, relation, ("cast",), reason=name)
+        for relation in RELATIONS
+    )
+    counts = tuple(RelationCount(relation, 1, 6) for relation in RELATIONS)
+    layers, notes = (f"layer {name}",), (f"note: {name}",)
+    schema = "vggscope/values@1"
+    return ValueDiff(schema, name, f"{name}2", "different", "keys", counts, layers, layers, tensors, notes)
+
+
 def _tensors(name: str) -> dict:
     import numpy as np
 
@@ -219,6 +243,8 @@ MAKERS: dict[str, Callable[[str, Path], Result]] = {
     "compare": _compare,
     "verify": _verify,
     "inspect": _inspect,
+    "stats": _stats,
+    "values": _values,
     "explain": _explain,
     "list": _list,
 }

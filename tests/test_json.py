@@ -45,7 +45,9 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "measure": (("memory", *TINY, "--measure"),),
     "rf": (("rf", "D", "--at", "conv5_3", "--unit", "0,0"), ("rf", *TINY, "--at", "conv1_1", "--effective")),
     "verify": (("verify", *TINY),),
-    "inspect": (("inspect", "net.pth"),),
+    "inspect": (("inspect", "net.pth"), ("inspect", "vgg16-397923af.pth")),
+    "stats": (("inspect", "net.pth", "--stats"),),
+    "values": (("diff", "net.pth", "--ref", "vgg16-397923af.pth", "--values"),),
     "compare": (("compare", "A", TINY[0]), ("compare", "--paper")),
     "grid": (("compare", "A", "--grid", "--sizes", "32", "--batches", "1,2", "--optimizers", "adam"),),
     "explain": (*(("explain", topic) for topic in TOPICS), ("explain", "conv", "--torch")),
@@ -130,6 +132,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text(MODEL, encoding="utf-8")
     torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), "net.pth")
+    torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), "vgg16-397923af.pth")
     Image.new("RGB", (8, 8), (10, 20, 30)).save("photo.png")
 
 

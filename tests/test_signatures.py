@@ -102,12 +102,13 @@ FUNCTIONS = {
     "compare": (api.compare, api.grid),
     "build": (api.build, api.export),
     "list": (api.catalogue,),
+    "inspect": (api.inspect, api.stats),
 }
 """The functions of the commands that have another name or several."""
 
 NAMES = {
     "input": "input_size",
-    "file": "path",
+    "files": "paths",
     "words": "topic",
     ("summary", "gpu"): "card",
     ("rf", "models"): "model",
@@ -125,6 +126,8 @@ NOT_IN_PYTHON = {
     "grid": "the function grid",
     "measure": "the function measure",
     "backward": "the function operations",
+    "stats": "the function stats",
+    "values": "the function values",
     ("diff", "fold"): "result.picture(fold=...)",
     ("rf", "image"): "result.picture(image=...)",
 }

@@ -50,7 +50,7 @@ def pair_tensors(ours: Checkpoint, reference: Checkpoint) -> Pairing:
     """Pair the tensors by their keys without wrappers and a common prefix, else by the literature's labels of a VGG,
     and what is left, if it has the same shapes one by one, by its order.
     """
-    matching = _Matching(ours.tensors, reference.tensors)
+    matching = _TensorMatching(ours.tensors, reference.tensors)
     our_labels, reference_labels = labels_of(examine(ours)), labels_of(examine(reference))
     for by, our_key, reference_key in _keys(ours, reference):
         if matching.fits(our_key, reference_key):
@@ -70,7 +70,7 @@ def pair_tensors(ours: Checkpoint, reference: Checkpoint) -> Pairing:
 Key = Callable[[StoredTensor], Hashable]
 
 
-class _Matching:
+class _TensorMatching:
     """The pairs found so far."""
 
     def __init__(self, ours: Sequence[StoredTensor], reference: Sequence[StoredTensor]) -> None:
