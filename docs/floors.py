@@ -17,7 +17,7 @@ from tests.house import FLOORS  # noqa: E402
 PICTURE = DOCS / "images" / "floors.svg"
 
 ABOUT = {
-    "cli": "parse the command line, call api, print",
+    "cli": "parse the command line, call api, print; checks for a project's own tests",
     "api": "every command as a function",
     "explorer": "the interactive page",
     "render": "results as text and plots; the table of formats",
@@ -25,7 +25,7 @@ ABOUT = {
     "tutorials": "what explain shows",
     "sources": "from a word that names a model to its Network",
     "diffing": "two Networks compared; other tools; runs on data",
-    "checkpoint": "weights files read safely; functions of a Network",
+    "checkpoint": "weights files and locks read safely; functions of a Network",
     "trace": "from a running nn.Module to a Network, and back",
     "graph_json": "a Network as JSON or in another dtype; what is VGG's own",
     "graph": "the Network: named operations in execution order",

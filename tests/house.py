@@ -20,7 +20,7 @@ FLOORS = (
     ("graph",),
     ("graph_json", "dtypes", "vgg"),
     ("trace", "builders"),
-    ("checkpoint", "analysis"),
+    ("checkpoint", "analysis", "lock_file"),
     ("diffing", "cross_checks", "execution"),
     ("sources",),
     ("tutorials",),
@@ -28,7 +28,7 @@ FLOORS = (
     ("render",),
     ("explorer",),
     ("api",),
-    ("cli",),
+    ("cli", "testing"),
     ("__init__", "__main__"),
 )
 """The rooms, from the lowest floor to the highest. Two rooms on one floor do not import each other."""

@@ -139,7 +139,15 @@ def test_a_page_that_shows_something_else_is_found_out(vggscope, tmp_path, monke
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_options_that_a_page_names_are_there(page: Path) -> None:
     """Also those that stand alone in a sentence."""
-    of_others = {"--update-golden", "--update-reference", "--quick", "--hypothesis-profile", "--check", "--extra"}
+    of_others = {
+        "--update-golden",
+        "--update-reference",
+        "--update-architectures",
+        "--quick",
+        "--hypothesis-profile",
+        "--check",
+        "--extra",
+    }
     named = {word for code in codes(page) for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code)}
     assert named - of_others <= options()
 

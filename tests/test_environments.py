@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "explain": ("explain", "conv"),
     "list": ("list",),
     "inspect": ("inspect", "{folder}/given.safetensors"),
+    "lock": ("lock", "A", "-o", "{folder}/x-lock.json"),
     "summary of a checkpoint": ("summary", "{folder}/given.safetensors"),
     "svg": ("diagram", "A", "-o", "{folder}/x-svg.svg"),
     "dot": ("diagram", "A", "-o", "{folder}/x-dot.dot"),

@@ -168,6 +168,12 @@ def _verify(name: str, folder: Path) -> Result:
     return Verification("vggscope/verify@1", name, (1, 3, 8, 8), figures, skipped, False)
 
 
+def _lock(name: str, folder: Path) -> Result:
+    from vggscope.lock_file import SCHEMA, Lock
+
+    return Lock(SCHEMA, name, network(name))
+
+
 def _inspect(name: str, folder: Path) -> Result:
     from safetensors.numpy import save_file
 
@@ -245,6 +251,7 @@ MAKERS: dict[str, Callable[[str, Path], Result]] = {
     "inspect": _inspect,
     "stats": _stats,
     "values": _values,
+    "lock": _lock,
     "explain": _explain,
     "list": _list,
 }

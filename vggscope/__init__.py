@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         export,
         grid,
         inspect,
+        lock,
         measure,
         memory,
         network,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from vggscope.execution.activations import Activations
     from vggscope.explorer.result import Page
     from vggscope.graph import Network
+    from vggscope.lock_file import Lock
     from vggscope.sources.catalogue import Catalogue
     from vggscope.tutorials.tutorial import Tutorial
 
@@ -76,6 +78,7 @@ __all__ = [
     "Diff",
     "Estimate",
     "Inspection",
+    "Lock",
     "Measurement",
     "MemoryReport",
     "MissingTool",
@@ -105,6 +108,7 @@ __all__ = [
     "export",
     "grid",
     "inspect",
+    "lock",
     "measure",
     "memory",
     "network",
@@ -126,6 +130,7 @@ _MODULES = {
     "Diff": "diffing.result",
     "Estimate": "analysis.memory.grid",
     "Inspection": "checkpoint.inspection",
+    "Lock": "lock_file",
     "Measurement": "cross_checks.measured_step",
     "MemoryReport": "analysis.memory.report",
     "Network": "graph",

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from vggscope.drawing import Diagram
     from vggscope.execution.activations import Activations
     from vggscope.explorer.result import Page
+    from vggscope.lock_file import Lock
     from vggscope.sources.catalogue import Catalogue
     from vggscope.sources.reference import Reference
     from vggscope.tutorials.tutorial import Tutorial
@@ -237,7 +238,7 @@ def diff(
 
     `numeric` copies the weights to the reference, runs both on one random input drawn with `seed`, in double precision
     with `float64`, and compares the outputs. `weights` is a checkpoint of the model to run with. A module passed in
-    stays as it is.
+    stays as it is. Against a locked architecture (`ref="arch.json"`) the inputs are those of the lock unless given.
 
     Raises ModelError, OptionError, CheckpointError for weights that are not the model's, and ShapeError where the
     reference does not run on the input.
@@ -247,7 +248,8 @@ def diff(
     """
     from vggscope.diffing.compare import compare
 
-    ours = network(model, input_size, **options).truncated_at_failure()
+    ours, input_size, options = _on_locked_inputs(model, ref, input_size, options)
+    ours = ours.truncated_at_failure()
     reference = _reference(ref, model, ours, _inputs(input_size, options), options, cache)
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
     result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
@@ -586,6 +588,32 @@ def measure(
     size = runnable.given_batch if batch is None else batch
     with _preserved(model):
         return run(runnable, _module_factory(model, input_size, model_options), size, step)
+
+
+def lock(
+    model: Model,
+    input_size: InputSizes | None = None,
+    *,
+    like: str | os.PathLike[str] | None = None,
+    **options: Unpack[ModelOptions],
+) -> Lock:
+    """Return the architecture of a model as a file to commit: `.save("arch.json")` writes it, a line for each layer.
+
+    The file is a MODEL word: `diff(model, ref="arch.json")` finds what has changed since. `like` is such a file, whose
+    inputs are taken if none are given.
+
+    Raises ModelError for a network that cannot be written, and ShapeError for a model that does not run.
+
+    >>> import tempfile
+    >>> path = f"{tempfile.mkdtemp()}/arch.json"
+    >>> lock("D").save(path)
+    >>> diff("D", ref=path).verdict, [difference.label for difference in diff("C", ref=path).differences]
+    ('identical', ['conv3_3', 'conv4_3', 'conv5_3'])
+    """
+    from vggscope.lock_file import lock as lock_network
+
+    before = None if like is None else os.fspath(like)
+    return lock_network(_on_locked_inputs(model, before, input_size, options)[0])
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:
@@ -987,6 +1015,26 @@ def _reference(
     from vggscope.trace.inputs import attach
 
     return Reference(_network(ref, inputs, {}), lambda: attach(build_theirs(), inputs))
+
+
+def _on_locked_inputs(
+    model: Model, ref: Model | None, input_size: InputSizes | None, options: ModelOptions
+) -> tuple[Network, InputSizes | None, ModelOptions]:
+    """The Network of a model, with its inputs and options: those of the locked architecture `ref`, if it is one and the
+    caller gives none.
+    """
+    ours = network(model, input_size, **options)
+    has_inputs = isinstance(model, Network) or _inputs(input_size, options) is not None
+    if has_inputs or not isinstance(ref, str) or not ref.strip().lower().endswith(".json"):
+        return ours, input_size, options
+    from vggscope.sources.resolve import inputs_of, resolve
+
+    sizes, locked = ([(t.shape, t.dtype) for t in net.inputs] for net in (ours, resolve(ref)))
+    inputs = inputs_of(ref) if sizes != locked else None
+    if inputs is None:
+        return ours, input_size, options
+    options = {**options, "batch_axis": inputs.batch_axis}
+    return network(model, inputs.sizes, **options), inputs.sizes, options
 
 
 def _compare_outputs(

@@ -1,8 +1,8 @@
 """Write a Network as JSON and read it back, exactly.
 
-A record becomes an object with the name of its class and its fields; those of the graph's records that have their
-default are left out. Only the classes of graph.py and of ops/ are read,
-and only with values of the types that their fields declare, so a file cannot create any other object or run code.
+A record becomes an object with the name of its class and those of its fields that do not have their default. Only the
+classes of graph.py and of ops/ are read, and only with values of the types that their fields declare, so a file cannot
+create any other object or run code. lock_file.py writes the same objects in a form for readers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
 from vggscope import ops
+from vggscope.errors import printable
 from vggscope.graph import Buffer, ConstantValue, Input, NamedTensor, Network, Node, Output, Parameter, TorchCount
 from vggscope.ops.base import Op
 
@@ -46,7 +47,7 @@ def to_json(network: Network) -> str:
     >>> from_json(to_json(network)) == network
     True
     """
-    text = json.dumps(_encode(network), separators=(",", ":"))
+    text = json.dumps(encode(network), separators=(",", ":"))
     if from_json(text) != network:
         raise ValueError(f"{network.name} reads back as another network")
     return text
@@ -55,15 +56,15 @@ def to_json(network: Network) -> str:
 def from_json(text: str) -> Network:
     """Return the Network that a JSON text holds. Raises ValueError for any other text."""
     try:
-        network = _decode(Network, json.loads(text))
+        network = decode(Network, json.loads(text))
         assert isinstance(network, Network)
-        _check(network)
+        check_order(network)
     except (ArithmeticError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"no network: {error}") from None
     return network
 
 
-def _check(network: Network) -> None:
+def check_order(network: Network) -> None:
     """Raise ValueError unless the names are unique and all inputs name earlier nodes."""
     before = set(network.input_names)
     for node in network.nodes:
@@ -72,21 +73,22 @@ def _check(network: Network) -> None:
         before.add(node.name)
 
 
-def _encode(value: object) -> object:
+def encode(value: object) -> object:
+    """Return a record of the graph as what json.dumps takes. Raises ValueError for any other object."""
     if isinstance(value, _Scalar):
         return value
     if isinstance(value, tuple):
-        return [_encode(item) for item in value]
+        return [encode(item) for item in value]
     if isinstance(value, (Op, Network, NamedTensor, Node, ConstantValue, Parameter, Buffer, TorchCount)):
-        return {CLASS: _class_name(type(value)), **{f.name: _encode(getattr(value, f.name)) for f in _written(value)}}
+        return {CLASS: _class_name(type(value)), **{f.name: encode(getattr(value, f.name)) for f in _written(value)}}
     raise ValueError(f"{type(value).__name__} is not written")
 
 
 def _written(value: Op | GraphRecord) -> Iterator[Field[object]]:
-    """The fields that are written: all of an op, and those of the graph's records that are not their default."""
+    """The fields that do not have their default."""
     for field in fields(value):
         own = getattr(value, field.name)
-        if isinstance(value, Op) or own != field.default or type(own) is not type(field.default):
+        if own != field.default or type(own) is not type(field.default):
             yield field
 
 
@@ -121,7 +123,7 @@ def _required(name: str) -> frozenset[str]:
     return frozenset(f.name for f in fields(_class_named(name)) if f.default is MISSING)
 
 
-def _decode(kind: object, value: object) -> object:
+def decode(kind: object, value: object) -> object:
     """Convert a JSON value to a field's type. Raises ValueError if it is not of that type."""
     origin = get_origin(kind)
     if origin in (Union, UnionType):
@@ -129,16 +131,21 @@ def _decode(kind: object, value: object) -> object:
     if origin is tuple and isinstance(value, list):
         return _decode_tuple(get_args(kind), value)
     if kind is object:
-        return tuple(_decode(object, item) for item in value) if isinstance(value, list) else _scalar(value)
+        return tuple(decode(object, item) for item in value) if isinstance(value, list) else _scalar(value)
     if isinstance(kind, type) and issubclass(kind, (Op, *GRAPH_RECORDS)):
         return _decode_record(kind, value)
     if type(value) is kind or (kind is float and type(value) is int):
         return _scalar(value)
-    raise _mismatch(value, str(kind))
+    raise _mismatch(value, _type_text(kind))
 
 
 def _mismatch(value: object, wanted: str) -> ValueError:
-    return ValueError(f"{value!r:.60} is no {wanted}")
+    return ValueError(f"{printable(repr(value), 60)} is no {wanted}")
+
+
+def _type_text(kind: object) -> str:
+    """A type as a message names it: `int`, `tuple[int, ...]`."""
+    return kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else str(kind)
 
 
 def _scalar(value: object) -> object:
@@ -150,27 +157,38 @@ def _scalar(value: object) -> object:
 def _decode_either(kinds: tuple[object, ...], value: object) -> object:
     for kind in kinds:
         with suppress(ValueError):
-            return _decode(kind, value)
-    raise _mismatch(value, str(kinds))
+            return decode(kind, value)
+    raise _mismatch(value, " or ".join(map(_type_text, kinds)))
 
 
 def _decode_tuple(kinds: tuple[object, ...], values: list[object]) -> tuple[object, ...]:
     if kinds[-1:] == (Ellipsis,):
-        return tuple(_decode(kinds[0], value) for value in values)
+        return tuple(decode(kinds[0], value) for value in values)
     if len(kinds) != len(values):
         raise _mismatch(values, f"row of {len(kinds)}")
-    return tuple(_decode(kind, value) for kind, value in zip(kinds, values))
+    return tuple(decode(kind, value) for kind, value in zip(kinds, values))
 
 
 def _decode_record(kind: type, value: object) -> object:
-    named = value.pop(CLASS, None) if isinstance(value, dict) else None
+    named = value.get(CLASS) if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(named, str):
         raise _mismatch(value, kind.__name__)
     cls = _class_named(named)
     if not issubclass(cls, kind):
         raise _mismatch(named, kind.__name__)
     kinds = _fields(named)
-    if not _required(named) <= value.keys() <= kinds.keys():
-        raise _mismatch(value, named)
+    given = value.keys() - {CLASS}
+    if not given <= kinds.keys():
+        raise ValueError(f"{named} has no {printable(min(given - kinds.keys()))!r}")
+    if not _required(named) <= given:
+        raise ValueError(f"{named} needs {min(_required(named) - given)!r}")
     create: Callable[..., object] = cls
-    return create(**{name: _decode(kinds[name], item) for name, item in value.items()})
+    return create(**{name: _decode_field(name, kinds[name], item) for name, item in value.items() if name != CLASS})
+
+
+def _decode_field(name: str, kind: object, value: object) -> object:
+    """Convert the value of a field. Raises ValueError, with the field's name, if it is not of that type."""
+    try:
+        return decode(kind, value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

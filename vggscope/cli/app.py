@@ -35,6 +35,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "diff": "where a model differs from a reference model, and what follows",
         "verify": "our figures beside those of other tools",
         "inspect": "which network a checkpoint belongs to",
+        "lock": "the architecture as a file to commit, which diff compares with",
     },
     "Build": {"build": "print a model's module; write its source, weights or ONNX graph"},
     "Learn": {

@@ -66,6 +66,7 @@ DOCUMENTS = {
     "inspect": "vggscope.render.inspect:document",
     "stats": "vggscope.render.stats:document",
     "values": "vggscope.render.values:document",
+    "lock": "vggscope.render.lock:document",
     "compare": "vggscope.render.compare:document",
     "explain": "vggscope.render.explain:document",
     "list": "vggscope.render.list:document",

@@ -1,6 +1,7 @@
 """Results as JSON (docs/json.md): the fields under their own names, raw integers, null for unknown values.
 
-A class may name the attributes to write in `json_names`. A field with the metadata `json: False` is left out.
+A class may name the attributes to write in `json_names`, or give the whole text as `json_text`. A field with the
+metadata `json: False` is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _EXACT = frozenset({str, int, bool, type(None)})
 
 def write(result: object) -> str:
     """The result as JSON. Lists of scalars stay on one line."""
-    return _text(json_value(result), "") + "\n"
+    text = getattr(result, "json_text", None)
+    return text if isinstance(text, str) else _text(json_value(result), "") + "\n"
 
 
 def json_value(value: object) -> Any:

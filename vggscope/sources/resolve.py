@@ -5,6 +5,7 @@ Each kind is one file in this folder with the functions
     claims(word) -> bool                 whether the word is meant as this kind
     load(word, options) -> Network
     build(word, options) -> nn.Module    only for a source that runs code; others' modules are built from the Network
+    inputs(word) -> Inputs | None        only for a source whose words hold the inputs that a model was run on
 
 The first row that claims a word resolves it, and reports its errors. A row's file is imported when the row is
 tried, so `summary D` imports one.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vggscope.graph import Network
+    from vggscope.inputs import Inputs
 
 
 @record
@@ -54,10 +56,16 @@ class Source:
         """The function that makes the word's module with weights; None where it is built from the Network."""
         return getattr(self._module, "build", None)
 
+    def inputs(self, word: str) -> Inputs | None:
+        """The inputs that the word holds; None for a word without."""
+        function: Callable[[str], Inputs | None] | None = getattr(self._module, "inputs", None)
+        return None if function is None else function(word)
+
 
 SOURCES = (
     Source("a column of Table 1 or of a file", f"{', '.join(CONFIGS)}, vgg16, columns.toml:NAME", "columns"),
     Source("another published VGG", "vgg16-cifar, vgg-face, cnn-m, ssd300; any with _bn", "families"),
+    Source("a locked architecture", "arch.json", "lock"),
     Source("a checkpoint", "weights.pth, weights.safetensors", "checkpoint"),
     Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries"),
     Source("your own code", "path/file.py:Net, package.module:make_net", "code"),
@@ -84,6 +92,11 @@ def read(word: str, options: BuildOptions | None = None) -> Network | None:
     options = options or BuildOptions()
     source = _source_of(word, options)
     return None if source.build is not None else source.load(word.strip(), options)
+
+
+def inputs_of(word: str) -> Inputs | None:
+    """The inputs that a word holds, such as those of a locked architecture; None without any."""
+    return _source_of(word, BuildOptions()).inputs(word.strip())
 
 
 def resolve_module(word: str, options: BuildOptions | None = None) -> nn.Module:

@@ -1,0 +1,99 @@
+"""A file with an architecture: `arch.json`, which `vggscope lock` or `summary --format json` wrote."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from vggscope.errors import ModelError, OptionError, ShapeError, printable
+from vggscope.files import near_file
+from vggscope.graph import Network
+from vggscope.inputs import Inputs, InputSize
+from vggscope.lock_file import LARGEST_FILE, from_values, parse
+from vggscope.units import bytes_text, shape_text
+from vggscope.vgg.options import BuildOptions
+
+REMEDY = "write it again: vggscope lock MODEL -o arch.json"
+
+
+def claims(word: str) -> bool:
+    """Whether the word has the suffix of JSON, and is not the index of a checkpoint's shards."""
+    name = word.lower()
+    return name.endswith(".json") and not name.endswith(".index.json")
+
+
+def load(word: str, options: BuildOptions) -> Network:
+    """The Network that the file holds, named after the file.
+
+    Raises ModelError where the file cannot be read, OptionError for an option that contradicts it, and ShapeError where
+    its layers do not fit the size in `options`.
+    """
+    network = _read(word)
+    options.refuse_column_options(f"{word} has its layers")
+    network = _sized(network, options)
+    if options.num_classes is not None:
+        have = network.shapes[network.end][-1:]
+        if have != (options.num_classes,):
+            raise OptionError(
+                f"--num-classes {options.num_classes}: the file's output is {shape_text(network.shapes[network.end])}",
+                "leave the option out",
+            )
+    return network
+
+
+def inputs(word: str) -> Inputs | None:
+    """The inputs that the file was written for, to run another model on; None if sizes do not describe them."""
+    network = _read(word)
+    if network.takes_one_image:
+        return Inputs((InputSize(network.input_shape[1:]),))
+    names = [given.label for given in network.inputs]
+    if not all(name.isidentifier() for name in names):
+        return None
+    named = len(names) > 1
+    axes = [given.batch_axis for given in network.inputs if given.batch_axis is not None]
+    sizes = (InputSize(t.shape, t.label if named else "", t.dtype, batched=True) for t in network.inputs)
+    return Inputs(tuple(sizes), axes[0] if axes else None)
+
+
+def _read(path: str) -> Network:
+    """The Network of a file. Raises ModelError, with the place, where the file is none or cannot be read."""
+    name = printable(os.path.basename(path))
+    try:
+        # To open a pipe would wait for its writer.
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ModelError(f"{name} is no file", REMEDY)
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise ModelError(f"{name}: there is no such file{near_file(path)}", REMEDY) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelError(f"{name}: {reason.lower()}", REMEDY) from None
+    if len(data) > LARGEST_FILE:
+        raise ModelError(f"{name} has more than {bytes_text(LARGEST_FILE)}, the most that is read", REMEDY)
+    try:
+        values = parse(data.decode())
+        return replace(from_values(values), name=name)
+    except ValueError as error:
+        raise ModelError(f"{name} is no lock of an architecture: {printable(str(error), 300)}", REMEDY) from None
+
+
+def _sized(network: Network, options: BuildOptions) -> Network:
+    """The network on the input that the options name. Raises OptionError for inputs that it cannot have."""
+    wanted = options.inputs.sizes if options.inputs is not None else ()
+    if options.inputs is not None and options.inputs.data is not None:
+        raise OptionError(f"{network.name} takes no data", "give the size of its input")
+    shapes = [size.shape if size.batched else (1, *size.shape) for size in wanted]
+    if options.input is not None:
+        shapes = [(1, *options.input)]
+    if not shapes or shapes == [given.shape for given in network.inputs]:
+        return network
+    if len(shapes) != 1 or not network.takes_one_image:
+        raise OptionError(f"{network.name} keeps its inputs", "leave out --input")
+    sized = network.with_input(shapes[0][1:])
+    locked, given = (shape_text(net.input_shape) for net in (network, sized))
+    note = f"the layers were locked at {locked}: a size that forward computes from its input is not that of {given}"
+    returned = tuple(replace(out, shape=sized.shapes[out.source]) for out in network.returned if out.source)
+    if len(returned) < len(network.returned):
+        raise ShapeError(f"{network.name} is known at {locked} alone", "leave out --input")
+    return replace(sized, returned=returned, warnings=(*network.warnings, note))
