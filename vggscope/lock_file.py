@@ -14,7 +14,7 @@ from math import isfinite, prod
 from typing import Any
 
 from vggscope.errors import ModelError, printable
-from vggscope.graph import Buffer, Input, NamedTensor, Network, Node, Output, Parameter
+from vggscope.graph import Buffer, ConstantValue, Input, NamedTensor, Network, Node, Output, Parameter
 from vggscope.graph_json import CLASS, check_order, decode, encode
 from vggscope.ops.base import Shape, infer_output_shape
 from vggscope.record import record
@@ -38,8 +38,14 @@ LARGEST_NUMBER = 2**63
 NAMED_UNTIL = "named_until"
 """The key of what `memory` alone reads. It stands after the layers: it changes with the names of variables."""
 
-_RECORDS: dict[str, type] = {"inputs": Input, "layers": Node, "returned": Output, "tables": Buffer}
-"""The lists of records in a lock, one on a line, with their classes."""
+_RECORDS: dict[str, type] = {
+    "inputs": Input,
+    "layers": Node,
+    "returned": Output,
+    "tables": Buffer,
+    "constants": ConstantValue,
+}
+"""The lists of records in a lock, with their classes."""
 
 _NOT_WRITTEN = (CLASS, "name", "inputs", "nodes", "returned", "tables", "unused")
 """The fields of a Network that have a place of their own in a lock."""
@@ -76,7 +82,7 @@ def lock(network: Network) -> Lock:
     locked = Lock(SCHEMA, network.name, network)
     try:
         text = locked.json_text
-        same = from_text(text) == network and len(text) <= LARGEST_FILE
+        same = encode(from_text(text)) == encode(network) and len(text) <= LARGEST_FILE
     except ValueError as error:
         raise ModelError(f"{printable(network.name)} cannot be locked: {error}") from None
     if not same:
@@ -123,6 +129,8 @@ def _layers(network: Network, encoded: list[Any]) -> Iterator[dict[str, Any]]:
         layer = {**_without_class(item), "output_shape": list(network.shapes[node.name])}
         layer.pop(NAMED_UNTIL, None)
         layer.pop("module", None)
+        if node.constants:
+            layer["constants"] = [_without_class(constant) for constant in layer["constants"]]
         if node.module != node.name:
             layer["module"] = node.module
         if node.parameters:
@@ -277,6 +285,7 @@ def _nodes(layers: list[dict[str, Any]], named_until: dict[str, Any]) -> Iterato
         layer.pop("output_shape", None)
         layer.setdefault("module", name)
         layer["parameters"] = list(_parameters(name, layer.get("parameters", {}), owners))
+        layer["constants"] = _records("constants", layer.get("constants", []))
         try:
             node = decode(Node, {NAMED_UNTIL: named_until.get(name, ""), **layer, CLASS: "Node"})
         except ValueError as error:
