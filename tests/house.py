@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 FLOORS = (
     ("errors", "record", "_version", "choices"),
-    ("units", "suppress", "files", "progress", "photo", "inputs"),
-    ("result", "document", "recorded_step"),
+    ("units", "suppress", "files", "progress", "photo"),
+    ("result", "document", "recorded_step", "inputs"),
     ("ops",),
     ("graph",),
     ("graph_json", "dtypes", "vgg"),

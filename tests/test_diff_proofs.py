@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import vggscope
 from tests.rewrites import CHANNELS, SIDE, Net, Words, networks
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
@@ -201,3 +202,32 @@ def test_what_differs_is_called_different(words: Words) -> None:
         ours, reference = filled(Net(one), 1), filled(Net(other), 2)
         assert not same_to_torch(ours, reference)
         assert compare(trace(ours, SHAPE, "ours"), trace(reference, SHAPE, "reference")).verdict == "different"
+
+
+class Masked(nn.Module):
+    """Attention with a mask that is a buffer, or with one that is computed from an input."""
+
+    def __init__(self, mask: Tensor | None, padding: int = 0) -> None:
+        super().__init__()
+        self.attention, self.padding = nn.MultiheadAttention(8, 2, batch_first=True), padding
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor, ids: Tensor) -> Tensor:
+        padded = ids == self.padding
+        attended: Tensor = self.attention(x, x, x, attn_mask=self.mask, key_padding_mask=padded)[0]
+        return attended
+
+
+CAUSAL = nn.Transformer.generate_square_subsequent_mask(4)
+
+
+@pytest.mark.parametrize(
+    ("reference", "is_same"),
+    [(Masked(CAUSAL), True), (Masked(torch.zeros(4, 4)), False), (Masked(None), False), (Masked(CAUSAL, 1), False)],
+)
+def test_masks_of_attention_are_compared(reference: nn.Module, is_same: bool) -> None:
+    inputs = (torch.zeros(2, 4, 8), torch.zeros(2, 4, dtype=torch.int64))
+    network = vggscope.network(Masked(CAUSAL), input_data=inputs)
+    assert network.by_name["attention"].inputs == ("x", "eq")
+    verdict = vggscope.diff(Masked(CAUSAL), ref=reference, input_data=inputs).verdict
+    assert (verdict == "identical") is is_same

@@ -20,7 +20,7 @@ from vggscope.analysis.summary import summarize
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network
 from vggscope.ops.base import Op, numel
-from vggscope.ops.constant import WithComputedWeights, WithConstants
+from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
 from vggscope.ops.recorded import Unknown
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
@@ -546,7 +546,7 @@ def test_constants_pass_every_question_on() -> None:
         for name, value in vars(Op).items()
         if not name.startswith("_") and (callable(value) or isinstance(value, property))
     }
-    for wrapper in (WithConstants, WithComputedWeights):
+    for wrapper in (WithConstants, WithComputedWeights, WithMasks):
         assert asked <= set(vars(wrapper))
 
 

@@ -206,13 +206,9 @@ class MultiheadAttention(Op):
     vdim: int | None = None
     batch_first: bool = False
     masks: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
-    """The masks that the call passes. Their values are not known."""
+    """The names of the masks that the call passes."""
     roles: tuple[int, ...] = field(default=(), kw_only=True, repr=False)
     """For a call that gets one tensor several times, the place of each argument among the inputs."""
-
-    @property
-    def is_determined(self) -> bool:
-        return not self.masks
 
     @property
     def features_axis(self) -> int:

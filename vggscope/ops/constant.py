@@ -1,4 +1,4 @@
-"""Ops some of whose inputs are constants, or whose weights are computed by other nodes."""
+"""Ops some of whose inputs are constants or masks, or whose weights are computed by other nodes."""
 
 from __future__ import annotations
 
@@ -110,6 +110,40 @@ class WithComputedWeights(Op):
         return reads and (*reads, *({} for _ in self.matrices))
 
 
+@record
+class WithMasks(Op):
+    """`op`, of which the last `count` inputs are masks. Neither its output's shape nor its cost depends on them."""
+
+    predicts_memory = False
+
+    op: Op
+    count: int
+
+    def own_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """The shapes of the inputs of `op`, without the masks."""
+        return inputs[: len(inputs) - self.count]
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        step = self.op.step(output)
+        arguments = (*step.arguments, "masks", self.count)
+        return NormalForm((replace(step, arguments=arguments, commutes=False, is_pointwise=False, is_monotone=False),))
+
+    def backward_macs(
+        self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
+    ) -> int | None:
+        return self.op.backward_macs(self.own_inputs(inputs), output, needed[: len(needed) - self.count], trained)
+
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return self.op.saved_for_backward(self.own_inputs(inputs), output)
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...] | None:
+        # Every position of the output reads all of each mask.
+        reads = self.op.reads(self.own_inputs(inputs), output)
+        return reads and (*reads, *({} for _ in range(self.count)))
+
+
 _OF_INPUTS = ("macs", "other_operations", "whole_input", "backward_macs", "kernel_calls")
 """The methods of an op whose first argument is the shapes of its inputs."""
 
@@ -137,3 +171,4 @@ def _of_own_inputs(name: str) -> Callable[..., Any]:
 
 _delegate(WithConstants)
 _delegate(WithComputedWeights)
+_delegate(WithMasks)

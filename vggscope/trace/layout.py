@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Op
-from vggscope.ops.constant import WithComputedWeights, WithConstants
+from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Linear
 from vggscope.ops.view import View
@@ -47,7 +47,7 @@ def with_layout_of(op: Op, other: Op) -> Op | None:
     """Return the op with the memory layout of another of its class; None if nothing changes."""
     if type(op) is not type(other):
         return None
-    if isinstance(op, (WithConstants, WithComputedWeights)):
+    if isinstance(op, (WithConstants, WithComputedWeights, WithMasks)):
         inner = with_layout_of(op.op, other.without_constants)
         return None if inner is None else replace(op, op=inner)
     names = ("shares", "copied", "apart", "channels_last")

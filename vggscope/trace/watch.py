@@ -18,6 +18,7 @@ from vggscope.errors import ShapeError
 from vggscope.graph import Input, Node, Output
 from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
+from vggscope.ops.constant import WithMasks
 from vggscope.ops.convolution import TransposedConvolution
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.recurrent import Recurrent, RecurrentCell
@@ -61,7 +62,8 @@ def _may_multiply(function: Function) -> bool:
 class RunningModule:
     """A running module with the shapes of its arguments, and its op if the module is one node.
 
-    `given` are the arguments before the module's own hooks, if it is one node and has some.
+    `given` are the arguments before the module's own hooks, if it is one node and has some. `masks` are those of
+    attention, by name.
     """
 
     module: nn.Module
@@ -69,6 +71,7 @@ class RunningModule:
     op: Op | None
     input_shapes: tuple[Shape, ...]
     given: tuple[Tensor, ...] = ()
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -240,10 +243,10 @@ class Watch:
             self._record_hooks(frame, inputs)
             frame.op = _op_of_call(frame.op, args, inputs, result)
             if isinstance(frame.op, MultiheadAttention):
-                # The masks are not inputs of the node: they change neither the shape nor the cost.
                 inputs = plain_tensors_in((args[:3], [kwargs.get(name) for name in ("query", "key", "value")]))
-                frame.op = replace(frame.op, masks=_masks(args, kwargs))
-            self.recorder.refresh(self.path, inputs)
+                frame.masks = _masks(args, kwargs)
+                frame.op = replace(frame.op, masks=tuple(frame.masks))
+            self.recorder.refresh(self.path, (*inputs, *frame.masks.values()))
             if frame.op is None:
                 self._compiled_node(frame, inputs, result)
                 return result
@@ -474,7 +477,11 @@ class Watch:
         base = frame.path or getattr(frame.module, "original_name", type(frame.module).__name__).lower()
         weights = (*without_wrappers(frame.module.parameters()), *self.packed.get(frame.path, ()))
         saved = self._saver(frame.module.forward, args, kwargs, distinct, frame.module)
-        call = Call((op,), distinct, weights, count, self.dispatched, saved)
+        masks = tuple(frame.masks.values())
+        computed = tuple(mask for mask in masks if not self.recorder.is_constant((mask,)))
+        constants = tuple(mask for mask in masks if self.recorder.is_constant((mask,)))
+        op = WithMasks(op, len(computed)) if computed else op
+        call = Call((op,), (*distinct, *computed), weights, count, self.dispatched, saved, constants)
         if results := plain_tensors_in(result):
             self.recorder.add(base, call, results, module=frame.path)
             if inputs and results[0] is inputs[0]:
@@ -578,11 +585,12 @@ def _parametrization_text(module: nn.Module) -> tuple[str, ...]:
     return tuple(map(repr, module.children()))
 
 
-def _masks(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[str, ...]:
-    """Return the names of the masks that a call of MultiheadAttention passes."""
+def _masks(args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, Tensor]:
+    """Return the masks that a call of MultiheadAttention passes, by name."""
     named = dict(zip(("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal"), args[3:]))
     given = {**named, **kwargs}
-    return tuple(name for name in ("key_padding_mask", "attn_mask") if given.get(name) is not None)
+    masks = {name: plain_tensors_in(given.get(name)) for name in ("key_padding_mask", "attn_mask")}
+    return {name: tensors[0] for name, tensors in masks.items() if tensors}
 
 
 def _weight_of(parametrization: nn.Module, names: tuple[str, ...], *parameters: Tensor) -> object:
