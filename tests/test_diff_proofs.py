@@ -218,12 +218,17 @@ class Masked(nn.Module):
         return attended
 
 
-CAUSAL = nn.Transformer.generate_square_subsequent_mask(4)
+CAUSAL = torch.ones(4, 4, dtype=torch.bool).triu(1)
 
 
 @pytest.mark.parametrize(
     ("reference", "is_same"),
-    [(Masked(CAUSAL), True), (Masked(torch.zeros(4, 4)), False), (Masked(None), False), (Masked(CAUSAL, 1), False)],
+    [
+        (Masked(CAUSAL), True),
+        (Masked(torch.zeros(4, 4, dtype=torch.bool)), False),
+        (Masked(None), False),
+        (Masked(CAUSAL, 1), False),
+    ],
 )
 def test_masks_of_attention_are_compared(reference: nn.Module, is_same: bool) -> None:
     inputs = (torch.zeros(2, 4, 8), torch.zeros(2, 4, dtype=torch.int64))
