@@ -258,7 +258,7 @@ FOUND = [
 def test_what_is_no_vgg_as_a_whole_is_held_against_the_one_that_it_was_made_of(
     tmp_path: Path, name: str, nearest: str, causes: list[str]
 ) -> None:
-    found = diff(f"{file_of(tmp_path, SMALL)}:{name}")
+    found = diff(f"{file_of(tmp_path, SMALL)}:{name}", "torchvision")
     assert found.reference == f"torchvision:{nearest}"
     told = [difference for difference in found.differences if difference.effect in ("shape", "function")]
     assert len(told) == len(causes)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from vggscope.api import network
+from vggscope.api import diff, network
+from vggscope.errors import ModelError
 from vggscope.graph import Network
 from vggscope.sources.reference import reference_for
 from vggscope.vgg.likeness import likeness
@@ -143,3 +146,93 @@ def test_the_counts_are_of_equal_layers() -> None:
     assert likeness(half, network("A")).text == (
         "8 of 8 convolutions at 0.5 times the channels, 0 of 3 fully connected layers (the model has 0)"
     )
+
+
+def test_without_a_head_the_reference_is_still_torchvisions() -> None:
+    features = network(on_meta(lambda name: vgg(name, end=list), "vgg13"), (3, 224, 224))
+    assert reference_for(None, "", features, BuildOptions()).network.name == "torchvision:vgg13"
+
+
+def written(text: str, tmp_path: Path) -> str:
+    path = tmp_path / "net.py"
+    path.write_text(f"from torch import nn\nfrom torchvision import models\ndef net():\n    return {text}\n")
+    return f"{path}:net"
+
+
+THREE_LAYERS = """nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * 64, 10))"""
+
+
+def test_a_cnn_of_three_layers_is_no_vgg(vggscope, tmp_path: Path) -> None:
+    word = written(THREE_LAYERS, tmp_path)
+    ran = vggscope("diff", word, "--input", "3x32x32", "-f", "json")
+    result = json.loads(ran.out)
+    assert (ran.code, ran.err, result["verdict"], result["compared"]) == (1, "", "different", False)
+    assert (result["differences"], result["rows"], result["numeric"]) == ([], [], None)
+    # At an eighth of the channels, 512 / 8 = 64 is the widest, conv3_1 has 32 and conv4_1 has 64.
+    assert result["likeness"]["convolutions"] == {"equal": 2, "ours": 2, "reference": 8}
+    assert result["likeness"]["width"] == 1 / 8
+    # By hand: 3x3 kernels over 3 and 32 channels, then 4,096 features for ten classes.
+    assert result["params"]["ours"] == 32 * 28 + 64 * 289 + 4097 * 10
+    told = " ".join(vggscope("diff", word, "--input", "3x32x32").out.split())
+    assert "different: no VGG: " in told
+    assert "2 of 8 convolutions (the model has 2) at 0.125 times the channels" in told
+    assert told.endswith("--ref names a reference")
+    # A reference that is named is compared with, layer by layer.
+    named = vggscope("diff", word, "torchvision:vgg11", "--input", "3x32x32", "-f", "json")
+    assert json.loads(named.out)["compared"]
+    assert json.loads(named.out)["differences"]
+    drawn = vggscope("diff", word, "--input", "3x32x32", "-o", str(tmp_path / "x.svg"))
+    assert (drawn.code, (tmp_path / "x.svg").exists()) == (2, False)
+    assert "is no VGG" in drawn.err
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "resnet50", "mobilenet_v2", "squeezenet1_0", "densenet121", "googlenet", "efficientnet_b0"],
+)
+def test_other_architectures_are_no_vgg(name: str) -> None:
+    found = reference_for(None, "", network(f"torchvision:{name}"), BuildOptions()).likeness
+    assert found is not None
+    assert not found.is_same_family
+
+
+PUBLISHED = [
+    ("models.vgg13_bn()", "", "torchvision:vgg13_bn", "identical"),
+    ("models.vgg16(num_classes=10)", "", "vgg16-10", "identical"),
+    ("models.vgg16(num_classes=2622)", "", "vgg-face", "identical"),
+    ("nn.Sequential(models.vgg11_bn().features, nn.Flatten(), nn.Linear(512, 10))",
+     "3x32x32", "vgg11-cifar_bn", "equivalent"),
+    ("nn.Sequential(models.vgg19().features, nn.Flatten(), nn.Dropout(), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(),"
+     " nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))", "3x32x32", "vgg19-cifar-512", "equivalent"),
+    ("nn.Sequential(nn.Conv2d(3, 96, 7, 2), nn.ReLU(), nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0),"
+     " nn.MaxPool2d(3, 2, ceil_mode=True), nn.Conv2d(96, 256, 5, 2, 1), nn.ReLU(),"
+     " nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0), nn.MaxPool2d(3, 2, ceil_mode=True),"
+     " nn.Conv2d(256, 512, 3, 1, 1), nn.ReLU(), nn.Conv2d(512, 512, 3, 1, 1), nn.ReLU(),"
+     " nn.Conv2d(512, 512, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(18432, 4096), nn.ReLU(),"
+     " nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 1000))",
+     "3x224x224", "cnn-m", "equivalent"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "size", "reference", "verdict"), PUBLISHED)
+def test_without_ref_a_file_is_held_to_what_it_is_most_like(
+    text: str, size: str, reference: str, verdict: str, vggscope, tmp_path: Path
+) -> None:
+    ran = vggscope("diff", written(text, tmp_path), "-f", "json", *(["--input", size] if size else []))
+    result = json.loads(ran.out)
+    assert (result["reference"], result["verdict"], ran.code) == (reference, verdict, 0)
+    assert result["notes"][0].startswith(f"most like {reference}: ")
+
+
+def test_a_second_word_is_the_reference(vggscope) -> None:
+    assert vggscope("diff", "D", "E") == vggscope("diff", "D", "--ref", "E")
+    both = vggscope("diff", "D", "E", "--ref", "C")
+    assert (both.code, both.out) == (2, "")
+    assert "two references, E and C" in both.err
+
+
+def test_a_signal_has_no_vgg_to_be_like() -> None:
+    with pytest.raises(ModelError, match="does not take one image"):
+        diff(nn.Conv1d(1, 4, 3), input_size=(1, 100))

@@ -218,7 +218,7 @@ def operations(
 
 def diff(
     model: Model,
-    ref: Model = "torchvision",
+    ref: Model | None = None,
     input_size: InputSizes | None = None,
     *,
     numeric: bool = False,
@@ -232,9 +232,10 @@ def diff(
 ) -> Diff:
     """Return where a model differs from a reference model, and what each difference does.
 
-    `ref` is `"torchvision"` or `"timm"` for the model's counterpart there, `"paper"`, or any model. A library's model
-    is cached in the user's cache folder unless `cache` is off. `ignore` names kinds of difference to leave out.
-    `training` adds how the paper and torchvision train.
+    `ref` is `"torchvision"` or `"timm"` for the model's counterpart there, `"paper"`, or any model. Without it the
+    model is compared with the published VGG that it is most like; the result is `different` and not `compared` if it
+    is like none. A library's model is cached in the user's cache folder unless `cache` is off. `ignore` names kinds of
+    difference to leave out. `training` adds how the paper and torchvision train.
 
     `numeric` copies the weights to the reference, runs both on one random input drawn with `seed`, in double precision
     with `float64`, and compares the outputs. `weights` is a checkpoint of the model to run with. A module passed in
@@ -246,16 +247,19 @@ def diff(
     >>> [difference.label for difference in diff("C", ref="D").differences]
     ['conv3_3', 'conv4_3', 'conv5_3']
     """
-    from vggscope.diffing.compare import compare
+    from vggscope.diffing.compare import compare, not_compared
 
     ours, input_size, options = _on_locked_inputs(model, ref, input_size, options)
     ours = ours.truncated_at_failure()
     reference = _reference(ref, model, ours, _inputs(input_size, options), options, cache)
+    if ref is None and reference.likeness is not None and not reference.likeness.is_same_family:
+        return replace(not_compared(ours, reference.network, ours.warnings), likeness=reference.likeness)
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
     result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
+    result = replace(result, likeness=reference.likeness)
     if (numeric or weights is not None) and ours.failure is None:
         build_ours = _module_factory(model, input_size, options, weights)
-        with _preserved(model, ref):
+        with _preserved(model, *([] if ref is None else [ref])):
             result = replace(result, numeric=_compare_outputs(ours, reference, build_ours, seed, float64))
     if training:
         from vggscope.diffing.result import TRAINING
@@ -998,14 +1002,14 @@ def _build_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def _reference(
-    ref: Model, model: Model, ours: Network, inputs: Inputs | None, options: ModelOptions, cache: bool
+    ref: Model | None, model: Model, ours: Network, inputs: Inputs | None, options: ModelOptions, cache: bool
 ) -> Reference:
     """The reference model of a diff, and how to build its module."""
     from vggscope.sources.reference import Reference, reference_for
 
     if inputs is None and ours.takes_one_image:
         inputs = Inputs((InputSize(ours.input_shape[1:]),))
-    if isinstance(ref, str):
+    if ref is None or isinstance(ref, str):
         return reference_for(ref, _word(model), ours, _source_options(inputs, options), cache=cache)
     same = isinstance(ref, Network) and ref.inputs == ours.inputs
     size = ours.input_shape[1:] if ours.takes_one_image else None

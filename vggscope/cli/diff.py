@@ -15,6 +15,7 @@ from vggscope.cli.options import (
     ModelFlags,
     OutputOptions,
     PictureFlags,
+    argument,
     flag,
     option,
     words,
@@ -29,9 +30,15 @@ def diff(
     build: ModelFlags,
     output: OutputOptions,
     picture: PictureFlags,
+    reference: Annotated[str | None, argument("[REF]", "The same as --ref REF.", "references")] = None,
     ref: Annotated[
-        str, option("REF", "torchvision or timm (the counterpart there), paper, or any MODEL.", "references")
-    ] = "torchvision",
+        str | None,
+        option(
+            "REF",
+            "torchvision or timm (the counterpart there), paper, or any MODEL; else the most like of published VGGs.",
+            "references",
+        ),
+    ] = None,
     numeric: Annotated[bool, flag("--numeric", "Copy the weights across, run both, and compare the outputs.")] = False,
     seed: Annotated[int, option("N", "Seed of the weights and the input of --numeric.")] = 0,
     float64: Annotated[bool, flag("--float64", "Run --numeric in double precision.")] = False,
@@ -61,8 +68,8 @@ def diff(
 ) -> int:
     """Where a model differs from a reference model, what each difference does, and whether both compute the same.
 
-    Exits with 0 when they are identical or equivalent, with 1 when they differ. -o diff.svg (or .png, .pdf, .dot, .tex)
-    draws both, aligned and marked.
+    Exits with 0 when they are identical or equivalent, with 1 when they differ or the model is no VGG. -o diff.svg (or
+    .png, .pdf, .dot, .tex) draws both, aligned and marked.
 
     Example: vggscope diff my_vgg.py:VGG --ref torchvision
 
@@ -79,10 +86,12 @@ def diff(
         emit(compared, output.format, output.output)
         return _exit_code(compared.verdict, strict)
     check_format(output.format, output.output, "diff")
+    if reference is not None and ref is not None:
+        raise OptionError(f"two references, {reference} and {ref}", "leave out one of them")
     with on_terminal():
         run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
         given = {**run, "ignore": words(ignore), "training": training, "cache": cache, **build.keywords()}
-        result = api.diff(model, ref, **given)
+        result = api.diff(model, reference if ref is None else ref, **given)
     emit(result, output.format, output.output, theme=picture.theme, dpi=picture.dpi, fold=fold)
     return _exit_code(result.verdict, strict)
 

@@ -71,6 +71,23 @@ def compare(
     )
 
 
+def not_compared(ours: Network, reference: Network, notes: tuple[str, ...] = ()) -> Diff:
+    """The result for two networks too different for a comparison layer by layer."""
+    return Diff(
+        schema="vggscope/diff@1",
+        model=ours.name,
+        reference=reference.name,
+        verdict="different",
+        differences=(),
+        params=ParameterCounts(_params(ours), _params(reference)),
+        numeric=None,
+        notes=notes,
+        rows=(),
+        failure=ours.failure,
+        compared=False,
+    )
+
+
 def _notes(aligned: AlignedNetworks) -> Iterator[str]:
     """What the reader should know about the comparison as a whole."""
     if aligned.ours.mixed_batch is not None:

@@ -7,6 +7,7 @@ from dataclasses import field
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.vgg.likeness import Likeness
 
 IGNORABLE = {
     "names": "layers that differ in their names alone",
@@ -154,6 +155,9 @@ class Diff(Result):
     """Two networks compared. `verdict` is identical (same ops, attributes, paths and keys), equivalent (written
     differently, the same function of this input at evaluation) or different. `failure` says where and why our forward
     pass fails: the networks are then compared up to that layer.
+
+    `likeness` counts the equal weight layers if the reference was chosen by them. `compared` is false if no reference
+    was named and no VGG is like the model: it is different, and `differences` and `rows` are empty.
     """
 
     schema: str
@@ -167,3 +171,5 @@ class Diff(Result):
     rows: tuple[Row, ...]
     training: tuple[TrainingFact, ...] = ()
     failure: str | None = None
+    likeness: Likeness | None = None
+    compared: bool = True

@@ -25,6 +25,8 @@ CONTEXT = 1
 
 def verdict_text(diff: Diff) -> str:
     """The verdict in a sentence."""
+    if not diff.compared and diff.likeness is not None:
+        return f"no VGG: {diff.reference} is the nearest, with {diff.likeness.text}; --ref names a reference"
     if diff.verdict == "identical":
         return "the same layers in the same order, with the same attributes, paths and state-dict keys"
     if diff.verdict == "equivalent":

@@ -28,7 +28,8 @@ def document(diff: Diff) -> Document:
         blocks.append(Items((renamed_item(renamed),)))
     if others:
         blocks.append(Lines(tuple(_side_by_side(diff)), "diff"))
-    blocks.append(Facts(tuple(totals(diff))))
+    if diff.compared:
+        blocks.append(Facts(tuple(totals(diff))))
     if diff.training:
         blocks.append(_training(diff))
     blocks += [Note(f"note: {note}", "warning") for note in diff.notes]

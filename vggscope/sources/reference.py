@@ -7,13 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError, nearest
+from vggscope.errors import ModelError, ShapeError, nearest
 from vggscope.graph import Network
+from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES, remembered
 from vggscope.sources.resolve import SOURCES, resolve, resolve_module
 from vggscope.units import shape_text
 from vggscope.vgg.configs import CONFIGS, LITERATURE, config_named
+from vggscope.vgg.families import FAMILIES, family_named
 from vggscope.vgg.likeness import Likeness, has_batch_norms, likeness
 from vggscope.vgg.options import BuildOptions
 
@@ -23,46 +25,68 @@ if TYPE_CHECKING:
 SMALLEST = 32
 """The smallest side in pixels that a VGG accepts: its five pools halve it to 1."""
 
+SIZE_RATIO = 3
+"""Published networks are references for images up to this many times as large or as small as their own."""
+
 _PUBLISHED = {config: name for name, config in LITERATURE.items()}
 
 
 @record
 class Reference:
-    """A network to compare with, a function that builds its module, and notes on why it was chosen."""
+    """A network to compare with, a function that builds its module, and notes on why it was chosen.
+
+    `likeness` is that of our network if the reference was chosen by its layers.
+    """
 
     network: Network
     build: Callable[[], nn.Module]
     notes: tuple[str, ...] = ()
+    likeness: Likeness | None = None
 
 
-def reference_for(word: str, model: str, ours: Network, options: BuildOptions, *, cache: bool = True) -> Reference:
+@record
+class _Choice:
+    """The word of a reference, its name if another, a note with a place for the name, and why it was chosen."""
+
+    word: str
+    name: str = ""
+    note: str = ""
+    likeness: Likeness | None = None
+
+
+def reference_for(
+    word: str | None, model: str, ours: Network, options: BuildOptions, *, cache: bool = True
+) -> Reference:
     """The reference that `--ref word` means for the Network `ours` of the word `model`.
 
     `torchvision` and `timm` mean the model's counterpart in that library, `paper` its column of Table 1. A model
-    without a counterpart gets the one that it is most like. Any other word is a MODEL. A library's model is read
-    from the cache if `cache` is set. Raises ModelError for a word that names nothing.
+    without a counterpart gets the one that it is most like. None means the most like of torchvision's VGGs and of all
+    published networks. Any other word is a MODEL. A library's model is read from the cache if `cache` is set. Raises
+    ModelError for a word that names nothing.
     """
+    if word is not None:
+        _check_word(word)
+    same = BuildOptions(num_classes=options.num_classes, inputs=options.inputs)
+    if ours.takes_one_image:
+        same = replace(same, input=ours.input_shape[1:], inputs=None)
+    elif word in (None, *LIBRARIES, "paper"):
+        shown = word or "torchvision"
+        raise ModelError(f"{shown} has no counterpart: the model does not take one image", "--ref names another model")
+    if word is not None and word not in (*LIBRARIES, "paper"):
+        return _reference(_Choice(word), same, (), cache)
+    if word != "paper":
+        same = replace(same, input=(3, *ours.input_shape[2:]))  # published models read RGB
+    chosen = _counterpart(word, model, ours, options)
+    same, notes = _large_enough(same, ours, chosen.note)
+    return _reference(chosen, same, notes, cache)
+
+
+def _check_word(word: str) -> None:
     if not word:
         raise ModelError("--ref names no model", "it is torchvision, timm, paper or any MODEL")
     near = nearest(word, (*LIBRARIES, "paper"))
     if near and word not in (*LIBRARIES, "paper") and not any(source.claims(word) for source in SOURCES):
         raise ModelError(f"unknown reference {word!r}{near}", "--ref is torchvision, timm, paper or any MODEL")
-    same = BuildOptions(num_classes=options.num_classes, inputs=options.inputs)
-    if ours.takes_one_image:
-        same = replace(same, input=ours.input_shape[1:], inputs=None)
-    elif word in (*LIBRARIES, "paper"):
-        raise ModelError(f"{word} has no counterpart: the model does not take one image", "--ref names another model")
-    if word in LIBRARIES:
-        same = replace(same, input=(3, *ours.input_shape[2:]))  # a library's models read RGB
-        config, note = _counterpart(model, ours, list(_PUBLISHED), options)
-        same, notes = _large_enough(same, ours, note)
-        word = f"{word}:{_PUBLISHED[config.removesuffix('_bn')]}{'_bn' if config.endswith('_bn') else ''}"
-        return _reference(word, same, word, notes, cache)
-    if word == "paper":
-        config, note = _counterpart(model, ours, list(CONFIGS), options)
-        same, notes = _large_enough(same, ours, note)
-        return _reference(config, same, _paper_name(config), notes, cache)
-    return _reference(word, same, word, (), cache)
 
 
 def _large_enough(options: BuildOptions, ours: Network, note: str) -> tuple[BuildOptions, tuple[str, ...]]:
@@ -90,29 +114,73 @@ def _paper_name(config: str) -> str:
     return f"the paper's column {column}" + (" with batch norm added" if column != config else "")
 
 
-def _reference(word: str, options: BuildOptions, name: str, notes: tuple[str, ...], cache: bool) -> Reference:
+def _reference(chosen: _Choice, options: BuildOptions, notes: tuple[str, ...], cache: bool) -> Reference:
+    word = chosen.word
     load = partial(resolve, word, options)
-    network = replace(remembered(word, options, load) if cache else load(), name=name)
-    return Reference(network, lambda: resolve_module(word, options), tuple(note.format(name) for note in notes))
+    network = replace(remembered(word, options, load) if cache else load(), name=chosen.name or word)
+    texts = tuple(note.format(network.name) for note in notes)
+    return Reference(network, lambda: resolve_module(word, options), texts, chosen.likeness)
 
 
-def _counterpart(model: str, ours: Network, configs: list[str], options: BuildOptions) -> tuple[str, str]:
-    """The configuration that a model implements (`D`, `D_bn`), and a note if it was chosen by its layers."""
+def _counterpart(word: str | None, model: str, ours: Network, options: BuildOptions) -> _Choice:
+    """The model of a library, the column or the published network that a model implements."""
+    library = "torchvision" if word is None else word
+    columns = list(CONFIGS if word == "paper" else _PUBLISHED)
     named = config_named(model)
-    if named is not None and named[0] in configs:
-        return named[0] + ("_bn" if named[1] or options.batch_norm else ""), ""
-    closest, found = _most_like(ours, configs)
-    closest += "_bn" if has_batch_norms(ours) else ""
+    if named is not None and named[0] in columns:
+        return _of_column(library, named[0] + ("_bn" if named[1] or options.batch_norm else ""))
+    norm = "_bn" if has_batch_norms(ours) else ""
     if named is not None:
-        return closest, f"column {named[0]} of Table 1 has no counterpart there; {{}} is the nearest"
-    return closest, f"most like {{}}: {found.text}; --ref names another"
+        note = f"column {named[0]} of Table 1 has no counterpart there; {{}} is the nearest"
+        return replace(_of_column(library, _most_like(ours, columns)[0] + norm), note=note)
+    others = _families(ours, excluded=family_named(model)) if word is None else []
+    closest, found = _most_like(ours, [*columns, *others])
+    chosen = _Choice(closest + norm) if closest in others else _of_column(library, closest + norm)
+    return replace(chosen, note=f"most like {{}}: {found.text}; --ref names another", likeness=found)
+
+
+def _families(ours: Network, excluded: tuple[str, bool] | None) -> list[str]:
+    """The published networks for images of about this size, without the one that the model's word names."""
+    names = [name for name in FAMILIES if excluded is None or name != excluded[0]]
+    height = max(ours.input_shape[2], SMALLEST)
+    return [name for name in names if 1 / SIZE_RATIO <= height / FAMILIES[name].input[1] <= SIZE_RATIO]
+
+
+def _of_column(library: str, config: str) -> _Choice:
+    """The counterpart of a column (`D`, `D_bn`) in a library or in the paper."""
+    if library == "paper":
+        return _Choice(config, _paper_name(config))
+    column, norm, _ = config.partition("_bn")
+    return _Choice(f"{library}:{_PUBLISHED[column]}{norm}")
 
 
 def _most_like(ours: Network, words: list[str]) -> tuple[str, Likeness]:
-    """The word of the network that `ours` is most like, and how much. A network without LRN is not like A-LRN."""
-    channels, *sides = ours.input_shape[1:]
-    options = BuildOptions(input=(channels, *(max(side, SMALLEST) for side in sides)))
-    found = {word: likeness(ours, resolve(word, options)) for word in words}
+    """The word of the network that `ours` is most like, and how much; the first of several that are equally like it.
+
+    A network without LRN is not like A-LRN. If the layers are equally like, the number of classes decides. A network
+    that does not run on the input is left out.
+    """
+    options = BuildOptions(input=(3, *(max(side, SMALLEST) for side in ours.input_shape[2:])))
+    networks = {word: network for word in words if (network := _that_runs(word, options)) is not None}
+    found = {word: likeness(ours, network) for word, network in networks.items()}
     has_lrn = any(node.op.notation == "lrn" for node in ours.nodes)
-    closest = min(words, key=lambda word: (found[word].cost, has_lrn != (word == "A-LRN")))
+
+    def rank(word: str) -> tuple[float, bool, bool]:
+        return found[word].cost, has_lrn != (word == "A-LRN"), _classes(ours) != _classes(networks[word])
+
+    closest = min(networks, key=rank)
     return closest, found[closest]
+
+
+def _that_runs(word: str, options: BuildOptions) -> Network | None:
+    """The network of a word, or None if it does not run on the input of the options."""
+    try:
+        network = resolve(word, options).truncated_at_failure()
+    except ShapeError:  # the head that fits the features has no features to fit
+        return None
+    return network if network.failure is None else None
+
+
+def _classes(network: Network) -> Shape:
+    """The number of output channels, in a tuple; empty for an output without channels."""
+    return network.shapes[network.end][1:2]

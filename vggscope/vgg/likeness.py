@@ -164,7 +164,10 @@ def _without_downsampling(layers: tuple[WeightLayer, ...]) -> tuple[WeightLayer,
 def _likeness(
     ours: Network, layers: tuple[WeightLayer, ...], theirs: tuple[WeightLayer, ...], width: float
 ) -> Likeness:
-    cost, equal_convolutions, equal_fully_connected = _alignment(layers, theirs, width)
+    # A network without a head is as like to one head as to another.
+    has_head = any(not layer.kernel for layer in layers)
+    compared = theirs if has_head else tuple(layer for layer in theirs if layer.kernel)
+    cost, equal_convolutions, equal_fully_connected = _alignment(layers, compared, width)
     convolutions = _count(layers, theirs, equal_convolutions, convolutions=True)
     longest = max(convolutions.ours, convolutions.reference)
     # Other networks have convolutions of these widths too, as MobileNet and ResNet do: of those more must be equal.

@@ -17,6 +17,7 @@ from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.picture import Link, Picture, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import HEADING, SMALL, Theme, theme_named
+from vggscope.errors import OptionError
 from vggscope.units import count_text
 
 HEAD, BETWEEN = 19.0, 26.0
@@ -29,8 +30,11 @@ SLENDER = 1.2
 def diagram(diff: Diff, theme: str = "light", fold: bool = True) -> Diagram:
     """The picture of a diff. With `fold`, long runs of identical layers are counted instead of drawn.
 
-    A long picture continues to the right. Raises OptionError for an unknown theme.
+    A long picture continues to the right. Raises OptionError for an unknown theme, and for a diff that compared
+    nothing.
     """
+    if not diff.compared:
+        raise OptionError(f"{diff.model} is no VGG: there is nothing to draw", "--ref names a reference")
     colors = theme_named(theme)
     return Diagram(_picture(diff, shown_rows(diff, fold), colors), colors, "TB")
 
