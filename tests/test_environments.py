@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "list": ("list",),
     "inspect": ("inspect", "{folder}/given.safetensors"),
     "lock": ("lock", "A", "-o", "{folder}/x-lock.json"),
+    "stats": ("inspect", "{folder}/given.safetensors", "--stats"),
+    "values": ("diff", "{folder}/given.safetensors", "--ref", "{folder}/given.safetensors", "--values"),
     "summary of a checkpoint": ("summary", "{folder}/given.safetensors"),
     "svg": ("diagram", "A", "-o", "{folder}/x-svg.svg"),
     "dot": ("diagram", "A", "-o", "{folder}/x-dot.dot"),
@@ -53,7 +55,7 @@ NEEDS: dict[str, set[str]] = {
     "pygraphviz": {"branches"},
     "matplotlib": {"png", "memory's plot"},
     "jinja2": {"report"},
-    "numpy": {"diff", "png", "memory's plot"},
+    "numpy": {"diff", "stats", "values", "png", "memory's plot"},
     "safetensors": {"safetensors"},
     "onnx": {"onnx"},
 }

@@ -128,6 +128,17 @@ def test_another_order_of_a_flatten_changes_the_function(compared, state: State)
     assert (found.verdict, relations(found)["flatten_order"]) == ("different", 1)
 
 
+@pytest.mark.parametrize("side", [2, 4, 7])
+def test_every_order_of_a_flatten_is_found(tmp_path: Path, side: int) -> None:
+    """Few values, some of which a permutation leaves in place: 261 times any number, modulo 783, for 16 x 7 x 7."""
+    torch.manual_seed(0)
+    weight = torch.randn(6, 16 * side * side)
+    torch.save({"w": weight}, tmp_path / "a.pth")
+    torch.save({"w": weight.reshape(6, 16, -1).transpose(1, 2).reshape(6, -1).t().half()}, tmp_path / "b.pth")
+    found = vggscope.values(tmp_path / "b.pth", tmp_path / "a.pth")
+    assert (found.verdict, found.tensors[0].steps) == ("equivalent", ("transposed", "flatten_order", "cast"))
+
+
 def test_a_square_transposed_weight_changes_the_function(compared, state: State) -> None:
     found = compared({**state, FC7: state[FC7].t()})
     assert (found.verdict, relations(found)["transposed"]) == ("different", 1)

@@ -38,6 +38,10 @@ _SAMPLES = 48
 """Elements that are compared before a whole tensor is."""
 
 
+_GOLDEN = 0x9E3779B97F4A7C15
+"""2^64 divided by the golden ratio: its multiples are spread over any range without a pattern (Knuth, TAOCP 6.4)."""
+
+
 @record
 class Rearrangement:
     """What leads from our order to the reference's, in this order.
@@ -110,7 +114,8 @@ def fitting(ours: TensorSide, reference: TensorSide) -> list[Rearrangement]:
     count = numel(shape)
     if not count:
         return list(candidates(ours.tensor, reference.tensor))[:1]
-    places = sorted({(2 * i + 1) * count // (2 * _SAMPLES) for i in range(_SAMPLES)} | {0, count - 1})
+    # Places at equal distances may all be fixed points of a permutation.
+    places = sorted({(i * _GOLDEN) % count for i in range(1, _SAMPLES)} | {0, count - 1})
     expected = reference.sample(_indices(places, shape))
     for candidate in candidates(ours.tensor, reference.tensor):
         if candidate.reshapes:

@@ -61,7 +61,11 @@ def pair_tensors(ours: Checkpoint, reference: Checkpoint) -> Pairing:
     matching.add_by_order()
     label_of = {tensor.name: label for tensor, (label, _) in our_labels.items()}
     label_of_reference = {tensor.name: label for tensor, (label, _) in reference_labels.items()}
-    pairs = [TensorPair(t, matching.found.get(t), label_of.get(t.name, "")) for t in ours.tensors]
+    pairs: list[TensorPair] = []
+    for tensor in ours.tensors:
+        found = matching.found.get(tensor)
+        label = label_of.get(tensor.name) or (label_of_reference.get(found.name) if found else None)
+        pairs.append(TensorPair(tensor, found, label or ""))
     taken = set(matching.found.values())
     pairs += [TensorPair(None, t, label_of_reference.get(t.name, "")) for t in reference.tensors if t not in taken]
     return Pairing(tuple(pairs), matching.most_common)

@@ -201,16 +201,18 @@ def _related(
 ) -> TensorDifference:
     """The difference with the relation of two tensors whose shapes allow `first` and perhaps other rearrangements."""
     dtypes = tuple(side.tensor.dtype for side in sides)
-    fit = fitting(*sides)
-    for rearrangement in fit:
+    as_first: Distance | None = None
+    for rearrangement in fitting(*sides):
         if dtypes[0] == dtypes[1] and has_equal_bits(paired_pieces(*sides, rearrangement)):
             return _as(difference, rearrangement, SAME_BITS)
         apart = distance(paired_pieces(*sides, rearrangement), *dtypes)
-        if apart.has_equal_bits or apart.has_equal_values or apart.is_cast:
+        if apart.has_equal_values or apart.is_cast:
             return _as(difference, rearrangement, apart)
         if rearrangement == first:
-            return _trained(difference, sides, first, apart)
-    return _trained(difference, sides, first, distance(paired_pieces(*sides, first), *dtypes))
+            as_first = apart
+    if as_first is None:
+        as_first = distance(paired_pieces(*sides, first), *dtypes)
+    return _trained(difference, sides, first, as_first)
 
 
 def _as(difference: TensorDifference, rearrangement: Rearrangement, apart: Distance) -> TensorDifference:
