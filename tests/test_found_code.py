@@ -333,7 +333,7 @@ def test_a_difference_without_effect_is_listed_once() -> None:
 
 
 def test_a_layer_goes_by_its_own_label(tmp_path: Path) -> None:
-    found = diff(f"{file_of(tmp_path, SMALL)}:FourStages")
+    found = diff(f"{file_of(tmp_path, SMALL)}:FourStages", "torchvision")
     (last,) = (d for d in found.differences if d.message.startswith("classifier.6 "))
     assert last.message.startswith(
         "classifier.6 (fc7): out_features 10, the reference has 1,000 (there classifier.6, fc8)"
