@@ -513,3 +513,12 @@ def test_two_large_files_take_little_memory(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
     finally:
         tracemalloc.stop()
+
+
+def test_a_second_file_is_the_reference_of_values(tmp_path: Path, state: State, vggscope) -> None:
+    path = str(tmp_path / "a.pth")
+    torch.save(state, path)
+    assert vggscope("diff", path, path, "--values") == vggscope("diff", path, "--ref", path, "--values")
+    alone = vggscope("diff", path, "--values")
+    assert (alone.code, alone.out) == (2, "")
+    assert "two checkpoints, one is given" in alone.err

@@ -77,34 +77,39 @@ def diff(
 
     Example: vggscope diff finetuned.pth --ref vgg16.pth --values
     """
+    if reference is not None and ref is not None:
+        raise OptionError(f"two references, {reference} and {ref}", "leave out one of them")
+    word = reference if ref is None else ref
     if values:
         other = {"numeric": numeric, "float64": float64, "weights": weights, "ignore": ignore, "training": training}
-        _check_values(build, other, ref)
+        file = _reference_file(build, other, word)
         check_format(output.format, output.output, "values")
         with on_terminal():
-            compared = api.values(model, ref)
+            compared = api.values(model, file)
         emit(compared, output.format, output.output)
         return _exit_code(compared.verdict, strict)
     check_format(output.format, output.output, "diff")
-    if reference is not None and ref is not None:
-        raise OptionError(f"two references, {reference} and {ref}", "leave out one of them")
     with on_terminal():
         run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
         given = {**run, "ignore": words(ignore), "training": training, "cache": cache, **build.keywords()}
-        result = api.diff(model, reference if ref is None else ref, **given)
+        result = api.diff(model, word, **given)
     emit(result, output.format, output.output, theme=picture.theme, dpi=picture.dpi, fold=fold)
     return _exit_code(result.verdict, strict)
 
 
-def _check_values(build: ModelFlags, options: Mapping[str, object], ref: str) -> None:
-    """Raise OptionError for options of a model, which --values does not build, and for a reference that is no file."""
-    if ref in ("torchvision", "timm", "paper"):
-        raise OptionError(f"--values compares two checkpoints, {ref} is none", "name the other file: --ref vgg16.pth")
+def _reference_file(build: ModelFlags, options: Mapping[str, object], ref: str | None) -> str:
+    """The reference of --values. Raises OptionError for options of a model, which --values does not build, and for a
+    reference that is no file.
+    """
+    if ref is None or ref in ("torchvision", "timm", "paper"):
+        problem = "--values compares two checkpoints, " + ("one is given" if ref is None else f"{ref} is none")
+        raise OptionError(problem, "name the other file: --ref vgg16.pth")
     given = [name for name, value in options.items() if value]
     given += [name for name, value in vars(build).items() if value not in (None, False)]
     if given:
         name = f"--{given[0].replace('_', '-')}"
         raise OptionError(f"--values and {name} exclude each other", "--values reads two files and builds no model")
+    return ref
 
 
 def _exit_code(verdict: str, strict: bool) -> int:
