@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,7 +114,9 @@ def chosen(ours: Network, word: str = "torchvision") -> str:
     return reference_for(word, "", ours, BuildOptions()).network.name
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(
+    "name", [name if name == "vgg16" else pytest.param(name, marks=pytest.mark.slow) for name in STAGES]
+)
 @pytest.mark.parametrize("kind", MUTILATED)
 def test_a_mutilated_vgg_is_held_to_the_one_that_it_was(kind: str, name: str) -> None:
     make, suffix = MUTILATED[kind]
@@ -236,3 +239,23 @@ def test_a_second_word_is_the_reference(vggscope) -> None:
 def test_a_signal_has_no_vgg_to_be_like() -> None:
     with pytest.raises(ModelError, match="does not take one image"):
         diff(nn.Conv1d(1, 4, 3), input_size=(1, 100))
+
+
+@pytest.mark.parametrize(
+    ("word", "options", "name"),
+    [
+        ("C", {}, "the paper's column C"),
+        ("vgg16_bn", {}, "the paper's column D with batch norm added"),
+        ("A", {"num_classes": 10}, "the paper's column A with 10 classes"),
+        ("A", {"num_classes": 1000, "input_size": (3, 225, 240)}, "the paper's column A"),
+        ("B", {"input_size": (1, 224, 224)}, "the paper's column B with 1 input channel"),
+        ("E", {"input_size": (3, 64, 64)}, "the paper's column E with torchvision's head"),
+        (
+            "vgg11_bn",
+            {"num_classes": 10, "input_size": (3, 32, 32)},
+            "the paper's column A with batch norm added, 10 classes and torchvision's head",
+        ),
+    ],
+)
+def test_only_what_the_paper_has_is_called_its_own(word: str, options: dict[str, Any], name: str) -> None:
+    assert diff(word, "paper", **options).reference == name

@@ -22,8 +22,14 @@ def document(catalogue: Catalogue) -> Document:
 
 
 def line(catalogue: Catalogue) -> str:
-    """The number of columns, references and ops."""
-    return f"{len(catalogue.columns)} columns, {len(catalogue.references)} references, {len(catalogue.ops)} ops"
+    """The number of columns, other networks, references and ops."""
+    counts = {
+        "columns": catalogue.columns,
+        "other networks": catalogue.families,
+        "references": catalogue.references,
+        "ops": catalogue.ops,
+    }
+    return ", ".join(f"{len(entries)} {name}" for name, entries in counts.items())
 
 
 def _columns(catalogue: Catalogue) -> Table:

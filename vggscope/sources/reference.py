@@ -17,6 +17,7 @@ from vggscope.units import shape_text
 from vggscope.vgg.configs import CONFIGS, LITERATURE, config_named
 from vggscope.vgg.families import FAMILIES, family_named
 from vggscope.vgg.likeness import Likeness, has_batch_norms, likeness
+from vggscope.vgg.network import HEAD_SIDE, INPUT_SHAPE
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 SMALLEST = 32
 """The smallest side in pixels that a VGG accepts: its five pools halve it to 1."""
+
+CLASSES = 1000
+"""The classes of Table 1's networks."""
 
 SIZE_RATIO = 3
 """Published networks are references for images up to this many times as large or as small as their own."""
@@ -78,6 +82,8 @@ def reference_for(
         same = replace(same, input=(3, *ours.input_shape[2:]))  # published models read RGB
     chosen = _counterpart(word, model, ours, options)
     same, notes = _large_enough(same, ours, chosen.note)
+    if word == "paper":
+        chosen = replace(chosen, name=_paper_name(chosen.word, same))
     return _reference(chosen, same, notes, cache)
 
 
@@ -104,14 +110,25 @@ def _large_enough(options: BuildOptions, ours: Network, note: str) -> tuple[Buil
     return replace(options, input=larger), (*notes, text)
 
 
-def _paper_name(config: str) -> str:
-    """The name of a column, which has no batch norm in the paper.
+def _paper_name(config: str, options: BuildOptions) -> str:
+    """The name of a column, with what it has here and not in the paper.
 
-    >>> _paper_name("D"), _paper_name("D_bn")
-    ("the paper's column D", "the paper's column D with batch norm added")
+    >>> _paper_name("D", BuildOptions(input=(3, 224, 224)))
+    "the paper's column D"
+    >>> _paper_name("D_bn", BuildOptions(input=(3, 32, 32), num_classes=10))
+    "the paper's column D with batch norm added, 10 classes and torchvision's head"
     """
-    column = config.removesuffix("_bn")
-    return f"the paper's column {column}" + (" with batch norm added" if column != config else "")
+    column, norm, _ = config.partition("_bn")
+    channels, *sides = options.input or INPUT_SHAPE
+    own_map = all(side // SMALLEST == HEAD_SIDE for side in sides)
+    added = [
+        *([] if channels == INPUT_SHAPE[0] else [f"{channels} input channel{'' if channels == 1 else 's'}"]),
+        *(["batch norm added"] if norm else []),
+        *([] if options.num_classes in (None, CLASSES) else [f"{options.num_classes} classes"]),
+        *([] if own_map else ["torchvision's head"]),
+    ]
+    listed = " and ".join(filter(None, [", ".join(added[:-1]), *added[-1:]]))
+    return f"the paper's column {column}" + (f" with {listed}" if listed else "")
 
 
 def _reference(chosen: _Choice, options: BuildOptions, notes: tuple[str, ...], cache: bool) -> Reference:
@@ -149,7 +166,7 @@ def _families(ours: Network, excluded: tuple[str, bool] | None) -> list[str]:
 def _of_column(library: str, config: str) -> _Choice:
     """The counterpart of a column (`D`, `D_bn`) in a library or in the paper."""
     if library == "paper":
-        return _Choice(config, _paper_name(config))
+        return _Choice(config)
     column, norm, _ = config.partition("_bn")
     return _Choice(f"{library}:{_PUBLISHED[column]}{norm}")
 
