@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import struct
@@ -209,6 +210,18 @@ def test_other_names_are_paired_by_their_order(tmp_path: Path, state: State) -> 
     assert (found.verdict, found.paired_by) == ("equivalent", "order")
 
 
+def test_labels_that_two_layers_have_pair_none(tmp_path: Path) -> None:
+    """Two branches with Caffe's names, and a block of squeeze and excitation, whose fc1 is no fc6."""
+    torch.manual_seed(0)
+    state = {f"{branch}.conv1_1.weight": torch.randn(4, 3, 3, 3) for branch in ("left", "right")}
+    state["se.fc1.weight"] = torch.randn(2, 4, 1, 1)
+    torch.save(state, tmp_path / "a.pth")
+    torch.save({f"net.{name}": tensor for name, tensor in reversed(state.items())}, tmp_path / "b.pth")
+    found = vggscope.values(tmp_path / "b.pth", tmp_path / "a.pth")
+    assert (found.verdict, found.paired_by) == ("equivalent", "prefix")
+    assert {tensor.label for tensor in found.tensors} == {""}
+
+
 def test_files_without_a_common_tensor_are_refused(tmp_path: Path) -> None:
     torch.save({"a.weight": torch.zeros(3)}, tmp_path / "a.pth")
     torch.save({"b.weight": torch.zeros(4)}, tmp_path / "b.pth")
@@ -294,6 +307,22 @@ def test_a_safetensors_header_that_begins_like_a_pickle_is_read(tmp_path: Path) 
     assert vggscope.stats(path).files[0].tensors[0].maximum == 2
 
 
+def test_numbers_of_the_other_byte_order_are_read(tmp_path: Path, state: State) -> None:
+    torch.save(state, tmp_path / "a.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as source,
+        zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_STORED) as target,
+    ):
+        for info in source.infolist():
+            data = source.read(info)
+            if info.filename.endswith("/byteorder"):
+                data = b"big"
+            elif "/data/" in info.filename:
+                data = struct.pack(f">{len(data) // 4}I", *struct.unpack(f"<{len(data) // 4}I", data))
+            target.writestr(info.filename, data)
+    assert vggscope.values(tmp_path / "a.pth", tmp_path / "b.pth").verdict == "identical"
+
+
 # Files that lie.
 
 
@@ -357,6 +386,30 @@ def test_counts_in_an_old_file_that_lie_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(data)
     with pytest.raises(CheckpointError, match="differ"):
         vggscope.stats(tmp_path / "a.pth")
+
+
+@pytest.fixture(scope="module")
+def small_files(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("small")
+    state = {"w.weight": torch.randn(4, 3, 3, 3), "e": torch.ones(1).expand(5, 6), "b": torch.randn(9).bfloat16()}
+    torch.save(state, folder / "new.pth")
+    torch.save(state, folder / "old.pth", _use_new_zipfile_serialization=False)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "x.safetensors")
+    return sorted(folder.iterdir())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused(small_files: list[Path], tmp_path_factory, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(small_files))
+    contents = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        contents[data.draw(st.integers(0, len(contents) - 1))] = data.draw(st.integers(0, 255))
+    damaged = tmp_path_factory.getbasetemp() / f"damaged{path.suffix}"
+    damaged.write_bytes(contents[: data.draw(st.sampled_from((len(contents), len(contents) - 1)))])
+    for call in (lambda: vggscope.stats(damaged), lambda: vggscope.values(damaged, path)):
+        with contextlib.suppress(CheckpointError, OptionError):
+            call().to_json()
 
 
 def test_no_torch_is_imported(tmp_path: Path) -> None:

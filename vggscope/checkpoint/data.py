@@ -111,7 +111,7 @@ class TensorFile:
             for begin in range(0, total, count):
                 room = min(count, total - begin) * item
                 self._file.fill(buffer[:room], start + begin * item)
-                yield np.frombuffer(buffer[:room], code)
+                yield _native(np.frombuffer(buffer[:room], code))
 
     def whole(self, tensor: StoredTensor) -> Array:
         """All elements in the tensor's shape. Raises CheckpointError where it is too large or cannot be read."""
@@ -127,7 +127,7 @@ class TensorFile:
             if span:
                 self._file.fill(array.view(np.uint8).data, self._start(tensor))
             strides = tuple(step * item for step in _strides(tensor))
-            return as_strided(array, tensor.shape, strides, writeable=False)
+            return as_strided(_native(array), tensor.shape, strides, writeable=False)
 
     def sample(self, tensor: StoredTensor, indices: Sequence[Shape]) -> Array:
         """The elements at a few indices. Raises CheckpointError where the file cannot be read."""
@@ -139,7 +139,7 @@ class TensorFile:
             for place, index in enumerate(indices):
                 offset = sum(i * step for i, step in zip(index, strides))
                 self._file.fill(memoryview(data)[place * item : (place + 1) * item], start + offset * item)
-            return np.frombuffer(data, self._code(tensor))
+            return _native(np.frombuffer(data, self._code(tensor)))
 
     def digest(self, advance: int = 2**20) -> str:
         """The SHA-256 of the whole file, in hexadecimal. Raises CheckpointError where it cannot be read."""
@@ -189,6 +189,11 @@ def numbers(raw: Array, dtype: str) -> Array:
     if dtype in ("float32", "float16"):
         return raw.astype(np.float32, copy=False)
     return raw.astype(np.float64, copy=False)
+
+
+def _native(array: Array) -> Array:
+    """The array with the bytes of each number in this machine's order."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _starts(file: BoundedFile, extents: Mapping[str, Extent]) -> dict[str, int]:

@@ -64,6 +64,8 @@ class Rearrangement:
 
     def applied(self, index: Shape, shape: Shape) -> Shape:
         """The index in ours of the element at `index` of the reference's shape (before it is reshaped)."""
+        if not index:
+            return index
         first, *rest = index
         if self.inner:
             outer = shape[1] // self.inner
@@ -106,32 +108,38 @@ def _of_inputs(axes: Shape, shape: Shape) -> Iterator[Rearrangement]:
 
 
 def fitting(ours: TensorSide, reference: TensorSide) -> list[Rearrangement]:
-    """The candidates by which a few elements of ours and the reference are the same, or nearly so in half precision."""
+    """The candidates by which a few elements of ours and the reference are the same, or nearly so after a cast."""
+    shape = reference.tensor.shape
+    count = numel(shape)
+    found = list(candidates(ours.tensor, reference.tensor))
+    if not count:
+        return found[:1]
+    # Places at equal distances may all be fixed points of a permutation.
+    places = list({(i * _GOLDEN) % count: None for i in range(1, _SAMPLES)} | {0: None, count - 1: None})
+    for some in (places[:4], places):
+        expected = reference.sample(_indices(some, shape))
+        found = [candidate for candidate in found if _fits(candidate, some, expected, ours, reference.tensor)]
+    return found
+
+
+def _fits(
+    candidate: Rearrangement, places: list[int], expected: Array, ours: TensorSide, reference: StoredTensor
+) -> bool:
+    """Whether our elements, rearranged, are `expected` at some places of the reference."""
     import numpy as np
 
-    shape = reference.tensor.shape
-    fit: list[Rearrangement] = []
-    count = numel(shape)
-    if not count:
-        return list(candidates(ours.tensor, reference.tensor))[:1]
-    # Places at equal distances may all be fixed points of a permutation.
-    places = sorted({(i * _GOLDEN) % count for i in range(1, _SAMPLES)} | {0, count - 1})
-    expected = reference.sample(_indices(places, shape))
-    for candidate in candidates(ours.tensor, reference.tensor):
-        if candidate.reshapes:
-            found = ours.sample(_indices(places, ours.tensor.shape))
-        else:
-            found = ours.sample([candidate.applied(index, shape) if index else () for index in _indices(places, shape)])
-        if found.dtype == expected.dtype and ours.tensor.dtype == reference.tensor.dtype:
-            same = np.array_equal(found, expected)
-        elif ours.tensor.dtype in NUMBERS and reference.tensor.dtype in NUMBERS:
-            sides = (numbers(found, ours.tensor.dtype), numbers(expected, reference.tensor.dtype))
-            same = bool(np.allclose(*sides, rtol=2**-7, atol=2**-14, equal_nan=True))
-        else:
-            same = False
-        if same:
-            fit.append(candidate)
-    return fit
+    if candidate.reshapes:
+        indices = _indices(places, ours.tensor.shape)
+    else:
+        indices = [candidate.applied(index, reference.shape) for index in _indices(places, reference.shape)]
+    sampled = ours.sample(indices)
+    if ours.tensor.dtype == reference.dtype:
+        return np.array_equal(sampled, expected)
+    if ours.tensor.dtype not in NUMBERS or reference.dtype not in NUMBERS:
+        return False
+    sides = numbers(sampled, ours.tensor.dtype), numbers(expected, reference.dtype)
+    with np.errstate(all="ignore"):
+        return bool(np.allclose(*sides, rtol=2**-7, atol=2**-14, equal_nan=True))
 
 
 def _indices(places: list[int], shape: Shape) -> list[Shape]:

@@ -158,17 +158,21 @@ def _prefix(keys: set[str], others: set[str]) -> str:
 
 
 def labels_of(inspection: Inspection) -> dict[StoredTensor, Label]:
-    """The label and the name within the layer of each tensor that belongs to a VGG, by its shapes or its own name."""
-    labels: dict[StoredTensor, Label] = {}
-    for layer in inspection.layers:
-        for tensor in layer.tensors:
-            label = layer.label or _label_in(tensor)
-            if label:
-                labels[tensor] = (label, _leaf(tensor))
-    return labels
+    """The label and the name within the layer of each tensor that belongs to a VGG, by its shapes or its own name.
+
+    A label that two tensors have is left out: the file has several such networks.
+    """
+    tensors = [(layer.label, tensor) for layer in inspection.layers for tensor in layer.tensors]
+    # Blocks of squeeze and excitation have an fc1 too.
+    is_keras = any(re.search(r"(?:^|[./])block1_conv1[./]", tensor.name) for _, tensor in tensors)
+    labels = {
+        tensor: (found, _leaf(tensor)) for label, tensor in tensors if (found := label or _label_in(tensor, is_keras))
+    }
+    counts = Counter(labels.values())
+    return {tensor: label for tensor, label in labels.items() if counts[label] == 1}
 
 
-def _label_in(tensor: StoredTensor) -> str:
+def _label_in(tensor: StoredTensor, is_keras: bool) -> str:
     """The literature's label in a name: `block1_conv1/kernel` is conv1_1's; empty without one."""
     path = unwrapped(tensor.layer) or tensor.name.rpartition("/")[0]
     path = path if "/" not in tensor.name else tensor.name.rpartition("/")[0]
@@ -178,6 +182,6 @@ def _label_in(tensor: StoredTensor) -> str:
             return f"conv{block[1]}_{block[2]}"
         if re.fullmatch(r"conv\d{1,2}_\d{1,2}|fc(?:[3-9]|1\d)", word):
             return word
-        if word in _KERAS_HEAD:
+        if is_keras and word in _KERAS_HEAD:
             return _KERAS_HEAD[word]
     return ""
