@@ -186,6 +186,8 @@ def test_a_cnn_of_three_layers_is_no_vgg(vggscope, tmp_path: Path) -> None:
     named = vggscope("diff", word, "torchvision:vgg11", "--input", "3x32x32", "-f", "json")
     assert json.loads(named.out)["compared"]
     assert json.loads(named.out)["differences"]
+    for form in ("markdown", "html", "csv"):
+        assert vggscope("diff", word, "--input", "3x32x32", "-f", form).code == 1
     drawn = vggscope("diff", word, "--input", "3x32x32", "-o", str(tmp_path / "x.svg"))
     assert (drawn.code, (tmp_path / "x.svg").exists()) == (2, False)
     assert "is no VGG" in drawn.err
@@ -234,6 +236,9 @@ def test_a_second_word_is_the_reference(vggscope) -> None:
     both = vggscope("diff", "D", "E", "--ref", "C")
     assert (both.code, both.out) == (2, "")
     assert "two references, E and C" in both.err
+    unquoted = vggscope("diff", "conv3-64", "FC-10")
+    assert (unquoted.code, unquoted.out) == (2, "")
+    assert 'one word: vggscope diff "conv3-64 FC-10"' in unquoted.err
 
 
 def test_a_signal_has_no_vgg_to_be_like() -> None:

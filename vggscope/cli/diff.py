@@ -23,6 +23,7 @@ from vggscope.cli.options import (
 from vggscope.cli.output import check_format, emit
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
+from vggscope.vgg.notation import is_notation
 
 
 def diff(
@@ -79,6 +80,10 @@ def diff(
     """
     if reference is not None and ref is not None:
         raise OptionError(f"two references, {reference} and {ref}", "leave out one of them")
+    if reference is not None and all(is_notation(word) and " " not in word.strip() for word in (model, reference)):
+        # Without quotes, the shell passes a line of notation as several words.
+        remedy = f'a line of notation is one word: vggscope diff "{model} {reference}"'
+        raise OptionError(f"{model} and {reference} are parts of a network", remedy)
     word = reference if ref is None else ref
     if values:
         other = {"numeric": numeric, "float64": float64, "weights": weights, "ignore": ignore, "training": training}
