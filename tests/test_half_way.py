@@ -148,7 +148,7 @@ RETURNS["diff"] = lambda model: api.diff(model, ref="A", input_size=SIZE)
 """The functions that return what is known up to the layer that fails."""
 
 RAISES: dict[str, Callable[[object], object]] = {
-    name: _sized(getattr(api, name)) for name in ("memory", "measure", "verify", "report")
+    name: _sized(getattr(api, name)) for name in ("memory", "measure", "verify", "report", "lock")
 }
 RAISES["grid"] = lambda model: list(api.grid(model, sizes=[SIZE]))
 RAISES["export"] = lambda model: api.export(model, "net.pth", SIZE)
@@ -157,7 +157,7 @@ RAISES["activations"] = lambda model: api.activations(model, PHOTO, SIZE)
 
 PHOTO = str(Path(__file__).parents[1] / "docs" / "images" / "page-light.png")
 
-OTHERS = {"build", "explain", "inspect", "catalogue"}
+OTHERS = {"build", "explain", "inspect", "catalogue", "stats", "values"}
 """The functions that do not run forward, or show one layer."""
 
 
