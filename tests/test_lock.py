@@ -78,6 +78,29 @@ def test_a_lock_reads_back_as_the_same_network(word: str) -> None:
     assert to_text(locked) == api.lock(network).json_text
 
 
+class Signals(nn.Module):
+    """Layers that are recorded, cut up and run along a sequence; a variable names a result that no layer reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 8)
+        self.rnn = nn.LSTM(8, 8, batch_first=True)
+        self.up = nn.ConvTranspose1d(8, 4, 4, 2, 1)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x, state = self.rnn(self.embed(tokens))
+        assert len(state) == 2
+        x = torch.roll(self.up(x.transpose(1, 2)), 3, -1) * torch.arange(24.0)
+        return nn.functional.interpolate(x, size=20).chunk(2, 1)[0].cumsum(-1)
+
+
+def test_a_model_of_sequences_is_locked(folder: Path) -> None:
+    tokens = torch.zeros(1, 12, dtype=torch.int64)
+    api.lock(Signals(), input_data=tokens).save("arch.json")
+    assert api.diff(Signals(), ref="arch.json", input_data=tokens).verdict == "identical"
+    assert api.diff(Signals(), ref="arch.json").verdict == "identical"
+
+
 def test_the_file_has_a_line_for_each_layer_and_names_what_defines_it(folder: Path) -> None:
     text = api.lock("net.py:make").json_text
     rows = {row["name"]: row for row in json.loads(text)["layers"]}
@@ -267,6 +290,34 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "a tensor too large": (edited(op("out_channels", 2**62)), "features.0: "),
     "a negative size": (edited(top("inputs", [{"name": "input", "shape": [1, 3, -8, 8]}])), "makes no sense"),
     "an unknown dtype": (edited(top("dtype", "float\x1b[31m")), r"unknown dtype 'float\\x1b[31m'"),
+    "a receptive field of 16 million positions": (
+        edited(
+            lambda values: (
+                op(
+                    "class",
+                    "convolution.TransposedConvolution",
+                )(values),
+                op("kernel_size", [3, 3])(values),
+                top("inputs", [{"name": "input", "shape": [1, 3, 2**24, 8]}])(values),
+            )
+        ),
+        "too large to compute a receptive field",
+    ),
+    "windows of 10^12 positions": (
+        edited(
+            lambda values: values["layers"].append(
+                {
+                    "name": "pool",
+                    "op": {"class": "pooling.AdaptiveAvgPool2d", "output_size": [10**12, 7]},
+                    "inputs": ["features.0"],
+                    "output_shape": [1, 8, 10**12, 7],
+                }
+            )
+        ),
+        "too large to compute a receptive field",
+    ),
+    "a summary": (api.summary("A").to_json(), "is a summary: it lacks which layers a layer reads"),
+    "too many layers": (edited(lambda values: values["layers"].extend([{}] * 10_000)), "at most 10,000 are read"),
     "a circle": (edited(first("inputs", ["features.0"])), "does not come before it"),
     "two of a name": (edited(lambda values: values["layers"].append(values["layers"][0])), "name of another node"),
     "an output from nowhere": (edited(top("output", "nowhere")), "there is no layer 'nowhere'"),

@@ -16,7 +16,8 @@ from typing import Any
 from vggscope.errors import ModelError, printable
 from vggscope.graph import Buffer, ConstantValue, Input, NamedTensor, Network, Node, Output, Parameter
 from vggscope.graph_json import CLASS, check_order, decode, encode
-from vggscope.ops.base import Shape, infer_output_shape
+from vggscope.ops.axis_maps import Ranges
+from vggscope.ops.base import Op, Shape, infer_output_shape
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.units import ELEMENT_BYTES, shape_text
@@ -34,6 +35,12 @@ LONGEST_TEXT = 2000
 
 LARGEST_NUMBER = 2**63
 """Larger numbers are no sizes of a tensor."""
+
+MOST_LAYERS = 10_000
+"""The most layers that are read."""
+
+MOST_POSITIONS = 2**19
+"""The most positions of layers whose receptive field is found position by position, such as transposed convolutions."""
 
 NAMED_UNTIL = "named_until"
 """The key of what `memory` alone reads. It stands after the layers: it changes with the names of variables."""
@@ -276,6 +283,8 @@ def _unused(row: dict[str, Any]) -> list[Any]:
 
 def _nodes(layers: list[dict[str, Any]], named_until: dict[str, Any]) -> Iterator[Node]:
     """Yield the layers. Raises ValueError, with the layer, for one that is none."""
+    if len(layers) > MOST_LAYERS:
+        raise ValueError(f"it has {len(layers):,} layers, at most {MOST_LAYERS:,} are read")
     owners: dict[tuple[str, str], Any] = {}
     for number, row in enumerate(layers, 1):
         layer = dict(row)
@@ -316,7 +325,7 @@ def _check_network(network: Network) -> None:
     if not network.inputs:
         raise ValueError("it has no inputs")
     known = {*network.input_names, *(node.name for node in network.nodes)}
-    names = [network.output, *(out.source for out in network.returned), *(n.named_until for n in network.nodes)]
+    names = [network.output, *(out.source for out in network.returned)]
     missing = next((name for name in names if name and name not in known), None)
     if missing is not None:
         raise ValueError(f"there is no layer {printable(missing)!r}")
@@ -348,17 +357,19 @@ def _check_growth(name: str, growth: Shape | None, shape: Shape) -> None:
 def _check_shapes(network: Network, layers: list[dict[str, Any]]) -> None:
     """Raise ValueError, with the layer, if an output shape is not the one that the rule of the layer's op gives."""
     shapes: dict[str, Shape] = {given.name: given.shape for given in network.inputs}
+    positions = 0
     for node, layer in zip(network.nodes, layers):
         inputs = tuple(shapes[name] for name in node.inputs)
         try:
             output = infer_output_shape(node.op, *inputs)
+            _check_shape(node.name, output)
+            positions += _positions(node.op, inputs, output, MOST_POSITIONS - positions)
             _check_op(node, inputs, output)
         except Exception as error:  # the fields of an op have their types, but any values
             raise ValueError(f"{printable(node.name)}: {printable(str(error).splitlines()[0], 200)}") from None
         if layer.get("output_shape") != list(output):
             recorded = printable(json.dumps(layer.get("output_shape")))
             raise ValueError(f"{printable(node.name)}: output_shape is {recorded}, its op gives {list(output)}")
-        _check_shape(node.name, output)
         _check_growth(node.name, node.batch_growth, output)
         shapes[node.name] = output
     for out in network.returned:
@@ -372,3 +383,20 @@ def _check_op(node: Node, inputs: tuple[Shape, ...], output: Shape) -> None:
         op.parameters(), op.buffers(), op.arguments()
         op.macs(inputs, output), op.other_operations(inputs, output), op.saved_for_backward(inputs, output)
         op.window(inputs[0][2:]) if inputs else None
+
+
+def _positions(op: Op, inputs: tuple[Shape, ...], output: Shape, most: int) -> int:
+    """The positions for which a receptive field computes what each of them reads; 0 for an op with a regular window.
+
+    Raises ValueError if there are more than `most`.
+    """
+    if op.is_pointwise or op.is_layout or not inputs:
+        return 0
+    if not op.is_adaptive and op.window(inputs[0][2:]) is not None:
+        return 0
+    count = sum(output[1:]) * max((*getattr(op, "kernel_size", ()), 1))
+    if count > most:
+        raise ValueError(f"its output of {shape_text(output)} is too large to compute a receptive field")
+    maps = op.reads(inputs, output) or ()
+    along = [place for axes in maps for place in axes.values() if place is not None]
+    return count if any(isinstance(reading, Ranges) for _, reading in along) else 0

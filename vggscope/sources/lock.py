@@ -1,4 +1,4 @@
-"""A file with an architecture: `arch.json`, which `vggscope lock` or `summary --format json` wrote."""
+"""A file with an architecture: `arch.json`, which `vggscope lock` wrote. No code in it runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from vggscope.inputs import Inputs, InputSize
 from vggscope.lock_file import LARGEST_FILE, from_values, parse
 from vggscope.units import bytes_text, shape_text
 from vggscope.vgg.options import BuildOptions
+
+SUMMARY = "vggscope/summary@"
+"""How the schema of `summary --format json` begins."""
 
 REMEDY = "write it again: vggscope lock MODEL -o arch.json"
 
@@ -73,6 +76,11 @@ def _read(path: str) -> Network:
         raise ModelError(f"{name} has more than {bytes_text(LARGEST_FILE)}, the most that is read", REMEDY)
     try:
         values = parse(data.decode())
+        if str(values.get("schema")).startswith(SUMMARY):
+            raise ModelError(
+                f"{name} is a summary: it lacks which layers a layer reads, its groups and its parameters' keys",
+                REMEDY,
+            )
         return replace(from_values(values), name=name)
     except ValueError as error:
         raise ModelError(f"{name} is no lock of an architecture: {printable(str(error), 300)}", REMEDY) from None
@@ -80,12 +88,7 @@ def _read(path: str) -> Network:
 
 def _sized(network: Network, options: BuildOptions) -> Network:
     """The network on the input that the options name. Raises OptionError for inputs that it cannot have."""
-    wanted = options.inputs.sizes if options.inputs is not None else ()
-    if options.inputs is not None and options.inputs.data is not None:
-        raise OptionError(f"{network.name} takes no data", "give the size of its input")
-    shapes = [size.shape if size.batched else (1, *size.shape) for size in wanted]
-    if options.input is not None:
-        shapes = [(1, *options.input)]
+    shapes = [(1, *options.input)] if options.input is not None else _shapes(options.inputs)
     if not shapes or shapes == [given.shape for given in network.inputs]:
         return network
     if len(shapes) != 1 or not network.takes_one_image:
@@ -97,3 +100,14 @@ def _sized(network: Network, options: BuildOptions) -> Network:
     if len(returned) < len(network.returned):
         raise ShapeError(f"{network.name} is known at {locked} alone", "leave out --input")
     return replace(sized, returned=returned, warnings=(*network.warnings, note))
+
+
+def _shapes(inputs: Inputs | None) -> list[tuple[int, ...]]:
+    """The shapes of inputs with a batch of one; empty for no inputs."""
+    if inputs is None:
+        return []
+    if inputs.data is None:
+        return [size.shape if size.batched else (1, *size.shape) for size in inputs.sizes]
+    from vggscope.trace.inputs import from_data
+
+    return [tuple(tensor.shape) for tensor in from_data(inputs.data, inputs.batch_axis).for_samples(1).tensors()]
