@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -542,6 +542,23 @@ def test_exit_codes_of_diff_values(tmp_path: Path, state: State, vggscope) -> No
     for wrong in (("--ref", "torchvision"), (*reference[:2], "--numeric"), (*reference[:2], "--head", "dense")):
         ran = vggscope("diff", str(tmp_path / "a.pth"), *wrong, "--values")
         assert (ran.code, len(ran.err.splitlines())) == (2, 2)
+
+
+def test_names_in_a_progress_bar_are_printable(tmp_path: Path, monkeypatch) -> None:
+    shown: list[str] = []
+
+    @contextlib.contextmanager
+    def progress(what: str, steps: int) -> Iterator[Callable[[str], None]]:
+        shown.append(what)
+        yield shown.append
+
+    for module in ("checkpoint.statistics", "diffing.values"):
+        monkeypatch.setattr(f"vggscope.{module}.progress", progress)
+    torch.save({"w\x1b[31m.weight": torch.zeros(2)}, tmp_path / "a.pth")
+    vggscope.stats(tmp_path / "a.pth")
+    vggscope.values(tmp_path / "a.pth", tmp_path / "a.pth")
+    assert len(shown) == 5
+    assert all(text.isprintable() for text in shown)
 
 
 def test_every_format_shows_a_diff_of_values(tmp_path: Path, compared, state: State) -> None:

@@ -12,6 +12,7 @@ from vggscope.checkpoint.contents import StoredTensor
 from vggscope.checkpoint.data import NUMBERS, TensorFile, numbers, open_tensors
 from vggscope.checkpoint.inspection import Inspection, examine
 from vggscope.checkpoint.published import PublishedWeights, published_by_digest, published_by_name
+from vggscope.errors import printable
 from vggscope.ops.base import Shape, numel
 from vggscope.progress import Advance, progress
 from vggscope.record import record
@@ -105,7 +106,7 @@ def _of_file(path: str | os.PathLike[str]) -> FileStatistics:
         checkpoint = file.checkpoint
         inspection = examine(checkpoint)
         labels = {tensor.name: layer.label for layer in inspection.layers for tensor in layer.tensors}
-        with progress(f"reading {os.path.basename(checkpoint.path)}", len(checkpoint.tensors) + 1) as advance:
+        with progress("reading", len(checkpoint.tensors) + 1) as advance:
             rows = tuple(_rows(file, labels, advance))
             advance("its digest")
             digest = file.digest()
@@ -135,7 +136,7 @@ def _claim(path: str, digest: str, weights: PublishedWeights | None) -> str:
 
 def _rows(file: TensorFile, labels: dict[str, str], advance: Advance) -> Iterator[TensorStatistics]:
     for tensor in file.checkpoint.tensors:
-        advance(tensor.name)
+        advance(printable(tensor.name))
         label = labels.get(tensor.name, "")
         obstacle = file.obstacle(tensor)
         if not obstacle and tensor.dtype not in NUMBERS:

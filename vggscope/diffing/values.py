@@ -23,7 +23,7 @@ from vggscope.diffing.rearrangement import (
 )
 from vggscope.diffing.tensor_pairs import TensorPair, pair_tensors
 from vggscope.diffing.value_distance import SAME_BITS, Distance, distance, has_equal_bits
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, printable
 from vggscope.ops.base import Shape, numel
 from vggscope.progress import progress
 from vggscope.record import record
@@ -149,7 +149,7 @@ def compare_values(ours: str | os.PathLike[str], reference: str | os.PathLike[st
         with progress("comparing", len(pairing.pairs)) as advance:
             found: list[TensorDifference] = []
             for pair in pairing.pairs:
-                advance((pair.ours or pair.reference or _NOTHING).name)
+                advance(printable((pair.ours or pair.reference or _NOTHING).name))
                 found.append(_difference(our_file, reference_file, pair))
     tensors = tuple(_untouched(found))
     trained, untouched = _layers(tensors)
