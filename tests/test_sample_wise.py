@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import vggscope
 from tests.test_zoo import call_inputs
 from tests.zoo import ZOO, Calls
+from vggscope.errors import ShapeError
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
 from vggscope.trace import run
@@ -62,6 +64,7 @@ FORWARDS: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "mean": lambda self, x: x.mean(0),
     "total": lambda self, x: x.sum(),
     "each with each": lambda self, x: x.flatten(1) @ x.flatten(1).T,
+    "each with each, by F.linear": lambda self, x: nn.functional.linear(x.flatten(1), x.flatten(1)),
     "permuted": lambda self, x: x.permute(2, 0, 1, 3),
     "tokens": lambda self, x: self.linear(x.flatten(2).transpose(1, 2)),
     "half of the channels": lambda self, x: x[:, :2].flatten(1),
@@ -88,3 +91,36 @@ def test_an_input_with_its_channels_last_is_run_twice(monkeypatch: pytest.Monkey
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
     once, _ = once_and_twice(lambda: network_of(module, "net", call_inputs("net", image)), monkeypatch)
     assert once is None
+
+
+def test_a_hook_before_a_layer_may_read_the_batch() -> None:
+    module = Calls(lambda self, x: self.second(self.first(x)), first=nn.Conv2d(3, 4, 1), second=nn.Conv2d(4, 4, 1))
+    module.second.register_forward_pre_hook(lambda layer, args: args[0] if len(args[0]) == 1 else args[0].sin().cos())
+    with pytest.raises(ShapeError, match="forward takes another way for two samples"):
+        vggscope.summary(module, input_size=(3, 8, 8), batch=64)
+
+
+OTHERWISE: dict[str, tuple[Callable[[nn.Module, Tensor], object], str]] = {
+    "more work for a large batch": (lambda self, x: self.conv(x) if len(x) > 2 else x, "another way for 64 samples"),
+    "half of the batch": (lambda self, x: self.conv(x[: max(len(x) // 2, 1)]), "another way for 64 samples"),
+    "no large batch": (lambda self, x: self.conv(x) if len(x) < 9 else x.missing, "forward fails on 64 samples"),
+    "first two": (lambda self, x: self.conv(x[:2]), "getitem does not grow in proportion to the batch"),
+    "first forty": (lambda self, x: self.conv(x[:40]), "getitem does not grow in proportion to the batch"),
+    "each second": (lambda self, x: self.conv(x[::2]), "getitem does not grow in proportion to the batch"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_a_large_batch_is_refused_that_takes_another_way(name: str) -> None:
+    forward, reason = OTHERWISE[name]
+    module = Calls(lambda self, x: forward(self, self.conv(x)), conv=nn.Conv2d(3, 3, 1))
+    assert vggscope.summary(module, input_size=(3, 8, 8)).totals.macs is not None
+    with pytest.raises(ShapeError, match=reason):
+        vggscope.summary(module, input_size=(3, 8, 8), batch=64)
+
+
+def test_the_samples_of_a_slice_that_forward_counts_grow_with_the_batch() -> None:
+    module = Calls(lambda self, x: self.conv(torch.cat((x, x)))[: len(x)], conv=nn.Conv2d(3, 3, 1))
+    report = vggscope.summary(module, input_size=(3, 8, 8), batch=64)
+    assert report.outputs[0].shape == (64, 3, 8, 8)
+    assert report.totals.macs == 2 * 64 * 8 * 8 * 3 * 3

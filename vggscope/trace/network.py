@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+ANY_BATCH = 64
+"""The batch that stands for those to come where a caller needs figures for every batch."""
+
+
 def network_of(
     module: nn.Module,
     name: str,
@@ -60,10 +64,11 @@ def network_of(
     attached = example_of(module)
     module = unwrapped(module, name)
     inputs = attached or example_of(module) if spec is None else specified(module, spec)
+    samples = max((request.samples or ANY_BATCH * request.for_any_batch for request in steps), default=1)
     if inputs is not None:
-        result = _noted(_run(module, name, inputs, rebuild), inputs.note)
+        result = _noted(_run(module, name, inputs, rebuild, samples), inputs.note)
     else:
-        result = _first_that_fits(module, name, rebuild)
+        result = _first_that_fits(module, name, rebuild, samples)
     network = _checked(module, result)
     return network if network.predicts_memory else _with_steps(network, result, steps)
 
@@ -88,6 +93,7 @@ def _first_that_fits(
     module: nn.Module,
     name: str,
     rebuild: Callable[[], nn.Module] | None,
+    samples: int = 1,
     readers: Mapping[int, nn.Module] = MappingProxyType({}),
 ) -> Run:
     """Return the run on the first inputs that fit, else the one that came furthest.
@@ -99,7 +105,7 @@ def _first_that_fits(
     batch_mixed: Run | None = None
     tried: list[str] = []
     for inputs in candidates(module, readers):
-        result = _run(module, name, inputs, rebuild)
+        result = _run(module, name, inputs, rebuild, samples)
         tried.append(inputs.text)
         if result.error is None and _mixes_batch(result.network):
             batch_mixed = batch_mixed or _noted(result, inputs.note)
@@ -114,7 +120,7 @@ def _first_that_fits(
             break
         place, reader = result.failed_reader or (0, None)
         if reader is not None and _is_another_reader(module, reader, place, readers):
-            return _first_that_fits(module, name, rebuild, {**readers, place: reader})
+            return _first_that_fits(module, name, rebuild, samples, {**readers, place: reader})
     if batch_mixed is not None:
         return batch_mixed
     assert best is not None
@@ -241,10 +247,12 @@ _KIND_ERRORS = (TypeError, KeyError)
 """Errors that a tensor in place of a list or a dict may cause."""
 
 
-def _run(module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None) -> Run:
+def _run(
+    module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None, samples: int = 1
+) -> Run:
     if has_quantized_tensors(module):
         return _noted(run(module, inputs.to("cpu"), name, "cpu"), "its weights are quantised: it was run on zeros")
-    result = run(_initialised(module, inputs, rebuild), inputs, name)
+    result = run(_initialised(module, inputs, rebuild), inputs, name, samples=samples)
     if not result.wants_data:
         return result
     line = own_line(result.error) if result.error else ""

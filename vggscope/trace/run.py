@@ -21,7 +21,7 @@ from vggscope.trace.layout import with_layout_of
 from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Constant, Recorder
-from vggscope.trace.sample_wise import is_sample_wise
+from vggscope.trace.sample_wise import follows_rule, is_sample_wise
 from vggscope.trace.tensors import dtype_name, storage_of
 from vggscope.trace.watch import Watch
 from vggscope.trace.writes import Writes
@@ -71,16 +71,17 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: st
     return run(module, from_sizes(module, [InputSize(input_shape)]), name, device).network
 
 
-def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META) -> Run:
+def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, samples: int = 1) -> Run:
     """Run forward on one sample and on two. Return the Network with the error that the first run raised.
 
-    If forward fails on one sample of a larger batch, it runs on the whole batch.
+    If forward fails on one sample of a larger batch, it runs on the whole batch. `samples` is the batch whose figures
+    are wanted: a forward that reads sizes runs on it too, because it may take another way.
     """
     dtype = own_dtype(module, inputs)
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
     owned = {**_parameters(module.named_parameters(), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
     with preserved(module, with_data=device != META) as restore:
-        forward = _Forward(module, owned, packed, device, dtype, restore)
+        forward = _Forward(module, owned, packed, device, dtype, restore, samples=samples)
         result = _with_known_axes(_on_samples(forward, inputs), inputs)
         watch, error, single = result.watch, result.error, result.single
         recorder, nodes = watch.recorder, result.nodes
@@ -181,7 +182,7 @@ class _Forward:
     """A module with its parameters and packed weights, on the device of a run, and its own dtype.
 
     `restore` undoes what forward has changed. `gradients`: the parameters require gradients.
-    `training`: the module is in training mode.
+    `training`: the module is in training mode. `samples` is the batch whose figures are wanted.
     """
 
     module: nn.Module
@@ -193,6 +194,7 @@ class _Forward:
     gradients: bool = False
     compares: bool = True
     training: bool = False
+    samples: int = 1
 
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
         """Return the watched run of forward on these inputs, with the error that it raised."""
@@ -275,11 +277,14 @@ def _with_growth(forward: _Forward, inputs: CallInputs, alone: Watch, first: Cal
     """Return the run on one sample with the growth by a second one, or the run on the whole batch if it differs."""
     pair, error = replace(forward, compares=False)(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
-    if inputs.batch > 1:
+    if single is None and alone.reads_sizes:
+        single = _other_way(forward, inputs, nodes, alone.recorder, pair.recorder)
+    batch = inputs.batch
+    if batch > 1:
         irregular = single or _not_proportional(nodes)
-        checked = inputs.batch > 2 or forward.device != META
+        checked = batch > 2 or forward.device != META
         whole = _on_whole_batch(forward, inputs, irregular) if irregular or checked else None
-        if whole and (irregular or not _is_extrapolated(alone.recorder, pair.recorder, whole.watch.recorder, inputs)):
+        if whole and (irregular or not _is_extrapolated(alone.recorder, pair.recorder, whole.watch.recorder, batch)):
             return whole
     outputs = alone.recorder.outputs
     outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
@@ -307,17 +312,38 @@ def _not_proportional(nodes: tuple[Node, ...]) -> str | None:
     return irregular and f"the cost of {irregular} is not proportional to the batch"
 
 
-def _is_extrapolated(one: Recorder, two: Recorder, whole: Recorder, inputs: CallInputs) -> bool:
-    """Return whether each further sample of the batch adds what the second one adds: to all shapes and costs."""
+def _other_way(
+    forward: _Forward, inputs: CallInputs, nodes: tuple[Node, ...], one: Recorder, two: Recorder
+) -> str | None:
+    """Return a sentence if forward runs otherwise on the batch whose figures are wanted than on one and two samples."""
+    samples = forward.samples
+    if samples <= 2 or samples == inputs.batch or forward.device != META:
+        return None
+    watch, error = replace(forward, compares=False)(inputs.for_samples(samples))
+    if error is not None:
+        return f"forward fails on {count_text(samples)} samples: {explain(watch, error)}"
+    irregular = frozenset(node.name for node in nodes if node.irregular)
+    if _is_extrapolated(one, two, watch.recorder, samples, irregular):
+        return None
+    return f"forward takes another way for {count_text(samples)} samples"
+
+
+def _is_extrapolated(
+    one: Recorder, two: Recorder, whole: Recorder, samples: int, irregular: frozenset[str] = frozenset()
+) -> bool:
+    """Return whether each further sample of the batch adds what the second one adds: to all shapes and costs.
+
+    The costs of `irregular` nodes are not compared.
+    """
     if whole.nodes.keys() != one.nodes.keys():
         return False
-    further = inputs.batch - 1
+    further = samples - 1
     for name in one.nodes:
         sizes = zip(one.shapes[name], two.shapes[name], whole.shapes[name])
         if any(first + (second - first) * further != size for first, second, size in sizes):
             return False
         costs = one.macs(name), two.macs(name), whole.macs(name)
-        if None not in costs and costs[0] + (costs[1] - costs[0]) * further != costs[2]:  # type: ignore[operator]
+        if name not in irregular and None not in costs and costs[0] + (costs[1] - costs[0]) * further != costs[2]:  # type: ignore[operator]
             return False
     return True
 
@@ -355,6 +381,9 @@ def _nodes_with_growth(
     added = next((name for name in two.nodes if name not in alone.nodes), None)
     if added is not None:
         return nodes, f"forward takes another way for two samples: only they need {added}"
+    uneven = next((node.title for node in nodes if not follows_rule(node, alone, two)), None)
+    if uneven is not None:
+        return nodes, f"the output of {uneven} does not grow in proportion to the batch"
     return tuple(_node_with_growth(node, alone, two) for node in nodes), None
 
 

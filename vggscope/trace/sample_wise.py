@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import ShapeError
 from vggscope.graph import Node
-from vggscope.ops.base import Shape
+from vggscope.ops.base import Op, Shape
+from vggscope.ops.constant import WithComputedWeights
 from vggscope.ops.recorded import CallResult, Recorded
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.recorder import Recorder
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 BATCHES = (2, 1009)
 """The batches for which the rules are asked. A slice of the first samples has its own size in a large batch."""
+
+
+MORE_SAMPLES = (3, 1009)
+"""The batches for which the rules are asked after a run on two samples."""
 
 
 def is_sample_wise(watch: Watch, inputs: CallInputs) -> bool:
@@ -38,19 +43,42 @@ def is_sample_wise(watch: Watch, inputs: CallInputs) -> bool:
 
 def _is_proportional(node: Node, recorder: Recorder, batch: int) -> bool:
     """Return whether the rules of a node's op multiply its output and its cost by the batch if its inputs are."""
-    if isinstance(node.op.without_constants, (Recorded, CallResult)):
+    if isinstance(node.op, WithComputedWeights) or isinstance(node.op.without_constants, (Recorded, CallResult)):
         return False
     given, output = tuple(recorder.shapes[source] for source in node.inputs), recorder.shapes[node.name]
     if not output or not all(given):
         return False
     scaled, expected = tuple(_scaled(shape, batch) for shape in given), _scaled(output, batch)
-    try:
-        if node.op.output_shape(*scaled) != expected:
-            return False
-    except (ShapeError, ValueError, IndexError, TypeError):
+    if _shape_by_rule(node.op, scaled) != expected:
         return False
     macs = node.op.macs(given, output)
     return macs is not None and node.op.macs(scaled, expected) == batch * macs
+
+
+def follows_rule(node: Node, one: Recorder, two: Recorder) -> bool:
+    """Return whether each further sample adds to a node's output what the second one adds, by the rule of its op.
+
+    It does not for `x[:2]` and `x[::2]`. True if the rule of the op does not give the shapes of both runs.
+    """
+    if two.nodes[node.name].op != node.op:
+        return True  # the op has a number that differs in each run, such as the size of a reshape
+
+    def shape_for(name: str, batch: int) -> Shape:
+        return tuple(a + (b - a) * (batch - 1) for a, b in zip(one.shapes[name], two.shapes[name]))
+
+    def agrees(batch: int) -> bool:
+        given = tuple(shape_for(source, batch) for source in node.inputs)
+        return _shape_by_rule(node.op, given) == shape_for(node.name, batch)
+
+    return not (agrees(1) and agrees(2)) or all(map(agrees, MORE_SAMPLES))
+
+
+def _shape_by_rule(op: Op, given: tuple[Shape, ...]) -> Shape | None:
+    """Return the output shape by the rule of an op; None if it does not accept these input shapes."""
+    try:
+        return op.output_shape(*given)
+    except (ShapeError, ValueError, IndexError, TypeError):
+        return None
 
 
 def _scaled(shape: Shape, batch: int) -> Shape:

@@ -205,7 +205,9 @@ class Watch:
             if not self.inside_node:
                 self.dispatched = NO_MACS
             op = self.stack[-1].op if self.inside_node else module_op(module) or self._script_op(module, path)
-            given = plain_tensors_in(args) if op is not None and not self.inside_node and _has_hooks(module) else ()
+            may_replace = op is not None and not self.inside_node and _has_hooks(module)
+            given = plain_tensors_in(args) if may_replace else ()
+            self.reads_sizes |= may_replace  # what a hook of a layer reads is not recorded
             self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args))), given))
 
     def _script_op(self, module: nn.Module, path: str) -> Op | None:
