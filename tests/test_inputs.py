@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
 from tests.test_diagram import svg_texts
 from vggscope.errors import ModelError, OptionError, ShapeError, naming_options
 from vggscope.explorer.data import facts
 from vggscope.inputs import Inputs, InputSize, parse_batch_axis, parse_input
+from vggscope.ops.base import Shape
 from vggscope.render.formats import write
 from vggscope.trace.inputs import copied
 from vggscope.trace.network import network_of
@@ -686,3 +688,54 @@ def test_the_inputs_of_a_factory_are_not_saved_with_its_module(tmp_path: Path) -
     assert network.inputs[0].shape == (1, 5, 4)
     assert vggscope.network(copied(module)).inputs == network.inputs
     assert vggscope.diff(module, ref=module, numeric=True).verdict == "identical"
+
+
+class Attends(nn.Module):
+    """Embeds rows by a linear layer if `features` is given, then attends to them."""
+
+    def __init__(self, features: int | None = None) -> None:
+        super().__init__()
+        if features:
+            self.embed = nn.Linear(features, 32)
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) if hasattr(self, "embed") else x
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "size", "batch"),
+    [
+        (Attends(), (16, 32), 1),
+        (Attends(), (1, 16, 32), 1),
+        (Attends(), (4, 16, 32), 4),
+        (Attends(8), (1, 16, 8), 1),
+        (Attends(8), (4, 16, 8), 4),
+        (nn.TransformerEncoderLayer(32, 4, batch_first=True), (16, 32), 1),
+        (nn.TransformerEncoderLayer(32, 4, batch_first=True), (4, 16, 32), 4),
+        (nn.TransformerEncoderLayer(32, 4), (16, 32), 1),
+        (nn.TransformerEncoderLayer(32, 4), (16, 4, 32), 4),
+    ],
+)
+def test_a_size_of_tokens_is_given_with_or_without_the_batch(module: nn.Module, size: Shape, batch: int) -> None:
+    seven = vggscope.summary(module, input_size=size, batch=7)
+    assert vggscope.summary(module, input_size=size).batch == batch
+    steps_first = isinstance(module, nn.TransformerEncoderLayer) and not module.self_attn.batch_first
+    shape = (16, 7, size[-1]) if steps_first else (7, 16, size[-1])
+    with FlopCounterMode(display=False) as counter:  # on the CPU it does not count attention
+        output = module.to("meta")(torch.zeros(shape, device="meta"))
+    assert seven.outputs[0].shape == output.shape
+    assert seven.totals.macs == counter.get_total_flops() // 2
+
+
+def test_an_attention_without_a_size_attends_to_several_tokens() -> None:
+    report = vggscope.summary(nn.TransformerEncoderLayer(32, 4, batch_first=True), batch=2)
+    assert report.outputs[0].shape == (2, 32, 32)
+
+
+def test_attention_takes_a_size_for_each_argument() -> None:
+    attention = nn.MultiheadAttention(32, 4, batch_first=True)
+    for sizes, batch in (([(16, 32)] * 3, 1), ([(4, 16, 32)] * 3, 4)):
+        report = vggscope.summary(attention, input_size=sizes)
+        assert [given.shape for given in report.inputs] == [(batch, 16, 32)] * 3

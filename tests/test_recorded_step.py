@@ -349,3 +349,32 @@ def test_every_command_has_the_recorded_peak(tmp_path: Path, monkeypatch: pytest
     assert vggscope.summary("net.py:Net", input_size=(3, 64, 64)).memory.training_peak_bytes == peak
     (point,) = vggscope.grid("net.py:Net", sizes=[64], batches=[1])
     assert point.peak_bytes == peak
+
+
+class KeepsLast(nn.Module):
+    """Appends each feature map to a plain list, then replaces the list by one of the last map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.log: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        self.log.append(x)
+        x = self.second(x.sin())
+        self.log.append(x)
+        self.log = self.log[-1:]
+        return self.second(self.second(x).sin())
+
+
+def test_a_list_that_forward_replaces_frees_its_tensors() -> None:
+    module = KeepsLast().eval()
+    log = module.log
+    peak = vggscope.memory(module, input_size=(3, 32, 32), mode="inference").peak_bytes
+    # The last map of the call before, the two maps of this call in the list, and the sine between them.
+    maps, weights, image = 4 * 8 * 32 * 32, 3 * 8 * 9 + 8 + 8 * 8 * 9 + 8, 3 * 32 * 32
+    assert peak == 4 * (maps + weights + image)
+    assert module.log is log
+    assert log == []
+    assert vggscope.measure(module, input_size=(3, 32, 32), mode="inference").difference_bytes == 0

@@ -953,9 +953,10 @@ def _preserved(*models: Model) -> Iterator[None]:
     with ExitStack() as stack:
         for model in models:
             if not isinstance(model, (str, Network)):
-                from vggscope.trace.preserve import preserved
+                from vggscope.trace.preserve import copy_containers, preserved
 
                 stack.enter_context(preserved(model, with_data=False))
+                copy_containers(model)
         yield
 
 

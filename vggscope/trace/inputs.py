@@ -242,12 +242,14 @@ def _check_layout(tensor: Tensor) -> None:
 def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | None = 0) -> CallInputs:
     """Return tensors of zeros with these sizes. A size without the batch axis gets one sample.
 
-    The first size decides whether those that do not say so include the batch axis.
+    The first size decides whether those that do not say so include the batch axis. It is the second one of torch's own
+    Transformers, unless they are made with `batch_first`.
     If all sizes are single numbers and the first layer takes images, each is the side of a square image. Any other
     single number is the size of one axis. Where no size states a dtype, those for an embedding are int64.
     """
     import torch
 
+    batch_axis = 1 if batch_axis == 0 and _takes_steps_first(module) else batch_axis
     sides_only = all(len(size.shape) == 1 for size in sizes)
     include_batch = bool(sizes) and _holds_batch(module, sizes[0].shape)
     states_dtype = any(size.dtype for size in sizes)
@@ -270,16 +272,36 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
 def _holds_batch(module: nn.Module, shape: tuple[int, ...]) -> bool:
     """Return whether a size includes the batch axis, by the number of axes that the first layer takes.
 
-    Three numbers are the channels, height and width of an image, unless the first layer is one-dimensional.
+    Three numbers are the channels, height and width of an image, unless the first layer takes signals or sequences.
     """
     from torch import nn
 
     first = first_layer(module)
-    if isinstance(first, (nn.Conv1d, nn.ConvTranspose1d, nn.modules.rnn.RNNBase)):
+    if isinstance(first, (nn.Conv1d, nn.ConvTranspose1d, nn.modules.rnn.RNNBase)) or _attention_of(module, first):
         return len(shape) >= 3
     if isinstance(first, (nn.Conv3d, nn.ConvTranspose3d)):
         return len(shape) >= 5
     return len(shape) == 2 or len(shape) >= 4
+
+
+def _attention_of(module: nn.Module, layer: nn.Module | None) -> nn.MultiheadAttention | None:
+    """Return the attention that a layer is the output projection of, else None."""
+    from torch import nn
+
+    attentions = (part for part in module.modules() if isinstance(part, nn.MultiheadAttention))
+    return next((part for part in attentions if part.out_proj is layer), None)
+
+
+def _takes_steps_first(module: nn.Module) -> bool:
+    """Return whether a module is an attention or a Transformer of torch that takes the batch as its second axis."""
+    from torch import nn
+    from torch.nn.modules import transformer
+
+    names = ("Transformer", *(f"Transformer{kind}{part}" for kind in ("Encoder", "Decoder") for part in ("", "Layer")))
+    if type(module) not in (nn.MultiheadAttention, *(getattr(transformer, name) for name in names)):
+        return False
+    attentions = (part for part in module.modules() if isinstance(part, nn.MultiheadAttention))
+    return not any(attention.batch_first for attention in attentions)
 
 
 def _square(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -532,6 +554,9 @@ def _candidate_sizes(module: nn.Module, layer: nn.Module | None) -> Iterator[Inp
             yield InputSize((), dtype="int64", per_sample=True)  # a class
     elif isinstance(layer, nn.modules.rnn.RNNBase):
         yield InputSize((STEPS, layer.input_size))
+    elif attention := _attention_of(module, layer):
+        yield InputSize((STEPS, attention.embed_dim))
+        yield InputSize((attention.embed_dim,))
     elif isinstance(layer, nn.RNNCellBase):
         yield InputSize((layer.input_size,))
         yield InputSize((STEPS, layer.input_size))

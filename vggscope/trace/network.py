@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, names_options, option
 from vggscope.graph import Failure, Network, channels_first, dtype_remedy, failure_remedy
+from vggscope.inputs import Inputs
 from vggscope.ops.base import Shape
 from vggscope.recorded_step import BY_RULES, StepRequest
 from vggscope.trace.build import without_data
@@ -67,10 +68,28 @@ def network_of(
     samples = max((request.samples or ANY_BATCH * request.for_any_batch for request in steps), default=1)
     if inputs is not None:
         result = _noted(_run(module, name, inputs, rebuild, samples), inputs.note)
+        if isinstance(result.error, _SHAPE_ERRORS):
+            result = _with_batch_in_size(module, name, spec, rebuild, samples) or result
     else:
         result = _first_that_fits(module, name, rebuild, samples)
     network = _checked(module, result)
     return network if network.predicts_memory else _with_steps(network, result, steps)
+
+
+def _with_batch_in_size(
+    module: nn.Module, name: str, spec: InputSpec | None, rebuild: Callable[[], nn.Module] | None, samples: int
+) -> Run | None:
+    """Return the run on sizes that were taken without the batch and fit with it; None if they do not fit.
+
+    It is tried for sequences of rows, (batch, steps, features). A convolution tells by its own number of axes.
+    """
+    if not isinstance(spec, Inputs) or spec.data is not None or not hasattr(first_layer(module), "in_features"):
+        return None
+    if any(size.batched is not None or len(size.shape) < 3 for size in spec.sizes):
+        return None
+    batched = replace(spec, sizes=tuple(replace(size, batched=True) for size in spec.sizes))
+    result = _run(module, name, specified(module, batched), rebuild, samples)
+    return result if result.error is None else None
 
 
 def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) -> Network:

@@ -41,6 +41,21 @@ def preserved(module: nn.Module, *, with_data: bool) -> Iterator[Callable[[], No
         snapshot.restore()
 
 
+def copy_containers(module: nn.Module) -> None:
+    """Replace the lists, dicts and sets in plain attributes of a module's parts by copies, to be called in `preserved`.
+
+    `preserved` refers to the lists that it restores. A list that forward replaces could not free its tensors.
+    """
+    from torch import nn
+
+    own, copies = vars(nn.Module()).keys(), dict[int, Any]()
+    for part in module.modules():
+        attributes = vars(part)
+        for name, value in attributes.items():
+            if type(value) in (list, dict, set, deque) and name not in own:
+                attributes[name] = copies.setdefault(id(value), value.copy())
+
+
 class _Snapshot:
     """The contents of every container and object reachable from a module.
 

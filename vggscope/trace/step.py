@@ -22,7 +22,7 @@ from vggscope.recorded_step import BEFORE, RecordedStep, StepRequest, StorageEve
 from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
 from vggscope.trace.inputs import CallInputs
-from vggscope.trace.preserve import preserved
+from vggscope.trace.preserve import copy_containers, preserved
 from vggscope.trace.run import module_mode, random_state, replaced_tensors, replacement_tensors
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
 from vggscope.trace.watch import below
@@ -173,6 +173,7 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
         torch.set_grad_enabled(request.trains),
         mode,
     ):
+        copy_containers(module)
         copied = _Copies(request.dtype, has_data)
         state = replacement_tensors(module, copied.of_state)
         step = _WatchedStep(module, network, state, inputs.map(copied), request)
