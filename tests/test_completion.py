@@ -53,7 +53,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "def _hidden(): pass\n"
     )
     (tmp_path / "columns.toml").write_text('[columns]\nsmall = "conv3-8 FC-10"\nlarge = "conv3-64 FC-10"\n')
-    for name in ("weights/a.pth", "weights/b c.pt", "deep/only/x.safetensors", "notes.txt", "photo.jpg", "data.npy"):
+    for name in (
+        "weights/a.pth",
+        "weights/b c.pt",
+        "deep/only/x.safetensors",
+        "notes.txt",
+        "photo.jpg",
+        "data.npy",
+        "arch.json",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
@@ -71,7 +79,7 @@ WORDS = [
     (("-",), {"--version", "--install-completion"}, {"summary"}),
     (
         ("summary", ""),
-        {"A", "A-LRN", "vgg16", "vgg16_bn", "torchvision:", "my_vgg.py", "weights/"},
+        {"A", "A-LRN", "vgg16", "vgg16_bn", "torchvision:", "my_vgg.py", "arch.json", "weights/"},
         {"notes.txt", "ran"},
     ),
     (("summary", "D_"), {"D_bn"}, {"D"}),
@@ -95,7 +103,7 @@ WORDS = [
     (("explain", "D", "conv3"), {"conv3_1", "conv3_3"}, {"conv1_1", "conv"}),
     (("explain", "D", "--head", "dense", "classifier"), {"classifier.0"}, set()),
     (("explain", "conv", ""), {"D"}, {"conv"}),
-    (("diff", "A", "--ref", ""), {"torchvision", "timm", "paper", "D", "my_vgg.py"}, set()),
+    (("diff", "A", "--ref", ""), {"torchvision", "timm", "paper", "D", "my_vgg.py", "arch.json"}, set()),
     (("diff", "A", "--ref=pa"), {"--ref=paper"}, set()),
     (("diff", "A", "--ignore", "names,"), {"names,dropout"}, {"names,names"}),
     (("summary", "D", "--columns", "layer,"), set(), {"layer,x"}),

@@ -6,7 +6,8 @@ import json
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import torch
 from torch import nn
 
 import vggscope as api
+from tests.conftest import GOLDEN
 from vggscope.errors import VggscopeError
-from vggscope.graph_json import encode
+from vggscope.graph_json import FAMILIES, encode
 from vggscope.lock_file import LARGEST_FILE, from_text, lock, to_text
+from vggscope.ops.base import Op
 
 NET = """\
 import torch
@@ -218,6 +221,35 @@ def test_a_lock_depends_on_the_model_and_nothing_else(folder: Path) -> None:
     text = api.lock(model, input_size=(3, 9, 9)).json_text
     assert api.lock(model.eval(), input_size=(16, 3, 9, 9)).json_text == text
     assert api.lock(model, input_data=torch.ones(2, 3, 9, 9)).json_text == text
+
+
+# Files from other versions
+
+
+def ops() -> dict[str, dict[str, str | None]]:
+    """The default of each field of each op, None for a field without."""
+    modules = (import_module(f"vggscope.ops.{family}") for family in sorted(FAMILIES))
+    classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    return {
+        f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}": {
+            field.name: None if field.default is MISSING else repr(field.default) for field in fields(cls)
+        }
+        for cls in classes
+        if issubclass(cls, Op) and cls.__module__ != Op.__module__
+    }
+
+
+def test_a_lock_of_an_older_version_reads_as_it_was_meant(request: pytest.FixtureRequest) -> None:
+    """An op or a field may be added. One that goes, or another default, needs another number of SCHEMA."""
+    file = GOLDEN / "lock-ops.json"
+    if request.config.getoption("--update-golden"):
+        rows = (f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in sorted(ops().items()))
+        file.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+    now = ops()
+    for name, before in json.loads(file.read_text()).items():
+        assert name in now, f"{name}: locks hold this op"
+        assert {field: now[name].get(field, "is gone") for field in before} == before, name
+        assert {field for field, default in now[name].items() if default is None} <= before.keys(), name
 
 
 # Files that are none
