@@ -216,12 +216,11 @@ def _tensors(name: str) -> dict:
 
 
 def _list(name: str, folder: Path) -> Result:
-    from vggscope.sources.catalogue import Catalogue, Choice, Installed, ReferenceModel
+    from vggscope.sources.catalogue import Catalogue, Choice, FamilyEntry, Installed, ReferenceModel
 
-    choices = (Choice(name, name),)
-    return Catalogue(
-        "vggscope/list@1", (), (ReferenceModel(name, 3),), choices, choices, choices, (Installed(name, name),)
-    )
+    choices, families = (Choice(name, name),), (FamilyEntry(name, name, name, 3, name),)
+    references, packages = (ReferenceModel(name, 3),), (Installed(name, name),)
+    return Catalogue("vggscope/list@1", (), families, references, choices, choices, choices, packages)
 
 
 def _explain(name: str, folder: Path) -> Result:
