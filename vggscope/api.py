@@ -640,8 +640,8 @@ def stats(*paths: str | os.PathLike[str]) -> Statistics:
     """Return statistics of the values in checkpoints: range, mean, standard deviation, zeros, NaN and dead channels of
     each tensor, the SHA-256 of each file, and which published weights have it. No code in the files runs.
 
-    The memory is that of a file's largest tensor at most. `.picture()` plots the ranges and draws the filters of
-    conv1_1.
+    `paths` are .pth, .pt or .safetensors files. The memory is that of a file's largest tensor at most. `.picture()`
+    plots the ranges and draws the filters of conv1_1.
 
     Raises CheckpointError for a file that cannot be read, and OptionError without a path.
 
@@ -659,8 +659,10 @@ def stats(*paths: str | os.PathLike[str]) -> Statistics:
 
 
 def values(path: str | os.PathLike[str], ref: str | os.PathLike[str]) -> ValueDiff:
-    """Return how the values of a checkpoint differ from those of the checkpoint `ref`, tensor by tensor: equal, cast,
-    transposed, in BGR, trained, and how far apart. Keys and formats may differ. No code in the files runs.
+    """Return how the values of the checkpoint `path` differ from those of the checkpoint `ref`, tensor by tensor.
+
+    A tensor is equal, cast, transposed, in BGR, or trained, with its distance. Keys and formats may differ. No code in
+    the files runs.
 
     Raises CheckpointError for a file that cannot be read, and OptionError where the two have no tensor in common.
 
