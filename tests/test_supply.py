@@ -83,6 +83,7 @@ def test_sdist_and_wheel_hold_everything_and_the_wheel_runs(tmp_path: Path) -> N
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
+        entries = archive.read(next(name for name in names if name.endswith("/entry_points.txt"))).decode()
     expected = files_of_the_package()
     assert expected <= names
     assert "vggscope/py.typed" in names
@@ -90,6 +91,7 @@ def test_sdist_and_wheel_hold_everything_and_the_wheel_runs(tmp_path: Path) -> N
     assert any(name.endswith(".data/data/share/man/man1/vggscope.1") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
     assert "Requires-Python: >=3.10" in metadata
+    assert "[pytest11]\nvggscope.testing = vggscope.testing\n" in entries
     with tarfile.open(sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     beside = {"README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md", "pyproject.toml", "man/vggscope.1"}
