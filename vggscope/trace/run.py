@@ -83,13 +83,29 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, sa
     with preserved(module, with_data=device != META) as restore:
         forward = _Forward(module, owned, packed, device, dtype, restore, samples=samples)
         result = _with_known_axes(_on_samples(forward, inputs), inputs)
-        watch, error, single = result.watch, result.error, result.single
-        recorder, nodes = watch.recorder, result.nodes
-        read = {parameter.name for node in nodes for parameter in node.parameters}
-        missing = [parameter for parameter in owned.values() if parameter.name not in read]
-        reasons = _reasons(forward, result, inputs, missing)
-    output = recorder.output if nodes and recorder.output != nodes[-1].name else None
-    network = Network(
+        network = _with_torch_count(_network(name, forward, result, inputs), forward, result)
+        network = _with_notes(_with_certainty(network, forward, result), result, inputs)
+    watch, error = result.watch, result.error
+    return Run(
+        labelled(network),
+        module,
+        result.ran_on if result.single else inputs,
+        device != META,
+        error,
+        watch.recorder.returns,
+        watch.wants_data(error),
+        watch.autocast,
+        watch.failed_reader,
+    )
+
+
+def _network(name: str, forward: _Forward, result: _OnSamples, inputs: CallInputs) -> Network:
+    """Return the Network of what ran."""
+    watch, error, nodes, recorder = result.watch, result.error, result.nodes, result.watch.recorder
+    read = {parameter.name for node in nodes for parameter in node.parameters}
+    missing = [parameter for parameter in forward.owned.values() if parameter.name not in read]
+    reasons = _reasons(forward, result, inputs, missing)
+    return Network(
         name,
         result.inputs,
         nodes,
@@ -97,42 +113,44 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, sa
         (*recorder.warnings, *recorder.cost_warnings()),
         None if error is None else explain(watch, error),
         None if error is None else _failed_layer(watch, error, nodes),
-        single,
-        output,
+        result.single,
+        recorder.output if nodes and recorder.output != nodes[-1].name else None,
         recorder.output_place,
         result.outputs,
-        _tables(module, nodes, dtype),
-        1 if single else inputs.batch,
-        dtype,
+        _tables(forward.module, nodes, forward.dtype),
+        1 if result.single else inputs.batch,
+        forward.dtype,
     )
-    count = _torch_count(network, recorder, (*module.parameters(), *packed.values()))
-    network = replace(network, torch_count=count, warnings=(*count.disagreements, *network.warnings))
+
+
+def _with_torch_count(network: Network, forward: _Forward, result: _OnSamples) -> Network:
+    """Return the network with torch's count in the run, which a warning names where ours differs."""
+    parameters = (*forward.module.parameters(), *forward.packed.values())
+    count = _torch_count(network, result.watch.recorder, parameters)
+    return replace(network, torch_count=count, warnings=(*count.disagreements, *network.warnings))
+
+
+def _with_certainty(network: Network, forward: _Forward, result: _OnSamples) -> Network:
+    """Return the network with what stands in the way of predicting a step from its ops."""
+    watch = result.watch
+    if result.error is not None or network.torch_count is None:
+        return network
+    agrees = not (network.torch_count.disagreements or watch.autocast or watch.unregistered)
+    follows = agrees and not _trains_otherwise(forward, result.ran_on, watch)
+    return replace(network, follows_rules=follows, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf)
+
+
+def _with_notes(network: Network, result: _OnSamples, inputs: CallInputs) -> Network:
+    """Return the network with notes on autocast and on what forward does to the batch."""
+    watch, notes = result.watch, list(network.warnings)
     if watch.autocast:
         left_out = "bytes of layers" if watch.autocast == "cpu" else "bytes of layers, and the memory,"
-        text = f"forward turns on autocast for {watch.autocast}: the dtypes and {left_out} are those without it"
-        network = replace(network, warnings=(*network.warnings, text))
-    ran_on, has_data = result.ran_on if single else inputs, device != META
-    if error is None:
-        agrees = not (count.disagreements or watch.autocast or watch.unregistered)
-        follows = agrees and not _trains_otherwise(forward, result.ran_on, watch)
-        network = replace(
-            network, follows_rules=follows, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf
-        )
-    if error is None and inputs.has_batch and recorder.returns == "tensors":
-        network = replace(network, mixed_batch=mixed_batch(network, inputs.batch if single else 1, recorder.lines))
-        notes = filter(None, (lost_batch(network), _whole_batch(inputs.batch, result)))
-        network = replace(network, warnings=(*network.warnings, *notes))
-    return Run(
-        labelled(network),
-        module,
-        ran_on,
-        has_data,
-        error,
-        recorder.returns,
-        watch.wants_data(error),
-        watch.autocast,
-        watch.failed_reader,
-    )
+        notes.append(f"forward turns on autocast for {watch.autocast}: the dtypes and {left_out} are those without it")
+    if result.error is None and inputs.has_batch and watch.recorder.returns == "tensors":
+        mixed = mixed_batch(network, inputs.batch if result.single else 1, watch.recorder.lines)
+        network = replace(network, mixed_batch=mixed)
+        notes += filter(None, (lost_batch(network), _whole_batch(inputs.batch, result)))
+    return replace(network, warnings=tuple(notes))
 
 
 def _trains_otherwise(forward: _Forward, inputs: CallInputs, watch: Watch) -> bool:
