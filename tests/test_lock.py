@@ -419,6 +419,12 @@ def test_names_of_a_lock_are_escaped(vggscope, folder: Path) -> None:
         assert "\x1b" not in ran.out
 
 
+def test_a_long_line_of_notation_is_locked(folder: Path) -> None:
+    word = "conv3-8 " * 300 + "FC-10"
+    api.lock(word, input_size=(3, 8, 8)).save("arch.json")
+    assert api.diff(word, ref="arch.json", input_size=(3, 8, 8)).verdict == "identical"
+
+
 def test_a_network_that_would_not_read_back_is_not_written() -> None:
     network = api.network("conv3-8 FC-10", (3, 8, 8))
     nodes = (replace(network.nodes[0], label="x" * 3000), *network.nodes[1:])

@@ -86,6 +86,7 @@ def lock(network: Network) -> Lock:
     Raises ShapeError if its forward pass fails, and ModelError if it cannot be written so that it reads back the same.
     """
     network = replace(network.require_runnable(), steps=(), torch_count=None, given_batch=1, warnings=())
+    network = replace(network, name=network.name[:LONGEST_TEXT])
     locked = Lock(SCHEMA, network.name, network)
     try:
         text = locked.json_text
