@@ -166,6 +166,7 @@ REASONS = {
         "builders.initialisation",
     ): "checks --init and --seed where the module is only printed",
     ("compare", "drawing.theme"): "checks --theme before anything is computed",
+    ("diff", "vgg.notation"): "recognises a line of notation that the shell has split",
     ("explain", "drawing.theme"): "checks --theme before anything is computed",
 }
 
