@@ -19,6 +19,7 @@ from vggscope.api import diff as vggscope_diff
 from vggscope.diffing.align import align
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import IGNORABLE, Change
+from vggscope.diffing.wording import constants_text, value_text
 from vggscope.drawing.subject import Subject
 from vggscope.graph import Network
 from vggscope.render.formats import write
@@ -441,3 +442,43 @@ def test_an_activation_is_compared_with_another(activation: type[nn.Module]) -> 
     (difference,) = vggscope_diff(network(activation()), network(nn.ReLU())).differences
     assert difference.kind == "changed"
     assert difference.changes[0] == Change("op", activation.__name__, "ReLU")
+
+
+def test_a_missing_layer_has_its_own_parameters() -> None:
+    """By hand: fc6 has 25,088 * 4,096 + 4,096 parameters, and fc7 reads 25,088 - 4,096 features more without it."""
+    without = mistaken("D", ("FC-4096", ""), ("FC-4096", ""), head="flatten")
+    first, second = compare(without, resolve("D", BuildOptions(head="flatten"))).differences
+    assert first.consequences[0] == "102,764,544 parameters are missing"
+    assert f"layers after it read another width and have {(25_088 - 4_096) * 4_096:,} more" in first.consequences
+    assert second.consequences[0] == "16,781,312 parameters fewer"
+
+
+@pytest.mark.parametrize(
+    ("ours", "reference", "text"),
+    [
+        (
+            "float32 (3,) [1.0, 2.0, nan]",
+            "float32 (3,) [1.0, 3.0, nan]",
+            "the constant float32 (3,) has 2.0 at position 1, the reference has 3.0",
+        ),
+        (
+            "int64 (3,) [1, 2, 3]",
+            "int64 (3,) [4, 5, 6]",
+            "the constant int64 (3,) has 1 at position 0, the reference has 4; 2 more values differ",
+        ),
+        (
+            f"float32 (8, 8) {'9f' * 16}",
+            f"float32 (8, 8) {'53' * 16}",
+            "the constant float32 (8, 8) has other values than the reference's",
+        ),
+        (
+            "bool () [True]",
+            f"float32 (8, 8) {'53' * 16}",
+            "the constant is bool (), the reference's float32 (8, 8)",
+        ),
+        ("mul x({}, {})", "add x({}, {})", "forward computes the constant in another way than the reference"),
+    ],
+)
+def test_other_constants_are_said_in_words(ours: str, reference: str, text: str) -> None:
+    assert constants_text(ours, reference) == text
+    assert value_text(()) == "none"

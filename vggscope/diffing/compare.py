@@ -149,11 +149,23 @@ def _consequences(
         texts = added_figures(aligned.ours, inserted)
     else:
         changed = apply_difference(aligned.ours, base.network, cause.pairs, positions)
-        texts = consequences(base, changed, difference.reference or difference.ours or "", runs)
+        name = difference.reference or difference.ours or ""
+        texts = consequences(base, changed, name, runs, _missing_params(aligned.reference, cause.pairs))
     if runs or any(text.startswith(DOES_NOT_RUN) for text in difference.follows):
         # Ours runs in spite of this change, or the failure is listed already.
         return tuple(text for text in texts if not text.startswith(NO_LONGER_RUNS))
     return texts
+
+
+def _missing_params(reference: Network, pairs: tuple[LayerPair, ...]) -> int:
+    """The parameters of layers that ours lacks; 0 if a pair is of another kind or other layers share the weights."""
+    missing = {other.name for _, other in pairs if other is not None}
+    parameters = {parameter.name: parameter for _, other in pairs if other for parameter in other.parameters}
+    others = (node for node in reference.nodes if node.name not in missing)
+    is_shared = any(parameter.name in parameters for node in others for parameter in node.parameters)
+    if is_shared or any(mine is not None for mine, _ in pairs):
+        return 0
+    return sum(numel(parameter.shape) for parameter in parameters.values())
 
 
 def _in_our_style(aligned: AlignedNetworks, causes: list[LocatedDifference], positions: dict[str, str]) -> Network:

@@ -108,15 +108,18 @@ def figures(network: Network) -> Figures:
     return Figures(network, params, total_macs(costs(network)), last, size, training)
 
 
-def consequences(reference: Figures, changed: Network, name: str, has_head: bool = True) -> tuple[str, ...]:
+def consequences(
+    reference: Figures, changed: Network, name: str, has_head: bool = True, missing: int = 0
+) -> tuple[str, ...]:
     """In words: how `changed`, the reference with one difference, differs from it at the layer `name`, after it, and in
-    total. `has_head` is false if our own network fails before its head.
+    total. `has_head` is false if our own network fails before its head. `missing` is the number of parameters of the
+    layers that it lacks.
     """
     try:
         ours = figures(changed)
     except ShapeError as error:
         return (f"{NO_LONGER_RUNS}: {error.problem}",)
-    return (*_shapes(reference, ours, name, has_head), *_sizes(reference, ours))
+    return (*_shapes(reference, ours, name, has_head), *_sizes(reference, ours, missing))
 
 
 def added_figures(network: Network, nodes: list[Node]) -> tuple[str, ...]:
@@ -211,11 +214,16 @@ def _head(reference: Network, ours: Network, name: str) -> list[str]:
     return []
 
 
-def _sizes(reference: Figures, ours: Figures) -> list[str]:
+def _sizes(reference: Figures, ours: Figures, missing: int) -> list[str]:
     """The parameters, MACs, receptive field and training memory that differ."""
     texts = []
     params = ours.params - reference.params
-    if params:
+    if missing and missing + params:
+        # Layers after a missing one read another width and have other weights: both counts say what happens.
+        texts.append(f"{count_text(missing)} parameters are missing")
+        change = f"{count_text(abs(missing + params))} {'more' if missing + params > 0 else 'fewer'}"
+        texts.append(f"layers after it read another width and have {change}")
+    elif params:
         texts.append(f"{count_text(abs(params))} parameters {'more' if params > 0 else 'fewer'}")
     if ours.macs is not None and reference.macs is not None and ours.macs != reference.macs:
         macs = ours.macs - reference.macs

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vggscope.diffing.align import Pair, align
 from vggscope.diffing.effects import changes, effect_of_change, effect_of_presence, proof_of
 from vggscope.diffing.result import IGNORABLE, Change, Difference
-from vggscope.diffing.wording import op_text, value_text
+from vggscope.diffing.wording import arguments_text, constants_text, op_text, value_text
 from vggscope.errors import unknown
 from vggscope.graph import INPUT, Network, Node
 from vggscope.record import record
@@ -333,12 +333,19 @@ _WHEN = {"always": "at evaluation too", "training": "in training only"}
 def _changes_text(changed: tuple[Change, ...]) -> str:
     first, *others = changed
     if first.attribute == "op":
+        names = [str(value).partition(" (")[0] for value in (first.ours, first.reference)]
+        if names[0] == names[1]:
+            return f"{names[0]} is called with other kinds of arguments than in the reference"
         return f"{first.ours}, the reference has {first.reference}"
     if first.attribute == "active_in":
         return f"acts {_WHEN[str(first.ours)]}, the reference {_WHEN[str(first.reference)]}"
-    return "; ".join(
-        (
-            f"{first.attribute} {value_text(first.ours)}, the reference has {value_text(first.reference)}",
-            *(f"{c.attribute} {value_text(c.ours)}, there {value_text(c.reference)}" for c in others),
-        )
-    )
+    return "; ".join((_change_text(first, "the reference has"), *(_change_text(change, "there") for change in others)))
+
+
+def _change_text(change: Change, there: str) -> str:
+    """One changed attribute in words; `there` introduces the reference's value."""
+    if change.attribute == "values":
+        return constants_text(str(change.ours), str(change.reference))
+    if change.attribute == "arguments_given":
+        return f"arguments {arguments_text(change.ours)}, {there} {arguments_text(change.reference)}"
+    return f"{change.attribute} {value_text(change.ours)}, {there} {value_text(change.reference)}"

@@ -57,7 +57,7 @@ def _proven(located: LocatedDifference, aligned: AlignedNetworks) -> LocatedDiff
         mine and other and differs_in_training(mine.op, other.op) for mine, other in located.pairs
     )
     proof = "; ".join(dict.fromkeys(filter(None, _proofs(located.pairs, aligned))))
-    proof = proof or "both networks reduce to the same operations on the same weights"
+    proof = proof or "together with the layers around it, it computes the same with the same weights"
     effect = "training_only" if acts_in_training else "none"
     message = f"{difference.message}; the same function: {proof}"
     return replace(located, difference=replace(difference, effect=effect, message=message))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from itertools import groupby
@@ -18,6 +19,9 @@ SIGNS = {"inserted": "+", "missing": "-", "changed": "~", "renamed": "="}
 
 _TRACED_FIELDS = frozenset(field.name for field in fields(Recorded)) - {"arguments_given"}
 """Fields of ops that only a run of the module shows; nobody writes them."""
+
+_KNOWN_VALUES = re.compile(r"(?P<type>\w+ \([\d, ]*\)) (?P<values>\[.*\]|[0-9a-f]{32,64})")
+"""The text of a constant whose values are known: its dtype and shape, then its few values or their digest."""
 
 CONTEXT = 1
 """How many identical layers are shown before and after a difference."""
@@ -111,9 +115,31 @@ def folded(rows: Sequence[Row], word: Callable[[Row], str]) -> Iterator[Row | Fo
 
 def value_text(value: object) -> str:
     """An attribute's value as a message shows it."""
-    if isinstance(value, tuple) and value:
-        return pair_text(value)
+    if isinstance(value, tuple):
+        return pair_text(value) if value else "none"
     return count_text(value) if type(value) is int else str(value)
+
+
+def arguments_text(value: object) -> str:
+    """The arguments of a call, `x` for each tensor: `(x, 255.0)`."""
+    return f"({_argument('arguments_given', value)})" if isinstance(value, tuple) else str(value)
+
+
+def constants_text(ours: str, reference: str) -> str:
+    """How two different constants differ; each text is that of a ConstantValue."""
+    mine, other = (_KNOWN_VALUES.fullmatch(text) for text in (ours, reference))
+    if mine is None or other is None:
+        return "forward computes the constant in another way than the reference"
+    if mine["type"] != other["type"]:
+        return f"the constant is {mine['type']}, the reference's {other['type']}"
+    if not (mine["values"].startswith("[") and other["values"].startswith("[")):
+        return f"the constant {mine['type']} has other values than the reference's"
+    sides = (match["values"].strip("[]").split(", ") for match in (mine, other))
+    different = [(place, a, b) for place, (a, b) in enumerate(zip(*sides)) if a != b]
+    place, first, there = different[0]
+    count = len(different) - 1
+    more = f"; {count} more value{' differs' if count == 1 else 's differ'}" if count else ""
+    return f"the constant {mine['type']} has {first} at position {place}, the reference has {there}{more}"
 
 
 def op_text(op: Op) -> str:
