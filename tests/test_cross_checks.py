@@ -810,3 +810,17 @@ def test_no_tool_disagrees_on_a_module_of_another_kind(name: str) -> None:
     module, inputs = ZOO[name]()
     result = vggscope.verify(module, input_data=inputs, batch_axis=call_inputs(name, inputs).batch_axis)
     assert [figure.name for figure in result.figures if figure.outcome == "disagrees"] == []
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.RNN, nn.GRU])
+def test_layers_after_gates_that_saturate_are_not_measured(kind: type[nn.RNNBase]) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent, self.fc = kind(11, 32, batch_first=True), nn.Linear(32, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.fc(self.recurrent(x)[0][:, -1])
+            return scores
+
+    assert vggscope.verify(Last(), input_size=(7, 11)).agrees

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "diff": (
         ("diff", "C", "--ref", "B", "--training"),
         ("diff", TINY[0], "--ref", "conv5-8 FC-10", *TINY[1:], "--numeric"),
+        ("diff", "net.py:Net", "--input", "3x32x32"),
     ),
     "memory": (("memory", "D", "--gpu", "1GiB"), ("memory", "A", "--mode", "inference")),
     "measure": (("memory", *TINY, "--measure"),),

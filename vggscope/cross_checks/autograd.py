@@ -38,7 +38,9 @@ def measured_layers(network: Network, of: str | None = None) -> tuple[str, ...]:
     If there are more than MOST_LAYERS, only those whose field differs from their input's, spread over the depth.
     """
     fields = views(network, of=named_input(network, of).name)
+    gated = _after_gates(network)
     known = [node for node in network.nodes if _is_measurable(network, node) and _has_units(fields[node.name])]
+    known = [node for node in known if node.name not in gated]
     if len(known) > MOST_LAYERS:
         known = [node for node in known if fields[node.name] not in [fields[name] for name in node.inputs]]
     if len(known) > MOST_LAYERS:
@@ -47,13 +49,20 @@ def measured_layers(network: Network, of: str | None = None) -> tuple[str, ...]:
 
 
 def _is_measurable(network: Network, node: Node) -> bool:
-    """Whether a node is a module with a row of its output for each sample, as a video's frames as a batch have not.
-
-    The gates of recurrent layers saturate for weights of one, so that some gradients are zero.
-    """
-    if node.op.has_gates:
-        return False
+    """Whether a node is a module with a row of its output for each sample, as a video's frames as a batch have not."""
     return node.module is not None and node.batch_growth is None and network.output_shape(node)[:1] == (1,)
+
+
+def _after_gates(network: Network) -> set[str]:
+    """The recurrent layers and what depends on them.
+
+    Their gates saturate for weights of one, so that some gradients are zero.
+    """
+    gated: set[str] = set()
+    for node in network.nodes:
+        if node.op.has_gates or not gated.isdisjoint(node.inputs):
+            gated.add(node.name)
+    return gated
 
 
 def _has_units(view: PixelView | UnknownView) -> bool:
