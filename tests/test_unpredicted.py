@@ -289,7 +289,7 @@ class Autocasts(nn.Module):
         return self.linear(functional.gelu(y.float()).mean((2, 3)))
 
 
-@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_autocast_in_forward_is_followed_or_said(device: str) -> None:
     (note,) = vggscope.summary(Autocasts(device), input_size=(3, 16, 16)).warnings
