@@ -54,9 +54,7 @@ class WithConstants(Op):
             )
             return replace(form, steps=tuple(steps))
         constants = sorted(self.constants, key=lambda shape: shape is not None) if self.op.commutes else self.constants
-        step = self.op.step(output)
-        arguments = (*step.arguments, "constants", tuple(constants))
-        return NormalForm((replace(step, arguments=arguments, commutes=False, is_pointwise=False, is_monotone=False),))
+        return _single_step(self.op, output, "constants", tuple(constants))
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         saved = self.op.saved_for_backward(self.own_inputs(inputs), output)
@@ -87,9 +85,7 @@ class WithComputedWeights(Op):
     def normal_form(
         self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
     ) -> NormalForm:
-        step = self.op.step(output)
-        arguments = (*step.arguments, "computed", self.matrices)
-        return NormalForm((replace(step, arguments=arguments, commutes=False, is_pointwise=False, is_monotone=False),))
+        return _single_step(self.op, output, "computed", self.matrices)
 
     def backward_macs(
         self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
@@ -126,9 +122,7 @@ class WithMasks(Op):
     def normal_form(
         self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
     ) -> NormalForm:
-        step = self.op.step(output)
-        arguments = (*step.arguments, "masks", self.count)
-        return NormalForm((replace(step, arguments=arguments, commutes=False, is_pointwise=False, is_monotone=False),))
+        return _single_step(self.op, output, "masks", self.count)
 
     def backward_macs(
         self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
@@ -142,6 +136,13 @@ class WithMasks(Op):
         # Every position of the output reads all of each mask.
         reads = self.op.reads(self.own_inputs(inputs), output)
         return reads and (*reads, *({} for _ in range(self.count)))
+
+
+def _single_step(op: Op, output: Shape, kind: str, inputs: object) -> NormalForm:
+    """The op as one step that equals only a step of the same op with the same inputs of this kind."""
+    step = op.step(output)
+    arguments = (*step.arguments, kind, inputs)
+    return NormalForm((replace(step, arguments=arguments, commutes=False, is_pointwise=False, is_monotone=False),))
 
 
 _OF_INPUTS = ("macs", "other_operations", "whole_input", "backward_macs", "kernel_calls")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vggscope.graph import ConstantValue, Parameter
 from vggscope.ops.recorded import RANDOM
 from vggscope.trace.layout import shares_memory
-from vggscope.trace.tensors import Function, mapped_tensors, tensors_in
+from vggscope.trace.tensors import Function, dtype_name, mapped_tensors, tensors_in
 from vggscope.trace.writes import region_of
 
 if TYPE_CHECKING:
@@ -56,10 +56,12 @@ class ConstantValues:
 
     def keep(self, tensor: Tensor, values: Tensor) -> None:
         """Record the values of a tensor, or how they were computed if it has none."""
+        import torch
+
         built = described_when_built().get(values) if values.is_meta else None
         if built is not None:
             self.known[tensor] = built
-        if not values.is_meta and values.numel() <= LARGEST_GIVEN and values.layout == _strided():
+        if not values.is_meta and values.numel() <= LARGEST_GIVEN and values.layout == torch.strided:
             self.known[tensor] = values.detach()
 
     def leaf(self, tensor: Tensor, parameter: Parameter) -> None:
@@ -191,12 +193,6 @@ def _on_cpu(value: object) -> object:
     return "cpu" if isinstance(value, device) or value == "meta" else value
 
 
-def _strided() -> object:
-    from torch import strided
-
-    return strided
-
-
 def _of_values(values: Tensor) -> ConstantValue:
     """Return the text of a tensor's values: the numbers of a small one, else a digest."""
     import torch
@@ -209,5 +205,4 @@ def _of_values(values: Tensor) -> ConstantValue:
     number = float(first[0]) if is_one and values.dtype != torch.bool and math.isfinite(first[0]) else None
     is_short = plain.numel() <= SHORT
     text = f"{plain.flatten().tolist()}" if is_short else _digest(plain)
-    dtype = str(values.dtype).removeprefix("torch.")
-    return ConstantValue(f"{dtype} {tuple(values.shape)} {text}".replace("{", "("), number=number)
+    return ConstantValue(f"{dtype_name(values)} {tuple(values.shape)} {text}".replace("{", "("), number=number)

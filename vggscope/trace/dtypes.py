@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from vggscope.trace.tensors import Function
+from vggscope.trace.tensors import Function, dtype_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ def require_dtypes(
     elif name in _FLOATING or (name in _SOFTMAX and kwargs.get("dtype") is None):
         _require_floating(tensors[:1])
     elif name == "interpolate":
-        _require_floating([tensor for tensor in tensors[:1] if _dtype(tensor) != "uint8"])
+        _require_floating([tensor for tensor in tensors[:1] if dtype_name(tensor) != "uint8"])
     elif name == "multi_head_attention_forward":
         _require_one(name, _tensors_at(args, _QUERY_AND_WEIGHT))
     elif name == "embedding_bag":
@@ -71,34 +71,31 @@ def _require_one(name: str, tensors: Sequence[Tensor]) -> None:
     other = next((tensor for tensor in tensors[1:] if tensor.dtype != tensors[0].dtype), None)
     if other is None or not all(map(_is_plain, tensors)) or autocast_device():
         return
-    if name in _NORMALIZATIONS and (tensors[0].element_size() == 2 and str(other.dtype) == "torch.float32"):
+    if name in _NORMALIZATIONS and (tensors[0].element_size() == 2 and dtype_name(other) == "float32"):
         return
-    raise RuntimeError(f"the tensors must have the same dtype, but are {_dtype(tensors[0])} and {_dtype(other)}")
+    names = " and ".join(map(dtype_name, (tensors[0], other)))
+    raise RuntimeError(f"the tensors must have the same dtype, but are {names}")
 
 
 def _require_floating(tensors: Sequence[Tensor]) -> None:
     """Raise RuntimeError if a tensor holds integers."""
     for tensor in tensors:
         if _is_plain(tensor) and not (tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized):
-            raise RuntimeError(f"the dtype must be a floating-point one, not {_dtype(tensor)}")
+            raise RuntimeError(f"the dtype must be a floating-point one, not {dtype_name(tensor)}")
 
 
 def _require_index(name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
     """Raise RuntimeError if what a table is looked up with is no tensor of integers."""
     place = _LOOKUPS[name]
     index: Any = args[place] if place < len(args) else kwargs.get("index", kwargs.get("input"))
-    if index is not None and _dtype(index) not in ("int64", "int32"):
-        raise RuntimeError(f"the dtype of the indices must be int64 or int32, not {_dtype(index)}")
+    if index is not None and dtype_name(index) not in ("int64", "int32"):
+        raise RuntimeError(f"the dtype of the indices must be int64 or int32, not {dtype_name(index)}")
 
 
 def _require_indices(indices: Tensor, offsets: Any) -> None:
     """Raise RuntimeError if a single index is cut at several offsets, as the first of a flat batch of bags is."""
     if offsets is not None and indices.dim() == 1 and indices.numel() == 1 < offsets.numel():
         raise RuntimeError(f"{offsets.numel()} offsets are too many for one index")
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _tensors_at(args: Sequence[object], places: Sequence[int]) -> list[Tensor]:
