@@ -129,6 +129,7 @@ NOT_IN_PYTHON = {
     "stats": "the function stats",
     "values": "the function values",
     ("diff", "fold"): "result.picture(fold=...)",
+    ("diff", "reference"): "the parameter ref",
     ("rf", "image"): "result.picture(image=...)",
 }
 """Options that only say how a result is shown, or which function is called, with what does that in Python."""
