@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -165,6 +166,49 @@ def test_a_mapping_has_its_batch(kind: Callable[..., object]) -> None:
             return self.fc(batch["x"])
 
     assert vggscope.summary(OfAMapping(), input_data=(kind(x=torch.zeros(1, 4)),), batch=3).totals.macs == 3 * 8
+
+
+ARRAYS: dict[str, Callable[[], object]] = {
+    "array": lambda: np.zeros((2, 3, 8, 8), np.float32),
+    "tuple": lambda: (np.zeros((2, 3, 8, 8), np.float32),),
+    "dict": lambda: {"input": np.zeros((2, 3, 8, 8), np.float32)},
+    "read-only": lambda: np.broadcast_to(np.float32(0), (2, 3, 8, 8)),
+    "reversed": lambda: np.zeros((2, 3, 8, 8), np.float32)[..., ::-1],
+    "channels last": lambda: np.zeros((2, 8, 8, 3), np.float32).transpose(0, 3, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_an_array_stands_for_its_tensor(name: str) -> None:
+    summary = vggscope.summary(nn.Conv2d(3, 4, 3), input_data=ARRAYS[name]())
+    assert summary.totals.macs == 2 * 4 * 3 * 3 * 3 * 6 * 6
+    assert summary.inputs[0].dtype == "float32"
+
+
+def test_nested_arrays_keep_their_dtypes_beside_tensors() -> None:
+    ids = np.zeros(2, np.int64)
+    data = (Batch(np.zeros((2, 3, 8, 8), np.float32), ids), [torch.zeros(2), {"mask": np.zeros((2, 5), bool)}])
+
+    class OfANest(OfABatch):
+        def forward(self, batch: Batch, more: list[object]) -> Tensor:  # type: ignore[override]
+            return self.conv(batch.image)
+
+    inputs = vggscope.summary(OfANest(), input_data=data).inputs
+    assert [(t.name, t.dtype) for t in inputs] == [
+        *(("batch.image", "float32"), ("batch.label", "int64"), ("more[0]", "float32"), ("more[1].mask", "bool")),
+    ]
+    assert data[0].label is ids  # the caller's own is as it was
+
+
+def test_an_array_of_float64_is_refused_where_torch_refuses_it() -> None:
+    with pytest.raises(ModelError, match="must have the same dtype"):
+        vggscope.summary(nn.Conv2d(3, 4, 3), input_data=np.zeros((1, 3, 8, 8)))
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.array([object()]), np.zeros(2, ">f4")])
+def test_an_array_that_torch_does_not_take_is_refused(array: object) -> None:
+    with pytest.raises(OptionError, match=f"NumPy array of dtype {array.dtype}, which torch does not take"):  # type: ignore[attr-defined]
+        vggscope.summary(nn.Linear(4, 2), input_data={"input": array})
 
 
 def nested(layout: torch.layout) -> Tensor:

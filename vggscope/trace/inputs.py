@@ -17,7 +17,7 @@ from vggscope.errors import OptionError, names_options, option
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.base import Shape
-from vggscope.trace.tensors import dtype_name, mapped_tensors, named_tensors
+from vggscope.trace.tensors import dtype_name, mapped_tensors, named_tensors, with_tensors
 from vggscope.units import sample_text
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def specified(module: nn.Module, spec: InputSpec) -> CallInputs:
         return from_sizes(module, [InputSize(spec)])
     if spec.data is not None:
         given = from_data(spec.data, spec.batch_axis)
-        as_one = replace(given, args=(spec.data,))
+        as_one = replace(given, args=(with_tensors(spec.data),))
         is_named = hasattr(spec.data, "_asdict") and not fits_signature(module, given)
         return as_one if is_named and fits_signature(module, as_one) else given
     return from_sizes(module, spec.sizes, spec.batch_axis)
@@ -198,11 +198,12 @@ def specified(module: nn.Module, spec: InputSpec) -> CallInputs:
 def from_data(data: object, batch_axis: int | None = 0) -> CallInputs:
     """Return the inputs for `data`: a tensor, a tuple or list of positional arguments, or a dict of keyword arguments.
 
-    A dataclass is the only positional argument. Raises OptionError if it contains no tensor, one that is nested,
-    quantized or sparse, or a generator.
+    A dataclass is the only positional argument. A NumPy array stands for its tensor. Raises OptionError if it contains
+    no tensor, one that is nested, quantized or sparse, or a generator.
     """
     from torch import Tensor
 
+    data = with_tensors(data)
     if isinstance(data, Mapping):
         inputs = CallInputs((), dict(data), batch_axis)
     elif isinstance(data, (tuple, list)):

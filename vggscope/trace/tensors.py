@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from copy import copy
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
+
+from vggscope.errors import OptionError
 
 if TYPE_CHECKING:
     import torch
@@ -115,22 +118,50 @@ def mapped_tensors(value: Any, function: Callable[[Tensor], object]) -> Any:
     """Return an argument with `function` applied to each tensor, also to those in tuples, lists, mappings and
     dataclasses, which are copied.
     """
-    import torch
+    from torch import Tensor
 
-    if isinstance(value, torch.Tensor):
+    return _mapped(value, Tensor, function)
+
+
+def with_tensors(value: Any) -> Any:
+    """Return an argument with a tensor in place of each NumPy array, as torch.from_numpy makes it.
+
+    Raises OptionError for an array that torch does not take.
+    """
+    numpy = sys.modules.get("numpy")
+    return value if numpy is None else _mapped(value, numpy.ndarray, _from_array)
+
+
+def _from_array(array: Any) -> Tensor:
+    """Return the tensor of a NumPy array; a copy if the array is read-only or reversed."""
+    from torch import from_numpy
+
+    is_shareable = array.flags.writeable and all(stride >= 0 for stride in array.strides)
+    try:
+        return from_numpy(array if is_shareable else array.copy())
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"input_data holds a NumPy array of dtype {array.dtype}, which torch does not take",
+            "convert it: x.astype('float32')",
+        ) from error
+
+
+def _mapped(value: Any, kind: type, function: Callable[[Any], object]) -> Any:
+    """Return an argument with `function` applied to each value of a kind, also to those in containers."""
+    if isinstance(value, kind):
         return function(value)
     if hasattr(value, "_fields"):
-        return type(value)(*(mapped_tensors(item, function) for item in value))
+        return type(value)(*(_mapped(item, kind, function) for item in value))
     if type(value) in (tuple, list):
-        return type(value)(mapped_tensors(item, function) for item in value)
+        return type(value)(_mapped(item, kind, function) for item in value)
     if isinstance(value, MutableMapping):
         copied = copy(value)
-        copied.update({key: mapped_tensors(item, function) for key, item in value.items()})
+        copied.update({key: _mapped(item, kind, function) for key, item in value.items()})
         return copied
     if is_dataclass(value) and not isinstance(value, type):
         fresh = copy(value)
         for name, item in _fields(value):
-            object.__setattr__(fresh, name, mapped_tensors(item, function))  # a frozen one too
+            object.__setattr__(fresh, name, _mapped(item, kind, function))  # a frozen one too
         return fresh
     return value
 
