@@ -665,6 +665,37 @@ def test_no_tool_disagrees_on_a_sound_model(name: str) -> None:
     assert [figure.name for figure in result.figures if figure.outcome == "disagrees"] == []
 
 
+class MaskedAttention(nn.Module):
+    """Attention with a mask, which is an input, or is made by forward, which then also chooses its kernel."""
+
+    def __init__(self, *, need_weights: bool = True, is_given: bool = False) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True, add_zero_attn=True)
+        self.need_weights, self.is_given = need_weights, is_given
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        tokens = batch["tokens"]
+        mask = batch["mask"] if self.is_given else torch.zeros(tokens.shape[:2], dtype=torch.bool)
+        attended, _ = self.attention(tokens, tokens, tokens, key_padding_mask=mask, need_weights=self.need_weights)
+        return attended
+
+
+@pytest.mark.parametrize(
+    ("need_weights", "is_given", "uncounted"), [(True, True, 1), (True, False, 1), (False, False, 2)]
+)
+def test_masked_attention_is_explained_for_fvcore(need_weights: bool, is_given: bool, uncounted: int) -> None:
+    """torch adds the products of queries with keys to a mask by baddbmm, which fvcore does not know."""
+    module = MaskedAttention(need_weights=need_weights, is_given=is_given).eval()
+    batch = {"tokens": torch.zeros(1, 5, 16), "mask": torch.zeros(1, 5, dtype=torch.bool)}
+    result = vggscope.verify(module, input_data=(batch if is_given else {"tokens": batch["tokens"]},))
+    (term,) = answer(result, "macs", "fvcore").terms
+    assert term.amount == -uncounted * 5 * 6 * 16
+    checked = {figure.name: [answer.witness for answer in figure.answers] for figure in result.figures}
+    assert checked["macs"] == ["torch", "torchinfo", "fvcore"]
+    assert all(checked[name] == tools for name, tools in TORCH_ONLY.items())
+    assert result.agrees is True
+
+
 def test_a_module_that_is_one_layer_has_its_field_measured() -> None:
     result = vggscope.verify(nn.Conv2d(3, 4, 3), input_size=(1, 3, 8, 8))
     assert (result.agrees, result.unchecked) == (True, ())

@@ -19,6 +19,7 @@ from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.summary import summarize
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network
+from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, numel
 from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
 from vggscope.ops.recorded import Unknown
@@ -548,6 +549,14 @@ def test_constants_pass_every_question_on() -> None:
     }
     for wrapper in (WithConstants, WithComputedWeights, WithMasks):
         assert asked <= set(vars(wrapper))
+
+
+def test_an_op_is_taken_out_of_all_its_wrappers() -> None:
+    masked = WithConstants(WithMasks(MultiheadAttention(8, 2), 1), (None, (1, 5, 8), (1, 5, 8), None))
+    op, shapes = masked.unwrapped(((1, 3, 8), (1, 5)))
+    assert op is masked.without_constants
+    assert op == MultiheadAttention(8, 2)
+    assert shapes == ((1, 3, 8), (1, 5, 8), (1, 5, 8))
 
 
 @pytest.mark.filterwarnings(EVEN)

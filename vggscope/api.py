@@ -522,9 +522,11 @@ def verify(model: Model, input_size: InputSizes | None = None, **options: Unpack
     from vggscope.progress import progress
 
     steps = tuple(replace(step, on_gpu=on_gpu) for step in _peaks(None, 1) for on_gpu in (True, False))
-    runnable = _network(model, _inputs(input_size, options), options, steps).require_runnable()
+    given = _inputs(input_size, options)
+    runnable = _network(model, given, options, steps).require_runnable()
     with _preserved(model), progress("asking", len(REFERENCE_TOOLS)) as advance:
-        return ask_tools(runnable, None if isinstance(model, Network) else build(model, input_size, **options), advance)
+        module = None if isinstance(model, Network) else build(model, input_size, **options)
+        return ask_tools(runnable, module, advance, given if given is not None and given.data is not None else None)
 
 
 def memory(

@@ -19,10 +19,11 @@ from vggscope.cross_checks.reference_tool import (
     ReportedFigure,
     Term,
     frozen,
+    run_on_meta,
 )
 from vggscope.graph import Network, Node
 from vggscope.ops.attention import MatrixProduct
-from vggscope.ops.constant import WithComputedWeights, WithConstants
+from vggscope.ops.constant import WithComputedWeights
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Bilinear
 from vggscope.trace.flops import macs_without_formula
@@ -45,7 +46,7 @@ def macs(module: nn.Module, inputs: CallInputs) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.no_grad(), frozen(module):
-        inputs.to("meta").call(module)
+        run_on_meta(module, inputs)
     return int(counter.get_total_flops()) // 2
 
 
@@ -65,7 +66,7 @@ def _backward(module: nn.Module, inputs: CallInputs) -> Callable[[], object]:
 
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with preserved(module, with_data=False):  # a tensor that forward stores would belong to this graph in the next run
-        sums = [tensor.sum() for tensor in tensors_in(inputs.to("meta").call(module)) if tensor.requires_grad]
+        sums = [tensor.sum() for tensor in tensors_in(run_on_meta(module, inputs)) if tensor.requires_grad]
     if not trainable or not sums:
         return lambda: None
     return lambda: torch.autograd.grad(sums, trainable, allow_unused=True)
@@ -76,7 +77,7 @@ def _forward_terms(module: nn.Module, inputs: CallInputs) -> tuple[Term, ...]:
     import torch
 
     with torch.no_grad(), frozen(module):
-        left_out = macs_without_formula(lambda: inputs.to("meta").call(module))
+        left_out = macs_without_formula(lambda: run_on_meta(module, inputs))
     return _left_out(sum(left_out.values()), left_out)
 
 
@@ -90,9 +91,7 @@ def _backward_terms(network: Network, module: nn.Module, inputs: CallInputs) -> 
 
 
 def _has_vector(network: Network, node: Node) -> bool:
-    op, inputs = node.op.without_constants, network.input_shapes(node)
-    if isinstance(node.op, WithConstants):
-        inputs = node.op.own_inputs(inputs)
+    op, inputs = node.op.unwrapped(network.input_shapes(node))
     return isinstance(op, Bilinear) or (isinstance(op, MatrixProduct) and op.has_vector(inputs))
 
 

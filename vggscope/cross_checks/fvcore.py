@@ -24,20 +24,20 @@ from vggscope.cross_checks.reference_tool import (
     ReportedFigure,
     Term,
     frozen,
+    run_on_meta,
     uses_transforms,
     written_out,
 )
-from vggscope.graph import Network, Node
-from vggscope.ops.attention import Einsum, MultiheadAttention, ScaledDotProductAttention
-from vggscope.ops.base import Op, Shape, numel
-from vggscope.ops.constant import WithConstants
+from vggscope.graph import Network
+from vggscope.ops.attention import Einsum, ScaledDotProductAttention
+from vggscope.ops.base import Shape, numel
 from vggscope.ops.recurrent import Recurrent
 from vggscope.trace.flops import macs_without_formula
 from vggscope.trace.function_table import CONVOLUTIONS, MATRIX_PRODUCTS
 from vggscope.trace.inputs import CallInputs, computed_copies, inputs_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def params(module: nn.Module) -> int:
@@ -98,7 +98,7 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
     """The difference of fvcore's total from MACs, computed from the network's ops."""
     amounts: Counter[str] = Counter()
     for node in network.nodes:
-        op, read = _read(network, node)
+        op, read = node.op.unwrapped(network.input_shapes(node))
         if node.op.name in PER_VALUE:
             per_value = PER_VALUE[node.op.name] - ("Norm" in node.op.name and not node.op.parameters())
             what = f"{per_value} for each value that {node.op.name} reads"
@@ -109,8 +109,8 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
             amounts[what] += per_value * numel(network.output_shape(node))
         elif isinstance(op, Recurrent):
             amounts[RECURRENT] -= op.macs(read, network.output_shape(node))
-        elif "attention" in node.op.name.lower():
-            amounts[ATTENTION] -= _attention(network, node)
+        elif op.name == ScaledDotProductAttention.name:
+            amounts[ATTENTION] -= op.macs(read, network.output_shape(node)) or 0
         elif isinstance(op, Einsum):
             amounts[EINSUM] += _einsum(op, read) - (op.macs(read, network.output_shape(node)) or 0)
         elif op.name in (MATRIX_PRODUCTS | {"deform_conv2d"}) - KNOWN_PRODUCTS - CONVOLUTIONS:
@@ -132,24 +132,6 @@ def _einsum(op: Einsum, inputs: tuple[Shape, ...]) -> int:
     return int(float(f"{factor * product:.3e}") // 2)
 
 
-def _attention(network: Network, node: Node) -> int:
-    """The MACs of queries with keys and of weights with values, without the learned projections."""
-    op, read = _read(network, node)
-    if isinstance(op, MultiheadAttention):
-        return 2 * op.weighing_macs(read)
-    own = () if isinstance(op, ScaledDotProductAttention) else node.parameters
-    projections = sum(numel(p.shape) for p in own if len(p.shape) == 2) * numel(read[0][:-1])
-    return (op.macs(read, network.output_shape(node)) or 0) - projections
-
-
-def _read(network: Network, node: Node) -> tuple[Op, tuple[Shape, ...]]:
-    """A node's op, and the shapes of its inputs and constants."""
-    inputs = network.input_shapes(node)
-    if isinstance(node.op, WithConstants):
-        return node.op.op, node.op.own_inputs(inputs)
-    return node.op, inputs
-
-
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
     inputs = inputs_of(module, network)
     catching = next(filter(_catches_errors, dict.fromkeys(map(type, module.modules()))), None)
@@ -158,7 +140,7 @@ def _macs(network: Network, module: nn.Module) -> ReportedFigure:
         raise NotApplicable(f"forward of {name} catches errors, on which torch.jit's tracer may end the process")
     if uses_transforms(module, inputs):
         raise NotApplicable(TRANSFORMS)
-    ops = [_read(network, node)[0] for node in network.nodes]
+    ops = [node.op.without_constants for node in network.nodes]
     if any(op.name == Einsum.name and not isinstance(op, Einsum) for op in ops):
         raise NotApplicable("it multiplies the operands of einsum in another order than torch, if there are three")
     return ReportedFigure(macs(module, inputs), terms=tuple(_module_terms(network, module, inputs.to("meta"))))
@@ -188,9 +170,11 @@ def _module_terms(network: Network, module: nn.Module, inputs: CallInputs) -> It
     vectors = sum(sum(macs_without_formula(part).values()) for part in modules.values() if _is_parametrization(part))
     if vectors:
         yield Term(-vectors, VECTORS)
-    operations = _weight_norm_operations(module, inputs)
+    operations, attention = _of_calls(module, inputs)
     if operations:
         yield Term(operations, "4 for each value of weights that are standardised, 5 with a learned scale")
+    if attention:
+        yield Term(-attention, ATTENTION)
 
 
 def _is_parametrization(module: nn.Module) -> bool:
@@ -199,28 +183,55 @@ def _is_parametrization(module: nn.Module) -> bool:
     return isinstance(module, ParametrizationList)
 
 
-def _weight_norm_operations(module: nn.Module, inputs: CallInputs) -> int:
-    """The operations that fvcore counts for weights that forward standardises by a batch norm."""
+def _of_calls(module: nn.Module, inputs: CallInputs) -> tuple[int, int]:
+    """The operations that fvcore counts for weights that forward standardises by a batch norm, and the MACs that it
+    does not count of multi-head attention.
+    """
     import torch
-    from torch.nn.functional import batch_norm
+    from torch.nn.functional import batch_norm, multi_head_attention_forward
     from torch.overrides import TorchFunctionMode
 
-    operations = 0
+    operations = attention = 0
+    parameters = inspect.signature(multi_head_attention_forward)
 
-    class ProductsMode(TorchFunctionMode):
+    class CallsMode(TorchFunctionMode):
         def __torch_function__(
             self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
         ) -> object:
-            nonlocal operations
+            nonlocal operations, attention
             if func is batch_norm:
                 arguments = {**dict(zip(("input", "", "", "weight", "", "training"), args)), **(kwargs or {})}
                 if arguments.get("training") and not arguments["input"].requires_grad:
                     operations += arguments["input"].numel() * (4 if arguments.get("weight") is None else 5)
+            elif func is multi_head_attention_forward:
+                attention += _uncounted_attention(**parameters.bind(*args, **(kwargs or {})).arguments)
             return func(*args, **(kwargs or {}))
 
-    with frozen(module), torch.enable_grad(), ProductsMode():
-        inputs.map(lambda tensor: tensor.requires_grad_(tensor.is_floating_point()).clone()).call(module)
-    return operations
+    own = inputs.map(lambda tensor: tensor.requires_grad_(tensor.is_floating_point()).clone())
+    with frozen(module), torch.enable_grad(), CallsMode():
+        run_on_meta(module, own)
+    return operations, attention
+
+
+def _uncounted_attention(
+    query: Tensor,
+    key: Tensor,
+    bias_k: Tensor | None,
+    add_zero_attn: bool,
+    need_weights: bool = True,
+    key_padding_mask: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    **_: object,
+) -> int:
+    """The MACs of one call of torch's multi_head_attention_forward that fvcore does not count.
+
+    These are all of its fused kernel. If the call returns the weights, these are only the products of queries with keys
+    that baddbmm adds to a mask.
+    """
+    keys = key.shape[0] + (bias_k is not None) + add_zero_attn
+    is_masked = key_padding_mask is not None or attn_mask is not None
+    products = is_masked if need_weights else 2
+    return products * query.numel() * keys
 
 
 REFERENCE_TOOL = ReferenceTool(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.graph import Network
 from vggscope.record import record
-from vggscope.trace.inputs import CallInputs, computed_copies
+from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
 from vggscope.trace.transforms import is_transforming
 from vggscope.units import count_text
 
@@ -82,7 +81,9 @@ def without_data(module: nn.Module) -> nn.Module:
 
 
 def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
-    """Copy a module, with `empty` of each parameter and buffer in its place; shared ones stay shared."""
+    """Copy a module with its attached inputs, and `empty` of each parameter and buffer in its place; shared ones stay
+    shared.
+    """
     from torch import nn
 
     memo = computed_copies(module)
@@ -90,7 +91,15 @@ def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
         memo[id(parameter)] = nn.Parameter(empty(parameter), requires_grad=parameter.requires_grad)
     for buffer in module.buffers():
         memo[id(buffer)] = empty(buffer)
-    return copy.deepcopy(module, memo)
+    return copied_with(module, memo)
+
+
+def run_on_meta(module: nn.Module, inputs: CallInputs) -> object:
+    """What a module on the meta device returns. Tensors that forward creates are on that device too."""
+    import torch
+
+    with torch.device("meta"):
+        return inputs.to("meta").call(module)
 
 
 TRANSFORMS = "it does not know the transforms of torch.func, such as vmap"
@@ -112,7 +121,7 @@ def uses_transforms(module: nn.Module, inputs: CallInputs) -> bool:
             return func(*args, **(kwargs if isinstance(kwargs, dict) else {}))
 
     with torch.no_grad(), TransformMode():
-        inputs.to("meta").call(module)
+        run_on_meta(module, inputs)
     return found
 
 

@@ -50,11 +50,13 @@ def macs(module: nn.Module, inputs: CallInputs) -> int:
 
 
 def _summary(module: nn.Module, inputs: CallInputs) -> ModelStatistics:
+    import torch
     import torchinfo
 
-    return torchinfo.summary(
-        module, input_data=list(inputs.args), device="meta", verbose=0, **dict[str, Any](inputs.kwargs)
-    )
+    with torch.device("meta"):
+        return torchinfo.summary(
+            module, input_data=list(inputs.args), device="meta", verbose=0, **dict[str, Any](inputs.kwargs)
+        )
 
 
 def mult_add_terms(network: Network, module: nn.Module | None = None) -> tuple[Term, ...]:

@@ -34,7 +34,7 @@ from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.suppress import suppress_output
-from vggscope.trace.inputs import attach, inputs_of
+from vggscope.trace.inputs import InputSpec, attach, inputs_of
 from vggscope.trace.network import unwrapped
 from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.run import random_state
@@ -128,12 +128,16 @@ class Verification(Result):
 
 
 def verify(
-    network: Network, module: nn.Module | None = None, progress: Callable[[str], None] = lambda title: None
+    network: Network,
+    module: nn.Module | None = None,
+    progress: Callable[[str], None] = lambda title: None,
+    inputs: InputSpec | None = None,
 ) -> Verification:
     """Compare a network's figures with those of every reference tool.
 
-    `module` is the traced module and stays as it is; a configuration's is built here. `progress` is called with each
-    tool's title before it runs. The tools' output is suppressed.
+    `module` is the traced module and stays as it is; a configuration's is built here. `inputs` are those that it was
+    traced on, if they are not its own. `progress` is called with each tool's title before it runs. The tools' output is
+    suppressed.
 
     Raises ModelError if there is no module and none can be built, or if the module cannot be copied.
     """
@@ -141,7 +145,7 @@ def verify(
     answers: dict[str, list[Answer]] = {name: [] for name in ours}
     skipped = []
     with suppress_output():
-        empty = _without_data(network, module)
+        empty = _without_data(network, module, inputs)
     packed = _packed(network, module)
     for tool in REFERENCE_TOOLS:
         progress(tool.title)
@@ -156,8 +160,10 @@ def verify(
     figures = tuple(Figure(name, ours[name], tuple(answers[name]), _worst(answers[name])) for name in ours)
     compared = any(figure.outcome != UNCHECKED for figure in figures)
     agrees = compared and all(figure.agrees for figure in figures)
-    inputs = summarize_tensors(network.inputs, dtype=network.dtype)
-    return Verification("vggscope/verify@1", network.name, network.input_shape, figures, tuple(skipped), agrees, inputs)
+    tensors = summarize_tensors(network.inputs, dtype=network.dtype)
+    return Verification(
+        "vggscope/verify@1", network.name, network.input_shape, figures, tuple(skipped), agrees, tensors
+    )
 
 
 def _packed(network: Network, module: nn.Module | None) -> tuple[Term, ...]:
@@ -186,10 +192,13 @@ def _our_figures(network: Network) -> Mapping[str, int | None]:
     }
 
 
-def _without_data(network: Network, module: nn.Module | None) -> nn.Module:
+def _without_data(network: Network, module: nn.Module | None, inputs: InputSpec | None) -> nn.Module:
+    """The network's module on the meta device, with the inputs that it was traced on."""
     if module is not None:
         try:
-            return attach(without_data(unwrapped(module, network.name)), inputs_of(module, network))
+            copy = without_data(unwrapped(module, network.name))
+            source = module if inputs is None else attach(copy, inputs)
+            return attach(copy, inputs_of(source, network))
         except Exception as error:
             raise ModelError(f"{printable(network.name)} cannot be copied for the reference tools: {error}") from error
     from torch import device

@@ -207,8 +207,15 @@ class Op:
 
     @property
     def without_constants(self) -> Op:
-        """The op itself; for WithConstants, the op that the constants are filled into."""
+        """The op itself; for an op with constants, masks or computed weights, the op without them."""
         return self
+
+    def unwrapped(self, inputs: tuple[Shape, ...]) -> tuple[Op, tuple[Shape, ...]]:
+        """The op without its constants, masks and computed weights, and the shapes of its own inputs.
+
+        The shapes of constants are among them, those of masks and computed weights are not.
+        """
+        return self, inputs
 
     @property
     def features_axis(self) -> int | None:

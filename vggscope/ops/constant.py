@@ -155,7 +155,8 @@ def _delegate(wrapper: type[Op]) -> None:
     given: dict[str, object] = {name: _of_own_inputs(name) for name in _OF_INPUTS}
     given["output_shape"] = lambda self, *inputs: self.op.output_shape(*self.own_inputs(inputs))
     given["fitted"] = lambda self, shape: replace(self, op=self.op.fitted(shape))
-    given["without_constants"] = property(attrgetter("op"))
+    given["without_constants"] = property(attrgetter("op.without_constants"))
+    given["unwrapped"] = lambda self, inputs: self.op.unwrapped(self.own_inputs(inputs))
     for name in vars(Op):
         if not name.startswith("_") and name not in own:
             setattr(wrapper, name, given.get(name) or property(attrgetter(f"op.{name}")))

@@ -349,7 +349,12 @@ def attach(module: nn.Module, spec: InputSpec) -> nn.Module:
 
 def copied(module: nn.Module) -> nn.Module:
     """Return a deep copy of a module, with the inputs that are attached to it."""
-    copy = deepcopy(module, computed_copies(module))
+    return copied_with(module, computed_copies(module))
+
+
+def copied_with(module: nn.Module, replacements: dict[int, object]) -> nn.Module:
+    """Return a deep copy of a module with its attached inputs, and `replacements` of its tensors, by id."""
+    copy = deepcopy(module, replacements)
     if module in _attached():
         attach(copy, _attached()[module])
     return copy

@@ -47,8 +47,9 @@ def with_layout_of(op: Op, other: Op) -> Op | None:
     """Return the op with the memory layout of another of its class; None if nothing changes."""
     if type(op) is not type(other):
         return None
-    if isinstance(op, (WithConstants, WithComputedWeights, WithMasks)):
-        inner = with_layout_of(op.op, other.without_constants)
+    wrappers = (WithConstants, WithComputedWeights, WithMasks)
+    if isinstance(op, wrappers) and isinstance(other, wrappers):
+        inner = with_layout_of(op.op, other.op)
         return None if inner is None else replace(op, op=inner)
     names = ("shares", "copied", "apart", "channels_last")
     layout = {name: getattr(other, name) for name in names if hasattr(other, name)}
