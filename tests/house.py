@@ -355,6 +355,47 @@ def is_constant(node: ast.AST) -> bool:
     return is_name or any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in ast.walk(node))
 
 
+NAMES_OPTIONS = {
+    "analysis/memory/fit.py": "a remedy is data, which the JSON documents as options",
+    "explorer/drawing.py": "names variables of CSS",
+    "errors.py": "writes the option of an argument",
+}
+"""The files that may name an option of the command line, and why."""
+
+
+def options_by_name(root: Path) -> list[str]:
+    """Texts outside cli/ with an option of the command line, which a caller from Python does not have.
+
+    `errors.option` names an argument as its caller writes it. A whole command line, which begins with `vggscope`, may
+    hold options, and so may docstrings.
+    """
+    breaches = []
+    for path in files(root):
+        where = path.relative_to(root).as_posix()
+        if room(root, path) in ("cli", "testing") or where in NAMES_OPTIONS:
+            continue
+        breaches += [
+            f"{where}:{line} names an option: {text}"
+            for line, text in texts(path)
+            if re.search(r"(?<![\w-])--[a-z]", text.partition("vggscope ")[0])
+        ]
+    return breaches
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """The strings of a file with their lines, without docstrings; an f-string has `x` in place of each value."""
+    nodes = list(ast.walk(tree(path)))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    formatted = [node for node in nodes if isinstance(node, ast.JoinedStr)]
+    parts = {id(part) for node in formatted for part in node.values}
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            values = (part.value if isinstance(part, ast.Constant) else "x" for part in node.values)
+            yield node.lineno, "".join(map(str, values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | parts:
+            yield node.lineno, node.value
+
+
 RULES: Mapping[str, Callable[[Path], list[str]]] = {
     rule.__name__: rule
     for rule in (
@@ -368,5 +409,6 @@ RULES: Mapping[str, Callable[[Path], list[str]]] = {
         known_commands,
         computing_renderers,
         ops_by_name,
+        options_by_name,
     )
 }

@@ -335,7 +335,7 @@ def test_an_unknown_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OptionError, match="format is one of svg"):
         diagram(network).render("gif")
     for dpi in (0, -1, 10**6):
-        with pytest.raises(OptionError, match="--dpi is 1 to"):
+        with pytest.raises(OptionError, match="\ndpi is 1 to"):
             diagram(network).render("png", dpi=dpi)
     with pytest.raises(OptionError, match="no layers"):
         diagram(Network("empty", one_input((1, 3, 8, 8)), ()))

@@ -159,7 +159,7 @@ def test_the_svg_states_which_graphviz_laid_it_out() -> None:
 
 def test_a_missing_engine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
-    with pytest.raises(MissingTool, match="--engine system"):
+    with pytest.raises(MissingTool, match="engine='system'"):
         diagram(residual(2), "layers")
     assert diagram(residual(2), "blocks").render("svg")
 

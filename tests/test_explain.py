@@ -451,7 +451,7 @@ def test_topics_load_neither_torch_nor_numpy(tmp_path: Path) -> None:
 
 
 def test_options_that_a_topic_does_not_take_are_refused() -> None:
-    with pytest.raises(OptionError, match="takes no --padding"):
+    with pytest.raises(OptionError, match="takes no padding"):
         explain("depth", padding=1)
     with pytest.raises(VggscopeError, match="did you mean dense"):
         explain("dens")

@@ -112,13 +112,13 @@ def test_sizes_as_text(text: str, size: InputSize | None) -> None:
     if size is not None:
         assert parse_input(text) == size
         return
-    with pytest.raises(OptionError, match="--input"):
+    with pytest.raises(OptionError, match="input_size"):
         parse_input(text)
 
 
 def test_the_batch_axis_as_text() -> None:
     assert (parse_batch_axis("0"), parse_batch_axis("none")) == (0, None)
-    with pytest.raises(OptionError, match="--batch-axis x: no axis"):
+    with pytest.raises(OptionError, match="batch_axis x: no axis"):
         parse_batch_axis("x")
 
 

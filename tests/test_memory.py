@@ -656,7 +656,7 @@ def test_measure_names_its_tool() -> None:
     measurement = measure(network("A", 64), maker("A", 64), 4, StepConfig())
     assert measurement.measured_bytes == measurement.predicted_bytes
     assert "mem_tracker" in measurement.witness
-    with pytest.raises(OptionError, match="leave out --checkpoint"):
+    with pytest.raises(OptionError, match="leave out checkpoint and parallel"):
         measure(network("A", 64), maker("A", 64), 4, StepConfig(checkpoint=True))
 
 

@@ -386,7 +386,7 @@ class TestUnits:
         ("zzz", None, "D has no layer 'zzz'\nits layers are conv1_1, relu1_1, conv1_2 and so on"),
         ("conv5_3", (14, 0), "conv5_3 has no unit 14,0: its map is 14x14\nunits go from 0,0 to 13,13"),
         ("conv5_3", (0, -1), "conv5_3 has no unit 0,-1: its map is 14x14\nunits go from 0,0 to 13,13"),
-        ("pool5", (3,), "unit 3 does not fit a map of 7x7\nwrite row,column: --unit 6,6"),
+        ("pool5", (3,), "unit 3 does not fit a map of 7x7\nwrite row,column: unit=(6, 6)"),
     ])  # fmt: skip
     def test_what_is_not_there(self, at: str, unit: tuple[int, ...] | None, text: str) -> None:
         with pytest.raises(OptionError) as raised:
@@ -894,7 +894,7 @@ class TestOtherInputs:
             OptionError, match=r"an input of 2x9.* is not an image\nits regions can be listed, not drawn"
         ):
             draw(fields, ".svg")
-        with pytest.raises(OptionError, match=f"--unit {place}"):
+        with pytest.raises(OptionError, match=rf"unit=\({place.replace(',', ', ')}"):
             describe(network, ["1"], (0, 0))
         assert ">the input: 9<" in draw(describe(network), ".svg").decode()
 

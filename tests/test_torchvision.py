@@ -157,7 +157,7 @@ def test_classes_are_handed_on_and_a_columns_options_are_not() -> None:
     assert network.shapes["classifier.6"] == (1, 7)
     assert network.shapes["features.20"] == (1, 512, 2, 2)
     for word in ("torchvision:vgg16", "timm:vgg16"):
-        with pytest.raises(OptionError, match="--head: "):
+        with pytest.raises(OptionError, match="head: "):
             resolve(word, BuildOptions(head="dense"))
 
 

@@ -61,9 +61,9 @@ def test_a_module_that_is_there_already() -> None:
 
 def test_classes_are_handed_on_where_they_are_taken() -> None:
     assert resolve(f"{NETS}:Digits", BuildOptions(num_classes=5)).shapes["fc"] == (1, 5)
-    with pytest.raises(OptionError, match="--num-classes: stacked has no argument num_classes"):
+    with pytest.raises(OptionError, match="num_classes: stacked has no argument num_classes"):
         resolve(f"{NETS}:stacked", BuildOptions(num_classes=5))
-    with pytest.raises(OptionError, match="--head and --batch-norm"):
+    with pytest.raises(OptionError, match="head and batch_norm"):
         resolve(f"{NETS}:Digits", BuildOptions(head="dense", batch_norm=True))
 
 

@@ -20,7 +20,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, get_args
 
 from vggscope.choices import Depth, ModelOptions, StepOptions, WordOptions
-from vggscope.errors import ModelError, OptionError, ShapeError, unknown
+from vggscope.errors import ModelError, OptionError, ShapeError, option, unknown
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize, parse_dtype
 from vggscope.recorded_step import StepRequest
@@ -295,7 +295,9 @@ def compare(
     columns = published() if paper else ()
     named = models or tuple(column.column for column in columns)
     if not named:
-        raise OptionError("no model to compare", "for example vggscope compare A D E torchvision:resnet18, or --paper")
+        raise OptionError(
+            "no model to compare", f"name one, such as torchvision:resnet18, or add {option('paper', True)}"
+        )
     inputs, steps = _inputs(input_size, options), _peaks(dtype, batch)
     networks = [_network(model, inputs, options, steps) for model in named]
     return compare_networks(networks, batch, dtype, columns)
@@ -338,7 +340,9 @@ def grid(
             advance(_name(model))
             sized = _network(model, _inputs(size, given), given, requests)
             if sized.failure is not None:
-                raise ShapeError(f"{_name(model)} does not run: {sized.failure}", "--sizes gives other inputs")
+                raise ShapeError(
+                    f"{_name(model)} does not run: {sized.failure}", f"{option('sizes')} gives other inputs"
+                )
             yield sized
 
     def estimates() -> Iterator[Estimate]:
@@ -484,7 +488,7 @@ def receptive_fields(
     result = describe(described, layers, unit, of)
     if not effective:
         if weights is not None:
-            raise OptionError("--weights is for --effective", "the rule needs no weights")
+            raise OptionError(f"{option('weights')} is for {option('effective', True)}", "the rule needs no weights")
         return result
     from vggscope.execution.effective_field import effective_field
     from vggscope.progress import progress
@@ -760,7 +764,8 @@ def report(
     if not models:
         raise OptionError("no model to show", "for example vggscope report D -o vgg16.html")
     if weights is not None and (image is None or len(models) > 1):
-        raise OptionError("--weights shows what one model makes of an image", "name one model, and --image photo.jpg")
+        problem = f"{option('weights')} shows what one model makes of an image"
+        raise OptionError(problem, f"name one model, and {option('image', 'photo.jpg')}")
     inputs, steps = _inputs(input_size, options), _peaks(None, for_any_batch=True)
     networks = [_network(model, inputs, options, steps).require_runnable() for model in models]
     photo = open_photo(image) if image is not None else None
@@ -1059,7 +1064,7 @@ def _compare_outputs(
         shapes, theirs = [shapes[0][2:]], [theirs[0][2:]]  # channels are fitted
     if shapes != theirs:
         sizes = " and ".join(shape_text(tensor.shape) or "scalar" for tensor in ours.inputs)
-        raise ShapeError(f"{reference.network.name} does not run on {sizes}", "leave out --numeric")
+        raise ShapeError(f"{reference.network.name} does not run on {sizes}", f"leave out {option('numeric')}")
     with progress("comparing", len(STEPS)) as advance:
         dtype = "float64" if float64 else "float32"
         return measure(ours, reference.network, build_ours, reference.build, seed, dtype, advance)

@@ -138,18 +138,27 @@ def names_options() -> bool:
     return bool(_command_lines)
 
 
-def option(name: str) -> str:
+def option(name: str, value: object = None) -> str:
     """How a message names an argument of Python's functions: as the option that it is on the command line there.
 
-    >>> option("batch_axis")
-    'batch_axis'
+    `value` is one that the message advises.
+
+    >>> option("batch_axis"), option("style", "table")
+    ('batch_axis', "style='table'")
     >>> with naming_options():
-    ...     option("batch_axis"), option("input_size")
-    ('--batch-axis', '--input')
+    ...     option("batch_axis"), option("input_size"), option("style", "table"), option("foreach", False)
+    ('--batch-axis', '--input', '--style table', '--no-foreach')
     """
     if not names_options():
-        return name
-    return "--input" if name == "input_size" else f"--{name.replace('_', '-')}"
+        return name if value is None else f"{name}={value!r}"
+    word = _OPTIONS.get(name, name).replace("_", "-")
+    if value is None or isinstance(value, bool):
+        return f"--no-{word}" if value is False else f"--{word}"
+    return f"--{word} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+_OPTIONS = {"input_size": "input", "card": "gpu"}
+"""The options that have another name than the argument."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -228,7 +228,8 @@ def failure_remedy(failure: str) -> str:
     if failure.kind == "dtype":
         return dtype_remedy()
     if failure.kind == "arguments":
-        each = "--input, once for each argument of forward," if names_options() else "input_data, a tuple or a dict,"
+        once = f"{option('input_size')}, once for each argument of forward,"
+        each = once if names_options() else "input_data, a tuple or a dict,"
         return f"{each} gives other inputs"
     return f"{option('input_size')} gives another size"
 
@@ -239,7 +240,8 @@ def dtype_remedy() -> str:
     >>> dtype_remedy()
     'dtypes, one for each size in input_size, gives another dtype'
     """
-    how = "--input SIZE:DTYPE" if names_options() else "dtypes, one for each size in input_size,"
+    given = option("input_size")
+    how = f"{given} SIZE:DTYPE" if names_options() else f"dtypes, one for each size in {given},"
     return f"{how} gives another dtype"
 
 

@@ -97,8 +97,8 @@ def parse_input(text: str) -> InputSize:
     per_sample = match is not None and not match["size"].strip() and match["dtype"] is not None
     sides = () if per_sample else None if match is None else _sides(match["size"].strip().lower())
     if match is None or sides is None:
-        raise OptionError(f"--input {text!r} is not a size", f"write --input {EXAMPLES}")
-    dtype = parse_dtype(match["dtype"], f"--input {text!r}") if match["dtype"] else ""
+        raise OptionError(f"{option('input_size')} {text!r} is not a size", f"write {option('input_size')} {EXAMPLES}")
+    dtype = parse_dtype(match["dtype"], f"{option('input_size')} {text!r}") if match["dtype"] else ""
     return InputSize(sides, match["name"] or "", dtype, per_sample=per_sample)
 
 
@@ -125,7 +125,7 @@ def parse_batch_axis(text: str) -> int | None:
     if text.lower() == "none":
         return None
     if not re.fullmatch(r"\d", text, re.ASCII):
-        raise OptionError(f"--batch-axis {text}: no axis", "write 0, 1, ... or none")
+        raise OptionError(f"{option('batch_axis')} {text}: no axis", "write 0, 1, ... or none")
     return int(text)
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from vggscope.errors import MissingTool, OptionError, printable
+from vggscope.errors import MissingTool, OptionError, option, printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +32,7 @@ def read_image(path: str, convert: Callable[[Image], T], remedy: str) -> T:
     # Opening a pipe would wait for its writer, and a device need not end.
     if not os.path.isfile(path):
         problem = "it is not a file" if os.path.exists(path) else "there is no such file"
-        raise OptionError(f"--image {printable(path)}: {problem}", remedy)
+        raise OptionError(f"{option('image')} {printable(path)}: {problem}", remedy)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -43,7 +43,7 @@ def read_image(path: str, convert: Callable[[Image], T], remedy: str) -> T:
     except Exception as error:  # pillow's readers raise errors of any type for a damaged file
         is_other = isinstance(error, UnidentifiedImageError)
         reason = "it is not an image" if is_other else printable(str(error).split("\n")[0]) or type(error).__name__
-        raise OptionError(f"--image {printable(path)} cannot be read: {reason}", remedy) from None
+        raise OptionError(f"{option('image')} {printable(path)} cannot be read: {reason}", remedy) from None
 
 
 def open_photo(path: str) -> Image:

@@ -191,7 +191,7 @@ def image_option(sides: tuple[int, ...]) -> str:
     >>> image_option((3, 32, 32))
     'input_size=(3, 32, 32)'
     """
-    return f"--input {'x'.join(map(str, sides))}" if names_options() else f"input_size={tuple(sides)}"
+    return option("input_size", "x".join(map(str, sides)) if names_options() else tuple(sides))
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -204,8 +204,8 @@ def parse_shape(text: str) -> tuple[int, ...]:
     match = re.fullmatch(f"{side}[x×,]{side}[x×,]{side}", text.strip(), re.IGNORECASE | re.ASCII)
     if match is None:
         raise OptionError(
-            f"--input {text!r} is not a size",
-            "write channels, height and width, each 1 to 999999: --input 3x224x224",
+            f"{option('input_size')} {text!r} is not a size",
+            f"write channels, height and width, each 1 to 999999: {option('input_size')} 3x224x224",
         )
     return tuple(map(int, match.groups()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from vggscope.errors import OptionError, nearest, unknown
+from vggscope.errors import OptionError, nearest, option, unknown
 from vggscope.record import record
 from vggscope.units import parse_bytes
 
@@ -79,7 +79,7 @@ def gpu_memory(text: str) -> int:
     card = card_named(text)
     if card is not None:
         return card.memory_bytes
-    remedy = f"--gpu is an amount such as 24GiB, or one of {', '.join(card.name for card in CARDS)}"
+    remedy = f"{option('gpu')} is an amount such as 24GiB, or one of {', '.join(card.name for card in CARDS)}"
     try:
         amount = parse_bytes(text)
     except OptionError:
@@ -133,11 +133,12 @@ def roof_of(card: str, dtype: str) -> Roof:
     """
     known = card_named(card)
     if known is None:
-        raise unknown("card", card, (c.name for c in CARDS), "gpu")
+        raise unknown("card", card, (c.name for c in CARDS))
     speed = _tflops(known, dtype)
     if speed is None:
         cards = ", ".join(card.name for card in CARDS if _tflops(card, dtype) is not None)
-        remedy = f"for {dtype} --gpu is one of {cards}" if cards else "--dtype float32 has one for nearly every card"
+        other = f"{option('dtype', 'float32')} has one for nearly every card"
+        remedy = f"for {dtype} {option('card')} is one of {cards}" if cards else other
         raise OptionError(f"no figure is known for {dtype} on {known.name}", remedy)
     return Roof(known.name, round(speed * 10**12), known.bandwidth_gb * 10**9)
 

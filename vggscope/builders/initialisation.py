@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vggscope.builders.module import module
-from vggscope.errors import OptionError, unknown
+from vggscope.errors import OptionError, option, unknown
 from vggscope.graph import Network
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def check_draw(init: str, seed: int) -> None:
     if init not in INITS:
         raise unknown("initialisation", init, INITS, "init")
     if not 0 <= seed <= LARGEST_SEED:
-        raise OptionError(f"the seed {seed} is out of range", f"--seed is 0 to {LARGEST_SEED}")
+        raise OptionError(f"the seed {seed} is out of range", f"{option('seed')} is 0 to {LARGEST_SEED}")
 
 
 def initialised(network: Network, init: str = "torchvision", seed: int = 0) -> nn.Module:

@@ -16,7 +16,7 @@ from vggscope.checkpoint.problems import find_problems, listed
 from vggscope.checkpoint.published import PublishedWeights, published_by_name
 from vggscope.checkpoint.reader import read
 from vggscope.checkpoint.structure import BEFORE, GUESSED_POOL, UNKNOWN, StoredVGG, find_vgg
-from vggscope.errors import CheckpointError, NotationError, printable
+from vggscope.errors import CheckpointError, NotationError, option, printable
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.result import Result
@@ -215,7 +215,8 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
         yield from _unknowns(vgg)
     named = published_by_name(checkpoint.path)
     if named:
-        yield f"the weights are known by the file's name alone: --stats compares the SHA-256 with that of {named.name}"
+        how = f"{option('stats')} compares the SHA-256 with that of {named.name}"
+        yield f"the weights are known by the file's name alone: {how}"
     if len(_dtypes(checkpoint)) > 1:
         yield f"its parameters are of several dtypes: {listed(_dtypes(checkpoint))}"
     if checkpoint.beside:

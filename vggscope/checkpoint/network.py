@@ -11,7 +11,7 @@ from pathlib import PurePath
 from vggscope.checkpoint.contents import StoredLayer, StoredTensor, whole
 from vggscope.checkpoint.inspection import BuildPlan, Inspection, inspect
 from vggscope.checkpoint.structure import GUESSED_POOL
-from vggscope.errors import OptionError, printable
+from vggscope.errors import OptionError, option, printable
 from vggscope.graph import Network, Node, Parameter, module_node
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import Convolution, conv2d
@@ -63,14 +63,18 @@ def _check(inspection: Inspection, plan: BuildPlan, options: BuildOptions) -> No
     """Raise OptionError for an option that the weights contradict."""
     remedy = "leave the option out: a checkpoint has its own"
     if options.num_classes not in (None, inspection.num_classes):
-        raise OptionError(f"--num-classes {options.num_classes}: the file has {inspection.num_classes}", remedy)
+        raise OptionError(
+            f"{option('num_classes', options.num_classes)}: the file has {inspection.num_classes}", remedy
+        )
     if options.batch_norm and not inspection.batch_norm:
-        raise OptionError("--batch-norm: the file has none", remedy)
+        raise OptionError(f"{option('batch_norm')}: the file has none", remedy)
     if options.input and options.input[0] != plan.input[0]:
-        raise OptionError(f"--input with {options.input[0]} channels: the file reads {plan.input[0]}", remedy)
+        raise OptionError(
+            f"{option('input_size')} with {options.input[0]} channels: the file reads {plan.input[0]}", remedy
+        )
     allowed = ("adaptive", "flatten") if inspection.head == "linear" and inspection.head_side == 7 else (plan.head,)
     if options.head not in (None, *allowed):
-        raise OptionError(f"--head {options.head}: the file's FC layers are not written so", remedy)
+        raise OptionError(f"{option('head', options.head)}: the file's FC layers are not written so", remedy)
 
 
 def _timm_head(config: Network, inspection: Inspection) -> Iterator[Node]:

@@ -16,7 +16,7 @@ from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.simulate import UNREGISTERED_REMEDY, simulate_step, trained_parameters, unknown_memory
 from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
-from vggscope.errors import ModelError, OptionError, VggscopeError
+from vggscope.errors import ModelError, OptionError, VggscopeError, names_options, option
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.result import Result
@@ -74,7 +74,9 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
     import torch
 
     if config.checkpoint or config.shards.parallel.name:
-        raise OptionError("only a plain step on one device is measured", "leave out --checkpoint and --parallel")
+        raise OptionError(
+            "only a plain step on one device is measured", f"leave out {option('checkpoint')} and {option('parallel')}"
+        )
     if not network.registers_all:
         raise ModelError(f"{network.name} is not measured: {unknown_memory(network, config)}", UNREGISTERED_REMEDY)
     trained = {p.name for p in trained_parameters(network, config)} if config.trains else None
@@ -82,7 +84,7 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
         frozen = any(network.parameters())
         raise ModelError(
             f"{network.name} has nothing to train: {'all its parameters are frozen' if frozen else 'no parameters'}",
-            "--mode inference measures a forward pass",
+            f"{option('mode', 'inference')} measures a forward pass",
         )
     trained = trained if config.mode == "finetune-head" else None
     step = MeasuredStep(make, network, batch, config, trained)
@@ -119,8 +121,9 @@ def _errors_as(what: str) -> Iterator[None]:
         # FakeTensorMode raises its own errors where forward reads values: DataDependentOutputException and others.
         reads_values = type(error).__module__.startswith("torch._subclasses")
         reason = "it reads the values of tensors" if reads_values else first_line(error)
+        predicts = f"memory without {option('measure')}" if names_options() else "memory"
         raise ModelError(
-            f"{what}{f' ({place})' if place else ''}: {reason}", "memory without --measure predicts its peak"
+            f"{what}{f' ({place})' if place else ''}: {reason}", f"{predicts} predicts its peak"
         ) from error
 
 
@@ -263,7 +266,7 @@ class _Run:
             if not loss.requires_grad:
                 raise ModelError(
                     f"the output of {self.name} has no gradient: it depends on no trained parameter",
-                    "--mode inference measures a forward pass",
+                    f"{option('mode', 'inference')} measures a forward pass",
                 )
             torch.autograd.backward(loss)
         if self.optimizer is not None:

@@ -12,7 +12,7 @@ from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.memory.simulate import training_peak
 from vggscope.analysis.receptive_field.view import receptive_fields
 from vggscope.diffing.locate import LayerPair, last_weighted
-from vggscope.errors import ShapeError
+from vggscope.errors import ShapeError, option
 from vggscope.graph import INPUT, Network, Node, Parameter, one_input
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
@@ -243,7 +243,7 @@ def advice(ours: Network, reference: Network, pairs: tuple[LayerPair, ...]) -> t
     """Advice on one difference, each sentence once: what somebody may not know about such a layer."""
     mine, other = classes = (last_weighted(ours), last_weighted(reference))
     if mine and other and classes in pairs and _width(mine) != _width(other):
-        return ("if another number of classes is intended: --ignore classes",)
+        return (f"if another number of classes is intended: {option('ignore', 'classes')}",)
     missing = pairs[0][1] if pairs and all(mine is None for mine, _ in pairs) else None
     texts = list(_on_missing(reference, missing)) if missing else []
     return tuple(dict.fromkeys((*texts, *(text for pair in pairs for text in _on(ours, *pair)))))

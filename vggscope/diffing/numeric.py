@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.diffing.locate import align_networks
 from vggscope.diffing.result import Numeric
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, option
 from vggscope.graph import Network, Node
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.quantized import has_quantized_tensors
@@ -92,7 +92,7 @@ def _in_dtype(module: nn.Module, name: str, dtype: str) -> nn.Module:
     Raises ModelError for quantised weights.
     """
     if has_quantized_tensors(module):
-        raise ModelError(f"{name} has quantised weights, which cannot be copied", "leave out --numeric")
+        raise ModelError(f"{name} has quantised weights, which cannot be copied", f"leave out {option('numeric')}")
     # `to(kind)` would convert complex tensors too.
     return module.eval().double() if dtype == "float64" else module.eval().float()
 
@@ -110,10 +110,12 @@ def _output(module: nn.Module, inputs: CallInputs, network: Network, seed: int) 
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         problem = f"{network.name} does not run with all tensors in one dtype: {reason}"
-        raise ModelError(problem, "leave out --numeric") from error
+        raise ModelError(problem, f"leave out {option('numeric')}") from error
     output = tensors_in(result)[network.output_place]
     if output.is_nested:
-        raise ModelError(f"{network.name} returns a nested tensor, which is not compared", "leave out --numeric")
+        raise ModelError(
+            f"{network.name} returns a nested tensor, which is not compared", f"leave out {option('numeric')}"
+        )
     return output
 
 

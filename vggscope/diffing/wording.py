@@ -9,6 +9,7 @@ from itertools import groupby
 
 from vggscope.diffing.result import EFFECTS, Diff, Difference, Numeric, Row
 from vggscope.document import Item
+from vggscope.errors import option
 from vggscope.ops.base import Op
 from vggscope.ops.recorded import Recorded
 from vggscope.record import record
@@ -30,7 +31,7 @@ CONTEXT = 1
 def verdict_text(diff: Diff) -> str:
     """The verdict in a sentence."""
     if not diff.compared and diff.likeness is not None:
-        return f"no VGG: {diff.reference} is the nearest, with {diff.likeness.text}; --ref names a reference"
+        return f"no VGG: {diff.reference} is the nearest, with {diff.likeness.text}; {option('ref')} names a reference"
     if diff.verdict == "identical":
         return "the same layers in the same order, with the same attributes, paths and state-dict keys"
     if diff.verdict == "equivalent":

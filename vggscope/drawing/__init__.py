@@ -15,7 +15,7 @@ from vggscope.drawing.look import FACTS, HEATS, Look
 from vggscope.drawing.picture import Picture, linked, scaled
 from vggscope.drawing.subject import Subject, with_printed_softmax
 from vggscope.drawing.theme import THEMES, Theme
-from vggscope.errors import OptionError, unknown, visible
+from vggscope.errors import OptionError, option, unknown, visible
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.result import Drawn
@@ -77,7 +77,7 @@ class Diagram(Drawn):
         pixels = self.picture.width * self.picture.height * (dpi / 72) ** 2
         if form == "png" and not (dpi >= 1 and pixels <= MOST_PIXELS):
             most = int(72 * (MOST_PIXELS / (self.picture.width * self.picture.height)) ** 0.5)
-            raise OptionError(f"a PNG of {dpi} dots per inch makes no sense here", f"--dpi is 1 to {most}")
+            raise OptionError(f"a PNG of {dpi} dots per inch makes no sense here", f"{option('dpi')} is 1 to {most}")
         from vggscope.drawing.writers import dot, png_pdf, svg, tex
 
         if form in ("png", "pdf"):
@@ -124,14 +124,16 @@ def diagram(
     if heat is not None:
         _check("heat", heat, HEATS)
     if width is not None and not LEAST_WIDTH <= width <= MOST_WIDTH:
-        raise OptionError(f"a width of {width:g} makes no sense", f"--width is {LEAST_WIDTH} to {MOST_WIDTH} points")
+        limits = f"{option('width')} is {LEAST_WIDTH} to {MOST_WIDTH} points"
+        raise OptionError(f"a width of {width:g} makes no sense", limits)
     check(engine)
     for network in drawn:
         if not network.nodes:
             raise OptionError(f"{network.name} has no layers that could be drawn", "name another model")
     module = importlib.import_module(f"vggscope.drawing.styles.{style}")
     if style != "table" and len(drawn) != 1:
-        raise OptionError(f"style {style} draws one model at a time", "--style table sets several side by side")
+        remedy = f"{option('style', 'table')} sets several side by side"
+        raise OptionError(f"style {style} draws one model at a time", remedy)
     annotations = tuple(module.DEFAULT if annotate is None else annotate)
     look = Look(THEMES[theme], width, direction or "LR", annotations, heat or "", engine)
     subjects = tuple(Subject(with_printed_softmax(network), fold) for network in drawn)

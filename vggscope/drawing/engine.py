@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vggscope.drawing.picture import Frame, Point
-from vggscope.errors import MissingTool
+from vggscope.errors import MissingTool, option
 from vggscope.record import record
 
 ENGINES = ("bundled", "system")
@@ -61,7 +61,8 @@ def check(engine: str) -> None:
     """Raise MissingTool if `dot` is needed and not on PATH."""
     if engine == "system" and shutil.which("dot") is None:
         raise MissingTool(
-            "--engine system needs Graphviz's `dot`, which is not on PATH", "install Graphviz, or leave --engine out"
+            f"{option('engine', 'system')} needs Graphviz's `dot`, which is not on PATH",
+            f"install Graphviz, or leave {option('engine')} out",
         )
 
 
@@ -99,7 +100,7 @@ def _bundled(source: str) -> tuple[bytes, str]:
     except ImportError:
         raise MissingTool(
             "this network branches, and the Graphviz that lays it out is not installed",
-            "pip install pygraphviz, or install Graphviz and add --engine system",
+            f"pip install pygraphviz, or install Graphviz and add {option('engine', 'system')}",
         ) from None
     graph = pygraphviz.AGraph(string=source)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.execution.inner_product import InnerProduct, PoolWindow, inner_product
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
@@ -126,7 +126,7 @@ def image_tensor(network: Network, photo: Image) -> Tensor:
     import torch
 
     if len(network.input_shape) != 4 or network.input_shape[1] not in (1, 3):
-        raise OptionError(f"{network.name} takes no image of one or three channels", "leave --weights out")
+        raise OptionError(f"{network.name} takes no image of one or three channels", f"leave {option('weights')} out")
     channels, height, width = network.input_shape[1:]
     image = crop(photo, height, width).convert("RGB" if channels == 3 else "L")
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(height, width, channels)

@@ -20,7 +20,7 @@ from vggscope.analysis.receptive_field.result import (
 )
 from vggscope.analysis.receptive_field.source import named_input
 from vggscope.analysis.receptive_field.view import unit_positions, views
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.graph import INPUT, Input, Network
 from vggscope.record import record
 from vggscope.trace.inputs import CallInputs, arguments
@@ -69,7 +69,7 @@ def effective_field(
     Raises OptionError for an unknown layer, unit or input, and for a layer that is not a module.
     """
     if not 1 <= samples <= MOST_SAMPLES:
-        raise OptionError(f"{samples} samples make no sense", f"--samples is 1 to {MOST_SAMPLES}")
+        raise OptionError(f"{samples} samples make no sense", f"{option('samples')} is 1 to {MOST_SAMPLES}")
     described = describe(network, [at], unit, of)
     (field,) = described.units
     node = layer_named(network, at)
@@ -77,7 +77,7 @@ def effective_field(
     if given.dtype and not given.dtype.startswith(("float", "bfloat")):
         raise OptionError(
             f"the input{'' if given.name == INPUT else f' {given.label}'} is {given.dtype}, which has no gradient",
-            "leave out --effective: the rule gives the field",
+            f"leave out {option('effective')}: the rule gives the field",
         )
     view = views(network, of=given.name, only=[node.name])[node.name]
     positions = unit_positions(view, field.unit) if node.module is not None else None

@@ -8,7 +8,7 @@ from hashlib import sha256
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.ops.base import Shape
 from vggscope.photo import crop
 
@@ -59,7 +59,7 @@ def photo_uri(photo: Image, input_shape: Shape) -> str:
     Raises OptionError for a network that takes no image.
     """
     if len(input_shape) != 4:
-        raise OptionError("--image: the first model takes no image", "leave --image out")
+        raise OptionError(f"{option('image')}: the first model takes no image", f"leave {option('image')} out")
     height, width = input_shape[2:]
     scale = max(1.0, min(PHOTO_SCALE, PHOTO_SIDE / max(height, width)))
     file = BytesIO()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.receptive_field.result import Box, ReceptiveFields, UnitField
 from vggscope.drawing.theme import BODY, SMALL, Theme, theme_named
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.execution.effective_field import EffectiveMap
 from vggscope.photo import crop, open_photo
 from vggscope.record import record
@@ -159,7 +159,7 @@ def regions(fields: ReceptiveFields, photo: Image | None = None, theme: str = "l
     """
     if not fields.units:
         known = [layer.label or layer.name for layer in fields.layers if layer.size]
-        example = f"--at {known[-1]} names one" if known else "--at names one"
+        example = f"{option('at', known[-1] if known else None)} names one"
         raise OptionError("no layer is named whose region is to be drawn", example)
     height, width = _sides(fields.input_shape, fields.axes)
 
@@ -180,7 +180,7 @@ def _sides(input_shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, in
     if len(axes) != 2:
         raise OptionError(
             f"an input of {shape_text(input_shape)} is not an image",
-            "its regions can be listed, not drawn: leave out -o, or leave out --at to draw how the field grows",
+            f"its regions can be listed, not drawn: leave out {option('at')} to draw how the field grows",
         )
     return input_shape[axes[0]], input_shape[axes[1]]
 

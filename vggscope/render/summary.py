@@ -9,7 +9,7 @@ from vggscope.analysis.summary import LayerSummary, OtherParameters, Summary, To
 from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table
 from vggscope.dtypes import MIXED
-from vggscope.errors import OptionError, nearest
+from vggscope.errors import OptionError, nearest, option
 from vggscope.units import (
     BINARY,
     BatchShape,
@@ -104,10 +104,14 @@ def column_keys(names: str) -> tuple[str, ...]:
         if name not in by_name:
             titles = [column.title.lower() if " " not in column.title else column.key for column in COLUMNS]
             known = ", ".join(titles).replace("(w-k+2p)/s+1", "rule")
-            raise OptionError(f"no column is named {name!r}{nearest(name, by_name)}", f"--columns takes {known}")
+            raise OptionError(
+                f"no column is named {name!r}{nearest(name, by_name)}", f"{option('columns')} takes {known}"
+            )
         keys.append(by_name[name])
     if not keys:
-        raise OptionError("--columns names no column", f"for example --columns {','.join(SHOWN[:4])}")
+        raise OptionError(
+            f"{option('columns')} names no column", f"for example {option('columns', ','.join(SHOWN[:4]))}"
+        )
     return tuple(dict.fromkeys(keys))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError, OptionError
+from vggscope.errors import ModelError, OptionError, option
 from vggscope.graph import Network
 from vggscope.inputs import Inputs
 from vggscope.record import record
@@ -228,7 +228,7 @@ def _check_arguments(
         parameters = signature.parameters.values()
         if not any(p.name == "num_classes" or p.kind is p.VAR_KEYWORD for p in parameters):
             raise OptionError(
-                f"--num-classes: {call.name} has no argument num_classes", f"it is {call.name}{signature}"
+                f"{option('num_classes')}: {call.name} has no argument num_classes", f"it is {call.name}{signature}"
             )
     try:
         signature.bind(*call.args, **kwargs)

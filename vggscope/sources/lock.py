@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from vggscope.errors import ModelError, OptionError, ShapeError, printable
+from vggscope.errors import ModelError, OptionError, ShapeError, option, printable
 from vggscope.files import near_file
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize
@@ -38,7 +38,8 @@ def load(word: str, options: BuildOptions) -> Network:
         have = network.shapes[network.end][-1:]
         if have != (options.num_classes,):
             raise OptionError(
-                f"--num-classes {options.num_classes}: the file's output is {shape_text(network.shapes[network.end])}",
+                f"{option('num_classes', options.num_classes)}: the file's output is"
+                f" {shape_text(network.shapes[network.end])}",
                 "leave the option out",
             )
     return network
@@ -92,13 +93,13 @@ def _sized(network: Network, options: BuildOptions) -> Network:
     if not shapes or shapes == [given.shape for given in network.inputs]:
         return network
     if len(shapes) != 1 or not network.takes_one_image:
-        raise OptionError(f"{network.name} keeps its inputs", "leave out --input")
+        raise OptionError(f"{network.name} keeps its inputs", f"leave out {option('input_size')}")
     sized = network.with_input(shapes[0][1:])
     locked, given = (shape_text(net.input_shape) for net in (network, sized))
     note = f"the layers were locked at {locked}: a size that forward computes from its input is not that of {given}"
     returned = tuple(replace(out, shape=sized.shapes[out.source]) for out in network.returned if out.source)
     if len(returned) < len(network.returned):
-        raise ShapeError(f"{network.name} is known at {locked} alone", "leave out --input")
+        raise ShapeError(f"{network.name} is known at {locked} alone", f"leave out {option('input_size')}")
     return replace(sized, returned=returned, warnings=(*network.warnings, note))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError, ShapeError, nearest
+from vggscope.errors import ModelError, ShapeError, nearest, option
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.record import record
@@ -75,7 +75,9 @@ def reference_for(
         same = replace(same, input=ours.input_shape[1:], inputs=None)
     elif word in (None, *LIBRARIES, "paper"):
         shown = word or "torchvision"
-        raise ModelError(f"{shown} has no counterpart: the model does not take one image", "--ref names another model")
+        raise ModelError(
+            f"{shown} has no counterpart: the model does not take one image", f"{option('ref')} names another model"
+        )
     if word is not None and word not in (*LIBRARIES, "paper"):
         return _reference(_Choice(word), same, (), cache)
     if word != "paper":
@@ -89,10 +91,12 @@ def reference_for(
 
 def _check_word(word: str) -> None:
     if not word:
-        raise ModelError("--ref names no model", "it is torchvision, timm, paper or any MODEL")
+        raise ModelError(f"{option('ref')} names no model", "it is torchvision, timm, paper or any MODEL")
     near = nearest(word, (*LIBRARIES, "paper"))
     if near and word not in (*LIBRARIES, "paper") and not any(source.claims(word) for source in SOURCES):
-        raise ModelError(f"unknown reference {word!r}{near}", "--ref is torchvision, timm, paper or any MODEL")
+        raise ModelError(
+            f"unknown reference {word!r}{near}", f"{option('ref')} is torchvision, timm, paper or any MODEL"
+        )
 
 
 def _large_enough(options: BuildOptions, ours: Network, note: str) -> tuple[BuildOptions, tuple[str, ...]]:
@@ -153,7 +157,7 @@ def _counterpart(word: str | None, model: str, ours: Network, options: BuildOpti
     others = _families(ours, excluded=family_named(model)) if word is None else []
     closest, found = _most_like(ours, [*columns, *others])
     chosen = _Choice(closest + norm) if closest in others else _of_column(library, closest + norm)
-    return replace(chosen, note=f"most like {{}}: {found.text}; --ref names another", likeness=found)
+    return replace(chosen, note=f"most like {{}}: {found.text}; {option('ref')} names another", likeness=found)
 
 
 def _families(ours: Network, excluded: tuple[str, bool] | None) -> list[str]:

@@ -77,8 +77,10 @@ class CallInputs:
         if not is_flat:
             return ""
         names = [*("" for _ in single.args), *(f"{name}=" for name in single.kwargs)]
-        words = [f"--input {name}{single._sample_text(tensor)}" for name, tensor in zip(names, single.tensors())]
-        axis = [] if self.batch_axis == 0 else [f"--batch-axis {str(self.batch_axis).lower()}"]
+        words = [
+            option("input_size", name + single._sample_text(tensor)) for name, tensor in zip(names, single.tensors())
+        ]
+        axis = [] if self.batch_axis == 0 else [option("batch_axis", str(self.batch_axis).lower())]
         return " ".join((*words, *axis))
 
     def _keywords(self, is_flat: bool) -> str:

@@ -146,7 +146,8 @@ def _first_that_fits(
     if len(tried) > 1:
         sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
         names = ", ".join(argument.name for argument in required_arguments(module))
-        each = "give --input once for each of" if names_options() else "give input_data with"
+        once = f"give {option('input_size')} once for each of"
+        each = once if names_options() else "give input_data with"
         remedy = f"{each} {names}" if ", " in names else f"{option('input_size')} gives another"
         note = f"no input size that was tried fits ({sizes}); {remedy}"
     return _noted(best, note)

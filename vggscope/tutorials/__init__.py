@@ -14,7 +14,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError, OptionError, printable
+from vggscope.errors import ModelError, OptionError, option, printable
 from vggscope.record import record
 from vggscope.tutorials.tutorial import Tutorial, listing, text, tutorial
 
@@ -70,7 +70,7 @@ def tutorial_for(
         raise _missing_layer(topic, load)
     refused = next((name for name, value in options.items() if value is not None), None)
     if refused is not None:
-        raise OptionError(f"--{refused} is for topics, not for a layer", f"vggscope explain {topic} {layer}")
+        raise OptionError(f"{option(refused)} is for topics, not for a layer", f"vggscope explain {topic} {layer}")
     if not isinstance(layer, str):
         raise OptionError(f"a layer is named by its label or its path, not by a {type(layer).__name__}", "conv3_2")
     from vggscope.tutorials.layer import explain_layer
@@ -127,5 +127,5 @@ def _missing_layer(word: Model, load: Callable[[Model], Network]) -> OptionError
     return OptionError(f"which layer of {name}?", f"for example vggscope explain {name} {node.label or node.name}")
 
 
-def _option_text(option: str) -> str:
-    return "MODEL" if option == "network" else f"--{option}"
+def _option_text(name: str) -> str:
+    return "MODEL" if name == "network" else option(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vggscope.document import Block, Facts, Table
-from vggscope.errors import OptionError, printable
+from vggscope.errors import OptionError, option, printable
 from vggscope.ops.base import Shape, numel
 from vggscope.photo import IMAGENET_MEAN, IMAGENET_STD
 from vggscope.record import record
@@ -64,7 +64,9 @@ def explain(image: str | None = None, shape: str | None = None) -> Tutorial:
     Raises OptionError for an invalid shape and for a file that cannot be read.
     """
     if image is not None and shape is not None:
-        raise OptionError("--image and --shape both say what is looked at", "leave one of them out")
+        raise OptionError(
+            f"{option('image')} and {option('shape')} both say what is looked at", "leave one of them out"
+        )
     pixels = read(image) if image is not None else None
     sides = pixels.shape if pixels else _parse(shape) if shape else None
     data = InputTutorial(
@@ -183,7 +185,8 @@ def _parse(shape: str) -> Shape:
         part.isascii() and part.isdigit() and len(part) <= 6 and int(part) > 0 for part in parts
     ):
         raise OptionError(
-            f"--shape {printable(shape)!r} is not an array's shape", "write two to four sides: --shape 224x224x3"
+            f"{option('shape')} {printable(shape)!r} is not an array's shape",
+            f"write two to four sides: {option('shape', '224x224x3')}",
         )
     return tuple(map(int, parts))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vggscope.errors import OptionError, printable
+from vggscope.errors import OptionError, option, printable
 from vggscope.ops.base import Shape
 from vggscope.photo import read_image
 from vggscope.record import record
@@ -22,7 +22,9 @@ CHANNELS = GREY, RGB, RGBA = 1, 3, 4
 PLAIN_MODES = ("L", "RGB", "RGBA", "I;16", "F", "I")
 """Pillow's modes that need no conversion."""
 
-_REMEDY = "--image takes an image or an array of one (.npy)"
+
+def _remedy() -> str:
+    return f"{option('image')} takes an image or an array of one (.npy)"
 
 
 @record
@@ -68,24 +70,24 @@ def _array(path: str) -> Array:
 
     # Opening a pipe waits for its writer, and a device may never end.
     if not Path(path).is_file():
-        raise OptionError(f"--image {printable(path)}: there is no such file", _REMEDY)
+        raise OptionError(f"{option('image')} {printable(path)}: there is no such file", _remedy())
     try:
         # Map the file: if its header promises more than it holds, reading would fill the memory.
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError) as error:
         reason = printable(str(error).split("\n")[0]) or type(error).__name__
-        raise OptionError(f"--image {printable(path)} cannot be read: {reason}", _REMEDY) from None
+        raise OptionError(f"{option('image')} {printable(path)} cannot be read: {reason}", _remedy()) from None
     if not isinstance(array, np.ndarray):
-        raise OptionError(f"{printable(path)} holds several arrays", _REMEDY)
+        raise OptionError(f"{printable(path)} holds several arrays", _remedy())
     if array.dtype.kind not in "uif" or not array.size or not np.isfinite(array.sum(dtype=float)):
-        raise OptionError(f"{printable(path)} holds no array of finite numbers", _REMEDY)
+        raise OptionError(f"{printable(path)} holds no array of finite numbers", _remedy())
     return array
 
 
 def _image(path: str, notes: list[str]) -> Array:
     import numpy as np
 
-    return read_image(path, lambda image: np.asarray(_with_channels(image, notes)), _REMEDY)
+    return read_image(path, lambda image: np.asarray(_with_channels(image, notes)), _remedy())
 
 
 def _with_channels(image: Image.Image, notes: list[str]) -> Image.Image:

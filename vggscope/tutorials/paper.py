@@ -159,5 +159,5 @@ def _training() -> tuple[TrainingRow, ...]:
             f"{GPUS} GPUs, each with its part of the batch",
             f"{BATCH // GPUS} images a GPU; D in torch today takes {bytes_text(peak)} on each (DDP)",
         ),
-        TrainingRow(norm, paper[norm], "Table 1's columns build without it; --batch-norm adds it"),
+        TrainingRow(norm, paper[norm], "Table 1's columns build without it; vggscope summary D --batch-norm adds it"),
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ClassVar, cast
 
 from vggscope.document import Block, Column, Facts, Lines, Note, Table, data_table, value_text
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.suppress import suppress_output
@@ -171,7 +171,7 @@ def with_torch(tutorial: Tutorial) -> Tutorial:
     """
     codes = list(tutorial.codes())
     if not codes:
-        raise OptionError(f"topic {tutorial.topic} has no code for torch to run", "leave --torch out")
+        raise OptionError(f"topic {tutorial.topic} has no code for torch to run", f"leave {option('torch')} out")
     import torch
 
     errors = [error for code in codes for error in _errors(code)]

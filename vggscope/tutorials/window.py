@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from vggscope.errors import OptionError, ShapeError
+from vggscope.errors import OptionError, ShapeError, option
 from vggscope.ops.base import Window
 from vggscope.record import record
 from vggscope.tutorials.tutorial import Number, NumberGrid, Rows, grid
@@ -100,11 +100,13 @@ def sliding_window(size: int, kernel: int, stride: int, padding: int, most_paddi
     try:
         side = Window((kernel,), (stride,), (padding,), (1,)).output_size((size,))[0]
     except ShapeError as error:
-        fits = f"a --kernel of up to {size + 2 * padding} fits, or a --size from {kernel - 2 * padding} on"
+        most, least = size + 2 * padding, kernel - 2 * padding
+        fits = f"a {option('kernel')} of up to {most} fits, or a {option('size')} from {least} on"
         raise ShapeError(error.problem, fits) from None
     if (side * kernel) ** 2 > MOST_PRODUCTS:
         raise OptionError(
-            f"{side}x{side} windows of {kernel}x{kernel} are too many to write out", "take a smaller --size or --kernel"
+            f"{side}x{side} windows of {kernel}x{kernel} are too many to write out",
+            f"take a smaller {option('size')} or {option('kernel')}",
         )
     rule = rule_text(size, kernel, padding, stride, 1, side)
     return SlidingWindow(size, kernel, stride, padding, rule, picture(size))
@@ -112,7 +114,7 @@ def sliding_window(size: int, kernel: int, stride: int, padding: int, most_paddi
 
 def _check(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
-        raise OptionError(f"a {name} of {value} makes no sense here", f"--{name} is {least} to {most}")
+        raise OptionError(f"a {name} of {value} makes no sense here", f"{option(name)} is {least} to {most}")
 
 
 def tensor_source(rows: Rows, formula: str) -> str:

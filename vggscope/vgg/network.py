@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.graph import INPUT, Network, Node, module_node, one_input
 from vggscope.ops.activation import ReLU, Softmax
 from vggscope.ops.base import Op
@@ -107,7 +107,8 @@ def _with_options(words: tuple[Word, ...], options: BuildOptions) -> tuple[Word,
     has_fc = any(word.kind == "fc" for word in result)
     if not has_fc and (options.num_classes is not None or options.head is not None):
         raise OptionError(
-            "--num-classes and --head need an FC layer, this column has none", "add FC-1000 to the notation"
+            f"{option('num_classes')} and {option('head')} need an FC layer, this column has none",
+            "add FC-1000 to the notation",
         )
     if options.num_classes is not None:
         last = max(i for i, word in enumerate(result) if word.kind == "fc")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vggscope.errors import OptionError, unknown
+from vggscope.errors import OptionError, option, unknown
 from vggscope.inputs import Inputs
 from vggscope.record import record
 from vggscope.recorded_step import StepRequest
@@ -50,11 +50,11 @@ class BuildOptions:
         if self.head is not None and self.head not in HEADS:
             raise unknown("head", self.head, HEADS)
         if self.num_classes is not None and not 1 <= self.num_classes <= 10**6:
-            raise OptionError(f"{self.num_classes} classes make no sense", "--num-classes is 1 to 1000000")
+            raise OptionError(f"{self.num_classes} classes make no sense", f"{option('num_classes')} is 1 to 1000000")
 
     def refuse_column_options(self, why: str) -> None:
         """Raise OptionError, with the reason `why`, if an option is set that only columns of Table 1 take."""
-        options = {"--head": self.head is not None, "--batch-norm": self.batch_norm, "--soft-max": self.soft_max}
-        refused = [option for option, is_set in options.items() if is_set]
+        options = {"head": self.head is not None, "batch_norm": self.batch_norm, "soft_max": self.soft_max}
+        refused = [option(name) for name, is_set in options.items() if is_set]
         if refused:
             raise OptionError(f"{' and '.join(refused)}: {why}", "these options build a column of Table 1")

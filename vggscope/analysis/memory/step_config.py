@@ -7,7 +7,7 @@ from heapq import heapify, heapreplace
 from types import MappingProxyType
 from typing import TypeVar
 
-from vggscope.errors import OptionError, unknown
+from vggscope.errors import OptionError, option, unknown
 from vggscope.graph import Parameter
 from vggscope.ops.base import numel
 from vggscope.record import record
@@ -219,9 +219,11 @@ class StepConfig:
         _check("mode", self.mode, MODES)
         _check("dtype", self.dtype or AMP, DTYPES)
         if not 1 <= self.accumulate <= 10**6:
-            raise OptionError(f"a batch cut into {self.accumulate} makes no sense", "--accumulate is 1 to 1000000")
+            raise OptionError(
+                f"a batch cut into {self.accumulate} makes no sense", f"{option('accumulate')} is 1 to 1000000"
+            )
         if not 1 <= self.gpus <= 10**6:
-            raise OptionError(f"{self.gpus} GPUs make no sense", "--gpus is 1 to 1000000")
+            raise OptionError(f"{self.gpus} GPUs make no sense", f"{option('gpus')} is 1 to 1000000")
         if self.parallel is not None:
             _check("way to share training", self.parallel, PARALLEL, "parallel")
         _check("optimizer", self.optimizer, OPTIMIZERS)

@@ -12,7 +12,7 @@ from vggscope.analysis.receptive_field.extents import Extent, Flattened, Runs, c
 from vggscope.analysis.receptive_field.source import named_input, pixel_axes
 from vggscope.analysis.receptive_field.stacks import stack_note
 from vggscope.analysis.receptive_field.view import PixelView, UnknownView, field_of, views
-from vggscope.errors import OptionError, printable
+from vggscope.errors import OptionError, option, printable
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape
 from vggscope.record import record
@@ -302,7 +302,11 @@ def _unit(
 
 def _other_layer(view: PixelView | UnknownView) -> str:
     """The remedy for a layer without a field: before an unknown op the field may be known."""
-    return "name a layer before it" if isinstance(view, UnknownView) else "name another layer, or another input: --of"
+    return (
+        "name a layer before it"
+        if isinstance(view, UnknownView)
+        else f"name another layer, or another input: {option('of')}"
+    )
 
 
 def _box(view: PixelView, unit: tuple[int, ...]) -> Box | None:
@@ -315,9 +319,9 @@ def _box(view: PixelView, unit: tuple[int, ...]) -> Box | None:
 
 
 _PLACES = {
-    1: ("the position in the row", "6"),
-    2: ("row,column", "6,6"),
-    3: ("frame,row,column", "1,6,6"),
+    1: ("the position in the row", (6,)),
+    2: ("row,column", (6, 6)),
+    3: ("frame,row,column", (1, 6, 6)),
 }
 """How to write a unit of a map with one, two or three sides, with an example."""
 
@@ -325,9 +329,10 @@ _PLACES = {
 def _checked(layer: LayerField, unit: tuple[int, ...]) -> tuple[int, ...]:
     sides = layer.map
     if len(unit) != len(sides):
-        place, example = _PLACES.get(len(sides), ("one number for each side", _pair((0,) * len(sides))))
+        place, example = _PLACES.get(len(sides), ("one number for each side", (0,) * len(sides)))
         raise OptionError(
-            f"unit {_pair(unit)} does not fit a map of {kernel_text(sides)}", f"write {place}: --unit {example}"
+            f"unit {_pair(unit)} does not fit a map of {kernel_text(sides)}",
+            f"write {place}: {option('unit', example)}",
         )
     if not all(0 <= position < side for position, side in zip(unit, sides)):
         last = _pair(tuple(side - 1 for side in sides))

@@ -17,7 +17,7 @@ from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.picture import Link, Picture, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import HEADING, SMALL, Theme, theme_named
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.units import count_text
 
 HEAD, BETWEEN = 19.0, 26.0
@@ -34,7 +34,7 @@ def diagram(diff: Diff, theme: str = "light", fold: bool = True) -> Diagram:
     nothing.
     """
     if not diff.compared:
-        raise OptionError(f"{diff.model} is no VGG: there is nothing to draw", "--ref names a reference")
+        raise OptionError(f"{diff.model} is no VGG: there is nothing to draw", f"{option('ref')} names a reference")
     colors = theme_named(theme)
     return Diagram(_picture(diff, shown_rows(diff, fold), colors), colors, "TB")
 

@@ -14,7 +14,7 @@ from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.stages import HEAD
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.record import record
 from vggscope.units import sample_sides
 from vggscope.vgg.notation import Word, write
@@ -62,7 +62,7 @@ def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
         if not subject.has_paper_stages:
             raise OptionError(
                 f"style table sets columns of the paper's Table 1 side by side, {subject.title} has no such stages",
-                "--style blocks draws it",
+                f"{option('style', 'blocks')} draws it",
             )
     rows = list(_table_rows(subjects, look))
     edges = _column_edges(rows, len(subjects))

@@ -14,7 +14,7 @@ from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.stages import Stage
 from vggscope.drawing.subject import Subject
 from vggscope.drawing.theme import SMALL, Theme, mixed
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.record import record
 from vggscope.units import sample_sides
 
@@ -80,7 +80,7 @@ def draw(subject: Subject, look: Look) -> Picture:
     Raises OptionError where it has nothing with a height and a width, or more dimensions than a solid can show.
     """
     if look.direction != "LR":
-        raise OptionError("style volumes runs from left to right", "leave --direction out")
+        raise OptionError("style volumes runs from left to right", f"leave {option('direction')} out")
     volumes = list(_volumes(subject, look))
     scale = _scale(volumes, (look.width or WIDTH) - 2 * MARGIN)
     heat = heat_of(look, [volume.layers for volume in volumes])
@@ -164,7 +164,8 @@ def _sides(sample: tuple[int, ...], name: str, layers: Sequence[Layer]) -> tuple
     if len(sample) < 2:
         return (*sample, 1, 1, 1)[0], 1, 1
     text = shape_range([sample])
-    raise OptionError(f"style volumes cannot show {name}: {text}", "--style blocks or --style layers can")
+    remedy = f"{option('style', 'blocks')} or {option('style', 'layers')} can"
+    raise OptionError(f"style volumes cannot show {name}: {text}", remedy)
 
 
 def _scale(volumes: list[_Volume], room: float) -> _Scale:

@@ -8,7 +8,7 @@ from vggscope.drawing.fonts import text_width
 from vggscope.drawing.picture import Picture, Rectangle, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, option
 from vggscope.record import record
 from vggscope.tutorials.convolution import Slide, Step, step_at
 from vggscope.tutorials.pooling import Pools
@@ -122,7 +122,7 @@ def _check(rows: Rows) -> None:
     if len(rows) > LARGEST:
         raise OptionError(
             f"a picture of {len(rows)}x{len(rows)} numbers cannot be read",
-            f"--size and --padding up to {LARGEST} in all",
+            f"{option('size')} and {option('padding')} up to {LARGEST} in all",
         )
 
 
