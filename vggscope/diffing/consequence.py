@@ -142,13 +142,17 @@ def _refitted(reference: Network, nodes: list[Node]) -> Network:
             inputs = [shapes[name] for name in node.inputs]
             op = node.op.fitted(inputs[0]) if len(inputs) == 1 else node.op
             shapes[node.name] = infer_output_shape(op, *inputs)
-            fitted.append(replace(node, op=op, parameters=_parameters(node, op.parameters())))
+            fitted.append(replace(node, op=op, parameters=_parameters(node, op)))
     except ShapeError:
         return replace(reference, nodes=tuple(nodes))
     return replace(reference, nodes=tuple(fitted))
 
 
-def _parameters(node: Node, shapes: dict[str, Shape]) -> tuple[Parameter, ...]:
+def _parameters(node: Node, op: Op) -> tuple[Parameter, ...]:
+    """The parameters of a node with this op: its own, such as a constant that it reads, if the op has none."""
+    shapes = op.parameters()
+    if not shapes and not node.op.parameters():
+        return node.parameters
     return tuple(Parameter(f"{node.name}.{name}", shape) for name, shape in shapes.items())
 
 
@@ -166,9 +170,9 @@ def _shapes(reference: Figures, ours: Figures, name: str, has_head: bool) -> lis
         if has_head:
             texts += _head(reference.network, ours.network, name)
     end = reference.network.end
-    result, wanted = shape_text(shapes[ours.network.end]), shape_text(expected[end])
+    result, wanted = shapes[ours.network.end], expected[end]
     if result != wanted and end != name:
-        texts.append(f"the output is {result} instead of {wanted}")
+        texts.append(f"the output is {_texts(result, wanted)}")
     return texts
 
 
@@ -176,7 +180,15 @@ def _instead(ours: Shape, theirs: Shape, where: str) -> str:
     """Two shapes in words; of square maps that differ in nothing else the sides alone."""
     if len(ours) == len(theirs) == 4 and ours[:2] == theirs[:2] and ours[2] == ours[3] and theirs[2] == theirs[3]:
         return f"each side is {ours[2]} instead of {theirs[2]}{where}"
-    return f"{shape_text(ours)} instead of {shape_text(theirs)}{where}"
+    return f"{_texts(ours, theirs)}{where}"
+
+
+def _texts(ours: Shape, theirs: Shape) -> str:
+    """Two different shapes: without the batch axis, unless they differ in nothing else."""
+    texts = [shape_text(ours), shape_text(theirs)]
+    if texts[0] == texts[1]:
+        texts = [kernel_text(ours), kernel_text(theirs)]
+    return f"{texts[0]} instead of {texts[1]}"
 
 
 def _short_title(node: Node) -> str:

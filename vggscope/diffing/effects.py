@@ -13,6 +13,7 @@ from vggscope.diffing.proof import returns_input, same_normal_form
 from vggscope.diffing.result import EFFECTS, Change
 from vggscope.errors import ShapeError
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
+from vggscope.ops.constant import WithConstants
 
 
 def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
@@ -23,16 +24,47 @@ def changes(ours: Op, reference: Op) -> tuple[Change, ...]:
         return (Change("op", ours.name, reference.name),)
     mine, theirs = dict(chosen_attributes(ours)), dict(chosen_attributes(reference))
     if mine.keys() != theirs.keys():
+        if isinstance(ours, WithConstants) != isinstance(reference, WithConstants):
+            return (
+                Change(
+                    "constants", *(op.constants if isinstance(op, WithConstants) else () for op in (ours, reference))
+                ),
+            )
         # A layer with a rule, and one of which only the run is known.
         return (Change("op", *(f"{op.name} ({type(op).__name__})" for op in (ours, reference))),)
     return tuple(Change(name, value, theirs[name]) for name, value in mine.items() if value != theirs[name])
 
 
-def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape, *, is_alone: bool = True) -> str:
+def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape) -> str:
     """The effect of `ours` in place of `reference`, which maps an input of this shape to `output`.
 
-    `is_alone`: both have one input.
+    Both have one input.
     """
+    known = _effect_without_shapes(ours, reference, shape, output)
+    if known is not None:
+        return known
+    if same_normal_form(ours, reference, shape, (_shape_of(ours, shape), output)):
+        return "training_only" if differs_in_training(ours, reference) else "none"
+    return "function" if _shape_of(ours, shape) == output else "shape"
+
+
+def effect_of_change_in_call(
+    ours: Op, reference: Op, shapes: tuple[tuple[Shape, ...], tuple[Shape, ...]], outputs: tuple[Shape, Shape]
+) -> str:
+    """The effect of `ours` in place of `reference` if one of them has several inputs, or none.
+
+    `shapes` are the input shapes that either one has in its network, and `outputs` the output shapes.
+    """
+    known = _effect_without_shapes(ours, reference, shapes[1][0], outputs[1]) if shapes[1] else None
+    if known is not None:
+        return known
+    same_number = len(shapes[0]) == len(shapes[1])
+    output = _shape_of(ours, *shapes[1]) if same_number and shapes[0] != shapes[1] else outputs[0]
+    return "function" if output == outputs[1] else "shape"
+
+
+def _effect_without_shapes(ours: Op, reference: Op, shape: Shape, output: Shape) -> str | None:
+    """The effect of `ours` in place of `reference` if it does not depend on the output shape of `ours`, else None."""
     if same_function(ours, reference, shape, output):
         return "none"
     if ours.name == reference.name:
@@ -41,9 +73,7 @@ def effect_of_change(ours: Op, reference: Op, shape: Shape, output: Shape, *, is
             return "training_only"
     elif ours.active_in == reference.active_in == "training":
         return "training_only"
-    if is_alone and same_normal_form(ours, reference, shape, (_shape_of(ours, shape), output)):
-        return "training_only" if differs_in_training(ours, reference) else "none"
-    return "function" if _shape_of(ours, shape) == output else "shape"
+    return None
 
 
 def differs_in_training(ours: Op, reference: Op) -> bool:
@@ -152,8 +182,8 @@ def _same_averages(ours: Op, reference: Op, shape: Shape) -> bool:
     )
 
 
-def _shape_of(op: Op, shape: Shape) -> Shape | None:
+def _shape_of(op: Op, shape: Shape, *others: Shape) -> Shape | None:
     try:
-        return infer_output_shape(op.fitted(shape), shape)
+        return infer_output_shape(op.fitted(shape), shape, *others)
     except ShapeError:
         return None

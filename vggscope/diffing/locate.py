@@ -6,9 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vggscope.diffing.align import Pair, align
-from vggscope.diffing.effects import changes, effect_of_change, effect_of_presence, proof_of
+from vggscope.diffing.effects import (
+    changes,
+    effect_of_change,
+    effect_of_change_in_call,
+    effect_of_presence,
+    proof_of,
+)
 from vggscope.diffing.result import IGNORABLE, Change, Difference
-from vggscope.diffing.wording import arguments_text, constants_text, op_text, value_text
+from vggscope.diffing.wording import arguments_text, constants_text, op_text, tensors_text, value_text
 from vggscope.errors import unknown
 from vggscope.graph import INPUT, Network, Node
 from vggscope.record import record
@@ -208,21 +214,21 @@ def _changed_or_renamed(
 ) -> Difference | None:
     """The difference between two paired layers, if any. `inputs` are the reference's layers that either one reads."""
     changed = changes(mine.op, other.op)
-    shape, output = aligned.reference.input_shapes(other), aligned.reference.output_shape(other)
-    effect = "function"
-    if changed and shape:
-        is_alone = len(mine.inputs) == len(other.inputs) == 1
-        effect = effect_of_change(mine.op, other.op, shape[0], output, is_alone=is_alone)
+    effect = _effect_of_change(aligned, mine, other) if changed else "function"
     if effect == "shape" and mine.op.is_layout and other.op.is_layout:
         # A different input shape has another cause: compare two layout ops on the input that ours has.
         effect = _effect_on_our_input(aligned, mine, other)
     elif effect == "none" and mine.op.is_layout and other.op.is_layout and _mixes_batch(aligned.ours, mine):
         effect = _effect_on_our_input(aligned, mine, other)
+    if effect == "none" and mine.op.is_layout and other.op.is_layout and _joins_batch(aligned, mine, other):
+        effect = "shape"
     if not changed and other.inputs[:1] == (INPUT,) and (width := _width_change(mine, other)):
         # Elsewhere the width follows from the layers before. Here the network's input itself is another.
         changed, effect = width, "shape"
     is_any_order = mine.op.commutes and other.op.commutes
-    if (sorted(inputs[0]) != sorted(inputs[1])) if is_any_order else inputs[0] != inputs[1]:
+    reads_constants = [change.attribute for change in changed] == ["constants"]
+    are_other = sorted(inputs[0]) != sorted(inputs[1]) if is_any_order else inputs[0] != inputs[1]
+    if are_other and not (reads_constants and set(inputs[0]) == set(inputs[1])):
         changed, effect = (*changed, Change("inputs", *map(tuple, inputs))), "function"
     if not changed and (values := _values_change(mine, other)):
         changed, effect = values, "function"
@@ -233,6 +239,14 @@ def _changed_or_renamed(
         return _difference("changed", mine, other, effect, text, changed)
     is_same = (mine.name, mine.module, _keys(mine)) == (other.name, other.module, _keys(other))
     return None if is_same else _named_differently(mine, other)
+
+
+def _effect_of_change(aligned: AlignedNetworks, mine: Node, other: Node) -> str:
+    shapes = aligned.ours.input_shapes(mine), aligned.reference.input_shapes(other)
+    outputs = aligned.ours.output_shape(mine), aligned.reference.output_shape(other)
+    if len(shapes[0]) == len(shapes[1]) == 1:
+        return effect_of_change(mine.op, other.op, shapes[1][0], outputs[1])
+    return effect_of_change_in_call(mine.op, other.op, shapes, outputs)
 
 
 def _proof(aligned: AlignedNetworks, mine: Node, other: Node) -> str:
@@ -259,6 +273,14 @@ def _mixes_batch(network: Network, node: Node) -> bool:
     """Whether a layer makes another number of rows of the samples."""
     shapes = network.input_shapes(node)
     return len(shapes) == 1 and shapes[0][:1] != network.output_shape(node)[:1]
+
+
+def _joins_batch(aligned: AlignedNetworks, mine: Node, other: Node) -> bool:
+    """Whether our layer alone joins the batch axis with another one, as `flatten(0)` does."""
+    ours, reference = aligned.ours, aligned.reference
+    before = [network.batch_axis_of(node.inputs[0]) for network, node in ((ours, mine), (reference, other))]
+    after = ours.batch_axis_of(mine.name), reference.batch_axis_of(other.name)
+    return None not in before and after[0] is None and after[1] is not None
 
 
 def _named_differently(mine: Node, other: Node) -> Difference:
@@ -346,6 +368,8 @@ def _change_text(change: Change, there: str) -> str:
     """One changed attribute in words; `there` introduces the reference's value."""
     if change.attribute == "values":
         return constants_text(str(change.ours), str(change.reference))
+    if change.attribute == "constants" and isinstance(change.ours, tuple) and isinstance(change.reference, tuple):
+        return f"reads {tensors_text(change.ours)}, {there.replace('has', 'reads')} {tensors_text(change.reference)}"
     if change.attribute == "arguments_given":
         return f"arguments {arguments_text(change.ours)}, {there} {arguments_text(change.reference)}"
     return f"{change.attribute} {value_text(change.ours)}, {there} {value_text(change.reference)}"

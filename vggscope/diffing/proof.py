@@ -29,8 +29,16 @@ def mismatch(ours: Network, reference: Network) -> Mismatch | None:
     """The first place, in execution order, where two networks are not proven equal; None if they are equal."""
     if ours is reference or _are_equal_one_by_one(ours, reference):
         return None
+    if _has_batch(ours) != _has_batch(reference):
+        return Mismatch(ours.end, reference.end, "the outputs differ in the batch axis")
     left, right = _NetworkTerms(ours), _NetworkTerms(reference)
     return _Matching(left.terms.terms, right.terms.terms).failure(left.end, right.end)
+
+
+def _has_batch(network: Network) -> bool:
+    """Whether the output has a batch axis; true of a network whose inputs have none."""
+    is_batched = any(given.batch_axis is not None for given in network.inputs)
+    return not is_batched or network.batch_axis_of(network.end) is not None
 
 
 def _are_equal_one_by_one(ours: Network, reference: Network) -> bool:

@@ -10,7 +10,8 @@ from itertools import groupby
 from vggscope.diffing.result import EFFECTS, Diff, Difference, Numeric, Row
 from vggscope.document import Item
 from vggscope.errors import option
-from vggscope.ops.base import Op
+from vggscope.ops.base import Op, Shape
+from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Recorded
 from vggscope.record import record
 from vggscope.units import count_text, pair_text, shape_text
@@ -117,6 +118,8 @@ def folded(rows: Sequence[Row], word: Callable[[Row], str]) -> Iterator[Row | Fo
 def value_text(value: object) -> str:
     """An attribute's value as a message shows it."""
     if isinstance(value, tuple):
+        if any(isinstance(item, str) for item in value):
+            return " and ".join(map(str, value))
         return pair_text(value) if value else "none"
     return count_text(value) if type(value) is int else str(value)
 
@@ -143,9 +146,33 @@ def constants_text(ours: str, reference: str) -> str:
     return f"the constant {mine['type']} has {first} at position {place}, the reference has {there}{more}"
 
 
+def tensors_text(shapes: tuple[Shape | None, ...]) -> str:
+    """The tensors that a call reads, `x` for each that depends on the input: `(x, a tensor of 1x64x128)`.
+
+    No shapes are those of a call that reads nothing else.
+    """
+    if not shapes:
+        return "only what it computes from the input"
+    return f"({', '.join(map(_tensor_text, shapes))})"
+
+
+def _tensor_text(shape: Shape | None) -> str:
+    if shape is None:
+        return "x"
+    return f"a tensor of {'x'.join(map(str, shape))}" if shape else "a number"
+
+
 def op_text(op: Op) -> str:
-    """An op as torch code: `Conv2d(64, 128, kernel_size=3, padding=1)`, `div(x, 255.0)`."""
+    """An op as torch code: `Conv2d(64, 128, kernel_size=3, padding=1)`, `div(x, 255.0)`.
+
+    >>> from vggscope.ops.constant import WithConstants
+    >>> from vggscope.ops.elementwise import Elementwise
+    >>> op_text(WithConstants(Elementwise("add"), (None, (1, 64, 128))))
+    'add(x, a tensor of 1x64x128)'
+    """
     arguments = {k: v for k, v in op.arguments().items() if v != op.name and k not in _TRACED_FIELDS}
+    if isinstance(op, WithConstants) and not arguments:
+        return f"{op.name}{tensors_text(op.constants)}"
     return f"{op.name}({', '.join(_argument(name, value) for name, value in arguments.items())})"
 
 
