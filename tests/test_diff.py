@@ -482,3 +482,49 @@ def test_a_missing_layer_has_its_own_parameters() -> None:
 def test_other_constants_are_said_in_words(ours: str, reference: str, text: str) -> None:
     assert constants_text(ours, reference) == text
     assert value_text(()) == "none"
+
+
+class Attention(nn.Module):
+    """Reads a parameter and a mask beside its input, if they are asked for."""
+
+    def __init__(self, samples: int = 1, mask: bool = False, position: bool = True) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.position = nn.Parameter(torch.zeros(samples, 4, 8))
+        self.mask, self.has_position = mask, position
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.fc(x)
+        x = x + self.position if self.has_position else x + x
+        mask = torch.ones(4, 4).tril().bool() if self.mask else None
+        return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+
+ALONE = "only what it computes from the input"
+
+CONSTANTS = [
+    ({"samples": 5}, "shape", "reads (x, a tensor of 5x4x8), the reference reads (x, a tensor of 1x4x8)"),
+    ({"mask": True}, "function", f"reads (x, x, x, a tensor of 4x4), the reference reads {ALONE}"),
+    ({"position": False}, "function", f"reads {ALONE}, the reference reads (x, a tensor of 1x4x8)"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "effect", "message"), CONSTANTS)
+def test_tensors_that_a_call_reads_beside_its_input(arguments, effect: str, message: str) -> None:
+    for turned in (False, True):
+        pair = Attention(**arguments), Attention()
+        found = vggscope_diff(pair[turned], ref=pair[not turned], input_size=(4, 8))
+        first = next(d for d in found.differences if d.changes and d.changes[0].attribute == "constants")
+        assert first.effect == effect
+        assert turned or message in first.message
+
+
+def test_a_flatten_that_joins_the_batch_is_a_difference() -> None:
+    """At a batch of one the values are the same; at two, the layer after it does not run."""
+
+    def net(start: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(start), nn.Linear(4 * 6 * 6, 5))
+
+    found = vggscope_diff(net(0), ref=net(1), input_size=(3, 8, 8))
+    assert [(d.ours, d.effect) for d in found.differences] == [("1", "shape")]
+    assert found.verdict == "different"

@@ -15,7 +15,7 @@ from vggscope.api import diff, network
 from vggscope.errors import ModelError
 from vggscope.graph import Network
 from vggscope.sources.reference import reference_for
-from vggscope.vgg.likeness import likeness
+from vggscope.vgg.likeness import likeness, weight_layers
 from vggscope.vgg.options import BuildOptions
 
 STAGES = {
@@ -264,3 +264,31 @@ def test_a_signal_has_no_vgg_to_be_like() -> None:
 )
 def test_only_what_the_paper_has_is_called_its_own(word: str, options: dict[str, Any], name: str) -> None:
     assert diff(word, "paper", **options).reference == name
+
+
+@pytest.mark.parametrize("side", [32, 64, 224])
+def test_a_model_that_stops_part_way_is_judged_by_all_layers_that_it_holds(side: int) -> None:
+    """Without padding, a VGG-16 stops at its third, fourth and last stage on these images."""
+    layers, before = [], 3
+    for repeats, width in zip(STAGES["vgg16"], WIDTHS):
+        for _ in range(repeats):
+            layers += [nn.Conv2d(before, width, 3), nn.ReLU()]
+            before = width
+        layers.append(nn.MaxPool2d(2))
+    net = nn.Sequential(*layers, *head())
+    found = diff(net, input_size=(3, side, side))
+    assert found.reference == "torchvision:vgg16"
+    assert found.likeness is not None
+    assert found.likeness.text == "13 of 13 convolutions, 3 of 3 fully connected layers"
+    label = found.differences[0].label
+    assert (label, found.differences[0].changes[0].attribute) == ("conv1_1", "padding")
+
+
+def test_a_convolution_as_small_as_its_input_is_no_fully_connected_layer() -> None:
+    """At 7x7, the third of three unpadded convolutions sees a map of its own size."""
+    convolutions = [nn.Conv2d(before, 64, 3) for before in (3, 64, 64)]
+    net = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(64, 5))
+    kernels = [layer.kernel for layer in weight_layers(network(net, (3, 7, 7)))]
+    assert kernels == [(3, 3), (3, 3), (3, 3), ()]
+    dense = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 512, 3), nn.Conv2d(512, 10, 1))
+    assert [layer.kernel for layer in weight_layers(network(dense, (3, 3, 3)))] == [(3, 3), (), ()]

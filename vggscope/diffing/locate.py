@@ -197,7 +197,7 @@ def failure_difference(aligned: AlignedNetworks) -> LocatedDifference:
     if both_fail and not changed:
         text += ", nor does the reference's"
     label = (other.label if other else "") or (mine.label if mine else "")
-    title = f"{replace(mine, label=label).title}: " if mine else ""
+    title = f"{replace(mine, label=mine.label or label).title}: " if mine else ""
     names = mine.name if mine else None, other.name if other and (changed or both_fail) else None
     difference = Difference("changed", *names, "shape", f"{title}{text}", label, changed, (str(aligned.ours.failure),))
     return LocatedDifference(difference, ())

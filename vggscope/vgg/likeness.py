@@ -12,7 +12,7 @@ from dataclasses import field
 from math import log2, prod
 from typing import NamedTuple
 
-from vggscope.graph import Network, Node
+from vggscope.graph import Network, Node, Parameter
 from vggscope.ops.base import Shape
 from vggscope.record import record
 
@@ -30,14 +30,15 @@ class WeightLayer(NamedTuple):
     """A convolution, or a fully connected layer, which has no `kernel`.
 
     `width` is the number of output channels or units, 0 for the last fully connected layer: its units are the classes.
-    `reduction` is how often the resolution is halved after the convolution before it. `features` is the input size of
+    `reduction` is how often the resolution is halved after the convolution before it, None if the layer did not run.
+    `features` is the input size of
     the first fully connected layer, 0 for any other layer. `is_separable`: a depthwise convolution and a 1x1 after it
     are one. `is_downsampling`: it has a stride and keeps the channels, as a convolution that replaces a pool.
     """
 
     width: int
     kernel: Shape = ()
-    reduction: int = 0
+    reduction: int | None = 0
     features: int = 0
     is_separable: bool = False
     is_downsampling: bool = False
@@ -103,23 +104,29 @@ def likeness(ours: Network, reference: Network) -> Likeness:
 
 
 def has_batch_norms(network: Network) -> bool:
-    """Whether batch norms belong to its convolutions: there are at least half as many of them."""
+    """Whether batch norms belong to its convolutions: of the layers that run, at least half as many are batch norms."""
     norms = sum(node.op.label_prefix == "bn" and len(network.output_shape(node)) == 4 for node in network.nodes)
-    return norms > 0 and 2 * norms >= sum(bool(layer.kernel) for layer in weight_layers(network))
+    return norms > 0 and 2 * norms >= sum(
+        bool(layer.kernel) and layer.reduction is not None for layer in weight_layers(network)
+    )
 
 
 def weight_layers(network: Network) -> tuple[WeightLayer, ...]:
-    """The first weight layers that the network's output depends on, in execution order."""
+    """The first weight layers that the network's output depends on, in execution order.
+
+    Of a network whose forward pass fails, they are followed by those that it holds and that did not run.
+    """
     layers: list[WeightLayer] = []
     previous, depthwise = network.input_shape, None
     aside = network.side_outputs
-    for node in network.nodes:
+    last_map = _last_spatial(network)
+    for place, node in enumerate(network.nodes):
         weight = node.op.parameters().get("weight") if node.op.is_weight_layer and node.name not in aside else None
         if weight is None or len(layers) == MOST_LAYERS:
             continue
         shape = network.input_shapes(node)[0]
         in_head = bool(layers) and not layers[-1].kernel
-        if _is_fully_connected(node, weight, shape, in_head):
+        if _is_fully_connected(node, weight, shape, layers) and place >= last_map:
             layers.append(WeightLayer(weight[0], features=0 if in_head else prod(weight[1:])))
         elif depthwise is not None and set(weight[2:]) == {1}:
             layers[-1], depthwise = depthwise._replace(width=weight[0], is_separable=True), None
@@ -129,16 +136,56 @@ def weight_layers(network: Network) -> tuple[WeightLayer, ...]:
             layer = WeightLayer(weight[0], weight[2:], _halvings(previous, shape), is_downsampling=downsampling)
             layers.append(layer)
             previous, depthwise = shape, layer if weight[1] == 1 < shape[1] else None
+    if network.failure is not None:
+        layers += _held(network, MOST_LAYERS - len(layers), bool(layers) and not layers[-1].kernel)
     last = max((i for i, layer in enumerate(layers) if not layer.kernel), default=None)
     return tuple(layer._replace(width=0) if i == last else layer for i, layer in enumerate(layers))
 
 
-def _is_fully_connected(node: Node, weight: Shape, shape: Shape, in_head: bool) -> bool:
-    """Whether a layer is fully connected, which may be written as a convolution over its whole input."""
+def _last_spatial(network: Network) -> int:
+    """The place of the last convolution with a kernel above 1x1: a layer before it is no part of the head.
+
+    A forward pass that fails ends before a convolution that its network holds.
+    """
+    if any(len(parameter.shape) == 4 and max(parameter.shape[2:]) > 1 for parameter in _not_run(network)):
+        return len(network.nodes)
+    places = (
+        i for i, n in enumerate(network.nodes) if n.op.is_convolution and max(n.op.parameters()["weight"][2:]) > 1
+    )
+    return max(places, default=0)
+
+
+def _not_run(network: Network) -> list[Parameter]:
+    """The weights that a network holds and that did not run since its forward pass failed before."""
+    if network.failure is None:
+        return []
+    return [parameter for parameter, _ in network.unused if parameter.name.rpartition(".")[2] == "weight"]
+
+
+def _held(network: Network, most: int, in_head: bool) -> list[WeightLayer]:
+    """The weight layers that did not run, in the order of the state dict."""
+    layers: list[WeightLayer] = []
+    for weight in (parameter.shape for parameter in _not_run(network)):
+        if len(weight) == 4:
+            layers.append(WeightLayer(weight[0], weight[2:], None))
+        elif len(weight) == 2:
+            layers.append(WeightLayer(weight[0], features=0 if in_head else weight[1]))
+            in_head = True
+    return layers[:most]
+
+
+def _is_fully_connected(node: Node, weight: Shape, shape: Shape, before: Sequence[WeightLayer]) -> bool:
+    """Whether a layer is fully connected, which may be written as a convolution over its whole input.
+
+    A convolution of the same kernel as the one before it, and not many times as wide, is a usual one: its input is as
+    small as its kernel because the image is small.
+    """
     if node.op.label_prefix == "fc" or node.label.startswith("fc"):
         return True
+    in_head = bool(before) and not before[-1].kernel
+    is_usual = bool(before) and before[-1].kernel == weight[2:] and weight[0] <= 2 * weight[1]
     window = node.op.window(shape[2:])
-    covers = weight[2:] == shape[2:] and (in_head or max(shape[2:], default=1) > 1)
+    covers = weight[2:] == shape[2:] and (in_head or (max(shape[2:], default=1) > 1 and not is_usual))
     return covers and window is not None and not any(window.padding)
 
 
@@ -154,9 +201,9 @@ def _without_downsampling(layers: tuple[WeightLayer, ...]) -> tuple[WeightLayer,
     """The layers without the convolutions that may replace pools; the reduction before one counts for the next."""
     kept, reduction = [], 0
     for layer in layers:
-        reduction += layer.reduction
+        reduction += layer.reduction or 0
         if not layer.is_downsampling:
-            kept.append(layer._replace(reduction=reduction))
+            kept.append(layer if layer.reduction is None else layer._replace(reduction=reduction))
             reduction = 0
     return tuple(kept)
 
@@ -241,6 +288,7 @@ def _paired(total: _Sum, ours: WeightLayer, theirs: WeightLayer, width: float) -
     is_convolution = bool(ours.kernel)
     same_width = ours.width == theirs.width * (width if is_convolution else 1)
     same_kernel = (ours.kernel, ours.features) == (theirs.kernel, theirs.features)
-    cost = _WIDTH * (not same_width) + _KERNEL * (not same_kernel) + _REDUCTION * (ours.reduction != theirs.reduction)
+    other_reduction = ours.reduction is not None and ours.reduction != theirs.reduction
+    cost = _WIDTH * (not same_width) + _KERNEL * (not same_kernel) + _REDUCTION * other_reduction
     equal = same_width and same_kernel
     return (total[0] + cost, total[1] - (equal and is_convolution), total[2] - (equal and not is_convolution))
