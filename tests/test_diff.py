@@ -513,7 +513,7 @@ CONSTANTS = [
 def test_tensors_that_a_call_reads_beside_its_input(arguments, effect: str, message: str) -> None:
     for turned in (False, True):
         pair = Attention(**arguments), Attention()
-        found = vggscope_diff(pair[turned], ref=pair[not turned], input_size=(4, 8))
+        found = vggscope_diff(pair[turned], ref=pair[not turned], input_data=torch.zeros(1, 4, 8))
         first = next(d for d in found.differences if d.changes and d.changes[0].attribute == "constants")
         assert first.effect == effect
         assert turned or message in first.message
