@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -13,13 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_diagram import SVG, assert_tidy, ends_and_nodes, svg_texts
+from tests.test_diagram import SVG, assert_tidy, ends_and_nodes, frame_of, svg_texts
+from tests.test_replicas import MISTAKES, RIGHT, against_its_column
 from vggscope.cli.app import run
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
 from vggscope.drawing import Diagram
 from vggscope.drawing.diff import diagram
-from vggscope.drawing.diff.legend import MOST_LISTED
+from vggscope.drawing.diff.legend import listed_indices
+from vggscope.drawing.diff.marks import MOST_LISTED, marks, ranked, short_names
+from vggscope.drawing.diff.rows import MarkedRow, shown_rows
 from vggscope.drawing.fonts import wrapped
 from vggscope.drawing.picture import Polygon, Rectangle, Text
 from vggscope.drawing.theme import READABLE, SIGNS, SMALL, THEMES, contrast
@@ -69,27 +73,135 @@ def parts_named(drawn: Diagram) -> set[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_difference_is_drawn_and_listed(name: str, tmp_path: Path) -> None:
+def test_the_gravest_differences_are_listed_and_drawn(name: str, tmp_path: Path) -> None:
     result = diff_of(name, tmp_path)
     drawn = diagram(result)
     assert_tidy(drawn)
     texts = svg_texts(drawn)
     content = " ".join(texts)
-    names = parts_named(drawn)
-    numbered = [d for d in result.differences if d.kind != "renamed"]
-    for number, difference in enumerate(numbered[:MOST_LISTED], 1):
-        assert " ".join(difference.message.split()) in content
-        marks = [text for text in texts if text[:1] in "+−~!" and text[2:] == str(number)]
-        # Once in the legend and at one row or more.
-        assert len(marks) >= 2, difference
-    differing = [row for row in result.rows if row.sign in "+-~!"]
-    assert {f"ours: {row.our_layer.name}" for row in differing if row.our_layer} <= names
-    assert {f"reference: {row.reference_layer.name}" for row in differing if row.reference_layer} <= names
-    labels = [layer.label for row in differing for layer in (row.our_layer, row.reference_layer) if layer]
-    assert {label for label in labels if label} <= set(texts)
+    numbers = {index: number for number, index in enumerate(ranked(result), 1)}
+    for index in listed_indices(result, fold=True)[:MOST_LISTED]:
+        assert " ".join(result.differences[index].message.split())[:60] in content
+        found = [text for text in texts if text[:1] in "+−~!" and text[2:] == str(numbers[index])]
+        # Once in the list and at one row or more.
+        assert len(found) >= 2, result.differences[index]
     assert f"{result.params.ours:,} parameters" in texts
     assert f"{result.params.reference:,} parameters" in texts
     assert any(text.startswith(f"{result.verdict}: ") for text in texts)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_row_is_drawn_or_counted_once(name: str, tmp_path: Path) -> None:
+    result = diff_of(name, tmp_path)
+    rows = shown_rows(result, marks(result), listed_indices(result, fold=True), fold=True)
+    held = [held for row in rows for held in ((row.row,) if isinstance(row, MarkedRow) else row.rows)]
+    assert tuple(held) == result.rows
+    for row in rows:
+        if not isinstance(row, MarkedRow):
+            assert sum(int(text.split()[0].replace(",", "")) for text in row.texts) == len(row.rows)
+    names = parts_named(diagram(result, fold=False))
+    assert {f"ours: {row.our_layer.name}" for row in result.rows if row.our_layer} <= names
+    assert {f"reference: {row.reference_layer.name}" for row in result.rows if row.reference_layer} <= names
+
+
+def test_differences_are_listed_by_effect_and_above_the_drawing() -> None:
+    first = "conv3-8 conv3-8 maxpool dropout FC-10"
+    result = compare(resolve("conv3-16 conv3-8/p0 FC-10 FC-10"), resolve(first))
+    drawn = diagram(result)
+    effects = [result.differences[index].effect for index in ranked(result)]
+    assert effects == sorted(effects, key=["shape", "function", "training_only", "none"].index)
+    numbered = [shape for shape in drawn.picture.shapes() if isinstance(shape, Text) and shape.text[:1] in "+−~!"]
+    listed = [shape for shape in numbered if shape.y < min(frame_of(part)[1] for part in drawn.picture.parts)]  # type: ignore[index]
+    assert [int(shape.text[2:]) for shape in listed] == list(range(1, len(effects) + 1))
+
+
+def test_harmless_differences_are_one_line() -> None:
+    result = diff(f"{REPLICAS}/conv_units.py:VGG13", "torchvision:vgg16_bn")
+    assert {"function", "none"} <= {difference.effect for difference in result.differences}
+    harmless = [difference for difference in result.differences if difference.effect == "none"]
+    texts = svg_texts(diagram(result))
+    (line,) = [text for text in texts if "harmless difference" in text]
+    assert re.match(r"\d+ harmless differences: \d+ in name, \d+ ", line)
+    renamed = sum(difference.kind == "renamed" for difference in harmless)
+    assert f"{renamed} in name" in line
+    drawn = diagram(result).picture.frame
+    hollow = [shape for shape in drawn if isinstance(shape, Polygon) and shape.fill == THEMES["light"].page]
+    assert hollow == []
+
+
+LARGEST = {3: 640, 1000: 820}
+"""The largest height of a folded picture in points, by the most differences that change the output."""
+
+
+def largest(result: Diff) -> int:
+    count = sum(difference.changes_output for difference in result.differences)
+    return next(height for most, height in LARGEST.items() if count <= most)
+
+
+@pytest.mark.parametrize(("word", "old", "new", "expected"), [(word, "", "", "") for word, _, _ in RIGHT] + MISTAKES)
+def test_the_picture_of_a_file_has_a_bounded_height(
+    tmp_path: Path, word: str, old: str, new: str, expected: str
+) -> None:
+    file, _, name = word.partition(":")
+    (tmp_path / file).write_text((REPLICAS / file).read_text().replace(old, new, 1))
+    result = against_its_column(f"{tmp_path / file}:{name}")
+    drawn = diagram(result)
+    assert_tidy(drawn)
+    assert drawn.picture.height <= largest(result)
+    assert drawn.picture.width <= 1700
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ours", "reference"),
+    [
+        ("resnet18", "resnet34"),
+        ("resnet50", "resnet101"),
+        ("resnet50", "resnext50_32x4d"),
+        ("resnet50", "wide_resnet50_2"),
+        ("resnet152", "resnet18"),
+        ("densenet121", "densenet169"),
+        ("densenet201", "densenet121"),
+        ("densenet121", "resnet50"),
+        ("vgg19", "resnet50"),
+    ],
+)
+def test_the_picture_of_a_deep_pair_has_a_bounded_height(ours: str, reference: str) -> None:
+    result = diff(f"torchvision:{ours}", f"torchvision:{reference}")
+    drawn = diagram(result)
+    assert_tidy(drawn)
+    assert drawn.picture.height <= largest(result)
+    assert drawn.picture.width <= 1700
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_text_is_readable_on_its_ground(theme: str) -> None:
+    for words in (("C", "D"), ("A-LRN", "A"), ("torchvision:resnet18", "torchvision:resnet34")):
+        picture = diagram(diff(*words), theme).picture
+        grounds: list[tuple[tuple[float, ...], str]] = []
+        for shape in picture.shapes():
+            if isinstance(shape, Text):
+                left, top, right, bottom = shape.bounds
+                x, y = (left + right) / 2, (top + bottom) / 2
+                held = [fill for (x0, y0, x1, y1), fill in grounds if x0 <= x <= x1 and y0 <= y <= y1]
+                assert contrast(shape.color, [picture.background, *held][-1]) >= READABLE, shape
+            elif isinstance(shape, Rectangle) and shape.fill:
+                box = (shape.x, shape.y, shape.x + shape.width, shape.y + shape.height)
+                grounds.append((box, shape.fill))
+            elif isinstance(shape, Polygon) and shape.fill:
+                xs, ys = zip(*shape.points)
+                grounds.append(((min(xs), min(ys), max(xs), max(ys)), shape.fill))
+
+
+def test_a_file_is_headed_by_its_name() -> None:
+    texts = svg_texts(diagram(diff(f"{REPLICAS}/cfg_loop.py:VGG", "D")))
+    assert texts[0] == "cfg_loop.py:VGG against D"
+    assert short_names(replace(diff("A", "A"), model="a/net.py:VGG", reference="b/net.py:VGG")) == (
+        "a/net.py:VGG",
+        "b/net.py:VGG",
+    )
+    line = "conv11-64/s4p2 maxpool"
+    assert short_names(replace(diff("A", "A"), model=line)) == (line, "A")
 
 
 def test_three_kernels_of_column_c() -> None:
@@ -123,8 +235,13 @@ def test_an_inserted_layer_faces_a_gap() -> None:
 
 def test_thirteen_batch_norms_are_missing_for_one_reason() -> None:
     texts = svg_texts(diagram(diff("vgg16", "vgg16_bn")))
-    assert texts.count("missing here") == 13
-    assert texts.count("− 1") == 14
+    # Three of them are drawn, with one layer before and after; ten are counted.
+    assert texts.count("missing here") == 3
+    assert texts.count("− 1") == 5
+    assert {"33 alike", "10 differ"} <= set(texts)
+    whole = svg_texts(diagram(diff("vgg16", "vgg16_bn"), fold=False))
+    assert whole.count("missing here") == 13
+    assert whole.count("− 1") == 14
 
 
 def test_a_model_whose_forward_pass_fails(tmp_path: Path) -> None:

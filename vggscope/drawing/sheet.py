@@ -5,7 +5,7 @@ from __future__ import annotations
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.look import Heat
 from vggscope.drawing.picture import Link, Part, Picture, Shape, Text
-from vggscope.drawing.theme import SMALL, TITLE, Theme
+from vggscope.drawing.theme import HEADING, SMALL, TITLE, Theme
 
 MARGIN = 14.0
 """The margin of the page, in points."""
@@ -29,18 +29,28 @@ def page(
     heat: Heat | None = None,
     labels: tuple[Shape, ...] = (),
     engine: str = "",
+    caption_color: str = "",
 ) -> Picture:
-    """The picture of a drawing that ends at `size`, its right and bottom without the margin."""
+    """The picture of a drawing that ends at `size`, its right and bottom without the margin. A caption with a colour
+    of its own is bold and larger.
+    """
     right, bottom = size
     lines = [Text(MARGIN, bottom + 17 + LINE * i, note, SMALL, theme.muted) for i, note in enumerate(notes)]
     legend = heat.legend(MARGIN, bottom + 18 + LINE * len(lines)) if heat else ()
     width = max(right, *(text.bounds[2] for text in (*lines, *legend) if isinstance(text, Text)), 0.0)
     # A narrow page grows with its heading, up to 400 points.
-    heading = max(text_width(caption, SMALL), text_width(title, TITLE, bold=True))
+    size_of, bold = (HEADING, True) if caption_color else (SMALL, False)
+    heading = max(text_width(caption, size_of, bold), text_width(title, TITLE, bold=True))
     width = max(width, MARGIN + min(heading, 400.0)) + MARGIN
     head = (
         Text(MARGIN, MARGIN + 9, fitted(title, TITLE, width - 2 * MARGIN, bold=True), TITLE, theme.ink, bold=True),
-        Text(MARGIN, MARGIN + 23, fitted(caption, SMALL, width - 2 * MARGIN), SMALL, theme.muted),
+        Text(
+            *(MARGIN, MARGIN + 24 if bold else MARGIN + 23),
+            fitted(caption, size_of, width - 2 * MARGIN, bold),
+            size_of,
+            caption_color or theme.muted,
+            bold,
+        ),
     )
     below = LINE * (len(lines) + (1 if heat else 0))
     return Picture(

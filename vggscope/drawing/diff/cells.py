@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vggscope.diffing.result import RowLayer
-from vggscope.diffing.wording import FoldedRows
-from vggscope.drawing.diff.legend import Mark, badge
-from vggscope.drawing.diff.rows import PAD, SPACE, Columns, MarkedRow, ShownRow, name_text, output_text
+from vggscope.diffing.result import Row, RowLayer
+from vggscope.drawing.diff.marks import Mark, badge
+from vggscope.drawing.diff.rows import PAD, SPACE, Columns, MarkedRow, ShownRow, StackedRows, name_text, output_text
 from vggscope.drawing.fonts import fitted
 from vggscope.drawing.layer import kind
 from vggscope.drawing.picture import Frame, Line, Link, Part, Rectangle, Shape, Text
@@ -18,6 +17,9 @@ ROW, NOTE, GAP, STACK = 15.0, 10.0, 5.5, 2.5
 """In points: the heights of a row and of a line between the sides, the space between rows, the offset in a stack."""
 
 OURS, REFERENCE = "ours", "reference"
+
+MOST_IN_TOOLTIP = 30
+"""The most layers that the tooltip of a stack names."""
 
 
 @record
@@ -32,16 +34,20 @@ class RowShapes:
 
 def height(row: ShownRow) -> float:
     """The height of a row, without the space below it."""
-    notes = len(row.notes) if isinstance(row, MarkedRow) else 0
-    return max(ROW, NOTE * notes + 6)
+    lines = _stack_lines(row) if isinstance(row, StackedRows) else len(row.notes)
+    return max(ROW, NOTE * lines + 6)
+
+
+def _stack_lines(stack: StackedRows) -> int:
+    return max(len(stack.texts), 2 if stack.is_block else 1)
 
 
 def draw(row: ShownRow, x: float, y: float, columns: Columns, theme: Theme) -> RowShapes:
     """A row with its top left corner at `x` and `y`."""
     ours = Frame(x + columns.ours, y, columns.cell, height(row))
     reference = Frame(x + columns.reference, y, columns.cell, height(row))
-    if isinstance(row, FoldedRows):
-        return _folded(row, ours, reference, theme)
+    if isinstance(row, StackedRows):
+        return _stacked(row, x, ours, reference, columns, theme)
     return _marked(row, x, ours, reference, columns, theme)
 
 
@@ -49,25 +55,25 @@ def _marked(row: MarkedRow, x: float, ours: Frame, reference: Frame, columns: Co
     shapes: list[Shape] = []
     if row.mark:
         shapes += badge(row.mark, x + columns.badge - row.mark.width, ours.y + ours.height / 2, theme)
-        shapes += _outline(row, row.mark, ours, reference, theme)
+        shapes += _outline(row.row, row.mark, ours, reference, theme)
         shapes += _notes(row, Frame(ours.right, ours.y, columns.gutter, ours.height), columns, theme)
     parts = []
     part_of = {}
     for side, layer, frame in ((OURS, row.row.our_layer, ours), (REFERENCE, row.row.reference_layer, reference)):
         if layer is None:
-            shapes += _gap(row, side, frame, theme)
+            shapes += _gap(row.row, side, frame, theme)
             continue
         parts.append(_cell(row, side, layer, frame, columns, theme))
         part_of[side, layer.name] = parts[-1].name
     return RowShapes(tuple(shapes), tuple(parts), tuple(_link(row, parts, ours, reference, theme)), part_of)
 
 
-def _outline(row: MarkedRow, mark: Mark, ours: Frame, reference: Frame, theme: Theme) -> Iterator[Shape]:
+def _outline(row: Row, mark: Mark, ours: Frame, reference: Frame, theme: Theme) -> Iterator[Shape]:
     """A bold outline around the sides that have the layer."""
     if mark.sign == "?":
         return
-    left = ours if row.row.our_layer or mark.sign == "!" else reference
-    right = reference if row.row.reference_layer else ours
+    left = ours if row.our_layer or mark.sign == "!" else reference
+    right = reference if row.reference_layer else ours
     weight = 0.9 if mark.quiet else 1.7
     box = (left.x - 1.6, left.y - 1.6, right.right - left.x + 3.2, left.height + 3.2)
     yield Rectangle(*box, theme.card, theme.signs[mark.sign], weight, 2.0)
@@ -94,10 +100,10 @@ _GAPS = {"+": "not in the reference", "-": "missing here", "?": "not reached", "
 """The text in place of a layer, by the sign of the row."""
 
 
-def _gap(row: MarkedRow, side: str, frame: Frame, theme: Theme) -> Iterator[Shape]:
+def _gap(row: Row, side: str, frame: Frame, theme: Theme) -> Iterator[Shape]:
     """A dashed outline on a side without a layer."""
-    sign = row.row.sign
-    text = row.row.ours if sign == "!" and side == OURS else _GAPS[sign]
+    sign = row.sign
+    text = row.ours if sign == "!" and side == OURS else _GAPS[sign]
     yield Rectangle(frame.x, frame.y, frame.width, frame.height, theme.page, theme.signs[sign], 0.9, 2.0, dashed=True)
     yield _centred(frame, text, _baseline(frame), theme)
 
@@ -153,35 +159,52 @@ def _link(row: MarkedRow, parts: list[Part], ours: Frame, reference: Frame, them
     yield Link(parts[0].name, parts[1].name, () if row.notes else (line,), row.mark.text if row.mark else "=")
 
 
-def _folded(row: FoldedRows, ours: Frame, reference: Frame, theme: Theme) -> RowShapes:
-    """Folded rows: a stack on each side, and their number in between."""
-    sides = (
-        (OURS, ours, [hidden.our_layer for hidden in row.rows if hidden.our_layer]),
-        (REFERENCE, reference, [hidden.reference_layer for hidden in row.rows if hidden.reference_layer]),
-    )
+def _stacked(stack: StackedRows, x: float, ours: Frame, reference: Frame, columns: Columns, theme: Theme) -> RowShapes:
+    """A stack on each side that has layers, and their number in between."""
+    shapes: list[Shape] = []
+    if stack.mark:
+        shapes += badge(stack.mark, x + columns.badge - stack.mark.width, ours.y + ours.height / 2, theme)
+    if stack.mark and stack.is_block:
+        shapes += _outline(stack.rows[0], stack.mark, ours, reference, theme)
     parts = []
     part_of = {}
-    for side, frame, layers in sides:
+    for side, frame, layers in ((OURS, ours, stack.ours), (REFERENCE, reference, stack.reference)):
         if layers:
-            parts.append(_stack(row, side, layers, frame, theme))
+            parts.append(_stack(stack, side, layers, frame, theme))
             part_of.update({(side, layer.name): parts[-1].name for layer in layers})
-    y = _baseline(ours) - STACK / 2
-    text = Text((ours.right + reference.x) / 2, y, row.text, SMALL, theme.muted, anchor="middle")
-    links = (Link(parts[0].name, parts[1].name, (), row.text),) if len(parts) == 2 else ()
-    return RowShapes((text,), tuple(parts), links, part_of)
+        elif stack.is_block:
+            shapes += _gap(stack.rows[0], side, frame, theme)
+    middle, first = (ours.right + reference.x) / 2, _first_baseline(ours, len(stack.texts)) - STACK / 2
+    room = columns.gutter - 2 * PAD
+    shapes += [
+        Text(middle, first + NOTE * number, fitted(text, SMALL, room), SMALL, theme.muted, anchor="middle")
+        for number, text in enumerate(stack.texts)
+    ]
+    links = (Link(parts[0].name, parts[1].name, (), ", ".join(stack.texts)),) if len(parts) == 2 else ()
+    return RowShapes(tuple(shapes), tuple(parts), links, part_of)
 
 
-def _stack(row: FoldedRows, side: str, layers: Sequence[RowLayer], frame: Frame, theme: Theme) -> Part:
-    """Several layers as a stack that names the first and the last one."""
-    text = f"{name_text(layers[0])} … {name_text(layers[-1])}"
-    shapes = (
+def _stack(stack: StackedRows, side: str, layers: Sequence[RowLayer], frame: Frame, theme: Theme) -> Part:
+    """Several layers as a stack that names the first and the last one, and those of a block by their ops too."""
+    texts = stack.lines(layers)
+    y = _first_baseline(frame, len(texts)) - STACK / 2
+    shapes: tuple[Shape, ...] = (
         Rectangle(frame.x + 2 * STACK, frame.y, frame.width - 4 * STACK, frame.height, theme.card, theme.border),
         Rectangle(frame.x, frame.y, frame.width, frame.height - STACK, theme.card, theme.border),
-        _centred(frame, text, _baseline(frame) - STACK / 2, theme),
+        *(_centred(frame, text, y + NOTE * number, theme) for number, text in enumerate(texts)),
     )
-    tooltip = "\n".join(f"{name_text(layer)}: {layer.op}, {output_text(layer)}" for layer in layers)
+    tooltip = "\n".join(f"{name_text(layer)}: {layer.op}, {output_text(layer)}" for layer in layers[:MOST_IN_TOOLTIP])
+    if len(layers) > MOST_IN_TOOLTIP:
+        tooltip += f"\nand {len(layers) - MOST_IN_TOOLTIP:,} more"
+    if stack.mark:
+        tooltip = f"{stack.mark.text}: {stack.message}\n{tooltip}"
     name = f"{side}: {layers[0].name} … {layers[-1].name}"
-    return Part(name, shapes, (text, row.text), tooltip, "other", (side,))
+    return Part(name, shapes, (*texts, *stack.texts), tooltip, "other", (side,))
+
+
+def _first_baseline(frame: Frame, lines: int) -> float:
+    """The baseline of the first of several lines that are centred in a frame."""
+    return _baseline(frame) - NOTE * (lines - 1) / 2
 
 
 def _baseline(frame: Frame) -> float:
