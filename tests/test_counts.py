@@ -291,3 +291,58 @@ def test_a_product_of_weights_alone_is_counted() -> None:
 def test_a_parameter_that_forward_returns_is_named_as_such() -> None:
     report = vggscope.summary(Weighted(lambda x, w: (x * 2, w), (4, 3)), input_data=(torch.ones(1, 4),))
     assert [(other.name, other.why) for other in report.totals.other_params] == [("weights.0", "returned by forward")]
+
+
+SIZED_BY_VALUES: dict[str, Function] = {
+    "where": lambda x, w: torch.where(x @ w > 0)[0],
+    "where_of_two_axes": lambda x, w: torch.stack(torch.where(x @ w > 0), 1).sum(0),
+    "nonzero": lambda x, w: (x @ w).nonzero(as_tuple=True)[0],
+    "argwhere": lambda x, w: torch.argwhere(x @ w),
+    "unique": lambda x, w: torch.unique(x @ w),
+    "unique_consecutive": lambda x, w: torch.unique_consecutive(x @ w),
+    "masked_select": lambda x, w: torch.masked_select(x @ w, x > -1),
+    "mask": lambda x, w: (x @ w)[x > -1],
+    "bincount": lambda x, w: torch.bincount((x @ w).long()[0]),
+    "histc": lambda x, w: torch.histc(x @ w, 4),
+    "one_hot": lambda x, w: F.one_hot((x @ w).argmax(-1)),
+    "repeat_interleave": lambda x, w: torch.repeat_interleave(x @ w, torch.full((1,), 2), 0),
+    "to_sparse": lambda x, w: (x @ w).to_sparse().to_dense(),
+}
+"""Functions whose output's size depends on values."""
+
+
+@pytest.mark.parametrize("name", SIZED_BY_VALUES)
+def test_a_function_whose_size_depends_on_values_costs_nothing(name: str) -> None:
+    summary = vggscope.summary(Weighted(SIZED_BY_VALUES[name], (4, 4)), input_size=(1, 4))
+    assert summary.totals.macs == 16
+    assert [text for text in summary.warnings if "disagree" in text or "one axis" in text] == []
+
+
+FACTORS: dict[str, Callable[[nn.Linear, Tensor], tuple[Tensor, Tensor]]] = {
+    "mask_last": lambda layer, x: (layer(x), x > 0),
+    "mask_first": lambda layer, x: (torch.isnan(x), layer(x)),
+    "integers": lambda layer, x: (layer(x), x.argmax(-1, keepdim=True)),
+    "an_input": lambda layer, x: (x, layer(x)),
+    "detached": lambda layer, x: (layer(x), layer(x).detach()),
+    "both": lambda layer, x: (layer(x), layer(x)),
+}
+
+
+class Multiplied(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.factors = FACTORS[name]
+        self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.factors(self.first, x)
+        y: Tensor = self.last(left * right)
+        return y
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_a_product_saves_the_factor_of_each_gradient(name: str) -> None:
+    """Autograd saves a factor only if the other one has a gradient, which a mask and an input have not."""
+    model = Multiplied(name)
+    assert [text for text in vggscope.summary(model, input_size=(1, 64)).warnings if "disagree" in text] == []
+    assert vggscope.measure(model, batch=32, input_size=(1, 64)).difference_bytes == 0

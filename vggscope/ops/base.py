@@ -342,6 +342,11 @@ class Op:
         return False
 
     @property
+    def saves_factors(self) -> bool:
+        """Whether an input is saved for the gradients of the others, and only if one of them has a gradient."""
+        return False
+
+    @property
     def relays_gradients(self) -> bool:
         """Whether the gradient of the weights has another memory layout than the weights, so that torch copies it."""
         return False

@@ -98,6 +98,10 @@ class Elementwise(Op):
         return "same" if self.function in ("add", "clone") else "new"
 
     @property
+    def saves_factors(self) -> bool:
+        return self.function == "mul"
+
+    @property
     def sums_gradients(self) -> bool:
         return self.gradient == "new"
 

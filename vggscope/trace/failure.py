@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.graph import Failure, FailureKind, Network
 from vggscope.ops.base import numel
+from vggscope.ops.normal_form import RESHAPE
 from vggscope.trace.functions import first_line, problem
 from vggscope.trace.source_line import own_line
 from vggscope.units import count_text, kernel_text, shape_text
@@ -94,6 +95,8 @@ def _flattened_batch(network: Network, samples: int, lines: Mapping[str, str]) -
     before, after = network.shapes[node.inputs[0]], network.shapes[node.name]
     if numel(before) != numel(after) or after == (samples,):
         return None
+    if any(step.function != RESHAPE for step in node.op.normal_form((before,), after).steps):
+        return None  # other values, such as the positions that nonzero finds
     line = f" ({lines[node.name]})" if lines.get(node.name) else ""
     size = shape_text(before) + (f" = {count_text(numel(before[1:]))}" if len(before) > 2 else "")
     return f"{node.name}: the batch and the {size} values of a sample become one axis{line}: write x.flatten(1)"

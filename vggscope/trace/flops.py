@@ -73,10 +73,12 @@ def counted(function: Function, args: Arguments, kwargs: KeywordArguments, leave
     outputs = [tensor for tensor in tensors_in(result) if tensor.requires_grad]
     if not outputs:
         return Counted(macs, 0 if is_complete else None, differentiable=not (replaced and is_complete))
-    gradients = [torch.ones_like(tensor) for tensor in outputs]
-    backward_macs = counted_macs(
-        partial(torch.autograd.grad, outputs, list(replaced.values()), gradients, allow_unused=True)
-    )
+
+    def backward() -> object:
+        gradients = [torch.ones_like(tensor) for tensor in outputs]  # fails for a sparse tensor
+        return torch.autograd.grad(outputs, list(replaced.values()), gradients, allow_unused=True)
+
+    backward_macs = counted_macs(backward)
     is_known = is_complete and (len(outputs) == 1 or backward_macs == 0)
     return Counted(macs, backward_macs if is_known else None)
 

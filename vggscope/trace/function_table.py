@@ -619,7 +619,7 @@ FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
     "interpolate": _interpolate,
     "pixel_shuffle": _pixel_shuffle,
     "pixel_unshuffle": _pixel_unshuffle,
-    "flatten": _flatten,
+    **dict.fromkeys(("flatten", "ravel"), _flatten),
     **dict.fromkeys(("reshape", "view"), _reshape),
     "unflatten": _unflatten,
     "permute": _permute,

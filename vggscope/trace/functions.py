@@ -87,7 +87,8 @@ def read(
 ) -> Call:
     """Return a function's Call. `inputs` are the tensors among its arguments, `results` the tensors that it returns."""
     ops = _ops_of(name, args, kwargs)
-    if not ops and name in KEEPS:
+    is_nonzero = name == "where" and len(args) + len(kwargs) == 1  # the positions where the condition holds
+    if not ops and name in KEEPS and not is_nonzero:
         ops = (Elementwise(name, _plain_arguments(args, kwargs)),)
     if in_place and name in MATRIX_PRODUCTS:
         ops = ()  # as `x.addmm_(a, b)`, which adds to its first argument: the ops of products return new memory

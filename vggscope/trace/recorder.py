@@ -432,13 +432,16 @@ class Recorder:
     def _compare_saved(self, name: str, op: Op, call: Call, result: Tensor) -> None:
         """Record if an op whose rules predict memory saves otherwise for backward than torch says."""
         is_usual = op.predicts_memory and not self.has_own_backward and not is_transforming()
-        if not is_usual or kind(op) in self.asked or len(call.inputs) != len(set(map(id, call.inputs))):
+        needs = tuple(map(_is_differentiable, call.inputs))
+        asked = kind(op), needs
+        if not is_usual or asked in self.asked or len(call.inputs) != len(set(map(id, call.inputs))):
             return
-        self.asked.add(kind(op))
+        self.asked.add(asked)
         torchs = call.saved(op)
         # Torch's CPU keeps statistics in the dtype of the input, the other devices in float32 at least.
         shapes = tuple(map(shape_of, call.inputs))
-        ours, wide = (by_rule(op, shapes, shape_of(result), result.element_size(), width) for width in (0, 4))
+        width, output = result.element_size(), shape_of(result)
+        ours, wide = (by_rule(op, shapes, output, needs, width, least) for least in (0, 4))
         if torchs is not None and torchs not in (ours, wide):
             self.disagree(f"{name}: vggscope says that {op.name} saves {ours.text} for backward, torch {torchs.text}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Op, Shape, numel
@@ -38,9 +38,16 @@ class Saved:
         return " and ".join(parts) or "nothing"
 
 
-def by_rule(op: Op, inputs: tuple[Shape, ...], output: Shape, element_bytes: int, statistics_width: int = 0) -> Saved:
-    """Return what an op's rule says is saved in training, with `statistics_width` bytes at least per statistic."""
+def by_rule(
+    op: Op, inputs: tuple[Shape, ...], output: Shape, needs: Sequence[bool], element_bytes: int, statistics_width: int
+) -> Saved:
+    """Return what an op's rule says is saved in training, with `statistics_width` bytes at least per statistic.
+
+    `needs` is whether each input can have a gradient.
+    """
     saved = op.saved_for_backward(inputs, output)
+    if op.saves_factors:
+        saved = replace(saved, inputs=tuple(i for i in saved.inputs if any(needs[:i]) or any(needs[i + 1 :])))
     extra = sum(numel(shape) * (width or element_bytes) for shape, width in saved.extra)
     extra += sum(map(numel, (*saved.masks, *saved.copies))) * element_bytes
     extra += sum(map(numel, saved.statistics)) * max(element_bytes, statistics_width)

@@ -55,6 +55,7 @@ class OperatorCall:
     `broadcasts`: inputs are broadcast and type-promoted. The gradient has the output's size and is then reduced to the
     input's.
     `sums_gradients`: so does the gradient of a parameter.
+    `saves_factors`: an input is saved for the gradients of the others, and only if one of them has one.
     `relays_gradients`: the gradient of a weight has another memory layout and is then copied.
     `first_piece`: the output of the first of several calls that are one in torch, as the pieces of a `chunk` are. The
     gradients of all pieces together make the input's.
@@ -76,6 +77,7 @@ class OperatorCall:
     last_input_first: bool = False
     broadcasts: bool = False
     sums_gradients: bool = False
+    saves_factors: bool = False
     relays_gradients: bool = False
     first_piece: str = ""
     parameters: tuple[Parameter, ...] = ()
@@ -187,6 +189,7 @@ class _CallBuilder:
             last_input_first=op.broadcasts,
             broadcasts=op.broadcasts,
             sums_gradients=op.sums_gradients,
+            saves_factors=op.saves_factors,
             relays_gradients=op.relays_gradients,
             first_piece=self.first_pieces.get(node.name, ""),
             parameters=parameters,

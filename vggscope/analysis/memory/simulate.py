@@ -6,7 +6,7 @@ run, and a gradient until it has been used. Autograd runs the backwards in the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear, StepTimeline
@@ -335,12 +335,20 @@ class StepSimulator:
             self.saved[position] = []
             extra += [log.allocate("activations", size) for size in call.copies]
         if saves and position in self.saved:
-            self.saved[position] = [*(self.tensors[name] for name in call.saves), *extra]
-            for name in call.saves:
-                log.retain(self.tensors[name])
+            kept = [self.tensors[name] for name in self._saved_names(call)]
+            self.saved[position] = [*kept, *extra]
+            for number in kept:
+                log.retain(number)
         else:
             temporaries += extra
         log.release(*temporaries)
+
+    def _saved_names(self, call: OperatorCall) -> Sequence[str]:
+        """The values that autograd saves of a call."""
+        if not call.saves_factors or self._trained(call):
+            return call.saves
+        needs = [name in self.differentiable for name in call.inputs]
+        return [name for i, name in enumerate(call.saves) if any(needs[:i]) or any(needs[i + 1 :])]
 
     def _requires_gradient(self, call: OperatorCall) -> bool:
         if call.gradient == "none":
