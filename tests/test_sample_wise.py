@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._C import DisableTorchFunction
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import vggscope
 from tests.test_zoo import call_inputs
 from tests.zoo import ZOO, Calls
-from vggscope.errors import ShapeError
+from vggscope.errors import ModelError, ShapeError
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
 from vggscope.trace import run
@@ -124,3 +129,153 @@ def test_the_samples_of_a_slice_that_forward_counts_grow_with_the_batch() -> Non
     report = vggscope.summary(module, input_size=(3, 8, 8), batch=64)
     assert report.outputs[0].shape == (64, 3, 8, 8)
     assert report.totals.macs == 2 * 64 * 8 * 8 * 3 * 3
+
+
+def in_a_new_thread(x: Tensor) -> int:
+    sizes: list[int] = []
+    thread = Thread(target=lambda: sizes.append(len(x)))
+    thread.start()
+    thread.join()
+    return sizes[0]
+
+
+POOL = ThreadPoolExecutor(1)
+POOL.submit(int).result()  # its worker runs from now on
+
+
+def in_a_new_pool(x: Tensor) -> int:
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(len, x).result()
+
+
+def with_functions_disabled(x: Tensor) -> int:
+    with torch._C.DisableTorchFunction():
+        return len(x)
+
+
+def with_functions_disabled_by_an_imported_name(x: Tensor) -> int:
+    with DisableTorchFunction():
+        return len(x)
+
+
+def with_subclasses_disabled(x: Tensor) -> int:
+    with torch._C.DisableTorchFunctionSubclass():
+        return len(x)
+
+
+class Sized(TorchDispatchMode):
+    """Keeps the size of the last tensor that an operator reads."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.size = len(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def by_a_dispatch_mode(x: Tensor) -> int:
+    with (mode := Sized()):
+        x.relu()
+    return mode.size
+
+
+class SizedTensor(Tensor):
+    """Keeps the size of the last tensor that a function reads."""
+
+    samples = 0
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with DISABLED():
+            cls.samples = len(args[0])
+            return func(*args, **(kwargs or {}))
+
+
+DISABLED = torch._C.DisableTorchFunctionSubclass
+
+
+def by_a_subclass(x: Tensor) -> int:
+    x.as_subclass(SizedTensor).relu()
+    return SizedTensor.samples
+
+
+@torch.library.custom_op("vggscope_tests::sized", mutates_args=())
+def sized(x: Tensor) -> Tensor:
+    SIZES.append(len(x))
+    return x.clone()
+
+
+@sized.register_fake
+def _(x: Tensor) -> Tensor:
+    SIZES.append(len(x))
+    return torch.empty_like(x)
+
+
+SIZES: list[int] = []
+
+
+def by_a_custom_operator(x: Tensor) -> int:
+    sized(x)
+    return SIZES[-1]
+
+
+def by_an_error(x: Tensor) -> int:
+    try:
+        x[5]
+    except IndexError:
+        return 1
+    return 6
+
+
+UNSEEN = (
+    *(in_a_new_thread, in_a_new_pool, lambda x: POOL.submit(len, x).result()),
+    *(with_functions_disabled, with_functions_disabled_by_an_imported_name, with_subclasses_disabled),
+    *(by_a_dispatch_mode, by_a_subclass, by_a_custom_operator, by_an_error),
+)
+
+
+@pytest.mark.parametrize("size_of", UNSEEN, ids=lambda f: f.__name__)
+def test_a_size_that_is_read_unseen_is_run_on_the_large_batch(size_of: Callable[[Tensor], int]) -> None:
+    module = Calls(lambda self, x: self.conv(x) if size_of(x) < 6 else x + 0, conv=nn.Conv2d(3, 3, 1))
+    assert vggscope.summary(module, (3, 8, 8)).totals.macs_known == 8 * 8 * 3 * 3
+    for inspected in (vggscope.summary, vggscope.operations, vggscope.memory):
+        with pytest.raises(ShapeError, match="forward takes another way for 64 samples"):
+            inspected(module, (3, 8, 8), batch=64)
+
+
+def test_a_network_that_reads_sizes_is_run_on_a_large_batch() -> None:
+    module = Calls(lambda self, x: self.conv(x) if len(x) < 6 else x + 0, conv=nn.Conv2d(3, 3, 1))
+    network = vggscope.network(module, (3, 8, 8))
+    with pytest.raises(ShapeError, match="forward takes another way for 64 samples"):
+        vggscope.summary(network, batch=8)
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_what_forward_submits_to_a_pool_is_counted(batch: int) -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        with ThreadPoolExecutor() as pool:
+            half, whole = pool.map(lambda part: nn.functional.relu(self.conv(part)), (x[:, :, :4], x))
+        return half.sum() + whole.sum()
+
+    summary = vggscope.summary(Calls(forward, conv=nn.Conv2d(3, 3, 1)), (3, 8, 8), batch=batch)
+    assert summary.totals.macs == batch * (4 + 8) * 8 * 3 * 3
+    assert sum(layer.op == "ReLU" for layer in summary.layers) == 2
+    assert not summary.warnings
+
+
+def test_a_thread_that_computes_is_refused() -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        results: list[Tensor] = []
+        thread = Thread(target=lambda: results.append(self.conv(x)))
+        thread.start()
+        thread.join()
+        return results[0]
+
+    with pytest.raises(ModelError, match="in a thread of its own") as raised:
+        vggscope.summary(Calls(forward, conv=nn.Conv2d(3, 3, 1)), (3, 8, 8))
+    assert "ThreadPoolExecutor" in raised.value.remedy
+
+
+def test_the_functions_that_are_watched_are_restored() -> None:
+    names = (Thread, "start"), (ThreadPoolExecutor, "submit"), (torch._C, "DisableTorchFunction")
+    before = [vars(owner)[name] for owner, name in names]
+    vggscope.summary(nn.Conv2d(3, 3, 1), (3, 8, 8))
+    assert [vars(owner)[name] for owner, name in names] == before

@@ -86,15 +86,22 @@ def network(model: Model, input_size: InputSizes | None = None, **options: Unpac
 
 
 def _network(
-    model: Model, inputs: Inputs | None, options: ModelOptions, steps: tuple[StepRequest, ...] = ()
+    model: Model,
+    inputs: Inputs | None,
+    options: ModelOptions,
+    steps: tuple[StepRequest, ...] = (),
+    batch: int | None = None,
 ) -> Network:
-    """The Network of a model, with a recording of torch in the `steps` whose memory the rules do not predict."""
+    """The Network of a model, with a recording of torch in the `steps` whose memory the rules do not predict.
+
+    `batch` is the one whose figures are wanted, None for any.
+    """
     if isinstance(model, Network):
         return model if inputs is None else _with_inputs(model, inputs)
     if isinstance(model, str):
         from vggscope.sources.resolve import resolve
 
-        resolved = resolve(model, replace(_source_options(inputs, options), steps=steps))
+        resolved = resolve(model, replace(_source_options(inputs, options), steps=steps, batch=batch))
         return resolved if inputs is None else replace(resolved, given_batch=_batch_of(resolved, inputs))
     from vggscope.trace.network import network_of
 
@@ -104,7 +111,7 @@ def _network(
         raise ModelError(f"{type(model).__name__} is not a model", "a model is a word, an nn.Module or a Network")
     if set(options) - set(INPUT_OPTIONS):
         raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
-    return network_of(model, type(model).__name__, inputs, steps=steps)
+    return network_of(model, type(model).__name__, inputs, steps=steps, batch=batch)
 
 
 def _peaks(dtype: str | None, samples: int | None = None, *, for_any_batch: bool = False) -> tuple[StepRequest, ...]:
@@ -210,9 +217,9 @@ def operations(
     from vggscope.analysis.operations import operations as count_operations
     from vggscope.units import check_batch
 
-    shown = network(model, input_size, **options)
+    check_batch(batch or 1, dtype)
+    shown = _network(model, _inputs(input_size, options), options, batch=batch)
     size = shown.given_batch if batch is None else batch
-    check_batch(size, dtype)
     return count_operations(shown, size, dtype, count=count, card=card)
 
 
@@ -565,7 +572,8 @@ def memory(
     reserved = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
     budget = GpuBudget(gpu, *reserved) if gpu is not None else None
     steps = _requests(step, batch, for_any_batch=budget is not None)
-    runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
+    inputs, samples = _inputs(input_size, model_options), batch and step.samples(batch)
+    runnable = _network(model, inputs, model_options, steps, samples).require_runnable()
     if not runnable.registers_all:
         reason = unknown_memory(runnable, step)
         raise ModelError(f"the memory of {runnable.name} is not known: {reason}", UNREGISTERED_REMEDY)

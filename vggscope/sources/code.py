@@ -59,10 +59,10 @@ def load(word: str, options: BuildOptions) -> Network:
         except ModelError as error:
             if not _reads_values(error.__cause__):
                 raise
-            network = network_of(make(), word, options.given, steps=options.steps)
+            network = network_of(make(), word, options.given, steps=options.steps, batch=options.batch)
             notes = (*notes, "the model reads values while it is built: it was built with its weights")
         else:
-            network = network_of(module, word, options.given, rebuild=make, steps=options.steps)
+            network = network_of(module, word, options.given, rebuild=make, steps=options.steps, batch=options.batch)
         return replace(network, warnings=(*network.warnings, *notes))
 
 

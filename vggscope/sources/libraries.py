@@ -42,7 +42,14 @@ def load(word: str, options: BuildOptions) -> Network:
     make = partial(build, word, options)
     with suppress_output():
         module = without_data(make)
-        return network_of(module, word, options.given or _input_size(word, module), rebuild=make, steps=options.steps)
+        return network_of(
+            module,
+            word,
+            options.given or _input_size(word, module),
+            rebuild=make,
+            steps=options.steps,
+            batch=options.batch,
+        )
 
 
 def build(word: str, options: BuildOptions) -> nn.Module:

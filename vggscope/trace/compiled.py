@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from vggscope.trace.unseen import unwatched
+
 Intercept = Callable[[Callable[..., object], tuple[object, ...], dict[str, object]], object]
 
 
@@ -32,7 +34,6 @@ def as_plain_python(intercept: Intercept) -> Iterator[None]:
 
 @contextmanager
 def _script_functions(intercept: Intercept) -> Iterator[None]:
-    from torch._C import DisableTorchFunction
     from torch.jit import ScriptFunction
 
     kind: Any = ScriptFunction
@@ -44,7 +45,7 @@ def _script_functions(intercept: Intercept) -> Iterator[None]:
             return source(*args, **kwargs)
 
         def compiled(*args: object, **kwargs: object) -> object:
-            with DisableTorchFunction():  # its operators are one call
+            with unwatched():  # its operators are one call
                 return run_compiled(function, *args, **kwargs)
 
         compiled.__name__ = "ScriptFunction"

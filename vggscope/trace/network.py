@@ -51,6 +51,7 @@ def network_of(
     *,
     rebuild: Callable[[], nn.Module] | None = None,
     steps: Sequence[StepRequest] = (),
+    batch: int | None = None,
 ) -> Network:
     """Return the Network of a module on the inputs that `spec` describes.
 
@@ -58,14 +59,16 @@ def network_of(
     first layer. An input that comes out as more samples than went in is the last choice. If none fits, the Network
     ends at the layer that failed, and its `failure` is the reason. `rebuild` builds the module with its weights, if
     `module` has none: a forward that reads values needs them. `steps` are those that torch is recorded in, if the
-    rules do not predict their memory.
+    rules do not predict their memory. A forward that reads sizes is run on `batch` samples too, or on ANY_BATCH if the
+    caller names no batch.
 
     Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input.
     """
     attached = example_of(module)
     module = unwrapped(module, name)
     inputs = attached or example_of(module) if spec is None else specified(module, spec)
-    samples = max((request.samples or ANY_BATCH * request.for_any_batch for request in steps), default=1)
+    wanted = [request.samples or ANY_BATCH * request.for_any_batch for request in steps]
+    samples = max(*wanted, batch or 0, 1) if steps or batch else ANY_BATCH
     if inputs is not None:
         result = _noted(_run(module, name, inputs, rebuild, samples), inputs.note)
         if isinstance(result.error, _SHAPE_ERRORS):

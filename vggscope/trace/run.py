@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from vggscope.errors import ModelError
 from vggscope.graph import ONLY_IN_TRAINING, Buffer, Input, Network, Node, Output, Parameter, TorchCount, module_node
 from vggscope.inputs import InputSize
 from vggscope.ops.base import Shape, numel
@@ -254,7 +255,17 @@ class _Forward:
             return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
         finally:
             self.restore()
+            _require_one_thread(watch)
         return watch, None
+
+
+def _require_one_thread(watch: Watch) -> None:
+    """Raise ModelError if forward has called torch in a thread of its own, where calls are not recorded."""
+    if watch.thread_call:
+        raise ModelError(
+            f"forward calls {watch.thread_call} of torch in a thread of its own, where no call is recorded",
+            "call it in forward itself, or by a ThreadPoolExecutor",
+        )
 
 
 @record

@@ -25,6 +25,7 @@ from vggscope.trace.inputs import CallInputs
 from vggscope.trace.preserve import copy_containers, preserved
 from vggscope.trace.run import module_mode, random_state, replaced_tensors, replacement_tensors
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
+from vggscope.trace.unseen import in_own_thread
 from vggscope.trace.watch import below
 
 if TYPE_CHECKING:
@@ -356,6 +357,7 @@ class _Layers:
         with ExitStack() as stack:
             stack.callback(register_module_forward_pre_hook(self._enter).remove)
             stack.callback(register_module_forward_hook(self._leave, always_call=True).remove)
+            stack.enter_context(in_own_thread())
             stack.enter_context(LayerMode())
             yield
 

@@ -39,6 +39,7 @@ from vggscope.trace.source_line import current_line
 from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, tensors_in, with_values
 from vggscope.trace.training_mode import TrainingReads
 from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
+from vggscope.trace.unseen import noticing, unwatched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -93,6 +94,8 @@ class Watch:
     - `dispatched` are the multiply-accumulates that torch's operators have since the current call or layer began.
     - `compares` is false in a run whose products are not compared with torch's operators, which takes longer.
     - `reads_sizes` is true if forward has read a number that may depend on the batch, such as a tensor's shape.
+    - `dispatch_modes` is the number of dispatch modes that ran before forward.
+    - `thread_call` is the name of a function of torch that forward calls in a thread of its own, empty if it does not.
     - `autocast` is the device on which forward turns autocast on for a product.
     - `unregistered` is true if a module with parameters ran that is not registered.
     - `asks_gradient` is true if forward asks whether a tensor requires a gradient, and `makes_leaf` if it makes one
@@ -118,6 +121,8 @@ class Watch:
     autocast: str = ""
     reads_sizes: bool = False
     asked_device: bool = False
+    dispatch_modes: int = 0
+    thread_call: str = ""
     values: Tensor | None = None
     taken: object = None
     packed: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
@@ -129,18 +134,23 @@ class Watch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Install the hooks and the mode within the block."""
+        from torch import Tensor
         from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
         from torch.overrides import TorchFunctionMode
 
         watch = self
+        self.dispatch_modes = dispatch_modes()
 
         class WatchMode(TorchFunctionMode):
             def __torch_function__(
-                self, func: Function, types: object, args: tuple[object, ...] = (), kwargs: object = None
+                self, func: Function, types: tuple[type, ...], args: tuple[object, ...] = (), kwargs: object = None
             ) -> object:
+                if any(kind is not Tensor for kind in types):
+                    watch.reads_sizes = True  # a subclass has code of its own
                 return watch.call(func, args, kwargs if isinstance(kwargs, dict) else {})
 
         with ExitStack() as stack:
+            stack.enter_context(noticing(self._may_read_sizes, self._called_in_thread))
             stack.callback(register_module_forward_pre_hook(self.enter).remove)
             leave = cast("Callable[..., None]", self.leave)
             stack.callback(register_module_forward_hook(leave, with_kwargs=True, always_call=True).remove)
@@ -152,6 +162,12 @@ class Watch:
             stack.enter_context(autocast_requests(self._asked_for_autocast))
             stack.enter_context(WatchMode())
             yield
+
+    def _may_read_sizes(self) -> None:
+        self.reads_sizes = True
+
+    def _called_in_thread(self, name: str) -> None:
+        self.thread_call = self.thread_call or name
 
     @property
     def recorded(self) -> tuple[tuple[Node, ...], tuple[Input, ...], tuple[Output, ...]]:
@@ -191,7 +207,7 @@ class Watch:
         """Push a module on the stack before its forward runs."""
         if self.paused:
             return
-        with _unwatched():
+        with unwatched():
             path = self.paths.get(id(module))
             if path is None:
                 path = below(self.path, type(module).__name__)
@@ -207,7 +223,9 @@ class Watch:
             op = self.stack[-1].op if self.inside_node else module_op(module) or self._script_op(module, path)
             may_replace = op is not None and not self.inside_node and _has_hooks(module)
             given = plain_tensors_in(args) if may_replace else ()
-            self.reads_sizes |= may_replace  # what a hook of a layer reads is not recorded
+            # What a hook of a layer reads is not recorded, nor what any hook inside of it reads.
+            has_hidden_hooks = self.inside_node and (_has_hooks(module) or bool(module._forward_hooks))
+            self.reads_sizes |= may_replace or has_hidden_hooks
             self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args))), given))
 
     def _script_op(self, module: nn.Module, path: str) -> Op | None:
@@ -226,10 +244,11 @@ class Watch:
         """
         if self.paused:
             return None
-        with _unwatched():
+        with unwatched():
             error = sys.exc_info()[1] if len(more) == 1 else None
             if error is not None and (self.module_error is None or self.module_error[0] is not error):
                 self.module_error = (error, tuple(self.stack))
+                self.reads_sizes = True  # forward may catch it, and another batch may not raise it
             frame = self.stack.pop()
             while frame.module is not module:
                 frame = self.stack.pop()
@@ -269,7 +288,8 @@ class Watch:
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
-        with _unwatched():
+        self.reads_sizes |= dispatch_modes() != self.dispatch_modes or _is_custom(function)
+        with unwatched():
             inputs = plain_tensors_in((args, kwargs))
             self._note_gradients(function, args, inputs)
             if self.on_meta and not all(tensor.is_meta for tensor in inputs):
@@ -296,7 +316,7 @@ class Watch:
             raise
         if self.inside_node:
             return result
-        with _unwatched():
+        with unwatched():
             if self.on_meta and not is_transforming():
                 result = with_kernel_layout(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
@@ -374,7 +394,8 @@ class Watch:
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], error: Exception
     ) -> None:
         """Note why a function failed, and whether it fails only without values."""
-        with _unwatched():
+        self.reads_sizes = True  # forward may catch the error, and another batch may not raise it
+        with unwatched():
             self.reads_values = self.reads_values or (self.on_meta and _runs_on_values(function, args, kwargs))
             if not self.inside_node:
                 self.function_error = (error, function_problem(function, args, kwargs, error))
@@ -383,13 +404,18 @@ class Watch:
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
     ) -> Tensor | None:
         """Return a result without torch's meta kernels; None if torch must run, for example for its gradient graph."""
+        from torch import Tensor
+        from torch.nn import Parameter
+
         if not self.on_meta or self.gradients or is_transforming() or any(tensor.requires_grad for tensor in inputs):
             return None
+        if any(type(tensor) is not Tensor and not isinstance(tensor, Parameter) for tensor in inputs):
+            return None  # a subclass may have a function of its own
         return shortcut_result(function, args, kwargs)
 
     def _gradient_node(self, name: str, inputs: tuple[Tensor, ...], result: object, macs: int | None) -> object:
         """Record a call of torch.autograd in forward. Later calls read the gradients that `backward` computes."""
-        with _unwatched():
+        with unwatched():
             results = plain_tensors_in(result)
             if name == "backward":
                 self.backward = inputs[0].detach().clone()
@@ -413,7 +439,7 @@ class Watch:
 
     def _leave_vmap(self, inside: Tensor, outside: Tensor) -> None:
         """Record a result of vmap, which moves the axis of the samples."""
-        with _unwatched():
+        with unwatched():
             if shape_of(inside) == shape_of(outside):
                 self.recorder.repeat(inside, (outside,))
             elif self.recorder.is_constant((inside,)):
@@ -763,6 +789,19 @@ def _with_output_padding(op: TransposedConvolution, inputs: tuple[Tensor, ...], 
     return op
 
 
+def dispatch_modes() -> int:
+    """Return the number of active dispatch modes."""
+    from torch._C import _len_torch_dispatch_stack
+
+    return int(_len_torch_dispatch_stack())
+
+
+def _is_custom(function: Function) -> bool:
+    """Return whether a function is an operator of another library than torch, whose code may read sizes."""
+    library = str(getattr(function, "__module__", "")).removeprefix("torch._ops.")
+    return type(function).__module__ == "torch._ops" and library not in ("aten", "prims")
+
+
 def below(path: str, name: str) -> str:
     """Return a name below a module's path."""
     return f"{path}.{name}" if path else name
@@ -778,10 +817,3 @@ def _distinct_result(op: Op, inputs: tuple[Tensor, ...], result: object) -> obje
     is_input = isinstance(result, torch.Tensor) and any(result is tensor for tensor in inputs)
     in_place = not op.allocates and op.active_in == "always" and op.name != "Identity"
     return result.detach() if isinstance(result, torch.Tensor) and is_input and not in_place else result
-
-
-def _unwatched() -> AbstractContextManager[None]:
-    """Do not intercept functions within the block, because the watch itself calls them."""
-    import torch
-
-    return torch._C.DisableTorchFunction()

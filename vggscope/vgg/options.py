@@ -20,7 +20,7 @@ class BuildOptions:
     layers (torchvision's), `flatten` fits the first FC layer to the input size (the paper's at training), `dense`
     makes the FC layers convolutions (the paper's at test time, section 3.2). `inputs` are what a module that is
     no VGG is called with. `steps` are those that torch is recorded in, for a module whose memory the rules do not
-    predict.
+    predict. `batch` is the one whose figures are wanted, None for any.
     """
 
     input: tuple[int, ...] | None = None
@@ -30,6 +30,7 @@ class BuildOptions:
     soft_max: bool = False
     inputs: Inputs | None = None
     steps: tuple[StepRequest, ...] = ()
+    batch: int | None = None
 
     @property
     def given(self) -> Inputs | tuple[int, ...] | None:

@@ -1,0 +1,144 @@
+"""Notice where forward may read a size or call torch unseen: in a thread, or with torch functions disabled.
+
+A TorchFunctionMode sees the calls of its own thread. What is handed to a ThreadPoolExecutor is run at once in that
+thread, so it is seen. Another thread is only noticed.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
+from typing import Any
+
+from vggscope.trace.tensors import tensors_in
+
+
+@cache
+def _disabled() -> Any:
+    """Torch's own class, under whose name forward may find another one."""
+    from torch._C import DisableTorchFunction
+
+    return DisableTorchFunction
+
+
+def unwatched() -> AbstractContextManager[None]:
+    """Do not intercept functions within the block, because the watch itself calls them."""
+    context: AbstractContextManager[None] = _disabled()()
+    return context
+
+
+@contextmanager
+def noticing(may_read: Callable[[], None], in_thread: Callable[[str], None]) -> Iterator[None]:
+    """Call `may_read` within the block where forward may read a size unseen, and `in_thread` with the name of each
+    function that computes a tensor in a thread of forward's own.
+    """
+    with ExitStack() as stack:
+        if _foreign_modes() or _global_hooks():
+            may_read()
+        stack.enter_context(_noticed_threads(may_read, in_thread))
+        stack.enter_context(_noticed_disabling(may_read))
+        stack.enter_context(in_own_thread())
+        yield
+
+
+@contextmanager
+def in_own_thread() -> Iterator[None]:
+    """Run what this thread submits to a ThreadPoolExecutor at once, within the block."""
+    own, submit = threading.get_ident(), ThreadPoolExecutor.submit
+
+    def run(pool: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if threading.get_ident() != own:
+            return submit(pool, function, *args, **kwargs)
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    with _replaced(ThreadPoolExecutor, "submit", run):
+        yield
+
+
+@contextmanager
+def _noticed_threads(may_read: Callable[[], None], in_thread: Callable[[str], None]) -> Iterator[None]:
+    """Notice each thread that starts, and each wait for another thread, which may be a worker from before."""
+    from torch.overrides import TorchFunctionMode
+
+    own = threading.get_ident()
+    start: Any = threading.Thread.start
+    wait: Any = threading.Condition.wait
+
+    class ThreadMode(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if tensors_in(result):
+                in_thread(getattr(func, "__name__", "a function"))
+            return result
+
+    def start_noticed(thread: threading.Thread) -> None:
+        may_read()
+        run = thread.run
+
+        def run_noticed() -> None:
+            with ThreadMode():
+                run()
+
+        thread.run = run_noticed  # type: ignore[method-assign]
+        start(thread)
+
+    def wait_noticed(condition: threading.Condition, timeout: float | None = None) -> bool:
+        if threading.get_ident() == own:
+            may_read()
+        return bool(wait(condition, timeout))
+
+    with _replaced(threading.Thread, "start", start_noticed), _replaced(threading.Condition, "wait", wait_noticed):
+        yield
+
+
+@contextmanager
+def _noticed_disabling(may_read: Callable[[], None]) -> Iterator[None]:
+    """Notice each use of DisableTorchFunction, under which no mode is called, in every module that has imported it."""
+    original = _disabled()
+
+    def disabled() -> Any:
+        may_read()
+        return original()
+
+    name = original.__name__
+    holders = [module for module in list(sys.modules.values()) if getattr(module, "__dict__", {}).get(name) is original]
+    with ExitStack() as stack:
+        for module in holders:
+            stack.enter_context(_replaced(module, name, disabled))
+        yield
+
+
+def _foreign_modes() -> bool:
+    """Return whether the caller runs a mode of its own, whose code reads sizes inside of a call."""
+    from torch import overrides
+    from torch.utils._device import DeviceContext
+
+    stack: Any = overrides
+    return not all(isinstance(mode, DeviceContext) for mode in stack._get_current_function_mode_stack())
+
+
+def _global_hooks() -> bool:
+    """Return whether the caller has hooks on every module, whose code reads sizes inside of a layer."""
+    from torch.nn.modules import module
+
+    return bool(module._global_forward_pre_hooks or module._global_forward_hooks)
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    before = vars(owner)[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
