@@ -145,7 +145,7 @@ NEAR = [
     (("summary", "D", "--columns", "layr"), "did you mean layer?"),
     (("summary", "D", "--head", "adaptve"), "did you mean adaptive?"),
     (("summary", "D", "--dtype", "flaot32"), "did you mean float32?"),
-    (("summary", "D", "--gpu", "A100"), "did you mean A100-40GB?"),
+    (("summary", "D", "--gpu", "H10"), "did you mean H100?"),
     (("memory", "D", "--gpu", "RTX 409"), "did you mean RTX 4090?"),
     (("memory", "D", "--mode", "trian"), "did you mean train?"),
     (("memory", "D", "--optimizer", "adamm"), "did you mean adam?"),

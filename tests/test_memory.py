@@ -19,7 +19,7 @@ from torch import nn
 from tests.counting import calls
 from tests.strategies import SIDE, columns, examples
 from tests.tracker import recorded_peaks
-from vggscope.analysis.cards import CARDS, gpu_memory
+from vggscope.analysis.cards import CARDS, USABLE, find_gpu, gpu_memory
 from vggscope.analysis.cost import backward_macs
 from vggscope.analysis.memory.allocation_log import KINDS, BatchLinear, LogEntry
 from vggscope.analysis.memory.allocator import Allocator, replay
@@ -608,9 +608,39 @@ def test_cards_are_known_by_the_names_that_people_write() -> None:
     assert gpu_memory("geforce rtx 4090") == gpu_memory("RTX-4090") == 24564 * MIB
     assert gpu_memory("16GB") == 16 * 10**9
     assert all(0.9 < card.memory_mib / (card.sold_gb * 1024) <= 1 for card in CARDS)
+    spoken = {
+        **{"3060": "RTX 3060", "4070 ti": "RTX 4070 Ti", "RTX 3060 12GB": "RTX 3060", "7900 xtx": "RX 7900 XTX"},
+        **{"4060 Ti": "RTX 4060 Ti", "rtx 4060ti 16gb": "RTX 4060 Ti-16GB", "h100": "H100", "mi300x": "MI300X"},
+        **{"a100": "A100-40GB", "A100 80g": "A100-80GB", "NVIDIA A100-SXM4-80GB": "A100-80GB", "v100": "V100-16GB"},
+        **{"m2 max 32GB": "M2 Max 32GB", "Apple M1 16 GB": "M1 16GB", "24": "24"},
+    }
+    assert {word: find_gpu(word).name for word in spoken} == spoken
+    assert find_gpu("24").usable_bytes == 24 * 2**30
 
 
-@pytest.mark.parametrize("text", ["", "lots", "0GiB", "24", "RTX 9999", "-1GiB"])
+def test_what_cuda_offers_of_a_card_is_less_than_its_size() -> None:
+    """The figures of tests/figures.json, and those of torch's messages for Apple: 1.7 times the recommended set."""
+    offered = {"RTX 3060": 12037, "RTX 4060": 7933, "RTX 4090": 24210, "A100-40GB": 40450, "A100-80GB": 81150}
+    assert {name: find_gpu(name).usable_bytes // MIB for name in offered} == offered
+    assert {card.name for card in CARDS} >= USABLE.keys()
+    for card in CARDS:
+        assert 0.966 * card.memory_bytes < card.usable_bytes < card.memory_bytes, card.name
+        assert ("estimate" in card.source) == (card.name not in USABLE), card.name
+    for size, allowed in ((8, 9.07), (16, 18.13), (32, 36.27), (64, 81.60)):
+        assert find_gpu(f"M1 Max {size}GB").usable_bytes * 1.7 / 2**30 == pytest.approx(allowed, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("4091", "RTX 4090"), ("RTX 409", "RTX 4090"), ("A1000", "RTX A4000, A100-80GB"), ("M2 Max", "'M2 Max 32GB'")],
+)
+def test_the_nearest_gpus_are_named(text: str, named: str) -> None:
+    with pytest.raises(OptionError) as raised:
+        find_gpu(text)
+    assert named in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "lots", "0", "0GiB", "4091", "RTX 9999", "-1GiB"])
 def test_an_unknown_gpu_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="24GiB"):
         gpu_memory(text)
@@ -623,8 +653,8 @@ def test_an_unknown_gpu_is_refused(text: str) -> None:
         (lambda: StepConfig(mode="eval"), "mode is one of train, inference, finetune-head"),
         (lambda: StepConfig(dtype="int8"), "dtype is one of .*amp"),
         (lambda: StepConfig(parallel="tp"), "parallel is one of ddp, zero1, zero2, fsdp"),
-        (lambda: StepConfig(gpus=0), "--gpus is 1 to"),
-        (lambda: StepConfig(accumulate=0), "--accumulate is 1 to"),
+        (lambda: StepConfig(gpus=0), "gpus is 1 to"),
+        (lambda: StepConfig(accumulate=0), "accumulate is 1 to"),
         (lambda: GpuBudget("24GiB", context_bytes=-1), "500MiB"),
         (lambda: memory(network("A"), 0), "batch is 1 to"),
     ],
