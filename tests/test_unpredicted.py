@@ -298,6 +298,45 @@ def test_autocast_in_forward_is_followed_or_said(device: str) -> None:
         holds(Autocasts("cpu"), mode, input_size=(3, 16, 16))
 
 
+class AutocastsAll(nn.Module):
+    """Layers and functions of every policy of autocast: to half precision, to single, the widest, and as they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.GELU(), nn.Flatten(2), nn.LayerNorm(36)])
+        self.attention, self.head = nn.MultiheadAttention(36, 4, batch_first=True), nn.Linear(36, 10)
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = [x]
+            for layer in self.layers:
+                outputs.append(layer(outputs[-1]))
+            outputs.append(self.attention(*outputs[-1:] * 3)[0])
+            outputs.append(torch.cat([outputs[-1], outputs[-1].float()], 1))
+            outputs.append(outputs[-1] @ self.head.weight.mT)
+            outputs.append(outputs[-1].prod(-1))
+            outputs.append(functional.mse_loss(outputs[-1], outputs[-1].bfloat16()))
+        return outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outputs(x)[-1]
+
+
+def test_dtypes_under_autocast_are_those_of_torch() -> None:
+    model = AutocastsAll().eval()
+    x = torch.randn(1, 3, 8, 8)
+    expected = [output.dtype for output in model.outputs(x)[1:]]
+    assert len(set(expected)) == 2
+    summary = vggscope.summary(model, input_data=x)
+    known = {layer.name: layer for layer in summary.layers}
+    names = [*(f"layers.{place}" for place in range(5)), "attention", "cat", "matmul", "prod", "mse_loss"]
+    assert [known[name].dtype for name in names] == [str(dtype).removeprefix("torch.") for dtype in expected]
+    assert known["layers.0"].activation_bytes == 8 * 6 * 6 * 2
+    assert [note for note in summary.warnings if "autocast" in note] == [
+        "forward turns on autocast for cpu: the dtypes and bytes of layers are those that it gives"
+    ]
+
+
 class Layers(nn.Module):
     """Two convolutions and a head, with something odd between them."""
 

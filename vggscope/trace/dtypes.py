@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
+from vggscope.trace.autocast import autocast_device
 from vggscope.trace.tensors import Function, dtype_name
 
 if TYPE_CHECKING:
@@ -110,42 +109,3 @@ def _is_plain(tensor: Tensor) -> bool:
     from torch import Tensor, nn
 
     return type(tensor) in (Tensor, nn.Parameter)
-
-
-def autocast_device() -> str:
-    """Return the device on which autocast is on, empty if there is none."""
-    import torch
-
-    enabled: Any = torch.is_autocast_enabled
-    return next((device for device in ("cuda", "cpu") if enabled(device)), "")
-
-
-@contextmanager
-def autocast_requests(note: Callable[[str], None]) -> Iterator[None]:
-    """Call `note` with a device for which autocast is turned on within the block, though torch disables it here.
-
-    Without CUDA torch disables autocast for it. One that is made before the block, as by a decorator, counts as on.
-    """
-    import torch
-    from torch.amp.autocast_mode import autocast
-
-    make, enter = autocast.__init__, autocast.__enter__
-    off: WeakSet[autocast] = WeakSet()
-
-    def made(
-        self: autocast, device_type: str, dtype: Any = None, enabled: bool = True, *more: Any, **rest: Any
-    ) -> None:
-        make(self, device_type, dtype, enabled, *more, **rest)
-        if not enabled:
-            off.add(self)
-
-    def entered(self: autocast) -> Any:
-        if self.device == "cuda" and self not in off and not torch.cuda.is_available():
-            note(self.device)
-        return enter(self)  # type: ignore[no-untyped-call]
-
-    autocast.__init__, autocast.__enter__ = made, entered  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        autocast.__init__, autocast.__enter__ = make, enter  # type: ignore[method-assign]

@@ -144,7 +144,9 @@ def _with_certainty(network: Network, forward: _Forward, result: _OnSamples) -> 
 def _with_notes(network: Network, result: _OnSamples, inputs: CallInputs) -> Network:
     """Return the network with notes on autocast and on what forward does to the batch."""
     watch, notes = result.watch, list(network.warnings)
-    if watch.autocast:
+    if watch.autocast == "cpu" and not watch.autocast_unknown:
+        notes.append("forward turns on autocast for cpu: the dtypes and bytes of layers are those that it gives")
+    elif watch.autocast:
         left_out = "bytes of layers" if watch.autocast == "cpu" else "bytes of layers, and the memory,"
         notes.append(f"forward turns on autocast for {watch.autocast}: the dtypes and {left_out} are those without it")
     if result.error is None and inputs.has_batch and watch.recorder.returns == "tensors":

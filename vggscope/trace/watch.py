@@ -25,8 +25,9 @@ from vggscope.ops.recurrent import Recurrent, RecurrentCell
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import Reshape, View
+from vggscope.trace.autocast import autocast_device, autocast_requests, result_dtypes, with_dtypes
 from vggscope.trace.compiled import as_plain_python
-from vggscope.trace.dtypes import autocast_device, autocast_requests, require_dtypes
+from vggscope.trace.dtypes import require_dtypes
 from vggscope.trace.flops import Counted, OperatorMacs, add_linear, counted, operator_macs, with_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
@@ -96,7 +97,8 @@ class Watch:
     - `reads_sizes` is true if forward has read a number that may depend on the batch, such as a tensor's shape.
     - `dispatch_modes` is the number of dispatch modes that ran before forward.
     - `thread_call` is the name of a function of torch that forward calls in a thread of its own, empty if it does not.
-    - `autocast` is the device on which forward turns autocast on for a product.
+    - `autocast` is the device on which forward turns autocast on for a product, and `autocast_unknown` is true if a
+      call has other dtypes than torch gives there.
     - `unregistered` is true if a module with parameters ran that is not registered.
     - `asks_gradient` is true if forward asks whether a tensor requires a gradient, and `makes_leaf` if it makes one
       require it.
@@ -119,6 +121,7 @@ class Watch:
     dispatched: OperatorMacs = field(default_factory=lambda: NO_MACS)
     compares: bool = True
     autocast: str = ""
+    autocast_unknown: bool = False
     reads_sizes: bool = False
     asked_device: bool = False
     dispatch_modes: int = 0
@@ -299,6 +302,7 @@ class Watch:
                 function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
             self._check_dtypes(function, args, kwargs, inputs)
             shortcut = self._shortcut(function, args, kwargs, inputs)
+            run = self._under_autocast(function, args, kwargs, inputs)
             counting = self._counting(function)
             if shortcut is not None and function_name(function)[0] == "linear":
                 add_linear(self._own_dispatched(), *inputs[:2])
@@ -310,7 +314,7 @@ class Watch:
                 result, macs = with_macs(partial(function, *args, **kwargs))
                 return self._gradient_node(function_name(function)[0], inputs, result, macs)
             with counting:
-                result = function(*args, **kwargs) if shortcut is None else shortcut
+                result = run(*args, **kwargs) if shortcut is None else shortcut
         except Exception as error:
             self._failed(function, args, kwargs, error)
             raise
@@ -411,7 +415,19 @@ class Watch:
             return None
         if any(type(tensor) is not Tensor and not isinstance(tensor, Parameter) for tensor in inputs):
             return None  # a subclass may have a function of its own
+        if autocast_device():
+            return None
         return shortcut_result(function, args, kwargs)
+
+    def _under_autocast(
+        self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
+    ) -> Function:
+        """Return the function, with results in the dtypes that autocast on the CPU gives, if forward turns it on."""
+        if not self.on_meta or not inputs or autocast_device() != "cpu" or is_transforming():
+            return function
+        dtypes = result_dtypes(function, args, kwargs)
+        self.autocast_unknown |= dtypes is None
+        return with_dtypes(dtypes, function) if dtypes else function
 
     def _gradient_node(self, name: str, inputs: tuple[Tensor, ...], result: object, macs: int | None) -> object:
         """Record a call of torch.autograd in forward. Later calls read the gradients that `backward` computes."""
@@ -453,7 +469,8 @@ class Watch:
 
         def count(leaves: Sequence[Tensor]) -> Counted:
             with self._repeating():
-                return counted(function, args, kwargs, leaves)
+                run = self._under_autocast(function, args, kwargs, tensors_in((args, kwargs)))
+                return counted(run, args, kwargs, leaves)
 
         return count
 
@@ -478,7 +495,7 @@ class Watch:
 
         def saved(op: Op) -> Saved | None:
             in_training_only = module is None and op.active_in == "training"  # the call passes training=False
-            if not self.on_meta or in_training_only:
+            if not self.on_meta or in_training_only or autocast_device():
                 return None
             with self._repeating():
                 return saved_in_training(op, function, args, kwargs, inputs, module)
