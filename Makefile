@@ -22,7 +22,7 @@ test: .venv/installed-test  ## three minutes: one case of each kind, few generat
 test-all: .venv/installed-test  ## the whole suite
 	$(BIN)/python -m pytest $(PARALLEL)
 
-fuzz: .venv/installed-test  ## thousands of odd inputs, where `test-all` tries a thousand
+fuzz: .venv/installed-test  ## thousands of odd inputs, where `test-all` tries hundreds
 	$(BIN)/python -m pytest tests/test_fuzz.py tests/test_checkpoint.py --hypothesis-profile fuzz
 
 lowest: .venv-lowest/installed  ## `test` with the lowest versions that pyproject.toml claims: downloads another torch

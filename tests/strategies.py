@@ -18,8 +18,8 @@ def examples(count: int) -> settings:
     return settings(max_examples=count if PER_TEST >= 60 else PER_TEST + count // 50)
 
 
-MANY = settings(max_examples=max(examples(1000).max_examples, PER_TEST))
-"""For input from strangers: the same thousand examples on every run, other and more ones in `make fuzz`."""
+MANY = settings(max_examples=max(examples(300).max_examples, PER_TEST))
+"""For input from strangers: the same three hundred examples on every run, other and more ones in `make fuzz`."""
 
 SIDE = 64
 """The input side that every generated column fits."""

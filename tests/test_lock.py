@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import tracemalloc
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, replace
 from importlib import import_module
@@ -360,17 +361,50 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if "million" in n else ()) for n in HOSTILE])
 def test_a_file_that_is_no_lock_is_refused_in_two_lines(vggscope, folder: Path, name: str) -> None:
     content, message = HOSTILE[name]
-    Path("arch.json").write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-    tracemalloc.start()
+    _write(Path("arch.json"), content)
     ran = vggscope("summary", "arch.json")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
     assert (ran.code, ran.out) == (2, "")
     assert len(ran.err.splitlines()) == 2
     assert message in ran.err, ran.err
     assert "defect" not in ran.err
     assert ran.err.replace("\n", "").isprintable()
-    assert peak < 300 * 10**6
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+
+
+MEASURE = """
+import json, sys
+from vggscope.errors import VggscopeError
+from vggscope.sources.resolve import resolve
+
+def highest():
+    with open("/proc/self/status") as status:
+        return int(status.read().split("VmHWM:")[1].split()[0])
+
+before = highest()
+for path in json.load(sys.stdin):
+    try:
+        resolve(path)
+    except VggscopeError:
+        pass
+print(highest() - before)
+"""
+"""Print by how many KiB the files of standard input raise the highest memory of a process."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_no_lock_costs_more_than_300_mb(folder: Path) -> None:
+    large = [content for content, _ in HOSTILE.values() if len(content) > 10**6]
+    assert len(large) > 3
+    paths = [folder / f"{number}.json" for number in range(len(large))]
+    for path, content in zip(paths, large):
+        _write(path, content)
+    words = [sys.executable, "-c", MEASURE]
+    ran = subprocess.run(words, input=json.dumps([str(p) for p in paths]), capture_output=True, text=True, check=True)
+    assert 0 < int(ran.stdout) < 300 * 1000
 
 
 def numbers(value: Any) -> Iterator[tuple[Any, Any]]:
