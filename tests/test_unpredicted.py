@@ -460,3 +460,44 @@ def test_an_odd_module_has_the_figures_of_torch_or_none(kind: type[nn.Module]) -
 
 def test_a_compiled_module_is_measured_as_it_was() -> None:
     holds(torch.compile(Layers()), input_size=(3, 16, 16))
+
+
+class LooksUp(nn.Module):
+    """Reads rows of a table of 50 x 4 in each way that torch can give a sparse gradient."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.layer = how, nn.EmbeddingBag(50, 4, sparse=True) if how == "bag" else nn.Embedding(50, 4)
+        self.layer.sparse, self.head = how in ("bag", "layer"), nn.Linear(4, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        table = self.layer.weight
+        if self.how == "function":
+            rows = functional.embedding(tokens, table, sparse=True).mean(1)
+        elif self.how == "gather":
+            rows = table.gather(0, tokens[:, :1].expand(-1, 4), sparse_grad=True)
+        else:
+            rows = self.layer(tokens) if self.how == "bag" else self.layer(tokens).mean(1)
+        return self.head(rows)
+
+
+@pytest.mark.parametrize("how", ["layer", "bag", "function", "gather"])
+def test_a_sparse_gradient_has_no_known_bytes(how: str) -> None:
+    model = LooksUp(how)
+    tokens = torch.zeros(1, 3, dtype=torch.long)
+    summary = vggscope.summary(model, input_data=tokens)
+    assert summary.memory.training_peak_bytes is None
+    reason = "the gradient of layer.weight is sparse: its size depends on the rows that the batch reads"
+    assert [w for w in summary.warnings if "memory" in w] == [
+        f"the peak memory of a training step is not known: {reason}"
+    ]
+    for ask in (vggscope.memory, vggscope.measure):
+        with pytest.raises(ModelError, match=reason):
+            ask(model, input_data=tokens)
+    holds(model, "inference", input_data=tokens)
+    model.layer.weight.requires_grad_(False)
+    assert vggscope.summary(model, input_data=tokens).memory.training_peak_bytes is not None
+
+
+def test_a_dense_gradient_of_a_table_is_known() -> None:
+    holds(LooksUp("dense"), "train", input_data=torch.zeros(1, 3, dtype=torch.long))

@@ -565,7 +565,7 @@ def memory(
     """
     from vggscope.analysis.memory.fit import GpuBudget
     from vggscope.analysis.memory.report import memory as simulate
-    from vggscope.analysis.memory.simulate import UNREGISTERED_REMEDY, unknown_memory
+    from vggscope.analysis.memory.simulate import require_known_memory
     from vggscope.units import parse_bytes
 
     step, model_options = _step_config(options)
@@ -574,9 +574,7 @@ def memory(
     steps = _requests(step, batch, for_any_batch=budget is not None)
     inputs, samples = _inputs(input_size, model_options), batch and step.samples(batch)
     runnable = _network(model, inputs, model_options, steps, samples).require_runnable()
-    if not runnable.registers_all:
-        reason = unknown_memory(runnable, step)
-        raise ModelError(f"the memory of {runnable.name} is not known: {reason}", UNREGISTERED_REMEDY)
+    require_known_memory(runnable, step)
     return simulate(runnable, runnable.given_batch if batch is None else batch, step, budget)
 
 

@@ -322,6 +322,7 @@ class Network:
     - `registers_all` is false if modules with parameters ran that are not registered: autograd computes gradients of
       parameters that the network does not have.
     - `makes_leaf` is true if forward makes a tensor require a gradient, which no parameter needs.
+    - `sparse_gradients` are the parameters whose gradient torch stores as the rows that the batch reads.
     - `reads_values` is true if forward reads the values of tensors: on others it may run otherwise.
     - `torch_count` is torch's own count in the run that was traced; None for a network without a module.
     """
@@ -347,6 +348,7 @@ class Network:
     registers_all: bool = field(default=True, compare=False, repr=False)
     reads_values: bool = field(default=False, compare=False, repr=False)
     makes_leaf: bool = field(default=False, compare=False, repr=False)
+    sparse_gradients: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.memory.allocation_log import KINDS
 from vggscope.analysis.memory.allocator import replay
-from vggscope.analysis.memory.simulate import UNREGISTERED_REMEDY, simulate_step, trained_parameters, unknown_memory
+from vggscope.analysis.memory.simulate import require_known_memory, simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
 from vggscope.errors import ModelError, OptionError, VggscopeError, names_options, option
 from vggscope.graph import Network
@@ -77,8 +77,7 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
         raise OptionError(
             "only a plain step on one device is measured", f"leave out {option('checkpoint')} and {option('parallel')}"
         )
-    if not network.registers_all:
-        raise ModelError(f"{network.name} is not measured: {unknown_memory(network, config)}", UNREGISTERED_REMEDY)
+    require_known_memory(network, config)
     trained = {p.name for p in trained_parameters(network, config)} if config.trains else None
     if trained is not None and not trained:
         frozen = any(network.parameters())

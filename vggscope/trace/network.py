@@ -97,6 +97,8 @@ def _with_batch_in_size(
 
 def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) -> Network:
     """Return the network with what torch allocates in the requested steps, as far as they can be run."""
+    if network.sparse_gradients:
+        requests = [request for request in requests if not request.trains]
     if network.failure is not None or not requests:
         return network
     from vggscope.trace.step import recorded_steps

@@ -88,6 +88,7 @@ class Recorder:
     `disagreements` are sentences on figures that differ from torch's. `asked` are the kinds of ops of which torch has
     told what they save for backward.
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
+    `sparse_gradients` are the names of parameters whose gradient a call makes sparse.
     `is_regular` is whether every tensor is all of its storage, in the order of its axes.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
@@ -112,6 +113,7 @@ class Recorder:
     named_until: dict[str, str] = field(default_factory=dict)
     needs_gradient: set[str] = field(default_factory=set)
     has_own_backward: bool = False
+    sparse_gradients: set[str] = field(default_factory=set)
     is_regular: bool = True
     dtype: str = "float32"
     lines: dict[str, str] = field(default_factory=dict)
@@ -444,6 +446,12 @@ class Recorder:
         ours, wide = (by_rule(op, shapes, output, needs, width, least) for least in (0, 4))
         if torchs is not None and torchs not in (ours, wide):
             self.disagree(f"{name}: vggscope says that {op.name} saves {ours.text} for backward, torch {torchs.text}")
+
+    def has_sparse_gradient(self, weight: Tensor) -> None:
+        """Record that a call makes the gradient of a weight sparse."""
+        origin = self.origin(weight)
+        if isinstance(origin, Constant):
+            self.sparse_gradients.update(parameter.name for parameter in origin.parameters)
 
     def disagree(self, text: str) -> None:
         """Record that a figure differs from torch's without a known reason."""

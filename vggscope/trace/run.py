@@ -138,7 +138,13 @@ def _with_certainty(network: Network, forward: _Forward, result: _OnSamples) -> 
         return network
     agrees = not (network.torch_count.disagreements or watch.autocast or watch.unregistered)
     follows = agrees and not _trains_otherwise(forward, result.ran_on, watch)
-    return replace(network, follows_rules=follows, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf)
+    return replace(
+        network,
+        follows_rules=follows,
+        registers_all=not watch.unregistered,
+        makes_leaf=watch.makes_leaf,
+        sparse_gradients=tuple(sorted(watch.recorder.sparse_gradients)),
+    )
 
 
 def _with_notes(network: Network, result: _OnSamples, inputs: CallInputs) -> Network:

@@ -294,7 +294,7 @@ class Watch:
         self.reads_sizes |= dispatch_modes() != self.dispatch_modes or _is_custom(function)
         with unwatched():
             inputs = plain_tensors_in((args, kwargs))
-            self._note_gradients(function, args, inputs)
+            self._note_gradients(function, args, kwargs, inputs)
             if self.on_meta and not all(tensor.is_meta for tensor in inputs):
                 args, kwargs = tuple(map(self._moved, args)), {key: self._moved(v) for key, v in kwargs.items()}
                 inputs = plain_tensors_in((args, kwargs))
@@ -325,8 +325,12 @@ class Watch:
                 result = with_kernel_layout(function, result)
             return self._function_node(function, args, kwargs, inputs, result)
 
-    def _note_gradients(self, function: Function, args: tuple[object, ...], inputs: tuple[Tensor, ...]) -> None:
+    def _note_gradients(
+        self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
+    ) -> None:
         """Note what a call reveals about the tensors that autograd differentiates by."""
+        if makes_sparse_gradient(function, args, kwargs):
+            self.recorder.has_sparse_gradient(next(tensor for tensor in inputs if tensor.is_floating_point()))
         if not self.inside_node:
             self.asks_gradient |= asks_gradient(function)
             self.makes_leaf |= requires_gradient(function, args)
@@ -680,6 +684,21 @@ def requires_gradient(function: Function, args: tuple[object, ...]) -> bool:
     name = getattr(function, "__name__", "")
     is_call = name == "requires_grad_" or (name == "__set__" and _attribute(function) == "requires_grad")
     return is_call and (len(args) == 1 or bool(args[1]))
+
+
+def makes_sparse_gradient(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
+    """Return whether a call looks up rows of a table whose gradient it asks to be sparse."""
+    import torch
+
+    name = getattr(function, "__name__", "")
+    if name not in _SPARSE:
+        return False
+    word, place = ("sparse", 4) if function is torch.embedding else _SPARSE[name]
+    return kwargs.get(word, args[place] if place < len(args) else False) is True
+
+
+_SPARSE = {"embedding": ("sparse", 6), "embedding_bag": ("sparse", 7), "gather": ("sparse_grad", 3)}
+"""The argument that asks for a sparse gradient, and its place, by function."""
 
 
 def _attribute(function: Function) -> str:

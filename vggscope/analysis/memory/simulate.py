@@ -23,6 +23,7 @@ from vggscope.analysis.memory.calls import (
 )
 from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, RUNTIMES, StepConfig
 from vggscope.dtypes import converted
+from vggscope.errors import ModelError
 from vggscope.graph import Buffer, Network, Parameter
 from vggscope.ops.base import numel
 from vggscope.recorded_step import BEFORE, BY_RULES, RecordedStep
@@ -93,17 +94,33 @@ def is_predicted(network: Network, config: StepConfig) -> bool:
     return network.predicts_memory or recorded_step(network, config) is not None
 
 
-UNREGISTERED_REMEDY = "nn.ModuleList or nn.ModuleDict registers modules, nn.Parameter as an attribute a tensor"
+_UNREGISTERED_REMEDY = "nn.ModuleList or nn.ModuleDict registers modules, nn.Parameter as an attribute a tensor"
 
 
 def unknown_memory(network: Network, config: StepConfig) -> str:
     """Why the memory of a step is not known; empty if it is."""
     if not network.registers_all:
         return "its unregistered parameters take memory too, but do not move to a GPU with the model"
-    if config.trains and not trained_parameters(network, config):
+    trained = trained_parameters(network, config) if config.trains else ()
+    sparse = next((p.name for p in trained if p.name in network.sparse_gradients), None)
+    if sparse is not None:
+        return f"the gradient of {sparse} is sparse: its size depends on the rows that the batch reads"
+    if config.trains and not trained:
         frozen = any(network.parameters())
         return f"it has nothing to train: {'no parameter gets a gradient' if frozen else 'no parameters'}"
     return ""
+
+
+def require_known_memory(network: Network, config: StepConfig) -> None:
+    """Raise ModelError if the memory of a step is not known, unless there is nothing to train."""
+    if config.trains and network.sparse_gradients and trained_parameters(network, config):
+        remedy = "sparse=False gives a dense gradient"
+    elif not network.registers_all:
+        remedy = _UNREGISTERED_REMEDY
+    else:
+        return
+    if reason := unknown_memory(network, config):
+        raise ModelError(f"the memory of {network.name} is not known: {reason}", remedy)
 
 
 def peaks(network: Network, batch: int) -> tuple[dict[bool, int | None], tuple[str, ...]]:
