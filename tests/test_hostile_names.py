@@ -342,8 +342,11 @@ def check_html(text: str, plain: str, name: str) -> None:
     wrapped = {("th", ("scope", "class")), ("td", ("class",))}
     assert set(tags(text)) <= set(tags(plain)) | wrapped | {("br", ()), ("small", ()), ("span", ("class",))}
     assert {name for _, names in tags(text) for name in names} <= {
-        *("lang", "charset", "name", "content", "class", "scope", "align", "tabindex")
+        *("lang", "charset", "name", "content", "class", "scope", "align", "tabindex"),
+        *("http-equiv", "rel", "href", "id", "aria-labelledby", "aria-label", "type", "checked", "open"),
     }
+    assert set(re.findall(r'href="([^"]*)"', text)) <= set(re.findall(r'href="([^"]*)"', plain))
+    assert not re.search(r' (id|href|aria-\w+)="[^"]*[<>&\n]', text)
     shown = visible(name).split("\n")[0].strip()
     assert not shown or html.escape(shown) in text
 

@@ -58,7 +58,9 @@ def diff(
     training: Annotated[
         bool, flag("--training", "Add what structure cannot show: how the paper and torchvision train.")
     ] = False,
-    fold: Annotated[bool, typer.Option(help="In a picture, count equal layers instead of drawing them.")] = True,
+    fold: Annotated[
+        bool, typer.Option(help="In a picture, count equal and harmless layers instead of drawing them.")
+    ] = True,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Cache the library's model for the next diff.")
     ] = True,
@@ -70,11 +72,14 @@ def diff(
     """Where a model differs from a reference model, what each difference does, and whether both compute the same.
 
     Exits with 0 when they are identical or equivalent, with 1 when they differ or the model is no VGG. -o diff.svg (or
-    .png, .pdf, .dot, .tex) draws both, aligned and marked.
+    .png, .pdf, .dot, .tex) draws both, aligned and marked, the gravest differences first; -o diff.html is a page of
+    every difference with links into the drawing.
 
     Example: vggscope diff my_vgg.py:VGG --ref torchvision
 
     Example: vggscope diff C --ref D -o diff.svg
+
+    Example: vggscope diff my_vgg.py:VGG -o diff.html
 
     Example: vggscope diff finetuned.pth --ref vgg16.pth --values
     """

@@ -20,9 +20,10 @@ from vggscope.errors import OptionError, visible
 from vggscope.execution.activations import Activations
 from vggscope.explorer.data import facts, feature_maps, memory, receptive_fields
 from vggscope.explorer.drawing import PageDiagram, drawings, side_by_side
-from vggscope.explorer.embed import data_block, policy
+from vggscope.explorer.embed import data_block
 from vggscope.graph import Network
 from vggscope.record import record
+from vggscope.render.html.policy import policy
 from vggscope.render.json import json_value
 
 if TYPE_CHECKING:

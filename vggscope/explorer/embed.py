@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from hashlib import sha256
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -32,25 +31,6 @@ def data_block(data: object) -> str:
     '["\\u003c/script\\u003e","\\u003c!--","\\u2028"]'
     """
     return json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).translate(_MARKUP)
-
-
-def policy(style: str, script: str) -> str:
-    """Return the Content-Security-Policy of a page with this style and this script: it can load no address and run no
-    other code.
-    """
-    rules = {
-        "default-src": "'none'",
-        "script-src": _hash(script),
-        "style-src": _hash(style),
-        "img-src": "data:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return "; ".join(f"{name} {value}" for name, value in rules.items())
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
 def photo_uri(photo: Image, input_shape: Shape) -> str:

@@ -73,6 +73,9 @@ DOCUMENTS = {
 }
 """The function that lays each kind of result out as a Document."""
 
+PAGES = {"diff": "vggscope.render.diff_page:page"}
+"""The function that writes a kind of result as an HTML page; the page of any other kind shows its Document."""
+
 PICTURES = {
     "memory": PictureFunction("vggscope.render.memory_plot:plot", (".svg", ".png", ".pdf")),
     "rf": PictureFunction("vggscope.render.rf_plot:plot", (".svg", ".png", ".pdf")),
@@ -94,6 +97,9 @@ def write(
     form = by_name(name)
     if form.name == "json":
         return str(import_module(form.module).write(result))
+    kind = kind_of(result)
+    if form.name == "html" and kind in PAGES:
+        return str(_function(PAGES[kind])(result))
     return str(import_module(form.module).write(document(result, columns), style or Style()))
 
 

@@ -50,7 +50,7 @@ def differences(diff: Diff, marks: Mapping[int, Mark], listed: Sequence[int], wi
     found = [_entry(marks[index], difference_item(diff.differences[index]), width - indent) for index in shown]
     if len(listed) > len(shown):
         more = len(listed) - len(shown)
-        text = f"and {more:,} more difference{'' if more == 1 else 's'}; -o diff.html lists every one"
+        text = f"and {more:,} more difference{'' if more == 1 else 's'}, listed in an HTML page (diff.html)"
         found.append(_entry(None, Item("", text, quiet=True), width))
     hidden = {index for index, difference in enumerate(diff.differences) if is_harmless(difference)} - set(listed)
     if hidden:

@@ -111,7 +111,8 @@ def _matter(difference: Difference) -> str:
     if difference.kind == "renamed":
         return "in name"
     if difference.kind == "changed":
-        return f"in {' and '.join(change.attribute for change in difference.changes) or 'writing'}"
+        attributes = " and ".join(change.attribute for change in difference.changes)
+        return "in another op" if attributes == "op" else f"in {attributes or 'writing'}"
     return "extra" if difference.kind == "inserted" else "missing"
 
 

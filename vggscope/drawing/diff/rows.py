@@ -92,24 +92,24 @@ def shown_rows(diff: Diff, marks: Mapping[int, Mark], listed: Sequence[int], fol
     as much as it takes for MOST_ROWS: what is alike first, then repetitions, then all but the gravest differences.
     """
     if not fold:
-        return [_marked(row, diff, marks) for row in diff.rows]
+        return [marked_row(row, diff, marks) for row in diff.rows]
     # Harmless differences that are not listed have no mark.
     most = MOST_ROWS + min(len(listed), MOST_LISTED)
     seen = {index: mark for index, mark in marks.items() if index in listed}
     # One place of each is enough for differences without effect.
     matter = any(not is_harmless(diff.differences[index]) for index in listed)
     for folding in FOLDINGS if matter else FOLDINGS[1:]:
-        rows = list(_folded(diff, seen, set(listed), *folding))
+        rows = list(folded_rows(diff, seen, set(listed), *folding))
         if len(rows) <= most:
             return rows
     drawn = len(listed)
     while len(rows) > most and drawn > MOST_LISTED:
         drawn = max(MOST_LISTED, drawn * 3 // 4)
-        rows = list(_folded(diff, seen, set(listed[:drawn]), *FOLDINGS[-1]))
+        rows = list(folded_rows(diff, seen, set(listed[:drawn]), *FOLDINGS[-1]))
     return rows
 
 
-def _folded(
+def folded_rows(
     diff: Diff, marks: Mapping[int, Mark], drawn: Collection[int], context: int, places: int, longest: int
 ) -> Iterator[ShownRow]:
     """The rows with each difference in `drawn` at its first `places`, at most `longest` layers there, and with
@@ -121,11 +121,11 @@ def _folded(
         first = 0 if is_block else len(run) if shown else context if number else 0
         last = len(run) - (0 if shown or number == len(runs) - 1 else context)
         if last - first < 2:
-            yield from (_marked(row, diff, marks) for row in run)
+            yield from (marked_row(row, diff, marks) for row in run)
             continue
-        yield from (_marked(row, diff, marks) for row in run[:first])
+        yield from (marked_row(row, diff, marks) for row in run[:first])
         yield _stack(run[first:last], diff, marks)
-        yield from (_marked(row, diff, marks) for row in run[last:])
+        yield from (marked_row(row, diff, marks) for row in run[last:])
 
 
 def _runs(rows: Sequence[Row], drawn: Collection[int], places: int, longest: int) -> list[tuple[bool, tuple[Row, ...]]]:
@@ -174,7 +174,8 @@ def _has_effect(row: Row, diff: Diff) -> bool:
     return row.difference is not None and diff.differences[row.difference].effect != "none"
 
 
-def _marked(row: Row, diff: Diff, marks: Mapping[int, Mark]) -> MarkedRow:
+def marked_row(row: Row, diff: Diff, marks: Mapping[int, Mark]) -> MarkedRow:
+    """A row with the mark of its difference, which is one of `marks`."""
     difference = None if row.difference is None else diff.differences[row.difference]
     if difference is None or row.difference is None or difference.kind == "renamed":
         return MarkedRow(row) if row.sign == "=" else MarkedRow(row, Mark(row.sign, quiet=True))

@@ -24,7 +24,7 @@ def write(document: Document, style: Style) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(document.title)}</title>\n<style>{_style('page')}</style>\n</head>\n<body>\n"
+        f"<title>{escaped(document.title)}</title>\n<style>{_style('page')}</style>\n</head>\n<body>\n"
         f"{fragment(document)}</body>\n</html>\n"
     )
 
@@ -34,7 +34,9 @@ def fragment(document: Document) -> str:
     # Without these classes the MathJax of a notebook would set text between dollar signs as a formula.
     return (
         f'<div class="vggscope tex2jax_ignore mathjax_ignore">\n<style>{_style("fragment")}</style>\n'
-        f'<p class="title"><b>{_text(document.title)}</b></p>\n' + "\n".join(map(_block, document.shown)) + "\n</div>\n"
+        f'<p class="title"><b>{escaped(document.title)}</b></p>\n'
+        + "\n".join(map(_block, document.shown))
+        + "\n</div>\n"
     )
 
 
@@ -47,27 +49,27 @@ def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Facts):
-        rows = (f"<tr>{_heading('row', name)}<td>{_text(text)}</td></tr>" for name, text in block.items)
+        rows = (f"<tr>{_heading('row', name)}<td>{escaped(text)}</td></tr>" for name, text in block.items)
         return _framed("facts", f"<tbody>\n{_lines(rows)}</tbody>")
     if isinstance(block, Items):
         return f"<ul>\n{_lines(map(_item, block.items))}</ul>"
     if isinstance(block, Lines):
-        lines = (_line(line) if block.language == "diff" else _text(line) for line in block.lines)
+        lines = (_line(line) if block.language == "diff" else escaped(line) for line in block.lines)
         return f'<pre tabindex="0"><code>{chr(10).join(lines)}</code></pre>'
-    text = _text(block.text)
+    text = escaped(block.text)
     return f'<p class="{block.kind}">{f"<b>{text}</b>" if block.kind == "verdict" else text}</p>'
 
 
 def _item(item: Item) -> str:
-    details = "".join(f"<br>\n<small>{_text(detail)}</small>" for detail in item.details)
+    details = "".join(f"<br>\n<small>{escaped(detail)}</small>" for detail in item.details)
     look = f' class="{SIGNS.get(item.sign, "same")}{" quiet" if item.quiet else ""}"'
-    return f"<li{look}><code>{_text(item.sign)}</code> {_text(item.text)}{details}</li>"
+    return f"<li{look}><code>{escaped(item.sign)}</code> {escaped(item.text)}{details}</li>"
 
 
 def _line(line: str) -> str:
     """A line of a diff. One that begins with no sign is context."""
     look = SIGNS.get(line[:1])
-    return f'<span class="{look}">{_text(line)}</span>' if look else _text(line)
+    return f'<span class="{look}">{escaped(line)}</span>' if look else escaped(line)
 
 
 def _table(table: Table) -> str:
@@ -79,7 +81,7 @@ def _table(table: Table) -> str:
 
 def _heading(scope: str, text: str, look: str = "") -> str:
     """The heading of a row or a column; an empty cell if the text is empty, so that no screen reader announces it."""
-    return f'<th scope="{scope}"{look}>{_text(text)}</th>' if text else f"<td{look}></td>"
+    return f'<th scope="{scope}"{look}>{escaped(text)}</th>' if text else f"<td{look}></td>"
 
 
 def _framed(kind: str, body: str) -> str:
@@ -94,7 +96,7 @@ def _look(table: Table, place: int) -> str:
 
 def _row(table: Table, row: tuple[object, ...], look: str = "") -> str:
     cells = (
-        f"<td{_side(column)}>{'' if value == '' else _text(column.text(value))}</td>"
+        f"<td{_side(column)}>{'' if value == '' else escaped(column.text(value))}</td>"
         for column, value in zip(table.columns, row)
     )
     return f"<tr{look}>{''.join(cells)}</tr>"
@@ -108,5 +110,6 @@ def _lines(parts: Iterable[str]) -> str:
     return "".join(f"{part}\n" for part in parts)
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text as HTML, with invisible and control characters made visible."""
     return escape(visible(text))
