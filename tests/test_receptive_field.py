@@ -964,3 +964,31 @@ def test_a_tower_on_two_inputs_has_its_field_in_each() -> None:
     sizes = {row.name: row.receptive_field and row.receptive_field.size for row in summary.layers}
     assert sizes["tower.2"] == sizes["tower.2:2"] == sizes["sub"] == (7, 7)
     assert "7×7 px" in vggscope.diagram(TwoImages(), input_size=[(1, 3, 16, 16)] * 2).render("svg").decode()
+
+
+NEW_AXES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "stft": lambda x: torch.stft(x[:, 0], 8, return_complex=True, window=torch.ones(8))[:, None].abs(),
+    "unfold": lambda x: x.unfold(-1, 8, 4),
+    "view_as_real": lambda x: torch.view_as_real(x * 1j),
+    "fft_rfft2": lambda x: torch.fft.rfft2(x[..., None].expand(-1, -1, -1, 6)).abs(),
+    "diag_embed": torch.diag_embed,
+    "unflatten": lambda x: x.unflatten(-1, (8, -1)),
+}
+
+
+@pytest.mark.parametrize("name", NEW_AXES)
+def test_a_function_that_makes_axes_has_no_known_field(name: str) -> None:
+    """No field is read from an axis that the input has not."""
+
+    class MakesAxes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.after = nn.Conv1d(1, 1, 3, padding=1), nn.Conv2d(1, 2, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.after(NEW_AXES[name](self.before(x)))
+
+    report = vggscope.receptive_fields(MakesAxes(), (1, 64))
+    fields = {layer.name: layer.size for layer in report.layers}
+    assert (fields["before"], fields["after"]) == ((3,), None)
+    assert [layer.note for layer in report.layers if layer.note and layer.size is None] != []

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vggscope
 from vggscope.errors import ModelError
 from vggscope.graph import Network
+from vggscope.trace.preserve import stored_tensors
 
 BY_RULES = "the peak memory is by the rules of each op"
 
@@ -501,3 +502,53 @@ def test_a_sparse_gradient_has_no_known_bytes(how: str) -> None:
 
 def test_a_dense_gradient_of_a_table_is_known() -> None:
     holds(LooksUp("dense"), "train", input_data=torch.zeros(1, 3, dtype=torch.long))
+
+
+class Helper:
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.named: dict[str, list[Tensor]] = {"last": []}
+
+
+class SlotHelper:
+    __slots__ = ("last", "tensors")
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+
+
+class StoresTensor(nn.Module):
+    """Stores the double of a layer's output for its next call."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where, self.first, self.last = where, nn.Linear(16, 64), nn.Linear(64, 4)
+        self.helper, self.slots, self.nested = Helper(), SlotHelper(), ([],)
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        kept = y * 2
+        if self.where == "attribute":
+            self.kept = kept
+        elif self.where == "list of a helper":
+            self.helper.tensors = [*self.helper.tensors[-1:], kept.detach()]
+        elif self.where == "dict of a helper":
+            self.helper.named["last"][:] = [kept]
+        elif self.where == "slot":
+            self.slots.last, self.slots.tensors = kept, [kept]
+        else:
+            self.nested[0][:] = [kept]
+        return self.last(y)
+
+
+@pytest.mark.parametrize("where", ["attribute", "list of a helper", "dict of a helper", "slot", "list in a tuple"])
+@pytest.mark.parametrize("has_run", [False, True])
+def test_tensors_that_forward_stores_are_in_memory_and_not_in_the_model(where: str, has_run: bool) -> None:
+    model = StoresTensor(where)
+    if has_run:
+        model(torch.zeros(2, 16))
+    before = [id(tensor) for tensor in stored_tensors(model)]
+    for mode in ("inference", "train"):
+        holds(model, mode, input_size=(16,))
+    assert [id(tensor) for tensor in stored_tensors(model)] == before

@@ -22,6 +22,7 @@ from vggscope.record import record
 from vggscope.result import Result
 from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
+from vggscope.trace.preserve import stored_tensors
 from vggscope.trace.run import META, random_state
 from vggscope.trace.source_line import own_line
 from vggscope.trace.step import class_labels, loss_of, tensors_without_data
@@ -160,14 +161,14 @@ class MeasuredStep:
 
     def _tracked_peak(self, module: nn.Module, inputs: CallInputs, kind: str = " without data") -> int:
         tracker = _memory_tracker()
-        before = _stored_tensors(module)
+        before = stored_tensors(module)
         with _errors_as(f"a step of {self.network.name} on tensors{kind} fails"):
             run = _Run(module, inputs, "cpu", self)
             run.warm_up()
         given = run.given_tensors()
         with _errors_as(f"torch's memory tracker fails on a step of {self.network.name}"):
             # Without this, the tracker counts an input only if forward takes a view of it.
-            kept = [tensor for tensor in _stored_tensors(module) if all(tensor is not other for other in before)]
+            kept = [tensor for tensor in stored_tensors(module) if all(tensor is not other for other in before)]
             tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []), *given, *kept)
             del kept  # forward may replace them
             with tracker:
@@ -270,15 +271,6 @@ class _Run:
             torch.autograd.backward(loss)
         if self.optimizer is not None:
             self.optimizer.step()
-
-
-def _stored_tensors(module: nn.Module) -> list[Tensor]:
-    """The tensors in attributes of the module that are no parameters or buffers, such as a table for each device."""
-    stored = (value for part in module.modules() for key, value in vars(part).items() if key not in _REGISTERED)
-    return [tensor for value in stored for tensor in tensors_in(value)]
-
-
-_REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 def _element_type(config: StepConfig) -> torch.dtype | None:

@@ -17,6 +17,7 @@ from vggscope.errors import OptionError, names_options, option
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.base import Shape
+from vggscope.trace.preserve import stored_tensors
 from vggscope.trace.tensors import dtype_name, mapped_tensors, named_tensors, with_tensors
 from vggscope.units import sample_text
 
@@ -363,14 +364,11 @@ def copied_with(module: nn.Module, replacements: dict[int, object]) -> nn.Module
 
 
 def computed_copies(module: nn.Module) -> dict[int, object]:
-    """Return copies of the tensors that a forward computed and stored in plain attributes, by id, for `deepcopy`.
+    """Return copies of the tensors that a forward computed and stored in the module, by id, for `deepcopy`.
 
     torch does not copy them. weight_norm and pruning store a layer's weight so, and compute it anew in each forward.
     """
-    from torch import Tensor
-
-    values = (value for part in module.modules() for value in vars(part).values())
-    return {id(v): v.detach().clone() for v in values if isinstance(v, Tensor) and not v.is_leaf}
+    return {id(tensor): tensor.detach().clone() for tensor in stored_tensors(module) if not tensor.is_leaf}
 
 
 def inputs_of(module: nn.Module, network: Network, samples: int = 1) -> CallInputs:

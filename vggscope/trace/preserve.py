@@ -6,6 +6,7 @@ tensors without data such an attribute would hold a meta tensor, and the module 
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -45,15 +46,86 @@ def copy_containers(module: nn.Module) -> None:
     """Replace the lists, dicts and sets in plain attributes of a module's parts by copies, to be called in `preserved`.
 
     `preserved` refers to the lists that it restores. A list that forward replaces could not free its tensors.
+    Containers in other containers and in the user's helper objects are replaced too.
     """
     from torch import nn
 
     own, copies = vars(nn.Module()).keys(), dict[int, Any]()
     for part in module.modules():
         attributes = vars(part)
-        for name, value in attributes.items():
-            if type(value) in (list, dict, set, deque) and name not in own:
-                attributes[name] = copies.setdefault(id(value), value.copy())
+        for name in attributes.keys() - own:
+            attributes[name] = _with_copies(attributes[name], copies)
+
+
+def _with_copies(value: Any, copies: dict[int, Any]) -> Any:
+    """Return a container as a copy, or a helper object with its containers as copies; any other value as it is."""
+    if id(value) in copies:
+        return copies[id(value)]
+    if type(value) in (list, deque):
+        copy = copies[id(value)] = value.copy()
+        for place, item in enumerate(value):
+            copy[place] = _with_copies(item, copies)
+    elif type(value) is dict:
+        copy = copies[id(value)] = {}
+        copy.update((key, _with_copies(item, copies)) for key, item in value.items())
+    elif type(value) is set:
+        copy = copies[id(value)] = value.copy()
+    elif is_helper(value):
+        copies[id(value)] = copy = value
+        for name, item in attributes_of(value).items():
+            object.__setattr__(value, name, _with_copies(item, copies))
+    else:
+        return value
+    return copy
+
+
+def stored_tensors(module: nn.Module) -> list[Tensor]:
+    """Return the tensors in plain attributes of a module's parts, in containers and in helper objects there."""
+    from torch import Tensor
+
+    values = (vars(part) for part in module.modules())
+    pending = [value for own in values for name, value in own.items() if name not in _REGISTERED]
+    tensors, visited = [], set[int]()
+    while pending:
+        value = pending.pop(0)
+        if id(value) in visited:
+            continue
+        visited.add(id(value))
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif isinstance(value, (list, tuple, set, frozenset, deque)):
+            pending += value
+        elif isinstance(value, dict):
+            pending += value.values()
+        elif is_helper(value):
+            pending += attributes_of(value).values()
+    return tensors
+
+
+_REGISTERED = ("_parameters", "_buffers", "_modules")
+
+
+def is_helper(value: object) -> bool:
+    """Return whether a value is an instance of a user's class that is no module of torch."""
+    from torch import Tensor, nn
+
+    if type(value) in _PLAIN or isinstance(value, (type, nn.Module, Tensor, dict, list, set, tuple, frozenset)):
+        return False
+    library = type(value).__module__.partition(".")[0]
+    return library != "torch" and library not in sys.stdlib_module_names
+
+
+def attributes_of(value: object) -> dict[str, Any]:
+    """Return the attributes that an instance holds, also those in slots."""
+    names = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    slots = {name: getattr(value, name) for name in names if hasattr(value, name)}
+    return {**slots, **getattr(value, "__dict__", {})}
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    given = vars(kind).get("__slots__", ())
+    names = (given,) if isinstance(given, str) else tuple(given)
+    return tuple(name for name in names if not name.startswith("__"))
 
 
 class _Snapshot:
@@ -122,6 +194,9 @@ class _Snapshot:
         if isinstance(value, set):
             self._restorers.append(_set_restorer(value))
             return ()
+        if any(map(_slots, type(value).__mro__)) and is_helper(value):
+            self._restorers.append(_slots_restorer(value))
+            return attributes_of(value).values()
         return _references(value)
 
     def _save_tensor(self, tensor: Tensor) -> None:
@@ -156,6 +231,21 @@ def _list_restorer(value: list[Any] | deque[Any]) -> Callable[[], None]:
         if len(value) != len(before) or any(item is not other for item, other in zip(value, before)):
             value.clear()
             value.extend(before)
+
+    return restore
+
+
+def _slots_restorer(value: object) -> Callable[[], None]:
+    names = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    before = attributes_of(value)
+
+    def restore() -> None:
+        now = attributes_of(value)
+        for name in names:
+            if name in before and now.get(name) is not before[name]:
+                object.__setattr__(value, name, before[name])
+            elif name in now and name not in before:
+                object.__delattr__(value, name)
 
     return restore
 

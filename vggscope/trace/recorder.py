@@ -457,6 +457,10 @@ class Recorder:
         """Record that a figure differs from torch's without a known reason."""
         self.disagreements.append(text)
 
+    def has_kept(self) -> bool:
+        """Return whether a node's tensor is alive after forward, because the module has stored it for its next call."""
+        return any(tensor() is not None for tensor in self.named.values())
+
     def is_trained(self, tensor: Tensor) -> bool:
         """Return whether training computes a gradient of a tensor."""
         origin = self.origin(tensor)

@@ -136,7 +136,8 @@ def _with_certainty(network: Network, forward: _Forward, result: _OnSamples) -> 
     watch = result.watch
     if result.error is not None or network.torch_count is None:
         return network
-    agrees = not (network.torch_count.disagreements or watch.autocast or watch.unregistered)
+    is_plain = not (watch.autocast or watch.unregistered or watch.keeps_tensors)
+    agrees = is_plain and not network.torch_count.disagreements
     follows = agrees and not _trains_otherwise(forward, result.ran_on, watch)
     return replace(
         network,
@@ -259,6 +260,7 @@ class _Forward:
                 watch.watching(),
             ):
                 watch.recorder.end(called(module, state, inputs))
+            watch.keeps_tensors = recorder.has_kept()
         except (Exception, SystemExit) as error:
             return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
         finally:

@@ -102,6 +102,7 @@ class Watch:
     - `unregistered` is true if a module with parameters ran that is not registered.
     - `asks_gradient` is true if forward asks whether a tensor requires a gradient, and `makes_leaf` if it makes one
       require it.
+    - `keeps_tensors` is true if forward has stored a tensor that it computed for its next call.
     - `training_reads` tell whether forward depends on the mode of a module.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
@@ -132,6 +133,7 @@ class Watch:
     unregistered: bool = False
     asks_gradient: bool = False
     makes_leaf: bool = False
+    keeps_tensors: bool = False
     training_reads: TrainingReads = field(default_factory=TrainingReads)
 
     @contextmanager
