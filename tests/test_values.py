@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -482,6 +483,27 @@ def test_filters_of_grey_images_and_of_constants_are_drawn(tmp_path: Path) -> No
     weight[0, 0, 0, 0] = float("nan")
     torch.save({"conv.weight": weight}, tmp_path / "a.pth")
     assert b"5 filters of conv.weight as grey" in vggscope.stats(tmp_path / "a.pth").picture(theme="dark").render()
+
+
+def test_the_picture_shows_what_is_wrong_and_no_counters(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 8, 3)
+    ).state_dict()
+    state["0.weight"][[2, 5]] = 0
+    state["2.weight"][0, 0, 0, 0] = float("nan")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        torch.save(state, tmp_path / folder / "x.pth")
+    drawn = vggscope.stats(tmp_path / "a" / "x.pth").picture().render().decode()
+    assert ">2 dead<" in drawn
+    assert ">1 NaN<" in drawn
+    assert "crossed out: 2 all zero" in drawn
+    assert "num_batches_tracked" not in drawn
+    assert ">x.pth<" in drawn
+    assert str(tmp_path) not in re.sub("<title>.*?</title>|<dc:title>.*?</dc:title>", "", drawn)
+    both = vggscope.stats(tmp_path / "a" / "x.pth", tmp_path / "b" / "x.pth").picture().render().decode()
+    assert f">{tmp_path}/a/x.pth<" in both
 
 
 # Published weights.
