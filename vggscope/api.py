@@ -13,14 +13,15 @@ Every error is a VggscopeError: it states the problem and the remedy.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from operator import index
 from typing import TYPE_CHECKING, Any, get_args
 
 from vggscope.choices import Depth, ModelOptions, StepOptions, WordOptions
-from vggscope.errors import ModelError, OptionError, ShapeError, option, unknown
+from vggscope.errors import ModelError, OptionError, ShapeError, VggscopeError, option, unknown
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize, parse_dtype
 from vggscope.recorded_step import StepRequest
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     )
     from vggscope.cross_checks.measured_step import Measurement
     from vggscope.cross_checks.verification import Verification
+    from vggscope.diffing.mending import Compared
     from vggscope.diffing.result import Diff, Numeric
     from vggscope.diffing.values import ValueDiff
     from vggscope.drawing import Diagram
@@ -234,6 +236,8 @@ def diff(
     weights: str | None = None,
     ignore: Ignorable | Sequence[Ignorable] = (),
     training: bool = False,
+    patch: bool = False,
+    list_all: bool = False,
     cache: bool = True,
     **options: Unpack[ModelOptions],
 ) -> Diff:
@@ -244,17 +248,22 @@ def diff(
     is like none. A library's model is cached in the user's cache folder unless `cache` is off. `ignore` names kinds of
     difference to leave out. `training` adds how the paper and torchvision train.
 
+    `patch` adds a unified patch of the model's file, `net.py` of the word `net.py:Net`, after which the two agree. To
+    find it, the file's code runs with one change after the other. `list_all` makes the table list each layer that
+    differs in its name alone, or in whether it works in place.
+
     `numeric` copies the weights to the reference, runs both on one random input drawn with `seed`, in double precision
     with `float64`, and compares the outputs. `weights` is a checkpoint of the model to run with. A module passed in
     stays as it is. Against a locked architecture (`ref="arch.json"`) the inputs are those of the lock unless given.
 
-    Raises ModelError, OptionError, CheckpointError for weights that are not the model's, and ShapeError where the
-    reference does not run on the input.
+    Raises ModelError, also where no patch is found, OptionError, CheckpointError for weights that are not the model's,
+    and ShapeError where the reference does not run on the input.
 
     >>> [difference.label for difference in diff("C", ref="D").differences]
     ['conv3_3', 'conv4_3', 'conv5_3']
     """
     from vggscope.diffing.compare import compare, not_compared
+    from vggscope.diffing.mending import with_code
 
     ours, input_size, options = _on_locked_inputs(model, ref, input_size, options)
     ours = ours.truncated_at_failure()
@@ -263,7 +272,11 @@ def diff(
         return replace(not_compared(ours, reference.network, ours.warnings), likeness=reference.likeness)
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
     result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
-    result = replace(result, likeness=reference.likeness)
+    result = replace(result, likeness=reference.likeness, lists_all=list_all)
+    result = with_code(result, ours, reference.network)
+    if patch:
+        run_again = partial(_compared_again, model, reference.network, ignored, input_size, options)
+        result = replace(result, patch=_patch(model, (result, ours, reference.network), run_again))
     if (numeric or weights is not None) and ours.failure is None:
         build_ours = _module_factory(model, input_size, options, weights)
         with _preserved(model, *([] if ref is None else [ref])):
@@ -1055,6 +1068,44 @@ def _on_locked_inputs(
         return ours, input_size, options
     options = {**options, "batch_axis": inputs.batch_axis}
     return network(model, inputs.sizes, **options), inputs.sizes, options
+
+
+def _patch(model: Model, compared: Compared, run_again: Callable[[Mapping[str, str]], Compared | None]) -> str:
+    """The patch of a model's file after which the networks agree. Raises OptionError for a model that is no such file,
+    and ModelError where no patch is found.
+    """
+    from vggscope.diffing.mending import mended_text, patch_text
+    from vggscope.sources.code import file_of
+
+    file = file_of(model) if isinstance(model, str) else None
+    if file is None:
+        raise OptionError("a patch changes one file of Python code", "name the model as my_net.py:Net")
+    text = mended_text(compared, file, run_again)
+    if text is None:
+        count = sum(difference.changes_output for difference in compared[0].differences)
+        which = "the difference" if count == 1 else f"all {count} differences"
+        raise ModelError(f"no patch was found that mends {which}", "the diff itself shows each line and its change")
+    return patch_text(file, text)
+
+
+def _compared_again(
+    model: str,
+    reference: Network,
+    ignored: frozenset[str],
+    input_size: InputSizes | None,
+    options: ModelOptions,
+    texts: Mapping[str, str],
+) -> Compared | None:
+    """The comparison of a model whose files have these texts; None if it does not run."""
+    from vggscope.diffing.compare import compare
+    from vggscope.sources.user_import import replaced_sources
+
+    try:
+        with replaced_sources(texts):
+            ours = network(model, input_size, **options).truncated_at_failure()
+        return compare(ours, reference, (), ignored), ours, reference
+    except VggscopeError:
+        return None
 
 
 def _compare_outputs(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cached_property
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from vggscope import result
 from vggscope.errors import ShapeError, VggscopeError, names_options, option, printable
@@ -32,6 +33,9 @@ MOST_DRAWN = 500
 
 ONLY_IN_TRAINING = "runs only in training"
 """Why no node reads a parameter of a head that runs in training alone."""
+
+NOT_WRITTEN = MappingProxyType({"written": False})
+"""The metadata of a field that belongs to one run and is left out of files."""
 
 LARGEST_SIDE = 1024
 """The largest side, in pixels, that the search for the smallest input tries."""
@@ -86,6 +90,19 @@ class ConstantValue:
     number: float | None = None
 
 
+class CodePosition(NamedTuple):
+    """A call in the user's own code: the file's full path, and the first and last line and column, from 1 and from 0.
+
+    Columns count bytes, as in `ast`. They are -1 on Python 3.10, which does not tell them.
+    """
+
+    file: str
+    line: int
+    column: int = -1
+    end_line: int = -1
+    end_column: int = -1
+
+
 @record
 class Node:
     """One call of one operation.
@@ -107,6 +124,9 @@ class Node:
     - `dtype` is torch's name of the output's type, empty for the network's own.
     - `constants` are the tensors that it reads beside its inputs, in the order of the call. It is empty if they are the
       layer's parameters, or none.
+    - `built_at` are the calls in the user's own code that built the module, the innermost first: a call of its class,
+      then the call of the function that holds it. `called_at` are those that ran the node. They are not written to
+      files.
     """
 
     name: str
@@ -124,6 +144,18 @@ class Node:
     reads_computed_weight: bool = field(default=False, compare=False, repr=False)
     dtype: str = field(default="", compare=False, repr=False)
     constants: tuple[ConstantValue, ...] = field(default=(), compare=False, repr=False)
+    built_at: tuple[CodePosition, ...] = field(default=(), compare=False, repr=False, metadata=NOT_WRITTEN)
+    called_at: tuple[CodePosition, ...] = field(default=(), compare=False, repr=False, metadata=NOT_WRITTEN)
+
+    @property
+    def position(self) -> CodePosition | None:
+        """Where the user's own code builds the layer, or else where it calls it; None if it is not known.
+
+        >>> import vggscope
+        >>> vggscope.network("D").nodes[0].position is None
+        True
+        """
+        return next(iter((*self.built_at, *self.called_at)), None)
 
     @property
     def passes_gradient(self) -> bool:

@@ -85,8 +85,10 @@ def encode(value: object) -> object:
 
 
 def _written(value: Op | GraphRecord) -> Iterator[Field[object]]:
-    """The fields that do not have their default."""
+    """The fields that do not have their default, without those that belong to one run."""
     for field in fields(value):
+        if not field.metadata.get("written", True):
+            continue
         own = getattr(value, field.name)
         if own != field.default or type(own) is not type(field.default):
             yield field
@@ -114,7 +116,7 @@ def _fields(name: str) -> dict[str, object]:
     """The type of each field of a class."""
     cls = _class_named(name)
     hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls)}
+    return {field.name: hints[field.name] for field in fields(cls) if field.metadata.get("written", True)}
 
 
 @cache

@@ -20,7 +20,7 @@ from vggscope.cli.options import (
     option,
     words,
 )
-from vggscope.cli.output import check_format, emit
+from vggscope.cli.output import check_format, emit, emit_lines, note_written
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.vgg.notation import is_notation
@@ -58,6 +58,12 @@ def diff(
     training: Annotated[
         bool, flag("--training", "Add what structure cannot show: how the paper and torchvision train.")
     ] = False,
+    patch: Annotated[
+        bool, flag("--patch", "Write a patch of the model's file after which the two agree, for git apply.")
+    ] = False,
+    list_all: Annotated[
+        bool, flag("--all", "List every layer with another name, or in place or not, instead of counting them.")
+    ] = False,
     fold: Annotated[
         bool, typer.Option(help="In a picture, count equal and harmless layers instead of drawing them.")
     ] = True,
@@ -81,6 +87,8 @@ def diff(
 
     Example: vggscope diff my_vgg.py:VGG -o diff.html
 
+    Example: vggscope diff my_vgg.py:VGG --ref D --patch -o fix.diff
+
     Example: vggscope diff finetuned.pth --ref vgg16.pth --values
     """
     if reference is not None and ref is not None:
@@ -92,17 +100,28 @@ def diff(
     word = reference if ref is None else ref
     if values:
         other = {"numeric": numeric, "float64": float64, "weights": weights, "ignore": ignore, "training": training}
+        other |= {"patch": patch, "all": list_all}
         file = _reference_file(build, other, word)
         check_format(output.format, output.output, "values")
         with on_terminal():
             compared = api.values(model, file)
         emit(compared, output.format, output.output)
         return _exit_code(compared.verdict, strict)
-    check_format(output.format, output.output, "diff")
+    if patch and output.format is not None:
+        raise OptionError(
+            f"--patch and --format {output.format} exclude each other", "a patch is one text: --patch -o fix.diff"
+        )
+    if not patch:
+        check_format(output.format, output.output, "diff")
     with on_terminal():
         run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
-        given = {**run, "ignore": words(ignore), "training": training, "cache": cache, **build.keywords()}
-        result = api.diff(model, word, **given)
+        given = {**run, "ignore": words(ignore), "training": training, "patch": patch, "list_all": list_all}
+        result = api.diff(model, word, **given, cache=cache, **build.keywords())
+    if patch:
+        emit_lines((result.patch or "").splitlines(keepends=True), output.output)
+        if output.output is not None:
+            note_written(output.output)
+        return _exit_code(result.verdict, strict)
     emit(result, output.format, output.output, theme=picture.theme, dpi=picture.dpi, fold=fold)
     return _exit_code(result.verdict, strict)
 

@@ -24,7 +24,7 @@ from vggscope.diffing.locate import (
     names_of,
     without_ignored,
 )
-from vggscope.diffing.result import Diff, Difference, ParameterCounts, Row, RowLayer
+from vggscope.diffing.result import EFFECTS, Diff, Difference, ParameterCounts, Row, RowLayer
 from vggscope.diffing.root_causes import DOES_NOT_RUN, group_by_root_cause, is_layout_alone, with_failure
 from vggscope.diffing.verify import verified
 from vggscope.errors import ShapeError, option
@@ -56,7 +56,10 @@ def compare(
     causes = verified(causes, aligned, ignore)
     if ours.failure is not None:
         causes = with_failure(causes, failure_difference(aligned), _unflattened(aligned))
+    causes = _checked_against_output(causes, aligned)
     differences = tuple(_explained(aligned, causes))
+    rows = tuple(_rows(aligned, [cause.pairs for cause in causes], differences))
+    differences, rows = _gravest_first(differences, rows)
     return Diff(
         schema="vggscope/diff@1",
         model=ours.name,
@@ -66,9 +69,45 @@ def compare(
         params=ParameterCounts(_params(ours), _params(reference)),
         numeric=None,
         notes=(*notes, *_notes(aligned)),
-        rows=tuple(_rows(aligned, [cause.pairs for cause in causes], differences)),
+        rows=rows,
         failure=ours.failure,
     )
+
+
+def _gravest_first(
+    differences: tuple[Difference, ...], rows: tuple[Row, ...]
+) -> tuple[tuple[Difference, ...], tuple[Row, ...]]:
+    """The differences by their effect, those of equal effect in execution order, and the rows that refer to them."""
+    effects = list(EFFECTS)
+    order = sorted(range(len(differences)), key=lambda place: -effects.index(differences[place].effect))
+    places = {before: after for after, before in enumerate(order)}
+    renumbered = (row if row.difference is None else replace(row, difference=places[row.difference]) for row in rows)
+    return tuple(differences[place] for place in order), tuple(renumbered)
+
+
+def _checked_against_output(causes: list[LocatedDifference], aligned: AlignedNetworks) -> list[LocatedDifference]:
+    """The differences; one that was judged harmless gets the effect `shape` if it explains another output shape.
+
+    That is looked for if no other difference changes a shape, and our output has another size than the reference's.
+    """
+    ours, reference = aligned.ours, aligned.reference
+    if ours.failure is not None or reference.failure is not None or any(c.difference.effect == "shape" for c in causes):
+        return causes
+    if _output_size(ours) == _output_size(reference):
+        return causes
+    positions = aligned.positions_in_reference()
+    for place, cause in enumerate(causes):
+        if cause.difference.changes_output or cause.difference.kind == "renamed":
+            continue
+        changed = apply_difference(ours, reference, cause.pairs, positions)
+        try:
+            is_harmless = _output_size(changed) == _output_size(reference)
+        except ShapeError:
+            is_harmless = False
+        if not is_harmless:
+            judged = replace(cause, difference=replace(cause.difference, effect="shape"))
+            return [*causes[:place], judged, *causes[place + 1 :]]
+    return causes
 
 
 def not_compared(ours: Network, reference: Network, notes: tuple[str, ...] = ()) -> Diff:

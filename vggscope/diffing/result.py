@@ -43,7 +43,9 @@ class Difference:
     `kind` is inserted, missing, changed or renamed. `ours` and `reference` name the layer in either network, None if
     it has none; `label` is the literature's name. `effect` is `none` (proved for this input), `training_only`,
     `shape` or `function`. `consequences` result from making this one change to the reference. `follows` are the
-    messages of further differences that this one explains.
+    messages of further differences that this one explains. `line` is where the user's own code builds the layer, or
+    calls it, as `net.py:14`; of a missing layer, where the layer before it is. `remedy` is that line, or what to write
+    there, after the change that mends the difference. Both are empty for a model without Python code.
     """
 
     kind: str
@@ -55,6 +57,8 @@ class Difference:
     changes: tuple[Change, ...] = ()
     consequences: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
+    line: str = ""
+    remedy: str = ""
 
     @property
     def changes_output(self) -> bool:
@@ -158,6 +162,10 @@ class Diff(Result):
 
     `likeness` counts the equal weight layers if the reference was chosen by them. `compared` is false if no reference
     was named and no VGG is like the model: it is different, and `differences` and `rows` are empty.
+
+    `patch` is a unified patch of the user's file after which the two agree, empty if they do without it. It is None if
+    none was asked for. `lists_all` makes the table list each layer that differs in its name alone, or in whether it
+    works in place, instead of counting them in one line.
     """
 
     schema: str
@@ -173,3 +181,5 @@ class Diff(Result):
     failure: str | None = None
     likeness: Likeness | None = None
     compared: bool = True
+    patch: str | None = None
+    lists_all: bool = field(default=False, metadata={"json": False})

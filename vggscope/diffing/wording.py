@@ -9,7 +9,7 @@ from itertools import groupby
 
 from vggscope.diffing.result import EFFECTS, Diff, Difference, Numeric, Row
 from vggscope.document import Item
-from vggscope.errors import option
+from vggscope.errors import names_options, option
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Recorded
@@ -43,24 +43,45 @@ def verdict_text(diff: Diff) -> str:
 
 
 def difference_item(difference: Difference) -> Item:
-    """One difference: its message and effect, then its consequences and the differences that follow from it."""
+    """One difference: its message and effect, then the user's line with the remedy, what results, and what follows."""
     consequences = ("; ".join(difference.consequences),) if difference.consequences else ()
+    where = (": ".join(filter(None, (difference.line, difference.remedy))),) if difference.line else ()
     follows = _shortened(difference.follows, 3 if difference.changes_output else 1)
     return Item(
         SIGNS[difference.kind],
         f"{difference.message}  [{EFFECTS[difference.effect]}]",
-        (*consequences, *(f"with it: {text}" for text in follows)),
+        (*where, *consequences, *(f"with it: {text}" for text in follows)),
         quiet=not difference.changes_output,
     )
 
 
-def renamed_item(renamed: Sequence[Difference]) -> Item:
-    """All layers that differ in their names alone, as one item."""
+def is_style(difference: Difference) -> bool:
+    """Whether a difference is about names alone, or about whether a layer works in place."""
+    attributes = {change.attribute for change in difference.changes}
+    return difference.effect == "none" and (difference.kind == "renamed" or attributes == {"inplace"})
+
+
+def style_item(styles: Sequence[Difference], layers: int) -> Item:
+    """The differences of style, of so many layers, as one closing line."""
+    renamed = sum(difference.kind == "renamed" for difference in styles)
+    counts = [(renamed, "named differently"), (layers - renamed, "in place or not")]
+    shown = [f"{count} layer{'s' * (count > 1)} {text}" for count, text in counts if count]
+    how = "--all lists them" if names_options() else "list_all=True lists them"
+    return Item("=", f"{' and '.join(shown)}  [{EFFECTS['none']}; {how}]", quiet=True)
+
+
+def renamed_item(renamed: Sequence[Difference], most: int | None = 3) -> Item:
+    """All layers that differ in their names alone, as one item with at most so many examples; None for all."""
     count = f"{len(renamed)} layers are" if len(renamed) > 1 else "1 layer is"
-    examples = _shortened(
-        tuple(d.message if d.ours == d.reference else f"{d.ours} is {d.reference} in the reference" for d in renamed)
+    lines = tuple(
+        d.message if d.ours == d.reference else f"{d.ours} is {d.reference} in the reference" for d in renamed
     )
-    return Item("=", f"{count} named differently  [{EFFECTS['none']}]", examples, quiet=True)
+    return Item(
+        "=",
+        f"{count} named differently  [{EFFECTS['none']}]",
+        lines if most is None else _shortened(lines, most),
+        quiet=True,
+    )
 
 
 def _shortened(texts: tuple[str, ...], most: int = 3) -> tuple[str, ...]:

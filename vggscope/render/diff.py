@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from vggscope.diffing.result import EFFECTS, Diff, Row
+from vggscope.diffing.result import Diff, Row
 from vggscope.diffing.wording import (
     FoldedRows,
     difference_item,
     folded,
+    is_style,
     renamed_item,
+    style_item,
     totals,
     verdict_text,
 )
@@ -19,13 +21,16 @@ _DATA = ("kind", "effect", "ours", "reference", "label", "message")
 def document(diff: Diff) -> Document:
     """The verdict first, then its reasons, the gravest first."""
     blocks: list[Block] = [Note(f"{diff.verdict}: {verdict_text(diff)}", "verdict")]
-    renamed = [difference for difference in diff.differences if difference.kind == "renamed"]
     others = [difference for difference in diff.differences if difference.kind != "renamed"]
-    others.sort(key=lambda difference: list(EFFECTS).index(difference.effect), reverse=True)
-    if others:
-        blocks.append(Items(tuple(map(difference_item, others))))
-    if renamed:
-        blocks.append(Items((renamed_item(renamed),)))
+    styles = [] if diff.lists_all else [difference for difference in diff.differences if is_style(difference)]
+    listed = [difference for difference in others if difference not in styles]
+    if listed:
+        blocks.append(Items(tuple(map(difference_item, listed))))
+    renamed = [difference for difference in diff.differences if difference.kind == "renamed"]
+    if styles:
+        blocks.append(Items((style_item(styles, _layers(diff)),)))
+    elif renamed:
+        blocks.append(Items((renamed_item(renamed, None),)))
     if others:
         blocks.append(Lines(tuple(_side_by_side(diff)), "diff"))
     if diff.compared:
@@ -35,6 +40,12 @@ def document(diff: Diff) -> Document:
     blocks += [Note(f"note: {note}", "warning") for note in diff.notes]
     blocks.append(data_table(_DATA, (tuple(getattr(d, key) for key in _DATA) for d in diff.differences)))
     return Document(f"{diff.model} against {diff.reference}", tuple(blocks))
+
+
+def _layers(diff: Diff) -> int:
+    """How many pairs of layers differ in style alone."""
+    places = {place for place, difference in enumerate(diff.differences) if is_style(difference)}
+    return sum(row.difference in places for row in diff.rows)
 
 
 def line(diff: Diff) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -49,9 +50,10 @@ def load(word: str, options: BuildOptions) -> Network:
     from vggscope.sources.user_import import isolated_import
     from vggscope.trace.build import without_data
     from vggscope.trace.network import network_of
+    from vggscope.trace.source_line import noting_built_modules
 
     call = parse(word)
-    with isolated_import(call.where):
+    with isolated_import(call.where), noting_built_modules():
         name, make = _factory(call, options)
         notes = () if call.name else (f"{call.where} names no class: its only one, {name}, was taken",)
         try:
@@ -73,6 +75,15 @@ def build(word: str, options: BuildOptions) -> nn.Module:
     call = parse(word)
     with isolated_import(call.where):
         return _factory(call, options)[1]()
+
+
+def file_of(word: str) -> str | None:
+    """The full path of the Python file that a word names; None for a dotted name, and for a file of a package."""
+    match = _WORD.fullmatch(word)
+    if match is None or match["file"] is None:
+        return None
+    path = os.path.realpath(match["file"])
+    return None if os.path.exists(os.path.join(os.path.dirname(path), "__init__.py")) else path
 
 
 def _reads_values(error: BaseException | None) -> bool:

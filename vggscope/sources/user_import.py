@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from vggscope.trace.functions import first_line
 from vggscope.trace.source_line import own_line
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
 _RELATIVE_IMPORT = re.compile(rb"^[ \t]*from \.", re.MULTILINE)
 
@@ -104,10 +105,35 @@ def _import_root(where: str) -> Path:
     return folder
 
 
+_REPLACED: dict[str, str] = {}
+"""Texts that are read in place of those of files, by the full paths of the files."""
+
+
+@contextmanager
+def replaced_sources(texts: Mapping[str, str]) -> Iterator[None]:
+    """Within this context, files named by a word have these texts, by their full paths."""
+    before = dict(_REPLACED)
+    _REPLACED.update(texts)
+    try:
+        yield
+    finally:
+        _REPLACED.clear()
+        _REPLACED.update(before)
+
+
+class _ReplacedLoader(SourceFileLoader):
+    """Loads a module from a text that is not its file's."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = self.source_to_code(_REPLACED[self.path].encode(), self.path)
+        return code
+
+
 def _executed(name: str, path: Path) -> ModuleType:
     """The module that a file defines, under another name if a module of that name is already imported."""
     name = name if name not in sys.modules else f"{name} ({path})"
-    spec = importlib.util.spec_from_file_location(name, path)
+    loader = _ReplacedLoader(name, str(path)) if str(path) in _REPLACED else None
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

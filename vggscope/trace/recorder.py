@@ -23,6 +23,7 @@ from vggscope.trace.constants import ConstantValues
 from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
 from vggscope.trace.layout import is_whole, shares_memory, with_layout
 from vggscope.trace.saved import Saved, by_rule, kind
+from vggscope.trace.source_line import current_positions
 from vggscope.trace.tensors import dtype_name, named_tensors, tensors_in
 from vggscope.trace.transforms import is_transforming
 from vggscope.trace.writes import Write, Writes, region_of
@@ -328,6 +329,7 @@ class Recorder:
             custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
             constants=self._constants_of(op, call, parameters),
+            called_at=current_positions(),
         )
         if not self.nodes[name].reads_computed_weight:
             self._compare_saved(name, op, call, result)

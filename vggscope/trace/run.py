@@ -10,7 +10,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from vggscope.errors import ModelError
-from vggscope.graph import ONLY_IN_TRAINING, Buffer, Input, Network, Node, Output, Parameter, TorchCount, module_node
+from vggscope.graph import (
+    ONLY_IN_TRAINING,
+    Buffer,
+    CodePosition,
+    Input,
+    Network,
+    Node,
+    Output,
+    Parameter,
+    TorchCount,
+    module_node,
+)
 from vggscope.inputs import InputSize
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.regularization import AlwaysDropout, Dropout
@@ -23,6 +34,7 @@ from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.sample_wise import follows_rule, is_sample_wise
+from vggscope.trace.source_line import built_positions
 from vggscope.trace.tensors import dtype_name, storage_of
 from vggscope.trace.watch import Watch
 from vggscope.trace.writes import Writes
@@ -86,6 +98,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, sa
         result = _with_known_axes(_on_samples(forward, inputs), inputs)
         network = _with_torch_count(_network(name, forward, result, inputs), forward, result)
         network = _with_notes(_with_certainty(network, forward, result), result, inputs)
+    network = _with_positions(network, built_positions(module))
     watch, error = result.watch, result.error
     return Run(
         labelled(network),
@@ -122,6 +135,19 @@ def _network(name: str, forward: _Forward, result: _OnSamples, inputs: CallInput
         1 if result.single else inputs.batch,
         forward.dtype,
     )
+
+
+def _with_positions(network: Network, built_at: Mapping[str, tuple[CodePosition, ...]]) -> Network:
+    """Return the network with where its modules were built, by their paths."""
+
+    def with_position(node: Node) -> Node:
+        positions = built_at.get(node.module, ()) if node.module is not None else ()
+        return replace(node, built_at=positions) if positions else node
+
+    if not built_at:
+        return network
+    failed = network.failed and with_position(network.failed)
+    return replace(network, nodes=tuple(map(with_position, network.nodes)), failed=failed)
 
 
 def _with_torch_count(network: Network, forward: _Forward, result: _OnSamples) -> Network:

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from vggscope.graph import CodePosition
 
 if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
     from torch import nn
+
+MOST_POSITIONS = 4
+"""How many calls of the user's own code are kept of a stack, from the innermost on."""
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+"""The folder of vggscope itself."""
+
+_RECORDING = tuple(f"{os.sep}trace{os.sep}{name}.py" for name in ("recorder", "source_line", "watch"))
+"""The files whose frames are inside a call of the user's own code, as those of hooks are."""
+
+_BUILT: WeakKeyDictionary[nn.Module, tuple[CodePosition, ...]] = WeakKeyDictionary()
+"""Where the modules were built that `noting_built_modules` saw."""
 
 
 def own_line(error: BaseException) -> str:
@@ -66,3 +87,86 @@ def _short(filename: str) -> str:
     path = Path(filename).resolve()
     folders = (Path.cwd(), *map(Path, _folders()[1]))
     return next((str(path.relative_to(folder)) for folder in folders if path.is_relative_to(folder)), filename)
+
+
+def current_positions(most: int = MOST_POSITIONS) -> tuple[CodePosition, ...]:
+    """Return the calls of the user's own code that are running, the innermost first."""
+    return _positions(sys._getframe(1), None, most)
+
+
+def _positions(frame: FrameType | None, built: object, most: int) -> tuple[CodePosition, ...]:
+    """Return the calls in a frame and those around it, without those in constructors of the object `built`.
+
+    They end at the frame of vggscope that runs the user's code.
+    """
+    positions: list[CodePosition] = []
+    while frame is not None and len(positions) < most:
+        code = frame.f_code
+        if _is_own(code.co_filename):
+            if built is None or not _constructs(frame, built):
+                positions.append(_position(code.co_filename, code, frame.f_lasti, frame.f_lineno))
+        elif code.co_filename.startswith(PACKAGE) and not code.co_filename.endswith(_RECORDING):
+            break
+        frame = frame.f_back
+    return tuple(positions)
+
+
+def _constructs(frame: FrameType, built: object) -> bool:
+    code = frame.f_code
+    return code.co_name == "__init__" and bool(code.co_varnames) and frame.f_locals.get(code.co_varnames[0]) is built
+
+
+@lru_cache(maxsize=4096)
+def _position(filename: str, code: CodeType, instruction: int, line: int) -> CodePosition:
+    """Return the position of an instruction. Equal code in two files has two names."""
+    file = os.path.realpath(filename)
+    lines: Any = getattr(code, "co_positions", None)  # from Python 3.11 on
+    place = next(islice(lines(), instruction // 2, None), None) if lines else None
+    if place is None or None in place:
+        return CodePosition(file, line)
+    first, last, column, end = place
+    return CodePosition(file, first, column, last, end)
+
+
+@lru_cache(maxsize=4096)
+def _is_own(filename: str) -> bool:
+    """Whether a file is the user's own code, not that of Python, of torch or of an installed package."""
+    if filename.startswith("<"):
+        return False
+    standard, installed, internal = _folders()
+    path = Path(filename).resolve()
+    is_library = not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    return not is_library and not str(path).startswith((*standard, *installed, *internal))
+
+
+@contextmanager
+def noting_built_modules() -> Iterator[None]:
+    """Within this context, note where each module is built."""
+    from torch import nn
+
+    initialise = nn.Module.__init__
+
+    def initialise_noted(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        initialise(module, *args, **kwargs)
+        with suppress(Exception):  # a class of the user's may not be hashable
+            _BUILT[module] = _positions(sys._getframe(1), module, MOST_POSITIONS)
+
+    nn.Module.__init__ = initialise_noted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.__init__ = initialise  # type: ignore[method-assign]
+
+
+def built_positions(module: nn.Module) -> dict[str, tuple[CodePosition, ...]]:
+    """Return where each module inside was built, by its path, as far as it was noted.
+
+    A module that was not noted, such as a copy, has the positions of the module around it.
+    """
+    found: dict[str, tuple[CodePosition, ...]] = {}
+    if not _BUILT:
+        return found
+    for path, part in module.named_modules(remove_duplicate=False):
+        with suppress(Exception):
+            found[path] = _BUILT.get(part) or found.get(path.rpartition(".")[0], ())
+    return found

@@ -1,0 +1,183 @@
+"""Edits of Python source: arguments of a call, elements of a list, calls around a value. No code runs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from vggscope.graph import CodePosition
+
+Elements = ast.List | ast.Tuple | ast.Call
+
+
+class Edit(NamedTuple):
+    """Replace the bytes of a file from `start` to `end` by `text`."""
+
+    file: str
+    start: int
+    end: int
+    text: str
+
+
+class Source:
+    """The text of a Python file with its syntax tree. Raises SyntaxError or ValueError for any other text."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file, self.text = file, text
+        self.data = text.encode()
+        self.tree = ast.parse(text)
+        self._starts = [0]
+        for line in self.data.splitlines(keepends=True):
+            self._starts.append(self._starts[-1] + len(line))
+
+    @cached_property
+    def parents(self) -> dict[ast.AST, ast.AST]:
+        """The node around each node of the tree."""
+        return {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
+
+    @cached_property
+    def _at(self) -> dict[tuple[int, int, int, int], ast.expr]:
+        places = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.expr):
+                places.setdefault(_place(node), node)
+        return places
+
+    def expression(self, position: CodePosition) -> ast.expr | None:
+        """The expression at a position, such as a call; without columns the only call in its line."""
+        if position.file != self.file:
+            return None
+        if position.column >= 0:
+            return self._at.get((position.line, position.column, position.end_line, position.end_column))
+        calls = [node for node in ast.walk(self.tree) if isinstance(node, ast.Call) and node.lineno == position.line]
+        return calls[0] if len(calls) == 1 else None
+
+    def span(self, node: ast.expr | ast.keyword | ast.stmt) -> tuple[int, int]:
+        """The first byte of a node and the one after its last."""
+        line, column, end_line, end_column = _place(node)
+        return self._starts[line - 1] + column, self._starts[end_line - 1] + end_column
+
+    def segment(self, node: ast.expr | ast.keyword | ast.stmt) -> str:
+        """The text of a node."""
+        start, end = self.span(node)
+        return self.data[start:end].decode()
+
+    def line(self, number: int) -> str:
+        """The text of a line, from 1."""
+        return self.data[self._starts[number - 1] : self._starts[number]].decode()
+
+    def replaced(self, node: ast.expr | ast.keyword | ast.stmt, text: str) -> Edit:
+        """The edit that puts a text in the place of a node."""
+        return Edit(self.file, *self.span(node), text)
+
+    def applied(self, edits: Sequence[Edit]) -> str:
+        """The text after edits. Raises ValueError if two of them overlap."""
+        data, last = self.data, len(self.data) + 1
+        for edit in sorted(set(edits), reverse=True):
+            if edit.end > last:
+                raise ValueError("two edits overlap")
+            data, last = data[: edit.start] + edit.text.encode() + data[edit.end :], edit.start
+        return data.decode()
+
+    def line_after(self, edits: Sequence[Edit]) -> str:
+        """The first line that edits change, as it is after them; empty if it is deleted."""
+        first = min(edit.start for edit in edits)
+        number = sum(start <= first for start in self._starts)
+        text = self.applied(edits)
+        lines, after = self.text.splitlines(), text.splitlines()
+        if len(after) < len(lines) and self.line(number).rstrip("\r\n") not in after[number - 1 : number]:
+            return ""
+        changed = next((i for i in range(number - 1, len(after)) if i >= len(lines) or lines[i] != after[i]), None)
+        return "" if changed is None else after[changed].strip()
+
+    def with_argument(self, call: ast.Call, names: Sequence[str], name: str, value: str | None) -> Edit | None:
+        """Give a call the argument `name` with this value, or its default if that is None.
+
+        `names` are those of the positional arguments, in order. None if a * in the call hides where it is.
+        """
+        place = names.index(name) if name in names else len(call.args)
+        if any(isinstance(argument, ast.Starred) for argument in call.args[: place + 1]):
+            return None
+        if place < len(call.args):
+            return None if value is None else self.replaced(call.args[place], value)
+        for keyword in call.keywords:
+            if keyword.arg == name:
+                return self._without_argument(call, keyword) if value is None else self.replaced(keyword.value, value)
+        if value is None:
+            return None
+        _, end = self.span(call)
+        given = [*call.args, *call.keywords]
+        if given:
+            after = max(self.span(argument)[1] for argument in given)
+            return Edit(self.file, after, after, f", {name}={value}")
+        return Edit(self.file, end - 1, end - 1, f"{name}={value}")
+
+    def _without_argument(self, call: ast.Call, argument: ast.keyword) -> Edit:
+        given = sorted((*call.args, *call.keywords), key=self.span)
+        place = given.index(argument)
+        start, end = self.span(argument)
+        if place:
+            return Edit(self.file, self.span(given[place - 1])[1], end, "")
+        return Edit(self.file, start, self.span(given[1])[0] if len(given) > 1 else end, "")
+
+    def siblings(self, node: ast.expr) -> Sequence[ast.expr]:
+        """The elements of the list, or the positional arguments of the call, that a node is one of; else nothing."""
+        around = self.parents.get(node)
+        if isinstance(around, (ast.List, ast.Tuple)):
+            return around.elts
+        if isinstance(around, ast.Call) and node in around.args:
+            return around.args
+        return ()
+
+    def inserted(self, node: ast.expr, texts: Sequence[str]) -> Edit:
+        """Insert elements after a node, on lines of their own if it has one."""
+        start, end = self.span(node)
+        line = self.line(node.lineno)
+        indent = line[: len(line) - len(line.lstrip())]
+        starts_line = self._starts[node.lineno - 1] + len(indent.encode()) == start
+        comma = "," if not starts_line else f",\n{indent}"
+        space = " " if not starts_line else ""
+        return Edit(self.file, end, end, "".join(f"{comma}{space}{text}" for text in texts))
+
+    def removed(self, node: ast.expr) -> Edit | None:
+        """Remove an element of a list or a positional argument, with its line if it has one; None for anything else."""
+        elements = self.siblings(node)
+        if not elements:
+            return None
+        place = elements.index(node)
+        start, end = self.span(node)
+        before, after = self._starts[node.lineno - 1], self._starts[node.end_lineno or node.lineno]
+        rest = self.data[end:after].strip()
+        if not self.data[before:start].strip() and rest in (b",", b""):
+            return Edit(self.file, before, after, "")
+        if place + 1 < len(elements):
+            return Edit(self.file, start, self.span(elements[place + 1])[0], "")
+        return Edit(self.file, self.span(elements[place - 1])[1], end, "") if place else None
+
+    def unwrapped(self, call: ast.expr, value: ast.expr) -> Edit:
+        """Put a value in the place of a call around it. A line that would assign a variable to itself is deleted."""
+        around = self.parents.get(call)
+        text = self.segment(value)
+        if isinstance(around, ast.Assign) and [self.segment(target) for target in around.targets] == [text]:
+            start, end = self.span(around)
+            before, after = self._starts[around.lineno - 1], self._starts[around.end_lineno or around.lineno]
+            if not self.data[before:start].strip() and not self.data[end:after].strip():
+                return Edit(self.file, before, after, "")
+        return self.replaced(call, text)
+
+    def elements(self, node: ast.AST) -> Iterator[ast.expr]:
+        """The constants of the lists, tuples and calls below a node, in the order of the text."""
+        found = [
+            element
+            for inner in ast.walk(node)
+            if isinstance(inner, (ast.List, ast.Tuple, ast.Call))
+            for element in (inner.args if isinstance(inner, ast.Call) else inner.elts)
+            if isinstance(element, ast.Constant)
+        ]
+        yield from sorted(found, key=self.span)
+
+
+def _place(node: ast.expr | ast.keyword | ast.stmt) -> tuple[int, int, int, int]:
+    return node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
