@@ -5,12 +5,16 @@ For each mistake the diff must name the layer and the attribute, and no other ca
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from vggscope.api import diff as vggscope_diff
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
+from vggscope.errors import ModelError
 from vggscope.sources.reference import reference_for
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.options import BuildOptions
@@ -205,6 +209,79 @@ def test_a_habit_from_keras_is_one_mistake_with_advice(
     (difference,) = (d for d in diff.differences if d.effect in ("shape", "function"))
     assert (difference.kind, difference.ours) == ("inserted", layer)
     assert any(advice in text for text in difference.consequences), difference.consequences
+
+
+OTHER_MISTAKES = [
+    ("cifar.py:VGG", "vgg16-cifar_bn", "nn.MaxPool2d(", "nn.AvgPool2d("),
+    ("cifar.py:VGG", "vgg16-cifar_bn", "nn.Linear(512, num", "nn.Linear(512, 2 * num"),
+    ("dense_head.py:FullyConvolutional", "D", "self.act = nn.ReLU()", "self.act = nn.Sigmoid()"),
+    ("dense_head.py:FullyConvolutional", "D", 'padding="same"', "padding=0"),
+    ("dense_head.py:FullyConvolutional", "D", "(256, 256), (256, 256), None", "(256, 256), None"),
+    ("written_otherwise.py:VGG11", "A", "return 1\n", "return 2\n"),
+    ("written_otherwise.py:VGG11", "A", "F.max_pool2d(x, 2)", "F.avg_pool2d(x, 2)"),
+    ("written_otherwise.py:Normalised", "A", "Not column A", "Another than column A"),
+]
+"""Mistakes in the other files, each with its reference."""
+
+NOTHING_TO_MEND = "changed conv1_1 in_channels"
+"""The column is built for an image of one channel too: the two agree as they are."""
+
+WITHOUT_A_PATCH = {
+    "Shared": "a layer takes the place of another one after it was built: no call or list shows that",
+    "Tied": "weights are assigned after they were built: no call or list shows that",
+}
+"""Classes of written_otherwise.py that no patch mends, with the reason."""
+
+
+def column_of(word: str) -> str:
+    return next(column for right, column, _ in RIGHT if right == word)
+
+
+def patch_cases() -> Iterator[object]:
+    """All mistakes: the first of each file in the quick suite, the others in the slow one."""
+    mistakes = [*((word, column_of(word), old, new) for word, old, new, _ in MISTAKES), *OTHER_MISTAKES]
+    files: set[str] = set()
+    for mistake in mistakes:
+        file = mistake[0].partition(":")[0]
+        yield pytest.param(*mistake, marks=[pytest.mark.slow] if file in files else [])
+        files.add(file)
+
+
+@pytest.mark.parametrize(("word", "column", "old", "new"), patch_cases())
+def test_a_patch_mends_the_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, column: str, old: str, new: str
+) -> None:
+    """`git apply` takes the patch, and after it the diff agrees."""
+    file = word.partition(":")[0]
+    source = (REPLICAS / file).read_text()
+    assert old in source
+    wrong = source.replace(old, new, 1)
+    (tmp_path / file).write_text(wrong)
+    monkeypatch.chdir(tmp_path)
+    found = vggscope_diff(word, ref=column, patch=True)
+    assert found.patch is not None
+    assert (found.patch == "") == (new == "nn.Conv2d(1, 64, 3, padding=1)"), NOTHING_TO_MEND
+    for difference in found.differences:
+        assert (difference.line.partition(":")[0] == file) == (difference.kind != "renamed")
+    if found.patch:
+        (tmp_path / "fix.diff").write_text(found.patch)
+        subprocess.run(["git", "apply", "fix.diff"], check=True, cwd=tmp_path)
+        assert (tmp_path / file).read_text() != wrong
+    mended = vggscope_diff(word, ref=column)
+    assert mended.verdict in ("identical", "equivalent")
+    if found.verdict == "equivalent":
+        assert not any(difference.effect == "training_only" for difference in mended.differences)
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_PATCH)
+def test_where_no_patch_mends_it_the_error_says_so(name: str) -> None:
+    with pytest.raises(ModelError, match="no patch was found that mends the difference"):
+        vggscope_diff(f"{REPLICAS}/written_otherwise.py:{name}", ref="A", patch=True)
+
+
+def test_a_patch_is_tested_for_every_replica() -> None:
+    words = [*(word for word, *_ in MISTAKES), *(word for word, *_ in OTHER_MISTAKES)]
+    assert {word.partition(":")[0] for word in words} == {path.name for path in REPLICAS.glob("*.py")}
 
 
 SAYS = [

@@ -275,8 +275,8 @@ def diff(
     result = replace(result, likeness=reference.likeness, lists_all=list_all)
     result = with_code(result, ours, reference.network)
     if patch:
-        run_again = partial(_compared_again, model, reference.network, ignored, input_size, options)
-        result = replace(result, patch=_patch(model, (result, ours, reference.network), run_again))
+        again = partial(_compared_again, _word(model), reference.network, ignored, input_size, options)
+        result = replace(result, patch=_patch(model, (result, ours, reference.network), again))
     if (numeric or weights is not None) and ours.failure is None:
         build_ours = _module_factory(model, input_size, options, weights)
         with _preserved(model, *([] if ref is None else [ref])):
@@ -1070,17 +1070,17 @@ def _on_locked_inputs(
     return network(model, inputs.sizes, **options), inputs.sizes, options
 
 
-def _patch(model: Model, compared: Compared, run_again: Callable[[Mapping[str, str]], Compared | None]) -> str:
+def _patch(model: Model, compared: Compared, again: Callable[[Mapping[str, str]], Compared | None]) -> str:
     """The patch of a model's file after which the networks agree. Raises OptionError for a model that is no such file,
     and ModelError where no patch is found.
     """
     from vggscope.diffing.mending import mended_text, patch_text
-    from vggscope.sources.code import file_of
+    from vggscope.sources.user_import import file_of
 
     file = file_of(model) if isinstance(model, str) else None
     if file is None:
         raise OptionError("a patch changes one file of Python code", "name the model as my_net.py:Net")
-    text = mended_text(compared, file, run_again)
+    text = mended_text(compared, file, again)
     if text is None:
         count = sum(difference.changes_output for difference in compared[0].differences)
         which = "the difference" if count == 1 else f"all {count} differences"

@@ -157,7 +157,7 @@ def option(name: str, value: object = None) -> str:
     return f"--{word} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
-_OPTIONS = {"input_size": "input", "card": "gpu"}
+_OPTIONS = {"input_size": "input", "card": "gpu", "list_all": "all"}
 """The options that have another name than the argument."""
 
 

@@ -115,8 +115,9 @@ def diff(
         check_format(output.format, output.output, "diff")
     with on_terminal():
         run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
-        given = {**run, "ignore": words(ignore), "training": training, "patch": patch, "list_all": list_all}
-        result = api.diff(model, word, **given, cache=cache, **build.keywords())
+        shown = {"training": training, "patch": patch, "list_all": list_all}
+        given = {**run, **shown, "ignore": words(ignore), "cache": cache, **build.keywords()}
+        result = api.diff(model, word, **given)
     if patch:
         emit_lines((result.patch or "").splitlines(keepends=True), output.output)
         if output.output is not None:

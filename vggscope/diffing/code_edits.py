@@ -21,7 +21,21 @@ class Edit(NamedTuple):
     text: str
 
 
-class Source:
+def without_overlap(edits: Sequence[Edit]) -> list[Edit]:
+    """The edits without those that overlap an earlier one.
+
+    >>> [edit.text for edit in without_overlap([Edit("a", 0, 4, "x"), Edit("a", 2, 3, "y"), Edit("a", 4, 5, "z")])]
+    ['x', 'z']
+    """
+    kept: list[Edit] = []
+    for edit in edits:
+        apart = (edit.file != o.file or edit.end <= o.start or o.end <= edit.start or edit == o for o in kept)
+        if all(apart):
+            kept.append(edit)
+    return kept
+
+
+class CodeFile:
     """The text of a Python file with its syntax tree. Raises SyntaxError or ValueError for any other text."""
 
     def __init__(self, file: str, text: str) -> None:
@@ -39,7 +53,7 @@ class Source:
 
     @cached_property
     def _at(self) -> dict[tuple[int, int, int, int], ast.expr]:
-        places = {}
+        places: dict[tuple[int, int, int, int], ast.expr] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.expr):
                 places.setdefault(_place(node), node)
@@ -97,25 +111,24 @@ class Source:
 
         `names` are those of the positional arguments, in order. None if a * in the call hides where it is.
         """
-        place = names.index(name) if name in names else len(call.args)
-        if any(isinstance(argument, ast.Starred) for argument in call.args[: place + 1]):
-            return None
-        if place < len(call.args):
-            return None if value is None else self.replaced(call.args[place], value)
         for keyword in call.keywords:
             if keyword.arg == name:
                 return self._without_argument(call, keyword) if value is None else self.replaced(keyword.value, value)
+        place = names.index(name) if name in names else len(call.args)
+        if place < len(call.args):
+            is_hidden = any(isinstance(argument, ast.Starred) for argument in call.args[: place + 1])
+            return None if value is None or is_hidden else self.replaced(call.args[place], value)
         if value is None:
             return None
         _, end = self.span(call)
-        given = [*call.args, *call.keywords]
+        given: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
         if given:
             after = max(self.span(argument)[1] for argument in given)
             return Edit(self.file, after, after, f", {name}={value}")
         return Edit(self.file, end - 1, end - 1, f"{name}={value}")
 
     def _without_argument(self, call: ast.Call, argument: ast.keyword) -> Edit:
-        given = sorted((*call.args, *call.keywords), key=self.span)
+        given: list[ast.expr | ast.keyword] = sorted([*call.args, *call.keywords], key=self.span)
         place = given.index(argument)
         start, end = self.span(argument)
         if place:
@@ -166,6 +179,13 @@ class Source:
             if not self.data[before:start].strip() and not self.data[end:after].strip():
                 return Edit(self.file, before, after, "")
         return self.replaced(call, text)
+
+    def rows(self, node: ast.AST) -> Iterator[tuple[ast.expr, list[object]]]:
+        """The lists and tuples of constants that are elements of a list or tuple below a node, with their values."""
+        for inner in ast.walk(node):
+            for row in inner.elts if isinstance(inner, (ast.List, ast.Tuple)) else ():
+                if isinstance(row, (ast.List, ast.Tuple)) and all(isinstance(e, ast.Constant) for e in row.elts):
+                    yield row, [element.value for element in row.elts if isinstance(element, ast.Constant)]
 
     def elements(self, node: ast.AST) -> Iterator[ast.expr]:
         """The constants of the lists, tuples and calls below a node, in the order of the text."""

@@ -8,6 +8,7 @@ and agreed.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import unified_diff
@@ -16,7 +17,7 @@ from itertools import islice, pairwise
 from os import path as os_path
 
 from vggscope.diffing.align import chosen_attributes
-from vggscope.diffing.code_edits import Edit, Source
+from vggscope.diffing.code_edits import CodeFile, Edit, without_overlap
 from vggscope.diffing.locate import LayerPair
 from vggscope.diffing.result import Change, Diff, Difference
 from vggscope.diffing.wording import op_text
@@ -40,11 +41,11 @@ Edits = tuple[Edit, ...]
 Compared = tuple[Diff, Network, Network]
 """A Diff with our network and the reference."""
 
-State = tuple[Compared, Source]
+State = tuple[Compared, CodeFile]
 """A comparison with the text of our file."""
 
 
-def read_sources(network: Network) -> dict[str, Source]:
+def read_sources(network: Network) -> dict[str, CodeFile]:
     """The files of code that build and run a network, by their full paths; without those that cannot be read."""
     nodes = (*network.nodes, *([network.failed] if network.failed else []))
     names = dict.fromkeys(place.file for node in nodes for place in (*node.built_at, *node.called_at))
@@ -54,7 +55,7 @@ def read_sources(network: Network) -> dict[str, Source]:
             with open(name, encoding="utf-8", newline="") as file:
                 text = file.read(LARGEST_SOURCE + 1)
             if len(text) <= LARGEST_SOURCE:
-                sources[name] = Source(name, text)
+                sources[name] = CodeFile(name, text)
         except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return sources
@@ -71,7 +72,7 @@ def with_code(diff: Diff, ours: Network, reference: Network) -> Diff:
 class Mender:
     """Finds the edits that mend the differences of two networks in the files of our code."""
 
-    def __init__(self, compared: Compared, sources: Mapping[str, Source]) -> None:
+    def __init__(self, compared: Compared, sources: Mapping[str, CodeFile]) -> None:
         self.diff, self.ours, self.reference = compared
         self.sources = sources
         self.partners = {
@@ -167,24 +168,26 @@ class Mender:
     def direct_candidates(self, place: int) -> Iterator[Edits]:
         """The edits of the calls that make and run the layers of a difference."""
         pairs = self.pairs(place)
+        found: Iterator[Edits] = iter(())
         if self._is_order(place):
-            yield from self._swaps(pairs)
+            found = self._swaps(pairs)
         elif all(mine and other for mine, other in pairs):
-            yield from self._changes(pairs)
+            found = self._changes(pairs)
         elif all(mine for mine, _ in pairs):
-            yield from self._removals([mine for mine, _ in pairs if mine])
+            found = self._removals([mine for mine, _ in pairs if mine])
         elif all(other for _, other in pairs):
-            yield from self._additions([other for _, other in pairs if other])
+            found = self._additions([other for _, other in pairs if other])
+        yield from (edits for edits in found if edits and without_overlap(edits) == list(edits))
 
     def _is_order(self, place: int) -> bool:
         return [change.attribute for change in self.diff.differences[place].changes][:1] == ["order"]
 
-    def _source(self, position: CodePosition) -> tuple[Source, ast.expr] | None:
+    def _source(self, position: CodePosition) -> tuple[CodeFile, ast.expr] | None:
         source = self.sources.get(position.file)
         node = source.expression(position) if source else None
         return (source, node) if source and node is not None else None
 
-    def _at(self, positions: Sequence[CodePosition], depth: int = 0) -> tuple[Source, ast.expr] | None:
+    def _at(self, positions: Sequence[CodePosition], depth: int = 0) -> tuple[CodeFile, ast.expr] | None:
         return self._source(positions[depth]) if depth < len(positions) else None
 
     # A layer with other arguments, or another op
@@ -201,7 +204,9 @@ class Mender:
         found = self._at(mine.built_at if mine.module is not None else mine.called_at)
         if found is None or not isinstance(found[1], ast.Call):
             return None
-        source, call = found
+        source, call = found[0], found[1]
+        if mine.op.name == other.op.name and type(mine.op) is not type(other.op):
+            return None
         if whole or mine.op.name != other.op.name:
             edit = _other_call(source, call, mine, other, whole=whole)
             return edit and [edit]
@@ -221,7 +226,7 @@ class Mender:
                     if isinstance(element, ast.Constant) and type(element.value) is int and element.value == ours:
                         yield (source.replaced(element, str(theirs)),)
 
-    def _constants(self, mine: Node) -> Iterator[tuple[Source, list[ast.expr]]]:
+    def _constants(self, mine: Node) -> Iterator[tuple[CodeFile, list[ast.expr]]]:
         seen: set[int] = set()
         for position in mine.built_at:
             if found := self._source(position):
@@ -340,6 +345,17 @@ class Mender:
                     count = element.value + (len(weights) or 1) * (1 if inserts else -1)
                     if count >= 0:
                         yield (source.replaced(element, str(count)),)
+        for file in dict.fromkeys(position.file for position in (*node.built_at, *node.called_at)):
+            yield from self._row_edits(file, widths, inserts=inserts)
+
+    def _row_edits(self, file: str, widths: set[int], *, inserts: bool) -> Iterator[Edits]:
+        """A tuple of a list that stands for a layer, such as its widths (256, 256), once more or left out."""
+        source = self.sources.get(file)
+        for row, values in source.rows(source.tree) if source else ():
+            if source and values[-1:] and values[-1] in widths:
+                edit = source.inserted(row, [source.segment(row)]) if inserts else source.removed(row)
+                if edit is not None:
+                    yield (edit,)
 
     # Layers in another order
 
@@ -380,9 +396,9 @@ class Mender:
                     yield tuple(_exchanged(source, one, other))
 
 
-def _other_call(source: Source, call: ast.Call, mine: Node, other: Node, *, whole: bool) -> Edit | None:
+def _other_call(source: CodeFile, call: ast.Call, mine: Node, other: Node, *, whole: bool) -> Edit | None:
     """Call another class or function in place of the one of a layer; `whole` with other arguments too."""
-    if other.op.name == "Flatten" and mine.module is None and isinstance(call.func, ast.Attribute):
+    if other.op.is_layout and mine.module is None and isinstance(call.func, ast.Attribute):
         value = call.func.value if _is_value(call.func.value) else next(iter(call.args), None)
         return source.replaced(call, f"{source.segment(value)}.flatten(1)") if value is not None else None
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
@@ -392,7 +408,7 @@ def _other_call(source: Source, call: ast.Call, mine: Node, other: Node, *, whol
     return source.replaced(call.func, f"{prefix}{_function(other) if mine.module is None else other.op.name}")
 
 
-def _other_argument(source: Source, call: ast.Call, mine: Node, other: Node, attribute: str) -> Edit | None:
+def _other_argument(source: CodeFile, call: ast.Call, mine: Node, other: Node, attribute: str) -> Edit | None:
     """Give the call of a layer an argument as in the reference."""
     names = _argument_names(mine)
     if attribute == "active_in":
@@ -404,7 +420,7 @@ def _other_argument(source: Source, call: ast.Call, mine: Node, other: Node, att
     return edit
 
 
-def _exchanged(source: Source, one: ast.expr, other: ast.expr) -> list[Edit]:
+def _exchanged(source: CodeFile, one: ast.expr, other: ast.expr) -> list[Edit]:
     return [source.replaced(one, source.segment(other)), source.replaced(other, source.segment(one))]
 
 
@@ -443,18 +459,8 @@ def _numbers(ours: Op, reference: Op) -> list[tuple[int, int]]:
 
 
 def _function(node: Node) -> str:
-    """The name of an op in torch.nn.functional."""
-    return _FUNCTIONS.get(node.op.name, node.op.name.lower())
-
-
-_FUNCTIONS = {
-    "MaxPool2d": "max_pool2d",
-    "AvgPool2d": "avg_pool2d",
-    "AdaptiveAvgPool2d": "adaptive_avg_pool2d",
-    "AdaptiveMaxPool2d": "adaptive_max_pool2d",
-    "LocalResponseNorm": "local_response_norm",
-    "LeakyReLU": "leaky_relu",
-}
+    """The name of an op in torch.nn.functional: max_pool2d of MaxPool2d, leaky_relu of LeakyReLU."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z])(?=ReLU)", "_", node.op.name).lower()
 
 
 def _code(other: Node, near: Node | None) -> str:
@@ -466,7 +472,7 @@ def _code(other: Node, near: Node | None) -> str:
     )
 
 
-def _wrapped(other: Node, text: str, source: Source) -> str:
+def _wrapped(other: Node, text: str, source: CodeFile) -> str:
     """A call of a function around an expression."""
     functional = next(
         (
@@ -478,7 +484,7 @@ def _wrapped(other: Node, text: str, source: Source) -> str:
     )
     if other.op.is_dropout:
         return f"{functional}.dropout({text}, {getattr(other.op, 'p', 0.5)!r}, self.training)"
-    if other.op.name == "Flatten":
+    if other.op.is_layout:
         return f"{text}.flatten(1)"
     arguments = {k: v for k, v in other.op.arguments().items() if k != "inplace"}
     return f"{functional}.{_function(other)}({', '.join((text, *(f'{k}={v!r}' for k, v in arguments.items())))})"
@@ -502,7 +508,7 @@ def _is_value(node: ast.expr) -> bool:
     )
 
 
-def _is_in_loop(source: Source, node: ast.AST) -> bool:
+def _is_in_loop(source: CodeFile, node: ast.AST) -> bool:
     """Whether a loop or a comprehension is around an expression in its function."""
     while node in source.parents and not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         node = source.parents[node]
@@ -533,7 +539,7 @@ class _Search:
         self.file, self.rerun, self.runs = file, rerun, 0
         self.seen: set[str] = set()
 
-    def from_state(self, compared: Compared, source: Source) -> str | None:
+    def from_state(self, compared: Compared, source: CodeFile) -> str | None:
         """The text after which the networks agree at evaluation, and in training as far as that can be reached."""
         while _counting(compared[0], "shape", "function"):
             mended = self._direct(compared, source, "shape", "function") or self._better(compared, source)
@@ -543,12 +549,12 @@ class _Search:
         trained = self._direct(compared, source, "training_only")
         return source.text if trained is None else trained[1].text
 
-    def _direct(self, compared: Compared, source: Source, *effects: str) -> State | None:
+    def _direct(self, compared: Compared, source: CodeFile, *effects: str) -> State | None:
         """The state after the first candidates of all differences, again and again, if no such effect is left then."""
         for _ in range(MOST_DIRECT):
             mender = Mender(compared, {self.file: source})
             edits = [edit for i in _counting(compared[0], *effects) for edit in next(mender.direct_candidates(i), ())]
-            state = self._run(source, edits)
+            state = self._run(source, without_overlap(edits))
             if state is None:
                 return None
             compared, source = state
@@ -556,7 +562,7 @@ class _Search:
                 return state
         return None
 
-    def _better(self, compared: Compared, source: Source) -> State | None:
+    def _better(self, compared: Compared, source: CodeFile) -> State | None:
         """The state after the first candidate of a single difference that leaves fewer of them."""
         mender = Mender(compared, {self.file: source})
         for place in _counting(compared[0], "shape", "function"):
@@ -566,12 +572,12 @@ class _Search:
                     return state
         return None
 
-    def _run(self, source: Source, edits: Sequence[Edit]) -> State | None:
+    def _run(self, source: CodeFile, edits: Sequence[Edit]) -> State | None:
         """The comparison after edits; None for none, for a text that was tried, and for code that does not run."""
         if not edits or any(edit.file != self.file for edit in edits) or self.runs >= MOST_RUNS:
             return None
         try:
-            changed = Source(self.file, source.applied(edits))
+            changed = CodeFile(self.file, source.applied(edits))
         except (SyntaxError, ValueError):
             return None
         if changed.text in self.seen or changed.text == source.text:

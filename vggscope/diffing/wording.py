@@ -9,7 +9,7 @@ from itertools import groupby
 
 from vggscope.diffing.result import EFFECTS, Diff, Difference, Numeric, Row
 from vggscope.document import Item
-from vggscope.errors import names_options, option
+from vggscope.errors import option
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.recorded import Recorded
@@ -66,7 +66,7 @@ def style_item(styles: Sequence[Difference], layers: int) -> Item:
     renamed = sum(difference.kind == "renamed" for difference in styles)
     counts = [(renamed, "named differently"), (layers - renamed, "in place or not")]
     shown = [f"{count} layer{'s' * (count > 1)} {text}" for count, text in counts if count]
-    how = "--all lists them" if names_options() else "list_all=True lists them"
+    how = f"{option('list_all', True)} lists them"
     return Item("=", f"{' and '.join(shown)}  [{EFFECTS['none']}; {how}]", quiet=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -75,15 +74,6 @@ def build(word: str, options: BuildOptions) -> nn.Module:
     call = parse(word)
     with isolated_import(call.where):
         return _factory(call, options)[1]()
-
-
-def file_of(word: str) -> str | None:
-    """The full path of the Python file that a word names; None for a dotted name, and for a file of a package."""
-    match = _WORD.fullmatch(word)
-    if match is None or match["file"] is None:
-        return None
-    path = os.path.realpath(match["file"])
-    return None if os.path.exists(os.path.join(os.path.dirname(path), "__init__.py")) else path
 
 
 def _reads_values(error: BaseException | None) -> bool:

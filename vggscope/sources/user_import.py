@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _RELATIVE_IMPORT = re.compile(rb"^[ \t]*from \.", re.MULTILINE)
 
 
+def file_of(word: str) -> str | None:
+    """The full path of the Python file that a word names; None for a dotted name, and for a file of a package.
+
+    >>> file_of("package.module:Net") is None, os.path.basename(file_of("net.py:Net(10)") or "")
+    (True, 'net.py')
+    """
+    match = re.fullmatch(r"(.*\.py)(?::.*)?", word, re.DOTALL)
+    path = os.path.realpath(match[1]) if match else None
+    return None if path is None or os.path.exists(os.path.join(os.path.dirname(path), "__init__.py")) else path
+
+
 @contextmanager
 def isolated_import(where: str) -> Iterator[None]:
     """Within this context, import the file or module `where` as if it ran on its own.

@@ -151,7 +151,7 @@ def noting_built_modules() -> Iterator[None]:
         with suppress(Exception):  # a class of the user's may not be hashable
             _BUILT[module] = _positions(sys._getframe(1), module, MOST_POSITIONS)
 
-    nn.Module.__init__ = initialise_noted  # type: ignore[method-assign]
+    nn.Module.__init__ = initialise_noted  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
