@@ -247,7 +247,7 @@ def patch_cases() -> Iterator[object]:
         files.add(file)
 
 
-@pytest.mark.parametrize(("word", "column", "old", "new"), patch_cases())
+@pytest.mark.parametrize(("word", "column", "old", "new"), list(patch_cases()))
 def test_a_patch_mends_the_mistake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, column: str, old: str, new: str
 ) -> None:
