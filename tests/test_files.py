@@ -122,18 +122,30 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-@pytest.mark.slow
+SLOW_WRITE = """
+import os, time
+from vggscope.cli.app import main
+
+def pause(path, mode):
+    print("writing", flush=True)
+    time.sleep(60)
+
+os.chmod = pause
+main()
+"""
+"""The program, with a write that waits when the new content is written and before it replaces the old file."""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_in_the_middle_of_a_write_keeps_the_old_file(number: str, code: int, tmp_path: Path) -> None:
     target = tmp_path / "x.pth"
     target.write_text("old")
-    # Half a gigabyte: the write takes long enough to be met.
-    process = subprocess.Popen([*PROGRAM, "build", "D", "-o", str(target)], stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
-    while len(files(tmp_path)) < 2 and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.001)
-    assert len(files(tmp_path)) == 2, "it was over before it could be met"
+    words = [sys.executable, "-c", SLOW_WRITE, "build", "conv3-8", "-o", str(target)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    assert len(files(tmp_path)) == 2
     process.send_signal(getattr(signal, number))
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (code, "")
