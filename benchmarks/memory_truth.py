@@ -12,9 +12,9 @@ writes them without a run.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import multiprocessing
+import re
 import sys
 import time
 import warnings
@@ -103,10 +103,17 @@ def compared(word: str) -> Row:
 
 def _library(word: str, steps: tuple[StepRequest, ...]) -> tuple[Network, Callable[[], nn.Module]]:
     from vggscope.sources.resolve import resolve, resolve_module
+    from vggscope.trace.inputs import attach, candidates, copied, example_of
     from vggscope.vgg.options import BuildOptions
 
     network = resolve(word, BuildOptions(steps=steps))
-    return network, partial(copy.deepcopy, resolve_module(word, BuildOptions()))
+    module = resolve_module(word, BuildOptions())
+    likeliest = next(iter(candidates(module)), None)
+    if likeliest is not None and example_of(module) is None:
+        shapes = [tuple(tensor.shape) for tensor in likeliest.for_samples(1).tensors()]
+        if shapes == [given.shape for given in network.inputs]:
+            module = attach(module, likeliest)  # a list of images stays one
+    return network, partial(copied, module)
 
 
 def _zoo(word: str, steps: tuple[StepRequest, ...]) -> tuple[Network, Callable[[], nn.Module]]:
@@ -184,7 +191,7 @@ def _tracked(network: Network, make: Callable[[], nn.Module], mode: str) -> list
 
 def _text(error: Exception) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    return re.sub(r"\S*/site-packages/", "", lines[0])[:200]
 
 
 def _work(connection: Connection) -> None:
@@ -268,7 +275,7 @@ def main() -> None:
             versions = {library.__name__: library.__version__ for library in (torch, torchvision, timm)}
             _save({"versions": versions, **{word: results[word] for word in known if word in results}})
         worker.end()
-    write_pages(results)
+    write_pages(results, models())
 
 
 if __name__ == "__main__":

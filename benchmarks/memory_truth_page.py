@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -88,12 +88,18 @@ def _outcome(model: str, name: str, ours: int | None, torchs: int | None, reason
     return (NOT_COMPARED, REASONS[model]) if is_known else (DIFFERS, "")
 
 
-def write_pages(results: Mapping[str, Any]) -> None:
-    """Replace what stands between the markers of both pages."""
+def write_pages(results: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Replace what stands between the markers of both pages. `known` are the words of all models."""
     found = list(figures(results))
     failed = {model: row["failure"] for model, row in results.items() if "failure" in row}
-    _replace(DOCS / "memory.md", "\n".join(_summary(found, failed)))
+    _replace(DOCS / "memory.md", "\n".join((*_summary(found, failed), *_missing(results, known))))
     _replace(DOCS / "models.md", "\n".join(_models(found, failed)))
+
+
+def _missing(results: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
+    missing = [f"`{word}`" for word in known if word not in results]
+    if missing:
+        yield f"\nModels of the list without results, which take minutes: {', '.join(missing)}."
 
 
 def _replace(page: Path, text: str) -> None:
@@ -172,6 +178,8 @@ def _reasons(listed: list[Figure]) -> Iterator[str]:
     for figure in listed:
         name = figure.model.removeprefix("zoo:")
         reason = figure.reason.replace(f"{name} has", "it has").replace(f"of {name} ", "")[:LONGEST_REASON]
+        if "targets should not be none" in figure.reason:
+            reason = "forward takes targets too in training, and is given images alone"
         if figure.outcome == DIFFERS:
             reason = f"{figure.name}: {figure.ours:,}, torch {figure.torchs:,}"
         elif reason == "withheld" or not reason:
