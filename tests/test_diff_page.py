@@ -8,16 +8,19 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import vggscope
 from tests.conftest import skip_or_fail
+from tests.test_diagram import svg_texts
 from tests.test_diff_picture import REPLICAS, diff, failing
 from vggscope.diffing.compare import not_compared
 from vggscope.diffing.result import EFFECTS, TRAINING, Diff
+from vggscope.drawing.diff import diagram
 from vggscope.render.formats import PAGES, write
 from vggscope.sources.resolve import resolve
 
@@ -101,6 +104,24 @@ def test_the_page_loads_nothing_and_runs_its_own_script_alone(vggscope, tmp_path
     assert " style=" not in page
     assert not re.search(r' on\w+="', page)
     assert set(PAGES) == {"diff"}
+
+
+def test_the_line_the_remedy_and_the_patch_are_code(tmp_path: Path) -> None:
+    source = (
+        (REPLICAS / "by_hand.py")
+        .read_text()
+        .replace("nn.Conv2d(64, 128, kernel_size=3, padding=1)", "nn.Conv2d(64, 128, 3)")
+    )
+    (tmp_path / "net.py").write_text(source)
+    result = vggscope.diff(f"{tmp_path}/net.py:VGG11", ref="A", patch=True)
+    (difference,) = (difference for difference in result.differences if difference.changes_output)
+    assert difference.remedy.startswith("write ")
+    assert result.patch
+    page = write(result, "html")
+    assert f"<code>{escape(difference.line)}</code>: write <code>{escape(difference.remedy[6:])}</code>" in page
+    assert f"<code>{escape(result.patch.rstrip())}</code></pre>" in page
+    shown = " ".join(svg_texts(diagram(result)))
+    assert difference.remedy in shown
 
 
 def test_what_structure_does_not_show_is_a_table() -> None:

@@ -35,7 +35,7 @@ def page(diff: Diff) -> str:
     ours, reference = short_names(diff)
     title = escaped(f"{ours} against {reference}")
     style, script = f"{_colors()}\n{_read('page.css')}", _read("page.js")
-    parts = [_head(diff, title), *([listed(diff), drawn(diff)] if diff.rows else []), _training(diff)]
+    parts = [_head(diff, title), *([listed(diff), drawn(diff)] if diff.rows else []), _patch(diff), _training(diff)]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy(style, script)}">\n'
@@ -106,6 +106,17 @@ def _facts(diff: Diff) -> list[tuple[str, str]]:
 
 
 _SIDES = ("our_layer", "reference_layer")
+
+
+def _patch(diff: Diff) -> str:
+    """The patch of the model's file, if one was asked for."""
+    if not diff.patch:
+        return ""
+    lines = "\n".join(map(escaped, diff.patch.splitlines()))
+    return (
+        '<section aria-labelledby="patch"><h2 id="patch">Patch</h2>\n'
+        f'<pre class="scroll" tabindex="0"><code>{lines}</code></pre></section>\n'
+    )
 
 
 def _training(diff: Diff) -> str:

@@ -102,7 +102,9 @@ def _item(diff: Diff, index: int, mark: Mark, places: Mapping[int, str]) -> str:
 
 
 def _details(difference: Difference) -> Iterator[str]:
-    """What follows from a difference, and the differences that it explains."""
+    """The line of code with its remedy, what follows from a difference, and the differences that it explains."""
+    if difference.line:
+        yield f'<p class="mend"><code>{escaped(difference.line)}</code>{_remedy(difference.remedy)}</p>\n'
     if difference.consequences:
         yield f"<p>{escaped('; '.join(difference.consequences))}</p>\n"
     texts = [f"<li>{escaped(text)}</li>" for text in difference.follows]
@@ -110,6 +112,14 @@ def _details(difference: Difference) -> Iterator[str]:
         yield f"<details><summary>{len(texts):,} more with it</summary>\n<ul>\n{''.join(texts)}\n</ul></details>\n"
     elif texts:
         yield f"<p>With it:</p>\n<ul>\n{''.join(texts)}\n</ul>\n"
+
+
+def _remedy(remedy: str) -> str:
+    """What to do with the line; code to write is set as code."""
+    verb, _, code = remedy.partition(" ")
+    if verb == "write":
+        return f": write <code>{escaped(code)}</code>"
+    return f": {escaped(remedy)}" if remedy else ""
 
 
 def _links(places: Mapping[int, str]) -> str:

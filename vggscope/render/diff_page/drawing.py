@@ -26,7 +26,7 @@ UNFOLDED = (1, 3, 3)
 layers that are shown unfolded.
 """
 
-LONGEST_NOTE = 17
+LONGEST_NOTE = 14
 """The most letters of an attribute and its two values that fit on one line between the sides."""
 
 GAPS = {"+": "not in the reference", "-": "missing here", "?": "not reached", "!": "no counterpart"}
