@@ -529,3 +529,48 @@ def test_a_flatten_that_joins_the_batch_is_a_difference() -> None:
     found = vggscope_diff(net(0), ref=net(1), input_size=(3, 8, 8))
     assert [(d.ours, d.effect) for d in found.differences] == [("1", "shape")]
     assert found.verdict == "different"
+
+
+def test_differences_of_a_module_that_is_passed_in_have_the_line_that_defines_them() -> None:
+    found = vggscope_diff(Attention(position=False), ref=Attention(), input_data=torch.zeros(1, 4, 8))
+    (difference,) = found.differences
+    file, _, line = difference.line.partition(":")
+    assert file == "tests/test_diff.py"
+    assert "self.position if self.has_position else x + x" in lines_of(__file__)[int(line) - 1]
+
+    class Classes(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.Linear(8, classes))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layers(x)
+
+    (difference,) = vggscope_diff(Classes(5), ref=Classes(6), input_data=torch.zeros(1, 4)).differences
+    assert "nn.Linear(8, classes)" in lines_of(__file__)[int(difference.line.partition(":")[2]) - 1]
+    assert difference.remedy == "write self.layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.Linear(8, 6))"
+
+
+def lines_of(file: str) -> list[str]:
+    with open(file, encoding="utf-8") as text:
+        return text.read().splitlines()
+
+
+class Rows(nn.Module):
+    """Reads its features in one row, or in several."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.fc1, self.fc2 = nn.Linear(16, 8), nn.Linear(8 // rows, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.fc1(x)
+        return self.fc2(x.unflatten(1, (self.rows, -1)) if self.rows > 1 else x)
+
+
+def test_a_harmless_difference_is_checked_against_the_size_of_the_output() -> None:
+    """A layout op moves no values, but the linear layer after it gives 10 values for each of two rows."""
+    found = vggscope_diff(Rows(2), ref=Rows(1), input_data=torch.zeros(1, 16))
+    first = found.differences[0]
+    assert (first.kind, first.ours, first.effect) == ("inserted", "unflatten", "shape")

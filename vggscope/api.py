@@ -273,7 +273,7 @@ def diff(
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
     result = compare(ours, reference.network, (*reference.notes, *ours.warnings), ignored)
     result = replace(result, likeness=reference.likeness, lists_all=list_all)
-    result = with_code(result, ours, reference.network)
+    result = with_code(result, _with_definitions(model, ours), reference.network)
     if patch:
         again = partial(_compared_again, _word(model), reference.network, ignored, input_size, options)
         result = replace(result, patch=_patch(model, (result, ours, reference.network), again))
@@ -1068,6 +1068,17 @@ def _on_locked_inputs(
         return ours, input_size, options
     options = {**options, "batch_axis": inputs.batch_axis}
     return network(model, inputs.sizes, **options), inputs.sizes, options
+
+
+def _with_definitions(model: Model, network: Network) -> Network:
+    """The Network of a module that is passed in, with where its classes define its layers."""
+    if isinstance(model, (str, Network)):
+        return network
+    from vggscope.trace.network import unwrapped
+    from vggscope.trace.run import with_positions
+    from vggscope.trace.source_line import defined_positions
+
+    return with_positions(network, defined_positions(unwrapped(model, network.name)))
 
 
 def _patch(model: Model, compared: Compared, again: Callable[[Mapping[str, str]], Compared | None]) -> str:

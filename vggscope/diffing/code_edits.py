@@ -95,6 +95,10 @@ class CodeFile:
             data, last = data[: edit.start] + edit.text.encode() + data[edit.end :], edit.start
         return data.decode()
 
+    def changes(self, edits: Sequence[Edit]) -> bool:
+        """Whether edits change the text: not those of a layer that was replaced after its line ran."""
+        return self.applied(edits) != self.text
+
     def line_after(self, edits: Sequence[Edit]) -> str:
         """The first line that edits change, as it is after them; empty if it is deleted."""
         first = min(edit.start for edit in edits)

@@ -104,7 +104,7 @@ class Mender:
         """What to write in the line of a difference; where a loop builds other layers there too, the layer alone."""
         pairs = self.pairs(place)
         edits = next(self.direct_candidates(place), ()) if self._is_alone(pairs) else ()
-        if edits and len({edit.file for edit in edits}) == 1:
+        if edits and len({edit.file for edit in edits}) == 1 and self.sources[edits[0].file].changes(edits):
             line = self.sources[edits[0].file].line_after(edits)
             return f"write {line}" if line else "delete this line"
         mine, other = pairs[0]

@@ -98,7 +98,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, sa
         result = _with_known_axes(_on_samples(forward, inputs), inputs)
         network = _with_torch_count(_network(name, forward, result, inputs), forward, result)
         network = _with_notes(_with_certainty(network, forward, result), result, inputs)
-    network = _with_positions(network, built_positions(module))
+    network = with_positions(network, built_positions(module))
     watch, error = result.watch, result.error
     return Run(
         labelled(network),
@@ -137,7 +137,7 @@ def _network(name: str, forward: _Forward, result: _OnSamples, inputs: CallInput
     )
 
 
-def _with_positions(network: Network, built_at: Mapping[str, tuple[CodePosition, ...]]) -> Network:
+def with_positions(network: Network, built_at: Mapping[str, tuple[CodePosition, ...]]) -> Network:
     """Return the network with where its modules were built, by their paths."""
 
     def with_position(node: Node) -> Node:

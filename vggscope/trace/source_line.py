@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import sys
@@ -170,3 +171,64 @@ def built_positions(module: nn.Module) -> dict[str, tuple[CodePosition, ...]]:
         with suppress(Exception):
             found[path] = _BUILT.get(part) or found.get(path.rpartition(".")[0], ())
     return found
+
+
+def defined_positions(module: nn.Module) -> dict[str, tuple[CodePosition, ...]]:
+    """Return where the user's own classes assign each module inside, by its path, as their source shows.
+
+    It serves a module that was built before: `self.conv = nn.Conv2d(...)` is the position of `conv`. An element of a
+    container that is written out has a position of its own, others have that of the container.
+    """
+    found: dict[str, tuple[CodePosition, ...]] = {}
+    values: dict[str, ast.expr] = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        around, _, name = path.rpartition(".")
+        if around in values and name.isdigit():
+            elements = _written_elements(values[around])
+            if int(name) < len(elements):
+                value = values[path] = elements[int(name)]
+                found[path] = (_position_of(found[around][0].file, value),)
+        if path not in found and around in found:
+            found[path] = found[around]
+        file, assigned = _assigned(type(part))
+        for attribute, value in assigned.items():
+            inner = f"{path}.{attribute}".lstrip(".")
+            values[inner], found[inner] = value, (_position_of(file, value),)
+    return found
+
+
+def _position_of(file: str, node: ast.expr) -> CodePosition:
+    end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+    return CodePosition(file, node.lineno, node.col_offset, end_line, end_column)
+
+
+def _written_elements(value: ast.expr) -> list[ast.expr]:
+    """Return the elements of a container that its code lists one by one, as in `nn.Sequential(a, b)`."""
+    elements = value.args if isinstance(value, ast.Call) else []
+    if len(elements) == 1 and isinstance(elements[0], (ast.List, ast.Tuple)):
+        elements = elements[0].elts
+    return [] if any(isinstance(element, ast.Starred) for element in elements) else elements
+
+
+@lru_cache(maxsize=1024)
+def _assigned(kind: type) -> tuple[str, dict[str, ast.expr]]:
+    """Return the file of a class of the user's, and what its constructor assigns to each attribute."""
+    constructor = vars(kind).get("__init__")
+    code = getattr(constructor, "__code__", None)
+    if code is None or not _is_own(code.co_filename):
+        return "", {}
+    with suppress(OSError, SyntaxError, ValueError, RecursionError):
+        with open(code.co_filename, encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__" and node.lineno == code.co_firstlineno:
+                return os.path.realpath(code.co_filename), dict(_assignments(node))
+    return "", {}
+
+
+def _assignments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
+    own = function.args.args[0].arg if function.args.args else ""
+    for node in ast.walk(function):
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == own:
+                yield target.attr, node.value
