@@ -472,3 +472,34 @@ def test_the_pipe_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "arch.json")
     with pytest.raises(VggscopeError, match=r"arch\.json is no file"):
         api.network(str(tmp_path / "arch.json"))
+
+
+def test_a_summary_serves_diff_as_far_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vggscope) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("summary.json").write_text(api.summary("C", (3, 64, 64)).to_json())
+    same = api.diff("C", ref="summary.json")
+    assert (same.verdict, same.differences, same.reference) == ("alike", (), "summary.json")
+    assert same.params.ours == same.params.reference == api.summary("C").totals.params
+    assert vggscope("diff", "C", "--ref", "summary.json").code == 0
+    assert vggscope("diff", "C", "--ref", "summary.json", "--strict").code == 1
+    other = api.diff("D", ref="summary.json")
+    assert other.verdict == "different"
+    assert [d.label for d in other.differences] == ["conv3_3", "conv4_3", "conv5_3"]
+    assert {d.effect for d in other.differences} == {"function"}
+    assert "kernel_size 3, the reference has 1; padding 1, the reference has 0" in other.differences[0].message
+    fewer = api.diff("A", ref="summary.json")
+    assert {d.kind for d in fewer.differences} == {"missing", "renamed"}  # later layers have other numbers
+    assert vggscope("diff", "C", "--ref", "summary.json", "-o", "diff.svg").code == 0
+    for option in ("--numeric", "--ignore", "--patch"):
+        ran = vggscope("diff", "C", "--ref", "summary.json", option, *(["names"] if option == "--ignore" else []))
+        assert (ran.code, "summary.json is a summary" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "layers", [None, [], [3], [{"name": "a"}], [{"name": "a", "label": "", "op": "b", "params": 1, "input_shape": "x"}]]
+)
+def test_a_summary_that_is_none_is_refused(tmp_path: Path, layers: object) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps({"schema": "vggscope/summary@1", "layers": layers}))
+    with pytest.raises(VggscopeError, match="is no summary"):
+        api.diff("A", ref=str(path))

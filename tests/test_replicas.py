@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from vggscope.api import diff as vggscope_diff
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, OptionError
 from vggscope.sources.reference import reference_for
 from vggscope.sources.resolve import resolve
 from vggscope.vgg.options import BuildOptions
@@ -374,3 +375,39 @@ def test_a_missing_head_is_one_difference_with_its_parameters_and_macs() -> None
         difference.consequences
     )
     assert "the output is 512x7x7 instead of 1000" in difference.consequences
+
+
+HOSTILE = """\
+from torch import nn
+
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 4))  # \x1b[31m<script>alert(1)</script>
+"""
+
+
+def test_the_line_of_code_is_shown_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy quotes the user's file, whatever stands in it; no format lets it act."""
+    folder = tmp_path / "<b>\x1b[1m"
+    folder.mkdir()
+    (folder / "net.py").write_text(HOSTILE)
+    monkeypatch.chdir(tmp_path)
+    ours = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(512, 4))
+    found = vggscope_diff("<b>\x1b[1m/net.py:make", ref=ours, input_size=(3, 8, 8))
+    assert found.differences[0].remedy.startswith(
+        "write return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten()"
+    )
+    for suffix in ("txt", "md", "html", "json"):
+        found.save(f"diff.{suffix}")
+        text = Path(f"diff.{suffix}").read_text()
+        assert "\x1b" not in text
+        assert suffix != "html" or "<script>alert" not in text
+
+
+def test_a_patch_needs_a_file_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="a patch changes one file of Python code"):
+        vggscope_diff("C", ref="D", patch=True)
+    (tmp_path / "__init__.py").write_text("")
+    (tmp_path / "net.py").write_text((REPLICAS / "by_hand.py").read_text())
+    with pytest.raises(OptionError, match="a patch changes one file"):
+        vggscope_diff(f"{tmp_path}/net.py:VGG11", ref="D", patch=True)

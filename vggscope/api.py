@@ -265,6 +265,10 @@ def diff(
     from vggscope.diffing.compare import compare, not_compared
     from vggscope.diffing.mending import with_code
 
+    if isinstance(ref, str) and ref.strip().lower().endswith(".json") and (found := _summary_named(ref)) is not None:
+        run = {"numeric": numeric, "weights": weights, "ignore": ignore, "patch": patch}
+        _refuse_with_summary(ref, {name: value for name, value in run.items() if value})
+        return replace(_compared_with_summary(model, ref, found, input_size, options), lists_all=list_all)
     ours, input_size, options = _on_locked_inputs(model, ref, input_size, options)
     ours = ours.truncated_at_failure()
     reference = _reference(ref, model, ours, _inputs(input_size, options), options, cache)
@@ -1068,6 +1072,41 @@ def _on_locked_inputs(
         return ours, input_size, options
     options = {**options, "batch_axis": inputs.batch_axis}
     return network(model, inputs.sizes, **options), inputs.sizes, options
+
+
+def _summary_named(ref: str) -> dict[str, Any] | None:
+    """The JSON of a summary that a reference names; None for a locked architecture."""
+    from vggscope.sources.resolve import summary_of
+
+    return summary_of(ref)
+
+
+def _refuse_with_summary(ref: str, given: Mapping[str, object]) -> None:
+    """Raise OptionError for an argument that needs more of the reference than a summary holds."""
+    for name in given:
+        raise OptionError(
+            f"{option(name)} needs a reference that runs, {ref} is a summary", f"leave out {option(name)}"
+        )
+
+
+def _compared_with_summary(
+    model: Model, ref: str, values: dict[str, Any], input_size: InputSizes | None, options: ModelOptions
+) -> Diff:
+    """The Diff with the layers of a summary's JSON, on its input unless the caller gives another."""
+    from vggscope.diffing.with_summary import compare_with_summary, layers_of
+
+    try:
+        layers = layers_of(values)
+    except ValueError as error:
+        raise ModelError(
+            f"{ref} is no summary: {error}", "write it again: vggscope summary MODEL --format json"
+        ) from None
+    shape = layers[0].input_shape
+    has_inputs = isinstance(model, Network) or _inputs(input_size, options) is not None
+    if not has_inputs and len(shape) == 4 and shape[0] == 1:
+        input_size = shape[1:]
+    ours = network(model, input_size, **options).require_runnable()
+    return compare_with_summary(ours, os.path.basename(ref), layers, ours.warnings)
 
 
 def _with_definitions(model: Model, network: Network) -> Network:

@@ -143,4 +143,4 @@ def _reference_file(build: ModelFlags, options: Mapping[str, object], ref: str |
 
 
 def _exit_code(verdict: str, strict: bool) -> int:
-    return 0 if verdict == "identical" or (verdict == "equivalent" and not strict) else 1
+    return 0 if verdict == "identical" or (verdict in ("equivalent", "alike") and not strict) else 1

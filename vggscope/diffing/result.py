@@ -157,8 +157,9 @@ TRAINING = (
 @record
 class Diff(Result):
     """Two networks compared. `verdict` is identical (same ops, attributes, paths and keys), equivalent (written
-    differently, the same function of this input at evaluation) or different. `failure` says where and why our forward
-    pass fails: the networks are then compared up to that layer.
+    differently, the same function of this input at evaluation) or different. It is alike if the reference is the JSON
+    of a summary, and its layers are the same as far as that tells. `failure` says where and why our forward pass fails:
+    the networks are then compared up to that layer.
 
     `likeness` counts the equal weight layers if the reference was chosen by them. `compared` is false if no reference
     was named and no VGG is like the model: it is different, and `differences` and `rows` are empty.

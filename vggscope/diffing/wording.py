@@ -33,6 +33,8 @@ def verdict_text(diff: Diff) -> str:
     """The verdict in a sentence."""
     if not diff.compared and diff.likeness is not None:
         return f"no VGG: {diff.reference} is the nearest, with {diff.likeness.text}; {option('ref')} names a reference"
+    if diff.verdict == "alike":
+        return "the same layers in the same order, with the same shapes and parameters: a summary tells no more"
     if diff.verdict == "identical":
         return "the same layers in the same order, with the same attributes, paths and state-dict keys"
     if diff.verdict == "equivalent":

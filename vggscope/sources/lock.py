@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 from vggscope.errors import ModelError, OptionError, ShapeError, option, printable
 from vggscope.files import near_file
@@ -59,8 +60,32 @@ def inputs(word: str) -> Inputs | None:
     return Inputs(tuple(sizes), axes[0] if axes else None)
 
 
+def summary(word: str) -> dict[str, Any] | None:
+    """The object of a summary's JSON, with which `diff` compares layers alone; None for any other file."""
+    try:
+        values = parse(_data(word).decode())
+    except ValueError:
+        return None
+    return values if str(values.get("schema")).startswith(SUMMARY) else None
+
+
 def _read(path: str) -> Network:
     """The Network of a file. Raises ModelError, with the place, where the file is none or cannot be read."""
+    name, data = printable(os.path.basename(path)), _data(path)
+    try:
+        values = parse(data.decode())
+        if str(values.get("schema")).startswith(SUMMARY):
+            raise ModelError(
+                f"{name} is a summary: it lacks which layers a layer reads, its groups and its parameters' keys",
+                REMEDY,
+            )
+        return replace(from_values(values), name=name)
+    except ValueError as error:
+        raise ModelError(f"{name} is no lock of an architecture: {printable(str(error), 300)}", REMEDY) from None
+
+
+def _data(path: str) -> bytes:
+    """The bytes of a file. Raises ModelError where it cannot be read."""
     name = printable(os.path.basename(path))
     try:
         # To open a pipe would wait for its writer.
@@ -75,16 +100,7 @@ def _read(path: str) -> Network:
         raise ModelError(f"{name}: {reason.lower()}", REMEDY) from None
     if len(data) > LARGEST_FILE:
         raise ModelError(f"{name} has more than {bytes_text(LARGEST_FILE)}, the most that is read", REMEDY)
-    try:
-        values = parse(data.decode())
-        if str(values.get("schema")).startswith(SUMMARY):
-            raise ModelError(
-                f"{name} is a summary: it lacks which layers a layer reads, its groups and its parameters' keys",
-                REMEDY,
-            )
-        return replace(from_values(values), name=name)
-    except ValueError as error:
-        raise ModelError(f"{name} is no lock of an architecture: {printable(str(error), 300)}", REMEDY) from None
+    return data
 
 
 def _sized(network: Network, options: BuildOptions) -> Network:

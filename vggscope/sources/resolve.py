@@ -61,6 +61,11 @@ class Source:
         function: Callable[[str], Inputs | None] | None = getattr(self._module, "inputs", None)
         return None if function is None else function(word)
 
+    def summary(self, word: str) -> dict[str, Any] | None:
+        """The object of a summary's JSON that the word names; None for any other word."""
+        function: Callable[[str], dict[str, Any] | None] | None = getattr(self._module, "summary", None)
+        return None if function is None else function(word)
+
 
 SOURCES = (
     Source("a column of Table 1 or of a file", f"{', '.join(CONFIGS)}, vgg16, columns.toml:NAME", "columns"),
@@ -97,6 +102,12 @@ def read(word: str, options: BuildOptions | None = None) -> Network | None:
 def inputs_of(word: str) -> Inputs | None:
     """The inputs that a word holds, such as those of a locked architecture; None without any."""
     return _source_of(word, BuildOptions()).inputs(word.strip())
+
+
+def summary_of(word: str) -> dict[str, Any] | None:
+    """The object of a summary's JSON that a word names; None for any other word."""
+    source = next((source for source in SOURCES if source.claims(word.strip())), None)
+    return None if source is None else source.summary(word.strip())
 
 
 def resolve_module(word: str, options: BuildOptions | None = None) -> nn.Module:

@@ -190,7 +190,8 @@ def defined_positions(module: nn.Module) -> dict[str, tuple[CodePosition, ...]]:
                 found[path] = (_position_of(found[around][0].file, value),)
         if path not in found and around in found:
             found[path] = found[around]
-        file, assigned = _assigned(type(part))
+        kind: Any = type(part)
+        file, assigned = _assigned(kind)
         for attribute, value in assigned.items():
             inner = f"{path}.{attribute}".lstrip(".")
             values[inner], found[inner] = value, (_position_of(file, value),)
@@ -228,7 +229,7 @@ def _assigned(kind: type) -> tuple[str, dict[str, ast.expr]]:
 
 def _assignments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
     own = function.args.args[0].arg if function.args.args else ""
-    for node in ast.walk(function):
-        for target in node.targets if isinstance(node, ast.Assign) else ():
+    for node in (node for node in ast.walk(function) if isinstance(node, ast.Assign)):
+        for target in node.targets:
             if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == own:
                 yield target.attr, node.value
