@@ -282,7 +282,7 @@ def test_summary_and_memory_give_the_same_peak(vggscope) -> None:
 def test_a_step_that_does_not_fit_gets_remedies(vggscope) -> None:
     out = vggscope("memory", "D", "--gpu", "1GiB").out
     assert "does not fit 1GiB" in out
-    assert "not even a batch of 1 fits: 619.17 MiB are missing" in out
+    assert "not even a batch of 1 fits: 1,230.00 MiB are missing" in out
     assert "--dtype bfloat16" in out
 
 

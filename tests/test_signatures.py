@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from vggscope import api, choices
 from vggscope.analysis.memory.step_config import DTYPES, MODES, OPTIMIZERS, PARALLEL, RUNTIMES, StepConfig
+from vggscope.analysis.memory.workspace import CUDNN
 from vggscope.analysis.operations import COUNTS
 from vggscope.builders.initialisation import INITS
 from vggscope.cli.app import COMMANDS, app
@@ -44,6 +45,7 @@ TABLES: dict[str, Iterable[str]] = {
     "Init": INITS,
     "Mode": MODES,
     "Optimizer": OPTIMIZERS,
+    "Cudnn": CUDNN,
     "Parallel": PARALLEL,
     "PictureFormat": FORMATS,
     "Runtime": RUNTIMES,

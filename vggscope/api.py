@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from vggscope.choices import (
         Annotation,
         Count,
+        Cudnn,
         Direction,
         Dtype,
         Engine,
@@ -565,14 +566,16 @@ def memory(
     gpu: str | None = None,
     context: str | None = None,
     workspace: str | None = None,
+    cudnn: Cudnn = "heuristic",
     **options: Unpack[ModelAndStepOptions],
 ) -> MemoryReport:
     """Return what a step of training or inference allocates, in bytes, and its peak.
 
     `batch` is that of the input if left out. `gpu` is an amount (`"24GiB"`) or a card, and adds whether the step
-    fits and the largest batch that does; `context` and `workspace` are amounts set aside for the CUDA context and for
-    cuDNN. `options` are also those of `StepOptions`: mode, optimizer, dtype, foreach, accumulate, checkpoint, gpus,
-    parallel.
+    fits and the largest batch that does. `context` is the size of the CUDA context, the card's own if left out.
+    `workspace` is an amount set aside for cuDNN, in place of the workspaces that a model finds for each convolution;
+    `cudnn` says how cuDNN chooses its algorithms. `options` are also those of `StepOptions`: mode, optimizer, dtype,
+    foreach, accumulate, checkpoint, gpus, parallel.
 
     Raises OptionError for a batch out of range and an unknown word or card, ShapeError for a model that does not run,
     and ModelError for one whose memory is not known, because it has parameters that are not registered.
@@ -586,8 +589,8 @@ def memory(
     from vggscope.units import parse_bytes
 
     step, model_options = _step_config(options)
-    reserved = (parse_bytes(context) if context else 0, parse_bytes(workspace) if workspace else 0)
-    budget = GpuBudget(gpu, *reserved) if gpu is not None else None
+    given = (parse_bytes(context) if context else None, parse_bytes(workspace) if workspace else None)
+    budget = GpuBudget(gpu, *given, cudnn) if gpu is not None else None
     steps = _requests(step, batch, for_any_batch=budget is not None)
     inputs, samples = _inputs(input_size, model_options), batch and step.samples(batch)
     runnable = _network(model, inputs, model_options, steps, samples).require_runnable()

@@ -27,6 +27,9 @@ Optimizer = Literal["sgd", "sgd-momentum", "adam", "adamw", "rmsprop"]
 Parallel = Literal["ddp", "zero1", "zero2", "fsdp"]
 """How several GPUs share training."""
 
+Cudnn = Literal["heuristic", "benchmark", "none"]
+"""How cuDNN chooses the algorithms, whose workspaces count; none for no workspaces."""
+
 Runtime = Literal["cuda", "tracker"]
 """Where a step runs: on a GPU, or under torch's memory tracker."""
 

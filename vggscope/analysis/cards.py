@@ -189,7 +189,7 @@ class Gpu:
     """A GPU that `--gpu` names: its memory, what a program gets of it, and where that figure is from.
 
     `context_bytes` is the default for what a process holds beside torch's allocator. `converts_layout` is
-    `Card.converts_layout`, true for an amount of memory without a card.
+    `Card.converts_layout`, true for an amount of memory without a card. `tool` shows the memory in use.
     """
 
     name: str
@@ -198,6 +198,7 @@ class Gpu:
     source: str
     context_bytes: int
     converts_layout: bool
+    tool: str = "nvidia-smi"
 
 
 def find_gpu(text: str) -> Gpu:
@@ -213,11 +214,13 @@ def find_gpu(text: str) -> Gpu:
     card = card_named(text)
     if card is not None:
         sizes = card.memory_bytes, card.usable_bytes
-        return Gpu(card.name, *sizes, card.source, card.context_bytes, card.converts_layout)
+        tool = "nvidia-smi" if card.maker == "NVIDIA" else "rocm-smi"
+        return Gpu(card.name, *sizes, card.source, card.context_bytes, card.converts_layout, tool)
     if (chip := APPLE.fullmatch(" ".join(text.lower().split()))) is not None:
         return _apple(chip)
     amount = _amount(text)
-    return Gpu(text, amount, amount, "as given", CONTEXT, True)
+    name = f"{text.strip()}GiB" if text.strip().isdecimal() else text
+    return Gpu(name, amount, amount, "as given", CONTEXT, True)
 
 
 def gpu_memory(text: str) -> int:
@@ -275,9 +278,8 @@ def _apple(chip: re.Match[str]) -> Gpu:
             f"an Apple chip with {size} GiB makes no sense", f"{option('gpu')} is for example 'M2 Max 32GB'"
         )
     share = memory * 2 // 3 if memory <= 36 * GIB else memory * 3 // 4
-    return Gpu(
-        f"{chip_name} {size}GB", memory, share, "Metal's recommended working set (haoheliu/AudioLDM2#20)", 0, False
-    )
+    source = "Metal's recommended working set (haoheliu/AudioLDM2#20)"
+    return Gpu(f"{chip_name} {size}GB", memory, share, source, 0, False, "torch.mps")
 
 
 def card_named(text: str) -> Card | None:

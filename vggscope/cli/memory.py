@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vggscope import api
-from vggscope.choices import Mode, Optimizer, Parallel, StepDtype
+from vggscope.choices import Cudnn, Mode, Optimizer, Parallel, StepDtype
 from vggscope.cli.options import (
     CARDS,
     DTYPES,
@@ -52,9 +52,12 @@ def memory(
     picture: PictureFlags,
     step: _Step,
     gpu: Annotated[str | None, option("GPU", "Does it fit? An amount (24GiB) or a card (RTX 4090).", CARDS)] = None,
-    context: Annotated[str | None, option("SIZE", "Memory set aside for the CUDA context.")] = None,
+    context: Annotated[str | None, option("SIZE", "The CUDA context; else the card's own.")] = None,
     measure: Annotated[bool, flag("--measure", "Run a step and show the predicted and the measured peak.")] = False,
-    workspace: Annotated[str | None, option("SIZE", "Memory set aside for cuDNN's workspace.")] = None,
+    workspace: Annotated[str | None, option("SIZE", "Memory set aside for cuDNN, in place of a model of it.")] = None,
+    cudnn: Annotated[
+        Cudnn, option("HOW", "heuristic, benchmark or none.", "vggscope.analysis.memory.workspace:CUDNN")
+    ] = "heuristic",
 ) -> None:
     """Memory of a training or inference step, its peak, and the largest batch that fits a GPU.
 
@@ -69,5 +72,5 @@ def memory(
     if measure:
         emit(api.measure(model, **given), output.format, output.output)
         return
-    report = api.memory(model, gpu=gpu, context=context, workspace=workspace, **given)
+    report = api.memory(model, gpu=gpu, context=context, workspace=workspace, cudnn=cudnn, **given)
     emit(report, output.format, output.output, theme=picture.theme, dpi=picture.dpi)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.memory.fit import Fit
+from vggscope.analysis.memory.fit import MARGIN, Fit
 from vggscope.analysis.memory.report import MemoryReport
 from vggscope.analysis.memory.step_config import AMP
 from vggscope.analysis.tensors import sizes_text
@@ -26,9 +26,8 @@ MOST_LAYERS = 8
 
 def document(report: MemoryReport) -> Document:
     """The peak, whether it fits the GPU, its parts, the layers, and the assumptions."""
-    blocks: list[Block] = [Note(_headline(report), "verdict")]
-    if report.fit is not None:
-        blocks.append(_fit(report.fit, report.batch))
+    blocks: list[Block] = [] if report.fit is None else [_fit(report.fit, report.batch)]
+    blocks.append(Note(_headline(report), "verdict"))
     blocks += [_parts(report), _layers(report), _reserved(report)]
     blocks += [Note(f"counted: {assumption}") for assumption in report.assumptions]
     keys = ("event", "layer", "label", "bytes", *(f"{part}_bytes" for part in PARTS))
@@ -47,7 +46,8 @@ def inputs_text(report: MemoryReport) -> str:
 
 def line(report: MemoryReport) -> str:
     """The peak, and whether it fits the GPU."""
-    fits = "" if report.fit is None else f", {'fits' if report.fit.fits else 'does not fit'} {report.fit.gpu}"
+    words = {"fits": "fits", "tight": "is tight on", "no": "does not fit"}
+    fits = "" if report.fit is None else f", {words[report.fit.verdict]} {report.fit.gpu}"
     return f"{report.model}: {report.mode}, batch {count_text(report.batch)}: {_headline(report)}{fits}"
 
 
@@ -77,33 +77,56 @@ def _layers(report: MemoryReport) -> Table:
 
 
 def _reserved(report: MemoryReport) -> Facts:
+    card = "an unlimited card" if report.fit is None else f"{report.fit.gpu}, with cuDNN's workspaces"
+    if report.fit is not None and report.fit.verdict == "no":
+        card = "an unlimited card, with cuDNN's workspaces"
     return Facts(
         (
             ("allocated", f"{bytes_text(report.allocated_bytes)} in the caching allocator's rounded blocks"),
-            ("reserved", f"{bytes_text(report.reserved_bytes)} of segments that it takes of the card (replayed)"),
+            ("reserved", f"{bytes_text(report.reserved_bytes)} of segments that it takes of {card} (replayed)"),
             ("units", BINARY),
         )
     )
 
 
+def _verdict(fit: Fit, batch: int) -> str:
+    """The verdict in one sentence."""
+    shown = f"{fit.tool} would show {bytes_text(fit.nvidia_smi_bytes)} of {bytes_text(fit.usable_bytes)}"
+    words = {
+        "fits": f"batch {count_text(batch)} fits {fit.gpu}: {shown}",
+        "tight": f"batch {count_text(batch)} is tight on {fit.gpu}: {shown}, and may take {MARGIN}% more",
+        "no": f"batch {count_text(batch)} does not fit {fit.gpu}: {shown}",
+    }
+    return words[fit.verdict]
+
+
 def _fit(fit: Fit, batch: int) -> Items:
-    """Whether the batch fits the GPU. If not, how much is missing and what would help."""
-    aside = fit.context_bytes + fit.workspace_bytes
-    room = f"{fit.gpu} ({bytes_text(fit.capacity_bytes)}{f', {bytes_text(aside)} set aside' if aside else ''})"
-    if fit.max_batch:
-        most = (
-            f"the largest batch that fits is {count_text(fit.max_batch)},"
-            f" {count_text(fit.max_batch_reserved)} with the caching allocator's segments"
-        )
+    """Whether the batch fits the GPU, the largest batches, and what the figure consists of. If not, what would help."""
+    if fit.max_batch_tight:
+        batches = (("fits", fit.max_batch_fits), ("is tight", fit.max_batch_tight))
+        most = ", ".join(f"{count_text(size)} {word}" for word, size in batches if size)
+        largest = f"the largest batches: {most}; above {count_text(fit.max_batch)} not even the tensors fit"
     else:
-        most = f"not even a batch of 1 fits: {bytes_text(fit.missing_for_one_bytes)} are missing"
-    if fit.fits:
-        return Items((Item("=", f"it fits {room}", (most,)),))
-    help_ = tuple(
-        f"{remedy.change}: {bytes_text(remedy.peak_bytes)}"
-        + (f", largest batch {count_text(remedy.max_batch)}" if remedy.max_batch else "")
-        for remedy in fit.remedies
-    )
-    head = "what would make it fit:" if any(r.max_batch >= batch for r in fit.remedies) else "what comes nearest:"
-    text = f"batch {count_text(batch)} does not fit {room}: {bytes_text(fit.missing_bytes)} are missing"
-    return Items((Item("!", text, (most, *((head, *help_) if help_ else ()))),))
+        largest = f"not even a batch of 1 fits: {bytes_text(fit.missing_for_one_bytes)} are missing"
+    details = [largest, _consists_of(fit)]
+    if fit.remedies:
+        helps = any(remedy.verdict != "no" for remedy in fit.remedies)
+        details.append("what would make it fit:" if helps else "what comes nearest:")
+        details += [f"{r.change}: {_VERDICTS[r.verdict]}, {bytes_text(r.nvidia_smi_bytes)}" for r in fit.remedies]
+    return Items((Item("=" if fit.verdict == "fits" else "!", _verdict(fit, batch), tuple(details)),))
+
+
+_VERDICTS = {"fits": "fits", "tight": "tight", "no": "does not fit"}
+
+
+def _consists_of(fit: Fit) -> str:
+    """What the figure of nvidia-smi consists of."""
+    workspace = bytes_text(fit.workspace_bytes) if fit.workspace_bytes else ""
+    set_aside = fit.nvidia_smi_bytes > fit.reserved_bytes + fit.context_bytes
+    parts = [f"{bytes_text(fit.reserved_bytes)} of segments"]
+    if workspace and set_aside:
+        parts.append(f"{workspace} for cuDNN")
+    elif workspace:
+        parts[0] += f" (up to {workspace} for cuDNN at once)"
+    parts.append(f"{bytes_text(fit.context_bytes)} of CUDA context")
+    return f"of that {', '.join(parts)}"

@@ -5,6 +5,7 @@ Sizes are linear in the batch, so that one simulated step gives the figures for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -93,6 +94,28 @@ class StepTimeline:
             if per_sample:
                 limits.append((capacity - fixed) // per_sample)
         return min(limits)
+
+    def with_workspaces(self, sizes: Mapping[str, BatchLinear]) -> StepTimeline:
+        """This timeline with a tensor of the given size that each backward of a layer allocates and frees at its peak.
+
+        It serves to replay the entries: the totals of its moments leave these tensors out.
+        """
+        moments: list[Moment] = []
+        entries: list[LogEntry] = []
+        added = step_end = 0
+        before, number = 0, len(self.entries)
+        for moment in self.moments:
+            entries += self.entries[before : moment.entries]
+            before = moment.entries
+            if moment.event == "backward" and (size := sizes.get(moment.layer)) is not None:
+                entries.append(LogEntry(number + added, size, "temporary", moment.layer))
+                entries.append(LogEntry(number + added, None, "temporary", moment.layer))
+                added += 1
+            moments.append(moment._replace(entries=len(entries)))
+            if before <= self.optimizer_start:
+                step_end = 2 * added
+        entries += self.entries[before:]
+        return StepTimeline(tuple(moments), tuple(entries), self.step_start, self.optimizer_start + step_end)
 
     def bytes_by_layer(self, moment: Moment, batch: int) -> dict[str, int]:
         """Bytes alive at a moment for each layer, the most first. The input belongs to no layer."""

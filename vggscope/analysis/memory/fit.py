@@ -5,36 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vggscope.analysis.cards import gpu_memory
-from vggscope.analysis.memory.allocation_log import StepTimeline
+from vggscope.analysis.cards import Gpu, find_gpu
+from vggscope.analysis.memory.allocation_log import BatchLinear, StepTimeline
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, StepConfig
-from vggscope.errors import OptionError
+from vggscope.analysis.memory.workspace import CUDNN, largest_workspace, workspaces
+from vggscope.errors import OptionError, unknown
 from vggscope.graph import Network
 from vggscope.record import record
 
 MOST_MICRO_BATCHES = 64
 """The most micro-batches that a remedy proposes."""
 
+MARGIN = 17
+"""Per cent that nvidia-smi may show more than the figure: of 18 published measurements, the worst is 16.8% above."""
+
 
 @record
 class Remedy:
-    """A change of the options, and with it the peak on one GPU and the largest batch that fits."""
+    """A change of the options, and with it the peak on one GPU, the largest batch whose tensors fit, the verdict, and
+    what nvidia-smi would show.
+    """
 
     change: str
     peak_bytes: int
     max_batch: int
+    verdict: str
+    nvidia_smi_bytes: int
 
 
 @record
 class Fit:
-    """Whether a step fits a card of `capacity_bytes`.
+    """Whether a step fits a card of `capacity_bytes`, of which CUDA offers `usable_bytes` (says `usable_source`).
 
-    `context_bytes` (the CUDA context) and `workspace_bytes` (of cuDNN and cuBLAS) are set aside: assumptions of the
-    caller, 0 by default. `fits`, `missing_bytes` and `max_batch` count tensors exactly; `max_batch` is 0 if one sample
-    does not fit. `missing_for_one_bytes` is what a batch of one lacks. `max_batch_reserved` is the largest batch that
-    fits with the segments of the caching allocator.
+    `verdict` is `fits`, `tight` or `no`. It rests on a replay of torch's caching allocator on the card, with cuDNN's
+    workspaces (of which `workspace_bytes` is the largest, or was given as an amount set aside) and the CUDA context of
+    `context_bytes`. `tight`: the step fits, but not with `margin_bytes` to spare, by which the figure may be too low.
+
+    `reserved_bytes` is what the allocator takes, and `nvidia_smi_bytes` that and the context, as `tool` shows it. Both
+    are for an unlimited card if the verdict is no. `max_batch_fits` and `max_batch_tight` are the largest batches with
+    these verdicts, 0 for none. `fits` is whether the verdict is not `no`; `missing_bytes` is what the card then lacks,
+    and `missing_for_one_bytes` what it lacks for a batch of one.
+
+    `max_batch` counts tensors exactly and is a limit above which no batch fits; `max_batch_reserved` is the largest
+    with the segments of the caching allocator. Both leave out workspaces and a context that the caller did not give.
     """
 
     gpu: str
@@ -47,45 +62,134 @@ class Fit:
     max_batch: int
     max_batch_reserved: int
     remedies: tuple[Remedy, ...]
+    verdict: str
+    usable_bytes: int
+    usable_source: str
+    margin_bytes: int
+    cudnn: str
+    tool: str
+    reserved_bytes: int
+    nvidia_smi_bytes: int
+    max_batch_fits: int
+    max_batch_tight: int
 
 
 @record
 class GpuBudget:
-    """A card, by its name or its memory, and the memory that is set aside on it."""
+    """A card, by its name or its memory, and the memory that is set aside on it.
+
+    `context_bytes`: None for the card's own figure. `workspace_bytes`: an amount in place of the model of workspaces.
+    `cudnn`: one of CUDNN.
+    """
 
     gpu: str
-    context_bytes: int = 0
-    workspace_bytes: int = 0
+    context_bytes: int | None = None
+    workspace_bytes: int | None = None
+    cudnn: str = "heuristic"
 
     def __post_init__(self) -> None:
-        if min(self.context_bytes, self.workspace_bytes) < 0:
+        if min(self.context_bytes or 0, self.workspace_bytes or 0) < 0:
             raise OptionError("memory set aside cannot be negative", "write it as 500MiB")
-        gpu_memory(self.gpu)
+        if self.cudnn not in CUDNN:
+            raise unknown("choice of algorithms", self.cudnn, CUDNN, "cudnn")
+        find_gpu(self.gpu)
 
     @property
-    def free_bytes(self) -> int:
-        """The memory for tensors; 0 or less if all is set aside."""
-        return gpu_memory(self.gpu) - self.context_bytes - self.workspace_bytes
+    def card(self) -> Gpu:
+        """The GPU."""
+        return find_gpu(self.gpu)
+
+    @property
+    def context(self) -> int:
+        """The bytes of the CUDA context: those given, or the card's."""
+        return self.card.context_bytes if self.context_bytes is None else self.context_bytes
+
+    @property
+    def tensor_bytes(self) -> int:
+        """The memory for tensors; 0 or less if all is set aside. Only what the caller gave is set aside."""
+        return self.card.usable_bytes - (self.context_bytes or 0) - (self.workspace_bytes or 0)
+
+    @property
+    def beside(self) -> int:
+        """The bytes that nvidia-smi shows beside the allocator's segments."""
+        return self.context + (self.workspace_bytes or 0)
+
+    @property
+    def margin(self) -> int:
+        """The bytes of the card that have to stay free for the verdict `fits`."""
+        return self.card.usable_bytes - self.card.usable_bytes * 100 // (100 + MARGIN)
+
+
+class StepOnCard:
+    """A simulated step on a card. `timeline` has its tensors, `replayed` cuDNN's workspaces too."""
+
+    def __init__(self, network: Network, config: StepConfig, budget: GpuBudget, timeline: StepTimeline | None) -> None:
+        self.budget = budget
+        self.timeline = timeline or simulate_step(network, config)
+        self.sizes: dict[str, BatchLinear] = {}
+        if budget.workspace_bytes is None:
+            layout = budget.card.converts_layout
+            self.sizes = workspaces(network, config, budget.cudnn, converts_layout=layout)
+        self.replayed = self.timeline.with_workspaces(self.sizes) if self.sizes else self.timeline
+        self.room = budget.card.usable_bytes - budget.beside
+
+    def verdict(self, samples: int) -> str:
+        """`fits`, `tight` or `no`."""
+        if not self.is_within(samples, self.room):
+            return "no"
+        return "fits" if self.is_within(samples, self.room - self.budget.margin) else "tight"
+
+    def is_within(self, samples: int, room: int) -> bool:
+        """Whether the allocator gets by with this much memory."""
+        return self.timeline.peak_bytes(samples) <= room and replay(self.replayed, samples, room).fits
+
+    def reserved(self, samples: int) -> int:
+        """What the allocator takes of the card; if the step does not fit, of an unlimited one."""
+        on_card = replay(self.replayed, samples, max(0, self.room))
+        return on_card.reserved_bytes if on_card.fits else replay(self.replayed, samples).reserved_bytes
+
+    def missing(self, samples: int) -> int:
+        """What the card lacks for a step; 0 if it fits."""
+        if self.is_within(samples, self.room):
+            return 0
+        return replay(self.replayed, samples).reserved_bytes - self.room
+
+    def largest(self, room: int, limit: int) -> int:
+        """The largest number of samples, up to `limit`, for which the allocator gets by with this much memory."""
+        return _largest_reserved(self.replayed, room, min(limit, self.timeline.largest_batch(room)))
 
 
 def fit(
     network: Network, config: StepConfig, batch: int, budget: GpuBudget, timeline: StepTimeline | None = None
 ) -> Fit:
     """Whether a step with this batch fits a card. `timeline` is the step's, if it is already simulated."""
-    timeline = timeline or simulate_step(network, config)
-    peak, free = timeline.peak_bytes(config.samples(batch)), budget.free_bytes
-    largest = timeline.largest_batch(free)
+    step, samples = StepOnCard(network, config, budget, timeline), config.samples(batch)
+    verdict, reserved = step.verdict(samples), step.reserved(samples)
+    by_tensors = step.timeline.largest_batch(budget.tensor_bytes)
+    by_segments = _largest_reserved(step.timeline, budget.tensor_bytes, by_tensors)
+    tight = step.largest(step.room, by_segments)
+    given = budget.workspace_bytes
     return Fit(
-        gpu=budget.gpu,
-        capacity_bytes=gpu_memory(budget.gpu),
-        context_bytes=budget.context_bytes,
-        workspace_bytes=budget.workspace_bytes,
-        fits=peak <= free,
-        missing_bytes=max(0, peak - free),
-        missing_for_one_bytes=max(0, timeline.peak_bytes(1) - free),
-        max_batch=config.batch(largest),
-        max_batch_reserved=config.batch(_largest_reserved(timeline, free, largest)),
-        remedies=() if peak <= free else tuple(remedies(network, config, batch, budget)),
+        gpu=budget.card.name,
+        capacity_bytes=budget.card.capacity_bytes,
+        context_bytes=budget.context,
+        workspace_bytes=largest_workspace(step.sizes, samples) if given is None else given,
+        fits=verdict != "no",
+        missing_bytes=step.missing(samples),
+        missing_for_one_bytes=step.missing(1),
+        max_batch=config.batch(by_tensors),
+        max_batch_reserved=config.batch(by_segments),
+        remedies=tuple(remedies(network, config, batch, budget)) if verdict == "no" else (),
+        verdict=verdict,
+        usable_bytes=budget.card.usable_bytes,
+        usable_source=budget.card.source,
+        margin_bytes=budget.margin,
+        cudnn=budget.cudnn,
+        tool=budget.card.tool,
+        reserved_bytes=reserved,
+        nvidia_smi_bytes=reserved + budget.beside,
+        max_batch_fits=config.batch(step.largest(step.room - budget.margin, tight)),
+        max_batch_tight=config.batch(tight),
     )
 
 
@@ -106,18 +210,24 @@ def _largest_reserved(timeline: StepTimeline, capacity: int, limit: int) -> int:
 
 def remedies(network: Network, config: StepConfig, batch: int, budget: GpuBudget) -> Iterator[Remedy]:
     """Single changes with which this batch fits, the smallest of each kind. If none does, the nearest three."""
-    current_peak = simulate_step(network, config).peak_bytes(config.samples(batch))
+    current = StepOnCard(network, config, budget, None).reserved(config.samples(batch))
     smaller: list[Remedy] = []
     fitting: dict[str, Remedy] = {}
     for kind, change, changed in _changes(network, config, batch):
-        timeline = simulate_step(network, changed)
-        peak = timeline.peak_bytes(changed.samples(batch))
-        remedy = Remedy(change, peak, changed.batch(timeline.largest_batch(budget.free_bytes)))
-        if peak <= budget.free_bytes:
+        step, samples = StepOnCard(network, changed, budget, None), changed.samples(batch)
+        reserved = step.reserved(samples)
+        remedy = Remedy(
+            change=change,
+            peak_bytes=step.timeline.peak_bytes(samples),
+            max_batch=changed.batch(step.timeline.largest_batch(budget.tensor_bytes)),
+            verdict=step.verdict(samples),
+            nvidia_smi_bytes=reserved + budget.beside,
+        )
+        if remedy.verdict != "no":
             fitting.setdefault(kind, remedy)
-        elif peak < current_peak:
+        elif reserved < current:
             smaller.append(remedy)
-    yield from fitting.values() or sorted(smaller, key=lambda remedy: remedy.peak_bytes)[:3]
+    yield from fitting.values() or sorted(smaller, key=lambda remedy: remedy.nvidia_smi_bytes)[:3]
 
 
 def _changes(network: Network, config: StepConfig, batch: int) -> Iterator[tuple[str, str, StepConfig]]:

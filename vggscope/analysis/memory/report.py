@@ -57,7 +57,8 @@ class MemoryReport(Result):
     """A step's memory on one GPU, in bytes. The seven parts are those at the peak and add up to `peak_bytes`.
 
     `optimizer` is None at inference. `allocated_bytes` and `reserved_bytes` are torch's max_memory_allocated and
-    max_memory_reserved: tensors rounded up to the caching allocator's blocks, and the segments that it reserves.
+    max_memory_reserved: tensors rounded up to the caching allocator's blocks, and the segments that it reserves, on an
+    unlimited card, or on the GPU that is named with cuDNN's workspaces.
     `layers` has the largest first. `max_batch` and `fit` are None unless a GPU is named.
     """
 
@@ -126,7 +127,7 @@ def memory(
         peak_at=_place(network, peak),
         **_parts(peak, samples),
         allocated_bytes=reserve.allocated_bytes,
-        reserved_bytes=reserve.reserved_bytes,
+        reserved_bytes=fits.reserved_bytes if fits else reserve.reserved_bytes,
         layers=tuple(
             LayerShare(layer, labels.get(layer, ""), size)
             for layer, size in timeline.bytes_by_layer(peak, samples).items()
