@@ -164,7 +164,9 @@ def _with_certainty(network: Network, forward: _Forward, result: _OnSamples) -> 
         return network
     is_plain = not (watch.autocast or watch.unregistered or watch.keeps_tensors)
     agrees = is_plain and not network.torch_count.disagreements
-    follows = agrees and not _trains_otherwise(forward, result.ran_on, watch)
+    # Training mode is run only if rules would predict its memory.
+    is_predicted = agrees and (network.predicts_memory or network.for_batch(2).predicts_memory)
+    follows = agrees and not (is_predicted and _trains_otherwise(forward, result.ran_on, watch))
     return replace(
         network,
         follows_rules=follows,
