@@ -147,6 +147,7 @@ def test_the_options_that_a_page_names_are_there(page: Path) -> None:
         "--hypothesis-profile",
         "--check",
         "--extra",
+        "--option",
     }
     named = {word for code in codes(page) for word in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code)}
     assert named - of_others <= options()
