@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import runpy
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -41,6 +44,7 @@ from vggscope.trace.run import trace as trace_module
 from vggscope.vgg.options import BuildOptions
 
 MIB = 2**20
+ROOT = Path(__file__).parent.parent
 INPUT = KINDS.index("input")
 
 FACTS = {
@@ -637,6 +641,21 @@ def test_the_published_figures_of_vgg16() -> None:
         assert found is not None
         assert 0.85 < found.nvidia_smi_bytes / measured < 1
         assert found.nvidia_smi_bytes * (1 + MARGIN / 100) > measured
+
+
+@pytest.mark.slow
+def test_the_published_measurements() -> None:
+    """What nvidia-smi would show is within 3% in the median, the margin covers the rest, and docs/memory.md says so."""
+    pytest.importorskip("timm")
+    script = runpy.run_path(str(ROOT / "benchmarks" / "gpu_rows.py"))
+    runs = list(script["rows"]("GPUMemNet"))
+    shown = [script["nvidia_smi"](row) for row in runs]
+    assert len(runs) == 18
+    assert median(abs(ours - row.measured) / row.measured for ours, row in zip(shown, runs)) < 0.03
+    assert all(row.measured < ours * (1 + MARGIN / 100) for ours, row in zip(shown, runs))
+    rules = {name: median(map(abs, errors)) for name, errors in script["cross_validated"](runs)}
+    assert rules["input and output, windows above 1x1, maps above 32x32 (taken)"] < 0.6 * rules["none"]
+    assert "\n".join(script["page"]()) in (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
 
 
 def test_the_remedies_make_it_fit() -> None:

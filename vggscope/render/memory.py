@@ -128,5 +128,7 @@ def _consists_of(fit: Fit) -> str:
         parts.append(f"{workspace} for cuDNN")
     elif workspace:
         parts[0] += f" (up to {workspace} for cuDNN at once)"
-    parts.append(f"{bytes_text(fit.context_bytes)} of CUDA context")
+    if fit.context_bytes:
+        context = "CUDA context" if fit.tool == "nvidia-smi" else "context"
+        parts.append(f"{bytes_text(fit.context_bytes)} of {context}")
     return f"of that {', '.join(parts)}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vggscope.analysis.cards import Gpu, find_gpu
 from vggscope.analysis.memory.allocation_log import BatchLinear, StepTimeline
-from vggscope.analysis.memory.allocator import replay
+from vggscope.analysis.memory.allocator import Reserve, replay
 from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, StepConfig
 from vggscope.analysis.memory.workspace import CUDNN, largest_workspace, workspaces
@@ -132,6 +132,7 @@ class StepOnCard:
             self.sizes = workspaces(network, config, budget.cudnn, converts_layout=layout)
         self.replayed = self.timeline.with_workspaces(self.sizes) if self.sizes else self.timeline
         self.room = budget.card.usable_bytes - budget.beside
+        self._replays: dict[tuple[int, int | None], Reserve] = {}
 
     def verdict(self, samples: int) -> str:
         """`fits`, `tight` or `no`."""
@@ -141,18 +142,23 @@ class StepOnCard:
 
     def is_within(self, samples: int, room: int) -> bool:
         """Whether the allocator gets by with this much memory."""
-        return self.timeline.peak_bytes(samples) <= room and replay(self.replayed, samples, room).fits
+        return self.timeline.peak_bytes(samples) <= room and self._replay(samples, room).fits
 
     def reserved(self, samples: int) -> int:
         """What the allocator takes of the card; if the step does not fit, of an unlimited one."""
-        on_card = replay(self.replayed, samples, max(0, self.room))
-        return on_card.reserved_bytes if on_card.fits else replay(self.replayed, samples).reserved_bytes
+        room = self.room if self.is_within(samples, self.room) else None
+        return self._replay(samples, room).reserved_bytes
 
     def missing(self, samples: int) -> int:
         """What the card lacks for a step; 0 if it fits."""
-        if self.is_within(samples, self.room):
-            return 0
-        return replay(self.replayed, samples).reserved_bytes - self.room
+        return 0 if self.is_within(samples, self.room) else self.reserved(samples) - self.room
+
+    def _replay(self, samples: int, room: int | None) -> Reserve:
+        """The replay with this much memory, which is kept."""
+        key = samples, room
+        if key not in self._replays:
+            self._replays[key] = replay(self.replayed, samples, room)
+        return self._replays[key]
 
     def largest(self, room: int, limit: int) -> int:
         """The largest number of samples, up to `limit`, for which the allocator gets by with this much memory."""
@@ -179,7 +185,7 @@ def fit(
         missing_for_one_bytes=step.missing(1),
         max_batch=config.batch(by_tensors),
         max_batch_reserved=config.batch(by_segments),
-        remedies=tuple(remedies(network, config, batch, budget)) if verdict == "no" else (),
+        remedies=tuple(remedies(network, config, batch, budget, reserved)) if verdict == "no" else (),
         verdict=verdict,
         usable_bytes=budget.card.usable_bytes,
         usable_source=budget.card.source,
@@ -208,12 +214,16 @@ def _largest_reserved(timeline: StepTimeline, capacity: int, limit: int) -> int:
     return low
 
 
-def remedies(network: Network, config: StepConfig, batch: int, budget: GpuBudget) -> Iterator[Remedy]:
-    """Single changes with which this batch fits, the smallest of each kind. If none does, the nearest three."""
-    current = StepOnCard(network, config, budget, None).reserved(config.samples(batch))
+def remedies(network: Network, config: StepConfig, batch: int, budget: GpuBudget, current: int) -> Iterator[Remedy]:
+    """Single changes with which this batch fits, the smallest of each kind. If none does, the nearest three.
+
+    `current` is the reserved memory without a change, in bytes.
+    """
     smaller: list[Remedy] = []
     fitting: dict[str, Remedy] = {}
     for kind, change, changed in _changes(network, config, batch):
+        if kind in fitting:
+            continue
         step, samples = StepOnCard(network, changed, budget, None), changed.samples(batch)
         reserved = step.reserved(samples)
         remedy = Remedy(
@@ -224,7 +234,7 @@ def remedies(network: Network, config: StepConfig, batch: int, budget: GpuBudget
             nvidia_smi_bytes=reserved + budget.beside,
         )
         if remedy.verdict != "no":
-            fitting.setdefault(kind, remedy)
+            fitting[kind] = remedy
         elif reserved < current:
             smaller.append(remedy)
     yield from fitting.values() or sorted(smaller, key=lambda remedy: remedy.nvidia_smi_bytes)[:3]
