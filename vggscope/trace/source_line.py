@@ -103,13 +103,25 @@ def _positions(frame: FrameType | None, built: object, most: int) -> tuple[CodeP
     positions: list[CodePosition] = []
     while frame is not None and len(positions) < most:
         code = frame.f_code
-        if _is_own(code.co_filename):
+        role = _ROLES.get(code.co_filename) or _role(code.co_filename)
+        if role == "own":
             if built is None or not _constructs(frame, built):
                 positions.append(_position(code.co_filename, code, frame.f_lasti, frame.f_lineno))
-        elif code.co_filename.startswith(PACKAGE) and not code.co_filename.endswith(_RECORDING):
+        elif role == "end":
             break
         frame = frame.f_back
     return tuple(positions)
+
+
+_ROLES: dict[str, str] = {}
+"""The role of each file that was seen: of a hundred frames in a stack, few are in a new one."""
+
+
+def _role(filename: str) -> str:
+    """Return `own` for the user's code, `end` for vggscope's code that runs it, and `other`."""
+    is_end = filename.startswith(PACKAGE) and not filename.endswith(_RECORDING)
+    role = _ROLES[filename] = "own" if _is_own(filename) else "end" if is_end else "other"
+    return role
 
 
 def _constructs(frame: FrameType, built: object) -> bool:
