@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache
 from itertools import product
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from vggscope.errors import OptionError, names_options, option
 from vggscope.graph import Network
@@ -443,6 +443,31 @@ fit some other size by accident.
 """
 
 
+@dataclass(frozen=True)
+class FunctionReader:
+    """A function of torch that reads an input, and the shape of the tensor that it reads beside it, if there is one."""
+
+    name: str
+    beside: Shape | None = None
+
+    def sizes(self, dtype: str) -> Iterator[InputSize]:
+        """Yield sizes of the input that may fit, of this floating-point dtype."""
+        sample = self.beside[1:] if self.beside else None
+        if self.name == "stft":
+            yield from (InputSize((SAMPLES,), dtype=dtype), InputSize((1, SAMPLES), dtype=dtype))
+        elif self.name in ("cross_entropy", "nll_loss"):
+            yield InputSize((), dtype="int64", per_sample=True)
+        elif self.name == "grid_sample" and sample:
+            yield InputSize((*sample[1:], len(sample) - 1), dtype=dtype)
+        if sample:
+            yield InputSize(sample, dtype=dtype)
+        yield InputSize((), dtype=dtype, per_sample=True)
+
+
+Reader = Union["nn.Module", FunctionReader]
+"""A layer or a function that reads an input."""
+
+
 def first_layer(module: nn.Module) -> nn.Module | None:
     """Return the first layer with a known input size: one of torch's, else any with `in_channels` or `in_features`."""
     parts = list(module.modules())
@@ -463,15 +488,15 @@ def takes_images(module: nn.Module) -> bool:
     return _takes_maps(first_layer(module))
 
 
-def _takes_maps(layer: nn.Module | None) -> bool:
+def _takes_maps(layer: Reader | None) -> bool:
     return layer is None or len(getattr(layer, "kernel_size", ())) == 2
 
 
-def candidates(module: nn.Module, readers: Mapping[int, nn.Module] = MappingProxyType({})) -> Iterator[CallInputs]:
+def candidates(module: nn.Module, readers: Mapping[int, Reader] = MappingProxyType({})) -> Iterator[CallInputs]:
     """Yield inputs that may fit, the likeliest first.
 
-    Each required argument gets a tensor for the layer that reads it: that of `readers`, by the argument's position,
-    else the first layer.
+    Each required argument gets a tensor for the layer or the function that reads it: that of `readers`, by the
+    argument's position, else the first layer.
     """
     arguments = required_arguments(module)
     if arguments and _takes_image_list(module, arguments[0]):
@@ -551,10 +576,12 @@ def required_arguments(module: nn.Module) -> list[inspect.Parameter]:
     return [p for p in _parameters(module) if p.default is p.empty and p.kind not in variable]
 
 
-def _candidate_sizes(module: nn.Module, layer: nn.Module | None) -> Iterator[InputSize]:
+def _candidate_sizes(module: nn.Module, layer: Reader | None) -> Iterator[InputSize]:
     from torch import nn
 
-    if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+    if isinstance(layer, FunctionReader):
+        yield from layer.sizes(str(floating_dtype(module)).removeprefix("torch."))
+    elif isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
         yield InputSize((TOKENS,), dtype="int64")
         if isinstance(layer, nn.Embedding):
             yield InputSize((), dtype="int64", per_sample=True)  # a class

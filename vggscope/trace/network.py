@@ -18,7 +18,9 @@ from vggscope.recorded_step import BY_RULES, StepRequest
 from vggscope.trace.build import without_data
 from vggscope.trace.inputs import (
     CallInputs,
+    FunctionReader,
     InputSpec,
+    Reader,
     candidates,
     computed_copies,
     defines_forward,
@@ -118,11 +120,12 @@ def _first_that_fits(
     name: str,
     rebuild: Callable[[], nn.Module] | None,
     samples: int = 1,
-    readers: Mapping[int, nn.Module] = MappingProxyType({}),
+    readers: Mapping[int, Reader] = MappingProxyType({}),
 ) -> Run:
     """Return the run on the first inputs that fit, else the one that came furthest.
 
-    `readers` are layers that refused an input that they read, by its position. It gets a size for them.
+    `readers` are the layers and functions that refused an input that they read, by its position. It gets a size for
+    them. What torch.stft reads gets the size of a signal.
     """
     best: Run | None = None
     note = ""
@@ -131,6 +134,11 @@ def _first_that_fits(
     for inputs in candidates(module, readers):
         result = _run(module, name, inputs, rebuild, samples)
         tried.append(inputs.text)
+        found = _other_readers(module, result, readers, is_first=len(tried) == 1)
+        if found is not None:
+            other = _first_that_fits(module, name, rebuild, samples, found)
+            if other.error is None or (result.error is not None and not _is_by_function(found, readers)):
+                return other
         if result.error is None and _mixes_batch(result.network):
             batch_mixed = batch_mixed or _noted(result, inputs.note)
         elif result.error is None:
@@ -142,25 +150,48 @@ def _first_that_fits(
             best, note = result, inputs.note
         if not isinstance(result.error, (*_SHAPE_ERRORS, type(None))):
             break
-        place, reader = result.failed_reader or (0, None)
-        if reader is not None and _is_another_reader(module, reader, place, readers):
-            return _first_that_fits(module, name, rebuild, samples, {**readers, place: reader})
     if batch_mixed is not None:
         return batch_mixed
     assert best is not None
     if len(tried) > 1:
         sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
-        names = ", ".join(argument.name for argument in required_arguments(module))
-        once = f"give {option('input_size')} once for each of"
-        each = once if names_options() else "give input_data with"
-        remedy = f"{each} {names}" if ", " in names else f"{option('input_size')} gives another"
+        remedy = _each_argument(module) or f"{option('input_size')} gives another"
         note = f"no input size that was tried fits ({sizes}); {remedy}"
     return _noted(best, note)
 
 
-def _is_another_reader(module: nn.Module, reader: nn.Module, place: int, readers: Mapping[int, nn.Module]) -> bool:
-    """Return whether a layer that refused an input has a size that was not tried for that input."""
-    return place not in readers and reader is not first_layer(module) and fixes_input_size(reader)
+def _each_argument(module: nn.Module) -> str:
+    """Return how to give an input for each argument of forward; empty if it requires only one."""
+    names = [argument.name for argument in required_arguments(module)]
+    if len(names) < 2:
+        return ""
+    once = f"give {option('input_size')} once for each of"
+    return f"{once if names_options() else 'give input_data with'} {', '.join(names)}"
+
+
+def _other_readers(
+    module: nn.Module, result: Run, readers: Mapping[int, Reader], *, is_first: bool
+) -> dict[int, Reader] | None:
+    """Return the readers with another one, for which a size was not tried; None if the run tells of none.
+
+    That is torch.stft, the layer that refused an input, or, in the first run, the function that refused one beside
+    another.
+    """
+    if result.signal is not None and result.signal not in readers:
+        return {**readers, result.signal: FunctionReader("stft")}
+    if not isinstance(result.error, _SHAPE_ERRORS) or result.failed_reader is None:
+        return None
+    place, reader = result.failed_reader
+    if isinstance(reader, FunctionReader):
+        is_known = is_first and len(required_arguments(module)) > 1
+    else:
+        is_known = reader is not first_layer(module) and fixes_input_size(reader)
+    return {**readers, place: reader} if is_known and place not in readers else None
+
+
+def _is_by_function(found: Mapping[int, Reader], readers: Mapping[int, Reader]) -> bool:
+    """Return whether the reader that was found is a function."""
+    return any(isinstance(reader, FunctionReader) for place, reader in found.items() if place not in readers)
 
 
 def _noted(result: Run, note: str) -> Run:
@@ -207,6 +238,8 @@ def _checked(module: nn.Module, result: Run) -> Network:
         raise ModelError(f"forward of {network.name} returns {what}{f' ({line})' if line else ''}", hint)
     assert isinstance(network.failure, Failure)
     advice = "" if any(node.parameters for node in network.nodes) else _advice(module, result, network.failure)
+    if not advice and network.failure.kind == "size" and result.inputs.names:
+        advice = _each_argument(module)
     failure = Failure(network.failure, network.failure.kind, advice)
     if not network.nodes:
         hints = (advice,) if advice else network.warnings[-1:] or (failure_remedy(failure),)

@@ -28,7 +28,7 @@ from vggscope.ops.regularization import AlwaysDropout, Dropout
 from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
 from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_batch
-from vggscope.trace.inputs import CallInputs, from_sizes
+from vggscope.trace.inputs import CallInputs, Reader, from_sizes
 from vggscope.trace.layout import with_layout_of
 from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
@@ -60,7 +60,8 @@ class Run:
     `returns` is "tensors", "constants", "no tensor", "a generator", "None" or, after an error, "nothing". `wants_data`:
     a call failed because it reads values, which meta tensors do not have. `module` and `inputs` are what ran, and
     `has_data` is whether it ran on its own weights. `autocast` is the device for which forward turns autocast on, empty
-    for none. `failed_reader` is the layer that raised, with the position of the input that it read.
+    for none. `failed_reader` is the layer or the function that raised, with the position of the input that it read, and
+    `signal` the position of an input that torch.stft reads.
     """
 
     network: Network
@@ -71,7 +72,8 @@ class Run:
     returns: str = "tensors"
     wants_data: bool = False
     autocast: str = ""
-    failed_reader: tuple[int, nn.Module] | None = None
+    failed_reader: tuple[int, Reader] | None = None
+    signal: int | None = None
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Network:
@@ -110,6 +112,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, sa
         watch.wants_data(error),
         watch.autocast,
         watch.failed_reader,
+        watch.signal,
     )
 
 

@@ -31,6 +31,7 @@ from vggscope.trace.dtypes import require_dtypes
 from vggscope.trace.flops import Counted, OperatorMacs, add_linear, counted, operator_macs, with_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
+from vggscope.trace.inputs import FunctionReader, Reader
 from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
@@ -83,8 +84,9 @@ class Watch:
     - `paths` are the registered modules' paths by id.
     - `function_error` is the last error that a function raised, with the reason.
     - `module_error` is the last error that left a module, with the modules that were running.
-    - `failed_reader` is the layer that raised, with the position among the inputs of the one that it read, if it read
-      one and nothing else.
+    - `failed_reader` is the layer or the function that raised, with the position among the inputs of the one that it
+      read. A layer has read nothing else.
+    - `signal` is the position of an input that torch.stft reads, which takes signals; None if it reads none.
     - `gradients` is true if the parameters require gradients in this run.
     - `paused` is true while a call is repeated to count its operations.
     - `reads_values` is true if a function failed on the meta device that runs on tensors with values.
@@ -114,7 +116,8 @@ class Watch:
     stack: list[RunningModule] = field(default_factory=list)
     function_error: tuple[BaseException, str] | None = None
     module_error: tuple[BaseException, tuple[RunningModule, ...]] | None = None
-    failed_reader: tuple[int, nn.Module] | None = None
+    failed_reader: tuple[int, Reader] | None = None
+    signal: int | None = None
     paused: bool = False
     reads_values: bool = False
     differentiates: bool = False
@@ -284,6 +287,30 @@ class Watch:
         origin = self.recorder.origin(tensors[0]) if len(tensors) == 1 else None
         return (names.index(origin), module) if isinstance(origin, str) and origin in names else None
 
+    def _function_reader(self, function: Function, tensors: tuple[Tensor, ...]) -> tuple[int, FunctionReader] | None:
+        """Return a function with the position of the last input that it reads; None if it reads none."""
+        for place, tensor in reversed(list(enumerate(tensors))):
+            found = self._input_of(tensor)
+            if found is not None:
+                index, is_direct = found
+                beside = [shape_of(other) for other in (*tensors[:place], *tensors[place + 1 :])] if is_direct else []
+                return index, FunctionReader(function_name(function)[0], next(iter(beside), None))
+        return None
+
+    def _input_of(self, tensor: Tensor) -> tuple[int, bool] | None:
+        """Return the position of the input that a tensor is, or is computed from without another one or a parameter.
+
+        The second value is whether it is the input itself. None if it is computed from anything else.
+        """
+        names = [given.name for given in self.recorder.inputs]
+        start = origin = self.recorder.origin(tensor)
+        while isinstance(origin, str) and origin not in names:
+            node = self.recorder.nodes[origin]
+            if node.parameters or len(node.inputs) != 1:
+                return None
+            (origin,) = node.inputs
+        return (names.index(origin), origin == start) if isinstance(origin, str) else None
+
     def _record_hooks(self, frame: RunningModule, inputs: tuple[Tensor, ...]) -> None:
         """Record the inputs that a module's own hooks have replaced after `enter`, each as one node."""
         for given, tensor in zip(frame.given, inputs):
@@ -303,6 +330,8 @@ class Watch:
             if self.on_meta:
                 function, args, kwargs = keep_on_device(function, args, kwargs, "meta")
             self._check_dtypes(function, args, kwargs, inputs)
+            if inputs and function_name(function)[0] == "stft":
+                self.signal, _ = self._input_of(inputs[0]) or (self.signal, False)
             shortcut = self._shortcut(function, args, kwargs, inputs)
             run = self._under_autocast(function, args, kwargs, inputs)
             counting = self._counting(function)
@@ -409,6 +438,7 @@ class Watch:
             self.reads_values = self.reads_values or (self.on_meta and _runs_on_values(function, args, kwargs))
             if not self.inside_node:
                 self.function_error = (error, function_problem(function, args, kwargs, error))
+                self.failed_reader = self._function_reader(function, plain_tensors_in((args, kwargs)))
 
     def _shortcut(
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
