@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -208,6 +209,69 @@ def test_an_input_is_chosen_by_the_layer_that_reads_it(forward: Callable[..., Te
     assert network.failure is None
     notes = [note for note in network.warnings if note.endswith("gives another")]
     assert [sizes in note for note in notes] == ([] if sizes == "3x224x224" else [True])
+
+
+class ByFunction(nn.Module):
+    """A module whose second argument is read by a function alone, or whose only one is read by torch.stft."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.conv, self.bins = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(201, 2)
+        self.function = function
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        return self.function(self.conv(x), other)
+
+
+class Spectrum(ByFunction):
+    def forward(self, wave: Tensor) -> Tensor:  # type: ignore[override]
+        return self.bins(torch.stft(wave, 400, return_complex=True).abs().transpose(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "shapes"),
+    [
+        (ByFunction(lambda x, mask: x * mask), [(1, 3, 224, 224), (1, 8, 224, 224)]),
+        (ByFunction(partial(nn.functional.grid_sample, align_corners=True)), [(1, 3, 224, 224), (1, 224, 224, 2)]),
+        (ByFunction(lambda x, y: nn.functional.cross_entropy(x.mean((2, 3)), y)), [(1, 3, 224, 224), (1,)]),
+        (Spectrum(abs), [(1, 16000)]),
+    ],
+    ids=["factor", "grid", "target", "signal"],
+)
+def test_an_input_is_chosen_by_the_function_that_reads_it(model: nn.Module, shapes: list[Shape]) -> None:
+    network = vggscope.network(model)
+    assert network.failure is None
+    assert [given.shape for given in network.inputs] == shapes
+
+
+class OneArgument(nn.Module):
+    """A module that reads two tensors from one list or dict."""
+
+    def __init__(self, first: object, second: object) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(5, 8)
+        self.keys = first, second
+
+    def forward(self, given: Any) -> Tensor:
+        return self.conv(given[self.keys[0]]).mean((2, 3)) + self.fc(given[self.keys[1]])
+
+
+def test_several_sizes_for_one_argument_are_a_list_or_a_dict() -> None:
+    macs = 8 * 27 * 30 * 30 + 40
+    assert vggscope.summary(OneArgument(0, 1), input_size=[(1, 3, 32, 32), (1, 5)]).totals.macs == macs
+    sizes = (InputSize((3, 32, 32), "image"), InputSize((5,), "row"))
+    network = network_of(OneArgument("image", "row"), "net", Inputs(sizes))
+    assert vggscope.summary(network).totals.macs == macs
+    assert [given.name for given in network.inputs] == ["given.image", "given.row"]
+
+
+def test_a_reference_gets_the_inputs_of_the_model() -> None:
+    data = torch.zeros(1, 3, 40, 24), torch.zeros(1, 8, 40, 24)
+    ours, reference = (ByFunction(lambda x, mask: x * mask) for _ in range(2))
+    diff = vggscope.diff(ours, ref=reference, input_data=data)
+    assert diff.verdict == "identical"
+    ours.example_input_array = data  # type: ignore[assignment]
+    assert vggscope.diff(ours, ref=reference).verdict == "identical"
 
 
 def test_a_cell_that_forward_runs_over_steps_gets_a_sequence() -> None:

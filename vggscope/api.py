@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from operator import index
@@ -1040,11 +1040,26 @@ def _build_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 def _reference(
     ref: Model | None, model: Model, ours: Network, inputs: Inputs | None, options: ModelOptions, cache: bool
 ) -> Reference:
-    """The reference model of a diff, and how to build its module."""
+    """The reference model of a diff, and how to build its module, on the inputs of ours if it runs on them."""
+    if inputs is None and ours.takes_one_image:
+        inputs = ours.sizes()
+    reference = _reference_on(inputs, ref, model, ours, options, cache)
+    network, sizes = reference.network, ours.sizes()
+    same = [(t.shape, t.dtype) for t in network.inputs] == [(t.shape, t.dtype) for t in ours.inputs]
+    if same or inputs is not None or sizes is None or isinstance(ref, Network) or ours.failure is not None:
+        return reference
+    with suppress(ModelError):
+        on_ours = _reference_on(sizes, ref, model, ours, options, cache)
+        return reference if on_ours.network.failure is not None else on_ours
+    return reference
+
+
+def _reference_on(
+    inputs: Inputs | None, ref: Model | None, model: Model, ours: Network, options: ModelOptions, cache: bool
+) -> Reference:
+    """The reference model of a diff on these inputs, on its own ones if they are None."""
     from vggscope.sources.reference import Reference, reference_for
 
-    if inputs is None and ours.takes_one_image:
-        inputs = Inputs((InputSize(ours.input_shape[1:]),))
     if ref is None or isinstance(ref, str):
         return reference_for(ref, _word(model), ours, _source_options(inputs, options), cache=cache)
     same = isinstance(ref, Network) and ref.inputs == ours.inputs

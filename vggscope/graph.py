@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from vggscope import result
 from vggscope.errors import ShapeError, VggscopeError, names_options, option, printable
+from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
 from vggscope.recorded_step import RecordedStep, StepRequest
@@ -764,6 +765,21 @@ class Network:
         return frozenset(
             node.name for node in self.nodes if node.batch_growth is not None and not any(node.batch_growth)
         )
+
+    def sizes(self, *, named: bool = False) -> Inputs | None:
+        """Return the sizes of the inputs, to run another model on, with their names if there are several and `named`.
+
+        None if sizes do not describe them, such as those of a nest of tensors.
+        """
+        if self.takes_one_image:
+            return Inputs((InputSize(self.input_shape[1:]),))
+        names = [given.label for given in self.inputs]
+        if not all(name.isidentifier() for name in names):
+            return None
+        has_names = named and len(names) > 1
+        axes = [given.batch_axis for given in self.inputs if given.batch_axis is not None]
+        sizes = (InputSize(t.shape, t.label if has_names else "", t.dtype, batched=True) for t in self.inputs)
+        return Inputs(tuple(sizes), axes[0] if axes else None)
 
     @property
     def takes_one_image(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from vggscope.errors import ModelError, OptionError, ShapeError, option, printable
 from vggscope.files import near_file
 from vggscope.graph import Network
-from vggscope.inputs import Inputs, InputSize
+from vggscope.inputs import Inputs
 from vggscope.lock_file import LARGEST_FILE, from_values, parse
 from vggscope.units import bytes_text, shape_text
 from vggscope.vgg.options import BuildOptions
@@ -48,16 +48,7 @@ def load(word: str, options: BuildOptions) -> Network:
 
 def inputs(word: str) -> Inputs | None:
     """The inputs that the file was written for, to run another model on; None if sizes do not describe them."""
-    network = _read(word)
-    if network.takes_one_image:
-        return Inputs((InputSize(network.input_shape[1:]),))
-    names = [given.label for given in network.inputs]
-    if not all(name.isidentifier() for name in names):
-        return None
-    named = len(names) > 1
-    axes = [given.batch_axis for given in network.inputs if given.batch_axis is not None]
-    sizes = (InputSize(t.shape, t.label if named else "", t.dtype, batched=True) for t in network.inputs)
-    return Inputs(tuple(sizes), axes[0] if axes else None)
+    return _read(word).sizes(named=True)
 
 
 def summary(word: str) -> dict[str, Any] | None:

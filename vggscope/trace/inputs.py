@@ -67,10 +67,12 @@ class CallInputs:
 
     @property
     def options(self) -> str:
-        """How tensors of these sizes are given. No option of the command line gives a list or a dict: it is empty."""
+        """How tensors of these sizes are given. Empty if no options of the command line give this nest of them."""
         from torch import Tensor
 
         single = self.for_samples(1)
+        if names_options():
+            single = single._in_several_arguments()
         values = [*single.args, *single.kwargs.values()]
         is_flat = all(isinstance(value, Tensor) for value in values)
         if not names_options():
@@ -83,6 +85,13 @@ class CallInputs:
         ]
         axis = [] if self.batch_axis == 0 else [option("batch_axis", str(self.batch_axis).lower())]
         return " ".join((*words, *axis))
+
+    def _in_several_arguments(self) -> CallInputs:
+        """These inputs with the items of one list or dict as arguments: the command line gives both alike."""
+        only = self.args[0] if len(self.args) == 1 and not self.kwargs and len(self.tensors()) > 1 else None
+        if isinstance(only, list):
+            return replace(self, args=tuple(only))
+        return replace(self, args=(), kwargs=dict(only)) if isinstance(only, dict) else self
 
     def _keywords(self, is_flat: bool) -> str:
         """The keyword arguments of a function of Python that give tensors of these sizes."""
@@ -250,6 +259,7 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
     Transformers, unless they are made with `batch_first`.
     If all sizes are single numbers and the first layer takes images, each is the side of a square image. Any other
     single number is the size of one axis. Where no size states a dtype, those for an embedding are int64.
+    Several sizes for a forward with one argument are a list, or a dict if they have names.
     """
     import torch
 
@@ -270,7 +280,17 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
         return torch.zeros(shape, dtype=dtype)
 
     args = tuple(zeros(size) for size in sizes if not size.name)
-    return CallInputs(args, {size.name: zeros(size) for size in sizes if size.name}, batch_axis)
+    return _in_one_argument(
+        module, CallInputs(args, {size.name: zeros(size) for size in sizes if size.name}, batch_axis)
+    )
+
+
+def _in_one_argument(module: nn.Module, inputs: CallInputs) -> CallInputs:
+    """Return several inputs as one list or dict if forward does not take them as arguments, but does take that."""
+    if len(inputs.tensors()) < 2 or (inputs.args and inputs.kwargs) or fits_signature(module, inputs):
+        return inputs
+    nested = replace(inputs, args=(list(inputs.args) or dict(inputs.kwargs),), kwargs={})
+    return nested if fits_signature(module, nested) else inputs
 
 
 def _holds_batch(module: nn.Module, shape: tuple[int, ...]) -> bool:

@@ -135,10 +135,9 @@ def _first_that_fits(
         result = _run(module, name, inputs, rebuild, samples)
         tried.append(inputs.text)
         found = _other_readers(module, result, readers, is_first=len(tried) == 1)
-        if found is not None:
-            other = _first_that_fits(module, name, rebuild, samples, found)
-            if other.error is None or (result.error is not None and not _is_by_function(found, readers)):
-                return other
+        other = _first_that_fits(module, name, rebuild, samples, found) if found is not None else None
+        if other is not None and (other.error is None or _is_by_layer(result, found, readers)):
+            return other
         if result.error is None and _mixes_batch(result.network):
             batch_mixed = batch_mixed or _noted(result, inputs.note)
         elif result.error is None:
@@ -153,11 +152,14 @@ def _first_that_fits(
     if batch_mixed is not None:
         return batch_mixed
     assert best is not None
-    if len(tried) > 1:
-        sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
-        remedy = _each_argument(module) or f"{option('input_size')} gives another"
-        note = f"no input size that was tried fits ({sizes}); {remedy}"
-    return _noted(best, note)
+    return _noted(best, _none_fits(module, tried) if len(tried) > 1 else note)
+
+
+def _none_fits(module: nn.Module, tried: list[str]) -> str:
+    """Return the sizes that were tried, and what to give instead."""
+    sizes = ("; " if any(", " in sizes for sizes in tried) else ", ").join(tried)
+    remedy = _each_argument(module) or f"{option('input_size')} gives another"
+    return f"no input size that was tried fits ({sizes}); {remedy}"
 
 
 def _each_argument(module: nn.Module) -> str:
@@ -189,9 +191,10 @@ def _other_readers(
     return {**readers, place: reader} if is_known and place not in readers else None
 
 
-def _is_by_function(found: Mapping[int, Reader], readers: Mapping[int, Reader]) -> bool:
-    """Return whether the reader that was found is a function."""
-    return any(isinstance(reader, FunctionReader) for place, reader in found.items() if place not in readers)
+def _is_by_layer(result: Run, found: Mapping[int, Reader] | None, readers: Mapping[int, Reader]) -> bool:
+    """Return whether a run fails, and the reader that was found in it is a layer."""
+    new = [reader for place, reader in (found or {}).items() if place not in readers]
+    return result.error is not None and not any(isinstance(reader, FunctionReader) for reader in new)
 
 
 def _noted(result: Run, note: str) -> Run:
@@ -237,7 +240,9 @@ def _checked(module: nn.Module, result: Run) -> Network:
         line = forward_line(module)
         raise ModelError(f"forward of {network.name} returns {what}{f' ({line})' if line else ''}", hint)
     assert isinstance(network.failure, Failure)
-    advice = "" if any(node.parameters for node in network.nodes) else _advice(module, result, network.failure)
+    reads_items = bool(network.nodes) and network.nodes[0].op.name == "getitem"
+    is_told = any(node.parameters for node in network.nodes) and not reads_items
+    advice = "" if is_told else _advice(module, result, network.failure)
     if not advice and network.failure.kind == "size" and result.inputs.names:
         advice = _each_argument(module)
     failure = Failure(network.failure, network.failure.kind, advice)

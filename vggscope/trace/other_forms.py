@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from warnings import catch_warnings, simplefilter
 
+from vggscope.errors import names_options, option
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.run import Run, run
 
@@ -36,7 +37,14 @@ def other_form(failed: Run) -> str:
             if _runs(failed, inputs):
                 return f"forward takes {what}: {_how_to_give(inputs)}"
         keys = _missing_keys(failed, given.for_samples(1))
-    return f"forward takes a dict with {', '.join(keys)}: {NESTED_REMEDY}" if keys else ""
+    return f"forward takes a dict with {', '.join(keys)}: {_how_to_give_dict(keys)}" if keys else ""
+
+
+def _how_to_give_dict(keys: list[str]) -> str:
+    """Return the remedy for a dict whose sizes are unknown."""
+    if len(keys) > 1 and names_options():
+        return f"give its sizes: {' '.join(option('input_size', f'{key}=SIZE') for key in keys)}"
+    return NESTED_REMEDY
 
 
 def _forms(failed: Run, tensor: object) -> Iterator[tuple[str, CallInputs]]:
