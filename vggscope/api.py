@@ -1048,7 +1048,7 @@ def _reference(
     same = [(t.shape, t.dtype) for t in network.inputs] == [(t.shape, t.dtype) for t in ours.inputs]
     if same or inputs is not None or sizes is None or isinstance(ref, Network) or ours.failure is not None:
         return reference
-    with suppress(ModelError):
+    with suppress(VggscopeError):
         on_ours = _reference_on(sizes, ref, model, ours, options, cache)
         return reference if on_ours.network.failure is not None else on_ours
     return reference
