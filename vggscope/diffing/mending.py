@@ -405,7 +405,20 @@ def _other_call(source: CodeFile, call: ast.Call, mine: Node, other: Node, *, wh
     prefix = source.segment(call.func)[: -len(name)] if name else ""
     if whole:
         return source.replaced(call, f"{prefix}{op_text(other.op)}") if mine.module is not None else None
+    if not _takes_arguments(call, _argument_names(mine), _argument_names(other)):
+        if mine.module is not None or not call.args:
+            return None
+        arguments = (f"{key}={value!r}" for key, value in other.op.arguments().items() if key != "inplace")
+        given = ", ".join((source.segment(call.args[0]), *arguments))
+        return source.replaced(call, f"{prefix}{_function(other)}({given})")
     return source.replaced(call.func, f"{prefix}{_function(other) if mine.module is None else other.op.name}")
+
+
+def _takes_arguments(call: ast.Call, ours: list[str], others: list[str]) -> bool:
+    """Whether another function takes the arguments of a call in the same meaning; `ours` and `others` are the names."""
+    names = [keyword.arg for keyword in call.keywords]
+    positions = range(len(call.args))
+    return all(name in others for name in names) and all(ours[i : i + 1] == others[i : i + 1] for i in positions)
 
 
 def _other_argument(source: CodeFile, call: ast.Call, mine: Node, other: Node, attribute: str) -> Edit | None:
@@ -433,8 +446,8 @@ def shown_path(file: str) -> str:
 
 
 def _argument_names(node: Node) -> list[str]:
-    """The positional arguments of torch's class or function, in order."""
-    names = [field.name for field in fields(node.op) if field.repr]
+    """The positional arguments of torch's class or function, in order: `inplace` is the last one of each."""
+    names = sorted((field.name for field in fields(node.op) if field.repr), key="inplace".__eq__)
     if node.module is not None:
         return names
     return ["input", "p", "training", "inplace"] if node.op.is_dropout else ["input", *names]
