@@ -189,6 +189,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "shifted": lambda x: F.pad(x, (1, 1, 1, 1))[:, :, :-2, :-2],
     "shifted_ones": lambda x: F.pad(x, (1, 1, 1, 1), value=1.0)[:, :, :-2, :-2],
     "cloned": lambda x: x.clone(),
+    "samples_as_channels": lambda x: x.reshape(CHANNELS, -1, *x.shape[2:]).transpose(0, 1),
+    "channels_as_samples": lambda x: x.transpose(0, 1).reshape(-1, *x.shape[1:]),
     "cast": lambda x: x.half().to(x.dtype),
     "f_softmax": lambda x: F.softmax(x, 1),
     "f_softmax_3": lambda x: F.softmax(x, 3),

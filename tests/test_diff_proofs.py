@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -192,6 +192,9 @@ UNEQUAL = [
     ("mean_buffer", "mean_buffer_otherwise"),
     ("f_conv a", "f_conv_doubled a"),
     ("f_dropout", "f_dropout_2"),
+    ("samples_as_channels", "identity"),
+    ("channels_as_samples", "identity"),
+    ("samples_as_channels", "channels_as_samples"),
 ]
 
 
@@ -237,3 +240,40 @@ def test_masks_of_attention_are_compared(reference: nn.Module, is_same: bool) ->
     assert network.by_name["attention"].inputs == ("x", "eq")
     verdict = vggscope.diff(Masked(CAUSAL), ref=reference, input_data=inputs).verdict
     assert (verdict == "identical") is is_same
+
+
+class Returns(nn.Module):
+    """Two convolutions whose outputs a function returns."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.function = function
+
+    def forward(self, x: Tensor) -> object:
+        y = self.first(x)
+        return self.function(y, self.second(y))
+
+
+RETURNED: list[tuple[Callable[[Tensor, Tensor], object], Callable[[Tensor, Tensor], object]]] = [
+    (lambda y, z: (y, z), lambda y, z: (z, y)),
+    (lambda y, z: (y, z), lambda y, z: (y, y)),
+    (lambda y, z: {"image": y.sin(), "mask": z.cos()}, lambda y, z: {"image": z.cos(), "mask": y.sin()}),
+]
+
+
+@pytest.mark.parametrize(("ours", "reference"), RETURNED)
+def test_every_returned_tensor_is_compared(ours: Callable[..., object], reference: Callable[..., object]) -> None:
+    first, second, again = (Returns(function) for function in (ours, reference, ours))
+    assert vggscope.diff(first, ref=second, input_size=(1, 3, 8, 8)).verdict == "different"
+    assert vggscope.diff(first, ref=again, input_size=(1, 3, 8, 8)).verdict == "identical"
+
+
+def test_a_normalised_weight_is_not_the_weight() -> None:
+    plain, normalised, other, unit = (nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU()) for _ in range(4))
+    nn.utils.parametrizations.spectral_norm(normalised[0])
+    nn.utils.parametrizations.spectral_norm(other[0])
+    nn.utils.parametrizations.orthogonal(unit[0])
+    assert vggscope.diff(normalised, ref=other, input_size=(1, 3, 8, 8)).verdict == "identical"
+    for model, reference in ((normalised, plain), (plain, normalised), (normalised, unit)):
+        assert vggscope.diff(model, ref=reference, input_size=(1, 3, 8, 8)).verdict == "different"

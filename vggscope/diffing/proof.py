@@ -31,14 +31,44 @@ def mismatch(ours: Network, reference: Network) -> Mismatch | None:
         return None
     if _has_batch(ours) != _has_batch(reference):
         return Mismatch(ours.end, reference.end, "the outputs differ in the batch axis")
-    left, right = _NetworkTerms(ours), _NetworkTerms(reference)
-    return _Matching(left.terms.terms, right.terms.terms).failure(left.end, right.end)
+    outputs = _output_pairs(ours, reference)
+    for samples in (1, SEVERAL) if _may_mix_samples(ours) or _may_mix_samples(reference) else (1,):
+        left, right = _NetworkTerms(ours, samples), _NetworkTerms(reference, samples)
+        pairs = [(left.places[mine], right.places[other]) for mine, other in outputs]
+        failure = _Matching(left.terms.terms, right.terms.terms).failure(pairs)
+        if failure is not None:
+            return failure
+    return None
+
+
+SEVERAL = 3
+"""A batch on which a reshape that mixes samples is none that drops axes of size 1."""
+
+
+def _may_mix_samples(network: Network) -> bool:
+    """Whether a node has the batch elsewhere than in the first axis, and other batches are known."""
+    has_batches = network.single is None and any(given.batch_axis is not None for given in network.inputs)
+    return has_batches and any(node.batch_growth is not None for node in network.nodes)
 
 
 def _has_batch(network: Network) -> bool:
     """Whether the output has a batch axis; true of a network whose inputs have none."""
     is_batched = any(given.batch_axis is not None for given in network.inputs)
     return not is_batched or network.batch_axis_of(network.end) is not None
+
+
+def _output_pairs(ours: Network, reference: Network) -> list[tuple[str, str]]:
+    """The nodes whose outputs must be equal: those of all returned tensors if both return as many, else the last.
+
+    Tensors at the same place correspond, such as `output[1]` or `logits`; without common places, those in the same
+    order.
+    """
+    theirs = {output.name: output.source for output in reference.outputs}
+    if len(ours.outputs) != len(theirs) or not all(o.source for o in (*ours.outputs, *reference.outputs)):
+        return [(ours.end, reference.end)]
+    if {output.name for output in ours.outputs} == theirs.keys():
+        return [(output.source, theirs[output.name]) for output in ours.outputs]
+    return [(mine.source, other) for mine, other in zip(ours.outputs, theirs.values())]
 
 
 def _are_equal_one_by_one(ours: Network, reference: Network) -> bool:
@@ -48,7 +78,7 @@ def _are_equal_one_by_one(ours: Network, reference: Network) -> bool:
     nodes = {mine.name: other.name for mine, other in zip(ours.inputs, reference.inputs)}
     nodes.update((mine.name, other.name) for mine, other in zip(ours.nodes, reference.nodes))
     same_inputs = all(mine.shape == other.shape for mine, other in zip(ours.inputs, reference.inputs))
-    if not same_inputs or nodes[ours.end] != reference.end:
+    if not same_inputs or any(nodes[mine] != other for mine, other in _output_pairs(ours, reference)):
         return False
     names: dict[str, str] = {}
     for mine, other in zip(ours.nodes, reference.nodes):
@@ -65,6 +95,8 @@ def _are_equal_nodes(mine: Node, other: Node, inputs: tuple[str, ...]) -> bool:
     if mine.op != other.op or inputs != other.inputs or (mine.module is None) != (other.module is None):
         return False
     if mine.constants or other.constants or mine.op.reads_numbers or not mine.op.is_determined:
+        return False
+    if mine.reads_computed_weight or other.reads_computed_weight:
         return False
     shapes = [[parameter.shape for parameter in node.parameters] for node in (mine, other)]
     return shapes[0] == shapes[1] and (mine.dtype, mine.batch_growth) == (other.dtype, other.batch_growth)
@@ -90,7 +122,7 @@ def same_normal_form(ours: Op, reference: Op, shape: Shape, outputs: tuple[Shape
     if outputs[0] is None or not is_certain:
         return False
     left, right = _OneNode(ours, shape, outputs[0]), _OneNode(reference, shape, outputs[1])
-    return _Matching(left.terms.terms, right.terms.terms).failure(left.end, right.end) is None
+    return _Matching(left.terms.terms, right.terms.terms).failure([(left.end, right.end)]) is None
 
 
 def returns_input(op: Op, shape: Shape, output: Shape) -> bool:
@@ -117,24 +149,33 @@ class _OneNode:
 
 
 class _NetworkTerms:
-    """The terms of a network. `end` is the number of its output."""
+    """The terms of a network on a batch of this size. `places` are the numbers of the inputs' and nodes' tensors."""
 
-    def __init__(self, network: Network) -> None:
-        self.network, self.terms = network, NormalTerms()
-        self.shapes = {parameter.name: parameter.shape for parameter in network.parameters()}
+    def __init__(self, network: Network, samples: int) -> None:
+        self.network, self.samples, self.terms = network, samples, NormalTerms()
         self.places: dict[str, int] = {}
         for position, given in enumerate(network.inputs):
-            self.places[given.name] = self.terms.input(given.name, position, given.shape, given.batch_growth)
-        needed = network.side_outputs
+            shape = self._shape(given.name)
+            self.places[given.name] = self.terms.input(given.name, position, shape, given.batch_growth)
+        left_out = network.side_outputs if len(network.outputs) == 1 else frozenset()
         for node in network.nodes:
-            if node.name not in needed:
+            if node.name not in left_out:
                 self.places[node.name] = self._place(node)
-        self.end = self.places[network.end]
+
+    def _shape(self, name: str) -> Shape:
+        """The shape of an input or of a node's output on the batch."""
+        shape, further = self.network.shapes[name], self.samples - 1
+        if not further:
+            return shape
+        growth = self.network.growth_of(name)
+        if growth is None:
+            return (shape[0] * self.samples, *shape[1:])
+        return tuple(size + added * further for size, added in zip(shape, growth))
 
     def _place(self, node: Node) -> int:
         if node.op.further_result is not None:
             return self._further_result(node, node.op.further_result)
-        inputs, output = self.network.input_shapes(node), self.network.output_shape(node)
+        inputs, output = tuple(map(self._shape, node.inputs)), self._shape(node.name)
         places = [self.places[name] for name in node.inputs]
         weights = tuple(self._weights(node))
         template = self._template(node, node, weights)
@@ -156,13 +197,13 @@ class _NetworkTerms:
         has_all = bool(call.constants) or not call.op.reads_numbers
         is_known = call.op.is_determined and has_all and all(weight.text for weight in weights)
         draw = call.name if call.op.is_random else ""
-        step = PrimitiveStep("", (), self.network.output_shape(node))
+        step = PrimitiveStep("", (), self._shape(node.name))
         return NormalTerm(step, (), growth=node.batch_growth, draw=draw, is_known=is_known, origin=node.name)
 
     def _further_result(self, node: Node, position: int) -> int:
         """A further result of a call depends on the inputs of the call, not on its first result."""
         call = self.network.by_name[node.inputs[0]]
-        step = call.op.step(self.network.output_shape(node))
+        step = call.op.step(self._shape(node.name))
         step = replace(step, arguments=(*step.arguments, "result", position), is_pointwise=False, is_monotone=False)
         weights = tuple(self._weights(call))
         template = self._template(node, call, weights)
@@ -176,12 +217,22 @@ class _NetworkTerms:
             for value in node.constants:
                 yield Weight(value.text, value.names, value.shapes)
             return
+        text = self._computation(node)
         for parameter in _in_order(node):
-            yield Weight("{}", (parameter.name,), (parameter.shape,))
+            yield Weight(text, (parameter.name,), (parameter.shape,))
         if node.module is not None:
             for name, shape in node.op.buffers().items():
                 if shape:
                     yield Weight("{}", (f"{node.module}.{name}".lstrip("."),), (shape,))
+
+    def _computation(self, node: Node) -> str:
+        """How a layer's weights follow from its parameters: `{}` if they are these."""
+        if not node.reads_computed_weight:
+            return "{}"
+        start = f"{node.module}.parametrizations."
+        functions = [other.op.name for other in self.network.nodes if other.name.startswith(start)]
+        parameters = [parameter.name.removeprefix(f"{node.module}.") for parameter in node.parameters]
+        return f"{functions} of {{}} among {sorted(parameters)}"
 
 
 def _in_order(node: Node) -> list[Parameter]:
@@ -231,21 +282,21 @@ class _Matching:
         self.ours_of: dict[str, str] = {}
         self.failed: list[tuple[int, int, str]] = []
 
-    def failure(self, left: int, right: int) -> Mismatch | None:
-        """Why two terms are not equal, sizes of 1 in the shape of the output apart."""
-        ends = self.left[left], self.right[right]
-        shapes = [_without_ones(term.step.shape) for term in ends]
-        if shapes[0] != shapes[1]:
-            return self._at(left, right, "the outputs differ in shape")
-        left, right = _below_reshape(self.left, left), _below_reshape(self.right, right)
-        pairs = sorted(self._reached(left, right))
-        if not self.failed:
-            for one, other in pairs:
-                reason = self._different_weights(self.left[one], self.right[other])
-                if reason:
-                    return self._at(one, other, reason)
-            return None
-        return self._at(*min(self.failed))
+    def failure(self, outputs: list[tuple[int, int]]) -> Mismatch | None:
+        """Why the terms of a pair of outputs are not equal, sizes of 1 in the shapes of the outputs apart."""
+        reached: set[tuple[int, int]] = set()
+        for left, right in outputs:
+            shapes = [_without_ones(term.step.shape) for term in (self.left[left], self.right[right])]
+            if shapes[0] != shapes[1]:
+                return self._at(left, right, "the outputs differ in shape")
+            reached |= self._reached(_below_reshape(self.left, left), _below_reshape(self.right, right))
+        if self.failed:
+            return self._at(*min(self.failed))
+        for left, right in sorted(reached):
+            reason = self._different_weights(self.left[left], self.right[right])
+            if reason:
+                return self._at(left, right, reason)
+        return None
 
     def _at(self, left: int, right: int, reason: str) -> Mismatch:
         return Mismatch(self.left[left].origin, self.right[right].origin, reason)
