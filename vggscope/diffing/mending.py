@@ -111,9 +111,15 @@ class Mender:
         if other is None:
             return f"leave out {op_text(mine.op)}" if mine is not None else ""
         if mine is None:
-            return f"add {_code(other, self._before(other))}"
+            return self._added(other)
         attribute = difference.changes[0].attribute if difference.changes else ""
-        return "" if attribute in _WITHOUT_CODE or mine.op == other.op else f"write {_code(other, mine)}"
+        is_code = attribute not in _WITHOUT_CODE and mine.op != other.op and _has_code(other)
+        return f"write {_code(other, mine)}" if is_code else ""
+
+    def _added(self, other: Node) -> str:
+        """The layer to add and the layer that it follows; empty if no class or function of torch.nn makes it."""
+        before = self._before(other)
+        return f"add {_code(other, before)}{f' after {before.title}' if before else ''}" if _has_code(other) else ""
 
     def _is_alone(self, pairs: list[LayerPair]) -> bool:
         """Whether the code of these layers makes no others."""
@@ -193,6 +199,8 @@ class Mender:
     # A layer with other arguments, or another op
 
     def _changes(self, pairs: list[LayerPair]) -> Iterator[Edits]:
+        if all(mine and other and mine.op == other.op for mine, other in pairs):
+            return
         for whole in (False, True):
             groups = [self._change(mine, other, whole=whole) for mine, other in pairs if mine and other]
             edits = tuple(dict.fromkeys(edit for group in groups if group for edit in group))
@@ -279,6 +287,8 @@ class Mender:
 
     def _element(self, others: list[Node]) -> Edit | None:
         """The layers as elements after the one before them, as in a Sequential."""
+        if not all(map(_has_code, others)):
+            return None
         before = self._before(others[0])
         found = self._at(before.built_at) if before else None
         if found is None or not found[0].siblings(found[1]) or not isinstance(found[1], ast.Call):
@@ -290,7 +300,7 @@ class Mender:
         """The layers as functions around the call before them."""
         before = self._before(others[0])
         found = self._at(before.called_at) if before else None
-        if found is None or any(other.op.parameters() for other in others):
+        if found is None or any(other.op.parameters() or not _has_code(other) for other in others):
             return None
         source, call = found
         text = source.segment(call)
@@ -474,6 +484,11 @@ def _numbers(ours: Op, reference: Op) -> list[tuple[int, int]]:
 def _function(node: Node) -> str:
     """The name of an op in torch.nn.functional: max_pool2d of MaxPool2d, leaky_relu of LeakyReLU."""
     return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z])(?=ReLU)", "_", node.op.name).lower()
+
+
+def _has_code(other: Node) -> bool:
+    """Whether a class or a function of torch.nn makes a layer: its op is named as the class."""
+    return other.module is not None or other.op.is_layout or other.op.name[:1].isupper()
 
 
 def _code(other: Node, near: Node | None) -> str:

@@ -46,8 +46,10 @@ class Window:
     def output_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """The output's height and width for an input of this height and width.
 
-        Raises ShapeError if the kernel spans more than the padded input.
+        Raises ShapeError if the kernel spans more than the padded input, or a stride is not positive.
         """
+        if any(stride < 1 for stride in self.stride):
+            raise ShapeError(f"a window cannot move by a stride of {kernel_text(self.stride)}")
         for have, span, padding in zip(size, self.span, self.padding):
             if have + 2 * padding < span:
                 padded = f", padded by {padding} on each side" if padding else ""
