@@ -327,8 +327,8 @@ def test_a_difference_without_effect_is_listed_once() -> None:
 
     found = diff(net(True, 0.5), net(False, 0.2), (3, 8, 8))
     assert [(d.ours, d.changes[0].attribute, len(d.follows)) for d in found.differences] == [
-        ("1", "inplace", 1),
         ("4", "p", 1),
+        ("1", "inplace", 1),
     ]
 
 

@@ -136,6 +136,10 @@ def _sizes(network: Network) -> list[int]:
     return sorted(numel(parameter.shape) for parameter in used.values())
 
 
+COMPUTED = "computed"
+"""Begins the text of a weight that a parametrization or a hook computes from the parameters."""
+
+
 class _OneNode:
     """The terms of one op with weights of its own."""
 
@@ -232,7 +236,7 @@ class _NetworkTerms:
         start = f"{node.module}.parametrizations."
         functions = [other.op.name for other in self.network.nodes if other.name.startswith(start)]
         parameters = [parameter.name.removeprefix(f"{node.module}.") for parameter in node.parameters]
-        return f"{functions} of {{}} among {sorted(parameters)}"
+        return f"{COMPUTED} by {functions} from {{}} among {sorted(parameters)}"
 
 
 def _in_order(node: Node) -> list[Parameter]:
@@ -360,12 +364,21 @@ def _different_ops(one: NormalTerm, other: NormalTerm) -> str:
         return "it reads other tensors"
     for mine, theirs in zip(one.weights, other.weights):
         if mine.text != theirs.text:
-            return "it computes with other values"
+            computes = [weight.text.startswith(COMPUTED) for weight in (mine, theirs)]
+            return _COMPUTES.get((computes[0], computes[1]), "it computes with other values")
         is_plain = mine.text == "{}"
         sizes = [tuple(map(numel, weight.shapes)) if is_plain else weight.shapes for weight in (mine, theirs)]
         if sizes[0] != sizes[1]:
             return "its weights have other shapes"
     return ""
+
+
+_COMPUTES = {
+    (True, False): "it computes its weight from a parameter, the reference reads it as it is",
+    (False, True): "it reads its weight as it is, the reference computes it from a parameter",
+    (True, True): "it computes its weight otherwise",
+}
+"""Reasons by whether ours and the reference compute a weight, as a parametrization or pruning does."""
 
 
 def _without_ones(shape: Shape) -> Shape:
