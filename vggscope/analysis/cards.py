@@ -20,8 +20,11 @@ GIB = 2**30
 CONTEXT = 512 * MIB
 """What the CUDA context and the loaded kernels take, where no measurement of the card is known.
 
-Out-of-memory messages of torch 2 give what a process holds beside torch's allocator: 0.10 to 0.13 GiB on a T4, 0.18 on
-an RTX 3070, 0.46 to 0.49 on an RTX 4090, 0.49 on an A100, 0.58 on an RTX 5090 (the issues of USABLE).
+Out-of-memory messages of torch 2 give what a process holds beside torch's allocator, most at inference: 0.10 to 0.13
+GiB on a T4 (mbzuai-oryx/GeoPixel#5, QwenLM/Qwen3-VL#1046, Zheng-Chong/CatVTON#133), 0.18 on an RTX 3070
+(meta-llama/codellama#82), 0.46 to 0.49 on an RTX 4090 (pinokiofactory/flux-webui#11, 3DTopia/Phidias-Diffusion#8), 0.49
+on an A100 (TianheWu/CoSeR#10, lianqi1008/Control-GIC#6), 0.58 to 0.60 on an RTX 5090 (Wan-Video/Wan2.1#465,
+TrajectoryCrafter/TrajectoryCrafter#20).
 """
 
 
