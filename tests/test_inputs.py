@@ -265,6 +265,20 @@ def test_several_sizes_for_one_argument_are_a_list_or_a_dict() -> None:
     assert [given.name for given in network.inputs] == ["given.image", "given.row"]
 
 
+def test_a_factory_may_give_a_dict_that_is_the_only_argument() -> None:
+    data = {"image": torch.zeros(1, 3, 32, 32), "row": torch.zeros(1, 5)}
+    assert vggscope.summary(OneArgument("image", "row"), input_data=data).totals.macs == 8 * 27 * 30 * 30 + 40
+
+
+def test_a_single_number_is_a_length_where_no_square_fits() -> None:
+    class SpectrumImage(Spectrum):
+        def forward(self, wave: Tensor) -> Tensor:  # type: ignore[override]
+            return self.conv(torch.stft(wave, 400, return_complex=True).abs()[:, None].expand(-1, 3, -1, -1))
+
+    summary = vggscope.summary(SpectrumImage(abs), input_size=(16000,))
+    assert summary.inputs[0].shape == (1, 16000)
+
+
 def test_a_reference_gets_the_inputs_of_the_model() -> None:
     data = torch.zeros(1, 3, 40, 24), torch.zeros(1, 8, 40, 24)
     ours, reference = (ByFunction(lambda x, mask: x * mask) for _ in range(2))

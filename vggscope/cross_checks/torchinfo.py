@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torchinfo import ModelStatistics
 
 BIASES = "each bias, once for each output position"
-SCALES = "each weight and bias of a normalisation, once"
+SCALES = "each weight and bias of a normalisation or an embedding, once"
 UNSEEN = "products of functions and of attention, which it does not see"
 NAMED = "each parameter named after a weight or bias, once for each row of the output, less the MACs"
 TIED = "it counts a tied weight once for each layer"

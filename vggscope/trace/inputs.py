@@ -193,7 +193,7 @@ InputSpec = CallInputs | Inputs | Shape
 def specified(module: nn.Module, spec: InputSpec) -> CallInputs:
     """Return the inputs that a caller specifies. Raises OptionError for data without a tensor.
 
-    A named tuple is the only argument if forward does not take its items as arguments.
+    A named tuple or a dict of several tensors is the only argument if forward does not take its items as arguments.
     """
     if isinstance(spec, CallInputs):
         return spec
@@ -201,6 +201,8 @@ def specified(module: nn.Module, spec: InputSpec) -> CallInputs:
         return from_sizes(module, [InputSize(spec)])
     if spec.data is not None:
         given = from_data(spec.data, spec.batch_axis)
+        if isinstance(spec.data, Mapping):
+            return _in_one_argument(module, given)
         as_one = replace(given, args=(with_tensors(spec.data),))
         is_named = hasattr(spec.data, "_asdict") and not fits_signature(module, given)
         return as_one if is_named and fits_signature(module, as_one) else given

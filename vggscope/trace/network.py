@@ -28,6 +28,7 @@ from vggscope.trace.inputs import (
     first_layer,
     fits_signature,
     fixes_input_size,
+    floating_dtype,
     forward_signature,
     required_arguments,
     specified,
@@ -74,27 +75,36 @@ def network_of(
     if inputs is not None:
         result = _noted(_run(module, name, inputs, rebuild, samples), inputs.note)
         if isinstance(result.error, _SHAPE_ERRORS):
-            result = _with_batch_in_size(module, name, spec, rebuild, samples) or result
+            other = _with_batch_in_size(module, spec) or _with_length(module, spec)
+            retried = _run(module, name, other, rebuild, samples) if other is not None else result
+            result = result if retried.error is not None else retried
     else:
         result = _first_that_fits(module, name, rebuild, samples)
     network = _checked(module, result)
     return network if network.predicts_memory else _with_steps(network, result, steps)
 
 
-def _with_batch_in_size(
-    module: nn.Module, name: str, spec: InputSpec | None, rebuild: Callable[[], nn.Module] | None, samples: int
-) -> Run | None:
-    """Return the run on sizes that were taken without the batch and fit with it; None if they do not fit.
+def _with_batch_in_size(module: nn.Module, spec: InputSpec | None) -> CallInputs | None:
+    """Return sizes that were taken without the batch, with it; None for other sizes.
 
-    It is tried for sequences of rows, (batch, steps, features). A convolution tells by its own number of axes.
+    They are sequences of rows, (batch, steps, features). A convolution tells by its own number of axes.
     """
     if not isinstance(spec, Inputs) or spec.data is not None or not hasattr(first_layer(module), "in_features"):
         return None
     if any(size.batched is not None or len(size.shape) < 3 for size in spec.sizes):
         return None
-    batched = replace(spec, sizes=tuple(replace(size, batched=True) for size in spec.sizes))
-    result = _run(module, name, specified(module, batched), rebuild, samples)
-    return result if result.error is None else None
+    return specified(module, replace(spec, sizes=tuple(replace(size, batched=True) for size in spec.sizes)))
+
+
+def _with_length(module: nn.Module, spec: InputSpec | None) -> CallInputs | None:
+    """Return a single number that was taken as the side of an image as a length; None for other sizes.
+
+    A signal may become an image in forward, as by torch.stft.
+    """
+    if not isinstance(spec, Inputs) or len(spec.sizes) != 1 or len(spec.sizes[0].shape) != 1 or spec.sizes[0].dtype:
+        return None
+    dtype = str(floating_dtype(module)).removeprefix("torch.")
+    return specified(module, replace(spec, sizes=(replace(spec.sizes[0], dtype=dtype),)))
 
 
 def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) -> Network:
@@ -293,7 +303,8 @@ def _argument_hint(module: nn.Module) -> str:
     likeliest = next(iter(candidates(module)), CallInputs())
     example = likeliest.options if fits_signature(module, likeliest) else ""
     size = "size without the batch" if names_options() else "size"
-    how = f"give each argument's {size}, as in {example}" if example else "give input_data in Python"
+    others = _each_argument(module) or "give input_data in Python"
+    how = f"give each argument's {size}, as in {example}" if example else others
     return f"it takes {forward_signature(module)}: {how}"
 
 
