@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from vggscope.choices import Depth, ModelOptions, StepOptions, WordOptions
 from vggscope.errors import ModelError, OptionError, ShapeError, VggscopeError, option, unknown
-from vggscope.graph import Network
+from vggscope.graph import Network, input_sizes
 from vggscope.inputs import Inputs, InputSize, parse_dtype
 from vggscope.recorded_step import StepRequest
 from vggscope.vgg.options import BuildOptions
@@ -1042,9 +1042,9 @@ def _reference(
 ) -> Reference:
     """The reference model of a diff, and how to build its module, on the inputs of ours if it runs on them."""
     if inputs is None and ours.takes_one_image:
-        inputs = ours.sizes()
+        inputs = input_sizes(ours)
     reference = _reference_on(inputs, ref, model, ours, options, cache)
-    network, sizes = reference.network, ours.sizes()
+    network, sizes = reference.network, input_sizes(ours)
     same = [(t.shape, t.dtype) for t in network.inputs] == [(t.shape, t.dtype) for t in ours.inputs]
     if same or inputs is not None or sizes is None or isinstance(ref, Network) or ours.failure is not None:
         return reference

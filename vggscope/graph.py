@@ -766,21 +766,6 @@ class Network:
             node.name for node in self.nodes if node.batch_growth is not None and not any(node.batch_growth)
         )
 
-    def sizes(self, *, named: bool = False) -> Inputs | None:
-        """Return the sizes of the inputs, to run another model on, with their names if there are several and `named`.
-
-        None if sizes do not describe them, such as those of a nest of tensors.
-        """
-        if self.takes_one_image:
-            return Inputs((InputSize(self.input_shape[1:]),))
-        names = [given.label for given in self.inputs]
-        if not all(name.isidentifier() for name in names):
-            return None
-        has_names = named and len(names) > 1
-        axes = [given.batch_axis for given in self.inputs if given.batch_axis is not None]
-        sizes = (InputSize(t.shape, t.label if has_names else "", t.dtype, batched=True) for t in self.inputs)
-        return Inputs(tuple(sizes), axes[0] if axes else None)
-
     @property
     def takes_one_image(self) -> bool:
         """Whether the only input is a batch of maps: batch x channels x height x width.
@@ -821,3 +806,19 @@ class Network:
                     yield parameter
         for parameter, _ in self.unused:
             yield parameter
+
+
+def input_sizes(network: Network, *, named: bool = False) -> Inputs | None:
+    """Return the sizes of a network's inputs, to run another model on; with names if `named` and there are several.
+
+    None if sizes do not describe them, such as those of a nest of tensors.
+    """
+    if network.takes_one_image:
+        return Inputs((InputSize(network.input_shape[1:]),))
+    names = [given.label for given in network.inputs]
+    if not all(name.isidentifier() for name in names):
+        return None
+    has_names = named and len(names) > 1
+    axes = [given.batch_axis for given in network.inputs if given.batch_axis is not None]
+    sizes = (InputSize(t.shape, t.label if has_names else "", t.dtype, batched=True) for t in network.inputs)
+    return Inputs(tuple(sizes), axes[0] if axes else None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from vggscope.errors import ModelError, OptionError, ShapeError, option, printable
 from vggscope.files import near_file
-from vggscope.graph import Network
+from vggscope.graph import Network, input_sizes
 from vggscope.inputs import Inputs
 from vggscope.lock_file import LARGEST_FILE, from_values, parse
 from vggscope.units import bytes_text, shape_text
@@ -48,7 +48,7 @@ def load(word: str, options: BuildOptions) -> Network:
 
 def inputs(word: str) -> Inputs | None:
     """The inputs that the file was written for, to run another model on; None if sizes do not describe them."""
-    return _read(word).sizes(named=True)
+    return input_sizes(_read(word), named=True)
 
 
 def summary(word: str) -> dict[str, Any] | None:
