@@ -123,7 +123,7 @@ def files(folder: Path) -> list[Path]:
 
 
 SLOW_WRITE = """
-import os, time
+import os, signal, time
 from vggscope.cli.app import main
 
 def pause(path, mode):
@@ -131,6 +131,8 @@ def pause(path, mode):
     time.sleep(60)
 
 os.chmod = pause
+# The children of a process in a shell's background ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
 """The program, with a write that waits when the new content is written and before it replaces the old file."""

@@ -406,7 +406,7 @@ def test_the_commands_take_a_file(tmp_path: Path, vggscope: Callable[..., Any]) 
     done = vggscope("diff", path, "--ref", "torchvision")
     assert (done.code, "identical: " in done.out) == (0, True)
     wrapped = saved(tmp_path / "y.pth", {f"module.{k}": v for k, v in torchvision("vgg11").items()})
-    done = vggscope("diff", str(wrapped), "--ref", "torchvision")
+    done = vggscope("diff", str(wrapped), "--ref", "torchvision", "--all")
     assert (done.code, "module.features.0 is features.0 in the reference" in done.out) == (0, True)
     done = vggscope("summary", str(saved(tmp_path / "z.pth", torchvision("resnet18"))))
     assert done.code == 2

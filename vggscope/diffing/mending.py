@@ -213,7 +213,7 @@ class Mender:
         if found is None or not isinstance(found[1], ast.Call):
             return None
         source, call = found[0], found[1]
-        if mine.op.name == other.op.name and type(mine.op) is not type(other.op):
+        if mine.op.name == other.op.name and type(mine.op) is not type(other.op) and not mine.op.is_dropout:
             return None
         if whole or mine.op.name != other.op.name:
             edit = _other_call(source, call, mine, other, whole=whole)

@@ -396,12 +396,13 @@ def computed_copies(module: nn.Module) -> dict[int, object]:
 def inputs_of(module: nn.Module, network: Network, samples: int = 1) -> CallInputs:
     """Return the inputs on which the module became this network, for so many samples if the batch may vary.
 
-    These are the attached ones, the module's own example, or zeros.
+    These are copies of the attached ones or of the module's own example, or zeros: forward may write to them.
     """
     import torch
 
     example = example_of(module)
     if example is not None:
+        example = example.map(lambda tensor: tensor.detach().clone())
         return example if network.single else example.for_samples(samples)
     keywords = {p.name for p in _parameters(module) if p.kind is p.KEYWORD_ONLY}
     own: torch.dtype = getattr(torch, network.dtype)
