@@ -19,6 +19,7 @@ from vggscope.analysis.cost import costs, total_macs
 from vggscope.analysis.summary import summarize
 from vggscope.errors import ShapeError
 from vggscope.graph import INPUT, Network
+from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, numel
 from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
@@ -814,3 +815,29 @@ def test_sums_of_like_tensors_have_torchs_layout(layout: str) -> None:
 )
 def test_what_is_not_plain_is_left_to_torch(function, values, others, kwargs) -> None:
     assert shortcut_result(function, (values, *others), kwargs) is None
+
+
+class CompilesInForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        @torch.compile(dynamic=False)
+        def activated(y: torch.Tensor) -> torch.Tensor:
+            return y.relu()
+
+        return torch.compile(lambda y: self.conv(y).sigmoid())(x) * activated(x).sum()
+
+
+def test_a_forward_that_compiles_is_run_as_plain_python() -> None:
+    compiler = torch.compile
+    network = trace(CompilesInForward(), (3, 8, 8), "net")
+    assert [node.op.name for node in network.nodes] == ["Conv2d", "Sigmoid", "ReLU", "sum", "mul"]
+    assert torch.compile is compiler
+
+
+def test_a_lazy_convolution_takes_the_side_of_an_image() -> None:
+    net = nn.Sequential(nn.LazyConv2d(16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
+    network = network_of(net, "net", Inputs((InputSize((32,)),)))
+    assert network.input_shape == (1, 3, 32, 32)

@@ -23,13 +23,32 @@ def as_plain_python(intercept: Intercept) -> Iterator[None]:
     import torch
 
     with ExitStack() as stack:
-        # Without torch._dynamo, which takes seconds to import, nothing is compiled.
-        if "torch._dynamo" in sys.modules:
+        # Without torch._dynamo, which takes seconds to import, nothing is compiled yet.
+        if "torch._dynamo" not in sys.modules:
+            stack.enter_context(_without_compiler())
+        else:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", message=".*there are global hooks on modules", category=UserWarning)
         stack.enter_context(_script_functions(intercept))
         yield
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Let torch.compile return what it is given, as a forward that calls it would compile for minutes."""
+    import torch
+
+    compiler = torch.compile
+
+    def plain(model: Any = None, **options: object) -> Any:
+        return plain if model is None else model
+
+    torch.compile = plain
+    try:
+        yield
+    finally:
+        torch.compile = compiler
 
 
 @contextmanager

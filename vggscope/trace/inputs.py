@@ -335,6 +335,8 @@ def _square(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
     first = first_layer(module)
     channels = getattr(first, "in_channels", None)
+    if channels == 0:  # a lazy layer takes any number
+        channels = 3
     return (channels, *shape * 2) if channels and len(getattr(first, "kernel_size", ())) == 2 else shape
 
 
