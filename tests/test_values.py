@@ -188,6 +188,11 @@ def test_frozen_batch_norms_whose_statistics_moved_are_named(tmp_path: Path) -> 
     found = vggscope.values(tmp_path / "b.pth", tmp_path / "a.pth")
     assert found.verdict == "different"
     assert "statistics changed while the weights stayed: bn1_1" in found.notes[0]
+    state = torch.load(tmp_path / "a.pth")
+    state["1.running_mean"][0] = float("nan")
+    torch.save(state, tmp_path / "nan.pth")
+    (note,) = vggscope.values(tmp_path / "nan.pth", tmp_path / "a.pth").notes
+    assert note.startswith("NaN, infinity or no dtype of numbers in one of the files: 1.running_mean")
 
 
 def test_a_counter_of_batches_has_no_effect(tmp_path: Path) -> None:
@@ -249,9 +254,12 @@ def test_distances_are_those_of_torch(tmp_path_factory, seed: int, size: int, sc
 def test_values_that_are_not_finite_have_no_distance(compared, state: State) -> None:
     broken = state[CONV1].clone()
     broken[0, 0, 0, 0] = float("nan")
-    found = compared({**state, CONV1: broken}).tensors[0]
+    result = compared({**state, CONV1: broken})
+    found = result.tensors[0]
     assert (found.relation, found.max_abs, found.cosine) == ("trained", None, None)
     assert found.reason is not None
+    (note,) = result.notes
+    assert note == f"NaN, infinity or no dtype of numbers in one of the files: {CONV1}. inspect --stats counts them"
 
 
 # Reading the data.

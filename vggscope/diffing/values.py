@@ -298,6 +298,10 @@ def _notes(tensors: Sequence[TensorDifference], by: str) -> Iterator[str]:
         yield "the file stores weights in another framework's order of axes"
     elif any(FLATTEN_ORDER in tensor.steps for tensor in tensors):
         yield "a flatten comes before that layer: channels first in one file, channels last in the other"
+    unknown = [tensor for tensor in tensors if tensor.relation == "trained" and tensor.reason]
+    if unknown:
+        names = _first_names([printable(tensor.name or "") for tensor in unknown])
+        yield f"NaN, infinity or no dtype of numbers in one of the files: {names}. inspect --stats counts them"
     yield from _frozen_statistics(tensors)
     apart = [t for t in tensors if t.relation == "trained" and t.cosine is not None and len(t.shape or ()) > 1]
     if apart and all(abs(tensor.cosine or 0.0) < _UNRELATED for tensor in apart):
@@ -307,8 +311,12 @@ def _notes(tensors: Sequence[TensorDifference], by: str) -> Iterator[str]:
 def _frozen_statistics(tensors: Sequence[TensorDifference]) -> Iterator[str]:
     """The note on batch norms whose statistics moved while their weights stayed."""
     weights = {t.layer: t.relation for t in tensors if t.leaf == "weight"}
-    moved = {t.layer for t in tensors if t.leaf in _STATISTICS and t.relation == "trained"}
+    moved = {t.layer for t in tensors if t.leaf in _STATISTICS and t.relation == "trained" and not t.reason}
     frozen = [layer for layer in weights if layer in moved and weights[layer] == "untouched"]
     if frozen:
-        shown = ", ".join(frozen[:3]) + (f" and {len(frozen) - 3} more" if len(frozen) > 3 else "")
+        shown = _first_names(frozen)
         yield f"statistics changed while the weights stayed: {shown}. A frozen batch norm needs .eval() in training"
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
