@@ -841,3 +841,21 @@ def test_a_lazy_convolution_takes_the_side_of_an_image() -> None:
     net = nn.Sequential(nn.LazyConv2d(16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(10))
     network = network_of(net, "net", Inputs((InputSize((32,)),)))
     assert network.input_shape == (1, 3, 32, 32)
+
+
+class CountsItsValues(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(int(x[0, 0, 0, 0].item()) + 1):
+            x = self.conv(x)
+        return x
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0, "zeros"), (2.0, "the given values")])
+def test_the_values_on_which_forward_was_run_are_named(value: float, said: str) -> None:
+    network = network_of(CountsItsValues(), "net", Inputs(data=torch.full((1, 3, 8, 8), value)))
+    assert [node.op.name for node in network.nodes].count("Conv2d") == value + 1
+    assert any(f"it was run on {said}, with its weights" in text for text in network.warnings)

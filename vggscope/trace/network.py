@@ -325,20 +325,28 @@ def _run(
     module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None, samples: int = 1
 ) -> Run:
     if has_quantized_tensors(module):
-        return _noted(run(module, inputs.to("cpu"), name, "cpu"), "its weights are quantised: it was run on zeros")
+        note = f"its weights are quantised: it was run on {_values_of(inputs)}"
+        return _noted(run(module, inputs.to("cpu"), name, "cpu"), note)
     result = run(_initialised(module, inputs, rebuild), inputs, name, samples=samples)
     if not result.wants_data:
         return result
     line = own_line(result.error) if result.error else ""
-    note = f"forward reads values{f' ({line})' if line else ''}: it was run on zeros, with its weights"
     with_weights = _rebuilt(rebuild) if rebuild else module
     device = next((str(p.device) for p in with_weights.parameters()), "cpu")
     if device == META:
         return result
     if any(tensor.is_meta for tensor in inputs.tensors()):
         inputs = example_of(with_weights) or inputs
+    read = f"forward reads values{f' ({line})' if line else ''}"
+    note = f"{read}: it was run on {_values_of(inputs)}, with its weights"
     result = _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
     return replace(result, network=replace(result.network, reads_values=True))
+
+
+def _values_of(inputs: CallInputs) -> str:
+    """Return what a forward that reads values reads: zeros where only sizes are known."""
+    has_values = any(not tensor.is_meta and bool(tensor.any()) for tensor in inputs.tensors())
+    return "the given values" if has_values else "zeros"
 
 
 def _rebuilt(rebuild: Callable[[], nn.Module]) -> nn.Module:
