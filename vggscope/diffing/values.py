@@ -301,7 +301,7 @@ def _notes(tensors: Sequence[TensorDifference], by: str) -> Iterator[str]:
     unknown = [tensor for tensor in tensors if tensor.relation == "trained" and tensor.reason]
     if unknown:
         names = _first_names([printable(tensor.name or "") for tensor in unknown])
-        yield f"NaN, infinity or no dtype of numbers in one of the files: {names}. inspect --stats counts them"
+        yield f"NaN, infinity or no dtype of numbers in one of the files: {names}"
     yield from _frozen_statistics(tensors)
     apart = [t for t in tensors if t.relation == "trained" and t.cosine is not None and len(t.shape or ()) > 1]
     if apart and all(abs(tensor.cosine or 0.0) < _UNRELATED for tensor in apart):
