@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import alexnet, vgg19
 
+from tests.peak_memory import HIGHEST
 from tests.strategies import MANY
 from vggscope.checkpoint.contents import Checkpoint
 from vggscope.checkpoint.formats import safetensors as safetensors_file
@@ -330,23 +331,20 @@ def _costly(folder: Path) -> dict[str, tuple[Path, str]]:
     return found
 
 
-MEASURE = """
-    import json, sys
-    from vggscope.checkpoint.inspection import inspect
-    from vggscope.errors import CheckpointError
-    # Not ru_maxrss, which begins with what the process had that started this one.
-    def highest():
-        with open("/proc/self/status") as status:
-            return int(status.read().split("VmHWM:")[1].split()[0])
-    before = highest()
-    told = []
-    for path in json.load(sys.stdin):
-        try:
-            text = f"{len(inspect(path).layers)} layers"
-        except CheckpointError as error:
-            text = error.problem
-        told.append(text)
-    print(json.dumps([highest() - before, told]))
+MEASURE = f"""{HIGHEST}
+import json, sys
+from vggscope.checkpoint.inspection import inspect
+from vggscope.errors import CheckpointError
+
+before = highest()
+told = []
+for path in json.load(sys.stdin):
+    try:
+        text = f"{{len(inspect(path).layers)}} layers"
+    except CheckpointError as error:
+        text = error.problem
+    told.append(text)
+print(json.dumps([highest() - before, told]))
 """
 
 
@@ -355,7 +353,7 @@ MEASURE = """
 def test_no_file_costs_more_than_300_mb(tmp_path: Path) -> None:
     cases = _costly(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MEASURE)],
+        [sys.executable, "-c", MEASURE],
         input=json.dumps([str(path) for path, _ in cases.values()]),
         capture_output=True,
         text=True,

@@ -18,6 +18,7 @@ from torch import nn
 
 import vggscope as api
 from tests.conftest import GOLDEN
+from tests.peak_memory import HIGHEST
 from vggscope.errors import VggscopeError
 from vggscope.graph_json import FAMILIES, encode
 from vggscope.lock_file import LARGEST_FILE, from_text, lock, to_text
@@ -374,14 +375,10 @@ def _write(path: Path, content: str | bytes) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
 
 
-MEASURE = """
+MEASURE = f"""{HIGHEST}
 import json, sys
 from vggscope.errors import VggscopeError
 from vggscope.sources.resolve import resolve
-
-def highest():
-    with open("/proc/self/status") as status:
-        return int(status.read().split("VmHWM:")[1].split()[0])
 
 before = highest()
 for path in json.load(sys.stdin):

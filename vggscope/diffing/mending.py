@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import unified_diff
-from functools import cached_property
 from itertools import islice, pairwise
 from os import path as os_path
 
@@ -47,8 +46,7 @@ State = tuple[Compared, CodeFile]
 
 def read_sources(network: Network) -> dict[str, CodeFile]:
     """The files of code that build and run a network, by their full paths; without those that cannot be read."""
-    nodes = (*network.nodes, *([network.failed] if network.failed else []))
-    names = dict.fromkeys(place.file for node in nodes for place in (*node.built_at, *node.called_at))
+    names = dict.fromkeys(place.file for node in _all_nodes(network) for place in (*node.built_at, *node.called_at))
     sources = {}
     for name in names:
         try:
@@ -61,9 +59,14 @@ def read_sources(network: Network) -> dict[str, CodeFile]:
     return sources
 
 
+def _all_nodes(network: Network) -> tuple[Node, ...]:
+    """The nodes of a network with the one that fails."""
+    return (*network.nodes, *([network.failed] if network.failed else []))
+
+
 def with_code(diff: Diff, ours: Network, reference: Network) -> Diff:
     """The Diff with the user's line of each difference, and the change of the code that would mend it."""
-    if not any(node.position for node in (*ours.nodes, *filter(None, [ours.failed]))):
+    if not any(node.position for node in _all_nodes(ours)):
         return diff
     mender = Mender((diff, ours, reference), read_sources(ours))
     return replace(diff, differences=tuple(mender.explained(i, d) for i, d in enumerate(diff.differences)))
@@ -125,11 +128,7 @@ class Mender:
         """Whether the code of these layers makes no others."""
         nodes = [node for mine, other in pairs if (node := mine or (other and self._before(other))) is not None]
         places = {node.position for node in nodes}
-        return len({n.name for n in nodes}) == sum(node.position in places for node in self._all_ours)
-
-    @cached_property
-    def _all_ours(self) -> tuple[Node, ...]:
-        return (*self.ours.nodes, *([self.ours.failed] if self.ours.failed else []))
+        return len({n.name for n in nodes}) == sum(node.position in places for node in _all_nodes(self.ours))
 
     def pairs(self, place: int) -> list[LayerPair]:
         """The layers of a difference, ours and the reference's."""
@@ -305,7 +304,7 @@ class Mender:
         source, call = found
         text = source.segment(call)
         for other in others:
-            text = _wrapped(other, text, source)
+            text = _around(other, text, source)
         return source.replaced(call, text)
 
     def _unused_module(self, others: list[Node]) -> Edit | None:
@@ -418,9 +417,7 @@ def _other_call(source: CodeFile, call: ast.Call, mine: Node, other: Node, *, wh
     if not _takes_arguments(call, _argument_names(mine), _argument_names(other)):
         if mine.module is not None or not call.args:
             return None
-        arguments = (f"{key}={value!r}" for key, value in other.op.arguments().items() if key != "inplace")
-        given = ", ".join((source.segment(call.args[0]), *arguments))
-        return source.replaced(call, f"{prefix}{_function(other)}({given})")
+        return source.replaced(call, f"{prefix}{_function_call(other, source.segment(call.args[0]))}")
     return source.replaced(call.func, f"{prefix}{_function(other) if mine.module is None else other.op.name}")
 
 
@@ -500,7 +497,7 @@ def _code(other: Node, near: Node | None) -> str:
     )
 
 
-def _wrapped(other: Node, text: str, source: CodeFile) -> str:
+def _around(other: Node, text: str, source: CodeFile) -> str:
     """A call of a function around an expression."""
     functional = next(
         (
@@ -514,8 +511,13 @@ def _wrapped(other: Node, text: str, source: CodeFile) -> str:
         return f"{functional}.dropout({text}, {getattr(other.op, 'p', 0.5)!r}, self.training)"
     if other.op.is_layout:
         return f"{text}.flatten(1)"
-    arguments = {k: v for k, v in other.op.arguments().items() if k != "inplace"}
-    return f"{functional}.{_function(other)}({', '.join((text, *(f'{k}={v!r}' for k, v in arguments.items())))})"
+    return f"{functional}.{_function_call(other, text)}"
+
+
+def _function_call(node: Node, text: str) -> str:
+    """The call of the function of an op in torch.nn.functional on an expression."""
+    arguments = (f"{key}={value!r}" for key, value in node.op.arguments().items() if key != "inplace")
+    return f"{_function(node)}({', '.join((text, *arguments))})"
 
 
 def _runs(nodes: list[Node], network: Network) -> list[list[Node]]:

@@ -101,7 +101,9 @@ def _with_length(module: nn.Module, spec: InputSpec | None) -> CallInputs | None
 
     A signal may become an image in forward, as by torch.stft.
     """
-    if not isinstance(spec, Inputs) or len(spec.sizes) != 1 or len(spec.sizes[0].shape) != 1 or spec.sizes[0].dtype:
+    if not isinstance(spec, Inputs) or len(spec.sizes) != 1 or not takes_images(module):
+        return None
+    if len(spec.sizes[0].shape) != 1 or spec.sizes[0].dtype:
         return None
     dtype = str(floating_dtype(module)).removeprefix("torch.")
     return specified(module, replace(spec, sizes=(replace(spec.sizes[0], dtype=dtype),)))
