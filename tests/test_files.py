@@ -128,7 +128,9 @@ from vggscope.cli.app import main
 
 def pause(path, mode):
     print("writing", flush=True)
-    time.sleep(60)
+    # A single long sleep is not interrupted by a signal that arrives just before it begins.
+    while True:
+        time.sleep(0.01)
 
 os.chmod = pause
 # The children of a process in a shell's background ignore SIGINT.
@@ -144,12 +146,15 @@ def test_a_signal_in_the_middle_of_a_write_keeps_the_old_file(number: str, code:
     target = tmp_path / "x.pth"
     target.write_text("old")
     words = [sys.executable, "-c", SLOW_WRITE, "build", "conv3-8", "-o", str(target)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "writing\n"
-    assert len(files(tmp_path)) == 2
-    process.send_signal(getattr(signal, number))
-    _, err = process.communicate(timeout=60)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+            assert len(files(tmp_path)) == 2
+            process.send_signal(getattr(signal, number))
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, err) == (code, "")
     assert target.read_text() == "old"
     assert files(tmp_path) == [target]
