@@ -19,7 +19,7 @@ from tests.zoo import ZOO, Calls
 from vggscope.errors import ModelError, ShapeError
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve
-from vggscope.trace import run
+from vggscope.trace import sample_runs
 from vggscope.trace.network import network_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -33,11 +33,11 @@ def once_and_twice(make: Callable[[], Network], monkeypatch: pytest.MonkeyPatch)
         answers.append(is_sample_wise(*args))  # type: ignore[arg-type]
         return answers[-1]
 
-    is_sample_wise = run.is_sample_wise
+    is_sample_wise = sample_runs.is_sample_wise
     with monkeypatch.context() as patch:
-        patch.setattr(run, "is_sample_wise", noted)
+        patch.setattr(sample_runs, "is_sample_wise", noted)
         once = make()
-        patch.setattr(run, "is_sample_wise", lambda *_: False)
+        patch.setattr(sample_runs, "is_sample_wise", lambda *_: False)
         return (once if any(answers) else None), make()
 
 

@@ -20,10 +20,10 @@ from vggscope.errors import ModelError, OptionError, VggscopeError, names_option
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.trace.forward import META, random_state
 from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.preserve import stored_tensors
-from vggscope.trace.run import META, random_state
 from vggscope.trace.source_line import own_line
 from vggscope.trace.step import class_labels, loss_of, tensors_without_data
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in

@@ -34,10 +34,10 @@ from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.suppress import suppress_output
+from vggscope.trace.forward import random_state
 from vggscope.trace.inputs import InputSpec, attach, inputs_of
 from vggscope.trace.network import unwrapped
 from vggscope.trace.quantized import has_quantized_tensors
-from vggscope.trace.run import random_state
 from vggscope.units import count_text
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from vggscope.diffing.locate import align_networks
 from vggscope.diffing.result import Numeric
 from vggscope.errors import ModelError, option
 from vggscope.graph import Network, Node
+from vggscope.trace.forward import random_state
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.quantized import has_quantized_tensors
-from vggscope.trace.run import random_state
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:

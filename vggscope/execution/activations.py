@@ -13,7 +13,7 @@ from vggscope.ops.base import Shape
 from vggscope.photo import IMAGENET_MEAN, IMAGENET_STD, crop
 from vggscope.record import record
 from vggscope.result import Result
-from vggscope.trace.run import module_mode
+from vggscope.trace.forward import module_mode
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -23,8 +23,8 @@ from vggscope.analysis.receptive_field.view import unit_positions, views
 from vggscope.errors import OptionError, option
 from vggscope.graph import INPUT, Input, Network
 from vggscope.record import record
+from vggscope.trace.forward import module_mode
 from vggscope.trace.inputs import CallInputs, arguments
-from vggscope.trace.run import module_mode
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:

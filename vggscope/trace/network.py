@@ -16,6 +16,7 @@ from vggscope.inputs import Inputs
 from vggscope.ops.base import Shape
 from vggscope.recorded_step import BY_RULES, StepRequest
 from vggscope.trace.build import without_data
+from vggscope.trace.forward import META, random_state
 from vggscope.trace.inputs import (
     CallInputs,
     FunctionReader,
@@ -36,7 +37,7 @@ from vggscope.trace.inputs import (
 )
 from vggscope.trace.other_forms import NESTED_REMEDY, other_form
 from vggscope.trace.quantized import has_quantized_tensors
-from vggscope.trace.run import META, Run, random_state, run
+from vggscope.trace.run import Run, run
 from vggscope.trace.source_line import forward_line, own_line
 
 if TYPE_CHECKING:

@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import random
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError
 from vggscope.graph import (
     ONLY_IN_TRAINING,
     Buffer,
     CodePosition,
-    Input,
     Network,
     Node,
-    Output,
     Parameter,
     TorchCount,
     module_node,
 )
 from vggscope.inputs import InputSize
-from vggscope.ops.base import Shape, numel
+from vggscope.ops.base import numel
 from vggscope.ops.regularization import AlwaysDropout, Dropout
 from vggscope.record import record
-from vggscope.trace.constants import ConstantValues
 from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_batch
+from vggscope.trace.forward import META, Forward, with_shape
 from vggscope.trace.inputs import CallInputs, Reader, from_sizes
-from vggscope.trace.layout import with_layout_of
 from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
-from vggscope.trace.recorder import Constant, Recorder
-from vggscope.trace.sample_wise import follows_rule, is_sample_wise
+from vggscope.trace.recorder import Recorder
+from vggscope.trace.sample_runs import SampleRuns, on_samples, with_known_axes
 from vggscope.trace.source_line import built_positions
 from vggscope.trace.tensors import dtype_name, storage_of
 from vggscope.trace.watch import Watch
-from vggscope.trace.writes import Writes
 from vggscope.units import count_text
 from vggscope.vgg.labels import labelled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-TensorT = TypeVar("TensorT", Input, Output)
-
 MOST_DISAGREEMENTS = 3
 """How many layers whose figures differ from torch's are named."""
-
-META = "meta"
-"""torch's name for the device whose tensors have a shape and no data."""
 
 
 @record
@@ -96,8 +83,8 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, sa
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
     owned = {**_parameters(module.named_parameters(), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
     with preserved(module, with_data=device != META) as restore:
-        forward = _Forward(module, owned, packed, device, dtype, restore, samples=samples)
-        result = _with_known_axes(_on_samples(forward, inputs), inputs)
+        forward = Forward(module, owned, packed, device, dtype, restore, samples=samples)
+        result = with_known_axes(on_samples(forward, inputs), inputs)
         network = _with_torch_count(_network(name, forward, result, inputs), forward, result)
         network = _with_notes(_with_certainty(network, forward, result), result, inputs)
     network = with_positions(network, built_positions(module))
@@ -116,7 +103,7 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, sa
     )
 
 
-def _network(name: str, forward: _Forward, result: _OnSamples, inputs: CallInputs) -> Network:
+def _network(name: str, forward: Forward, result: SampleRuns, inputs: CallInputs) -> Network:
     """Return the Network of what ran."""
     watch, error, nodes, recorder = result.watch, result.error, result.nodes, result.watch.recorder
     read = {parameter.name for node in nodes for parameter in node.parameters}
@@ -153,14 +140,14 @@ def with_positions(network: Network, built_at: Mapping[str, tuple[CodePosition, 
     return replace(network, nodes=tuple(map(with_position, network.nodes)), failed=failed)
 
 
-def _with_torch_count(network: Network, forward: _Forward, result: _OnSamples) -> Network:
+def _with_torch_count(network: Network, forward: Forward, result: SampleRuns) -> Network:
     """Return the network with torch's count in the run, which a warning names where ours differs."""
     parameters = (*forward.module.parameters(), *forward.packed.values())
     count = _torch_count(network, result.watch.recorder, parameters)
     return replace(network, torch_count=count, warnings=(*count.disagreements, *network.warnings))
 
 
-def _with_certainty(network: Network, forward: _Forward, result: _OnSamples) -> Network:
+def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> Network:
     """Return the network with what stands in the way of predicting a step from its ops."""
     watch = result.watch
     if result.error is not None or network.torch_count is None:
@@ -179,7 +166,7 @@ def _with_certainty(network: Network, forward: _Forward, result: _OnSamples) -> 
     )
 
 
-def _with_notes(network: Network, result: _OnSamples, inputs: CallInputs) -> Network:
+def _with_notes(network: Network, result: SampleRuns, inputs: CallInputs) -> Network:
     """Return the network with notes on autocast and on what forward does to the batch."""
     watch, notes = result.watch, list(network.warnings)
     if watch.autocast == "cpu" and not watch.autocast_unknown:
@@ -194,7 +181,7 @@ def _with_notes(network: Network, result: _OnSamples, inputs: CallInputs) -> Net
     return replace(network, warnings=tuple(notes))
 
 
-def _trains_otherwise(forward: _Forward, inputs: CallInputs, watch: Watch) -> bool:
+def _trains_otherwise(forward: Forward, inputs: CallInputs, watch: Watch) -> bool:
     """Return whether the model's own code runs otherwise in training mode, as far as it reads the mode.
 
     A condition may do what no op tells, such as keep a tensor. A flag that is passed on may make no difference: then
@@ -214,7 +201,7 @@ def _as_trained(node: Node) -> Node:
     return replace(node, op=Dropout(node.op.p, node.op.inplace)) if isinstance(node.op, AlwaysDropout) else node
 
 
-def _whole_batch(samples: int, result: _OnSamples) -> str | None:
+def _whole_batch(samples: int, result: SampleRuns) -> str | None:
     """Return a sentence if the figures are those of a whole batch, and of no other one."""
     if result.single is None or result.ran_on.batch != samples or samples == 1:
         return None
@@ -236,245 +223,6 @@ def _torch_count(network: Network, recorder: Recorder, parameters: Iterable[Tens
     return TorchCount(recorder.torch_macs, params, tuple(f"the figures disagree: {text}" for text in texts))
 
 
-@record
-class _Forward:
-    """A module with its parameters and packed weights, on the device of a run, and its own dtype.
-
-    `restore` undoes what forward has changed. `gradients`: the parameters require gradients.
-    `training`: the module is in training mode. `samples` is the batch whose figures are wanted.
-    """
-
-    module: nn.Module
-    owned: Mapping[str, Parameter]
-    packed: Mapping[str, Tensor]
-    device: str
-    dtype: str
-    restore: Callable[[], None]
-    gradients: bool = False
-    compares: bool = True
-    training: bool = False
-    samples: int = 1
-
-    def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
-        """Return the watched run of forward on these inputs, with the error that it raised."""
-        import torch
-        from torch.utils.weak import WeakTensorKeyDictionary
-
-        module, owned, device = self.module, self.owned, self.device
-        state = replacement_tensors(module, lambda tensor: _for_run(tensor, device, self.gradients))
-        origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        constants = ConstantValues(WeakTensorKeyDictionary(), WeakTensorKeyDictionary())
-        for key in owned.keys() & state.keys():
-            origins[state[key]] = Constant((owned[key],))
-            constants.leaf(state[key], owned[key])
-        for key, buffer in _with_shape(module.named_buffers()):
-            if key in state:
-                constants.buffers[state[key]] = key
-                constants.keep(state[key], buffer)
-        by_layer: dict[str, list[Tensor]] = {}
-        for key, weight in self.packed.items():
-            origins[weight] = Constant((owned[key],))
-            constants.leaf(weight, owned[key])
-            by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
-        paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
-        recorder = Recorder(
-            origins, constants, Writes(WeakTensorKeyDictionary()), frozenset(paths.values()), dtype=self.dtype
-        )
-        watch = Watch(recorder, paths, device == META, self.gradients, packed=by_layer, compares=self.compares)
-        inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
-        watch.recorder.begin(inputs.named(module))
-        try:
-            with (
-                module_mode(module, self.training),
-                _plain_execution(),
-                torch.device(device),
-                watch.watching(),
-            ):
-                watch.recorder.end(called(module, state, inputs))
-            watch.keeps_tensors = recorder.has_kept()
-        except (Exception, SystemExit) as error:
-            return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
-        finally:
-            self.restore()
-            _require_one_thread(watch)
-        return watch, None
-
-
-def _require_one_thread(watch: Watch) -> None:
-    """Raise ModelError if forward has called torch in a thread of its own, where calls are not recorded."""
-    if watch.thread_call:
-        raise ModelError(
-            f"forward calls {watch.thread_call} of torch in a thread of its own, where no call is recorded",
-            "call it in forward itself, or by a ThreadPoolExecutor",
-        )
-
-
-@record
-class _OnSamples:
-    """The nodes, inputs and outputs for one sample with their growth, or without growth if `single` is a reason."""
-
-    watch: Watch
-    error: Exception | None
-    nodes: tuple[Node, ...]
-    inputs: tuple[Input, ...]
-    outputs: tuple[Output, ...]
-    ran_on: CallInputs
-    single: str | None = None
-
-
-def _on_samples(forward: _Forward, inputs: CallInputs) -> _OnSamples:
-    """Run forward on one sample, on two, and on a given batch that may not be proportional to them."""
-    first = inputs.for_samples(1)
-    alone, error = forward(first)
-    if error is not None and alone.differentiates and not forward.gradients:
-        return _on_samples(replace(forward, gradients=True), inputs)
-    if error is None and alone.asks_gradient and not forward.gradients:
-        differentiable = _on_samples(replace(forward, gradients=True), inputs)
-        if differentiable.error is None:  # in-place code may fail on parameters that require gradients
-            return differentiable
-    if error is not None:
-        reason = f"forward fails on one sample: {explain(alone, error)}"
-        one_sample = _OnSamples(alone, error, *alone.recorded, first)
-        return one_sample if inputs.batch == 1 else _on_whole_batch(forward, inputs, reason) or one_sample
-    if not inputs.has_batch:
-        return _OnSamples(alone, None, *alone.recorded, first, "the inputs have no batch axis")
-    if is_sample_wise(alone, first):
-        return _OnSamples(alone, None, *alone.recorded, first)
-    return _with_growth(forward, inputs, alone, first)
-
-
-def _with_growth(forward: _Forward, inputs: CallInputs, alone: Watch, first: CallInputs) -> _OnSamples:
-    """Return the run on one sample with the growth by a second one, or the run on the whole batch if it differs."""
-    pair, error = replace(forward, compares=False)(inputs.for_samples(2))
-    nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
-    if single is None and alone.reads_sizes:
-        single = _other_way(forward, inputs, nodes, alone.recorder, pair.recorder)
-    batch = inputs.batch
-    if batch > 1:
-        irregular = single or _not_proportional(nodes)
-        checked = batch > 2 or forward.device != META
-        whole = _on_whole_batch(forward, inputs, irregular) if irregular or checked else None
-        if whole and (irregular or not _is_extrapolated(alone.recorder, pair.recorder, whole.watch.recorder, batch)):
-            return whole
-    outputs = alone.recorder.outputs
-    outputs = _tensors_with_growth(outputs, pair.recorder.outputs) if single is None else outputs
-    inputs_grown = _tensors_with_growth(alone.recorder.inputs, pair.recorder.inputs)
-    return _OnSamples(alone, None, nodes, inputs_grown, outputs, first, single)
-
-
-def _with_known_axes(result: _OnSamples, inputs: CallInputs) -> _OnSamples:
-    """Return a result without a batch axis in its nodes if only one batch is known and its axis is not the first."""
-    if inputs.batch_axis == 0 or (result.error is None and result.single is None):
-        return result
-    shapes = result.watch.recorder.shapes
-    nodes = tuple(replace(node, batch_growth=(0,) * len(shapes[node.name])) for node in result.nodes)
-    axes = map(inputs.batch_axis_of, inputs.tensors())
-    given = tuple(
-        replace(tensor, batch_growth=tuple(int(place == axis) for place in range(len(tensor.shape))))
-        for tensor, axis in zip(result.inputs, axes)
-    )
-    return replace(result, nodes=nodes, inputs=given, outputs=_fixed(result.outputs))
-
-
-def _not_proportional(nodes: tuple[Node, ...]) -> str | None:
-    """Return a sentence on the first node whose cost is not proportional to the batch; None if there is none."""
-    irregular = next((node.title for node in nodes if node.irregular), None)
-    return irregular and f"the cost of {irregular} is not proportional to the batch"
-
-
-def _other_way(
-    forward: _Forward, inputs: CallInputs, nodes: tuple[Node, ...], one: Recorder, two: Recorder
-) -> str | None:
-    """Return a sentence if forward runs otherwise on the batch whose figures are wanted than on one and two samples."""
-    samples = forward.samples
-    if samples <= 2 or samples == inputs.batch or forward.device != META:
-        return None
-    watch, error = replace(forward, compares=False)(inputs.for_samples(samples))
-    if error is not None:
-        return f"forward fails on {count_text(samples)} samples: {explain(watch, error)}"
-    irregular = frozenset(node.name for node in nodes if node.irregular)
-    if _is_extrapolated(one, two, watch.recorder, samples, irregular):
-        return None
-    return f"forward takes another way for {count_text(samples)} samples"
-
-
-def _is_extrapolated(
-    one: Recorder, two: Recorder, whole: Recorder, samples: int, irregular: frozenset[str] = frozenset()
-) -> bool:
-    """Return whether each further sample of the batch adds what the second one adds: to all shapes and costs.
-
-    The costs of `irregular` nodes are not compared.
-    """
-    if whole.nodes.keys() != one.nodes.keys():
-        return False
-    further = samples - 1
-    for name in one.nodes:
-        sizes = zip(one.shapes[name], two.shapes[name], whole.shapes[name])
-        if any(first + (second - first) * further != size for first, second, size in sizes):
-            return False
-        costs = one.macs(name), two.macs(name), whole.macs(name)
-        if name not in irregular and None not in costs and costs[0] + (costs[1] - costs[0]) * further != costs[2]:  # type: ignore[operator]
-            return False
-    return True
-
-
-def _fixed(tensors: tuple[TensorT, ...]) -> tuple[TensorT, ...]:
-    """Return inputs or outputs without a batch axis: none of their axes grows."""
-    return tuple(replace(tensor, batch_growth=(0,) * len(tensor.shape)) for tensor in tensors)
-
-
-def _tensors_with_growth(one: tuple[TensorT, ...], two: tuple[TensorT, ...]) -> tuple[TensorT, ...]:
-    """Return the inputs or outputs of a run on one sample with their growth in the run on two."""
-    return tuple(replace(x, batch_growth=_growth(x.shape, y.shape)) for x, y in zip(one, two))
-
-
-def _on_whole_batch(forward: _Forward, inputs: CallInputs, reason: str | None) -> _OnSamples | None:
-    """Return the run on the given batch; None if it fails."""
-    watch, error = forward(inputs)
-    if error is not None:
-        return None
-    reason = reason or "the samples of the batch differ in their shapes or costs"
-    return _OnSamples(watch, None, *watch.recorded, inputs, reason)
-
-
-def _nodes_with_growth(
-    nodes: tuple[Node, ...], alone: Recorder, pair: Watch, error: Exception | None
-) -> tuple[tuple[Node, ...], str | None]:
-    """Return the nodes with their growth from one sample to two, or the reason why it is unknown."""
-    if error is not None:
-        return nodes, f"forward fails on two samples: {explain(pair, error)}"
-    two = pair.recorder
-    for node in nodes:
-        other = two.nodes.get(node.name)
-        if other is None or other.op.name != node.op.name or len(two.shapes[node.name]) != len(alone.shapes[node.name]):
-            return nodes, f"forward takes another way for two samples, from {node.title} on"
-    added = next((name for name in two.nodes if name not in alone.nodes), None)
-    if added is not None:
-        return nodes, f"forward takes another way for two samples: only they need {added}"
-    uneven = next((node.title for node in nodes if not follows_rule(node, alone, two)), None)
-    if uneven is not None:
-        return nodes, f"the output of {uneven} does not grow in proportion to the batch"
-    return tuple(_node_with_growth(node, alone, two) for node in nodes), None
-
-
-def _node_with_growth(node: Node, alone: Recorder, pair: Recorder) -> Node:
-    """Return a node with the growth of its output and cost by a second sample."""
-    one, two = alone.shapes[node.name], pair.shapes[node.name]
-    growth = _growth(one, two)
-    cost, both = alone.macs(node.name), pair.macs(node.name)
-    expected = cost if one == two or cost is None else 2 * cost
-    batched_op = with_layout_of(node.op, pair.nodes[node.name].op)
-    if growth is None and both == expected and batched_op is None:
-        return node
-    return replace(node, batch_growth=growth, irregular=both != expected, batched_op=batched_op)
-
-
-def _growth(one: Shape, two: Shape) -> Shape | None:
-    """Return by how much a second sample extends each axis; None if it doubles the first axis alone."""
-    growth = tuple(more - size for size, more in zip(one, two))
-    return None if growth == (*one[:1], *(0,) * (len(one) - 1)) and one else growth
-
-
 def _failed_layer(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> Node | None:
     """Return the layer that raised as a node, with the last recorded node as its input."""
     frame = failing_layer(watch, error)
@@ -483,7 +231,7 @@ def _failed_layer(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> No
     return module_node(frame.path, frame.op, nodes[-1].name if nodes else watch.recorder.inputs[0].name)
 
 
-def _reasons(forward: _Forward, result: _OnSamples, inputs: CallInputs, missing: list[Parameter]) -> dict[str, str]:
+def _reasons(forward: Forward, result: SampleRuns, inputs: CallInputs, missing: list[Parameter]) -> dict[str, str]:
     """Return for each parameter why no node reads it, by another pass in training mode."""
     if not missing:
         return {}
@@ -498,24 +246,6 @@ def _reasons(forward: _Forward, result: _OnSamples, inputs: CallInputs, missing:
     return {**reasons, **dict.fromkeys(returned, "returned by forward")}
 
 
-def called(module: nn.Module, state: dict[str, Tensor], inputs: CallInputs) -> object:
-    """Return what forward returns with these parameters and buffers."""
-    with replaced_tensors(module, state):
-        return inputs.call(module)
-
-
-def replaced_tensors(module: nn.Module, state: dict[str, Tensor]) -> AbstractContextManager[None]:
-    """Replace the parameters and buffers of a module within the block, as torch.func.functional_call does."""
-    import torch
-
-    if isinstance(module, torch.jit.ScriptModule):
-        # torch replaces the tensors of a TorchScript module only inside another module.
-        module = torch.nn.Sequential(module)
-        state = {f"0.{key}": tensor for key, tensor in state.items()}
-    # With tie_weights, torch ties shared tensors by name and does not restore a module that has two names.
-    return torch.nn.utils.stateless._reparametrize_module(module, state, tie_weights=False)
-
-
 def own_dtype(module: nn.Module, inputs: CallInputs) -> str:
     """Return the floating-point dtype of most parameters' elements, else of the buffers' or the inputs'.
 
@@ -523,8 +253,8 @@ def own_dtype(module: nn.Module, inputs: CallInputs) -> str:
     """
     import torch
 
-    tensors = [tensor for _, tensor in _with_shape(module.named_parameters())]
-    groups = (tensors, [tensor for _, tensor in _with_shape(module.named_buffers())], inputs.tensors())
+    tensors = [tensor for _, tensor in with_shape(module.named_parameters())]
+    groups = (tensors, [tensor for _, tensor in with_shape(module.named_buffers())], inputs.tensors())
     for is_wanted in (torch.is_floating_point, torch.is_complex):
         for group in groups:
             elements: dict[str, int] = {}
@@ -538,7 +268,7 @@ def own_dtype(module: nn.Module, inputs: CallInputs) -> str:
 def _parameters(named: Iterable[tuple[str, Tensor]], dtype: str, *, is_trained: bool = True) -> dict[str, Parameter]:
     return {
         key: Parameter(key, tuple(p.shape), is_trained and p.requires_grad, dtype_name(p, dtype), *storage_of(p))
-        for key, p in _with_shape(named)
+        for key, p in with_shape(named)
     }
 
 
@@ -548,83 +278,6 @@ def _tables(module: nn.Module, nodes: tuple[Node, ...], dtype: str) -> tuple[Buf
     read_by_nodes = {f"{node.module}.{name}".lstrip(".") for node in layers for name in node.op.buffers()}
     return tuple(
         Buffer(key, tuple(b.shape), dtype_name(b, dtype), *storage_of(b))
-        for key, b in _with_shape(module.named_buffers())
+        for key, b in with_shape(module.named_buffers())
         if key not in read_by_nodes
     )
-
-
-def _with_shape(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors that have a shape: those of a lazy layer have none before its first call."""
-    from torch.nn.parameter import is_lazy
-
-    return ((key, tensor) for key, tensor in named if not is_lazy(tensor))
-
-
-def replacement_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """Return a replacement for each parameter and buffer by name, with the sharing of the module's own."""
-    state: dict[str, Tensor] = {}
-    replaced: dict[int, Tensor] = {}
-    for path, part in module.named_modules():
-        own = (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
-        for key, tensor in _with_shape(own):
-            if id(tensor) not in replaced:
-                replaced[id(tensor)] = replacement(tensor)
-            state[key] = replaced[id(tensor)]
-    return state
-
-
-def _for_run(tensor: Tensor, device: str, gradients: bool) -> Tensor:
-    """Return a meta tensor or, on another device, a parameter's data or a copy of a buffer."""
-    import torch
-
-    if isinstance(tensor, torch.nn.Parameter):
-        values = tensor.detach().to(META) if device == META else tensor.detach()
-        return torch.nn.Parameter(values, requires_grad=gradients and tensor.requires_grad)
-    return tensor.detach().to(META) if device == META else tensor.clone()
-
-
-@contextmanager
-def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """Set the module to training or evaluation mode within the block, then restore the mode of each submodule."""
-    before = {part: part.training for part in module.modules()}
-    # A class may override `train`: to change weights, or to raise.
-    for part in before:
-        part.training = training
-    try:
-        yield
-    finally:
-        for part, mode in before.items():
-            part.training = mode
-
-
-@contextmanager
-def random_state() -> Iterator[None]:
-    """Restore the states of torch's, Python's and NumPy's random number generators when the block ends."""
-    import torch
-
-    numpy = sys.modules.get("numpy")
-    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python_state)
-        if numpy:
-            numpy.random.set_state(numpy_state)
-
-
-@contextmanager
-def _plain_execution() -> Iterator[None]:
-    """Run the block with gradients, without torch's fast path for Transformer layers, and restore the random state.
-
-    Gradients are on to record where forward turns them off. The fast path would run a layer as one function.
-    """
-    import torch
-
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.enable_grad(), random_state():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

@@ -19,11 +19,11 @@ from weakref import ref
 
 from vggscope.graph import Network
 from vggscope.recorded_step import BEFORE, RecordedStep, StepRequest, StorageEvent
+from vggscope.trace.forward import module_mode, random_state, replaced_tensors, replacement_tensors
 from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.preserve import copy_containers, preserved
-from vggscope.trace.run import module_mode, random_state, replaced_tensors, replacement_tensors
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
 from vggscope.trace.unseen import in_own_thread
 from vggscope.trace.watch import below

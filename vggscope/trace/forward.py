@@ -1,0 +1,192 @@
+"""Call a module's forward once, with its tensors replaced, and record what it calls."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+from vggscope.errors import ModelError
+from vggscope.graph import Parameter
+from vggscope.record import record
+from vggscope.trace.constants import ConstantValues
+from vggscope.trace.inputs import CallInputs
+from vggscope.trace.recorder import Constant, Recorder
+from vggscope.trace.watch import Watch
+from vggscope.trace.writes import Writes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+META = "meta"
+"""torch's name for the device whose tensors have a shape and no data."""
+
+
+@record
+class Forward:
+    """A module with its parameters and packed weights, on the device of a run, and its own dtype.
+
+    `restore` undoes what forward has changed. `gradients`: the parameters require gradients.
+    `training`: the module is in training mode. `samples` is the batch whose figures are wanted.
+    """
+
+    module: nn.Module
+    owned: Mapping[str, Parameter]
+    packed: Mapping[str, Tensor]
+    device: str
+    dtype: str
+    restore: Callable[[], None]
+    gradients: bool = False
+    compares: bool = True
+    training: bool = False
+    samples: int = 1
+
+    def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
+        """Return the watched run of forward on these inputs, with the error that it raised."""
+        import torch
+        from torch.utils.weak import WeakTensorKeyDictionary
+
+        module, owned, device = self.module, self.owned, self.device
+        state = replacement_tensors(module, lambda tensor: _for_run(tensor, device, self.gradients))
+        origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        constants = ConstantValues(WeakTensorKeyDictionary(), WeakTensorKeyDictionary())
+        for key in owned.keys() & state.keys():
+            origins[state[key]] = Constant((owned[key],))
+            constants.leaf(state[key], owned[key])
+        for key, buffer in with_shape(module.named_buffers()):
+            if key in state:
+                constants.buffers[state[key]] = key
+                constants.keep(state[key], buffer)
+        by_layer: dict[str, list[Tensor]] = {}
+        for key, weight in self.packed.items():
+            origins[weight] = Constant((owned[key],))
+            constants.leaf(weight, owned[key])
+            by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
+        paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
+        recorder = Recorder(
+            origins, constants, Writes(WeakTensorKeyDictionary()), frozenset(paths.values()), dtype=self.dtype
+        )
+        watch = Watch(recorder, paths, device == META, self.gradients, packed=by_layer, compares=self.compares)
+        inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
+        watch.recorder.begin(inputs.named(module))
+        try:
+            with (
+                module_mode(module, self.training),
+                _plain_execution(),
+                torch.device(device),
+                watch.watching(),
+            ):
+                watch.recorder.end(called(module, state, inputs))
+            watch.keeps_tensors = recorder.has_kept()
+        except (Exception, SystemExit) as error:
+            return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
+        finally:
+            self.restore()
+            _require_one_thread(watch)
+        return watch, None
+
+
+def _require_one_thread(watch: Watch) -> None:
+    """Raise ModelError if forward has called torch in a thread of its own, where calls are not recorded."""
+    if watch.thread_call:
+        raise ModelError(
+            f"forward calls {watch.thread_call} of torch in a thread of its own, where no call is recorded",
+            "call it in forward itself, or by a ThreadPoolExecutor",
+        )
+
+
+def called(module: nn.Module, state: dict[str, Tensor], inputs: CallInputs) -> object:
+    """Return what forward returns with these parameters and buffers."""
+    with replaced_tensors(module, state):
+        return inputs.call(module)
+
+
+def replaced_tensors(module: nn.Module, state: dict[str, Tensor]) -> AbstractContextManager[None]:
+    """Replace the parameters and buffers of a module within the block, as torch.func.functional_call does."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        # torch replaces the tensors of a TorchScript module only inside another module.
+        module = torch.nn.Sequential(module)
+        state = {f"0.{key}": tensor for key, tensor in state.items()}
+    # With tie_weights, torch ties shared tensors by name and does not restore a module that has two names.
+    return torch.nn.utils.stateless._reparametrize_module(module, state, tie_weights=False)
+
+
+def with_shape(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors that have a shape: those of a lazy layer have none before its first call."""
+    from torch.nn.parameter import is_lazy
+
+    return ((key, tensor) for key, tensor in named if not is_lazy(tensor))
+
+
+def replacement_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Return a replacement for each parameter and buffer by name, with the sharing of the module's own."""
+    state: dict[str, Tensor] = {}
+    replaced: dict[int, Tensor] = {}
+    for path, part in module.named_modules():
+        own = (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
+        for key, tensor in with_shape(own):
+            if id(tensor) not in replaced:
+                replaced[id(tensor)] = replacement(tensor)
+            state[key] = replaced[id(tensor)]
+    return state
+
+
+def _for_run(tensor: Tensor, device: str, gradients: bool) -> Tensor:
+    """Return a meta tensor or, on another device, a parameter's data or a copy of a buffer."""
+    import torch
+
+    if isinstance(tensor, torch.nn.Parameter):
+        values = tensor.detach().to(META) if device == META else tensor.detach()
+        return torch.nn.Parameter(values, requires_grad=gradients and tensor.requires_grad)
+    return tensor.detach().to(META) if device == META else tensor.clone()
+
+
+@contextmanager
+def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Set the module to training or evaluation mode within the block, then restore the mode of each submodule."""
+    before = {part: part.training for part in module.modules()}
+    # A class may override `train`: to change weights, or to raise.
+    for part in before:
+        part.training = training
+    try:
+        yield
+    finally:
+        for part, mode in before.items():
+            part.training = mode
+
+
+@contextmanager
+def random_state() -> Iterator[None]:
+    """Restore the states of torch's, Python's and NumPy's random number generators when the block ends."""
+    import torch
+
+    numpy = sys.modules.get("numpy")
+    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python_state)
+        if numpy:
+            numpy.random.set_state(numpy_state)
+
+
+@contextmanager
+def _plain_execution() -> Iterator[None]:
+    """Run the block with gradients, without torch's fast path for Transformer layers, and restore the random state.
+
+    Gradients are on to record where forward turns them off. The fast path would run a layer as one function.
+    """
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.enable_grad(), random_state():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
