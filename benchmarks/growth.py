@@ -15,7 +15,8 @@ from functools import partial
 
 from vggscope.analysis.compare import compare
 from vggscope.analysis.memory.grid import grid
-from vggscope.analysis.memory.step_config import OPTIMIZERS, StepConfig
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
+from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.analysis.summary import summarize
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve

@@ -27,6 +27,7 @@ FREE = {
         "--gpus",
         "--context",
         "--workspace",
+        "--weight-decay",
         "--sizes",
         "--batches",
         "--size",

@@ -16,8 +16,9 @@ from tests.conftest import Ran
 from tests.strategies import SIDE, columns
 from vggscope.analysis.memory.allocation_log import BatchLinear
 from vggscope.analysis.memory.grid import Estimate, grid, largest_at
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.report import memory
-from vggscope.analysis.memory.step_config import DTYPES, MODES, OPTIMIZERS, StepConfig
+from vggscope.analysis.memory.step_config import DTYPES, MODES, StepConfig
 from vggscope.errors import ShapeError
 from vggscope.graph import Network
 from vggscope.sources.resolve import resolve

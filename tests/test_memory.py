@@ -7,11 +7,12 @@ import runpy
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import vggscope
 from tests.counting import calls
 from tests.strategies import SIDE, columns, examples
 from tests.tracker import recorded_peaks
@@ -28,12 +30,14 @@ from vggscope.analysis.memory.allocation_log import KINDS, BatchLinear, LogEntry
 from vggscope.analysis.memory.allocator import Allocator, replay
 from vggscope.analysis.memory.calls import head_parameters, stages
 from vggscope.analysis.memory.fit import MARGIN, Fit, GpuBudget
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.simulate import inference_peak, simulate_step, training_peak
 from vggscope.analysis.memory.step_config import PARALLEL, Shards, StepConfig
 from vggscope.analysis.memory.workspace import workspaces
 from vggscope.analysis.summary import summarize
 from vggscope.builders.module import module
+from vggscope.choices import Recipe
 from vggscope.cross_checks.measured_step import MeasuredStep, Measurement, measure
 from vggscope.dtypes import converted
 from vggscope.errors import OptionError
@@ -470,7 +474,8 @@ def test_summary_and_memory_give_the_same_numbers() -> None:
 def test_adam_names_the_last_result_while_it_makes_the_next() -> None:
     net = network("FC-10 FC-20", 8)
     assert [p.shape for p in net.parameters()] == [(10, 3 * 7 * 7), (10,), (20, 10), (20,)]
-    moments = [m for m in simulate_step(net, StepConfig(optimizer="adam")).moments if m.event == "optimizer step"]
+    config = StepConfig(optimizer="adam", foreach=False)
+    moments = [m for m in simulate_step(net, config).moments if m.event == "optimizer step"]
     temporary = [m.alive[KINDS.index("temporary")].fixed for m in moments if m.layer]
     # The square root and the denominator of this parameter, and the denominator of the one before.
     assert temporary == [4 * (2 * 1470), 4 * (1470 + 2 * 10), 4 * (10 + 2 * 200), 4 * (200 + 2 * 20)]
@@ -747,7 +752,13 @@ def test_an_unknown_gpu_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: StepConfig(optimizer="adagrad"), "optimizer is one of sgd, sgd-momentum, adam, adamw, rmsprop"),
+        (lambda: StepConfig(optimizer="lion"), "optimizer is one of sgd, sgd-momentum, adam, adamw, rmsprop, adagrad"),
+        (lambda: StepConfig(optimizer="rmsprop", fused=True), r"no fused rmsprop on CUDA\s.*sgd, sgd-momentum, adam"),
+        (lambda: StepConfig(foreach=True, fused=True), "fused or foreach, not both"),
+        (lambda: StepConfig(optimizer="adam", nesterov=True), r"adam has no Nesterov momentum\s.*sgd-momentum"),
+        (lambda: StepConfig(weight_decay=-1), r"weight decay of -1 makes no sense\s.*0 or more"),
+        (lambda: StepConfig(weight_decay=float("nan")), "weight decay of nan"),
+        (lambda: vggscope.memory("A", recipe="mine"), "recipe is one of paper, torchvision, timm"),
         (lambda: StepConfig(mode="eval"), "mode is one of train, inference, finetune-head"),
         (lambda: StepConfig(dtype="int8"), "dtype is one of .*amp"),
         (lambda: StepConfig(parallel="tp"), "parallel is one of ddp, zero1, zero2, fsdp"),
@@ -772,7 +783,7 @@ def test_a_network_without_weights_has_no_backward_pass() -> None:
 def test_assumptions_follow_the_config() -> None:
     plain = " ".join(memory(network("A"), 8, StepConfig(optimizer="adam")).assumptions)
     assert "without the CUDA context" in plain
-    assert "parameter by parameter (foreach=False" in plain
+    assert "over all parameters at once (foreach" in plain
     assert "not measured on a GPU" in plain
     shared = " ".join(memory(network("A"), 10, StepConfig(gpus=4, dtype="amp", checkpoint=True)).assumptions)
     assert "4 GPUs share the batch, 3 samples at once on each" in shared
@@ -819,3 +830,92 @@ def test_a_plot_refuses_unknown_formats_and_themes() -> None:
         plot(report).render("gif")
     with pytest.raises(OptionError, match="light, dark, paper"):
         plot(report, "neon")
+
+
+# The optimizer's step.
+
+TINY = "conv3-8 FC-200"
+"""A fully connected layer larger than all activations: the peak is in the optimizer's step if that allocates."""
+
+EXTRAS: tuple[dict[str, bool], ...] = ({}, {"nesterov": True}, {"clip_grad_norm": True}, {"ema": True})
+
+
+def optimizer_steps() -> Iterator[StepConfig]:
+    """Every optimizer with each kernel, with and without weight decay, and with each extra that it has."""
+    kernels: tuple[dict[str, bool | None], ...] = ({}, {"foreach": False}, {"foreach": True}, {"fused": True})
+    for optimizer, kernel, decay, extra in itertools.product(OPTIMIZERS.values(), kernels, (0.0, 5e-4), EXTRAS):
+        if (optimizer.has_fused or "fused" not in kernel) and (
+            optimizer.name == "sgd-momentum" or "nesterov" not in extra
+        ):
+            yield StepConfig(optimizer=optimizer.name, weight_decay=decay, **kernel, **extra)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["", "bfloat16"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_step_of_an_optimizer_equals_the_tracker(optimizer: str, dtype: str) -> None:
+    steps = [replace(step, dtype=dtype) for step in optimizer_steps() if step.optimizer == optimizer]
+    assert {step: difference(TINY, 1, step, side=16) for step in steps} == dict.fromkeys(steps, 0)
+
+
+def test_the_optimizer_steps_as_torch_chooses() -> None:
+    """Foreach on CUDA, a loop on a CPU and on an Apple chip."""
+    net = network("D")
+    cuda = memory(net, 1, StepConfig(optimizer="adam"))
+    assert cuda == memory(net, 1, StepConfig(optimizer="adam", foreach=True))
+    assert cuda.update is not None
+    assert cuda.update.kernel == "foreach"
+    loop = memory(net, 1, StepConfig(optimizer="adam", foreach=False))
+    assert (cuda.reserved_bytes // MIB, loop.reserved_bytes // MIB) == (2694, 3342)
+    tracked = StepConfig(optimizer="adam", runtime="tracker")
+    assert simulate_step(net, tracked) == simulate_step(net, replace(tracked, foreach=False))
+    apple = memory(net, 1, StepConfig(optimizer="adam"), GpuBudget("M2 Max 32GB")).update
+    assert apple is not None
+    assert apple.kernel == "for-loop"
+
+
+def test_what_weight_decay_clipping_and_an_average_add() -> None:
+    net, weights = network("D"), 138357544 * 4
+    plain = StepConfig()
+
+    def step_bytes(config: StepConfig) -> int:
+        moments = simulate_step(net, config).moments
+        return max(moment.total.at(1) for moment in moments if moment.event == "optimizer step")
+
+    before = step_bytes(plain)
+    assert step_bytes(replace(plain, weight_decay=5e-4)) - before == weights
+    assert step_bytes(replace(plain, weight_decay=5e-4, foreach=False)) - before == 4096 * 25088 * 4
+    assert step_bytes(replace(plain, weight_decay=5e-4, fused=True)) == before
+    assert step_bytes(replace(plain, optimizer="adamw", weight_decay=0.01)) == step_bytes(
+        replace(plain, optimizer="adamw")
+    )
+    assert step_bytes(replace(plain, ema=True)) - before == weights
+    # 4-byte sums of each 65,536 elements of the largest of the 32 tensors.
+    assert step_bytes(replace(plain, clip_grad_norm=True)) - before == 32 * 4096 * 25088 // 65536 * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "decay", "nesterov"),
+    [("paper", 256, 5e-4, False), ("torchvision", 32, 1e-4, False), ("timm", 128, 2e-5, True)],
+)
+def test_recipes(name: Recipe, batch: int, decay: float, nesterov: bool) -> None:
+    report = vggscope.memory("A", recipe=name)
+    given = vggscope.memory("A", batch=batch, weight_decay=decay, nesterov=nesterov, dtype="float32")
+    assert replace(report, recipe=None, assumptions=()) == replace(given, assumptions=())
+    assert report.assumptions[0].startswith(f"what is not given is as in the recipe {name}: ")
+    changed = vggscope.memory("A", recipe=name, batch=8, optimizer="adam", dtype="amp")
+    assert (changed.batch, changed.optimizer, changed.dtype) == (8, "adam", "amp")
+    assert changed.update is not None
+    assert (changed.update.weight_decay, changed.update.nesterov) == (0, False)
+
+
+@pytest.mark.parametrize("given", [{"context": "1GiB"}, {"workspace": "1GiB"}, {"cudnn": "none"}], ids=str)
+def test_options_of_a_card_need_a_card(given: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=r"is about a card, and none is named\sgpu names one"):
+        vggscope.memory("A", **given)
+
+
+def test_a_fused_optimizer_counts_its_steps_on_the_gpu() -> None:
+    net = network("D")
+    fused = memory(net, 64, StepConfig(optimizer="adam", fused=True))
+    assert fused.optimizer_bytes - memory(net, 64, StepConfig(optimizer="adam")).optimizer_bytes == 32 * 4
+    assert any("step counters on the GPU" in assumption for assumption in fused.assumptions)

@@ -17,10 +17,11 @@ import pytest
 
 from tests.conftest import skip_or_fail
 from vggscope.analysis.memory.allocation_log import KINDS
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.report import memory
 from vggscope.analysis.memory.settings import SIMULATED_AS, WEIGHTS_AS, step_memory
 from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.step_config import MODES, OPTIMIZERS, StepConfig
+from vggscope.analysis.memory.step_config import MODES, StepConfig
 from vggscope.analysis.receptive_field.result import describe
 from vggscope.cli.app import run
 from vggscope.explorer import Exhibit, page

@@ -16,7 +16,8 @@ import pytest
 from typer.main import get_command
 
 from vggscope import api, choices
-from vggscope.analysis.memory.step_config import DTYPES, MODES, OPTIMIZERS, PARALLEL, RUNTIMES, StepConfig
+from vggscope.analysis.memory.optimizers import OPTIMIZERS, RECIPES
+from vggscope.analysis.memory.step_config import DTYPES, MODES, PARALLEL, RUNTIMES, StepConfig
 from vggscope.analysis.memory.workspace import CUDNN
 from vggscope.analysis.operations import COUNTS
 from vggscope.builders.initialisation import INITS
@@ -48,6 +49,7 @@ TABLES: dict[str, Iterable[str]] = {
     "Cudnn": CUDNN,
     "Parallel": PARALLEL,
     "PictureFormat": FORMATS,
+    "Recipe": RECIPES,
     "Runtime": RUNTIMES,
     "StepDtype": DTYPES,
     "Style": STYLES,

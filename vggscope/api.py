@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from vggscope.analysis.compare import Comparison
     from vggscope.analysis.memory.grid import Estimate
+    from vggscope.analysis.memory.optimizers import Recipe as TrainingRecipe
     from vggscope.analysis.memory.report import MemoryReport
     from vggscope.analysis.memory.step_config import StepConfig
     from vggscope.analysis.operations import Operations
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         Mode,
         ModelAndStepOptions,
         Optimizer,
+        Recipe,
         StepDtype,
         Style,
         Theme,
@@ -563,22 +565,26 @@ def memory(
     input_size: InputSizes | None = None,
     *,
     batch: int | None = None,
+    recipe: Recipe | None = None,
     gpu: str | None = None,
     context: str | None = None,
     workspace: str | None = None,
-    cudnn: Cudnn = "heuristic",
+    cudnn: Cudnn | None = None,
     **options: Unpack[ModelAndStepOptions],
 ) -> MemoryReport:
     """Return what a step of training or inference allocates, in bytes, and its peak.
 
-    `batch` is that of the input if left out. `gpu` is an amount (`"24GiB"`) or a card, and adds whether the step
-    fits and the largest batch that does. `context` is the size of the CUDA context, the card's own if left out.
-    `workspace` is an amount set aside for cuDNN, in place of the workspaces that a model finds for each convolution;
-    `cudnn` says how cuDNN chooses its algorithms. `options` are also those of `StepOptions`: mode, optimizer, dtype,
-    foreach, accumulate, checkpoint, gpus, parallel.
+    `batch` is that of the input if left out. `recipe` gives the batch, the optimizer, its weight decay and the dtype
+    with which the paper, torchvision or timm train, where they are left out. `gpu` is an amount (`"24GiB"`) or a card,
+    and adds whether the step fits and the largest batch that does. `context` is the size of the CUDA context, the
+    card's own if left out. `workspace` is an amount set aside for cuDNN, in place of the workspaces that a model finds
+    for each convolution; `cudnn` says how cuDNN chooses its algorithms, by heuristic if left out. `options` are also
+    those of `StepOptions`: mode, optimizer, dtype, foreach, fused, weight_decay, nesterov, clip_grad_norm, ema,
+    accumulate, checkpoint, gpus, parallel.
 
-    Raises OptionError for a batch out of range and an unknown word or card, ShapeError for a model that does not run,
-    and ModelError for one whose memory is not known, because it has parameters that are not registered.
+    Raises OptionError for a batch out of range, an unknown word or card, and `context`, `workspace` or `cudnn` without
+    a `gpu`; ShapeError for a model that does not run; and ModelError for one whose memory is not known, because it has
+    parameters that are not registered.
 
     >>> memory("D", batch=64, optimizer="adam", gpu="24GiB").max_batch >= 64
     True
@@ -588,14 +594,20 @@ def memory(
     from vggscope.analysis.memory.simulate import require_known_memory
     from vggscope.units import parse_bytes
 
-    step, model_options = _step_config(options)
+    trained = _recipe(recipe)
+    step, model_options = _step_config(options, trained)
+    on_card = {"context": context, "workspace": workspace, "cudnn": cudnn}
+    useless = next((name for name, value in on_card.items() if value is not None and gpu is None), None)
+    if useless is not None:
+        raise OptionError(f"{option(useless)} is about a card, and none is named", f"{option('gpu')} names one")
     given = (parse_bytes(context) if context else None, parse_bytes(workspace) if workspace else None)
-    budget = GpuBudget(gpu, *given, cudnn) if gpu is not None else None
+    budget = GpuBudget(gpu, *given, cudnn or "heuristic") if gpu is not None else None
+    batch = trained.batch if trained is not None and batch is None else batch
     steps = _requests(step, batch, for_any_batch=budget is not None)
     inputs, samples = _inputs(input_size, model_options), batch and step.samples(batch)
     runnable = _network(model, inputs, model_options, steps, samples).require_runnable()
     require_known_memory(runnable, step)
-    return simulate(runnable, runnable.given_batch if batch is None else batch, step, budget)
+    return simulate(runnable, runnable.given_batch if batch is None else batch, step, budget, trained)
 
 
 def measure(
@@ -603,12 +615,13 @@ def measure(
     input_size: InputSizes | None = None,
     *,
     batch: int | None = None,
+    recipe: Recipe | None = None,
     **options: Unpack[ModelAndStepOptions],
 ) -> Measurement:
     """Return the peak that `memory` predicts beside the measured one, in bytes.
 
-    torch's memory tracker measures it on tensors without data, or CUDA's allocator where there is a GPU. `batch` and
-    `options` are those of `memory`.
+    torch's memory tracker measures it on tensors without data, or CUDA's allocator where there is a GPU. `batch`,
+    `recipe` and `options` are those of `memory`.
 
     Raises OptionError for `checkpoint` and for several `gpus`, and ShapeError for a model that does not run.
 
@@ -618,7 +631,9 @@ def measure(
     from vggscope.cross_checks.measured_step import measure as run
     from vggscope.cross_checks.measured_step import step_measured
 
-    step, model_options = _step_config(options)
+    trained = _recipe(recipe)
+    step, model_options = _step_config(options, trained)
+    batch = trained.batch if trained is not None and batch is None else batch
     steps = _requests(step_measured(step), batch)
     runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
     size = runnable.given_batch if batch is None else batch
@@ -939,13 +954,23 @@ def _source_options(inputs: Inputs | None, options: ModelOptions) -> BuildOption
     return replace(built, input=size, inputs=inputs)
 
 
-def _step_config(options: ModelAndStepOptions) -> tuple[StepConfig, Any]:
-    """The options of a step, and those of the model."""
+def _recipe(name: str | None) -> TrainingRecipe | None:
+    """The recipe of a name. Raises OptionError for an unknown one."""
+    from vggscope.analysis.memory.optimizers import RECIPES
+
+    if name is not None and name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return None if name is None else RECIPES[name]
+
+
+def _step_config(options: ModelAndStepOptions, recipe: TrainingRecipe | None = None) -> tuple[StepConfig, Any]:
+    """The options of a step, with the recipe's where they are left out, and those of the model."""
     from vggscope.analysis.memory.step_config import StepConfig
 
-    step: dict[str, Any] = {name: value for name, value in options.items() if name in StepOptions.__annotations__}
-    model: dict[str, Any] = {name: value for name, value in options.items() if name not in step}
-    return StepConfig(**{**step, "dtype": step.get("dtype") or ""}), model
+    names = StepOptions.__annotations__
+    given: dict[str, Any] = {name: value for name, value in options.items() if name in names and value is not None}
+    model: dict[str, Any] = {name: value for name, value in options.items() if name not in names}
+    return StepConfig(**{**(recipe.options(given) if recipe else {}), **given}), model
 
 
 def _requests(config: StepConfig, batch: int | None, *, for_any_batch: bool = False) -> tuple[StepRequest, ...]:

@@ -21,8 +21,11 @@ StepDtype = Literal["float32", "float64", "float16", "bfloat16", "amp"]
 Mode = Literal["train", "inference", "finetune-head"]
 """What a step does: train all parameters, none, or those of the head."""
 
-Optimizer = Literal["sgd", "sgd-momentum", "adam", "adamw", "rmsprop"]
+Optimizer = Literal["sgd", "sgd-momentum", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax"]
 """The optimizer of a training step."""
+
+Recipe = Literal["paper", "torchvision", "timm"]
+"""Whose optimizer, weight decay, dtype and batch a training step has."""
 
 Parallel = Literal["ddp", "zero1", "zero2", "fsdp"]
 """How several GPUs share training."""
@@ -102,14 +105,21 @@ class ModelOptions(WordOptions, total=False):
 class StepOptions(TypedDict, total=False):
     """How a step of training or inference runs.
 
-    `foreach` updates all parameters at once, torch's default on a GPU. `accumulate` splits the batch into that many
-    micro-batches. `checkpoint` recomputes the activations of each stage in the backward pass. `gpus` share the batch.
+    `foreach` updates all parameters at once, torch's default on a GPU; `fused` does so in one kernel. `weight_decay`
+    and `nesterov` are the optimizer's. `clip_grad_norm` clips gradients by their norm. `ema` keeps a moving average of
+    the weights. `accumulate` splits the batch into that many micro-batches. `checkpoint` recomputes the activations of
+    each stage in the backward pass. `gpus` share the batch.
     """
 
     mode: Mode
     optimizer: Optimizer
     dtype: StepDtype | None
-    foreach: bool
+    foreach: bool | None
+    fused: bool
+    weight_decay: float
+    nesterov: bool
+    clip_grad_norm: bool
+    ema: bool
     accumulate: int
     checkpoint: bool
     gpus: int

@@ -192,7 +192,8 @@ class Gpu:
     """A GPU that `--gpu` names: its memory, what a program gets of it, and where that figure is from.
 
     `context_bytes` is the default for what a process holds beside torch's allocator. `converts_layout` is
-    `Card.converts_layout`, true for an amount of memory without a card. `tool` shows the memory in use.
+    `Card.converts_layout`, true for an amount of memory without a card. `tool` shows the memory in use. `has_foreach`
+    is whether torch's optimizers step over all parameters at once on this device, if they are not told otherwise.
     """
 
     name: str
@@ -202,6 +203,7 @@ class Gpu:
     context_bytes: int
     converts_layout: bool
     tool: str = "nvidia-smi"
+    has_foreach: bool = True
 
 
 def find_gpu(text: str) -> Gpu:
@@ -282,7 +284,7 @@ def _apple(chip: re.Match[str]) -> Gpu:
         )
     share = memory * 2 // 3 if memory <= 36 * GIB else memory * 3 // 4
     source = "Metal's recommended working set (haoheliu/AudioLDM2#20)"
-    return Gpu(f"{chip_name} {size}GB", memory, share, source, 0, False, "torch.mps")
+    return Gpu(f"{chip_name} {size}GB", memory, share, source, 0, False, "torch.mps", has_foreach=False)
 
 
 def card_named(text: str) -> Card | None:

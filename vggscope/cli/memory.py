@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from vggscope import api
-from vggscope.choices import Cudnn, Mode, Optimizer, Parallel, StepDtype
+from vggscope.choices import Cudnn, Mode, Optimizer, Parallel, Recipe, StepDtype
 from vggscope.cli.options import (
     CARDS,
     DTYPES,
     MODES,
     OPTIMIZERS,
+    RECIPES,
     Model,
     ModelFlags,
     OutputOptions,
@@ -28,15 +29,32 @@ from vggscope.record import record
 class _Step:
     """Options."""
 
-    batch: Annotated[int, option("N", "Inputs in a batch.")] = 1
+    batch: Annotated[int | None, option("N", "Inputs in a batch, 1 if left out.")] = None
     mode: Annotated[Mode, option("MODE", "train, inference or finetune-head.", MODES)] = "train"
-    optimizer: Annotated[Optimizer, option("NAME", "sgd, sgd-momentum, adam, adamw or rmsprop.", OPTIMIZERS)] = (
-        "sgd-momentum"
-    )
+    recipe: Annotated[
+        Recipe | None,
+        option("NAME", "paper, torchvision or timm: batch, optimizer, weight decay, dtype as these train.", RECIPES),
+    ] = None
+    optimizer: Annotated[
+        Optimizer | None,
+        option(
+            "NAME",
+            "sgd, sgd-momentum, adam, adamw, rmsprop, adagrad, adadelta or adamax; sgd-momentum if left out.",
+            OPTIMIZERS,
+        ),
+    ] = None
+    weight_decay: Annotated[float | None, option("X", "The optimizer's weight decay, 0 if left out.")] = None
+    nesterov: Annotated[bool | None, flag("--nesterov", "SGD with Nesterov momentum.")] = None
+    fused: Annotated[bool, flag("--fused", "Update all parameters in one kernel, without temporaries.")] = False
+    clip_grad_norm: Annotated[bool, flag("--clip-grad-norm", "Clip gradients by their norm.")] = False
+    ema: Annotated[bool, flag("--ema", "Keep a moving average of the weights.")] = False
     dtype: Annotated[
         StepDtype | None, option("DTYPE", "float32, float16, bfloat16 or amp; else the model's own.", DTYPES)
     ] = None
-    foreach: Annotated[bool, typer.Option(help="Update all parameters at once, torch's default on a GPU.")] = False
+    foreach: Annotated[
+        bool | None,
+        typer.Option("--foreach/--no-foreach", help="Update all parameters at once, torch's default on a GPU, or not."),
+    ] = None
     accumulate: Annotated[int, option("N", "Split the batch into N micro-batches.")] = 1
     checkpoint: Annotated[bool, flag("--checkpoint", "Recompute each stage in the backward pass.")] = False
     gpus: Annotated[int, option("N", "GPUs that share the batch.")] = 1
@@ -56,8 +74,9 @@ def memory(
     measure: Annotated[bool, flag("--measure", "Run a step and show the predicted and the measured peak.")] = False,
     workspace: Annotated[str | None, option("SIZE", "Memory set aside for cuDNN, in place of a model of it.")] = None,
     cudnn: Annotated[
-        Cudnn, option("HOW", "heuristic, benchmark or none.", "vggscope.analysis.memory.workspace:CUDNN")
-    ] = "heuristic",
+        Cudnn | None,
+        option("HOW", "heuristic (the default), benchmark or none.", "vggscope.analysis.memory.workspace:CUDNN"),
+    ] = None,
 ) -> None:
     """Memory of a training or inference step, its peak, and the largest batch that fits a GPU.
 
@@ -69,6 +88,8 @@ def memory(
     """
     check_format(output.format, output.output, "memory")
     given = {**vars(step), **build.keywords()}
+    if step.batch is None and step.recipe is None:
+        given["batch"] = 1
     if measure:
         emit(api.measure(model, **given), output.format, output.output)
         return

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 CARDS = "vggscope.analysis.cards:CARDS"
 MODES = "vggscope.analysis.memory.step_config:MODES"
-OPTIMIZERS = "vggscope.analysis.memory.step_config:OPTIMIZERS"
+OPTIMIZERS = "vggscope.analysis.memory.optimizers:OPTIMIZERS"
 DTYPES = "vggscope.analysis.memory.step_config:DTYPES"
+RECIPES = "vggscope.analysis.memory.optimizers:RECIPES"
 THEMES = "vggscope.drawing.theme:THEMES"
 """Tables of values, as `option` takes them."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed._tools.mem_tracker import MemTracker
     from torch.optim import Optimizer
+    from torch.optim.swa_utils import AveragedModel
 
 
 @record
@@ -148,28 +149,37 @@ class MeasuredStep:
         """
         module = self._module()
         inputs = inputs_of(module, self.network, self.config.samples(self.batch))
+        average = _average(module, self.config)
         try:
             with tensors_without_data(module):
                 with _errors_as(f"{self.network.name} cannot be run without data"):
-                    _fake_state(module, _element_type(self.config))
-                return self._tracked_peak(module, inputs)
+                    for part in (module, average):
+                        if part is not None:
+                            _fake_state(part, _element_type(self.config))
+                return self._tracked_peak(module, average, inputs)
         except ModelError:
             module = self._module().to(_element_type(self.config))
             if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
                 raise
-            return self._tracked_peak(module, inputs, " with data")  # a forward that reads values
+            return self._tracked_peak(
+                module, _average(module, self.config), inputs, " with data"
+            )  # a forward that reads values
 
-    def _tracked_peak(self, module: nn.Module, inputs: CallInputs, kind: str = " without data") -> int:
+    def _tracked_peak(
+        self, module: nn.Module, average: AveragedModel | None, inputs: CallInputs, kind: str = " without data"
+    ) -> int:
         tracker = _memory_tracker()
         before = stored_tensors(module)
         with _errors_as(f"a step of {self.network.name} on tensors{kind} fails"):
             run = _Run(module, inputs, "cpu", self)
-            run.warm_up()
+            run.warm_up(average)
         given = run.given_tensors()
         with _errors_as(f"torch's memory tracker fails on a step of {self.network.name}"):
             # Without this, the tracker counts an input only if forward takes a view of it.
             kept = [tensor for tensor in stored_tensors(module) if all(tensor is not other for other in before)]
             tracker.track_external(run.module, *([run.optimizer] if run.optimizer else []), *given, *kept)
+            if run.average is not None:
+                tracker.track_external(run.average)
             del kept  # forward may replace them
             with tracker:
                 run.step()
@@ -187,7 +197,7 @@ class MeasuredStep:
         is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
         with _errors_as(f"a step of {self.network.name} fails"):
             run = _Run(module.to_empty(device="cuda") if is_empty else module.to("cuda"), inputs, "cuda", self)
-            run.warm_up()
+            run.warm_up(_average(run.module, self.config))
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
             run.step()
@@ -220,6 +230,7 @@ class _Run:
                 parameter.requires_grad_(name in measured.trained)
         trains = config.trains and any(parameter.requires_grad for parameter in module.parameters())
         self.optimizer = _optimizer(module, config) if trains else None
+        self.average: AveragedModel | None = None
         self.batches: list[tuple[CallInputs, Tensor | None]] = []
         for _ in range(config.accumulate if config.trains else 1):
             inputs = example.map(self._placed)
@@ -243,11 +254,19 @@ class _Run:
         """Run forward and return the tensor that the loss reads."""
         return tensors_in(inputs.call(self.module))[self.output_place]
 
-    def warm_up(self) -> None:
-        """Run a first step, so that the optimizer has its states, and drop the gradients."""
+    def warm_up(self, average: AveragedModel | None) -> None:
+        """Run a first step, so that the optimizer has its states, and drop the gradients.
+
+        Later steps update `average`.
+        """
+        import torch
+
         if self.optimizer is not None:
             self.step()
             self.optimizer.zero_grad(set_to_none=True)
+            if average is not None:
+                average.n_averaged = torch.tensor(1)  # the first update only copies
+                self.average = average
 
     def step(self) -> None:
         """Run one step, or one forward pass without gradients."""
@@ -269,8 +288,13 @@ class _Run:
                     f"{option('mode', 'inference')} measures a forward pass",
                 )
             torch.autograd.backward(loss)
-        if self.optimizer is not None:
-            self.optimizer.step()
+        if self.optimizer is None:
+            return
+        if self.config.clip_grad_norm:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0, foreach=self.config.foreach)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.module)
 
 
 def _element_type(config: StepConfig) -> torch.dtype | None:
@@ -283,11 +307,29 @@ def _optimizer(module: nn.Module, config: StepConfig) -> Optimizer:
     from torch import optim
 
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    classes: dict[str, Callable[..., Optimizer]] = {"rmsprop": optim.RMSprop, "adam": optim.Adam, "adamw": optim.AdamW}
+    classes: dict[str, Callable[..., Optimizer]] = {
+        "rmsprop": optim.RMSprop,
+        "adam": optim.Adam,
+        "adamw": optim.AdamW,
+        "adagrad": optim.Adagrad,
+        "adadelta": optim.Adadelta,
+        "adamax": optim.Adamax,
+    }
+    fused = {"fused": True} if config.fused else {}
+    common: dict[str, Any] = {"lr": 0.01, "weight_decay": config.weight_decay, "foreach": config.foreach, **fused}
     if config.optimizer in classes:
-        return classes[config.optimizer](trained, lr=0.01, foreach=config.foreach)
+        return classes[config.optimizer](trained, **common)
     momentum = 0.9 if config.optimizer == "sgd-momentum" else 0.0
-    return optim.SGD(trained, lr=0.01, momentum=momentum, foreach=config.foreach)
+    return optim.SGD(trained, momentum=momentum, nesterov=config.nesterov, **common)
+
+
+def _average(module: nn.Module, config: StepConfig) -> AveragedModel | None:
+    """The module's moving average, if the step has one."""
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    if not config.trains or not config.ema:
+        return None
+    return AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn())  # type: ignore[no-untyped-call]
 
 
 def _memory_tracker() -> MemTracker:

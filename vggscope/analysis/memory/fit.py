@@ -8,8 +8,9 @@ from dataclasses import replace
 from vggscope.analysis.cards import Gpu, find_gpu
 from vggscope.analysis.memory.allocation_log import BatchLinear, StepTimeline
 from vggscope.analysis.memory.allocator import Reserve, replay
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, StepConfig
+from vggscope.analysis.memory.step_config import AMP, StepConfig
 from vggscope.analysis.memory.workspace import CUDNN, largest_workspace, workspaces
 from vggscope.errors import OptionError, unknown
 from vggscope.graph import Network
@@ -257,7 +258,9 @@ def _changes_of_training(config: StepConfig, batch: int) -> Iterator[tuple[str, 
     while micro_batches * config.gpus <= batch and micro_batches <= MOST_MICRO_BATCHES:
         yield "accumulate", f"--accumulate {micro_batches}", replace(config, accumulate=micro_batches)
         micro_batches *= 2
-    if config.foreach:
+    if OPTIMIZERS[config.optimizer].has_fused and not config.fused:
+        yield "fused", "--fused", replace(config, foreach=None, fused=True)
+    if config.steps_foreach:
         yield "foreach", "--no-foreach", replace(config, foreach=False)
     if OPTIMIZERS[config.optimizer].states > 1:
         yield "optimizer", "--optimizer sgd-momentum", replace(config, optimizer="sgd-momentum")

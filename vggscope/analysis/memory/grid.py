@@ -26,9 +26,6 @@ from vggscope.ops.base import Shape
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """The default batches."""
 
-STATELESS = "sgd"
-"""The optimizer without states."""
-
 
 class Estimate(NamedTuple):
     """One point of the grid. `input_shape` is without the batch; `optimizer` is None at inference."""
@@ -106,23 +103,22 @@ def largest_at(sizes: Sequence[BatchLinear], samples: Sequence[int]) -> list[int
 def _key(config: StepConfig) -> StepConfig:
     """One config for all that need the same memory. Of a dtype only the width matters."""
     is_half = config.dtype in ("float16", "bfloat16")
-    return replace(
-        config, dtype="float16" if is_half else config.dtype, optimizer=config.optimizer if config.trains else STATELESS
-    )
+    config = config if config.trains else config.without_optimizer
+    return replace(config, dtype="float16") if is_half else config
 
 
 def _peak_sizes(network: Network, config: StepConfig, wanted: set[StepConfig]) -> Iterator[tuple[StepConfig, Sizes]]:
     """Yield each wanted config that differs only in the optimizer, with the sizes that may be its peak."""
     network = converted(network, config.converts_to)
     trained = trained_parameters(network, config)
-    stateless = replace(config, optimizer=STATELESS)
+    stateless = config.without_optimizer
     log, _ = simulate_passes(network, stateless, trained)
     log.begin("optimizer step")
     timeline = log.finish(0, 0)
     after_passes = timeline.moments[-1].total
     peaks = [moment.total for moment in timeline.peak_candidates]
     for other in wanted:
-        if replace(other, optimizer=STATELESS) != stateless:
+        if other.without_optimizer != stateless:
             continue
         if not other.trains:
             yield other, tuple(peaks)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 
 from vggscope.analysis.memory.allocation_log import KINDS, Moment, StepTimeline
 from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.calls import head_parameters
 from vggscope.analysis.memory.fit import Fit, GpuBudget, fit
+from vggscope.analysis.memory.optimizers import Recipe
 from vggscope.analysis.memory.simulate import is_predicted, simulate_step, unknown_memory
-from vggscope.analysis.memory.step_config import AMP, CUDA, OPTIMIZERS, StepConfig
+from vggscope.analysis.memory.step_config import AMP, CUDA, StepConfig
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of
 from vggscope.errors import OptionError, option
@@ -53,13 +55,24 @@ class LayerShare:
 
 
 @record
+class Update:
+    """How a step updates the weights. `kernel` is foreach, for-loop or fused; the other fields are StepConfig's."""
+
+    kernel: str
+    weight_decay: float
+    nesterov: bool
+    clip_grad_norm: bool
+    ema: bool
+
+
+@record
 class MemoryReport(Result):
     """A step's memory on one GPU, in bytes. The seven parts are those at the peak and add up to `peak_bytes`.
 
     `optimizer` is None at inference. `allocated_bytes` and `reserved_bytes` are torch's max_memory_allocated and
     max_memory_reserved: tensors rounded up to the caching allocator's blocks, and the segments that it reserves, on an
     unlimited card, or on the GPU that is named with cuDNN's workspaces.
-    `layers` has the largest first. `max_batch` and `fit` are None unless a GPU is named.
+    `layers` has the largest first. `max_batch` and `fit` are None unless a GPU is named. `update` is None at inference.
     """
 
     schema: str
@@ -88,12 +101,18 @@ class MemoryReport(Result):
     max_batch: int | None = None
     fit: Fit | None = None
     inputs: tuple[TensorSummary, ...] = ()
+    update: Update | None = None
+    recipe: str | None = None
 
 
 def memory(
-    network: Network, batch: int = 1, config: StepConfig | None = None, budget: GpuBudget | None = None
+    network: Network,
+    batch: int = 1,
+    config: StepConfig | None = None,
+    budget: GpuBudget | None = None,
+    recipe: Recipe | None = None,
 ) -> MemoryReport:
-    """The memory of a step and, with a `budget`, whether it fits the card.
+    """The memory of a step and, with a `budget`, whether it fits the card. The config is already that of the `recipe`.
 
     Raises OptionError for a batch out of range, and ShapeError if the network is known for one sample only.
 
@@ -103,6 +122,8 @@ def memory(
     (4749085928, 'backward of features.14 (relu4_2)')
     """
     config = config or StepConfig()
+    if budget is not None and config.foreach is None and not budget.card.has_foreach:
+        config = replace(config, foreach=False)
     if not 1 <= batch <= LARGEST_BATCH:
         raise OptionError(f"a batch of {batch} makes no sense", f"{option('batch')} is 1 to {LARGEST_BATCH}")
     samples = config.samples(batch)
@@ -133,11 +154,22 @@ def memory(
             for layer, size in timeline.bytes_by_layer(peak, samples).items()
         ),
         timeline=tuple(timeline_entries(timeline, samples, labels)),
-        assumptions=tuple(assumptions(network, config, batch)),
+        assumptions=(*_assumptions_of(recipe), *assumptions(network, config, batch)),
         max_batch=fits.max_batch if fits else None,
         fit=fits,
         inputs=summarize_tensors(network.inputs, batch, network.dtype),
+        update=_update(config) if config.trains else None,
+        recipe=recipe.name if recipe else None,
     )
+
+
+def _update(config: StepConfig) -> Update:
+    return Update(config.kernel, config.weight_decay, config.nesterov, config.clip_grad_norm, config.ema)
+
+
+def _assumptions_of(recipe: Recipe | None) -> Iterator[str]:
+    if recipe is not None:
+        yield f"what is not given is as in the recipe {recipe.name}: {recipe.source}"
 
 
 def _parts(moment: Moment, samples: int) -> dict[str, int]:
@@ -167,7 +199,8 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
         yield from _assumptions_of_training(network, config)
     yield from _assumptions_of_sharing(config, batch)
     if config.runtime == CUDA.name:
-        yield "CUDA's tensors: dropout masks of one byte a value, step counters on the CPU; not measured on a GPU"
+        place = "GPU" if config.fused else "CPU"
+        yield f"CUDA's tensors: dropout masks of one byte a value, step counters on the {place}; not measured on a GPU"
     else:
         yield "torch's CPU path under the memory tracker: dropout masks as wide as the values"
     if not is_predicted(network, config):
@@ -179,15 +212,9 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
 def _assumptions_of_training(network: Network, config: StepConfig) -> Iterator[str]:
     if reason := unknown_memory(network, config):
         yield f"a forward pass in training mode, without a backward pass: {reason}"
-    yield "a step after the first: gradients set to None before it, the optimizer's states in place, no weight decay"
+    yield "a step after the first: gradients set to None before it, the optimizer's states in place"
     yield "the loss is cross_entropy(model(x), y), nothing else names the logits; batch and int64 labels count"
-    optimizer = OPTIMIZERS[config.optimizer]
-    if optimizer.foreach:
-        yield (
-            "the optimizer steps over all parameters at once (foreach, torch's default on a GPU)"
-            if config.foreach
-            else "the optimizer steps parameter by parameter (foreach=False; torch's default on a GPU is foreach)"
-        )
+    yield from _assumptions_of_the_optimizer(config)
     if config.dtype == AMP:
         yield "autocast to half precision: weights and gradients in float32, the weights' half copies as temporary"
     if config.mode == "finetune-head":
@@ -196,6 +223,23 @@ def _assumptions_of_training(network: Network, config: StepConfig) -> Iterator[s
         yield f"trained are {', '.join(names)}; the rest is frozen, in training mode" if names else "nothing is trained"
     if config.checkpoint:
         yield "each stage is recomputed in the backward pass (torch.utils.checkpoint, use_reentrant=False)"
+
+
+_KERNELS = {
+    "fused": "in one kernel (fused=True)",
+    "foreach": "over all parameters at once (foreach, torch's default on CUDA)",
+    "for-loop": "parameter by parameter (foreach=False; torch's default on CUDA is foreach)",
+}
+
+
+def _assumptions_of_the_optimizer(config: StepConfig) -> Iterator[str]:
+    decay = f"weight decay {config.weight_decay:g}" if config.weight_decay else "no weight decay"
+    nesterov = ", Nesterov momentum" if config.nesterov else ""
+    yield f"the optimizer steps {_KERNELS[config.kernel]}; {decay}{nesterov}"
+    if config.clip_grad_norm:
+        yield "gradients are clipped by their norm before the step (torch.nn.utils.clip_grad_norm_)"
+    if config.ema:
+        yield "a moving average of the weights and a copy of the buffers (torch.optim.swa_utils.AveragedModel)"
 
 
 def _assumptions_of_sharing(config: StepConfig, batch: int) -> Iterator[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import product
 
 from vggscope.analysis.memory.allocation_log import KINDS, Moment
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.report import assumptions
 from vggscope.analysis.memory.simulate import simulate_step
-from vggscope.analysis.memory.step_config import MODES, OPTIMIZERS, StepConfig
+from vggscope.analysis.memory.step_config import MODES, StepConfig
 from vggscope.graph import Network
 from vggscope.record import record
 

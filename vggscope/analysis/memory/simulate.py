@@ -21,7 +21,8 @@ from vggscope.analysis.memory.calls import (
     last_reads,
     stages,
 )
-from vggscope.analysis.memory.step_config import AMP, OPTIMIZERS, RUNTIMES, StepConfig
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
+from vggscope.analysis.memory.step_config import AMP, CUDA, RUNTIMES, StepConfig
 from vggscope.dtypes import converted
 from vggscope.errors import ModelError
 from vggscope.graph import Buffer, Network, Parameter
@@ -33,7 +34,10 @@ COUNTER = 4
 """Bytes of an optimizer's step counter, a float32."""
 
 BATCHES_TRACKED = 8
-"""Bytes of a batch norm's count of batches, an int64 for every dtype."""
+"""Bytes of a batch norm's count of batches, or of AveragedModel's count of averages, an int64 for every dtype."""
+
+NORM_CHUNK = 65536
+"""Elements of a tensor of which torch's foreach norm on CUDA keeps one partial sum, a float32."""
 
 
 def inference_peak(network: Network, batch: int) -> int:
@@ -176,23 +180,56 @@ def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int) -> i
 def simulate_optimizer(
     log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
 ) -> None:
-    """Simulate the optimizer's step, which follows the passes."""
-    optimizer = OPTIMIZERS[config.optimizer]
-    shares = zip(trained, config.shards.states(trained))
-    sizes = {p.name: BatchLinear(n * network.element_bytes_of(p), 0) for p, n in shares if n}
+    """Simulate the optimizer's step, which follows the passes, and the clipping of gradients before it."""
+    shares = [(p, elements) for p, elements in zip(trained, config.shards.states(trained)) if elements]
+    sizes = {p.name: BatchLinear(elements * network.element_bytes_of(p), 0) for p, elements in shares}
     log.begin("optimizer step")
-    if config.foreach:
-        temporaries = [log.allocate("temporary", size) for size in sizes.values() for _ in range(optimizer.foreach)]
-        log.release(*temporaries)
+    if config.clip_grad_norm and trained:
+        _simulate_clipping(log, network, config, trained)
+    optimizer = OPTIMIZERS[config.optimizer]
+    foreach = config.steps_foreach
+    names = optimizer.temporaries(foreach=foreach, decays=bool(config.weight_decay), nesterov=config.nesterov)
+    if config.fused or not names:
         return
-    previous: list[int] = []
-    for name, size in sizes.items() if optimizer.temporaries else ():
-        log.begin("optimizer step", name.rpartition(".")[0])
-        *others, result = [log.allocate("temporary", size) for _ in range(optimizer.temporaries)]
-        # A variable names the previous parameter's result until this one is complete.
-        log.release(*others, *previous)
-        previous = [result]
-    log.release(*previous)
+    tensors: dict[str, list[int]] = {}
+    for group in _groups(shares, foreach=foreach):
+        if not foreach:
+            log.begin("optimizer step", group[0].rpartition(".")[0])
+        log.release(*tensors.pop("grad", ()))
+        for name in names:
+            if name.startswith("-"):
+                log.release(*tensors.pop(name[1:]))
+                continue
+            assigned = [log.allocate("temporary", sizes[parameter]) for parameter in group]
+            log.release(*tensors.pop(name, ()))
+            tensors[name] = assigned
+    for assigned in tensors.values():
+        log.release(*assigned)
+
+
+def _groups(shares: Sequence[tuple[Parameter, int]], *, foreach: bool) -> Iterable[list[str]]:
+    """The names of the parameters that are stepped at once: those of one dtype with foreach, else one."""
+    groups: dict[str, list[str]] = {}
+    for p, _ in shares:
+        groups.setdefault(p.dtype if foreach else p.name, []).append(p.name)
+    return groups.values()
+
+
+def _simulate_clipping(
+    log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
+) -> None:
+    """Simulate torch.nn.utils.clip_grad_norm_: scalars, and on CUDA the partial sums of the foreach kernel."""
+    widths = [network.element_bytes_of(p) for p in trained]
+    if config.steps_foreach and RUNTIMES[config.runtime] is CUDA:
+        chunks = max(-(-numel(p.shape) // NORM_CHUNK) for p in trained)
+        log.release(log.allocate("temporary", BatchLinear(len(trained) * chunks * COUNTER, 0)))
+    norms = [log.allocate("temporary", BatchLinear(width, 0)) for width in widths]
+    stacked = log.allocate("temporary", BatchLinear(len(widths) * max(widths), 0))
+    total = log.allocate("temporary", BatchLinear(max(widths), 0))
+    log.release(*norms, stacked)
+    # The coefficient, and what it is computed from: the norm and a small number, and the reciprocal of their sum.
+    scalars = [log.allocate("temporary", BatchLinear(max(widths), 0)) for _ in range(3)]
+    log.release(total, *scalars)
 
 
 def trained_parameters(network: Network, config: StepConfig) -> tuple[Parameter, ...]:
@@ -212,8 +249,7 @@ def _allocate_resident(
     """Allocate what exists before the step: weights, buffers, gradient buckets and the optimizer's states."""
     shards = config.shards
     for p in network.parameters():
-        own = shards.weight(numel(p.shape)) if p.stored is None else p.stored
-        log.allocate("parameters", BatchLinear(own * network.element_bytes_of(p) + p.index_bytes, 0), _layer(p))
+        log.allocate("parameters", _weight_size(network, config, p), _layer(p))
     for module, size in _buffers_of_layers(network):
         log.allocate("buffers", BatchLinear(size, 0), module)
     recorded = recorded_step(network, config)
@@ -225,6 +261,12 @@ def _allocate_resident(
         for p in trained if shards.parallel.buckets else ():
             log.allocate("gradients", BatchLinear(network.bytes_of(p), 0), _layer(p))
         allocate_optimizer_states(log, network, config, trained)
+
+
+def _weight_size(network: Network, config: StepConfig, p: Parameter) -> BatchLinear:
+    """The bytes of a parameter on this GPU."""
+    own = config.shards.weight(numel(p.shape)) if p.stored is None else p.stored
+    return BatchLinear(own * network.element_bytes_of(p) + p.index_bytes, 0)
 
 
 def _buffers_of_layers(network: Network) -> Iterator[tuple[str, int]]:
@@ -245,8 +287,22 @@ def allocate_optimizer_states(
     for p, elements in zip(trained, config.shards.states(trained)):
         for _ in range(optimizer.states if elements else 0):
             log.allocate("optimizer", BatchLinear(elements * network.element_bytes_of(p), 0), _layer(p))
-        if elements and optimizer.counter and RUNTIMES[config.runtime].counts_on_device:
+        if elements and optimizer.counter and (config.fused or RUNTIMES[config.runtime].counts_on_device):
             log.allocate("optimizer", BatchLinear(COUNTER, 0), _layer(p))
+    if config.ema:
+        _allocate_average(log, network, config)
+
+
+def _allocate_average(log: AllocationLog, network: Network, config: StepConfig) -> None:
+    """Allocate the copy of the weights and buffers that AveragedModel keeps, as states of the optimizer."""
+    for p in network.parameters():
+        log.allocate("optimizer", _weight_size(network, config, p), _layer(p))
+    for module, size in _buffers_of_layers(network):
+        log.allocate("optimizer", BatchLinear(size, 0), module)
+    for table in network.tables:
+        log.allocate("optimizer", BatchLinear(network.bytes_of(table), 0), _layer(table))
+    if RUNTIMES[config.runtime].counts_on_device:
+        log.allocate("optimizer", BatchLinear(BATCHES_TRACKED, 0), "")
 
 
 def _allocate_inputs(log: AllocationLog, network: Network, config: StepConfig) -> dict[str, int]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from heapq import heapify, heapreplace
+from math import inf
 from types import MappingProxyType
 from typing import TypeVar
 
+from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.errors import OptionError, option, unknown
 from vggscope.graph import Parameter
 from vggscope.ops.base import numel
@@ -22,37 +25,11 @@ AMP = "amp"
 DTYPES = (*DTYPE_BYTES, AMP)
 
 
-Entry = TypeVar("Entry", "Optimizer", "Runtime", "Parallel")
+Entry = TypeVar("Entry", "Runtime", "Parallel")
 
 
 def _by_name(*entries: Entry) -> Mapping[str, Entry]:
     return MappingProxyType({entry.name: entry for entry in entries})
-
-
-@record
-class Optimizer:
-    """The tensors of an optimizer of torch.optim, each of its parameter's size.
-
-    `states` counts those kept between steps; `counter` adds a float32 step counter. `temporaries` counts those that a
-    step makes for each parameter in turn. `foreach` counts those that a foreach step holds for all parameters at once.
-    """
-
-    name: str
-    states: int
-    counter: bool = False
-    temporaries: int = 0
-    foreach: int = 0
-
-
-OPTIMIZERS = _by_name(
-    Optimizer("sgd", states=0),
-    Optimizer("sgd-momentum", states=1),
-    # The square root of the second moment, and that divided by the bias correction.
-    Optimizer("adam", states=2, counter=True, temporaries=2, foreach=1),
-    Optimizer("adamw", states=2, counter=True, temporaries=2, foreach=1),
-    # The square root of the mean square.
-    Optimizer("rmsprop", states=1, counter=True, temporaries=1, foreach=1),
-)
 
 
 @record
@@ -198,7 +175,11 @@ class StepConfig:
 
     `mode`: one of MODES, a training step, a forward pass without gradients, or a step that trains the head alone.
     `dtype`: one of DTYPES, to which the network is converted; empty for its own dtypes.
-    `foreach`: the optimizer steps over all parameters at once, torch's default on a GPU.
+    `foreach`: the optimizer steps over all parameters at once; None for torch's default, which does on a GPU.
+    `fused`: it steps in one kernel, without temporaries.
+    `weight_decay`, `nesterov`: of the optimizer. Only whether the weight decay is 0 makes a difference.
+    `clip_grad_norm`: torch.nn.utils.clip_grad_norm_ runs before the optimizer.
+    `ema`: torch.optim.swa_utils.AveragedModel, with get_ema_multi_avg_fn, averages the parameters.
     `accumulate`: the number of micro-batches into which the batch is cut.
     `checkpoint`: the backward pass recomputes the activations of each stage.
     `gpus`, `parallel`: how many GPUs share the batch, and the scheme, one of PARALLEL.
@@ -208,7 +189,12 @@ class StepConfig:
     mode: str = "train"
     optimizer: str = "sgd-momentum"
     dtype: str = ""
-    foreach: bool = False
+    foreach: bool | None = None
+    fused: bool = False
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    clip_grad_norm: bool = False
+    ema: bool = False
     accumulate: int = 1
     checkpoint: bool = False
     gpus: int = 1
@@ -228,6 +214,49 @@ class StepConfig:
             _check("way to share training", self.parallel, PARALLEL, "parallel")
         _check("optimizer", self.optimizer, OPTIMIZERS)
         _check("runtime", self.runtime, RUNTIMES)
+        self._check_optimizer()
+
+    def _check_optimizer(self) -> None:
+        """Raise OptionError for what torch.optim refuses."""
+        if not 0 <= self.weight_decay < inf:
+            raise OptionError(
+                f"a weight decay of {self.weight_decay} makes no sense", f"{option('weight_decay')} is 0 or more"
+            )
+        if self.nesterov and self.optimizer != "sgd-momentum":
+            raise OptionError(
+                f"{self.optimizer} has no Nesterov momentum", f"{option('optimizer', 'sgd-momentum')} has it"
+            )
+        if self.fused and not OPTIMIZERS[self.optimizer].has_fused:
+            fused = ", ".join(optimizer.name for optimizer in OPTIMIZERS.values() if optimizer.has_fused)
+            raise OptionError(f"torch has no fused {self.optimizer} on CUDA", f"fused are {fused}")
+        if self.fused and self.foreach:
+            raise OptionError("an optimizer is fused or foreach, not both", f"leave out {option('foreach')}")
+
+    @property
+    def steps_foreach(self) -> bool:
+        """Whether the optimizer steps over all parameters at once: as given, else as torch chooses for the device."""
+        if self.foreach is None:
+            return not self.fused and self.runtime == CUDA.name
+        return self.foreach
+
+    @property
+    def kernel(self) -> str:
+        """How the optimizer steps: fused, foreach or for-loop."""
+        return "fused" if self.fused else "foreach" if self.steps_foreach else "for-loop"
+
+    @property
+    def without_optimizer(self) -> StepConfig:
+        """The same forward and backward pass with the optimizer that has no states and no temporaries."""
+        return replace(
+            self,
+            optimizer="sgd",
+            foreach=None,
+            fused=False,
+            weight_decay=0.0,
+            nesterov=False,
+            clip_grad_norm=False,
+            ema=False,
+        )
 
     @property
     def trains(self) -> bool:
