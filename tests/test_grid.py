@@ -7,11 +7,13 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vggscope
 from tests.conftest import Ran
 from tests.strategies import SIDE, columns
 from vggscope.analysis.memory.allocation_log import BatchLinear
@@ -99,6 +101,36 @@ def test_the_largest_of_sizes(lines: list[tuple[int, int]], samples: list[int]) 
     assert largest_at([BatchLinear(*line) for line in lines], samples) == [
         max(a + b * n for a, b in lines) for n in samples
     ]
+
+
+def test_a_grid_is_read_more_than_once() -> None:
+    points = vggscope.grid("A", "D", batches=[1, 64], modes=["train", "inference"])
+    rows = list(points)
+    assert len(rows) == 8
+    assert next(points) == rows[0]
+    assert [next(points), *points] == [rows[1], *rows]
+    columns = points.columns()
+    assert list(columns) == list(Estimate._fields)
+    assert list(map(Estimate, *columns.values())) == rows
+    assert vggscope.grid("A", modes=[]).columns() == {name: [] for name in Estimate._fields}
+
+
+@pytest.mark.parametrize(
+    ("library", "table"), [("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")], ids=str
+)
+def test_a_grid_is_a_table_of_other_libraries(library: str, table: str) -> None:
+    points = vggscope.grid("A", batches=[1, 64], modes=["train", "inference"])
+    made = getattr(pytest.importorskip(library), table)(points.columns())
+    assert made.shape == (4, len(Estimate._fields))
+    assert [int(size) for size in made["peak_bytes"].to_numpy()] == [point.peak_bytes for point in points]
+    assert [list(shape) for shape in _values(made["input_shape"])] == [[3, 224, 224]] * 4
+    assert _values(made["optimizer"]) == ["sgd-momentum", "sgd-momentum", None, None]
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column, None for a missing one."""
+    values = (getattr(column, "to_pylist", None) or column.to_list)()
+    return [None if value != value else value for value in values]
 
 
 def test_a_size_that_does_not_fit_is_an_error() -> None:

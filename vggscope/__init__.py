@@ -17,7 +17,7 @@ from vggscope import result as _result
 if TYPE_CHECKING:
     from vggscope._version import __version__
     from vggscope.analysis.compare import Comparison
-    from vggscope.analysis.memory.grid import Estimate
+    from vggscope.analysis.memory.grid import Estimate, Grid
     from vggscope.analysis.memory.report import MemoryReport
     from vggscope.analysis.operations import Operations
     from vggscope.analysis.receptive_field.result import ReceptiveFields
@@ -77,6 +77,7 @@ __all__ = [
     "Diagram",
     "Diff",
     "Estimate",
+    "Grid",
     "Inspection",
     "Lock",
     "Measurement",
@@ -129,6 +130,7 @@ _MODULES = {
     "Diagram": "drawing",
     "Diff": "diffing.result",
     "Estimate": "analysis.memory.grid",
+    "Grid": "analysis.memory.grid",
     "Inspection": "checkpoint.inspection",
     "Lock": "lock_file",
     "Measurement": "cross_checks.measured_step",

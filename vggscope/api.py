@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vggscope.analysis.compare import Comparison
-    from vggscope.analysis.memory.grid import Estimate
+    from vggscope.analysis.memory.grid import Estimate, Grid
     from vggscope.analysis.memory.optimizers import Recipe as TrainingRecipe
     from vggscope.analysis.memory.report import MemoryReport
     from vggscope.analysis.memory.step_config import StepConfig
@@ -338,20 +338,22 @@ def grid(
     optimizers: Sequence[Optimizer] = ("sgd-momentum",),
     dtypes: Sequence[StepDtype | None] = (None,),
     **options: Unpack[WordOptions],
-) -> Iterator[Estimate]:
-    """Iterate over the peak memory of a step, in bytes, at every point of a grid: what `memory` returns there.
+) -> Grid:
+    """Return the peak memory of a step, in bytes, at every point of a grid: what `memory` returns there.
 
     `models` are all configurations of Table 1 if none is named. `sizes` are sides of an RGB image or (channels, height,
     width). `batches` are powers of two up to 256 if left out. `modes`, `optimizers` and `dtypes` are those of `memory`,
     with None for a model's own dtype.
 
-    Each point is a named tuple: `pandas.DataFrame(vggscope.grid("A", "D"))` is a table. Raises OptionError for an
-    unknown word, and ShapeError where a model does not run on a size.
+    The result is read like a list of named tuples, as often as needed; the points are computed as they are read. With
+    `columns = vggscope.grid("A", "D").columns()`, `pandas.DataFrame(columns)`, `polars.DataFrame(columns)` and
+    `pyarrow.table(columns)` are tables. Raises OptionError for an unknown word, and, when it is read, ShapeError where
+    a model does not run on a size.
 
     >>> [point.peak_bytes for point in grid("A", batches=[1, 64])]
     [1637681904, 4749085928]
     """
-    from vggscope.analysis.memory.grid import BATCHES, step_configs
+    from vggscope.analysis.memory.grid import BATCHES, Grid, step_configs
     from vggscope.analysis.memory.grid import grid as estimate
     from vggscope.progress import progress
     from vggscope.vgg.configs import CONFIGS
@@ -376,7 +378,7 @@ def grid(
         with progress("estimating", len(pairs)) as advance:
             yield from estimate(networks(advance), batches or BATCHES, steps)
 
-    return estimates()
+    return Grid(estimates)
 
 
 def diagram(

@@ -6,10 +6,10 @@ linear functions of the batch. The optimizer adds its states to all of them, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vggscope.analysis.memory.allocation_log import AllocationLog, BatchLinear
 from vggscope.analysis.memory.simulate import (
@@ -37,6 +37,38 @@ class Estimate(NamedTuple):
     dtype: str
     batch: int
     peak_bytes: int
+
+
+class Grid:
+    """The points of a grid, in order, computed one at a time as they are read. Each read starts from the first point.
+
+    `next(points)` reads on from the point before.
+    """
+
+    def __init__(self, estimates: Callable[[], Iterator[Estimate]]) -> None:
+        self._estimates = estimates
+        self._unread: Iterator[Estimate] | None = None
+
+    def __iter__(self) -> Iterator[Estimate]:
+        return self._estimates()
+
+    def __next__(self) -> Estimate:
+        if self._unread is None:
+            self._unread = self._estimates()
+        return next(self._unread)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The points as a list for each field of Estimate: pandas, polars and pyarrow make a table of it.
+
+        >>> import vggscope
+        >>> vggscope.grid("A", batches=[1, 64]).columns()["peak_bytes"]
+        [1637681904, 4749085928]
+        """
+        columns: dict[str, list[Any]] = {name: [] for name in Estimate._fields}
+        for estimate in self:
+            for column, value in zip(columns.values(), estimate):
+                column.append(value)
+        return columns
 
 
 def grid(networks: Iterable[Network], batches: Sequence[int], configs: Sequence[StepConfig]) -> Iterator[Estimate]:
