@@ -61,6 +61,8 @@ def test_networks_with_branches_and_attention(word: str) -> None:
         StepConfig(gpus=4, parallel="zero2"),
         StepConfig(gpus=8, parallel="fsdp", optimizer="adam", dtype="amp"),
         StepConfig(runtime="tracker", optimizer="adam"),
+        StepConfig(optimizer="adam", weight_decay=0.1, foreach=False, ema=True, clip_grad_norm=True),
+        StepConfig(nesterov=True, weight_decay=0.1, fused=True, ema=True),
     ],
     ids=repr,
 )

@@ -681,6 +681,15 @@ def test_the_remedies_make_it_fit() -> None:
     assert all(remedy.max_batch == 0 for remedy in small.remedies)
 
 
+def test_a_fused_optimizer_is_a_remedy_where_its_step_is_the_peak() -> None:
+    found = memory(network("D"), 1, StepConfig(weight_decay=5e-4), GpuBudget("2600MiB")).fit
+    assert found is not None
+    remedies = {remedy.change: remedy for remedy in found.remedies}
+    assert found.verdict == "no"
+    assert remedies["--fused"].verdict == "tight"
+    assert found.nvidia_smi_bytes - remedies["--fused"].nvidia_smi_bytes > 400 * MIB
+
+
 def test_several_gpus_by_hand() -> None:
     net, weights = network("D"), 138357544 * 4
     one_gpu = memory(net, 64)
@@ -890,7 +899,9 @@ def test_what_weight_decay_clipping_and_an_average_add() -> None:
     )
     assert step_bytes(replace(plain, ema=True)) - before == weights
     # 4-byte sums of each 65,536 elements of the largest of the 32 tensors.
-    assert step_bytes(replace(plain, clip_grad_norm=True)) - before == 32 * 4096 * 25088 // 65536 * 4
+    clipped, sums = replace(plain, clip_grad_norm=True), 32 * 4096 * 25088 // 65536 * 4
+    assert step_bytes(clipped) - before == step_bytes(replace(clipped, fused=True)) - before == sums
+    assert step_bytes(replace(clipped, foreach=False)) - before < 1000
 
 
 @pytest.mark.parametrize(

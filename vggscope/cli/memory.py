@@ -22,6 +22,7 @@ from vggscope.cli.options import (
     option,
 )
 from vggscope.cli.output import check_format, emit
+from vggscope.errors import OptionError
 from vggscope.record import record
 
 
@@ -91,6 +92,10 @@ def memory(
     if step.batch is None and step.recipe is None:
         given["batch"] = 1
     if measure:
+        on_card = {"context": context, "workspace": workspace, "cudnn": cudnn}
+        useless = next((name for name, value in on_card.items() if value is not None), None)
+        if useless is not None:
+            raise OptionError("--measure runs on the card of this machine", f"leave out --{useless}")
         emit(api.measure(model, **given), output.format, output.output)
         return
     report = api.memory(model, gpu=gpu, context=context, workspace=workspace, cudnn=cudnn, **given)

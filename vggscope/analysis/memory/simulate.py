@@ -220,8 +220,8 @@ def _simulate_clipping(
 ) -> None:
     """Simulate torch.nn.utils.clip_grad_norm_: scalars, and on CUDA the partial sums of the foreach kernel."""
     widths = [network.element_bytes_of(p) for p in trained]
-    if config.steps_foreach and RUNTIMES[config.runtime] is CUDA:
-        chunks = max(-(-numel(p.shape) // NORM_CHUNK) for p in trained)
+    if config.foreach is not False and RUNTIMES[config.runtime] is CUDA:
+        chunks = max(-(-config.shards.gradient(numel(p.shape)) // NORM_CHUNK) for p in trained)
         log.release(log.allocate("temporary", BatchLinear(len(trained) * chunks * COUNTER, 0)))
     norms = [log.allocate("temporary", BatchLinear(width, 0)) for width in widths]
     stacked = log.allocate("temporary", BatchLinear(len(widths) * max(widths), 0))
