@@ -87,7 +87,7 @@ def network(model: Model, input_size: InputSizes | None = None, **options: Unpac
     >>> network("vgg16"), network("vgg16", input_size=(3, 64, 64)).shapes["features.30"]
     (<Network D at 3x224x224: 40 layers, 138,357,544 parameters>, (1, 512, 2, 2))
     """
-    return _network(model, _inputs(input_size, options), options)
+    return _network(model, _inputs(input_size, options), options, backward=True)
 
 
 def _network(
@@ -96,17 +96,21 @@ def _network(
     options: ModelOptions,
     steps: tuple[StepRequest, ...] = (),
     batch: int | None = None,
+    *,
+    backward: bool = False,
 ) -> Network:
     """The Network of a model, with a recording of torch in the `steps` whose memory the rules do not predict.
 
-    `batch` is the one whose figures are wanted, None for any.
+    `batch` is the one whose figures are wanted, None for any. `backward` asks for the costs of the backward pass.
     """
     if isinstance(model, Network):
         return model if inputs is None else _with_inputs(model, inputs)
     if isinstance(model, str):
         from vggscope.sources.resolve import resolve
 
-        resolved = resolve(model, replace(_source_options(inputs, options), steps=steps, batch=batch))
+        resolved = resolve(
+            model, replace(_source_options(inputs, options), steps=steps, batch=batch, backward=backward)
+        )
         return resolved if inputs is None else replace(resolved, given_batch=_batch_of(resolved, inputs))
     from vggscope.trace.network import network_of
 
@@ -116,7 +120,7 @@ def _network(
         raise ModelError(f"{type(model).__name__} is not a model", "a model is a word, an nn.Module or a Network")
     if set(options) - set(INPUT_OPTIONS):
         raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
-    return network_of(model, type(model).__name__, inputs, steps=steps, batch=batch)
+    return network_of(model, type(model).__name__, inputs, steps=steps, batch=batch, backward=backward)
 
 
 def _peaks(dtype: str | None, samples: int | None = None, *, for_any_batch: bool = False) -> tuple[StepRequest, ...]:
@@ -223,7 +227,7 @@ def operations(
     from vggscope.units import check_batch
 
     check_batch(batch or 1, dtype)
-    shown = _network(model, _inputs(input_size, options), options, batch=batch)
+    shown = _network(model, _inputs(input_size, options), options, batch=batch, backward=True)
     size = shown.given_batch if batch is None else batch
     return count_operations(shown, size, dtype, count=count, card=card)
 
@@ -556,7 +560,7 @@ def verify(model: Model, input_size: InputSizes | None = None, **options: Unpack
 
     steps = tuple(replace(step, on_gpu=on_gpu) for step in _peaks(None, 1) for on_gpu in (True, False))
     given = _inputs(input_size, options)
-    runnable = _network(model, given, options, steps).require_runnable()
+    runnable = _network(model, given, options, steps, backward=True).require_runnable()
     with _preserved(model), progress("asking", len(REFERENCE_TOOLS)) as advance:
         module = None if isinstance(model, Network) else build(model, input_size, **options)
         return ask_tools(runnable, module, advance, given if given is not None and given.data is not None else None)

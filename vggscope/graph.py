@@ -357,6 +357,8 @@ class Network:
     - `makes_leaf` is true if forward makes a tensor require a gradient, which no parameter needs.
     - `sparse_gradients` are the parameters whose gradient torch stores as the rows that the batch reads.
     - `reads_values` is true if forward reads the values of tensors: on others it may run otherwise.
+    - `other_backward` says why the backward pass of training is not that of the nodes, empty if it is. `in_training` is
+      then the network that forward runs in training mode, if that is known. It is not written to files.
     - `torch_count` is torch's own count in the run that was traced; None for a network without a module.
     """
 
@@ -382,6 +384,8 @@ class Network:
     reads_values: bool = field(default=False, compare=False, repr=False)
     makes_leaf: bool = field(default=False, compare=False, repr=False)
     sparse_gradients: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    other_backward: str = field(default="", compare=False, repr=False)
+    in_training: Network | None = field(default=None, compare=False, repr=False, metadata=NOT_WRITTEN)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))

@@ -12,6 +12,7 @@ from vggscope.graph import Network, Node, Parameter
 from vggscope.ops.base import numel
 from vggscope.ops.constant import WithConstants
 from vggscope.record import record
+from vggscope.units import count_text
 
 
 @record
@@ -40,8 +41,37 @@ def total_macs(costs: dict[str, Cost]) -> int | None:
 
 
 def backward_macs(network: Network, batch: int = 1) -> int | None:
-    """The MACs of a backward pass from what forward returns to the trainable parameters; None if unknown."""
-    return known_sum(backward_costs(network, batch).values())
+    """The MACs of a backward pass from what forward returns to the trainable parameters; None if unknown.
+
+    They include the layers that run only in training.
+    """
+    return known_sum(backward_costs(network.in_training or network, batch).values())
+
+
+def backward_notes(network: Network) -> tuple[str, ...]:
+    """Sentences on a backward pass that is unknown, or that is not that of the network's layers."""
+    if network.in_training is not None:
+        return (
+            f"{network.other_backward}: the figures of the backward pass are those of training{_not_in_rows(network)}",
+        )
+    reason = network.other_backward
+    if network.makes_leaf:
+        reason = "forward makes a tensor require a gradient that is no parameter"
+    elif not network.registers_all:
+        reason = "autograd computes gradients of parameters that are not registered too"
+    if not reason:
+        unknown = [name for name, macs in backward_costs(network).items() if macs is None]
+        more = f" and of {len(unknown) - 1} more layers" if len(unknown) > 1 else ""
+        reason = f"torch tells none of {unknown[0]}{more}" if unknown else ""
+    return (f"the cost of the backward pass is not known: {reason}",) if reason else ()
+
+
+def _not_in_rows(network: Network) -> str:
+    """The MACs of the layers that run only in training, in words."""
+    rows, total = known_sum(backward_costs(network).values()), backward_macs(network)
+    if rows is None or total is None or rows == total:
+        return ""
+    return f", with {count_text(total - rows)} MACs per sample in the total and in no row"
 
 
 def known_sum(values: Iterable[int | None]) -> int | None:
@@ -59,9 +89,12 @@ def backward_costs(network: Network, batch: int = 1) -> dict[str, int | None]:
 
     The gradient of each of a product's two factors, weights and input, costs as much as the product. An input needs no
     gradient without a trainable layer before it, as at the first convolution. All are unknown if autograd also
-    differentiates by what is no parameter of the network.
+    differentiates by what is no parameter of the network. A layer that training leaves out has none.
     """
-    if network.makes_leaf or not network.registers_all:
+    if network.in_training is not None:
+        costs = backward_costs(network.in_training, batch)
+        return {name: costs.get(name, 0) for name in network.by_name}
+    if network.makes_leaf or not network.registers_all or network.other_backward:
         return dict.fromkeys(network.by_name)
     needs = dict.fromkeys(network.input_names, False)
     backward: dict[str, int | None] = {}

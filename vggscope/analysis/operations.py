@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field, fields, replace
 
 from vggscope.analysis.cards import Roof, roof_of
-from vggscope.analysis.cost import backward_costs, costs, known_sum
+from vggscope.analysis.cost import backward_costs, backward_macs, backward_notes, costs, known_sum
 from vggscope.analysis.summary import Summary
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of
@@ -47,7 +47,7 @@ class LayerOperations:
 
 @record
 class OperationTotals:
-    """Sums over the layers; None if one is unknown, or the forward pass fails."""
+    """Sums over the layers, those that run only in training included; None if one is unknown, or forward fails."""
 
     macs: int | None
     other: int | None
@@ -70,7 +70,7 @@ class Formula:
 class Operations(Result):
     """The operations of a network. `roof` is the roofline of the card, None without a card.
 
-    `failure` and `alerts` are as in a Summary.
+    `failure` and `alerts` are as in a Summary. `warnings` are sentences on the backward pass.
     """
 
     schema: str
@@ -85,6 +85,7 @@ class Operations(Result):
     batch: int
     inputs: tuple[TensorSummary, ...]
     failure: str | None = None
+    warnings: tuple[str, ...] = ()
     alerts: tuple[str, ...] = field(default=(), metadata={"json": False})
 
 
@@ -107,6 +108,8 @@ def operations(
     totals: dict[str, int | None] = dict.fromkeys(f.name for f in fields(OperationTotals))
     if network.failure is None:
         totals = {name: known_sum(getattr(layer, name) for layer in layers) for name in totals}
+        total = backward_macs(network, batch)
+        totals |= {"backward_macs": total, "backward_flops": _flops(total, 0)}
     return Operations(
         schema="vggscope/operations@1",
         model=network.name,
@@ -120,6 +123,7 @@ def operations(
         batch=batch,
         inputs=summarize_tensors(network.inputs, batch, network.dtype),
         failure=network.failure,
+        warnings=backward_notes(network),
         alerts=network.alerts(),
     )
 

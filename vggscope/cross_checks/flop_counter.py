@@ -15,6 +15,7 @@ from vggscope.cross_checks.reference_tool import (
     BACKWARD_MACS,
     MACS,
     PARAMS,
+    NotApplicable,
     ReferenceTool,
     ReportedFigure,
     Term,
@@ -27,6 +28,7 @@ from vggscope.ops.constant import WithComputedWeights
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Bilinear
 from vggscope.trace.flops import macs_without_formula
+from vggscope.trace.forward import layers_of_training, module_mode
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.preserve import preserved
 from vggscope.trace.tensors import tensors_in
@@ -51,7 +53,7 @@ def macs(module: nn.Module, inputs: CallInputs) -> int:
 
 
 def backward_macs(module: nn.Module, inputs: CallInputs) -> int:
-    """The MACs of the backward pass from the output's sum to the trainable parameters."""
+    """The MACs of the backward pass from the output's sum to the trainable parameters, in the module's mode."""
     from torch.utils.flop_counter import FlopCounterMode
 
     backward = _backward(module, inputs)
@@ -151,8 +153,13 @@ def _macs(network: Network, module: nn.Module) -> ReportedFigure:
 
 def _backward_macs(network: Network, module: nn.Module) -> ReportedFigure:
     inputs = inputs_of(module, network)
-    terms = (*_backward_terms(network, module, inputs), *_recomputation_terms(module, inputs))
-    return ReportedFigure(backward_macs(module, inputs), terms=terms)
+    trains = network.in_training is not None
+    if network.other_backward and not trains:
+        raise NotApplicable(network.other_backward)
+    network = network.in_training or network
+    with layers_of_training(module) if trains else module_mode(module, False):
+        terms = (*_backward_terms(network, module, inputs), *_recomputation_terms(module, inputs))
+        return ReportedFigure(backward_macs(module, inputs), terms=terms)
 
 
 REFERENCE_TOOL = ReferenceTool(
@@ -163,6 +170,6 @@ REFERENCE_TOOL = ReferenceTool(
         MACS: _macs,
         BACKWARD_MACS: _backward_macs,
     },
-    explain={BACKWARD_MACS: lambda network, value: group_terms(network)},
+    explain={BACKWARD_MACS: lambda network, value: group_terms(network.in_training or network)},
     package="torch",
 )

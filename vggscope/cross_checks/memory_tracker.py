@@ -47,6 +47,8 @@ def _peak(network: Network, module: nn.Module, figure: str) -> ReportedFigure:
     agrees = on_gpu.peak_bytes(1) + sum(term.amount for term in terms) == tracked
     if not agrees and network.reads_values:
         raise NotApplicable("forward reads values, and the tracker runs it without those of the weights")
+    if not agrees and config.trains and network.other_backward and network.in_training is None:
+        raise NotApplicable(network.other_backward)
     if not agrees and not is_predicted(network, config):
         raise NotApplicable("torch cannot be recorded in this step, and the rules do not predict it to the byte")
     return ReportedFigure(tracked, terms=terms)

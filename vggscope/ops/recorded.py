@@ -136,6 +136,12 @@ class Unknown(Recorded):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
         return None
 
+    def backward_macs(
+        self, inputs: tuple[Shape, ...], output: Shape, needed: tuple[bool, ...], trained: bool
+    ) -> int | None:
+        has_gradient = self.differentiable and (any(needed) or trained or self.trains)
+        return None if has_gradient else 0
+
 
 @record
 class CallResult(Op):

@@ -38,7 +38,10 @@ def document(operations: Operations, columns: tuple[str, ...] | None = None) -> 
     total = tuple("total" if column.key == "name" else getattr(operations.totals, column.key, "") for column in COLUMNS)
     table = Table(COLUMNS, rows, quiet, total=total)
     table = table.choose(columns or tuple(key for key in _shown(operations) if key != "dtype" or table.holds(key)))
-    blocks: list[Block] = [*(Note(f"note: {alert}", "warning") for alert in operations.alerts), table]
+    blocks: list[Block] = [
+        *(Note(f"note: {text}", "warning") for text in (*operations.alerts, *operations.warnings)),
+        table,
+    ]
     if operations.formulas:
         blocks.append(Facts(tuple((formula.op, formula.formula) for formula in operations.formulas)))
     blocks.append(_meaning(operations))

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, OptionError, option
@@ -52,6 +53,14 @@ def load(word: str, options: BuildOptions) -> Network:
     from vggscope.trace.source_line import noting_built_modules
 
     call = parse(word)
+    traced = partial(
+        network_of,
+        name=word,
+        spec=options.given,
+        steps=options.steps,
+        batch=options.batch,
+        backward=options.backward,
+    )
     with isolated_import(call.where), noting_built_modules():
         name, make = _factory(call, options)
         notes = () if call.name else (f"{call.where} names no class: its only one, {name}, was taken",)
@@ -60,10 +69,10 @@ def load(word: str, options: BuildOptions) -> Network:
         except ModelError as error:
             if not _reads_values(error.__cause__):
                 raise
-            network = network_of(make(), word, options.given, steps=options.steps, batch=options.batch)
+            network = traced(make())
             notes = (*notes, "the model reads values while it is built: it was built with its weights")
         else:
-            network = network_of(module, word, options.given, rebuild=make, steps=options.steps, batch=options.batch)
+            network = traced(module, rebuild=make)
         return replace(network, warnings=(*network.warnings, *notes))
 
 

@@ -49,6 +49,7 @@ def load(word: str, options: BuildOptions) -> Network:
             rebuild=make,
             steps=options.steps,
             batch=options.batch,
+            backward=options.backward,
         )
 
 

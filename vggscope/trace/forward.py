@@ -6,7 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import ModelError
 from vggscope.graph import Parameter
@@ -73,8 +73,9 @@ class Forward:
         watch.recorder.begin(inputs.named(module))
         try:
             with (
-                module_mode(module, self.training),
+                layers_of_training(module) if self.training else module_mode(module, False),
                 _plain_execution(),
+                _noticed_draws(watch),
                 torch.device(device),
                 watch.watching(),
             ):
@@ -173,6 +174,38 @@ def random_state() -> Iterator[None]:
         random.setstate(python_state)
         if numpy:
             numpy.random.set_state(numpy_state)
+
+
+@contextmanager
+def layers_of_training(module: nn.Module) -> Iterator[None]:
+    """Set a module to training mode within the block, in which it runs the layers of a training step.
+
+    Batch norms stay in evaluation mode, because in training torch refuses one value per channel.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    with module_mode(module, True):
+        for part in module.modules():
+            if isinstance(part, _BatchNorm):
+                part.training = False
+        yield
+
+
+@contextmanager
+def _noticed_draws(watch: Watch) -> Iterator[None]:
+    """Note whether the block draws random numbers of Python or NumPy, by which it may choose among layers."""
+    before = random_numbers_drawn()
+    try:
+        yield
+    finally:
+        watch.draws = random_numbers_drawn() != before
+
+
+def random_numbers_drawn() -> tuple[object, ...]:
+    """Return the states of the random number generators of Python and NumPy."""
+    numpy = sys.modules.get("numpy")
+    state: Any = numpy.random.get_state() if numpy else ()
+    return random.getstate(), *(part.tobytes() if hasattr(part, "tobytes") else part for part in state)
 
 
 @contextmanager

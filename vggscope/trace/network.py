@@ -39,6 +39,7 @@ from vggscope.trace.other_forms import NESTED_REMEDY, other_form
 from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.run import Run, run
 from vggscope.trace.source_line import forward_line, own_line
+from vggscope.trace.training_graph import with_training
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,6 +57,7 @@ def network_of(
     rebuild: Callable[[], nn.Module] | None = None,
     steps: Sequence[StepRequest] = (),
     batch: int | None = None,
+    backward: bool = False,
 ) -> Network:
     """Return the Network of a module on the inputs that `spec` describes.
 
@@ -64,7 +66,8 @@ def network_of(
     ends at the layer that failed, and its `failure` is the reason. `rebuild` builds the module with its weights, if
     `module` has none: a forward that reads values needs them. `steps` are those that torch is recorded in, if the
     rules do not predict their memory. A forward that reads sizes is run on `batch` samples too, or on ANY_BATCH if the
-    caller names no batch.
+    caller names no batch. `backward` asks for the costs of the backward pass: a forward that reads its mode is run in
+    training mode too.
 
     Raises ModelError if forward fails before its first layer, or returns no tensor that depends on its input.
     """
@@ -82,6 +85,8 @@ def network_of(
     else:
         result = _first_that_fits(module, name, rebuild, samples)
     network = _checked(module, result)
+    if backward:
+        network = with_training(network, result)
     return network if network.predicts_memory else _with_steps(network, result, steps)
 
 
@@ -119,13 +124,14 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
     from vggscope.trace.step import recorded_steps
 
     runs = [recorded_steps(result.module, network, result.inputs, request, result.has_data) for request in requests]
-    steps = tuple(chain.from_iterable(steps for steps, _ in runs))
+    steps = tuple(chain.from_iterable(steps for steps, *_ in runs))
     failures = dict.fromkeys(
         f"{failure}; its memory is {'that of larger batches, extended' if steps else BY_RULES}"
-        for steps, failure in runs
+        for steps, failure, _ in runs
         if failure
     )
-    return replace(network, steps=steps, warnings=(*network.warnings, *failures))
+    choices = dict.fromkeys(choice for *_, choice in runs if choice and not network.reads_values)
+    return replace(network, steps=steps, warnings=(*network.warnings, *failures, *choices))
 
 
 def _first_that_fits(

@@ -414,7 +414,7 @@ class Recorder:
             )
             return Unknown(op.name, inputs, output, arguments_given=(op.described,))
         self.unknown.setdefault(op.name, []).append(name)
-        return op
+        return _trained(op) if trains else op
 
     def _compare(self, name: str, op: Op, call: Call, sources: tuple[str, ...], result: Tensor) -> None:
         """Add torch's multiply-accumulates of a node to the total, and record if ours differ without a known reason."""
@@ -487,6 +487,13 @@ class Recorder:
             number += 1
         self.repeats[base] = number
         return f"{base}:{number}"
+
+
+def _trained(op: Op) -> Op:
+    """Return an op that reads a parameter that is trained, which one of unknown cost notes."""
+    if isinstance(op, WithConstants):
+        return replace(op, op=_trained(op.op))
+    return replace(op, trains=True) if isinstance(op, Unknown) else op
 
 
 def _is_differentiable(result: Tensor) -> bool:

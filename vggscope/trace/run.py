@@ -48,7 +48,8 @@ class Run:
     a call failed because it reads values, which meta tensors do not have. `module` and `inputs` are what ran, and
     `has_data` is whether it ran on its own weights. `autocast` is the device for which forward turns autocast on, empty
     for none. `failed_reader` is the layer or the function that raised, with the position of the input that it read, and
-    `signal` the position of an input that torch.stft reads.
+    `signal` the position of an input that torch.stft reads. `reads_mode`: the model's own code reads `training`.
+    `draws`: it draws random numbers of Python or NumPy.
     """
 
     network: Network
@@ -61,6 +62,8 @@ class Run:
     autocast: str = ""
     failed_reader: tuple[int, Reader] | None = None
     signal: int | None = None
+    reads_mode: bool = False
+    draws: bool = False
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Network:
@@ -73,20 +76,29 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: st
     return run(module, from_sizes(module, [InputSize(input_shape)]), name, device).network
 
 
-def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, samples: int = 1) -> Run:
+def run(
+    module: nn.Module, inputs: CallInputs, name: str, device: str = META, samples: int = 1, *, training: bool = False
+) -> Run:
     """Run forward on one sample and on two. Return the Network with the error that the first run raised.
 
     If forward fails on one sample of a larger batch, it runs on the whole batch. `samples` is the batch whose figures
-    are wanted: a forward that reads sizes runs on it too, because it may take another way.
+    are wanted: a forward that reads sizes runs on it too, because it may take another way. `training` runs the module
+    in training mode, whose Network is for the backward costs alone.
     """
     dtype = own_dtype(module, inputs)
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
     owned = {**_parameters(module.named_parameters(), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
     with preserved(module, with_data=device != META) as restore:
-        forward = Forward(module, owned, packed, device, dtype, restore, samples=samples)
+        forward = Forward(
+            module, owned, packed, device, dtype, restore, compares=not training, training=training, samples=samples
+        )
         result = with_known_axes(on_samples(forward, inputs), inputs)
-        network = _with_torch_count(_network(name, forward, result, inputs), forward, result)
-        network = _with_notes(_with_certainty(network, forward, result), result, inputs)
+        network = replace(_network(name, forward, result, inputs), other_backward=result.watch.hook_products)
+        if training:
+            network = _with_leaves(network, result.watch)
+        else:
+            network = _with_torch_count(network, forward, result)
+            network = _with_notes(_with_certainty(network, forward, result), result, inputs)
     network = with_positions(network, built_positions(module))
     watch, error = result.watch, result.error
     return Run(
@@ -100,6 +112,8 @@ def run(module: nn.Module, inputs: CallInputs, name: str, device: str = META, sa
         watch.autocast,
         watch.failed_reader,
         watch.signal,
+        watch.training_reads.branches or watch.training_reads.passes_on,
+        watch.draws,
     )
 
 
@@ -157,13 +171,13 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
     # Training mode is run only if rules would predict its memory.
     is_predicted = agrees and (network.predicts_memory or network.for_batch(2).predicts_memory)
     follows = agrees and not (is_predicted and _trains_otherwise(forward, result.ran_on, watch))
-    return replace(
-        network,
-        follows_rules=follows,
-        registers_all=not watch.unregistered,
-        makes_leaf=watch.makes_leaf,
-        sparse_gradients=tuple(sorted(watch.recorder.sparse_gradients)),
-    )
+    sparse = tuple(sorted(watch.recorder.sparse_gradients))
+    return replace(_with_leaves(network, watch), follows_rules=follows, sparse_gradients=sparse)
+
+
+def _with_leaves(network: Network, watch: Watch) -> Network:
+    """Return the network with whether autograd differentiates by what is no parameter of it."""
+    return replace(network, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf)
 
 
 def _with_notes(network: Network, result: SampleRuns, inputs: CallInputs) -> Network:

@@ -19,7 +19,13 @@ from weakref import ref
 
 from vggscope.graph import Network
 from vggscope.recorded_step import BEFORE, RecordedStep, StepRequest, StorageEvent
-from vggscope.trace.forward import module_mode, random_state, replaced_tensors, replacement_tensors
+from vggscope.trace.forward import (
+    module_mode,
+    random_numbers_drawn,
+    random_state,
+    replaced_tensors,
+    replacement_tensors,
+)
 from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
 from vggscope.trace.inputs import CallInputs
@@ -60,7 +66,7 @@ class Recording:
     """One run: the storages by number, the changes in order, and the storages of the parameters' gradients.
 
     `trained` are the names of the parameters that have a gradient, `replaced` those of the buffers that are now another
-    tensor.
+    tensor. `chooses` says that forward may run other layers in each call, empty if it does not.
     """
 
     storages: list[StorageUse]
@@ -68,12 +74,15 @@ class Recording:
     gradients: frozenset[int]
     trained: tuple[str, ...]
     replaced: frozenset[str] = frozenset()
+    chooses: str = ""
 
 
 def recorded_steps(
     module: nn.Module, network: Network, inputs: CallInputs, request: StepRequest, has_data: bool
-) -> tuple[tuple[RecordedStep, ...], str]:
-    """Return the requested step, for one batch or for any, and a sentence on what could not be run, empty if all could.
+) -> tuple[tuple[RecordedStep, ...], str, str]:
+    """Return the requested step, for one batch or for any, and two sentences that may be empty.
+
+    The first is on what could not be run, the second on a step that is one of several.
 
     The module is left as it was. `has_data` runs it on its own weights, which a forward that reads values needs.
     """
@@ -82,28 +91,43 @@ def recorded_steps(
         given = inputs if network.single is not None else inputs.for_samples(samples)
         try:
             return _record(module, network, given, request, has_data)
-        except Exception:  # what runs without data may differ in training
+        except Exception as error:  # what runs without data may differ in training
             if has_data or any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
                 raise
-            return _record(module, network, given, request, True)
+            recording = _record(module, network, given, request, True)
+            reads_values = type(error).__module__.startswith("torch._subclasses")
+            return replace(recording, chooses="reads values") if reads_values else recording
 
     samples = 1 if network.single is not None else request.samples or inputs.batch
     steps: list[RecordedStep] = []
-    failure = ""
+    failure = choice = ""
     if not request.for_any_batch or samples == 1:
         try:
-            steps.append(_step(network, request, samples, record(samples)))
+            recording = record(samples)
+            steps.append(_step(network, request, samples, recording))
+            choice = _choice_text(request, recording)
         except Exception as error:  # the model's code may raise anything
             failure = _failure_text(request, samples, error)
         if (steps and not request.for_any_batch) or network.single is not None:
-            return tuple(steps), failure
+            return tuple(steps), failure, choice
     try:
         pair = record(SECOND), record(THIRD)
     except Exception as error:
-        return tuple(steps), failure or _failure_text(request, SECOND, error)
+        return tuple(steps), failure or _failure_text(request, SECOND, error), choice
+    choice = choice or _choice_text(request, pair[0])
     if _is_alike(*pair):
-        return (*steps, _step(network, request, None, *pair)), failure
-    return tuple(steps), failure or f"{_name(request)} allocates otherwise for 2 samples than for 3"
+        return (*steps, _step(network, request, None, *pair)), failure, choice
+    return tuple(steps), failure or f"{_name(request)} allocates otherwise for 2 samples than for 3", choice
+
+
+def _choice_text(request: StepRequest, recording: Recording) -> str:
+    """Return a sentence on a training step that may run other layers in each call, else an empty one."""
+    if not recording.chooses or not request.trains:
+        return ""
+    return (
+        f"forward {recording.chooses} in training and may run other layers in each call:"
+        " the memory of a training step is that of one call"
+    )
 
 
 def _name(request: StepRequest) -> str:
@@ -178,8 +202,11 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
         copied = _Copies(request.dtype, has_data)
         state = replacement_tensors(module, copied.of_state)
         step = _WatchedStep(module, network, state, inputs.map(copied), request)
+        drawn = random_numbers_drawn()
         with replaced_tensors(module, state):  # in the backward pass too, where torch.utils.checkpoint runs it again
-            return step.run()
+            recording = step.run()
+        draws = random_numbers_drawn() != drawn
+        return replace(recording, chooses="draws random numbers") if draws else recording
 
 
 def tensors_without_data(module: nn.Module) -> FakeTensorMode:

@@ -28,7 +28,7 @@ from vggscope.ops.view import Reshape, View
 from vggscope.trace.autocast import autocast_device, autocast_requests, result_dtypes, with_dtypes
 from vggscope.trace.compiled import as_plain_python
 from vggscope.trace.dtypes import require_dtypes
-from vggscope.trace.flops import Counted, OperatorMacs, add_linear, counted, operator_macs, with_macs
+from vggscope.trace.flops import Counted, OperatorMacs, add_linear, counted, counted_macs, operator_macs, with_macs
 from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
 from vggscope.trace.inputs import FunctionReader, Reader
@@ -106,6 +106,8 @@ class Watch:
       require it.
     - `keeps_tensors` is true if forward has stored a tensor that it computed for its next call.
     - `training_reads` tell whether forward depends on the mode of a module.
+    - `hook_products` says that a hook on a gradient computes products, or may; empty if none does.
+    - `draws` is true if forward draws random numbers of Python or NumPy.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
 
@@ -138,6 +140,8 @@ class Watch:
     makes_leaf: bool = False
     keeps_tensors: bool = False
     training_reads: TrainingReads = field(default_factory=TrainingReads)
+    draws: bool = False
+    hook_products: str = ""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -342,6 +346,7 @@ class Watch:
         try:
             if is_differentiation(function) and not self.inside_node:
                 self.differentiates = True
+                self._note_hook(function, args)
                 result, macs = with_macs(partial(function, *args, **kwargs))
                 return self._gradient_node(function_name(function)[0], inputs, result, macs)
             with counting:
@@ -367,6 +372,20 @@ class Watch:
             self.makes_leaf |= requires_gradient(function, args)
         if not all(tensor.is_meta for tensor in inputs):
             self._check_registered(inputs)
+
+    def _note_hook(self, function: Function, args: tuple[object, ...]) -> None:
+        """Note if a hook that a call sets on a gradient computes products: run it on a gradient of that shape."""
+        import torch
+
+        if getattr(function, "__name__", "") != "register_hook" or self.hook_products or len(args) < 2:
+            return
+        tensor, hook = cast("tuple[Tensor, Callable[[Tensor], object]]", args[:2])
+        with unwatched(), self._repeating(), torch.no_grad():
+            macs = counted_macs(partial(hook, torch.zeros_like(tensor)))
+        if macs != 0:
+            origin = self.recorder.origin(tensor)
+            place = f" of {origin}" if isinstance(origin, str) else ""
+            self.hook_products = f"the hook that forward sets on the gradient{place} computes products"
 
     def _check_registered(self, tensors: tuple[Tensor, ...]) -> None:
         """Note a tensor that autograd trains and that is no parameter of the model."""

@@ -20,7 +20,8 @@ class BuildOptions:
     layers (torchvision's), `flatten` fits the first FC layer to the input size (the paper's at training), `dense`
     makes the FC layers convolutions (the paper's at test time, section 3.2). `inputs` are what a module that is
     no VGG is called with. `steps` are those that torch is recorded in, for a module whose memory the rules do not
-    predict. `batch` is the one whose figures are wanted, None for any.
+    predict. `batch` is the one whose figures are wanted, None for any. `backward` asks for the costs of the backward
+    pass.
     """
 
     input: tuple[int, ...] | None = None
@@ -31,6 +32,7 @@ class BuildOptions:
     inputs: Inputs | None = None
     steps: tuple[StepRequest, ...] = ()
     batch: int | None = None
+    backward: bool = False
 
     @property
     def given(self) -> Inputs | tuple[int, ...] | None:
