@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.receptive_field.source import named_input, pixel_axes
 from vggscope.analysis.receptive_field.view import PixelView, UnknownView, mixes_channels, views
@@ -18,6 +18,7 @@ from vggscope.cross_checks.positive import Function, each_channel, functions, on
 from vggscope.cross_checks.reference_tool import FIELDS, NotApplicable, ReferenceTool, ReportedFigure, written_out
 from vggscope.graph import Input, Network, Node
 from vggscope.trace.inputs import arguments
+from vggscope.trace.unseen import noticed_disabling
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,7 +88,11 @@ def _fields(network: Network, module: nn.Module) -> ReportedFigure:
         raise NotApplicable("the input is whole numbers, which have no gradient")
     if any(node.op.differentiates for node in network.nodes):
         raise NotApplicable("forward computes gradients itself")
-    mismatches = differences(network, module, layers)
+    disabled: list[bool] = []
+    with noticed_disabling(lambda: disabled.append(True)):
+        mismatches = differences(network, module, layers)
+    if mismatches and disabled:
+        raise NotApplicable("forward calls functions under DisableTorchFunction, which cannot be replaced")
     return ReportedFigure(len(layers) - len(mismatches), detail="; ".join(mismatches[:3]))
 
 
@@ -256,8 +261,22 @@ def _positive() -> Iterator[None]:
             return positive.get(name, func)(*map(ones, args), **{key: ones(value) for key, value in named.items()})
 
     positive = functions()
-    with written_out(), PositiveMode():
+    with written_out(), _differentiable_inference(), PositiveMode():
         yield
+
+
+@contextmanager
+def _differentiable_inference() -> Iterator[None]:
+    """Let torch.inference_mode do nothing within the block: what it computes depends on its input too."""
+    from torch import inference_mode
+
+    kind: Any = inference_mode
+    enter, leave = kind.__enter__, kind.__exit__
+    kind.__enter__, kind.__exit__ = (lambda self: None), (lambda self, *error: None)
+    try:
+        yield
+    finally:
+        kind.__enter__, kind.__exit__ = enter, leave
 
 
 REFERENCE_TOOL = ReferenceTool(name="autograd", title="autograd", reports={FIELDS: _fields}, package="torch")

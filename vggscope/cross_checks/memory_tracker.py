@@ -39,8 +39,7 @@ def _peak(network: Network, module: nn.Module, figure: str) -> ReportedFigure:
     reason = next(_reasons_not_to_track(network, module, config), None)
     if reason is not None:
         raise NotApplicable(reason)
-    trained = None if config.trains else ()
-    tracked = MeasuredStep(lambda: copied(module, _empty), network, 1, config, trained).tracked_peak()
+    tracked = MeasuredStep(lambda: copied(module, _empty), network, 1, config).tracked_peak()
     on_gpu, on_cpu = (simulate_step(network, replace(config, runtime=runtime)) for runtime in ("cuda", "tracker"))
     packed = _packed_bytes(network, module)
     terms = tuple(_terms(on_gpu, on_cpu, packed))

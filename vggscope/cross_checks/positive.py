@@ -68,6 +68,7 @@ def functions() -> dict[str, Function]:
         "scaled_dot_product_attention": _attention,
         "multi_head_attention_forward": _multi_head,
         "set_grad_enabled": lambda *_: None,  # an output computed under torch.no_grad depends on its input too
+        "detach": lambda x: x,
     }
 
 

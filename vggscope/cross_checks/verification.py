@@ -26,6 +26,7 @@ from vggscope.cross_checks.reference_tool import (
     ReferenceTool,
     ReportedFigure,
     Term,
+    run_on_meta,
     without_data,
 )
 from vggscope.errors import ModelError, printable
@@ -147,6 +148,8 @@ def verify(
     with suppress_output():
         empty = _without_data(network, module, inputs)
     packed = _packed(network, module)
+    with suppress_output():
+        outside = _called_outside(network, empty)
     for tool in REFERENCE_TOOLS:
         progress(tool.title)
         for figure in tool.reports:
@@ -154,7 +157,14 @@ def verify(
             if isinstance(reported, ReportedFigure):
                 if figure == PARAMS:
                     reported = replace(reported, terms=(*reported.terms, *packed))
-                answers[figure].append(_compare(tool, figure, network, ours[figure], reported))
+                answer = _compare(tool, figure, network, ours[figure], reported)
+                reason = (
+                    _not_comparable(tool, figure, network, outside, bool(packed)) if answer.outcome == DISAGREES else ""
+                )
+                if reason:
+                    skipped.append(Skipped(tool.name, figure, reason))
+                else:
+                    answers[figure].append(answer)
             else:
                 skipped.append(Skipped(tool.name, figure, reported))
     figures = tuple(Figure(name, ours[name], tuple(answers[name]), _worst(answers[name])) for name in ours)
@@ -173,6 +183,42 @@ def _packed(network: Network, module: nn.Module | None) -> tuple[Term, ...]:
     listed = {name for name, _ in module.named_parameters()}
     packed = sum(numel(parameter.shape) for parameter in network.parameters() if parameter.name not in listed)
     return (Term(-packed, "packed weights of quantised layers, which are in no list of parameters"),) if packed else ()
+
+
+def _called_outside(network: Network, module: nn.Module) -> str:
+    """The class of a module that forward calls and that is no part of the copy which the tools run; empty if none is.
+
+    A plain list, a lambda or a hook may hold it. The tools do not see the calls of such a module, and if it was not
+    copied, its weights are those of the original.
+    """
+    from torch.nn.modules.module import register_module_forward_pre_hook
+
+    known, found = {id(part) for part in module.modules()}, list[str]()
+
+    def enter(part: nn.Module, _: object) -> None:
+        if id(part) not in known:
+            found.append(type(part).__name__)
+
+    handle = register_module_forward_pre_hook(enter)
+    try:
+        with random_state():
+            run_on_meta(module, inputs_of(module, network))
+    except Exception:  # forward may need values; each tool tells so itself
+        return ""
+    finally:
+        handle.remove()
+    return next(iter(found), "")
+
+
+def _not_comparable(tool: ReferenceTool, figure: str, network: Network, outside: str, is_quantized: bool) -> str:
+    """Why a tool's figure that differs is not compared, by what a run of the copy has shown; empty if it is."""
+    if outside and figure != PARAMS:
+        return f"forward calls a {outside} of a list, a lambda or a hook, which is no part of the copy that tools run"
+    if is_quantized and figure == FIELDS:
+        return "quantised layers have no gradient"
+    if tool is fvcore.REFERENCE_TOOL and any(node.op.name == "forward_pre_hook" for node in network.nodes):
+        return "it counts what a forward pre-hook computes, which is one row here"
+    return ""
 
 
 def _worst(answers: Sequence[Answer]) -> str:

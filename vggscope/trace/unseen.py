@@ -40,7 +40,7 @@ def noticing(may_read: Callable[[], None], in_thread: Callable[[str], None]) -> 
         if _foreign_modes() or _global_hooks():
             may_read()
         stack.enter_context(_noticed_threads(may_read, in_thread))
-        stack.enter_context(_noticed_disabling(may_read))
+        stack.enter_context(noticed_disabling(may_read))
         stack.enter_context(in_own_thread())
         yield
 
@@ -102,7 +102,7 @@ def _noticed_threads(may_read: Callable[[], None], in_thread: Callable[[str], No
 
 
 @contextmanager
-def _noticed_disabling(may_read: Callable[[], None]) -> Iterator[None]:
+def noticed_disabling(may_read: Callable[[], None]) -> Iterator[None]:
     """Notice each use of DisableTorchFunction, under which no mode is called, in every module that has imported it."""
     original = _disabled()
 
