@@ -81,6 +81,15 @@ def test_differences_stand_in_the_order_of_their_effect(tmp_path: Path) -> None:
         assert effects == sorted(effects, key=[*EFFECTS][::-1].index)
 
 
+def test_one_harmless_difference_is_counted_in_the_singular() -> None:
+    from torch import nn
+
+    ours, reference = (nn.Sequential(nn.Conv2d(3, 4, 3), layer) for layer in (nn.LeakyReLU(0), nn.ReLU()))
+    text = plain(write(vggscope.diff(ours, ref=reference, input_size=(3, 8, 8)), "html"))
+    assert "1 difference" in text
+    assert "1 differences" not in text
+
+
 def test_harmless_differences_are_folded_unless_there_are_no_others(tmp_path: Path) -> None:
     assert '<details class="harmless">' in write(result_of("by hand", tmp_path), "html")
     assert '<details class="harmless" open>' in write(result_of("dense", tmp_path), "html")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import vggscope
-from tests.rewrites import CHANNELS, SIDE, Net, Words, networks
+from tests.rewrites import CHANNELS, POOLS, SIDE, Net, Words, networks
 from vggscope.diffing.compare import compare
 from vggscope.diffing.result import Diff
 from vggscope.trace.run import trace
@@ -135,12 +135,20 @@ EQUAL = (
     ("minus_half", "plus_minus_half"),
     ("half", "times_half"),
     ("softmax", "f_softmax", "softmax_of_negative_axis"),
+    ("silu", "times_sigmoid", "sigmoid_times", "times_sigmoid_flat"),
+    ("hardswish", "times_hardsigmoid"),
+    ("relu_max_pool", "relu_pad_max_pool"),
+    ("f_avg_pool_3", "pad_avg_pool", "avg_pool_3"),
+    ("mean_of_map", "mean_of_means", "mean_of_pool"),
+    ("without_mean", "mean_of_means_kept"),
 )
 """Words on maps that are the same function."""
 
 EQUAL_ENDS = (
     ("max_pool", "adaptive_max", "f_max_pool", "f_max_pool_ceil"),
     ("avg_pool", "adaptive_avg", "f_avg_pool"),
+    ("strided_avg_pool", "pad_strided_avg_pool"),
+    ("strided_max_pool", "pad_strided_max_pool"),
     ("flatten", "f_flatten", "view"),
     ("fc a", "fc_conv a"),
     ("fc_2 a", "f_fc_2 a", "fc_2_conv a"),
@@ -149,9 +157,8 @@ EQUAL_ENDS = (
 
 
 def _ends(word: str) -> Words:
-    ends = [word if word in group else group[0] for group in EQUAL_ENDS]
-    pools = [word for word in ends[:2] if word not in ("max_pool", "avg_pool")] or ["max_pool"]
-    return tuple((["avg_pool"] if word == "avg_pool" else pools) + ends[2:])
+    ends = [word if word in group else group[0] for group in EQUAL_ENDS[-3:]]
+    return (word if word in POOLS else "max_pool", *ends)
 
 
 def _equal_pairs() -> Iterator[tuple[Words, Words]]:
@@ -181,6 +188,11 @@ def test_what_is_called_the_same_is_the_same_to_torch_in_thousands(seed: int) ->
 
 
 UNEQUAL = [
+    ("silu", "times_sigmoid_of_transposed"),
+    ("relu_max_pool", "relu_pad_one_max_pool"),
+    ("pad_max_pool", "max_pool_3"),
+    ("strided_max_pool", "pad_wide_max_pool"),
+    ("mean_of_means", "mean_of_means_otherwise"),
     ("conv a", "conv a", "conv b"),
     ("attention_to_half a", "attention_of_half a"),
     ("attention_of_pixels a", "attention_masked a"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from itertools import accumulate
-from math import inf
+from math import inf, prod
 from typing import Any
 
 from vggscope.record import record
@@ -19,6 +19,7 @@ Shape = tuple[int, ...]
 RESHAPE, PERMUTE, PAD, SLICE, CAT = "reshape", "permute", "pad", "slice", "cat"
 CLIP, ADD, MUL, FILL = "clip", "add number", "multiply by number", "fill"
 MAX_POOL, MEAN_POOL, LINEAR, BATCH_NORM = "max pool", "mean pool", "linear", "batch norm"
+MEAN, PRODUCT = "mean", "Elementwise mul"
 
 
 @record
@@ -96,6 +97,11 @@ def add_number(number: float, shape: Shape, source: int = 0) -> PrimitiveStep:
 def multiply(number: float, shape: Shape, source: int = 0) -> PrimitiveStep:
     """Multiply each value by a number."""
     return PrimitiveStep(MUL, (float(number),), shape, (source,), is_pointwise=True, is_monotone=number >= 0)
+
+
+def mean_of_axes(axes: Shape, shape: Shape, source: int = 0) -> PrimitiveStep:
+    """The mean over these axes, which keep size 1."""
+    return PrimitiveStep(MEAN, axes, shape, (source,))
 
 
 def fill(number: float, shape: Shape) -> PrimitiveStep:
@@ -291,10 +297,110 @@ class NormalTerms:
     def pooled(self, term: NormalTerm) -> int | None:
         """Take the maximum before a nondecreasing function."""
         source = self._source(term)
+        if source.step.function == PAD and (place := self._padded_maximum(term)) is not None:
+            return place
         if not (source.step.is_monotone and source.step.is_pointwise) or len(source.inputs) > 1 or source.weights:
             return None
         inner = self.add(replace(term, inputs=source.inputs))
         return self.add(replace(source, step=replace(source.step, shape=term.step.shape), inputs=(inner,)))
+
+    def _padded_maximum(self, term: NormalTerm) -> int | None:
+        """Zeros around values that are never negative as the pool's own padding, if no window reads zeros alone."""
+        padding = self._source(term)
+        amounts, mode, value = padding.step.arguments
+        kernel, strides, dilations, around = term.step.arguments
+        sides = len(kernel)
+        inner = self.terms[padding.inputs[0]]
+        is_plain = mode == "constant" and value == 0 and min(map(min, amounts)) >= 0
+        if not is_plain or any(map(any, amounts[:-sides])) or not self._is_nonnegative(padding.inputs[0]):
+            return None
+        merged = []
+        for axis, (size, stride, dilation) in enumerate(zip(kernel, strides, dilations), -sides):
+            have, made = inner.step.shape[axis], term.step.shape[axis]
+            before = around[axis][0] + amounts[axis][0]
+            starts = range(-before, made * stride - before, stride)
+            if not all(any(0 <= start + dilation * i < have for i in range(size)) for start in starts):
+                return None
+            merged.append((before, max(starts[-1] + dilation * (size - 1) + 1 - have, 0)))
+        step = replace(term.step, arguments=(kernel, strides, dilations, tuple(merged)))
+        return self._instead(term, step)
+
+    def _is_nonnegative(self, place: int) -> bool:
+        """Whether a value is nowhere below 0."""
+        term = self.terms[place]
+        if term.step.function in (RESHAPE, PERMUTE, SLICE):
+            return self._is_nonnegative(term.inputs[0])
+        return term.step.function == CLIP and bool(term.step.arguments[0] >= 0)
+
+    def window_means(self, term: NormalTerm) -> int | None:
+        """Leave out the padding after the last window."""
+        source = self._source(term)
+        kernel, strides, dilations, _ = term.step.arguments
+        if source.step.function != PAD or source.step.arguments[1] != "constant" or source.growth is not None:
+            return None
+        amounts, shape = list(source.step.arguments[0]), list(source.step.shape)
+        for axis, (size, stride, dilation) in enumerate(zip(kernel, strides, dilations), -len(kernel)):
+            end = (term.step.shape[axis] - 1) * stride + dilation * (size - 1) + 1
+            unread = max(min(shape[axis] - end, amounts[axis][1]), 0)
+            amounts[axis] = (amounts[axis][0], amounts[axis][1] - unread)
+            shape[axis] -= unread
+        if tuple(shape) == source.step.shape:
+            return None
+        step = replace(source.step, arguments=(tuple(amounts), *source.step.arguments[1:]), shape=tuple(shape))
+        return self.add(replace(term, inputs=(self.add(replace(source, step=step)),)))
+
+    def averaged(self, term: NormalTerm) -> int | None:
+        """A mean of means over other axes is the mean over all of them; that of a whole map is a pool."""
+        merged = self._merged_mean(term)
+        if merged is not None:
+            return merged
+        shape, axes = self._source(term).step.shape, term.step.arguments
+        if len(shape) < 3 or axes != tuple(range(2, len(shape))):
+            return None
+        ones = (1,) * len(axes)
+        arguments = (shape[2:], ones, ones, prod(shape[2:]))
+        return self.add(replace(term, step=PrimitiveStep(MEAN_POOL, arguments, term.step.shape)))
+
+    def _merged_mean(self, term: NormalTerm) -> int | None:
+        """The mean of a mean as one over the axes of both, if none is the batch axis."""
+        source = self._source(term)
+        inner = self.terms[source.inputs[0]] if source.step.function == RESHAPE else source
+        if inner.step.function != MEAN or not term.growth is source.growth is inner.growth is None:
+            return None
+        shape, axes = inner.step.shape, inner.step.arguments
+        left = [axis for axis in range(len(shape)) if inner is source or axis not in axes]
+        if tuple(shape[axis] for axis in left) != source.step.shape:
+            return None
+        both = tuple(sorted({*axes, *(left[axis] for axis in term.step.arguments)}))
+        if 0 in both:
+            return None
+        kept = tuple(1 if axis in both else size for axis, size in enumerate(shape))
+        mean = self.add(replace(inner, step=mean_of_axes(both, kept), origin=term.origin))
+        return self.add(replace(term, step=reshape(term.step.shape), inputs=(mean,)))
+
+    def gated(self, term: NormalTerm) -> int | None:
+        """Write x sigmoid(x) as SiLU(x), and x hardsigmoid(x) as Hardswish(x)."""
+        is_plain = term.step.arguments == (("function", "mul"), ("arguments_given", ())) and not term.weights
+        if not is_plain or len(term.inputs) != 2:
+            return None
+        for value, gate in (term.inputs, term.inputs[::-1]):
+            outer = self.terms[gate]
+            is_moved = outer.step.function in (RESHAPE, PERMUTE)
+            gating = self.terms[outer.inputs[0]] if is_moved else outer
+            name = _GATED.get(gating.step.function)
+            if name is None or gating.step.arguments or self.terms[value].step.shape != term.step.shape:
+                continue
+            same = replace(
+                gating, step=replace(gating.step, shape=term.step.shape), inputs=(value,), growth=term.growth
+            )
+            if self.add(same) == gate:
+                step = replace(gating.step, function=name, shape=term.step.shape, is_monotone=False)
+                return self.add(replace(term, step=step, inputs=(value,)))
+        return None
+
+
+_GATED: Mapping[str, str] = {"Sigmoid Sigmoid": "SiLU SiLU", "Hardsigmoid Hardsigmoid": "Hardswish Hardswish"}
+"""The activation that is x times another one of x, by the steps of both."""
 
 
 _RULES: Mapping[str, Callable[[NormalTerms, NormalTerm], int | None]] = {
@@ -307,6 +413,9 @@ _RULES: Mapping[str, Callable[[NormalTerms, NormalTerm], int | None]] = {
     ADD: NormalTerms.shifted,
     MUL: NormalTerms.scaled,
     MAX_POOL: NormalTerms.pooled,
+    MEAN_POOL: NormalTerms.window_means,
+    MEAN: NormalTerms.averaged,
+    PRODUCT: NormalTerms.gated,
 }
 
 

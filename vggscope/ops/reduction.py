@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vggscope.ops.axis_maps import AxisMaps, without
 from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
-from vggscope.ops.normal_form import NormalForm, reshape
-from vggscope.ops.pooling import maximum_of_windows, mean_of_windows
+from vggscope.ops.normal_form import NormalForm, mean_of_axes, reshape
+from vggscope.ops.pooling import maximum_of_windows
 from vggscope.record import record
 
 KEEPS_NOTHING = frozenset({"mean", "sum", "argmax", "argmin", "any", "all"})
@@ -66,10 +66,13 @@ class Reduction(Op):
         kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
         window = self.window(shape[2:]) if len(shape) > 2 and not self.options else None
         if window is not None and self.function == "mean":
-            return NormalForm((mean_of_windows(window, kept), reshape(output, 1)), "it is the mean of the whole map")
+            steps = (mean_of_axes(tuple(sorted(axes)), kept), reshape(output, 1))
+            return NormalForm(steps, "it is the mean of the whole map")
         if window is not None and self.function == "amax":
             step = maximum_of_windows(window, shape, kept)
             return NormalForm((step, reshape(output, 1)), "it is the maximum of the whole map")
+        if self.function == "mean" and axes and not self.options:
+            return NormalForm((mean_of_axes(tuple(sorted(axes)), kept), reshape(output, 1)))
         step = self.step(kept, 0, function=self.function, axes=tuple(sorted(axes)), options=self.options)
         return NormalForm((step, reshape(output, 1)))
 

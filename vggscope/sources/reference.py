@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vggscope.errors import ModelError, ShapeError, nearest, option
+from vggscope.errors import ModelError, ShapeError, names_options, nearest, option
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.record import record
@@ -157,7 +157,8 @@ def _counterpart(word: str | None, model: str, ours: Network, options: BuildOpti
     others = _families(ours, excluded=family_named(model)) if word is None else []
     closest, found = _most_like(ours, [*columns, *others])
     chosen = _Choice(closest + norm) if closest in others else _of_column(library, closest + norm)
-    return replace(chosen, note=f"most like {{}}: {found.text}; {option('ref')} names another", likeness=found)
+    argument = option("ref") if names_options() else "the argument ref"
+    return replace(chosen, note=f"most like {{}}: {found.text}; {argument} names another", likeness=found)
 
 
 def _families(ours: Network, excluded: tuple[str, bool] | None) -> list[str]:

@@ -99,7 +99,8 @@ def _facts(diff: Diff) -> list[tuple[str, str]]:
     harmless = [index for index, difference in enumerate(diff.differences) if is_harmless(difference)]
     if harmless:
         count, _, matters = harmless_text(diff, harmless).partition(" harmless")
-        found.append(("harmless", f"{count} differences{matters.partition(':')[1]}{matters.partition(':')[2]}"))
+        noun = "difference" if len(harmless) == 1 else "differences"
+        found.append(("harmless", f"{count} {noun}{matters.partition(':')[1]}{matters.partition(':')[2]}"))
     if diff.failure is not None:
         found.append(("does not run", diff.failure))
     return found
