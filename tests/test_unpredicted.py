@@ -552,3 +552,18 @@ def test_tensors_that_forward_stores_are_in_memory_and_not_in_the_model(where: s
     for mode in ("inference", "train"):
         holds(model, mode, input_size=(16,))
     assert [id(tensor) for tensor in stored_tensors(model)] == before
+
+
+class SparseWeight(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(16).to_sparse())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sparse.mm(self.weight, x)
+
+
+def test_training_with_a_sparse_matrix_is_withheld() -> None:
+    summary = vggscope.summary(SparseWeight(), input_data=torch.randn(16, 8), batch_axis=None)
+    assert summary.memory.training_peak_bytes is None
+    assert any("weight is a sparse matrix" in text for text in summary.warnings)

@@ -109,6 +109,11 @@ def unknown_memory(network: Network, config: StepConfig) -> str:
     sparse = next((p.name for p in trained if p.name in network.sparse_gradients), None)
     if sparse is not None:
         return f"the gradient of {sparse} is sparse: its size depends on the rows that the batch reads"
+    if config.trains and trained and recorded_step(network, config) is None:
+        tensors = (*network.parameters(), *network.tables)
+        stored = next((tensor.name for tensor in tensors if tensor.index_bytes), None)
+        if stored is not None:
+            return f"{stored} is a sparse matrix, of which the backward pass makes copies that no rule gives"
     if config.trains and not trained:
         frozen = any(network.parameters())
         return f"it has nothing to train: {'no parameter gets a gradient' if frozen else 'no parameters'}"
