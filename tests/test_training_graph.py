@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
+from vggscope.errors import ShapeError
 from vggscope.trace.tensors import tensors_in
 
 
@@ -193,3 +194,32 @@ def test_a_custom_operator_of_unknown_cost_withholds_the_backward_pass(name: str
     assert counted.totals.backward_macs is None
     assert "is not known" in counted.warnings[0]
     assert "backward_macs" in vggscope.verify(Custom(name), input_size=(3, 16, 16)).unchecked
+
+
+class Branches(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(torch.cond(x.sum() > 0, lambda y: y.relu(), lambda y: y.sin(), (self.first(x),)))
+
+
+class Flexible(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(16, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        return flex_attention(*self.project(x).chunk(3, -1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "remedy"),
+    [
+        (Branches, "torch.cond has two branches", "call the function of one branch"),
+        (Flexible, "flex_attention runs only on tensors with values", "scaled_dot_product_attention"),
+    ],
+)
+def test_a_function_that_cannot_be_traced_has_a_remedy(kind: Callable[[], nn.Module], reason: str, remedy: str) -> None:
+    with pytest.raises(ShapeError, match=reason) as raised:
+        vggscope.verify(kind(), input_size=(3, 16, 16))
+    assert remedy in str(raised.value)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 from vggscope.graph import Failure, FailureKind, Network
@@ -33,12 +35,34 @@ def explain(watch: Watch, error: Exception) -> Failure:
         reason = watch.function_error[1]
     else:
         reason = first_line(error)
+    untraced = next((name for name in _raised_in(error) if name in _UNTRACED), "")
+    if untraced:
+        reason, advice = _UNTRACED[untraced]
     frame = layer or (running[-1] if running else None)
     place = f"{frame.path or 'forward'} ({type(frame.module).__name__})" if frame else "forward"
     line = own_line(error)
     is_by_function = watch.function_error is not None and watch.function_error[0] is error
     is_by_forward = layer is None and not is_by_function and (frame is None or not frame.path)
-    return Failure(f"{place}: {reason}" + (f" ({line})" if line else ""), _kind(reason, error, is_by_forward))
+    text = f"{place}: {reason}" + (f" ({line})" if line else "")
+    return Failure(text, "code", advice) if untraced else Failure(text, _kind(reason, error, is_by_forward))
+
+
+_UNTRACED = {
+    "cond.py": ("torch.cond has two branches, and vggscope traces one", "call the function of one branch in its place"),
+    "flex_attention.py": (
+        "flex_attention runs only on tensors with values",
+        "call torch.nn.functional.scaled_dot_product_attention in its place",
+    ),
+}
+"""What cannot be traced, and the remedy, by the file of torch whose function raised."""
+
+
+def _raised_in(error: Exception) -> Iterator[str]:
+    """Yield the names of torch's files through which an error passed."""
+    for frame, _ in walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename)
+        if "torch" in path.parts:
+            yield path.name
 
 
 def _kind(reason: str, error: Exception, is_raised_by_forward: bool) -> FailureKind:

@@ -264,7 +264,7 @@ def _checked(module: nn.Module, result: Run) -> Network:
     advice = "" if is_told else _advice(module, result, network.failure)
     if not advice and network.failure.kind == "size" and result.inputs.names:
         advice = _each_argument(module)
-    failure = Failure(network.failure, network.failure.kind, advice)
+    failure = Failure(network.failure, network.failure.kind, network.failure.advice or advice)
     if not network.nodes:
         hints = (advice,) if advice else network.warnings[-1:] or (failure_remedy(failure),)
         raise ModelError(f"{network.name} fails before its first layer has run: {failure}", *hints)

@@ -110,7 +110,7 @@ def unknown_memory(network: Network, config: StepConfig) -> str:
     if sparse is not None:
         return f"the gradient of {sparse} is sparse: its size depends on the rows that the batch reads"
     if config.trains and trained and recorded_step(network, config) is None:
-        tensors = (*network.parameters(), *network.tables)
+        tensors: tuple[Parameter | Buffer, ...] = (*network.parameters(), *network.tables)
         stored = next((tensor.name for tensor in tensors if tensor.index_bytes), None)
         if stored is not None:
             return f"{stored} is a sparse matrix, of which the backward pass makes copies that no rule gives"
