@@ -6,6 +6,8 @@ import math
 import random
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy
 import pytest
@@ -26,9 +28,11 @@ from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
 from vggscope.ops.recorded import Unknown
 from vggscope.sources.resolve import resolve
 from vggscope.trace.build import without_data
+from vggscope.trace.flops import OperatorMacs, with_macs
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.network import network_of
+from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.run import trace
 
 
@@ -815,6 +819,62 @@ def test_sums_of_like_tensors_have_torchs_layout(layout: str) -> None:
 )
 def test_what_is_not_plain_is_left_to_torch(function, values, others, kwargs) -> None:
     assert shortcut_result(function, (values, *others), kwargs) is None
+
+
+RECURRENT_LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "LSTM": nn.LSTM,
+    "LSTM with projections": partial(nn.LSTM, proj_size=3),
+    "GRU": nn.GRU,
+    "RNN": nn.RNN,
+    "RNN of ReLU": partial(nn.RNN, nonlinearity="relu"),
+}
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("name", RECURRENT_LAYERS)
+def test_two_steps_of_a_sequence_tell_what_torch_gives_for_all(
+    name: str, bidirectional: bool, batch_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = RECURRENT_LAYERS[name]
+    layer = make(4, 5, num_layers=2, bias=not bidirectional, bidirectional=bidirectional, batch_first=batch_first)
+    layer, macs = layer.to("meta").eval(), OperatorMacs()
+    calls: list[object] = []
+
+    def compared(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: Any) -> object:
+            truth, counted = with_macs(lambda: function(*args))
+            assert isinstance(truth, tuple)
+            calls.append(None)
+            found = result_of_steps(function, args, macs)
+            assert found is not None
+            assert macs.total == counted
+            assert len(found) == len(truth)
+            for ours, torchs in zip(found, truth):
+                assert (ours.shape, ours.stride(), ours.dtype) == (torchs.shape, torchs.stride(), torchs.dtype)
+            return truth
+
+        call.__name__ = function.__name__
+        return call
+
+    for function in RECURRENT:
+        monkeypatch.setattr(torch._VF, function, compared(getattr(torch, function)))
+    layer(torch.empty(7, 7, 4, device="meta"))
+    assert calls
+
+
+def test_a_recurrent_layer_that_fails_raises_torchs_error() -> None:
+    """Of sequences that are packed or short, and of wrong sizes, torch decides."""
+    weights = [torch.empty(shape, device="meta") for shape in [(20, 4), (20, 5), (20,), (20,)]]
+    states = (torch.empty(1, 2, 5, device="meta"),) * 2
+
+    def result(*shape: int) -> object:
+        args = (torch.empty(shape, device="meta"), states, weights, True, 1, 0.0, False, False, False)
+        return result_of_steps(torch.lstm, args, OperatorMacs())
+
+    assert result(3, 2, 4) is not None
+    assert result(2, 2, 4) is None
+    assert result(3, 2, 9) is None
 
 
 class CompilesInForward(nn.Module):

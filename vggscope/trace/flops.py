@@ -139,6 +139,12 @@ class OperatorMacs:
         """The sum; None if it is unknown."""
         return self.by_formula + self.without_formula.total() if self.is_known else None
 
+    def add(self, other: OperatorMacs, times: int = 1) -> None:
+        """Add those of other operators, which run `times` times."""
+        self.by_formula += other.by_formula * times
+        self.without_formula.update({name: macs * times for name, macs in other.without_formula.items()})
+        self.is_known &= other.is_known
+
     def without(self, macs: int | None) -> OperatorMacs:
         """Return the multiply-accumulates less those of a part, which are unknown if `macs` is None."""
         total = self.total

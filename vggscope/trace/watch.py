@@ -36,6 +36,7 @@ from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Count, Recorder, shape_of
+from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.saved import Saved, saved_in_training
 from vggscope.trace.source_line import current_line
 from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, tensors_in, with_values
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 NO_MACS = OperatorMacs()
 """What a call has dispatched that has no products. It is shared and stays as it is."""
-
-_UNKNOWN_MACS = OperatorMacs(is_known=False)
 
 _NOT_COUNTING = nullcontext()
 
@@ -336,11 +335,9 @@ class Watch:
             self._check_dtypes(function, args, kwargs, inputs)
             if inputs and function_name(function)[0] == "stft":
                 self.signal, _ = self._input_of(inputs[0]) or (self.signal, False)
-            shortcut = self._shortcut(function, args, kwargs, inputs)
             run = self._under_autocast(function, args, kwargs, inputs)
             counting = self._counting(function)
-            if shortcut is not None and function_name(function)[0] == "linear":
-                add_linear(self._own_dispatched(), *inputs[:2])
+            shortcut = self._shortcut(function, args, kwargs, inputs)
         if shortcut is not None and self.inside_node:
             return shortcut
         try:
@@ -426,7 +423,7 @@ class Watch:
         if is_transforming():
             return _NOT_COUNTING
         if not self.compares and (self.inside_node or function_name(function)[0] in MATRIX_PRODUCTS):
-            self.dispatched = _UNKNOWN_MACS
+            self.dispatched = OperatorMacs(is_known=False)
             return _NOT_COUNTING
         return operator_macs(self._own_dispatched())
 
@@ -461,8 +458,11 @@ class Watch:
 
     def _shortcut(
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
-    ) -> Tensor | None:
-        """Return a result without torch's meta kernels; None if torch must run, for example for its gradient graph."""
+    ) -> object | None:
+        """Return a result without torch's meta kernels, or from few steps of a sequence, and count its products.
+
+        None if torch must run, for example for its gradient graph.
+        """
         from torch import Tensor
         from torch.nn import Parameter
 
@@ -472,7 +472,12 @@ class Watch:
             return None  # a subclass may have a function of its own
         if autocast_device():
             return None
-        return shortcut_result(function, args, kwargs)
+        if function_name(function)[0] in RECURRENT:
+            return result_of_steps(function, args, self._own_dispatched())
+        result = shortcut_result(function, args, kwargs)
+        if result is not None and function_name(function)[0] == "linear":
+            add_linear(self._own_dispatched(), *inputs[:2])
+        return result
 
     def _under_autocast(
         self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
