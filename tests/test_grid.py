@@ -211,5 +211,5 @@ def test_a_million_estimates() -> None:
         StepConfig(optimizer=name, dtype=dtype) for name in OPTIMIZERS for dtype in ("float32", "float16", "amp")
     ]
     networks = (resolve(column, BuildOptions(input=(3, side, side))) for column in columns for side in sides)
-    count = sum(1 for _ in grid(networks, range(1, 279), configs))
-    assert count == 1_000_800
+    count = sum(1 for _ in grid(networks, range(1, 175), configs))
+    assert count == 1_002_240

@@ -65,7 +65,7 @@ def test_the_words_of_a_type_are_those_of_its_table() -> None:
 
 
 def test_keyword_arguments_are_those_of_the_classes_that_take_them() -> None:
-    assert {"input", "inputs", "steps", "batch", *choices.WordOptions.__annotations__} == set(
+    assert {"input", "inputs", "steps", "batch", "backward", *choices.WordOptions.__annotations__} == set(
         BuildOptions.__dataclass_fields__
     )
     assert set(choices.ModelOptions.__annotations__) == {*choices.WordOptions.__annotations__, *api.INPUT_OPTIONS}

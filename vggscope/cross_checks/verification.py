@@ -32,6 +32,7 @@ from vggscope.cross_checks.reference_tool import (
 from vggscope.errors import ModelError, printable
 from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
+from vggscope.ops.recorded import is_pre_hook
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.suppress import suppress_output
@@ -216,7 +217,7 @@ def _not_comparable(tool: ReferenceTool, figure: str, network: Network, outside:
         return f"forward calls a {outside} of a list, a lambda or a hook, which is no part of the copy that tools run"
     if is_quantized and figure == FIELDS:
         return "quantised layers have no gradient"
-    if tool is fvcore.REFERENCE_TOOL and any(node.op.name == "forward_pre_hook" for node in network.nodes):
+    if tool is fvcore.REFERENCE_TOOL and any(is_pre_hook(node.op) for node in network.nodes):
         return "it counts what a forward pre-hook computes, which is one row here"
     return ""
 

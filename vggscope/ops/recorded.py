@@ -42,6 +42,15 @@ def _not_compared(default: Any) -> Any:
     return field(default=default, kw_only=True, compare=False, repr=False)
 
 
+PRE_HOOK = "forward_pre_hook"
+"""The function of a row that stands for all that a forward pre-hook computes."""
+
+
+def is_pre_hook(op: Op) -> bool:
+    """Return whether an op stands for what a forward pre-hook computes."""
+    return isinstance(op, Recorded) and op.function == PRE_HOOK
+
+
 @record
 class Recorded(Op):
     """A torch function, with the shapes of its inputs and of its output when it ran.

@@ -20,7 +20,7 @@ from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithMasks
 from vggscope.ops.convolution import TransposedConvolution
-from vggscope.ops.recorded import Recorded, Unknown
+from vggscope.ops.recorded import PRE_HOOK, Recorded, Unknown
 from vggscope.ops.recurrent import Recurrent, RecurrentCell
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.ops.shape import Flatten
@@ -318,7 +318,7 @@ class Watch:
         """Record the inputs that a module's own hooks have replaced after `enter`, each as one node."""
         for given, tensor in zip(frame.given, inputs):
             if tensor is not given and tensor not in self.recorder.origins:
-                op = Recorded("forward_pre_hook", (shape_of(given),), shape_of(tensor))
+                op = Recorded(PRE_HOOK, (shape_of(given),), shape_of(tensor))
                 self.recorder.add(below(frame.path, op.name), Call((op,), (given,)), (tensor,))
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:

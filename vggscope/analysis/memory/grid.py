@@ -79,7 +79,7 @@ def grid(networks: Iterable[Network], batches: Sequence[int], configs: Sequence[
     >>> from vggscope.sources.resolve import resolve
     >>> configs = [StepConfig(), StepConfig(optimizer="adam")]
     >>> [estimate.peak_bytes for estimate in grid([resolve("A")], [1, 64], configs)]
-    [1637681904, 4749085928, 2948501132, 5280539272]
+    [1637681904, 4749085928, 2657868844, 5280539272]
     """
     keys = {_key(config) for config in configs}
     for network in networks:
