@@ -154,16 +154,12 @@ def product(one: Tensor, other: Tensor) -> Tensor:
     return one @ other
 
 
-@product.register_fake
-def _(one: Tensor, other: Tensor) -> Tensor:
-    return one.new_empty(one.shape[0], other.shape[1])
-
-
 @torch.library.custom_op("vggscope_tests::learned", mutates_args=())
 def learned(one: Tensor, other: Tensor) -> Tensor:
     return one @ other
 
 
+@product.register_fake
 @learned.register_fake
 def _(one: Tensor, other: Tensor) -> Tensor:
     return one.new_empty(one.shape[0], other.shape[1])

@@ -161,9 +161,8 @@ class MeasuredStep:
             module = self._module().to(_element_type(self.config))
             if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
                 raise
-            return self._tracked_peak(
-                module, _average(module, self.config), inputs, " with data"
-            )  # a forward that reads values
+            # A forward that reads values needs data.
+            return self._tracked_peak(module, _average(module, self.config), inputs, " with data")
 
     def _tracked_peak(
         self, module: nn.Module, average: AveragedModel | None, inputs: CallInputs, kind: str = " without data"
