@@ -22,6 +22,7 @@ from vggscope.analysis.memory.workspace import CUDNN
 from vggscope.analysis.operations import COUNTS
 from vggscope.builders.initialisation import INITS
 from vggscope.cli.app import COMMANDS, app
+from vggscope.cross_checks.gpu_counters import DEVICES
 from vggscope.diffing.result import IGNORABLE
 from vggscope.drawing import DIRECTIONS, FORMATS, STYLES
 from vggscope.drawing.engine import ENGINES
@@ -37,6 +38,7 @@ TABLES: dict[str, Iterable[str]] = {
     "Annotation": FACTS,
     "Count": COUNTS,
     "Depth": api.DEPTHS,
+    "Device": DEVICES,
     "Direction": DIRECTIONS,
     "Dtype": DTYPE_BYTES,
     "Engine": ENGINES,

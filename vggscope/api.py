@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vggscope.analysis.compare import Comparison
+    from vggscope.analysis.memory.fit import GpuBudget
     from vggscope.analysis.memory.grid import Estimate, Grid
     from vggscope.analysis.memory.optimizers import Recipe as TrainingRecipe
     from vggscope.analysis.memory.report import MemoryReport
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         Annotation,
         Count,
         Cudnn,
+        Device,
         Direction,
         Dtype,
         Engine,
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
         Theme,
         Topic,
     )
-    from vggscope.cross_checks.measured_step import Measurement
+    from vggscope.cross_checks.measured_step import MeasuredGpu, Measurement
     from vggscope.cross_checks.verification import Verification
     from vggscope.diffing.mending import Compared
     from vggscope.diffing.result import Diff, Numeric
@@ -595,19 +597,12 @@ def memory(
     >>> memory("D", batch=64, optimizer="adam", gpu="24GiB").max_batch >= 64
     True
     """
-    from vggscope.analysis.memory.fit import GpuBudget
     from vggscope.analysis.memory.report import memory as simulate
     from vggscope.analysis.memory.simulate import require_known_memory
-    from vggscope.units import parse_bytes
 
     trained = _recipe(recipe)
     step, model_options = _step_config(options, trained)
-    on_card = {"context": context, "workspace": workspace, "cudnn": cudnn}
-    useless = next((name for name, value in on_card.items() if value is not None and gpu is None), None)
-    if useless is not None:
-        raise OptionError(f"{option(useless)} is about a card, and none is named", f"{option('gpu')} names one")
-    given = (parse_bytes(context) if context else None, parse_bytes(workspace) if workspace else None)
-    budget = GpuBudget(gpu, *given, cudnn or "heuristic") if gpu is not None else None
+    budget = _budget(gpu, context, workspace, cudnn)
     batch = trained.batch if trained is not None and batch is None else batch
     steps = _requests(step, batch, for_any_batch=budget is not None)
     inputs, samples = _inputs(input_size, model_options), batch and step.samples(batch)
@@ -622,16 +617,25 @@ def measure(
     *,
     batch: int | None = None,
     recipe: Recipe | None = None,
+    device: Device | None = None,
+    gpu: str | None = None,
+    context: str | None = None,
+    workspace: str | None = None,
+    cudnn: Cudnn | None = None,
     **options: Unpack[ModelAndStepOptions],
 ) -> Measurement:
-    """Return the peak that `memory` predicts beside the measured one, in bytes.
+    """Return the memory that `memory` predicts beside the measured memory, in bytes.
 
-    torch's memory tracker measures it on tensors without data, or CUDA's allocator where there is a GPU. `batch`,
-    `recipe` and `options` are those of `memory`.
+    `device` is `"cuda"` or `"cpu"`; if left out, a GPU where torch sees one. On a GPU, real steps run, and the result
+    has what torch's allocator and the driver show. On a CPU, torch's memory tracker measures the peak on tensors
+    without data. The predictions are for this GPU, or for the card that `gpu` names; `context` and `workspace` are as
+    in `memory`, and `cudnn="benchmark"` also sets torch.backends.cudnn.benchmark. `batch`, `recipe` and `options` are
+    those of `memory`.
 
-    Raises OptionError for `checkpoint` and for several `gpus`, and ShapeError for a model that does not run.
+    Raises OptionError for `checkpoint`, for several `gpus`, for `cuda` where there is none, and for options of a card
+    on a CPU; ShapeError for a model that does not run; and ModelError for a step that fails or does not fit the GPU.
 
-    >>> measure("conv3-8 maxpool FC-10", input_size=(3, 32, 32), batch=8).difference_bytes
+    >>> measure("conv3-8 maxpool FC-10", input_size=(3, 32, 32), batch=8, device="cpu").difference_bytes
     0
     """
     from vggscope.cross_checks.measured_step import measure as run
@@ -639,12 +643,13 @@ def measure(
 
     trained = _recipe(recipe)
     step, model_options = _step_config(options, trained)
+    measured = _measured_gpu(device, gpu, context, workspace, cudnn)
     batch = trained.batch if trained is not None and batch is None else batch
-    steps = _requests(step_measured(step), batch)
+    steps = _requests(step_measured(step, on_gpu=measured is not None), batch)
     runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
     size = runnable.given_batch if batch is None else batch
     with _preserved(model):
-        return run(runnable, _module_factory(model, input_size, model_options), size, step)
+        return run(runnable, _module_factory(model, input_size, model_options), size, step, measured)
 
 
 def lock(
@@ -958,6 +963,48 @@ def _source_options(inputs: Inputs | None, options: ModelOptions) -> BuildOption
     built = replace(BuildOptions(), **building)
     size = inputs.image_shape(3) if inputs is not None and inputs.is_one_image else None
     return replace(built, input=size, inputs=inputs)
+
+
+def _budget(gpu: str | None, context: str | None, workspace: str | None, cudnn: str | None) -> GpuBudget | None:
+    """The card that the options describe; None if none is named. Raises OptionError for other options without one."""
+    from vggscope.analysis.memory.fit import GpuBudget
+    from vggscope.units import parse_bytes
+
+    if gpu is None:
+        useless = _first_given(context=context, workspace=workspace, cudnn=cudnn)
+        if useless is not None:
+            raise OptionError(f"{option(useless)} is about a card, and none is named", f"{option('gpu')} names one")
+        return None
+    given = (parse_bytes(context) if context else None, parse_bytes(workspace) if workspace else None)
+    return GpuBudget(gpu, *given, cudnn or "heuristic")
+
+
+def _measured_gpu(
+    device: str | None, gpu: str | None, context: str | None, workspace: str | None, cudnn: str | None
+) -> MeasuredGpu | None:
+    """The GPU that a step is measured on, and the card it is compared with; None for a CPU.
+
+    Raises OptionError for the options of a card on a CPU.
+    """
+    from vggscope.cross_checks.gpu_counters import gpu_counters
+    from vggscope.cross_checks.measured_step import MeasuredGpu
+
+    counters = gpu_counters(device)
+    if counters is None:
+        useless = _first_given(gpu=gpu, context=context, workspace=workspace, cudnn=cudnn)
+        if useless is not None:
+            raise OptionError(
+                "on a CPU the memory tracker counts tensors, which are the same for every card",
+                f"leave out {option(useless)}",
+            )
+        return None
+    budget = _budget(gpu or counters.card, context, workspace, cudnn)
+    return MeasuredGpu(counters, budget) if budget else None
+
+
+def _first_given(**options: object) -> str | None:
+    """The name of the first option that is not None."""
+    return next((name for name, value in options.items() if value is not None), None)
 
 
 def _recipe(name: str | None) -> TrainingRecipe | None:

@@ -33,6 +33,9 @@ Parallel = Literal["ddp", "zero1", "zero2", "fsdp"]
 Cudnn = Literal["heuristic", "benchmark", "none"]
 """How cuDNN chooses the algorithms, whose workspaces count; none for no workspaces."""
 
+Device = Literal["cuda", "cpu"]
+"""Where a step is measured: on a GPU by its counters, or on a CPU by torch's memory tracker."""
+
 Runtime = Literal["cuda", "tracker"]
 """Where a step runs: on a GPU, or under torch's memory tracker."""
 

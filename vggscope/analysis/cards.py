@@ -216,7 +216,7 @@ def find_gpu(text: str) -> Gpu:
 
     Raises OptionError for any other text, and for an amount below one MiB.
     """
-    card = card_named(text)
+    card = card_named(_without_board(text))
     if card is not None:
         sizes = card.memory_bytes, card.usable_bytes
         tool = "nvidia-smi" if card.maker == "NVIDIA" else "rocm-smi"
@@ -238,6 +238,9 @@ def gpu_memory(text: str) -> int:
     """
     return find_gpu(text).capacity_bytes
 
+
+SIZE_TOLERANCE = 0.05
+"""By how much of its memory a device may differ from a card of its name, which may be sold in several sizes."""
 
 MOST_GIB = 1024
 """The largest number that is read as GiB without a unit. Larger ones are more likely a mistyped card."""
@@ -309,7 +312,30 @@ def _words(card: Card) -> Iterator[str]:
 
 def _plain(name: str) -> str:
     """A card's name without the parts that people leave out."""
-    return re.sub(r"nvidia|amd|geforce|tesla|quadro|instinct|radeon|rtx|gtx|\brx\b|sxm\d?|[\s_-]", "", name.lower())
+    return re.sub(
+        r"nvidia|amd|geforce|tesla|quadro|instinct|radeon|rtx|gtx|\brx\b|sxm\d?|hbm\d?e?|generation|[\s_-]",
+        "",
+        name.lower(),
+    )
+
+
+def _without_board(name: str) -> str:
+    """A name without the board: the PCIe boards have the memory of the others, but not their speed."""
+    return re.sub(r"pcie", "", name, flags=re.IGNORECASE)
+
+
+def device_card(name: str, total_bytes: int) -> Card | None:
+    """The card of a device with the name that its driver gives, and with this memory. None if the table has none.
+
+    >>> card = device_card("NVIDIA GeForce RTX 4060 Ti", 16000 * MIB)
+    >>> card.name if card else ""
+    'RTX 4060 Ti-16GB'
+    """
+    word = _plain(re.sub("laptop gpu", "", _without_board(name), flags=re.IGNORECASE))
+    for card in CARDS:
+        if word in _words(card) and abs(card.usable_bytes - total_bytes) < SIZE_TOLERANCE * total_bytes:
+            return card
+    return None
 
 
 def _near(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vggscope import api
-from vggscope.choices import Cudnn, Mode, Optimizer, Parallel, Recipe, StepDtype
+from vggscope.choices import Cudnn, Device, Mode, Optimizer, Parallel, Recipe, StepDtype
 from vggscope.cli.options import (
     CARDS,
     DTYPES,
@@ -72,7 +72,11 @@ def memory(
     step: _Step,
     gpu: Annotated[str | None, option("GPU", "Does it fit? An amount (24GiB) or a card (RTX 4090).", CARDS)] = None,
     context: Annotated[str | None, option("SIZE", "The CUDA context; else the card's own.")] = None,
-    measure: Annotated[bool, flag("--measure", "Run a step and show the predicted and the measured peak.")] = False,
+    measure: Annotated[bool, flag("--measure", "Run a step and show the predicted and the measured memory.")] = False,
+    device: Annotated[
+        Device | None,
+        option("DEVICE", "Where --measure runs: cuda or cpu.", "vggscope.cross_checks.gpu_counters:DEVICES"),
+    ] = None,
     workspace: Annotated[str | None, option("SIZE", "Memory set aside for cuDNN, in place of a model of it.")] = None,
     cudnn: Annotated[
         Cudnn | None,
@@ -88,15 +92,14 @@ def memory(
     Example: vggscope memory D --batch 96 --optimizer adam --gpu 24GiB
     """
     check_format(output.format, output.output, "memory")
-    given = {**vars(step), **build.keywords()}
+    card = {"gpu": gpu, "context": context, "workspace": workspace, "cudnn": cudnn}
+    given = {**vars(step), **build.keywords(), **card}
     if step.batch is None and step.recipe is None:
         given["batch"] = 1
     if measure:
-        on_card = {"context": context, "workspace": workspace, "cudnn": cudnn}
-        useless = next((name for name, value in on_card.items() if value is not None), None)
-        if useless is not None:
-            raise OptionError("--measure runs on the card of this machine", f"leave out --{useless}")
-        emit(api.measure(model, **given), output.format, output.output)
+        emit(api.measure(model, device=device, **given), output.format, output.output)
         return
-    report = api.memory(model, gpu=gpu, context=context, workspace=workspace, cudnn=cudnn, **given)
+    if device is not None:
+        raise OptionError("--device is where --measure runs a step", "add --measure")
+    report = api.memory(model, **given)
     emit(report, output.format, output.output, theme=picture.theme, dpi=picture.dpi)

@@ -1,4 +1,4 @@
-"""The peak memory of a step, measured: by torch's memory tracker on fake tensors, or on a GPU by CUDA's allocator.
+"""The peak memory of a step, measured: by torch's memory tracker on fake tensors, or on a GPU by its counters.
 
 torch.distributed._tools.mem_tracker is a dispatch mode that records every tensor that torch allocates and frees. Under
 FakeTensorMode nothing is allocated, so that a batch of 256 takes a fraction of a second on any machine. The fake
@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.memory.allocation_log import KINDS
-from vggscope.analysis.memory.allocator import replay
+from vggscope.analysis.memory.fit import GpuBudget, StepOnCard
 from vggscope.analysis.memory.simulate import require_known_memory, simulate_step, trained_parameters
 from vggscope.analysis.memory.step_config import AMP, CUDA, TRACKER, StepConfig
+from vggscope.cross_checks.gpu_counters import GpuCounters, GpuPeaks
 from vggscope.errors import ModelError, OptionError, VggscopeError, names_options, option
 from vggscope.graph import Network
 from vggscope.record import record
@@ -27,6 +28,7 @@ from vggscope.trace.preserve import stored_tensors
 from vggscope.trace.source_line import own_line
 from vggscope.trace.step import class_labels, loss_of, tensors_without_data
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
+from vggscope.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     import torch
@@ -36,17 +38,18 @@ if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
 
 
-@record
-class Measurement(Result):
-    """The predicted and the measured peak of a step, in bytes.
+GPU_WARM_UP = 2
+"""The steps before the one that is measured on a GPU: the first has no optimizer states at its start."""
 
-    `witness` is the tool that measured, `counts` is what both figures count, in words.
+
+@record
+class MeasuredFigure:
+    """One figure of a step in bytes, predicted and measured. `figure` is its name, `counts` what is counted, in words.
+
+    The figures are `tensors`, and on a GPU also `allocated`, `reserved` and `driver`.
     """
 
-    schema: str
-    model: str
-    batch: int
-    witness: str
+    figure: str
     counts: str
     predicted_bytes: int
     measured_bytes: int
@@ -57,24 +60,74 @@ class Measurement(Result):
         return self.predicted_bytes - self.measured_bytes
 
 
-def step_measured(config: StepConfig) -> StepConfig:
-    """The step in the runtime that `measure` runs it in."""
-    import torch
+@record
+class Measurement(Result):
+    """The predicted and the measured memory of a step, in bytes.
 
-    return replace(config, runtime=CUDA.name if torch.cuda.is_available() else TRACKER.name)
-
-
-def measure(network: Network, make: Callable[[], nn.Module], batch: int, config: StepConfig) -> Measurement:
-    """Run two steps of `make`'s module and compare the peak of the second with the one predicted for `network`.
-
-    With CUDA the steps are real and torch.cuda.max_memory_allocated is the measure. It counts tensors in rounded
-    blocks, and the predicted figure does too. Elsewhere the memory tracker measures steps on fake tensors.
-
-    Raises OptionError for checkpointing and for several GPUs, and ModelError if there is nothing to train or if the
-    step fails: on tensors without data, a forward that reads values fails.
+    `witness` is the tool that measured, `counts` is what `predicted_bytes` and `measured_bytes` count, in words: the
+    peak of the tensors without the input on a CPU, what CUDA's allocator allocates on a GPU. `figures` has every
+    figure. `gpu` is the card that the predictions are for; None on a CPU.
     """
-    import torch
 
+    schema: str
+    model: str
+    batch: int
+    witness: str
+    counts: str
+    predicted_bytes: int
+    measured_bytes: int
+    gpu: str | None
+    figures: tuple[MeasuredFigure, ...]
+
+    @property
+    def difference_bytes(self) -> int:
+        """The predicted bytes minus the measured ones."""
+        return self.predicted_bytes - self.measured_bytes
+
+
+@record
+class MeasuredGpu:
+    """The GPU on which a step is measured, and the card that it is compared with: the same, or one that is named."""
+
+    counters: GpuCounters
+    budget: GpuBudget
+
+
+def step_measured(config: StepConfig, *, on_gpu: bool = False) -> StepConfig:
+    """The step in the runtime that `measure` runs it in."""
+    return replace(config, runtime=CUDA.name if on_gpu else TRACKER.name)
+
+
+def measure(
+    network: Network, make: Callable[[], nn.Module], batch: int, config: StepConfig, gpu: MeasuredGpu | None = None
+) -> Measurement:
+    """Run a few steps of `make`'s module and compare the memory of the last with what is predicted for `network`.
+
+    On a `gpu` the steps are real, and its counters are the measure. Elsewhere the memory tracker measures steps on fake
+    tensors.
+
+    Raises OptionError for checkpointing and for several GPUs, and ModelError if there is nothing to train, if the
+    step fails, or if the GPU is full: on tensors without data, a forward that reads values fails.
+    """
+    step = _step_to_measure(network, make, batch, config)
+    samples = config.samples(batch)
+    network.require_batch(samples)
+    network = network.for_batch(samples)
+    config = step_measured(config, on_gpu=gpu is not None)
+    if gpu is not None:
+        return _measured_on_gpu(network, step, gpu)
+    moment = simulate_step(network, config).peak(samples)
+    predicted = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
+    with random_state():
+        measured = step.tracked_peak()
+    tool = "torch.distributed._tools.mem_tracker, CPU tensors without data"
+    counts = "tensors exactly, without the input and its labels"
+    figures = (MeasuredFigure("tensors", counts, predicted, measured),)
+    return Measurement("vggscope/measure@1", network.name, batch, tool, counts, predicted, measured, None, figures)
+
+
+def _step_to_measure(network: Network, make: Callable[[], nn.Module], batch: int, config: StepConfig) -> MeasuredStep:
+    """The step. Raises OptionError or ModelError for one that cannot be measured."""
     if config.checkpoint or config.shards.parallel.name:
         raise OptionError(
             "only a plain step on one device is measured", f"leave out {option('checkpoint')} and {option('parallel')}"
@@ -87,27 +140,60 @@ def measure(network: Network, make: Callable[[], nn.Module], batch: int, config:
             f"{network.name} has nothing to train: {'all its parameters are frozen' if frozen else 'no parameters'}",
             f"{option('mode', 'inference')} measures a forward pass",
         )
-    trained = trained if config.mode == "finetune-head" else None
-    step = MeasuredStep(make, network, batch, config, trained)
-    samples = config.samples(batch)
-    network.require_batch(samples)
-    network = network.for_batch(samples)
-    if torch.cuda.is_available():
-        predicted = replay(simulate_step(network, step_measured(config)), samples).allocated_bytes
-        with random_state():
-            measured = step.peak_on_gpu()
-        tool = f"torch.cuda.max_memory_allocated, {torch.cuda.get_device_name()}"
-        counts = (
-            "tensors in the allocator's rounded blocks, with the input; what libraries hold is in the measured alone"
+    return MeasuredStep(make, network, batch, config, trained if config.mode == "finetune-head" else None)
+
+
+def _measured_on_gpu(network: Network, step: MeasuredStep, gpu: MeasuredGpu) -> Measurement:
+    """The counters of a GPU beside the predictions for the card. Raises ModelError if the GPU is full."""
+    predicted = predictions(network, step.config, step.batch, gpu.budget)
+    with random_state():
+        peaks = step.peaks_on_gpu(gpu.counters, gpu.budget.cudnn)
+    if peaks.ran_out:
+        shown = bytes_text(predicted["driver"])
+        raise ModelError(
+            f"batch {count_text(step.batch)} of {network.name} does not fit {gpu.counters.name}: it ran out of memory "
+            f"with {bytes_text(peaks.allocated)} allocated and {bytes_text(peaks.reserved)} reserved of "
+            f"{bytes_text(gpu.counters.total_bytes)}; predicted for {gpu.budget.card.name}: {shown}",
+            f"{option('gpu', gpu.budget.card.name)} without {option('measure')} names the largest batch",
         )
-    else:
-        moment = simulate_step(network, step_measured(config)).peak(samples)
-        predicted = moment.total.at(samples) - moment.alive[KINDS.index("input")].at(samples)
-        with random_state():
-            measured = step.tracked_peak()
-        tool = "torch.distributed._tools.mem_tracker, CPU tensors without data"
-        counts = "tensors exactly, without the input and its labels"
-    return Measurement("vggscope/measure@1", network.name, batch, tool, counts, predicted, measured)
+    figures = tuple(
+        MeasuredFigure(figure, counts.format(whose=peaks.whose), predicted[figure], getattr(peaks, counter))
+        for figure, (counter, counts) in GPU_FIGURES.items()
+    )
+    allocated = next(figure for figure in figures if figure.figure == "allocated")
+    return Measurement(
+        schema="vggscope/measure@1",
+        model=network.name,
+        batch=step.batch,
+        witness=f"torch.cuda.max_memory_allocated, {gpu.counters.name}, {gpu.counters.versions}",
+        counts=allocated.counts,
+        predicted_bytes=allocated.predicted_bytes,
+        measured_bytes=allocated.measured_bytes,
+        gpu=gpu.budget.card.name,
+        figures=figures,
+    )
+
+
+GPU_FIGURES = {
+    "tensors": ("requested", "bytes that torch requests, with the input; the prediction has no workspace of a library"),
+    "allocated": ("allocated", "max_memory_allocated: rounded blocks; cuBLAS's workspace is in the measured alone"),
+    "reserved": ("reserved", "max_memory_reserved: the segments of the caching allocator"),
+    "driver": ("shown", "what the driver shows after the step: {whose}"),
+}
+"""What is measured on a GPU: each figure with its counter, a field of GpuPeaks, and what it counts."""
+
+
+def predictions(network: Network, config: StepConfig, batch: int, budget: GpuBudget) -> dict[str, int]:
+    """The figures of GPU_FIGURES for a card, as `memory` predicts them. The network is that of the step's samples."""
+    samples, config = config.samples(batch), replace(config, runtime=CUDA.name)
+    card = StepOnCard(network, config, budget, None)
+    reserved = card.reserved(samples)
+    return {
+        "tensors": card.timeline.peak_bytes(samples),
+        "allocated": card.allocated(samples),
+        "reserved": reserved,
+        "driver": reserved + budget.beside,
+    }
 
 
 @contextmanager
@@ -187,21 +273,34 @@ class MeasuredStep:
         total = sum(int(peak["Total"]) for device, peak in peaks if device.type != META)
         return total - sum(tensor.untyped_storage().nbytes() for tensor in given)
 
-    def peak_on_gpu(self) -> int:
-        """torch.cuda.max_memory_allocated over the same step, run on the GPU."""
+    def peaks_on_gpu(self, counters: GpuCounters, cudnn: str = "heuristic") -> GpuPeaks:
+        """What the counters show for a step after `GPU_WARM_UP` others, as in training, from an empty allocator.
+
+        If the card is full, the figures are those until then.
+        """
         import torch
 
+        with _errors_as(f"a step of {self.network.name} fails"), _cudnn(cudnn):
+            try:
+                self._run_on_gpu(counters)
+                return counters.peaks()
+            except torch.OutOfMemoryError:
+                pass  # the error holds the tensors of the step until this block ends
+            return counters.peaks(ran_out=True)
+
+    def _run_on_gpu(self, counters: GpuCounters) -> None:
+        counters.empty()
         module = self._module()
         inputs = inputs_of(module, self.network, self.config.samples(self.batch))
         is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
-        with _errors_as(f"a step of {self.network.name} fails"):
-            run = _Run(module.to_empty(device="cuda") if is_empty else module.to("cuda"), inputs, "cuda", self)
-            run.warm_up(_average(run.module, self.config))
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            run.step()
-            torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated()
+        placed = module.to_empty(device=counters.device) if is_empty else module.to(counters.device)
+        run = _Run(placed, inputs, counters.device, self)
+        average = _average(placed, self.config)
+        counters.empty()  # the labels are from a forward pass that no training has
+        for _ in range(GPU_WARM_UP):
+            run.warm_up(average)
+        counters.reset_peaks()
+        run.step()
 
     def _module(self) -> nn.Module:
         """Make the module with the config's dtype as torch's default."""
@@ -213,6 +312,19 @@ class MeasuredStep:
             return self.make()
         finally:
             torch.set_default_dtype(before)
+
+
+@contextmanager
+def _cudnn(choice: str) -> Iterator[None]:
+    """Let cuDNN choose its algorithms by trying them within the block, or not."""
+    import torch
+
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = choice == "benchmark"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 class _Run:
@@ -273,7 +385,7 @@ class _Run:
 
         # Even one that is disabled would keep the casts of weights by autocast in forward until it ends.
         is_amp = self.config.dtype == AMP
-        autocast: Any = torch.autocast(self.device, dtype=torch.bfloat16) if is_amp else nullcontext()
+        autocast: Any = torch.autocast(self.device) if is_amp else nullcontext()
         if not self.config.trains:
             with torch.no_grad(), autocast:
                 self.batches[0][0].call(self.module)

@@ -1,9 +1,9 @@
-"""The Document of a measurement: the predicted peak memory beside the measured one."""
+"""The Document of a measurement: the predicted memory beside the measured one."""
 
 from __future__ import annotations
 
-from vggscope.cross_checks.measured_step import Measurement
-from vggscope.document import Column, Document, Note, Table
+from vggscope.cross_checks.measured_step import MeasuredFigure, Measurement
+from vggscope.document import Block, Column, Document, Note, Table
 from vggscope.units import bytes_text, count_text
 
 
@@ -14,7 +14,13 @@ def line(measurement: Measurement) -> str:
 
 
 def document(measurement: Measurement) -> Document:
-    """Both peaks, their difference, and the tool that measured."""
+    """What was predicted and measured, the difference, and the tool that measured."""
+    blocks = _on_cpu(measurement) if measurement.gpu is None else _on_gpu(measurement)
+    return Document(f"{measurement.model}   batch {count_text(measurement.batch)}", tuple(blocks))
+
+
+def _on_cpu(measurement: Measurement) -> list[Block]:
+    """Both peaks, a row each."""
     difference = measurement.difference_bytes
     rows = (
         ("predicted", measurement.predicted_bytes, count_text(measurement.predicted_bytes)),
@@ -27,11 +33,34 @@ def document(measurement: Measurement) -> Document:
     )
     share = 100 * abs(difference) / measurement.measured_bytes
     apart = f"{count_text(abs(difference))} bytes apart, {share:.3g}%" if difference else "equal to the byte"
-    return Document(
-        f"{measurement.model}   batch {count_text(measurement.batch)}",
-        (
-            Table(columns, rows),
-            Note(apart, "verdict"),
-            Note(f"measured by {measurement.witness}: {measurement.counts}"),
-        ),
+    return [
+        Table(columns, rows),
+        Note(apart, "verdict"),
+        Note(f"measured by {measurement.witness}: {measurement.counts}"),
+    ]
+
+
+def _on_gpu(measurement: Measurement) -> list[Block]:
+    """A row for each figure, and what each counts."""
+    columns = (
+        Column("figure", "figure"),
+        Column("predicted_bytes", "predicted", bytes_text, right=True),
+        Column("measured_bytes", "measured", bytes_text, right=True),
+        Column("difference", "difference", right=True),
+        Column("percent", "", right=True),
     )
+    rows = tuple(
+        (figure.figure, figure.predicted_bytes, figure.measured_bytes, *_difference(figure))
+        for figure in measurement.figures
+    )
+    blocks: list[Block] = [
+        Table(columns, rows),
+        Note(f"measured by {measurement.witness}; predicted for {measurement.gpu}"),
+    ]
+    return blocks + [Note(f"{figure.figure}: {figure.counts}") for figure in measurement.figures]
+
+
+def _difference(figure: MeasuredFigure) -> tuple[str, str]:
+    """The difference in MiB, and in per cent of the measured bytes."""
+    percent = f"{100 * figure.difference_bytes / figure.measured_bytes:+.1f}%" if figure.measured_bytes else ""
+    return f"{figure.difference_bytes / 2**20:+,.2f} MiB", percent

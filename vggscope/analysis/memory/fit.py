@@ -150,6 +150,11 @@ class StepOnCard:
         room = self.room if self.is_within(samples, self.room) else None
         return self._replay(samples, room).reserved_bytes
 
+    def allocated(self, samples: int) -> int:
+        """What the tensors and the workspaces take of those segments in rounded blocks."""
+        room = self.room if self.is_within(samples, self.room) else None
+        return self._replay(samples, room).allocated_bytes
+
     def missing(self, samples: int) -> int:
         """What the card lacks for a step; 0 if it fits."""
         return 0 if self.is_within(samples, self.room) else self.reserved(samples) - self.room
