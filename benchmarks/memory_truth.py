@@ -19,6 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from functools import partial
 from multiprocessing.connection import Connection
@@ -106,7 +107,7 @@ def _library(word: str, steps: tuple[StepRequest, ...]) -> tuple[Network, Callab
     from vggscope.trace.inputs import attach, candidates, copied, example_of
     from vggscope.vgg.options import BuildOptions
 
-    network = resolve(word, BuildOptions(steps=steps))
+    network = resolve(word, BuildOptions(steps=steps, backward=True))
     module = resolve_module(word, BuildOptions())
     likeliest = next(iter(candidates(module)), None)
     if likeliest is not None and example_of(module) is None:
@@ -125,22 +126,26 @@ def _zoo(word: str, steps: tuple[StepRequest, ...]) -> tuple[Network, Callable[[
     name = word.partition(":")[2]
     module, given = ZOO[name]()
     inputs = call_inputs(name, given)
-    return network_of(attach(module, inputs), name, steps=steps), lambda: attach(ZOO[name]()[0], inputs)
+    network = network_of(attach(module, inputs), name, steps=steps, backward=True)
+    return network, lambda: attach(ZOO[name]()[0], inputs)
 
 
 def _counted(network: Network, make: Callable[[], nn.Module], figure: str, ours: int | None) -> list[Any]:
     """MACs of one sample: ours, and torch's with the products that its counter has no formula for."""
     from vggscope.cross_checks import flop_counter
-    from vggscope.cross_checks.reference_tool import ReportedFigure, without_data
+    from vggscope.cross_checks.reference_tool import BACKWARD_MACS, NotApplicable, ReportedFigure, without_data
     from vggscope.trace.inputs import attach, inputs_of
 
     tool = flop_counter.REFERENCE_TOOL
     inputs = inputs_of(make(), network)
     try:
         reported = tool.reports[figure](network, attach(without_data(make()), inputs))
+    except NotApplicable as reason:
+        return [ours, None, _without_folders(str(reason))]
     except Exception:  # forward reads values, or holds tensors that are no parameters
         try:
-            reported = ReportedFigure(_counted_on_data(make().eval(), inputs, figure))
+            trains = figure == BACKWARD_MACS and network.in_training is not None
+            reported = ReportedFigure(_counted_on_data(make().eval(), inputs, figure, trains))
         except Exception as error:
             return [ours, None, f"the counter fails: {_text(error)}"]
     if ours is None:
@@ -151,12 +156,16 @@ def _counted(network: Network, make: Callable[[], nn.Module], figure: str, ours:
     return [ours, reported.value, " ".join(map(str, terms)) if is_explained else ""]
 
 
-def _counted_on_data(module: nn.Module, inputs: CallInputs, figure: str) -> int:
-    """torch's MACs of a run on the module's own weights: forward, or backward from the sum of the outputs."""
+def _counted_on_data(module: nn.Module, inputs: CallInputs, figure: str, trains: bool) -> int:
+    """torch's MACs of a run on the module's own weights: forward, or backward from the sum of the outputs.
+
+    `trains` runs the layers of training.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from vggscope.cross_checks.reference_tool import MACS
+    from vggscope.trace.forward import layers_of_training
     from vggscope.trace.tensors import tensors_in
 
     counter = FlopCounterMode(display=False)
@@ -164,7 +173,8 @@ def _counted_on_data(module: nn.Module, inputs: CallInputs, figure: str) -> int:
         with torch.no_grad(), counter:
             inputs.call(module)
     else:
-        outputs = [tensor.sum() for tensor in tensors_in(inputs.call(module)) if tensor.requires_grad]
+        with layers_of_training(module) if trains else nullcontext():
+            outputs = [tensor.sum() for tensor in tensors_in(inputs.call(module)) if tensor.requires_grad]
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         with counter:
             if outputs and trained:
@@ -191,7 +201,11 @@ def _tracked(network: Network, make: Callable[[], nn.Module], mode: str) -> list
 
 def _text(error: Exception) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
-    return re.sub(r"\S*/site-packages/", "", lines[0])[:200]
+    return _without_folders(lines[0])
+
+
+def _without_folders(text: str) -> str:
+    return re.sub(r"\S*/site-packages/", "", text)[:200]
 
 
 def _work(connection: Connection) -> None:

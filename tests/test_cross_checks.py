@@ -28,7 +28,14 @@ from tests.zoo import ZOO
 from vggscope.analysis.cost import backward_macs
 from vggscope.cross_checks import flop_counter, measured_step, verification
 from vggscope.cross_checks.paper import column_of
-from vggscope.cross_checks.reference_tool import NotApplicable, ReferenceTool, ReportedFigure, Term, without_data
+from vggscope.cross_checks.reference_tool import (
+    NotApplicable,
+    ReferenceTool,
+    ReportedFigure,
+    Term,
+    on_cpu,
+    without_data,
+)
 from vggscope.cross_checks.torchinfo import BIASES, UNSEEN
 from vggscope.cross_checks.torchvision import model_name
 from vggscope.cross_checks.verification import Answer, Figure, Verification, verify
@@ -314,7 +321,15 @@ def test_backward_macs_of_recurrent_layers_equal_the_counters(
         model.layer.requires_grad_(learns)
         network = trace(model, (5, 8), "read")
         inputs = inputs_of(model, network)
-        assert backward_macs(network) == flop_counter.backward_macs(without_data(model), inputs)
+        assert backward_macs(network) == flop_counter.backward_count(without_data(model), inputs).macs
+
+
+def test_a_recurrent_layer_is_counted_on_the_cpu_as_on_the_meta_device() -> None:
+    empty = without_data(nn.LSTM(3, 4, bidirectional=True))
+    inputs = inputs_of(empty, trace(empty, (5, 3), "net"))
+    for count in (flop_counter.forward_count, flop_counter.backward_count):
+        assert count(on_cpu(empty), inputs) == count(empty, inputs)
+        assert count(empty, inputs).macs > 0
 
 
 def test_recurrent_layers_are_explained_for_fvcore() -> None:
@@ -738,6 +753,48 @@ class Refuses(nn.Module):
         if self.training:
             raise ValueError("no labels were given")
         return self.layer(x)
+
+
+def halved(x: torch.Tensor) -> torch.Tensor:
+    return x / 2
+
+
+class Compiled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.halved = torch.compile(halved)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.compile(lambda y: self.fc(y).relu())(self.halved(x))
+
+
+class WithCompiledMethod(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.run = torch.compile(self.whole)
+
+    def whole(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x).relu()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.run(x)
+
+
+def test_tools_run_compiled_code_as_plain_python() -> None:
+    result = vggscope.verify(Compiled(), (8,))
+    assert result.agrees
+    assert result.unchecked == ("receptive_fields",)
+    assert vggscope.measure(Compiled(), (8,)).difference_bytes == 0
+
+
+def test_a_compiled_method_runs_the_original_and_not_the_copy() -> None:
+    result = vggscope.verify(WithCompiledMethod(), (8,))
+    assert result.agrees
+    assert "forward calls a Linear" in next(
+        s.reason for s in result.skipped if (s.witness, s.figure) == ("torch", "macs")
+    )
 
 
 def test_an_error_of_the_model_names_its_line() -> None:

@@ -7,7 +7,8 @@ groups of a grouped convolution's weight gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vggscope.analysis.cost import backward_costs
@@ -20,14 +21,15 @@ from vggscope.cross_checks.reference_tool import (
     ReportedFigure,
     Term,
     frozen,
-    run_on_meta,
+    run_copy,
 )
 from vggscope.graph import Network, Node
 from vggscope.ops.attention import MatrixProduct
 from vggscope.ops.constant import WithComputedWeights
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Bilinear
-from vggscope.trace.flops import macs_without_formula
+from vggscope.record import record
+from vggscope.trace.flops import operator_macs
 from vggscope.trace.forward import layers_of_training, module_mode
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.preserve import preserved
@@ -35,6 +37,7 @@ from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.utils.flop_counter import FlopCounterMode
 
 
 def params(module: nn.Module) -> int:
@@ -42,24 +45,62 @@ def params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def macs(module: nn.Module, inputs: CallInputs) -> int:
-    """The MACs of a forward pass of a module on the meta device."""
+@record
+class CountedPass:
+    """The MACs of a pass by torch's counter.
+
+    `left_out` are those of operators that it has no formula for, by operator, and `repeated` those of modules that run
+    again in a backward pass, as under torch.utils.checkpoint.
+    """
+
+    macs: int
+    left_out: Mapping[str, int]
+    repeated: int
+
+
+def _counted(call: Callable[[], object]) -> CountedPass:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with operator_macs() as own, FlopCounterMode(display=False) as counter, _in_modules(counter) as in_modules:
+        call()
+    return CountedPass(int(counter.get_total_flops()) // 2, dict(own.without_formula), sum(in_modules) // 2)
+
+
+@contextmanager
+def _in_modules(counter: FlopCounterMode) -> Iterator[list[int]]:
+    """The FLOPs of each outermost module that runs within the block."""
+    from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+    starts: list[int] = []
+    flops: list[int] = []
+
+    def enter(*_: object) -> None:
+        starts.append(counter.get_total_flops())
+
+    def leave(*_: object) -> None:
+        start = starts.pop()
+        if not starts:
+            flops.append(counter.get_total_flops() - start)
+
+    hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
+    try:
+        yield flops
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def forward_count(module: nn.Module, inputs: CallInputs) -> CountedPass:
+    """Count a forward pass of the copy of a module that tools run."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), frozen(module):
-        run_on_meta(module, inputs)
-    return int(counter.get_total_flops()) // 2
+    with torch.no_grad(), frozen(module):
+        return _counted(lambda: run_copy(module, inputs))
 
 
-def backward_macs(module: nn.Module, inputs: CallInputs) -> int:
-    """The MACs of the backward pass from the output's sum to the trainable parameters, in the module's mode."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    backward = _backward(module, inputs)
-    with FlopCounterMode(display=False) as counter:
-        backward()
-    return int(counter.get_total_flops()) // 2
+def backward_count(module: nn.Module, inputs: CallInputs) -> CountedPass:
+    """Count the backward pass from the output's sum to the trainable parameters, in the module's mode."""
+    return _counted(_backward(module, inputs))
 
 
 def _backward(module: nn.Module, inputs: CallInputs) -> Callable[[], object]:
@@ -68,24 +109,17 @@ def _backward(module: nn.Module, inputs: CallInputs) -> Callable[[], object]:
 
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with preserved(module, with_data=False):  # a tensor that forward stores would belong to this graph in the next run
-        sums = [tensor.sum() for tensor in tensors_in(run_on_meta(module, inputs)) if tensor.requires_grad]
+        sums = [tensor.sum() for tensor in tensors_in(run_copy(module, inputs)) if tensor.requires_grad]
     if not trainable or not sums:
         return lambda: None
     return lambda: torch.autograd.grad(sums, trainable, allow_unused=True)
 
 
-def _forward_terms(module: nn.Module, inputs: CallInputs) -> tuple[Term, ...]:
-    """The MACs of the operators that the counter leaves out."""
-    import torch
+def _backward_terms(network: Network, left_out: Mapping[str, int]) -> tuple[Term, ...]:
+    """The MACs of the operators that the counter leaves out in a backward pass.
 
-    with torch.no_grad(), frozen(module):
-        left_out = macs_without_formula(lambda: run_on_meta(module, inputs))
-    return _left_out(sum(left_out.values()), left_out)
-
-
-def _backward_terms(network: Network, module: nn.Module, inputs: CallInputs) -> tuple[Term, ...]:
-    """The same for the backward pass. The gradients of a product with a vector are further products with vectors."""
-    left_out = macs_without_formula(_backward(module, inputs))
+    The gradients of a product with a vector are further products with vectors.
+    """
     ours = backward_costs(network)
     vectors = sum(ours[node.name] or 0 for node in network.nodes if _has_vector(network, node))
     others = {name: macs for name, macs in left_out.items() if name not in _OF_VECTORS}
@@ -118,37 +152,9 @@ def group_terms(network: Network) -> tuple[Term, ...]:
     return (Term(amount, "the weight gradients of grouped convolutions, counted as if not grouped"),) if amount else ()
 
 
-def _recomputation_terms(module: nn.Module, inputs: CallInputs) -> tuple[Term, ...]:
-    """The MACs of layers that run again in the backward pass, as under torch.utils.checkpoint."""
-    from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-    from torch.utils.flop_counter import FlopCounterMode
-
-    backward = _backward(module, inputs)
-    starts: list[int] = []
-    flops = 0
-    with FlopCounterMode(display=False) as counter:
-
-        def enter(*_: object) -> None:
-            starts.append(counter.get_total_flops())
-
-        def leave(*_: object) -> None:
-            nonlocal flops
-            start = starts.pop()
-            if not starts:
-                flops += counter.get_total_flops() - start
-
-        hooks = register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)
-        try:
-            backward()
-        finally:
-            for hook in hooks:
-                hook.remove()
-    return (Term(flops // 2, "layers that torch.utils.checkpoint runs again"),) if flops else ()
-
-
 def _macs(network: Network, module: nn.Module) -> ReportedFigure:
-    inputs = inputs_of(module, network)
-    return ReportedFigure(macs(module, inputs), terms=_forward_terms(module, inputs))
+    count = forward_count(module, inputs_of(module, network))
+    return ReportedFigure(count.macs, terms=_left_out(sum(count.left_out.values()), count.left_out))
 
 
 def _backward_macs(network: Network, module: nn.Module) -> ReportedFigure:
@@ -158,8 +164,11 @@ def _backward_macs(network: Network, module: nn.Module) -> ReportedFigure:
         raise NotApplicable(network.other_backward)
     network = network.in_training or network
     with layers_of_training(module) if trains else module_mode(module, False):
-        terms = (*_backward_terms(network, module, inputs), *_recomputation_terms(module, inputs))
-        return ReportedFigure(backward_macs(module, inputs), terms=terms)
+        count = backward_count(module, inputs)
+    terms = _backward_terms(network, count.left_out)
+    if count.repeated:
+        terms += (Term(count.repeated, "layers that torch.utils.checkpoint runs again"),)
+    return ReportedFigure(count.macs, terms=terms)
 
 
 REFERENCE_TOOL = ReferenceTool(

@@ -23,8 +23,9 @@ from vggscope.cross_checks.reference_tool import (
     ReferenceTool,
     ReportedFigure,
     Term,
+    device_of,
     frozen,
-    run_on_meta,
+    run_copy,
     uses_transforms,
     written_out,
 )
@@ -48,7 +49,7 @@ def params(module: nn.Module) -> int:
 
 
 def macs(module: nn.Module, inputs: CallInputs) -> int:
-    """FlopCountAnalysis's total for a module on the meta device, computed on a copy.
+    """FlopCountAnalysis's total for a module, computed on a copy.
 
     Raises NotApplicable for keyword arguments.
     """
@@ -143,7 +144,9 @@ def _macs(network: Network, module: nn.Module) -> ReportedFigure:
     ops = [node.op.without_constants for node in network.nodes]
     if any(op.name == Einsum.name and not isinstance(op, Einsum) for op in ops):
         raise NotApplicable("it multiplies the operands of einsum in another order than torch, if there are three")
-    return ReportedFigure(macs(module, inputs), terms=tuple(_module_terms(network, module, inputs.to("meta"))))
+    return ReportedFigure(
+        macs(module, inputs), terms=tuple(_module_terms(network, module, inputs.to(device_of(module))))
+    )
 
 
 def _catches_errors(kind: type[nn.Module]) -> bool:
@@ -209,7 +212,7 @@ def _of_calls(module: nn.Module, inputs: CallInputs) -> tuple[int, int]:
 
     own = inputs.map(lambda tensor: tensor.requires_grad_(tensor.is_floating_point()).clone())
     with frozen(module), torch.enable_grad(), CallsMode():
-        run_on_meta(module, own)
+        run_copy(module, own)
     return operations, attention
 
 

@@ -21,6 +21,7 @@ from vggscope.errors import ModelError, OptionError, VggscopeError, names_option
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.trace.compiled import without_compiler
 from vggscope.trace.forward import META, random_state
 from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
@@ -233,6 +234,10 @@ class MeasuredStep:
 
         The input batch and its labels are allocated before tracking starts and do not count.
         """
+        with without_compiler():
+            return self._peak_without_compiler()
+
+    def _peak_without_compiler(self) -> int:
         module = self._module()
         inputs = inputs_of(module, self.network, self.config.samples(self.batch))
         average = _average(module, self.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.graph import Network
 from vggscope.record import record
+from vggscope.trace.forward import META
 from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
 from vggscope.trace.transforms import is_transforming
 from vggscope.units import count_text
@@ -60,10 +62,10 @@ Explain = Callable[[Network, int], tuple[Term, ...]]
 class ReferenceTool:
     """A tool by its short `name`, its full `title`, and the `package` to install for it.
 
-    `reports` has a function for each figure. It takes the network and its module, on the meta device and in evaluation
-    mode, and may raise any exception. `explain` has, for a figure that the tool counts by another convention, a
-    function that computes the difference from the network. It takes the tool's value too, for tools with several
-    conventions.
+    `reports` has a function for each figure. It takes the network and a copy of its module in evaluation mode, and may
+    raise any exception. The copy is on the meta device; for parameters and MACs it may be on the CPU. `explain` has,
+    for a figure that the tool counts by another convention, a function that computes the difference from the network.
+    It takes the tool's value too, for tools with several conventions.
     """
 
     name: str
@@ -94,19 +96,51 @@ def copied(module: nn.Module, empty: Callable[[Tensor], Tensor]) -> nn.Module:
     return copied_with(module, memo)
 
 
-def run_on_meta(module: nn.Module, inputs: CallInputs) -> object:
-    """What a module on the meta device returns. Tensors that forward creates are on that device too."""
+def on_cpu(module: nn.Module) -> nn.Module:
+    """Copy a module on the meta device to the CPU, with zeros as its parameters and buffers."""
     import torch
 
-    with torch.device("meta"):
-        return inputs.to("meta").call(module)
+    return copied(module, lambda tensor: torch.zeros_like(tensor, device="cpu")).eval()
+
+
+def device_of(module: nn.Module) -> str:
+    """The device of the copy that a tool runs: the meta device, unless its parameters are elsewhere."""
+    return next((str(parameter.device) for parameter in module.parameters()), META)
+
+
+def run_copy(module: nn.Module, inputs: CallInputs) -> object:
+    """What the copy of a module that a tool runs returns. Tensors that forward creates are on its device too.
+
+    On the CPU, a fused kernel is replaced by the operators that it consists of, as on the meta device.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    device = device_of(module)
+    inputs = inputs.to(device)
+    with torch.device(device):
+        if device == META:
+            return inputs.call(module)
+        with _without_fused_layers(), sdpa_kernel(SDPBackend.MATH):
+            return inputs.call(module)
+
+
+@contextmanager
+def _without_fused_layers() -> Iterator[None]:
+    """Disable oneDNN within the block, whose kernel of a recurrent layer dispatches no products."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # oneDNN may not know the settings of other devices
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 TRANSFORMS = "it does not know the transforms of torch.func, such as vmap"
 
 
 def uses_transforms(module: nn.Module, inputs: CallInputs) -> bool:
-    """Whether forward calls functions under a transform of torch.func. The module is on the meta device."""
+    """Whether forward calls functions under a transform of torch.func. The module is a copy."""
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -121,7 +155,7 @@ def uses_transforms(module: nn.Module, inputs: CallInputs) -> bool:
             return func(*args, **(kwargs if isinstance(kwargs, dict) else {}))
 
     with torch.no_grad(), TransformMode():
-        run_on_meta(module, inputs)
+        run_copy(module, inputs)
     return found
 
 

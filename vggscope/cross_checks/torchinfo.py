@@ -21,6 +21,7 @@ from vggscope.cross_checks.reference_tool import (
     ReferenceTool,
     ReportedFigure,
     Term,
+    device_of,
     uses_transforms,
 )
 from vggscope.graph import Network, Node, Parameter
@@ -53,9 +54,11 @@ def _summary(module: nn.Module, inputs: CallInputs) -> ModelStatistics:
     import torch
     import torchinfo
 
-    with torch.device("meta"):
+    device = device_of(module)
+    inputs = inputs.to(device)
+    with torch.device(device):
         return torchinfo.summary(
-            module, input_data=list(inputs.args), device="meta", verbose=0, **dict[str, Any](inputs.kwargs)
+            module, input_data=list(inputs.args), device=device, verbose=0, **dict[str, Any](inputs.kwargs)
         )
 
 
@@ -111,7 +114,7 @@ def _terms(network: Network, node: Node, module_class: str | None) -> dict[str, 
 
 
 def _params(network: Network, module: nn.Module) -> ReportedFigure:
-    reported = params(module, inputs_of(module, network).to("meta"))
+    reported = params(module, inputs_of(module, network))
     if reported != flop_counter.params(module):
         if _has_shared_parts(module):
             raise NotApplicable("it counts a module with several parents once for each")
@@ -134,7 +137,7 @@ def _macs(network: Network, module: nn.Module) -> ReportedFigure:
         raise NotApplicable(TRANSFORMS)
     if _has_tied_weights(module):
         raise NotApplicable(TIED)
-    return ReportedFigure(macs(module, inputs_of(module, network).to("meta")), terms=mult_add_terms(network, module))
+    return ReportedFigure(macs(module, inputs_of(module, network)), terms=mult_add_terms(network, module))
 
 
 REFERENCE_TOOL = ReferenceTool(

@@ -7,6 +7,7 @@ other difference is a mismatch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ from vggscope.cross_checks.reference_tool import (
     ReferenceTool,
     ReportedFigure,
     Term,
-    run_on_meta,
+    on_cpu,
+    run_copy,
     without_data,
 )
 from vggscope.errors import ModelError, printable
@@ -36,6 +38,7 @@ from vggscope.ops.recorded import is_pre_hook
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.suppress import suppress_output
+from vggscope.trace.compiled import without_compiler
 from vggscope.trace.forward import random_state
 from vggscope.trace.inputs import InputSpec, attach, inputs_of
 from vggscope.trace.network import unwrapped
@@ -150,11 +153,13 @@ def verify(
         empty = _without_data(network, module, inputs)
     packed = _packed(network, module)
     with suppress_output():
-        outside = _called_outside(network, empty)
+        executed = on_cpu(empty) if _runs_faster_on_cpu(network) else empty
+        outside = _called_outside(network, executed)
     for tool in REFERENCE_TOOLS:
         progress(tool.title)
         for figure in tool.reports:
-            reported = _reported(tool, figure, network, empty)
+            copy = executed if figure in (PARAMS, MACS, BACKWARD_MACS) else empty
+            reported = _reported(tool, figure, network, copy, outside)
             if isinstance(reported, ReportedFigure):
                 if figure == PARAMS:
                     reported = replace(reported, terms=(*reported.terms, *packed))
@@ -177,6 +182,19 @@ def verify(
     )
 
 
+MOST_MACS = 2 * 10**9
+"""The costliest recurrent network that tools run on the CPU, which takes a second or two."""
+
+
+def _runs_faster_on_cpu(network: Network) -> bool:
+    """Whether a run on zeros takes less time than one on the meta device, which takes milliseconds for each step of a
+    recurrent layer.
+    """
+    macs = total_macs(costs(network))
+    is_small = macs is not None and macs <= MOST_MACS and not network.reads_values
+    return is_small and any(node.op.has_gates for node in network.nodes)
+
+
 def _packed(network: Network, module: nn.Module | None) -> tuple[Term, ...]:
     """The weights of quantised layers, which the tools do not count."""
     if module is None or not has_quantized_tensors(module):
@@ -189,8 +207,8 @@ def _packed(network: Network, module: nn.Module | None) -> tuple[Term, ...]:
 def _called_outside(network: Network, module: nn.Module) -> str:
     """The class of a module that forward calls and that is no part of the copy which the tools run; empty if none is.
 
-    A plain list, a lambda or a hook may hold it. The tools do not see the calls of such a module, and if it was not
-    copied, its weights are those of the original.
+    A plain list, a lambda, a hook or a compiled method may hold it. The tools do not see the calls of such a module,
+    and if it was not copied, its weights are those of the original.
     """
     from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -202,10 +220,8 @@ def _called_outside(network: Network, module: nn.Module) -> str:
 
     handle = register_module_forward_pre_hook(enter)
     try:
-        with random_state():
-            run_on_meta(module, inputs_of(module, network))
-    except Exception:  # forward may need values; each tool tells so itself
-        return ""
+        with without_compiler(), random_state(), suppress(Exception):  # of a failure, each tool tells itself
+            run_copy(module, inputs_of(module, network))
     finally:
         handle.remove()
     return next(iter(found), "")
@@ -214,12 +230,17 @@ def _called_outside(network: Network, module: nn.Module) -> str:
 def _not_comparable(tool: ReferenceTool, figure: str, network: Network, outside: str, is_quantized: bool) -> str:
     """Why a tool's figure that differs is not compared, by what a run of the copy has shown; empty if it is."""
     if outside and figure != PARAMS:
-        return f"forward calls a {outside} of a list, a lambda or a hook, which is no part of the copy that tools run"
+        return _outside_text(outside)
     if is_quantized and figure == FIELDS:
         return "quantised layers have no gradient"
     if tool is fvcore.REFERENCE_TOOL and any(is_pre_hook(node.op) for node in network.nodes):
         return "it counts what a forward pre-hook computes, which is one row here"
     return ""
+
+
+def _outside_text(outside: str) -> str:
+    holders = "a list, a lambda, a hook or a compiled method"
+    return f"forward calls a {outside} of {holders}, which is no part of the copy that tools run"
 
 
 def _worst(answers: Sequence[Answer]) -> str:
@@ -254,16 +275,20 @@ def _without_data(network: Network, module: nn.Module | None, inputs: InputSpec 
         return build_module(network).eval()
 
 
-def _reported(tool: ReferenceTool, figure: str, network: Network, module: nn.Module) -> ReportedFigure | str:
+def _reported(
+    tool: ReferenceTool, figure: str, network: Network, module: nn.Module, outside: str
+) -> ReportedFigure | str:
     """The tool's figure, or the reason why there is none; the tool may fail in any way."""
     try:
-        with suppress_output(), random_state():
+        with suppress_output(), without_compiler(), random_state():
             return tool.reports[figure](network, module)
     except NotApplicable as reason:
         return str(reason)
     except ImportError as error:
         return f"{error.name or tool.package} is not installed: pip install {tool.package}"
     except Exception as error:
+        if outside:
+            return _outside_text(outside)
         cause = error.__cause__ or error
         text = next(iter(str(cause).splitlines()), "")
         return f"{tool.package} failed: {type(cause).__name__}" + (f": {text}" if text else "")

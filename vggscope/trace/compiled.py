@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from vggscope.trace.unseen import unwatched
@@ -20,22 +20,30 @@ def as_plain_python(intercept: Intercept) -> Iterator[None]:
     A function of torch.jit.script or torch.jit.trace that was loaded from a file has no Python code. It is passed to
     `intercept` with its arguments.
     """
-    import torch
-
-    with ExitStack() as stack:
-        # Without torch._dynamo, which takes seconds to import, nothing is compiled yet.
-        if "torch._dynamo" not in sys.modules:
-            stack.enter_context(_without_compiler())
-        else:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", message=".*there are global hooks on modules", category=UserWarning)
-        stack.enter_context(_script_functions(intercept))
+    with without_compiler(), _script_functions(intercept):
         yield
 
 
 @contextmanager
-def _without_compiler() -> Iterator[None]:
+def without_compiler() -> Iterator[None]:
+    """Run what torch.compile has compiled, or is asked to compile, as plain Python within the block.
+
+    On tensors without data, compiled code would end the process.
+    """
+    import torch
+
+    # Without torch._dynamo, which takes seconds to import, nothing is compiled yet.
+    if "torch._dynamo" not in sys.modules:
+        with _replaced_compiler():
+            yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*there are global hooks on modules", category=UserWarning)
+        yield
+
+
+@contextmanager
+def _replaced_compiler() -> Iterator[None]:
     """Let torch.compile return what it is given, as a forward that calls it would compile for minutes."""
     import torch
 

@@ -19,6 +19,7 @@ from weakref import ref
 
 from vggscope.graph import Network
 from vggscope.recorded_step import BEFORE, RecordedStep, StepRequest, StorageEvent
+from vggscope.trace.compiled import without_compiler
 from vggscope.trace.forward import (
     module_mode,
     random_numbers_drawn,
@@ -195,6 +196,7 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
         preserved(module, with_data=has_data),
         module_mode(module, request.trains),
         random_state(),
+        without_compiler(),
         torch.set_grad_enabled(request.trains),
         mode,
     ):
