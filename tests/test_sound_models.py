@@ -35,6 +35,13 @@ class Inference(Base):
             return self.second(self.first(x))
 
 
+class Disables(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch._C.DisableTorchFunction():
+            x = self.first(x) @ torch.ones(16, 16)
+        return self.second(x)
+
+
 @pytest.mark.parametrize("kind", [Detaches, Inference])
 def test_a_field_is_measured_through_what_stops_a_gradient(kind: Callable[[], nn.Module]) -> None:
     verification = vggscope.verify(kind(), input_size=(3, 16, 16))
@@ -42,11 +49,13 @@ def test_a_field_is_measured_through_what_stops_a_gradient(kind: Callable[[], nn
     assert "receptive_fields" not in verification.unchecked
 
 
-class Disables(Base):
-    def forward(self, x: Tensor) -> Tensor:
-        with torch._C.DisableTorchFunction():
-            x = self.first(x)
-        return self.second(x)
+def test_calls_under_disabled_functions_are_recorded() -> None:
+    report = vggscope.summary(Disables(), input_size=(3, 16, 16))
+    assert [layer.op for layer in report.layers] == ["Conv2d", "matmul", "Conv2d"]
+    assert report.warnings == ()
+    verification = vggscope.verify(Disables(), input_size=(3, 16, 16))
+    assert verification.agrees
+    assert {"macs", "backward_macs", "training_peak_bytes"}.isdisjoint(verification.unchecked)
 
 
 class InAList(Base):
@@ -86,7 +95,6 @@ class PreHooked(Base):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        (Disables, "DisableTorchFunction"),
         (InAList, "forward calls a Conv2d of a list"),
         (InALambda, "forward calls a Conv2d of a list"),
         (Hooked, "forward calls a Conv2d of a list"),

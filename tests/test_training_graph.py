@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
-from vggscope.errors import ShapeError
+from vggscope.errors import ModelError, ShapeError
 from vggscope.trace.tensors import tensors_in
 
 
@@ -149,6 +149,24 @@ def test_a_hook_on_a_gradient_is_free_unless_it_multiplies() -> None:
     assert "the hook that forward sets on the gradient of first computes products" in multiplied.warnings[0]
 
 
+def with_backward_hook(register: str, multiplies: bool) -> nn.Module:
+    def hook(module: nn.Module, *gradients: tuple[Tensor]) -> None:
+        gradients[-1][0] @ torch.ones(16, 16) if multiplies else gradients[-1][0].sum()
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+    getattr(module[0], register)(hook)
+    return module
+
+
+@pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_a_hook_on_a_modules_backward_pass_is_free_unless_it_multiplies(register: str) -> None:
+    summed = vggscope.operations(with_backward_hook(register, False), input_size=(3, 16, 16))
+    assert summed.totals.backward_macs == (3 * 4 + 2 * 4 * 4) * 16 * 16
+    multiplied = vggscope.operations(with_backward_hook(register, True), input_size=(3, 16, 16))
+    assert multiplied.totals.backward_macs is None
+    assert "the hook on the backward pass of 0 computes products" in multiplied.warnings[0]
+
+
 @torch.library.custom_op("vggscope_tests::product", mutates_args=())
 def product(one: Tensor, other: Tensor) -> Tensor:
     return one @ other
@@ -190,6 +208,16 @@ def test_a_custom_operator_of_unknown_cost_withholds_the_backward_pass(name: str
     assert counted.totals.backward_macs is None
     assert "is not known" in counted.warnings[0]
     assert "backward_macs" in vggscope.verify(Custom(name), input_size=(3, 16, 16)).unchecked
+
+
+def test_an_operator_without_a_registered_gradient_withholds_the_memory_of_training() -> None:
+    report = vggscope.summary(Custom("explicit"), input_size=(3, 16, 16))
+    assert report.memory.inference_peak_bytes is not None
+    assert report.memory.training_peak_bytes is None
+    assert any("no gradient is registered for vggscope_tests::explicit" in text for text in report.warnings)
+    with pytest.raises(ModelError, match="no gradient is registered") as raised:
+        vggscope.memory(Custom("explicit"), input_size=(3, 16, 16))
+    assert "register_autograd" in raised.value.remedy
 
 
 class Branches(Base):

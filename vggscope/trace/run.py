@@ -177,7 +177,8 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
 
 def _with_leaves(network: Network, watch: Watch) -> Network:
     """Return the network with whether autograd differentiates by what is no parameter of it."""
-    return replace(network, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf)
+    leaves = replace(network, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf)
+    return replace(leaves, without_gradient=watch.without_gradient)
 
 
 def _with_notes(network: Network, result: SampleRuns, inputs: CallInputs) -> Network:

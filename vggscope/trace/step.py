@@ -32,7 +32,7 @@ from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.preserve import copy_containers, preserved
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
-from vggscope.trace.unseen import in_own_thread
+from vggscope.trace.unseen import in_own_thread, unwatched, without_disabling
 from vggscope.trace.watch import below
 
 if TYPE_CHECKING:
@@ -387,6 +387,7 @@ class _Layers:
             stack.callback(register_module_forward_pre_hook(self._enter).remove)
             stack.callback(register_module_forward_hook(self._leave, always_call=True).remove)
             stack.enter_context(in_own_thread())
+            stack.enter_context(without_disabling())
             stack.enter_context(LayerMode())
             yield
 
@@ -452,9 +453,7 @@ def _has_fast_path(module: nn.Module) -> bool:
 
 
 def _without_function_modes() -> Any:
-    from torch._C import DisableTorchFunction
-
-    guard = DisableTorchFunction()
+    guard = unwatched()
     guard.__enter__()
     return guard
 

@@ -1,7 +1,7 @@
-"""Notice where forward may read a size or call torch unseen: in a thread, or with torch functions disabled.
+"""See calls of torch that a TorchFunctionMode would miss, and notice where forward may read a size unseen.
 
-A TorchFunctionMode sees the calls of its own thread. What is handed to a ThreadPoolExecutor is run at once in that
-thread, so it is seen. Another thread is only noticed.
+The mode sees the calls of its own thread. What is handed to a ThreadPoolExecutor is run at once in that thread, so it
+is seen. Another thread is only noticed. DisableTorchFunction, under which no mode is called, is replaced.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def noticing(may_read: Callable[[], None], in_thread: Callable[[str], None]) -> 
         if _foreign_modes() or _global_hooks():
             may_read()
         stack.enter_context(_noticed_threads(may_read, in_thread))
-        stack.enter_context(noticed_disabling(may_read))
+        stack.enter_context(without_disabling())
         stack.enter_context(in_own_thread())
         yield
 
@@ -102,19 +102,19 @@ def _noticed_threads(may_read: Callable[[], None], in_thread: Callable[[str], No
 
 
 @contextmanager
-def noticed_disabling(may_read: Callable[[], None]) -> Iterator[None]:
-    """Notice each use of DisableTorchFunction, under which no mode is called, in every module that has imported it."""
+def without_disabling() -> Iterator[None]:
+    """Let DisableTorchFunction disable functions of subclasses alone within the block, so that modes are called.
+
+    It is replaced in every module that has imported it.
+    """
+    from torch._C import DisableTorchFunctionSubclass
+
     original = _disabled()
-
-    def disabled() -> Any:
-        may_read()
-        return original()
-
     name = original.__name__
     holders = [module for module in list(sys.modules.values()) if getattr(module, "__dict__", {}).get(name) is original]
     with ExitStack() as stack:
         for module in holders:
-            stack.enter_context(_replaced(module, name, disabled))
+            stack.enter_context(_replaced(module, name, DisableTorchFunctionSubclass))
         yield
 
 

@@ -105,7 +105,9 @@ class Watch:
       require it.
     - `keeps_tensors` is true if forward has stored a tensor that it computed for its next call.
     - `training_reads` tell whether forward depends on the mode of a module.
-    - `hook_products` says that a hook on a gradient computes products, or may; empty if none does.
+    - `hook_products` says that a hook on a gradient, or on a module's backward pass, computes products, or may; empty
+      if none does.
+    - `without_gradient` is an operator of another library for which no gradient is registered, empty if there is none.
     - `draws` is true if forward draws random numbers of Python or NumPy.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
@@ -141,6 +143,7 @@ class Watch:
     training_reads: TrainingReads = field(default_factory=TrainingReads)
     draws: bool = False
     hook_products: str = ""
+    without_gradient: str = ""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -268,6 +271,7 @@ class Watch:
                     self.failed_reader = self._input_read(module, plain_tensors_in(args))
                 return None
             kwargs, result = cast("tuple[dict[str, object], object]", more)
+            self._note_backward_hooks(module, plain_tensors_in((args, kwargs)), plain_tensors_in(result))
             if self.inside_node:
                 self._parametrization(frame, result)
                 return result
@@ -323,7 +327,8 @@ class Watch:
 
     def call(self, function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         """Run a function of torch and record it, unless it is inside a module that is one node."""
-        self.reads_sizes |= dispatch_modes() != self.dispatch_modes or _is_custom(function)
+        is_custom = _is_custom(function)
+        self.reads_sizes |= dispatch_modes() != self.dispatch_modes or is_custom
         with unwatched():
             inputs = plain_tensors_in((args, kwargs))
             self._note_gradients(function, args, kwargs, inputs)
@@ -351,6 +356,8 @@ class Watch:
         except Exception as error:
             self._failed(function, args, kwargs, error)
             raise
+        if is_custom:
+            self._note_without_gradient(function, result)
         if self.inside_node:
             return result
         with unwatched():
@@ -383,6 +390,27 @@ class Watch:
             origin = self.recorder.origin(tensor)
             place = f" of {origin}" if isinstance(origin, str) else ""
             self.hook_products = f"the hook that forward sets on the gradient{place} computes products"
+
+    def _note_backward_hooks(self, module: nn.Module, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
+        """Note if a hook on a module's backward pass computes products: run it on gradients of these tensors."""
+        import torch
+
+        if self.hook_products or not (module._backward_pre_hooks or module._backward_hooks):
+            return
+        read, given = (tuple(map(torch.zeros_like, tensors)) for tensors in (inputs, results))
+        calls = (
+            *(partial(hook, module, given) for hook in module._backward_pre_hooks.values()),
+            *(partial(hook, module, read, given) for hook in module._backward_hooks.values()),
+        )
+        with self._repeating(), torch.no_grad():
+            if any(counted_macs(call) != 0 for call in calls):
+                path = self.paths.get(id(module)) or type(module).__name__
+                self.hook_products = f"the hook on the backward pass of {path} computes products"
+
+    def _note_without_gradient(self, operator: Function, result: object) -> None:
+        """Note an operator of another library that autograd has no kernel for, outside of a torch.autograd.Function."""
+        if not self.recorder.has_own_backward and any(t.is_floating_point() for t in plain_tensors_in(result)):
+            self.without_gradient = self.without_gradient or _name_without_gradient(operator)
 
     def _check_registered(self, tensors: tuple[Tensor, ...]) -> None:
         """Note a tensor that autograd trains and that is no parameter of the model."""
@@ -892,6 +920,22 @@ def _is_custom(function: Function) -> bool:
     """Return whether a function is an operator of another library than torch, whose code may read sizes."""
     library = str(getattr(function, "__module__", "")).removeprefix("torch._ops.")
     return type(function).__module__ == "torch._ops" and library not in ("aten", "prims")
+
+
+def _name_without_gradient(operator: Any) -> str:
+    """Return the name of an operator for which autograd has no kernel, else an empty text.
+
+    torch warns that the gradient of such an operator may be wrong.
+    """
+    from torch._C import _dispatch_has_kernel_for_dispatch_key
+
+    packet = getattr(operator, "overloadpacket", operator)
+    overloads = [getattr(packet, name)._name for name in packet.overloads()]
+    has_kernel = any(_dispatch_has_kernel_for_dispatch_key(name, key) for name in overloads for key in _AUTOGRAD)
+    return "" if has_kernel else str(packet._qualified_op_name)
+
+
+_AUTOGRAD = ("CompositeImplicitAutograd", "Autograd", "AutogradCPU", "AutogradCUDA")
 
 
 def below(path: str, name: str) -> str:

@@ -105,6 +105,8 @@ def unknown_memory(network: Network, config: StepConfig) -> str:
     """Why the memory of a step is not known; empty if it is."""
     if not network.registers_all:
         return "its unregistered parameters take memory too, but do not move to a GPU with the model"
+    if config.trains and network.without_gradient and any(p.trainable for p in network.parameters()):
+        return _untold_gradient(network)
     trained = trained_parameters(network, config) if config.trains else ()
     sparse = next((p.name for p in trained if p.name in network.sparse_gradients), None)
     if sparse is not None:
@@ -120,12 +122,19 @@ def unknown_memory(network: Network, config: StepConfig) -> str:
     return ""
 
 
+def _untold_gradient(network: Network) -> str:
+    """A sentence on an operator without a registered gradient, which torch differentiates as its kernel happens to."""
+    return f"no gradient is registered for {network.without_gradient}: torch warns that the backward pass may be wrong"
+
+
 def require_known_memory(network: Network, config: StepConfig) -> None:
     """Raise ModelError if the memory of a step is not known, unless there is nothing to train."""
     if config.trains and network.sparse_gradients and trained_parameters(network, config):
         remedy = "sparse=False gives a dense gradient"
     elif not network.registers_all:
         remedy = _UNREGISTERED_REMEDY
+    elif config.trains and network.without_gradient:
+        remedy = "torch.library.register_autograd registers one"
     else:
         return
     if reason := unknown_memory(network, config):
