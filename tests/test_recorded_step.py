@@ -68,6 +68,15 @@ def test_the_zoo_equals_the_tracker(name: str) -> None:
         assert abs(result.difference_bytes) <= limit, mode
 
 
+@pytest.mark.parametrize("accumulate", [2, 3])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_micro_batches_of_a_recorded_step_equal_the_tracker(accumulate: int, dtype: Any) -> None:
+    """The peak is in a backward pass, when no variable names the loss of the micro-batch before."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    measured = vggscope.measure(model, (4,), batch=6, accumulate=accumulate, dtype=dtype, device="cpu")
+    assert measured.difference_bytes == 0
+
+
 class Calls(nn.Sequential):
     """Layers, and a function after them."""
 

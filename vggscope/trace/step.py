@@ -257,6 +257,7 @@ class _WatchedStep:
         self.storages = _Storages(dtype_named(request.dtype or network.dtype))
         self.layers = _Layers(module, network, self.storages, on_gpu=request.on_gpu)
         self._labels: Tensor | None = None
+        self._last_loss: Tensor | None = None
         self._has_labels = False
 
     def run(self) -> Recording:
@@ -289,22 +290,22 @@ class _WatchedStep:
 
     def _passes(self) -> None:
         for _ in range(self.request.passes):
-            loss = self._pass()  # a variable names the previous one meanwhile
+            self._pass()
         self.storages.stop()
-        del loss
+        self._last_loss = None
 
-    def _pass(self) -> Tensor | None:
+    def _pass(self) -> None:
         import torch
 
         self.layers.start("forward")
         if not self.request.trains:
             self._call()
-            return None
-        loss = self._loss(self._output())
+            return
+        # As the variable of a training loop: it names the previous loss until this one is computed.
+        self._last_loss = self._loss(self._output())
         self.layers.start("backward")
-        if loss.requires_grad:
-            torch.autograd.backward(loss)
-        return loss
+        if self._last_loss.requires_grad:
+            torch.autograd.backward(self._last_loss)
 
     def _loss(self, output: Tensor) -> Tensor:
         if not self._has_labels:
