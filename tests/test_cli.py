@@ -169,7 +169,7 @@ BAD = [
     (("memory", "D", "--cudnn", "none"), "--cudnn is about a card, and none is named", "--gpu names one"),
     (("memory", "D", "--measure", "--context", "1GiB"), "--measure runs on the card", "leave out --context"),
     (("memory", "D", "--recipe", "caffe"), "unknown recipe 'caffe'", "paper, torchvision, timm"),
-    (("memory", "D", "--gpu", "huge"), "no GPU and no amount", "24GiB"),
+    (("memory", "D", "--gpu", "huge"), "unknown GPU 'huge'", "24GiB"),
     (("memory", "D", "--mode", "sleep"), "unknown mode", "inference"),
     (("inspect", "no.pth"), "no.pth", ""),
     (("diff", "A", "--ref", "Q7"), "unknown model 'Q7'", "a model is"),

@@ -146,6 +146,7 @@ def test_the_options_that_a_page_names_are_there(page: Path) -> None:
         "--quick",
         "--hypothesis-profile",
         "--check",
+        "--dry-run",
         "--extra",
         "--option",
     }

@@ -615,6 +615,26 @@ def test_what_ran_out_of_memory_does_not_fit(word: str, batch: int, config: Step
     assert found.verdict == "no"
 
 
+def test_the_first_sentence_is_the_verdict() -> None:
+    """With the figure that nvidia-smi would show, and why a batch fits that nearly fills the card."""
+
+    def said(batch: int, gpu: str) -> list[str]:
+        return str(memory(network("D"), batch, StepConfig(optimizer="adam"), GpuBudget(gpu))).splitlines()[2:7]
+
+    fits = said(160, "4090")
+    assert fits[0] == "= batch 160 fits RTX 4090: nvidia-smi would show 24,148.00 MiB of 24,210.00 MiB"
+    assert fits[1] == "    the largest batches: 236 fits, 260 is tight; above 315 not even the tensors fit"
+    assert fits[3] == "    freed segments stay until the card is full; the batch also fits 20,692.31 MiB"
+    assert not any("freed segments" in line for line in said(96, "4090"))
+    assert said(260, "4090")[0].endswith(", and may take 17% more")
+    assert said(512, "t4")[0] == (
+        "! batch 512 does not fit T4: nvidia-smi would show 61,316.00 MiB, the card has 14,904.00 MiB"
+    )
+    apple = str(memory(network("D"), 8, StepConfig(), GpuBudget("m2 max 32gb")))
+    assert "cuDNN's workspaces (replayed)" not in apple
+    assert "torch.mps has another allocator" in apple
+
+
 def test_cudnns_workspaces() -> None:
     """A copy of input and output for dense convolutions with a window, on large maps, in a backward pass."""
     net = network("conv3-8 conv1-8 maxpool conv3-16 maxpool conv3-16 FC-10", 96)
@@ -724,7 +744,8 @@ def test_cards_are_known_by_the_names_that_people_write() -> None:
         **{"3060": "RTX 3060", "4070 ti": "RTX 4070 Ti", "RTX 3060 12GB": "RTX 3060", "7900 xtx": "RX 7900 XTX"},
         **{"4060 Ti": "RTX 4060 Ti", "rtx 4060ti 16gb": "RTX 4060 Ti-16GB", "h100": "H100", "mi300x": "MI300X"},
         **{"a100": "A100-40GB", "A100 80g": "A100-80GB", "NVIDIA A100-SXM4-80GB": "A100-80GB", "v100": "V100-16GB"},
-        **{"m2 max 32GB": "M2 Max 32GB", "Apple M1 16 GB": "M1 16GB", "24": "24GiB"},
+        **{"m2 max 32GB": "M2 Max 32GB", "Apple M1 16 GB": "M1 16GB", "m1pro-16gb": "M1 Pro 16GB"},
+        **{"24": "24GiB", "7.5": "7.5GiB", "24GB VRAM": "24GB", "H100 PCIe": "H100", "A100 80GB PCIe": "A100-80GB"},
     }
     assert {word: find_gpu(word).name for word in spoken} == spoken
     assert find_gpu("24").usable_bytes == 24 * 2**30
@@ -744,9 +765,23 @@ def test_what_cuda_offers_of_a_card_is_less_than_its_size() -> None:
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("4091", "RTX 4090"), ("RTX 409", "RTX 4090"), ("A1000", "RTX A4000, A100-80GB"), ("M2 Max", "'M2 Max 32GB'")],
+    [
+        *(
+            ("4091", "RTX 4090"),
+            ("RTX 409", "RTX 4090"),
+            ("A1000", "RTX A4000, A100-80GB"),
+            ("M2 Max", "'M2 Max 32GB'"),
+        ),
+        *(("2x 3090", "gpu='RTX-3090' and gpus=2"), ("t4 x2", "gpu='T4' and gpus=2")),
+        *(
+            ("google colab", "T4, L4 and A100"),
+            ("Jetson Orin", "is free of it"),
+            ("tpu v3", "without CUDA's allocator"),
+        ),
+        *(("RTX 4090 Laptop GPU", "less memory than the desktop's"), ("m60", "unknown GPU 'm60'")),
+    ],
 )
-def test_the_nearest_gpus_are_named(text: str, named: str) -> None:
+def test_what_to_write_in_place_of_an_unknown_gpu(text: str, named: str) -> None:
     with pytest.raises(OptionError) as raised:
         find_gpu(text)
     assert named in str(raised.value)

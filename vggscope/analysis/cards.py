@@ -48,6 +48,11 @@ class Card:
     maker: str = "NVIDIA"
 
     @property
+    def word(self) -> str:
+        """The name without spaces, which a shell takes as one word."""
+        return self.name.replace(" ", "-")
+
+    @property
     def memory_bytes(self) -> int:
         """The memory that programs share."""
         return self.memory_mib * MIB
@@ -223,8 +228,9 @@ def find_gpu(text: str) -> Gpu:
         return Gpu(card.name, *sizes, card.source, card.context_bytes, card.converts_layout, tool)
     if (chip := APPLE.fullmatch(" ".join(text.lower().split()))) is not None:
         return _apple(chip)
+    text = re.sub(r"\s*v?ram$", "", text.strip(), flags=re.IGNORECASE)
     amount = _amount(text)
-    name = f"{text.strip()}GiB" if text.strip().isdecimal() else text
+    name = f"{text}GiB" if NUMBER.fullmatch(text) else text
     return Gpu(name, amount, amount, "as given", CONTEXT, True)
 
 
@@ -247,24 +253,53 @@ MOST_GIB = 1024
 
 
 def _amount(text: str) -> int:
-    """The bytes of an amount of memory."""
+    """The bytes of an amount of memory. Raises OptionError for any other text, and for an amount below one MiB."""
+    is_number = NUMBER.fullmatch(text.strip()) is not None
     try:
-        amount = int(text) * GIB if text.strip().isdecimal() else parse_bytes(text)
+        amount = parse_bytes(f"{text}GiB" if is_number else text)
     except OptionError:
         amount = None
-    near = _near(text)
-    remedy = f"{option('gpu')} is an amount such as 24GiB, or a card such as RTX 4090, A100-80GB or M2 Max 32GB"
-    if len(near) > 1:
-        remedy += f"; near it: {', '.join(near)}"
-    if amount is None or (text.strip().isdecimal() and amount > MOST_GIB * GIB):
+    if amount is None or (is_number and amount > MOST_GIB * GIB):
+        near = _near(text)
         found = nearest(text, near) or (f", did you mean {near[0]}?" if near else "")
-        raise OptionError(f"{printable(text)!r} is no GPU and no amount of memory{found}", remedy)
+        raise OptionError(f"unknown GPU {printable(text)!r}{found}", _remedy(text, near))
     if not MIB <= amount <= 2**50:
-        raise OptionError(f"a GPU with {text!r} makes no sense", remedy)
+        raise OptionError(f"a GPU with {text!r} makes no sense", _remedy(text, []))
     return amount
 
 
-APPLE = re.compile(r"(?:apple )?(m[1-9])(?: (pro|max|ultra))? ?-?(?:(\d+) ?(?:g|gb|gib)?)?")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+COUNTED = re.compile(r"(\d+) ?x +(\D.*|\d{4}.*)|(.+?) x ?(\d+)", re.IGNORECASE)
+"""Several cards, as people write them: `4x A100`, `T4 x2`."""
+
+HINTS = (
+    (
+        "laptop|mobile|max-?q",
+        "a laptop's card often has less memory than the desktop's of that name: {gpu} is its memory",
+    ),
+    ("colab", "Colab offers T4, L4 and A100 cards: {gpu} names one"),
+    ("kaggle", "Kaggle offers P100 and T4 cards: {gpu} names one"),
+    ("jetson|orin", "a Jetson shares its memory with the processor: {gpu} is what is free of it, such as 6GiB"),
+    ("tpu", "a TPU runs torch without CUDA's allocator, and no figure is known for it"),
+)
+"""Words that people say in place of a card, as regular expressions, with what is known of them."""
+
+
+def _remedy(text: str, near: list[str]) -> str:
+    """What to write in place of a text that is no GPU."""
+    gpu, word = option("gpu"), text.lower()
+    if (several := COUNTED.fullmatch(text.strip())) is not None:
+        number, card = int(several[1] or several[4]), card_named(several[2] or several[3])
+        if card is not None:
+            return f"{gpu} is one of the cards: {option('gpu', card.word)} and {option('gpus', number)}"
+    for pattern, hint in HINTS:
+        if re.search(rf"\b(?:{pattern})", word):
+            return hint.format(gpu=gpu)
+    remedy = f"{gpu} is a card such as RTX 4090, A100-80GB or M2 Max 32GB; for any other, its memory, such as 24GiB"
+    return f"{remedy}; near it: {', '.join(near)}" if len(near) > 1 else remedy
+
+
+APPLE = re.compile(r"(?:apple )?(m[1-9])(?: ?(pro|max|ultra))?(?:[ -]+(\d+) ?(?:g|gb|gib)?)?")
 """An Apple chip, and its memory if it follows."""
 
 

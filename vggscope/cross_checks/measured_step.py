@@ -150,12 +150,12 @@ def _measured_on_gpu(network: Network, step: MeasuredStep, gpu: MeasuredGpu) -> 
     with random_state():
         peaks = step.peaks_on_gpu(gpu.counters, gpu.budget.cudnn)
     if peaks.ran_out:
-        shown = bytes_text(predicted["driver"])
+        shown, card = bytes_text(predicted["driver"]), gpu.budget.card.name
         raise ModelError(
             f"batch {count_text(step.batch)} of {network.name} does not fit {gpu.counters.name}: it ran out of memory "
             f"with {bytes_text(peaks.allocated)} allocated and {bytes_text(peaks.reserved)} reserved of "
-            f"{bytes_text(gpu.counters.total_bytes)}; predicted for {gpu.budget.card.name}: {shown}",
-            f"{option('gpu', gpu.budget.card.name)} without {option('measure')} names the largest batch",
+            f"{bytes_text(gpu.counters.total_bytes)}; predicted for {card}: {shown}",
+            f"{option('gpu', card.replace(' ', '-'))} without {option('measure')} names the largest batch",
         )
     figures = tuple(
         MeasuredFigure(figure, counts.format(whose=peaks.whose), predicted[figure], getattr(peaks, counter))

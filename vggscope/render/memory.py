@@ -77,9 +77,9 @@ def _layers(report: MemoryReport) -> Table:
 
 
 def _reserved(report: MemoryReport) -> Facts:
-    card = "an unlimited card" if report.fit is None else f"{report.fit.gpu}, with cuDNN's workspaces"
-    if report.fit is not None and report.fit.verdict == "no":
-        card = "an unlimited card, with cuDNN's workspaces"
+    card = "an unlimited card" if report.fit is None or report.fit.verdict == "no" else report.fit.gpu
+    if report.fit is not None and report.fit.workspace_bytes:
+        card += ", with cuDNN's workspaces"
     return Facts(
         (
             ("allocated", f"{bytes_text(report.allocated_bytes)} in the caching allocator's rounded blocks"),
@@ -91,11 +91,12 @@ def _reserved(report: MemoryReport) -> Facts:
 
 def _verdict(fit: Fit, batch: int) -> str:
     """The verdict in one sentence."""
-    shown = f"{fit.tool} would show {bytes_text(fit.nvidia_smi_bytes)} of {bytes_text(fit.usable_bytes)}"
+    shown, usable = bytes_text(fit.nvidia_smi_bytes), bytes_text(fit.usable_bytes)
+    here = f"{fit.tool} would show {shown} of {usable}"
     words = {
-        "fits": f"batch {count_text(batch)} fits {fit.gpu}: {shown}",
-        "tight": f"batch {count_text(batch)} is tight on {fit.gpu}: {shown}, and may take {MARGIN}% more",
-        "no": f"batch {count_text(batch)} does not fit {fit.gpu}: {shown}",
+        "fits": f"batch {count_text(batch)} fits {fit.gpu}: {here}",
+        "tight": f"batch {count_text(batch)} is tight on {fit.gpu}: {here}, and may take {MARGIN}% more",
+        "no": f"batch {count_text(batch)} does not fit {fit.gpu}: {fit.tool} would show {shown}, the card has {usable}",
     }
     return words[fit.verdict]
 
@@ -109,6 +110,9 @@ def _fit(fit: Fit, batch: int) -> Items:
     else:
         largest = f"not even a batch of 1 fits: {bytes_text(fit.missing_for_one_bytes)} are missing"
     details = [largest, _consists_of(fit)]
+    spare = fit.usable_bytes - fit.margin_bytes
+    if fit.verdict == "fits" and fit.nvidia_smi_bytes > spare:
+        details.append(f"freed segments stay until the card is full; the batch also fits {bytes_text(spare)}")
     if fit.remedies:
         helps = any(remedy.verdict != "no" for remedy in fit.remedies)
         details.append("what would make it fit:" if helps else "what comes nearest:")

@@ -154,7 +154,11 @@ def memory(
             for layer, size in timeline.bytes_by_layer(peak, samples).items()
         ),
         timeline=tuple(timeline_entries(timeline, samples, labels)),
-        assumptions=(*_assumptions_of(recipe), *assumptions(network, config, batch)),
+        assumptions=(
+            *_assumptions_of(recipe),
+            *assumptions(network, config, batch),
+            *(_assumptions_of_card(budget) if budget else ()),
+        ),
         max_batch=fits.max_batch if fits else None,
         fit=fits,
         inputs=summarize_tensors(network.inputs, batch, network.dtype),
@@ -170,6 +174,11 @@ def _update(config: StepConfig) -> Update:
 def _assumptions_of(recipe: Recipe | None) -> Iterator[str]:
     if recipe is not None:
         yield f"what is not given is as in the recipe {recipe.name}: {recipe.source}"
+
+
+def _assumptions_of_card(budget: GpuBudget) -> Iterator[str]:
+    if not budget.card.has_foreach:
+        yield f"segments as CUDA's allocator takes them: {budget.card.tool} has another allocator, with other blocks"
 
 
 def _parts(moment: Moment, samples: int) -> dict[str, int]:
