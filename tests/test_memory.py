@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import runpy
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
@@ -19,6 +21,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import vggscope
 from tests.counting import calls
@@ -27,7 +31,7 @@ from tests.tracker import recorded_peaks
 from vggscope.analysis.cards import CARDS, USABLE, find_gpu, gpu_memory
 from vggscope.analysis.cost import backward_macs
 from vggscope.analysis.memory.allocation_log import KINDS, BatchLinear, LogEntry
-from vggscope.analysis.memory.allocator import Allocator, replay
+from vggscope.analysis.memory.allocator import SMALLEST, Allocator, replay
 from vggscope.analysis.memory.calls import head_parameters, stages
 from vggscope.analysis.memory.fit import MARGIN, Fit, GpuBudget
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
@@ -455,6 +459,9 @@ def test_a_batch_of_ten_million_takes_the_work_of_one() -> None:
     for batch in (1, 10**7):
         assert memory(net, batch).timeline[-1].input_bytes == batch * (3 * 224 * 224 * 4 + 8)
     assert calls(memory, net, 10**7) < 1.1 * calls(memory, net, 1)
+    # On a card too: what is tried as a remedy depends on the verdict, not on how far the batch is from fitting.
+    on_card = partial(memory, net, config=StepConfig(), budget=GpuBudget("T4"))
+    assert calls(on_card, 10**9) < 1.1 * calls(on_card, 10**4)
 
 
 def test_summary_and_memory_give_the_same_numbers() -> None:
@@ -602,14 +609,24 @@ def test_the_verdict_rests_on_the_replay_on_the_card() -> None:
     assert given.max_batch_fits > first.max_batch_fits
 
 
+def published_failures() -> Iterator[tuple[str, int, StepConfig, str]]:
+    """The steps of benchmarks/gpu_rows.csv that ran out of memory."""
+    with (ROOT / "benchmarks" / "gpu_rows.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if "out of memory" in row["measured_what"]:
+                config = StepConfig(mode=row["mode"], optimizer=row["optimizer"], dtype=row["dtype"])
+                yield row["vggscope_model"], int(row["batch"]), config, row["gpu"]
+
+
 OUT_OF_MEMORY = (
-    ("D", 256, StepConfig(optimizer="sgd"), "GTX 1060"),  # deepcluster's message in benchmarks/gpu_rows.csv
+    *published_failures(),
     ("D", 145, StepConfig(optimizer="adamw", foreach=True), "RTX 3060"),
 )
 
 
 @pytest.mark.parametrize(("word", "batch", "config", "gpu"), OUT_OF_MEMORY, ids=str)
 def test_what_ran_out_of_memory_does_not_fit(word: str, batch: int, config: StepConfig, gpu: str) -> None:
+    assert len(OUT_OF_MEMORY) >= 2
     found = memory(network(word), batch, config, GpuBudget(gpu)).fit
     assert found is not None
     assert found.verdict == "no"
@@ -958,6 +975,45 @@ def test_recipes(name: Recipe, batch: int, decay: float, nesterov: bool) -> None
 def test_options_of_a_card_need_a_card(given: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=r"is about a card, and none is named\sgpu names one"):
         vggscope.memory("A", **given)
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the tensors that operators allocate, and the most of them that exist at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: list[weakref.ref[torch.Tensor]] = []
+        self.most = self.bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        given = {tensor.data_ptr() for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
+        new = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor) and t.data_ptr() not in given]
+        self.alive = [ref for ref in self.alive if ref() is not None] + [weakref.ref(tensor) for tensor in new]
+        self.most = max(self.most, len(self.alive))
+        self.bytes = max(self.bytes, *(tensor.nbytes for tensor in new), 0)
+        return result
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("layers", [1, 20])
+def test_a_gradient_scaler_takes_less_than_four_kibibytes(layers: int, fused: bool) -> None:
+    """A few scalars, each in a block of 512 bytes, whatever the number of parameters: docs/memory.md says so."""
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(layers)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
+    scaler, allocated = torch.amp.GradScaler("cpu"), Allocated()
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = model(torch.ones(2, 8)).sum()
+        with allocated:
+            scaled = scaler.scale(loss)
+        scaled.backward()
+        with allocated:
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+    assert allocated.bytes == 8  # a float64
+    assert allocated.most * SMALLEST < 4096
 
 
 def test_a_fused_optimizer_counts_its_steps_on_the_gpu() -> None:
