@@ -54,7 +54,7 @@ def test_a_case_from_its_run_to_its_rows(script: SimpleNamespace, tmp_path: Path
     tiny = script.Case("conv3-8 maxpool FC-10", 2, "adam", ("checkpoint", "channels_last", "benchmark"), side=32)
     other = script.Case("conv3-8 FC-10", 1, "sgd", ("inference",), side=32)
     assert script.collect([tiny], path, partial(script.measured, counters=counters), HERE)
-    assert counters.calls == ["empty", "empty", "reset", "peaks"]
+    assert counters.calls == ["start", "empty", "reset", "peaks"]
     with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with (SCRIPT.parent / "gpu_rows.csv").open(encoding="utf-8") as file:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,11 @@ class CpuCounters(GpuCounters):
     versions = "torch 2, cuDNN 9"  # type: ignore[assignment]
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[str] = []
+
+    def start(self) -> None:
+        self.calls.append("start")
 
     def empty(self) -> None:
         self.calls.append("empty")
@@ -73,11 +78,12 @@ def counters(monkeypatch: pytest.MonkeyPatch) -> CpuCounters:
     return found
 
 
-def test_a_step_is_measured_after_two_others(counters: CpuCounters) -> None:
+@pytest.mark.parametrize("mode", ["train", "inference"])
+def test_a_step_is_measured_after_two_others(counters: CpuCounters, mode: Any) -> None:
     """The allocator is empty before the first: the labels of the loss need a forward pass too."""
-    vggscope.measure(told(counters), SIZE, optimizer="adam")
+    vggscope.measure(told(counters), SIZE, optimizer="adam", mode=mode)
     steps = ["forward", "forward", "reset", "forward"]
-    assert counters.calls == ["empty", "forward", "empty", *steps, "peaks"]
+    assert counters.calls == ["start", "forward", "empty", *steps, "peaks"]
 
 
 def test_each_prediction_stands_beside_its_counter(counters: CpuCounters) -> None:
@@ -139,7 +145,8 @@ def test_options_of_a_card_are_refused_on_a_cpu(given: dict[str, str]) -> None:
 def cuda(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What torch.cuda says: a mutable object."""
     said = SimpleNamespace(name="NVIDIA A100-SXM4-40GB", total=40450 * MIB, processes="", calls=[])
-    stats = {f"{kind}_bytes.all.peak": n for n, kind in enumerate(("requested", "allocated", "reserved"), 1)}
+    kinds = enumerate(("requested", "allocated", "reserved"), 1)
+    stats = {f"{kind}_bytes.all.{at}": n * size for n, kind in kinds for at, size in (("peak", 10), ("current", 1))}
     answers = {
         "is_available": lambda: True,
         "current_device": lambda: 0,
@@ -161,13 +168,15 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_the_counters_of_torch(cuda: SimpleNamespace) -> None:
     counters = gpu_counters.gpu_counters(None)
     assert counters is not None
-    assert counters.peaks() == GpuPeaks(1, 2, 3, 700 * MIB, ALL)
+    assert counters.peaks() == GpuPeaks(10, 20, 30, 700 * MIB, ALL)
     cuda.processes = f"GPU:0\nprocess          1 uses       99.000 MB GPU memory\nprocess {os.getpid():>10} uses      \
 600.500 MB GPU memory"
-    assert counters.peaks(ran_out=True) == GpuPeaks(1, 2, 3, 600 * MIB + MIB // 2, OWN, True)
+    assert counters.peaks(ran_out=True) == GpuPeaks(10, 20, 30, 600 * MIB + MIB // 2, OWN, True)
     cuda.calls.clear()
-    counters.empty()
+    counters.start()
     assert cuda.calls == ["synchronize", "empty_cache", "synchronize", "reset_peak_memory_stats"]
+    others = counters.peaks()  # without what the process held at the start
+    assert (others.requested, others.allocated, others.reserved) == (9, 18, 27)
 
 
 def test_nvml_may_have_no_figures(cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,9 @@ from vggscope.trace.functions import first_line
 
 MIB = 2**20
 
+KINDS = ("requested", "allocated", "reserved")
+"""The figures of torch's caching allocator."""
+
 OWN, ALL = "this process", "all processes on the card"
 """Whose memory the driver's figure is."""
 
@@ -22,8 +25,8 @@ class GpuPeaks:
     """The memory of a step on a GPU, in bytes.
 
     `requested`, `allocated` and `reserved` are the most of the caching allocator: the sizes that torch asks for, its
-    rounded blocks, and its segments. `shown` is what the driver shows after the step, of `whose` processes. `ran_out`:
-    the card was full before the step ended, and the figures are those until then.
+    rounded blocks, and its segments, without what the process held before. `shown` is what the driver shows after the
+    step, of `whose` processes. `ran_out`: the card was full before the step ended; the figures are those until then.
     """
 
     requested: int
@@ -38,6 +41,9 @@ class GpuCounters:
     """The counters of torch's current CUDA device. A test replaces this class: nothing else reads a GPU's memory."""
 
     device = "cuda"
+
+    def __init__(self) -> None:
+        self._held: dict[str, int] = {}
 
     @property
     def name(self) -> str:
@@ -67,6 +73,11 @@ class GpuCounters:
         known = device_card(self.name, self.total_bytes)
         return known.name if known else f"{self.total_bytes // MIB}MiB"
 
+    def start(self) -> None:
+        """Empty the allocator, and leave out from now on what else the process holds."""
+        self.empty()
+        self._held = {kind: self._bytes(kind, "current") for kind in KINDS}
+
     def empty(self) -> None:
         """Return unused segments to the card, and begin to count."""
         import torch
@@ -89,12 +100,15 @@ class GpuCounters:
 
         if not ran_out:
             torch.cuda.synchronize()
-        peaks = torch.cuda.memory_stats()
-        requested, allocated, reserved = (
-            int(peaks.get(f"{kind}_bytes.all.peak", 0)) for kind in ("requested", "allocated", "reserved")
-        )
+        requested, allocated, reserved = (self._bytes(kind, "peak") - self._held.get(kind, 0) for kind in KINDS)
         shown, whose = self._shown()
         return GpuPeaks(requested, allocated, reserved, shown, whose, ran_out)
+
+    def _bytes(self, kind: str, moment: str) -> int:
+        """A figure of the allocator: of one of KINDS, now (`current`) or at its `peak`."""
+        import torch
+
+        return int(torch.cuda.memory_stats().get(f"{kind}_bytes.all.{moment}", 0))
 
     def _shown(self) -> tuple[int, str]:
         """What the driver shows, and of whom: NVML tells the process's share, where it is installed and sees it."""

@@ -294,7 +294,7 @@ class MeasuredStep:
             return counters.peaks(ran_out=True)
 
     def _run_on_gpu(self, counters: GpuCounters) -> None:
-        counters.empty()
+        counters.start()
         module = self._module()
         inputs = inputs_of(module, self.network, self.config.samples(self.batch))
         is_empty = any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
@@ -303,6 +303,8 @@ class MeasuredStep:
         average = _average(placed, self.config)
         counters.empty()  # the labels are from a forward pass that no training has
         for _ in range(GPU_WARM_UP):
+            if run.optimizer is None:
+                run.step()
             run.warm_up(average)
         counters.reset_peaks()
         run.step()

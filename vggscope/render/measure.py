@@ -46,11 +46,11 @@ def _on_gpu(measurement: Measurement) -> list[Block]:
         Column("figure", "figure"),
         Column("predicted_bytes", "predicted", bytes_text, right=True),
         Column("measured_bytes", "measured", bytes_text, right=True),
-        Column("difference", "difference", right=True),
-        Column("percent", "", right=True),
+        Column("difference_bytes", "difference", _mib, right=True),
+        Column("difference_percent", "", _percent, right=True),
     )
     rows = tuple(
-        (figure.figure, figure.predicted_bytes, figure.measured_bytes, *_difference(figure))
+        (figure.figure, figure.predicted_bytes, figure.measured_bytes, figure.difference_bytes, _share(figure))
         for figure in measurement.figures
     )
     blocks: list[Block] = [
@@ -60,7 +60,16 @@ def _on_gpu(measurement: Measurement) -> list[Block]:
     return blocks + [Note(f"{figure.figure}: {figure.counts}") for figure in measurement.figures]
 
 
-def _difference(figure: MeasuredFigure) -> tuple[str, str]:
-    """The difference in MiB, and in per cent of the measured bytes."""
-    percent = f"{100 * figure.difference_bytes / figure.measured_bytes:+.1f}%" if figure.measured_bytes else ""
-    return f"{figure.difference_bytes / 2**20:+,.2f} MiB", percent
+def _share(figure: MeasuredFigure) -> float | None:
+    """The difference in per cent of the measured bytes."""
+    return round(100 * figure.difference_bytes / figure.measured_bytes, 2) if figure.measured_bytes else None
+
+
+def _mib(size: int) -> str:
+    """A difference in MiB, with its sign."""
+    return f"{size / 2**20:+,.2f} MiB"
+
+
+def _percent(share: float | None) -> str:
+    """A share with its sign; empty where it is not known."""
+    return "" if share is None else f"{share:+.1f}%"
