@@ -48,12 +48,16 @@ def record(cls: Class) -> Class:
 
 
 class _Fields:
-    """What the shared methods need to know about the fields of a class."""
+    """What the shared methods need to know about the fields of a class.
+
+    `after[n]` are the fields that may be passed by name after n values.
+    """
 
     def __init__(self, fields: tuple[Field[Any], ...], has_post_init: bool) -> None:
         self.positional = tuple(f.name for f in fields if not f.kw_only)
         self.names = tuple(f.name for f in fields)
         self.accepted = frozenset(self.names)
+        self.after = [self.accepted.difference(self.positional[:n]) for n in range(len(self.positional) + 1)]
         self.has_post_init = has_post_init
         self.defaults = {f.name: f.default for f in fields if f.default is not MISSING}
         self.factories = {f.name: f.default_factory for f in fields if f.default_factory is not MISSING}
@@ -64,31 +68,32 @@ class _Fields:
 def _init(self: Any, *values: object, **named: object) -> None:
     known: _Fields = self.__record__
     state = self.__dict__
-    if len(values) > len(known.positional):
-        raise TypeError(f"{type(self).__name__} takes {len(known.positional)} values, {len(values)} were given")
+    state.update(known.defaults)
     state.update(zip(known.positional, values))
-    if named:
-        if not named.keys() <= known.accepted or not named.keys().isdisjoint(state):
-            name = next(name for name in named if name in state or name not in known.accepted)
-            problem = f"got {name!r} twice" if name in state else f"has no field {name!r}"
-            raise TypeError(f"{type(self).__name__} {problem}")
-        state.update(named)
+    if len(values) > len(known.positional) or not named.keys() <= known.after[len(values)]:
+        raise TypeError(_mismatch(type(self).__name__, known, values, named))
+    state.update(named)
     if len(state) < len(known.names):
         _fill(self, known, state)
     if known.has_post_init:
         self.__post_init__()
 
 
+def _mismatch(name: str, known: _Fields, values: tuple[object, ...], named: dict[str, object]) -> str:
+    """Return why a record does not accept these values."""
+    if len(values) > len(known.positional):
+        return f"{name} takes {len(known.positional)} values, {len(values)} were given"
+    wrong = next(key for key in named if key not in known.accepted or key in known.positional[: len(values)])
+    return f"{name} got {wrong!r} twice" if wrong in known.accepted else f"{name} has no field {wrong!r}"
+
+
 def _fill(self: object, known: _Fields, state: dict[str, object]) -> None:
-    """Set the fields that were not passed to their defaults, in the order of their declaration."""
+    """Set the fields that were not passed and have no fixed default."""
     for name in known.names:
         if name not in state:
-            if name in known.defaults:
-                state[name] = known.defaults[name]
-            elif name in known.factories:
-                state[name] = known.factories[name]()
-            else:
+            if name not in known.factories:
                 raise TypeError(f"{type(self).__name__} needs a value for {name!r}")
+            state[name] = known.factories[name]()
 
 
 def _repr(self: Any) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vggscope.graph import ConstantValue, Parameter
 from vggscope.ops.recorded import RANDOM
 from vggscope.trace.layout import shares_memory
+from vggscope.trace.tensor_map import TensorMap
 from vggscope.trace.tensors import Function, dtype_name, mapped_tensors, tensors_in
 from vggscope.trace.writes import region_of
 
@@ -181,10 +182,7 @@ def _joined(text: str, parts: Sequence[ConstantValue]) -> ConstantValue:
 @cache
 def described_when_built() -> MutableMapping[Tensor, Tensor | ConstantValue]:
     """Return the descriptions of tensors without data that constructors have computed."""
-    from torch.utils.weak import WeakTensorKeyDictionary
-
-    built: MutableMapping[Tensor, Tensor | ConstantValue] = WeakTensorKeyDictionary()
-    return built
+    return TensorMap()
 
 
 def _on_cpu(value: object) -> object:

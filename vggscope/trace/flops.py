@@ -166,6 +166,13 @@ def add_linear(macs: OperatorMacs, input: Tensor, weight: Tensor) -> None:
     macs.by_formula += flop_registry[ops.aten.mm]((rows, features), (features, outputs), out_val=None) // 2
 
 
+def add_convolution(macs: OperatorMacs, input: Tensor, weight: Tensor, output: Tensor) -> None:
+    """Add the multiply-accumulates of a convolution by torch's formula, which dispatch would take longer to call."""
+    from torch.utils.flop_counter import conv_flop_count
+
+    macs.by_formula += conv_flop_count(input.shape, weight.shape, output.shape) // 2  # type: ignore[arg-type]
+
+
 @cache
 def _operator_counter() -> Callable[[OperatorMacs], AbstractContextManager[OperatorMacs]]:
     from torch.utils._python_dispatch import TorchDispatchMode

@@ -14,6 +14,8 @@ from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.recorder import Constant, Recorder
+from vggscope.trace.tensor_map import TensorMap
+from vggscope.trace.tensors import meta_copy
 from vggscope.trace.watch import Watch
 from vggscope.trace.writes import Writes
 
@@ -46,12 +48,11 @@ class Forward:
     def __call__(self, inputs: CallInputs) -> tuple[Watch, Exception | None]:
         """Return the watched run of forward on these inputs, with the error that it raised."""
         import torch
-        from torch.utils.weak import WeakTensorKeyDictionary
 
         module, owned, device = self.module, self.owned, self.device
         state = replacement_tensors(module, lambda tensor: _for_run(tensor, device, self.gradients))
-        origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        constants = ConstantValues(WeakTensorKeyDictionary(), WeakTensorKeyDictionary())
+        origins: TensorMap[str | Constant] = TensorMap()
+        constants = ConstantValues(TensorMap(), TensorMap())
         for key in owned.keys() & state.keys():
             origins[state[key]] = Constant((owned[key],))
             constants.leaf(state[key], owned[key])
@@ -65,11 +66,9 @@ class Forward:
             constants.leaf(weight, owned[key])
             by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
         paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
-        recorder = Recorder(
-            origins, constants, Writes(WeakTensorKeyDictionary()), frozenset(paths.values()), dtype=self.dtype
-        )
+        recorder = Recorder(origins, constants, Writes(TensorMap()), frozenset(paths.values()), dtype=self.dtype)
         watch = Watch(recorder, paths, device == META, self.gradients, packed=by_layer, compares=self.compares)
-        inputs = inputs.map(lambda t: t.detach().to(META) if device == META else t.detach().clone().to(device))
+        inputs = inputs.map(meta_copy if device == META else lambda tensor: tensor.detach().clone().to(device))
         watch.recorder.begin(inputs.named(module))
         try:
             with (
@@ -141,9 +140,9 @@ def _for_run(tensor: Tensor, device: str, gradients: bool) -> Tensor:
     import torch
 
     if isinstance(tensor, torch.nn.Parameter):
-        values = tensor.detach().to(META) if device == META else tensor.detach()
+        values = meta_copy(tensor) if device == META else tensor.detach()
         return torch.nn.Parameter(values, requires_grad=gradients and tensor.requires_grad)
-    return tensor.detach().to(META) if device == META else tensor.clone()
+    return meta_copy(tensor) if device == META else tensor.clone()
 
 
 @contextmanager

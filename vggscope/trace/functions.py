@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ShapeError
@@ -48,6 +49,7 @@ _ALIASES = {
 }
 
 
+@lru_cache(maxsize=4096)
 def function_name(function: Function) -> tuple[str, bool]:
     """Return a function's name in the tables, and whether it writes to its first argument.
 

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from operator import is_
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,11 @@ def attributes_of(value: object) -> dict[str, Any]:
     return {**slots, **getattr(value, "__dict__", {})}
 
 
+@lru_cache(maxsize=4096)
+def _has_slots(kind: type) -> bool:
+    return any(map(_slots, kind.__mro__))
+
+
 def _slots(kind: type) -> tuple[str, ...]:
     given = vars(kind).get("__slots__", ())
     names = (given,) if isinstance(given, str) else tuple(given)
@@ -194,7 +200,8 @@ class _Snapshot:
         if isinstance(value, set):
             self._restorers.append(_set_restorer(value))
             return ()
-        if any(map(_slots, type(value).__mro__)) and is_helper(value):
+        kind: type = type(value)
+        if _has_slots(kind) and is_helper(value):
             self._restorers.append(_slots_restorer(value))
             return attributes_of(value).values()
         return _references(value)

@@ -28,7 +28,7 @@ from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Recorder
 from vggscope.trace.sample_runs import SampleRuns, on_samples, with_known_axes
 from vggscope.trace.source_line import built_positions
-from vggscope.trace.tensors import dtype_name, storage_of
+from vggscope.trace.tensors import dtype_name, meta_copy, storage_of
 from vggscope.trace.watch import Watch
 from vggscope.units import count_text
 from vggscope.vgg.labels import labelled
@@ -92,7 +92,9 @@ def run(
         forward = Forward(
             module, owned, packed, device, dtype, restore, compares=not training, training=training, samples=samples
         )
-        result = with_known_axes(on_samples(forward, inputs), inputs)
+        # On the meta device, no values are repeated for several samples.
+        run_on = inputs.map(meta_copy) if device == META else inputs
+        result = with_known_axes(on_samples(forward, run_on), inputs)
         network = replace(_network(name, forward, result, inputs), other_backward=result.watch.hook_products)
         if training:
             network = _with_leaves(network, result.watch)
@@ -104,7 +106,7 @@ def run(
     return Run(
         labelled(network),
         module,
-        result.ran_on if result.single else inputs,
+        inputs.for_samples(result.ran_on.batch) if result.single else inputs,
         device != META,
         error,
         watch.recorder.returns,

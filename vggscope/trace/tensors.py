@@ -166,6 +166,17 @@ def _mapped(value: Any, kind: type, function: Callable[[Any], object]) -> Any:
     return value
 
 
+def meta_copy(tensor: Tensor) -> Tensor:
+    """Return a tensor on the meta device like this one, with memory of its own."""
+    import torch
+
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout != torch.strided or tensor.is_quantized:
+        return tensor.detach().to("meta")
+    if tensor.is_contiguous():
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return torch.empty_like(tensor, device="meta")
+
+
 def on_meta(value: Any) -> Any:
     """Return an argument with its tensors moved to the meta device, also those in plain tuples and lists."""
     return mapped_tensors(value, lambda tensor: tensor if tensor.is_meta else tensor.to("meta"))

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from vggscope.errors import ShapeError
@@ -28,7 +28,16 @@ from vggscope.ops.view import Reshape, View
 from vggscope.trace.autocast import autocast_device, autocast_requests, result_dtypes, with_dtypes
 from vggscope.trace.compiled import as_plain_python
 from vggscope.trace.dtypes import require_dtypes
-from vggscope.trace.flops import Counted, OperatorMacs, add_linear, counted, counted_macs, operator_macs, with_macs
+from vggscope.trace.flops import (
+    Counted,
+    OperatorMacs,
+    add_convolution,
+    add_linear,
+    counted,
+    counted_macs,
+    operator_macs,
+    with_macs,
+)
 from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
 from vggscope.trace.inputs import FunctionReader, Reader
@@ -53,8 +62,9 @@ NO_MACS = OperatorMacs()
 
 _NOT_COUNTING = nullcontext()
 
+_FORWARD_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 
-@lru_cache(maxsize=4096)
+
 def _may_multiply(function: Function) -> bool:
     """Return whether a function may dispatch a matrix product."""
     return function_name(function)[0] not in NO_PRODUCTS
@@ -341,7 +351,8 @@ class Watch:
             if inputs and function_name(function)[0] == "stft":
                 self.signal, _ = self._input_of(inputs[0]) or (self.signal, False)
             run = self._under_autocast(function, args, kwargs, inputs)
-            counting = self._counting(function)
+            convolution = _convolution_tensors(function, args) if self.on_meta else None
+            counting = self._counting(function, is_counted=convolution is not None)
             shortcut = self._shortcut(function, args, kwargs, inputs)
         if shortcut is not None and self.inside_node:
             return shortcut
@@ -353,6 +364,8 @@ class Watch:
                 return self._gradient_node(function_name(function)[0], inputs, result, macs)
             with counting:
                 result = run(*args, **kwargs) if shortcut is None else shortcut
+            if convolution is not None and self.dispatched.is_known:
+                add_convolution(self._own_dispatched(), *convolution, cast("Tensor", result))
         except Exception as error:
             self._failed(function, args, kwargs, error)
             raise
@@ -441,8 +454,8 @@ class Watch:
 
         return mapped_tensors(value, moved)
 
-    def _counting(self, function: Function) -> AbstractContextManager[object]:
-        """Add the multiply-accumulates of a call to `dispatched`, unless the function has none."""
+    def _counting(self, function: Function, *, is_counted: bool) -> AbstractContextManager[object]:
+        """Add the multiply-accumulates of a call to `dispatched`, unless it has none or is counted after the call."""
         if not self.inside_node:
             self.dispatched = NO_MACS
         if not _may_multiply(function):
@@ -453,7 +466,7 @@ class Watch:
         if not self.compares and (self.inside_node or function_name(function)[0] in MATRIX_PRODUCTS):
             self.dispatched = OperatorMacs(is_known=False)
             return _NOT_COUNTING
-        return operator_macs(self._own_dispatched())
+        return _NOT_COUNTING if is_counted else operator_macs(self._own_dispatched())
 
     def _own_dispatched(self) -> OperatorMacs:
         """Return `dispatched`, which may be added to."""
@@ -793,6 +806,20 @@ def _attribute(function: Function) -> str:
 def _has_hooks(module: nn.Module) -> bool:
     """Return whether a module has hooks that may replace its input."""
     return bool(module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+
+
+def _convolution_tensors(function: Function, args: tuple[object, ...]) -> tuple[Tensor, Tensor] | None:
+    """Return the input and the weight of a real convolution of a batch; None for any other call."""
+    from torch import Tensor
+    from torch.nn import Parameter
+
+    if getattr(function, "__name__", "") not in _FORWARD_CONVOLUTIONS or len(args) < 2:
+        return None
+    given, weight = args[:2]
+    if type(given) is not Tensor or type(weight) not in (Tensor, Parameter) or is_transforming():
+        return None
+    weight = cast("Tensor", weight)
+    return (given, weight) if given.dim() == weight.dim() and given.is_floating_point() else None
 
 
 def _is_packed(value: object) -> bool:

@@ -1,0 +1,72 @@
+"""A mapping from tensors, by identity, that keeps none of them alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import ref
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ValueT = TypeVar("ValueT")
+
+
+class TensorMap(MutableMapping["Tensor", ValueT], Generic[ValueT]):
+    """A mapping from tensors by identity. A tensor that is freed leaves the mapping.
+
+    It does what torch.utils.weak.WeakTensorKeyDictionary does, which creates and compares references in Python for each
+    lookup. A trace looks up each tensor ten times.
+
+    >>> import torch
+    >>> tensor = torch.zeros(2)
+    >>> names = TensorMap()
+    >>> names[tensor] = "zeros"
+    >>> names[tensor], torch.zeros(2) in names
+    ('zeros', False)
+    >>> del tensor
+    >>> len(names)
+    0
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[ref[Tensor], ValueT]] = {}
+
+    def __getitem__(self, tensor: Tensor) -> ValueT:
+        reference, value = self._entries[id(tensor)]
+        if reference() is not tensor:
+            raise KeyError(tensor)
+        return value
+
+    def get(self, tensor: Tensor, default: Any = None) -> Any:
+        """Return the value of a tensor, or the default."""
+        entry = self._entries.get(id(tensor))
+        return default if entry is None or entry[0]() is not tensor else entry[1]
+
+    def __contains__(self, tensor: object) -> bool:
+        entry = self._entries.get(id(tensor))
+        return entry is not None and entry[0]() is tensor
+
+    def __setitem__(self, tensor: Tensor, value: ValueT) -> None:
+        key, entries = id(tensor), self._entries
+
+        def remove(reference: ref[Tensor]) -> None:
+            entry = entries.get(key)
+            if entry is not None and entry[0] is reference:
+                del entries[key]
+
+        entry = entries.get(key)
+        reference = entry[0] if entry is not None and entry[0]() is tensor else ref(tensor, remove)
+        entries[key] = reference, value
+
+    def __delitem__(self, tensor: Tensor) -> None:
+        if tensor not in self:
+            raise KeyError(tensor)
+        del self._entries[id(tensor)]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        tensors = [reference() for reference, _ in self._entries.values()]
+        return (tensor for tensor in tensors if tensor is not None)
+
+    def __len__(self) -> int:
+        return len(self._entries)
