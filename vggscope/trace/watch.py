@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -59,8 +59,6 @@ if TYPE_CHECKING:
 
 NO_MACS = OperatorMacs()
 """What a call has dispatched that has no products. It is shared and stays as it is."""
-
-_NOT_COUNTING = nullcontext()
 
 _FORWARD_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 
@@ -350,9 +348,7 @@ class Watch:
             self._check_dtypes(function, args, kwargs, inputs)
             if inputs and function_name(function)[0] == "stft":
                 self.signal, _ = self._input_of(inputs[0]) or (self.signal, False)
-            run = self._under_autocast(function, args, kwargs, inputs)
-            convolution = _convolution_tensors(function, args) if self.on_meta else None
-            counting = self._counting(function, is_counted=convolution is not None)
+            run = self._counting(function, args, self._under_autocast(function, args, kwargs, inputs))
             shortcut = self._shortcut(function, args, kwargs, inputs)
         if shortcut is not None and self.inside_node:
             return shortcut
@@ -362,10 +358,7 @@ class Watch:
                 self._note_hook(function, args)
                 result, macs = with_macs(partial(function, *args, **kwargs))
                 return self._gradient_node(function_name(function)[0], inputs, result, macs)
-            with counting:
-                result = run(*args, **kwargs) if shortcut is None else shortcut
-            if convolution is not None and self.dispatched.is_known:
-                add_convolution(self._own_dispatched(), *convolution, cast("Tensor", result))
+            result = run(*args, **kwargs) if shortcut is None else shortcut
         except Exception as error:
             self._failed(function, args, kwargs, error)
             raise
@@ -454,19 +447,32 @@ class Watch:
 
         return mapped_tensors(value, moved)
 
-    def _counting(self, function: Function, *, is_counted: bool) -> AbstractContextManager[object]:
-        """Add the multiply-accumulates of a call to `dispatched`, unless it has none or is counted after the call."""
+    def _counting(self, function: Function, args: tuple[object, ...], run: Function) -> Function:
+        """Return `run`, so that its multiply-accumulates are added to `dispatched` unless the function has none."""
         if not self.inside_node:
             self.dispatched = NO_MACS
         if not _may_multiply(function):
-            return _NOT_COUNTING
+            return run
         self.autocast = self.autocast or autocast_device()
         if is_transforming():
-            return _NOT_COUNTING
+            return run
         if not self.compares and (self.inside_node or function_name(function)[0] in MATRIX_PRODUCTS):
             self.dispatched = OperatorMacs(is_known=False)
-            return _NOT_COUNTING
-        return _NOT_COUNTING if is_counted else operator_macs(self._own_dispatched())
+            return run
+        return partial(
+            self._convolved if self.on_meta and _is_plain_convolution(function, args) else self._counted, run
+        )
+
+    def _counted(self, run: Function, /, *args: object, **kwargs: object) -> object:
+        """Run a call and count the operators that it dispatches."""
+        with operator_macs(self._own_dispatched()):
+            return run(*args, **kwargs)
+
+    def _convolved(self, run: Function, /, input: Tensor, weight: Tensor, *args: object, **kwargs: object) -> object:
+        """Run a convolution and count it by its shapes."""
+        result = run(input, weight, *args, **kwargs)
+        add_convolution(self._own_dispatched(), input, weight, cast("Tensor", result))
+        return result
 
     def _own_dispatched(self) -> OperatorMacs:
         """Return `dispatched`, which may be added to."""
@@ -808,18 +814,17 @@ def _has_hooks(module: nn.Module) -> bool:
     return bool(module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
 
 
-def _convolution_tensors(function: Function, args: tuple[object, ...]) -> tuple[Tensor, Tensor] | None:
-    """Return the input and the weight of a real convolution of a batch; None for any other call."""
+def _is_plain_convolution(function: Function, args: tuple[object, ...]) -> bool:
+    """Return whether a call is a real convolution of a batch, given as positional arguments."""
     from torch import Tensor
     from torch.nn import Parameter
 
     if getattr(function, "__name__", "") not in _FORWARD_CONVOLUTIONS or len(args) < 2:
-        return None
+        return False
     given, weight = args[:2]
-    if type(given) is not Tensor or type(weight) not in (Tensor, Parameter) or is_transforming():
-        return None
-    weight = cast("Tensor", weight)
-    return (given, weight) if given.dim() == weight.dim() and given.is_floating_point() else None
+    if type(given) is not Tensor or type(weight) not in (Tensor, Parameter):
+        return False
+    return given.is_floating_point() and given.dim() == cast("Tensor", weight).dim()
 
 
 def _is_packed(value: object) -> bool:
