@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
 from tests.test_diagram import svg_texts
-from vggscope.errors import ModelError, OptionError, naming_options
+from vggscope.errors import ModelError, OptionError, ShapeError, naming_options
 from vggscope.explorer.data import facts
 from vggscope.inputs import Inputs, InputSize, parse_batch_axis, parse_input
 from vggscope.ops.base import Shape
@@ -157,6 +157,16 @@ def test_a_number_per_sample_has_the_batch_axis_alone() -> None:
         assert shapes(report) == [("noise", (4, 100), "float32"), ("label", (4,), "int64")]
         assert report.totals.macs == 4 * 108 * 16
         assert vggscope.memory(Generator(), **keywords, batch=4).input_bytes == 4 * (400 + 8 + 8)
+
+
+def test_a_single_number_that_does_not_fit_names_one_for_each_sample() -> None:
+    sizes = tuple(map(parse_input, ("100", "label=scalar:int64")))
+    with pytest.raises(ShapeError) as raised:
+        vggscope.memory(Generator(), input_size=sizes)
+    assert "label is one number for all samples: the size (1,) in input_size gives one" in raised.value.remedy
+    with naming_options(), pytest.raises(ShapeError) as raised:
+        vggscope.memory(Generator(), input_size=sizes)
+    assert "--input label=:int64 gives one for each" in raised.value.remedy
 
 
 DTYPES = ("float32", "int64")

@@ -265,6 +265,25 @@ def test_a_step_that_fails_in_torch_is_said() -> None:
     assert summary.memory.training_peak_bytes == training_peak(recorded(norm, (4,), StepRequest(True, samples=2)), 1)
 
 
+class OnAnotherDevice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_meta:
+            raise RuntimeError("no kernel for this device")
+        return self.fc(x).sort(-1).values
+
+
+def test_steps_that_fail_alike_have_one_note() -> None:
+    (warning,) = vggscope.summary(OnAnotherDevice(), (4,)).warnings
+    assert warning == (
+        "a forward pass and a training step on one sample fail in torch: no kernel for this device;"
+        " their memory is by the rules of each op"
+    )
+
+
 def test_a_setting_that_is_not_recorded_is_said() -> None:
     layers = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 2))
     note = "by vggscope's rules for each op: torch was not recorded in this step, and may allocate otherwise"

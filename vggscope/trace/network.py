@@ -44,6 +44,8 @@ from vggscope.trace.training_graph import with_training
 if TYPE_CHECKING:
     from torch import nn
 
+    from vggscope.trace.step import StepFailure
+
 
 ANY_BATCH = 64
 """The batch that stands for those to come where a caller needs figures for every batch."""
@@ -121,14 +123,18 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
         requests = [request for request in requests if not request.trains]
     if network.failure is not None or not requests:
         return network
-    from vggscope.trace.step import recorded_steps
+    from vggscope.trace.step import recorded_steps, step_name
 
     runs = [recorded_steps(result.module, network, result.inputs, request, result.has_data) for request in requests]
     steps = tuple(chain.from_iterable(steps for steps, *_ in runs))
-    failures = dict.fromkeys(
-        f"{failure}; its memory is {'that of larger batches, extended' if steps else BY_RULES}"
-        for steps, failure, _ in runs
-        if failure
+    failed: dict[tuple[StepFailure, str], list[str]] = {}
+    for request, (recorded, failure, _) in zip(requests, runs):
+        if failure is not None:
+            memory = "that of larger batches, extended" if recorded else BY_RULES
+            failed.setdefault((failure, memory), []).append(step_name(request))
+    failures = tuple(
+        f"{failure.text(tuple(dict.fromkeys(names)))}; {'its' if len(set(names)) == 1 else 'their'} memory is {memory}"
+        for (failure, memory), names in failed.items()
     )
     choices = dict.fromkeys(choice for *_, choice in runs if choice and not network.reads_values)
     return replace(network, steps=steps, warnings=(*network.warnings, *failures, *choices))
@@ -264,11 +270,24 @@ def _checked(module: nn.Module, result: Run) -> Network:
     advice = "" if is_told else _advice(module, result, network.failure)
     if not advice and network.failure.kind == "size" and result.inputs.names:
         advice = _each_argument(module)
+    if network.failure.kind == "size":
+        advice = _number_hint(network) or advice
     failure = Failure(network.failure, network.failure.kind, network.failure.advice or advice)
     if not network.nodes:
         hints = (advice,) if advice else network.warnings[-1:] or (failure_remedy(failure),)
         raise ModelError(f"{network.name} fails before its first layer has run: {failure}", *hints)
     return replace(network, failure=failure)
+
+
+def _number_hint(network: Network) -> str:
+    """Return how to give a number for each sample, if an input is a single one; empty if none is."""
+    single = next((given for given in network.inputs if not given.shape), None)
+    if single is None:
+        return ""
+    one = f"{single.label} is one number for all samples"
+    if names_options():
+        return f"{one}: {option('input_size', f'{single.label}=:{single.dtype or network.dtype}')} gives one for each"
+    return f"{one}: the size (1,) in input_size gives one for each"
 
 
 def _advice(module: nn.Module, result: Run, failure: Failure) -> str:

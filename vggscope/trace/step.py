@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,12 +78,25 @@ class Recording:
     chooses: str = ""
 
 
+class StepFailure(NamedTuple):
+    """Why a step could not be recorded: the batch, what torch does with it (`fails` or `allocates`), and the reason."""
+
+    batch: str
+    does: str
+    reason: str
+
+    def text(self, steps: Sequence[str]) -> str:
+        """Return a sentence on steps that fail alike, given their names."""
+        does = self.does if len(steps) == 1 else self.does.removesuffix("s")
+        return f"{' and '.join(steps)}{self.batch} {does} {self.reason}"
+
+
 def recorded_steps(
     module: nn.Module, network: Network, inputs: CallInputs, request: StepRequest, has_data: bool
-) -> tuple[tuple[RecordedStep, ...], str, str]:
-    """Return the requested step, for one batch or for any, and two sentences that may be empty.
+) -> tuple[tuple[RecordedStep, ...], StepFailure | None, str]:
+    """Return the requested step, for one batch or for any, what could not be run, and a sentence or an empty one.
 
-    The first is on what could not be run, the second on a step that is one of several.
+    The sentence is on a step that is one of several.
 
     The module is left as it was. `has_data` runs it on its own weights, which a forward that reads values needs.
     """
@@ -101,24 +114,25 @@ def recorded_steps(
 
     samples = 1 if network.single is not None else request.samples or inputs.batch
     steps: list[RecordedStep] = []
-    failure = choice = ""
+    failure: StepFailure | None = None
+    choice = ""
     if not request.for_any_batch or samples == 1:
         try:
             recording = record(samples)
             steps.append(_step(network, request, samples, recording))
             choice = _choice_text(request, recording)
         except Exception as error:  # the model's code may raise anything
-            failure = _failure_text(request, samples, error)
+            failure = _failure(samples, error)
         if (steps and not request.for_any_batch) or network.single is not None:
             return tuple(steps), failure, choice
     try:
         pair = record(SECOND), record(THIRD)
     except Exception as error:
-        return tuple(steps), failure or _failure_text(request, SECOND, error), choice
+        return tuple(steps), failure or _failure(SECOND, error), choice
     choice = choice or _choice_text(request, pair[0])
     if _is_alike(*pair):
         return (*steps, _step(network, request, None, *pair)), failure, choice
-    return tuple(steps), failure or f"{_name(request)} allocates otherwise for 2 samples than for 3", choice
+    return tuple(steps), failure or StepFailure("", "allocates", "otherwise for 2 samples than for 3"), choice
 
 
 def _choice_text(request: StepRequest, recording: Recording) -> str:
@@ -131,13 +145,14 @@ def _choice_text(request: StepRequest, recording: Recording) -> str:
     )
 
 
-def _name(request: StepRequest) -> str:
+def step_name(request: StepRequest) -> str:
+    """Return what a request asks for in words."""
     return "a training step" if request.trains else "a forward pass"
 
 
-def _failure_text(request: StepRequest, samples: int, error: Exception) -> str:
+def _failure(samples: int, error: Exception) -> StepFailure:
     batch = "one sample" if samples == 1 else f"{samples} samples"
-    return f"{_name(request)} on {batch} fails in torch: {first_line(error)}"
+    return StepFailure(f" on {batch}", "fails", f"in torch: {first_line(error)}")
 
 
 def _step(
