@@ -29,7 +29,7 @@ class BatchLinear(NamedTuple):
 
 KINDS = ("parameters", "buffers", "gradients", "optimizer", "activations", "temporary", "input")
 """What memory is used for. `gradients` are those of parameters. `temporary` covers the gradients of activations,
-autocast's copies of weights, and the tensors that an optimizer frees within its step.
+autocast's copies of weights, the buffers of collectives, and the tensors that an optimizer frees within its step.
 """
 
 _POSITIONS = {kind: position for position, kind in enumerate(KINDS)}

@@ -258,3 +258,4 @@ def _assumptions_of_sharing(config: StepConfig, batch: int) -> Iterator[str]:
         share = count_text(config.samples(batch))
         yield f"per GPU: {count_text(config.gpus)} GPUs share the batch, {share} samples at once on each"
         yield assumption
+        yield "the buffers of NCCL do not count, nor what streams free later than the host asks for"

@@ -22,12 +22,13 @@ from vggscope.analysis.memory.calls import (
     stages,
 )
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
+from vggscope.analysis.memory.sharding import ShardedUnits
 from vggscope.analysis.memory.step_config import AMP, CUDA, RUNTIMES, StepConfig
 from vggscope.dtypes import converted
 from vggscope.errors import ModelError
 from vggscope.graph import Buffer, Network, Parameter
 from vggscope.ops.base import numel
-from vggscope.recorded_step import BEFORE, BY_RULES, RecordedStep
+from vggscope.recorded_step import BEFORE, BY_RULES, RecordedStep, StorageEvent
 from vggscope.units import ELEMENT_BYTES
 
 COUNTER = 4
@@ -76,11 +77,13 @@ def simulate_passes(network: Network, config: StepConfig, trained: tuple[Paramet
     resident = len(log.entries)
     recorded = recorded_step(network, config)
     if recorded is not None:
-        kept = _replay(log, recorded, ELEMENT_BYTES[network.dtype])
+        units = ShardedUnits(log, network, config.shards, [p.name for p in trained])
+        passes = 1 if recorded.request.passes > 1 else config.passes
+        kept = _replay(log, recorded, ELEMENT_BYTES[network.dtype], units, passes)
         return log, resident + kept
     simulator = StepSimulator(log, network, config, trained)
     simulator.tensors.update(input_tensors)
-    for _ in range(min(config.accumulate, 2) if config.trains else 1):
+    for _ in range(config.passes):
         simulator.forward()
         if config.trains:
             simulator.backward()
@@ -168,27 +171,63 @@ def by_rules_warning(network: Network, batch: int) -> tuple[str, ...]:
     return (f"the peak memory is {BY_RULES}, and torch may allocate otherwise: it was not recorded{remedy}",)
 
 
-def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int) -> int:
-    """Allocate and free what torch did, with floating-point values of `element_bytes`.
+def _replay(log: AllocationLog, recorded: RecordedStep, element_bytes: int, units: ShardedUnits, passes: int) -> int:
+    """Allocate and free what torch did, with floating-point values of `element_bytes`, in so many equal passes.
 
     Returns the number of storages that earlier steps kept and this one does not free. They are allocated first.
     """
-    tensors: dict[int, int] = {}
-    width = ELEMENT_BYTES[recorded.dtype]
-    place = BEFORE, ""
     freed = {event.storage for event in recorded.events if not event.kind}
-    kept = {event.storage for event in recorded.events if event.event == BEFORE} - freed
-    events = sorted(recorded.events, key=lambda event: event.storage not in kept) if kept else recorded.events
-    for event, layer, storage, kind, fixed, per_sample, scales in events:
-        if place != (event, layer):
-            log.begin(event, layer)
-            place = event, layer
-        if not kind:
-            log.release(tensors.pop(storage))
-            continue
-        mine = element_bytes if scales else width
-        tensors[storage] = log.allocate(kind, BatchLinear(fixed * mine // width, per_sample * mine // width))
+    kept = [event for event in recorded.events if event.event == BEFORE and event.storage not in freed]
+    numbers = {event.storage for event in kept}
+    events = [event for event in recorded.events if event.storage not in numbers]
+    replayer = _Replayer(log, units, element_bytes, ELEMENT_BYTES[recorded.dtype])
+    replayer.run(kept)
+    for _ in range(passes):
+        replayer.run(events)
     return len(kept)
+
+
+class _Replayer:
+    """Allocates and frees the storages of a recording. Floating-point values of `width` bytes get `element_bytes`."""
+
+    def __init__(self, log: AllocationLog, units: ShardedUnits, element_bytes: int, width: int) -> None:
+        self.log, self.units, self.element_bytes, self.width = log, units, element_bytes, width
+        self.place = BEFORE, ""
+        self.phase = ""
+        self.loss: list[int] = []
+
+    def run(self, events: Sequence[StorageEvent]) -> None:
+        """Replay one pass. What it leaves is the loss, which a variable names until the backward of the next pass."""
+        tensors: dict[int, int] = {}
+        for event, layer, storage, kind, fixed, per_sample, scales in events:
+            if self.place != (event, layer):
+                self._begin(event, layer)
+            if not kind:
+                self.log.release(tensors.pop(storage))
+                continue
+            mine = self.element_bytes if scales else self.width
+            size = BatchLinear(fixed * mine // self.width, per_sample * mine // self.width)
+            if kind == "gradients" and self.units:
+                self.units.keep_gradient(layer, size.fixed, self.log.allocate("temporary", size))
+            else:
+                tensors[storage] = self.log.allocate(kind, size)
+        if self.phase == "backward" and self.units:
+            self.units.end_backward()
+            self.loss = [*tensors.values()]
+        self.units.leave("forward", "")
+
+    def _begin(self, event: str, layer: str) -> None:
+        """Begin an event of a layer. Those of the loss are in the pass that runs, and in no layer."""
+        if event == "backward" and self.phase == "forward":
+            self.log.release(*self.loss)
+            self.loss = []
+        self.phase = event if event in ("forward", "backward") else self.phase
+        if self.phase == "forward" or layer:
+            self.units.leave(self.phase, layer)
+        self.log.begin(event, layer)
+        if layer:
+            self.units.enter(self.phase, layer)
+        self.place = event, layer
 
 
 def simulate_optimizer(
@@ -196,6 +235,8 @@ def simulate_optimizer(
 ) -> None:
     """Simulate the optimizer's step, which follows the passes, and the clipping of gradients before it."""
     shares = [(p, elements) for p, elements in zip(trained, config.shards.states(trained)) if elements]
+    if config.shards.parallel.states == "whole":
+        shares.sort(key=lambda share: -share[1])  # ZeroRedundancyOptimizer assigns the largest first
     sizes = {p.name: BatchLinear(elements * network.element_bytes_of(p), 0) for p, elements in shares}
     log.begin("optimizer step")
     if config.clip_grad_norm and trained:
@@ -235,10 +276,16 @@ def _simulate_clipping(
     """Simulate torch.nn.utils.clip_grad_norm_: scalars, and on CUDA the partial sums of the foreach kernel."""
     widths = [network.element_bytes_of(p) for p in trained]
     if config.foreach is not False and RUNTIMES[config.runtime] is CUDA:
-        chunks = max(-(-config.shards.gradient(numel(p.shape)) // NORM_CHUNK) for p in trained)
+        chunks = max(-(-config.shards.gradient(p.shape) // NORM_CHUNK) for p in trained)
         log.release(log.allocate("temporary", BatchLinear(len(trained) * chunks * COUNTER, 0)))
     norms = [log.allocate("temporary", BatchLinear(width, 0)) for width in widths]
-    stacked = log.allocate("temporary", BatchLinear(len(widths) * max(widths), 0))
+    stack = BatchLinear(len(widths) * max(widths), 0)
+    stacked = log.allocate("temporary", stack)
+    if config.shards.parallel.gradients:
+        # The norms of a GPU's parts: their squares, the sums over the GPUs, and the roots of these.
+        squares, sums, roots = (log.allocate("temporary", stack) for _ in range(3))
+        log.release(squares, sums)
+        norms.append(roots)
     total = log.allocate("temporary", BatchLinear(max(widths), 0))
     log.release(*norms, stacked)
     # The coefficient, and what it is computed from: the norm and a small number, and the reciprocal of their sum.
@@ -279,7 +326,7 @@ def _allocate_resident(
 
 def _weight_size(network: Network, config: StepConfig, p: Parameter) -> BatchLinear:
     """The bytes of a parameter on this GPU."""
-    own = config.shards.weight(numel(p.shape)) if p.stored is None else p.stored
+    own = config.shards.weight(p.shape) if p.stored is None else p.stored
     return BatchLinear(own * network.element_bytes_of(p) + p.index_bytes, 0)
 
 
@@ -348,9 +395,10 @@ class StepSimulator:
     def __init__(
         self, log: AllocationLog, network: Network, config: StepConfig, trained: tuple[Parameter, ...]
     ) -> None:
-        self.log, self.network, self.shards = log, network, config.shards
+        self.log, self.network = log, network
         self.runtime, self.records_backward = RUNTIMES[config.runtime], config.trains
         self.trained = frozenset(p.name for p in trained)
+        self.units = ShardedUnits(log, network, config.shards, self.trained)
         self.forward_pass = forward_pass(network, self.runtime, training=config.trains, autocast=config.dtype == AMP)
         self.calls, self.sizes = self.forward_pass.calls, self.forward_pass.sizes
         self.stages = stages(network, self.calls) if config.checkpoint else ()
@@ -361,18 +409,12 @@ class StepSimulator:
         self.piece_gradients: dict[str, list[int]] = {}
         self.parameter_gradients: dict[str, int] = {}
         self.differentiable: set[str] = set()
-        self.gathered: dict[int, int] = {}
-        # Sharded weights: for each call with parameters, the calls with parameters before and after it.
-        readers = [position for position, call in enumerate(self.calls) if call.parameters]
-        around = zip([None, *readers], [*readers[1:], None])
-        self.neighbours: dict[int, tuple[int | None, int | None]] = (
-            dict(zip(readers, around)) if self.shards.parallel.weights else {}
-        )
 
     def forward(self) -> None:
         """Run all calls in order."""
         previous_loss = self.tensors.pop(LOSS, None)
         self._run_calls(range(len(self.calls)), "forward")
+        self.units.leave("forward", "")
         if previous_loss is not None:
             # A variable names the loss of the previous micro-batch until here.
             self.log.release(previous_loss)
@@ -387,13 +429,13 @@ class StepSimulator:
         stage_starts = {stage.start: stage for stage in self.stages} if event == "forward" else {}
         stage = range(0)
         for position, call in zip(positions, calls):
+            self.units.leave(event, call.layer)
             self.log.begin(event if call.layer else "loss", call.layer)
             if position in stage_starts:
                 stage = stage_starts[position]
                 self._retain_input(stage)
-            self._gather(position, self.neighbours.get(position, (None, None))[1])
+            self.units.enter(event, call.layer)
             self._run(position, call, position not in stage)
-            self._free_gathered(position)
             self.log.release(*(self.tensors[name] for name in unnamed.get(position, ())))
 
     def _retain_input(self, stage: range) -> None:
@@ -453,19 +495,21 @@ class StepSimulator:
         to_recompute = list(self.stage_inputs)
         for position in sorted(self.saved, reverse=True):
             call = self.calls[position]
+            self.units.leave("backward", call.layer)
             if to_recompute and position in to_recompute[-1] and (call.saves or call.extra or call.copies):
                 self._recompute(to_recompute.pop(), position)
             self.log.begin("backward" if call.layer else "loss", call.layer)
-            self._gather(position, self.neighbours.get(position, (None, None))[0])
+            self.units.enter("backward", call.layer)
             self._run_backward(call, self.saved.pop(position))
-            self._free_gathered(position)
             done = [s for s in self.stage_inputs if position in s and self.saved.keys().isdisjoint(s)]
             self.log.release(*map(self.stage_inputs.pop, done))
+        self.units.end_backward()
         self.log.release(one)
 
     def _recompute(self, stage: range, last: int) -> None:
         """Run a stage's forward again, up to the last call that saves anything."""
         self._run_calls(range(stage.start, last + 1), "recompute")
+        self.units.leave("recompute", "")
         self.log.release(self.tensors[self.calls[last].output])
 
     def _run_backward(self, call: OperatorCall, saved: list[int]) -> None:
@@ -488,8 +532,8 @@ class StepSimulator:
             used += self._accumulate(name, input_gradient)
         for p in self._trained(call) if gradient is not None and call.relays_gradients else ():
             # Copy the gradients that were computed in another memory layout than their weights have.
-            if p.name not in self.parameter_gradients:
-                self._keep_gradient(p, numel(p.shape))
+            if not self._has_gradient(p):
+                self._keep_gradient(p)
         log.release(*used)
 
     def _output_gradient(self, call: OperatorCall) -> Gradient | None:
@@ -546,38 +590,26 @@ class StepSimulator:
     def _allocate_parameter_gradients(self, call: OperatorCall) -> list[int]:
         """Allocate the gradients of a call's parameters; return those that are temporary.
 
-        A gradient is temporary if it is added to an earlier one, copied to another layout, or split over the GPUs.
+        A gradient is temporary if it is added to an earlier one, or copied to another layout.
         """
         temporaries = []
-        splits = self.shards.parallel.gradients
-        trained = self._trained(call)
-        for p in trained:
-            if p.name in self.parameter_gradients or splits or (call.relays_gradients and len(p.shape) > 1):
-                temporaries.append(self.log.allocate("temporary", self._size(p, numel(p.shape))))
+        for p in self._trained(call):
+            if self._has_gradient(p) or (call.relays_gradients and len(p.shape) > 1):
+                temporaries.append(self.log.allocate("temporary", self._size(p)))
             else:
-                self._keep_gradient(p, numel(p.shape))
-        if temporaries and splits:
-            # They are copied into one tensor and summed over the GPUs, and each GPU keeps its part.
-            whole = BatchLinear(sum(self._size(p, numel(p.shape)).fixed for p in trained), 0)
-            temporaries.append(self.log.allocate("temporary", whole))
-            for p in trained:
-                if p.name not in self.parameter_gradients:
-                    self._keep_gradient(p, self.shards.gradient(numel(p.shape)))
+                self._keep_gradient(p)
         return temporaries
 
-    def _keep_gradient(self, parameter: Parameter, elements: int) -> None:
-        self.parameter_gradients[parameter.name] = self.log.allocate("gradients", self._size(parameter, elements))
+    def _has_gradient(self, parameter: Parameter) -> bool:
+        return parameter.name in self._gradients_with(parameter)
 
-    def _size(self, parameter: Parameter, elements: int) -> BatchLinear:
-        return BatchLinear(elements * self.network.element_bytes_of(parameter), 0)
+    def _keep_gradient(self, parameter: Parameter) -> None:
+        kind = "temporary" if self.units else "gradients"
+        self._gradients_with(parameter)[parameter.name] = self.log.allocate(kind, self._size(parameter))
 
-    def _gather(self, position: int, prefetched: int | None) -> None:
-        """With sharded weights, allocate the whole weights of a call and of the next one that has any."""
-        for reader in (position, prefetched):
-            if reader in self.neighbours and reader not in self.gathered and reader is not None:
-                size = sum(map(self.network.bytes_of, self.calls[reader].parameters))
-                self.gathered[reader] = self.log.allocate("parameters", BatchLinear(size, 0))
+    def _gradients_with(self, parameter: Parameter) -> dict[str, int]:
+        """The gradients that are kept or, if each GPU keeps a part, those of the parameter's unit."""
+        return self.units.gradients[self.units.paths[parameter.name]] if self.units else self.parameter_gradients
 
-    def _free_gathered(self, position: int) -> None:
-        if position in self.gathered:
-            self.log.release(self.gathered.pop(position))
+    def _size(self, parameter: Parameter) -> BatchLinear:
+        return BatchLinear(self.network.bytes_of(parameter), 0)

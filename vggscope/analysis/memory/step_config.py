@@ -12,7 +12,7 @@ from typing import TypeVar
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.errors import OptionError, option, unknown
 from vggscope.graph import Parameter
-from vggscope.ops.base import numel
+from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.recorded_step import StepRequest
 from vggscope.units import DTYPE_BYTES
@@ -82,9 +82,9 @@ class Parallel:
 
     `assumption`: what the figures assume, in words.
     `buckets`: gradients are copied into buckets to be summed (DistributedDataParallel without gradient_as_bucket_view).
-    `states`: `whole` assigns each optimizer state to one GPU (ZeroRedundancyOptimizer), `cut` splits each over all
-    GPUs, and the empty string copies all of them to each GPU.
-    `gradients`, `weights`: these are split over the GPUs too.
+    `states`: `whole` assigns each optimizer state to one GPU (ZeroRedundancyOptimizer), `cut` cuts each by rows over
+    all GPUs, and the empty string copies all of them to each GPU.
+    `gradients`, `weights`: these are cut over the GPUs too. `sharding` has the order in which torch gathers and sums.
 
     The stages are those of Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models"
     (2020), section 5.
@@ -112,14 +112,14 @@ PARALLEL = _by_name(
     ),
     Parallel(
         "zero2",
-        "states and gradients are cut evenly, summed layer by layer; DeepSpeed's own buffers come on top",
+        "gradients and states are cut by rows; each module's gradients are summed over the GPUs after its backward",
         states="cut",
         gradients=True,
     ),
-    # fully_shard, with each layer as its own unit.
     Parallel(
         "fsdp",
-        "weights, gradients and states are cut evenly; while a layer runs its weights and the next one's are whole",
+        "weights, gradients and states are cut by rows (FSDP2: fully_shard of each module with parameters and of the "
+        "network); a module gathers its whole weights while it runs",
         states="cut",
         gradients=True,
         weights=True,
@@ -136,24 +136,23 @@ class Shards:
     parallel: Parallel = _ONE_GPU
     gpus: int = 1
 
-    def weight(self, elements: int) -> int:
+    def weight(self, shape: Shape) -> int:
         """The elements of a parameter that stay on this GPU."""
-        return self._cut(elements) if self.parallel.weights else elements
+        return self.part(shape) if self.parallel.weights else numel(shape)
 
-    def gradient(self, elements: int) -> int:
+    def gradient(self, shape: Shape) -> int:
         """The elements of a parameter's gradient that stay on this GPU after the backward of its layer."""
-        return self._cut(elements) if self.parallel.gradients else elements
+        return self.part(shape) if self.parallel.gradients else numel(shape)
 
     def states(self, parameters: Sequence[Parameter]) -> list[int]:
         """The elements of each parameter that the optimizer of the fullest GPU steps."""
-        sizes = [numel(p.shape) for p in parameters]
         if self.parallel.states == "whole":
-            return _of_fullest(sizes, self.gpus)
-        return list(map(self._cut, sizes)) if self.parallel.states else sizes
+            return _of_fullest([numel(p.shape) for p in parameters], self.gpus)
+        return [self.part(p.shape) if self.parallel.states else numel(p.shape) for p in parameters]
 
-    def _cut(self, elements: int) -> int:
-        """The size of equal parts, the last of them padded."""
-        return -(-elements // self.gpus)
+    def part(self, shape: Shape) -> int:
+        """The elements of the first of `gpus` parts, which the rows of a tensor are cut into. No part is larger."""
+        return -(-shape[0] // self.gpus) * numel(shape[1:]) if shape else 1
 
 
 def _of_fullest(sizes: list[int], gpus: int) -> list[int]:
@@ -264,6 +263,11 @@ class StepConfig:
         return self.mode != "inference"
 
     @property
+    def passes(self) -> int:
+        """The micro-batches that make a difference: in the second, the gradients of the first exist."""
+        return min(self.accumulate, 2) if self.trains else 1
+
+    @property
     def shards(self) -> Shards:
         """How the GPUs share the training state: by DistributedDataParallel unless `parallel` names another scheme."""
         if self.parallel is None and self.gpus == 1:
@@ -290,9 +294,10 @@ class StepConfig:
     @property
     def request(self) -> StepRequest | None:
         """The step as torch can be recorded in it; None for a step that only the rules know."""
-        if self.mode == "finetune-head" or self.dtype == AMP or self.checkpoint or self.shards.parallel.name:
+        if self.mode == "finetune-head" or self.dtype == AMP or self.checkpoint:
             return None
-        passes = min(self.accumulate, 2) if self.trains else 1
+        # A GPU that keeps parts of gradients sums none of two micro-batches before they are cut.
+        passes = 1 if self.shards.parallel.gradients else self.passes
         return StepRequest(self.trains, self.converts_to, passes=passes, on_gpu=self.runtime == CUDA.name)
 
 
