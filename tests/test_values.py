@@ -114,6 +114,29 @@ def test_values_that_no_cast_gives_are_trained(compared, state: State) -> None:
     assert found.tensors[0].relation == "trained"
 
 
+@pytest.mark.parametrize(
+    ("factor", "dtype"), [(1.5, torch.float32), (-1.0, torch.float32), (1.001, torch.float32), (0.1, torch.float16)]
+)
+def test_a_scaled_tensor_has_its_factor(compared, state: State, factor: float, dtype: torch.dtype) -> None:
+    scaled = (state[FC6] * factor).to(dtype)
+    found = compared({**state, FC6: scaled})
+    tensor = next(tensor for tensor in found.tensors if tensor.name == FC6)
+    assert (found.verdict, tensor.relation, found.trained) == ("different", "scaled", (tensor.layer,))
+    assert tensor.factor == pytest.approx(factor, rel=1e-4 if dtype == torch.float16 else 1e-7)
+    left = (scaled.double() - tensor.factor * state[FC6].double()).abs().max()
+    assert tensor.factor_max_abs == pytest.approx(float(left), rel=1e-6, abs=1e-300)
+    assert f"scaled by {tensor.factor:.6g} (largest difference" in str(found)
+
+
+def test_what_is_nearly_scaled_is_trained(compared, state: State) -> None:
+    one_off, noisy = state[FC6] * 1.5, state[FC6] + 1e-8 * torch.randn(state[FC6].shape)
+    one_off[0, 0] += 1e-4
+    for weight in (one_off, noisy, state[FC6] * 1.5 + 1e-4 * torch.randn(state[FC6].shape)):
+        found = compared({**state, FC6: weight})
+        tensor = next(tensor for tensor in found.tensors if tensor.name == FC6)
+        assert (tensor.relation, tensor.factor) == ("trained", None)
+
+
 def test_reversed_channels_change_the_function(compared, state: State) -> None:
     found = compared({**state, CONV1: state[CONV1].flip(1)})
     assert (found.verdict, found.tensors[0].relation) == ("different", "bgr")

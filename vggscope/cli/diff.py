@@ -20,7 +20,7 @@ from vggscope.cli.options import (
     option,
     words,
 )
-from vggscope.cli.output import check_format, emit, emit_lines, note_written
+from vggscope.cli.output import check_format, emit, emit_lines
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.vgg.notation import is_notation
@@ -120,8 +120,6 @@ def diff(
         result = api.diff(model, word, **given)
     if patch:
         emit_lines((result.patch or "").splitlines(keepends=True), output.output)
-        if output.output is not None:
-            note_written(output.output)
         return _exit_code(result.verdict, strict)
     emit(result, output.format, output.output, theme=picture.theme, dpi=picture.dpi, fold=fold)
     return _exit_code(result.verdict, strict)

@@ -14,7 +14,7 @@ from vggscope.document import Style
 from vggscope.errors import OutputError, printable
 from vggscope.files import open_whole
 from vggscope.graph import failure_remedy
-from vggscope.render.formats import PICTURE, by_name, kind_of, name_for, save, write
+from vggscope.render.formats import by_name, kind_of, name_for, save, write
 from vggscope.result import Result
 from vggscope.units import bytes_text
 
@@ -40,7 +40,8 @@ def emit(
     columns: tuple[str, ...] | None = None,
     **options: Unpack[SaveOptions],
 ) -> None:
-    """Print a result to stdout, or write it to the file `output`: in `format`, or in the format of its suffix.
+    """Print a result to stdout, or write it to the file `output`: in `format`, or in the format of its suffix. A
+    note on stderr names the written file.
 
     `columns` selects those of the table, and `options` are those of a picture. Raises OptionError for an unknown
     format, and OutputError where the file cannot be written.
@@ -50,12 +51,12 @@ def emit(
         return
     name = format or name_for(output, kind_of(result))
     save(result, output, name, columns, **options)
-    if name == PICTURE:
-        note_written(output)
+    note_written(output)
 
 
 def emit_lines(lines: Iterable[str], output: str | None = None) -> None:
-    """Print lines to stdout, or write them to the file `output`, while they are computed.
+    """Print lines to stdout, or write them to the file `output`, while they are computed. A note on stderr names the
+    written file.
 
     Raises OutputError where they cannot be written.
     """
@@ -68,6 +69,7 @@ def emit_lines(lines: Iterable[str], output: str | None = None) -> None:
         with open_whole(output) as file:
             for block in blocks:
                 file.write(block.encode())
+        note_written(output)
 
 
 def check_format(name: str | None, output: str | None = None, kind: str = "") -> None:

@@ -21,9 +21,10 @@ class Distance:
     """The distance of ours from the reference.
 
     `has_equal_bits`: all bytes are equal. `has_equal_values`: all numbers are, NaN being equal to NaN. `is_cast`: the
-    more precise of the two, rounded to the dtype of the other, is the other. The three figures are those of float64
+    more precise of the two, rounded to the dtype of the other, is the other. The figures are those of float64
     arithmetic, None where they are unknown: `max_abs` is the largest difference, `relative_norm` the Euclidean norm of
-    the differences by that of the reference, `cosine` that of the angle between the two.
+    the differences by that of the reference, `cosine` that of the angle between the two, and `factor` that by which the
+    reference is nearest to ours (least squares).
     """
 
     has_equal_bits: bool
@@ -32,6 +33,15 @@ class Distance:
     max_abs: float | None = None
     relative_norm: float | None = None
     cosine: float | None = None
+    factor: float | None = None
+
+
+@record
+class Scaling:
+    """The factor by which the reference is ours, and the largest difference that rounding leaves."""
+
+    factor: float
+    max_abs: float
 
 
 SAME_BITS = Distance(True, True, False, 0.0, 0.0, None)
@@ -55,6 +65,45 @@ def distance(pieces: Iterable[tuple[Array, Array]], our_dtype: str, reference_dt
         for ours, reference in pieces:
             sums.add(ours, reference)
     return sums.result()
+
+
+_EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23}
+"""The distance from 1 to the next larger number; of any other dtype that of float64."""
+
+_ROUNDINGS = 2
+"""By how many epsilons of the largest value a scaled tensor may differ from the reference times the factor."""
+
+_PEAK = 50
+"""How many times the largest value of a scaled tensor may be its root mean square."""
+
+_EXPLAINED = 16
+"""How many times the factor must reduce the largest difference: a factor near 1 explains nothing."""
+
+
+def scaling(
+    pieces: Iterable[tuple[Array, Array]], our_dtype: str, reference_dtype: str, apart: Distance
+) -> Scaling | None:
+    """The factor if ours is the reference times one factor, up to rounding; None if it is not.
+
+    `apart` is the distance of the two. Its cosine rules out most tensors without reading them again. It cannot decide:
+    the norm of what the factor leaves is a small difference of large sums.
+    """
+    import numpy as np
+
+    rounding = _ROUNDINGS * max(_EPSILON.get(dtype, 2.0**-52) for dtype in (our_dtype, reference_dtype))
+    if apart.factor is None or apart.cosine is None or apart.max_abs is None:
+        return None
+    if 1 - abs(apart.cosine) > max((_PEAK * rounding) ** 2 / 2, 1e-12):
+        return None
+    count, largest, left = 0, 0.0, 0.0
+    for ours, reference in pieces:
+        mine = numbers(ours, our_dtype).astype(np.float64)
+        count += mine.size
+        largest = max(largest, float(np.abs(mine).max()))
+        mine -= apart.factor * numbers(reference, reference_dtype).astype(np.float64)
+        left = max(left, float(np.abs(mine).max()))
+    is_scaled = count > 1 and left <= rounding * largest and _EXPLAINED * left <= apart.max_abs
+    return Scaling(apart.factor, left) if is_scaled else None
 
 
 class _Sums:
@@ -108,7 +157,8 @@ class _Sums:
         norms = sqrt(self._ours) * sqrt(self._reference)
         relative = sqrt(self._squares) / sqrt(self._reference) if self._reference else None
         cosine = max(-1.0, min(1.0, self._product / norms)) if norms else None
-        return Distance(False, False, self._cast, self._largest, relative, cosine)
+        factor = self._product / self._reference if self._reference else None
+        return Distance(False, False, self._cast, self._largest, relative, cosine, factor)
 
 
 def _bits(array: Array) -> Array:

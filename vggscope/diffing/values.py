@@ -22,7 +22,7 @@ from vggscope.diffing.rearrangement import (
     paired_pieces,
 )
 from vggscope.diffing.tensor_pairs import TensorPair, pair_tensors
-from vggscope.diffing.value_distance import SAME_BITS, Distance, distance, has_equal_bits
+from vggscope.diffing.value_distance import SAME_BITS, Distance, distance, has_equal_bits, scaling
 from vggscope.errors import OptionError, printable
 from vggscope.ops.base import Shape, numel
 from vggscope.progress import progress
@@ -31,12 +31,13 @@ from vggscope.result import Result
 
 RELATIONS = {
     "equal": "bit by bit, or up to the signs of zeros",
-    "untouched": "equal, while others are trained or have another shape",
+    "untouched": "equal, while others are trained, scaled or have another shape",
     "cast": "the same values in another dtype",
     "reshaped": "the same values in another shape",
     "transposed": "the same values, axes in another order",
     "flatten_order": "the same values, inputs flattened in another order",
     "bgr": "the same values, input channels reversed: BGR for RGB",
+    "scaled": "the reference times one factor, up to rounding",
     "trained": "other values",
     "shape": "another shape",
     "missing": "in the reference only",
@@ -51,8 +52,8 @@ _BY_STEP = {BGR: "bgr", FLATTEN_ORDER: "flatten_order", TRANSPOSED: "transposed"
 _SAME = ("equal", "untouched", "cast", "reshaped", "transposed")
 """Relations under which both tensors are one weight, as far as they go without the file's layout."""
 
-_CHANGED = ("trained", "shape")
-"""Relations that training leaves, of all parts or of a new head."""
+_CHANGED = ("scaled", "trained", "shape")
+"""Relations that training leaves, of all parts or of a new head, or that a scaling of weights does."""
 
 _COUNTER = "num_batches_tracked"
 """A counter of a batch norm, without effect at evaluation."""
@@ -72,7 +73,8 @@ class TensorDifference:
 
     `relation` is one of RELATIONS. `steps` lead from ours to the reference: `transposed`, `bgr`, `flatten_order`,
     `reshaped`, `cast`, `signs` (of zeros). `max_abs`, `relative_norm` (the norm of the difference by that of the
-    reference) and `cosine` tell how far apart the values are; None where they are unknown, and `reason` says why.
+    reference) and `cosine` tell how far apart the values are; None where they are unknown, and `reason` says why. Of a
+    scaled tensor, `factor` times the reference is ours, and `factor_max_abs` is the largest difference then.
     """
 
     name: str | None
@@ -89,6 +91,8 @@ class TensorDifference:
     relative_norm: float | None = None
     cosine: float | None = None
     reason: str | None = None
+    factor: float | None = None
+    factor_max_abs: float | None = None
 
     @property
     def elements(self) -> int:
@@ -117,7 +121,7 @@ class ValueDiff(Result):
     `verdict` is `identical` (the same keys, dtypes and bits), `equivalent` (the same weights under other keys, in
     another dtype, or in another framework's layout) or `different`. `paired_by` is how most tensors found their
     counterpart: `keys`, `prefix`, `labels` or `order`. `trained` and `untouched` name layers, by label or path: those
-    with any tensor that is trained or of another shape, and then those whose tensors are all the same.
+    with any tensor that is trained, scaled or of another shape, and then those whose tensors are all the same.
     """
 
     schema: str
@@ -237,14 +241,17 @@ def _trained(
             if (reversed_apart.cosine or 0.0) > apart.cosine + _CLOSER:
                 first, apart = rearrangement, reversed_apart
     is_unknown = apart.max_abs is None
+    scaled = scaling(paired_pieces(*sides, first), *dtypes, apart)
     return replace(
         difference,
-        relation="trained",
+        relation="trained" if scaled is None else "scaled",
         steps=first.steps,
         max_abs=apart.max_abs,
         relative_norm=apart.relative_norm,
         cosine=apart.cosine,
         reason="it has values that are not finite, or no dtype of numbers" if is_unknown else None,
+        factor=None if scaled is None else scaled.factor,
+        factor_max_abs=None if scaled is None else scaled.max_abs,
     )
 
 

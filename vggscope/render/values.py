@@ -10,7 +10,7 @@ from vggscope.units import UNKNOWN, count_text, kernel_text
 
 _DATA = (
     *("name", "reference", "label", "shape", "reference_shape", "dtype", "reference_dtype"),
-    *("relation", "steps", "max_abs", "relative_norm", "cosine", "reason"),
+    *("relation", "steps", "max_abs", "relative_norm", "cosine", "reason", "factor", "factor_max_abs"),
 )
 
 _MOST_LAYERS = 12
@@ -61,8 +61,9 @@ def _items(diff: ValueDiff) -> Iterator[Item]:
         yield Item("~", f"changed: {_listed(diff.trained)}")
     if diff.untouched:
         yield Item("=", f"untouched: {_listed(diff.untouched)}", quiet=True)
+    yield from _scaled_items(diff)
     for tensor in diff.tensors:
-        if tensor.relation not in ("equal", "untouched", "trained", "cast", "missing", "extra"):
+        if tensor.relation not in ("equal", "untouched", "scaled", "trained", "cast", "missing", "extra"):
             yield Item(_SIGNS.get(tensor.relation, "~"), _sentence(tensor))
     for sign, relation, side in (("-", "missing", "reference"), ("+", "extra", "name")):
         names = tuple(getattr(tensor, side) for tensor in diff.tensors if tensor.relation == relation)
@@ -70,12 +71,24 @@ def _items(diff: ValueDiff) -> Iterator[Item]:
             yield Item(sign, f"{relation}, {RELATIONS[relation]}: {_listed(names)}")
 
 
+def _scaled_items(diff: ValueDiff) -> Iterator[Item]:
+    """The scaled tensors, those of the same factor and steps as one item."""
+    groups: dict[str, list[TensorDifference]] = {}
+    for tensor in diff.tensors:
+        if tensor.factor is not None:
+            also = f"; also {', '.join(tensor.steps)}" if tensor.steps else ""
+            groups.setdefault(f"scaled by {tensor.factor:.6g}{also}", []).append(tensor)
+    for text, tensors in groups.items():
+        left = _figure(max(tensor.factor_max_abs or 0.0 for tensor in tensors))
+        yield Item("~", f"{text} (largest difference {left}): {_listed(tuple(map(_title, tensors)))}")
+
+
 _SIGNS = {"transposed": "=", "reshaped": "=", "unread": "?"}
 
 
 def _sentence(tensor: TensorDifference) -> str:
     """The relation of a tensor to its counterpart."""
-    title = f"{tensor.label} ({tensor.name})" if tensor.label else str(tensor.name)
+    title = _title(tensor)
     if tensor.relation == "shape":
         return f"{title}: {_sides(tensor.shape)}, the reference has {_sides(tensor.reference_shape)}"
     if tensor.relation == "unread":
@@ -83,6 +96,10 @@ def _sentence(tensor: TensorDifference) -> str:
     further = [step for step in tensor.steps if step != tensor.relation]
     also = f"; also {', '.join(further)}" if further else ""
     return f"{title}: {RELATIONS[tensor.relation]}{also}"
+
+
+def _title(tensor: TensorDifference) -> str:
+    return f"{tensor.label} ({tensor.name})" if tensor.label else str(tensor.name)
 
 
 def _sides(shape: tuple[int, ...] | None) -> str:
@@ -123,7 +140,7 @@ def _table(diff: ValueDiff) -> Table:
 
 def _row(tensor: TensorDifference, has_other_keys: bool) -> tuple[object, ...]:
     """The figures of a tensor that was compared; empty ones for any other."""
-    is_apart = tensor.relation == "trained"
+    is_apart = tensor.relation in ("trained", "scaled")
     is_near = is_apart or tensor.relation == "cast" or "cast" in tensor.steps
     shape = tensor.shape if tensor.shape is not None else tensor.reference_shape
     relation = ", ".join(dict.fromkeys((tensor.relation, *tensor.steps)))
