@@ -5,6 +5,7 @@ For each mistake the diff must name the layer and the attribute, and no other ca
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ RIGHT = [
     ("dense_head.py:FullyConvolutional", "D", "equivalent"),
     ("with_lrn.py:make_net", "A-LRN", "equivalent"),
     ("column_c.py:ColumnC", "C", "equivalent"),
+    ("helper.py:make_net", "A_bn", "equivalent"),
     *(
         (f"written_otherwise.py:{name}", "A", "equivalent")
         for name in (
@@ -72,6 +74,7 @@ MISTAKES = [
     ("with_lrn.py:make_net", "nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0), ", "", "missing norm1_1"),
     ("with_lrn.py:make_net", "alpha=5e-4", "alpha=1e-4", "changed norm1_1 alpha"),
     ("conv_units.py:VGG13", "self.relu(self.bn(self.conv(x)))", "self.relu(self.conv(x))", "missing bn1_1"),
+    ("helper.py:make_net", "nn.BatchNorm2d(cout), ", "", "missing bn1_1"),
     ("by_hand.py:VGG11", "            nn.Linear(4096, 4096),\n            nn.ReLU(inplace=True),\n            nn.Dropout(0.5),\n", "", "missing fc7"),
     # pools
     ("by_hand.py:VGG11", "nn.MaxPool2d(kernel_size=2, stride=2)", "nn.AvgPool2d(kernel_size=2, stride=2)", "changed pool1 op"),
@@ -283,6 +286,63 @@ def test_where_no_patch_mends_it_the_error_says_so(name: str) -> None:
 def test_a_patch_is_tested_for_every_replica() -> None:
     words = [*(word for word, *_ in MISTAKES), *(word for word, *_ in OTHER_MISTAKES)]
     assert {word.partition(":")[0] for word in words} == {path.name for path in REPLICAS.glob("*.py")}
+
+
+RIGHT_CONV = "nn.Conv2d(64, 128, kernel_size=3, padding=1),"
+WRONG_CONV = "nn.Conv2d(64, 128, kernel_size=3),"
+
+
+@pytest.mark.parametrize(("name", "comment", "encoding"), [
+    (b"n\xe9t.py", "", "utf-8"),
+    (b'q"\\ q.py', "  # R\u00e9seau", "utf-8"),
+    (b"mark.py", "  # R\u00e9seau", "utf-8-sig"),
+    (b"latin.py", "", "latin-1"),
+])  # fmt: skip
+def test_a_patch_of_a_file_in_any_encoding_applies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes, comment: str, encoding: str
+) -> None:
+    """Names and texts that are no UTF-8 go into a patch as `git` writes them."""
+    source = (REPLICAS / "by_hand.py").read_text().replace(RIGHT_CONV, WRONG_CONV + comment, 1)
+    file = os.fsdecode(name)
+    coding = "# -*- coding: latin-1 -*-\n# R\u00e9seau\n\n\n" if encoding == "latin-1" else ""
+    wrong = (coding + source).encode(encoding)
+    monkeypatch.chdir(tmp_path)
+    Path(file).write_bytes(wrong)
+    found = vggscope_diff(f"{file}:VGG11", ref="A", patch=True)
+    assert found.patch
+    (tmp_path / "fix.diff").write_text(found.patch, encoding="utf-8")
+    subprocess.run(["git", "apply", "fix.diff"], check=True, cwd=tmp_path)
+    assert Path(file).read_bytes() == wrong.replace(WRONG_CONV.encode(), RIGHT_CONV.encode())
+
+
+def test_a_patch_that_quotes_another_encoding_is_refused(tmp_path: Path) -> None:
+    source = (REPLICAS / "by_hand.py").read_text().replace(RIGHT_CONV, f"{WRONG_CONV}  # R\u00e9seau", 1)
+    (tmp_path / "net.py").write_text(f"# -*- coding: latin-1 -*-\n{source}", encoding="latin-1")
+    with pytest.raises(OptionError, match="encoded in iso-8859-1, a patch in UTF-8"):
+        vggscope_diff(f"{tmp_path}/net.py:VGG11", ref="A", patch=True)
+
+
+@pytest.mark.parametrize(("file", "column", "old", "new", "remedy"), [
+    # The module that the model holds is called, of the layers that it has and does not run.
+    ("functional.py:Net", "A", "F.relu(self.conv4b(x))", "F.relu(self.conv5a(x))", "self.conv4b("),
+    ("functional.py:Net", "A", "        x = F.relu(self.conv5a(x))\n", "", "F.relu(self.conv5a("),
+    # One call makes layers of several widths: the code has the width's name, no number.
+    ("conv_units.py:VGG13", "B_bn", "self.relu(self.bn(self.conv(x)))", "self.relu(self.conv(x))", "self.bn("),
+    ("helper.py:make_net", "A_bn", "nn.BatchNorm2d(cout), ", "", "nn.BatchNorm2d(cout)"),
+])  # fmt: skip
+def test_a_patch_calls_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, column: str, old: str, new: str, remedy: str
+) -> None:
+    name = file.partition(":")[0]
+    source = (REPLICAS / name).read_text()
+    assert old in source
+    (tmp_path / name).write_text(source.replace(old, new, 1))
+    monkeypatch.chdir(tmp_path)
+    patch = vggscope_diff(file, ref=column, patch=True).patch
+    assert patch is not None
+    assert remedy in patch
+    subprocess.run(["git", "apply"], input=patch.encode(), check=True, cwd=tmp_path)
+    assert vggscope_diff(file, ref=column).verdict == "equivalent"
 
 
 SAYS = [

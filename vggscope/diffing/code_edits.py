@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from io import BytesIO
+from tokenize import detect_encoding
 from typing import NamedTuple
 
 from vggscope.graph import CodePosition
@@ -33,6 +35,23 @@ def without_overlap(edits: Sequence[Edit]) -> list[Edit]:
         if all(apart):
             kept.append(edit)
     return kept
+
+
+LARGEST_SOURCE = 2**20
+"""The largest file of code that is read, in bytes."""
+
+
+def source_text(file: str) -> tuple[str, str]:
+    """The text of a file of code, with its own ends of lines, and its encoding: UTF-8 or that of its coding line.
+
+    Raises OSError or SyntaxError where Python could not read it either, and ValueError for other bytes or a huge file.
+    """
+    with open(file, "rb") as opened:
+        data = opened.read(LARGEST_SOURCE + 1)
+    if len(data) > LARGEST_SOURCE:
+        raise ValueError(f"more than {LARGEST_SOURCE} bytes of code")
+    encoding, _ = detect_encoding(BytesIO(data).readline)
+    return data.decode(encoding), encoding
 
 
 class CodeFile:

@@ -13,21 +13,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import unified_diff
 from itertools import islice, pairwise
+from os import fsencode
 from os import path as os_path
 
 from vggscope.diffing.align import chosen_attributes
-from vggscope.diffing.code_edits import CodeFile, Edit, without_overlap
+from vggscope.diffing.code_edits import CodeFile, Edit, source_text, without_overlap
 from vggscope.diffing.locate import LayerPair
 from vggscope.diffing.result import Change, Diff, Difference
 from vggscope.diffing.wording import op_text
+from vggscope.errors import OptionError
 from vggscope.graph import CodePosition, Network, Node
-from vggscope.ops.base import Op
+from vggscope.ops.base import Op, Shape
 
 _WITHOUT_CODE = ("inputs", "values", "order", "constants")
 """Attributes that the code of one layer does not show."""
-
-LARGEST_SOURCE = 2**20
-"""The largest file of code that is read, in bytes."""
 
 MOST_RUNS = 60
 """How many candidates are tried for a patch."""
@@ -50,10 +49,8 @@ def read_sources(network: Network) -> dict[str, CodeFile]:
     sources = {}
     for name in names:
         try:
-            with open(name, encoding="utf-8", newline="") as file:
-                text = file.read(LARGEST_SOURCE + 1)
-            if len(text) <= LARGEST_SOURCE:
-                sources[name] = CodeFile(name, text)
+            text, _ = source_text(name)
+            sources[name] = CodeFile(name, text)
         except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return sources
@@ -199,6 +196,7 @@ class Mender:
 
     def _changes(self, pairs: list[LayerPair]) -> Iterator[Edits]:
         if all(mine and other and mine.op == other.op for mine, other in pairs):
+            yield from self._unshared(pairs)
             return
         for whole in (False, True):
             groups = [self._change(mine, other, whole=whole) for mine, other in pairs if mine and other]
@@ -293,7 +291,7 @@ class Mender:
         if found is None or not found[0].siblings(found[1]) or not isinstance(found[1], ast.Call):
             return None
         source, call = found
-        return source.inserted(call, [_code(other, before) for other in others])
+        return source.inserted(call, [_with_width(_code(other, before), source, call, before) for other in others])
 
     def _wrapped(self, others: list[Node]) -> Edit | None:
         """The layers as functions around the call before them."""
@@ -308,18 +306,44 @@ class Mender:
         return source.replaced(call, text)
 
     def _unused_module(self, others: list[Node]) -> Edit | None:
-        """The layers as calls of modules that the model holds and does not run."""
+        """The layers as calls of modules that the model holds and does not run, and of functions."""
         before = self._before(others[0])
         found = self._at(before.called_at) if before else None
-        if found is None or before is None or before.module is None:
-            return None
-        around = before.module.rpartition(".")[0]
-        paths = dict.fromkeys(parameter.name.rpartition(".")[0] for parameter, _ in self.ours.unused)
-        beside = [path for path in paths if path.rpartition(".")[0] == around]
-        if len(others) != 1 or len(beside) != 1:
+        if found is None or before is None or not any(other.op.parameters() for other in others):
             return None
         source, call = found
-        return source.replaced(call, f"self.{beside[0].rpartition('.')[2]}({source.segment(call)})")
+        text, taken = source.segment(call), set[str]()
+        for other in others:
+            name = next((name for name in self._unused_like(other, before) if name not in taken), None)
+            if name is not None:
+                text = f"self.{name}({text})"
+                taken.add(name)
+            elif other.op.parameters() or not _has_code(other):
+                return None
+            else:
+                text = _around(other, text, source)
+        return source.replaced(call, text)
+
+    def _unused_like(self, other: Node, near: Node) -> list[str]:
+        """The modules beside a node of ours that it does not run and that have the parameters of `other`, by name."""
+        around = (near.module or near.name).rpartition(".")[0]
+        shapes: dict[str, dict[str, Shape]] = {}
+        for parameter, _ in self.ours.unused:
+            path, _, leaf = parameter.name.rpartition(".")
+            shapes.setdefault(path, {})[leaf] = parameter.shape
+        wanted = dict(other.op.parameters())
+        paths = [path for path, held in shapes.items() if wanted and held == wanted]
+        return [path.rpartition(".")[2] for path in paths if path.rpartition(".")[0] == around]
+
+    def _unshared(self, pairs: list[LayerPair]) -> Iterator[Edits]:
+        """The call of a module that runs a second time, of a module that does not run instead."""
+        for mine, other in pairs:
+            found = self._at(mine.called_at) if mine and mine.module is not None else None
+            if mine is None or other is None or found is None or not isinstance(found[1], ast.Call):
+                continue
+            called = found[1].func
+            for name in self._unused_like(other, mine) if isinstance(called, ast.Attribute) else ():
+                yield (found[0].replaced(called, f"self.{name}"),)
 
     def _copies(self, others: list[Node]) -> Iterator[Edits]:
         """A copy of the code that builds a layer equal to the missing one, after that of the layer before it."""
@@ -497,6 +521,25 @@ def _code(other: Node, near: Node | None) -> str:
     )
 
 
+def _with_width(text: str, source: CodeFile, call: ast.expr, before: Node | None) -> str:
+    """The code of a layer with its input width as the call of the layer before writes its own: `cout` for 64.
+
+    A function or a loop makes layers of several widths by one call.
+    """
+    shape = before.op.parameters().get("weight") if before is not None else None
+    if before is None or not shape or not isinstance(call, ast.Call):
+        return text
+    names = _argument_names(before)
+    widths = [name for name in names if name.endswith(("_channels", "_features"))]
+    given: dict[str | None, ast.expr] = dict(zip(names, call.args))
+    given.update((keyword.arg, keyword.value) for keyword in call.keywords)
+    width = given.get(widths[-1]) if widths else None
+    if width is None or isinstance(width, (ast.Constant, ast.Starred)):
+        return text
+    written = source.segment(width)
+    return re.sub(rf"(?<=\(){shape[0]}\b", lambda _: written, text, count=1)
+
+
 def _around(other: Node, text: str, source: CodeFile) -> str:
     """A call of a function around an expression."""
     functional = next(
@@ -631,11 +674,31 @@ def _cost(diff: Diff) -> tuple[int, int, int]:
 
 
 def patch_text(file: str, text: str) -> str:
-    """The unified patch from a file to a text, for `git apply` in the current folder; empty for the same text."""
-    with open(file, encoding="utf-8", newline="") as own:
-        before = own.read()
+    """The unified patch from a file to a text, for `git apply` in the current folder; empty for the same text.
+
+    Raises OptionError if the patch quotes a character that the file stores otherwise than a patch, which is UTF-8.
+    """
+    before, encoding = source_text(file)
     name = shown_path(file).replace(os_path.sep, "/").lstrip("/")
-    return "".join(_with_line_ends(unified_diff(_lines(before), _lines(text), f"a/{name}", f"b/{name}")))
+    names = _quoted(f"a/{name}"), _quoted(f"b/{name}")
+    # A byte order mark is no part of the code, but of the first line.
+    mark = "\ufeff" if encoding == "utf-8-sig" else ""
+    patch = "".join(_with_line_ends(unified_diff(_lines(mark + before), _lines(mark + text), *names)))
+    if not encoding.startswith("utf-8") and not patch.isascii():
+        raise OptionError(f"{shown_path(file)} is encoded in {encoding}, a patch in UTF-8", "save the file as UTF-8")
+    return patch
+
+
+def _quoted(name: str) -> str:
+    """A path as `git` writes it in a patch: in quotes with octal bytes, if it is no UTF-8 or has special characters."""
+    is_text = not any("\ud800" <= character <= "\udfff" for character in name)
+    if is_text and name.isprintable() and not set(name) & {'"', "\\"}:
+        return name
+    escaped = (
+        f"\\{chr(byte)}" if byte in b'"\\' else chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}"
+        for byte in fsencode(name)
+    )
+    return f'"{"".join(escaped)}"'
 
 
 def _lines(text: str) -> list[str]:

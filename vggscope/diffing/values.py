@@ -241,7 +241,7 @@ def _trained(
             if (reversed_apart.cosine or 0.0) > apart.cosine + _CLOSER:
                 first, apart = rearrangement, reversed_apart
     is_unknown = apart.max_abs is None
-    scaled = scaling(paired_pieces(*sides, first), *dtypes, apart)
+    scaled = scaling(paired_pieces(*sides, first), dtypes[0], dtypes[1], apart)
     return replace(
         difference,
         relation="trained" if scaled is None else "scaled",
