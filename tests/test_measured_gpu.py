@@ -116,8 +116,8 @@ def test_a_full_card_is_an_error_with_the_figures_until_then(counters: CpuCounte
     with pytest.raises(ModelError) as raised:
         vggscope.measure(told(counters, full), SIZE)
     assert raised.value.args[0].startswith(
-        "batch 2 of Net does not fit Tesla T4: it ran out of memory with 20.00 MiB allocated and 30.00 MiB reserved of "
-        "14,904.00 MiB; predicted for T4: 514.00 MiB"
+        "batch 2 of Net does not fit Tesla T4: it ran out of memory with 20.00 MiB allocated, 30.00 MiB reserved and "
+        "600.00 MiB shown by the driver (this process) of 14,904.00 MiB; predicted for T4: 514.00 MiB"
     )
     assert counters.calls[-1] == "peaks"
 

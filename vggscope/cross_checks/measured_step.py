@@ -151,17 +151,20 @@ def _measured_on_gpu(network: Network, step: MeasuredStep, gpu: MeasuredGpu) -> 
         peaks = step.peaks_on_gpu(gpu.counters, gpu.budget.cudnn)
     if peaks.ran_out:
         shown, card = bytes_text(predicted["driver"]), gpu.budget.card.name
+        figures = (
+            f"{bytes_text(peaks.allocated)} allocated, {bytes_text(peaks.reserved)} reserved and "
+            f"{bytes_text(peaks.shown)} shown by the driver ({peaks.whose}) of {bytes_text(gpu.counters.total_bytes)}"
+        )
         raise ModelError(
             f"batch {count_text(step.batch)} of {network.name} does not fit {gpu.counters.name}: it ran out of memory "
-            f"with {bytes_text(peaks.allocated)} allocated and {bytes_text(peaks.reserved)} reserved of "
-            f"{bytes_text(gpu.counters.total_bytes)}; predicted for {card}: {shown}",
+            f"with {figures}; predicted for {card}: {shown}",
             f"{option('gpu', card.replace(' ', '-'))} without {option('measure')} names the largest batch",
         )
-    figures = tuple(
+    measured = tuple(
         MeasuredFigure(figure, counts.format(whose=peaks.whose), predicted[figure], getattr(peaks, counter))
         for figure, (counter, counts) in GPU_FIGURES.items()
     )
-    allocated = next(figure for figure in figures if figure.figure == "allocated")
+    allocated = next(figure for figure in measured if figure.figure == "allocated")
     return Measurement(
         schema="vggscope/measure@1",
         model=network.name,
@@ -171,7 +174,7 @@ def _measured_on_gpu(network: Network, step: MeasuredStep, gpu: MeasuredGpu) -> 
         predicted_bytes=allocated.predicted_bytes,
         measured_bytes=allocated.measured_bytes,
         gpu=gpu.budget.card.name,
-        figures=figures,
+        figures=measured,
     )
 
 
