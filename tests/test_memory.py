@@ -104,6 +104,16 @@ def test_equals_the_tracker(word: str, mode: str, dtype: str) -> None:
     assert difference(word, 3, StepConfig(mode=mode, dtype=dtype, optimizer="rmsprop"), side=96) == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["train", "inference"])
+def test_amp_casts_no_weights_of_another_dtype_than_float32(mode: Any, dtype: torch.dtype) -> None:
+    """Autocast leaves float64 alone, and weights that are in half precision already are not copied."""
+    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6 * 6, 5)
+    model, x = nn.Sequential(*layers).to(dtype), torch.zeros(2, 3, 8, 8, dtype=dtype)
+    measured = vggscope.measure(model, input_data=(x,), dtype="amp", optimizer="sgd", mode=mode, device="cpu")
+    assert measured.difference_bytes == 0
+
+
 @pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd-momentum", "adam", "adamw", "rmsprop"])
 def test_optimizers_equal_the_tracker(optimizer: str, foreach: bool) -> None:

@@ -94,7 +94,8 @@ class ForwardPass:
 
 def forward_pass(network: Network, runtime: Runtime, *, training: bool, autocast: bool) -> ForwardPass:
     """The calls of a forward pass and, in training, of the loss."""
-    builder = _CallBuilder(network, runtime, training, autocast)
+    # Autocast leaves float64 tensors alone.
+    builder = _CallBuilder(network, runtime, training, autocast and network.dtype != "float64")
     for node in network.nodes:
         builder.add_node(node)
     if training:
@@ -157,7 +158,7 @@ class _CallBuilder:
         idle = op.active_in == "training" and not self.training
         saved = SavedTensors() if idle else op.saved_for_backward(self.network.input_shapes(node), shape)
         half_copies: tuple[str, ...] = ()
-        if self.autocast and op.name in HALF_OPS:
+        if self.autocast and op.name in HALF_OPS and self._own_width(node) != HALF:
             half_copies = tuple(self._half_copy(node.name, parameter) for parameter in reversed(parameters))
             parameters = ()
         # A parameter among the inputs is in float32.
