@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 import vggscope
 from tests.sharded import Peaks, fullest_rank, peaks_of_rank
 from vggscope.analysis.memory.allocation_log import KINDS
+from vggscope.analysis.memory.report import assumptions
 from vggscope.analysis.memory.sharding import ROOT, units_of
 from vggscope.analysis.memory.simulate import is_predicted, simulate_step
 from vggscope.analysis.memory.step_config import PARALLEL, StepConfig
@@ -209,6 +210,30 @@ def test_the_last_rank_has_less() -> None:
     last = peaks_of_rank(column, network, config, torch.zeros(SAMPLES, *SIZE), rank=3)
     assert missing > 0
     assert {mine - torchs for mine, torchs in zip(first, last)} == {missing}
+
+
+class Attention(nn.Module):
+    """Self-attention on rows of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.attention, self.head = nn.Linear(16, 24), nn.MultiheadAttention(24, 3), nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.rows(x[:, 0])
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def test_attention_as_a_unit_takes_other_memory_in_torch() -> None:
+    """FSDP2 makes three tensors of one that is query, key and value, and torch projects each. The report says so."""
+    config = StepConfig(gpus=2, parallel="fsdp", runtime="tracker")
+    network = network_in(Attention, config)
+    torchs = peaks_of_rank(Attention, network, config, torch.zeros(SAMPLES, *SIZE))
+    assert peaks(network, config).forward != torchs.forward
+    assert peaks(network, config).step == torchs.step
+    note = "attention projects query, key and value at once"
+    assert note in " ".join(assumptions(network, config, SAMPLES))
+    assert note not in " ".join(assumptions(network, replace(config, parallel="zero2"), SAMPLES))
 
 
 def test_which_modules_are_units() -> None:

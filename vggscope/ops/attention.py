@@ -211,6 +211,10 @@ class MultiheadAttention(Op):
     """For a call that gets one tensor several times, the place of each argument among the inputs."""
 
     @property
+    def compares_inputs(self) -> bool:
+        return True
+
+    @property
     def features_axis(self) -> int:
         return -1
 

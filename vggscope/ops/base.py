@@ -272,6 +272,11 @@ class Op:
         """Whether torch adds the bias in a separate kernel."""
         return False
 
+    @property
+    def compares_inputs(self) -> bool:
+        """Whether torch projects a tensor at once that is given as several inputs, which are the same object."""
+        return False
+
     def output_shape(self, *inputs: Shape) -> Shape:
         """The output's shape. Raises ShapeError if an input does not fit."""
         return inputs[0]

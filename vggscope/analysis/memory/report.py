@@ -206,7 +206,7 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
         yield "one forward pass at evaluation under torch.no_grad(); the input batch counts"
     else:
         yield from _assumptions_of_training(network, config)
-    yield from _assumptions_of_sharing(config, batch)
+    yield from _assumptions_of_sharing(network, config, batch)
     if config.runtime == CUDA.name:
         place = "GPU" if config.fused else "CPU"
         yield f"CUDA's tensors: dropout masks of one byte a value, step counters on the {place}; not measured on a GPU"
@@ -251,7 +251,7 @@ def _assumptions_of_the_optimizer(config: StepConfig) -> Iterator[str]:
         yield "a moving average of the weights and a copy of the buffers (torch.optim.swa_utils.AveragedModel)"
 
 
-def _assumptions_of_sharing(config: StepConfig, batch: int) -> Iterator[str]:
+def _assumptions_of_sharing(network: Network, config: StepConfig, batch: int) -> Iterator[str]:
     if config.accumulate > 1 and config.trains:
         yield f"the batch is cut into {config.accumulate} micro-batches whose gradients are summed"
     if assumption := config.shards.parallel.assumption:
@@ -259,3 +259,9 @@ def _assumptions_of_sharing(config: StepConfig, batch: int) -> Iterator[str]:
         yield f"per GPU: {count_text(config.gpus)} GPUs share the batch, {share} samples at once on each"
         yield assumption
         yield "the buffers of NCCL do not count, nor what streams free later than the host asks for"
+    attention = next((node for node in network.nodes if node.op.compares_inputs and node.module is not None), None)
+    if config.shards.parallel.weights and config.trains and attention is not None:
+        yield (
+            f"{attention.title} projects query, key and value at once; as a unit of FSDP2, torch projects them one by "
+            "one, which takes other memory (fully_shard the block around it instead)"
+        )
