@@ -21,7 +21,7 @@ from vggscope.explorer.data import facts
 from vggscope.inputs import Inputs, InputSize, parse_batch_axis, parse_input
 from vggscope.ops.base import Shape
 from vggscope.render.formats import write
-from vggscope.trace.inputs import copied
+from vggscope.trace.inputs import copied, specified
 from vggscope.trace.network import network_of
 
 FILE = """
@@ -826,3 +826,11 @@ def test_attention_takes_a_size_for_each_argument() -> None:
     for sizes, batch in (([(16, 32)] * 3, 1), ([(4, 16, 32)] * 3, 4)):
         report = vggscope.summary(attention, input_size=sizes)
         assert [given.shape for given in report.inputs] == [(batch, 16, 32)] * 3
+
+
+def test_a_size_of_gigabytes_allocates_nothing() -> None:
+    module = nn.Conv2d(3, 8, 3)
+    inputs = specified(module, Inputs((InputSize((3, 100_000, 100_000)),)))
+    assert all(tensor.is_meta for tensor in inputs.tensors())
+    summary = vggscope.summary(module, input_size=(3, 100_000, 100_000))
+    assert summary.totals.macs == 8 * 27 * 99_998**2

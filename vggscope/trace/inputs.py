@@ -255,7 +255,7 @@ def _check_layout(tensor: Tensor) -> None:
 
 
 def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | None = 0) -> CallInputs:
-    """Return tensors of zeros with these sizes. A size without the batch axis gets one sample.
+    """Return tensors with these sizes, without data. A size without the batch axis gets one sample.
 
     The first size decides whether those that do not say so include the batch axis. It is the second one of torch's own
     Transformers, unless they are made with `batch_first`.
@@ -279,7 +279,7 @@ def from_sizes(module: nn.Module, sizes: Sequence[InputSize], batch_axis: int | 
         if (shape or size.per_sample) and batch_axis is not None and not batched:
             axis = min(batch_axis, len(shape))
             shape = (*shape[:axis], 1, *shape[axis:])
-        return torch.zeros(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="meta")
 
     args = tuple(zeros(size) for size in sizes if not size.name)
     return _in_one_argument(
@@ -369,8 +369,10 @@ def _attached() -> MutableMapping[nn.Module, CallInputs]:
 
 
 def attach(module: nn.Module, spec: InputSpec) -> nn.Module:
-    """Return the module. From now on `example_of` and `inputs_of` return these inputs for it."""
-    _attached()[module] = specified(module, spec)
+    """Return the module. From now on `example_of` and `inputs_of` return these inputs for it, zeros for sizes."""
+    inputs = specified(module, spec)
+    is_sized = isinstance(spec, Inputs) and spec.data is None
+    _attached()[module] = inputs.to("cpu") if is_sized else inputs
     return module
 
 

@@ -79,7 +79,7 @@ def network_of(
     wanted = [request.samples or ANY_BATCH * request.for_any_batch for request in steps]
     samples = max(*wanted, batch or 0, 1) if steps or batch else ANY_BATCH
     if inputs is not None:
-        result = _noted(_run(module, name, inputs, rebuild, samples), inputs.note)
+        result = _noted(_run(module, name, inputs, rebuild, samples, is_example=spec is None), inputs.note)
         if isinstance(result.error, _SHAPE_ERRORS):
             other = _with_batch_in_size(module, spec) or _with_length(module, spec)
             retried = _run(module, name, other, rebuild, samples) if other is not None else result
@@ -350,8 +350,18 @@ _KIND_ERRORS = (TypeError, KeyError)
 
 
 def _run(
-    module: nn.Module, name: str, inputs: CallInputs, rebuild: Callable[[], nn.Module] | None, samples: int = 1
+    module: nn.Module,
+    name: str,
+    inputs: CallInputs,
+    rebuild: Callable[[], nn.Module] | None,
+    samples: int = 1,
+    *,
+    is_example: bool = False,
 ) -> Run:
+    """Run a module without data, or with its weights if forward reads values.
+
+    `is_example`: the inputs are the module's own example, which has values if the module is built with weights.
+    """
     if has_quantized_tensors(module):
         note = f"its weights are quantised: it was run on {_values_of(inputs)}"
         return _noted(run(module, inputs.to("cpu"), name, "cpu"), note)
@@ -363,8 +373,9 @@ def _run(
     device = next((str(p.device) for p in with_weights.parameters()), "cpu")
     if device == META:
         return result
-    if any(tensor.is_meta for tensor in inputs.tensors()):
+    if is_example:
         inputs = example_of(with_weights) or inputs
+    inputs = inputs.to(device)
     read = f"forward reads values{f' ({line})' if line else ''}"
     note = f"{read}: it was run on {_values_of(inputs)}, with its weights"
     result = _noted(run(_initialised(with_weights, inputs, None), inputs, name, device), note)
@@ -406,7 +417,7 @@ def _initialised(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn
             ) from error
         # The run that follows raises the same error again and reports it.
         with suppress(Exception), torch.no_grad(), random_state():
-            inputs.map(lambda tensor: tensor.to(device)).call(initialised.eval())
+            inputs.to(device).call(initialised.eval())
     return initialised
 
 
