@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -563,7 +564,75 @@ class SparseWeight(nn.Module):
         return torch.sparse.mm(self.weight, x)
 
 
-def test_training_with_a_sparse_matrix_is_withheld() -> None:
-    summary = vggscope.summary(SparseWeight(), input_data=torch.randn(16, 8), batch_axis=None)
-    assert summary.memory.training_peak_bytes is None
-    assert any("weight is a sparse matrix" in text for text in summary.warnings)
+class SparseGraph(nn.Module):
+    """Makes a sparse matrix of learned values in forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.values = nn.Buffer(torch.arange(16).repeat(2, 1)), nn.Parameter(torch.ones(16))
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sparse_coo_tensor(self.places, self.values, (16, 16)) @ self.fc(x)
+
+
+@pytest.mark.parametrize("kind", [SparseWeight, SparseGraph])
+def test_memory_with_a_sparse_matrix_is_withheld(kind: Callable[[], nn.Module]) -> None:
+    given: dict[str, Any] = {"input_data": torch.randn(16, 8), "batch_axis": None}
+    summary = vggscope.summary(kind(), **given)
+    assert (summary.memory.inference_peak_bytes, summary.memory.training_peak_bytes) == (None, None)
+    assert any("computes with a sparse matrix" in text for text in summary.warnings)
+    with pytest.raises(ModelError, match="computes with a sparse matrix") as raised:
+        vggscope.memory(kind(), **given)
+    assert "to_dense" in raised.value.remedy
+
+
+class Mapped(nn.Module):
+    """A linear layer under vmap, for which torch adds the bias to a tensor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.vmap(self.fc)(x)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_forward_pass_under_vmap_is_recorded(batch: int) -> None:
+    assert vggscope.measure(Mapped(), (16,), batch=batch, mode="inference").difference_bytes == 0
+
+
+class FrozenNorm(nn.Module):
+    """Freezes a norm and a dropout where it is set to training, as object detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Dropout()
+
+    def train(self, mode: bool = True) -> FrozenNorm:
+        super().train(mode)
+        self.norm.eval()
+        self.drop.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.norm(self.conv(x)).relu())
+
+
+class FreezesInForward(FrozenNorm):
+    def train(self, mode: bool = True) -> FreezesInForward:
+        nn.Module.train(self, mode)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.norm.eval()
+        self.drop.eval()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [FrozenNorm, FreezesInForward])
+def test_layers_that_stay_in_evaluation_mode_are_recorded_so(kind: Callable[[], nn.Module]) -> None:
+    module = kind()
+    assert vggscope.measure(module, (3, 16, 16), batch=2).difference_bytes == 0
+    assert module.norm.training

@@ -357,6 +357,7 @@ class Network:
     - `makes_leaf` is true if forward makes a tensor require a gradient, which no parameter needs.
     - `without_gradient` is an operator of another library that forward calls and for which no gradient is registered;
       empty if there is none.
+    - `sparse_call` is the first function of forward that reads or returns a sparse matrix, empty if there is none.
     - `sparse_gradients` are the parameters whose gradient torch stores as the rows that the batch reads.
     - `reads_values` is true if forward reads the values of tensors: on others it may run otherwise.
     - `other_backward` says why the backward pass of training is not that of the nodes, empty if it is. `in_training` is
@@ -386,6 +387,7 @@ class Network:
     reads_values: bool = field(default=False, compare=False, repr=False)
     makes_leaf: bool = field(default=False, compare=False, repr=False)
     without_gradient: str = field(default="", compare=False, repr=False)
+    sparse_call: str = field(default="", compare=False, repr=False)
     sparse_gradients: tuple[str, ...] = field(default=(), compare=False, repr=False)
     other_backward: str = field(default="", compare=False, repr=False)
     in_training: Network | None = field(default=None, compare=False, repr=False, metadata=NOT_WRITTEN)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import ModelError
 from vggscope.graph import Parameter
 from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
-from vggscope.trace.inputs import CallInputs
+from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.tensor_map import TensorMap
 from vggscope.trace.tensors import meta_copy
@@ -149,14 +149,42 @@ def _for_run(tensor: Tensor, device: str, gradients: bool) -> Tensor:
 def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Set the module to training or evaluation mode within the block, then restore the mode of each submodule."""
     before = {part: part.training for part in module.modules()}
-    # A class may override `train`: to change weights, or to raise.
-    for part in before:
-        part.training = training
+    modes = modes_after_train(module) if training else dict.fromkeys(before, False)
+    for part, mode in modes.items():
+        part.training = mode
     try:
         yield
     finally:
         for part, mode in before.items():
             part.training = mode
+
+
+def modes_after_train(module: nn.Module) -> dict[nn.Module, bool]:
+    """Return the mode of each submodule after `module.train()`, which a class may override to freeze norms.
+
+    An override may also change weights, or raise. It runs on a copy without data.
+    """
+    from torch import nn
+
+    parts = list(module.modules())
+    modes = dict.fromkeys(parts, True)
+    if all(type(part).train is nn.Module.train or isinstance(part, _script_module()) for part in parts):
+        return modes
+    memo = computed_copies(module)
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to(META), parameter.requires_grad)
+    memo.update((id(buffer), buffer.detach().to(META)) for buffer in module.buffers())
+    with suppress(Exception):
+        copy = copied_with(module, memo)
+        copy.train()
+        modes.update(zip(parts, (part.training for part in copy.modules())))
+    return modes
+
+
+def _script_module() -> type[nn.Module]:
+    from torch.jit import ScriptModule
+
+    return ScriptModule
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from vggscope.ops.base import numel
 from vggscope.ops.regularization import AlwaysDropout, Dropout
 from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_batch
-from vggscope.trace.forward import META, Forward, with_shape
+from vggscope.trace.forward import META, Forward, modes_after_train, with_shape
 from vggscope.trace.inputs import CallInputs, Reader, from_sizes
 from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
@@ -168,7 +168,7 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
     watch = result.watch
     if result.error is not None or network.torch_count is None:
         return network
-    is_plain = not (watch.autocast or watch.unregistered or watch.keeps_tensors)
+    is_plain = not (watch.autocast or watch.unregistered or watch.keeps_tensors or watch.transforms)
     agrees = is_plain and not network.torch_count.disagreements
     # Training mode is run only if rules would predict its memory.
     is_predicted = agrees and (network.predicts_memory or network.for_batch(2).predicts_memory)
@@ -180,7 +180,7 @@ def _with_certainty(network: Network, forward: Forward, result: SampleRuns) -> N
 def _with_leaves(network: Network, watch: Watch) -> Network:
     """Return the network with whether autograd differentiates by what is no parameter of it."""
     leaves = replace(network, registers_all=not watch.unregistered, makes_leaf=watch.makes_leaf)
-    return replace(leaves, without_gradient=watch.without_gradient)
+    return replace(leaves, without_gradient=watch.without_gradient, sparse_call=watch.sparse_call)
 
 
 def _with_notes(network: Network, result: SampleRuns, inputs: CallInputs) -> Network:
@@ -199,12 +199,12 @@ def _with_notes(network: Network, result: SampleRuns, inputs: CallInputs) -> Net
 
 
 def _trains_otherwise(forward: Forward, inputs: CallInputs, watch: Watch) -> bool:
-    """Return whether the model's own code runs otherwise in training mode, as far as it reads the mode.
+    """Return whether the model's own code runs otherwise in training mode, as far as it reads or sets the mode.
 
     A condition may do what no op tells, such as keep a tensor. A flag that is passed on may make no difference: then
     a run in training mode has the same nodes.
     """
-    if watch.training_reads.branches:
+    if watch.training_reads.branches or not all(modes_after_train(forward.module).values()):
         return True
     if not watch.training_reads.passes_on:
         return False

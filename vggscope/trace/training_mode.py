@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dis import get_instructions
 from functools import cache
 from itertools import pairwise
-from types import CodeType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NOT_THE_MODEL = ("torch", "vggscope")
 class TrainingReads:
     """How a model's own code reads `module.training` in a run.
 
-    `branches`: a condition depends on it. `passes_on`: it becomes an argument or a variable.
+    `branches`: a condition depends on it, or the code sets a mode. `passes_on`: it becomes an argument or a variable.
     """
 
     branches: bool = False
@@ -47,6 +47,7 @@ class TrainingReads:
             return own["training"] if "training" in own else type(module).__getattr__(module, "training")
 
         def write(module: nn.Module, value: object) -> None:
+            reads.branches |= _is_by_model(sys._getframe(1))  # forward sets a mode itself
             vars(module)["training"] = value
 
         before = vars(nn.Module).get("training")
@@ -64,6 +65,13 @@ class TrainingReads:
             self.branches = True
         else:
             self.passes_on = True
+
+
+def _is_by_model(frame: FrameType | None) -> bool:
+    """Return whether the model's code runs in a frame, or calls torch's code that runs in it, such as `eval`."""
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "torch":
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] != "vggscope"
 
 
 @cache

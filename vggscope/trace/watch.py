@@ -116,6 +116,8 @@ class Watch:
     - `hook_products` says that a hook on a gradient, or on a module's backward pass, computes products, or may; empty
       if none does.
     - `without_gradient` is an operator of another library for which no gradient is registered, empty if there is none.
+    - `sparse_call` is the first function that reads or returns a sparse matrix, empty if there is none.
+    - `transforms` is true if forward calls vmap, under which torch takes other kernels.
     - `draws` is true if forward draws random numbers of Python or NumPy.
     - `backward` stands for the gradients that `Tensor.backward` has computed.
     """
@@ -152,6 +154,8 @@ class Watch:
     draws: bool = False
     hook_products: str = ""
     without_gradient: str = ""
+    sparse_call: str = ""
+    transforms: bool = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -362,8 +366,8 @@ class Watch:
         except Exception as error:
             self._failed(function, args, kwargs, error)
             raise
-        if is_custom:
-            self._note_without_gradient(function, result)
+        if is_custom or not self.on_meta:
+            self._note_result(function, is_custom, inputs, plain_tensors_in(result))
         if self.inside_node:
             return result
         with unwatched():
@@ -413,10 +417,19 @@ class Watch:
                 path = self.paths.get(id(module)) or type(module).__name__
                 self.hook_products = f"the hook on the backward pass of {path} computes products"
 
-    def _note_without_gradient(self, operator: Function, result: object) -> None:
-        """Note an operator of another library that autograd has no kernel for, outside of a torch.autograd.Function."""
-        if not self.recorder.has_own_backward and any(t.is_floating_point() for t in plain_tensors_in(result)):
-            self.without_gradient = self.without_gradient or _name_without_gradient(operator)
+    def _note_result(
+        self, function: Function, is_custom: bool, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]
+    ) -> None:
+        """Note an operator of another library without a gradient, and a call that reads or returns a sparse matrix.
+
+        A torch.autograd.Function has a gradient of its own. A sparse matrix needs values, and is never on the meta
+        device.
+        """
+        with unwatched():
+            if is_custom and not self.recorder.has_own_backward and any(t.is_floating_point() for t in results):
+                self.without_gradient = self.without_gradient or _name_without_gradient(function)
+            if not self.sparse_call and any("sparse" in str(tensor.layout) for tensor in (*inputs, *results)):
+                self.sparse_call = function_name(function)[0]
 
     def _check_registered(self, tensors: tuple[Tensor, ...]) -> None:
         """Note a tensor that autograd trains and that is no parameter of the model."""
@@ -562,6 +575,7 @@ class Watch:
 
     def _leave_vmap(self, inside: Tensor, outside: Tensor) -> None:
         """Record a result of vmap, which moves the axis of the samples."""
+        self.transforms = True
         with unwatched():
             if shape_of(inside) == shape_of(outside):
                 self.recorder.repeat(inside, (outside,))

@@ -108,26 +108,25 @@ def unknown_memory(network: Network, config: StepConfig) -> str:
     """Why the memory of a step is not known; empty if it is."""
     if not network.registers_all:
         return "its unregistered parameters take memory too, but do not move to a GPU with the model"
-    if config.trains and network.without_gradient and any(p.trainable for p in network.parameters()):
-        return _untold_gradient(network)
+    if _has_untold_gradient(network, config):
+        return (
+            f"no gradient is registered for {network.without_gradient}: torch warns that the backward pass may be wrong"
+        )
     trained = trained_parameters(network, config) if config.trains else ()
     sparse = next((p.name for p in trained if p.name in network.sparse_gradients), None)
     if sparse is not None:
         return f"the gradient of {sparse} is sparse: its size depends on the rows that the batch reads"
-    if config.trains and trained and recorded_step(network, config) is None:
-        tensors: tuple[Parameter | Buffer, ...] = (*network.parameters(), *network.tables)
-        stored = next((tensor.name for tensor in tensors if tensor.index_bytes), None)
-        if stored is not None:
-            return f"{stored} is a sparse matrix, of which the backward pass makes copies that no rule gives"
+    if network.sparse_call and (trained or not config.trains) and recorded_step(network, config) is None:
+        return f"{network.sparse_call} computes with a sparse matrix, of which torch makes copies that no rule gives"
     if config.trains and not trained:
         frozen = any(network.parameters())
         return f"it has nothing to train: {'no parameter gets a gradient' if frozen else 'no parameters'}"
     return ""
 
 
-def _untold_gradient(network: Network) -> str:
-    """A sentence on an operator without a registered gradient, which torch differentiates as its kernel happens to."""
-    return f"no gradient is registered for {network.without_gradient}: torch warns that the backward pass may be wrong"
+def _has_untold_gradient(network: Network, config: StepConfig) -> bool:
+    """Whether a step trains through an operator without a registered gradient."""
+    return config.trains and bool(network.without_gradient) and any(p.trainable for p in network.parameters())
 
 
 def require_known_memory(network: Network, config: StepConfig) -> None:
@@ -136,8 +135,10 @@ def require_known_memory(network: Network, config: StepConfig) -> None:
         remedy = "sparse=False gives a dense gradient"
     elif not network.registers_all:
         remedy = _UNREGISTERED_REMEDY
-    elif config.trains and network.without_gradient:
+    elif _has_untold_gradient(network, config):
         remedy = "torch.library.register_autograd registers one"
+    elif network.sparse_call and (not config.trains or trained_parameters(network, config)):
+        remedy = "the memory of a dense matrix is known: to_dense() returns one"
     else:
         return
     if reason := unknown_memory(network, config):
