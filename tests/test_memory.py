@@ -114,6 +114,15 @@ def test_amp_casts_no_weights_of_another_dtype_than_float32(mode: Any, dtype: to
     assert measured.difference_bytes == 0
 
 
+@pytest.mark.parametrize("pool", [nn.MaxPool3d(2), nn.AvgPool3d(2), nn.AdaptiveAvgPool3d(4)])
+def test_autocast_on_a_cpu_pools_volumes_in_float32(pool: nn.Module) -> None:
+    """CUDA's autocast does not."""
+    model = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1), pool, nn.Flatten(), nn.Linear(4 * 4**3, 3))
+    given = (torch.zeros(2, 3, 8, 8, 8),)
+    measured = vggscope.measure(model, input_data=given, dtype="amp", optimizer="sgd", device="cpu")
+    assert measured.difference_bytes == 0
+
+
 @pytest.mark.parametrize("foreach", [False, True])
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd-momentum", "adam", "adamw", "rmsprop"])
 def test_optimizers_equal_the_tracker(optimizer: str, foreach: bool) -> None:

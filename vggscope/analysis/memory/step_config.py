@@ -68,9 +68,12 @@ _FLOAT32 = frozenset(
 CUDA = Runtime("cuda", 1, True, True, False, 4, _FLOAT32)
 """A GPU, by torch's CUDA sources."""
 
-TRACKER = Runtime(
-    "tracker", None, False, False, True, 0, frozenset({"cross_entropy", "avg_pool3d"}), frozenset({"cat", "stack"})
+_CPU_FLOAT32 = frozenset(
+    {"cross_entropy", "avg_pool3d", "AvgPool3d", "MaxPool3d", "AdaptiveAvgPool3d", "AdaptiveMaxPool3d"}
 )
+"""The float32 list of autocast on a CPU, as far as the rules of a whole step reach."""
+
+TRACKER = Runtime("tracker", None, False, False, True, 0, _CPU_FLOAT32, frozenset({"cat", "stack"}))
 """torch.distributed._tools.mem_tracker on CPU tensors. The tests compare the simulator with it byte for byte."""
 
 RUNTIMES = _by_name(CUDA, TRACKER)
