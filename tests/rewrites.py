@@ -130,6 +130,12 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 """Words that are modules. Those with weights have a key."""
 
 
+def _with_zeros(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[x < 0] = 0
+    return x
+
+
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "f_relu": F.relu,
     "clamp_0": lambda x: x.clamp(min=0),
@@ -140,6 +146,32 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "maximum_number": lambda x: torch.maximum(x, torch.tensor(0.0, dtype=x.dtype)),
     "minimum_number": lambda x: torch.minimum(x, torch.tensor(0.0, dtype=x.dtype)),
     "maximum_1": lambda x: torch.maximum(x, torch.ones_like(x)),
+    "where_0": lambda x: torch.where(x > 0, x, 0),
+    "where_below_0": lambda x: torch.where(x <= 0, torch.zeros_like(x), x),
+    "times_mask": lambda x: x * (x > 0),
+    "times_float_mask": lambda x: (x >= 0).to(x.dtype) * x,
+    "filled_below_0": lambda x: x.masked_fill(x < 0, 0),
+    "set_below_0": _with_zeros,
+    "half_with_absolute": lambda x: (x + x.abs()) / 2,
+    "minus_clamped": lambda x: -(-x).clamp(max=0),
+    "where_tenth": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "largest_of_tenth": lambda x: torch.max(x, 0.1 * x),
+    "f_leaky_tenth": lambda x: F.leaky_relu(x, 0.1),
+    "relu_minus_relu": lambda x: x.relu() - 0.1 * (-x).relu(),
+    "where_above_1": lambda x: torch.where(x > 1, x, 0),
+    "where_0_else_1": lambda x: torch.where(x > 0, x, 1),
+    "times_mask_of_transposed": lambda x: x * (x.transpose(2, 3) > 0),
+    "hardsigmoid": F.hardsigmoid,
+    "hardsigmoid_by_hand": lambda x: F.relu6(x + 3) / 6,
+    "hardswish_by_hand": lambda x: x * F.relu6(x + 3) / 6,
+    "mish": F.mish,
+    "mish_by_hand": lambda x: x * F.softplus(x).tanh(),
+    "mean_of_flat": lambda x: x - x.flatten(2).mean(2)[:, :, None, None],
+    "sum_of_map": lambda x: x - x.sum((2, 3), keepdim=True) / SIDE**2,
+    "flip_twice": lambda x: x.flip(2).flip(2),
+    "times_itself": lambda x: x * x,
+    "scaled_then_shifted": lambda x: x / 0.225 - 2,
+    "shifted_then_scaled": lambda x: (x - 0.45) / 0.225,
     "f_leaky": lambda x: F.leaky_relu(x, 0.01),
     "f_threshold_0": lambda x: F.threshold(x, 0.0, 0.0),
     "f_dropout": F.dropout,
@@ -300,6 +332,16 @@ CALLS: dict[str, tuple[str, Callable[[nn.Module, Tensor], Tensor]]] = {
     "attention_masked": _on_tokens("attention", _masked),
     "attention_of_one_head": _on_tokens("one_head", lambda layer, x: layer(x, x, x)[0]),
     "f_conv": ("conv", lambda layer, x: F.conv2d(x, layer.weight, layer.bias, padding=1)),
+    "conv_and_bias": (
+        "conv",
+        lambda layer, x: F.conv2d(x, layer.weight, padding=1) + layer.bias.view(1, -1, 1, 1),
+    ),
+    "conv_of_matrix": ("linear_of_channels", lambda layer, x: F.conv2d(x, layer.weight[:, :, None, None], layer.bias)),
+    "linear_of_pixels": (
+        "linear_of_channels",
+        lambda layer, x: layer(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape),
+    ),
+    "linear_of_last": ("linear_of_channels", lambda layer, x: layer(x)),
     "f_conv_doubled": ("conv", lambda layer, x: F.conv2d(x, layer.weight * 2, layer.bias, padding=1)),
     "f_conv_flipped": ("conv", lambda layer, x: F.conv2d(x, layer.weight.flip(2), layer.bias, padding=1)),
     "f_conv_transposed": ("conv", lambda layer, x: F.conv2d(x, layer.weight.transpose(0, 1), layer.bias, padding=1)),
@@ -324,6 +366,10 @@ CALLS: dict[str, tuple[str, Callable[[nn.Module, Tensor], Tensor]]] = {
     "fc_conv": ("fc_as_conv", lambda layer, x: layer(x.view(x.shape[0], CHANNELS, SIDE // 2, SIDE // 2)).flatten(1)),
     "fc_2_conv": ("fc_2_as_conv", lambda layer, x: layer(x[:, :, None, None]).flatten(1)),
     "f_fc_2": ("fc_2", lambda layer, x: F.linear(x, layer.weight, layer.bias)),
+    "fc_2_matmul_and_bias": ("fc_2", lambda layer, x: x @ layer.weight.t() + layer.bias),
+    "fc_2_addmm": ("fc_2", lambda layer, x: torch.addmm(layer.bias, x, layer.weight.T)),
+    "fc_2_addmm_half": ("fc_2", lambda layer, x: torch.addmm(layer.bias, x, layer.weight.T, beta=0.5)),
+    "fc_2_linear_and_bias": ("fc_2", lambda layer, x: layer.bias + F.linear(x, layer.weight)),
     "fc_2_tied": ("fc_2_no_bias", lambda layer, x: F.linear(layer(x), layer.weight.t())),
     "fc_2_twice": ("fc_2_no_bias", lambda layer, x: F.linear(layer(x), layer.weight)),
     "fc_2_matmul": ("fc_2_no_bias", lambda layer, x: x @ layer.weight.t()),
@@ -372,6 +418,17 @@ SIMILAR = (
     ("residual_conv", "residual_conv_swapped", "conv_minus", "minus_conv", "conv_twice"),
     ("conv1x1", "linear_last"),
     ("relu", "f_relu", "leaky_0", "clamp_0", "threshold_0", "f_threshold_0", "maximum_0", "maximum_number"),
+    ("relu", "where_0", "where_below_0", "times_mask", "times_float_mask", "filled_below_0", "set_below_0"),
+    ("relu", "half_with_absolute", "minus_clamped", "where_above_1", "where_0_else_1", "times_mask_of_transposed"),
+    ("leaky", "where_tenth", "largest_of_tenth", "f_leaky_tenth", "relu_minus_relu"),
+    ("hardsigmoid", "hardsigmoid_by_hand", "hardswish", "hardswish_by_hand", "mish", "mish_by_hand"),
+    ("mean_of_map", "mean_of_flat", "sum_of_map"),
+    ("identity", "flip_twice"),
+    ("squared", "times_itself"),
+    ("scaled_then_shifted", "shifted_then_scaled"),
+    ("conv", "conv_and_bias"),
+    ("linear_last", "conv_of_matrix", "linear_of_pixels", "linear_of_last"),
+    ("fc_2", "fc_2_matmul_and_bias", "fc_2_addmm", "fc_2_addmm_half", "fc_2_linear_and_bias"),
     ("relu", "leaky", "leaky_2", "clamp_0_1", "clamp_max", "threshold", "minimum_number", "maximum_1", "relu_in_place"),
     ("relu6", "clamp_0_6", "hardtanh_6", "hardtanh"),
     ("dropout", "dropout_2", "dropout2d", "alpha_dropout", "identity", "f_dropout", "f_dropout_off", "f_dropout_2"),
@@ -540,13 +597,22 @@ REWRITES = 6
 """How often each network is rewritten."""
 
 
+_WIDE_POOLS = frozenset(word for word in ON_MAPS if "max_pool" in word)
+
+
+def has_one_number(words: Words) -> bool:
+    """Whether three pools of 3 x 3 see the whole map, so that it holds one number, of which any pool is that number."""
+    return sum(word in _WIDE_POOLS for word in words) > 2
+
+
 def networks(seed: int, count: int) -> Iterator[tuple[Words, list[Words]]]:
     """Networks, each with rewritten ones, which are `count` altogether."""
     random = Random(seed)
     for first in range(0, count, REWRITES):
         stages = network(random)
         others = [rewritten(random, stages) for _ in range(min(REWRITES, count - first))]
-        yield _joined(stages), [_joined(other) for other in others]
+        if not has_one_number(_joined(stages)):
+            yield _joined(stages), [_joined(other) for other in others]
 
 
 def _joined(stages: list[Words]) -> Words:

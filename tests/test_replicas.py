@@ -38,7 +38,8 @@ RIGHT = [
         (f"written_otherwise.py:{name}", "A", "equivalent")
         for name in (
             *("VGG11", "LeakyZero", "Clamp", "Threshold", "Maximum", "MaximumOfNumber", "PaddedByHand", "AdaptivePool"),
-            *("Resized", "Scaled", "Chunked", "Squeezed", "Alpha", "Pixels"),
+            *("Resized", "Scaled", "Chunked", "Squeezed", "Alpha", "Pixels", "InPlace", "Flipped", "BiasApart"),
+            *("Where", "Masked", "FilledBelowZero", "SetBelowZero", "HalfOfSum", "ByHand", "ChannelsLast"),
         )
     ),
 ]
@@ -129,6 +130,24 @@ def test_a_correct_file_has_no_difference_that_counts(word: str, column: str, ve
     name = column.removesuffix("_bn") + (" with batch norm added" if column.endswith("_bn") else "")
     assert reference.network.name == f"the paper's column {name}"
     assert compare(ours, reference.network).verdict == verdict
+
+
+PROOFS = [
+    ("Where", "with the layers around it, it is max(x, 0)"),
+    ("Masked", "with the layers around it, it is max(x, 0)"),
+    ("FilledBelowZero", "with the layers around it, it is max(x, 0)"),
+    ("SetBelowZero", "with the layers around it, it is max(x, 0)"),
+    ("HalfOfSum", "with the layers around it, it is 2 x above 0 and 0 below"),
+    ("HalfOfSum", "with the layers around it, it is max(x, 0)"),
+    ("BiasApart", "it adds a bias of each channel"),
+    ("ByHand", "the product with the transpose of a weight is a linear layer"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), PROOFS)
+def test_the_proof_of_several_layers_together_is_in_a_message(name: str, text: str) -> None:
+    diff = compare(resolve(f"{REPLICAS}/written_otherwise.py:{name}"), resolve("A"))
+    assert any(f"; the same function: {text}" in difference.message for difference in diff.differences)
 
 
 @pytest.mark.parametrize(("name", "message"), NOT_THE_SAME)

@@ -112,6 +112,75 @@ class Alpha(VGG11):
         return nn.AlphaDropout()
 
 
+class Where(VGG11):
+    def relu(self, x):
+        return torch.where(x > 0, x, 0)
+
+
+class Masked(VGG11):
+    def relu(self, x):
+        return x * (x > 0)
+
+
+class FilledBelowZero(VGG11):
+    def relu(self, x):
+        return x.masked_fill(x < 0, 0)
+
+
+class SetBelowZero(VGG11):
+    def relu(self, x):
+        x[x < 0] = 0
+        return x
+
+
+class HalfOfSum(VGG11):
+    def relu(self, x):
+        return (x + x.abs()) / 2
+
+
+class InPlace(VGG11):
+    def relu(self, x):
+        return torch.relu_(x)
+
+
+class BiasApart(VGG11):
+    def conv(self, layer, x):
+        return F.conv2d(x, layer.weight, padding=1) + layer.bias.view(1, -1, 1, 1)
+
+
+class Flipped(VGG11):
+    def before_head(self, x):
+        return x.flip(2).flip([2])
+
+
+class ByHand(VGG11):
+    """The fully connected layers are products of matrices."""
+
+    def forward(self, x):
+        for place, layer in enumerate(self.convs):
+            x = F.relu(layer(x))
+            if place in (0, 1, 3, 5, 7):
+                x = F.max_pool2d(x, kernel_size=2, ceil_mode=True)
+        x = x.view(x.size(0), -1)
+        x = self.drop(F.relu(x @ self.fc1.weight.t() + self.fc1.bias))
+        x = self.drop(F.relu(torch.addmm(self.fc2.bias, x, self.fc2.weight.T)))
+        return self.fc3.bias + torch.matmul(x, self.fc3.weight.transpose(0, 1))
+
+
+class ChannelsLast(VGG11):
+    """The last layers are 1x1 convolutions in another layout, with the weights of linear layers."""
+
+    def forward(self, x):
+        for place, layer in enumerate(self.convs):
+            x = F.relu(layer(x))
+            if place in (0, 1, 3, 5, 7):
+                x = F.max_pool2d(x, 2)
+        x = self.drop(F.relu(self.fc1(torch.flatten(x, 1))))[:, :, None, None]
+        x = F.relu(F.conv2d(x, self.fc2.weight[:, :, None, None], self.fc2.bias))
+        x = self.fc3(self.drop(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x.squeeze(-1).squeeze(-1)
+
+
 class Pixels(VGG11):
     """The last layers are 1x1 convolutions."""
 

@@ -7,12 +7,12 @@ uses, so that a weight that one network shares is shared in the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from vggscope.graph import Network, Node, Parameter
 from vggscope.ops.base import Op, Shape, numel
-from vggscope.ops.normal_form import FILL, RESHAPE, NormalTerm, NormalTerms, PrimitiveStep, Weight
+from vggscope.ops.normal_form import CAST, FILL, RESHAPE, NormalTerm, NormalTerms, PrimitiveStep, Weight
 from vggscope.record import record
 
 
@@ -25,20 +25,34 @@ class Mismatch:
     reason: str
 
 
-def mismatch(ours: Network, reference: Network) -> Mismatch | None:
-    """The first place, in execution order, where two networks are not proven equal; None if they are equal."""
+@record
+class Proof:
+    """Whether two networks are proven equal.
+
+    `mismatch` is the first place, in execution order, where they are not; None if they are equal. `reasons` are for
+    each network, by the names of layers, why a layer is the same function only together with others.
+    """
+
+    mismatch: Mismatch | None
+    reasons: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
+
+
+def proof(ours: Network, reference: Network) -> Proof:
+    """The proof that two networks are equal, or where it fails."""
     if ours is reference or _are_equal_one_by_one(ours, reference):
-        return None
+        return Proof(None)
     if _has_batch(ours) != _has_batch(reference):
-        return Mismatch(ours.end, reference.end, "the outputs differ in the batch axis")
+        return Proof(Mismatch(ours.end, reference.end, "the outputs differ in the batch axis"))
     outputs = _output_pairs(ours, reference)
+    reasons: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
     for samples in (1, SEVERAL) if _may_mix_samples(ours) or _may_mix_samples(reference) else (1,):
         left, right = _NetworkTerms(ours, samples), _NetworkTerms(reference, samples)
         pairs = [(left.places[mine], right.places[other]) for mine, other in outputs]
         failure = _Matching(left.terms.terms, right.terms.terms).failure(pairs)
         if failure is not None:
-            return failure
-    return None
+            return Proof(failure)
+        reasons = left.terms.reasons, right.terms.reasons
+    return Proof(None, reasons)
 
 
 SEVERAL = 3
@@ -183,6 +197,9 @@ class _NetworkTerms:
         places = [self.places[name] for name in node.inputs]
         weights = tuple(self._weights(node))
         template = self._template(node, node, weights)
+        if node.op.converts and self._changes_dtype(node):
+            step = PrimitiveStep(f"{CAST}{self.network.dtype_of(node.name)}", (), output)
+            return _add(self.terms, (step,), places[:1], (), template)
         if template.draw or not template.is_known or self._changes_dtype(node):
             step = node.op.step(output)
             step = replace(step, arguments=(*step.arguments, node.dtype), is_pointwise=False, is_monotone=False)
@@ -214,12 +231,16 @@ class _NetworkTerms:
         return _add(self.terms, (step,), [self.places[name] for name in call.inputs], weights, template)
 
     def _changes_dtype(self, node: Node) -> bool:
-        return any(self.network.dtype_of(name) != self.network.dtype_of(node.name) for name in node.inputs)
+        """Whether a node mixes or changes dtypes, apart from comparing values, and from choosing values by a mask."""
+        dtypes = {self.network.dtype_of(name) for name in node.inputs}
+        if node.op.selects and len(dtypes) > 1:
+            dtypes -= {"bool"}
+        return not node.op.compares and not dtypes <= {self.network.dtype_of(node.name)}
 
     def _weights(self, node: Node) -> Iterator[Weight]:
         if node.constants:
             for value in node.constants:
-                yield Weight(value.text, value.names, value.shapes)
+                yield Weight(value.text, value.names, value.shapes).in_order
             return
         text = self._computation(node)
         for parameter in _in_order(node):
@@ -269,11 +290,19 @@ def _add(
             template,
             step=step,
             inputs=inputs,
-            weights=weights if step.reads_weights else (),
+            weights=_weights_of(step, weights),
             growth=template.growth if is_last else None,
         )
         values.append(terms.add(term))
     return values[-1]
+
+
+def _weights_of(step: PrimitiveStep, weights: tuple[Weight, ...]) -> tuple[Weight, ...]:
+    """The weights that a step reads."""
+    if not step.reads_weights:
+        return ()
+    read = weights if step.weights is None else tuple(weights[place] for place in step.weights if place < len(weights))
+    return tuple(weight.transposed for weight in read) if step.turns_weights else read
 
 
 class _Matching:

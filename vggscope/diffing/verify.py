@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from vggscope.diffing.effects import differs_in_training, proof_of
 from vggscope.diffing.locate import AlignedNetworks, LayerPair, LocatedDifference, title_in
-from vggscope.diffing.proof import Mismatch, may_be_equal, mismatch
+from vggscope.diffing.proof import Mismatch, Proof, may_be_equal, proof
 from vggscope.diffing.result import Difference
 from vggscope.graph import Network, Node
 
@@ -33,10 +33,10 @@ def verified(
         return causes
     if changes_output and not may_be_equal(ours, reference):
         return causes
-    failure = mismatch(ours, reference)
-    if failure is None:
-        return [_proven(located, aligned) for located in causes]
-    return causes if changes_output else _with_unproven(causes, _unproven(failure, aligned))
+    found = proof(ours, reference)
+    if found.mismatch is None:
+        return [_proven(located, aligned, found) for located in causes]
+    return causes if changes_output else _with_unproven(causes, _unproven(found.mismatch, aligned))
 
 
 def _with_unproven(causes: list[LocatedDifference], unproven: LocatedDifference) -> list[LocatedDifference]:
@@ -47,7 +47,7 @@ def _with_unproven(causes: list[LocatedDifference], unproven: LocatedDifference)
     return [*causes, unproven]
 
 
-def _proven(located: LocatedDifference, aligned: AlignedNetworks) -> LocatedDifference:
+def _proven(located: LocatedDifference, aligned: AlignedNetworks, found: Proof) -> LocatedDifference:
     """A difference of equal networks, with the proof in its message if it was judged to change the output."""
     difference = located.difference
     if not difference.changes_output:
@@ -56,18 +56,18 @@ def _proven(located: LocatedDifference, aligned: AlignedNetworks) -> LocatedDiff
     acts_in_training = any(node.op.active_in == "training" for node in nodes) or any(
         mine and other and differs_in_training(mine.op, other.op) for mine, other in located.pairs
     )
-    proof = "; ".join(dict.fromkeys(filter(None, _proofs(located.pairs, aligned))))
-    proof = proof or "together with the layers around it, it computes the same with the same weights"
+    texts = "; ".join(dict.fromkeys(filter(None, _proofs(located.pairs, aligned, found))))
+    texts = texts or "together with the layers around it, it computes the same with the same weights"
     effect = "training_only" if acts_in_training else "none"
-    message = f"{difference.message}; the same function: {proof}"
+    message = f"{difference.message}; the same function: {texts}"
     return replace(located, difference=replace(difference, effect=effect, message=message))
 
 
-def _proofs(pairs: tuple[LayerPair, ...], aligned: AlignedNetworks) -> Iterator[str]:
+def _proofs(pairs: tuple[LayerPair, ...], aligned: AlignedNetworks, found: Proof) -> Iterator[str]:
     for pair in pairs:
-        for node, network in zip(pair, (aligned.ours, aligned.reference)):
+        for node, network, reasons in zip(pair, (aligned.ours, aligned.reference), found.reasons):
             if node is not None:
-                yield _proof(node, network)
+                yield reasons.get(node.name) or _proof(node, network)
 
 
 def _proof(node: Node, network: Network) -> str:

@@ -9,7 +9,17 @@ from typing import ClassVar
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, Ranges, throughout
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
-from vggscope.ops.normal_form import IDENTITY, NormalForm, clip, reshape
+from vggscope.ops.normal_form import (
+    IDENTITY,
+    NormalForm,
+    PrimitiveStep,
+    add_number,
+    clip,
+    multiply,
+    product,
+    reshape,
+    slopes,
+)
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -117,7 +127,7 @@ class LeakyReLU(Overwriting):
             return NormalForm((clip(0, inf, output),), "LeakyReLU with slope 0 is max(x, 0), a ReLU")
         if self.negative_slope == 1:
             return replace(IDENTITY, proof="LeakyReLU with slope 1 returns its input")
-        return super().normal_form(inputs, output, numbers)
+        return NormalForm((slopes(self.negative_slope, 1, output),))
 
 
 @record
@@ -147,6 +157,11 @@ class SiLU(Overwriting):
     per_value = 5
     keeps_in_place = "copy"
 
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        return NormalForm((Sigmoid().step(output, 0), product(output, (0, 1))), "SiLU is x * sigmoid(x)")
+
 
 @record
 class Mish(Overwriting):
@@ -155,6 +170,12 @@ class Mish(Overwriting):
     other_formula = "exp, +1, log, tanh, product: 5 a value"
     per_value = 5
     keeps_in_place = "copy"
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        steps = (Softplus().step(output, 0), Tanh().step(output, 1), product(output, (0, 2)))
+        return NormalForm(steps, "Mish is x * tanh(softplus(x))")
 
 
 @record
@@ -165,6 +186,12 @@ class Hardswish(Overwriting):
     per_value = 5
     keeps_in_place = "copy"
 
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        steps = (*_hard_sigmoid(output), product(output, (0, 3)))
+        return NormalForm(steps, "Hardswish is x * min(max(x + 3, 0), 6) / 6")
+
 
 @record
 class Hardsigmoid(Overwriting):
@@ -174,6 +201,15 @@ class Hardsigmoid(Overwriting):
     per_value = 4
     is_monotone = True
     keeps_in_place = "copy"
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        return NormalForm(_hard_sigmoid(output), "Hardsigmoid is min(max(x + 3, 0), 6) / 6")
+
+
+def _hard_sigmoid(shape: Shape) -> tuple[PrimitiveStep, ...]:
+    return add_number(3, shape), clip(0, 6, shape, 1), multiply(1 / 6, shape, 2)
 
 
 @record
@@ -282,6 +318,13 @@ class PReLU(Activation):
 
     def parameters(self) -> dict[str, Shape]:
         return {"weight": (self.num_parameters,)}
+
+    def normal_form(
+        self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
+    ) -> NormalForm:
+        if len(numbers) == 1 and numbers[0] is not None:
+            return NormalForm((slopes(numbers[0], 1, output),), "PReLU with a constant slope is a LeakyReLU")
+        return super().normal_form(inputs, output, numbers)
 
 
 @record

@@ -9,6 +9,7 @@ from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, WHOLE, AxisMaps, pointwise, without
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.ops.elementwise import broadcast
+from vggscope.ops.normal_form import NormalForm, bias, linear, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -17,15 +18,17 @@ from vggscope.units import kernel_text
 class MatrixProduct(Op):
     """The product of the last two inputs as matrices, batched over the leading axes.
 
-    `function` is torch's: matmul, mm, bmm, mv, dot, or addmm, baddbmm and addmv, which add to the first input. `copied`
-    is, for each factor, whether torch copies it first. It merges the leading axes, which a permuted tensor may not
-    allow without a copy.
+    `function` is torch's: matmul, mm, bmm, mv, dot, or addmm, baddbmm and addmv, which add `alpha` times the product to
+    `beta` times the first input. `copied` is, for each factor, whether torch copies it first. It merges the leading
+    axes, which a permuted tensor may not allow without a copy.
     """
 
     notes = frozenset({"copied"})
 
     function: str = "matmul"
     copied: tuple[bool, bool] = (False, False)
+    beta: float = 1
+    alpha: float = 1
 
     @property
     def name(self) -> str:
@@ -49,6 +52,21 @@ class MatrixProduct(Op):
         """Whether torch multiplies by a vector, for which torch.utils.flop_counter has no formula."""
         left, right = inputs[-2:]
         return len(right) == 1 or (len(left) == 1 and len(right) > 2)
+
+    def form_with_constants(
+        self, constants: tuple[Shape | None, ...], inputs: tuple[Shape, ...], output: Shape
+    ) -> NormalForm | None:
+        *added, left, right = inputs
+        is_row = constants[-2] is None and constants[-1] is not None and len(right) == 2 and len(left) > 1
+        if not is_row or (self.beta, self.alpha) != (1, 1) or added not in ([], [right[1:]]):
+            return None
+        if added and constants[0] is None:
+            return None
+        rows = numel(left[:-1])
+        steps = [reshape((rows, left[-1])), linear(rows, right[1], 1, len(added), turned=True)]
+        steps += [bias(1, (rows, right[1]), 2, 0)] if added else []
+        proof = "the product with the transpose of a weight is a linear layer"
+        return NormalForm((*steps, reshape(output, len(steps))), proof)
 
     @property
     def _adds(self) -> bool:

@@ -160,6 +160,9 @@ class Op:
     `commutes`: its inputs may be swapped.
     `further_result`: the place of its output among the results of a call, of which its input is the first one.
     `reads_numbers`: it has constant inputs that depend on no parameter.
+    `compares`: its output is whether each value is above or below a number or another value.
+    `selects`: an input of another dtype that is boolean chooses among the values of the others.
+    `converts`: it copies its first input to its dtype.
     `is_random`: it draws numbers at evaluation too.
     `notes`: its fields that say how torch runs it, on which no value depends.
     """
@@ -189,6 +192,9 @@ class Op:
     commutes: ClassVar[bool] = False
     further_result: ClassVar[int | None] = None
     reads_numbers: ClassVar[bool] = False
+    compares: ClassVar[bool] = False
+    selects: ClassVar[bool] = False
+    converts: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
     notes: ClassVar[frozenset[str]] = frozenset({"inplace"})
 
@@ -403,6 +409,15 @@ class Op:
         if self.returns_input or self.active_in == "training":
             return IDENTITY
         return NormalForm((self.step(output),))
+
+    def form_with_constants(
+        self, constants: tuple[Shape | None, ...], inputs: tuple[Shape, ...], output: Shape
+    ) -> NormalForm | None:
+        """The op as steps if `constants` has the shapes of inputs that are weights or constants; None without a rule.
+
+        `inputs` are the shapes of all inputs.
+        """
+        return None
 
     @property
     def described(self) -> str:

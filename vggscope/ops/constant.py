@@ -7,6 +7,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
+from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps
 from vggscope.ops.base import Op, SavedTensors, Shape
 from vggscope.ops.normal_form import NormalForm
@@ -32,8 +33,10 @@ class WithConstants(Op):
         return bool(self.fixed)
 
     def own_inputs(self, inputs: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """The shapes of all inputs of `op`, constants included."""
+        """The shapes of all inputs of `op`, constants included. Raises ShapeError for another number of inputs."""
         rest = iter(inputs)
+        if self.constants.count(None) != len(inputs):
+            raise ShapeError(f"{self.op.name} reads {self.constants.count(None)} values here, not {len(inputs)}")
         return tuple(next(rest) if constant is None else constant for constant in self.constants)
 
     def normal_form(
@@ -53,6 +56,9 @@ class WithConstants(Op):
                 for step in form.steps
             )
             return replace(form, steps=tuple(steps))
+        known = self.op.form_with_constants(self.constants, own, output)
+        if known is not None:
+            return known
         constants = sorted(self.constants, key=lambda shape: shape is not None) if self.op.commutes else self.constants
         return _single_step(self.op, output, "constants", tuple(constants))
 

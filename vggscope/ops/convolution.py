@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import ClassVar
 
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges
 from vggscope.ops.base import Op, SavedTensors, Shape, Window, expect_channels, numel
-from vggscope.ops.normal_form import LINEAR, NormalForm, PrimitiveStep, pad, padded_shape, padding_of, permute, reshape
+from vggscope.ops.normal_form import NormalForm, bias, linear, pad, padded_shape, padding_of, permute, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -124,9 +124,10 @@ class Convolution(_Kernels):
         if self.groups == 1 and padded[2:] == self.kernel_size and set(output[2:]) == {1} and len(shape) > 2:
             row = (shape[0], numel(padded[1:]))
             result = (shape[0], self.out_channels)
-            product = PrimitiveStep(LINEAR, (self.out_channels, self.bias), result, (2,), reads_weights=True)
+            biases = (bias(1, result, 3),) if self.bias else ()
             proof = f"the {kernel_text(self.kernel_size)} kernel covers its whole input: an inner product of all values"
-            return NormalForm((padding, reshape(row, 1), product, reshape(output, 3)), proof)
+            steps = (padding, reshape(row, 1), linear(shape[0], self.out_channels, 2), *biases)
+            return NormalForm((*steps, reshape(output, len(steps))), proof)
         is_plain = self.groups == 1 and self.window(()).is_one_value and len(shape) > 2
         if is_plain and padded == shape:
             return self._of_each_pixel(shape, output)
@@ -140,26 +141,27 @@ class Convolution(_Kernels):
             stride=stride,
             dilation=dilation,
             groups=self.groups,
-            bias=self.bias,
         )
-        return NormalForm((padding, kernel), "zeros around the input are the padding of the convolution")
+        biases = (bias(1, output, 2),) if self.bias else ()
+        return NormalForm(
+            (padding, replace(kernel, weights=(0,)), *biases),
+            "zeros around the input are the padding of the convolution",
+        )
 
     def _of_each_pixel(self, shape: Shape, output: Shape) -> NormalForm:
         """The normal form of a 1x1 kernel: a linear layer over the channels of each pixel."""
         axes = len(shape)
         last, first = (0, *range(2, axes), 1), (0, axes - 1, *range(1, axes - 1))
         rows, sides = numel(shape) // shape[1], (shape[0], *shape[2:])
-        product = PrimitiveStep(
-            LINEAR, (self.out_channels, self.bias), (rows, self.out_channels), (2,), reads_weights=True
-        )
+        biases = (bias(1, (rows, self.out_channels), 3),) if self.bias else ()
         steps = (
             permute(last, (*sides, shape[1])),
             reshape((rows, shape[1]), 1),
-            product,
-            reshape((*sides, self.out_channels), 3),
-            permute(first, output, 4),
+            linear(rows, self.out_channels, 2),
+            *biases,
         )
-        return NormalForm(steps, "a 1x1 kernel is a linear layer over the channels of each pixel")
+        back = (reshape((*sides, self.out_channels), len(steps)), permute(first, output, len(steps) + 1))
+        return NormalForm((*steps, *back), "a 1x1 kernel is a linear layer over the channels of each pixel")
 
     def _padding_of_sides(self) -> tuple[tuple[int, int], ...]:
         """The padding before and after each side."""

@@ -9,7 +9,23 @@ from types import MappingProxyType
 
 from vggscope.errors import ShapeError
 from vggscope.ops.base import MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, numel
-from vggscope.ops.normal_form import IDENTITY, NormalForm, PrimitiveStep, add_number, clip, multiply, step_text
+from vggscope.ops.normal_form import (
+    IDENTITY,
+    NormalForm,
+    PrimitiveStep,
+    add_number,
+    bias,
+    choose,
+    clip,
+    compare,
+    extreme,
+    fill,
+    multiply,
+    product,
+    slopes,
+    step_text,
+    total,
+)
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -88,6 +104,18 @@ class Elementwise(Op):
         return not self.inplace
 
     @property
+    def compares(self) -> bool:  # type: ignore[override]
+        return self.function in _TURNED
+
+    @property
+    def selects(self) -> bool:  # type: ignore[override]
+        return self.function in ("where", "masked_fill", "mul")
+
+    @property
+    def converts(self) -> bool:  # type: ignore[override]
+        return self.function in COPIES - {"zero", "fill"}
+
+    @property
     def fixed_dtype(self) -> str:
         return FIXED_DTYPES.get(self.function, "")
 
@@ -117,6 +145,10 @@ class Elementwise(Op):
         operands = self._operands(inputs, numbers)
         tensors = [place for place in operands if isinstance(place, _Place)]
         is_complete = len(tensors) + sum(number is not None for number in numbers) == len(inputs)
+        if is_complete and self.function in ("where", "masked_fill"):
+            return self._chosen(operands, inputs, output) or super().normal_form(inputs, output, numbers)
+        if len(tensors) == len(operands) == 2:
+            return self._of_two(inputs, output) or super().normal_form(inputs, output, numbers)
         if len(tensors) != 1 or not is_complete or inputs[tensors[0].number] != output:
             return super().normal_form(inputs, output, numbers)
         steps = self._of_one(operands, tensors[0].number, len(inputs), output)
@@ -125,6 +157,45 @@ class Elementwise(Op):
             step = self.step(output, tensors[0].number, function=self.function, operands=values)
             return NormalForm((replace(step, is_pointwise=True),))
         return NormalForm(steps, _texts(steps))
+
+    def _chosen(self, operands: list[object], inputs: tuple[Shape, ...], output: Shape) -> NormalForm | None:
+        """The form of a choice by a mask among values and numbers; None if one of them is broadcast."""
+        if len(operands) != 3:
+            return None
+        mask, first, second = operands if self.function == "where" else (operands[1], operands[2], operands[0])
+        steps: list[PrimitiveStep] = []
+        places = []
+        for operand in (mask, first, second):
+            if isinstance(operand, _Place) and inputs[operand.number] == output:
+                places.append(operand.number)
+            elif _is_number(operand) and operand is not mask:
+                places.append(len(inputs) + len(steps))
+                steps.append(fill(operand, output))  # type: ignore[arg-type]
+            else:
+                return None
+        return NormalForm((*steps, choose(output, (places[0], places[1], places[2]))))
+
+    def _of_two(self, inputs: tuple[Shape, ...], output: Shape) -> NormalForm | None:
+        """The form of a function of two tensors, in this order; None if it has none of its own."""
+        if self.function in ("maximum", "minimum"):
+            return NormalForm((extreme(self.function, output, (0, 1)),))
+        if self.function == "sub":
+            return NormalForm((multiply(-1, inputs[1], 1), total(output, (0, 2))))
+        made = {"add": total, "mul": product}.get(self.function)
+        return made and NormalForm((made(output, (0, 1)),))
+
+    def form_with_constants(
+        self, constants: tuple[Shape | None, ...], inputs: tuple[Shape, ...], output: Shape
+    ) -> NormalForm | None:
+        if self.function != "add" or self.arguments_given or len(inputs) != 2 or constants.count(None) != 1:
+            return None
+        place = constants.index(None)
+        shape = inputs[1 - place]
+        wide = [axis - len(shape) for axis, size in enumerate(shape) if size > 1]
+        if inputs[place] != output or len(wide) != 1 or len(shape) > len(output):
+            return None
+        axis = len(output) + wide[0]
+        return NormalForm((bias(axis, output, 0, 0),), "it adds a bias of each channel") if axis else None
 
     def _operands(self, inputs: tuple[Shape, ...], numbers: tuple[float | None, ...]) -> list[object]:
         """The arguments in order: a _Place for each tensor, but the number that a tensor holds everywhere."""
@@ -152,7 +223,9 @@ class Elementwise(Op):
         if len(numbers) + 1 != len(operands) or not all(map(isfinite, numbers)):
             return None
         if not numbers:
-            return (multiply(-1, output, source),) if self.function == "neg" else None
+            own = {"neg": multiply(-1, output, source), "abs": slopes(-1, 1, output, source)}
+            own["square"] = product(output, (source, source))
+            return (own[self.function],) if self.function in own else None
         if len(numbers) > 1:
             return None
         return _with_number(self.function, is_first, numbers[0], (source, count), output)
@@ -187,6 +260,10 @@ _COMMUTATIVE = frozenset(
 )
 
 
+_TURNED: Mapping[str, str] = MappingProxyType({"gt": "lt", "lt": "gt", "ge": "le", "le": "ge"})
+"""The comparisons with a number, each with the one of swapped sides."""
+
+
 @record
 class _Place:
     """The number of a tensor among an op's inputs."""
@@ -205,6 +282,8 @@ def _with_number(
     tensor and of the first step's result.
     """
     source, after = places
+    if function in _TURNED:
+        return (compare(function if is_first else _TURNED[function], number, output, source),)
     minus = multiply(-1, output, source)
     steps: dict[tuple[str, bool], tuple[PrimitiveStep, ...] | None] = {
         ("sub", True): (add_number(-number, output, source),),
@@ -221,6 +300,8 @@ def _with_number(
         return (multiply(1 / number, output, source),)
     if is_first and function == "pow" and number == 1:
         return ()
+    if is_first and function == "pow" and number == 2:
+        return (product(output, (source, source)),)
     return steps.get((function, is_first), either.get(function))
 
 

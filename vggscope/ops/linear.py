@@ -8,7 +8,7 @@ from typing import ClassVar
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import SAME, AxisMaps, without
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
-from vggscope.ops.normal_form import LINEAR, NormalForm, PrimitiveStep, reshape
+from vggscope.ops.normal_form import NormalForm, bias, linear, reshape
 from vggscope.record import record
 from vggscope.units import count_text, kernel_text, shape_text
 
@@ -58,10 +58,9 @@ class Linear(Op):
         self, inputs: tuple[Shape, ...], output: Shape, numbers: tuple[float | None, ...] = ()
     ) -> NormalForm:
         rows = numel(output[:-1])
-        product = PrimitiveStep(
-            LINEAR, (self.out_features, self.bias), (rows, self.out_features), (1,), reads_weights=True
-        )
-        return NormalForm((reshape((rows, self.in_features)), product, reshape(output, 2)))
+        biases = (bias(1, (rows, self.out_features), 2),) if self.bias else ()
+        steps = (reshape((rows, self.in_features)), linear(rows, self.out_features, 1), *biases)
+        return NormalForm((*steps, reshape(output, len(steps))))
 
     @property
     def predicts_memory(self) -> bool:

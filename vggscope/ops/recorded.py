@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import field
 from operator import ge
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, pointwise, reshaped, tiled
 from vggscope.ops.base import Op, Shape
-from vggscope.ops.normal_form import NormalForm, fill
+from vggscope.ops.normal_form import NormalForm, PrimitiveStep, choose, cut, fill, reshape
 from vggscope.record import record
 from vggscope.units import shape_text
 
@@ -24,6 +25,11 @@ READS_NO_VALUES = frozenset(
 
 _FILLED_WITH = {"zeros_like": 0.0, "new_zeros": 0.0, "ones_like": 1.0, "new_ones": 1.0}
 """The functions whose result holds one number everywhere, with that number."""
+
+_NUMBER = re.compile(r"-?\d+")
+_AXES = re.compile(r"(?:dims=)?[(\[]?-?\d+(?:, -?\d+)*,?[)\]]?")
+_LISTED = re.compile(r"\((?P<before>(?:slice\(None, None, None\), )*)\[(?P<places>\d+(?:, \d+)*)\],?\)")
+"""The texts of a flip's axes, and of an index with full slices and then a list."""
 
 RANDOM = frozenset(
     {
@@ -93,7 +99,40 @@ class Recorded(Op):
         number = _FILLED_WITH.get(self.function)
         if number is not None and self.is_determined:
             return NormalForm((fill(number, output),))
+        cuts = self._reversals(output) if self.is_determined else None
+        if cuts is not None and inputs == (output,):
+            return NormalForm(cuts, "it reverses the order along an axis")
+        if self.function in ("view_as", "reshape_as"):
+            return NormalForm((reshape(output),))
+        value = self.arguments_given[2] if self._sets_masked and self.arguments_given else None
+        if inputs == (output, output) and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return NormalForm((fill(value, output), choose(output, (1, 2, 0))))
         return super().normal_form(inputs, output, numbers)
+
+    def _reversals(self, shape: Shape) -> tuple[PrimitiveStep, ...] | None:
+        """The steps of a flip, and of an index such as x[:, [2, 1, 0]]; None for any other call."""
+        first, *others = self.arguments_given or (None,)
+        text = ", ".join(map(str, others))
+        axes: list[int] = []
+        if self.function == "flip" and _AXES.fullmatch(text):
+            axes = [int(axis) % len(shape) for axis in _NUMBER.findall(text)]
+        index = _LISTED.fullmatch(text) if self.function == "getitem" else None
+        if index is not None and first is None:
+            axis = index["before"].count("slice")
+            places = tuple(map(int, _NUMBER.findall(index["places"])))
+            axes = [axis] if axis < len(shape) and places == tuple(reversed(range(shape[axis]))) else []
+        cuts = (cut(axis, shape[axis] - 1, -1, -1, shape, number) for number, axis in enumerate(axes))
+        return tuple(cuts) if axes and len(set(axes)) == len(axes) else None
+
+    @property
+    def _sets_masked(self) -> bool:
+        """Whether it sets the values under a mask to a number, as `x[mask] = 0`."""
+        given = self.arguments_given
+        return self.function == "setitem" and given is not None and given[:2] == (None, None) and len(given) == 3
+
+    @property
+    def selects(self) -> bool:  # type: ignore[override]
+        return self._sets_masked
 
     @property
     def differentiates(self) -> bool:  # type: ignore[override]

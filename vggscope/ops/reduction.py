@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vggscope.ops.axis_maps import AxisMaps, without
 from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape, Window, numel
-from vggscope.ops.normal_form import NormalForm, mean_of_axes, reshape
+from vggscope.ops.normal_form import NormalForm, mean_of_axes, multiply, reshape
 from vggscope.ops.pooling import maximum_of_windows
 from vggscope.record import record
 
@@ -73,6 +73,9 @@ class Reduction(Op):
             return NormalForm((step, reshape(output, 1)), "it is the maximum of the whole map")
         if self.function == "mean" and axes and not self.options:
             return NormalForm((mean_of_axes(tuple(sorted(axes)), kept), reshape(output, 1)))
+        if self.function == "sum" and axes and not self.options and numel(shape):
+            count = numel(shape) // numel(kept)
+            return NormalForm((mean_of_axes(tuple(sorted(axes)), kept), multiply(count, kept, 1), reshape(output, 2)))
         step = self.step(kept, 0, function=self.function, axes=tuple(sorted(axes)), options=self.options)
         return NormalForm((step, reshape(output, 1)))
 

@@ -15,7 +15,7 @@ from vggscope.ops import activation
 from vggscope.ops.attention import Einsum, MatrixProduct, ScaledDotProductAttention
 from vggscope.ops.base import Op
 from vggscope.ops.convolution import Convolution, TransposedConvolution
-from vggscope.ops.elementwise import KEEPS
+from vggscope.ops.elementwise import KEEPS, Elementwise
 from vggscope.ops.embedding import Embedding
 from vggscope.ops.linear import Bilinear, Linear
 from vggscope.ops.merge import Concatenation, Stack
@@ -523,8 +523,17 @@ def _reduction_with_options(function: str) -> Callable[..., Op]:
 
 
 def _product(function: str) -> Callable[..., Op]:
-    def make(*_: object, **__: object) -> Op:
-        return MatrixProduct(function)
+    def make(*_: object, beta: float = 1, alpha: float = 1, **__: object) -> Op:
+        return MatrixProduct(function, beta=beta, alpha=alpha)
+
+    return make
+
+
+def _extreme(function: str) -> Callable[..., Op]:
+    def make(input: Tensor, other: object) -> Op:
+        if not tensors_in(other):
+            raise ValueError("a reduction")
+        return Elementwise(function)
 
     return make
 
@@ -573,6 +582,8 @@ FUNCTIONS: dict[str, Callable[..., OneOrMoreOps]] = {
     "matmul": _matmul,
     **{name: _product(name) for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "dot", "vdot")},
     "inner": _inner,
+    "max": _extreme("maximum"),
+    "min": _extreme("minimum"),
     "bilinear": _bilinear,
     "einsum": _einsum,
     "scaled_dot_product_attention": _attention,
