@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import vggscope
+from vggscope.api import diff
 from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError
 
 
@@ -307,3 +308,18 @@ def test_layers_without_an_input_are_shown_by_every_function() -> None:
 def test_a_batch_axis_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(OptionError, match="batch_axis 'none' is not an axis"):
         vggscope.summary(nn.Linear(4, 2), input_size=(1, 4), batch_axis="none")
+
+
+def test_the_note_on_a_chosen_reference_names_the_argument_or_the_option(tmp_path, vggscope) -> None:
+    """Without a reference, the note says how to name one: in Python the argument, on the command line the option."""
+    found = diff(features_and_head())
+    assert any(note.endswith("; the argument ref names another") for note in found.notes), found.notes
+    (tmp_path / "net.py").write_text("import vggscope\n\n\ndef make():\n    return vggscope.build('A')\n")
+    assert "; --ref names another" in vggscope("diff", f"{tmp_path}/net.py:make").out
+
+
+def features_and_head() -> nn.Module:
+    """VGG-11 as a plain Sequential, which no word names."""
+    with torch.device("meta"):
+        built = vggscope.build("A")
+    return nn.Sequential(*built.children())

@@ -250,6 +250,21 @@ def test_a_model_whose_forward_pass_fails(tmp_path: Path) -> None:
     assert {"does not run", "in_features", "18,432", "25,088", "not reached", "5 not reached"} <= set(texts)
 
 
+def test_a_layer_that_fails_because_of_another_shows_no_change_of_it(tmp_path: Path) -> None:
+    source = (REPLICAS / "by_hand.py").read_text()
+    right = "nn.Conv2d(64, 128, kernel_size=3, padding=1),"
+    wrong = source.replace(right, "nn.Conv2d(64, 128, kernel_size=3),", 1).replace(
+        "nn.AdaptiveAvgPool2d((7, 7))", "nn.Identity()"
+    )
+    (tmp_path / "net.py").write_text(wrong)
+    found = diff(f"{tmp_path}/net.py:VGG11", "A")
+    rows = [r for r in shown_rows(found, marks(found), [], fold=False) if isinstance(r, MarkedRow)]
+    (fails,) = (row for row in rows if row.row.sign == "!")
+    (cause,) = (row for row in rows if row.row.sign == "~" and row.notes)
+    assert fails.row.difference == cause.row.difference
+    assert (fails.notes, [note[1] for note in cause.notes]) == ((), ["padding"])
+
+
 def test_quiet_differences_have_thin_outlines() -> None:
     result = diff("D", "D", head="dense")
     assert result.verdict == "equivalent"

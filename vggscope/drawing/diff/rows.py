@@ -184,6 +184,9 @@ def marked_row(row: Row, diff: Diff, marks: Mapping[int, Mark]) -> MarkedRow:
         return MarkedRow(row, None if row.sign in "=~" else Mark(row.sign, quiet=True))
     if row.sign == "!":
         mark = Mark("!", mark.number)
+        if row.our_layer is None or row.our_layer.name != difference.ours:
+            # The changes are those of an earlier layer, which make this one fail.
+            return MarkedRow(row, mark, message=difference.message)
     return MarkedRow(row, mark, difference.changes, difference.message)
 
 
