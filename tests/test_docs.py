@@ -147,6 +147,7 @@ def test_the_options_that_a_page_names_are_there(page: Path) -> None:
         "--hypothesis-profile",
         "--check",
         "--dry-run",
+        "--sample",
         "--extra",
         "--option",
     }
