@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 NO_MACS = OperatorMacs()
 """What a call has dispatched that has no products. It is shared and stays as it is."""
 
+MOST_VALUES = 10**8
+"""The most elements with which a call that failed without data is tried with data: 400 MB."""
+
 _FORWARD_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 
 
@@ -849,7 +852,12 @@ def _is_packed(value: object) -> bool:
 
 
 def _runs_on_values(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
-    """Return whether a function that failed on the meta device runs on zeros or ones: it reads values."""
+    """Return whether a function that failed on the meta device runs on zeros or ones: it reads values.
+
+    False for more elements than MOST_VALUES.
+    """
+    if sum(tensor.numel() for tensor in tensors_in((args, kwargs))) > MOST_VALUES:
+        return False
     return any(_runs(function, with_values(args, fill), with_values(kwargs, fill)) for fill in (0, 1))
 
 
