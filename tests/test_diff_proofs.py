@@ -352,7 +352,7 @@ DIFFERENT: dict[str, tuple[Callable[[Calls, Tensor], Tensor], ...]] = {
         lambda net, x: (x + x.abs()) / 3,
         lambda net, x: x.relu() + (-x).relu(),
         lambda net, x: _written(x, 2),
-        lambda net, x: F.threshold(x, 1, 0),
+        lambda net, x: F.threshold(x, 2, 0),
         lambda net, x: F.leaky_relu(x, -1.0) * 2,
     ),
     "pools": (
