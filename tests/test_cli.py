@@ -167,7 +167,7 @@ BAD = [
     (("memory", "D", "--batch", "0"), "a batch of 0", "--batch is 1"),
     (("memory", "D", "--optimizer", "lion"), "unknown optimizer", "sgd-momentum"),
     (("memory", "D", "--cudnn", "none"), "--cudnn is about a card, and none is named", "--gpu names one"),
-    (("memory", "D", "--measure", "--context", "1GiB"), "--measure runs on the card", "leave out --context"),
+    (("memory", "D", "--measure", "--context", "1GiB"), "on a CPU the memory tracker counts", "leave out --context"),
     (("memory", "D", "--recipe", "caffe"), "unknown recipe 'caffe'", "paper, torchvision, timm"),
     (("memory", "D", "--gpu", "huge"), "unknown GPU 'huge'", "24GiB"),
     (("memory", "D", "--mode", "sleep"), "unknown mode", "inference"),

@@ -524,6 +524,25 @@ def test_every_returned_tensor_is_compared(ours: Callable[..., object], referenc
     assert vggscope.diff(first, ref=again, input_size=(1, 3, 8, 8)).verdict == "identical"
 
 
+def test_a_parameter_does_not_stand_for_a_running_statistic() -> None:
+    class Norm(nn.Module):
+        def __init__(self, *, trains_mean: bool) -> None:
+            super().__init__()
+            mean, self.var = torch.zeros(CHANNELS), nn.Buffer(torch.ones(CHANNELS))
+            self.mean = nn.Parameter(mean) if trains_mean else nn.Buffer(mean)
+            self.weight, self.bias = (nn.Parameter(torch.ones(CHANNELS)) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.batch_norm(x, self.mean, self.var, self.weight, self.bias)
+
+    size = (CHANNELS, 4, 4)
+    buffered, trained = Norm(trains_mean=False), Norm(trains_mean=True)
+    assert vggscope.diff(buffered, ref=Norm(trains_mean=False), input_size=size).verdict != "different"
+    assert vggscope.diff(buffered, ref=nn.BatchNorm2d(CHANNELS), input_size=size).verdict != "different"
+    assert vggscope.diff(trained, ref=buffered, input_size=size).verdict == "different"
+    assert vggscope.diff(buffered, ref=trained, input_size=size).verdict == "different"
+
+
 def test_a_normalised_weight_is_not_the_weight() -> None:
     plain, normalised, other, unit = (nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU()) for _ in range(4))
     nn.utils.parametrizations.spectral_norm(normalised[0])

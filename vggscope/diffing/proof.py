@@ -150,6 +150,9 @@ def _sizes(network: Network) -> list[int]:
     return sorted(numel(parameter.shape) for parameter in used.values())
 
 
+BUFFER = "buffer {}"
+"""The text of a running statistic, for which no parameter may stand: training changes them differently."""
+
 COMPUTED = "computed"
 """Begins the text of a weight that a parametrization or a hook computes from the parameters."""
 
@@ -160,8 +163,8 @@ class _OneNode:
     def __init__(self, op: Op, shape: Shape, output: Shape) -> None:
         self.terms = NormalTerms()
         self.terms.input("", 0, shape, None)
-        tensors = {**op.parameters(), **{name: size for name, size in op.buffers().items() if size}}
-        weights = tuple(Weight("{}", (name,), (size,)) for name, size in tensors.items())
+        weights = tuple(Weight("{}", (name,), (size,)) for name, size in op.parameters().items())
+        weights += tuple(Weight(BUFFER, (name,), (size,)) for name, size in op.buffers().items() if size)
         form = op.normal_form((shape,), output)
         self.end = _add(self.terms, form.steps, [0], weights, NormalTerm(PrimitiveStep("", (), output), ()))
 
@@ -171,6 +174,7 @@ class _NetworkTerms:
 
     def __init__(self, network: Network, samples: int) -> None:
         self.network, self.samples, self.terms = network, samples, NormalTerms()
+        self._parameters = {parameter.name for parameter in network.parameters()}
         self.places: dict[str, int] = {}
         for position, given in enumerate(network.inputs):
             shape = self._shape(given.name)
@@ -240,7 +244,9 @@ class _NetworkTerms:
     def _weights(self, node: Node) -> Iterator[Weight]:
         if node.constants:
             for value in node.constants:
-                yield Weight(value.text, value.names, value.shapes).in_order
+                weight = Weight(value.text, value.names, value.shapes).in_order
+                is_buffer = weight.text == "{}" and self._parameters.isdisjoint(weight.names)
+                yield replace(weight, text=BUFFER) if is_buffer else weight
             return
         text = self._computation(node)
         for parameter in _in_order(node):
@@ -248,7 +254,7 @@ class _NetworkTerms:
         if node.module is not None:
             for name, shape in node.op.buffers().items():
                 if shape:
-                    yield Weight("{}", (f"{node.module}.{name}".lstrip("."),), (shape,))
+                    yield Weight(BUFFER, (f"{node.module}.{name}".lstrip("."),), (shape,))
 
     def _computation(self, node: Node) -> str:
         """How a layer's weights follow from its parameters: `{}` if they are these."""
@@ -395,7 +401,7 @@ def _different_ops(one: NormalTerm, other: NormalTerm) -> str:
         if mine.text != theirs.text:
             computes = [weight.text.startswith(COMPUTED) for weight in (mine, theirs)]
             return _COMPUTES.get((computes[0], computes[1]), "it computes with other values")
-        is_plain = mine.text == "{}"
+        is_plain = mine.text in ("{}", BUFFER)
         sizes = [tuple(map(numel, weight.shapes)) if is_plain else weight.shapes for weight in (mine, theirs)]
         if sizes[0] != sizes[1]:
             return "its weights have other shapes"

@@ -68,7 +68,7 @@ class Forward:
         paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
         recorder = Recorder(origins, constants, Writes(TensorMap()), frozenset(paths.values()), dtype=self.dtype)
         watch = Watch(recorder, paths, device == META, self.gradients, packed=by_layer, compares=self.compares)
-        inputs = inputs.map(meta_copy if device == META else lambda tensor: tensor.detach().clone().to(device))
+        inputs = inputs.map(meta_copy) if device == META else inputs.to(device).map(lambda t: t.detach().clone())
         watch.recorder.begin(inputs.named(module))
         try:
             with (
