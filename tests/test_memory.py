@@ -114,6 +114,17 @@ def test_amp_casts_no_weights_of_another_dtype_than_float32(mode: Any, dtype: to
     assert measured.difference_bytes == 0
 
 
+@pytest.mark.parametrize("dtype", [None, "amp"])
+@pytest.mark.parametrize("frozen", ["", "0.weight", "1", "1.weight"])
+def test_a_linear_layer_saves_what_the_gradients_need(frozen: str, dtype: Any) -> None:
+    """The input for the gradient of the weight, the weight's half copy for that of the input."""
+    model = nn.Sequential(nn.Linear(64, 50), nn.Linear(50, 70), nn.Linear(70, 10))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not frozen or not name.startswith(frozen))
+    measured = vggscope.measure(model, (64,), batch=100, dtype=dtype, optimizer="sgd", device="cpu")
+    assert measured.difference_bytes == 0
+
+
 @pytest.mark.parametrize("pool", [nn.MaxPool3d(2), nn.AvgPool3d(2), nn.AdaptiveAvgPool3d(4)])
 def test_autocast_on_a_cpu_pools_volumes_in_float32(pool: nn.Module) -> None:
     """CUDA's autocast does not."""
@@ -671,6 +682,16 @@ def test_the_first_sentence_is_the_verdict() -> None:
     assert "torch.mps has another allocator" in apple
 
 
+def test_no_larger_batch_fits_than_is_known() -> None:
+    """A network without a batch axis is known for one batch, whatever the card has room for."""
+    given = (torch.zeros(3, 32, 32),)
+    report = vggscope.memory(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(0)), input_data=given, gpu="24GiB")
+    assert report.fit is not None
+    assert (report.fit.max_batch, report.fit.max_batch_tight, report.fit.max_batch_fits) == (1, 1, 1)
+    assert "    the largest batches: 1 fits\n" in str(report)
+    assert any("no larger one is known" in text for text in report.assumptions)
+
+
 def test_cudnns_workspaces() -> None:
     """A copy of input and output for dense convolutions with a window, on large maps, in a backward pass."""
     net = network("conv3-8 conv1-8 maxpool conv3-16 maxpool conv3-16 FC-10", 96)
@@ -857,6 +878,7 @@ def test_options_out_of_range_are_refused(make: Callable[[], object], message: s
 def test_a_network_without_weights_has_no_backward_pass() -> None:
     report = memory(network("maxpool avgpool", 32), 4)
     assert report.gradients_bytes == 0
+    assert "optimizer" not in " ".join(report.assumptions)
     assert {entry.event for entry in report.timeline} == {"start", "forward", "loss", "optimizer step"}
 
 
@@ -875,8 +897,12 @@ def test_measure_names_its_tool() -> None:
     measurement = measure(network("A", 64), maker("A", 64), 4, StepConfig())
     assert measurement.measured_bytes == measurement.predicted_bytes
     assert "mem_tracker" in measurement.witness
-    with pytest.raises(OptionError, match="leave out checkpoint and parallel"):
-        measure(network("A", 64), maker("A", 64), 4, StepConfig(checkpoint=True))
+    for config, given in (
+        (StepConfig(checkpoint=True), "checkpoint"),
+        (StepConfig(gpus=2, parallel="ddp"), "gpus and p"),
+    ):
+        with pytest.raises(OptionError, match=f"leave out {options}"):
+            measure(network("A", 64), maker("A", 64), 4, config)
 
 
 def test_no_torch_is_needed() -> None:

@@ -130,9 +130,9 @@ def measure(
 def _step_to_measure(network: Network, make: Callable[[], nn.Module], batch: int, config: StepConfig) -> MeasuredStep:
     """The step. Raises OptionError or ModelError for one that cannot be measured."""
     if config.checkpoint or config.shards.parallel.name:
-        raise OptionError(
-            "only a plain step on one device is measured", f"leave out {option('checkpoint')} and {option('parallel')}"
-        )
+        given = {"checkpoint": config.checkpoint, "gpus": config.gpus > 1, "parallel": config.parallel is not None}
+        names = " and ".join(option(name) for name, is_given in given.items() if is_given)
+        raise OptionError("only a plain step on one device is measured", f"leave out {names}")
     require_known_memory(network, config)
     trained = {p.name for p in trained_parameters(network, config)} if config.trains else None
     if trained is not None and not trained:

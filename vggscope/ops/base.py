@@ -360,6 +360,11 @@ class Op:
         return False
 
     @property
+    def saves_weight_by_need(self) -> bool:
+        """Whether the input is saved only if the weight has a gradient, and the weight only if the input has one."""
+        return False
+
+    @property
     def relays_gradients(self) -> bool:
         """Whether the gradient of the weights has another memory layout than the weights, so that torch copies it."""
         return False

@@ -70,6 +70,10 @@ class Linear(Op):
     def adds_bias_separately(self) -> bool:
         return self.apart and self.bias
 
+    @property
+    def saves_weight_by_need(self) -> bool:
+        return True
+
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(extra=((inputs[0], None),)) if self.copied else SavedTensors(inputs=(0,))
 

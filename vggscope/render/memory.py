@@ -78,7 +78,7 @@ def _layers(report: MemoryReport) -> Table:
 
 def _reserved(report: MemoryReport) -> Facts:
     card = "an unlimited card" if report.fit is None or report.fit.verdict == "no" else report.fit.gpu
-    if report.fit is not None and report.fit.workspace_bytes:
+    if report.fit is not None and report.fit.workspace_bytes and not _is_set_aside(report.fit):
         card += ", with cuDNN's workspaces"
     return Facts(
         (
@@ -104,9 +104,11 @@ def _verdict(fit: Fit, batch: int) -> str:
 def _fit(fit: Fit, batch: int) -> Items:
     """Whether the batch fits the GPU, the largest batches, and what the figure consists of. If not, what would help."""
     if fit.max_batch_tight:
-        batches = (("fits", fit.max_batch_fits), ("is tight", fit.max_batch_tight))
-        most = ", ".join(f"{count_text(size)} {word}" for word, size in batches if size)
-        largest = f"the largest batches: {most}; above {count_text(fit.max_batch)} not even the tensors fit"
+        batches = {fit.max_batch_tight: "is tight", fit.max_batch_fits: "fits"}
+        most = ", ".join(f"{count_text(size)} {word}" for size, word in sorted(batches.items()) if size)
+        largest = f"the largest batches: {most}"
+        if fit.max_batch > fit.max_batch_tight:
+            largest += f"; above {count_text(fit.max_batch)} not even the tensors fit"
     else:
         largest = f"not even a batch of 1 fits: {bytes_text(fit.missing_for_one_bytes)} are missing"
     details = [largest, _consists_of(fit)]
@@ -123,12 +125,16 @@ def _fit(fit: Fit, batch: int) -> Items:
 _VERDICTS = {"fits": "fits", "tight": "tight", "no": "does not fit"}
 
 
+def _is_set_aside(fit: Fit) -> bool:
+    """Whether the workspaces are an amount beside the segments, not replayed within them."""
+    return fit.nvidia_smi_bytes > fit.reserved_bytes + fit.context_bytes
+
+
 def _consists_of(fit: Fit) -> str:
     """What the figure of nvidia-smi consists of."""
     workspace = bytes_text(fit.workspace_bytes) if fit.workspace_bytes else ""
-    set_aside = fit.nvidia_smi_bytes > fit.reserved_bytes + fit.context_bytes
     parts = [f"{bytes_text(fit.reserved_bytes)} of segments"]
-    if workspace and set_aside:
+    if workspace and _is_set_aside(fit):
         parts.append(f"{workspace} for cuDNN")
     elif workspace:
         parts[0] += f" (up to {workspace} for cuDNN at once)"

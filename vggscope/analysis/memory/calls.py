@@ -12,7 +12,7 @@ from itertools import pairwise
 from vggscope.analysis.memory.allocation_log import BatchLinear
 from vggscope.analysis.memory.step_config import Runtime
 from vggscope.graph import Input, Network, Node, Parameter
-from vggscope.ops.base import SavedTensors, Shape, numel
+from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.record import record
 
 LOSS = "(loss)"
@@ -55,7 +55,8 @@ class OperatorCall:
     `broadcasts`: inputs are broadcast and type-promoted. The gradient has the output's size and is then reduced to the
     input's.
     `sums_gradients`: so does the gradient of a parameter.
-    `saves_factors`: an input is saved for the gradients of the others, and only if one of them has one.
+    `factors`: the parameters among the factors of a product; None if the call is no product. A product saves each
+    factor for the gradients of the others, and only if one of them has one.
     `relays_gradients`: the gradient of a weight has another memory layout and is then copied.
     `first_piece`: the output of the first of several calls that are one in torch, as the pieces of a `chunk` are. The
     gradients of all pieces together make the input's.
@@ -77,7 +78,7 @@ class OperatorCall:
     last_input_first: bool = False
     broadcasts: bool = False
     sums_gradients: bool = False
-    saves_factors: bool = False
+    factors: tuple[Parameter, ...] | None = None
     relays_gradients: bool = False
     first_piece: str = ""
     parameters: tuple[Parameter, ...] = ()
@@ -190,7 +191,7 @@ class _CallBuilder:
             last_input_first=op.broadcasts,
             broadcasts=op.broadcasts,
             sums_gradients=op.sums_gradients,
-            saves_factors=op.saves_factors,
+            factors=_factors(op, parameters),
             relays_gradients=op.relays_gradients,
             first_piece=self.first_pieces.get(node.name, ""),
             parameters=parameters,
@@ -292,6 +293,13 @@ class _CallBuilder:
         named = (logits, scores)
         mean = OperatorCall("", (LOG_SOFTMAX,), LOSS, scalar, saves=(LOG_SOFTMAX,), extra=(scalar,), named=named)
         self.add(mean, width)
+
+
+def _factors(op: Op, parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...] | None:
+    """The parameters that an op multiplies; None if it saves its inputs whatever has a gradient."""
+    if op.saves_weight_by_need:
+        return tuple(parameter for parameter in parameters if len(parameter.shape) > 1)
+    return parameters if op.saves_factors else None
 
 
 def _first_pieces(network: Network) -> dict[str, str]:

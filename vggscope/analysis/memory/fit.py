@@ -177,7 +177,7 @@ def fit(
     """Whether a step with this batch fits a card. `timeline` is the step's, if it is already simulated."""
     step, samples = StepOnCard(network, config, budget, timeline), config.samples(batch)
     verdict, reserved = step.verdict(samples), step.reserved(samples)
-    by_tensors = step.timeline.largest_batch(budget.tensor_bytes)
+    by_tensors = _largest_by_tensors(network, step.timeline, budget)
     by_segments = _largest_reserved(step.timeline, budget.tensor_bytes, by_tensors)
     tight = step.largest(step.room, by_segments)
     given = budget.workspace_bytes
@@ -203,6 +203,12 @@ def fit(
         max_batch_fits=config.batch(step.largest(step.room - budget.margin, tight)),
         max_batch_tight=config.batch(tight),
     )
+
+
+def _largest_by_tensors(network: Network, timeline: StepTimeline, budget: GpuBudget) -> int:
+    """The most samples whose tensors fit, at most one if the network is known for the batch of its inputs alone."""
+    largest = timeline.largest_batch(budget.tensor_bytes)
+    return largest if network.single is None else min(largest, 1)
 
 
 def _largest_reserved(timeline: StepTimeline, capacity: int, limit: int) -> int:
@@ -235,7 +241,7 @@ def remedies(network: Network, config: StepConfig, batch: int, budget: GpuBudget
         remedy = Remedy(
             change=change,
             peak_bytes=step.timeline.peak_bytes(samples),
-            max_batch=changed.batch(step.timeline.largest_batch(budget.tensor_bytes)),
+            max_batch=changed.batch(_largest_by_tensors(network, step.timeline, budget)),
             verdict=step.verdict(samples),
             nvidia_smi_bytes=reserved + budget.beside,
         )

@@ -201,6 +201,8 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
     """The assumptions behind the figures, one sentence each."""
     if network.mixed_batch is not None:
         yield f"rows as forward makes them: {network.mixed_batch}"
+    if network.single is not None:
+        yield f"the batch of its inputs alone, so that no larger one is known: {network.single}"
     yield "tensors exactly, without the CUDA context, cuDNN's workspace and the caching allocator's rounding"
     if not config.trains:
         yield "one forward pass at evaluation under torch.no_grad(); the input batch counts"
@@ -219,11 +221,14 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
 
 
 def _assumptions_of_training(network: Network, config: StepConfig) -> Iterator[str]:
-    if reason := unknown_memory(network, config):
+    reason = unknown_memory(network, config)
+    if reason:
         yield f"a forward pass in training mode, without a backward pass: {reason}"
-    yield "a step after the first: gradients set to None before it, the optimizer's states in place"
+    else:
+        yield "a step after the first: gradients set to None before it, the optimizer's states in place"
     yield "the loss is cross_entropy(model(x), y), nothing else names the logits; batch and int64 labels count"
-    yield from _assumptions_of_the_optimizer(config)
+    if not reason:
+        yield from _assumptions_of_the_optimizer(config)
     if config.dtype == AMP:
         yield "autocast to half precision: weights and gradients in float32, the weights' half copies as temporary"
     if config.mode == "finetune-head":

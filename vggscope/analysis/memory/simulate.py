@@ -475,9 +475,9 @@ class StepSimulator:
 
     def _saved_names(self, call: OperatorCall) -> Sequence[str]:
         """The values that autograd saves of a call."""
-        if not call.saves_factors or self._trained(call):
+        if call.factors is None or any(p.name in self.trained for p in call.factors):
             return call.saves
-        needs = [name in self.differentiable for name in call.inputs]
+        needs = [name in self.differentiable for name in call.saves]
         return [name for i, name in enumerate(call.saves) if any(needs[:i]) or any(needs[i + 1 :])]
 
     def _requires_gradient(self, call: OperatorCall) -> bool:
