@@ -897,11 +897,11 @@ def test_measure_names_its_tool() -> None:
     measurement = measure(network("A", 64), maker("A", 64), 4, StepConfig())
     assert measurement.measured_bytes == measurement.predicted_bytes
     assert "mem_tracker" in measurement.witness
-    for config, given in (
+    for config, names in (
         (StepConfig(checkpoint=True), "checkpoint"),
-        (StepConfig(gpus=2, parallel="ddp"), "gpus and p"),
+        (StepConfig(gpus=2, parallel="ddp"), "gpus and parallel"),
     ):
-        with pytest.raises(OptionError, match=f"leave out {options}"):
+        with pytest.raises(OptionError, match=f"leave out {names}"):
             measure(network("A", 64), maker("A", 64), 4, config)
 
 
