@@ -210,6 +210,8 @@ def _missing_params(reference: Network, pairs: tuple[LayerPair, ...]) -> int:
 def _in_our_style(aligned: AlignedNetworks, causes: list[LocatedDifference], positions: dict[str, str]) -> Network:
     """The reference with all differences of ours that have no effect: the base that consequences are measured on."""
     pairs = tuple(pair for cause in causes if cause.difference.effect == "none" for pair in cause.pairs)
+    if not pairs:
+        return aligned.reference
     base = apply_difference(aligned.ours, aligned.reference, pairs, positions)
     try:
         same = _output_size(base) == _output_size(aligned.reference)

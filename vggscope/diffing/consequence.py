@@ -142,16 +142,22 @@ def _refitted(reference: Network, nodes: list[Node]) -> Network:
             inputs = [shapes[name] for name in node.inputs]
             op = node.op.fitted(inputs[0]) if len(inputs) == 1 else node.op
             shapes[node.name] = infer_output_shape(op, *inputs)
-            fitted.append(replace(node, op=op, parameters=_parameters(node, op)))
+            parameters = _parameters(node, op)
+            is_same = op is node.op and parameters is node.parameters
+            fitted.append(node if is_same else replace(node, op=op, parameters=parameters))
     except ShapeError:
         return replace(reference, nodes=tuple(nodes))
     return replace(reference, nodes=tuple(fitted))
 
 
 def _parameters(node: Node, op: Op) -> tuple[Parameter, ...]:
-    """The parameters of a node with this op: its own, such as a constant that it reads, if the op has none."""
+    """The parameters of a node with this op: its own, which other nodes may share, if they have the op's sizes.
+
+    A constant that it reads is its own too. Layers of ours may have names of the reference's.
+    """
     shapes = op.parameters()
-    if not shapes and not node.op.parameters():
+    fits = tuple(shapes.values()) == tuple(parameter.shape for parameter in node.parameters)
+    if (not shapes and not node.op.parameters()) or (fits and not node.name.endswith(_EXTRA)):
         return node.parameters
     return tuple(Parameter(f"{node.name}.{name}", shape) for name, shape in shapes.items())
 

@@ -392,7 +392,8 @@ class Op:
         """The op with `width_field` set to fit an input of this shape; unchanged if the shape has no such axis."""
         if not self.width_field or len(shape) <= max(self.width_axis, 0):
             return self
-        return replace(self, **{self.width_field: shape[self.width_axis]})
+        width = shape[self.width_axis]
+        return self if getattr(self, self.width_field) == width else replace(self, **{self.width_field: width})
 
     @property
     def is_determined(self) -> bool:
