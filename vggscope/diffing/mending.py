@@ -28,8 +28,8 @@ from vggscope.ops.base import Op, Shape
 _WITHOUT_CODE = ("inputs", "values", "order", "constants")
 """Attributes that the code of one layer does not show."""
 
-MOST_RUNS = 60
-"""How many candidates are tried for a patch."""
+MOST_RUNS = 20
+"""How many candidates are tried for a patch: each traces the model again. The tested mistakes take 11 at most."""
 
 MOST_DIRECT = 6
 """How many times all first candidates are applied, one after the other: a change of a width needs a second one."""
