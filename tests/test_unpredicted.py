@@ -366,6 +366,20 @@ class ReplacesBuffer(Layers):
         return x - self.average[:, None, None]
 
 
+class PassesBuffersOn(Layers):
+    """Detaches one buffer in place, and puts each of two others in the place of the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("table", "even", "odd"):
+            self.register_buffer(name, torch.ones(8, 16, 16))
+
+    def between(self, x: Tensor) -> Tensor:
+        self.table = self.table.detach()
+        self.even, self.odd = self.odd, self.even
+        return x * self.table + self.even
+
+
 class AsksGradient(Layers):
     """Runs a layer again if it is trained."""
 
@@ -446,7 +460,18 @@ def torch_macs(module: nn.Module, x: Tensor) -> tuple[int, int]:
     return forward.get_total_flops() // 2, backward.get_total_flops() // 2
 
 
-ODD = [ReplacesBuffer, AsksGradient, MakesLeaf, Hooks, CallsCustom, WritesViews, CallsFunctionally, Detaches, Rounds]
+ODD = [
+    ReplacesBuffer,
+    PassesBuffersOn,
+    AsksGradient,
+    MakesLeaf,
+    Hooks,
+    CallsCustom,
+    WritesViews,
+    CallsFunctionally,
+    Detaches,
+    Rounds,
+]
 
 
 @pytest.mark.parametrize("kind", ODD)

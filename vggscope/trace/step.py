@@ -30,7 +30,7 @@ from vggscope.trace.forward import (
 from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
 from vggscope.trace.inputs import CallInputs
-from vggscope.trace.preserve import copy_containers, preserved
+from vggscope.trace.preserve import copy_containers, preserved, stored_tensors
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
 from vggscope.trace.unseen import in_own_thread, unwatched, without_disabling
 from vggscope.trace.watch import below
@@ -296,9 +296,12 @@ class _WatchedStep:
         return replace(self.storages.recording(self._gradients()), replaced=self._replaced())
 
     def _replaced(self) -> frozenset[str]:
-        """Return the buffers that are no longer in the module after a first step."""
-        now = dict(self.module.named_buffers(remove_duplicate=False))
-        return frozenset(name for name, tensor in now.items() if self.state.get(name, tensor) is not tensor)
+        """Return the buffers whose storages the module no longer holds after a first step."""
+        import torch
+
+        held = (*self.module.parameters(), *self.module.buffers(), *stored_tensors(self.module))
+        storages = {id(tensor.untyped_storage()) for tensor in held if tensor.layout is torch.strided}
+        return frozenset(name for name, tensor in self.state.items() if id(tensor.untyped_storage()) not in storages)
 
     def _gradients(self) -> dict[str, Tensor]:
         return {name: t.grad for name, t in self.state.items() if t.is_leaf and t.grad is not None}
