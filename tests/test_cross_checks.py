@@ -912,3 +912,29 @@ def test_layers_after_gates_that_saturate_are_not_measured(kind: type[nn.RNNBase
             return scores
 
     assert vggscope.verify(Last(), input_size=(7, 11)).agrees
+
+
+class PaddedByWord(nn.Module):
+    """Passes the padding as a word to the function, not to a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 3, 3, 3))
+        self.mirrored = nn.Conv2d(4, 4, 3, padding="same", padding_mode="reflect")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mirrored(nn.functional.conv2d(x, self.weight, padding="same"))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        PaddedByWord,
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, track_running_stats=True), nn.Conv2d(4, 4, 3)),
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.InstanceNorm1d(4, affine=True)),
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.RMSNorm(6), nn.Conv2d(8, 4, 3)),
+    ],
+)
+def test_norms_and_named_paddings_are_explained(kind: Callable[[], nn.Module]) -> None:
+    net = kind()
+    assert verify(trace(net, (3, 8, 8), "net"), net).agrees is True

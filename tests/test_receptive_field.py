@@ -992,3 +992,13 @@ def test_a_function_that_makes_axes_has_no_known_field(name: str) -> None:
     fields = {layer.name: layer.size for layer in report.layers}
     assert (fields["before"], fields["after"]) == ((3,), None)
     assert [layer.note for layer in report.layers if layer.note and layer.size is None] != []
+
+
+def test_a_norm_by_the_statistics_of_the_batch_reads_the_whole_map() -> None:
+    norm = nn.BatchNorm2d(4, track_running_stats=False)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), norm)
+    x = torch.randn(1, 3, 16, 16, requires_grad=True)
+    module.eval()(x)[0, 0, 8, 8].backward()
+    assert x.grad is not None
+    assert x.grad.ne(0).all()
+    assert vggscope.receptive_fields(module, input_size=(3, 16, 16)).layers[-1].whole

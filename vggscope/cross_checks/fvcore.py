@@ -1,7 +1,7 @@
 """fvcore's FlopCountAnalysis: MACs, which it calls flops, and some element-wise operations.
 
-It traces the module with torch.jit, which needs tensors with data. So it runs on the CPU with uninitialised weights:
-the counts depend on shapes alone.
+It traces the module with torch.jit, which needs tensors with data. So it runs on the CPU with weights of zero: the
+counts depend on shapes alone.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def macs(module: nn.Module, inputs: CallInputs) -> int:
     if inputs.kwargs:
         raise NotApplicable("it passes no keyword arguments")
     real = copy.deepcopy(module, computed_copies(module)).to_empty(device="cpu")
-    for buffer in real.buffers():
-        buffer.zero_()  # uninitialised indices would be out of range
     with torch.no_grad(), written_out():  # it counts the projections of attention unless they are fused
+        for tensor in (*real.parameters(), *real.buffers()):
+            tensor.zero_()  # uninitialised indices and offsets would be out of range
         analysis = FlopCountAnalysis(real, inputs.to("cpu").args)
         macs = int(analysis.total())
     calls = [name for name in analysis.unsupported_ops() if name.startswith("prim::")]
@@ -74,7 +74,7 @@ PER_VALUE: Mapping[str, int] = MappingProxyType(
     {
         "AdaptiveAvgPool2d": 1,
         **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "BatchNorm3d"), 2),
-        **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm2d"), 5),
+        **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm2d", "instance_norm"), 5),
     }
 )
 """The operations that fvcore's jit_handles count per value of an op's input, at evaluation and with a learned scale;
@@ -101,7 +101,8 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
     for node in network.nodes:
         op, read = node.op.unwrapped(network.input_shapes(node))
         if node.op.name in PER_VALUE:
-            per_value = PER_VALUE[node.op.name] - ("Norm" in node.op.name and not node.op.parameters())
+            per_value = PER_VALUE[node.op.name]
+            per_value -= "norm" in node.op.name.lower() and not (node.op.parameters() or node.parameters)
             what = f"{per_value} for each value that {node.op.name} reads"
             amounts[what] += per_value * numel(network.input_shapes(node)[0])
         elif (node.op.name, getattr(node.op, "mode", "")) in PER_RESULT:
@@ -161,19 +162,14 @@ def _catches_errors(kind: type[nn.Module]) -> bool:
 
 
 def _module_terms(network: Network, module: nn.Module, inputs: CallInputs) -> Iterator[Term]:
-    """The difference that follows from the module.
-
-    fvcore does not count convolutions with a padding such as "same", for which torch.jit calls another function.
-    """
+    """The difference that follows from the module."""
     modules = dict(module.named_modules())
-    nodes = [n for n in network.nodes if n.module and isinstance(getattr(modules.get(n.module), "padding", 0), str)]
-    amount = sum(node.op.macs(network.input_shapes(node), network.output_shape(node)) or 0 for node in nodes)
-    if amount:
-        yield Term(-amount, NAMED_PADDING)
     vectors = sum(sum(macs_without_formula(part).values()) for part in modules.values() if _is_parametrization(part))
     if vectors:
         yield Term(-vectors, VECTORS)
-    operations, attention = _of_calls(module, inputs)
+    operations, attention, named_padding = _of_calls(module, inputs)
+    if named_padding:
+        yield Term(-named_padding, NAMED_PADDING)
     if operations:
         yield Term(operations, "4 for each value of weights that are standardised, 5 with a learned scale")
     if attention:
@@ -186,34 +182,40 @@ def _is_parametrization(module: nn.Module) -> bool:
     return isinstance(module, ParametrizationList)
 
 
-def _of_calls(module: nn.Module, inputs: CallInputs) -> tuple[int, int]:
+def _of_calls(module: nn.Module, inputs: CallInputs) -> tuple[int, int, int]:
     """The operations that fvcore counts for weights that forward standardises by a batch norm, and the MACs that it
-    does not count of multi-head attention.
+    does not count of multi-head attention, and of convolutions with a padding such as "same": torch.jit calls another
+    function for these.
     """
     import torch
-    from torch.nn.functional import batch_norm, multi_head_attention_forward
+    from torch.nn.functional import batch_norm, conv1d, conv2d, conv3d, multi_head_attention_forward
     from torch.overrides import TorchFunctionMode
 
-    operations = attention = 0
+    operations = attention = named_padding = 0
     parameters = inspect.signature(multi_head_attention_forward)
 
     class CallsMode(TorchFunctionMode):
         def __torch_function__(
             self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
         ) -> object:
-            nonlocal operations, attention
+            nonlocal operations, attention, named_padding
             if func is batch_norm:
                 arguments = {**dict(zip(("input", "", "", "weight", "", "training"), args)), **(kwargs or {})}
                 if arguments.get("training") and not arguments["input"].requires_grad:
                     operations += arguments["input"].numel() * (4 if arguments.get("weight") is None else 5)
             elif func is multi_head_attention_forward:
                 attention += _uncounted_attention(**parameters.bind(*args, **(kwargs or {})).arguments)
-            return func(*args, **(kwargs or {}))
+            result = func(*args, **(kwargs or {}))
+            if func in (conv1d, conv2d, conv3d):
+                arguments = {**dict(zip(("input", "weight", "bias", "stride", "padding"), args)), **(kwargs or {})}
+                if isinstance(arguments.get("padding"), str):
+                    named_padding += result.numel() * arguments["weight"][0].numel()
+            return result
 
     own = inputs.map(lambda tensor: tensor.requires_grad_(tensor.is_floating_point()).clone())
     with frozen(module), torch.enable_grad(), CallsMode():
         run_copy(module, own)
-    return operations, attention
+    return operations, attention, named_padding
 
 
 def _uncounted_attention(

@@ -19,7 +19,7 @@ Function = Callable[..., Any]
 _POINTWISE = (
     *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh", "hardswish"),
     *("hardsigmoid", "sigmoid", "logsigmoid", "softplus", "tanh", "prelu", "rrelu", "clamp", "exp", "log", "sqrt"),
-    *("rsqrt", "abs", "neg", "pow", "square", "dropout", "dropout2d", "dropout3d", "batch_norm", "feature_dropout"),
+    *("rsqrt", "abs", "neg", "pow", "square", "dropout", "dropout2d", "dropout3d", "feature_dropout"),
     *("local_response_norm", "alpha_dropout"),
 )
 """Functions of each position by itself; LRN reads neighbouring channels only. Their replacement is the identity."""
@@ -63,8 +63,10 @@ def functions() -> dict[str, Function]:
         "matmul": lambda x, y: _one(x @ y),
         "softmax": lambda x, dim=-1, *_, **__: _spread(x, (dim,)),
         "layer_norm": lambda x, shape, *_, **__: _spread(x, tuple(range(-len(shape), 0))),
+        "rms_norm": lambda x, shape, *_, **__: _spread(x, tuple(range(-len(shape), 0))),
         "group_norm": lambda x, *_, **__: _spread(x, tuple(range(1, x.dim()))),
-        "instance_norm": lambda x, *_, **__: _spread(x, tuple(range(2, x.dim()))),
+        "instance_norm": _instance_norm,
+        "batch_norm": _batch_norm,
         "scaled_dot_product_attention": _attention,
         "multi_head_attention_forward": _multi_head,
         "set_grad_enabled": lambda *_: None,  # an output computed under torch.no_grad depends on its input too
@@ -196,6 +198,33 @@ def _product(x: object, y: object) -> object:
 def _spread(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Each value plus all values along these axes."""
     return _one(x + x.mean(axes, keepdim=True))
+
+
+def _instance_norm(
+    x: Tensor,
+    mean: object = None,
+    var: object = None,
+    weight: object = None,
+    bias: object = None,
+    use_input_stats: bool = True,
+    *_: object,
+    **__: object,
+) -> Tensor:
+    """The values over the whole maps, unless the mean and variance are the running ones."""
+    return _spread(x, tuple(range(2, x.dim()))) if use_input_stats and x.dim() > 2 else x
+
+
+def _batch_norm(
+    x: Tensor,
+    mean: object = None,
+    var: object = None,
+    weight: object = None,
+    bias: object = None,
+    training: bool = False,
+    *_: object,
+    **__: object,
+) -> Tensor:
+    return _instance_norm(x, use_input_stats=training)
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> Tensor:

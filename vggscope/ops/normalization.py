@@ -65,7 +65,7 @@ class BatchNorm2d(_ChannelNorm):
 
     @property
     def folding(self) -> str:
-        if not self.track_running_stats or self.batch_statistics:
+        if not self.is_fixed:
             return ""
         weight, bias = ("weight * ", "bias") if self.affine else ("", "0")
         return (
@@ -79,8 +79,7 @@ class BatchNorm2d(_ChannelNorm):
         if len(output) < 2:
             return super().normal_form(inputs, output, numbers)
         maps = (*output[:2], numel(output[2:]))
-        is_fixed = self.track_running_stats and not self.batch_statistics
-        step = PrimitiveStep(BATCH_NORM, (self.eps, self.affine, is_fixed), maps, (1,), reads_weights=True)
+        step = PrimitiveStep(BATCH_NORM, (self.eps, self.affine, self.is_fixed), maps, (1,), reads_weights=True)
         return NormalForm((reshape(maps), step, reshape(output, 2)))
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -89,6 +88,14 @@ class BatchNorm2d(_ChannelNorm):
 
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(inputs=(0,), statistics=((self.num_features,), (self.num_features,)))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether evaluation takes the running mean and variance, not those of the batch."""
+        return self.track_running_stats and not self.batch_statistics
+
+    def reads(self, inputs: tuple[Shape, ...], output: Shape) -> tuple[AxisMaps, ...]:
+        return (throughout(output, set() if self.is_fixed else set(range(2, len(output)))),)
 
 
 @record
