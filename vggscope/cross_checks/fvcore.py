@@ -197,7 +197,7 @@ def _of_calls(module: nn.Module, inputs: CallInputs) -> tuple[int, int, int]:
     class CallsMode(TorchFunctionMode):
         def __torch_function__(
             self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
-        ) -> object:
+        ) -> Any:
             nonlocal operations, attention, named_padding
             if func is batch_norm:
                 arguments = {**dict(zip(("input", "", "", "weight", "", "training"), args)), **(kwargs or {})}
@@ -205,7 +205,7 @@ def _of_calls(module: nn.Module, inputs: CallInputs) -> tuple[int, int, int]:
                     operations += arguments["input"].numel() * (4 if arguments.get("weight") is None else 5)
             elif func is multi_head_attention_forward:
                 attention += _uncounted_attention(**parameters.bind(*args, **(kwargs or {})).arguments)
-            result = func(*args, **(kwargs or {}))
+            result: Any = func(*args, **(kwargs or {}))
             if func in (conv1d, conv2d, conv3d):
                 arguments = {**dict(zip(("input", "weight", "bias", "stride", "padding"), args)), **(kwargs or {})}
                 if isinstance(arguments.get("padding"), str):

@@ -301,7 +301,8 @@ class _WatchedStep:
 
         held = (*self.module.parameters(), *self.module.buffers(), *stored_tensors(self.module))
         storages = {id(tensor.untyped_storage()) for tensor in held if tensor.layout is torch.strided}
-        return frozenset(name for name, tensor in self.state.items() if id(tensor.untyped_storage()) not in storages)
+        dense = {name: tensor for name, tensor in self.state.items() if tensor.layout is torch.strided}
+        return frozenset(name for name, tensor in dense.items() if id(tensor.untyped_storage()) not in storages)
 
     def _gradients(self) -> dict[str, Tensor]:
         return {name: t.grad for name, t in self.state.items() if t.is_leaf and t.grad is not None}
