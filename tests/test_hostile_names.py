@@ -131,9 +131,10 @@ def _operations(name: str, folder: Path) -> Result:
 
 
 def _measure(name: str, folder: Path) -> Result:
-    from vggscope.cross_checks.measured_step import Measurement
+    from vggscope.cross_checks.measured_step import MeasuredFigure, Measurement
 
-    return Measurement("vggscope/measure@1", name, 1, f"by {name}", f"counts {name}", 3, 4)
+    figures = (MeasuredFigure("tensors", f"counts {name}", 3, 4),)
+    return Measurement("vggscope/measure@1", name, 1, f"by {name}", f"counts {name}", 3, 4, name, figures)
 
 
 def _rf(name: str, folder: Path) -> Result:
