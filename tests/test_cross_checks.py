@@ -933,6 +933,8 @@ class PaddedByWord(nn.Module):
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, track_running_stats=True), nn.Conv2d(4, 4, 3)),
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.InstanceNorm1d(4, affine=True)),
         lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.RMSNorm(6), nn.Conv2d(8, 4, 3)),
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False, track_running_stats=False)),
     ],
 )
 def test_norms_and_named_paddings_are_explained(kind: Callable[[], nn.Module]) -> None:

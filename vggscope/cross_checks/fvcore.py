@@ -101,7 +101,7 @@ def flop_terms(network: Network) -> tuple[Term, ...]:
     for node in network.nodes:
         op, read = node.op.unwrapped(network.input_shapes(node))
         if node.op.name in PER_VALUE:
-            per_value = PER_VALUE[node.op.name]
+            per_value = PER_VALUE[node.op.name] if getattr(node.op, "is_fixed", True) else PER_VALUE["LayerNorm"]
             per_value -= "norm" in node.op.name.lower() and not (node.op.parameters() or node.parameters)
             what = f"{per_value} for each value that {node.op.name} reads"
             amounts[what] += per_value * numel(network.input_shapes(node)[0])

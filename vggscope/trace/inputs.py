@@ -140,7 +140,11 @@ class CallInputs:
         """Return the inputs on a device: zeros for a tensor whose data are on the meta device."""
         import torch
 
-        return self.map(lambda t: torch.zeros_like(t, device=device) if t.is_meta else t.to(device))
+        def moved(tensor: Tensor) -> Tensor:
+            has_no_data = tensor.is_meta and device != "meta"
+            return torch.zeros_like(tensor, device=device) if has_no_data else tensor.to(device)
+
+        return self.map(moved)
 
     def call(self, module: Callable[..., object]) -> object:
         """Return what the module returns for these inputs."""
