@@ -65,8 +65,8 @@ def functions() -> dict[str, Function]:
         "layer_norm": lambda x, shape, *_, **__: _spread(x, tuple(range(-len(shape), 0))),
         "rms_norm": lambda x, shape, *_, **__: _spread(x, tuple(range(-len(shape), 0))),
         "group_norm": lambda x, *_, **__: _spread(x, tuple(range(1, x.dim()))),
-        "instance_norm": _instance_norm,
-        "batch_norm": _batch_norm,
+        "instance_norm": _over_maps("use_input_stats", True),
+        "batch_norm": _over_maps("training", False),
         "scaled_dot_product_attention": _attention,
         "multi_head_attention_forward": _multi_head,
         "set_grad_enabled": lambda *_: None,  # an output computed under torch.no_grad depends on its input too
@@ -200,31 +200,14 @@ def _spread(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return _one(x + x.mean(axes, keepdim=True))
 
 
-def _instance_norm(
-    x: Tensor,
-    mean: object = None,
-    var: object = None,
-    weight: object = None,
-    bias: object = None,
-    use_input_stats: bool = True,
-    *_: object,
-    **__: object,
-) -> Tensor:
-    """The values over the whole maps, unless the mean and variance are the running ones."""
-    return _spread(x, tuple(range(2, x.dim()))) if use_input_stats and x.dim() > 2 else x
+def _over_maps(flag: str, default: bool) -> Function:
+    """A norm over whole maps, unless its argument `flag` asks for the running mean and variance."""
 
+    def norm(x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        of_input = args[4] if len(args) > 4 else kwargs.get(flag, default)
+        return _spread(x, tuple(range(2, x.dim()))) if of_input and x.dim() > 2 else x
 
-def _batch_norm(
-    x: Tensor,
-    mean: object = None,
-    var: object = None,
-    weight: object = None,
-    bias: object = None,
-    training: bool = False,
-    *_: object,
-    **__: object,
-) -> Tensor:
-    return _instance_norm(x, use_input_stats=training)
+    return norm
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> Tensor:

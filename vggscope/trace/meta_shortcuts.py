@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Shape
-from vggscope.trace.tensors import Function
+from vggscope.trace.tensors import Function, empty_like_on_meta
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,19 +31,8 @@ def shortcut_result(function: Function, args: tuple[object, ...], kwargs: Mappin
     if shape is None:
         return None
     if name in _ELEMENTWISE:
-        return _empty_like(values)
+        return empty_like_on_meta(values)
     return torch.empty(shape, dtype=values.dtype, device=values.device)
-
-
-def _empty_like(values: Tensor) -> Tensor:
-    """Return an empty tensor as torch.empty_like does, which takes many times as long on the meta device."""
-    import torch
-
-    if values.is_contiguous():
-        return torch.empty(values.shape, dtype=values.dtype, device=values.device)
-    if values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last):
-        return torch.empty_strided(values.shape, values.stride(), dtype=values.dtype, device=values.device)
-    return torch.empty_like(values)
 
 
 def _batch_norm(values: Tensor, mean: Tensor, *others: object, training: bool = True, **more: object) -> Shape | None:

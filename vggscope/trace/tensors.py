@@ -172,8 +172,17 @@ def meta_copy(tensor: Tensor) -> Tensor:
 
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout != torch.strided or tensor.is_quantized:
         return tensor.detach().to("meta")
+    return empty_like_on_meta(tensor)
+
+
+def empty_like_on_meta(tensor: Tensor) -> Tensor:
+    """Return what torch.empty_like returns on the meta device, where that takes many times as long."""
+    import torch
+
     if tensor.is_contiguous():
         return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     return torch.empty_like(tensor, device="meta")
 
 
