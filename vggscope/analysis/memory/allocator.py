@@ -147,12 +147,11 @@ class Allocator:
     def _return_segments(self) -> None:
         """Return the segments that hold no tensor to the card."""
         for pool in self._pools:
-            for size, address in list(pool):
-                block = self._blocks[address]
+            for block in [self._blocks[address] for _, address in pool]:
                 if block.before is None and block.after is None:
-                    pool.remove((size, address))
-                    del self._blocks[address]
-                    self._reserved -= size
+                    self._leave_pool(block)
+                    del self._blocks[block.address]
+                    self._reserved -= block.size
 
     def _split(self, block: Block, size: int) -> None:
         rest = block.size - size
@@ -167,18 +166,22 @@ class Allocator:
 
     def _free(self, block: Block) -> None:
         self._allocated -= block.size
-        pool = self._pools[block.small]
         if block.after is not None and block.after.free:
             after = block.after
-            pool.remove((after.size, after.address))
+            self._leave_pool(after)
             self._join(block, after)
         if block.before is not None and block.before.free:
             before = block.before
-            pool.remove((before.size, before.address))
+            self._leave_pool(before)
             self._join(before, block)
             block = before
         block.free = True
-        insort(pool, (block.size, block.address))
+        insort(self._pools[block.small], (block.size, block.address))
+
+    def _leave_pool(self, block: Block) -> None:
+        # list.remove would compare every block before this one.
+        pool = self._pools[block.small]
+        del pool[bisect_left(pool, (block.size, block.address))]
 
     def _join(self, block: Block, after: Block) -> None:
         block.size += after.size
