@@ -37,7 +37,7 @@ types: .venv/installed-dev
 
 check: test-all lint types docs demo  ## what must pass before a change lands
 
-bench: .venv/installed-bench  ## ten minutes: write docs/benchmarks.md, vggscope and other tools in turn
+bench: .venv/installed-bench  ## half an hour: write docs/benchmarks.md, vggscope and other tools in turn
 	$(BIN)/python benchmarks/peers.py
 
 bench-check: .venv/installed-bench  ## a minute: fail if a ratio is twice as bad as its bound

@@ -9,10 +9,23 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from io import StringIO
 
+from forty import Forty, section
 from programs import LONGEST_REMEMBERED, PLAIN, WANTED, WARM, Wanted, bound, work
 from startup import Run
 
-PACKAGES = ("torch", "torchvision", "torchinfo", "fvcore", "torchview", "torchscan", "ptflops", "torchlens", "typer")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "torchinfo",
+    "fvcore",
+    "torchview",
+    "torchscan",
+    "ptflops",
+    "torchlens",
+    "calflops",
+    "typer",
+)
 
 MOST_READ = 10**6
 """Bytes that inspect may read of a large file."""
@@ -61,9 +74,11 @@ tools, on the meta device if the tool supports it.
 {warm}
 
 The bound above compares the same content: shapes, parameters and MACs. `summary` also computes the peak memory of
-training and inference and the receptive fields, which takes most of its time. vggscope runs a module twice on the meta
-device, with one sample and with two, because shapes and costs must hold for every batch. torch's counter runs it once.
+training and inference and the receptive fields, which takes most of its time.
 
+## Forty models
+
+{forty}
 ## Growth
 
 ![CPU seconds of a summary over layers, input size, batch and models](images/growth.svg)
@@ -85,6 +100,7 @@ class Measured:
     runs: int
     medians: dict[str, Run]
     warm: Warm
+    forty: Forty
     curves: dict[str, dict[str, float]]
     estimates: int
     estimates_seconds: float
@@ -103,6 +119,7 @@ def page(data: Measured) -> str:
         reasons="".join(f"\n{name[0].upper() + name[1:]}: {REASONS[name]}\n" for name in missed if name in REASONS),
         programs="\n".join(programs(data.medians)),
         warm="\n".join(_row(title, *(_ms(time) for time in data.warm[tool].values())) for tool, title in WARM.items()),
+        forty=section(data.forty),
         growth="\n\n".join(growth(data.curves)),
         estimates=f"{data.estimates:,}",
         seconds=data.estimates_seconds,

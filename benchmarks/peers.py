@@ -1,6 +1,6 @@
 """Compare vggscope with other tools on the same models: write docs/benchmarks.md and its plots.
 
-    python benchmarks/peers.py [--runs 5]     the whole table, about ten minutes
+    python benchmarks/peers.py [--runs 5]     the whole page, about half an hour
     python benchmarks/peers.py --check        a minute: fails if a ratio is twice as bad as its bound
 
 The ratios are the result: the tools run in turn on the same machine. CPU time decides whether a bound is met, because
@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from forty import measure as measure_forty
 from page import Measured, Warm, growth_plot, page, time_plot
 from programs import (
     BYTES_READ,
@@ -154,7 +155,8 @@ def measure(runs: int) -> Measured:
         size = os.path.getsize(f"{folder}/vgg16.safetensors")
     warm_times = warm({tool: [] for tool in WARM})
     growth = json.loads(program("growth.py"))
-    return Measured(runs, with_warm(bench.medians(), warm_times), warm_times, **growth, read=read, size=size)
+    medians = with_warm(bench.medians(), warm_times)
+    return Measured(runs, medians, warm_times, measure_forty(), **growth, read=read, size=size)
 
 
 def process_times(medians: dict[str, Run]) -> dict[str, float]:

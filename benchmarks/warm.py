@@ -2,9 +2,10 @@
 
     python benchmarks/warm.py TOOL MOST_RUNS [MODEL...]
 
-Prints JSON: the median CPU and wall seconds of a call for each model. The module is on torch's meta device if the tool
-supports it; otherwise it is real, and the time includes the forward pass. Each tool needs its own process, because some
-change torch's functions permanently.
+Prints JSON: the median CPU and wall seconds of a call for each model, or `error`, what the tool raised. MODEL is
+torchvision's name, or timm's after `timm:`. The module is on torch's meta device if the tool supports it; otherwise it
+is real, and the time includes the forward pass. Each tool needs its own process, because some change torch's functions
+permanently.
 """
 
 from __future__ import annotations
@@ -24,20 +25,44 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-SIZE = (3, 224, 224)
 MODELS = ("vgg16", "resnet50", "swin_v2_b")
 
 Work = Callable[[], object]
 
 
 def made(name: str, device: str = "meta") -> nn.Module:
-    """torchvision's model of this name on a device."""
+    """The model of this name on a device."""
     import torch
-    from torchvision import models
 
-    with torch.device(device):
-        module: nn.Module = models.get_model(name).eval()
+    try:
+        with torch.device(device):
+            module = _create(name)
+    except NotImplementedError:  # __init__ computes with data, which tensors on the meta device do not have
+        module = _create(name).to(device)
+    return module.eval()
+
+
+def _create(name: str) -> nn.Module:
+    library, _, own_name = name.rpartition(":")
+    if library == "timm":
+        import timm
+
+        module: nn.Module = timm.create_model(own_name)
+    else:
+        from torchvision import models
+
+        module = models.get_model(own_name)
     return module
+
+
+def size(module: nn.Module) -> tuple[int, ...]:
+    """The image that a model of timm states, or one of 224 by 224 pixels."""
+    return tuple(getattr(module, "pretrained_cfg", {}).get("input_size", (3, 224, 224)))
+
+
+def word(name: str) -> str:
+    """The word for a model of this name."""
+    return name if ":" in name else f"torchvision:{name}"
 
 
 def costs(name: str) -> Work:
@@ -45,7 +70,7 @@ def costs(name: str) -> Work:
     from vggscope.analysis.cost import costs
     from vggscope.sources.resolve import resolve
 
-    network = resolve(f"torchvision:{name}")
+    network = resolve(word(name))
     # A copy has no cached shapes.
     return lambda: costs(replace(network))
 
@@ -55,17 +80,25 @@ def summarize(name: str) -> Work:
     from vggscope.analysis.summary import summarize
     from vggscope.sources.resolve import resolve
 
-    network = resolve(f"torchvision:{name}")
+    network = resolve(word(name))
     return lambda: summarize(replace(network))
 
 
 def trace(name: str) -> Work:
-    """vggscope on a new nn.Module."""
+    """vggscope on an nn.Module: the content of torchinfo."""
     from vggscope.analysis.cost import costs
     from vggscope.trace.network import network_of
 
     module = made(name)
-    return lambda: costs(network_of(module, name, SIZE))
+    return lambda: costs(network_of(module, name, size(module)))
+
+
+def trace_summary(name: str) -> Work:
+    """vggscope on an nn.Module: all that `summary` shows."""
+    import vggscope
+
+    module = made(name)
+    return lambda: vggscope.summary(module, input_size=(1, *size(module)))
 
 
 def torchinfo(name: str) -> Work:
@@ -73,7 +106,7 @@ def torchinfo(name: str) -> Work:
     import torchinfo
 
     module = made(name)
-    return lambda: torchinfo.summary(module, (1, *SIZE), device="meta", verbose=0)
+    return lambda: torchinfo.summary(module, (1, *size(module)), device="meta", verbose=0)
 
 
 def flop_counter(name: str) -> Work:
@@ -81,7 +114,8 @@ def flop_counter(name: str) -> Work:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    module, batch = made(name), torch.zeros(1, *SIZE, device="meta")
+    module = made(name)
+    batch = torch.zeros(1, *size(module), device="meta")
 
     def count() -> None:
         with torch.no_grad(), FlopCounterMode(display=False):
@@ -95,7 +129,7 @@ def torchview(name: str) -> Work:
     import torchview
 
     module = made(name)
-    return lambda: torchview.draw_graph(module, input_size=(1, *SIZE), device="meta")
+    return lambda: torchview.draw_graph(module, input_size=(1, *size(module)), device="meta")
 
 
 def torchscan(name: str) -> Work:
@@ -103,7 +137,16 @@ def torchscan(name: str) -> Work:
     import torchscan
 
     module = made(name)
-    return lambda: torchscan.crawl_module(module, SIZE)
+    return lambda: torchscan.crawl_module(module, size(module))
+
+
+def calflops(name: str) -> Work:
+    """calflops on the meta device."""
+    from calflops import calculate_flops
+
+    module = made(name)
+    shape = (1, *size(module))
+    return lambda: calculate_flops(module, input_shape=shape, print_results=False, output_as_string=False)
 
 
 def fvcore(name: str) -> Work:
@@ -111,7 +154,8 @@ def fvcore(name: str) -> Work:
     import torch
     from fvcore.nn import FlopCountAnalysis
 
-    module, batch = made(name, "cpu"), torch.zeros(1, *SIZE)
+    module = made(name, "cpu")
+    batch = torch.zeros(1, *size(module))
     return lambda: FlopCountAnalysis(module, batch).total()
 
 
@@ -120,7 +164,7 @@ def ptflops(name: str) -> Work:
     from ptflops import get_model_complexity_info
 
     module = made(name, "cpu")
-    return lambda: get_model_complexity_info(module, SIZE, as_strings=False, print_per_layer_stat=False)
+    return lambda: get_model_complexity_info(module, size(module), as_strings=False, print_per_layer_stat=False)
 
 
 def torchlens(name: str) -> Work:
@@ -128,7 +172,8 @@ def torchlens(name: str) -> Work:
     import torch
     import torchlens
 
-    module, batch = made(name, "cpu"), torch.zeros(1, *SIZE)
+    module = made(name, "cpu")
+    batch = torch.zeros(1, *size(module))
     return lambda: torchlens.trace(module, batch)
 
 
@@ -136,10 +181,12 @@ TOOLS: dict[str, tuple[Callable[[str], Work], int]] = {
     "costs": (costs, 30),
     "summarize": (summarize, 30),
     "trace": (trace, 15),
+    "trace_summary": (trace_summary, 15),
     "torchinfo": (torchinfo, 30),
     "flop_counter": (flop_counter, 30),
     "torchview": (torchview, 15),
     "torchscan": (torchscan, 15),
+    "calflops": (calflops, 15),
     "fvcore": (fvcore, 3),
     "ptflops": (ptflops, 3),
     "torchlens": (torchlens, 3),
@@ -165,10 +212,13 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     prepare, runs = TOOLS[tool]
-    times = {}
+    times: dict[str, dict[str, float] | dict[str, str]] = {}
     for name in models or MODELS:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            times[name] = median(prepare(name), min(runs, int(most)))
+            try:
+                times[name] = median(prepare(name), min(runs, int(most)))
+            except Exception as error:  # what a tool raises is a result too
+                times[name] = {"error": f"{type(error).__name__}: {error}"[:200]}
     json.dump(times, sys.stdout)
 
 
