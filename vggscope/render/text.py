@@ -103,8 +103,7 @@ def _item(item: Item, style: Style) -> Iterator[StyledLine]:
 
 def _table(table: Table, style: Style) -> Iterator[StyledLine]:
     """The headings, a rule, the rows, another rule and the total."""
-    fitted, dropped = fit(table, style.width)
-    widths = _widths(fitted, style.width)
+    fitted, widths, dropped = _fit(table, style.width)
     rule: StyledLine = [(("-" if style.ascii else "─") * _total_width(widths), "dim")]
     yield from _row([column.title for column in fitted.columns], fitted, widths, "bold", style)
     yield rule
@@ -132,8 +131,11 @@ def _row(texts: list[str], table: Table, widths: list[int], look: str, style: St
         yield [((" " * GAP).join(padded), look)]
 
 
-def fit(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
-    """The table without the columns that do not fit the width, least important first, and the titles of those."""
+def _fit(table: Table, width: int) -> tuple[Table, list[int], tuple[str, ...]]:
+    """The table of the columns that fit the width, the width of each, and the titles of the columns that do not fit.
+
+    The least important columns are left out first.
+    """
     widths = {column.key: _width(table, place) for place, column in enumerate(table.columns)}
     columns = list(table.columns)
     while _total_width([widths[column.key] for column in columns]) > width and any(
@@ -141,7 +143,8 @@ def fit(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
     ):
         columns.remove(max(columns, key=lambda column: column.priority))
     dropped = tuple(column.title for column in table.columns if column not in columns)
-    return table.choose(tuple(column.key for column in columns)), dropped
+    fitted = table.choose(tuple(column.key for column in columns))
+    return fitted, _shared_out([widths[column.key] for column in columns], fitted, width), dropped
 
 
 def _total_width(widths: list[int]) -> int:
@@ -157,9 +160,8 @@ def _width(table: Table, place: int) -> int:
     return min(longest, LEAST_WRAPPED if column.wrap else LONGEST_NAME) if column.wrap or not place else longest
 
 
-def _widths(table: Table, width: int) -> list[int]:
-    """The width of each column. Columns of sentences share the free space; without any, the first column shrinks."""
-    widths = [_width(table, place) for place in range(len(table.columns))]
+def _shared_out(widths: list[int], table: Table, width: int) -> list[int]:
+    """The widths of the columns: those of sentences share the free space; if there is none, the first shrinks."""
     left = width - _total_width(widths)
     sentences = [place for place, column in enumerate(table.columns) if column.wrap]
     for place in sentences:
