@@ -867,6 +867,17 @@ def test_an_unknown_gpu_is_refused(text: str) -> None:
         (lambda: StepConfig(accumulate=0), "accumulate is 1 to"),
         (lambda: GpuBudget("24GiB", context_bytes=-1), "500MiB"),
         (lambda: memory(network("A"), 0), "batch is 1 to"),
+        (
+            lambda: vggscope.memory("A", batch="8"),
+            "batch of 8 makes no sense\nbatch is 1 to 1000000000, a whole number",
+        ),
+        (lambda: vggscope.memory("A", gpus=2.5), "2.5 GPUs make no sense\ngpus is 1 to 1000000, a whole number"),
+        (lambda: vggscope.memory("A", accumulate="2"), "cut into 2 makes no sense"),
+        (lambda: vggscope.memory("A", weight_decay="1e-4"), "weight decay of 1e-4"),
+        (lambda: vggscope.summary("A", batch=0), "a batch of 0 makes no sense"),
+        (lambda: vggscope.summary("A", batch=2.5), "a batch of 2.5 makes no sense"),
+        (lambda: vggscope.grid("A", batches=[1, 0]), "a batch of 0 makes no sense"),
+        (lambda: GpuBudget("24GiB", workspace_bytes=1, cudnn="none"), "no cuDNN sets no workspace aside"),
     ],
 )
 def test_options_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:
@@ -880,6 +891,26 @@ def test_a_network_without_weights_has_no_backward_pass() -> None:
     assert report.gradients_bytes == 0
     assert "optimizer" not in " ".join(report.assumptions)
     assert {entry.event for entry in report.timeline} == {"start", "forward", "loss", "optimizer step"}
+
+
+@pytest.mark.parametrize(
+    ("batch", "options", "said"),
+    [
+        (8, {"gpus": 4}, "per GPU: 4 GPUs share the batch, 2 samples at once on each"),
+        (2, {"gpus": 4}, "per GPU: 4 GPUs share the batch, 1 sample at once; 2 of them get none"),
+        (3, {"parallel": "ddp"}, "per GPU: one GPU has the whole batch, 3 samples at once"),
+        (1, {"mode": "inference", "optimizer": "adam"}, "nothing is trained: the optimizer and its options"),
+        (1, {"mode": "inference", "accumulate": 2}, "nothing is trained: the optimizer and its options"),
+    ],
+)
+def test_an_option_without_an_effect_is_said(batch: int, options: dict[str, Any], said: str) -> None:
+    assert any(line.startswith(said) for line in vggscope.memory("A", batch=batch, **options).assumptions)
+    if options.get("mode") == "inference":
+        assert not any(said in line for line in vggscope.memory("A", mode="inference").assumptions)
+
+
+def test_inference_on_several_gpus_fills_no_buckets() -> None:
+    assert not any("buckets" in line for line in vggscope.memory("A", mode="inference", gpus=2).assumptions)
 
 
 def test_assumptions_follow_the_config() -> None:

@@ -159,7 +159,7 @@ def summary(
 
     if depth not in DEPTHS:
         raise unknown("depth", depth, DEPTHS)
-    check_batch(batch or 1, dtype)
+    check_batch(batch, dtype)
     shown = _network(model, _inputs(input_size, options), options, _peaks(dtype, batch))
     size = shown.given_batch if batch is None else batch
     result = summarize(shown, size, dtype)
@@ -228,7 +228,7 @@ def operations(
     from vggscope.analysis.operations import operations as count_operations
     from vggscope.units import check_batch
 
-    check_batch(batch or 1, dtype)
+    check_batch(batch, dtype)
     shown = _network(model, _inputs(input_size, options), options, batch=batch, backward=True)
     size = shown.given_batch if batch is None else batch
     return count_operations(shown, size, dtype, count=count, card=card)
@@ -353,8 +353,8 @@ def grid(
 
     The result is read like a list of named tuples, as often as needed; the points are computed as they are read. With
     `columns = vggscope.grid("A", "D").columns()`, `pandas.DataFrame(columns)`, `polars.DataFrame(columns)` and
-    `pyarrow.table(columns)` are tables. Raises OptionError for an unknown word, and, when it is read, ShapeError where
-    a model does not run on a size.
+    `pyarrow.table(columns)` are tables. Raises OptionError for an unknown word or a batch out of range and, when it is
+    read, ShapeError where a model does not run on a size.
 
     >>> [point.peak_bytes for point in grid("A", batches=[1, 64])]
     [1637681904, 4749085928]
@@ -362,8 +362,11 @@ def grid(
     from vggscope.analysis.memory.grid import BATCHES, Grid, step_configs
     from vggscope.analysis.memory.grid import grid as estimate
     from vggscope.progress import progress
+    from vggscope.units import check_batch
     from vggscope.vgg.configs import CONFIGS
 
+    for batch in batches:
+        check_batch(batch)
     steps = step_configs(modes, optimizers, [dtype or "" for dtype in dtypes])
     requests = tuple(dict.fromkeys(replace(r, for_any_batch=True) for s in steps if (r := s.request) is not None))
     given: Any = options
@@ -603,7 +606,7 @@ def memory(
     trained = _recipe(recipe)
     step, model_options = _step_config(options, trained)
     budget = _budget(gpu, context, workspace, cudnn)
-    batch = trained.batch if trained is not None and batch is None else batch
+    batch = _checked_batch(batch, trained)
     steps = _requests(step, batch, for_any_batch=budget is not None)
     inputs, samples = _inputs(input_size, model_options), batch and step.samples(batch)
     runnable = _network(model, inputs, model_options, steps, samples).require_runnable()
@@ -644,7 +647,7 @@ def measure(
     trained = _recipe(recipe)
     step, model_options = _step_config(options, trained)
     measured = _measured_gpu(device, gpu, context, workspace, cudnn)
-    batch = trained.batch if trained is not None and batch is None else batch
+    batch = _checked_batch(batch, trained)
     steps = _requests(step_measured(step, on_gpu=measured is not None), batch)
     runnable = _network(model, _inputs(input_size, model_options), model_options, steps).require_runnable()
     size = runnable.given_batch if batch is None else batch
@@ -1024,6 +1027,14 @@ def _step_config(options: ModelAndStepOptions, recipe: TrainingRecipe | None = N
     given: dict[str, Any] = {name: value for name, value in options.items() if name in names and value is not None}
     model: dict[str, Any] = {name: value for name, value in options.items() if name not in names}
     return StepConfig(**{**(recipe.options(given) if recipe else {}), **given}), model
+
+
+def _checked_batch(batch: int | None, recipe: TrainingRecipe | None) -> int | None:
+    """The batch that is given, or the recipe's; None for the model's own. Raises OptionError for one out of range."""
+    from vggscope.units import check_batch
+
+    check_batch(batch)
+    return recipe.batch if recipe is not None and batch is None else batch
 
 
 def _requests(config: StepConfig, batch: int | None, *, for_any_batch: bool = False) -> tuple[StepRequest, ...]:

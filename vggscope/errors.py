@@ -138,6 +138,21 @@ def names_options() -> bool:
     return bool(_command_lines)
 
 
+def check_count(name: str, value: int, said: str, most: int) -> None:
+    """Raise OptionError unless the value of the option `name` is a whole number from 1 to `most`.
+
+    `said` is the sentence that names the value.
+
+    >>> check_count("batch", 2.5, "a batch of 2.5 makes no sense", 10**9)
+    Traceback (most recent call last):
+    vggscope.errors.OptionError: a batch of 2.5 makes no sense
+    batch is 1 to 1000000000, a whole number
+    """
+    is_whole = hasattr(value, "__index__")
+    if not (is_whole and 1 <= value <= most):
+        raise OptionError(said, f"{option(name)} is 1 to {most}{'' if is_whole else ', a whole number'}")
+
+
 def option(name: str, value: object = None) -> str:
     """How a message names an argument of Python's functions: as the option that it is on the command line there.
 

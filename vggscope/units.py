@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vggscope.errors import OptionError, names_options, option, unknown
+from vggscope.errors import OptionError, check_count, names_options, option, unknown
 
 UNKNOWN = "?"
 """The text of an unknown figure."""
@@ -96,13 +96,13 @@ def time_text(nanoseconds: int | None) -> str:
     return f"{nanoseconds} ns"
 
 
-def check_batch(batch: int, dtype: str | None) -> None:
-    """Raise OptionError for a batch outside 1 to 10^9, or an unknown dtype. None is the model's own dtype.
+def check_batch(batch: int | None, dtype: str | None = None) -> None:
+    """Raise OptionError unless the batch is a whole number from 1 to 10^9 and the dtype is known. None is the model's.
 
     >>> check_batch(32, "float16")
     """
-    if not 1 <= batch <= 10**9:
-        raise OptionError(f"a batch of {batch} makes no sense", f"{option('batch')} is 1 to 1000000000")
+    if batch is not None:
+        check_count("batch", batch, f"a batch of {batch} makes no sense", 10**9)
     if dtype is not None and dtype not in DTYPE_BYTES:
         raise unknown("dtype", dtype, DTYPE_BYTES)
 

@@ -20,7 +20,7 @@ from vggscope.analysis.receptive_field.result import (
 )
 from vggscope.analysis.receptive_field.source import named_input
 from vggscope.analysis.receptive_field.view import unit_positions, views
-from vggscope.errors import OptionError, option
+from vggscope.errors import OptionError, check_count, option
 from vggscope.graph import INPUT, Input, Network
 from vggscope.record import record
 from vggscope.trace.forward import module_mode
@@ -68,8 +68,7 @@ def effective_field(
 
     Raises OptionError for an unknown layer, unit or input, and for a layer that is not a module.
     """
-    if not 1 <= samples <= MOST_SAMPLES:
-        raise OptionError(f"{samples} samples make no sense", f"{option('samples')} is 1 to {MOST_SAMPLES}")
+    check_count("samples", samples, f"{samples} samples make no sense", MOST_SAMPLES)
     described = describe(network, [at], unit, of)
     (field,) = described.units
     node = layer_named(network, at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vggscope.analysis.cost import costs
 from vggscope.analysis.receptive_field.view import receptive_fields
-from vggscope.errors import OptionError, option
+from vggscope.errors import OptionError, check_count, option
 from vggscope.ops.base import numel
 from vggscope.record import record
 from vggscope.sources.resolve import resolve
@@ -56,8 +56,7 @@ def explain(kernel: int = 7, channels: int = 256) -> Tutorial:
         raise OptionError(
             f"a kernel of {kernel} cannot be replaced by a stack of 3x3", f"{option('kernel')} is odd, 5 to 31"
         )
-    if not 1 <= channels <= 4096:
-        raise OptionError(f"{channels} channels make no sense", f"{option('channels')} is 1 to 4096")
+    check_count("channels", channels, f"{channels} channels make no sense", 4096)
     count = (kernel - 1) // (SMALL - 1)
     stack, single = stack_of((SMALL,) * count, channels), stack_of((kernel,), channels)
     more = 100 * (single.weights - stack.weights) / stack.weights

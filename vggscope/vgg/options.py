@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vggscope.errors import OptionError, option, unknown
+from vggscope.errors import OptionError, check_count, option, unknown
 from vggscope.inputs import Inputs
 from vggscope.record import record
 from vggscope.recorded_step import StepRequest
@@ -52,8 +52,8 @@ class BuildOptions:
         """Raise OptionError for an unknown head or a number of classes out of range."""
         if self.head is not None and self.head not in HEADS:
             raise unknown("head", self.head, HEADS)
-        if self.num_classes is not None and not 1 <= self.num_classes <= 10**6:
-            raise OptionError(f"{self.num_classes} classes make no sense", f"{option('num_classes')} is 1 to 1000000")
+        if self.num_classes is not None:
+            check_count("num_classes", self.num_classes, f"{self.num_classes} classes make no sense", 10**6)
 
     def refuse_column_options(self, why: str) -> None:
         """Raise OptionError, with the reason `why`, if an option is set that only columns of Table 1 take."""

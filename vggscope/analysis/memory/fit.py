@@ -12,7 +12,7 @@ from vggscope.analysis.memory.optimizers import OPTIMIZERS
 from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import AMP, StepConfig
 from vggscope.analysis.memory.workspace import CUDNN, largest_workspace, workspaces
-from vggscope.errors import OptionError, unknown
+from vggscope.errors import OptionError, option, unknown
 from vggscope.graph import Network
 from vggscope.record import record
 
@@ -93,6 +93,10 @@ class GpuBudget:
             raise OptionError("memory set aside cannot be negative", "write it as 500MiB")
         if self.cudnn not in CUDNN:
             raise unknown("choice of algorithms", self.cudnn, CUDNN, "cudnn")
+        if self.workspace_bytes is not None and self.cudnn == "none":
+            raise OptionError(
+                "no cuDNN sets no workspace aside", f"leave out {option('workspace')} or {option('cudnn')}"
+            )
         find_gpu(self.gpu)
 
     @property

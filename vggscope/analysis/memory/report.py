@@ -15,13 +15,10 @@ from vggscope.analysis.memory.simulate import is_predicted, simulate_step, unkno
 from vggscope.analysis.memory.step_config import AMP, CUDA, StepConfig
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of
-from vggscope.errors import OptionError, option
 from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.result import Result
-from vggscope.units import count_text
-
-LARGEST_BATCH = 10**9
+from vggscope.units import check_batch, count_text
 
 
 @record
@@ -124,8 +121,7 @@ def memory(
     config = config or StepConfig()
     if budget is not None and config.foreach is None and not budget.card.has_foreach:
         config = replace(config, foreach=False)
-    if not 1 <= batch <= LARGEST_BATCH:
-        raise OptionError(f"a batch of {batch} makes no sense", f"{option('batch')} is 1 to {LARGEST_BATCH}")
+    check_batch(batch)
     samples = config.samples(batch)
     network.require_batch(samples)
     network = converted(network.for_batch(samples), config.converts_to)
@@ -206,6 +202,8 @@ def assumptions(network: Network, config: StepConfig, batch: int) -> Iterator[st
     yield "tensors exactly, without the CUDA context, cuDNN's workspace and the caching allocator's rounding"
     if not config.trains:
         yield "one forward pass at evaluation under torch.no_grad(); the input batch counts"
+        if config != replace(config.without_optimizer, optimizer=StepConfig.optimizer) or config.accumulate > 1:
+            yield "nothing is trained: the optimizer and its options, and micro-batches, make no difference"
     else:
         yield from _assumptions_of_training(network, config)
     yield from _assumptions_of_sharing(network, config, batch)
@@ -256,14 +254,24 @@ def _assumptions_of_the_optimizer(config: StepConfig) -> Iterator[str]:
         yield "a moving average of the weights and a copy of the buffers (torch.optim.swa_utils.AveragedModel)"
 
 
+def _share(config: StepConfig, batch: int) -> str:
+    """What part of the batch one GPU has."""
+    samples = config.samples(batch)
+    at_once = f"{count_text(samples)} sample{'s' if samples > 1 else ''} at once"
+    if config.gpus == 1:
+        return f"one GPU has the whole batch, {at_once}"
+    idle = f"; {count_text(config.gpus - batch)} of them get none" if batch < config.gpus else " on each"
+    return f"{count_text(config.gpus)} GPUs share the batch, {at_once}{idle}"
+
+
 def _assumptions_of_sharing(network: Network, config: StepConfig, batch: int) -> Iterator[str]:
     if config.accumulate > 1 and config.trains:
         yield f"the batch is cut into {config.accumulate} micro-batches whose gradients are summed"
     if assumption := config.shards.parallel.assumption:
-        share = count_text(config.samples(batch))
-        yield f"per GPU: {count_text(config.gpus)} GPUs share the batch, {share} samples at once on each"
-        yield assumption
-        yield "the buffers of NCCL do not count, nor what streams free later than the host asks for"
+        yield f"per GPU: {_share(config, batch)}"
+        if config.trains or config.shards.parallel.weights:
+            yield assumption
+            yield "the buffers of NCCL do not count, nor what streams free later than the host asks for"
     attention = next((node for node in network.nodes if node.op.compares_inputs and node.module is not None), None)
     if config.shards.parallel.weights and config.trains and attention is not None:
         yield (

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from vggscope.analysis.memory.optimizers import OPTIMIZERS
-from vggscope.errors import OptionError, option, unknown
+from vggscope.errors import OptionError, check_count, option, unknown
 from vggscope.graph import Parameter
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
@@ -206,12 +206,8 @@ class StepConfig:
     def __post_init__(self) -> None:
         _check("mode", self.mode, MODES)
         _check("dtype", self.dtype or AMP, DTYPES)
-        if not 1 <= self.accumulate <= 10**6:
-            raise OptionError(
-                f"a batch cut into {self.accumulate} makes no sense", f"{option('accumulate')} is 1 to 1000000"
-            )
-        if not 1 <= self.gpus <= 10**6:
-            raise OptionError(f"{self.gpus} GPUs make no sense", f"{option('gpus')} is 1 to 1000000")
+        check_count("accumulate", self.accumulate, f"a batch cut into {self.accumulate} makes no sense", 10**6)
+        check_count("gpus", self.gpus, f"{self.gpus} GPUs make no sense", 10**6)
         if self.parallel is not None:
             _check("way to share training", self.parallel, PARALLEL, "parallel")
         _check("optimizer", self.optimizer, OPTIMIZERS)
@@ -220,7 +216,7 @@ class StepConfig:
 
     def _check_optimizer(self) -> None:
         """Raise OptionError for what torch.optim refuses."""
-        if not 0 <= self.weight_decay < inf:
+        if not (isinstance(self.weight_decay, (int, float)) and 0 <= self.weight_decay < inf):
             raise OptionError(
                 f"a weight decay of {self.weight_decay} makes no sense", f"{option('weight_decay')} is 0 or more"
             )
