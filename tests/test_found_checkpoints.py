@@ -349,7 +349,7 @@ def test_the_way_out_of_other_files(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.pth.tar", "w") as archive:
         archive.add(tmp_path / "x.npz", "x.npz")
     (tmp_path / "index.json").write_text(json.dumps({"weight_map": {"a.weight": "model-1-of-2.safetensors"}}))
-    for name, problem in (("x.npz", "a NumPy archive"), ("x.pth.tar", "a tar archive"), ("index.json", "the index")):
+    for name, problem in (("x.npz", "a NumPy archive"), ("x.pth.tar", "a tar archive"), ("index.json", "its shard model-1-of-2.safetensors is missing")):
         refused(tmp_path / name, problem)
 
 
@@ -542,5 +542,5 @@ def test_packed_weights_of_quantised_layers_are_named(tmp_path: Path) -> None:
 def test_the_error_for_a_folder_names_its_files(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     refused(tmp_path, r"give the path of a .pth")
-    (tmp_path / "model.safetensors").write_text("")
-    refused(tmp_path, r"it is a folder, not a file\nname a file in it: .*model.safetensors")
+    (tmp_path / "vgg16.safetensors").write_text("")
+    refused(tmp_path, r"it is a folder, not a file\nname a file in it: .*vgg16.safetensors")

@@ -111,7 +111,8 @@ class Checkpoint:
     outermost first; `beside` the other keys next to them, such as `optimizer`. `guarded` names the classes that
     torch.load rejects with weights_only=True unless they are allowed. `sparse` names the sparse tensors. `packed` names
     the entries that hold several tensors in one, as quantised layers do; they are not among `tensors`. `storages` says
-    where the data of each storage is; `big_endian` is the order of the bytes of each number.
+    where the data of each storage is; `big_endian` is the order of the bytes of each number. `shards` are the files of
+    a checkpoint in several: `path` is then that of their index.
     """
 
     path: str
@@ -124,6 +125,7 @@ class Checkpoint:
     packed: tuple[str, ...] = ()
     storages: Mapping[str, Extent] = field(default_factory=dict, compare=False, repr=False)
     big_endian: bool = False
+    shards: tuple[Checkpoint, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from vggscope.checkpoint.contents import Extent, StoredTensor
+from vggscope.checkpoint.contents import Checkpoint, Extent, StoredTensor
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
-from vggscope.checkpoint.reader import explained, read_from
+from vggscope.checkpoint.reader import explained, read_from, weights_path
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import Shape, numel
 
@@ -54,10 +55,10 @@ _LOCAL_HEADER, _SIGNATURE = 30, b"PK\x03\x04"
 class TensorFile:
     """An open checkpoint whose data can be read. `checkpoint` describes its tensors."""
 
-    def __init__(self, file: BoundedFile, path: str) -> None:
+    def __init__(self, file: BoundedFile, path: str, checkpoint: Checkpoint) -> None:
         self._file = file
         self._path = path
-        self.checkpoint = read_from(file, path)
+        self.checkpoint = checkpoint
         claimed = sum(self.size(tensor) for tensor in self.checkpoint.tensors if not self.obstacle(tensor))
         if claimed > 2 * file.size + FREE_BYTES:
             raise CheckpointError(
@@ -167,16 +168,46 @@ class TensorFile:
         return span * item <= (LARGEST_WHOLE if span <= 2 * numel(tensor.shape) else 64 * 2**20)
 
 
+class ShardedTensorFile(TensorFile):
+    """An open checkpoint in several files, `shards`. `file` is their index, of which the digest is."""
+
+    def __init__(self, file: BoundedFile, path: str, checkpoint: Checkpoint, shards: Sequence[TensorFile]) -> None:
+        super().__init__(file, path, replace(checkpoint, tensors=()))
+        self.checkpoint = checkpoint
+        self._shard_of = {tensor.name: shard for shard in shards for tensor in shard.checkpoint.tensors}
+
+    def obstacle(self, tensor: StoredTensor) -> str:
+        return self._shard_of[tensor.name].obstacle(tensor)
+
+    def pieces(self, tensor: StoredTensor, count: int = PIECE) -> Iterator[Array]:
+        return self._shard_of[tensor.name].pieces(tensor, count)
+
+    def whole(self, tensor: StoredTensor) -> Array:
+        return self._shard_of[tensor.name].whole(tensor)
+
+    def sample(self, tensor: StoredTensor, indices: Sequence[Shape]) -> Array:
+        return self._shard_of[tensor.name].sample(tensor, indices)
+
+
 @contextmanager
 def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
     """Open a checkpoint to read its data. Raises CheckpointError as `reader.read` does, and where data overlap."""
-    path = os.fspath(path)
-    with explained(path):
-        file = BoundedFile(path)
-    with file:
+    path = weights_path(path)
+    with ExitStack() as stack:
         with explained(path):
-            tensors = TensorFile(file, path)
+            file = stack.enter_context(BoundedFile(path))
+            checkpoint = read_from(file, path)
+        shards = [_opened(stack, shard.path, shard) for shard in checkpoint.shards]
+        with explained(path):
+            tensors = (
+                ShardedTensorFile(file, path, checkpoint, shards) if shards else TensorFile(file, path, checkpoint)
+            )
         yield tensors
+
+
+def _opened(stack: ExitStack, path: str, checkpoint: Checkpoint) -> TensorFile:
+    with explained(path):
+        return TensorFile(stack.enter_context(BoundedFile(path)), path, checkpoint)
 
 
 def numbers(raw: Array, dtype: str) -> Array:

@@ -10,7 +10,9 @@ from dataclasses import replace
 from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, layers_of
 from vggscope.checkpoint.conv_runs import OTHER
 from vggscope.checkpoint.fc_head import HEAD_SIDE
+from vggscope.checkpoint.folder import architecture_beside
 from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
+from vggscope.checkpoint.formats.shard_index import index_name
 from vggscope.checkpoint.loading_code import loading_code, target_for
 from vggscope.checkpoint.problems import find_problems, listed
 from vggscope.checkpoint.published import PublishedWeights, published_by_name
@@ -40,6 +42,15 @@ class BuildPlan:
 
 
 @record
+class Shard:
+    """A file as one of several that hold a checkpoint: the path of their index, its number and how many there are."""
+
+    index: str
+    number: int
+    count: int
+
+
+@record
 class Inspection(Result):
     """What a checkpoint is; `str` of it is the table.
 
@@ -52,6 +63,10 @@ class Inspection(Result):
     precedes every key of the network, `wrapper` holds the keys that lead to the state dict. `missing` and `extra` are
     keys that differ from the column's. `load` is Python that loads the file. `named_weights` are the published weights
     whose file has this name; the data is not read, so that they are not checked.
+
+    `shards` are the files of a checkpoint in several, whose index is `path`. `shard` is set for one of those files
+    alone: network and loading code are those of all, `layers`, `params` and `dtypes` are the file's. `architecture` is
+    what the `config.json` beside the weights names.
     """
 
     schema: str
@@ -77,10 +92,20 @@ class Inspection(Result):
     load: str
     layers: tuple[StoredLayer, ...]
     named_weights: PublishedWeights | None = None
+    shards: tuple[str, ...] = ()
+    shard: Shard | None = None
+    architecture: str | None = None
 
     @property
     def obstacle(self) -> str:
         """Why no network can be built from the file; empty if one can."""
+        if self.shard:
+            return f"it has a part of the layers: name {printable(self.shard.index, 200)}"
+        return self._unknown_structure
+
+    @property
+    def _unknown_structure(self) -> str:
+        """What a file does not show of its network, or of a network that is no VGG; empty if it is buildable."""
         if self.notation is None:
             return "it is not a VGG"
         if UNKNOWN in self.notation.split():
@@ -134,11 +159,39 @@ def _mismatch(words: tuple[Word, ...], layers: tuple[StoredLayer, ...], channels
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:
-    """Identify the network of a .pth, .pt or .safetensors file.
+    """Identify the network of a .pth, .pt or .safetensors file, of several with an index, or of a folder with them.
 
     Raises CheckpointError where the file is not a checkpoint, is damaged, or holds code.
     """
-    return examine(read(path))
+    checkpoint = read(path)
+    inspection = examine(checkpoint)
+    named = index_name(os.path.basename(checkpoint.path))
+    return _as_shard(inspection, *named) if named else inspection
+
+
+def _as_shard(part: Inspection, name: str, number: int, count: int) -> Inspection:
+    """The inspection of a file whose name is that of a shard, with the network of all shards if its index lists it."""
+    index = os.path.join(os.path.dirname(part.path), name)
+    title = f"its name is that of shard {number} of {count}"
+    if not os.path.isfile(index):
+        return replace(part, notes=(*part.notes, f"{title}, but {printable(name)} is not beside it"))
+    try:
+        whole = examine(read(index))
+    except CheckpointError as error:
+        return replace(part, notes=(*part.notes, f"{title}: {error.problem}"))
+    if os.path.basename(part.path) not in map(os.path.basename, whole.shards):
+        return replace(part, notes=(*part.notes, f"{title}, but {printable(name)} does not list it"))
+    labels = {layer.name: layer.label for layer in whole.layers}
+    return replace(
+        whole,
+        path=part.path,
+        params=part.params,
+        buffers=part.buffers,
+        dtypes=part.dtypes,
+        layers=tuple(replace(layer, label=labels.get(layer.name, "")) for layer in part.layers),
+        shards=(),
+        shard=Shard(index, number, count),
+    )
 
 
 def examine(checkpoint: Checkpoint) -> Inspection:
@@ -180,6 +233,8 @@ def examine(checkpoint: Checkpoint) -> Inspection:
         load="",
         layers=tuple(replace(layer, label=labels.get(layer.name, "")) for layer in layers),
         named_weights=published_by_name(checkpoint.path),
+        shards=tuple(shard.path for shard in checkpoint.shards),
+        architecture=architecture_beside(checkpoint.path),
     )
     obstacle = inspection.obstacle
     target = target_for(checkpoint.path, vgg, own, prefix, problems, is_buildable=not obstacle)

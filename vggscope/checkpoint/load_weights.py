@@ -74,6 +74,10 @@ def _by_label(inspection: Inspection, state: Mapping[str, Tensor], wanted: Mappi
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The file's tensors by key, read by safetensors or by torch.load with weights_only=True."""
+    if checkpoint.shards:
+        # A shard may hold more tensors than the index takes from it.
+        states = ((shard, _tensors(shard)) for shard in checkpoint.shards)
+        return {tensor.name: state[tensor.name] for shard, state in states for tensor in shard.tensors}
     if checkpoint.format == "safetensors":
         from safetensors.torch import load_file
 

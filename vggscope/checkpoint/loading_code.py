@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from vggscope.checkpoint.config_match import same_shape
@@ -43,20 +44,33 @@ def loading_code(checkpoint: Checkpoint, target: Target) -> str:
 
 
 def _imports(body: str, guarded: Iterable[str]) -> Iterator[str]:
-    used = {package for package in ("timm", "torch", "torchvision", "vggscope") if f" {package}." in body}
+    packages = ("json", "pathlib", "timm", "torch", "torchvision", "vggscope")
+    used = {package for package in packages if f" {package}." in body}
     prune = {"torch.nn.utils.prune"} if " torch.nn.utils.prune." in body else set()
     allowed = set(guarded) if NEVER_WEIGHTS_ONLY.isdisjoint(guarded) else set()
     modules = {module_of(name) for name in allowed} - {"builtins"}
     for module in sorted({*modules, *used, *prune}):
         yield f"import {module}"
-    if " load_file(" in body:
+    if "load_file(" in body:
         yield "from safetensors.torch import load_file"
 
 
 def _state(checkpoint: Checkpoint, key: str) -> Iterator[str]:
     """The lines that read the state dict and rename its keys."""
     inside = "".join(f"[{name!r}]" for name in checkpoint.wrapper)
-    if checkpoint.format == "safetensors":
+    if checkpoint.shards:
+        folder, index = os.path.split(checkpoint.path)
+        yield f"folder = pathlib.Path({folder or '.'!r})"
+        yield f"shards = json.loads((folder / {index!r}).read_text())['weight_map'].values()"
+        yield "state = {}"
+        yield "for shard in sorted(set(shards)):"
+        if checkpoint.format == "safetensors":
+            yield "    state.update(load_file(folder / shard))"
+        else:
+            call = f"torch.load(folder / shard, map_location='cpu', weights_only=True){inside}"
+            yield from (f"    {line}" for line in _torch_load(call, checkpoint.guarded, "part"))
+            yield "    state.update(part)"
+    elif checkpoint.format == "safetensors":
         yield f"state = load_file({checkpoint.path!r})"
     else:
         call = f"torch.load({checkpoint.path!r}, map_location='cpu', weights_only=True){inside}"
@@ -66,21 +80,21 @@ def _state(checkpoint: Checkpoint, key: str) -> Iterator[str]:
         yield f"state = {{{key}: {value} for key, value in state.items()}}"
 
 
-def _torch_load(call: str, guarded: tuple[str, ...]) -> Iterator[str]:
-    """The lines that call torch.load with the `guarded` classes allowed."""
+def _torch_load(call: str, guarded: tuple[str, ...], name: str = "state") -> Iterator[str]:
+    """The lines that call torch.load with the `guarded` classes allowed and assign to `name`."""
     if not NEVER_WEIGHTS_ONLY.isdisjoint(guarded):
         unsafe = call.replace("weights_only=True", "weights_only=False")
         yield "# this runs what the file asks for: only if you trust who made it"
-        yield f"state = {unsafe}"
+        yield f"{name} = {unsafe}"
         return
     if guarded:
-        allowed = [global_expression(name) for name in guarded]
+        allowed = [global_expression(guarded_name) for guarded_name in guarded]
         line = f"with torch.serialization.safe_globals([{', '.join(allowed)}]):"
         if len(line) > _WIDTH:
             yield from ("trusted = [", *(f"    {expression}," for expression in allowed), "]")
             line = "with torch.serialization.safe_globals(trusted):"
         yield line
-    yield f"{'    ' if guarded else ''}state = {call}"
+    yield f"{'    ' if guarded else ''}{name} = {call}"
 
 
 def global_expression(name: str) -> str:

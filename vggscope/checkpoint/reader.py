@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from vggscope.checkpoint.contents import Checkpoint
+from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.folder import weights_in
 from vggscope.checkpoint.formats import safetensors, torch_save
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT
+from vggscope.checkpoint.formats.shard_index import read_index
 from vggscope.errors import CheckpointError, printable
 
 _HEAD = 264
@@ -26,19 +31,30 @@ _UNSUPPORTED = (
     (b"Rar!", "a RAR archive", "unpack it first"),
     (b"MATLAB", "a MATLAB file", "convert it to a PyTorch state dict first"),
     (b"GGUF", "a GGUF file", "convert it to .safetensors first"),
-    (b"{", "JSON, such as the index of a checkpoint in several files", "give one of those files: each has some layers"),
 )
 """Formats that are recognised but not read: their first bytes, what they are, and the remedy."""
+
+
+_MOST_HEADERS = 16 * 2**20
+"""Bytes of headers that all shards of a checkpoint may have: as many as one file may."""
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
     """The names, shapes and dtypes of a checkpoint's tensors. Neither their data is read nor code in the file run.
 
+    `path` may be the index of a checkpoint in several files, and a folder as Hugging Face keeps it.
+
     Raises CheckpointError, with the reason, where there is no such file or it is refused.
     """
-    path = os.fspath(path)
+    path = weights_path(path)
     with explained(path), BoundedFile(path) as file:
         return read_from(file, path)
+
+
+def weights_path(path: str | os.PathLike[str]) -> str:
+    """The path itself, or for a folder as Hugging Face keeps it that of the weights in it."""
+    path = os.fspath(path)
+    return (weights_in(path) if os.path.isdir(path) else None) or path
 
 
 @contextmanager
@@ -56,6 +72,63 @@ def read_from(file: BoundedFile, path: str) -> Checkpoint:
     """What `read` returns, from an open file. Raises CheckpointError without the path."""
     file.allow(_HEAD)
     head = file.read(_HEAD)
+    is_json = head.lstrip().startswith(b"{") and head[6:9] != b"\0\0{"
+    return _read_shards(file, path) if is_json else _read_single(file, path, head)
+
+
+def _read_shards(file: BoundedFile, path: str) -> Checkpoint:
+    """The checkpoint whose index is in the file: the tensors of all shards, shard by shard."""
+    shard_of = read_index(file)
+    counts = Counter(shard_of.values())
+    folder, budget, shards = os.path.dirname(path), _MOST_HEADERS, []
+    tensors: list[StoredTensor] = []
+    beside: list[str] = []
+    for name in sorted(counts):
+        shard_path = os.path.join(folder, name)
+        if not os.path.exists(shard_path):
+            raise CheckpointError(
+                f"its shard {printable(name)} is missing, which has {counts[name]} of its {len(shard_of)} tensors",
+                "copy or download it to the folder of the index",
+            )
+        with explained(shard_path), BoundedFile(shard_path) as shard_file:
+            shard_file.allow(_HEAD)
+            shard = _read_single(shard_file, shard_path, shard_file.read(_HEAD))
+            budget -= shard_file.bytes_read + shard_file.bytes_inflated
+        own = tuple(tensor for tensor in shard.tensors if shard_of.get(tensor.name) == name)
+        if len(own) < counts[name]:
+            held = {tensor.name for tensor in own}
+            absent = next(key for key, where in shard_of.items() if where == name and key not in held)
+            raise CheckpointError(f"its shard {printable(name)} does not hold {printable(absent)}, as the index says")
+        tensors += own
+        beside += (*shard.beside, *(tensor.name for tensor in shard.tensors if shard_of.get(tensor.name) != name))
+        shards.append(replace(shard, tensors=own))
+        if len(tensors) + len(beside) > LARGEST_COUNT or budget < 0:
+            raise CheckpointError("its shards hold more than any checkpoint", "it is damaged or malicious")
+    return _merged(path, tuple(tensors), tuple(beside), tuple(shards))
+
+
+def _merged(
+    path: str, tensors: tuple[StoredTensor, ...], beside: tuple[str, ...], shards: tuple[Checkpoint, ...]
+) -> Checkpoint:
+    wrappers = {shard.wrapper for shard in shards}
+    formats = {shard.format for shard in shards}
+    if len(wrappers) > 1 or len(formats) > 1:
+        raise CheckpointError("its shards are of different kinds", "it is damaged: copy or download it again")
+    return replace(
+        shards[0],
+        path=path,
+        tensors=tensors,
+        beside=beside,
+        guarded=tuple(sorted({name for shard in shards for name in shard.guarded})),
+        sparse=tuple(name for shard in shards for name in shard.sparse),
+        packed=tuple(name for shard in shards for name in shard.packed),
+        storages={},
+        shards=shards,
+    )
+
+
+def _read_single(file: BoundedFile, path: str, head: bytes) -> Checkpoint:
+    """The checkpoint in one file, whose first bytes are `head`."""
     if head.startswith(b"PK\x03\x04"):
         return torch_save.read_zip(file, path)
     # A header of 640 bytes begins with the bytes of a pickle too: look for the brace, and the zeros of a small length.

@@ -27,6 +27,13 @@ def line(inspection: Inspection) -> str:
 
 
 def _verdict(inspection: Inspection) -> str:
+    if inspection.shard:
+        shard = inspection.shard
+        return f"shard {shard.number} of {shard.count} of {_network(inspection)}"
+    return _network(inspection)
+
+
+def _network(inspection: Inspection) -> str:
     if inspection.column is None:
         return "a VGG of its own" if inspection.notation else "no VGG"
     norm = " with batch normalisation" if inspection.batch_norm else ""
@@ -36,7 +43,7 @@ def _verdict(inspection: Inspection) -> str:
 
 def _facts(inspection: Inspection) -> list[tuple[str, str]]:
     facts = [
-        ("file", inspection.format + (f", below {'.'.join(inspection.wrapper)}" if inspection.wrapper else "")),
+        ("file", _file(inspection)),
         ("parameters", count_text(inspection.params) + f"  ({', '.join(inspection.dtypes) or 'none'})"),
         ("keys", inspection.key_style),
     ]
@@ -44,12 +51,19 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         facts.append(("classes", count_text(inspection.num_classes)))
     if inspection.input_channels is not None:
         facts.append(("input channels", count_text(inspection.input_channels)))
+    if inspection.architecture is not None:
+        facts.append(("config.json", inspection.architecture))
     if inspection.notation is not None:
         facts.append(("notation", inspection.notation))
     if inspection.named_weights is not None:
         facts.append(("weights", f"{inspection.named_weights.title}, by the file's name, not checked"))
         facts.append(("image", inspection.named_weights.preprocessing))
     return facts
+
+
+def _file(inspection: Inspection) -> str:
+    shards = f" in {len(inspection.shards)} shards" if inspection.shards else ""
+    return inspection.format + shards + (f", below {'.'.join(inspection.wrapper)}" if inspection.wrapper else "")
 
 
 def _layers(inspection: Inspection) -> Table:

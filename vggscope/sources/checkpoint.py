@@ -1,18 +1,21 @@
-"""A weights file: `weights.pth`, `weights.safetensors`. It is read without running code in it."""
+"""A weights file: `weights.pth`, `weights.safetensors`, or a folder as Hugging Face keeps it. No code in it runs."""
 
 from __future__ import annotations
 
 import os
 
-from vggscope.checkpoint import SUFFIXES
+from vggscope.checkpoint import SUFFIXES, folder
 from vggscope.graph import Network
 from vggscope.vgg.options import BuildOptions
 
 
 def claims(word: str) -> bool:
-    """Whether the word has a checkpoint's suffix, or names an existing file that is neither Python nor TOML."""
+    """Whether the word has a checkpoint's suffix, names an existing file that is neither Python nor TOML, or a folder
+    as Hugging Face keeps it.
+    """
     name = word.lower()
-    return name.endswith(SUFFIXES) or (os.path.isfile(word) and not name.endswith((".py", ".toml")))
+    is_file = os.path.isfile(word) and not name.endswith((".py", ".toml"))
+    return name.endswith(SUFFIXES) or is_file or folder.claims(word)
 
 
 def load(word: str, options: BuildOptions) -> Network:

@@ -28,13 +28,14 @@ class BoundedFile:
     """A regular file from which no more bytes than a budget can be read.
 
     It stops a parser that trusts a length in the file, before memory is allocated for it. `bytes_read` counts all bytes
-    read.
+    read, and `bytes_inflated` those that a parser has decompressed.
     """
 
     def __init__(self, path: str) -> None:
         self._raw = _open(path)
         self.size = os.fstat(self._raw.fileno()).st_size
         self.bytes_read = 0
+        self.bytes_inflated = 0
         self._left = 0
 
     def __enter__(self) -> BoundedFile:
@@ -89,7 +90,7 @@ class BoundedFile:
 
 
 def _folder_remedy(folder: str) -> str:
-    """The remedy for a folder: the first checkpoint in it, if there is one."""
+    """The remedy for a folder without weights under a usual name: the first checkpoint in it, if there is one."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in islice(entries, 1000) if entry.name.lower().endswith(SUFFIXES)]

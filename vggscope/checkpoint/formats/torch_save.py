@@ -77,6 +77,7 @@ def read_zip(file: BoundedFile, path: str) -> Checkpoint:
             file.allow(LARGEST_PICKLE + 2**16)
             with archive.open(member) as stream:
                 scanner = PickleScanner(stream.read(LARGEST_PICKLE + 1))
+            file.bytes_inflated += member.file_size
             root = scanner.load()
             folder = member.filename.removesuffix("data.pkl")
             storages = _storages(archive, folder, scanner.storages, file.size)
