@@ -53,12 +53,27 @@ _CALLS = {
 class Place:
     """Where a tensor's elements are: the key of their storage, the byte of the first one in it, and the strides.
 
-    Strides are in elements; None is row-major order without gaps.
+    Strides are in elements; None is row-major order without gaps. They are those of the axes of `view`, if that is set:
+    the tensor is then that view, flattened to its own shape in row-major order.
     """
 
     storage: str
     offset: int
     stride: Shape | None = None
+    view: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A tensor as another framework's file has it: its name, its shape, and its axes such as `HWIO`.
+
+    I and O are input and output channels or features, H, W and D the axes of an image. `(HWI)O` are the weights of a
+    linear layer whose inputs are a flattened map with the channels last. Empty axes are torch's.
+    """
+
+    name: str
+    shape: Shape
+    axes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +93,15 @@ class Extent:
 class StoredTensor:
     """One tensor: its key in the state dict, its shape, and torch's name of its dtype.
 
-    `place` is None where its elements are not stored one by one, as those of a sparse tensor.
+    `place` is None where its elements are not stored one by one, as those of a sparse tensor. `original` is set for a
+    file of another framework: `name` and `shape` are then those that torch would give the tensor.
     """
 
     name: str
     shape: Shape
     dtype: str
     place: Place | None = field(default=None, compare=False, repr=False, metadata={"json": False})
+    original: Original | None = None
 
     @property
     def layer(self) -> str:

@@ -128,17 +128,17 @@ class TensorFile:
             if span:
                 self._file.fill(array.view(np.uint8).data, self._start(tensor))
             strides = tuple(step * item for step in _strides(tensor))
-            return as_strided(_native(array), tensor.shape, strides, writeable=False)
+            return as_strided(_native(array), _view(tensor), strides, writeable=False).reshape(tensor.shape)
 
     def sample(self, tensor: StoredTensor, indices: Sequence[Shape]) -> Array:
         """The elements at a few indices. Raises CheckpointError where the file cannot be read."""
         import numpy as np
 
         with explained(self._path):
-            item, strides, start = self.item_size(tensor), _strides(tensor), self._start(tensor)
+            item, start = self.item_size(tensor), self._start(tensor)
             data = bytearray(item * len(indices))
             for place, index in enumerate(indices):
-                offset = sum(i * step for i, step in zip(index, strides))
+                offset = _offset(tensor, index)
                 self._file.fill(memoryview(data)[place * item : (place + 1) * item], start + offset * item)
             return _native(np.frombuffer(data, self._code(tensor)))
 
@@ -258,8 +258,22 @@ def _data_start(file: BoundedFile, extent: Extent) -> int:
     return extent.start
 
 
+def _view(tensor: StoredTensor) -> Shape:
+    """The shape of the axes that the strides belong to."""
+    return tensor.place.view if tensor.place is not None and tensor.place.view is not None else tensor.shape
+
+
+def _offset(tensor: StoredTensor, index: Shape) -> int:
+    """The place of an element among those from the first on."""
+    view = _view(tensor)
+    if view != tensor.shape:
+        flat = sum(i * prod(tensor.shape[axis + 1 :]) for axis, i in enumerate(index))
+        index = tuple(flat // prod(view[axis + 1 :]) % side for axis, side in enumerate(view))
+    return sum(i * step for i, step in zip(index, _strides(tensor)))
+
+
 def _strides(tensor: StoredTensor) -> Shape:
-    """The strides in elements."""
+    """The strides in elements, of the axes of the view."""
     if tensor.place is not None and tensor.place.stride is not None:
         return tensor.place.stride
     return tuple(prod(tensor.shape[axis + 1 :]) for axis in range(len(tensor.shape)))
@@ -268,7 +282,7 @@ def _strides(tensor: StoredTensor) -> Shape:
 def _is_contiguous(tensor: StoredTensor) -> bool:
     """Whether the elements follow one another in row-major order."""
     expected = 1
-    for side, step in zip(reversed(tensor.shape), reversed(_strides(tensor))):
+    for side, step in zip(reversed(_view(tensor)), reversed(_strides(tensor))):
         if side != 1 and step != expected:
             return not numel(tensor.shape)
         expected *= side
@@ -279,4 +293,4 @@ def _span(tensor: StoredTensor) -> int:
     """The elements from the first to the last of the tensor's, those between them included."""
     if not numel(tensor.shape):
         return 0
-    return 1 + sum((side - 1) * step for side, step in zip(tensor.shape, _strides(tensor)))
+    return 1 + sum((side - 1) * step for side, step in zip(_view(tensor), _strides(tensor)))

@@ -1,0 +1,188 @@
+"""Tensors of other frameworks under the names and in the layout that torch would give them.
+
+TensorFlow and Keras store the kernel of a convolution as HWIO and the weights of a linear layer as inputs x outputs. A
+linear layer after a flattened map reads it row by row, with the channels last; torch's reads it channel by channel. Each
+of these is a permutation of axes, so that a tensor's data is described by its strides and nothing is moved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from math import isqrt, prod
+
+from vggscope.checkpoint.contents import Original, StoredTensor, natural
+from vggscope.ops.base import Shape
+
+_LEAVES = {
+    **dict.fromkeys(("weight", "weights", "kernel", "filter", "filters", "w", "gamma", "scale"), "weight"),
+    **dict.fromkeys(("bias", "biases", "b", "beta", "offset"), "bias"),
+    **dict.fromkeys(("running_mean", "moving_mean", "mean"), "running_mean"),
+    **dict.fromkeys(("running_var", "moving_variance", "variance", "var"), "running_var"),
+    **{"depthwise_kernel": "weight", "num_batches_tracked": "num_batches_tracked"},
+}
+"""torch's name of a tensor within its layer, by other frameworks'."""
+
+_TORCH_ENDS = tuple(f".{leaf}" for leaf in set(_LEAVES.values()))
+
+_LEAF = re.compile(rf"[/._]({'|'.join(_LEAVES)})(?:_\d{{1,9}})?(?::\d{{1,9}})?$", re.IGNORECASE)
+
+_LONGEST_LEAF = 60
+"""Characters in which the name within the layer ends, with its separator and its numbers."""
+
+_TORCH = {5: "OIDHW", 4: "OIHW", 3: "OIW", 2: "OI"}
+_CHANNELS_LAST = {5: "DHWIO", 4: "HWIO", 3: "WIO", 2: "IO"}
+"""The axes of a weight by its number of dimensions: torch's, and those of TensorFlow and Keras."""
+
+_DEPTHWISE = "HWIM"
+"""The axes of Keras's depthwise kernel: M filters for each input channel."""
+
+def in_torch_layout(tensors: Sequence[StoredTensor], *, flattens_channels_last: bool | None = None) -> list[StoredTensor]:
+    """The tensors of a file whose layout is not declared, under torch's names and shapes.
+
+    The axes of convolutions and of linear layers are those that fit the biases, or else the next layer's. Where
+    convolutions are HWIO, linear layers are taken to read flattened maps channels last, unless
+    `flattens_channels_last` says otherwise.
+    """
+    named = _named(tensors)
+    biases = {tensor.layer: tensor.shape for tensor in named if tensor.leaf == "bias"}
+    weights = [tensor for tensor in named if tensor.leaf == "weight" and len(tensor.shape) in _TORCH]
+    votes = {rank: _is_channels_last([w for w in weights if len(w.shape) == rank], biases) for rank in _TORCH}
+    # Square matrices without a bias do not tell: they are as the convolutions are.
+    last_ranks = {rank for rank, vote in votes.items() if vote or (vote is None and rank == 2 and votes[4])}
+    permuted = [permute(tensor, _axes(tensor, last_ranks)) for tensor in named]
+    is_last = 4 in last_ranks if flattens_channels_last is None else flattens_channels_last
+    return with_flatten(permuted) if is_last else permuted
+
+
+def torch_name(name: str) -> str:
+    """The key that torch would give a tensor of this name.
+
+    >>> torch_name("block1_conv1/block1_conv1/kernel:0"), torch_name("conv1_1_W"), torch_name("features.0.weight")
+    ('block1_conv1.weight', 'conv1_1.weight', 'features.0.weight')
+    """
+    if name.endswith(_TORCH_ENDS) and "/" not in name:
+        return name
+    match = _LEAF.search(name, max(len(name) - _LONGEST_LEAF, 1))
+    parts = [part for part in re.split(r"[/.]", name[: match.start()]) if part] if match else []
+    # Keras repeats a layer's name: once for its group, and once in the tensor's own name.
+    once = [part for part, after in zip(parts, [*parts[1:], ""]) if part != after]
+    return ".".join((*once, _LEAVES[match[1].lower()])) if match and once else name
+
+
+def permute(tensor: StoredTensor, axes: str) -> StoredTensor:
+    """The tensor whose axes in the file are these, with torch's axes; unchanged for none."""
+    rank = len(tensor.shape)
+    place = tensor.place
+    stride = place.stride if place and place.stride is not None else _row_major(tensor.shape)
+    if axes == _DEPTHWISE:
+        height, width, channels, filters = tensor.shape
+        shape, view = (channels * filters, 1, height, width), (channels, filters, height, width)
+        moved = tuple(stride[axis] for axis in (2, 3, 0, 1))
+        new_place = place and replace(place, stride=moved, view=view)
+    elif axes:
+        order = [axes.index(axis) for axis in _TORCH[rank]]
+        shape = tuple(tensor.shape[axis] for axis in order)
+        new_place = place and replace(place, stride=tuple(stride[axis] for axis in order))
+    else:
+        return tensor
+    original = tensor.original or Original(tensor.name, tensor.shape)
+    return replace(tensor, shape=shape, place=new_place, original=replace(original, axes=axes))
+
+
+def with_flatten(tensors: Sequence[StoredTensor]) -> list[StoredTensor]:
+    """The tensors with the inputs of the first linear layer after a channels-last map in torch's order.
+
+    It is the one whose inputs are a square of pixels times the outputs of the last convolution.
+    """
+    weights = [tensor for tensor in tensors if tensor.leaf == "weight"]
+    convolutions = [tensor for tensor in weights if len(tensor.shape) == 4]
+    if not convolutions:
+        return list(tensors)
+    by_name = sorted(convolutions, key=lambda tensor: natural(tensor.name))
+    channels = max(convolutions, by_name, key=_links)[-1].shape[0]
+    linear = [tensor for tensor in weights if len(tensor.shape) == 2]
+    outputs = {tensor.shape[0] for tensor in linear}
+    first = next((t for t in linear if t.shape[1] not in outputs and _side(t.shape[1], channels) > 1), None)
+    first = first or next((t for t in linear if _side(t.shape[1], channels) > 1), None)
+    return [_flattened(tensor, channels) if tensor is first else tensor for tensor in tensors]
+
+
+def _flattened(tensor: StoredTensor, channels: int) -> StoredTensor:
+    """A linear layer's weights whose inputs are a square map, in the file with the channels last."""
+    units, inputs = tensor.shape
+    side, place = _side(inputs, channels), tensor.place
+    if place is not None:
+        unit, step = place.stride if place.stride is not None else _row_major(tensor.shape)
+        stride = (unit, step, side * channels * step, channels * step)
+        place = replace(place, stride=stride, view=(units, channels, side, side))
+    original = tensor.original or Original(tensor.name, tensor.shape)
+    axes = "(HWI)O" if original.axes == "IO" else "O(HWI)"
+    return replace(tensor, place=place, original=replace(original, axes=axes))
+
+
+def _side(inputs: int, channels: int) -> int:
+    """The side of a square map with these channels; 0 for any other number of inputs."""
+    side = isqrt(inputs // channels) if channels else 0
+    return side if side * side * channels == inputs else 0
+
+
+def _named(tensors: Sequence[StoredTensor]) -> list[StoredTensor]:
+    """The tensors under torch's names; those whose names would be equal keep their own."""
+    names = [torch_name(tensor.name) for tensor in tensors]
+    counts = Counter(names)
+    return [
+        tensor
+        if name == tensor.name or counts[name] > 1
+        else replace(tensor, name=name, original=Original(tensor.name, tensor.shape))
+        for tensor, name in zip(tensors, names)
+    ]
+
+
+def _axes(tensor: StoredTensor, last_ranks: set[int]) -> str:
+    """The axes in the file; empty for those of torch."""
+    if tensor.leaf != "weight" or len(tensor.shape) not in last_ranks:
+        return ""
+    is_depthwise = tensor.original is not None and "depthwise_kernel" in tensor.original.name
+    return _DEPTHWISE if is_depthwise and len(tensor.shape) == 4 else _CHANNELS_LAST[len(tensor.shape)]
+
+
+def _is_channels_last(weights: Sequence[StoredTensor], biases: dict[str, Shape]) -> bool | None:
+    """Whether the last axis of these weights, all of one rank, is the outputs and the one before it the inputs.
+
+    None where they do not tell.
+    """
+    if any(_is_kernel(weight) for weight in weights):
+        return True
+    first = last = 0
+    for weight in weights:
+        outputs = biases.get(weight.layer, ())
+        first += outputs == weight.shape[:1]
+        last += outputs == weight.shape[-1:]
+    if first == last:
+        shapes = [weight.shape for weight in weights]
+        first = sum(before[0] == after[1] for before, after in pairwise(shapes))
+        last = sum(before[-1] == after[-2] for before, after in pairwise(shapes))
+    if first == last:
+        # A kernel is smaller than its channels.
+        first = sum(prod(weight.shape[2:]) for weight in weights)
+        last = sum(prod(weight.shape[:-2]) for weight in weights)
+        first, last = last, first
+    return None if first == last else last > first
+
+
+def _is_kernel(weight: StoredTensor) -> bool:
+    """Whether the tensor has the name that Keras, TensorFlow and Flax give to weights, whose axes are always theirs."""
+    return weight.original is not None and re.search(r"kernel(?:_\d+)?(?::\d+)?$", weight.original.name) is not None
+
+
+def _links(convolutions: Iterable[StoredTensor]) -> int:
+    """How many convolutions read the outputs of the one before."""
+    return sum(before.shape[0] == after.shape[1] for before, after in pairwise(convolutions))
+
+
+def _row_major(shape: Shape) -> Shape:
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
