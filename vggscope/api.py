@@ -433,13 +433,20 @@ def diagram(
 
 
 def build(
-    model: Model, input_size: InputSizes | None = None, *, at: str | None = None, **options: Unpack[ModelOptions]
+    model: Model,
+    input_size: InputSizes | None = None,
+    *,
+    at: str | None = None,
+    weights: str | None = None,
+    **options: Unpack[ModelOptions],
 ) -> nn.Module:
     """Return the nn.Module of a model, with weights, on torch's default device; a module is returned as it is.
 
-    `at` returns one part, by its path (`features.0`) or its label (`conv1_1`).
+    `weights` is a checkpoint of any format, whose weights are loaded: by key, or into the layer of the same label, in
+    torch's layout. `at` returns one part, by its path (`features.0`) or its label (`conv1_1`).
 
-    Raises ModelError for a model that torch's modules cannot express, and OptionError for an unknown option or part.
+    Raises ModelError for a model that torch's modules cannot express, CheckpointError for weights that are not the
+    model's, and OptionError for an unknown option or part.
 
     >>> model = build("D", num_classes=10)
     >>> sum(parameter.numel() for parameter in model.parameters())
@@ -455,6 +462,10 @@ def build(
         built = module(network(model, input_size))
     else:
         built = model
+    if weights is not None:
+        from vggscope.checkpoint.load_weights import load_weights
+
+        built = load_weights(built, weights)
     if at is None:
         return built
     from vggscope.builders.module import submodule
@@ -469,14 +480,19 @@ def export(
     *,
     init: Init = "torchvision",
     seed: int = 0,
+    weights: str | None = None,
+    rgb: bool = False,
     **options: Unpack[ModelOptions],
 ) -> None:
     """Write a model's source (.py), state dict (.pth, .pt, .safetensors) or ONNX graph to the file `path`.
 
-    The weights are random: `init` draws them as the paper or torchvision does, from `seed`.
+    The weights are those of the checkpoint `weights`, of any format, in torch's layout and under the model's keys.
+    `rgb` reverses the input channels of the first convolution, for weights that expect BGR. Without `weights` they are
+    random: `init` draws them as the paper or torchvision does, from `seed`.
 
-    Raises ModelError for a network that is not a chain of torch.nn modules, OptionError for another suffix, and
-    OutputError where the file cannot be written.
+    Raises ModelError for a network that is not a chain of torch.nn modules, CheckpointError for weights that are not
+    the model's, OptionError for another suffix or `rgb` without weights, and OutputError where the file cannot be
+    written.
 
     >>> import tempfile
     >>> path = f"{tempfile.mkdtemp()}/vgg11.safetensors"
@@ -484,11 +500,23 @@ def export(
     >>> inspect(path).num_classes
     10
     """
-    from vggscope.builders.initialisation import check_draw
+    from vggscope.builders.initialisation import check_draw, initialised
     from vggscope.builders.save import save
 
     check_draw(init, seed)
-    save(network(model, input_size, **options).require_runnable(), os.fspath(path), init, seed)
+    if rgb and weights is None:
+        raise OptionError(f"{option('rgb')} without weights", f"it is for {option('weights', 'FILE')}")
+    shown = network(model, input_size, **options).require_runnable()
+
+    def make() -> nn.Module:
+        module = initialised(shown, init, seed)
+        if weights is None:
+            return module
+        from vggscope.checkpoint.load_weights import load_weights
+
+        return load_weights(module, weights, rgb=rgb)
+
+    save(shown, os.fspath(path), make)
 
 
 def receptive_fields(

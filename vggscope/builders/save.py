@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vggscope.builders.initialisation import initialised
 from vggscope.errors import MissingTool, OptionError
 from vggscope.files import is_special, open_whole, whole_file, write_file
 from vggscope.graph import Network
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 ONNX_PACKAGES = ("onnx", "onnxscript")
 
 
-def save(network: Network, path: str, init: str = "torchvision", seed: int = 0) -> None:
-    """Write a network to a file, whole or not at all, with weights that `init` draws from `seed`.
+def save(network: Network, path: str, make: Callable[[], nn.Module]) -> None:
+    """Write a network to a file, whole or not at all, with the weights of the module that `make` returns.
 
     A device without a suffix, such as /dev/stdout, gets the source. Raises OptionError for a suffix that is none of
     WRITERS, and OutputError where the file cannot be written.
@@ -34,7 +33,7 @@ def save(network: Network, path: str, init: str = "torchvision", seed: int = 0) 
     suffix = os.path.splitext(path)[1].lower() or (".py" if is_special(path) else "")
     if suffix not in WRITERS:
         raise OptionError(f"build cannot write {suffix or os.path.basename(path)!r}", f"-o takes {', '.join(WRITERS)}")
-    WRITERS[suffix](network, path, init, seed)
+    WRITERS[suffix](network, path, make)
 
 
 def write_pth(tensors: Mapping[str, Tensor], file: BinaryIO) -> None:
@@ -102,31 +101,31 @@ def write_onnx(model: nn.Module, input_shape: Shape, path: str | PathLike[str]) 
         )
 
 
-def _save_source(network: Network, output: str, init: str, seed: int) -> None:
+def _save_source(network: Network, output: str, make: Callable[[], nn.Module]) -> None:
     from vggscope.builders.source import source
 
     write_file(output, source(network).encode())
 
 
-def _save_pth(network: Network, output: str, init: str, seed: int) -> None:
-    tensors = initialised(network, init, seed).state_dict()
+def _save_pth(network: Network, output: str, make: Callable[[], nn.Module]) -> None:
+    tensors = make().state_dict()
     with open_whole(output) as file:
         write_pth(tensors, file)
 
 
-def _save_safetensors(network: Network, output: str, init: str, seed: int) -> None:
-    tensors = initialised(network, init, seed).state_dict()
+def _save_safetensors(network: Network, output: str, make: Callable[[], nn.Module]) -> None:
+    tensors = make().state_dict()
     with whole_file(output) as path:
         write_safetensors(tensors, path)
 
 
-def _save_onnx(network: Network, output: str, init: str, seed: int) -> None:
-    model = initialised(network, init, seed)
+def _save_onnx(network: Network, output: str, make: Callable[[], nn.Module]) -> None:
+    model = make()
     with whole_file(output) as path:
         write_onnx(model, network.input_shape, path)
 
 
-WRITERS: Mapping[str, Callable[[Network, str, str, int], None]] = MappingProxyType(
+WRITERS: Mapping[str, Callable[[Network, str, Callable[[], nn.Module]], None]] = MappingProxyType(
     {
         ".py": _save_source,
         ".pth": _save_pth,

@@ -5,5 +5,5 @@
 
 from __future__ import annotations
 
-SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin", ".th", ".index.json")
+SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin", ".th", ".index.json", ".npz", ".npy")
 """Suffixes by which a MODEL word names a checkpoint."""

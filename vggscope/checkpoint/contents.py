@@ -144,6 +144,11 @@ class Checkpoint:
     big_endian: bool = False
     shards: tuple[Checkpoint, ...] = field(default=(), compare=False, repr=False)
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another framework wrote it, so that torch and safetensors do not load it."""
+        return self.format not in ("torch zip", "torch legacy", "safetensors")
+
 
 @dataclass(frozen=True, slots=True)
 class StoredLayer:

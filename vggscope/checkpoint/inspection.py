@@ -13,6 +13,7 @@ from vggscope.checkpoint.fc_head import HEAD_SIDE
 from vggscope.checkpoint.folder import architecture_beside
 from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
 from vggscope.checkpoint.formats.shard_index import index_name
+from vggscope.checkpoint.layouts import layout_note
 from vggscope.checkpoint.loading_code import loading_code, target_for
 from vggscope.checkpoint.problems import find_problems, listed
 from vggscope.checkpoint.published import PublishedWeights, published_by_name
@@ -266,6 +267,9 @@ def _dtypes(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
     """Remarks on the file that are not problems."""
+    layout = layout_note(checkpoint.tensors)
+    if layout:
+        yield layout
     if vgg:
         yield from _unknowns(vgg)
     named = published_by_name(checkpoint.path)

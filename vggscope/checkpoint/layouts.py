@@ -1,8 +1,8 @@
 """Tensors of other frameworks under the names and in the layout that torch would give them.
 
-TensorFlow and Keras store the kernel of a convolution as HWIO and the weights of a linear layer as inputs x outputs. A
-linear layer after a flattened map reads it row by row, with the channels last; torch's reads it channel by channel. Each
-of these is a permutation of axes, so that a tensor's data is described by its strides and nothing is moved.
+TensorFlow and Keras store the kernel of a convolution as HWIO and the weights of a linear layer as inputs x outputs.
+There a linear layer after a flattened map reads it pixel by pixel, with the channels last; torch's reads it channel by
+channel. Each of these is a permutation of axes, so that strides describe a tensor's data and nothing is moved.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import pairwise
 from math import isqrt, prod
 
 from vggscope.checkpoint.contents import Original, StoredTensor, natural
+from vggscope.errors import printable
 from vggscope.ops.base import Shape
 
 _LEAVES = {
@@ -40,7 +41,10 @@ _CHANNELS_LAST = {5: "DHWIO", 4: "HWIO", 3: "WIO", 2: "IO"}
 _DEPTHWISE = "HWIM"
 """The axes of Keras's depthwise kernel: M filters for each input channel."""
 
-def in_torch_layout(tensors: Sequence[StoredTensor], *, flattens_channels_last: bool | None = None) -> list[StoredTensor]:
+
+def in_torch_layout(
+    tensors: Sequence[StoredTensor], *, flattens_channels_last: bool | None = None
+) -> list[StoredTensor]:
     """The tensors of a file whose layout is not declared, under torch's names and shapes.
 
     The axes of convolutions and of linear layers are those that fit the biases, or else the next layer's. Where
@@ -56,6 +60,20 @@ def in_torch_layout(tensors: Sequence[StoredTensor], *, flattens_channels_last: 
     permuted = [permute(tensor, _axes(tensor, last_ranks)) for tensor in named]
     is_last = 4 in last_ranks if flattens_channels_last is None else flattens_channels_last
     return with_flatten(permuted) if is_last else permuted
+
+
+def layout_note(tensors: Sequence[StoredTensor]) -> str:
+    """The sentence on the axes of a file that are not torch's; empty for none."""
+    axes = {t.original.axes: len(t.original.shape) for t in tensors if t.original and t.original.axes}
+    plain = {name: rank for name, rank in axes.items() if name in (*_CHANNELS_LAST.values(), _DEPTHWISE)}
+    flattened = next((t for t in tensors if t.original and "(HWI)" in t.original.axes), None)
+    theirs, ours = " and ".join(plain), " and ".join(_TORCH[rank] for rank in plain.values())
+    sentences = [f"its weights are {theirs}, shown as torch's {ours}"] if plain else []
+    if flattened:
+        sentences.append(
+            f"{printable(flattened.name)} reads a map with the channels last, here with the channels first"
+        )
+    return "; ".join(sentences)
 
 
 def torch_name(name: str) -> str:
@@ -80,7 +98,8 @@ def permute(tensor: StoredTensor, axes: str) -> StoredTensor:
     stride = place.stride if place and place.stride is not None else _row_major(tensor.shape)
     if axes == _DEPTHWISE:
         height, width, channels, filters = tensor.shape
-        shape, view = (channels * filters, 1, height, width), (channels, filters, height, width)
+        shape: Shape = (channels * filters, 1, height, width)
+        view = (channels, filters, height, width)
         moved = tuple(stride[axis] for axis in (2, 3, 0, 1))
         new_place = place and replace(place, stride=moved, view=view)
     elif axes:

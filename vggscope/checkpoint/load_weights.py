@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.data import open_tensors
 from vggscope.checkpoint.formats.pickle_objects import module_of
 from vggscope.checkpoint.inspection import Inspection, examine
 from vggscope.checkpoint.reader import read
@@ -20,8 +21,10 @@ _TRUSTED = ("argparse", "builtins", "collections", "datetime", "decimal", "numpy
 """Packages whose classes torch.load may use, of the few that `read` accepts."""
 
 
-def load_weights(module: nn.Module, path: str) -> nn.Module:
+def load_weights(module: nn.Module, path: str, *, rgb: bool = False) -> nn.Module:
     """Load the weights in the file at `path` into the module, and return it.
+
+    `rgb` reverses the input channels of the first convolution, which then takes an RGB image in place of BGR.
 
     A tensor goes to the same key, without a wrapper or prefix of the file's; else to the VGG layer of the same label
     (conv1_1, fc6), whatever the keys are. Further tensors of the file are ignored. `read` accepts the file first, so
@@ -43,7 +46,20 @@ def load_weights(module: nn.Module, path: str) -> nn.Module:
         reason = " ".join(str(error).split()).partition(": ")[2]
         problem = f"{path} does not hold the weights of this model: {reason[:120]}..."
         raise CheckpointError(problem, f"vggscope inspect {path} shows which network they belong to") from None
+    if rgb:
+        _reverse_channels(module, path)
     return module
+
+
+def _reverse_channels(module: nn.Module, path: str) -> None:
+    """Reverse the input channels of the first convolution. Raises CheckpointError where it reads no image."""
+    import torch
+
+    first = next((weight for weight in module.parameters() if weight.ndim == 4), None)
+    if first is None or first.shape[1] != 3:
+        raise CheckpointError(f"{path}: its first convolution does not read three channels", "leave out the option")
+    with torch.no_grad():
+        first.copy_(first.flip(1))
 
 
 def _by_label(inspection: Inspection, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -66,6 +82,10 @@ def _by_label(inspection: Inspection, state: Mapping[str, Tensor], wanted: Mappi
     for layer in own.layers:
         for tensor in layer.tensors:
             match = stored.get((layer.label, tensor.leaf))
+            if match is None and tensor.leaf == "num_batches_tracked":
+                # Other frameworks do not count the batches.
+                fitting[tensor.name] = wanted[tensor.name]
+                continue
             if match is None or match.shape[:1] != tensor.shape[:1] or match.numel() != prod(tensor.shape):
                 return {}
             fitting[tensor.name] = match.reshape(tensor.shape)
@@ -73,7 +93,7 @@ def _by_label(inspection: Inspection, state: Mapping[str, Tensor], wanted: Mappi
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The file's tensors by key, read by safetensors or by torch.load with weights_only=True."""
+    """The file's tensors by key, read by safetensors, by torch.load with weights_only=True, or as NumPy's arrays."""
     if checkpoint.shards:
         # A shard may hold more tensors than the index takes from it.
         states = ((shard, _tensors(shard)) for shard in checkpoint.shards)
@@ -83,6 +103,8 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
         loaded: dict[str, Tensor] = load_file(checkpoint.path)
         return loaded
+    if checkpoint.is_foreign:
+        return _tensors_of_arrays(checkpoint.path)
     import pickle
 
     import torch
@@ -99,6 +121,23 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
         state = state[key]
     names = {tensor.name for tensor in checkpoint.tensors}
     return {name: value.to_dense() for name, value in state.items() if name in names}
+
+
+def _tensors_of_arrays(path: str) -> dict[str, Tensor]:
+    """The tensors of a file of another framework, in torch's layout."""
+    import numpy as np
+    import torch
+
+    state: dict[str, Tensor] = {}
+    with open_tensors(path) as file:
+        for tensor in file.checkpoint.tensors:
+            obstacle = file.obstacle(tensor)
+            if obstacle:
+                raise CheckpointError(f"{path}: {printable(tensor.name)} is not read: {obstacle}")
+            array = np.array(file.whole(tensor), order="C")
+            dtype: torch.dtype = getattr(torch, tensor.dtype)
+            state[tensor.name] = torch.from_numpy(array).view(dtype)
+    return state
 
 
 def _trusted(names: Iterable[str]) -> Iterator[tuple[Any, str]]:

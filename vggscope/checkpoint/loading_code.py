@@ -37,6 +37,19 @@ class Target:
 
 def loading_code(checkpoint: Checkpoint, target: Target) -> str:
     """A script that loads the file; it needs torch and the packages that it imports."""
+    if checkpoint.is_foreign:
+        own = f"vggscope.build({checkpoint.path!r}"
+        *lines, last = target.model
+        is_own = last == f"model = {own})"
+        body = (
+            (*lines, f"model = {own}, weights={checkpoint.path!r})")
+            if is_own
+            else (
+                *target.model,
+                f"model = vggscope.build(model, weights={checkpoint.path!r})",
+            )
+        )
+        return "\n".join((*_imports("\n".join(body), ()), "", *body))
     state = list(_state(checkpoint, target.key))
     strict = "" if target.has_all_keys else ", strict=False"
     body = (*state, *target.model, f"model.load_state_dict(state{strict})")

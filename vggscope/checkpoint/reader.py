@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.folder import weights_in
-from vggscope.checkpoint.formats import safetensors, torch_save
+from vggscope.checkpoint.formats import numpy_files, safetensors, torch_save
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT
 from vggscope.checkpoint.formats.shard_index import read_index
@@ -23,7 +23,6 @@ _UNSUPPORTED = (
     (b"version https://git-lfs", "a Git LFS pointer in place of the weights", "fetch them with git lfs pull"),
     (b"<", "a web page or XML", "the download failed: fetch the file again"),
     (b"\x89HDF", "an HDF5 file, as Keras writes it", "convert it to a PyTorch state dict first"),
-    (b"\x93NUMPY", "a NumPy array", "convert it to a PyTorch state dict first"),
     (b"\x1f\x8b", "compressed by gzip", "unpack it first"),
     (b"BZh", "compressed by bzip2", "unpack it first"),
     (b"\xfd7zXZ", "compressed by xz", "unpack it first"),
@@ -129,22 +128,44 @@ def _merged(
 
 def _read_single(file: BoundedFile, path: str, head: bytes) -> Checkpoint:
     """The checkpoint in one file, whose first bytes are `head`."""
-    if head.startswith(b"PK\x03\x04"):
-        return torch_save.read_zip(file, path)
+    reader = next((reader for fits, reader in _READERS if fits(head, path.lower())), None)
+    if reader is None:
+        raise _unsupported(head, path.lower())
+    return reader(file, path)
+
+
+def _is_npz(head: bytes, path: str) -> bool:
+    """Whether the first member of a zip archive is an array."""
+    name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+    return head.startswith(_ZIP) and name.endswith(b".npy")
+
+
+_ZIP = b"PK\x03\x04"
+
+_READERS: tuple[tuple[Callable[[bytes, str], bool], Callable[[BoundedFile, str], Checkpoint]], ...] = (
+    (_is_npz, numpy_files.read_npz),
+    (lambda head, path: head.startswith(_ZIP), torch_save.read_zip),
+    (lambda head, path: head.startswith(numpy_files.MAGIC), numpy_files.read_npy),
     # A header of 640 bytes begins with the bytes of a pickle too: look for the brace, and the zeros of a small length.
-    if head[6:9] == b"\0\0{":
-        return safetensors.read(file, path)
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return torch_save.read_legacy(file, path)
-    if head[8:9] == b"{" or path.lower().endswith(".safetensors"):
-        return safetensors.read(file, path)
+    (lambda head, path: head[6:9] == b"\0\0{", safetensors.read),
+    (
+        lambda head, path: head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"),
+        torch_save.read_legacy,
+    ),
+    (lambda head, path: head[8:9] == b"{" or path.endswith(".safetensors"), safetensors.read),
+)
+"""The formats: whether a file's first bytes and its path, in small letters, are those of one, and what reads it."""
+
+
+def _unsupported(head: bytes, path: str) -> CheckpointError:
+    """The error that names what a file is that has none of the formats."""
     if head[257:262] == b"ustar":
-        raise CheckpointError("it is a tar archive", "unpack it; one that torch before 0.2 wrote, load and save anew")
-    if head.startswith(b"\x08") and (head[2:3] == b"\x12" or path.lower().endswith(".onnx")):
-        raise CheckpointError("it is an ONNX file", "give the checkpoint that it was exported from")
-    if path.lower().endswith((".t7", ".caffemodel")):
-        raise CheckpointError("it is a file of Lua Torch or Caffe", "convert it to a PyTorch state dict first")
+        return CheckpointError("it is a tar archive", "unpack it; one that torch before 0.2 wrote, load and save anew")
+    if head.startswith(b"\x08") and (head[2:3] == b"\x12" or path.endswith(".onnx")):
+        return CheckpointError("it is an ONNX file", "give the checkpoint that it was exported from")
+    if path.endswith((".t7", ".caffemodel")):
+        return CheckpointError("it is a file of Lua Torch or Caffe", "convert it to a PyTorch state dict first")
     for signature, kind, remedy in _UNSUPPORTED:
         if head.lstrip().startswith(signature):
-            raise CheckpointError(f"it is {kind}", remedy)
-    raise CheckpointError("it is neither a file of torch.save nor a safetensors file", f"it begins with {head[:8]!r}")
+            return CheckpointError(f"it is {kind}", remedy)
+    return CheckpointError("it is neither a file of torch.save nor a safetensors file", f"it begins with {head[:8]!r}")

@@ -7,7 +7,7 @@ from typing import Annotated
 from vggscope import api
 from vggscope.builders.initialisation import check_draw
 from vggscope.choices import Init
-from vggscope.cli.options import OUTPUT, Model, ModelFlags, option
+from vggscope.cli.options import CHECKPOINT_FILES, OUTPUT, Model, ModelFlags, flag, option
 from vggscope.cli.output import note_written, print_out
 from vggscope.errors import OptionError
 
@@ -28,14 +28,24 @@ def build(
         Init, option("INIT", "Draw weights as the paper or torchvision does.", "vggscope.builders.initialisation:INITS")
     ] = "torchvision",
     seed: Annotated[int, option("N", "Seed of the weights.")] = 0,
+    weights: Annotated[
+        str | None, option("FILE", "Weights to write, from a checkpoint of any format.", *CHECKPOINT_FILES)
+    ] = None,
+    rgb: Annotated[bool, flag("--rgb", "Reverse the input channels of weights that expect BGR.")] = False,
 ) -> None:
     """Print the model as a PyTorch module, or write its source, its initialised weights, or an ONNX graph.
+
+    --weights takes those of a file instead, of another framework too: mapped by layer, in torch's layout.
 
     Example: vggscope build D --at features
 
     Example: vggscope build D --num-classes 10 -o vgg16.py
+
+    Example: vggscope build D --weights weights.npz -o vgg16.safetensors
     """
     check_draw(init, seed)
+    if output is None and (weights is not None or rgb):
+        raise OptionError("--weights and --rgb are for a file that is written", "add -o vgg16.safetensors")
     network = api.network(model, **options.keywords()).require_runnable()
     if output is None:
         import torch
@@ -46,5 +56,5 @@ def build(
         return
     if at is not None:
         raise OptionError("--at prints one part, -o writes the whole model", "leave out one of the two")
-    api.export(network, output, init=init, seed=seed)
+    api.export(network, output, init=init, seed=seed, weights=weights, rgb=rgb)
     note_written(output)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from vggscope.checkpoint.contents import StoredTensor, unwrapped
 from vggscope.checkpoint.data import TensorFile, open_tensors
+from vggscope.checkpoint.layouts import layout_note
 from vggscope.diffing.rearrangement import (
     BGR,
     FLATTEN_ORDER,
@@ -156,18 +157,20 @@ def compare_values(ours: str | os.PathLike[str], reference: str | os.PathLike[st
                 advance(printable((pair.ours or pair.reference or _NOTHING).name))
                 found.append(_difference(our_file, reference_file, pair))
     tensors = tuple(_untouched(found))
+    sides = ((ours, our_file.checkpoint), (reference, reference_file.checkpoint))
+    layouts = tuple(f"{os.fspath(path)}: {note}" for path, side in sides if (note := layout_note(side.tensors)))
     trained, untouched = _layers(tensors)
     return ValueDiff(
         schema="vggscope/values@1",
         model=os.fspath(ours),
         reference=os.fspath(reference),
-        verdict=_verdict(tensors),
+        verdict=_verdict(tensors, is_other_layout=bool(layouts)),
         paired_by=pairing.by,
         counts=tuple(_counts(tensors)),
         trained=trained,
         untouched=untouched,
         tensors=tensors,
-        notes=tuple(_notes(tensors, pairing.by)),
+        notes=(*layouts, *_notes(tensors, pairing.by)),
     )
 
 
@@ -282,8 +285,9 @@ def _counts(tensors: Sequence[TensorDifference]) -> Iterator[RelationCount]:
             yield RelationCount(relation, counted[relation], elements[relation])
 
 
-def _verdict(tensors: Sequence[TensorDifference]) -> str:
-    if all(t.relation == "equal" and not t.steps and t.name == t.reference for t in tensors):
+def _verdict(tensors: Sequence[TensorDifference], *, is_other_layout: bool) -> str:
+    """The verdict; `is_other_layout`: one of the files has another framework's layout, and was read in torch's."""
+    if not is_other_layout and all(t.relation == "equal" and not t.steps and t.name == t.reference for t in tensors):
         return "identical"
     same = (*_SAME, "flatten_order") if _is_other_layout(tensors) else _SAME
     is_same = (t.relation in same or t.leaf == _COUNTER for t in tensors)

@@ -19,7 +19,7 @@ LARGEST_DIRECTORY = 6 * 2**20
 _FIRST_READ = 2**18
 """Bytes of a legacy file that are read at first; its pickle is seldom longer."""
 
-_ENCRYPTED = 1
+ENCRYPTED = 1
 """The flag of an encrypted member of a zip archive."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -27,14 +27,13 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 
 _REMEDY = "copy or download it again"
 
-_DAMAGE = (
+DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
     *(EOFError, OSError, ValueError, RuntimeError, LookupError, OverflowError),
 )
 """What the standard library raises for an archive that is broken, encrypted or compressed by an unusual method."""
 
 _OTHER_ARCHIVES = (
-    ((".npy",), "a NumPy archive", "convert it to a PyTorch state dict first"),
     ((".h5",), "a Keras archive", "convert it to a PyTorch state dict first"),
     (
         ("archive_format",),
@@ -82,7 +81,7 @@ def read_zip(file: BoundedFile, path: str) -> Checkpoint:
             folder = member.filename.removesuffix("data.pkl")
             storages = _storages(archive, folder, scanner.storages, file.size)
             big_endian = _is_big_endian(archive, folder)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = printable(str(error)) or "it ends within its pickle"
         raise CheckpointError(f"its zip archive is damaged or cut short: {reason}", _REMEDY) from None
     return replace(_checkpoint(root, scanner, path, "torch zip"), storages=storages, big_endian=big_endian)
@@ -105,7 +104,7 @@ def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
             "is it another program's?",
         )
     member = archive.getinfo(pickles[0])
-    if member.flag_bits & _ENCRYPTED:
+    if member.flag_bits & ENCRYPTED:
         raise CheckpointError("its data.pkl is encrypted, which torch does not read")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise CheckpointError("its data.pkl is compressed in a way that torch does not read")
@@ -131,7 +130,7 @@ def _storages(archive: zipfile.ZipFile, root: str, storages: dict[str, int], siz
         if info is not None and info.header_offset + info.compress_size > size:
             raise CheckpointError(f"its data/{printable(key)} ends after the end of the file", _REMEDY)
         if info is not None:
-            is_plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & _ENCRYPTED
+            is_plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & ENCRYPTED
             extents[key] = Extent(info.header_offset, expected, "zip" if is_plain else "packed")
     return extents
 
