@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 VGGSCOPE := $(BIN)/vggscope
-# pip does not compile an editable package.
-COMPILE := $(BIN)/python -m compileall -q vggscope
 PARALLEL := --numprocesses auto --dist worksteal
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Python compiles a module when it first imports it, and keeps the result. pip would compile all of torch's.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all fuzz lowest lint types check bench bench-check docs gallery clean
 .DELETE_ON_ERROR:
@@ -55,28 +55,24 @@ gallery: .venv/installed  ## draw docs/gallery.md and its pictures again
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | .venv/bin/python
-	$(PIP) --editable .
-	$(COMPILE)
+	$(BIN)/python $(INSTALL) --editable .
 	@touch $@
 
 .venv/installed-test: pyproject.toml | .venv/bin/python
-	$(PIP) --editable '.[test]'
-	$(COMPILE)
+	$(BIN)/python $(INSTALL) --editable '.[test]'
 	@touch .venv/installed $@
 
 .venv/installed-dev: pyproject.toml | .venv/bin/python
-	$(PIP) --editable '.[dev]'
-	$(COMPILE)
+	$(BIN)/python $(INSTALL) --editable '.[dev]'
 	@touch .venv/installed .venv/installed-test $@
 
 .venv/installed-bench: pyproject.toml | .venv/bin/python
-	$(PIP) --editable '.[dev,bench]'
-	$(COMPILE)
+	$(BIN)/python $(INSTALL) --editable '.[dev,bench]'
 	@touch .venv/installed .venv/installed-test .venv/installed-dev $@
 
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
+	.venv-lowest/bin/python $(INSTALL) --constraint constraints-lowest.txt --editable '.[test]'
 	@touch $@
 
 clean:
