@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from io import BytesIO
 from tokenize import detect_encoding
 from typing import NamedTuple
@@ -220,6 +220,12 @@ class CodeFile:
             if isinstance(element, ast.Constant)
         ]
         yield from sorted(found, key=self.span)
+
+
+@lru_cache(maxsize=4)
+def parsed(file: str, text: str) -> CodeFile:
+    """The CodeFile of a text; the last four are kept, since a program compares the models of a file one after another."""
+    return CodeFile(file, text)
 
 
 def _place(node: ast.expr | ast.keyword | ast.stmt) -> tuple[int, int, int, int]:

@@ -17,7 +17,7 @@ from os import fsencode
 from os import path as os_path
 
 from vggscope.diffing.align import chosen_attributes
-from vggscope.diffing.code_edits import CodeFile, Edit, source_text, without_overlap
+from vggscope.diffing.code_edits import CodeFile, Edit, parsed, source_text, without_overlap
 from vggscope.diffing.locate import LayerPair
 from vggscope.diffing.result import Change, Diff, Difference
 from vggscope.diffing.wording import op_text
@@ -50,7 +50,7 @@ def read_sources(network: Network) -> dict[str, CodeFile]:
     for name in names:
         try:
             text, _ = source_text(name)
-            sources[name] = CodeFile(name, text)
+            sources[name] = parsed(name, text)
         except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return sources
@@ -63,7 +63,7 @@ def _all_nodes(network: Network) -> tuple[Node, ...]:
 
 def with_code(diff: Diff, ours: Network, reference: Network) -> Diff:
     """The Diff with the user's line of each difference, and the change of the code that would mend it."""
-    if not any(node.position for node in _all_nodes(ours)):
+    if not diff.differences or not any(node.position for node in _all_nodes(ours)):
         return diff
     mender = Mender((diff, ours, reference), read_sources(ours))
     return replace(diff, differences=tuple(mender.explained(i, d) for i, d in enumerate(diff.differences)))
