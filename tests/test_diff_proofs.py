@@ -70,7 +70,7 @@ def _same_output(one: Net, other: Net, ours: list[Tensor], theirs: list[Tensor],
 
 
 def _output(net: Net, x: Tensor) -> Tensor:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed seeds devices too, and takes longer than the network
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     try:
         return net(x.clone())
