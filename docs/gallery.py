@@ -147,16 +147,17 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "e-volumes",
             ("E",),
             {"style": "volumes"},
-            "One solid per feature map; the scale is written below.",
-            "VGG-19 as solids in a row: maps of 224 pixels a side at the left get smaller and deeper, and "
-            "end in three long bars for the FC layers",
+            "One solid per feature map, one slab per vector; the scale is written below.",
+            "VGG-19 as solids in a row, with a bracket for each stage: maps of 224 pixels a side at the left get "
+            "smaller and deeper, and end in three upright slabs for the FC layers",
         ),
         Shown(
             "resnet50-volumes",
             ("torchvision:resnet50",),
             {"style": "volumes", "theme": "paper"},
-            "One solid per module.",
-            "ResNet-50 as solids in a row in greys, smaller and deeper from 224 pixels a side to a bar of 1,000 scores",
+            "One solid per module; arrows skip what a residual block computes.",
+            "ResNet-50 as solids in a row in greys, smaller and deeper from 224 pixels a side to a slab of 1,000 "
+            "scores, with arrows over the residual blocks",
         ),
         Shown(
             "c-volumes-heat",

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -119,11 +119,17 @@ def test_blocks_of_a_line_of_notation(line: str) -> None:
     assert_tidy(drawn)
 
 
-def test_soft_max_ends_a_picture_where_it_ends_the_column() -> None:
+@pytest.mark.parametrize("style", ["blocks", "layers"])
+def test_the_drawn_network_is_that_of_the_other_commands(style: str) -> None:
     for word in ("E", "vgg11_bn", "conv3-8 maxpool FC-10 soft-max"):
-        assert svg_texts(diagram(resolve(word))).count("soft-max") == 1, word
-        assert svg_texts(diagram(resolve(word, BuildOptions(soft_max=True)))).count("soft-max") == 1, word
-    assert "soft-max" not in svg_texts(diagram(resolve("conv3-8 maxpool FC-10")))
+        assert "soft-max" not in svg_texts(diagram(resolve(word), style)), word
+        assert svg_texts(diagram(resolve(word, BuildOptions(soft_max=True)), style)).count("soft-max") == 1, word
+
+
+def test_the_table_ends_with_the_soft_max_of_the_paper() -> None:
+    for word in ("E", "vgg11_bn"):
+        assert svg_texts(diagram(resolve(word), "table")).count("soft-max") == 1, word
+        assert svg_texts(diagram(resolve(word, BuildOptions(soft_max=True)), "table")).count("soft-max") == 1, word
 
 
 @pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
@@ -161,6 +167,37 @@ def test_volumes_are_to_scale() -> None:
         heights[part.lines[0]] = front.points[2][1] - front.points[1][1]
     assert heights["conv1_1"] == pytest.approx(16 * heights["conv5_1"])
     assert heights["conv2_2"] == pytest.approx(2 * heights["pool2"])
+
+
+def inside(point: tuple[float, float], face: Polygon) -> bool:
+    """Whether a point lies within a convex face, not on its edge."""
+    corners = [*face.points, face.points[0]]
+    turns = [(x2 - x1) * (point[1] - y1) - (y2 - y1) * (point[0] - x1) for (x1, y1), (x2, y2) in pairwise(corners)]
+    return all(turn > 0.01 for turn in turns) or all(turn < -0.01 for turn in turns)
+
+
+@pytest.mark.parametrize("word", [*CONFIGS, "conv3-8 maxpool conv3-512 conv3-8 maxpool FC-10", "cnn-m", "vgg16-cifar"])
+def test_no_solid_covers_a_text(word: str) -> None:
+    picture = diagram(resolve(word), "volumes").picture
+    faces = [shape for part in picture.parts for shape in part.shapes if isinstance(shape, Polygon)]
+    for text in (shape for shape in picture.frame if isinstance(shape, Text)):
+        left, top, right, bottom = text.bounds
+        across = [left + (right - left) * step / 8 for step in range(9)]
+        points = [(x, y) for x in across for y in (top, (top + bottom) / 2, bottom)]
+        assert not any(inside(point, face) for point in points for face in faces), text.text
+
+
+def test_a_vector_is_a_slab_as_high_as_its_units() -> None:
+    fronts = {part.lines[0]: part.shapes[2] for part in diagram(column("D"), "volumes").picture.parts}
+    heights = {name: front.points[2][1] - front.points[1][1] for name, front in fronts.items()}  # type: ignore[union-attr]
+    assert heights["fc6"] == heights["fc7"] == pytest.approx(heights["fc8"] * 4096 / 1000)
+
+
+def test_a_bracket_names_the_layers_of_a_stage() -> None:
+    texts = svg_texts(diagram(column("D"), "volumes"))
+    assert [text for text in texts if text.startswith("stage")] == [f"stage {number}" for number in range(1, 6)]
+    assert {"conv3_1–3, pool3", "fc6–8", "224 × 224", "512", "4,096", "convolution", "fully connected"} <= set(texts)
+    assert texts.count("14 × 14") == 1  # of the pool of stage 4; the convolutions of stage 5 have the same
 
 
 def test_volumes_name_a_tensor_that_they_cannot_show() -> None:

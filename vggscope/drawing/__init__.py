@@ -23,7 +23,7 @@ from vggscope.result import Drawn
 STYLES = {
     "blocks": "a stage a card, its layers listed in it",
     "layers": "every op, with its shapes on the arrows",
-    "volumes": "each feature map a solid, on scale",
+    "volumes": "each feature map a solid, each vector a slab, on scale",
     "table": "several networks side by side, as the paper prints Table 1",
 }
 """What `--style` takes, with a description of each style."""
@@ -136,8 +136,11 @@ def diagram(
         raise OptionError(f"style {style} draws one model at a time", remedy)
     annotations = tuple(module.DEFAULT if annotate is None else annotate)
     look = Look(THEMES[theme], width, direction or "LR", annotations, heat or "", engine)
-    subjects = tuple(Subject(with_printed_softmax(network), fold) for network in drawn)
-    picture: Picture = module.draw(subjects if style == "table" else subjects[0], look)
+    if style == "table":
+        subjects = tuple(Subject(with_printed_softmax(network), fold) for network in drawn)
+        picture: Picture = module.draw(subjects, look)
+    else:
+        picture = module.draw(Subject(drawn[0], fold), look)
     if href is not None:
         picture = linked(picture, href)
     if width is not None and picture.width > width:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from vggscope.analysis.summary import Summary
 from vggscope.drawing.layer import Layer
 from vggscope.drawing.picture import Rectangle, Shape, Text
-from vggscope.drawing.theme import SMALL, Theme
+from vggscope.drawing.theme import KINDS, SMALL, Theme
 from vggscope.record import record
 from vggscope.units import UNKNOWN, bytes_text, field_text, percent_text, short_count
 
@@ -130,6 +130,16 @@ def heat_of(look: Look, units: list[Layers]) -> Heat | None:
         return None
     values = [_value(look.heat, unit) for unit in units]
     return Heat(look.heat, max((value for value in values if value is not None), default=0), look.theme)
+
+
+def kind_legend(x: float, y: float, kinds: Iterable[str], theme: Theme) -> tuple[Shape, ...]:
+    """The colours of these kinds of layer with their names, in a row on the baseline `y`."""
+    shapes: list[Shape] = []
+    for kind in (kind for kind in KINDS if kind in set(kinds)):
+        text = Text(x + 12, y, KINDS[kind], SMALL, theme.muted)
+        shapes += [Rectangle(x, y - 7, 8, 8, theme.fills[kind], theme.accents[kind], 0.5), text]
+        x = text.bounds[2] + 12
+    return tuple(shapes)
 
 
 def _value(name: str, layers: Layers) -> int | None:

@@ -18,7 +18,7 @@ from vggscope.vgg.notation import parse
 
 
 def with_printed_softmax(network: Network) -> Network:
-    """The network with the soft-max that ends it in Table 1 or in its notation.
+    """The network with the soft-max that ends it where the paper prints it: in Table 1, or in its notation.
 
     A built network ends at the logits, as torchvision's do: the loss holds the soft-max.
     """

@@ -15,8 +15,16 @@ TITLE, HEADING, BODY, SMALL = 12.0, 9.5, 8.5, 8.0
 READABLE = 4.5
 """The lowest contrast of a text."""
 
-KINDS = ("input", "conv", "pool", "norm", "activation", "fc", "other")
-"""The kinds of layer that have a colour."""
+KINDS = {
+    "input": "input",
+    "conv": "convolution",
+    "pool": "pooling",
+    "norm": "normalization",
+    "activation": "activation",
+    "fc": "fully connected",
+    "other": "other",
+}
+"""The kinds of layer that have a colour, each with its name in a legend."""
 
 SIGNS = ("+", "-", "~", "!", "?", "=")
 """The signs of a diff that have a colour."""

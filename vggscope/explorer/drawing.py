@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from vggscope.drawing import diagram
 from vggscope.drawing.picture import Part, Picture
-from vggscope.drawing.subject import Subject, with_printed_softmax
+from vggscope.drawing.subject import Subject
 from vggscope.errors import MissingTool, OptionError
 from vggscope.explorer.data import addresses
 from vggscope.graph import Network
@@ -113,7 +113,7 @@ def _shown_by(network: Network, names: set[str]) -> Callable[[str], str | None]:
     its row, or that of its stage.
     """
     shown_by: dict[str, str | None] = {}
-    for stage in Subject(with_printed_softmax(network)).stages:
+    for stage in Subject(network).stages:
         for block in stage.blocks:
             first = {layer.node.name: place for place, layer in enumerate(block.instances[0])}
             leaders = {layer.node.name: row.layer.node.name for row in block.rows for layer in row.layers}
