@@ -224,7 +224,7 @@ class CodeFile:
 
 @lru_cache(maxsize=4)
 def parsed(file: str, text: str) -> CodeFile:
-    """The CodeFile of a text; the last four are kept, since a program compares the models of a file one after another."""
+    """The CodeFile of a text; the last four are kept, since a program compares a file's models one after another."""
     return CodeFile(file, text)
 
 
