@@ -350,7 +350,7 @@ def test_the_way_out_of_other_files(tmp_path: Path) -> None:
         archive.add(tmp_path / "x.npz", "x.npz")
     (tmp_path / "index.json").write_text(json.dumps({"weight_map": {"a.weight": "model-1-of-2.safetensors"}}))
     for name, problem in (
-        ("x.pth.tar", "a tar archive"),
+        ("x.pth.tar", "a tar archive, and not one that torch wrote"),
         ("index.json", "its shard model-1-of-2.safetensors is missing"),
     ):
         refused(tmp_path / name, problem)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import struct
+import tarfile
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +22,7 @@ from torch import nn
 import vggscope
 from tests.test_checkpoint import Attack, refused, zipped
 from vggscope.checkpoint.data import open_tensors
-from vggscope.checkpoint.formats import numpy_files
+from vggscope.checkpoint.formats import numpy_files, torch_tar
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.layouts import torch_name
 from vggscope.checkpoint.load_weights import load_weights
@@ -322,3 +326,152 @@ def test_build_writes_weights_of_another_framework(tmp_path: Path, model: nn.Mod
     np.savez(tmp_path / "gray.npz", **{key: value.numpy() for key, value in gray.state_dict().items()})
     with pytest.raises(vggscope.CheckpointError, match="does not read three channels"):
         vggscope.export(words, tmp_path / "y.pth", (1, 56, 56), weights=str(tmp_path / "gray.npz"), rgb=True)
+
+
+# torch before 0.1.10
+
+
+def tar_pth(
+    path: Path,
+    state: object,
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    views: object = None,
+    change: Mapping[str, bytes] = MappingProxyType({}),
+) -> Path:
+    """A file as torch.save wrote it before 0.1.10, by hand. `state` names its tensors by Reference."""
+    storages, layouts = io.BytesIO(), io.BytesIO()
+    pickle.dump(len(tensors), storages, 2)
+    pickle.dump(len(tensors), layouts, 2)
+    for number, (key, tensor) in enumerate(tensors.items()):
+        dense = tensor.detach().contiguous()
+        kind = f"{ {torch.float32: 'Float', torch.int64: 'Long'}[tensor.dtype] }Storage"
+        storages.write(b"\x80\x02(" + pickle.dumps(int(key), 2)[2:-1] + b"X\x03\x00\x00\x00cpuctorch\n")
+        storages.write(kind.encode() + b"\nt.")
+        storages.write(struct.pack("<q", dense.numel()) + dense.numpy().tobytes())
+        layouts.write(b"\x80\x02(" + pickle.dumps(1000 + number, 2)[2:-1] + pickle.dumps(int(key), 2)[2:-1])
+        layouts.write(f"ctorch\n{kind.replace('Storage', 'Tensor')}\nt.".encode())
+        rank = dense.ndim
+        layouts.write(struct.pack(f"<i4x{rank}q{rank}qq", rank, *dense.shape, *dense.stride(), 0))
+    pickle.dump([] if views is None else views, storages, 2)
+    saved = io.BytesIO()
+    pickler = pickle.Pickler(saved, 2)
+    pickler.persistent_id = lambda value: value.number if isinstance(value, Reference) else None  # type: ignore[method-assign]
+    pickler.dump(state)
+    members = {
+        "sys_info": pickle.dumps({"protocol_version": 1000, "little_endian": True, "type_sizes": {"int": 4}}, 2),
+        "pickle": saved.getvalue(),
+        "storages": storages.getvalue(),
+        "tensors": layouts.getvalue(),
+    } | dict(change)
+    with tarfile.open(path, "w:", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+class Reference:
+    def __init__(self, number: object) -> None:
+        self.number = number
+
+
+def as_tar(path: Path, state: Mapping[str, torch.Tensor], **options: Any) -> Path:
+    """The state dict as such a file."""
+    names = OrderedDict((key, Reference(str(1000 + i))) for i, key in enumerate(state))
+    tensors = {str(2**40 + i): tensor for i, tensor in enumerate(state.values())}
+    return tar_pth(path, {"state_dict": names, "epoch": 3}, tensors, **options)
+
+
+def test_a_tar_of_old_torch_is_what_torch_reads(tmp_path: Path, model: nn.Module) -> None:
+    path = as_tar(tmp_path / "old.pth.tar", model.state_dict())
+    theirs = torch.load(path, weights_only=False)["state_dict"]
+    found = read(path)
+    assert (found.format, found.wrapper, found.beside) == ("torch tar", ("state_dict",), ("epoch",))
+    assert {t.name: t.shape for t in found.tensors} == {key: tuple(value.shape) for key, value in theirs.items()}
+    assert all(torch.equal(theirs[key], value) for key, value in model.state_dict().items())
+    same_weights(path, model)
+
+
+def test_views_in_a_tar_of_old_torch(tmp_path: Path) -> None:
+    whole = torch.arange(24.0)
+    references = {"weight": Reference("1000"), "count": Reference(1001)}
+    path = tar_pth(tmp_path / "x.pth", references, {"1": whole, "2": torch.arange(3)}, views=[(3, 1, 4, 6)])
+    with open_tensors(path) as file:
+        np.testing.assert_array_equal(file.whole(file.checkpoint.tensors[0]), whole.numpy())
+        assert [tensor.dtype for tensor in file.checkpoint.tensors] == ["float32", "int64"]
+    refused(
+        tar_pth(tmp_path / "x.pth", references, {"1": whole, "2": whole}, views=[(3, 1, 20, 6)]), "beyond the storage"
+    )
+    refused(tar_pth(tmp_path / "x.pth", references, {"1": whole, "2": whole}, views=[(3, 1)]), "a view of a storage")
+
+
+START = b"\x80\x02"
+LAYOUT = START + b"(K\x00K\x01ctorch\nFloatTensor\nt."
+ONE = START + b"K\x01."
+
+
+@pytest.mark.parametrize(
+    ("member", "data", "reason"),
+    [
+        ("sys_info", b"", "cut short within its sys_info"),
+        ("storages", START + b"J\xff\xff\xff\x7f.", "how many storages"),
+        ("storages", START + b"J\xff\xff\xff\xff.", "how many storages"),
+        ("storages", ONE + START + b"N.", "describes a storage"),
+        ("storages", ONE + START + b"(K\x01X\x01\x00\x00\x00aX\x01\x00\x00\x00bt.", "describes a storage"),
+        ("storages", ONE + START + b"(K\x01Nctorch\nFloatStorage\nt." + b"\xff" * 8, "cut short within its pickles"),
+        ("storages", ONE + b"x" * 3000, "opcode, 0x78"),
+        ("storages", ONE + START + b"]" * 3000, "cut short|damaged"),
+        ("tensors", START + b"K\x05.", "cut short within its pickles"),
+        ("tensors", ONE + LAYOUT + struct.pack("<i4x", 65), "has 65 dimensions"),
+        ("tensors", ONE + LAYOUT + struct.pack("<i4x", -1), "has -1 dimensions"),
+        ("tensors", ONE + LAYOUT + struct.pack("<i4x3q", 1, -5, 1, 0), "no tensor has"),
+        ("tensors", ONE + LAYOUT + struct.pack("<i4x3q", 1, 10**9, 1, 0), "no tensor has|beyond its storage"),
+        ("pickle", START + b"X\x01\x00\x00\x00zQ.", "names a tensor that it does not have"),
+        ("pickle", START + b"(ctorch\nSize\nNNtQ.", "a whole pickled module"),
+        ("pickle", START + b"]" * 600_001 + b".", "holds more than any checkpoint"),
+        ("pickle", bytes(17 * 2**20), "no state dict has so many"),
+    ],
+)
+def test_a_lying_tar_is_refused(tmp_path: Path, model: nn.Module, member: str, data: bytes, reason: str) -> None:
+    refused(as_tar(tmp_path / "x.pth", model.state_dict(), change={member: data}), reason)
+
+
+@pytest.mark.parametrize("member", ["sys_info", "pickle", "storages", "tensors"])
+def test_code_in_a_tar_does_not_run(tmp_path: Path, model: nn.Module, member: str) -> None:
+    marker = tmp_path / "ran"
+    code = pickle.dumps(Attack(os.system, f"touch {marker}"), 2)
+    refused(as_tar(tmp_path / "x.pth", model.state_dict(), change={member: code}), r"asks for (posix|nt)\.system")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_truncated_tar_is_refused(tmp_path: Path, model: nn.Module, tenth: int) -> None:
+    path = as_tar(tmp_path / "x.pth", model.state_dict())
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * tenth // 10])
+    assert "\n" not in refused(path).problem
+
+
+def test_members_of_a_tar_lead_nowhere(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.pth", "w") as archive:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(link)
+    refused(tmp_path / "x.pth", "a tar archive, and not one that torch wrote")
+    data = bytearray((tmp_path / "x.pth").read_bytes())
+    for size in (b"77777777777\0", b"\x80" + b"\xff" * 11, b"-1234567890\0", b"zzzzzzzzzzz\0"):
+        data[124:136] = size
+        (tmp_path / "y.pth").write_bytes(data)
+        refused(tmp_path / "y.pth", "damaged or cut short")
+
+
+def test_the_data_in_a_tar_is_not_read(tmp_path: Path) -> None:
+    path = as_tar(
+        tmp_path / "x.pth", {"0.weight": torch.zeros(512, 512, 3, 3), "2.weight": torch.zeros(512, 512, 3, 3)}
+    )
+    with BoundedFile(str(path)) as file:
+        assert len(torch_tar.read(file, str(path)).tensors) == 2
+        assert file.bytes_read < 20_000

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.folder import weights_in
-from vggscope.checkpoint.formats import numpy_files, safetensors, torch_save
+from vggscope.checkpoint.formats import numpy_files, safetensors, torch_save, torch_tar
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT
 from vggscope.checkpoint.formats.shard_index import read_index
@@ -152,6 +152,7 @@ _READERS: tuple[tuple[Callable[[bytes, str], bool], Callable[[BoundedFile, str],
         lambda head, path: head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"),
         torch_save.read_legacy,
     ),
+    (lambda head, path: head[257:262] == b"ustar", torch_tar.read),
     (lambda head, path: head[8:9] == b"{" or path.endswith(".safetensors"), safetensors.read),
 )
 """The formats: whether a file's first bytes and its path, in small letters, are those of one, and what reads it."""
@@ -159,8 +160,6 @@ _READERS: tuple[tuple[Callable[[bytes, str], bool], Callable[[BoundedFile, str],
 
 def _unsupported(head: bytes, path: str) -> CheckpointError:
     """The error that names what a file is that has none of the formats."""
-    if head[257:262] == b"ustar":
-        return CheckpointError("it is a tar archive", "unpack it; one that torch before 0.2 wrote, load and save anew")
     if head.startswith(b"\x08") and (head[2:3] == b"\x12" or path.endswith(".onnx")):
         return CheckpointError("it is an ONNX file", "give the checkpoint that it was exported from")
     if path.endswith((".t7", ".caffemodel")):

@@ -114,11 +114,18 @@ def module_of(name: str) -> str:
 
 def known_global(name: str) -> Global | None:
     """The Global of a dotted name, with Python 2's names and CUDA's storages translated; None if it is not allowed."""
-    name = re.sub(r"^__builtin__\.", "builtins.", re.sub(r"^torch\.(cuda|storage)\.(?=\w+Storage$)", "torch.", name))
+    name = re.sub(
+        r"^__builtin__\.", "builtins.", re.sub(r"^torch\.(cuda|storage)\.(?=\w+(Storage|Tensor)$)", "torch.", name)
+    )
     name = {"builtins.long": "builtins.int", "builtins.unicode": "builtins.str"}.get(name, name)
     is_storage = name.startswith("torch.") and name[6:] in _STORAGES
     is_dtype = name.startswith("torch.") and name[6:] in ELEMENT_BYTES
     return Global(name) if is_storage or is_dtype or name in _CALLS or name in OPAQUE or name in _TYPES else None
+
+
+def storage_dtype(kind: object) -> str | None:
+    """The dtype of a storage's class; None for any other object."""
+    return _STORAGES.get(kind.name[6:]) if isinstance(kind, Global) and kind.name.startswith("torch.") else None
 
 
 def storage(parts: object) -> Storage:
@@ -309,5 +316,6 @@ _TYPES = _GUARDED_TYPES | {
     *("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"),
     *("torch.per_tensor_affine", "torch.per_tensor_symmetric", "torch.per_channel_affine"),
     *("torch.per_channel_symmetric", "torch.per_channel_affine_float_qparams"),
+    *(f"torch.{name.replace('Storage', 'Tensor')}" for name in _STORAGES),
 }
 """Types that a pickle names but never calls, such as a default dict's factory."""

@@ -46,11 +46,12 @@ class PickleScanner:
     """Scans the pickles that follow one another in `data`.
 
     `guarded` collects the classes that torch.load rejects unless they are allowed. `storages` collects the size in
-    bytes of each storage, by its key.
+    bytes of each storage, by its key. `persistent` returns the object of a persistent id in place of a storage's.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, persistent: Callable[[object], object] | None = None) -> None:
         self._data = data
+        self._other_persistent = persistent
         self.position = 0
         self.guarded: set[str] = set()
         self.storages: dict[str, int] = {}
@@ -196,7 +197,11 @@ class PickleScanner:
             raise CheckpointError("its pickle sets the state of an object that has none")
 
     def _persistent(self) -> None:
-        held = storage(self._pop())
+        identifier = self._pop()
+        if self._other_persistent is not None:
+            self._push(self._other_persistent(identifier))
+            return
+        held = storage(identifier)
         self._push_container(held)
         self.storages[held.key] = max(self.storages.get(held.key, 0), held.count * ELEMENT_BYTES[held.dtype])
 

@@ -84,7 +84,7 @@ def read_zip(file: BoundedFile, path: str) -> Checkpoint:
     except DAMAGE as error:
         reason = printable(str(error)) or "it ends within its pickle"
         raise CheckpointError(f"its zip archive is damaged or cut short: {reason}", _REMEDY) from None
-    return replace(_checkpoint(root, scanner, path, "torch zip"), storages=storages, big_endian=big_endian)
+    return replace(checkpoint_of(root, scanner, path, "torch zip"), storages=storages, big_endian=big_endian)
 
 
 def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -160,7 +160,7 @@ def read_legacy(file: BoundedFile, path: str) -> Checkpoint:
         expected = scanner.position + sum(8 + count for count in scanner.storages.values())
         if file.size < expected:
             raise CheckpointError(f"it is cut short: {file.size} bytes where {expected} are expected", _REMEDY)
-        checkpoint = _checkpoint(root, scanner, path, "torch legacy")
+        checkpoint = checkpoint_of(root, scanner, path, "torch legacy")
         big_endian = isinstance(system, Dictionary) and system.named().get("little_endian") is False
         return replace(checkpoint, storages=_legacy_storages(keys, scanner), big_endian=big_endian)
     raise CheckpointError("it is cut short within its pickle, or has none that ends", _REMEDY)
@@ -190,7 +190,8 @@ def _legacy_storages(keys: object, scanner: PickleScanner) -> dict[str, Extent]:
     return extents
 
 
-def _checkpoint(root: object, scanner: PickleScanner, path: str, layout: str) -> Checkpoint:
+def checkpoint_of(root: object, scanner: PickleScanner, path: str, layout: str) -> Checkpoint:
+    """The checkpoint in a saved object. Raises CheckpointError where it holds no state dict."""
     names, state, beside = _state_dict(root)
     entries = state.named().items()
     tensors = tuple(
