@@ -168,6 +168,29 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "MiB of activations each",
         ),
     ),
+    "House styles": (
+        Shown(
+            "d-volumes-warm",
+            ("D",),
+            {"style": "volumes", "theme": "warm"},
+            "Yellow convolutions, red pools, violet layers, as many papers have them.",
+            "VGG-16 as solids: yellow convolutions, red pools and three violet slabs",
+        ),
+        Shown(
+            "b-blocks-slides",
+            ("B",),
+            {"theme": "slides"},
+            "Strong colours for a projector.",
+            "Column B as cards, its layers in strong blue, orange and green",
+        ),
+        Shown(
+            "b-volumes-blueprint",
+            ("B",),
+            {"style": "volumes", "theme": "blueprint"},
+            "Light lines on blue.",
+            "Column B as solids in light lines on a dark blue page",
+        ),
+    ),
     "Side by side": (
         Shown(
             "table1",

@@ -112,7 +112,7 @@ WORDS = [
     (("summary", "D", "--format", ""), {"table", "json", "csv", "markdown"}, set()),
     (("summary", "D", "--gpu", "RTX 4"), {"RTX 4090", "RTX 4080"}, {"T4"}),
     (("diagram", "E", "--style", ""), {"blocks", "layers", "volumes", "table"}, set()),
-    (("diagram", "E", "--theme", ""), {"light", "dark", "paper"}, set()),
+    (("diagram", "E", "--theme", ""), {"light", "dark", "paper", "warm", "slides", "blueprint"}, set()),
     (("diagram", "E", "--heat", ""), {"macs"}, {"rule"}),
     (("diagram", "E", "--annotate", "shape,"), {"shape,rule"}, set()),
     (("diagram", "E", "-o", "vgg"), {"vgg.svg", "vgg.png", "vgg.pdf", "vgg.dot", "vgg.tex"}, {"vgg.json"}),

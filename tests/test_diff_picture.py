@@ -26,7 +26,8 @@ from vggscope.drawing.diff.marks import MOST_LISTED, marks, ranked, short_names
 from vggscope.drawing.diff.rows import MarkedRow, shown_rows
 from vggscope.drawing.fonts import wrapped
 from vggscope.drawing.picture import Polygon, Rectangle, Text
-from vggscope.drawing.theme import READABLE, SIGNS, SMALL, THEMES, contrast
+from vggscope.drawing.theme import READABLE, SIGNS, SMALL, contrast
+from vggscope.drawing.themes import THEMES
 from vggscope.errors import OptionError
 from vggscope.graph import Network, module_node, one_input
 from vggscope.ops.activation import ReLU, Sigmoid

@@ -27,7 +27,7 @@ from vggscope.diffing.result import IGNORABLE
 from vggscope.drawing import DIRECTIONS, FORMATS, STYLES
 from vggscope.drawing.engine import ENGINES
 from vggscope.drawing.look import FACTS, HEATS
-from vggscope.drawing.theme import THEMES
+from vggscope.drawing.themes import THEMES
 from vggscope.tutorials import TOPICS
 from vggscope.units import DTYPE_BYTES
 from vggscope.vgg.options import HEADS, BuildOptions
@@ -174,9 +174,9 @@ REASONS = {
         "build",
         "builders.initialisation",
     ): "checks --init and --seed where the module is only printed",
-    ("compare", "drawing.theme"): "checks --theme before anything is computed",
+    ("compare", "drawing.themes"): "checks --theme before anything is computed",
     ("diff", "vgg.notation"): "recognises a line of notation that the shell has split",
-    ("explain", "drawing.theme"): "checks --theme before anything is computed",
+    ("explain", "drawing.themes"): "checks --theme before anything is computed",
 }
 
 

@@ -54,7 +54,7 @@ Init = Literal["paper", "torchvision"]
 Style = Literal["blocks", "layers", "volumes", "table"]
 """The kind of a diagram."""
 
-Theme = Literal["light", "dark", "paper"]
+Theme = Literal["light", "dark", "paper", "warm", "pastel", "slides", "blueprint", "sepia"]
 """The colours of a picture."""
 
 Direction = Literal["LR", "TB"]

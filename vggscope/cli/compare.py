@@ -13,6 +13,7 @@ from vggscope.cli.options import (
     DTYPES,
     MODES,
     OPTIMIZERS,
+    THEME_WORDS,
     THEMES,
     BatchOptions,
     ModelFlags,
@@ -23,7 +24,7 @@ from vggscope.cli.options import (
     words,
 )
 from vggscope.cli.output import check_format, emit, emit_lines, is_read, note_failures
-from vggscope.drawing.theme import theme_named
+from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError
 from vggscope.progress import on_terminal
 from vggscope.record import record
@@ -67,7 +68,7 @@ def compare(
         bool,
         flag("--paper", "Tables 1 and 2 beside computed values; compares all columns if no MODEL is named."),
     ] = False,
-    theme: Annotated[Theme, option("THEME", "A plot's theme: light, dark or paper.", THEMES)] = "light",
+    theme: Annotated[Theme, option("THEME", f"A plot's theme: {THEME_WORDS}", THEMES)] = "light",
 ) -> int:
     """Models side by side: parameters, MACs, memory, depth, receptive field; -o FILE.svg, .png or .pdf plots them.
 

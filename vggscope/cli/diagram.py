@@ -9,7 +9,7 @@ import typer
 
 from vggscope import api
 from vggscope.choices import Annotation, Direction, Engine, Heat, PictureFormat, Style, Theme
-from vggscope.cli.options import OUTPUT, THEMES, ModelFlags, Models, option
+from vggscope.cli.options import OUTPUT, THEME_WORDS, THEMES, ModelFlags, Models, option
 from vggscope.cli.output import note, note_failures
 from vggscope.errors import OptionError
 from vggscope.files import is_special, write_file
@@ -22,7 +22,7 @@ class _Look:
     """Options."""
 
     style: Annotated[Style, option("STYLE", ", ".join(get_args(Style)) + ".", "vggscope.drawing:STYLES")] = "blocks"
-    theme: Annotated[Theme, option("THEME", "light, dark or paper.", THEMES)] = "light"
+    theme: Annotated[Theme, option("THEME", THEME_WORDS, THEMES)] = "light"
     annotate: Annotated[
         str | None,
         option(

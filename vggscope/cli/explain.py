@@ -6,9 +6,9 @@ from typing import Annotated, get_args
 
 from vggscope import api
 from vggscope.choices import Theme, Topic
-from vggscope.cli.options import IMAGE_FILES, THEMES, ModelFlags, OutputOptions, argument, flag, option
+from vggscope.cli.options import IMAGE_FILES, THEME_WORDS, THEMES, ModelFlags, OutputOptions, argument, flag, option
 from vggscope.cli.output import check_format, emit
-from vggscope.drawing.theme import theme_named
+from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError
 from vggscope.record import record
 
@@ -39,7 +39,10 @@ def explain(
             "topics",
         ),
     ] = None,
-    theme: Annotated[Theme, option("THEME", "A picture's theme: light, dark or paper.", THEMES)] = "light",
+    theme: Annotated[
+        Theme,
+        option("THEME", f"A picture's theme: {THEME_WORDS}", THEMES),
+    ] = "light",
 ) -> int:
     """A layer or an idea worked with its numbers; -o FILE.svg, .png or .pdf draws conv, pool, relu, dense and depth.
 

@@ -32,7 +32,8 @@ MODES = "vggscope.analysis.memory.step_config:MODES"
 OPTIMIZERS = "vggscope.analysis.memory.optimizers:OPTIMIZERS"
 DTYPES = "vggscope.analysis.memory.step_config:DTYPES"
 RECIPES = "vggscope.analysis.memory.optimizers:RECIPES"
-THEMES = "vggscope.drawing.theme:THEMES"
+THEMES = "vggscope.drawing.themes:THEMES"
+THEME_WORDS = " or ".join(", ".join(get_args(Theme)).rsplit(", ", 1)) + "."
 """Tables of values, as `option` takes them."""
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -145,7 +146,7 @@ class OutputOptions:
 class PictureFlags:
     """How a picture looks."""
 
-    theme: Annotated[Theme, option("THEME", "Of a picture: light, dark or paper.", THEMES)] = "light"
+    theme: Annotated[Theme, option("THEME", f"Of a picture: {THEME_WORDS}", THEMES)] = "light"
     dpi: Annotated[int, option("N", "Dots per inch of a PNG.")] = 144
 
 

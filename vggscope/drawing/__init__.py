@@ -14,7 +14,8 @@ from vggscope.drawing.engine import ENGINES, check
 from vggscope.drawing.look import FACTS, HEATS, Look
 from vggscope.drawing.picture import Picture, linked, scaled
 from vggscope.drawing.subject import Subject, with_printed_softmax
-from vggscope.drawing.theme import THEMES, Theme
+from vggscope.drawing.theme import Theme
+from vggscope.drawing.themes import THEMES
 from vggscope.errors import OptionError, option, unknown, visible
 from vggscope.graph import Network
 from vggscope.record import record

@@ -1,12 +1,9 @@
-"""Colours and type sizes. Every text has a contrast of at least 4.5:1 to its background (WCAG 2.2, 1.4.3).
-
-The hues are Okabe and Ito's, which people with any common kind of colour blindness can distinguish. Words name every
-kind of layer too, and the paper theme prints in grey.
+"""What a theme is, contrast, and type sizes. Every text has a contrast of at least 4.5:1 to its background (WCAG 2.2,
+1.4.3).
 """
 
 from __future__ import annotations
 
-from vggscope.errors import unknown
 from vggscope.record import record
 
 TITLE, HEADING, BODY, SMALL = 12.0, 9.5, 8.5, 8.0
@@ -63,70 +60,9 @@ class Theme:
         return max(("#000000", "#ffffff"), key=lambda color: contrast(color, fill))
 
 
-def _by_kind(rest: str, **colors: str) -> dict[str, str]:
+def by_kind(rest: str, **colors: str) -> dict[str, str]:
     """A colour for each of KINDS: `rest` for those that are not named."""
     return {kind: colors.get(kind, rest) for kind in KINDS}
-
-
-LIGHT = Theme(
-    name="light",
-    page="#ffffff",
-    card="#ffffff",
-    border="#b6c0cc",
-    ink="#1b2430",
-    muted="#52606d",
-    arrow="#6b7785",
-    bar="#0072b2",
-    track="#e6eaef",
-    fills=_by_kind("#eef1f4", conv="#dcebf6", pool="#fde6d2", norm="#f4e1ee", fc="#d6f0e6"),
-    accents=_by_kind("#6b7785", conv="#0072b2", pool="#d55e00", norm="#b0578d", fc="#009e73"),
-    signs={"+": "#00714f", "-": "#b23c00", "~": "#6a3fa0", "!": "#a8121f", "?": "#52606d", "=": "#52606d"},
-    outline="",
-    heat=("#f2f6fa", "#0a5c93"),
-)
-
-DARK = Theme(
-    name="dark",
-    page="#12171e",
-    card="#1a212b",
-    border="#465364",
-    ink="#eef2f6",
-    muted="#aeb9c5",
-    arrow="#8896a5",
-    bar="#56b4e9",
-    track="#303a47",
-    fills=_by_kind("#2a3440", conv="#173f5c", pool="#5a3413", norm="#52304a", fc="#0f4a3a"),
-    accents=_by_kind("#8896a5", conv="#56b4e9", pool="#e69f00", norm="#cc79a7", fc="#2bc297"),
-    signs={"+": "#3ad6a4", "-": "#ff9a5c", "~": "#c8a6ff", "!": "#ff7b85", "?": "#aeb9c5", "=": "#aeb9c5"},
-    outline="",
-    heat=("#202a35", "#56b4e9"),
-)
-
-PAPER = Theme(
-    name="paper",
-    page="#ffffff",
-    card="#ffffff",
-    border="#000000",
-    ink="#000000",
-    muted="#3d3d3d",
-    arrow="#000000",
-    bar="#000000",
-    track="#e2e2e2",
-    fills=_by_kind("#ffffff", conv="#ececec", pool="#c9c9c9", fc="#dadada"),
-    accents=dict.fromkeys(KINDS, "#000000"),
-    signs=dict.fromkeys(SIGNS, "#000000"),
-    outline="#000000",
-    heat=("#ffffff", "#4a4a4a"),
-)
-
-THEMES = {theme.name: theme for theme in (LIGHT, DARK, PAPER)}
-
-
-def theme_named(name: str) -> Theme:
-    """The theme of this name. Raises OptionError for an unknown name."""
-    if name not in THEMES:
-        raise unknown("theme", name, THEMES)
-    return THEMES[name]
 
 
 def mixed(first: str, second: str, share: float) -> str:

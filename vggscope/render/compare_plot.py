@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from vggscope.analysis.compare import Compared, Comparison
 from vggscope.analysis.tensors import sizes_text
-from vggscope.drawing.theme import TITLE, Theme, theme_named
+from vggscope.drawing.theme import TITLE, Theme
+from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError
 from vggscope.record import record
 from vggscope.render.matplotlib_figure import Plot, literal, plain_axes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.memory.fit import Fit
 from vggscope.analysis.memory.report import MemoryReport, TimelineEntry
-from vggscope.drawing.theme import BODY, SMALL, Theme, theme_named
+from vggscope.drawing.theme import BODY, SMALL, Theme
+from vggscope.drawing.themes import theme_named
 from vggscope.render.matplotlib_figure import HUES, Plot, annotate, literal, name_ticks, plain_axes
 from vggscope.render.memory import inputs_text
 from vggscope.units import bytes_text, count_text

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vggscope.analysis.receptive_field.result import Box, ReceptiveFields, UnitField
-from vggscope.drawing.theme import BODY, SMALL, Theme, theme_named
+from vggscope.drawing.theme import BODY, SMALL, Theme
+from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError, option
 from vggscope.execution.effective_field import EffectiveMap
 from vggscope.photo import crop, open_photo

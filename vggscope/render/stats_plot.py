@@ -7,7 +7,8 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 from vggscope.checkpoint.statistics import FileStatistics, Filter, Statistics, TensorStatistics
-from vggscope.drawing.theme import SMALL, TITLE, Theme, theme_named
+from vggscope.drawing.theme import SMALL, TITLE, Theme
+from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError
 from vggscope.render.matplotlib_figure import Plot, literal, plain_axes
 from vggscope.units import count_text

@@ -17,7 +17,8 @@ from vggscope.drawing.diff.rows import Columns, ShownRow, columns_for, shown_row
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.picture import Link, Picture, Shape, Text
 from vggscope.drawing.sheet import MARGIN, TOP, page
-from vggscope.drawing.theme import HEADING, SMALL, Theme, theme_named
+from vggscope.drawing.theme import HEADING, SMALL, Theme
+from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError, option
 from vggscope.units import count_text
 

@@ -14,7 +14,8 @@ from vggscope._version import __version__
 from vggscope.diffing.result import Diff
 from vggscope.diffing.wording import totals, verdict_text
 from vggscope.drawing.diff.marks import harmless_text, is_harmless, short_names
-from vggscope.drawing.theme import DARK, LIGHT, SIGNS, Theme
+from vggscope.drawing.theme import SIGNS, Theme
+from vggscope.drawing.themes import DARK, LIGHT
 from vggscope.render.diff_page.differences import listed
 from vggscope.render.diff_page.drawing import drawn
 from vggscope.render.html import escaped

@@ -11,7 +11,8 @@ from vggscope.drawing import Diagram
 from vggscope.drawing.fonts import text_width
 from vggscope.drawing.picture import Line, Picture, Point, Polygon, Rectangle, Shape, Text, arrow
 from vggscope.drawing.sheet import MARGIN, TOP, page
-from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme, theme_named
+from vggscope.drawing.theme import BODY, HEADING, SMALL, Theme
+from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError
 from vggscope.render.explain.windows import draw_convolution, draw_pooling
 from vggscope.tutorials.activation import FunctionValues, relu, sigmoid
