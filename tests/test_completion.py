@@ -25,6 +25,8 @@ FREE = {
     *("--input", "--num-classes", "--batch", "--dpi", "--width", "--seed", "--unit", "--samples", "--accumulate"),
     *(
         "--gpus",
+        "--title",
+        "--caption",
         "--context",
         "--workspace",
         "--weight-decay",

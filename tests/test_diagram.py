@@ -15,7 +15,7 @@ import pytest
 
 from vggscope.drawing import FORMATS, THEMES, Diagram, diagram
 from vggscope.drawing.look import FACTS
-from vggscope.drawing.picture import Part, Polygon, Rectangle, Text
+from vggscope.drawing.picture import Line, Part, Polygon, Rectangle, Text
 from vggscope.drawing.theme import KINDS, READABLE, contrast
 from vggscope.errors import MissingTool, OptionError, OutputError
 from vggscope.graph import Network, module_node, one_input
@@ -239,6 +239,41 @@ def test_annotations_are_beside_their_layers() -> None:
     assert "receptive field" not in texts
     # Stage 1: 224*224*(27*64 + 576*64) MACs of 15,470,264,320.
     assert "1.94 G (12.5%)" in texts
+
+
+@pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
+def test_title_caption_and_legend_are_ones_own(style: str) -> None:
+    plain = diagram(column("D"), style, heat="macs" if style == "volumes" else None)
+    own = diagram(column("D"), style, title="My network", caption="in <my> words")
+    assert_tidy(own)
+    assert svg_texts(own)[:2] == ["My network", "in <my> words"]
+    assert own.picture.title == plain.picture.title  # what a screen reader says
+    bare = diagram(column("D"), style, title="none", caption="none", legend=False)
+    assert_tidy(bare)
+    texts = svg_texts(bare)
+    assert not {"D (VGG-16)", plain.picture.title, "convolution"} & set(texts)
+    assert not any(text.startswith(("Scale:", "After each")) for text in texts)
+    assert bare.picture.height <= own.picture.height - 36
+    for title, caption, words in (("none", None, 1), (None, "none", 1)):
+        drawn = diagram(column("D"), style, title=title, caption=caption)
+        assert_tidy(drawn)
+        assert len(svg_texts(own)) - len(svg_texts(drawn)) == words
+        assert drawn.picture.height < own.picture.height
+
+
+@pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
+def test_a_cropped_page_ends_where_the_picture_does(style: str) -> None:
+    drawn = diagram(column("A"), style, title="none", caption="none", legend=False, crop=True)
+    assert_tidy(drawn)
+    whole = diagram(column("A"), style, title="none", caption="none", legend=False).picture
+    assert drawn.picture.width < whole.width
+    boxes = [shape.bounds for shape in drawn.picture.shapes() if isinstance(shape, Text)]
+    boxes += [(s.x, s.y, s.x + s.width, s.y + s.height) for s in drawn.picture.shapes() if isinstance(s, Rectangle)]
+    points = [point for s in drawn.picture.shapes() if isinstance(s, (Line, Polygon)) for point in s.points]
+    boxes += [(*point, *point) for point in points]
+    assert [min(box[side] for box in boxes) for side in (0, 1)] == pytest.approx([1, 1])
+    ends = [max(box[side] for box in boxes) + 1 for side in (2, 3)]
+    assert ends == pytest.approx([drawn.picture.width, drawn.picture.height])
 
 
 def test_top_to_bottom_is_one_column() -> None:

@@ -402,6 +402,10 @@ def diagram(
     width: float | None = None,
     engine: Engine = "bundled",
     href: Callable[[str], str] | None = None,
+    title: str | None = None,
+    caption: str | None = None,
+    legend: bool = True,
+    crop: bool = False,
     **options: Unpack[ModelOptions],
 ) -> Diagram:
     """Draw a model, or several `models` side by side with `style="table"`.
@@ -409,7 +413,9 @@ def diagram(
     `.save("vgg16.svg")` writes the picture, `.source` is its DOT, and a notebook shows it. `theme` names its colours.
     `annotate` names the figures beside the layers, `heat` the one that their colour shows. `fold` draws equal blocks in
     a row once. `direction` is LR unless set. `width` is the most that the picture may take, in points. `engine` lays
-    out networks that branch. `href` returns the address that a layer of an SVG links to, by the layer's name.
+    out networks that branch. `href` returns the address that a layer of an SVG links to, by the layer's name. `title`
+    and `caption` replace the text above the picture, `"none"` leaves one out. Without `legend` nothing stands below it;
+    with `crop` the page has no margin.
 
     Raises OptionError for an unknown word, and MissingTool where Graphviz is needed and not installed.
 
@@ -429,6 +435,10 @@ def diagram(
         width=width,
         engine=engine,
         href=href,
+        title=title,
+        caption=caption,
+        legend=legend,
+        crop=crop,
     )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from vggscope import api
 from vggscope.choices import Annotation, Direction, Engine, Heat, PictureFormat, Style, Theme
-from vggscope.cli.options import OUTPUT, THEME_WORDS, THEMES, ModelFlags, Models, option
+from vggscope.cli.options import OUTPUT, THEME_WORDS, THEMES, ModelFlags, Models, flag, option
 from vggscope.cli.output import note, note_failures
 from vggscope.errors import OptionError
 from vggscope.files import is_special, write_file
@@ -46,6 +46,11 @@ class _Look:
         Engine,
         option("ENGINE", "bundled (with pygraphviz), or system (`dot` on PATH).", "vggscope.drawing.engine:ENGINES"),
     ] = "bundled"
+
+    title: Annotated[str | None, option("TEXT", "The title, in place of the model's name; none for no title.")] = None
+    caption: Annotated[str | None, option("TEXT", "The line below the title; none for no line.")] = None
+    legend: Annotated[bool, typer.Option(help="Say below the picture what its colours and scales mean.")] = True
+    crop: Annotated[bool, flag("--crop", "No margin around the picture.")] = False
 
     def keywords(self) -> dict[str, Any]:
         names = None if self.annotate is None else [name.strip() for name in self.annotate.split(",")]

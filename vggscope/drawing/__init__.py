@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Sequence
 
 from vggscope.drawing.engine import ENGINES, check
-from vggscope.drawing.look import FACTS, HEATS, Look
+from vggscope.drawing.look import FACTS, HEATS, Framing, Look
 from vggscope.drawing.picture import Picture, linked, scaled
 from vggscope.drawing.subject import Subject, with_printed_softmax
 from vggscope.drawing.theme import Theme
@@ -105,13 +105,18 @@ def diagram(
     width: float | None = None,
     engine: str = "bundled",
     href: Callable[[str], str] | None = None,
+    title: str | None = None,
+    caption: str | None = None,
+    legend: bool = True,
+    crop: bool = False,
 ) -> Diagram:
     """Draw a network, or several side by side.
 
     `annotate` names the facts beside the layers, `heat` the one that their colour shows (FACTS). `fold` draws repeated
     modules once, with their number. `direction` is LR (the default) or TB. `width` is the largest width in points: a
     wider picture continues in another row or, if that is not possible, is scaled down. `engine` lays out networks that
-    branch. `href` returns the address of a link on an SVG's node, given the name of its layer or stage.
+    branch. `href` returns the address of a link on an SVG's node, given the name of its layer or stage. `title`,
+    `caption`, `legend` and `crop` are those of Framing.
 
     Raises OptionError for an unknown or unsuitable option, and MissingTool if `engine` is needed and not installed.
     """
@@ -136,7 +141,8 @@ def diagram(
         remedy = f"{option('style', 'table')} sets several side by side"
         raise OptionError(f"style {style} draws one model at a time", remedy)
     annotations = tuple(module.DEFAULT if annotate is None else annotate)
-    look = Look(THEMES[theme], width, direction or "LR", annotations, heat or "", engine)
+    framing = Framing(title, caption, legend, crop)
+    look = Look(THEMES[theme], width, direction or "LR", annotations, heat or "", engine, framing)
     if style == "table":
         subjects = tuple(Subject(with_printed_softmax(network), fold) for network in drawn)
         picture: Picture = module.draw(subjects, look)

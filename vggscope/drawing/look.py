@@ -73,6 +73,22 @@ HEATS = tuple(name for name, fact in FACTS.items() if fact.value)
 """What `--heat` takes: the facts that have a value."""
 
 
+NONE = "none"
+"""The title, or the caption, of a picture without one."""
+
+
+@record
+class Framing:
+    """What stands around a drawing. `title` and `caption` replace those of the network, NONE leaves one out. With
+    `legend`, notes and the meaning of colours stand below it. With `crop`, the page ends where the picture does.
+    """
+
+    title: str | None = None
+    caption: str | None = None
+    legend: bool = True
+    crop: bool = False
+
+
 @record
 class Look:
     """The options of a picture. `width` is its largest width in points, or None; `direction` is LR or TB.
@@ -86,6 +102,7 @@ class Look:
     annotate: tuple[str, ...]
     heat: str
     engine: str
+    framing: Framing = Framing()
 
     @property
     def facts(self) -> dict[str, Fact]:

@@ -195,10 +195,45 @@ def scaled(picture: Picture, factor: float) -> Picture:
         points = tuple((x * factor, y * factor) for x, y in shape.points)
         return replace(shape, points=points, line_width=shape.line_width * factor)
 
+    return _changed(picture, of, picture.width * factor, picture.height * factor)
+
+
+def moved_up(picture: Picture, distance: float) -> Picture:
+    """The same picture with so much less of the page above it."""
+    return _moved(picture, 0.0, -distance, picture.width, picture.height - distance) if distance else picture
+
+
+def cropped(picture: Picture) -> Picture:
+    """The same picture on a page that ends, on each side, a point from what is drawn."""
+    ends = list(zip(*map(_bounds, picture.shapes())))
+    left, top, right, bottom = min(ends[0]), min(ends[1]), max(ends[2]), max(ends[3])
+    return _moved(picture, 1 - left, 1 - top, right - left + 2, bottom - top + 2)
+
+
+def _bounds(shape: Shape) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom."""
+    if isinstance(shape, Text):
+        return shape.bounds
+    if isinstance(shape, Rectangle):
+        return shape.x, shape.y, shape.x + shape.width, shape.y + shape.height
+    across, down = zip(*shape.points)
+    return min(across), min(down), max(across), max(down)
+
+
+def _moved(picture: Picture, dx: float, dy: float, width: float, height: float) -> Picture:
+    def of(shape: Shape) -> Shape:
+        if isinstance(shape, (Rectangle, Text)):
+            return replace(shape, x=shape.x + dx, y=shape.y + dy)
+        return replace(shape, points=tuple((x + dx, y + dy) for x, y in shape.points))
+
+    return _changed(picture, of, width, height)
+
+
+def _changed(picture: Picture, of: Callable[[Shape], Shape], width: float, height: float) -> Picture:
     return replace(
         picture,
-        width=picture.width * factor,
-        height=picture.height * factor,
+        width=width,
+        height=height,
         frame=tuple(map(of, picture.frame)),
         labels=tuple(map(of, picture.labels)),
         links=tuple(replace(link, shapes=tuple(map(of, link.shapes))) for link in picture.links),

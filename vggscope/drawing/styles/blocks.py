@@ -91,6 +91,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         parts=tuple(parts),
         notes=(*([f"After each convolution: {', '.join(common)}."] if common else []), *subject.notes),
         heat=heat,
+        framing=look.framing,
     )
 
 

@@ -76,6 +76,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         notes=subject.notes,
         heat=heat,
         labels=tuple(labels),
+        framing=look.framing,
         engine=next((card.layout.engine for card in cards.values() if card.layout.engine), ""),
     )
 

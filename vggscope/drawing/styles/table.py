@@ -87,6 +87,7 @@ def draw(subjects: tuple[Subject, ...], look: Look) -> Picture:
         parts=tuple(parts),
         notes=tuple(_notes(subjects)),
         heat=heat,
+        framing=look.framing,
     )
 
 

@@ -143,7 +143,8 @@ def draw(subject: Subject, look: Look) -> Picture:
     base = axis + tallest / 2 + 8 + LINE * max(len(solid.below) for solid in solids)
     bottom = base + 4 + LINE * max(map(len, contents.words))
     heat = heat_of(look, [shown.layers for shown in maps])
-    kinds = kind_legend(MARGIN, bottom + 16, [shown.kind for shown in maps], look.theme) if heat is None else ()
+    shows_kinds = heat is None and look.framing.legend
+    kinds = kind_legend(MARGIN, bottom + 16, [shown.kind for shown in maps], look.theme) if shows_kinds else ()
     texts = [text for solid in solids for text in _labels(solid, axis, look.theme)]
     brackets = [shape for row, words in zip(rows, contents.words) for shape in _bracket(row, words, base, look.theme)]
     ends = [shape.bounds[2] for shape in (*texts, *brackets, *kinds) if isinstance(shape, Text)]
@@ -157,6 +158,7 @@ def draw(subject: Subject, look: Look) -> Picture:
         parts=tuple(_part(solid, axis, look.theme, heat) for solid in solids),
         notes=(*_notes(maps, scale, bool(arcs)), *subject.notes),
         heat=heat,
+        framing=look.framing,
     )
 
 
