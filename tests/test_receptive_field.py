@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -540,6 +541,21 @@ class TestPictures:
         drawn = draw(fields, ".svg", theme="dark").decode()
         assert "by the rule: 5x5" in drawn
         assert "energy of the gradients, 1 image of noise" in drawn
+
+    def test_a_heat_map_lies_over_a_photo(self) -> None:
+        """Around the field the photo is as it is."""
+        from PIL import Image
+
+        network = resolve("conv3-4 conv3-4", BuildOptions(input=(3, 64, 64)))
+        heat = effective_field(network, module(network), "conv1_2", samples=1)
+        fields = replace(describe(network), effective=heat.field, heat=heat.heat)
+        data = draw(fields, ".png", image=Image.new("RGB", (64, 64), (255, 0, 0)))
+        pixels = Image.open(io.BytesIO(data)).convert("RGB")
+        reds = sum(1 for pixel in pixels.getdata() if pixel[0] > 250 and max(pixel[1:]) < 5)
+        assert reds > 0
+        assert b"<image" in draw(fields, ".svg", image=Image.new("RGB", (64, 64), "red"))
+        without = Image.open(io.BytesIO(draw(fields, ".png"))).convert("RGB")
+        assert not any(pixel[0] > 250 and max(pixel[1:]) < 5 for pixel in without.getdata())
 
     def test_what_cannot_be_drawn(self) -> None:
         fields = vggscope.receptive_fields("D")

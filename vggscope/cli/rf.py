@@ -37,7 +37,7 @@ def rf(
         option("NAME", "The input that the fields lie in; the first with spatial axes by default.", "inputs"),
     ] = None,
     image: Annotated[
-        str | None, option("FILE", "A photo to draw the regions of --at on, with -o.", *IMAGE_FILES)
+        str | None, option("FILE", "A photo under the regions of --at or the heat map, with -o.", *IMAGE_FILES)
     ] = None,
     effective: Annotated[
         bool, flag("--effective", "Measure where the unit's gradient lies (Luo et al. 2016).")

@@ -43,15 +43,17 @@ def plot(
     image: str | Image | None = None,
 ) -> Plot:
     """The plot of the chosen data: the effective field if it was measured; else the regions of the chosen units, on
-    the `image` (a path or a pillow image) if given; else the growth over depth, with other models `beside`.
+    the `image` (a path or a pillow image) if given; else the growth over depth, with other models `beside`. The
+    effective field lies over the image too.
 
     Raises OptionError for data that cannot be drawn and for an unknown theme.
     """
+    photo = open_photo(image) if isinstance(image, str) else image
     if fields.effective is not None and fields.heat is not None:
         measured = EffectiveMap(fields.model, fields.input_shape, fields.axes, fields.effective, fields.heat)
-        return heat_map(measured, theme)
+        return heat_map(measured, photo, theme)
     if fields.units:
-        return regions(fields, open_photo(image) if isinstance(image, str) else image, theme)
+        return regions(fields, photo, theme)
     return growth((fields, *beside), theme)
 
 
@@ -231,14 +233,18 @@ def _outline(axes: Axes, box: Box, color: str, **options: Any) -> None:
     axes.add_patch(Rectangle((left, top), wide, high, fill=False, edgecolor=color, **options))
 
 
-def heat_map(effective: EffectiveMap, theme: str = "light") -> Plot:
-    """The energy of the gradients within a unit's field, with the boxes that hold most of it."""
+def heat_map(effective: EffectiveMap, photo: Image | None = None, theme: str = "light") -> Plot:
+    """The energy of the gradients within a unit's field, with the boxes that hold most of it. It lies over the centre
+    of a photo if there is one, which is hidden where most of the energy is.
+    """
     height, width = _sides(effective.input_shape, effective.axes)
     field = effective.field
 
     def paint(figure: Figure, chosen: Theme) -> None:
         axes = figure.add_subplot()
-        _draw_heat(axes, effective, height, width, chosen)
+        if photo is not None:
+            _draw_image(axes, photo, height, width, chosen)
+        _draw_heat(axes, effective, (height, width), chosen, over=photo is not None)
         boxes = [(f"by the rule: {kernel_text(field.box.size)}", field.box, ":")]
         boxes += [
             (f"{100 * part.share:.0f}% of the energy: {kernel_text(part.box.size)}", part.box, dash)
@@ -246,7 +252,7 @@ def heat_map(effective: EffectiveMap, theme: str = "light") -> Plot:
         ]
         for text, box, dash in boxes:
             _outline(axes, box, chosen.ink, linewidth=1.4, linestyle=dash, label=text)
-        _frame(axes, [field.box])
+        _frame(axes, [field.box, *([_around(field.box, (height, width))] if photo is not None else [])])
         title = f"{literal(effective.model)}: where unit {index_text(field.unit)} of {literal(field.title)} looks"
         _finish(figure, axes, title, chosen)
         samples = "1 image" if field.samples == 1 else f"{field.samples} images"
@@ -255,12 +261,25 @@ def heat_map(effective: EffectiveMap, theme: str = "light") -> Plot:
     return Plot(paint, f"{effective.model}, effective receptive field", (9, 6), theme_named(theme))
 
 
-def _draw_heat(axes: Axes, effective: EffectiveMap, height: int, width: int, theme: Theme) -> None:
-    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+def _around(box: Box, image: tuple[int, int]) -> Box:
+    """The part of an image three times as high and wide as a box in its middle, so that one sees where it lies."""
+    first = tuple(max(start - side, 0) for start, side in zip(box.first, box.size))
+    last = tuple(min(end + side, most - 1) for end, side, most in zip(box.last, box.size, image))
+    return Box(first, last)
 
-    colors = LinearSegmentedColormap.from_list("heat", theme.heat)
+
+def _draw_heat(axes: Axes, effective: EffectiveMap, sides: tuple[int, int], theme: Theme, *, over: bool) -> None:
+    """Draw the energy in colour; `over` a photo, as strong as the energy."""
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap
+
+    height, width = sides
+    heat = np.asarray(effective.heat)
     # On a linear scale only the very centre would be visible.
-    axes.imshow(effective.heat, cmap=colors, norm=PowerNorm(0.4), extent=(0, width, height, 0), interpolation="nearest")
+    shares = (heat / heat.max()) ** 0.4
+    colors = LinearSegmentedColormap.from_list("heat", theme.heat)
+    alpha = 0.85 * shares if over else None
+    axes.imshow(shares, cmap=colors, alpha=alpha, extent=(0, width, height, 0), interpolation="nearest")
 
 
 def _frame(axes: Axes, boxes: Sequence[Box]) -> None:
