@@ -39,6 +39,7 @@ HEAVY = (
     "torchinfo",
     "fvcore",
     "timm",
+    "h5py",
     "matplotlib",
     "graphviz",
     "pygraphviz",

@@ -419,7 +419,7 @@ def test_a_link_to_a_file_and_a_wrong_suffix_are_read(written: dict[str, Path], 
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "damaged or cut short"),
         (b"just a text, as it happens", "neither a file of torch.save nor a safetensors file"),
         (b"PK\x03\x04" + bytes(100), "damaged or cut short"),
         (b"\x80\x02K\x05.", "a plain pickle"),

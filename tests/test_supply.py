@@ -28,7 +28,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 def claimed() -> list[Requirement]:
     """What a user installs: the dependencies and the extras that are for users."""
     extras = PROJECT["optional-dependencies"]
-    return [Requirement(text) for text in (*PROJECT["dependencies"], *extras["onnx"], *extras["timm"])]
+    return [
+        Requirement(text) for text in (*PROJECT["dependencies"], *extras["onnx"], *extras["timm"], *extras["keras"])
+    ]
 
 
 def bound(requirement: Requirement, operator: str) -> str | None:

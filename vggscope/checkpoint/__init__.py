@@ -5,5 +5,19 @@
 
 from __future__ import annotations
 
-SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".pth.tar", ".bin", ".th", ".index.json", ".npz", ".npy")
+SUFFIXES = (
+    ".pth",
+    ".pt",
+    ".safetensors",
+    ".ckpt",
+    ".pth.tar",
+    ".bin",
+    ".th",
+    ".index.json",
+    ".npz",
+    ".npy",
+    ".h5",
+    ".hdf5",
+    ".keras",
+)
 """Suffixes by which a MODEL word names a checkpoint."""

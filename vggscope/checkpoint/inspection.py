@@ -296,6 +296,9 @@ def _unknowns(vgg: StoredVGG) -> Iterator[str]:
     source = f": they are taken from column {vgg.config}" if vgg.config else ""
     yield f"ReLU, pools, dropout, strides and paddings are not in a checkpoint{source}"
     words = vgg.notation.split()
+    if vgg.config in ("D", "E") and vgg.convs[0] and vgg.convs[0].name.endswith("block1_conv1"):
+        reverse = f"build with {option('rgb')} reverses the channels"
+        yield f"Keras's published VGGs expect BGR images of 0..255 minus the mean: {reverse}"
     if vgg.config in ("A", "A-LRN"):
         yield "LRN has no parameters: A and A-LRN differ at most in the numbers of the keys"
     if GUESSED_POOL in words:

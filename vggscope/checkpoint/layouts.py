@@ -54,9 +54,11 @@ def in_torch_layout(
     named = _named(tensors)
     biases = {tensor.layer: tensor.shape for tensor in named if tensor.leaf == "bias"}
     weights = [tensor for tensor in named if tensor.leaf == "weight" and len(tensor.shape) in _TORCH]
+    # Keras, TensorFlow and Flax name their weights so, and always have the axes of channels last.
+    kernels = {len(tensor.shape) for tensor in tensors if re.search(r"[/.]kernel(?:_\d+)?(?::\d+)?$", tensor.name)}
     votes = {rank: _is_channels_last([w for w in weights if len(w.shape) == rank], biases) for rank in _TORCH}
     # Square matrices without a bias do not tell: they are as the convolutions are.
-    last_ranks = {rank for rank, vote in votes.items() if vote or (vote is None and rank == 2 and votes[4])}
+    last_ranks = {rank for rank, vote in votes.items() if vote or (vote is None and rank == 2 and votes[4])} | kernels
     permuted = [permute(tensor, _axes(tensor, last_ranks)) for tensor in named]
     is_last = 4 in last_ranks if flattens_channels_last is None else flattens_channels_last
     return with_flatten(permuted) if is_last else permuted
@@ -156,7 +158,7 @@ def _named(tensors: Sequence[StoredTensor]) -> list[StoredTensor]:
     return [
         tensor
         if name == tensor.name or counts[name] > 1
-        else replace(tensor, name=name, original=Original(tensor.name, tensor.shape))
+        else replace(tensor, name=name, original=tensor.original or Original(tensor.name, tensor.shape))
         for tensor, name in zip(tensors, names)
     ]
 
@@ -174,8 +176,6 @@ def _is_channels_last(weights: Sequence[StoredTensor], biases: dict[str, Shape])
 
     None where they do not tell.
     """
-    if any(_is_kernel(weight) for weight in weights):
-        return True
     first = last = 0
     for weight in weights:
         outputs = biases.get(weight.layer, ())
@@ -191,11 +191,6 @@ def _is_channels_last(weights: Sequence[StoredTensor], biases: dict[str, Shape])
         last = sum(prod(weight.shape[:-2]) for weight in weights)
         first, last = last, first
     return None if first == last else last > first
-
-
-def _is_kernel(weight: StoredTensor) -> bool:
-    """Whether the tensor has the name that Keras, TensorFlow and Flax give to weights, whose axes are always theirs."""
-    return weight.original is not None and re.search(r"kernel(?:_\d+)?(?::\d+)?$", weight.original.name) is not None
 
 
 def _links(convolutions: Iterable[StoredTensor]) -> int:

@@ -165,7 +165,10 @@ def _node(node: Node, layer: StoredLayer | None, paths: dict[str, str], dtype: s
     path = paths[node.name]
     parameters, op = node.parameters, node.op
     if layer:
-        own = [tensor for tensor in layer.tensors if tensor.learned and whole(tensor.leaf) in op.parameters()]
+        order = list(op.parameters())
+        own = [tensor for tensor in layer.tensors if tensor.learned and whole(tensor.leaf) in order]
+        # A file may have the bias before the weight: the op's order is torch's.
+        own.sort(key=lambda tensor: order.index(whole(tensor.leaf)))
         parameters = tuple(_parameter(tensor, dtype) for tensor in own)
         if isinstance(op, (Convolution, Linear)) and all(tensor.leaf != "bias" for tensor in layer.tensors):
             op = replace(op, bias=False)

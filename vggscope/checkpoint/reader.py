@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.folder import weights_in
-from vggscope.checkpoint.formats import numpy_files, safetensors, torch_save, torch_tar
+from vggscope.checkpoint.formats import hdf5, numpy_files, safetensors, torch_save, torch_tar
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT
 from vggscope.checkpoint.formats.shard_index import read_index
@@ -22,7 +22,6 @@ _HEAD = 264
 _UNSUPPORTED = (
     (b"version https://git-lfs", "a Git LFS pointer in place of the weights", "fetch them with git lfs pull"),
     (b"<", "a web page or XML", "the download failed: fetch the file again"),
-    (b"\x89HDF", "an HDF5 file, as Keras writes it", "convert it to a PyTorch state dict first"),
     (b"\x1f\x8b", "compressed by gzip", "unpack it first"),
     (b"BZh", "compressed by bzip2", "unpack it first"),
     (b"\xfd7zXZ", "compressed by xz", "unpack it first"),
@@ -144,6 +143,8 @@ _ZIP = b"PK\x03\x04"
 
 _READERS: tuple[tuple[Callable[[bytes, str], bool], Callable[[BoundedFile, str], Checkpoint]], ...] = (
     (_is_npz, numpy_files.read_npz),
+    (lambda head, path: head.startswith(_ZIP) and path.endswith(".keras"), hdf5.read_keras),
+    (lambda head, path: head.startswith(hdf5.MAGIC), hdf5.read),
     (lambda head, path: head.startswith(_ZIP), torch_save.read_zip),
     (lambda head, path: head.startswith(numpy_files.MAGIC), numpy_files.read_npy),
     # A header of 640 bytes begins with the bytes of a pickle too: look for the brace, and the zeros of a small length.

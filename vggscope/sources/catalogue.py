@@ -32,6 +32,7 @@ PACKAGES = (
     "jinja2",
     "safetensors",
     "onnx",
+    "h5py",
 )
 """Packages that commands import only where they need them."""
 

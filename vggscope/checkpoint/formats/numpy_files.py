@@ -29,7 +29,7 @@ LARGEST_COUNT = 10_000
 _LARGEST_HEADER = 10_000
 """Bytes of one header; NumPy refuses longer ones too."""
 
-_DTYPES = {
+DTYPES = {
     **{"f2": "float16", "f4": "float32", "f8": "float64", "c8": "complex64", "c16": "complex128"},
     **{"i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64", "b1": "bool"},
     **{"u1": "uint8", "u2": "uint16", "u4": "uint32", "u8": "uint64"},
@@ -148,7 +148,7 @@ def _header(stream: BoundedFile | IO[bytes]) -> _Header:
     if len(data) < length or order is None or shape is None:
         raise CheckpointError("an array's header is damaged or cut short", _REMEDY)
     description = _DESCRIPTION.search(text)
-    dtype = _DTYPES.get(description[2]) if description else None
+    dtype = DTYPES.get(description[2]) if description else None
     is_big_endian = description is not None and description[1] == ">"
     return _Header(8 + width + length, dtype, _sides(shape[1]), order[1] == "True", is_big_endian)
 

@@ -1,0 +1,241 @@
+"""Files of HDF5, as Keras writes weights: `.h5`, and `.keras`, an archive with one. h5py reads the structure.
+
+Only hard links are followed, so that no link, external file or virtual dataset leads out of the file. h5py reads the
+structure through a BoundedFile, and says where in the file a dataset's elements are.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from vggscope.checkpoint.contents import Checkpoint, Extent, Original, Place, StoredTensor, natural
+from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.numpy_files import DTYPES
+from vggscope.checkpoint.formats.pickle_objects import LARGEST_RANK, LARGEST_SIDE
+from vggscope.checkpoint.formats.torch_save import DAMAGE, LARGEST_DIRECTORY
+from vggscope.checkpoint.layouts import in_torch_layout
+from vggscope.errors import CheckpointError, MissingTool, printable
+from vggscope.ops.base import numel
+from vggscope.units import ELEMENT_BYTES
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
+LARGEST_COUNT = 10_000
+"""Groups and datasets of one file; the largest models of Keras have a few thousand."""
+
+_MOST_READ = 64 * 2**20
+"""Bytes of structure that h5py may read: some hundred for each dataset."""
+
+_DEEPEST = 16
+"""Groups in one another; Keras nests a model in a model four deep."""
+
+_LARGEST_ATTRIBUTE = 8 * 2**20
+"""Bytes of a model's configuration."""
+
+_WEIGHTS_MEMBER = "model.weights.h5"
+
+_REMEDY = "copy or download it again"
+
+_STATE = ("optimizer", "optimizer_weights", "_trainable_state", "trainer", "metrics")
+"""Groups beside a model's weights."""
+
+_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def read(file: BoundedFile, path: str) -> Checkpoint:
+    """The datasets of an HDF5 file. Raises CheckpointError where it is damaged, MissingTool without h5py."""
+    return _read(_Window(file, 0, file.size), path, "hdf5", None)
+
+
+def read_keras(file: BoundedFile, path: str) -> Checkpoint:
+    """The datasets in the weights of a `.keras` archive; raises as `read` does."""
+    file.allow(LARGEST_DIRECTORY)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            info = archive.NameToInfo.get(_WEIGHTS_MEMBER)
+            if info is None or info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                raise CheckpointError(f"it is a zip archive without a plain {_WEIGHTS_MEMBER}, as Keras writes")
+            configuration = _configuration(file, archive)
+            file.allow(2**16)
+            with archive.open(info) as stream:
+                stream.read(1)
+            file.seek(info.header_offset)
+            header = file.read(30)
+            start = info.header_offset + 30 + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    except DAMAGE as error:
+        raise CheckpointError(f"its zip archive is damaged or cut short: {printable(str(error))}", _REMEDY) from None
+    if start + info.file_size > file.size:
+        raise CheckpointError(f"its {_WEIGHTS_MEMBER} ends after the end of the file", _REMEDY)
+    return _read(_Window(file, start, info.file_size), path, "keras", configuration)
+
+
+def _configuration(file: BoundedFile, archive: zipfile.ZipFile) -> bytes:
+    """The text of the archive's `config.json`; empty without one."""
+    info = archive.NameToInfo.get("config.json")
+    if info is None or info.file_size > _LARGEST_ATTRIBUTE:
+        return b""
+    file.allow(_LARGEST_ATTRIBUTE + 2**16)
+    with archive.open(info) as stream:
+        return stream.read(_LARGEST_ATTRIBUTE)
+
+
+class _Window(io.RawIOBase):
+    """The `size` bytes of a file from `start` on, as h5py reads them."""
+
+    def __init__(self, file: BoundedFile, start: int, size: int) -> None:
+        super().__init__()
+        self._file = file
+        self.start, self.size = start, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self.size - self._position), 0)
+        # A damaged address may be larger than any that a file can be asked for.
+        if not count:
+            return 0
+        self._file.seek(self.start + self._position)
+        data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def _read(window: _Window, path: str, layout: str, configuration: bytes | None) -> Checkpoint:
+    try:
+        import h5py
+    except ImportError:
+        raise MissingTool("reading HDF5 and Keras files needs h5py", "pip install 'vggscope[keras]'") from None
+    window._file.allow(_MOST_READ)
+    try:
+        with h5py.File(window, "r") as opened:
+            found = sorted(_datasets(h5py, opened), key=lambda item: natural(item[0]))
+            if configuration is None:
+                configuration = _attribute(opened, "model_config")
+            return _checkpoint(window, path, layout, found, b'"channels_first"' in configuration)
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+        raise CheckpointError(f"it is damaged or cut short: {printable(str(error), 120)}", _REMEDY) from None
+
+
+def _attribute(opened: Any, name: str) -> bytes:
+    """The text of an attribute of the root; empty without it, or where it is too long."""
+    attributes = opened.attrs
+    if name not in attributes or attributes.get_id(name).get_storage_size() > _LARGEST_ATTRIBUTE:
+        return b""
+    value = attributes[name]
+    return value.encode() if isinstance(value, str) else bytes(value) if isinstance(value, bytes) else b""
+
+
+def _datasets(h5py: Any, opened: Any) -> Iterator[tuple[str, Any]]:
+    """The path and the dataset of each hard link, without those of an object that stands higher up."""
+    pending = [("", opened, 0)]
+    seen: set[int] = set()
+    count = 0
+    while pending:
+        path, group, depth = pending.pop()
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:
+            continue
+        seen.add(address)
+        for name in group:
+            count += 1
+            if count > LARGEST_COUNT or depth > _DEEPEST:
+                raise CheckpointError(f"it has more than {LARGEST_COUNT} objects, or groups too deep")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            below = f"{path}/{name}" if path else name
+            entry = group[name]
+            if isinstance(entry, h5py.Group):
+                pending.append((below, entry, depth + 1))
+            elif isinstance(entry, h5py.Dataset):
+                yield below, entry
+
+
+def _checkpoint(
+    window: _Window, path: str, layout: str, found: list[tuple[str, Any]], is_channels_first: bool
+) -> Checkpoint:
+    tensors: list[StoredTensor] = []
+    storages: dict[str, Extent] = {}
+    beside: list[str] = []
+    for name, dataset in found:
+        tensor = None if name.split("/")[0] in _STATE else _tensor(name, dataset)
+        if tensor is None:
+            beside.append(name)
+            continue
+        tensors.append(tensor)
+        extent = _extent(window, tensor, dataset)
+        if extent:
+            storages[name] = extent
+    if not tensors:
+        raise CheckpointError("it holds no dataset of numbers")
+    named = _with_names(tensors)
+    is_keras = any(tensor.name.endswith(("/kernel", "/kernel:0")) for tensor in named)
+    orders = {name: dataset.dtype.byteorder == ">" for name, dataset in found if name in storages}
+    big_endian = sum(orders.values()) * 2 > len(orders)
+    # The few datasets in the other order, which no program writes, are described and not read.
+    same = {name: extent for name, extent in storages.items() if orders[name] == big_endian}
+    flattens_last = False if is_channels_first else True if is_keras else None
+    converted = tuple(in_torch_layout(named, flattens_channels_last=flattens_last))
+    groups = tuple(dict.fromkeys(name.split("/")[0] for name in beside))
+    return Checkpoint(path, layout, converted, beside=groups, storages=same, big_endian=big_endian)
+
+
+def _tensor(name: str, dataset: Any) -> StoredTensor | None:
+    """A dataset of numbers; None for any other."""
+    dtype = (
+        DTYPES.get(dataset.dtype.str[1:]) if dataset.dtype.names is None and dataset.dtype.subdtype is None else None
+    )
+    shape = dataset.shape
+    if dtype is None or shape is None or len(shape) > LARGEST_RANK or any(side > LARGEST_SIDE for side in shape):
+        return None
+    return StoredTensor(name, tuple(map(int, shape)), dtype, Place(name, 0))
+
+
+def _extent(window: _Window, tensor: StoredTensor, dataset: Any) -> Extent | None:
+    """Where the elements are: None for a dataset without data in the file, `packed` for one in chunks."""
+    size = numel(tensor.shape) * ELEMENT_BYTES[tensor.dtype]
+    if dataset.external or dataset.is_virtual:
+        return None
+    offset = dataset.id.get_offset()
+    if offset is None:
+        return Extent(window.start, size, "packed") if dataset.chunks else None
+    if offset + size > window.size:
+        raise CheckpointError(f"its {printable(tensor.name)} ends after the end of the file", _REMEDY)
+    return Extent(window.start + offset, size)
+
+
+def _with_names(tensors: list[StoredTensor]) -> list[StoredTensor]:
+    """The tensors with Keras's names in place of its numbers: `vars/0` is a layer's kernel, or the scale of a norm."""
+    groups: dict[str, list[StoredTensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.name.rpartition("/")[0], []).append(tensor)
+    names: dict[str, str] = {}
+    for group, members in groups.items():
+        ranks = [len(member.shape) for member in members]
+        if group.rpartition("/")[2] == "vars":
+            leaves = ("kernel", "bias") if ranks[0] > 1 and len(members) <= 2 else _NORM if ranks == [1] * 4 else ()
+            names.update((m.name, f"{group[: -len('/vars')]}/{leaf}") for m, leaf in zip(members, leaves))
+    return [
+        replace(
+            tensor,
+            name=names.get(tensor.name, tensor.name).removeprefix("model_weights/").removeprefix("layers/"),
+            original=Original(tensor.name, tensor.shape),
+        )
+        for tensor in tensors
+    ]
