@@ -31,7 +31,7 @@ ABOUT = {
     "graph": "the Network: named operations in execution order",
     "ops": "one class per operation: shape, parameters, MACs, window",
     "result": "base class of results; the block model of text; torch's allocations as data",
-    "units": "numbers as text; files; progress; photos",
+    "units": "numbers as text; files; progress; photos; processes",
     "errors": "errors with remedies; frozen classes",
 }
 """What each floor is for, by its first room."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 FLOORS = (
     ("errors", "record", "_version", "choices"),
-    ("units", "suppress", "files", "progress", "photo"),
+    ("units", "suppress", "files", "progress", "photo", "workers"),
     ("result", "document", "recorded_step", "inputs"),
     ("ops",),
     ("graph",),

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import csv
+import fnmatch
 import io
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import timm
 import torchvision
 
+import vggscope as api
 from vggscope.analysis.compare import compare, depth
 from vggscope.analysis.memory.simulate import inference_peak, training_peak
 from vggscope.dtypes import converted
+from vggscope.errors import ModelError, OptionError
+from vggscope.sources.catalogue import matching
 from vggscope.sources.resolve import resolve
 
 EXACT = {
@@ -174,3 +187,374 @@ def test_invalid_arguments_are_errors(vggscope, tmp_path, monkeypatch, words, pr
     assert problem in lines[0]
     assert remedy in lines[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+# Patterns.
+
+
+@pytest.mark.parametrize("pattern", ["vgg1*", "*res?e*t1*", "resnet[15]0*", "*"])
+@pytest.mark.parametrize(
+    ("library", "listed"), [("timm", timm.list_models), ("torchvision", torchvision.models.list_models)]
+)
+def test_a_pattern_names_the_models_that_the_library_lists(library: str, listed, pattern: str) -> None:
+    found = matching(f"{library}:{pattern}")
+    assert found is not None
+    assert sorted(found) == sorted(f"{library}:{name}" for name in fnmatch.filter(listed(), pattern))
+
+
+def test_models_are_in_the_order_named_and_patterns_in_natural_order() -> None:
+    words = ("E", "torchvision:resnet34", "torchvision:resnet[135]*", "A", "A")
+    fleet = api.fleet(*words)
+    resnets = [f"torchvision:resnet{number}" for number in (34, 18, 50, 101, 152)]
+    assert fleet.names == ("E", *resnets, "A", "A")
+
+
+def test_a_pattern_gives_the_rows_of_its_models() -> None:
+    names = [f"torchvision:vgg{number}" for number in (11, 13, 16, 19)]
+    pattern = api.compare("torchvision:vgg1[1369]")
+    assert pattern == api.compare(*names)
+    assert [model.params for model in pattern.models] == [EXACT[name][1] for name in ("A", "B", "D", "E")]
+
+
+NOTHING = [
+    ("torchvision:resnt*", "torchvision:resnet101"),
+    ("torchvision:VGG*", "torchvision:vgg11"),
+    ("timm:*vgg9*", "timm:vgg"),
+    ("timm:[]*", "timm:vgg*"),
+    ("torchvision:*\x1b[31m*", "vggscope list --refs"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "near"), NOTHING)
+def test_a_pattern_that_matches_nothing_suggests_near_names(pattern: str, near: str, vggscope) -> None:
+    ran = vggscope("compare", "A", pattern)
+    assert (ran.code, ran.out) == (2, "")
+    problem, remedy = ran.err.splitlines()
+    assert "matches" in problem
+    assert near in remedy
+    assert "\x1b" not in ran.err
+
+
+def test_a_pattern_of_a_library_that_is_not_installed(monkeypatch) -> None:
+    monkeypatch.setattr("vggscope.sources.catalogue.names_in", lambda library: ())
+    with pytest.raises(api.MissingTool, match="timm is not installed"):
+        api.compare("timm:*")
+
+
+# Sorting and choosing.
+
+
+def test_models_are_sorted_by_each_figure() -> None:
+    everything = api.compare("E", "FC-10 FC-2", "A", "C", "A")
+    for key in ("params", "macs", "activation_bytes", "inference_peak_bytes", "training_peak_bytes", "depth"):
+        found = api.compare("E", "FC-10 FC-2", "A", "C", "A", sort=key)  # type: ignore[arg-type]
+        assert found.models == tuple(sorted(everything.models, key=lambda model: -getattr(model, key)))
+        assert (found.sort, found.order, found.left_out) == (key, "descending", 0)
+
+
+def test_unknown_figures_come_last_in_both_orders() -> None:
+    for order, expected in {"ascending": ["A", "E"], "descending": ["E", "A"]}.items():
+        found = api.compare("FC-10 FC-2", "E", "A", sort="receptive_field", order=order)  # type: ignore[arg-type]
+        assert [model.model for model in found.models] == [*expected, "FC-10 FC-2"]
+
+
+def test_names_are_sorted_by_the_value_of_their_numbers() -> None:
+    found = api.compare("torchvision:vgg1[13]", "torchvision:resnet1[08]*", "A", sort="model")
+    names = ["A", "torchvision:resnet18", "torchvision:resnet101", "torchvision:vgg11", "torchvision:vgg13"]
+    assert [model.model for model in found.models] == names
+
+
+def test_the_first_of_an_order(vggscope) -> None:
+    ran = vggscope("compare", *EXACT, "--sort", "macs", "--top", "2", "--columns", "model,MACs")
+    assert ran.code == 0
+    title, _, heading, _, first, second, *legend = ran.out.splitlines()
+    assert title.startswith("2 of 5 models")
+    assert heading.split() == ["model", "MACs"]
+    assert [first.split()[0], second.split()[0]] == ["E", "D"]
+    assert not any("receptive" in text or "KiB" in text for text in legend)
+    assert "sorted  by MACs, descending" in ran.out
+    found = json.loads(vggscope("compare", *EXACT, "--sort", "macs", "--top", "2", "-f", "json").out)
+    assert [found[name] for name in ("sort", "order", "left_out")] == ["macs", "descending", 3]
+    out = vggscope(
+        "compare", *EXACT, "--sort", "MACs", "--order", "ascending", "--columns", "params,model", "-f", "csv"
+    ).out
+    assert out.splitlines() == ["params,model", *(f"{EXACT[name][1]},{name}" for name in ("A", "B", "C", "D", "E"))]
+
+
+# Failures.
+
+FACTORIES = r"""
+import os
+import sys
+import time
+
+from torch import nn
+
+
+def good(width=8):
+    return nn.Sequential(nn.Conv2d(3, width, 3))
+
+
+def raises():
+    raise ValueError("no \x1b[31mdata\nhere")
+
+
+def dies():
+    os._exit(3)
+
+
+def reads():
+    sys.stdin.read()
+    print("on stdout")
+    return good()
+
+
+def waits(path):
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+    # A single long sleep is not interrupted by a signal that arrives just before it begins.
+    while True:
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def factories(tmp_path: Path) -> str:
+    path = tmp_path / "nets.py"
+    path.write_text(FACTORIES, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_model_that_cannot_be_built_does_not_stop_the_rest(jobs: str, factories: str, vggscope) -> None:
+    words = ("A", f"{factories}:raises", f"{factories}:good", "timm:vgg99", f"{factories}:good(16)")
+    ran = vggscope("compare", *words, "--jobs", jobs, "--columns", "params")
+    assert ran.code == 2
+    assert [line.split()[0] for line in ran.out.splitlines()[4:7]] == ["132.86", "224", "448"]
+    assert "raises: " in ran.out
+    assert "no model 'vgg99' (near it: vgg" in " ".join(ran.out.split())
+    assert "\x1b" not in ran.out
+    assert ran.err == "vggscope: 2 models cannot be compared, as noted\n"
+    ran = vggscope("compare", *words, "--jobs", jobs, "-f", "json")
+    found = json.loads(ran.out)
+    assert [model["params"] for model in found["models"]] == [EXACT["A"][1], 224, 448]
+    first, second = found["failures"]
+    assert (first["model"], second["model"]) == (words[1], words[3])
+    assert "no \x1b[31mdata" in first["failure"] or "no \\x1b[31mdata" in first["failure"]
+    assert first["failure"].count("\n") == 0
+    assert second["remedy"].startswith("near it: vgg")
+    assert [line.partition(": ")[0] for line in ran.err.splitlines()] == ["vggscope", words[1], words[3]]
+
+
+def test_only_failures(factories: str, vggscope, tmp_path: Path) -> None:
+    """A single model's error is the command's; of several, each is told."""
+    with pytest.raises(ModelError, match="no model 'vgg99'"):
+        api.compare("timm:vgg99")
+    found = api.compare("timm:vgg99", f"{factories}:raises")
+    assert (found.models, len(found.failures)) == ((), 2)
+    assert "0 models" in str(found)
+    assert vggscope("compare", "timm:vgg99", f"{factories}:raises", "-o", str(tmp_path / "x.svg")).code == 2
+
+
+def test_a_word_that_names_no_model_is_an_error_before_anything_is_computed(factories: str, vggscope) -> None:
+    ran = vggscope("compare", f"{factories}:waits('/nowhere')", "Q7")
+    assert (ran.code, ran.out) == (2, "")
+    assert "unknown model 'Q7'" in ran.err
+
+
+# Several processes.
+
+
+def test_processes_give_what_one_gives(factories: str) -> None:
+    words = ("A", *(f"{factories}:good({width})" for width in range(1, 5)), "torchvision:alexnet")
+    assert api.compare(*words, jobs=3).to_json() == api.compare(*words).to_json()
+
+
+def test_code_in_a_process_may_read_and_print(factories: str) -> None:
+    found = api.compare(f"{factories}:reads", f"{factories}:good", jobs=2)
+    assert [model.params for model in found.models] == [224, 224]
+
+
+def test_a_process_that_dies_is_a_failure_and_another_takes_its_place(factories: str) -> None:
+    words = [f"{factories}:{name}" for name in ("dies", "good", "dies", "good(2)", "good(3)")]
+    found = api.compare(*words, jobs=2)
+    assert [model.params for model in found.models] == [224, 56, 84]
+    assert {failure.failure for failure in found.failures} == {"the process ended with exit code 3"}
+
+
+def test_few_models_take_one_process() -> None:
+    from vggscope.vgg.options import BuildOptions
+
+    named = [f"torchvision:vgg{number}" for number in (11, 13, 16, 19)] * 3
+    count = api.api._runs_apart(named, BuildOptions(), None)[1]
+    assert 1 <= count <= 3
+    assert api.api._runs_apart(named[:4], BuildOptions(), None) == ([], 1)
+    assert api.api._runs_apart(["A", *named], BuildOptions(), 64) == (list(range(1, 13)), 12)
+
+
+def test_modules_stay_in_this_process() -> None:
+    net = torchvision.models.alexnet()
+    found = api.compare(net, "torchvision:alexnet", "torchvision:alexnet", jobs=2)
+    assert [model.params for model in found.models] == [sum(p.numel() for p in net.parameters())] * 3
+
+
+# Lines.
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_line_for_each_model(jobs: str, factories: str, vggscope, tmp_path: Path) -> None:
+    words = ("A", f"{factories}:good", f"{factories}:raises", "D")
+    path = tmp_path / "x.jsonl"
+    printed = vggscope("compare", *words, "--jobs", jobs, "-f", "jsonl")
+    written = vggscope("compare", *words, "--jobs", jobs, "-o", str(path))
+    assert (printed.code, written.code, written.out) == (2, 2, "")
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert sorted(path.read_text().splitlines()) == sorted(printed.out.splitlines())
+    assert {row["schema"] for row in rows} == {"vggscope/compared@1"}
+    by_name = {row["model"]: row for row in rows}
+    models = json.loads(vggscope("compare", *words, "-f", "json").out)["models"]
+    for model in models:
+        assert by_name.pop(model["model"]) == {"schema": "vggscope/compared@1", "batch": 1, **model}
+    (failed,) = by_name.values()
+    assert (failed["model"], set(failed)) == (words[2], {"schema", "batch", "model", "failure", "remedy"})
+
+
+BAD_MANY = [
+    (("A", "--sort", "mcas"), "unknown figure to sort by 'mcas', did you mean macs?", "params"),
+    (("A", "--top", "3"), "--top without --sort", "--sort macs"),
+    (("A", "--sort", "macs", "--order", "down"), "unknown order", "ascending"),
+    (("A", "--sort", "macs", "--top", "0"), "first 0 models", "--top"),
+    (("A", "--jobs", "0"), "0 processes", "--jobs"),
+    (("A", "--columns", "parms"), "no column is named 'parms', did you mean params?", "macs"),
+    (("A", "--columns", ","), "names no column", "--columns"),
+    (("A", "-f", "jsonl", "--sort", "macs"), "--sort with lines", "leave out"),
+    (("A", "--grid", "--top", "1"), "--top with --grid", "leave out"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"), BAD_MANY, ids=lambda v: " ".join(v) if isinstance(v, tuple) else ""
+)
+def test_options_of_many_models_that_make_no_sense(vggscope, words, problem: str, remedy: str) -> None:
+    ran = vggscope("compare", *words)
+    assert (ran.code, ran.out) == (2, "")
+    lines = ran.err.rstrip("\n").split("\n")
+    assert problem in lines[0]
+    assert remedy in lines[-1]
+
+
+def test_the_same_errors_in_python() -> None:
+    with pytest.raises(OptionError, match="top without sort"):
+        api.compare("A", top=3)
+    with pytest.raises(OptionError, match=r"jobs is 1 to 1000, a whole number"):
+        api.compare("A", jobs=1.5)  # type: ignore[arg-type]
+
+
+# Interruptions.
+
+MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from vggscope.cli.app import main; main()"
+)
+"""The program. The children of a process in a shell's background ignore SIGINT."""
+
+
+@contextmanager
+def interrupted(number: int, folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The program, which gets a signal as soon as a model writes its process id to a file of the folder."""
+    command = [sys.executable, "-c", MAIN, "compare", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while process.poll() is None and not any(path.stat().st_size for path in folder.glob("*.pid")):
+                time.sleep(0.01)
+            process.send_signal(number)
+            yield process
+        finally:
+            process.kill()
+
+
+def is_running(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interruption_keeps_what_is_done_and_ends_the_processes(jobs: str, factories: str, tmp_path: Path) -> None:
+    waits = [f"{factories}:waits('{tmp_path / name}.pid')" for name in "abc"]
+    words = ("A", "E", f"{factories}:raises", *waits, "--jobs", jobs, "--sort", "params", "--columns", "model,params")
+    with interrupted(signal.SIGINT, tmp_path, *words) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert [line.split()[0] for line in out.splitlines()[4:6]] == ["E", "A"]
+    missing = re.search(r"interrupted: (\d) of 6 models are missing", " ".join(out.split()))
+    assert missing is not None
+    # With two processes, a model may be waiting in one while the other has not built `raises` yet.
+    assert int(missing[1]) in ((3,) if jobs == "1" else (3, 4))
+    assert f"vggscope: interrupted: {missing[1]} of 6 models are missing" in err
+    assert "Traceback" not in err
+    assert not any(is_running(int(path.read_text())) for path in tmp_path.glob("*.pid") if path.read_text())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(
+    ("number", "words", "code"),
+    [("SIGTERM", ("A",), 143), ("SIGINT", (), 130)],
+    ids=["terminated", "interrupted before anything is done"],
+)
+def test_other_interruptions_end_it_without_output(
+    number: str, words, code: int, factories: str, tmp_path: Path
+) -> None:
+    waits = [f"{factories}:waits('{tmp_path / name}.pid')" for name in "ab"]
+    with interrupted(getattr(signal, number), tmp_path, *words, *waits, "--jobs", "2") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (code, "", "")
+    assert not any(is_running(int(path.read_text())) for path in tmp_path.glob("*.pid") if path.read_text())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_an_interruption_keeps_the_lines_of_a_file(factories: str, tmp_path: Path) -> None:
+    target, waits = tmp_path / "x.jsonl", f"{factories}:waits('{tmp_path / 'a'}.pid')"
+    with interrupted(signal.SIGINT, tmp_path, "A", "E", waits, "--jobs", "1", "-o", str(target)) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert [json.loads(line)["model"] for line in target.read_text().splitlines()] == ["A", "E"]
+
+
+def test_in_python_an_interruption_is_pythons(factories: str, monkeypatch) -> None:
+    """KeyboardInterrupt is raised, and the fleet has what is done."""
+    fleet = api.fleet("A", "E", "D")
+    next(fleet)
+
+    def interrupt(task: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vggscope.api._compared_model", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(fleet)
+    assert fleet.missing == ("E", "D")
+    assert [model.model for model in fleet.comparison().models] == ["A"]
+    assert "2 of 3 models are missing: E, D" in str(fleet.comparison())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal")
+def test_a_terminal_shows_progress_and_a_pipe_has_the_lines_alone() -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "vggscope", "compare", "A", "D", "E", "-f", "jsonl"]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, check=True, timeout=60)
+    finally:
+        os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # Linux: the other end is closed
+        while text := os.read(ours, 65536):
+            shown += text
+    os.close(ours)
+    assert [json.loads(line)["model"] for line in done.stdout.splitlines()] == ["A", "D", "E"]
+    assert b"comparing" in shown
+    assert b"schema" not in shown
+    quiet = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert (quiet.stdout, quiet.stderr) == (done.stdout, "")

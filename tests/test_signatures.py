@@ -16,6 +16,7 @@ import pytest
 from typer.main import get_command
 
 from vggscope import api, choices
+from vggscope.analysis.compare import ORDERS, SORTS
 from vggscope.analysis.memory.optimizers import OPTIMIZERS, RECIPES
 from vggscope.analysis.memory.step_config import DTYPES, MODES, PARALLEL, RUNTIMES, StepConfig
 from vggscope.analysis.memory.workspace import CUDNN
@@ -28,6 +29,7 @@ from vggscope.drawing import DIRECTIONS, FORMATS, STYLES
 from vggscope.drawing.engine import ENGINES
 from vggscope.drawing.look import FACTS, HEATS
 from vggscope.drawing.themes import THEMES
+from vggscope.render.compare import COLUMNS
 from vggscope.tutorials import TOPICS
 from vggscope.units import DTYPE_BYTES
 from vggscope.vgg.options import HEADS, BuildOptions
@@ -36,6 +38,8 @@ CLI = Path(inspect.getfile(import_module("vggscope.cli"))).parent
 
 TABLES: dict[str, Iterable[str]] = {
     "Annotation": FACTS,
+    "ComparedColumn": [column.key for column in COLUMNS],
+    "ComparedFigure": SORTS,
     "Count": COUNTS,
     "Depth": api.DEPTHS,
     "Device": DEVICES,
@@ -48,6 +52,7 @@ TABLES: dict[str, Iterable[str]] = {
     "Init": INITS,
     "Mode": MODES,
     "Optimizer": OPTIMIZERS,
+    "Order": ORDERS,
     "Cudnn": CUDNN,
     "Parallel": PARALLEL,
     "PictureFormat": FORMATS,
@@ -107,7 +112,7 @@ FUNCTIONS = {
     "summary": (api.summary, api.operations),
     "rf": (api.receptive_fields,),
     "memory": (api.memory, api.measure),
-    "compare": (api.compare, api.grid),
+    "compare": (api.compare, api.fleet, api.grid),
     "build": (api.build, api.export),
     "list": (api.catalogue,),
     "inspect": (api.inspect, api.stats),
@@ -174,6 +179,8 @@ REASONS = {
         "build",
         "builders.initialisation",
     ): "checks --init and --seed where the module is only printed",
+    ("compare", "analysis.compare"): "names results for the type checker",
+    ("compare", "analysis.fleet"): "names results for the type checker",
     ("compare", "drawing.themes"): "checks --theme before anything is computed",
     ("diff", "vgg.notation"): "recognises a line of notation that the shell has split",
     ("explain", "drawing.themes"): "checks --theme before anything is computed",

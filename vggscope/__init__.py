@@ -17,6 +17,7 @@ from vggscope import result as _result
 if TYPE_CHECKING:
     from vggscope._version import __version__
     from vggscope.analysis.compare import Comparison
+    from vggscope.analysis.fleet import Fleet
     from vggscope.analysis.memory.grid import Estimate, Grid
     from vggscope.analysis.memory.report import MemoryReport
     from vggscope.analysis.operations import Operations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         diff,
         explain,
         export,
+        fleet,
         grid,
         inspect,
         lock,
@@ -77,6 +79,7 @@ __all__ = [
     "Diagram",
     "Diff",
     "Estimate",
+    "Fleet",
     "Grid",
     "Inspection",
     "Lock",
@@ -107,6 +110,7 @@ __all__ = [
     "diff",
     "explain",
     "export",
+    "fleet",
     "grid",
     "inspect",
     "lock",
@@ -130,6 +134,7 @@ _MODULES = {
     "Diagram": "drawing",
     "Diff": "diffing.result",
     "Estimate": "analysis.memory.grid",
+    "Fleet": "analysis.fleet",
     "Grid": "analysis.memory.grid",
     "Inspection": "checkpoint.inspection",
     "Lock": "lock_file",

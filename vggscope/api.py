@@ -13,17 +13,31 @@ Every error is a VggscopeError: it states the problem and the remedy.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from operator import index
 from typing import TYPE_CHECKING, Any, get_args
 
 from vggscope.choices import Depth, ModelOptions, StepOptions, WordOptions
-from vggscope.errors import ModelError, OptionError, ShapeError, VggscopeError, option, unknown
+from vggscope.errors import (
+    ModelError,
+    OptionError,
+    ShapeError,
+    Stopped,
+    VggscopeError,
+    check_count,
+    names_options,
+    naming_options,
+    option,
+    printable,
+    received,
+    unknown,
+)
 from vggscope.graph import Network, input_sizes
 from vggscope.inputs import Inputs, InputSize, parse_dtype
+from vggscope.record import record
 from vggscope.recorded_step import StepRequest
 from vggscope.vgg.options import BuildOptions
 
@@ -31,7 +45,9 @@ if TYPE_CHECKING:
     from torch import nn
     from typing_extensions import Unpack
 
-    from vggscope.analysis.compare import Comparison
+    from vggscope.analysis.compare import Compared as ComparedModel
+    from vggscope.analysis.compare import Comparison, Ranking, Uncompared
+    from vggscope.analysis.fleet import Fleet
     from vggscope.analysis.memory.fit import GpuBudget
     from vggscope.analysis.memory.grid import Estimate, Grid
     from vggscope.analysis.memory.optimizers import Recipe as TrainingRecipe
@@ -44,6 +60,8 @@ if TYPE_CHECKING:
     from vggscope.checkpoint.statistics import Statistics
     from vggscope.choices import (
         Annotation,
+        ComparedColumn,
+        ComparedFigure,
         Count,
         Cudnn,
         Device,
@@ -56,6 +74,7 @@ if TYPE_CHECKING:
         Mode,
         ModelAndStepOptions,
         Optimizer,
+        Order,
         Recipe,
         StepDtype,
         Style,
@@ -307,33 +326,93 @@ def compare(
     batch: int = 1,
     dtype: Dtype | None = None,
     paper: bool = False,
+    sort: ComparedFigure | None = None,
+    order: Order | None = None,
+    top: int | None = None,
+    columns: Sequence[ComparedColumn] | None = None,
+    jobs: int | None = 1,
     **options: Unpack[ModelOptions],
 ) -> Comparison:
     """Return `models` side by side: parameters, MACs, bytes, depth and receptive field, for a `batch` and a `dtype`,
     each model's own if left out.
 
-    `paper` adds the paper's Tables 1 and 2 beside the computed values, of all its columns if no model is named.
+    A word may be a shell-style pattern of library models, such as `timm:resnet*`. `paper` adds the paper's Tables 1 and
+    2 beside the computed values, of all its columns if no model is named. `sort` orders the models by a figure, in the
+    `order` descending if left out (names ascending), and `top` keeps the first ones. `columns` are those of the table.
+    `jobs` is how many processes work on words that run code, None for the cores if that is worthwhile; with 1 all is
+    done in this process, which knows what your program registered or changed.
 
-    Raises ModelError, and OptionError where there is nothing to compare.
+    A model that cannot be built does not stop the rest: it is among the result's `failures`. If only one model is
+    named, its error is raised. Raises ModelError for a word that names no model, and OptionError where there is nothing
+    to compare.
 
     >>> comparison = compare("A", "E")
     >>> comparison, [model.depth for model in comparison.models]
     (<Comparison of A, E at 3x224x224, batch 1>, [11, 19])
+    >>> [model.model for model in compare("A", "D", "E", "B", sort="macs", top=2).models]
+    ['E', 'D']
     """
-    from vggscope.analysis.compare import compare as compare_networks
+    models_one_by_one = fleet(
+        *models,
+        input_size=input_size,
+        batch=batch,
+        dtype=dtype,
+        paper=paper,
+        sort=sort,
+        order=order,
+        top=top,
+        columns=columns,
+        jobs=jobs,
+        **options,
+    )
+    for _ in models_one_by_one:
+        pass
+    return models_one_by_one.comparison()
+
+
+def fleet(
+    *models: Model,
+    input_size: InputSizes | None = None,
+    batch: int = 1,
+    dtype: Dtype | None = None,
+    paper: bool = False,
+    sort: ComparedFigure | None = None,
+    order: Order | None = None,
+    top: int | None = None,
+    columns: Sequence[ComparedColumn] | None = None,
+    jobs: int | None = 1,
+    **options: Unpack[ModelOptions],
+) -> Fleet:
+    """Return the figures of many `models`, each as soon as it is done: what `compare` shows, one by one.
+
+    The arguments are those of `compare`: `input_size`, `batch`, `dtype`, `paper`, `sort`, `order`, `top`, `columns` and
+    `jobs`. Raises ModelError and OptionError as `compare` does; the error of a single model is raised when it is read.
+
+    >>> for row in fleet("A", "conv3-8 maxpool FC-10"):
+    ...     print(row.model, row.params)
+    A 132863336
+    conv3-8 maxpool FC-10 4154
+    """
+    from vggscope.analysis.fleet import Fleet
     from vggscope.tutorials.paper import published
     from vggscope.units import check_batch
 
     check_batch(batch, dtype)
-    columns = published() if paper else ()
-    named = models or tuple(column.column for column in columns)
+    ranking, shown = _ranking(sort, order, top), _shown_columns(columns)
+    if jobs is not None:
+        check_count("jobs", jobs, f"{jobs} processes make no sense", 1000)
+    inputs = _inputs(input_size, options)
+    building = _source_options(inputs, options)
+    paper_columns = published() if paper else ()
+    named = _expanded(models) or [column.column for column in paper_columns]
     if not named:
         raise OptionError(
             "no model to compare", f"name one, such as torchvision:resnet18, or add {option('paper', True)}"
         )
-    inputs, steps = _inputs(input_size, options), _peaks(dtype, batch)
-    networks = [_network(model, inputs, options, steps) for model in named]
-    return compare_networks(networks, batch, dtype, columns)
+    tasks = [_Task(model, inputs, options, batch, dtype, names_options()) for model in named]
+    apart = _runs_apart(named, building, jobs)
+    rows = _rows(tasks, *apart)
+    return Fleet([_name(model) for model in named], rows, batch, paper_columns, ranking, shown)
 
 
 def grid(
@@ -930,6 +1009,140 @@ def _comparisons(
         reference = _reference(ref, model, ours, None, options, cache=True)
         return (compare(ours, reference.network, reference.notes),)
     return () if ours is first else (compare(ours, first),)
+
+
+MODELS_PER_PROCESS = 4
+"""A process is started for at least as many models: to import torch takes as long as to trace two of them."""
+
+
+@record
+class _Task:
+    """A model to compare, for `_row`. `names_options` is whether messages name options of the command line."""
+
+    model: Model
+    inputs: Inputs | None
+    options: ModelOptions
+    batch: int
+    dtype: str | None
+    names_options: bool
+
+
+def _ranking(sort: str | None, order: str | None, top: int | None) -> Ranking | None:
+    """The order of the models; None for the one given. Raises OptionError for an unknown one."""
+    from vggscope.analysis.compare import ORDERS, SORTS, Ranking
+    from vggscope.render.compare import ALIASES
+
+    if sort is None:
+        useless = _first_given(order=order, top=top)
+        if useless is not None:
+            raise OptionError(f"{option(useless)} without {option('sort')}", f"for example {option('sort', 'macs')}")
+        return None
+    key = ALIASES.get(sort.strip().lower(), sort)
+    if key not in SORTS:
+        raise unknown("figure to sort by", sort, SORTS, "sort")
+    if order is not None and order not in ORDERS:
+        raise unknown("order", order, ORDERS)
+    if top is not None:
+        check_count("top", top, f"the first {top} models make no sense", 10**6)
+    return Ranking(key, order or ("ascending" if key == "model" else "descending"), top)
+
+
+def _shown_columns(columns: Sequence[str] | None) -> tuple[str, ...]:
+    """The keys of the columns of a comparison; none for the usual ones. Raises OptionError for an unknown one."""
+    if columns is None:
+        return ()
+    from vggscope.render.compare import column_keys
+
+    return column_keys(columns.split(",") if isinstance(columns, str) else columns)
+
+
+def _expanded(models: Sequence[Model]) -> list[Model]:
+    """The models, with those that a pattern matches in its place, but for those that are named already.
+
+    Raises ModelError for a pattern that matches none.
+    """
+    named: list[Model] = []
+    for model in models:
+        found = None
+        if isinstance(model, str) and ":" in model and any(sign in model for sign in "*?["):
+            from vggscope.sources.catalogue import matching
+
+            found = matching(model)
+        if found is None:
+            named.append(model)
+        else:
+            known = {name for name in named if isinstance(name, str)}
+            named += [word for word in found if word not in known]
+    return named
+
+
+def _runs_apart(models: Sequence[Model], options: BuildOptions, jobs: int | None) -> tuple[list[int], int]:
+    """Which models other processes work on, and how many processes.
+
+    Raises ModelError for a word that no source claims, and OptionError for options that no model has.
+    """
+    from vggscope.sources.resolve import runs_code
+
+    apart = [place for place, model in enumerate(models) if isinstance(model, str) and runs_code(model, options)]
+    if jobs == 1 or not apart or (options.inputs is not None and options.inputs.data is not None):
+        return [], 1
+    from vggscope.workers import available
+
+    count = min(available(), len(apart) // MODELS_PER_PROCESS) if jobs is None else min(jobs, len(apart))
+    return (apart, count) if count > 1 else ([], 1)
+
+
+def _rows(
+    tasks: Sequence[_Task], apart: Sequence[int], jobs: int
+) -> Generator[tuple[int, ComparedModel | Uncompared], None, None]:
+    """The index and the row of each model as they are done: those of this process, then those of the others."""
+    from vggscope.progress import progress
+
+    if len(tasks) == 1:
+        yield 0, _compared_model(tasks[0])
+        return
+    with progress("comparing", len(tasks)) as advance:
+        elsewhere = frozenset(apart)
+        for place, task in enumerate(tasks):
+            if place not in elsewhere:
+                advance(printable(_name(task.model)))
+                yield place, _row(task)
+        if apart:
+            from vggscope.workers import Died, results
+
+            with closing(results(f"{__name__}:_row", [tasks[place] for place in apart], jobs)) as rows:
+                for number, row in rows:
+                    name = _name(tasks[apart[number]].model)
+                    advance(printable(name))
+                    yield apart[number], _uncompared(name, ModelError(row.reason)) if isinstance(row, Died) else row
+
+
+def _row(task: _Task) -> ComparedModel | Uncompared:
+    """The figures of a model, or why it has none."""
+    try:
+        with naming_options() if task.names_options else nullcontext():
+            return _compared_model(task)
+    except Exception as error:  # the model's own code may raise anything
+        signal = received()
+        if signal is not None:
+            raise Stopped(signal) from None
+        return _uncompared(_name(task.model), error)
+
+
+def _compared_model(task: _Task) -> ComparedModel:
+    from vggscope.analysis.compare import compared
+
+    network = _network(task.model, task.inputs, task.options, _peaks(task.dtype, task.batch))
+    return compared(network, task.batch, task.dtype)
+
+
+def _uncompared(name: str, error: Exception) -> Uncompared:
+    from vggscope.analysis.compare import Uncompared
+
+    if isinstance(error, VggscopeError):
+        return Uncompared(name, error.problem, error.remedy)
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Uncompared(name, text, "this is a defect of vggscope; a summary of the model shows where")
 
 
 def _word(model: Model) -> str:

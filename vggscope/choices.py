@@ -78,6 +78,38 @@ Topic = Literal[
 """What `explain` explains beside the layers of a model."""
 
 
+ComparedFigure = Literal[
+    "model",
+    "params",
+    "macs",
+    "activation_bytes",
+    "inference_peak_bytes",
+    "training_peak_bytes",
+    "depth",
+    "weight_layers",
+    "receptive_field",
+]
+"""What models are sorted by."""
+
+ComparedColumn = Literal[
+    "model",
+    "input_shape",
+    "params",
+    "macs",
+    "activation_bytes",
+    "inference_peak_bytes",
+    "training_peak_bytes",
+    "depth",
+    "weight_layers",
+    "receptive_field",
+    "output_shape",
+]
+"""A column of a table of models."""
+
+Order = Literal["ascending", "descending"]
+"""The order in which models are sorted."""
+
+
 class WordOptions(TypedDict, total=False):
     """How a model is built from a word.
 

@@ -6,10 +6,11 @@ Document. So a new kind of result works in every format, and a new format works 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from vggscope.errors import OptionError, nearest, option, printable
 from vggscope.record import record
 from vggscope.units import UNKNOWN
 
@@ -72,6 +73,29 @@ class Table:
         rows = tuple(tuple(row[place] for place in places) for row in self.rows)
         total = tuple(self.total[place] for place in places) if self.total else None
         return replace(self, columns=columns, rows=rows, total=total)
+
+
+def keys_of(
+    columns: Sequence[Column], names: Iterable[str], aliases: Mapping[str, str], example: Sequence[str]
+) -> tuple[str, ...]:
+    """The keys of the columns of these names: keys, headings in any case, or `aliases` of keys.
+
+    Raises OptionError for an unknown name, and where there is none: `example` is what would work.
+    """
+    by_name = {name.lower(): column.key for column in columns for name in (column.key, column.title)} | {**aliases}
+    keys = []
+    for name in filter(None, (part.strip().lower() for part in names)):
+        if name not in by_name:
+            # Headings, but for those that are awkward to type.
+            known = (column.title.lower() if column.title.isalpha() else column.key for column in columns)
+            raise OptionError(
+                f"no column is named {printable(name)!r}{nearest(name, by_name)}",
+                f"{option('columns')} takes {', '.join(known)}",
+            )
+        keys.append(by_name[name])
+    if not keys:
+        raise OptionError(f"{option('columns')} names no column", f"for example {option('columns', ','.join(example))}")
+    return tuple(dict.fromkeys(keys))
 
 
 def data_table(keys: Sequence[str], rows: Iterable[tuple[object, ...]]) -> Table:

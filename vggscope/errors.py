@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 class VggscopeError(Exception):
@@ -117,6 +118,34 @@ class MissingTool(VggscopeError):
     vggscope.errors.MissingTool: timm is not installed
     pip install timm
     """
+
+
+class Stopped(BaseException):
+    """A signal that ends the program: no error. It is raised so that files are closed and temporary files removed.
+
+    The command line sends its signals to `stop`. In a script, Ctrl-C is Python's KeyboardInterrupt.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+_received: list[int] = []
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Raise Stopped: the handler of a signal."""
+    _received.append(number)
+    raise Stopped(number)
+
+
+def received() -> int | None:
+    """Return the first signal that `stop` received; None without one.
+
+    A C extension may replace a Stopped that is raised in it by another error.
+    """
+    return _received[0] if _received else None
 
 
 _command_lines: list[None] = []

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
 
+MANY = 20
+"""Of as many steps or more, a bar on a terminal shows the time that remains."""
+
 Advance = Callable[[str], None]
 """Called before each step, with its name."""
 
@@ -81,10 +84,15 @@ def _notebook(what: str, steps: int) -> Iterator[Advance]:
 @contextmanager
 def _bar(what: str, steps: int) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.fields[step]}", markup=False))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns: list[ProgressColumn] = [TextColumn(what), BarColumn(), MofNCompleteColumn()]
+    if steps >= MANY:
+        columns.append(TimeRemainingColumn(compact=True))
+    columns.append(TextColumn("{task.fields[step]}", markup=False))
+    # The bar keeps its stream where code below redirects stderr, and leaves stdout, which may be a file, alone.
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(what, total=steps, step="")
 
         def advance(step: str) -> None:

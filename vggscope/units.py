@@ -226,6 +226,16 @@ def parse_numbers(text: str) -> list[int]:
     return numbers
 
 
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """The key that sorts numbers in names by their value.
+
+    >>> sorted(["resnet101", "resnet18", "resnest50"], key=natural_order)
+    ['resnest50', 'resnet18', 'resnet101']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [(int(part) if place % 2 else 0, part) for place, part in enumerate(parts)]
+
+
 def pair_text(pair: tuple[int, ...] | None) -> str:
     """The height and width of a window, one number if they are equal.
 

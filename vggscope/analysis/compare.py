@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
+from typing import Any
 
 from vggscope.analysis.receptive_field.view import ReceptiveField
 from vggscope.analysis.summary import Summary, summarize
@@ -13,6 +14,7 @@ from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.units import natural_order
 
 
 @record
@@ -62,6 +64,15 @@ class Compared:
 
 
 @record
+class Uncompared:
+    """A model that could not be built or read: the reason, and what would work (empty if nothing is known to)."""
+
+    model: str
+    failure: str
+    remedy: str
+
+
+@record
 class Published:
     """A configuration of the paper: its notation and weight layers in Table 1, its parameters in millions in Table 2,
     and the same figures as computed. `agrees` is whether both are equal, rounded as in the paper.
@@ -78,9 +89,11 @@ class Published:
 
 @record
 class Comparison(Result):
-    """The figures of networks in the order given. `paper` is empty unless it is requested.
+    """The figures of networks in the order given, or sorted. `paper` is empty unless it is requested.
 
-    `dtype` is `mixed` if the networks' differ.
+    `dtype` is `mixed` if the networks' differ. `failures` are models without figures, `missing` those that were not
+    reached before an interruption. `sort` and `order` are None in the order given; `left_out` is the number of models
+    that are not among the first of that order. `columns` are those of the table, by default if empty.
     """
 
     schema: str
@@ -88,6 +101,12 @@ class Comparison(Result):
     dtype: str
     models: tuple[Compared, ...]
     paper: tuple[Published, ...] = ()
+    failures: tuple[Uncompared, ...] = ()
+    missing: tuple[str, ...] = ()
+    sort: str | None = None
+    order: str | None = None
+    left_out: int = 0
+    columns: tuple[str, ...] = field(default=(), metadata={"json": False})
 
 
 def compare(
@@ -99,16 +118,75 @@ def compare(
     >>> [(model.model, model.depth, model.params) for model in compare([resolve("A"), resolve("E")]).models]
     [('A', 11, 132863336), ('E', 19, 143667240)]
     """
-    models = tuple(_compared(network, summarize(network, batch, dtype), batch) for network in networks)
-    dtypes = {model.dtype for model in models}
-    return Comparison("vggscope/compare@1", batch, dtypes.pop() if len(dtypes) == 1 else MIXED, models, paper)
+    return comparison([compared(network, batch, dtype) for network in networks], batch, paper)
+
+
+def comparison(
+    rows: Iterable[Compared | Uncompared],
+    batch: int = 1,
+    paper: tuple[Published, ...] = (),
+    missing: tuple[str, ...] = (),
+    ranking: Ranking | None = None,
+    columns: tuple[str, ...] = (),
+) -> Comparison:
+    """The rows as a Comparison, sorted by `ranking`."""
+    rows = list(rows)
+    models = [row for row in rows if isinstance(row, Compared)]
+    shown = models if ranking is None else ranking.first(models)
+    dtypes = {model.dtype for model in shown}
+    return Comparison(
+        "vggscope/compare@1",
+        batch,
+        dtypes.pop() if len(dtypes) == 1 else MIXED,
+        tuple(shown),
+        paper,
+        tuple(row for row in rows if isinstance(row, Uncompared)),
+        missing,
+        ranking.sort if ranking else None,
+        ranking.order if ranking else None,
+        len(models) - len(shown),
+        columns,
+    )
+
+
+ORDERS = ("ascending", "descending")
+
+SORTS: Mapping[str, Callable[[Compared], Any]] = {
+    "model": lambda model: natural_order(model.model),
+    "params": lambda model: model.params,
+    "macs": lambda model: model.macs,
+    "activation_bytes": lambda model: model.activation_bytes,
+    "inference_peak_bytes": lambda model: model.inference_peak_bytes,
+    "training_peak_bytes": lambda model: model.training_peak_bytes,
+    "depth": lambda model: model.depth,
+    "weight_layers": lambda model: model.weight_layers,
+    "receptive_field": lambda model: max(model.field_size) if model.field_size else None,
+}
+"""What models are sorted by. None, for an unknown figure, comes last in both orders."""
+
+
+@record
+class Ranking:
+    """An order of models: `sort` is a key of SORTS, `order` one of ORDERS, `top` how many come first, None for all."""
+
+    sort: str
+    order: str
+    top: int | None = None
+
+    def first(self, models: Iterable[Compared]) -> list[Compared]:
+        """The models sorted, equal ones in the order given, and the first `top` of them."""
+        values = [(SORTS[self.sort](model), model) for model in models]
+        known = [pair for pair in values if pair[0] is not None]
+        known.sort(key=lambda pair: pair[0], reverse=self.order == "descending")
+        return [model for _, model in (*known, *(pair for pair in values if pair[0] is None))][: self.top]
 
 
 _TOTALS = ("params", "macs", "flops", "macs_known", "flops_known", "activation_bytes")
 
 
-def _compared(network: Network, summary: Summary, batch: int) -> Compared:
-    runs = network.failure is None
+def compared(network: Network, batch: int = 1, dtype: str | None = None) -> Compared:
+    """The figures of one network for a batch."""
+    summary, runs = summarize(network, batch, dtype), network.failure is None
     totals = {name: getattr(summary.totals, name) if runs else None for name in _TOTALS}
     return Compared(
         model=network.name,

@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from vggscope.cli.options import flag, spread
-from vggscope.errors import VggscopeError, naming_options
+from vggscope.errors import Stopped, VggscopeError, naming_options, received, stop
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "Look": {
@@ -141,23 +140,6 @@ def _root(
         print_out(start(ctx))
 
 
-class Stopped(BaseException):
-    """A signal that ends the program. It is raised so that files are closed and temporary files removed."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-_received: list[int] = []
-"""The signals received so far. A C extension may replace a Stopped raised in it by another error."""
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    _received.append(number)
-    raise Stopped(number)
-
-
 def main() -> None:
     """The console script."""
     # A command makes many small objects and few cycles: collecting less often saves time.
@@ -165,7 +147,7 @@ def main() -> None:
     for name in ("SIGTERM", "SIGHUP", "SIGINT"):
         # nohup relies on ignored signals staying ignored.
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
-            signal.signal(getattr(signal, name), _stop)
+            signal.signal(getattr(signal, name), stop)
     if "_VGGSCOPE_COMPLETE" in os.environ:
         from vggscope.cli.completion import answer
 
@@ -198,8 +180,9 @@ def _run(words: list[str], debug: bool) -> int:
     except Stopped as stopped:
         return 128 + stopped.number
     except Exception as error:
-        if _received:
-            return 128 + _received[0]
+        signaled = received()
+        if signaled is not None:
+            return 128 + signaled
         if debug:
             from traceback import print_exception
 

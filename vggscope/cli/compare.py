@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from signal import SIGINT
+from typing import TYPE_CHECKING, Annotated, Any
 
 from vggscope import api
-from vggscope.choices import Theme
+from vggscope.choices import Order, Theme
 from vggscope.cli.options import (
     DTYPES,
     MODES,
@@ -23,13 +25,18 @@ from vggscope.cli.options import (
     option,
     words,
 )
-from vggscope.cli.output import check_format, emit, emit_lines, is_read, note_failures
+from vggscope.cli.output import check_format, emit, emit_lines, is_read, note, note_failures
 from vggscope.drawing.themes import theme_named
-from vggscope.errors import OptionError
+from vggscope.errors import OptionError, Stopped
 from vggscope.progress import on_terminal
 from vggscope.record import record
+from vggscope.render.compare import failure_text, json_line, missing_text
 from vggscope.render.grid import LINES
 from vggscope.units import parse_numbers, parse_shape
+
+if TYPE_CHECKING:
+    from vggscope.analysis.compare import Compared, Comparison, Uncompared
+    from vggscope.analysis.fleet import Fleet
 
 
 @record
@@ -56,13 +63,48 @@ class GridOptions:
             raise OptionError(f"{', '.join(options)} without --grid", "add --grid, or use --input, --batch and --dtype")
 
 
+@record
+class FleetOptions:
+    """Many models."""
+
+    sort: Annotated[
+        str | None,
+        option("FIGURE", "Sort by a figure, e.g. macs, params or memory.", "vggscope.analysis.compare:SORTS"),
+    ] = None
+    order: Annotated[
+        Order | None,
+        option("ORDER", "ascending or descending (the largest first).", "vggscope.analysis.compare:ORDERS"),
+    ] = None
+    top: Annotated[int | None, option("N", "Show the first N of --sort.")] = None
+    columns: Annotated[
+        str | None,
+        option("NAMES", "Columns to show, e.g. model,params,macs.", "several", "vggscope.render.compare:COLUMNS"),
+    ] = None
+    jobs: Annotated[
+        int | None, option("N", "Processes at once; else one for each core, if there are enough models.")
+    ] = None
+
+    def keywords(self) -> dict[str, Any]:
+        """The arguments of a function of `api`."""
+        columns = self.columns.split(",") if self.columns is not None else None
+        return {**vars(self), "columns": columns}
+
+    def check_unused(self, other: str) -> None:
+        """Raise OptionError for an option that does not go with `other`."""
+        for name, value in vars(self).items():
+            if value is not None:
+                raise OptionError(f"--{name} with {other}", f"leave out --{name}")
+
+
 def compare(
     build: ModelFlags,
     batch: BatchOptions,
     output: OutputOptions,
+    many: FleetOptions,
     over: GridOptions,
     models: Annotated[
-        list[str] | None, argument("MODEL...", "Models, each a word as `summary` takes it.", "models")
+        list[str] | None,
+        argument("MODEL...", "Models, each a word as `summary` takes it, or a pattern, e.g. 'timm:resnet*'.", "models"),
     ] = None,
     paper: Annotated[
         bool,
@@ -72,7 +114,12 @@ def compare(
 ) -> int:
     """Models side by side: parameters, MACs, memory, depth, receptive field; -o FILE.svg, .png or .pdf plots them.
 
+    A pattern in quotes names the models of an installed library. --format jsonl, or -o FILE.jsonl, writes a line for
+    each model as soon as it is done. Ctrl-C shows what is done.
+
     Example: vggscope compare A D E torchvision:resnet18
+
+    Example: vggscope compare 'timm:resnet*' 'torchvision:vgg*' --sort macs --top 20
 
     Example: vggscope compare A D --grid --sizes 64,224 --batches 1-256 --optimizers sgd,adam -o grid.csv
     """
@@ -81,12 +128,60 @@ def compare(
     if over.grid:
         if paper:
             raise OptionError("--paper and --grid are two things", "ask for one of them")
+        many.check_unused("--grid")
         return _grid(models or [], build, batch, output, over)
-    check_format(output.format, output.output, "compare")
+    in_lines = _in_lines(output)
+    if in_lines:
+        FleetOptions(many.sort, many.order, many.top, many.columns).check_unused("lines that are written one by one")
+    else:
+        check_format(output.format, output.output, "compare")
     theme_named(theme)
-    comparison = api.compare(*models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **build.keywords())
-    emit(comparison, output.format, output.output, theme=theme)
-    return note_failures(*(model.failure for model in comparison.models), told=is_read(output.format, output.output))
+    fleet = api.fleet(
+        *models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **many.keywords(), **build.keywords()
+    )
+    rows = _until_interrupted(fleet)
+    if in_lines:
+        with _progress_beside(output):
+            emit_lines((json_line(row, batch.batch) for row in rows), output.output, at_once=1)
+    else:
+        with on_terminal():
+            for _ in rows:
+                pass
+        emit(fleet.comparison(), output.format, output.output, theme=theme)
+    return _note_problems(fleet.comparison(), told=not in_lines and is_read(output.format, output.output))
+
+
+def _in_lines(output: OutputOptions) -> bool:
+    suffix = Path(output.output).suffix.lower() if output.output is not None else ""
+    return (output.format or suffix.removeprefix(".")) == "jsonl"
+
+
+def _progress_beside(output: OutputOptions) -> AbstractContextManager[None]:
+    """A progress bar between lines on a terminal would make both unreadable."""
+    shown = output.output is not None or (sys.stdout is not None and not sys.stdout.isatty())
+    return on_terminal() if shown else nullcontext()
+
+
+def _until_interrupted(fleet: Fleet) -> Iterator[Compared | Uncompared]:
+    """The rows of a fleet until Ctrl-C. It ends the program if nothing is done yet."""
+    try:
+        yield from fleet
+    except Stopped as stopped:
+        if stopped.number != SIGINT or len(fleet.missing) == len(fleet):
+            raise
+
+
+def _note_problems(comparison: Comparison, told: bool) -> int:
+    """Print what is wrong, in short if stdout has `told` it, and return the exit code."""
+    code = note_failures(*(model.failure for model in comparison.models), told=told)
+    failures, missing = comparison.failures, comparison.missing
+    if failures:
+        count = "1 model" if len(failures) == 1 else f"{len(failures):,} models"
+        note(f"vggscope: {count} cannot be compared{', as noted' if told else ''}")
+        note(*(() if told else map(failure_text, failures)))
+    if missing:
+        note(f"vggscope: interrupted: {missing_text(comparison)}")
+    return 2 if failures or missing else code
 
 
 def _grid(models: list[str], build: ModelFlags, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:
@@ -106,9 +201,7 @@ def _grid(models: list[str], build: ModelFlags, batch: BatchOptions, output: Out
         dtypes=_words(dtypes) if dtypes else (None,),
         **options,
     )
-    # A progress bar between the rows on a terminal would make both unreadable.
-    shown = output.output is not None or (sys.stdout is not None and not sys.stdout.isatty())
-    with on_terminal() if shown else nullcontext():
+    with _progress_beside(output):
         emit_lines(LINES[name](points), output.output)
     return 0
 

@@ -27,7 +27,7 @@ PIPE_WIDTH = 120
 """Columns of text in a pipe."""
 
 LINES_AT_ONCE = 500
-"""Lines of a stream that are written together."""
+"""Lines of a stream that are written together, where each takes no time to compute."""
 
 LONGEST_LINE = 1000
 """Characters of a message's line, which is cut there."""
@@ -54,14 +54,14 @@ def emit(
     note_written(output)
 
 
-def emit_lines(lines: Iterable[str], output: str | None = None) -> None:
-    """Print lines to stdout, or write them to the file `output`, while they are computed. A note on stderr names the
-    written file.
+def emit_lines(lines: Iterable[str], output: str | None = None, at_once: int = LINES_AT_ONCE) -> None:
+    """Print lines to stdout, or write them to the file `output`, while they are computed, `at_once` of them together. A
+    note on stderr names the written file.
 
     Raises OutputError where they cannot be written.
     """
     remaining = iter(lines)
-    blocks = iter(lambda: "".join(islice(remaining, LINES_AT_ONCE)), "")
+    blocks = iter(lambda: "".join(islice(remaining, at_once)), "")
     if output is None:
         for block in blocks:
             print_out(block)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from vggscope.analysis.compare import Compared, Comparison
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from vggscope.analysis.compare import Compared, Comparison, Uncompared
 from vggscope.analysis.tensors import sizes_text
-from vggscope.document import Block, Column, Document, Facts, Note, Table
+from vggscope.document import Block, Column, Document, Facts, Note, Table, keys_of
+from vggscope.render.json import json_value
 from vggscope.tutorials.paper import tables
 from vggscope.units import BINARY, UNKNOWN, BatchShape, bytes_text, count_text, kernel_text, short_count
 
@@ -31,17 +35,77 @@ RARE = {"input_shape", "weight_layers"}
 """Columns that are shown only if the models differ in them, or if `weight_layers` differs from `depth`."""
 
 
-def document(comparison: Comparison) -> Document:
-    """The table, the meaning of its columns, the paper's tables, and the warnings."""
+ALIASES = {
+    **{column.title.lower(): column.key for column in COLUMNS},
+    **{"name": "model", "memory": "training_peak_bytes", "rf": "receptive_field", "layers": "weight_layers"},
+}
+"""Other names of the columns, for `sort` and `columns`."""
+
+PEAKS = ("inference_peak_bytes", "training_peak_bytes")
+
+MOST_NAMES = 3
+"""How many models or layers a sentence names."""
+
+
+def column_keys(names: Iterable[str]) -> tuple[str, ...]:
+    """The keys of columns that are named by keys, headings or ALIASES. Raises OptionError for an unknown one."""
+    return keys_of(COLUMNS, names, ALIASES, ("model", "params", "macs"))
+
+
+def document(comparison: Comparison, columns: tuple[str, ...] | None = None) -> Document:
+    """The table with these columns, their meaning, the paper's tables, the warnings, and the models without figures."""
     models = comparison.models
     table = Table(COLUMNS, tuple(_row(model) for model in models))
-    keys = tuple(column.key for column in COLUMNS if column.key not in RARE or _informative(column.key, models))
-    blocks: list[Block] = [table.choose(keys), Facts(tuple(_legend(comparison)))]
+    usual = tuple(column.key for column in COLUMNS if column.key not in RARE or _informative(column.key, models))
+    keys = columns or comparison.columns or usual
+    legend = tuple(_legend(comparison, keys))
+    blocks: list[Block] = [table.choose(keys), *([Facts(legend)] if legend else [])]
     if comparison.paper:
         blocks += tables(comparison.paper)
-    blocks += [Note(f"note: {model.model}: {warning}", "warning") for model in models for warning in model.warnings]
-    count = "1 model" if len(models) == 1 else f"{len(models)} models"
-    return Document(f"{count}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))
+    blocks += [Note(f"note: {text}", "warning") for text in _warnings(models)]
+    blocks += [Note(f"failed: {failure_text(failure)}", "warning") for failure in comparison.failures]
+    if comparison.missing:
+        blocks.append(Note(f"interrupted: {missing_text(comparison)}", "warning"))
+    return Document(f"{_count(comparison)}   {_inputs(comparison)}, {comparison.dtype}", tuple(blocks))
+
+
+def failure_text(failure: Uncompared) -> str:
+    """The model, why it has no figures, and what would work."""
+    return f"{failure.model}: {failure.failure}{f' ({failure.remedy})' if failure.remedy else ''}"
+
+
+def missing_text(comparison: Comparison) -> str:
+    """How many models were not reached before an interruption."""
+    missing = comparison.missing
+    done = len(comparison.models) + comparison.left_out + len(comparison.failures)
+    return f"{len(missing):,} of {done + len(missing):,} models are missing: {_names(missing)}"
+
+
+def _count(comparison: Comparison) -> str:
+    shown, all_models = len(comparison.models), len(comparison.models) + comparison.left_out
+    count = f"{shown:,} of {all_models:,}" if comparison.left_out else f"{shown:,}"
+    return f"{count} model{'' if all_models == 1 else 's'}"
+
+
+def _names(names: Sequence[str]) -> str:
+    """The first MOST_NAMES names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _warnings(models: Sequence[Compared]) -> Iterator[str]:
+    """Each warning once, with its models."""
+    named: dict[str, list[str]] = {}
+    for model in models:
+        for warning in model.warnings:
+            named.setdefault(warning, []).append(model.model)
+    for warning, names in named.items():
+        yield f"{_names(names)}: {warning}"
+
+
+def json_line(row: Compared | Uncompared, batch: int) -> str:
+    """The line of a model in JSON lines."""
+    return json.dumps({"schema": "vggscope/compared@1", "batch": batch, **json_value(row)}) + "\n"
 
 
 def line(comparison: Comparison) -> str:
@@ -74,14 +138,25 @@ def _inputs(comparison: Comparison) -> str:
     return f"{text}, batch {count_text(comparison.batch)}"
 
 
-def _legend(comparison: Comparison) -> list[tuple[str, str]]:
+def _legend(comparison: Comparison, keys: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """What the columns mean."""
     layers = [model.last_convolution for model in comparison.models if model.last_convolution]
-    titles = ", ".join(filter(None, dict.fromkeys(layer.label or layer.layer for layer in layers)))
-    return [
-        ("MACs", "multiply-accumulates, bias left out; FLOPs = 2 x MACs"),
-        ("activations", "each output once; 0 where it shares its input's memory"),
-        ("inference, training", "the most memory at once; training is with SGD and momentum"),
-        ("depth", "layers with weights on the longest way through"),
-        ("field", f"receptive field at the last convolution{f' ({titles})' if titles else ''}"),
-        ("units", BINARY),
-    ]
+    titles = _names(list(dict.fromkeys(layer.label or layer.layer for layer in layers)))
+    meanings = (
+        ("MACs", "multiply-accumulates, bias left out; FLOPs = 2 x MACs", ("macs",)),
+        ("activations", "each output once; 0 where it shares its input's memory", ("activation_bytes",)),
+        ("inference, training", "the most memory at once; training is with SGD and momentum", PEAKS),
+        ("depth", "layers with weights on the longest way through", ("depth",)),
+        (
+            "field",
+            f"receptive field at the last convolution{f' ({titles})' if titles else ''}",
+            ("receptive_field",),
+        ),
+        ("units", BINARY, ("activation_bytes", *PEAKS)),
+    )
+    for name, meaning, about in meanings:
+        if {*about} & {*keys}:
+            yield name, meaning
+    if comparison.sort is not None:
+        title = next(column.title for column in COLUMNS if column.key == comparison.sort)
+        yield "sorted", f"by {title}, {comparison.order}"

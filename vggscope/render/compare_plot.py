@@ -60,6 +60,8 @@ def plot(comparison: Comparison, theme: str = "light") -> Plot:
     models = comparison.models
     if len(models) > MOST_MODELS:
         raise OptionError(f"{len(models)} models are too many to plot", f"name up to {MOST_MODELS}")
+    if not models:
+        raise OptionError("no model has figures to plot", "the table shows why")
     rows = -(-len(PANELS) // COLUMNS)
 
     def paint(figure: Figure, theme: Theme) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from vggscope.analysis.operations import Operations
 from vggscope.analysis.summary import LayerSummary, OtherParameters, Summary, Totals
 from vggscope.analysis.tensors import sizes_text
-from vggscope.document import Block, Column, Document, Facts, Note, Table
+from vggscope.document import Block, Column, Document, Facts, Note, Table, keys_of
 from vggscope.dtypes import MIXED
-from vggscope.errors import OptionError, nearest, option
 from vggscope.units import (
     BINARY,
     BatchShape,
@@ -97,22 +96,8 @@ def column_keys(names: str) -> tuple[str, ...]:
 
     Raises OptionError for an unknown column.
     """
-    by_name = {name.lower(): column.key for column in COLUMNS for name in (column.key, column.title)}
-    by_name.update(rf="receptive_field", field="receptive_field", shape="output_shape")
-    keys = []
-    for name in filter(None, (part.strip().lower() for part in names.split(","))):
-        if name not in by_name:
-            titles = [column.title.lower() if " " not in column.title else column.key for column in COLUMNS]
-            known = ", ".join(titles).replace("(w-k+2p)/s+1", "rule")
-            raise OptionError(
-                f"no column is named {name!r}{nearest(name, by_name)}", f"{option('columns')} takes {known}"
-            )
-        keys.append(by_name[name])
-    if not keys:
-        raise OptionError(
-            f"{option('columns')} names no column", f"for example {option('columns', ','.join(SHOWN[:4]))}"
-        )
-    return tuple(dict.fromkeys(keys))
+    aliases = {"rf": "receptive_field", "field": "receptive_field", "shape": "output_shape"}
+    return keys_of(COLUMNS, names.split(","), aliases, SHOWN[:4])
 
 
 def usual_dtype(report: Summary | Operations) -> str:

@@ -99,6 +99,11 @@ def read(word: str, options: BuildOptions | None = None) -> Network | None:
     return None if source.build is not None else source.load(word.strip(), options)
 
 
+def runs_code(word: str, options: BuildOptions | None = None) -> bool:
+    """Whether loading a word would run a library or the user's code. Raises ModelError where no source claims it."""
+    return _source_of(word, options or BuildOptions()).build is not None
+
+
 def inputs_of(word: str) -> Inputs | None:
     """The inputs that a word holds, such as those of a locked architecture; None without any."""
     return _source_of(word, BuildOptions()).inputs(word.strip())
