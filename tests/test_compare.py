@@ -325,7 +325,7 @@ def factories(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_model_that_cannot_be_built_does_not_stop_the_rest(jobs: str, factories: str, vggscope) -> None:
     words = ("A", f"{factories}:raises", f"{factories}:good", "timm:vgg99", f"{factories}:good(16)")
     ran = vggscope("compare", *words, "--jobs", jobs, "--columns", "params")
@@ -365,6 +365,7 @@ def test_a_word_that_names_no_model_is_an_error_before_anything_is_computed(fact
 # Several processes.
 
 
+@pytest.mark.slow
 def test_processes_give_what_one_gives(factories: str) -> None:
     words = ("A", *(f"{factories}:good({width})" for width in range(1, 5)), "torchvision:alexnet")
     assert api.compare(*words, jobs=3).to_json() == api.compare(*words).to_json()
@@ -375,6 +376,7 @@ def test_code_in_a_process_may_read_and_print(factories: str) -> None:
     assert [model.params for model in found.models] == [224, 224]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_a_failure_and_another_takes_its_place(factories: str) -> None:
     words = [f"{factories}:{name}" for name in ("dies", "good", "dies", "good(2)", "good(3)")]
     found = api.compare(*words, jobs=2)
@@ -392,6 +394,7 @@ def test_few_models_take_one_process() -> None:
     assert api.api._runs_apart(["A", *named], BuildOptions(), 64) == (list(range(1, 13)), 12)
 
 
+@pytest.mark.slow
 def test_modules_stay_in_this_process() -> None:
     net = torchvision.models.alexnet()
     found = api.compare(net, "torchvision:alexnet", "torchvision:alexnet", jobs=2)
@@ -401,7 +404,7 @@ def test_modules_stay_in_this_process() -> None:
 # Lines.
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_line_for_each_model(jobs: str, factories: str, vggscope, tmp_path: Path) -> None:
     words = ("A", f"{factories}:good", f"{factories}:raises", "D")
     path = tmp_path / "x.jsonl"
@@ -480,7 +483,7 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_an_interruption_keeps_what_is_done_and_ends_the_processes(jobs: str, factories: str, tmp_path: Path) -> None:
     waits = [f"{factories}:waits('{tmp_path / name}.pid')" for name in "abc"]
     words = ("A", "E", f"{factories}:raises", *waits, "--jobs", jobs, "--sort", "params", "--columns", "model,params")
@@ -497,6 +500,7 @@ def test_an_interruption_keeps_what_is_done_and_ends_the_processes(jobs: str, fa
     assert not any(is_running(int(path.read_text())) for path in tmp_path.glob("*.pid") if path.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(
     ("number", "words", "code"),

@@ -23,6 +23,7 @@ from vggscope.cli.completion.words import candidates
 
 FREE = {
     *("--input", "--num-classes", "--batch", "--dpi", "--width", "--seed", "--unit", "--samples", "--accumulate"),
+    *("--top", "--jobs"),
     *(
         "--gpus",
         "--title",

@@ -144,6 +144,7 @@ RETURNS: dict[str, Callable[[object], object]] = {
     name: _sized(getattr(api, name))
     for name in ("network", "summary", "operations", "receptive_fields", "compare", "diagram")
 }
+RETURNS["fleet"] = lambda model: next(api.fleet(model, input_size=SIZE))
 RETURNS["diff"] = lambda model: api.diff(model, ref="A", input_size=SIZE)
 """The functions that return what is known up to the layer that fails."""
 

@@ -153,9 +153,10 @@ def _activations(name: str, folder: Path) -> Result:
 
 
 def _compare(name: str, folder: Path) -> Result:
-    from vggscope.analysis.compare import compare
+    from vggscope.analysis.compare import Uncompared, compare
 
-    return compare([network(name), network(f"{name}2")])
+    failed = Uncompared(name, f"why {name}", f"as {name}")
+    return replace(compare([network(name), network(f"{name}2")]), failures=(failed,), missing=(name,))
 
 
 def _verify(name: str, folder: Path) -> Result:

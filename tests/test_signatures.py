@@ -99,11 +99,13 @@ def test_a_type_checker_refuses_a_wrong_word(tmp_path) -> None:
         'vggscope.compare("D", head="round")\n'
         'vggscope.memory("D").save("x.svg", theme="ligth")\n'
         'vggscope.memory("D").picture(dpi="72")\n'
+        'vggscope.compare("D", sort="mcas")\n'
+        'vggscope.fleet("D", columns=["parms"])\n'
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(snippet)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CLI.parent.parent)
     refused = {int(line) for line in re.findall(r"^.*snippet\.py:(\d+): error", done.stdout, re.MULTILINE)}
-    assert refused == set(range(8, 16)), done.stdout
+    assert refused == set(range(8, 18)), done.stdout
 
 
 # The command line.
