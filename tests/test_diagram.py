@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -360,6 +361,34 @@ def test_graphviz_takes_the_dot(style: str) -> None:
     source = diagram(column("E"), style).source
     run = subprocess.run(["dot", "-Tplain"], input=source.encode(), capture_output=True, check=True)
     assert run.stdout.startswith(b"graph ")
+
+
+def test_a_card_is_a_table_in_dot() -> None:
+    source = diagram(column("D")).source
+    fill = THEMES["light"].fills["conv"]
+    row = f'<td align="left" bgcolor="{fill}">conv3_1</td><td align="right" bgcolor="{fill}">3×3, 256</td>'
+    assert row in source
+    assert "<b>stage 1</b>" in source
+    hostile = Network("n", one_input((1, 3, 8, 8)), (module_node('<b>"&amp;\x00x', ReLU(), "input"),))
+    assert "&lt;b&gt;&quot;&amp;amp;\ufffdx" in diagram(hostile).source
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+def test_graphviz_lays_the_cards_out_in_the_rows_of_the_picture() -> None:
+    drawn = diagram(column("E"))
+    plain = subprocess.run(["dot", "-Tplain"], input=drawn.source, capture_output=True, check=True, text=True).stdout
+    places = {}
+    for line in plain.splitlines():
+        if line.startswith("node"):
+            _, name, x, y, *_ = shlex.split(line)
+            places[name] = (float(x), -float(y))
+    ours = {part.name: frame for part in drawn.picture.parts if (frame := frame_of(part))}
+    rows: dict[float, list[str]] = {}
+    for name, frame in ours.items():
+        rows.setdefault(frame[1], []).append(name)
+    order = [name for _, row in sorted(rows.items()) for name in row]
+    assert sorted(places, key=lambda name: (round(places[name][1], 1), places[name][0])) == order
+    assert len({round(places[name][1], 1) for name in places}) == len(rows) == 3
 
 
 def test_tex_names_every_layer_and_escapes_special_characters() -> None:

@@ -104,11 +104,22 @@ Shape = Rectangle | Polygon | Line | Text
 
 
 @record
+class Cell:
+    """A line of a part that is a table: a text on the left, one on the right, and the key of its colour, or none."""
+
+    left: str
+    right: str = ""
+    kind: str = ""
+    bold: bool = False
+
+
+@record
 class Part:
     """A node of the picture: shapes that belong together, with a `name` that is unique in the picture.
 
     `lines` are its content in words, `tooltip` the details, `kind` the key of its colour in the theme. `cluster` names
     the groups around it, the outermost first. `href` is the address of its link. `parts` lie in it, over its shapes.
+    `cells` are its content as a table, if it is one.
     """
 
     name: str
@@ -119,6 +130,7 @@ class Part:
     cluster: tuple[str, ...] = ()
     href: str = ""
     parts: tuple[Part, ...] = ()
+    cells: tuple[Cell, ...] = ()
 
     def every_shape(self) -> Iterator[Shape]:
         """Its shapes and those of the parts within it."""

@@ -8,7 +8,7 @@ from vggscope.drawing.flow import card_frame, flow, input_part
 from vggscope.drawing.fonts import fitted, text_width
 from vggscope.drawing.layer import LayerRow
 from vggscope.drawing.look import Heat, Look, heat_of
-from vggscope.drawing.picture import Frame, Line, Part, Picture, Rectangle, Shape, Text
+from vggscope.drawing.picture import Cell, Frame, Line, Part, Picture, Rectangle, Shape, Text
 from vggscope.drawing.sheet import page
 from vggscope.drawing.stages import LayerBlock, Stage
 from vggscope.drawing.subject import Subject
@@ -121,19 +121,21 @@ def _part(card: _Card, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
         rows += _rows(card, block, inside, theme, heat)
         y = inside.bottom
     shapes += _footer(card, frame, theme)
-    lines = tuple(_lines(card))
-    return Part(card.stage.name, tuple(shapes), lines, "\n".join(lines), _kind(card.stage), parts=tuple(rows))
+    cells = tuple(_cells(card))
+    lines = tuple(f"{cell.left}: {cell.right}" if cell.right else cell.left for cell in cells)
+    kind = _kind(card.stage)
+    return Part(card.stage.name, tuple(shapes), lines, "\n".join(lines), kind, parts=tuple(rows), cells=cells)
 
 
-def _lines(card: _Card) -> Iterator[str]:
-    yield card.stage.name
+def _cells(card: _Card) -> Iterator[Cell]:
+    yield Cell(card.stage.name, bold=True)
     for block in card.stage.blocks:
         if block.title or block.count > 1:
-            yield f"{block.title} × {block.count}" if block.count > 1 else block.title
+            yield Cell(f"{block.title} × {block.count}" if block.count > 1 else block.title)
         for row in block.rows:
-            yield f"{row.name}: {card.spec(row)}" if card.spec(row) else row.name
+            yield Cell(row.name, card.spec(row), row.layer.kind)
     for name, value in card.facts:
-        yield f"{name}: {value}"
+        yield Cell(name, value)
 
 
 def _kind(stage: Stage) -> str:

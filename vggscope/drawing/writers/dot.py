@@ -1,12 +1,16 @@
-"""A Picture's graph as DOT, for Graphviz to lay out: a node for each part with its lines, an edge for each link."""
+"""A Picture's graph as DOT, for Graphviz to lay out: a node for each part with its lines, an edge for each link.
+
+A card is an HTML-like table in the colours of its layers. Cards in several rows keep their rows.
+"""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from vggscope.drawing.fonts import FAMILIES, plain
-from vggscope.drawing.picture import Link, Part, Picture
+from vggscope.drawing.picture import Cell, Link, Part, Picture, Rectangle
 from vggscope.drawing.theme import Theme
 
 LONGEST = 16_000
@@ -20,13 +24,17 @@ def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
     """The DOT text."""
     font = quoted(",".join(FAMILIES[:2]))
     words = f"fontname={font} fontcolor="
+    rows = _rows(picture.parts)
+    # A row is a rank of a graph that runs from top to bottom.
+    rankdir = "TB" if rows else direction
     lines = [
         f"digraph {quoted(picture.title)} {{",
-        f"  graph [rankdir={direction} bgcolor={quoted(theme.page)} {words}{quoted(theme.ink)}]",
+        f"  graph [rankdir={rankdir} bgcolor={quoted(theme.page)} {words}{quoted(theme.ink)}]",
         f"  node [shape=box style=filled fontsize=9 {words}{quoted(theme.ink)}]",
         f"  edge [fontsize=8 {words}{quoted(theme.muted)} color={quoted(theme.arrow)} arrowsize=0.6]",
         *_nodes(picture.parts, 0, theme),
-        *(f"  {_edge(link)}" for link in picture.links if link.source),
+        *_ranks(rows),
+        *(f"  {_edge(link, rows)}" for link in picture.links if link.source),
         "}",
         "",
     ]
@@ -47,16 +55,56 @@ def _nodes(parts: Sequence[Part], depth: int, theme: Theme) -> Iterator[str]:
         yield f"{indent}}}"
 
 
+def _rows(parts: Sequence[Part]) -> list[list[str]]:
+    """The names of the cards of a picture that has several rows of them; none for any other picture."""
+    rows: dict[float, list[str]] = {}
+    for part in parts:
+        box = next((shape for shape in part.shapes if isinstance(shape, Rectangle)), None)
+        if box is not None and part.cells:
+            rows.setdefault(round(box.y, 2), []).append(part.name)
+    return [*rows.values()] if len(rows) > 1 and max(map(len, rows.values())) > 1 else []
+
+
 def _node(part: Part, theme: Theme) -> str:
-    label = _string(part.lines, "\\l", "\\l")
     tooltip = _string(part.tooltip.split("\n"), "\\n")
+    if part.cells:
+        colors = f'style="rounded,filled" fillcolor={quoted(theme.card)} color={quoted(theme.border)}'
+        return f"{quoted(part.name)} [label=<{_table(part.cells, theme)}> tooltip={tooltip} {colors}]"
+    label = _string(part.lines, "\\l", "\\l")
     colors = f"fillcolor={quoted(theme.fills[part.kind])} color={quoted(theme.accents[part.kind])}"
     return f"{quoted(part.name)} [label={label} tooltip={tooltip} {colors}]"
 
 
-def _edge(link: Link) -> str:
-    label = f" [label={quoted(link.label)}]" if link.label else ""
-    return f"{quoted(link.source)} -> {quoted(link.target)}{label}"
+def _table(cells: Sequence[Cell], theme: Theme) -> str:
+    """An HTML-like table, as Graphviz reads it."""
+    rows = (
+        f"<tr>{_cell(cell, cell.left, 'left', theme)}{_cell(cell, cell.right, 'right', theme)}</tr>" for cell in cells
+    )
+    return f'<table border="0" cellborder="0" cellspacing="2" cellpadding="3">{"".join(rows)}</table>'
+
+
+def _cell(cell: Cell, text: str, side: str, theme: Theme) -> str:
+    fill = f' bgcolor="{theme.fills[cell.kind]}"' if cell.kind else ""
+    shown = html.escape(plain(text))
+    words = f"<b>{shown}</b>" if cell.bold and shown else shown
+    return f'<td align="{side}"{fill}>{words}</td>'
+
+
+def _ranks(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The rows, each beginning below the one before: an edge that is not drawn holds it there."""
+    for row in rows:
+        yield f"  {{rank=same; {'; '.join(map(quoted, row))}}}"
+    for before, row in pairwise(rows):
+        yield f"  {quoted(before[0])} -> {quoted(row[0])} [style=invis weight=100]"
+
+
+def _edge(link: Link, rows: Sequence[Sequence[str]]) -> str:
+    # The link from the end of a row to the next one does not move the cards.
+    starts_row = any(link.target == row[0] for row in rows[1:])
+    attributes = [f"label={quoted(link.label)}"] if link.label else []
+    attributes += ["weight=0"] if starts_row else []
+    listed = f" [{' '.join(attributes)}]" if attributes else ""
+    return f"{quoted(link.source)} -> {quoted(link.target)}{listed}"
 
 
 def quoted(text: str) -> str:
