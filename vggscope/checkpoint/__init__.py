@@ -19,5 +19,6 @@ SUFFIXES = (
     ".h5",
     ".hdf5",
     ".keras",
+    ".caffemodel",
 )
 """Suffixes by which a MODEL word names a checkpoint."""

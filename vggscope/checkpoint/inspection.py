@@ -267,9 +267,7 @@ def _dtypes(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
     """Remarks on the file that are not problems."""
-    layout = layout_note(checkpoint.tensors)
-    if layout:
-        yield layout
+    yield from _framework_notes(checkpoint)
     if vgg:
         yield from _unknowns(vgg)
     named = published_by_name(checkpoint.path)
@@ -289,6 +287,15 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
         yield f"torch.load accepts {listed(unsafe)} only with weights_only=False, which runs code that the file names"
     elif checkpoint.guarded:
         yield f"torch.load accepts it with weights_only=True only if you allow {listed(checkpoint.guarded)}"
+
+
+def _framework_notes(checkpoint: Checkpoint) -> Iterator[str]:
+    """Remarks on how the framework that wrote the file stores weights and reads images."""
+    layout = layout_note(checkpoint.tensors)
+    if layout:
+        yield layout
+    if checkpoint.format == "caffemodel":
+        yield f"Caffe reads images as BGR: build with {option('rgb')} reverses the channels of the first convolution"
 
 
 def _unknowns(vgg: StoredVGG) -> Iterator[str]:
