@@ -21,7 +21,7 @@ FLOORS = (
     ("graph_json", "dtypes", "vgg"),
     ("trace", "builders"),
     ("checkpoint", "analysis", "lock_file"),
-    ("diffing", "cross_checks", "execution"),
+    ("diffing", "cross_checks", "execution", "foreign"),
     ("sources",),
     ("tutorials",),
     ("drawing",),

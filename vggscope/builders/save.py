@@ -78,6 +78,10 @@ def write_onnx(model: nn.Module, input_shape: Shape, path: str | PathLike[str]) 
 
     The graph's input is called `input`, its output `output`. The module is left in evaluation mode. Raises MissingTool
     where the packages that torch's exporter needs are not installed.
+
+    Shapes are computed as far as they can be, and nothing else is optimised: the exporter's optimiser would join batch
+    norms with convolutions, and write tensors of equal values once, so that the file would have other parameters than
+    the module.
     """
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -88,17 +92,22 @@ def write_onnx(model: nn.Module, input_shape: Shape, path: str | PathLike[str]) 
     dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
     example = torch.zeros(2, *input_shape[1:], dtype=dtype)
     with suppress_output():
-        torch.onnx.export(
+        from onnxscript import optimizer
+
+        program = torch.onnx.export(
             model.eval(),
             (example,),
-            path,
             input_names=["input"],
             output_names=["output"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
-            external_data=False,
             dynamo=True,
+            optimize=False,
             verbose=False,
         )
+        assert program is not None
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
+        program.save(path, external_data=False)
 
 
 def _save_source(network: Network, output: str, make: Callable[[], nn.Module]) -> None:

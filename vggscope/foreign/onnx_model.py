@@ -1,0 +1,366 @@
+"""An ONNX file as records: its graph, functions and tensors, without the data of the weights.
+
+The schema is onnx/onnx.proto3 of github.com/onnx/onnx, of which the fields that a Network needs are decoded. The data
+of a tensor is read only when its values are asked for, as those of a shape are, and only if they are few.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import field
+from math import prod
+from types import MappingProxyType
+from typing import Any
+
+from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.errors import CheckpointError, printable
+from vggscope.foreign.protobuf import Field, Message, ProtobufFile, Schema, Span
+from vggscope.ops.base import Shape
+from vggscope.record import record
+
+MOST_NODES = 20_000
+"""The most nodes that are read. Those of the largest exported models have 10,000."""
+
+MOST_VALUES = 4096
+"""The most values of a tensor that are read: shapes, axes and numbers have fewer."""
+
+LARGEST_SIZE = 2**63
+"""A tensor with so many elements makes no sense."""
+
+DTYPES: Mapping[int, str] = MappingProxyType(
+    {
+        **{1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"},
+        **{10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128"},
+        **{16: "bfloat16", 17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz"},
+        **{21: "uint4", 22: "int4", 24: "float8_e8m0fnu", 25: "uint2", 26: "int2"},
+    }
+)
+"""torch's names of the element types in TensorProto.DataType. Missing are text (8) and float4e2m1 (23)."""
+
+_PACKED = {"uint4": 2, "int4": 2, "uint2": 4, "int2": 4}
+"""The types of which a byte holds several elements."""
+
+_FORMATS = {
+    **{"float32": "f", "uint8": "B", "int8": "b", "uint16": "H", "int16": "h", "int32": "i", "int64": "q"},
+    **{"bool": "?", "float16": "e", "float64": "d", "uint32": "I", "uint64": "Q"},
+}
+"""How `struct` reads one element of raw_data."""
+
+_METADATA: Schema = {1: Field("key", "text"), 2: Field("value", "span")}
+_EXTERNAL: Schema = {1: Field("key", "text"), 2: Field("value", "text")}
+
+_TENSOR: Schema = {
+    1: Field("dims", "int", repeated=True),
+    2: Field("dtype", "int"),
+    **{number: Field(key, "span") for number, key in {4: "f", 5: "i", 7: "q", 9: "raw", 10: "d", 11: "u"}.items()},
+    8: Field("name", "text"),
+    13: Field("external", _EXTERNAL, repeated=True),
+    14: Field("location", "int"),
+}
+
+_DIMENSION: Schema = {1: Field("value", "int"), 2: Field("symbol", "text")}
+_TYPE: Schema = {
+    1: Field("tensor", {1: Field("dtype", "int"), 2: Field("shape", {1: Field("dim", _DIMENSION, repeated=True)})})
+}
+_VALUE: Schema = {1: Field("name", "text"), 2: Field("type", _TYPE)}
+
+_ATTRIBUTE: dict[int, Field] = {
+    1: Field("name", "text"),
+    2: Field("f", "float"),
+    3: Field("i", "int"),
+    4: Field("s", "text"),
+    5: Field("t", _TENSOR),
+    7: Field("floats", "float", repeated=True),
+    8: Field("ints", "int", repeated=True),
+    9: Field("strings", "text", repeated=True),
+    20: Field("type", "int"),
+    21: Field("reference", "text"),
+}
+
+_NODE: Schema = {
+    1: Field("inputs", "text", repeated=True),
+    2: Field("outputs", "text", repeated=True),
+    3: Field("name", "text"),
+    4: Field("op_type", "text"),
+    5: Field("attributes", _ATTRIBUTE, repeated=True),
+    7: Field("domain", "text"),
+    9: Field("metadata", _METADATA, repeated=True),
+}
+
+_GRAPH: Schema = {
+    1: Field("nodes", _NODE, repeated=True),
+    2: Field("name", "text"),
+    5: Field("initializers", _TENSOR, repeated=True),
+    11: Field("inputs", _VALUE, repeated=True),
+    12: Field("outputs", _VALUE, repeated=True),
+    13: Field("values", _VALUE, repeated=True),
+    15: Field("sparse", {1: Field("values", _TENSOR)}, repeated=True),
+}
+_ATTRIBUTE[6] = Field("graph", _GRAPH)
+
+_OPSET: Schema = {1: Field("domain", "text"), 2: Field("version", "int")}
+
+_FUNCTION: Schema = {
+    1: Field("name", "text"),
+    4: Field("inputs", "text", repeated=True),
+    5: Field("outputs", "text", repeated=True),
+    7: Field("nodes", _NODE, repeated=True),
+    10: Field("domain", "text"),
+    11: Field("defaults", _ATTRIBUTE, repeated=True),
+}
+
+_MODEL: Schema = {
+    1: Field("ir_version", "int"),
+    7: Field("graph", _GRAPH),
+    8: Field("opsets", _OPSET, repeated=True),
+    25: Field("functions", _FUNCTION, repeated=True),
+}
+
+_KINDS = {1: "f", 2: "i", 3: "s", 4: "t", 5: "graph", 6: "floats", 7: "ints", 8: "strings"}
+"""The key of an attribute's value, by AttributeProto.AttributeType."""
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""The metadata in which torch's exporter notes the module path of a node."""
+
+STANDARD = ("", "ai.onnx")
+"""The names of the domain of ONNX's own ops."""
+
+
+@record
+class OnnxTensor:
+    """A tensor of the file. `dtype` is torch's name, empty for a type that torch does not have.
+
+    `data` is where its values lie in the file, with their encoding: `raw`, or the key of a typed field. It is None if
+    they lie in another file or nowhere. `location` is that other file's path, which is never opened.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str
+    data: tuple[str, Span] | None = None
+    location: str = ""
+
+    @property
+    def stored(self) -> int | None:
+        """The number of bytes of elements that share a byte; None for other types."""
+        per_byte = _PACKED.get(self.dtype)
+        return None if per_byte is None else -(-prod(self.shape) // per_byte)
+
+
+@record
+class ValueInfo:
+    """What the file says of a value: a size, a symbol or None (unknown) for each axis; None without any axes stated."""
+
+    name: str
+    axes: tuple[int | str | None, ...] | None
+    dtype: str
+
+
+@record
+class OnnxNode:
+    """A node of the graph. `reads` are the values of an outer graph that its own graphs read; `scope` is the path of
+    the torch module that it was exported from, empty if the file does not tell.
+    """
+
+    name: str
+    op_type: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(compare=False, default_factory=dict)
+    references: tuple[tuple[str, str], ...] = ()
+    scope: str = ""
+    reads: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The node for a message: its op, and its name if it has one."""
+        op = self.op_type if self.domain in STANDARD else f"{self.domain}.{self.op_type}"
+        return printable(f"{self.name} ({op})" if self.name else op)
+
+
+@record
+class OnnxFunction:
+    """A function of the file, which nodes call by its domain and name. `defaults` are the values of its attributes."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[OnnxNode, ...]
+    defaults: Mapping[str, Any]
+
+
+@record
+class OnnxModel:
+    """The graph of a file. `opset` is the version of ONNX's own ops."""
+
+    file: ProtobufFile
+    opset: int
+    inputs: tuple[ValueInfo, ...]
+    outputs: tuple[ValueInfo, ...]
+    nodes: tuple[OnnxNode, ...]
+    initializers: Mapping[str, OnnxTensor]
+    values: Mapping[str, ValueInfo]
+    functions: Mapping[tuple[str, str], OnnxFunction]
+
+    def numbers(self, tensor: OnnxTensor) -> tuple[int | float | bool, ...] | None:
+        """The values of a small tensor; None for those that are many, elsewhere, or of a type without a format."""
+        count = prod(tensor.shape)
+        if tensor.data is None or count > MOST_VALUES:
+            return None if count or tensor.location else ()
+        key, span = tensor.data
+        try:
+            return _numbers(self.file, key, span, tensor.dtype, count)
+        except struct.error:
+            return None
+
+
+def read_model(file: BoundedFile) -> OnnxModel:
+    """The model of an open file. Raises CheckpointError, without the path, where it is none or too large."""
+    source = ProtobufFile(file)
+    message = source.decode(_MODEL)
+    if "graph" not in message:
+        raise CheckpointError("it holds no ONNX graph", "write it with torch.onnx.export or onnx.save")
+    graph = message["graph"]
+    if len(graph.get("nodes", ())) > MOST_NODES:
+        raise CheckpointError(f"it has {len(graph['nodes']):,} nodes, at most {MOST_NODES:,} are read")
+    reader = _Reader(source)
+    tensors = {t.name: t for t in map(_tensor, graph.get("initializers", ()))}
+    tensors |= {t.name: t for t in (_tensor(item.get("values", {})) for item in graph.get("sparse", ()))}
+    if len(tensors) < len(graph.get("initializers", ())):
+        raise CheckpointError("two of its initializers have the same name", "it is damaged")
+    opsets = {item.get("domain", ""): item.get("version", 1) for item in message.get("opsets", ())}
+    return OnnxModel(
+        source,
+        opset=next((opsets[name] for name in STANDARD if name in opsets), 1),
+        inputs=tuple(v for v in map(_value_info, graph.get("inputs", ())) if v.name not in tensors),
+        outputs=tuple(map(_value_info, graph.get("outputs", ()))),
+        nodes=tuple(map(reader.node, graph.get("nodes", ()))),
+        initializers=tensors,
+        values={v.name: v for v in map(_value_info, graph.get("values", ()))},
+        functions=dict(map(reader.function, message.get("functions", ()))),
+    )
+
+
+class _Reader:
+    """Converts messages to records. A node's metadata is read from the file."""
+
+    def __init__(self, source: ProtobufFile) -> None:
+        self._source = source
+
+    def node(self, message: Message) -> OnnxNode:
+        attributes = message.get("attributes", ())
+        graphs = [item["graph"] for item in attributes if "graph" in item]
+        return OnnxNode(
+            message.get("name", ""),
+            message.get("op_type", ""),
+            message.get("domain", ""),
+            tuple(message.get("inputs", ())),
+            tuple(message.get("outputs", ())),
+            dict(map(_attribute, attributes)),
+            tuple((item.get("name", ""), item["reference"]) for item in attributes if item.get("reference")),
+            self._scope(message),
+            tuple(dict.fromkeys(name for graph in graphs for name in _outer_reads(graph))),
+        )
+
+    def function(self, message: Message) -> tuple[tuple[str, str], OnnxFunction]:
+        function = OnnxFunction(
+            tuple(message.get("inputs", ())),
+            tuple(message.get("outputs", ())),
+            tuple(map(self.node, message.get("nodes", ()))),
+            dict(map(_attribute, message.get("defaults", ()))),
+        )
+        return (message.get("domain", ""), message.get("name", "")), function
+
+    def _scope(self, message: Message) -> str:
+        for entry in message.get("metadata", ()):
+            span = entry.get("value")
+            if entry.get("key") == _SCOPES and span is not None and span.length <= MOST_VALUES:
+                # A list of paths, each within the one before; the last is the node's own name.
+                paths = re.findall(r"'([^']*)'", self._source.bytes_of(span).decode("utf-8", "replace"))
+                return paths[-2] if len(paths) > 1 else ""
+        return _scope_in_name(message.get("name", ""), message.get("op_type", ""))
+
+
+def _scope_in_name(name: str, op_type: str) -> str:
+    """The module path in a name of torch's TorchScript exporter, such as /layer1/layer1.0/conv1/Conv."""
+    first, *parts = name.split("/")
+    if first or not parts or not re.fullmatch(rf"{re.escape(op_type)}(_\d+)?", parts[-1]):
+        return ""
+    path, before = "", ""
+    for part in parts[:-1]:
+        # A Sequential's child repeats the name of the Sequential.
+        own = part.removeprefix(f"{before}.") if before else part
+        path = f"{path}.{own}" if path else own
+        before = part
+    return path
+
+
+def _outer_reads(graph: Message) -> Iterator[str]:
+    """The values that a node's own graph reads and does not compute."""
+    known = {item.get("name") for item in (*graph.get("inputs", ()), *graph.get("initializers", ()))}
+    for node in graph.get("nodes", ()):
+        inner = (item["graph"] for item in node.get("attributes", ()) if "graph" in item)
+        for name in (*node.get("inputs", ()), *(read for child in inner for read in _outer_reads(child))):
+            if name and name not in known:
+                yield name
+        known.update(node.get("outputs", ()))
+
+
+def _attribute(message: Message) -> tuple[str, Any]:
+    """The name and the value of an attribute. Files of old tools do not name its type."""
+    name = message.get("name", "")
+    number = message.get("type", 0)
+    key = _KINDS.get(number) or next((key for key in _KINDS.values() if key in message), "i")
+    if key == "t":
+        return name, _tensor(message.get("t", {}))
+    if key == "graph":
+        return name, None
+    empty: object = () if key in ("floats", "ints", "strings") else {"f": 0.0, "i": 0, "s": ""}[key]
+    value = message.get(key, empty)
+    return name, tuple(value) if isinstance(value, list) else value
+
+
+def _tensor(message: Message) -> OnnxTensor:
+    name, shape = message.get("name", ""), tuple(message.get("dims", ()))
+    if any(side < 0 for side in shape) or prod(shape) >= LARGEST_SIZE:
+        raise CheckpointError(f"{printable(name)}: a tensor of {printable(str(shape))} makes no sense", "it is damaged")
+    dtype = DTYPES.get(message.get("dtype", 0), "")
+    data = next(((key, message[key]) for key in ("raw", "f", "i", "q", "d", "u") if key in message), None)
+    if not message.get("location"):
+        return OnnxTensor(name, shape, dtype, data)
+    paths = [item.get("value", "") for item in message.get("external", ()) if item.get("key") == "location"]
+    return OnnxTensor(name, shape, dtype, location=next(iter(paths), "") or "another file")
+
+
+def _value_info(message: Message) -> ValueInfo:
+    tensor = message.get("type", {}).get("tensor", {})
+    axes = None
+    if "shape" in tensor:
+        axes = tuple(_axis(item) for item in tensor["shape"].get("dim", ()))
+    return ValueInfo(message.get("name", ""), axes, DTYPES.get(tensor.get("dtype", 0), ""))
+
+
+def _axis(message: Message) -> int | str | None:
+    value = message.get("value")
+    if value is not None and 0 <= value < 2**40:
+        return int(value)
+    return message.get("symbol") or None
+
+
+def _numbers(file: ProtobufFile, key: str, span: Span, dtype: str, count: int) -> tuple[int | float | bool, ...] | None:
+    """The values of a tensor in its file; None if the length is not that of `count` values."""
+    if key == "raw":
+        width = struct.calcsize(f"<{_FORMATS[dtype]}") if dtype in _FORMATS else 0
+        if not width or span.length != count * width:
+            return None
+        return struct.unpack(f"<{count}{_FORMATS[dtype]}", file.bytes_of(span))
+    if span.length > 10 * count:
+        return None
+    if key in ("f", "d"):
+        return struct.unpack(f"<{count}{key}", file.bytes_of(span)) if dtype in ("float32", "float64") else None
+    values = file.integers(span)
+    if len(values) != count or dtype in ("float16", "bfloat16"):
+        return None
+    return tuple(map(bool, values)) if dtype == "bool" else tuple(values)

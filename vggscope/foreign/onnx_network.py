@@ -1,0 +1,761 @@
+"""An ONNX graph as a Network.
+
+The graph is run on shapes, for one sample and for two, which tells how each tensor grows with the batch. What a
+constant alone determines is computed and is no layer. A node without a rule is kept: its shapes are those that the file
+states, and its cost is unknown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import starmap
+from math import prod
+from typing import Any
+
+from vggscope.errors import CheckpointError, ShapeError, option, printable
+from vggscope.foreign.onnx_model import (
+    MOST_NODES,
+    STANDARD,
+    OnnxFunction,
+    OnnxModel,
+    OnnxNode,
+    OnnxTensor,
+    ValueInfo,
+)
+from vggscope.foreign.onnx_ops import WITHOUT_MACS, OnnxLayer, layers, names_parameter
+from vggscope.foreign.onnx_values import Number, OnnxCall, OnnxValue, evaluate
+from vggscope.graph import INPUT, OUTPUT, Buffer, ConstantValue, Failure, Input, Network, Node, Output, Parameter
+from vggscope.ops.base import Op, Shape, infer_output_shape
+from vggscope.ops.constant import WithComputedWeights, WithConstants
+from vggscope.ops.recorded import CallResult, Recorded, Unknown
+from vggscope.record import record
+from vggscope.units import shape_text
+from vggscope.vgg.labels import labelled
+
+BATCH = "the batch"
+"""The symbol of the batch axis of inputs that fix it."""
+
+DEEPEST_CALLS = 16
+"""The most functions of a file that call each other."""
+
+UNREAD = "no node of the graph reads it"
+"""Why no layer owns an initializer."""
+
+_MANY = 4
+"""The most nodes of one kind that a warning names."""
+
+_VIEWS = frozenset({"Transpose", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+"""The ops that only lay out a constant; any other computes a new one."""
+
+_REORDERS = frozenset({"Transpose", "Slice", "Split", "Expand", "Gather"})
+"""The ops whose output, a view in torch, does not have its elements in the order of its axes."""
+
+_VARIADIC = frozenset({"Sum", "Max", "Min"})
+"""The ops of any number of inputs, which are chains of ops of two."""
+
+
+@record
+class GivenInput:
+    """The shape of an input with its batch axis, as the caller gives it; without a name it is the next input's."""
+
+    shape: Shape
+    name: str = ""
+
+
+def network_of_onnx(
+    model: OnnxModel, name: str, given: Sequence[GivenInput] = (), batch_axis: int | None = 0
+) -> Network:
+    """Return the Network of a graph, under the file's own names.
+
+    `given` are the sizes of inputs whose axes the file leaves open. Raises CheckpointError, without the path, for a
+    graph that is none, and ShapeError for inputs that it does not take.
+    """
+    nodes = tuple(_expanded(model))
+    axes, notes = _input_axes(model, given, batch_axis)
+    run = _ShapeRun(model, nodes, _with_batch(axes, 1))
+    run.run()
+    fixed = _fixed_batch(axes)
+    other = None if run.failure else _second(model, nodes, axes)
+    if run.failure is not None and fixed > 1:
+        # Its reshapes hold the batch: the figures are those of the whole batch.
+        run = _ShapeRun(model, nodes, _with_batch(axes, fixed))
+        run.run()
+    return _Finish(model, name, run, other, notes).network()
+
+
+def _second(model: OnnxModel, nodes: tuple[OnnxNode, ...], axes: Mapping[str, _Axes]) -> _ShapeRun | None:
+    """The run on two samples; None if the graph takes only one."""
+    run = _ShapeRun(model, nodes, _with_batch(axes, 2))
+    run.run()
+    return None if run.failure else run
+
+
+@record
+class _Axes:
+    """The sizes of an input, with BATCH for the axis of the batch, and the batch that the file fixes, else 0."""
+
+    sizes: tuple[int | str, ...]
+    dtype: str
+    fixed: int = 0
+
+
+def _fixed_batch(axes: Mapping[str, _Axes]) -> int:
+    return max((given.fixed for given in axes.values()), default=0)
+
+
+def _with_batch(axes: Mapping[str, _Axes], batch: int) -> dict[str, OnnxValue]:
+    """The values of the inputs for a batch."""
+    return {
+        name: OnnxValue(tuple(batch if isinstance(size, str) else size for size in given.sizes), given.dtype, name)
+        for name, given in axes.items()
+    }
+
+
+OPEN_SIDE, OPEN_LENGTH = 224, 32
+"""The size of a side of an image, and of any other axis, that the file leaves open and the caller does not give."""
+
+
+def _input_axes(
+    model: OnnxModel, given: Sequence[GivenInput], batch_axis: int | None
+) -> tuple[dict[str, _Axes], list[str]]:
+    """The axes of each input, and notes on the sizes that were chosen. Raises ShapeError for sizes that do not fit."""
+    if not model.inputs:
+        raise CheckpointError("its graph has no inputs", "write it with torch.onnx.export or onnx.save")
+    if len({info.name for info in model.inputs}) < len(model.inputs):
+        raise CheckpointError("two of its inputs have the same name", "it is damaged")
+    named = _given_by_name(model, given)
+    symbols: dict[str, int] = {}
+    first = model.inputs[0].axes
+    batch = None if batch_axis is None or not first or batch_axis >= len(first) else first[batch_axis]
+    result, notes = {}, list[str]()
+    for info in model.inputs:
+        shape = named.get(info.name)
+        stated = info.axes if info.axes is not None else (None,) * len(shape or ())
+        if info.axes is None and shape is None:
+            raise ShapeError(f"the file states no shape of {printable(info.name)}", f"give {option('input_size')}")
+        if shape is not None:
+            shape = _fitted(info, stated, shape, batch_axis)
+        sizes: list[int | str] = []
+        fixed = 0
+        for axis, size in enumerate(stated):
+            is_batch = axis == batch_axis and (size == batch or size is None)
+            known = size if isinstance(size, int) else symbols.get(size or "")
+            if is_batch:
+                fixed = size if isinstance(size, int) else 0
+                sizes.append(BATCH)
+                continue
+            if known is None:
+                known = shape[axis] if shape is not None else _chosen(info, stated, axis, notes)
+                symbols.update({size: known} if isinstance(size, str) else {})
+            sizes.append(known)
+        result[info.name] = _Axes(tuple(sizes), info.dtype or "float32", fixed)
+    return result, notes
+
+
+def _given_by_name(model: OnnxModel, given: Sequence[GivenInput]) -> dict[str, Shape]:
+    """The shapes that the caller gives, by the input's name."""
+    names = [info.name for info in model.inputs]
+    unknown = next((one.name for one in given if one.name and one.name not in names), None)
+    if unknown is not None or len(given) > len(names):
+        listed = ", ".join(printable(name, 40) for name in names[:8])
+        problem = f"there is no input {unknown!r}" if unknown is not None else f"{len(given)} inputs are given"
+        raise ShapeError(f"{problem}; the file has {listed}", f"give {option('input_size')} for those")
+    rest = iter([name for name in names if name not in {one.name for one in given}])
+    return {one.name or next(rest): one.shape for one in given}
+
+
+def _fitted(info: ValueInfo, stated: Sequence[int | str | None], shape: Shape, batch_axis: int | None) -> Shape:
+    """A given shape, of which a single number is the side of an image.
+
+    Raises ShapeError unless it has the sizes that the file fixes; the batch is not compared.
+    """
+    if len(stated) == 4 and len(shape) == 2 and isinstance(stated[1], int):
+        shape = (shape[0], stated[1], shape[1], shape[1])
+    pairs = enumerate(zip(stated, shape))
+    fits = (axis == batch_axis or not isinstance(size, int) or size == have for axis, (size, have) in pairs)
+    if len(shape) != len(stated) or not all(fits):
+        text = printable("x".join("?" if size is None else str(size) for size in stated))
+        raise ShapeError(
+            f"the file fixes {printable(info.name)} as {text}, which {'x'.join(map(str, shape))} does not fit",
+            f"leave {option('input_size')} out, or export the model again with dynamic axes",
+        )
+    return shape
+
+
+def _chosen(info: ValueInfo, stated: Sequence[int | str | None], axis: int, notes: list[str]) -> int:
+    """The size of an axis that the file leaves open, with a note."""
+    size = OPEN_SIDE if len(stated) == 4 and axis >= 2 else OPEN_LENGTH
+    symbol = stated[axis] if isinstance(stated[axis], str) else f"axis {axis}"
+    note = f"the file leaves {printable(str(symbol))} of {printable(info.name)} open, {size} is taken"
+    notes.append(f"{note}; {option('input_size')} gives another")
+    return size
+
+
+def _expanded(model: OnnxModel) -> Iterator[OnnxNode]:
+    """Yield the nodes of the graph, with the nodes of the file's functions in place of their calls."""
+    count = 0
+    for node in model.nodes:
+        for inner in _body(model, node, 0):
+            count += 1
+            if count > MOST_NODES:
+                raise CheckpointError(f"with its functions it has more than {MOST_NODES:,} nodes")
+            yield inner
+
+
+def _body(model: OnnxModel, node: OnnxNode, depth: int) -> Iterator[OnnxNode]:
+    """Yield the nodes of a call of a function; any other node as it is."""
+    function = model.functions.get((node.domain, node.op_type)) if node.domain not in STANDARD else None
+    if function is None:
+        yield node
+        return
+    if depth == DEEPEST_CALLS:
+        raise CheckpointError(f"{node.title}: its functions call each other without end", "it is damaged or malicious")
+    names = {**dict(zip(function.inputs, node.inputs)), **dict(zip(function.outputs, node.outputs))}
+    names.update((name, "") for name in function.inputs[len(node.inputs) :])
+    prefix = f"{node.name or node.outputs[0] if node.outputs else node.name}/"
+    for inner in function.nodes:
+        yield from _body(model, _renamed(inner, node, function, names, prefix), depth + 1)
+
+
+def _renamed(
+    inner: OnnxNode, call: OnnxNode, function: OnnxFunction, names: Mapping[str, str], prefix: str
+) -> OnnxNode:
+    """A function's node with the values and attributes of the call in place of the function's own."""
+
+    def name_of(name: str) -> str:
+        return names.get(name, prefix + name) if name else ""
+
+    attributes = dict(inner.attributes)
+    for name, source in inner.references:
+        value = call.attributes.get(source, function.defaults.get(source))
+        attributes.pop(name, None)
+        if value is not None:
+            attributes[name] = value
+    return replace(
+        inner,
+        name=prefix + (inner.name or inner.op_type),
+        inputs=tuple(map(name_of, inner.inputs)),
+        outputs=tuple(map(name_of, inner.outputs)),
+        reads=tuple(map(name_of, inner.reads)),
+        attributes=attributes,
+        scope=inner.scope or call.scope,
+    )
+
+
+@record
+class _Made:
+    """A node of the Network before it has its name. `key` stands for the name; `call` is the file's node."""
+
+    key: str
+    op: Op
+    inputs: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    call: OnnxNode
+    is_first: bool
+    dtype: str
+    constants: tuple[ConstantValue, ...] = ()
+    reads_computed_weight: bool = False
+
+
+@dataclass
+class _ShapeRun:
+    """The graph, run on shapes. `values` are the values by name, `made` the nodes in order."""
+
+    model: OnnxModel
+    nodes: tuple[OnnxNode, ...]
+    inputs: dict[str, OnnxValue]
+    values: dict[str, OnnxValue] = field(default_factory=dict)
+    made: list[_Made] = field(default_factory=list)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+    owned: set[str] = field(default_factory=set)
+    statistics: set[str] = field(default_factory=set)
+    unknown: dict[str, list[str]] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    def run(self) -> None:
+        """Run the nodes up to the first whose output has no known shape."""
+        self.values.update(self.inputs)
+        self.shapes.update({name: value.shape for name, value in self.inputs.items()})
+        written = set(self.values) | set(self.model.initializers)
+        for node in self.nodes:
+            for output in filter(None, node.outputs):
+                if output in written:
+                    raise CheckpointError(f"two nodes write {printable(output)}", "the graph is damaged")
+                written.add(output)
+        for node in self.nodes:
+            try:
+                self._run_node(node)
+            except ShapeError as error:
+                self.failure = Failure(f"{node.title}: {error.problem}", "size", error.remedy)
+                return
+
+    def _run_node(self, node: OnnxNode) -> None:
+        call = self._call(node)
+        if node.op_type in _VARIADIC and node.domain in STANDARD and len(call.inputs) > 2:
+            self._run_chain(call)
+            return
+        is_standard = node.domain in STANDARD
+        results = self._evaluated(call) if is_standard else None
+        if results is not None:
+            self.values.update(zip(node.outputs, results))
+            return
+        if all(value is None or value.is_constant for value in call.inputs) and not node.reads:
+            self._run_constant(call)
+            return
+        made = layers(call) if is_standard else None
+        if made is None:
+            self._run_unknown(call)
+        elif len(made) > 1:
+            for place, layer in enumerate(made):
+                if node.outputs[place]:
+                    self.values[node.outputs[place]] = self._add(call, layer, node.outputs[place], place == 0)
+        else:
+            self._run_layer(call, made[0])
+
+    def _run_chain(self, call: OnnxCall) -> None:
+        """Run an op of many inputs as ops of two, one after the other."""
+        node = call.node
+        before = node.inputs[0]
+        for place, name in enumerate(node.inputs[1:], 1):
+            output = node.outputs[0] if place == len(node.inputs) - 1 else f"{node.outputs[0]}/{place}"
+            self._run_node(replace(node, inputs=(before, name), outputs=(output,)))
+            before = output
+
+    def _run_layer(self, call: OnnxCall, layer: OnnxLayer) -> None:
+        outputs = call.node.outputs
+        first = outputs[0] if outputs else ""
+        key = first or f"{call.node.name or call.node.op_type}/{len(self.made)}"
+        value = self._add(call, layer, key, True)
+        self.values.update({first: value} if first else {})
+        self._further(call, value, key)
+
+    def _further(self, call: OnnxCall, first: OnnxValue, key: str) -> None:
+        """Add the second and later results of a node that something reads."""
+        for place, name in enumerate(call.node.outputs[1:], 1):
+            if not name:
+                continue
+            stated = self._stated(name)
+            shape = stated.shape if stated is not None else self._result_shape(call, place, first)
+            if shape is not None:
+                dtype = stated.dtype if stated and stated.dtype else _result_dtype(call, first)
+                op = CallResult(call.node.op_type, place, shape)
+                self._append(_Made(name, op, (first.node,), (), call.node, False, dtype), shape)
+                self.values[name] = OnnxValue(shape, dtype, name)
+
+    def _result_shape(self, call: OnnxCall, place: int, first: OnnxValue) -> Shape | None:
+        """The shape of a further result that the file does not state."""
+        if call.node.op_type in ("TopK", "MaxPool", "Dropout", "Unique"):
+            return first.shape
+        if call.node.op_type in ("LSTM", "GRU", "RNN") and len(first.shape) == 4:
+            return first.shape[1:]
+        return None
+
+    def _run_constant(self, call: OnnxCall) -> None:
+        """Record what a node computes from constants alone, of which only the shape is known."""
+        node = call.node
+        known = [value for value in call.inputs if value is not None]
+        tensors = tuple(dict.fromkeys(tensor for value in known for tensor in value.tensors))
+        is_computed = node.op_type not in _VIEWS or any(value.is_computed for value in known)
+        made = layers(call) if node.domain in STANDARD else None
+        for place, name in enumerate(node.outputs):
+            shape = self._constant_shape(call, made, place)
+            if shape is None:
+                raise _no_shape(node)
+            dtype = (made[0].dtype if made else "") or (known[0].dtype if known else "float32")
+            stated = self._stated(name)
+            dtype = stated.dtype if stated and stated.dtype else dtype
+            self.values[name] = OnnxValue(shape, dtype, tensors=tensors, is_computed=is_computed)
+
+    def _constant_shape(self, call: OnnxCall, made: tuple[OnnxLayer, ...] | None, place: int) -> Shape | None:
+        if made is not None and place < len(made) and not made[place].weights and made[place].before is None:
+            layer = made[place]
+            return infer_output_shape(layer.op, *(call.shape(source) for source in layer.inputs))
+        if call.node.op_type == "ConstantOfShape":
+            sides = call.numbers(0)
+            return None if sides is None else tuple(map(int, sides))
+        stated = self._stated(call.node.outputs[place])
+        return None if stated is None else stated.shape
+
+    def _run_unknown(self, call: OnnxCall) -> None:
+        """Add a node of an op without a rule, if the file states the shape of its output."""
+        node = call.node
+        named = [name for name in node.outputs if name]
+        stated = self._stated(named[0]) if named else None
+        if stated is None:
+            raise _no_shape(node)
+        kind = Recorded if node.domain in STANDARD and node.op_type in WITHOUT_MACS else Unknown
+        if kind is Unknown:
+            op = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
+            self.unknown.setdefault(op, []).append(named[0])
+        places = tuple(place for place, value in enumerate(call.inputs) if value is not None)
+        shapes = tuple(call.shape(place) for place in places)
+        layer = OnnxLayer(
+            kind(node.op_type, shapes, stated.shape), places, is_product=kind is Unknown, dtype=stated.dtype
+        )
+        if not any(value is not None and not value.is_constant for value in call.inputs):
+            # What its own graphs read are its inputs.
+            self._add_reader(call, layer, named[0], stated)
+        else:
+            self.values[named[0]] = self._add(call, layer, named[0], True)
+        self._further(replace(call, node=replace(node, outputs=tuple(named))), self.values[named[0]], named[0])
+
+    def _add_reader(self, call: OnnxCall, layer: OnnxLayer, key: str, stated: OnnxValue) -> None:
+        outer = [self._value(name, call.node) for name in call.node.reads]
+        inputs = tuple(value.node for value in outer if value.node)
+        op = replace(layer.op, recorded_inputs=tuple(value.shape for value in outer if value.node))  # type: ignore[call-arg]
+        self._append(_Made(key, op, inputs, (), call.node, True, stated.dtype), stated.shape)
+        self.values[key] = OnnxValue(stated.shape, stated.dtype, key)
+
+    def _add(self, call: OnnxCall, layer: OnnxLayer, key: str, is_first: bool) -> OnnxValue:
+        """Add a node of the Network, and return its output."""
+        if layer.before is not None:
+            padded = self._add(call, layer.before, f"{key}/before", is_first)
+            call = replace(call, inputs=(padded, *call.inputs[1:]))
+        values = [call.inputs[place] for place in layer.inputs]
+        weights = [call.inputs[place] for place in layer.weights]
+        read = [value for value in values if value is not None]
+        held = [value for value in weights if value is not None]
+        op, sources = layer.op, tuple(value.node for value in read if not value.is_constant)
+        shapes = [value.shape for value in read]
+        shape = infer_output_shape(op, *shapes)
+        _check_weights(op, held)
+        computed = tuple(value for value in held if not value.is_constant)
+        if computed:
+            op = WithComputedWeights(op, tuple(len(value.shape) > 1 for value in computed))
+            sources = (*sources, *(value.node for value in computed))
+        parameters: list[Parameter] = []
+        fixed = []
+        for place, value in enumerate(read):
+            if value.is_constant:
+                own = self._parameters(value, is_weight=layer.is_product)
+                parameters += own
+                fixed += [] if own else [place]
+        constants: tuple[ConstantValue, ...] = ()
+        if any(value.is_constant for value in read):
+            op = WithConstants(op, tuple(v.shape if v.is_constant else None for v in read), tuple(fixed))
+            owned = ((v, self._parameters(v, is_weight=layer.is_product)) for v in read if v.is_constant)
+            constants = tuple(starmap(_constant_value, owned)) if fixed else ()
+        for value in held:
+            parameters += self._parameters(value, is_weight=True)
+        for place in layer.statistics:
+            self.statistics.update(t.name for value in [call.value(place)] if value for t in value.tensors)
+        dtype = layer.dtype or next((v.dtype for v in read if not v.is_constant), read[0].dtype)
+        is_computed = any(value.is_computed for value in (*read, *held))
+        unique = tuple(dict.fromkeys(parameters))
+        self._append(_Made(key, op, sources, unique, call.node, is_first, dtype, constants, is_computed), shape)
+        first = call.value(0)
+        is_whole = first is None or first.is_whole or not layer.op.is_layout
+        return OnnxValue(shape, dtype, key, is_whole=is_whole and call.node.op_type not in _REORDERS)
+
+    def _append(self, made: _Made, shape: Shape) -> None:
+        if made.key in self.shapes:
+            raise CheckpointError(f"two nodes write {printable(made.key)}", "the graph is damaged")
+        self.made.append(made)
+        self.shapes[made.key] = shape
+
+    def _parameters(self, value: OnnxValue, *, is_weight: bool) -> list[Parameter]:
+        """The parameters that a constant is computed from. A constant that no layer owns has the name of one."""
+        found = [tensor for tensor in value.tensors if is_weight or _is_parameter(tensor)]
+        self.owned.update(tensor.name for tensor in found)
+        return [Parameter(t.name, t.shape, dtype=t.dtype or value.dtype, stored=t.stored) for t in found]
+
+    def _evaluated(self, call: OnnxCall) -> tuple[OnnxValue, ...] | None:
+        if call.node.op_type == "Constant":
+            return (self._constant(call.node),)
+        try:
+            return evaluate(call)
+        except (LookupError, TypeError, ValueError, ArithmeticError, ShapeError):
+            return None
+
+    def _constant(self, node: OnnxNode) -> OnnxValue:
+        for key, value in node.attributes.items():
+            if isinstance(value, OnnxTensor):
+                return self._tensor(replace(value, name=node.outputs[0] if node.outputs else ""))
+            if key.startswith(("value_int", "value_float")):
+                numbers = value if isinstance(value, tuple) else (value,)
+                dtype = "int64" if key.startswith("value_int") else "float32"
+                return OnnxValue((len(numbers),) if isinstance(value, tuple) else (), dtype, numbers=numbers)
+        raise _no_shape(node)
+
+    def _tensor(self, tensor: OnnxTensor) -> OnnxValue:
+        return OnnxValue(tensor.shape, tensor.dtype, numbers=self.model.numbers(tensor), tensors=(tensor,))
+
+    def _call(self, node: OnnxNode) -> OnnxCall:
+        inputs = tuple(self._value(name, node) if name else None for name in node.inputs)
+        attributes: Mapping[str, Any] = node.attributes
+        if isinstance(attributes.get("value"), OnnxTensor) and node.op_type != "Constant":
+            attributes = {**attributes, "value": self._tensor(attributes["value"])}
+        return OnnxCall(node, inputs, attributes, self.model.opset)
+
+    def _value(self, name: str, node: OnnxNode) -> OnnxValue:
+        value = self.values.get(name)
+        if value is None:
+            tensor = self.model.initializers.get(name)
+            if tensor is None:
+                problem = f"{node.title} reads {printable(name)}, which no node before it writes"
+                raise CheckpointError(problem, "the graph has a circle, or is damaged")
+            value = self.values[name] = self._tensor(tensor)
+        self.read.add(name)
+        return value
+
+    def _stated(self, name: str) -> OnnxValue | None:
+        """A value as the file states it; None if it states an axis neither as a number nor by an input's symbol."""
+        info = self.model.values.get(name)
+        info = info or next((output for output in self.model.outputs if output.name == name), None)
+        if info is None or info.axes is None:
+            return None
+        known = self._symbols
+        sizes = [axis if isinstance(axis, int) else known.get(axis or "") for axis in info.axes]
+        if any(size is None for size in sizes):
+            return None
+        return OnnxValue(tuple(size for size in sizes if size is not None), info.dtype or "float32")
+
+    @property
+    def _symbols(self) -> dict[str, int]:
+        """The size of each symbol in the shapes of inputs."""
+        return {
+            axis: size
+            for info in self.model.inputs
+            for axis, size in zip(info.axes or (), self.inputs[info.name].shape)
+            if isinstance(axis, str)
+        }
+
+
+def _check_weights(op: Op, held: list[OnnxValue]) -> None:
+    """Raise ShapeError unless the weights have as many elements as the op's own parameters."""
+    for (leaf, shape), value in zip(op.parameters().items(), held):
+        if prod(shape) != prod(value.shape):
+            raise ShapeError(f"{op.name}: its {leaf} of {shape_text(value.shape)} is not {shape_text(shape)}")
+
+
+def _result_dtype(call: OnnxCall, first: OnnxValue) -> str:
+    return "int64" if call.node.op_type in ("TopK", "MaxPool") else first.dtype
+
+
+def _no_shape(node: OnnxNode) -> ShapeError:
+    return ShapeError(
+        "the file does not state the shape of its output",
+        "onnx.shape_inference.infer_shapes adds the shapes that it can infer",
+    )
+
+
+def _is_parameter(tensor: OnnxTensor) -> bool:
+    is_float = tensor.dtype.startswith(("float", "bfloat", "complex"))
+    return is_float and names_parameter(tensor.name)
+
+
+def _constant_value(value: OnnxValue, parameters: list[Parameter]) -> ConstantValue:
+    """What is known of a constant that a node reads, in the words of trace/constants.py."""
+    if parameters and not value.is_computed and len(parameters) == 1:
+        return ConstantValue("{}", (parameters[0].name,), (parameters[0].shape,))
+    numbers: tuple[Number, ...] | None = value.numbers
+    if not numbers or len(numbers) > 8:
+        return ConstantValue("")
+    number = float(numbers[0]) if len(set(numbers)) == 1 and value.dtype != "bool" else None
+    return ConstantValue(f"{value.dtype} {value.shape} {list(numbers)}", number=number)
+
+
+@record
+class _Finish:
+    """A run as a Network: its nodes named, its inputs and outputs, and what the file has beside them."""
+
+    model: OnnxModel
+    name: str
+    run: _ShapeRun
+    other: _ShapeRun | None
+    notes: list[str]
+
+    @cached_property
+    def readers(self) -> Counter[str]:
+        """How many nodes have each parameter."""
+        return Counter(parameter.name for made in self.run.made for parameter in made.parameters)
+
+    def network(self) -> Network:
+        """Return the Network."""
+        run = self.run
+        run.made = list(_overwriting(run, {output.name for output in self.model.outputs}))
+        dtype = _main_dtype(run)
+        paths = _paths(run.made, self._inputs_names())
+        names = {**self._inputs_names(), **paths}
+        nodes = tuple(self._node(made, names, dtype) for made in run.made)
+        returned, output, place = self._outputs(names, dtype)
+        failure = run.failure
+        network = Network(
+            self.name,
+            tuple(self._inputs(dtype)),
+            nodes,
+            unused=tuple(self._unused(dtype)),
+            warnings=tuple(self._warnings(names)),
+            failure=failure,
+            single=None if self.other or failure else "its shapes hold for the batch of the file's inputs alone",
+            output=output if failure is None else None,
+            output_place=place,
+            returned=returned if failure is None else (),
+            tables=tuple(self._tables(dtype)),
+            dtype=dtype,
+        )
+        return labelled(network)
+
+    def _inputs_names(self) -> dict[str, str]:
+        names = list(self.run.inputs)
+        return {names[0]: INPUT} if len(names) == 1 else {name: name for name in names}
+
+    def _growth(self, key: str, shape: Shape) -> Shape | None:
+        """By how much each axis grows with a sample; None if the first grows by its own size."""
+        if self.other is None or key not in self.other.shapes:
+            return None
+        growth = tuple(two - one for one, two in zip(shape, self.other.shapes[key]))
+        is_usual = bool(shape) and growth == (shape[0], *(0,) * (len(shape) - 1))
+        return None if is_usual or not shape else growth
+
+    def _inputs(self, dtype: str) -> Iterator[Input]:
+        names = self._inputs_names()
+        for name, value in self.run.inputs.items():
+            own = "" if value.dtype == dtype else value.dtype
+            yield Input(names[name], value.shape, own, self._growth(name, value.shape))
+
+    def _node(self, made: _Made, names: Mapping[str, str], dtype: str) -> Node:
+        shape, name = self.run.shapes[made.key], names[made.key]
+        return Node(
+            name,
+            made.op,
+            tuple(names[source] for source in made.inputs),
+            self._module(made, name),
+            parameters=tuple(self._parameters(made, self._module(made, name), dtype)),
+            batch_growth=self._growth(made.key, shape),
+            detached=not made.dtype.startswith(("float", "bfloat", "complex")),
+            dtype="" if made.dtype == dtype else made.dtype,
+            constants=made.constants,
+            reads_computed_weight=made.reads_computed_weight,
+        )
+
+    def _parameters(self, made: _Made, module: str | None, dtype: str) -> Iterator[Parameter]:
+        """Yield a node's parameters, by the module's path where the exporter made up their names."""
+        leaves = [*made.op.parameters()]
+        for place, parameter in enumerate(made.parameters):
+            own = replace(parameter, dtype="" if parameter.dtype == dtype else parameter.dtype)
+            is_made_up = not names_parameter(parameter.name) and self.readers[parameter.name] == 1
+            if is_made_up and module is not None and len(leaves) == len(made.parameters):
+                own = replace(own, name=f"{module}.{leaves[place]}")
+            yield own
+
+    def _module(self, made: _Made, name: str) -> str | None:
+        path = name.partition(":")[0]
+        return path if path in (made.call.scope, _owner(made)) and made.is_first else None
+
+    def _outputs(self, names: Mapping[str, str], dtype: str) -> tuple[tuple[Output, ...], str | None, int]:
+        """The outputs, the node of the network's output if it is not the last, and its place among them."""
+        found = []
+        for info in self.model.outputs:
+            value = self.run.values.get(info.name)
+            if value is None:
+                continue
+            label = OUTPUT if len(self.model.outputs) == 1 else info.name
+            own = "" if value.dtype == dtype else value.dtype
+            growth = self._growth(value.node, value.shape) if value.node else (0,) * len(value.shape)
+            found.append(Output(label, value.shape, own, growth, source=names.get(value.node, "")))
+        if not found and self.run.failure is None:
+            raise CheckpointError("its graph has no outputs that its nodes write", "it is damaged")
+        place = max(range(len(found)), key=lambda i: (self._weights(found[i].source, names), -i), default=0)
+        end = found[place].source if found else ""
+        last = names[self.run.made[-1].key] if self.run.made else ""
+        is_plain = len(found) == 1 and end == last
+        return (() if is_plain else tuple(found)), (None if is_plain else end or None), place
+
+    def _weights(self, name: str, names: Mapping[str, str]) -> int:
+        """The number of nodes with parameters that a node depends on."""
+        reached, count = {name}, 0
+        for made in reversed(self.run.made):
+            if names[made.key] in reached:
+                reached.update(names[source] for source in made.inputs)
+                count += bool(made.parameters)
+        return count
+
+    def _unused(self, dtype: str) -> Iterator[tuple[Parameter, str]]:
+        for tensor in self.model.initializers.values():
+            if tensor.name not in self.run.read and _is_parameter(tensor) and self.run.failure is None:
+                yield Parameter(tensor.name, tensor.shape, dtype="" if tensor.dtype == dtype else tensor.dtype), UNREAD
+
+    def _tables(self, dtype: str) -> Iterator[Buffer]:
+        """The tensors that nodes read and that are neither parameters nor numbers nor running statistics."""
+        for tensor in self.model.initializers.values():
+            owned = tensor.name in self.run.owned | self.run.statistics
+            if not owned and tensor.name in self.run.read and prod(tensor.shape) > 8 and tensor.dtype:
+                yield Buffer(tensor.name, tensor.shape, "" if tensor.dtype == dtype else tensor.dtype, tensor.stored)
+
+    def _warnings(self, names: Mapping[str, str]) -> Iterator[str]:
+        yield from self.notes
+        for op, keys in self.run.unknown.items():
+            listed = ", ".join(printable(names[key], 60) for key in keys[:_MANY])
+            more = f" and {len(keys) - _MANY} more" if len(keys) > _MANY else ""
+            yield f"{listed}{more}: there is no rule for the op {printable(op)}, its cost is unknown"
+        places = {tensor.location for tensor in self.model.initializers.values() if tensor.location}
+        for place in sorted(places)[:_MANY]:
+            outside = place.startswith(("/", "\\")) or ".." in place.replace("\\", "/").split("/") or ":" in place
+            where = "outside its folder, in" if outside else "in"
+            yield f"the file keeps weights {where} {printable(place, 120)}, which is not read"
+
+
+def _overwriting(run: _ShapeRun, returned: set[str]) -> Iterator[_Made]:
+    """Yield the nodes, with those activations in place that a runtime runs so and that cost training nothing.
+
+    ONNX does not say what is in place. An activation overwrites its input if nothing else reads that.
+    """
+    readers = Counter(source for made in run.made for source in made.inputs)
+    by_key = {made.key: made for made in run.made}
+    for made in run.made:
+        source = by_key.get(made.inputs[0]) if len(made.inputs) == 1 else None
+        can_overwrite = getattr(made.op, "keeps_in_place", "") == "output"
+        if source is not None and can_overwrite and source.op.allocates and source.key not in returned:
+            shapes = tuple(run.shapes[name] for name in source.inputs)
+            if readers[source.key] == 1 and not source.op.saved_for_backward(shapes, run.shapes[source.key]).output:
+                yield replace(made, op=replace(made.op, inplace=True))  # type: ignore[call-arg]
+                continue
+        yield made
+
+
+def _main_dtype(run: _ShapeRun) -> str:
+    """The floating-point type of most parameters, or else of an input."""
+    sizes: Counter[str] = Counter()
+    for parameter in {p for made in run.made for p in made.parameters}:
+        sizes[parameter.dtype] += prod(parameter.shape)
+    for value in run.inputs.values():
+        sizes[value.dtype] += 0
+    floating = [name for name, _ in sizes.most_common() if name.startswith(("float", "bfloat", "complex"))]
+    return next(iter(floating), "float32")
+
+
+def _owner(made: _Made) -> str:
+    """The path that all parameters of a node have before their own names, empty if there is none."""
+    paths = {parameter.name.rpartition(".")[0] for parameter in made.parameters}
+    leaves = {parameter.name.rpartition(".")[2] for parameter in made.parameters}
+    return paths.pop() if len(paths) == 1 and leaves <= made.op.without_constants.parameters().keys() else ""
+
+
+def _paths(made: Sequence[_Made], inputs: Mapping[str, str]) -> dict[str, str]:
+    """A unique name for each node: the path of its module, or that and the op's name, or the name in the file."""
+    scopes: dict[str, set[str]] = {}
+    for one in made:
+        scopes.setdefault(one.call.scope, set()).add(one.call.op_type)
+    parents = {scope.rpartition(".")[0] for scope in scopes}
+    taken = set(inputs.values())
+    names = {}
+    for one in made:
+        scope = one.call.scope
+        is_module = bool(scope) and len(scopes[scope]) == 1 and scope not in parents
+        in_scope = f"{scope}.{one.op.name.lower()}".lstrip(".")
+        owner = _owner(one)
+        # The exporter gives a convolution that it has joined with a batch norm the scope of that.
+        is_joined = bool(owner) and owner.rpartition(".")[0] == scope.rpartition(".")[0] and one.op.is_convolution
+        base = scope if is_module and one.is_first and not is_joined else owner or in_scope
+        name, number = base, 1
+        while name in taken:
+            number += 1
+            name = f"{base}:{number}"
+        taken.add(name)
+        names[one.key] = name
+    return names
