@@ -225,7 +225,7 @@ def read_model(file: BoundedFile) -> OnnxModel:
     graph = message["graph"]
     if len(graph.get("nodes", ())) > MOST_NODES:
         raise CheckpointError(f"it has {len(graph['nodes']):,} nodes, at most {MOST_NODES:,} are read")
-    reader = _Reader(source)
+    reader = _MessageReader(source)
     tensors = {t.name: t for t in map(_tensor, graph.get("initializers", ()))}
     tensors |= {t.name: t for t in (_tensor(item.get("values", {})) for item in graph.get("sparse", ()))}
     if len(tensors) < len(graph.get("initializers", ())):
@@ -243,7 +243,7 @@ def read_model(file: BoundedFile) -> OnnxModel:
     )
 
 
-class _Reader:
+class _MessageReader:
     """Converts messages to records. A node's metadata is read from the file."""
 
     def __init__(self, source: ProtobufFile) -> None:

@@ -83,6 +83,8 @@ def network_of_onnx(
         # Its reshapes hold the batch: the figures are those of the whole batch.
         run = _ShapeRun(model, nodes, _with_batch(axes, fixed))
         run.run()
+    elif fixed > 1:
+        notes.append(f"the file fixes a batch of {fixed}, the figures are those of one sample")
     return _Finish(model, name, run, other, notes).network()
 
 
