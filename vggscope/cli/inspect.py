@@ -12,7 +12,14 @@ from vggscope.progress import on_terminal
 
 
 def inspect(
-    files: Annotated[list[str], argument("FILE...", "A .pth, .pt or .safetensors file.", *CHECKPOINT_FILES)],
+    files: Annotated[
+        list[str],
+        argument(
+            "FILE...",
+            "A .pth, .safetensors, .npz, .h5 or .caffemodel file, an index of shards, or a folder.",
+            *CHECKPOINT_FILES,
+        ),
+    ],
     output: OutputOptions,
     picture: PictureFlags,
     stats: Annotated[
