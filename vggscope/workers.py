@@ -29,7 +29,8 @@ GRACE = 5.0
 """Seconds that a worker has to end, once it is told to."""
 
 MEMORY = 2 * 2**30
-"""Bytes of the machine's memory for each worker. One that has imported torch and timm takes 0.9 GB."""
+"""Bytes of the machine's memory for each worker. One takes 0.9 GB over 69 models of timm, and 2.0 GB over torchvision's
+detection, optical flow, video and quantized models."""
 
 _START = (
     "import os, pickle, sys; values = os.fdopen(os.dup(0), 'rb'); sys.path[:] = pickle.load(values);"
