@@ -1,4 +1,4 @@
-"""Writes a network to a file: PyTorch source, weights or an ONNX graph. The suffix decides which."""
+"""Writes a network to a file: source, weights, an ONNX graph or a program of torch.export. The suffix decides which."""
 
 from __future__ import annotations
 
@@ -134,6 +134,30 @@ def _save_onnx(network: Network, output: str, make: Callable[[], nn.Module]) -> 
         write_onnx(model, network.input_shape, path)
 
 
+def write_pt2(model: nn.Module, input_shape: Shape, file: BinaryIO) -> None:
+    """Export a module by torch.export with a dynamic batch size; the batch dimension of `input_shape` is ignored.
+
+    The module is left in evaluation mode. Raises OSError where the file cannot be written.
+    """
+    import torch
+
+    # The exporter would take a batch of 1 for a constant.
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    example = torch.zeros(2, *input_shape[1:], dtype=dtype)
+    with suppress_output():
+        program = torch.export.export(model.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        try:
+            torch.export.save(program, file)
+        except RuntimeError as error:
+            raise _first_os_error(error) or error from None
+
+
+def _save_pt2(network: Network, output: str, make: Callable[[], nn.Module]) -> None:
+    model = make()
+    with open_whole(output) as file:
+        write_pt2(model, network.input_shape, file)
+
+
 WRITERS: Mapping[str, Callable[[Network, str, Callable[[], nn.Module]], None]] = MappingProxyType(
     {
         ".py": _save_source,
@@ -141,6 +165,7 @@ WRITERS: Mapping[str, Callable[[Network, str, Callable[[], nn.Module]], None]] =
         ".pt": _save_pth,
         ".safetensors": _save_safetensors,
         ".onnx": _save_onnx,
+        ".pt2": _save_pt2,
     }
 )
 """The function that writes a network, by the file's suffix."""

@@ -11,7 +11,7 @@ from vggscope.cli.options import CHECKPOINT_FILES, OUTPUT, Model, ModelFlags, fl
 from vggscope.cli.output import note_written, print_out
 from vggscope.errors import OptionError
 
-WRITTEN = (".py", ".pth", ".pt", ".safetensors", ".onnx")
+WRITTEN = (".py", ".pth", ".pt", ".safetensors", ".onnx", ".pt2")
 
 
 def build(
@@ -19,7 +19,7 @@ def build(
     options: ModelFlags,
     output: Annotated[
         str | None,
-        option("FILE", "Write .py (source), .pth, .safetensors or .onnx.", "written", *WRITTEN, names=OUTPUT),
+        option("FILE", "Write .py (source), .pth, .safetensors, .onnx or .pt2.", "written", *WRITTEN, names=OUTPUT),
     ] = None,
     at: Annotated[
         str | None, option("LAYER", "Print one part, by its path or label: features.0, conv1_1.", "layer")
@@ -33,7 +33,7 @@ def build(
     ] = None,
     rgb: Annotated[bool, flag("--rgb", "Reverse the input channels of weights that expect BGR.")] = False,
 ) -> None:
-    """Print the model as a PyTorch module, or write its source, its initialised weights, or an ONNX graph.
+    """Print the model as a PyTorch module, or write its source, its initialised weights, or a graph.
 
     --weights takes those of a file instead, of another framework too: mapped by layer, in torch's layout.
 

@@ -1,1 +1,1 @@
-"""Architectures in files of other tools, read without running code in them: an ONNX graph as a Network."""
+"""Architectures in files of other tools, read without running code in them: ONNX graphs, programs of torch.export."""

@@ -72,6 +72,7 @@ SOURCES = (
     Source("another published VGG", "vgg16-cifar, vgg-face, cnn-m, ssd300; any with _bn", "families"),
     Source("a locked architecture", "arch.json", "lock"),
     Source("an ONNX file", "model.onnx", "onnx"),
+    Source("a program of torch.export", "model.pt2", "torch_program"),
     Source("a checkpoint", "weights.pth, model.safetensors.index.json, a folder with them", "checkpoint"),
     Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries"),
     Source("your own code", "path/file.py:Net, package.module:make_net", "code"),

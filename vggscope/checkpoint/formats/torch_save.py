@@ -38,7 +38,8 @@ _OTHER_ARCHIVES = (
     (
         ("archive_format",),
         "a program of torch.export",
-        "write the weights alone: torch.save(torch.export.load(FILE).state_dict, 'weights.pth')",
+        "vggscope summary FILE.pt2 reads its layers; for the weights alone:"
+        " torch.save(torch.export.load(FILE).state_dict, 'weights.pth')",
     ),
     ((".pth", ".pt", ".safetensors"), "a zip archive with a checkpoint in it", "unpack it first"),
 )
