@@ -298,6 +298,7 @@ OPS_BY_NAME = {
     "cross_checks/memory_tracker.py": "states what another tool measures, by torch's names",
     "cross_checks/torchinfo.py": "states what another tool counts, by torch's names",
     "execution/inner_product.py": "reads the fields of a convolution",
+    "foreign/program.py": "makes ops of the calls in a file, with the memory layout of their tensors",
     "tutorials/layer.py": "reads the fields of a convolution and of a Linear",
 }
 """The files that may name ops, and why."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from vggscope.foreign.values import Value, can_view, values_in
+from vggscope.foreign.values import ProgramValue, can_view, values_in
 from vggscope.ops.attention import Einsum, MatrixProduct
 from vggscope.ops.base import Op
 from vggscope.ops.elementwise import Elementwise
@@ -64,7 +64,8 @@ class FunctionCall:
 def translated(operator: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall:
     """The call of an operator, which is named without its namespace and its overload.
 
-    >>> translated("relu_", (Value((1, 3)),), {}).name, translated("_softmax", (Value((1, 3)), 1, False), {}).name
+    >>> given = ProgramValue((1, 3))
+    >>> translated("relu_", (given,), {}).name, translated("_softmax", (given, 1, False), {}).name
     ('relu', 'softmax')
     """
     plain = operator if operator.startswith("__") else operator.removesuffix("_")
@@ -104,7 +105,7 @@ def _mm(args: _Arguments, kwargs: dict[str, Any]) -> _Translated:
 
 
 def _is_turned(weight: Any) -> bool:
-    return isinstance(weight, Value) and weight.turned is not None
+    return isinstance(weight, ProgramValue) and weight.turned is not None
 
 
 def _picked(name: str, *places: int, **named: object) -> _Translation:
@@ -221,12 +222,12 @@ _TAKEN = {"instance_norm": 8, "scaled_dot_product_attention": 7, "softmax": 2, "
 """The number of arguments of an operator that its function takes; the others choose how it is computed."""
 
 
-def _is_whole(value: Value, last_axes: int) -> bool:
+def _is_whole(value: ProgramValue, last_axes: int) -> bool:
     """Whether all but the last axes of a factor fold into one without a copy."""
     return value.dim() < 3 or can_view(value, (prod(value.shape[:-last_axes]), *value.shape[-last_axes:]))
 
 
-def _matmul(given: Value, other: Value) -> Op:
+def _matmul(given: ProgramValue, other: ProgramValue) -> Op:
     axes = given.dim(), other.dim()
     if min(axes) == 0 or max(axes) < 3:
         return MatrixProduct()
@@ -235,8 +236,8 @@ def _matmul(given: Value, other: Value) -> Op:
 
 
 def _extreme(function: str) -> Callable[..., Op]:
-    def make(given: Value, other: object) -> Op:
-        if not isinstance(other, Value):
+    def make(given: ProgramValue, other: object) -> Op:
+        if not isinstance(other, ProgramValue):
             raise TypeError(function)  # a reduction
         return Elementwise(function)
 
@@ -244,7 +245,7 @@ def _extreme(function: str) -> Callable[..., Op]:
 
 
 def _instance_norm(
-    given: Value, weight: Any, bias: Any, mean: Any, variance: Any, own: bool, momentum: float, eps: float
+    given: ProgramValue, weight: Any, bias: Any, mean: Any, variance: Any, own: bool, momentum: float, eps: float
 ) -> Op:
     return InstanceNorm2d(given.shape[1], eps, momentum, weight is not None, mean is not None)
 
@@ -260,12 +261,12 @@ MAKERS: dict[str, Callable[..., Op]] = {
 """The op of each function whose entry in `trace.function_table` needs torch's tensors, or that has none there."""
 
 
-def recurrent(call: FunctionCall) -> tuple[Op, tuple[Value, ...], tuple[Value, ...]] | None:
+def recurrent(call: FunctionCall) -> tuple[Op, tuple[ProgramValue, ...], tuple[ProgramValue, ...]] | None:
     """The op of a recurrent layer, its inputs and its weights; None for any other call, and for packed sequences."""
     if call.name not in ("lstm", "gru", "rnn_tanh", "rnn_relu") or len(call.args) != 9:
         return None
     given, states, weights, bias, layers, dropout, _, bidirectional, batch_first = call.args
-    if not isinstance(bias, bool) or len(weights) < 2 or not all(isinstance(value, Value) for value in weights):
+    if not isinstance(bias, bool) or len(weights) < 2 or not all(isinstance(value, ProgramValue) for value in weights):
         return None
     gates = {"lstm": 4, "gru": 3}.get(call.name, 1)
     hidden, fed_back = weights[0].shape[0] // gates, weights[1].shape[1]

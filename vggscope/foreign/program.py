@@ -11,7 +11,7 @@ from typing import Any
 
 from vggscope.errors import ShapeError
 from vggscope.foreign.aten import FREE, MAKERS, SAME, FunctionCall, recurrent
-from vggscope.foreign.values import UNKNOWN, Value, can_view, values_in
+from vggscope.foreign.values import UNKNOWN, ProgramValue, can_view, values_in
 from vggscope.graph import ConstantValue, Node, Parameter
 from vggscope.ops.activation import Overwriting
 from vggscope.ops.base import Op, Shape, infer_output_shape
@@ -56,12 +56,12 @@ class Program:
     _pieces: set[str] = field(default_factory=set)
     _repeats: dict[str, int] = field(default_factory=dict)
 
-    def given(self, name: str, value: Value) -> None:
+    def given(self, name: str, value: ProgramValue) -> None:
         """Record an input of the program."""
         value.source = name
         self.shapes[name] = value.shape
 
-    def call(self, call: FunctionCall, results: Sequence[Value], scope: Scope) -> None:
+    def call(self, call: FunctionCall, results: Sequence[ProgramValue], scope: Scope) -> None:
         """Record a call, and the origins of the tensors that it returns.
 
         Raises ShapeError if its op does not take inputs of another size than those in the file.
@@ -79,12 +79,12 @@ class Program:
         else:
             self._record(call, tensors, results, scope)
 
-    def _same(self, value: Value, results: Sequence[Value]) -> None:
+    def _same(self, value: ProgramValue, results: Sequence[ProgramValue]) -> None:
         for result in results:
             result.takes(value)
             result.shape = value.shape if self.resized else result.shape
 
-    def _constants(self, call: FunctionCall, tensors: Sequence[Value], results: Sequence[Value]) -> None:
+    def _constants(self, call: FunctionCall, tensors: Sequence[ProgramValue], results: Sequence[ProgramValue]) -> None:
         """Record results that depend on no input. A matrix that is turned is still known as itself."""
         parameters = tuple(dict.fromkeys(p for value in tensors for p in value.parameters))
         shares = call.name in _VIEWS
@@ -96,7 +96,9 @@ class Program:
             is_turned = call.name != "permute" or [axis % 2 for axis in call.args[1]] == [1, 0]
             results[0].turned = matrix if is_turned and not matrix.is_computed else None
 
-    def _record(self, call: FunctionCall, tensors: tuple[Value, ...], results: Sequence[Value], scope: Scope) -> None:
+    def _record(
+        self, call: FunctionCall, tensors: tuple[ProgramValue, ...], results: Sequence[ProgramValue], scope: Scope
+    ) -> None:
         if self.resized:
             call = _resized(call, tensors, results)
         ops, inputs, weights = _read(call, tensors, results, scope)
@@ -117,9 +119,9 @@ class Program:
         self,
         base: str,
         op: Op,
-        inputs: tuple[Value, ...],
-        weights: tuple[Value, ...],
-        result: Value,
+        inputs: tuple[ProgramValue, ...],
+        weights: tuple[ProgramValue, ...],
+        result: ProgramValue,
         module: str | None,
     ) -> str:
         op = _with_layout(op, inputs, result)
@@ -154,7 +156,7 @@ class Program:
         result.source, result.parameters = name, ()
         return name
 
-    def _checked(self, name: str, op: Op, sources: tuple[str, ...], result: Value, trains: bool) -> Op:
+    def _checked(self, name: str, op: Op, sources: tuple[str, ...], result: ProgramValue, trains: bool) -> Op:
         """The op if its rule gives the shape in the file, else one of unknown cost with that shape.
 
         With inputs of another size, the result gets the shape of the rule.
@@ -216,8 +218,8 @@ _VIEWS = frozenset(
 
 
 def _read(
-    call: FunctionCall, tensors: tuple[Value, ...], results: Sequence[Value], scope: Scope
-) -> tuple[tuple[Op, ...], tuple[Value, ...], tuple[Value, ...]]:
+    call: FunctionCall, tensors: tuple[ProgramValue, ...], results: Sequence[ProgramValue], scope: Scope
+) -> tuple[tuple[Op, ...], tuple[ProgramValue, ...], tuple[ProgramValue, ...]]:
     """The ops of a call, its inputs, and the tensors that are the op's own weights."""
     layer = recurrent(call)
     if layer is not None:
@@ -231,7 +233,7 @@ def _read(
     return (ops, tensors[:1], tensors[1:]) if is_weighted else (ops, tensors, ())
 
 
-def _ops_of(call: FunctionCall, results: Sequence[Value]) -> tuple[Op, ...]:
+def _ops_of(call: FunctionCall, results: Sequence[ProgramValue]) -> tuple[Op, ...]:
     """The ops that the tables give for a call; empty without one."""
     maker: Callable[..., Any] | None = MAKERS.get(call.name) or FUNCTIONS.get(call.name)
     if call.in_place and call.name in MATRIX_PRODUCTS:
@@ -246,7 +248,7 @@ def _ops_of(call: FunctionCall, results: Sequence[Value]) -> tuple[Op, ...]:
     return (Elementwise(call.name, _plain(call)),) if call.name in KEEPS else ()
 
 
-def _is_cut_into(call: FunctionCall, results: Sequence[Value]) -> bool:
+def _is_cut_into(call: FunctionCall, results: Sequence[ProgramValue]) -> bool:
     """Whether a call makes as many pieces as it has results; true for one that cuts up nothing.
 
     The tables make an op for each piece, of which a damaged file may claim billions.
@@ -266,7 +268,9 @@ def _is_cut_into(call: FunctionCall, results: Sequence[Value]) -> bool:
     return pieces > 0 and (pieces == len(results) or (call.name == "chunk" and pieces < 10_000))
 
 
-def _without_rule(call: FunctionCall, tensors: Sequence[Value], results: Sequence[Value]) -> tuple[Op, ...]:
+def _without_rule(
+    call: FunctionCall, tensors: Sequence[ProgramValue], results: Sequence[ProgramValue]
+) -> tuple[Op, ...]:
     is_free = call.name in FREE or call.name in WITHOUT_MACS
     is_free = is_free or (call.name in (*FUNCTIONS, *MAKERS) and call.name not in MATRIX_PRODUCTS)
     kind = Recorded if is_free else Unknown
@@ -279,7 +283,7 @@ def _without_rule(call: FunctionCall, tensors: Sequence[Value], results: Sequenc
 
 def _described(value: object) -> object:
     """An argument as text, None for a tensor."""
-    if isinstance(value, Value):
+    if isinstance(value, ProgramValue):
         return None
     if values_in(value):
         return f"{len(values_in(value))} tensors"
@@ -290,8 +294,8 @@ def _plain(call: FunctionCall) -> tuple[object, ...]:
     """The arguments that are no tensors, with None for each tensor; empty if all are tensors."""
     several = len(values_in((call.args, call.kwargs))) > 1
     none = "None" if several else None
-    given = [None if isinstance(v, Value) else none if v is None else v for v in call.args]
-    named = [f"{key}={'x' if isinstance(v, Value) else v}" for key, v in call.kwargs.items()]
+    given = [None if isinstance(v, ProgramValue) else none if v is None else v for v in call.args]
+    named = [f"{key}={'x' if isinstance(v, ProgramValue) else v}" for key, v in call.kwargs.items()]
     if not named and all(value is None for value in given):
         return ()
     return (*(v if v is None or isinstance(v, (bool, int, float, str)) else str(v) for v in given), *named)
@@ -310,7 +314,7 @@ def _in_place(op: Op) -> Op:
     return replace(op, inplace=True) if isinstance(op, (Overwriting, Elementwise, Dropout)) else op
 
 
-def _with_layout(op: Op, inputs: tuple[Value, ...], result: Value) -> Op:
+def _with_layout(op: Op, inputs: tuple[ProgramValue, ...], result: ProgramValue) -> Op:
     """The op with the memory layout of its tensors, as `trace.layout.with_layout` gives it."""
     if isinstance(op, Reshape):
         return replace(op, shares=can_view(inputs[0], result.filed or result.shape))
@@ -330,14 +334,14 @@ def product(sizes: Sequence[int]) -> int:
     return result
 
 
-def _is_channels_last(value: Value) -> bool:
+def _is_channels_last(value: ProgramValue) -> bool:
     shape, strides = value.filed or value.shape, value.strides or ()
     _, channels, height, width = shape
     return strides == (channels * height * width, 1, channels * width, channels)
 
 
 def _constants_of(
-    op: Op, inputs: tuple[Value, ...], weights: tuple[Value, ...], parameters: tuple[Parameter, ...]
+    op: Op, inputs: tuple[ProgramValue, ...], weights: tuple[ProgramValue, ...], parameters: tuple[Parameter, ...]
 ) -> tuple[ConstantValue, ...]:
     """What is known of the constants that a call reads; empty if they are its parameters, or none."""
     has_statistics = bool(op.buffers())
@@ -351,7 +355,7 @@ def _constants_of(
     return tuple(values)
 
 
-def _resized(call: FunctionCall, tensors: Sequence[Value], results: Sequence[Value]) -> FunctionCall:
+def _resized(call: FunctionCall, tensors: Sequence[ProgramValue], results: Sequence[ProgramValue]) -> FunctionCall:
     """A call of a reshape with the numbers that it has for another batch.
 
     Its shape in the file holds the batch as a number. The axis that the batch is in follows from the axes before it.
@@ -377,15 +381,15 @@ def _place_of(before: Shape, axis: int, after: Shape) -> int | None:
     return next((i for i in range(len(after)) if product(after[:i]) == ahead), None)
 
 
-def parameter_value(parameter: Parameter, dtype: str) -> Value:
+def parameter_value(parameter: Parameter, dtype: str) -> ProgramValue:
     """A parameter as a constant."""
     known = ConstantValue("{}", (parameter.name,), (parameter.shape,))
-    return Value(parameter.shape, dtype, parameters=(parameter,), known=known)
+    return ProgramValue(parameter.shape, dtype, parameters=(parameter,), known=known)
 
 
-def buffer_value(name: str, shape: Shape, dtype: str) -> Value:
+def buffer_value(name: str, shape: Shape, dtype: str) -> ProgramValue:
     """A buffer as a constant, of which the values are not known."""
-    return Value(shape, dtype, known=UNKNOWN, buffer=name)
+    return ProgramValue(shape, dtype, known=UNKNOWN, buffer=name)
 
 
 def output_of(nodes: Mapping[str, Node], sources: Sequence[str]) -> tuple[str | None, int]:

@@ -21,7 +21,7 @@ from vggscope.foreign.aten import FunctionCall, translated
 from vggscope.foreign.growth import growth, is_extrapolated, nodes_with_growth
 from vggscope.foreign.program import Program, Scope, buffer_value, output_of, parameter_value, product
 from vggscope.foreign.symbols import Sizes, hint_of, symbol_of
-from vggscope.foreign.values import Value
+from vggscope.foreign.values import ProgramValue
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Buffer, Input, Network, Output, Parameter
 from vggscope.ops.base import Shape
 from vggscope.record import record
@@ -210,7 +210,7 @@ def _keys(tree: Mapping[str, Any], count: int) -> list[str]:
     return [str(key) for key in keys] if isinstance(keys, list) and len(keys) == count else []
 
 
-class _Run:
+class _GraphRun:
     """The calls of a graph, recorded for one choice of sizes.
 
     `shapes` are those of the inputs, if they differ from those in the file.
@@ -219,7 +219,7 @@ class _Run:
     def __init__(self, graph: Graph, dtype: str, sizes: Sizes, shapes: Sequence[Shape] | None = None) -> None:
         self.graph, self.sizes = graph, sizes
         self.program = Program(dtype, graph.modules, resized=shapes is not None)
-        self.values: dict[str, Value] = {}
+        self.values: dict[str, ProgramValue] = {}
         self.parents = graph.parents
         for name, key in graph.parameters.items():
             tensor = self._tensor(name)
@@ -248,7 +248,7 @@ class _Run:
             inputs.append(Input(name, value.shape, dtype))
         return tuple(inputs)
 
-    def _tensor(self, name: str) -> Value:
+    def _tensor(self, name: str) -> ProgramValue:
         """A tensor as the file describes it."""
         meta = self.graph.tensors[name]
         dtype = DTYPES.get(meta["dtype"])
@@ -257,7 +257,7 @@ class _Run:
         if dtype is None or any(size is None for size in shape) or len(shape) > 64:
             raise CheckpointError(f"its tensor {printable(name, 60)} has no known dtype or shape", REMEDY)
         known = strides if len(strides) == len(shape) and None not in strides else None
-        return Value(shape, dtype, filed=shape, strides=known)  # type: ignore[arg-type]
+        return ProgramValue(shape, dtype, filed=shape, strides=known)  # type: ignore[arg-type]
 
     def _groups(self) -> Iterator[list[Mapping[str, Any]]]:
         """The calls one by one, but those of a local response norm, which has no operator, together."""
@@ -392,7 +392,7 @@ def _is_of_norm(call: Mapping[str, Any]) -> bool:
 
 
 @dataclass
-class _Reader:
+class _ProgramReader:
     """Makes the Network of a graph, for the sizes that the caller wants or for those of the file."""
 
     graph: Graph
@@ -451,16 +451,16 @@ class _Reader:
         note = f"the program was exported at {_texts(ours)}: a size that it computes from its input is not that of"
         return shapes, (f"{note} {_texts(shapes)}",)
 
-    def _run(self, batch: int, wanted: list[Shape] | None, filed: int) -> _Run:
+    def _run(self, batch: int, wanted: list[Shape] | None, filed: int) -> _GraphRun:
         hints = {**self.hints, self.symbol: batch} if self.symbol else self.hints
         if wanted is None and (self.symbol or batch == filed):
-            return _Run(self.graph, self.dtype, Sizes(hints))
+            return _GraphRun(self.graph, self.dtype, Sizes(hints))
         base = wanted if wanted is not None else self._filed()
         first = 1 if wanted is not None else filed
         shapes = [(batch, *shape[1:]) if shape and shape[0] == first else shape for shape in base]
-        return _Run(self.graph, self.dtype, Sizes(hints), shapes)
+        return _GraphRun(self.graph, self.dtype, Sizes(hints), shapes)
 
-    def _network(self, run: _Run, warnings: tuple[str, ...]) -> Network:
+    def _network(self, run: _GraphRun, warnings: tuple[str, ...]) -> Network:
         program, sources = run.program, run.sources()
         nodes = program.finished(frozenset(sources))
         output, place = output_of(program.nodes, sources[:MOST_OUTPUTS])
@@ -485,7 +485,7 @@ class _Reader:
             dtype=self.dtype,
         )
 
-    def _tables(self, run: _Run) -> tuple[Buffer, ...]:
+    def _tables(self, run: _GraphRun) -> tuple[Buffer, ...]:
         """The buffers that belong to no layer."""
         layers = [node for node in run.program.nodes.values() if node.module is not None]
         owned = {f"{node.module}.{name}" for node in layers for name in node.op.buffers()}
@@ -496,7 +496,7 @@ class _Reader:
             if value.buffer not in owned
         )
 
-    def _finished(self, one: _Run, two: _Run, network: Network) -> Network:
+    def _finished(self, one: _GraphRun, two: _GraphRun, network: Network) -> Network:
         """The network with the growth of its inputs and outputs, and with the literature's labels."""
         inputs = tuple(replace(x, batch_growth=growth(x.shape, y.shape)) for x, y in zip(one.inputs, two.inputs))
         values = [two.values[name] for _, name in self.graph.outputs]
@@ -545,6 +545,6 @@ def network_of(path: str, options: BuildOptions) -> Network:
     options.refuse_column_options(f"{name} has its layers")
     with explained(path):
         try:
-            return _Reader(graph, options, name).network()
+            return _ProgramReader(graph, options, name).network()
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise _lacking(error) from None

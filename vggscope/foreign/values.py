@@ -1,7 +1,7 @@
 """Tensors of a program in a file: their shapes, dtypes and origins, without data and without torch.
 
-A Value has the attributes of a torch.Tensor that `trace.function_table` reads, so that one table gives the ops of calls
-that run and of calls that are read.
+A ProgramValue has the attributes of a torch.Tensor that `trace.function_table` reads, so that one table gives the ops
+of calls that run and of calls that are read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ UNKNOWN = ConstantValue("")
 
 
 @dataclass(eq=False, slots=True)
-class Value:
+class ProgramValue:
     """One tensor of a program.
 
     `source` is the node or the input that it is, empty for a constant, and `parameters` are those that a constant is
@@ -38,7 +38,7 @@ class Value:
     filed: Shape | None = None
     strides: Shape | None = None
     memory: object = field(default_factory=object)
-    turned: Value | None = None
+    turned: ProgramValue | None = None
 
     def dim(self) -> int:
         """The number of axes."""
@@ -58,20 +58,20 @@ class Value:
         """Whether its elements lie in the order of its axes, without gaps."""
         return self.strides is None or _is_row_major(self.filed or self.shape, self.strides)
 
-    def takes(self, other: Value) -> None:
+    def takes(self, other: ProgramValue) -> None:
         """Become the same tensor as another: its origin and its memory."""
         self.source, self.parameters, self.known = other.source, other.parameters, other.known
         self.is_computed, self.buffer, self.memory = other.is_computed, other.buffer, other.memory
 
 
-def values_in(value: object) -> tuple[Value, ...]:
-    """The Values in nested arguments, from left to right.
+def values_in(value: object) -> tuple[ProgramValue, ...]:
+    """The values in nested arguments, from left to right.
 
-    >>> one, two = Value((3,)), Value((4,))
+    >>> one, two = ProgramValue((3,)), ProgramValue((4,))
     >>> values_in(([one, 3], {"other": two})) == (one, two)
     True
     """
-    if isinstance(value, Value):
+    if isinstance(value, ProgramValue):
         return (value,)
     if isinstance(value, (tuple, list)):
         return tuple(found for item in value for found in values_in(item))
@@ -89,14 +89,14 @@ def _is_row_major(shape: Shape, strides: Shape) -> bool:
     return True
 
 
-def can_view(value: Value, shape: Shape) -> bool:
+def can_view(value: ProgramValue, shape: Shape) -> bool:
     """Whether a tensor can have another shape without a copy, by its strides.
 
     Axes of the tensor that follow one another in memory are one piece, and each axis of `shape` must lie within one
     piece, as in ATen's computeStride.
 
-    >>> turned = Value((4, 3), strides=(1, 4))
-    >>> can_view(turned, (12,)), can_view(turned, (2, 2, 3)), can_view(Value((3, 4)), (12,))
+    >>> turned = ProgramValue((4, 3), strides=(1, 4))
+    >>> can_view(turned, (12,)), can_view(turned, (2, 2, 3)), can_view(ProgramValue((3, 4)), (12,))
     (False, True, True)
     """
     if value.is_contiguous:
