@@ -180,7 +180,6 @@ OPERATORS: dict[str, _Translation] = {
     **dict.fromkeys(("_native_batch_norm_legit", "native_batch_norm", "_batch_norm_with_update"), _batch_norm_of_batch),
     **dict.fromkeys(("native_layer_norm", "layer_norm"), _layer_norm),
     "native_group_norm": _picked("group_norm", 0, 6, 1, 2, 7),
-    "group_norm": _picked("group_norm", 0, 1, 2, 3, 4),
     "native_dropout": _picked("dropout", 0, 1, 2),
     "upsample_linear1d": _upsample("linear", True),
     "upsample_bilinear2d": _upsample("bilinear", True),
@@ -218,7 +217,15 @@ _RENAMED = {
 }
 """Operators that another name computes, with the same arguments."""
 
-_TAKEN = {"instance_norm": 8, "scaled_dot_product_attention": 7, "softmax": 2, "log_softmax": 2, "expand": 2, "bmm": 2}
+_TAKEN = {
+    "instance_norm": 8,
+    "group_norm": 5,
+    "scaled_dot_product_attention": 7,
+    "softmax": 2,
+    "log_softmax": 2,
+    "expand": 2,
+    "bmm": 2,
+}
 """The number of arguments of an operator that its function takes; the others choose how it is computed."""
 
 
