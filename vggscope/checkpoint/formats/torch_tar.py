@@ -15,7 +15,6 @@ from dataclasses import replace
 from vggscope.checkpoint.contents import Checkpoint, Extent, Place
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.pickle_objects import (
-    LARGEST_COUNT,
     LARGEST_RANK,
     LARGEST_SIDE,
     Dictionary,
@@ -34,6 +33,9 @@ _BLOCK = 512
 
 _MOST_MEMBERS = 50
 """Members that are looked at; torch wrote four."""
+
+LARGEST_COUNT = 10_000
+"""Storages and tensors of one file; each takes as long to read as ten of later formats. Networks then had hundreds."""
 
 _MEMBERS = ("sys_info", "storages", "tensors", "pickle")
 
