@@ -34,6 +34,15 @@ RIGHT = [
     ("with_lrn.py:make_net", "A-LRN", "equivalent"),
     ("column_c.py:ColumnC", "C", "equivalent"),
     ("helper.py:make_net", "A_bn", "equivalent"),
+    ("cfg_dict.py:VGG", "D", "equivalent"),
+    ("stage_tuples.py:VGG16", "D", "equivalent"),
+    ("pool_positions.py:VGG16", "D", "equivalent"),
+    ("shared_list.py:make", "D", "equivalent"),
+    ("computed_list.py:VGG", "D", "equivalent"),
+    ("appended.py:VGG", "D", "equivalent"),
+    ("block_attributes.py:VGG16", "D", "equivalent"),
+    ("sequential_attributes.py:VGG11", "A", "equivalent"),
+    ("named_calls.py:VGG11", "A", "equivalent"),
     *(
         (f"written_otherwise.py:{name}", "A", "equivalent")
         for name in (
@@ -234,6 +243,63 @@ def test_a_habit_from_keras_is_one_mistake_with_advice(
     assert any(advice in text for text in difference.consequences), difference.consequences
 
 
+LIST_D = '"VGG16": [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"],'
+POOL_5 = "self.layer8 = nn.Sequential(nn.Conv2d(512, 512, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2, 2))"
+WIDE_FC = "self.fc = nn.Sequential(nn.Linear(100352, 4096), nn.ReLU(), nn.Dropout(0.5))"
+RIGHT_FC = "self.fc = nn.Sequential(nn.Linear(25088, 4096), nn.ReLU(), nn.Dropout(0.5))"
+LOOP_D = "        for block in (self.block1, self.block2, self.block3, self.block4, self.block5):\n            x = block(x)\n"
+CALLS_D = "".join(f"        x = self.block{i}(x)\n" for i in range(1, 6))
+
+NAMED_CALLS = (REPLICAS / "named_calls.py").read_text()
+OWN_CONV = NAMED_CALLS[NAMED_CALLS.index("        self.conv5_2") : NAMED_CALLS.index("        x = x.view")]
+"""The line that builds conv5_2, and all to the line that calls it."""
+
+REMEDIES = [
+    # A list of widths and pools: one element missing, superfluous or another.
+    ("cfg_dict.py:VGG", "D", '128, 128, "M", 256, 256, 256', "128, 128, 256, 256, 256", f"7: write {LIST_D}"),
+    ("cfg_dict.py:VGG", "D", '128, 128, "M", 256, 256, 256', '128, "M", 128, "M", 256, 256, 256', f"7: write {LIST_D}"),
+    ("cfg_dict.py:VGG", "D", '512, 512, 512, "M"],', "512, 512, 512],", f"7: write {LIST_D}"),
+    ("cfg_dict.py:VGG", "D", "256, 256, 256", "256, 256", f"7: write {LIST_D}"),
+    ("cfg_dict.py:VGG", "D", "256, 256, 256", "256, 256, 256, 256", f"7: write {LIST_D}"),
+    ("cfg_dict.py:VGG", "D", "256, 256, 256", "256, 256, 512", f"7: write {LIST_D}"),
+    ("stage_tuples.py:VGG16", "D", '(256, 256, 256, "pool")', "(256, 256, 256)", '12: write (256, 256, 256, "pool"),'),
+    ("pool_positions.py:VGG16", "D", "[1, 3, 6, 9, 12]", "[1, 3, 6, 9]", "14: write self.pool_after = [1, 3, 6, 9, 12]"),
+    ("shared_list.py:make", "D", '[*START, 256, "M", 512,', '[*START, 256, 512,', '7: write 16: [*START, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"],'),
+    # A layer that a loop appends.
+    ("appended.py:VGG", "D", "                layers.append(nn.ReLU())\n", "", "17: add layers.append(nn.ReLU(inplace=True)) after this line"),
+    # A module that forward never calls, in a line, in an expression, in a loop; or in place of another one.
+    ("block_attributes.py:VGG16", "D", "        x = self.block4(x)\n", "", "32: add x = self.block4(x) after this line"),
+    ("block_attributes.py:VGG16", "D", "        x = self.block5(x)\n", "", "33: add x = self.block5(x) after this line"),
+    ("block_attributes.py:VGG16", "D", "self.block5(x)", "self.block4(x)", "34: write x = self.block5(x)"),
+    ("block_attributes.py:VGG16", "D", CALLS_D, LOOP_D.replace("self.block4, ", ""), "30: write for block in (self.block1, self.block2, self.block3, self.block4, self.block5):"),
+    ("block_attributes.py:VGG16", "D", "        x = self.drop(self.relu(self.fc2(x)))\n", "", "37: add x = self.drop(self.relu(self.fc2(x))) after this line"),
+    ("sequential_attributes.py:VGG11", "A", "self.layer8(out)", "self.layer7(out)", "29: write out = self.layer8(out)"),
+    ("sequential_attributes.py:VGG11", "A", "        out = self.layer7(out)\n", "", "27: add out = self.layer7(out) after this line"),
+    # A module that runs once too often.
+    ("block_attributes.py:VGG16", "D", "        x = self.block5(x)\n", "        x = self.block5(x)\n        x = self.block5(x)\n", "35: delete this line"),
+    ("block_attributes.py:VGG16", "D", "self.block5(x)", "self.block5(self.block5(x))", "34: write x = self.block5(x)"),
+    # A module that runs twice where the reference has two.
+    ("named_calls.py:VGG11", "A", OWN_CONV, OWN_CONV.partition("\n")[2].replace("conv5_2", "conv5_1"), f"31: write x = self.pool(F.relu(self.conv5_2(x))); line 16: add {OWN_CONV.partition(chr(10))[0].strip()} after this line"),
+    # A missing pool and the layer after it that has the width without it.
+    ("sequential_attributes.py:VGG11", "A", f"{POOL_5}\n        self.fc = nn.Sequential(nn.Linear(7 * 7 * 512,", f"{POOL_5.replace(', nn.MaxPool2d(2, 2)', '')}\n        self.fc = nn.Sequential(nn.Linear(100352,", f"16: write {POOL_5.replace('2, 2', 'kernel_size=2, stride=2')}; line 17: write {RIGHT_FC}"),
+    ("named_calls.py:VGG11", "A", "self.pool(F.relu(self.conv3_2(x)))", "F.relu(self.conv3_2(x))", "28: write x = self.pool(F.relu(self.conv3_2(x)))"),
+]  # fmt: skip
+"""Mistakes with the line of the first difference and what to write there."""
+
+
+@pytest.mark.parametrize(("word", "column", "old", "new", "expected"), REMEDIES)
+def test_the_remedy_is_a_line_of_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, column: str, old: str, new: str, expected: str
+) -> None:
+    file = word.partition(":")[0]
+    source = (REPLICAS / file).read_text()
+    assert old in source
+    (tmp_path / file).write_text(source.replace(old, new, 1))
+    monkeypatch.chdir(tmp_path)
+    difference = vggscope_diff(word, ref=column).differences[0]
+    assert f"{difference.line.partition(':')[2]}: {difference.remedy}" == expected
+
+
 OTHER_MISTAKES = [
     ("cifar.py:VGG", "vgg16-cifar_bn", "nn.MaxPool2d(", "nn.AvgPool2d("),
     ("cifar.py:VGG", "vgg16-cifar_bn", "nn.Linear(512, num", "nn.Linear(512, 2 * num"),
@@ -243,6 +309,7 @@ OTHER_MISTAKES = [
     ("written_otherwise.py:VGG11", "A", "return 1\n", "return 2\n"),
     ("written_otherwise.py:VGG11", "A", "F.max_pool2d(x, 2)", "F.avg_pool2d(x, 2)"),
     ("written_otherwise.py:Normalised", "A", "Not column A", "Another than column A"),
+    *((word, column, old, new) for word, column, old, new, _ in REMEDIES),
 ]
 """Mistakes in the other files, each with its reference."""
 
@@ -302,8 +369,72 @@ def test_where_no_patch_mends_it_the_error_says_so(name: str) -> None:
         vggscope_diff(f"{REPLICAS}/written_otherwise.py:{name}", ref="A", patch=True)
 
 
+IN_WORDS = [
+    ("shared_list.py:make", "D", '128, 128, "M", 256, 256]', '128, "M", 256, 256]', "5: add 128 after element 4 (128) (the list is part of others too)"),
+    ("computed_list.py:VGG", "D", '["M"] + [8 * width] * 3 + ["M"]', '[8 * width] * 3 + ["M"]', '10: add "M" after element 13 (8 * width) (the list is computed)'),
+    ("computed_list.py:VGG", "D", "[4 * width] * 3", "[4 * width] * 2", "9: add 256 after element 8 (4 * width) (the list is computed)"),
+]  # fmt: skip
+"""Mistakes in lists that no patch changes: others contain the list, or it is computed. Words say what it lacks."""
+
+
+@pytest.mark.parametrize(("word", "column", "old", "new", "expected"), IN_WORDS)
+def test_a_shared_or_computed_list_is_mended_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, column: str, old: str, new: str, expected: str
+) -> None:
+    """An element of a shared list would mend one configuration and break another."""
+    file = word.partition(":")[0]
+    source = (REPLICAS / file).read_text()
+    assert old in source
+    (tmp_path / file).write_text(source.replace(old, new, 1))
+    monkeypatch.chdir(tmp_path)
+    (difference,) = (d for d in vggscope_diff(word, ref=column).differences if d.changes_output)
+    assert f"{difference.line.partition(':')[2]}: {difference.remedy}" == expected
+
+
+def test_no_patch_changes_a_list_that_others_contain(tmp_path: Path) -> None:
+    source = (REPLICAS / "shared_list.py").read_text()
+    (tmp_path / "net.py").write_text(source.replace('128, 128, "M", 256, 256]', '128, "M", 256, 256]', 1))
+    with pytest.raises(ModelError, match="no patch was found that mends the difference"):
+        vggscope_diff(f"{tmp_path}/net.py:make", ref="D", patch=True)
+
+
+def test_what_forward_does_not_use_is_named(tmp_path: Path) -> None:
+    """A slice leaves out a block: no call and no list shows which one, but its unused parameters do."""
+    source = (REPLICAS / "block_attributes.py").read_text()
+    calls = "        for block in nn.ModuleList(list(self.children())[:5])[:-1]:\n            x = block(x)\n"
+    assert CALLS_D in source
+    (tmp_path / "net.py").write_text(source.replace(CALLS_D, calls, 1))
+    (difference,) = (d for d in vggscope_diff(f"{tmp_path}/net.py:VGG16", ref="D").differences if d.changes_output)
+    assert difference.remedy == "call block5, which forward does not use, after block4.6 (pool4)"
+    assert difference.line == f"{tmp_path}/net.py:31"
+
+
+def test_a_shared_layer_in_a_loop_is_mended_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPLICAS)
+    (difference,) = (d for d in vggscope_diff("written_otherwise.py:Shared", ref="A").differences if d.changes_output)
+    assert difference.remedy == "give it a module of its own: nn.Conv2d(512, 512, kernel_size=3, padding=1)"
+    lines = (REPLICAS / "written_otherwise.py").read_text().splitlines()
+    assert lines[int(difference.line.partition(":")[2]) - 1].strip() == "return layer(x)"
+
+
+def test_a_candidate_of_a_patch_runs_at_one_size(tmp_path: Path) -> None:
+    """The diff tries three sizes, of which none fits. The code with a change runs at the reference's alone."""
+    source = (REPLICAS / "cfg_dict.py").read_text().replace('128, 128, "M", 256', "128, 128, 256", 2)
+    noted = "with open(__file__ + '.sizes', 'a') as sizes: print(x.shape[-1], file=sizes)"
+    (tmp_path / "net.py").write_text(source.replace("        x = self.fe", f"        {noted}\n        x = self.fe", 1))
+    vggscope_diff(f"{tmp_path}/net.py:VGG", ref="D")
+    without = (tmp_path / "net.py.sizes").read_text().split()
+    (tmp_path / "net.py.sizes").unlink()
+    assert vggscope_diff(f"{tmp_path}/net.py:VGG", ref="D", patch=True).patch
+    sizes = (tmp_path / "net.py.sizes").read_text().split()
+    assert len(set(without)) == 3
+    assert sizes[: len(without)] == without
+    assert set(sizes[len(without) :]) == {"224"}
+
+
 def test_a_patch_is_tested_for_every_replica() -> None:
     words = [*(word for word, *_ in MISTAKES), *(word for word, *_ in OTHER_MISTAKES)]
+    words += [word for word, *_ in IN_WORDS]
     assert {word.partition(":")[0] for word in words} == {path.name for path in REPLICAS.glob("*.py")}
 
 

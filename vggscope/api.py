@@ -83,8 +83,8 @@ if TYPE_CHECKING:
     )
     from vggscope.cross_checks.measured_step import MeasuredGpu, Measurement
     from vggscope.cross_checks.verification import Verification
-    from vggscope.diffing.mending import Compared
     from vggscope.diffing.result import Diff, Numeric
+    from vggscope.diffing.user_code import Compared
     from vggscope.diffing.values import ValueDiff
     from vggscope.drawing import Diagram
     from vggscope.execution.activations import Activations
@@ -307,7 +307,8 @@ def diff(
     result = replace(result, likeness=reference.likeness, lists_all=list_all)
     result = with_code(result, _with_definitions(model, ours), reference.network)
     if patch:
-        again = partial(_compared_again, _word(model), reference.network, ignored, input_size, options)
+        size = _size_to_patch(ours, reference.network) if _inputs(input_size, options) is None else input_size
+        again = partial(_compared_again, _word(model), reference.network, ignored, size, options)
         result = replace(result, patch=_patch(model, (result, ours, reference.network), again))
     if (numeric or weights is not None) and ours.failure is None:
         build_ours = _module_factory(model, input_size, options, weights)
@@ -1482,7 +1483,7 @@ def _patch(model: Model, compared: Compared, again: Callable[[Mapping[str, str]]
     """The patch of a model's file after which the networks agree. Raises OptionError for a model that is no such file,
     and ModelError where no patch is found.
     """
-    from vggscope.diffing.mending import mended_text, patch_text
+    from vggscope.diffing.patch import mended_text, patch_text
     from vggscope.sources.user_import import file_of
 
     file = file_of(model) if isinstance(model, str) else None
@@ -1494,6 +1495,13 @@ def _patch(model: Model, compared: Compared, again: Callable[[Mapping[str, str]]
         which = "the difference" if count == 1 else f"all {count} differences"
         raise ModelError(f"no patch was found that mends {which}", "the diff itself shows each line and its change")
     return patch_text(file, text)
+
+
+def _size_to_patch(ours: Network, reference: Network) -> InputSizes | None:
+    """The reference's image for a model whose code changes: without a size, code that fails is tried at several."""
+    if not (ours.takes_one_image and reference.takes_one_image) or ours.input_shape[1] != reference.input_shape[1]:
+        return None
+    return reference.input_shape[1:]
 
 
 def _compared_again(

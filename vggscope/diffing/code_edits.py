@@ -6,12 +6,13 @@ import ast
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from io import BytesIO
+from os import path as os_path
 from tokenize import detect_encoding
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from vggscope.graph import CodePosition
 
-Elements = ast.List | ast.Tuple | ast.Call
+Around = TypeVar("Around", bound=ast.AST)
 
 
 class Edit(NamedTuple):
@@ -21,6 +22,9 @@ class Edit(NamedTuple):
     start: int
     end: int
     text: str
+
+
+Edits = tuple[Edit, ...]
 
 
 def without_overlap(edits: Sequence[Edit]) -> list[Edit]:
@@ -101,6 +105,10 @@ class CodeFile:
         """The text of a line, from 1."""
         return self.data[self._starts[number - 1] : self._starts[number]].decode()
 
+    def line_number(self, byte: int) -> int:
+        """The number of the line that holds a byte, from 1."""
+        return sum(start <= byte for start in self._starts)
+
     def replaced(self, node: ast.expr | ast.keyword | ast.stmt, text: str) -> Edit:
         """The edit that puts a text in the place of a node."""
         return Edit(self.file, *self.span(node), text)
@@ -120,8 +128,7 @@ class CodeFile:
 
     def line_after(self, edits: Sequence[Edit]) -> str:
         """The first line that edits change, as it is after them; empty if it is deleted."""
-        first = min(edit.start for edit in edits)
-        number = sum(start <= first for start in self._starts)
+        number = self.line_number(min(edit.start for edit in edits))
         text = self.applied(edits)
         lines, after = self.text.splitlines(), text.splitlines()
         if len(after) < len(lines) and self.line(number).rstrip("\r\n") not in after[number - 1 : number]:
@@ -192,15 +199,95 @@ class CodeFile:
             return Edit(self.file, start, self.span(elements[place + 1])[0], "")
         return Edit(self.file, self.span(elements[place - 1])[1], end, "") if place else None
 
+    def line_inserted(self, statement: ast.stmt, text: str) -> Edit | None:
+        """Insert a line after a statement, as far indented; None if the statement has no line of its own."""
+        start, end = self.span(statement)
+        before, after = self._starts[statement.lineno - 1], self._starts[statement.end_lineno or statement.lineno]
+        rest = self.data[end:after].strip()
+        if self.data[before:start].strip() or (rest and not rest.startswith(b"#")):
+            return None
+        at = before + len(self.data[before:after].rstrip(b"\r\n"))
+        indent = self.data[before:start].decode()
+        return Edit(self.file, at, at, "".join(f"\n{indent}{line}" for line in text.split("\n")))
+
+    def assigned_to(self, call: ast.expr) -> str:
+        """The name to which a line of its own assigns the value of a call; empty if there is no such line."""
+        statement = self.parents.get(call)
+        target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
+        has_line = isinstance(statement, ast.Assign) and self.line_inserted(statement, "") is not None
+        return target.id if has_line and isinstance(target, ast.Name) else ""
+
+    def after_call(self, call: ast.expr, text: str) -> Edit:
+        """An expression of the value of a call: in a line after it, if that assigns the value to a name."""
+        name, statement = self.assigned_to(call), self.parents.get(call)
+        line = self.line_inserted(statement, f"{name} = {text}") if name and isinstance(statement, ast.Assign) else None
+        return line or self.replaced(call, text)
+
+    def around(self, node: ast.AST, kind: type[Around]) -> Around | None:
+        """The innermost node of a kind around a node."""
+        while node in self.parents:
+            node = self.parents[node]
+            if isinstance(node, kind):
+                return node
+        return None
+
+    def before_call(self, call: ast.Call, function: str) -> Edit:
+        """Call a function on the argument of a call: in a line before it, if the call changes a name in a line."""
+        name = self.assigned_to(call)
+        if len(call.args) == 1 and name == self.segment(call.args[0]):
+            line = self.line(call.lineno)
+            indent = line[: len(line) - len(line.lstrip())]
+            at = len(self.data[: self._starts[call.lineno - 1]].rstrip(b"\r\n"))
+            return Edit(self.file, at, at, f"\n{indent}{name} = {function}({name})")
+        argument = call.args[0] if call.args else call
+        return self.replaced(argument, f"{function}({self.segment(argument)})")
+
+    def entries_inserted(self, node: ast.expr, names: Sequence[str], texts: Sequence[str]) -> Edit | None:
+        """Insert layers after a node that is an element of a list, an argument of a container, or the one that `append`
+        takes; `names` are those of layers in a container of pairs.
+        """
+        around = self.parents.get(node)
+        if self._named(node) is not None:
+            return self.inserted(self._named(node) or node, [f'("{n}", {text})' for n, text in zip(names, texts)])
+        if not isinstance(around, ast.Call):
+            return self.inserted(node, texts) if self.siblings(node) else None
+        name = around.func.attr if isinstance(around.func, ast.Attribute) else getattr(around.func, "id", "")
+        if name == "append" and around.args == [node]:
+            statement, call = self.parents.get(around), self.segment(around.func)
+            lines = "\n".join(f"{call}({text})" for text in texts)
+            return self.line_inserted(statement, lines) if isinstance(statement, ast.Expr) else None
+        return self.inserted(node, texts) if name[:1].isupper() and node in around.args else None
+
+    def entry_removed(self, node: ast.expr) -> Edit | None:
+        """Remove an element of a list, with its name if the list is of pairs, or the line that appends it."""
+        around = self.parents.get(node)
+        statement = self.parents.get(around) if isinstance(around, ast.Call) else None
+        if isinstance(around, ast.Call) and isinstance(statement, ast.Expr) and around.args[-1:] == [node]:
+            is_added = isinstance(around.func, ast.Attribute) and around.func.attr in ("append", "add_module")
+            return self.line_removed(statement) if is_added else None
+        return self.removed(self._named(node) or node)
+
+    def _named(self, node: ast.expr) -> ast.Tuple | None:
+        """The pair of a name and a layer in a list, as `OrderedDict` takes them."""
+        around = self.parents.get(node)
+        if not isinstance(around, ast.Tuple) or len(around.elts) != 2 or around.elts[1] is not node:
+            return None
+        is_name = isinstance(around.elts[0], (ast.JoinedStr, ast.Constant)) and self.siblings(around)
+        return around if is_name else None
+
+    def line_removed(self, statement: ast.stmt) -> Edit | None:
+        """Delete a statement that has lines of its own."""
+        start, end = self.span(statement)
+        before, after = self._starts[statement.lineno - 1], self._starts[statement.end_lineno or statement.lineno]
+        is_alone = not self.data[before:start].strip() and not self.data[end:after].strip()
+        return Edit(self.file, before, after, "") if is_alone else None
+
     def unwrapped(self, call: ast.expr, value: ast.expr) -> Edit:
         """Put a value in the place of a call around it. A line that would assign a variable to itself is deleted."""
         around = self.parents.get(call)
         text = self.segment(value)
         if isinstance(around, ast.Assign) and [self.segment(target) for target in around.targets] == [text]:
-            start, end = self.span(around)
-            before, after = self._starts[around.lineno - 1], self._starts[around.end_lineno or around.lineno]
-            if not self.data[before:start].strip() and not self.data[end:after].strip():
-                return Edit(self.file, before, after, "")
+            return self.line_removed(around) or self.replaced(call, text)
         return self.replaced(call, text)
 
     def rows(self, node: ast.AST) -> Iterator[tuple[ast.expr, list[object]]]:
@@ -230,3 +317,20 @@ def parsed(file: str, text: str) -> CodeFile:
 
 def _place(node: ast.expr | ast.keyword | ast.stmt) -> tuple[int, int, int, int]:
     return node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+
+
+def shown_path(file: str) -> str:
+    """A path relative to the current folder if it is below that, else the full path."""
+    relative = (
+        os_path.relpath(file) if os_path.splitdrive(file)[0] == os_path.splitdrive(os_path.abspath("."))[0] else file
+    )
+    return file if relative.startswith(os_path.pardir) else relative
+
+
+def is_in_loop(source: CodeFile, node: ast.AST) -> bool:
+    """Whether a loop or a comprehension is around an expression in its function."""
+    while node in source.parents and not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        node = source.parents[node]
+        if isinstance(node, (ast.For, ast.While, ast.comprehension, ast.ListComp, ast.GeneratorExp)):
+            return True
+    return False

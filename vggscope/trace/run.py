@@ -27,7 +27,7 @@ from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Recorder
 from vggscope.trace.sample_runs import SampleRuns, on_samples, with_known_axes
-from vggscope.trace.source_line import built_positions
+from vggscope.trace.source_line import built_positions, error_positions
 from vggscope.trace.tensors import dtype_name, meta_copy, storage_of
 from vggscope.trace.watch import Watch
 from vggscope.units import count_text
@@ -245,7 +245,8 @@ def _failed_layer(watch: Watch, error: Exception, nodes: tuple[Node, ...]) -> No
     frame = failing_layer(watch, error)
     if frame is None or frame.op is None:
         return None
-    return module_node(frame.path, frame.op, nodes[-1].name if nodes else watch.recorder.inputs[0].name)
+    node = module_node(frame.path, frame.op, nodes[-1].name if nodes else watch.recorder.inputs[0].name)
+    return replace(node, called_at=error_positions(error))
 
 
 def _reasons(forward: Forward, result: SampleRuns, inputs: CallInputs, missing: list[Parameter]) -> dict[str, str]:

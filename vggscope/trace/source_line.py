@@ -95,6 +95,21 @@ def current_positions(most: int = MOST_POSITIONS) -> tuple[CodePosition, ...]:
     return _positions(sys._getframe(1), None, most)
 
 
+def error_positions(error: BaseException) -> tuple[CodePosition, ...]:
+    """Return the calls of the user's own code that an error passed through, the innermost first."""
+    positions: list[CodePosition] = []
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        role = _ROLES.get(code.co_filename) or _role(code.co_filename)
+        if role == "own":
+            positions.append(_position(code.co_filename, code, step.tb_lasti, step.tb_lineno))
+        elif role == "end":
+            positions.clear()
+        step = step.tb_next
+    return tuple(positions[: -MOST_POSITIONS - 1 : -1])
+
+
 def _positions(frame: FrameType | None, built: object, most: int) -> tuple[CodePosition, ...]:
     """Return the calls in a frame and those around it, without those in constructors of the object `built`.
 
