@@ -12,6 +12,7 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -23,6 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
+from tests.counting import growth
 from tests.peak_memory import HIGHEST
 from vggscope.builders.module import module
 from vggscope.builders.save import write_onnx
@@ -523,6 +525,17 @@ def test_damaged_and_hostile_graphs_are_refused(tmp_path: Path) -> None:
         vggscope.network(str(tmp_path / "folder.onnx"))
     with pytest.raises(ModelError, match="no such file"):
         vggscope.network(str(tmp_path / "missing.onnx"))
+
+
+def test_the_work_is_proportional_to_the_nodes_and_outputs(tmp_path: Path) -> None:
+    def chain(count: int) -> str:
+        names = ["x", *(f"v{i}" for i in range(count))]
+        nodes = [NODE("Relu", [name], [following]) for name, following in pairwise(names)]
+        path = tmp_path / f"{count}.onnx"
+        path.write_bytes(graph(nodes, outputs=names[1:]).SerializeToString())
+        return str(path)
+
+    assert growth(vggscope.network, chain(200), chain(1600), 8) < 1.5
 
 
 def test_a_constant_may_not_claim_more_values_than_it_has(tmp_path: Path) -> None:

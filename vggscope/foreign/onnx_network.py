@@ -41,6 +41,9 @@ BATCH = "the batch"
 DEEPEST_CALLS = 16
 """The most functions of a file that call each other."""
 
+MOST_COMPARED = 16
+"""The most outputs of which the one that depends on the most weights is found."""
+
 UNREAD = "no node of the graph reads it"
 """Why no layer owns an initializer."""
 
@@ -506,8 +509,7 @@ class _ShapeRun:
 
     def _stated(self, name: str) -> OnnxValue | None:
         """A value as the file states it; None if it states an axis neither as a number nor by an input's symbol."""
-        info = self.model.values.get(name)
-        info = info or next((output for output in self.model.outputs if output.name == name), None)
+        info = self.model.values.get(name) or self._output_infos.get(name)
         if info is None or info.axes is None:
             return None
         known = self._symbols
@@ -516,7 +518,11 @@ class _ShapeRun:
             return None
         return OnnxValue(tuple(size for size in sizes if size is not None), info.dtype or "float32")
 
-    @property
+    @cached_property
+    def _output_infos(self) -> dict[str, ValueInfo]:
+        return {output.name: output for output in self.model.outputs}
+
+    @cached_property
     def _symbols(self) -> dict[str, int]:
         """The size of each symbol in the shapes of inputs."""
         return {
@@ -662,7 +668,8 @@ class _Finish:
             found.append(Output(label, value.shape, own, growth, source=names.get(value.node, "")))
         if not found and self.run.failure is None:
             raise CheckpointError("its graph has no outputs that its nodes write", "it is damaged")
-        place = max(range(len(found)), key=lambda i: (self._weights(found[i].source, names), -i), default=0)
+        compared = range(min(len(found), MOST_COMPARED))
+        place = max(compared, key=lambda i: (self._weights(found[i].source, names), -i), default=0)
         end = found[place].source if found else ""
         last = names[self.run.made[-1].key] if self.run.made else ""
         is_plain = len(found) == 1 and end == last
@@ -684,9 +691,9 @@ class _Finish:
 
     def _tables(self, dtype: str) -> Iterator[Buffer]:
         """The tensors that nodes read and that are neither parameters nor numbers nor running statistics."""
+        owned = self.run.owned | self.run.statistics
         for tensor in self.model.initializers.values():
-            owned = tensor.name in self.run.owned | self.run.statistics
-            if not owned and tensor.name in self.run.read and prod(tensor.shape) > 8 and tensor.dtype:
+            if tensor.name not in owned and tensor.name in self.run.read and prod(tensor.shape) > 8 and tensor.dtype:
                 yield Buffer(tensor.name, tensor.shape, "" if tensor.dtype == dtype else tensor.dtype, tensor.stored)
 
     def _warnings(self, names: Mapping[str, str]) -> Iterator[str]:
@@ -744,7 +751,7 @@ def _paths(made: Sequence[_Made], inputs: Mapping[str, str]) -> dict[str, str]:
     for one in made:
         scopes.setdefault(one.call.scope, set()).add(one.call.op_type)
     parents = {scope.rpartition(".")[0] for scope in scopes}
-    taken = set(inputs.values())
+    taken, repeats = set(inputs.values()), Counter[str]()
     names = {}
     for one in made:
         scope = one.call.scope
@@ -754,10 +761,10 @@ def _paths(made: Sequence[_Made], inputs: Mapping[str, str]) -> dict[str, str]:
         # The exporter gives a convolution that it has joined with a batch norm the scope of that.
         is_joined = bool(owner) and owner.rpartition(".")[0] == scope.rpartition(".")[0] and one.op.is_convolution
         base = scope if is_module and one.is_first and not is_joined else owner or in_scope
-        name, number = base, 1
+        name = base
         while name in taken:
-            number += 1
-            name = f"{base}:{number}"
+            repeats[base] += 1
+            name = f"{base}:{repeats[base] + 1}"
         taken.add(name)
         names[one.key] = name
     return names
