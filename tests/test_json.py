@@ -31,6 +31,8 @@ class Net(nn.Module):
 
 TINY = ("conv3-8 maxpool FC-10", "--input", "3x32x32")
 
+SHARD = "shards/model-00001-of-00002.safetensors"
+
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "summary": (("summary", "D"), ("summary", "A", "--depth", "stage"), ("summary", "net.py:Net", "--input", "3x8x8")),
     "operations": (
@@ -46,7 +48,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "measure": (("memory", *TINY, "--measure"),),
     "rf": (("rf", "D", "--at", "conv5_3", "--unit", "0,0"), ("rf", *TINY, "--at", "conv1_1", "--effective")),
     "verify": (("verify", *TINY),),
-    "inspect": (("inspect", "net.pth"), ("inspect", "vgg16-397923af.pth")),
+    "inspect": tuple(("inspect", file) for file in ("net.pth", "vgg16-397923af.pth", "tf.npz", "shards", SHARD)),
     "stats": (("inspect", "net.pth", "--stats"),),
     "values": (("diff", "net.pth", "--ref", "vgg16-397923af.pth", "--values"),),
     "lock": (("lock", "D"), ("lock", "net.py:Net", "--input", "3x8x8")),
@@ -128,8 +130,10 @@ def said(vggscope, *words: str) -> list[dict[str, object]]:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that has more than it uses, and a checkpoint that is no column."""
+    import numpy as np
     import torch
     from PIL import Image
+    from safetensors.torch import save_file
     from torch import nn
 
     monkeypatch.chdir(tmp_path)
@@ -137,6 +141,13 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), "net.pth")
     torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), "vgg16-397923af.pth")
     Image.new("RGB", (8, 8), (10, 20, 30)).save("photo.png")
+    np.savez("tf.npz", **{"conv/kernel": np.zeros((3, 3, 3, 8), np.float32), "conv/bias": np.zeros(8, np.float32)})
+    Path("shards").mkdir()
+    tensors = {name: torch.zeros(4) for name in ("a.bias", "b.bias")}
+    weight_map = {name: f"model-{number:05d}-of-00002.safetensors" for number, name in enumerate(tensors, 1)}
+    for name, file in weight_map.items():
+        save_file({name: tensors[name]}, f"shards/{file}")
+    Path("shards/model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", [*PYTHON, *(kind for kind in COMMANDS if kind not in ("explain", "lock"))])
