@@ -484,3 +484,18 @@ def test_a_row_for_each_position_is_no_mixture() -> None:
             return x.permute(0, 2, 3, 1).reshape(-1, 3)
 
     assert api.network(Positions(), (3, 8, 8)).mixed_batch is None
+
+
+def test_a_model_that_runs_on_a_small_image_alone_is_compared_on_the_usual_one(tmp_path, vggscope) -> None:
+    """Without three pools, its FC layers fit an image of 28 pixels a side, which five pools reduce to nothing."""
+    layers = ", ".join(
+        f"nn.Conv2d({before}, {after}, 3, padding=1), nn.ReLU(){', nn.MaxPool2d(2)' if place in (0, 1) else ''}"
+        for place, (before, after) in enumerate(((3, 64), (64, 128), (128, 256), (256, 512), (512, 512)))
+    )
+    code = f"from torch import nn\ndef net():\n    return nn.Sequential({layers}, nn.Flatten(), nn.Linear(25088, 10))\n"
+    (tmp_path / "net.py").write_text(code, encoding="utf-8")
+    ran = vggscope("diff", f"{tmp_path}/net.py:net", "--ref", "A")
+    assert ran.code == 1, ran.err
+    assert "it does not run: 14 (Linear): 25,088 features are expected, the input has 1,605,632" in " ".join(
+        ran.out.split()
+    )

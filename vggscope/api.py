@@ -300,6 +300,8 @@ def diff(
     ours, input_size, options = _on_locked_inputs(model, ref, input_size, options)
     ours = ours.truncated_at_failure()
     reference = _reference(ref, model, ours, _inputs(input_size, options), options, cache)
+    if _inputs(input_size, options) is None and not isinstance(model, Network):
+        ours, reference = _on_usual_image(ref, model, ours, reference, options, cache)
     if ref is None and reference.likeness is not None and not reference.likeness.is_same_family:
         return replace(not_compared(ours, reference.network, ours.warnings), likeness=reference.likeness)
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
@@ -1393,6 +1395,24 @@ def _reference(
         on_ours = _reference_on(sizes, ref, model, ours, options, cache)
         return reference if on_ours.network.failure is not None else on_ours
     return reference
+
+
+def _on_usual_image(
+    ref: Model | None, model: Model, ours: Network, reference: Reference, options: ModelOptions, cache: bool
+) -> tuple[Network, Reference]:
+    """Both on an image of the usual size, where the reference does not run on the one that was chosen for the model: a
+    model with fewer pools may run on a small image alone. It is then compared up to the layer that fails. Unchanged
+    where that does not help.
+    """
+    runs = reference.network.truncated_at_failure().failure is None
+    if runs or ours.failure is not None or not (ours.takes_one_image and reference.network.takes_one_image):
+        return ours, reference
+    from vggscope.vgg.network import INPUT_SHAPE
+
+    usual = network(model, (ours.input_shape[1], *INPUT_SHAPE[1:]), **options).truncated_at_failure()
+    on_usual = _reference(ref, model, usual, input_sizes(usual), options, cache)
+    failure = on_usual.network.truncated_at_failure().failure
+    return (ours, reference) if failure is not None else (usual, on_usual)
 
 
 def _reference_on(
