@@ -39,6 +39,7 @@ from vggscope.graph import Network, input_sizes
 from vggscope.inputs import Inputs, InputSize, parse_dtype
 from vggscope.record import record
 from vggscope.recorded_step import StepRequest
+from vggscope.sources.resolve import own_process
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _network(
         raise ModelError(f"{model.__name__} is a class, not a model", f"make one: {model.__name__}(...)")
     if not hasattr(model, "named_parameters"):
         raise ModelError(f"{type(model).__name__} is not a model", "a model is a word, an nn.Module or a Network")
-    if set(options) - set(INPUT_OPTIONS):
+    if set(options) - {*INPUT_OPTIONS, "cache"}:
         raise OptionError(f"{', '.join(options)}: a module is taken as it is", "options build a model from a word")
     return network_of(model, type(model).__name__, inputs, steps=steps, batch=batch, backward=backward)
 
@@ -253,6 +254,7 @@ def operations(
     return count_operations(shown, size, dtype, count=count, card=card)
 
 
+@own_process()
 def diff(
     model: Model,
     ref: Model | None = None,
@@ -266,15 +268,13 @@ def diff(
     training: bool = False,
     patch: bool = False,
     list_all: bool = False,
-    cache: bool = True,
     **options: Unpack[ModelOptions],
 ) -> Diff:
     """Return where a model differs from a reference model, and what each difference does.
 
     `ref` is `"torchvision"` or `"timm"` for the model's counterpart there, `"paper"`, or any model. Without it the
     model is compared with the published VGG that it is most like; the result is `different` and not `compared` if it
-    is like none. A library's model is cached in the user's cache folder unless `cache` is off. `ignore` names kinds of
-    difference to leave out. `training` adds how the paper and torchvision train.
+    is like none. `ignore` names kinds of difference to leave out. `training` adds how the paper and torchvision train.
 
     `patch` adds a unified patch of the model's file, `net.py` of the word `net.py:Net`, after which the two agree. To
     find it, the file's code runs with one change after the other. `list_all` makes the table list each layer that
@@ -299,9 +299,9 @@ def diff(
         return replace(_compared_with_summary(model, ref, found, input_size, options), lists_all=list_all)
     ours, input_size, options = _on_locked_inputs(model, ref, input_size, options)
     ours = ours.truncated_at_failure()
-    reference = _reference(ref, model, ours, _inputs(input_size, options), options, cache)
+    reference = _reference(ref, model, ours, _inputs(input_size, options), options)
     if _inputs(input_size, options) is None and not isinstance(model, Network):
-        ours, reference = _on_usual_image(ref, model, ours, reference, options, cache)
+        ours, reference = _on_usual_image(ref, model, ours, reference, options)
     if ref is None and reference.likeness is not None and not reference.likeness.is_same_family:
         return replace(not_compared(ours, reference.network, ours.warnings), likeness=reference.likeness)
     ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
@@ -323,6 +323,7 @@ def diff(
     return result
 
 
+@own_process()
 def compare(
     *models: Model,
     input_size: InputSizes | None = None,
@@ -472,6 +473,7 @@ def grid(
     return Grid(estimates)
 
 
+@own_process()
 def diagram(
     *models: Model,
     input_size: InputSizes | None = None,
@@ -910,6 +912,7 @@ def explain(
     return tutorial
 
 
+@own_process()
 def report(
     *models: Model,
     input_size: InputSizes | None = None,
@@ -1009,7 +1012,7 @@ def _comparisons(
         is_vgg = any(node.label in ("pool5", "conv4_1") for node in ours.nodes)
         ref = "paper" if is_vgg and config_named(_word(model)) is None else None
     if ref is not None:
-        reference = _reference(ref, model, ours, None, options, cache=True)
+        reference = _reference(ref, model, ours, None, options)
         return (compare(ours, reference.network, reference.notes),)
     return () if ours is first else (compare(ours, first),)
 
@@ -1381,24 +1384,24 @@ def _build_seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def _reference(
-    ref: Model | None, model: Model, ours: Network, inputs: Inputs | None, options: ModelOptions, cache: bool
+    ref: Model | None, model: Model, ours: Network, inputs: Inputs | None, options: ModelOptions
 ) -> Reference:
     """The reference model of a diff, and how to build its module, on the inputs of ours if it runs on them."""
     if inputs is None and ours.takes_one_image:
         inputs = input_sizes(ours)
-    reference = _reference_on(inputs, ref, model, ours, options, cache)
+    reference = _reference_on(inputs, ref, model, ours, options)
     network, sizes = reference.network, input_sizes(ours)
     same = [(t.shape, t.dtype) for t in network.inputs] == [(t.shape, t.dtype) for t in ours.inputs]
     if same or inputs is not None or sizes is None or isinstance(ref, Network) or ours.failure is not None:
         return reference
     with suppress(VggscopeError):
-        on_ours = _reference_on(sizes, ref, model, ours, options, cache)
+        on_ours = _reference_on(sizes, ref, model, ours, options)
         return reference if on_ours.network.failure is not None else on_ours
     return reference
 
 
 def _on_usual_image(
-    ref: Model | None, model: Model, ours: Network, reference: Reference, options: ModelOptions, cache: bool
+    ref: Model | None, model: Model, ours: Network, reference: Reference, options: ModelOptions
 ) -> tuple[Network, Reference]:
     """Both on an image of the usual size, where the reference does not run on the one that was chosen for the model: a
     model with fewer pools may run on a small image alone. It is then compared up to the layer that fails. Unchanged
@@ -1410,19 +1413,19 @@ def _on_usual_image(
     from vggscope.vgg.network import INPUT_SHAPE
 
     usual = network(model, (ours.input_shape[1], *INPUT_SHAPE[1:]), **options).truncated_at_failure()
-    on_usual = _reference(ref, model, usual, input_sizes(usual), options, cache)
+    on_usual = _reference(ref, model, usual, input_sizes(usual), options)
     failure = on_usual.network.truncated_at_failure().failure
     return (ours, reference) if failure is not None else (usual, on_usual)
 
 
 def _reference_on(
-    inputs: Inputs | None, ref: Model | None, model: Model, ours: Network, options: ModelOptions, cache: bool
+    inputs: Inputs | None, ref: Model | None, model: Model, ours: Network, options: ModelOptions
 ) -> Reference:
     """The reference model of a diff on these inputs, on its own ones if they are None."""
     from vggscope.sources.reference import Reference, reference_for
 
     if ref is None or isinstance(ref, str):
-        return reference_for(ref, _word(model), ours, _source_options(inputs, options), cache=cache)
+        return reference_for(ref, _word(model), ours, _source_options(inputs, options))
     same = isinstance(ref, Network) and ref.inputs == ours.inputs
     size = ours.input_shape[1:] if ours.takes_one_image else None
     build_theirs = _module_factory(ref, size, {})

@@ -114,13 +114,15 @@ class WordOptions(TypedDict, total=False):
     """How a model is built from a word.
 
     `head` and `batch_norm` are for configurations of Table 1, `num_classes` is the width of the last layer, and
-    `soft_max` ends the model with the soft-max instead of the logits.
+    `soft_max` ends the model with the soft-max instead of the logits. Without `cache` a library's model is neither read
+    from the user's cache folder nor written to it.
     """
 
     head: Head | None
     batch_norm: bool
     num_classes: int | None
     soft_max: bool
+    cache: bool
 
 
 class ModelOptions(WordOptions, total=False):

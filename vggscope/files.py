@@ -6,13 +6,21 @@ Links are followed. A device or a pipe is written to directly.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import BinaryIO
 
 from vggscope.errors import OutputError, nearest, printable
+
+HOUR = 3600
+"""Seconds."""
+
+_TEMPORARY = re.compile(r"\.vggscope-[0-9a-f]{16}\.tmp")
+"""The names of temporary files."""
 
 
 def near_file(path: str) -> str:
@@ -33,11 +41,42 @@ def write_file(path: str, data: bytes) -> None:
 def replace_file(path: str, data: bytes) -> None:
     """Write a file of the program's own, whole or not at all, in a folder that is made if it is missing.
 
-    Raises OSError if it cannot be written.
+    Only the user may read it. A link in its place is replaced. Raises OSError if the file cannot be written.
     """
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with replacement(path) as temporary, open(temporary, "wb") as file:
-        file.write(data)
+    with _temporary(os.path.dirname(path)) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+
+
+def mark_used(path: str) -> None:
+    """Set a file's time to now, for `remove_oldest`, at most once an hour, and not if that is forbidden."""
+    with suppress(OSError):
+        if time.time() - os.stat(path).st_mtime > HOUR:
+            os.utime(path)
+
+
+def remove_oldest(folder: str, names: re.Pattern[str], most: int) -> None:
+    """Remove the oldest of the files that `names` matches until all together have at most nine tenths of `most` bytes,
+    if they have more than `most`.
+
+    The temporary files that a killed process has left are removed after an hour.
+    """
+    with os.scandir(folder) as entries:
+        known = [(entry, entry.stat(follow_symlinks=False)) for entry in entries if not entry.is_dir()]
+    files = [(status.st_mtime, status.st_size, entry.path) for entry, status in known if names.fullmatch(entry.name)]
+    left = [e.path for e, status in known if _TEMPORARY.fullmatch(e.name) and time.time() - status.st_mtime > HOUR]
+    total = sum(size for _, size, _ in files)
+    if total > most:
+        for _, size, path in sorted(files):
+            left.append(path)
+            total -= size
+            if total <= most * 9 // 10:
+                break
+    for path in left:
+        with suppress(OSError):
+            os.unlink(path)
 
 
 @contextmanager
@@ -82,13 +121,22 @@ def replacement(path: str) -> Iterator[str]:
     target = os.path.realpath(path)
     if os.path.isdir(target):
         raise IsADirectoryError(f"{path} is a folder")
-    temporary = os.path.join(os.path.dirname(target), f".vggscope-{os.urandom(8).hex()}.tmp")
+    with _temporary(os.path.dirname(target)) as temporary:
+        yield temporary
+        os.chmod(temporary, _mode(target))
+        os.replace(temporary, target)
+
+
+@contextmanager
+def _temporary(folder: str) -> Iterator[str]:
+    """Yield the path of a new file in a folder, which only the user may read. It is removed if it is still there when
+    the context ends. Raises OSError if it cannot be made.
+    """
+    temporary = os.path.join(folder, f".vggscope-{os.urandom(8).hex()}.tmp")
     # The file is made within the try block, so that a signal between the two lines removes it.
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield temporary
-        os.chmod(temporary, _mode(target))
-        os.replace(temporary, target)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)

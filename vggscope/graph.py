@@ -363,6 +363,8 @@ class Network:
     - `other_backward` says why the backward pass of training is not that of the nodes, empty if it is. `in_training` is
       then the network that forward runs in training mode, if that is known. It is not written to files.
     - `torch_count` is torch's own count in the run that was traced; None for a network without a module.
+    - `answers_any` is true if the trace depends on its inputs alone: for another batch, for other steps and for the
+      backward pass it would be the same. It is not written to files.
     """
 
     name: str
@@ -391,6 +393,7 @@ class Network:
     sparse_gradients: tuple[str, ...] = field(default=(), compare=False, repr=False)
     other_backward: str = field(default="", compare=False, repr=False)
     in_training: Network | None = field(default=None, compare=False, repr=False, metadata=NOT_WRITTEN)
+    answers_any: bool = field(default=False, compare=False, repr=False, metadata=NOT_WRITTEN)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))

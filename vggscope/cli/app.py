@@ -20,6 +20,7 @@ from typer.main import get_command
 
 from vggscope.cli.options import flag, spread
 from vggscope.errors import Stopped, VggscopeError, naming_options, received, stop
+from vggscope.sources.resolve import own_process
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "Look": {
@@ -163,7 +164,7 @@ def run(arguments: list[str]) -> int:
     """
     debug = DEBUG in arguments
     words = [word for word in arguments if word != DEBUG]
-    with naming_options():
+    with naming_options(), own_process():
         return _run(words, debug)
 
 

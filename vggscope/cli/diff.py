@@ -67,9 +67,6 @@ def diff(
     fold: Annotated[
         bool, typer.Option(help="In a picture, count equal and harmless layers instead of drawing them.")
     ] = True,
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Cache the library's model for the next diff.")
-    ] = True,
     values: Annotated[
         bool, flag("--values", "Compare the values of two checkpoints, tensor by tensor; REF is a file too.")
     ] = False,
@@ -116,7 +113,7 @@ def diff(
     with on_terminal():
         run = {"numeric": numeric, "seed": seed, "float64": float64, "weights": weights}
         shown = {"training": training, "patch": patch, "list_all": list_all}
-        given = {**run, **shown, "ignore": words(ignore), "cache": cache, **build.keywords()}
+        given = {**run, **shown, "ignore": words(ignore), **build.keywords()}
         result = api.diff(model, word, **given)
     if patch:
         emit_lines((result.patch or "").splitlines(keepends=True), output.output)
@@ -133,7 +130,7 @@ def _reference_file(build: ModelFlags, options: Mapping[str, object], ref: str |
         problem = "--values compares two checkpoints, " + ("one is given" if ref is None else f"{ref} is none")
         raise OptionError(problem, "name the other file: --ref vgg16.pth")
     given = [name for name, value in options.items() if value]
-    given += [name for name, value in vars(build).items() if value not in (None, False)]
+    given += [name for name, value in vars(build).items() if value not in (None, False) and name != "cache"]
     if given:
         name = f"--{given[0].replace('_', '-')}"
         raise OptionError(f"--values and {name} exclude each other", "--values reads two files and builds no model")

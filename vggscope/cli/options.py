@@ -99,6 +99,9 @@ class ModelFlags:
     batch_norm: Annotated[bool, flag("--batch-norm", "Batch norm after each convolution.")] = False
     num_classes: Annotated[int | None, option("N", "Width of the last FC layer.")] = None
     soft_max: Annotated[bool, flag("--soft-max", "End with the soft-max instead of the logits.")] = False
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Remember a library's model for the next command.")
+    ] = True
 
     def keywords(self) -> dict[str, Any]:
         """The arguments of a function of `api`. Raises OptionError for an input that is not a size."""

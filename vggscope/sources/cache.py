@@ -1,9 +1,9 @@
 """A cache of the Networks of library models, so that the next run needs no torch.
 
-The user's cache folder (or the one that VGGSCOPE_CACHE names) has one file for each model, input size and number of
-classes. An entry is valid for the versions of the library, of torch and of this package, and for the contents of the
-file that defines the model. A damaged or stale entry is written again. A cache that cannot be read or written is
-ignored without a message.
+The user's cache folder (or the one that VGGSCOPE_CACHE names) has one file for each model and its options. The name of
+a file is a digest of everything that the Network depends on, which is also its first line: the word, the options, the
+installed packages, and this package's own files. A file that is damaged, or somebody else's, is written again. Whatever
+goes wrong with the cache is ignored without a message: the model is then loaded.
 """
 
 from __future__ import annotations
@@ -14,42 +14,28 @@ import re
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
-from vggscope._version import __version__
-from vggscope.files import replace_file
+from vggscope.files import mark_used, remove_oldest, replace_file
 from vggscope.graph import Network
-from vggscope.graph_json import from_json, to_json
-from vggscope.record import record
 from vggscope.vgg.options import BuildOptions
 
 FOLDER = "VGGSCOPE_CACHE"
 """The environment variable that names the cache folder."""
 
-SCHEMA = "vggscope/reference@1"
+SCHEMA = "vggscope/network@1"
 
 LARGEST_ENTRY = 16 * 2**20
 """The largest file that is read, in bytes. The entry of the largest known model has less than a tenth of it."""
 
+LARGEST_FOLDER = 200 * 2**20
+"""How many bytes all entries may take. Those that were used longest ago are removed."""
+
 LIBRARIES = ("torchvision", "timm")
 """The libraries whose models are stored."""
 
-SHAPING = (
-    *("ops", "sources", "trace", "vgg", "choices.py", "errors.py", "files.py", "graph.py", "graph_json.py"),
-    *("inputs.py", "record.py", "recorded_step.py", "result.py", "suppress.py", "units.py"),
-)
-"""The rooms and files whose code shapes the Network of a library's model: all that the sources of LIBRARIES import. An
-entry does not hold any more when one of these files changes.
-"""
-
-
-@record
-class Entry:
-    """The file for a library's model with these options."""
-
-    path: str
-    library: str
-    model: str
-    options: BuildOptions
+_ENTRY = re.compile(rf"({'|'.join(LIBRARIES)})-([\w.-]{{1,100}})-[0-9a-f]{{32}}\.network", re.ASCII)
+"""The names of entries."""
 
 
 def remembered(word: str, options: BuildOptions, load: Callable[[], Network]) -> Network:
@@ -57,34 +43,36 @@ def remembered(word: str, options: BuildOptions, load: Callable[[], Network]) ->
 
     The Network of any other word is always loaded. Errors of `load` propagate.
     """
-    entry = _entry(word, options)
-    if entry is None:
-        return load()
-    network = _read(entry)
-    if network is None:
-        network = load()
-        if network.failure is None:
-            with suppress(OSError, ValueError, LookupError):
-                _write(entry, network)
+    entries = _entries(word, options)
+    for path, head in entries:
+        network = _read(path, head)
+        if network is not None:
+            return network
+    network = load()
+    # A forward that fails may do so for want of memory.
+    if entries and network.failure is None:
+        with suppress(Exception):
+            _write(*entries[0 if network.answers_any else -1], network)
     return network
 
 
 def recalled(word: str) -> Network | None:
-    """Return a library's model from the cache, whatever its input size; None if no entry is valid.
+    """Return a library's model from the cache, whatever its options; None if no entry holds.
 
-    It serves uses that do not depend on the size, such as completing the names of layers.
+    It serves uses that do not depend on them, such as completing the names of layers.
     """
     library, _, model = word.strip().partition(":")
-    directory = folder()
-    if library in LIBRARIES and directory and os.path.isdir(directory):
+    with suppress(Exception):
+        directory = folder() or ""
         for name in sorted(os.listdir(directory)):
-            match = re.fullmatch(rf"{library}-{re.escape(model)}-(own|\d+x\d+x\d+)-(own|\d+)\.json", name, re.ASCII)
-            if match:
-                size = None if match[1] == "own" else tuple(map(int, match[1].split("x")))
-                options = BuildOptions(size, num_classes=None if match[2] == "own" else int(match[2]))
-                network = _read(Entry(os.path.join(directory, name), library, model, options))
-                if network is not None:
-                    return network
+            match = _ENTRY.fullmatch(name)
+            if match is None or match.groups() != (library, model):
+                continue
+            path = os.path.join(directory, name)
+            options = json.loads(_data(path).partition(b"\n")[0])["options"]
+            network = _read(path, _head(library, model, options))
+            if network is not None:
+                return network
     return None
 
 
@@ -100,119 +88,75 @@ def folder() -> str | None:
     return path if os.path.isabs(path) else None
 
 
-def _entry(word: str, options: BuildOptions) -> Entry | None:
-    """The entry for a word; None if the word names no library's model, or there is no cache folder."""
+def _entries(word: str, options: BuildOptions) -> list[tuple[str, bytes]]:
+    """Return the paths and first lines of the entries that may hold a word's Network, the one for any request first.
+
+    Empty if the Network is not stored.
+    """
     library, _, model = word.strip().partition(":")
-    if (
-        (options.inputs is not None and options.input is None)
-        or library not in LIBRARIES
-        or not re.fullmatch(r"[\w.-]{1,100}", model, re.ASCII)
-    ):
-        return None
-    directory = folder()
-    size = "x".join(map(str, options.input)) if options.input else "own"
-    name = f"{library}-{model}-{size}-{options.num_classes or 'own'}.json"
-    return Entry(os.path.join(directory, name), library, model, options) if directory else None
+    has_data = options.inputs is not None and options.inputs.data is not None
+    if not options.cache or has_data or not _ENTRY.fullmatch(f"{library}-{model}-{'0' * 32}.network"):
+        return []
+    with suppress(Exception):
+        directory = folder()
+        if directory is not None:
+            inputs = repr(replace(options, steps=(), batch=None, backward=False))
+            heads = [_head(library, model, asked) for asked in (f"{inputs} for any request", repr(options))]
+            return [(_path(directory, library, model, head), head) for head in heads]
+    return []
 
 
-def _read(entry: Entry) -> Network | None:
-    """The Network of an entry; None if the file is missing, damaged or stale."""
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        # To open a pipe would wait for its writer.
-        if not stat.S_ISREG(os.stat(entry.path).st_mode):
-            return None
-        with open(entry.path, "rb") as file:
-            data = file.read(LARGEST_ENTRY + 1)
-        head, _, body = data.partition(b"\n")
-        stored = json.loads(head)
-        if len(data) <= LARGEST_ENTRY and stored == _head(entry, stored.get("defined_in"), body):
-            return from_json(body.decode())
+def _head(library: str, model: str, options: str) -> bytes:
+    """Return the first line of an entry: everything that it depends on.
+
+    Raises OSError or LookupError if that is not known.
+    """
+    from vggscope.sources.installed import surroundings
+
+    head = {"schema": SCHEMA, "model": f"{library}:{model}", "options": options, **surroundings(library)}
+    return json.dumps(head).encode()
+
+
+def _path(directory: str, library: str, model: str, head: bytes) -> str:
+    from vggscope.sources.installed import digest
+
+    return os.path.join(directory, f"{library}-{model}-{digest(head)[:32]}.network")
+
+
+def _read(path: str, head: bytes) -> Network | None:
+    """Return the Network of an entry; None if the file is missing, damaged or another one."""
+    from vggscope.sources.entry import unpacked
+    from vggscope.sources.installed import digest
+
+    with suppress(Exception):
+        stored, _, rest = _data(path).partition(b"\n")
+        contents, _, body = rest.partition(b"\n")
+        if stored == head and contents.decode() == digest(body):
+            network = unpacked(body)
+            mark_used(path)
+            return network
     return None
 
 
-def _write(entry: Entry, network: Network) -> None:
-    """Write an entry. Raises OSError, ValueError or LookupError if that is not possible."""
-    body = to_json(network).encode()
-    head = json.dumps(_head(entry, _defining_file(entry), body)).encode()
-    replace_file(entry.path, head + b"\n" + body)
+def _data(path: str) -> bytes:
+    """Return the bytes of an entry. Raises OSError if there is none, ValueError if it is not the user's own file."""
+    # To open a pipe would wait for its writer. A link leads to what is no entry.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        is_own = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+        if not stat.S_ISREG(status.st_mode) or not is_own or status.st_size > LARGEST_ENTRY:
+            raise ValueError(f"{path} is no entry")
+        return file.read(LARGEST_ENTRY)
 
 
-def _head(entry: Entry, defined_in: str, body: bytes) -> dict[str, str]:
-    """The first line of an entry: everything that it depends on.
+def _write(path: str, head: bytes, network: Network) -> None:
+    """Write an entry, and make room. Raises OSError or ValueError if that is not possible."""
+    from vggscope.sources.entry import packed
+    from vggscope.sources.installed import digest
 
-    Raises OSError or ValueError if the defining file cannot be read, and LookupError if the library is not installed.
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        versions = {name: version(name) for name in (entry.library, "torch")}
-    except PackageNotFoundError as error:
-        raise LookupError(f"{error.name} is not installed") from None
-    with open(_inside(_folder_of(entry.library), defined_in), "rb") as file:
-        source = file.read()
-    return {
-        "schema": SCHEMA,
-        "model": f"{entry.library}:{entry.model}",
-        "options": repr(entry.options),
-        **versions,
-        "vggscope": _own_digest(),
-        "defined_in": defined_in,
-        "source": _digest(source),
-        "contents": _digest(body),
-    }
-
-
-def _own_digest() -> str:
-    """Return the version of the package, and a digest of the sizes and times of the files that shape a Network."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    files = []
-    for name in SHAPING:
-        path = os.path.join(package, name)
-        if name.endswith(".py"):
-            files.append((name, os.stat(path)))
-        else:
-            with os.scandir(path) as entries:
-                files += [(f"{name}/{entry.name}", entry.stat()) for entry in entries if entry.name.endswith(".py")]
-    known = sorted((name, status.st_size, status.st_mtime_ns) for name, status in files)
-    return f"{__version__} {_digest(repr(known).encode())}"
-
-
-def _folder_of(library: str) -> str:
-    """The folder of an installed library, which is not imported. Raises LookupError if it is not installed."""
-    from importlib.util import find_spec
-
-    spec = find_spec(library)
-    if spec is None or not spec.submodule_search_locations:
-        raise LookupError(f"{library} is not installed")
-    return os.path.realpath(spec.submodule_search_locations[0])
-
-
-def _defining_file(entry: Entry) -> str:
-    """The path, relative to the library, of the file that defines a model. Imports the library."""
-    from inspect import getsourcefile, unwrap
-
-    builder: Callable[..., object]
-    if entry.library == "timm":
-        from timm import model_entrypoint
-
-        builder = model_entrypoint(entry.model)
-    else:
-        from torchvision.models import get_model_builder
-
-        builder = get_model_builder(entry.model)
-    path = os.path.realpath(getsourcefile(unwrap(builder)) or "")
-    return os.path.relpath(path, _folder_of(entry.library)).replace(os.sep, "/")
-
-
-def _inside(directory: str, path: str) -> str:
-    """The full path of a Python file in a folder. Raises ValueError for a path that leads elsewhere."""
-    full = os.path.realpath(os.path.join(directory, path))
-    if not full.startswith(directory + os.sep) or not full.endswith(".py"):
-        raise ValueError(f"{path!r} is not a file of the library")
-    return full
-
-
-def _digest(data: bytes) -> str:
-    from hashlib import sha256
-
-    return sha256(data).hexdigest()
+    body = packed(network)
+    data = b"\n".join((head, digest(body).encode(), body))
+    if len(data) <= LARGEST_ENTRY:
+        replace_file(path, data)
+        remove_oldest(os.path.dirname(path), _ENTRY, LARGEST_FOLDER)

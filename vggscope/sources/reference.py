@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, ShapeError, names_options, nearest, option
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.record import record
-from vggscope.sources.cache import LIBRARIES, remembered
+from vggscope.sources.cache import LIBRARIES
 from vggscope.sources.resolve import SOURCES, resolve, resolve_module
 from vggscope.units import shape_text
 from vggscope.vgg.configs import CONFIGS, LITERATURE, config_named
@@ -58,19 +57,16 @@ class _Choice:
     likeness: Likeness | None = None
 
 
-def reference_for(
-    word: str | None, model: str, ours: Network, options: BuildOptions, *, cache: bool = True
-) -> Reference:
+def reference_for(word: str | None, model: str, ours: Network, options: BuildOptions) -> Reference:
     """The reference that `--ref word` means for the Network `ours` of the word `model`.
 
     `torchvision` and `timm` mean the model's counterpart in that library, `paper` its column of Table 1. A model
     without a counterpart gets the one that it is most like. None means the most like of torchvision's VGGs and of all
-    published networks. Any other word is a MODEL. A library's model is read from the cache if `cache` is set. Raises
-    ModelError for a word that names nothing.
+    published networks. Any other word is a MODEL. Raises ModelError for a word that names nothing.
     """
     if word is not None:
         _check_word(word)
-    same = BuildOptions(num_classes=options.num_classes, inputs=options.inputs)
+    same = BuildOptions(num_classes=options.num_classes, inputs=options.inputs, cache=options.cache)
     if ours.takes_one_image:
         same = replace(same, input=ours.input_shape[1:], inputs=None)
     elif word in (None, *LIBRARIES, "paper"):
@@ -79,14 +75,14 @@ def reference_for(
             f"{shown} has no counterpart: the model does not take one image", f"{option('ref')} names another model"
         )
     if word is not None and word not in (*LIBRARIES, "paper"):
-        return _reference(_Choice(word), same, (), cache)
+        return _reference(_Choice(word), same, ())
     if word != "paper":
         same = replace(same, input=(3, *ours.input_shape[2:]))  # published models read RGB
     chosen = _counterpart(word, model, ours, options)
     same, notes = _large_enough(same, ours, chosen.note)
     if word == "paper":
         chosen = replace(chosen, name=_paper_name(chosen.word, same))
-    return _reference(chosen, same, notes, cache)
+    return _reference(chosen, same, notes)
 
 
 def _check_word(word: str) -> None:
@@ -135,10 +131,9 @@ def _paper_name(config: str, options: BuildOptions) -> str:
     return f"the paper's column {column}" + (f" with {listed}" if listed else "")
 
 
-def _reference(chosen: _Choice, options: BuildOptions, notes: tuple[str, ...], cache: bool) -> Reference:
+def _reference(chosen: _Choice, options: BuildOptions, notes: tuple[str, ...]) -> Reference:
     word = chosen.word
-    load = partial(resolve, word, options)
-    network = replace(remembered(word, options, load) if cache else load(), name=chosen.name or word)
+    network = replace(resolve(word, options), name=chosen.name or word)
     texts = tuple(note.format(network.name) for note in notes)
     return Reference(network, lambda: resolve_module(word, options), texts, chosen.likeness)
 

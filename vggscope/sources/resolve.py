@@ -14,7 +14,10 @@ tried, so `summary D` imports one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +35,15 @@ if TYPE_CHECKING:
 
 @record
 class Source:
-    """A kind of MODEL word: its title and an example for messages, and the name of its file in this folder."""
+    """A kind of MODEL word: its title and an example for messages, and the name of its file in this folder.
+
+    `is_stored`: Networks of this kind are kept in the cache.
+    """
 
     title: str
     example: str
     file: str
+    is_stored: bool = False
 
     @property
     def _module(self) -> Any:
@@ -74,10 +81,39 @@ SOURCES = (
     Source("an ONNX file", "model.onnx", "onnx"),
     Source("a program of torch.export", "model.pt2", "torch_program"),
     Source("a checkpoint", "weights.pth, model.safetensors.index.json, a folder with them", "checkpoint"),
-    Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries"),
+    Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries", is_stored=True),
     Source("your own code", "path/file.py:Net, package.module:make_net", "code"),
     Source("Table 1 notation", '"conv3-64 maxpool FC-10"', "notation"),
 )
+
+
+_process = {"is_ours": False, "ran_other_code": False}
+"""Whether vggscope's code and the libraries' alone run in this process, and whether the user's has run."""
+
+
+@contextmanager
+def own_process() -> Iterator[None]:
+    """Within this context the caller runs no code of its own, as in a command, or in one call of a function.
+
+    So the libraries are as they were installed, unless one was imported before, or a word names the user's code.
+    """
+    before = _process["is_ours"]
+    _process["is_ours"] = _has_unchanged_libraries()
+    try:
+        yield
+    finally:
+        _process["is_ours"] = before
+
+
+def note_other_code() -> None:
+    """Note that the user's code runs in this process, which may change torch and the libraries."""
+    _process["ran_other_code"] = True
+
+
+def _has_unchanged_libraries() -> bool:
+    """Whether no code but ours and the libraries' own can have changed them since they were imported."""
+    is_imported = not sys.modules.keys().isdisjoint(("torch", "torchvision", "timm"))
+    return not _process["ran_other_code"] and (_process["is_ours"] or not is_imported)
 
 
 def kinds() -> str:
@@ -88,10 +124,17 @@ def kinds() -> str:
 def resolve(word: str, options: BuildOptions | None = None) -> Network:
     """The Network that a word names.
 
-    Raises ModelError, with the list of kinds, where no source claims the word.
+    A library's model is read from the cache or written to it, unless other code may have changed the library in this
+    process. Raises ModelError, with the list of kinds, where no source claims the word.
     """
     options = options or BuildOptions()
-    return _source_of(word, options).load(word.strip(), options)
+    source = _source_of(word, options)
+    load = partial(source.load, word.strip(), options)
+    if not source.is_stored or not options.cache or not _has_unchanged_libraries():
+        return load()
+    from vggscope.sources.cache import remembered
+
+    return remembered(word, options, load)
 
 
 def read(word: str, options: BuildOptions | None = None) -> Network | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, nearest
 from vggscope.sources.cache import LIBRARIES
+from vggscope.sources.resolve import note_other_code
 from vggscope.trace.functions import first_line
 from vggscope.trace.source_line import own_line
 
@@ -44,6 +45,7 @@ def isolated_import(where: str) -> Iterator[None]:
     writes no bytecode, and prints to stderr, also from programs that it starts. Warnings of torch, torchvision and timm
     are hidden.
     """
+    note_other_code()
     before = sys.dont_write_bytecode, sys.argv
     folder, here = str(_import_root(where)), str(Path.cwd())
     searched = [folder, *([here] if here not in (folder, *sys.path) else [])]

@@ -89,7 +89,9 @@ def network_of(
     network = _checked(module, result)
     if backward:
         network = with_training(network, result)
-    return network if network.predicts_memory else _with_steps(network, result, steps)
+    if not network.predicts_memory:
+        return _with_steps(network, result, steps)
+    return replace(network, answers_any=not (result.reads_sizes or result.reads_mode))
 
 
 def _with_batch_in_size(module: nn.Module, spec: InputSpec | None) -> CallInputs | None:

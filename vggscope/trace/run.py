@@ -49,7 +49,7 @@ class Run:
     `has_data` is whether it ran on its own weights. `autocast` is the device for which forward turns autocast on, empty
     for none. `failed_reader` is the layer or the function that raised, with the position of the input that it read, and
     `signal` the position of an input that torch.stft reads. `reads_mode`: the model's own code reads `training`.
-    `draws`: it draws random numbers of Python or NumPy.
+    `draws`: it draws random numbers of Python or NumPy. `reads_sizes`: it reads sizes of tensors.
     """
 
     network: Network
@@ -64,6 +64,7 @@ class Run:
     signal: int | None = None
     reads_mode: bool = False
     draws: bool = False
+    reads_sizes: bool = False
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...], name: str, device: str = META) -> Network:
@@ -116,6 +117,7 @@ def run(
         watch.signal,
         watch.training_reads.branches or watch.training_reads.passes_on,
         watch.draws,
+        watch.reads_sizes,
     )
 
 

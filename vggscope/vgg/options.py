@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 
 from vggscope.errors import OptionError, check_count, option, unknown
 from vggscope.inputs import Inputs
@@ -21,7 +21,7 @@ class BuildOptions:
     makes the FC layers convolutions (the paper's at test time, section 3.2). `inputs` are what a module that is
     no VGG is called with. `steps` are those that torch is recorded in, for a module whose memory the rules do not
     predict. `batch` is the one whose figures are wanted, None for any. `backward` asks for the costs of the backward
-    pass.
+    pass. `cache` allows a library's model to be read from the cache and written to it.
     """
 
     input: tuple[int, ...] | None = None
@@ -33,6 +33,7 @@ class BuildOptions:
     steps: tuple[StepRequest, ...] = ()
     batch: int | None = None
     backward: bool = False
+    cache: bool = field(default=True, repr=False)
 
     @property
     def given(self) -> Inputs | tuple[int, ...] | None:
