@@ -42,12 +42,12 @@ ENVIRONMENT = {
     "FORCE_COLOR": "If set and not empty, output has colour in a pipe or a file too.",
     "COLUMNS": "The width of output in characters. By default it is that of the terminal, and 120 in a pipe.",
     "TERM": "If it is dumb, output has no colour.",
-    FOLDER: "The folder in which libraries' models are cached.",
+    FOLDER: "The folder in which libraries' models are remembered.",
 }
 
 FILES = {
-    "~/.cache/vggscope": "What is known of libraries' models, so that a second diff loads no torch; it may be deleted"
-    f" at any time. {FOLDER} names another folder, and other systems have other places for it.",
+    "~/.cache/vggscope": "What is known of libraries' models, so that a second command loads no torch; it may be"
+    f" deleted at any time. {FOLDER} names another folder, and other systems have other places for it.",
     "columns.toml": "Networks of your own, for a MODEL such as columns.toml:small: a table [columns] of NAME ="
     ' "notation".',
 }

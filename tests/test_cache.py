@@ -1,15 +1,18 @@
-"""A Network as JSON, and the references that are remembered with it."""
+"""A Network as JSON, and the library models that are remembered with it."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
+import zlib
 from collections.abc import Callable
-from importlib import metadata
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -18,20 +21,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vggscope
-from tests.conftest import Ran
 from tests.house import files, imports, reached, room
 from tests.strategies import columns
 from vggscope import ops
+from vggscope.errors import naming_options
+from vggscope.files import HOUR, remove_oldest
 from vggscope.graph import INPUT, Network, Node, one_input
 from vggscope.graph_json import FAMILIES, from_json, to_json
+from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.view import Slice
-from vggscope.sources import cache
-from vggscope.sources.cache import SHAPING, remembered
-from vggscope.sources.resolve import resolve
+from vggscope.recorded_step import StepRequest
+from vggscope.sources import cache, installed
+from vggscope.sources import resolve as resolving
+from vggscope.sources.cache import recalled, remembered
+from vggscope.sources.entry import packed, unpacked
+from vggscope.sources.installed import SHAPING
+from vggscope.sources.resolve import note_other_code, own_process, resolve
 from vggscope.vgg.options import BuildOptions
 
-OPTIONS = BuildOptions(input=(3, 64, 64))
+OPTIONS = BuildOptions(input=(3, 64, 64), cache=False)
+"""Options with which a test loads a model itself."""
+
+STORED = replace(OPTIONS, cache=True)
+
+PEAKS = (StepRequest(trains=False), StepRequest(trains=True))
+"""The steps that a summary asks for."""
 WORD = "torchvision:vgg11"
 
 
@@ -44,9 +59,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Loads:
     """Counts how often the library is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, word: str = WORD, options: BuildOptions = OPTIONS) -> None:
         self.count = 0
-        self.network = resolve(WORD, OPTIONS)
+        self.network = resolve(word, options)
 
     def __call__(self) -> Network:
         self.count += 1
@@ -152,39 +167,190 @@ def test_no_text_makes_another_error(text: str) -> None:
         from_json(text)
 
 
+def differences(ours: object, theirs: object, place: str = "network") -> list[str]:
+    """The places where two records differ in any field, those that == leaves out included."""
+    if type(ours) is not type(theirs):
+        return [f"{place}: {type(ours)} and {type(theirs)}"]
+    if is_dataclass(ours):
+        pairs = [(getattr(ours, f.name), getattr(theirs, f.name), f"{place}.{f.name}") for f in fields(ours)]
+    elif isinstance(ours, tuple):
+        assert isinstance(theirs, tuple)
+        if len(ours) != len(theirs):
+            return [f"{place}: {len(ours)} and {len(theirs)} values"]
+        pairs = [(one, other, f"{place}[{number}]") for number, (one, other) in enumerate(zip(ours, theirs))]
+    else:
+        return [] if repr(ours) == repr(theirs) or ours == theirs else [f"{place}: {ours!r} and {theirs!r}"]
+    return [text for one, other, where in pairs for text in differences(one, other, where)]
+
+
+@given(columns())
+def test_an_entry_reads_back_as_it_was(column: str) -> None:
+    network = resolve(column)
+    assert differences(unpacked(packed(network)), network) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "options", "has"),
+    [
+        ("torchvision:densenet121", BuildOptions(), "answers_any"),
+        ("torchvision:vit_b_32", BuildOptions(steps=PEAKS), "steps"),
+        ("torchvision:googlenet", BuildOptions(backward=True), "in_training"),
+        ("torchvision:googlenet", BuildOptions(steps=PEAKS, num_classes=7), "steps"),
+        ("torchvision:r3d_18", BuildOptions(steps=PEAKS), "answers_any"),
+        ("torchvision:lraspp_mobilenet_v3_large", BuildOptions(steps=PEAKS, input=(3, 96, 96)), "steps"),
+        ("torchvision:ssdlite320_mobilenet_v3_large", BuildOptions(), "reads_values"),
+        ("timm:resnet18", BuildOptions(steps=PEAKS), "answers_any"),
+        ("timm:vit_tiny_patch16_224", BuildOptions(steps=PEAKS), "steps"),
+        ("timm:levit_128s", BuildOptions(backward=True), "nodes"),
+    ],
+)
+def test_the_entry_of_a_library_model_reads_back_as_it_was(word: str, options: BuildOptions, has: str) -> None:
+    pytest.importorskip(word.partition(":")[0])
+    network = resolve(word, replace(options, cache=False))
+    assert getattr(network, has)
+    assert differences(unpacked(packed(network)), network) == []
+
+
+def test_the_users_code_and_a_broken_forward_are_not_packed(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 8, 3))\n"
+    )
+    for network in (resolve(f"{tmp_path}/net.py:make"), Network("x", one_input((1, 3, 8, 8)), (), failure="no")):
+        with pytest.raises(ValueError, match="user's code"):
+            packed(network)
+
+
+def repacked(change: Callable[[dict[str, object]], object]) -> bytes:
+    values = json.loads(
+        zlib.decompress(packed(resolve("torchvision:vit_b_32", replace(OPTIONS, input=(3, 224, 224), steps=PEAKS))))
+    )
+    change(values)
+    return zlib.compress(json.dumps(values).encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.update(more=1),
+        lambda values: values.pop("steps"),
+        lambda values: values.update(answers_any=1),
+        lambda values: values.update(network=GOOD["nodes"][0]),
+        lambda values: values.update(network={**GOOD, "failure": "no"}),
+        lambda values: values.update(in_training=GOOD),
+        lambda values: values.update(steps=[1]),
+        lambda values: values["steps"][0].update(samples="1"),
+        lambda values: values["steps"][0].update(trained=[1]),
+        lambda values: values["steps"][0]["request"].append(1),
+        lambda values: values["steps"][0]["events"].append([]),
+        lambda values: values["steps"][0]["events"].append(["forward", "", 1, "", 0, 0, 0]),
+        lambda values: values["network"]["nodes"][0]["op"].update({"class": "os.system"}),
+        lambda values: values["network"]["nodes"][0]["op"].update(in_channels=4),
+        lambda values: values["network"]["nodes"][0].update(built_at=[["/etc/passwd", 1]]),
+    ],
+)
+def test_any_other_values_are_no_network(change: Callable[[dict[str, object]], object]) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError, vggscope.ShapeError)):
+        unpacked(repacked(change))
+
+
+def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vggscope.sources import entry
+
+    monkeypatch.setattr(entry, "LARGEST_TEXT", 2**16)
+    with pytest.raises(ValueError, match="too large"):
+        unpacked(zlib.compress(b" " * 2**20))
+
+
 def test_the_second_call_does_not_import_the_library(folder: Path) -> None:
     load = Loads()
-    first, second = remembered(WORD, OPTIONS, load), remembered(WORD, OPTIONS, load)
+    first, second = remembered(WORD, STORED, load), remembered(WORD, STORED, load)
     assert load.count == 1
-    assert first == second == load.network
-    assert entry(folder).name == "torchvision-vgg11-3x64x64-own.json"
+    assert differences(first, load.network) == differences(second, load.network) == []
+    assert re.fullmatch(r"torchvision-vgg11-[0-9a-f]{32}\.network", entry(folder).name)
 
 
-def test_each_size_and_number_of_classes_is_remembered_for_itself(folder: Path) -> None:
+def test_each_option_that_shapes_the_network_is_remembered_for_itself(folder: Path) -> None:
     load = Loads()
-    for options in (OPTIONS, BuildOptions(input=(3, 32, 32)), BuildOptions(input=(3, 64, 64), num_classes=10)):
+    sizes = Inputs((InputSize((3, 64, 64)), InputSize((3, 64, 64))))
+    typed = Inputs((InputSize((3, 64, 64), dtype="float16"), InputSize((3, 64, 64), dtype="int64")))
+    variants = [
+        STORED,
+        BuildOptions(input=(3, 32, 32)),
+        BuildOptions(num_classes=10),
+        BuildOptions(head="dense"),
+        BuildOptions(batch_norm=True),
+        BuildOptions(soft_max=True),
+        BuildOptions(inputs=sizes),
+        BuildOptions(inputs=replace(sizes, batch_axis=1)),
+        BuildOptions(inputs=typed),
+    ]
+    assert len(set(map(repr, variants))) == len(variants)
+    for options in variants:
         remembered(WORD, options, load)
-    assert load.count == len(list(folder.iterdir())) == 3
+    assert load.count == len(list(folder.iterdir())) == len(variants)
+
+
+REQUESTS = [{"steps": PEAKS}, {"batch": 7}, {"backward": True}]
+
+
+def test_a_network_for_any_request_answers_each(folder: Path) -> None:
+    load = Loads()
+    assert load.network.answers_any
+    for request in ({}, *REQUESTS):
+        remembered(WORD, replace(STORED, **request), load)
+    assert load.count == len(list(folder.iterdir())) == 1
+
+
+def test_another_network_answers_its_own_request(folder: Path) -> None:
+    load = Loads()
+    load.network = replace(load.network, answers_any=False)
+    for request in ({}, *REQUESTS, {}, *REQUESTS):
+        remembered(WORD, replace(STORED, **request), load)
+    assert load.count == len(list(folder.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "word", ["torchvision:vgg11_bn", "torchvision:mobilenet_v2", "timm:resnet18", "torchvision:shufflenet_v2_x0_5"]
+)
+def test_what_answers_any_request_is_the_same_for_each(word: str) -> None:
+    pytest.importorskip(word.partition(":")[0])
+    networks = [resolve(word, replace(OPTIONS, **request)) for request in ({}, *REQUESTS)]
+    if any(network.answers_any for network in networks):
+        assert [differences(network, networks[0]) for network in networks] == [[]] * len(networks)
+    assert networks[0].answers_any == (word != "torchvision:shufflenet_v2_x0_5")
 
 
 @pytest.mark.parametrize("word", ["D", "torchvision:../x", "torchvision:a/b", "timm:hf-hub:x", "net.py:Net", "timm:"])
 def test_other_words_are_not_remembered(folder: Path, word: str) -> None:
     load = Loads()
-    remembered(word, OPTIONS, load)
-    remembered(word, OPTIONS, load)
+    remembered(word, STORED, load)
+    remembered(word, STORED, load)
     assert load.count == 2
     assert not folder.exists()
 
 
-def flip_a_digit(data: bytes) -> bytes:
-    return data.replace(b'"out_channels":64', b'"out_channels":65', 1)
+def test_given_data_are_not_remembered(folder: Path) -> None:
+    load = Loads()
+    remembered(WORD, BuildOptions(inputs=Inputs(data=[1.0])), load)
+    remembered(WORD, OPTIONS, load)  # without the cache
+    assert load.count == 2
+    assert not folder.exists()
 
 
-def forge(data: bytes) -> bytes:
+def flip_a_bit(data: bytes) -> bytes:
+    return data[:-40] + bytes([data[-40] ^ 1]) + data[-39:]
+
+
+def other_options(data: bytes) -> bytes:
     """Another network with a right digest: caught because it is of other options."""
-    head, _, body = data.partition(b"\n")
-    found = json.loads(head)
-    return json.dumps({**found, "options": "BuildOptions()"}).encode() + b"\n" + body
+    head, _, rest = data.partition(b"\n")
+    return json.dumps({**json.loads(head), "options": "BuildOptions()"}).encode() + b"\n" + rest
+
+
+def another_body(data: bytes) -> bytes:
+    """A right digest of what is no Network."""
+    body = zlib.compress(b"{}")
+    return b"\n".join((data.partition(b"\n")[0], installed.digest(body).encode(), body))
 
 
 @pytest.mark.parametrize(
@@ -198,66 +364,66 @@ def forge(data: bytes) -> bytes:
         lambda data: b"{}\n" + data,
         lambda data: b"[" * 100_000,
         lambda data: data + b"\n" * cache.LARGEST_ENTRY,
-        lambda data: data.replace(b'"defined_in": "models/vgg.py"', b'"defined_in": "../../x.py"'),
-        lambda data: data.replace(b'"defined_in": "models/vgg.py"', b'"defined_in": 1'),
-        flip_a_digit,
-        forge,
+        flip_a_bit,
+        other_options,
+        another_body,
     ],
 )
 def test_a_damaged_entry_is_written_anew(folder: Path, spoil: Callable[[bytes], bytes]) -> None:
     load = Loads()
-    remembered(WORD, OPTIONS, load)
+    remembered(WORD, STORED, load)
     good = entry(folder).read_bytes()
     bad = spoil(good)
     assert bad != good
     entry(folder).write_bytes(bad)
-    assert remembered(WORD, OPTIONS, load) == load.network
+    assert remembered(WORD, STORED, load) == load.network
     assert load.count == 2
     assert entry(folder).read_bytes() == good
 
 
-@pytest.mark.parametrize("package", ["torch", "torchvision"])
-def test_another_version_asks_again(folder: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system has no user numbers")
+def test_an_entry_of_another_user_is_written_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = Loads()
-    remembered(WORD, OPTIONS, load)
-    known = metadata.version
-    monkeypatch.setattr(metadata, "version", lambda name: "99" if name == package else known(name))
-    remembered(WORD, OPTIONS, load)
-    remembered(WORD, OPTIONS, load)
+    remembered(WORD, STORED, load)
+    monkeypatch.setattr(os, "geteuid", lambda: -1)
+    remembered(WORD, STORED, load)
     assert load.count == 2
-    assert json.loads(entry(folder).read_bytes().partition(b"\n")[0])[package] == "99"
 
 
-def test_another_text_of_the_defining_file_asks_again(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_in_the_place_of_an_entry_is_replaced_and_not_followed(folder: Path, tmp_path: Path) -> None:
     load = Loads()
-    remembered(WORD, OPTIONS, load)
-    library = tmp_path / "torchvision"
-    (library / "models").mkdir(parents=True)
-    (library / "models" / "vgg.py").write_text("# changed\n")
-    monkeypatch.setattr(cache, "_folder_of", lambda name: os.path.realpath(library))
-    remembered(WORD, OPTIONS, load)
+    remembered(WORD, STORED, load)
+    target, place = tmp_path / "mine.txt", entry(folder)
+    place.replace(target)
+    before = target.read_bytes()
+    place.symlink_to(target)
+    target.write_bytes(b"mine")
+    remembered(WORD, STORED, load)
     assert load.count == 2
+    assert target.read_bytes() == b"mine"
+    assert not place.is_symlink()
+    assert place.read_bytes() == before
 
 
 def test_a_pipe_in_the_place_of_an_entry_is_not_waited_for(folder: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("this system has no named pipes")
-    folder.mkdir()
-    os.mkfifo(folder / "torchvision-vgg11-3x64x64-own.json")
     load = Loads()
-    assert remembered(WORD, OPTIONS, load) == load.network
-    assert remembered(WORD, OPTIONS, load) == load.network
-    assert load.count == 1  # the first has put a file in its place
+    remembered(WORD, STORED, load)
+    place = entry(folder)
+    place.unlink()
+    os.mkfifo(place)
+    assert remembered(WORD, STORED, load) == load.network
+    assert remembered(WORD, STORED, load) == load.network
+    assert load.count == 2  # the second has put a file in its place
 
 
 @pytest.mark.parametrize("place", ["/dev/null/x", "/proc/vggscope"])
 def test_a_folder_that_cannot_be_made_is_no_cache(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     monkeypatch.setenv("VGGSCOPE_CACHE", place)
     load = Loads()
-    assert remembered(WORD, OPTIONS, load) == load.network
-    assert remembered(WORD, OPTIONS, load) == load.network
+    assert remembered(WORD, STORED, load) == load.network
+    assert remembered(WORD, STORED, load) == load.network
     assert load.count == 2
 
 
@@ -266,33 +432,116 @@ def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: "~/.cache/vggscope")
     assert cache.folder() is None
     load = Loads()
-    assert remembered(WORD, OPTIONS, load) == load.network
+    assert remembered(WORD, STORED, load) == load.network
 
 
 def test_a_broken_forward_is_not_remembered(folder: Path) -> None:
     load = Loads()
     load.network = Network("x", one_input((1, 3, 8, 8)), (), failure="no")
-    remembered(WORD, OPTIONS, load)
+    remembered(WORD, STORED, load)
     assert not folder.exists()
 
 
-def diff_in_a_process(folder: Path, *words: str) -> tuple[str, set[str]]:
-    """What `diff A` prints as JSON, and the packages that it has loaded."""
-    code = (
-        "import sys; from vggscope.cli.app import run\n"
-        f"code = run(['diff', 'A', '-f', 'json', *{words!r}])\n"
-        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
-    )
-    environment = {**os.environ, "VGGSCOPE_CACHE": str(folder)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    return done.stdout, set(done.stderr.split())
+def test_layers_are_recalled_whatever_the_options(folder: Path) -> None:
+    assert recalled(WORD) is None
+    load = Loads()
+    remembered(WORD, STORED, load)
+    assert recalled(WORD) == load.network
+    assert recalled("torchvision:vgg1") is recalled("timm:vgg11") is recalled("D") is None
+
+
+# What an entry depends on.
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an installed package `made_up`."""
+    site = tmp_path / "site-packages"
+    folder, listed = site / "made_up", site / "made_up-1.2.dist-info"
+    (folder / "models").mkdir(parents=True)
+    listed.mkdir()
+    for path in (folder / "__init__.py", folder / "models" / "net.py", listed / "RECORD"):
+        path.write_text("made_up/__init__.py,sha256=x,1\n" if path.name == "RECORD" else "")
+        os.utime(path, (1000, 1000))
+    monkeypatch.syspath_prepend(str(site))
+    return folder
+
+
+def identity() -> str | None:
+    return installed.identity.__wrapped__("made_up")
+
+
+def test_a_package_is_known_by_its_version_and_the_list_of_its_files(package: Path) -> None:
+    first = identity()
+    assert first is not None
+    assert first.startswith("1.2 ")
+    listed = package.parent / "made_up-1.2.dist-info"
+    listed.rename(package.parent / "made_up-1.3.dist-info")
+    second = identity()
+    assert second is not None
+    assert second == first.replace("1.2 ", "1.3 ")
+    record = package.parent / "made_up-1.3.dist-info" / "RECORD"
+    record.write_text(record.read_text() + "made_up/new.py,sha256=y,2\n")
+    assert identity() not in (None, first, second)
+
+
+def test_a_file_that_is_changed_after_the_installation_makes_another_package(package: Path) -> None:
+    seen = {identity()}
+    for moment in (2000, 3000):
+        os.utime(package / "models" / "net.py", (moment, moment))
+        seen.add(identity())
+    (package / "models" / "net.py").write_text("# longer")
+    os.utime(package / "models" / "net.py", (3000, 3000))
+    assert len({*seen, identity()}) == 4
+
+
+def test_a_package_under_development_is_not_known(package: Path) -> None:
+    record = package.parent / "made_up-1.2.dist-info" / "RECORD"
+    record.write_text("__editable___made_up_finder.py,sha256=x,1\n")
+    assert identity() is None
+    record.unlink()
+    assert identity() is None
+    record.parent.rename(package.parent.parent / "made_up-1.2.dist-info")
+    assert identity() is None
+
+
+@pytest.mark.parametrize("name", ["torch", "torchvision"])
+@pytest.mark.parametrize("known", ["99 x", None])
+def test_another_version_asks_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, known: str | None
+) -> None:
+    load = Loads()
+    remembered(WORD, STORED, load)
+    own = installed.identity
+    monkeypatch.setattr(installed, "identity", lambda package: known if package == name else own(package))
+    remembered(WORD, STORED, load)
+    remembered(WORD, STORED, load)
+    assert load.count == (2 if known else 3)
+
+
+@pytest.mark.parametrize("name", ["TIMM_FUSED_ATTN", "TORCH_X", "PYTORCH_X", "CUDA_VISIBLE_DEVICES"])
+def test_another_environment_asks_again(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    load = Loads()
+    remembered(WORD, STORED, load)
+    monkeypatch.setenv(name, "7")
+    remembered(WORD, STORED, load)
+    assert load.count == 2
+
+
+def test_python_and_the_command_line_have_entries_of_their_own(folder: Path) -> None:
+    """A warning names the argument or the option that gives another input."""
+    load = Loads()
+    remembered(WORD, STORED, load)
+    with naming_options():
+        remembered(WORD, STORED, load)
+    assert load.count == 2
 
 
 def test_an_entry_depends_on_every_file_that_shapes_a_network() -> None:
     """What the sources of libraries import, by way of whatever file, and what reads an entry."""
     root = Path(vggscope.__file__).parent
     graph = {path: [target for _, target in imports(root, path)] for path in files(root)}
-    starts = [root / "sources" / "libraries.py", root / "graph_json.py"]
+    starts = [root / "sources" / "libraries.py", root / "sources" / "entry.py"]
     shaping = {path.relative_to(root).as_posix() for start in starts for path in (start, *reached(graph, start))}
     assert {name if name in SHAPING else name.partition("/")[0] for name in shaping} == set(SHAPING)
 
@@ -300,27 +549,99 @@ def test_an_entry_depends_on_every_file_that_shapes_a_network() -> None:
 def test_an_entry_is_stale_once_such_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "vggscope"
     shutil.copytree(Path(vggscope.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(cache, "__file__", str(package / "sources" / "cache.py"))
+    before = installed.own_identity()
+    monkeypatch.setattr(installed, "__file__", str(package / "sources" / "installed.py"))
+    assert installed.own_identity() == before  # whatever its times are, as in a fresh container
     shaping = [path for path in files(package) if {room(package, path), f"{room(package, path)}.py"} & set(SHAPING)]
     assert len(shaping) > 40
     for path in shaping:
-        before = cache._own_digest()
-        assert before == cache._own_digest()
-        os.utime(path, (1, 1))
-        assert cache._own_digest() != before, path
+        before = installed.own_identity()
+        path.write_bytes(path.read_bytes() + b"\n")
+        assert installed.own_identity() != before, path
 
 
-@pytest.mark.slow
-def test_a_second_diff_loads_no_torch_and_prints_the_same(folder: Path) -> None:
-    uncached, loaded = diff_in_a_process(folder, "--no-cache")
-    assert "torch" in loaded
-    assert not folder.exists()
-    first, loaded = diff_in_a_process(folder)
-    assert "torch" in loaded
-    second, loaded = diff_in_a_process(folder)
-    assert not loaded & {"torch", "torchvision", "numpy"}
-    assert uncached == first == second
-    assert json.loads(second)["verdict"] == "identical"
+# In which process it serves.
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process in which nothing has run yet."""
+    for name in ("is_ours", "ran_other_code"):
+        monkeypatch.setitem(resolving._process, name, False)
+    monkeypatch.setattr(resolving, "sys", type("sys", (), {"modules": {}}))
+
+
+def import_torch() -> None:
+    resolving.sys.modules["torch"] = resolving
+
+
+@pytest.mark.usefixtures("fresh")
+def test_libraries_are_unchanged_until_other_code_runs_beside_them() -> None:
+    trusted = resolving._has_unchanged_libraries
+    assert trusted()
+    with own_process():
+        import_torch()
+        assert trusted()
+        with own_process():
+            assert trusted()
+        note_other_code()
+        assert not trusted()
+    assert not trusted()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_what_is_imported_before_may_be_changed() -> None:
+    import_torch()
+    with own_process():
+        assert not resolving._has_unchanged_libraries()
+
+
+def test_a_changed_library_is_not_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "_has_unchanged_libraries", lambda: True)
+    resolve(WORD, STORED)
+    assert entry(folder)
+    monkeypatch.setattr(resolving, "_has_unchanged_libraries", lambda: False)
+    monkeypatch.setattr(cache, "remembered", lambda *_: pytest.fail("it is read"))
+    resolve(WORD, STORED)
+
+
+# The folder.
+
+
+def test_the_entries_that_were_used_longest_ago_are_removed(tmp_path: Path) -> None:
+    names = re.compile(r"\d\.network")
+    for number in range(10):
+        (tmp_path / f"{number}.network").write_bytes(b"x" * 10)
+        os.utime(tmp_path / f"{number}.network", (1000 + number, 1000 + number))
+    (tmp_path / "notes.txt").write_bytes(b"x" * 1000)
+    os.utime(tmp_path / "notes.txt", (1, 1))
+    remove_oldest(str(tmp_path), names, 100)
+    assert len(list(tmp_path.iterdir())) == 11
+    remove_oldest(str(tmp_path), names, 70)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*(f"{n}.network" for n in range(4, 10)), "notes.txt"]
+
+
+def test_what_a_killed_process_left_is_removed_after_an_hour(tmp_path: Path) -> None:
+    old, new = (tmp_path / f".vggscope-{letter * 16}.tmp" for letter in "ab")
+    other = tmp_path / ".other.tmp"
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (time.time() - HOUR - 1,) * 2)
+    remove_oldest(str(tmp_path), re.compile("x"), 10)
+    assert set(tmp_path.iterdir()) == {new, other}
+
+
+def test_a_used_entry_is_the_newest_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Loads()
+    remembered(WORD, STORED, load)
+    first = entry(folder)
+    os.utime(first, (1000, 1000))
+    remembered(WORD, STORED, load)
+    assert first.stat().st_mtime > time.time() - HOUR
+    monkeypatch.setattr(cache, "LARGEST_FOLDER", first.stat().st_size * 3 // 2)
+    remembered(WORD, BuildOptions(input=(3, 32, 32)), load)
+    assert entry(folder) != first
 
 
 def test_two_at_once_do_no_harm(folder: Path) -> None:
@@ -329,8 +650,8 @@ def test_two_at_once_do_no_harm(folder: Path) -> None:
 
     def work() -> None:
         for _ in range(20):
-            found.append(remembered(WORD, OPTIONS, load))
-            for path in folder.glob("*.json"):
+            found.append(remembered(WORD, STORED, load))
+            for path in folder.glob("*.network"):
                 path.unlink(missing_ok=True)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
@@ -340,11 +661,126 @@ def test_two_at_once_do_no_harm(folder: Path) -> None:
         thread.join()
     assert len(found) == 40
     assert all(network == load.network for network in found)
-    assert [path.suffix for path in folder.iterdir()] in ([], [".json"])  # and no temporary file
+    assert [path.suffix for path in folder.iterdir()] in ([], [".network"])  # and no temporary file
 
 
-def test_no_cache_is_an_option(folder: Path, vggscope: Callable[..., Ran]) -> None:
-    assert vggscope("diff", "A", "--no-cache", "--input", "3x64x64").code == 0
+WRITER = """
+import sys
+from vggscope.sources import cache
+from vggscope.sources.resolve import resolve
+from vggscope.vgg.options import BuildOptions
+
+cache.LARGEST_FOLDER = 20_000
+for number in range(int(sys.argv[1]), int(sys.argv[1]) + 8):
+    options = BuildOptions(num_classes=number % 12 + 1)
+    network = resolve("A", options)
+    assert cache.remembered("torchvision:vgg11", options, lambda: network) == network
+"""
+
+
+@pytest.mark.slow
+def test_fifty_processes_at_once_do_no_harm(folder: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(n)], stderr=subprocess.PIPE) for n in range(50)]
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [(b"", 0)] * 50
+    assert {path.suffix for path in folder.iterdir()} == {".network"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 20_000
+    for path in folder.iterdir():
+        unpacked(path.read_bytes().split(b"\n", 2)[2])
+
+
+# Whole commands.
+
+PROGRAM = """
+import io, json, sys
+from contextlib import redirect_stdout
+from vggscope.cli.app import run
+from vggscope.sources.resolve import own_process
+
+folder, commands, every = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]
+with own_process():
+    for number, words in enumerate(commands):
+        words = [word.format(folder=f"{folder}/{number}") for word in words]
+        with open(f"{folder}/{number}.out", "w") as file, redirect_stdout(file):
+            print(run([*words, *every]))
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def commands_in_a_process(folder: Path, commands: list[list[str]], *every: str) -> tuple[dict[str, bytes], set[str]]:
+    """What commands print and write, with options that all of them get, and the packages that they have loaded."""
+    folder.mkdir()
+    words = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(commands), *every]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}, set(done.stdout.split())
+
+
+def on_each_command(word: str, *options: str) -> list[list[str]]:
+    """Each command with a model, in several formats."""
+    written = [("summary", form) for form in ("table", "json", "csv", "markdown", "html")]
+    written += [(name, form) for name in ("memory", "rf", "compare") for form in ("table", "json")]
+    commands = [[name, word, "--format", form] for name, form in written]
+    commands += [
+        ["summary", word, "--backward", "--format", "json"],
+        ["summary", word, "--batch", "3", "--count", "all"],
+    ]
+    commands += [["memory", word, "--batch", "2", "--gpu", "24GiB"], ["memory", word, "--dtype", "amp"]]
+    commands += [["diagram", word, "-o", "{folder}.svg"], ["diagram", word, "--style", "layers", "-o", "{folder}.dot"]]
+    commands += [["lock", word, "-o", "{folder}.json"], ["report", word, "-o", "{folder}.html"]]
+    commands += [["diff", word, "--ref", word, "--format", "json"]]
+    return [[*command, *options] for command in commands]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("word", "options"),
+    [
+        ("torchvision:squeezenet1_1", ()),
+        ("torchvision:resnet18", ("--input", "3x64x96", "--num-classes", "10")),
+        ("torchvision:googlenet", ("--input", "3x96x96")),
+        ("torchvision:lraspp_mobilenet_v3_large", ("--input", "3x64x64")),
+        ("torchvision:vit_b_32", ("--num-classes", "5")),
+        ("timm:resnet10t", ("--input", "x=3x64x64:float32")),
+        ("timm:vit_tiny_patch16_224", ()),
+    ],
+)
+def test_second_commands_load_no_torch_and_write_the_same(
+    folder: Path, tmp_path: Path, word: str, options: tuple[str, ...]
+) -> None:
+    pytest.importorskip(word.partition(":")[0])
+    commands = on_each_command(word, *options)
+    uncached, loaded = commands_in_a_process(tmp_path / "uncached", commands, "--no-cache")
+    assert "torch" in loaded
     assert not folder.exists()
-    assert vggscope("diff", "A", "--input", "3x64x64").code == 0
-    assert entry(folder).stat().st_size > 1000
+    first, loaded = commands_in_a_process(tmp_path / "first", commands)
+    assert "torch" in loaded
+    second, loaded = commands_in_a_process(tmp_path / "second", commands)
+    assert not loaded & {"torch", "torchvision", "timm", "numpy"}
+    assert uncached == first == second
+    assert all(text.startswith((b"0", b"{", b"<", b"digraph")) or text.endswith(b"\n0\n") for text in second.values())
+
+
+@pytest.mark.slow
+def test_a_library_that_the_users_code_may_have_changed_is_not_remembered(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\ntorch.set_default_dtype(torch.float64)\ndef make():\n    return torch.nn.Conv2d(3, 8, 3)\n"
+    )
+    models = [f"{tmp_path}/net.py:make", "torchvision:squeezenet1_1"]
+    small = ["--input", "3x64x64", "--format", "json"]
+    done, _ = commands_in_a_process(tmp_path / "after", [["compare", *models, *small]])
+    assert not folder.exists()
+    assert json.loads(done["0.out"].rpartition(b"0")[0])["models"][1]["dtype"] == "float64"
+    commands_in_a_process(tmp_path / "before", [["compare", *models[::-1], *small]])
+    assert entry(folder)
+
+
+@pytest.mark.slow
+def test_in_python_a_library_that_is_imported_is_not_remembered(folder: Path) -> None:
+    call = "import vggscope; vggscope.summary('torchvision:squeezenet1_1'{})"
+    for code, count in (
+        ("import torch; " + call.format(""), 0),
+        (call.format(", cache=False"), 0),
+        (call.format(""), 1),
+        ("import vggscope; vggscope.compare('torchvision:alexnet', 'torchvision:vgg11')", 3),
+    ):
+        subprocess.run([sys.executable, "-c", code], check=True)
+        assert len(list(folder.iterdir()) if folder.exists() else []) == count
