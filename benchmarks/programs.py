@@ -29,6 +29,7 @@ PLAIN = {
     "diagram E": ["diagram", "E", "-o", "{folder}/ours.svg"],
     "diff A, nothing remembered": ["diff", "A", "--ref", "torchvision"],
     "diff A, remembered": ["diff", "A", "--ref", "torchvision"],
+    "summary torchvision:resnet50, remembered": ["summary", "torchvision:resnet50"],
     "inspect": ["inspect", "{folder}/vgg16.safetensors"],
     "verify D": ["verify", "D"],
 }
@@ -48,11 +49,14 @@ SCRIPTS = {
 }
 """Other tools, each as a typical script."""
 
+REMEMBERED = {"diff A, remembered": 0.4, "summary torchvision:resnet50, remembered": 0.3}
+"""The commands whose library model is in the cache, and the CPU seconds that each may take."""
+
 LIGHT = {
     "summary D",
     "summary of 2,000 layers",
     "diagram E",
-    "diff A, remembered",
+    *REMEMBERED,
     "inspect",
     "typer and rich imported",
 }
@@ -92,9 +96,6 @@ WANTED = (
     Wanted("warm process: what torchinfo shows, of D", "warm process: torchinfo", 10),
     Wanted("warm process: swin_v2_b from an nn.Module", "warm process: torch's counter on swin_v2_b", 3, most=True),
 )
-LONGEST_REMEMBERED = 0.4
-"""Seconds that a diff may take if its reference is in the cache."""
-
 WARM = {
     "costs": "vggscope, what torchinfo shows",
     "summarize": "vggscope, all that `summary` shows",
