@@ -117,7 +117,9 @@ def check() -> int:
         for name in [*sorted(names), *REMEMBERED]:
             for _ in range(3 if name in LIGHT else 1):
                 bench.once(name)
-        needed = {tool: [model] for tool, model in WARM_WANTED.values()}
+        needed: dict[str, list[str]] = {}
+        for tool, model in WARM_WANTED.values():
+            needed.setdefault(tool, []).append(model)
         medians = with_warm(bench.medians(), warm(needed, most_runs=5))
     missed = 0
     for wanted in WANTED:

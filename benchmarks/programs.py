@@ -94,6 +94,7 @@ WANTED = (
     Wanted("inspect", "torch.load", 20),
     Wanted("verify D", "torchinfo, fvcore and torch's counter", 1.2, most=True),
     Wanted("warm process: what torchinfo shows, of D", "warm process: torchinfo", 10),
+    Wanted("warm process: resnet50 from an nn.Module", "warm process: torchinfo on resnet50", 1, most=True),
     Wanted("warm process: swin_v2_b from an nn.Module", "warm process: torch's counter on swin_v2_b", 3, most=True),
 )
 WARM = {
@@ -112,6 +113,8 @@ WARM = {
 WARM_WANTED = {
     "warm process: what torchinfo shows, of D": ("costs", "vgg16"),
     "warm process: torchinfo": ("torchinfo", "vgg16"),
+    "warm process: resnet50 from an nn.Module": ("trace", "resnet50"),
+    "warm process: torchinfo on resnet50": ("torchinfo", "resnet50"),
     "warm process: swin_v2_b from an nn.Module": ("trace", "swin_v2_b"),
     "warm process: torch's counter on swin_v2_b": ("flop_counter", "swin_v2_b"),
 }
