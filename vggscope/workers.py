@@ -215,7 +215,8 @@ def serve(values: BinaryIO, name: str) -> None:
     # It raises an exception, so that temporary files are removed.
     signal.signal(signal.SIGTERM, stop)
     _answer(answers, "ready")
-    with suppress(EOFError, BrokenPipeError, Stopped):
+    # The signal may come just when the last value has.
+    with suppress(Stopped), suppress(EOFError, BrokenPipeError):
         while True:
             value = pickle.load(values)  # noqa: S301 - of the process that started this one
             _answer(answers, function(value))
