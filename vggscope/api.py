@@ -39,7 +39,7 @@ from vggscope.graph import Network, input_sizes
 from vggscope.inputs import Inputs, InputSize, parse_dtype
 from vggscope.record import record
 from vggscope.recorded_step import StepRequest
-from vggscope.sources.resolve import own_process
+from vggscope.sources.resolve import claim_process, own_process
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -1116,7 +1116,7 @@ def _rows(
         if apart:
             from vggscope.workers import Died, results
 
-            with closing(results(f"{__name__}:_row", [tasks[place] for place in apart], jobs)) as rows:
+            with closing(results(f"{__name__}:_row_apart", [tasks[place] for place in apart], jobs)) as rows:
                 for number, row in rows:
                     name = _name(tasks[apart[number]].model)
                     advance(printable(name))
@@ -1133,6 +1133,12 @@ def _row(task: _Task) -> ComparedModel | Uncompared:
         if signal is not None:
             raise Stopped(signal) from None
         return _uncompared(_name(task.model), error)
+
+
+def _row_apart(task: _Task) -> ComparedModel | Uncompared:
+    """The figures of a model, in a process that does nothing else."""
+    claim_process()
+    return _row(task)
 
 
 def _compared_model(task: _Task) -> ComparedModel:

@@ -27,6 +27,9 @@ READ_FOLDERS = {"torch": ("", "nn", "nn/modules")}
 VARIABLES = ("TORCH", "PYTORCH", "TIMM", "CUDA", "ATEN")
 """How the environment variables begin that these packages read."""
 
+COMPILER = "TORCHINDUCTOR"
+"""How the variables of torch's compiler begin, which no trace calls. It sets one itself when it is imported."""
+
 
 def surroundings(library: str) -> dict[str, str]:
     """Return what the Network of a library's model depends on besides its word, as names and texts.
@@ -36,7 +39,11 @@ def surroundings(library: str) -> dict[str, str]:
     versions = {name: text for name in PACKAGES if (text := identity(name)) is not None}
     if not {library, "torch"} <= versions.keys():
         raise LookupError(f"{library} and torch are not both installed from a wheel")
-    variables = sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES))
+    variables = sorted(
+        (name, value)
+        for name, value in os.environ.items()
+        if name.startswith(VARIABLES) and not name.startswith(COMPILER)
+    )
     return {
         **versions,
         "python": f"{sys.implementation.cache_tag} {sys.version_info[2]} {sys.flags.optimize} {sys.platform}",

@@ -98,11 +98,16 @@ def own_process() -> Iterator[None]:
     So the libraries are as they were installed, unless one was imported before, or a word names the user's code.
     """
     before = _process["is_ours"]
-    _process["is_ours"] = _has_unchanged_libraries()
+    claim_process()
     try:
         yield
     finally:
         _process["is_ours"] = before
+
+
+def claim_process() -> None:
+    """Note that from now on this process runs no code of the caller's, as `own_process` does for a context."""
+    _process["is_ours"] = _has_unchanged_libraries()
 
 
 def note_other_code() -> None:
