@@ -279,9 +279,9 @@ REMEDIES = [
     ("block_attributes.py:VGG16", "D", "        x = self.block5(x)\n", "        x = self.block5(x)\n        x = self.block5(x)\n", "35: delete this line"),
     ("block_attributes.py:VGG16", "D", "self.block5(x)", "self.block5(self.block5(x))", "34: write x = self.block5(x)"),
     # A module that runs twice where the reference has two.
-    ("named_calls.py:VGG11", "A", OWN_CONV, OWN_CONV.partition("\n")[2].replace("conv5_2", "conv5_1"), f"31: write x = self.pool(F.relu(self.conv5_2(x))); line 16: add {OWN_CONV.partition(chr(10))[0].strip()} after this line"),
+    ("named_calls.py:VGG11", "A", OWN_CONV, OWN_CONV.partition("\n")[2].replace("conv5_2", "conv5_1"), f"31: write x = self.pool(F.relu(self.conv5_2(x))) and line 16: add {OWN_CONV.partition(chr(10))[0].strip()} after this line"),
     # A missing pool and the layer after it that has the width without it.
-    ("sequential_attributes.py:VGG11", "A", f"{POOL_5}\n        self.fc = nn.Sequential(nn.Linear(7 * 7 * 512,", f"{POOL_5.replace(', nn.MaxPool2d(2, 2)', '')}\n        self.fc = nn.Sequential(nn.Linear(100352,", f"16: write {POOL_5.replace('2, 2', 'kernel_size=2, stride=2')}; line 17: write {RIGHT_FC}"),
+    ("sequential_attributes.py:VGG11", "A", f"{POOL_5}\n        self.fc = nn.Sequential(nn.Linear(7 * 7 * 512,", f"{POOL_5.replace(', nn.MaxPool2d(2, 2)', '')}\n        self.fc = nn.Sequential(nn.Linear(100352,", f"16: write {POOL_5.replace('2, 2', 'kernel_size=2, stride=2')} and line 17: write {RIGHT_FC}"),
     ("named_calls.py:VGG11", "A", "self.pool(F.relu(self.conv3_2(x)))", "F.relu(self.conv3_2(x))", "28: write x = self.pool(F.relu(self.conv3_2(x)))"),
 ]  # fmt: skip
 """Mistakes with the line of the first difference and what to write there."""

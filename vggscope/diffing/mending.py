@@ -111,7 +111,7 @@ def _shown_edits(
     rest = [number for number in lines if number != first]
     text = _line_text(source, lines[first])
     if len(rest) <= MOST_SHOWN_LINES:
-        text += "".join(f"; line {number}: {_line_text(source, lines[number])}" for number in rest)
+        text += "".join(f" and line {number}: {_line_text(source, lines[number])}" for number in rest)
     else:
         text += f"; the same in lines {', '.join(map(str, rest))}"
     return CodePosition(source.file, first), text
