@@ -7,3 +7,18 @@ def highest():
         return int(status.read().split("VmHWM:")[1].split()[0])
 """
 """Defines `highest()`: the highest memory of the process so far, in KiB. Linux alone has it."""
+
+RESOLVING = f"""{HIGHEST}
+import json, sys
+from vggscope.errors import VggscopeError
+from vggscope.sources.resolve import resolve
+
+before = highest()
+for path in json.load(sys.stdin):
+    try:
+        resolve(path)
+    except VggscopeError:
+        pass
+print(highest() - before)
+"""
+"""Prints by how many KiB the models whose paths are on standard input raise the highest memory of a process."""

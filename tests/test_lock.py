@@ -18,7 +18,7 @@ from torch import nn
 
 import vggscope as api
 from tests.conftest import GOLDEN
-from tests.peak_memory import HIGHEST
+from tests.peak_memory import RESOLVING
 from vggscope.errors import VggscopeError
 from vggscope.graph_json import FAMILIES, encode
 from vggscope.lock_file import LARGEST_FILE, from_text, lock, to_text
@@ -375,22 +375,6 @@ def _write(path: Path, content: str | bytes) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
 
 
-MEASURE = f"""{HIGHEST}
-import json, sys
-from vggscope.errors import VggscopeError
-from vggscope.sources.resolve import resolve
-
-before = highest()
-for path in json.load(sys.stdin):
-    try:
-        resolve(path)
-    except VggscopeError:
-        pass
-print(highest() - before)
-"""
-"""Print by how many KiB the files of standard input raise the highest memory of a process."""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 def test_no_lock_costs_more_than_300_mb(folder: Path) -> None:
@@ -399,7 +383,7 @@ def test_no_lock_costs_more_than_300_mb(folder: Path) -> None:
     paths = [folder / f"{number}.json" for number in range(len(large))]
     for path, content in zip(paths, large):
         _write(path, content)
-    words = [sys.executable, "-c", MEASURE]
+    words = [sys.executable, "-c", RESOLVING]
     ran = subprocess.run(words, input=json.dumps([str(p) for p in paths]), capture_output=True, text=True, check=True)
     assert 0 < int(ran.stdout) < 300 * 1000
 

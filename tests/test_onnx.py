@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vggscope
 from tests.counting import growth
-from tests.peak_memory import HIGHEST
+from tests.peak_memory import RESOLVING
 from vggscope.builders.module import module
 from vggscope.builders.save import write_onnx
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
@@ -571,21 +571,6 @@ def test_changed_bytes_are_refused_or_described(model_file: bytes, tmp_path: Pat
             vggscope.summary(vggscope.network(str(path)))
 
 
-MEASURE = f"""{HIGHEST}
-import json, sys
-from vggscope.errors import VggscopeError
-from vggscope.sources.resolve import resolve
-
-before = highest()
-for path in json.load(sys.stdin):
-    try:
-        resolve(path)
-    except VggscopeError:
-        pass
-print(highest() - before)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 def test_no_file_costs_more_than_300_mb(tmp_path: Path) -> None:
@@ -604,7 +589,7 @@ def test_no_file_costs_more_than_300_mb(tmp_path: Path) -> None:
     for name, content in data.items():
         (tmp_path / f"{name}.onnx").write_bytes(content)
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE],
+        [sys.executable, "-c", RESOLVING],
         input=json.dumps([str(tmp_path / f"{name}.onnx") for name in data]),
         capture_output=True,
         text=True,

@@ -32,6 +32,7 @@ from vggscope.ops.base import Op, Shape, infer_output_shape
 from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
 from vggscope.record import record
+from vggscope.trace.node_names import unique_name
 from vggscope.units import shape_text
 from vggscope.vgg.labels import labelled
 
@@ -751,8 +752,7 @@ def _paths(made: Sequence[_Made], inputs: Mapping[str, str]) -> dict[str, str]:
     for one in made:
         scopes.setdefault(one.call.scope, set()).add(one.call.op_type)
     parents = {scope.rpartition(".")[0] for scope in scopes}
-    taken, repeats = set(inputs.values()), Counter[str]()
-    names = {}
+    taken, repeats, names = set(inputs.values()), dict[str, int](), {}
     for one in made:
         scope = one.call.scope
         is_module = bool(scope) and len(scopes[scope]) == 1 and scope not in parents
@@ -761,10 +761,7 @@ def _paths(made: Sequence[_Made], inputs: Mapping[str, str]) -> dict[str, str]:
         # The exporter gives a convolution that it has joined with a batch norm the scope of that.
         is_joined = bool(owner) and owner.rpartition(".")[0] == scope.rpartition(".")[0] and one.op.is_convolution
         base = scope if is_module and one.is_first and not is_joined else owner or in_scope
-        name = base
-        while name in taken:
-            repeats[base] += 1
-            name = f"{base}:{repeats[base] + 1}"
+        name = unique_name(base, taken, (), repeats)
         taken.add(name)
         names[one.key] = name
     return names

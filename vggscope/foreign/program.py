@@ -25,6 +25,7 @@ from vggscope.ops.regularization import AlwaysDropout, Dropout
 from vggscope.ops.view import Reshape, View
 from vggscope.record import record
 from vggscope.trace.function_table import CREATIONS, FUNCTIONS, MATRIX_PRODUCTS, SAME_DATA, WEIGHTED, WITHOUT_MACS
+from vggscope.trace.node_names import unique_name
 from vggscope.units import shape_text
 
 
@@ -192,23 +193,9 @@ class Program:
                 kept.append(node)
         return tuple(reversed(kept))
 
-    def cost_warnings(self) -> tuple[str, ...]:
-        """A sentence for each op whose cost is unknown."""
-        return tuple(
-            f"{places[0]}: the cost of {op} is unknown"
-            + (f", and of {len(places) - 1} more call{'s' * (len(places) > 2)} of it" if len(places) > 1 else "")
-            for op, places in self.unknown.items()
-        )
-
     def _unique(self, base: str, is_module: bool) -> str:
         """The name, with :2, :3, ... if it is taken. A function never takes the path of a module."""
-        if base not in self.shapes and (is_module or base not in self.reserved):
-            return base
-        number = self._repeats.get(base, 1) + 1
-        while f"{base}:{number}" in self.shapes:
-            number += 1
-        self._repeats[base] = number
-        return f"{base}:{number}"
+        return unique_name(base, self.shapes, () if is_module else self.reserved, self._repeats)
 
 
 _VIEWS = frozenset(

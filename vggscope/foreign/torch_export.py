@@ -25,6 +25,7 @@ from vggscope.foreign.values import ProgramValue
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Buffer, Input, Network, Output, Parameter
 from vggscope.ops.base import Shape
 from vggscope.record import record
+from vggscope.trace.node_names import cost_warnings
 from vggscope.units import shape_text
 from vggscope.vgg.labels import labelled
 from vggscope.vgg.options import BuildOptions
@@ -477,7 +478,7 @@ class _ProgramReader:
             run.inputs,
             nodes,
             tuple((parameter, "not used by forward") for parameter in dict.fromkeys(unused)),
-            (*warnings, *program.warnings, *program.cost_warnings()),
+            (*warnings, *program.warnings, *cost_warnings(program.unknown)),
             output=output if output != nodes[-1].name else None,
             output_place=place,
             returned=tuple(returned),

@@ -22,6 +22,7 @@ from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
 from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
 from vggscope.trace.layout import is_whole, shares_memory, with_layout
+from vggscope.trace.node_names import unique_name
 from vggscope.trace.saved import Saved, by_rule, kind
 from vggscope.trace.source_line import current_positions
 from vggscope.trace.tensors import dtype_name, named_tensors, tensors_in
@@ -176,14 +177,6 @@ class Recorder:
                 ancestors.add(node.name)
                 pending += node.inputs
         return sum(bool(self.nodes[name].parameters) for name in ancestors)
-
-    def cost_warnings(self) -> tuple[str, ...]:
-        """Return a sentence for each op whose cost is unknown."""
-        return tuple(
-            f"{places[0]}: the cost of {op} is unknown"
-            + (f", and of {len(places) - 1} more call{'s' * (len(places) > 2)} of it" if len(places) > 1 else "")
-            for op, places in self.unknown.items()
-        )
 
     def warn(self, text: str) -> None:
         """Add a warning unless it is recorded already."""
@@ -480,13 +473,7 @@ class Recorder:
 
     def _unique(self, base: str, is_module: bool) -> str:
         """Return the name, with :2, :3, ... if it is taken. A function never takes the path of a module."""
-        if base not in self.shapes and (is_module or base not in self.reserved):
-            return base
-        number = self.repeats.get(base, 1) + 1
-        while f"{base}:{number}" in self.shapes:
-            number += 1
-        self.repeats[base] = number
-        return f"{base}:{number}"
+        return unique_name(base, self.shapes, () if is_module else self.reserved, self.repeats)
 
 
 def _trained(op: Op) -> Op:

@@ -23,6 +23,7 @@ from vggscope.record import record
 from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_batch
 from vggscope.trace.forward import META, Forward, modes_after_train, with_shape
 from vggscope.trace.inputs import CallInputs, Reader, from_sizes
+from vggscope.trace.node_names import cost_warnings
 from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Recorder
@@ -132,7 +133,7 @@ def _network(name: str, forward: Forward, result: SampleRuns, inputs: CallInputs
         result.inputs,
         nodes,
         tuple((parameter, reasons[parameter.name]) for parameter in missing),
-        (*recorder.warnings, *recorder.cost_warnings()),
+        (*recorder.warnings, *cost_warnings(recorder.unknown)),
         None if error is None else explain(watch, error),
         None if error is None else _failed_layer(watch, error, nodes),
         result.single,
