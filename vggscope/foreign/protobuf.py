@@ -20,7 +20,7 @@ WINDOW = 8192
 """Bytes that are read at once. A tensor's header takes a hundred."""
 
 MOST_FIELDS = 1_000_000
-"""The most fields that are decoded. A graph of 10,000 nodes has a third of them."""
+"""The most fields that are decoded, and that are looked at. A graph of 10,000 nodes has a third of them."""
 
 MOST_TEXT = 2**25
 """The most bytes of text that are decoded."""
@@ -58,17 +58,18 @@ Message = dict[str, Any]
 
 
 class ProtobufFile:
-    """The messages of an open file.
+    """The messages of an open file, of which at most `most_fields` fields are looked at.
 
     `decode` raises CheckpointError, without the path, where the file is damaged or holds more than the limits.
     """
 
-    def __init__(self, file: BoundedFile) -> None:
+    def __init__(self, file: BoundedFile, most_fields: int = MOST_FIELDS) -> None:
         self._file = file
         self.size = file.size
         self._window = b""
         self._start = 0
-        self._fields = MOST_FIELDS
+        self._fields = most_fields
+        self._walked = most_fields
         self._text = MOST_TEXT
 
     def decode(self, schema: Schema, span: Span | None = None, depth: int = 0) -> Message:
@@ -78,6 +79,9 @@ class ProtobufFile:
         place, end = (0, self.size) if span is None else (span.start, span.start + span.length)
         message: Message = {}
         while place < end:
+            self._walked -= 1
+            if self._walked < 0:
+                raise _too_much()
             tag, place = self._varint(place, end)
             field = schema.get(tag >> 3)
             wire = tag & 7

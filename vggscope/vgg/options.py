@@ -56,9 +56,13 @@ class BuildOptions:
         if self.num_classes is not None:
             check_count("num_classes", self.num_classes, f"{self.num_classes} classes make no sense", 10**6)
 
-    def refuse_column_options(self, why: str) -> None:
-        """Raise OptionError, with the reason `why`, if an option is set that only columns of Table 1 take."""
-        options = {"head": self.head is not None, "batch_norm": self.batch_norm, "soft_max": self.soft_max}
+    def refuse_column_options(self, why: str, *, takes_soft_max: bool = False) -> None:
+        """Raise OptionError, with the reason `why`, if an option is set that only columns of Table 1 take.
+
+        `takes_soft_max`: the model can end with the soft-max or before it.
+        """
+        options = {"head": self.head is not None, "batch_norm": self.batch_norm}
+        options["soft_max"] = self.soft_max and not takes_soft_max
         refused = [option(name) for name, is_set in options.items() if is_set]
         if refused:
             raise OptionError(f"{' and '.join(refused)}: {why}", "these options build a column of Table 1")
