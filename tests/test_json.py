@@ -48,7 +48,9 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "measure": (("memory", *TINY, "--measure"),),
     "rf": (("rf", "D", "--at", "conv5_3", "--unit", "0,0"), ("rf", *TINY, "--at", "conv1_1", "--effective")),
     "verify": (("verify", *TINY),),
-    "inspect": tuple(("inspect", file) for file in ("net.pth", "vgg16-397923af.pth", "tf.npz", "shards", SHARD)),
+    "inspect": tuple(
+        ("inspect", file) for file in ("net.pth", "vgg16-397923af.pth", "tf.npz", "shards", SHARD, "whole.pth")
+    ),
     "stats": (("inspect", "net.pth", "--stats"),),
     "values": (("diff", "net.pth", "--ref", "vgg16-397923af.pth", "--values"),),
     "lock": (("lock", "D"), ("lock", "net.py:Net", "--input", "3x8x8")),
@@ -141,6 +143,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), "net.pth")
     torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), "vgg16-397923af.pth")
     Image.new("RGB", (8, 8), (10, 20, 30)).save("photo.png")
+    torch.save(nn.Sequential(nn.Linear(2, 3)), "whole.pth")
     np.savez("tf.npz", **{"conv/kernel": np.zeros((3, 3, 3, 8), np.float32), "conv/bias": np.zeros(8, np.float32)})
     Path("shards").mkdir()
     tensors = {name: torch.zeros(4) for name in ("a.bias", "b.bias")}

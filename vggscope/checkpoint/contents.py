@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from vggscope.graph import Buffer, Parameter
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 
@@ -94,7 +95,8 @@ class StoredTensor:
     """One tensor: its key in the state dict, its shape, and torch's name of its dtype.
 
     `place` is None where its elements are not stored one by one, as those of a sparse tensor. `original` is set for a
-    file of another framework: `name` and `shape` are then those that torch would give the tensor.
+    file of another framework: `name` and `shape` are then those that torch would give the tensor. `is_buffer` is set
+    where a file tells buffers from parameters.
     """
 
     name: str
@@ -102,6 +104,7 @@ class StoredTensor:
     dtype: str
     place: Place | None = field(default=None, compare=False, repr=False, metadata={"json": False})
     original: Original | None = None
+    is_buffer: bool = field(default=False, compare=False, repr=False, metadata={"json": False})
 
     @property
     def layer(self) -> str:
@@ -115,9 +118,42 @@ class StoredTensor:
 
     @property
     def learned(self) -> bool:
-        """Whether it is a parameter, as far as name and dtype tell."""
+        """Whether it is a parameter, as far as the file, or else name and dtype, tell."""
+        if self.is_buffer:
+            return False
         leaf = self.leaf
         return leaf not in BUFFERS and not (leaf in _PARTS and not leaf.endswith("_g")) and self.dtype not in _UNLEARNED
+
+
+@record
+class StoredModule:
+    """A module of a tree that was saved whole.
+
+    `path` is empty for the outermost. `kind` is the dotted name of its class, which is not loaded. `settings` are its
+    attributes that are plain values: numbers, texts and tuples of them. `parameters` and `buffers` are its own tensors;
+    the name of one that several modules share is the first. `first` is the path under which the same module stands
+    before, if there is one. `changed` says what the instance has that its class has not, such as a hook.
+    """
+
+    path: str
+    kind: str
+    settings: tuple[tuple[str, object], ...] = ()
+    parameters: tuple[Parameter, ...] = field(default=(), repr=False)
+    buffers: tuple[Buffer, ...] = field(default=(), repr=False)
+    first: str | None = None
+    changed: str = ""
+
+    json_names = ("path", "kind", "settings_text")
+
+    @property
+    def settings_text(self) -> str:
+        """The settings as arguments, without those that are None or False and without the mode.
+
+        >>> StoredModule("0", "torch.nn.modules.pooling.MaxPool2d", (("training", True), ("stride", 2))).settings_text
+        'stride=2'
+        """
+        shown = (item for item in self.settings if item[0] != "training" and item[1] not in (None, False, "zeros"))
+        return ", ".join(f"{name}={value!r}" for name, value in shown)
 
 
 @record
@@ -129,7 +165,8 @@ class Checkpoint:
     torch.load rejects with weights_only=True unless they are allowed. `sparse` names the sparse tensors. `packed` names
     the entries that hold several tensors in one, as quantised layers do; they are not among `tensors`. `storages` says
     where the data of each storage is; `big_endian` is the order of the bytes of each number. `shards` are the files of
-    a checkpoint in several: `path` is then that of their index.
+    a checkpoint in several: `path` is then that of their index. `modules` are those of a whole module, each before its
+    parts; empty for a state dict.
     """
 
     path: str
@@ -143,6 +180,7 @@ class Checkpoint:
     storages: Mapping[str, Extent] = field(default_factory=dict, compare=False, repr=False)
     big_endian: bool = False
     shards: tuple[Checkpoint, ...] = field(default=(), compare=False, repr=False)
+    modules: tuple[StoredModule, ...] = field(default=(), repr=False)
 
     @property
     def is_foreign(self) -> bool:

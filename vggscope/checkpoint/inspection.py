@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, layers_of
+from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, StoredModule, layers_of
 from vggscope.checkpoint.conv_runs import OTHER
 from vggscope.checkpoint.fc_head import HEAD_SIDE
 from vggscope.checkpoint.folder import architecture_beside
@@ -67,7 +67,7 @@ class Inspection(Result):
 
     `shards` are the files of a checkpoint in several, whose index is `path`. `shard` is set for one of those files
     alone: network and loading code are those of all, `layers`, `params` and `dtypes` are the file's. `architecture` is
-    what the `config.json` beside the weights names.
+    what the `config.json` beside the weights names. `modules` are those of a whole module, each before its parts.
     """
 
     schema: str
@@ -96,6 +96,7 @@ class Inspection(Result):
     shards: tuple[str, ...] = ()
     shard: Shard | None = None
     architecture: str | None = None
+    modules: tuple[StoredModule, ...] = ()
 
     @property
     def obstacle(self) -> str:
@@ -210,6 +211,7 @@ def examine(checkpoint: Checkpoint) -> Inspection:
     own = [word.stored for word in vgg.words if word.stored] if vgg else list(layers)
     prefix = _prefix(own, vgg.run.prefix if vgg else "")
     labels = {word.stored.name: word.label for word in vgg.words if word.stored} if vgg else {}
+    kinds = {module.path: module.kind.rpartition(".")[2] for module in checkpoint.modules}
     inspection = Inspection(
         schema="vggscope/inspect@1",
         path=checkpoint.path,
@@ -232,10 +234,13 @@ def examine(checkpoint: Checkpoint) -> Inspection:
         missing=problems.missing,
         extra=problems.extra,
         load="",
-        layers=tuple(replace(layer, label=labels.get(layer.name, "")) for layer in layers),
+        layers=tuple(
+            replace(layer, label=labels.get(layer.name, ""), op=kinds.get(layer.name, layer.op)) for layer in layers
+        ),
         named_weights=published_by_name(checkpoint.path),
         shards=tuple(shard.path for shard in checkpoint.shards),
         architecture=architecture_beside(checkpoint.path),
+        modules=checkpoint.modules,
     )
     obstacle = inspection.obstacle
     target = target_for(checkpoint.path, vgg, own, prefix, problems, is_buildable=not obstacle)
@@ -283,7 +288,10 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
     if checkpoint.packed:
         yield f"not counted, since quantised layers pack their weights: {listed(checkpoint.packed)}"
     unsafe = [name for name in checkpoint.guarded if name in NEVER_WEIGHTS_ONLY]
-    if unsafe:
+    if checkpoint.modules:
+        yield "it is a whole module: torch.load runs the code of its classes, and vggscope reads their names alone"
+        yield "the code of forward is not in the file: vggscope knows the order of the layers in a Sequential and a VGG"
+    elif unsafe:
         yield f"torch.load accepts {listed(unsafe)} only with weights_only=False, which runs code that the file names"
     elif checkpoint.guarded:
         yield f"torch.load accepts it with weights_only=True only if you allow {listed(checkpoint.guarded)}"

@@ -125,7 +125,7 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
         loaded: dict[str, Tensor] = load_file(checkpoint.path)
         return loaded
-    if checkpoint.is_foreign:
+    if checkpoint.is_foreign or checkpoint.modules:
         return _tensors_of_arrays(checkpoint.path)
     import pickle
 
@@ -146,7 +146,7 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def _tensors_of_arrays(path: str) -> dict[str, Tensor]:
-    """The tensors of a file of another framework, in torch's layout."""
+    """The tensors of a file that torch does not load without running code, in torch's layout."""
     import numpy as np
     import torch
 

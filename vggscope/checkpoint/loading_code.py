@@ -36,8 +36,11 @@ class Target:
 
 
 def loading_code(checkpoint: Checkpoint, target: Target) -> str:
-    """A script that loads the file; it needs torch and the packages that it imports."""
-    if checkpoint.is_foreign:
+    """A script that loads the file; it needs torch and the packages that it imports.
+
+    Of a whole module vggscope reads the tensors, which runs no code of the file.
+    """
+    if checkpoint.is_foreign or checkpoint.modules:
         own = f"vggscope.build({checkpoint.path!r}"
         *lines, last = target.model
         is_own = last == f"model = {own})"

@@ -12,7 +12,7 @@ def document(inspection: Inspection) -> Document:
     blocks: list[Block] = [Note(_verdict(inspection), "verdict"), Facts(tuple(_facts(inspection)))]
     if inspection.problems:
         blocks.append(Items(tuple(Item("!", problem) for problem in inspection.problems)))
-    blocks.append(_layers(inspection))
+    blocks += [_layers(inspection), *([_modules(inspection)] if inspection.modules else [])]
     blocks += [Note(f"note: {note}", "warning") for note in inspection.notes]
     if inspection.load:
         blocks.append(Lines(("to load it:", *(f"    {line}" for line in inspection.load.splitlines())), "python"))
@@ -64,6 +64,15 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
 def _file(inspection: Inspection) -> str:
     shards = f" in {len(inspection.shards)} shards" if inspection.shards else ""
     return inspection.format + shards + (f", below {'.'.join(inspection.wrapper)}" if inspection.wrapper else "")
+
+
+def _modules(inspection: Inspection) -> Table:
+    columns = (
+        Column("path", "module"),
+        Column("kind", "class", lambda kind: kind.removeprefix("torch.nn.modules.")),
+        Column("settings", "settings", wrap=True),
+    )
+    return Table(columns, tuple((m.path or "(root)", m.kind, m.settings_text) for m in inspection.modules))
 
 
 def _layers(inspection: Inspection) -> Table:

@@ -1,10 +1,15 @@
-"""A weights file: `weights.pth`, `weights.safetensors`, or a folder as Hugging Face keeps it. No code in it runs."""
+"""A weights file: `weights.pth`, `weights.safetensors`, or a folder as Hugging Face keeps it. No code in it runs.
+
+The layers of a whole module (`torch.save(model, path)`) are read too.
+"""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from vggscope.checkpoint import SUFFIXES, folder
+from vggscope.errors import CheckpointError, printable
 from vggscope.graph import Network
 from vggscope.vgg.options import BuildOptions
 
@@ -24,5 +29,16 @@ def load(word: str, options: BuildOptions) -> Network:
     Raises CheckpointError where the file or its network cannot be read, OptionError for an option that contradicts it.
     """
     from vggscope.checkpoint.network import network_of_checkpoint
+    from vggscope.checkpoint.reader import explained, read, weights_path
 
-    return network_of_checkpoint(word, options)
+    path = weights_path(word)
+    checkpoint = read(path)
+    if not checkpoint.modules:
+        return network_of_checkpoint(word, options)
+    from vggscope.foreign.torch_module import network_of_module, obstacle
+
+    if obstacle(checkpoint.modules):
+        with suppress(CheckpointError):
+            return network_of_checkpoint(word, options)
+    with explained(path):
+        return network_of_module(checkpoint, printable(os.path.basename(path)), options)

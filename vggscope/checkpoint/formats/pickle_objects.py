@@ -6,8 +6,9 @@ A global that is not in these tables is never looked up: the file is refused.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vggscope.checkpoint.contents import Place
@@ -56,9 +57,10 @@ class Global:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """An object that is not inspected, such as the options of a training run."""
+    """An object that is not inspected, such as the options of a training run. `texts` are those in a set."""
 
     name: str
+    texts: frozenset[str] = frozenset()
 
 
 @dataclass(eq=False, slots=True)
@@ -73,6 +75,14 @@ class Dictionary:
         if self._names is None:
             self._names = {key: value for key, value in self.entries if isinstance(key, str)}
         return self._names
+
+
+@dataclass(eq=False, slots=True)
+class Instance:
+    """An object of a class that is not loaded: the class's dotted name, and the attributes that the pickle sets."""
+
+    kind: str
+    attributes: Dictionary
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +100,16 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor without its data. `place` is None where its elements are not stored one by one, or not at all."""
+    """A tensor without its data. `place` is None where its elements are not stored one by one, or not at all.
+
+    `trainable` is false for a parameter that requires no gradient.
+    """
 
     dtype: str
     shape: Shape
     is_sparse: bool = False
     place: Place | None = None
+    trainable: bool = True
 
 
 def module_of(name: str) -> str:
@@ -123,6 +137,25 @@ def known_global(name: str) -> Global | None:
     return Global(name) if is_storage or is_dtype or name in _CALLS or name in OPAQUE or name in _TYPES else None
 
 
+def own_class(name: str) -> Global | None:
+    """The Global of a class or a function that a pickled module refers to; None if it is not allowed.
+
+    Of Python's own it may name only those that modules keep in attributes. None of them is looked up.
+    """
+    package = name.partition(".")[0]
+    is_python = package in sys.stdlib_module_names or package in ("__builtin__", "nt")
+    return None if is_python and name not in _PYTHON_ATTRIBUTES else Global(name)
+
+
+def is_class_name(name: str) -> bool:
+    """Whether the last part of a dotted name begins with a capital, as a class's does.
+
+    >>> is_class_name("net.Mode"), is_class_name("torch.hub.load")
+    (True, False)
+    """
+    return name.rpartition(".")[2][:1].isupper()
+
+
 def storage_dtype(kind: object) -> str | None:
     """The dtype of a storage's class; None for any other object."""
     return _STORAGES.get(kind.name[6:]) if isinstance(kind, Global) and kind.name.startswith("torch.") else None
@@ -140,6 +173,8 @@ def storage(parts: object) -> Storage:
 def call(function: Global, arguments: tuple[object, ...]) -> object:
     """The inert result of `function(*arguments)`."""
     builder = _CALLS.get(function.name)
+    if function.name == "builtins.set" and arguments and isinstance(arguments[0], list):
+        return Opaque(function.name, frozenset(text for text in arguments[0][:_MOST_TEXTS] if isinstance(text, str)))
     if builder is None and function.name in OPAQUE:
         return Opaque(function.name)
     if builder is None:
@@ -215,10 +250,12 @@ def _sparse_tensor(arguments: tuple[object, ...]) -> Tensor:
 
 
 def _parameter(arguments: tuple[object, ...]) -> object:
-    """The tensor of a parameter, its first argument."""
+    """The tensor of a parameter, its first argument; the second is whether it requires a gradient."""
     if not arguments:
         raise CheckpointError("its pickle builds a parameter of nothing")
-    return arguments[0]
+    tensor = arguments[0]
+    is_frozen = isinstance(tensor, Tensor) and arguments[1:2] == (False,)
+    return replace(tensor, trainable=False) if is_frozen and isinstance(tensor, Tensor) else tensor
 
 
 def _of_type(arguments: tuple[object, ...]) -> object:
@@ -304,6 +341,14 @@ OPAQUE = (
 
 GUARDED = _GUARDED_OBJECTS | _GUARDED_TYPES | NEVER_WEIGHTS_ONLY
 """Classes that torch.load rejects with weights_only=True unless they are allowed."""
+
+_PYTHON_ATTRIBUTES = frozenset(
+    {"functools.partial", "builtins.range", "builtins.slice", "builtins.object", "builtins.type", "builtins.tuple"}
+)
+"""Names of Python's own that a module keeps in an attribute, as torchvision's keep a partial of a norm's class."""
+
+_MOST_TEXTS = 10_000
+"""Texts of a set that are kept: the names of a module's buffers that are not in its state dict."""
 
 _NUMPY_DTYPES = {
     **{"b1": "Bool", "i1": "Int8", "i2": "Int16", "i4": "Int32", "i8": "Int64", "O8": "Object"},

@@ -1,6 +1,7 @@
 """Interprets a pickle's opcodes without importing, calling or building anything.
 
-It knows only the opcodes that torch.save writes (pickle protocols 2 to 5) and only the globals of `pickle_objects`. The
+It knows only the opcodes that torch.save writes (pickle protocols 2 to 5) and only the globals of `pickle_objects`. In
+the pickle of a whole module other names stand for classes, whose objects are a name and attributes. The
 caller bounds the pickle's bytes; this file bounds its opcodes and containers. Values from the file are not hashed
 (except short texts), compared, printed or walked recursively, so deep and circular structures do no harm.
 """
@@ -14,10 +15,13 @@ from vggscope.checkpoint.formats.pickle_objects import (
     GUARDED,
     Dictionary,
     Global,
+    Instance,
     Opaque,
     call,
     guarded_argument,
+    is_class_name,
     known_global,
+    own_class,
     storage,
 )
 from vggscope.errors import CheckpointError, printable
@@ -46,7 +50,8 @@ class PickleScanner:
     """Scans the pickles that follow one another in `data`.
 
     `guarded` collects the classes that torch.load rejects unless they are allowed. `storages` collects the size in
-    bytes of each storage, by its key. `persistent` returns the object of a persistent id in place of a storage's.
+    bytes of each storage, by its key. `classes` collects the names of a whole module's pickle that no state dict has.
+    `persistent` returns the object of a persistent id in place of a storage's.
     """
 
     def __init__(self, data: bytes, persistent: Callable[[object], object] | None = None) -> None:
@@ -55,6 +60,8 @@ class PickleScanner:
         self.position = 0
         self.guarded: set[str] = set()
         self.storages: dict[str, int] = {}
+        self.classes: set[str] = set()
+        self._holds_modules = all(name in data for name in _MODULE_ATTRIBUTES)
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
         self._containers = 0
@@ -148,24 +155,16 @@ class PickleScanner:
     def _global(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise IndexError
-        known = known_global(f"{module}.{name}") if len(module) + len(name) < _MAX_NAME else None
+        is_short = len(module) + len(name) < _MAX_NAME
+        known = known_global(f"{module}.{name}") if is_short else None
+        if known is None and is_short and self._holds_modules:
+            known = own_class(f"{module}.{name}")
+            self.classes.update(() if known is None else (known.name,))
         if known is None:
-            raise self._refusal(f"{module}.{name}")
+            raise _refusal(f"{module}.{name}")
         if known.name in GUARDED:
             self.guarded.add(known.name)
         self._push(known)
-
-    def _refusal(self, name: str) -> CheckpointError:
-        shown = printable(name)
-        if b"torch.nn.modules" in self._data and name.partition(".")[0] not in ("os", "posix", "nt", "builtins"):
-            return CheckpointError(
-                f"it holds a whole pickled module ({shown}), which only its own code can read; nothing was run",
-                "if you trust who made it, load it in Python and torch.save(model.state_dict(), 'weights.pth')",
-            )
-        return CheckpointError(
-            f"its pickle asks for {shown}, which has no place in a state dict; nothing was run",
-            "if you trust who made it, load it with weights_only=False and torch.save its state dict alone",
-        )
 
     def _stack_global(self) -> None:
         name = self._pop()
@@ -181,6 +180,11 @@ class PickleScanner:
         guarded = guarded_argument(function, arguments)
         if guarded is not None:
             self.guarded.add(guarded)
+        if function.name in self.classes:
+            if function.name != "functools.partial" and not is_class_name(function.name):
+                raise _refusal(function.name)
+            self._push_container(Opaque(function.name))
+            return
         self._push_container(call(function, arguments))
 
     def _new(self) -> None:
@@ -188,16 +192,25 @@ class PickleScanner:
         cls = self._pop()
         if not isinstance(cls, Global):
             raise CheckpointError("its pickle instantiates an object that is not a class")
-        self._push_container(call(cls, ()))
+        self._push_container(Instance(cls.name, Dictionary([])) if cls.name in self.classes else call(cls, ()))
 
     def _build(self) -> None:
-        """Drop the state of an object, such as an OrderedDict's or a namespace's attributes."""
-        self._pop()
-        if not isinstance(self._stack[-1], (Dictionary, Opaque)):
+        """Set the attributes of an instance; drop the state of any other object, such as an OrderedDict's."""
+        state = self._pop()
+        target = self._stack[-1]
+        if isinstance(target, Instance):
+            target.attributes = state if isinstance(state, Dictionary) else target.attributes
+        elif not isinstance(target, (Dictionary, Opaque)):
             raise CheckpointError("its pickle sets the state of an object that has none")
 
     def _persistent(self) -> None:
         identifier = self._pop()
+        # Before version 1.6, torch wrote the class of a module with the source of its code.
+        if self._holds_modules and isinstance(identifier, tuple) and identifier[:1] == ("module",):
+            if len(identifier) != 4 or not isinstance(identifier[1], Global):
+                raise IndexError
+            self._push(identifier[1])
+            return
         if self._other_persistent is not None:
             self._push(self._other_persistent(identifier))
             return
@@ -215,12 +228,12 @@ class PickleScanner:
         target = self._stack[-1]
         if isinstance(target, list):
             target.extend(values)
-        elif not isinstance(target, Opaque):
+        elif not isinstance(target, (Opaque, Instance)):
             raise IndexError
 
     def _set(self, values: list[object]) -> None:
         target = self._stack[-1]
-        if not isinstance(target, Dictionary | Opaque) or len(values) % 2:
+        if not isinstance(target, Dictionary | Opaque | Instance) or len(values) % 2:
             raise IndexError
         if isinstance(target, Dictionary):
             target.entries.extend(zip(values[::2], values[1::2]))
@@ -231,7 +244,7 @@ class PickleScanner:
 
     def _add(self) -> None:
         self._pop_to_mark()
-        if not isinstance(self._stack[-1], Opaque):
+        if not isinstance(self._stack[-1], (Opaque, Instance)):
             raise IndexError
 
     def _frozen_set(self) -> None:
@@ -239,7 +252,17 @@ class PickleScanner:
         self._push_container(Opaque("frozenset"))
 
 
+def _refusal(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"its pickle asks for {printable(name)}, which has no place in a state dict; nothing was run",
+        "if you trust who made it, load it with weights_only=False and torch.save its state dict alone",
+    )
+
+
 _STOP = ord(".")
+
+_MODULE_ATTRIBUTES = (b"_parameters", b"_buffers", b"_modules")
+"""Names of attributes that each torch.nn.Module has, and so its pickle."""
 
 _STEPS: dict[int, Callable[[PickleScanner], object]] = {
     0x80: lambda scanner: scanner._take(1),  # PROTO

@@ -7,9 +7,10 @@ import zipfile
 import zlib
 from dataclasses import replace
 
-from vggscope.checkpoint.contents import Checkpoint, Extent, StoredTensor
+from vggscope.checkpoint.contents import Checkpoint, Extent, StoredModule, StoredTensor
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
-from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT, Dictionary, Opaque, Tensor
+from vggscope.checkpoint.formats.module_tree import is_module, tree_of
+from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT, Dictionary, Instance, Opaque, Tensor
 from vggscope.checkpoint.formats.pickle_scanner import LARGEST_PICKLE, PickleScanner
 from vggscope.errors import CheckpointError, printable
 
@@ -63,6 +64,9 @@ _STATE_DICT_KEYS = (
 
 _MAX_DEPTH = 3
 """The most such keys that lead to a state dict."""
+
+_MOST_TREES, _MOST_KEYS = 8, 100
+"""Whole modules in one file, and the keys of a dict that may hold them."""
 
 
 def read_zip(file: BoundedFile, path: str) -> Checkpoint:
@@ -193,10 +197,16 @@ def _legacy_storages(keys: object, scanner: PickleScanner) -> dict[str, Extent]:
 
 def checkpoint_of(root: object, scanner: PickleScanner, path: str, layout: str) -> Checkpoint:
     """The checkpoint in a saved object. Raises CheckpointError where it holds no state dict."""
-    names, state, beside = _state_dict(root)
+    trees: dict[int, tuple[StoredModule, ...]] = {}
+    root = _with_states(root, _MAX_DEPTH, trees)
+    is_whole = isinstance(root, Dictionary) and id(root) in trees
+    names, state, beside = ((), root, ()) if is_whole else _state_dict(root)
+    assert isinstance(state, Dictionary)
+    modules = trees.get(id(state), ())
+    buffers = {buffer.name for module in modules for buffer in module.buffers}
     entries = state.named().items()
     tensors = tuple(
-        StoredTensor(name, value.shape, value.dtype, value.place)
+        StoredTensor(name, value.shape, value.dtype, value.place, is_buffer=name in buffers)
         for name, value in entries
         if isinstance(value, Tensor)
     )
@@ -207,7 +217,25 @@ def checkpoint_of(root: object, scanner: PickleScanner, path: str, layout: str) 
     # A quantised layer stores its weight and bias as a tuple.
     tuples = ((name, value) for name, value in entries if isinstance(value, tuple))
     packed = tuple(name for name, parts in tuples if any(isinstance(part, Tensor) for part in parts))
-    return Checkpoint(path, layout, tensors, names, beside, guarded, sparse, packed)
+    return Checkpoint(path, layout, tensors, names, beside, guarded, sparse, packed, modules=modules)
+
+
+def _with_states(value: object, depth: int, trees: dict[int, tuple[StoredModule, ...]]) -> object:
+    """The value with the state dict in place of a whole module, also in dicts down to `depth`.
+
+    `trees` collects the modules of each state dict, by its id.
+    """
+    if isinstance(value, Instance) and is_module(value):
+        if len(trees) >= _MOST_TREES:
+            raise CheckpointError(f"it holds more than {_MOST_TREES} whole modules")
+        tree = tree_of(value)
+        trees[id(tree.state)] = tuple(tree.modules)
+        return tree.state
+    if not isinstance(value, Dictionary) or depth == 0 or len(value.entries) > _MOST_KEYS:
+        return value
+    entries = [(key, _with_states(item, depth - 1, trees)) for key, item in value.entries]
+    is_same = all(new is old for (_, new), (_, old) in zip(entries, value.entries))
+    return value if is_same else Dictionary(entries)
 
 
 def _state_dict(root: object) -> tuple[tuple[str, ...], Dictionary, tuple[str, ...]]:
