@@ -156,6 +156,14 @@ def test_a_summary_loads_typer_and_what_it_needs_itself() -> None:
     assert sum(name.startswith("vggscope") for name in names) <= 62
 
 
+def test_a_comparison_loads_the_rooms_on_its_way() -> None:
+    """No picture, no trace and no other tool, unless they are asked for."""
+    code = "import sys; from vggscope.cli.app import run; run(['compare', 'A', 'E']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    rooms = {name.split(".")[1] for name in done.stdout.split("\n")[-2].split(" ") if name.startswith("vggscope.")}
+    assert rooms.isdisjoint({"drawing", "trace", "cross_checks", "diffing", "tutorials", "builders", "workers"})
+
+
 def test_a_diagram_loads_no_torch(tmp_path: Path) -> None:
     loaded = loaded_by("diagram", "E", "-o", str(tmp_path / "x.svg"))
     assert not loaded & {"torch", "torchvision", "matplotlib", "torchinfo", "fvcore"}

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vggscope.analysis.compare import Compared as ComparedModel
-    from vggscope.analysis.compare import Comparison, Ranking, Uncompared
+    from vggscope.analysis.compare import Comparison, Published, Ranking, Uncompared
     from vggscope.analysis.fleet import Fleet
     from vggscope.analysis.memory.fit import GpuBudget
     from vggscope.analysis.memory.grid import Estimate, Grid
@@ -398,7 +398,6 @@ def fleet(
     conv3-8 maxpool FC-10 4154
     """
     from vggscope.analysis.fleet import Fleet
-    from vggscope.tutorials.paper import published
     from vggscope.units import check_batch
 
     check_batch(batch, dtype)
@@ -407,7 +406,7 @@ def fleet(
         check_count("jobs", jobs, f"{jobs} processes make no sense", 1000)
     inputs = _inputs(input_size, options)
     building = _source_options(inputs, options)
-    paper_columns = published() if paper else ()
+    paper_columns = _paper_columns() if paper else ()
     named = _expanded(models) or [column.column for column in paper_columns]
     if not named:
         raise OptionError(
@@ -1033,6 +1032,13 @@ class _Task:
     names_options: bool
 
 
+def _paper_columns() -> tuple[Published, ...]:
+    """The paper's columns, whose module imports the cross-checks."""
+    from vggscope.tutorials.paper import published
+
+    return published()
+
+
 def _ranking(sort: str | None, order: str | None, top: int | None) -> Ranking | None:
     """The order of the models; None for the one given. Raises OptionError for an unknown one."""
     from vggscope.analysis.compare import ORDERS, SORTS, Ranking
@@ -1090,11 +1096,12 @@ def _runs_apart(models: Sequence[Model], options: BuildOptions, jobs: int | None
     from vggscope.sources.resolve import runs_code
 
     apart = [place for place, model in enumerate(models) if isinstance(model, str) and runs_code(model, options)]
-    if jobs == 1 or not apart or (options.inputs is not None and options.inputs.data is not None):
+    most = min(len(apart) // MODELS_PER_PROCESS if jobs is None else jobs, len(apart))
+    if most <= 1 or (options.inputs is not None and options.inputs.data is not None):
         return [], 1
     from vggscope.workers import available
 
-    count = min(available(), len(apart) // MODELS_PER_PROCESS) if jobs is None else min(jobs, len(apart))
+    count = min(available(), most) if jobs is None else most
     return (apart, count) if count > 1 else ([], 1)
 
 

@@ -25,13 +25,11 @@ from vggscope.cli.options import (
     option,
     words,
 )
-from vggscope.cli.output import check_format, emit, emit_lines, is_read, note, note_failures
-from vggscope.drawing.themes import theme_named
+from vggscope.cli.output import check_format, check_theme, emit, emit_lines, is_read, note, note_failures
 from vggscope.errors import OptionError, Stopped
 from vggscope.progress import on_terminal
 from vggscope.record import record
 from vggscope.render.compare import failure_text, json_line, missing_text
-from vggscope.render.grid import LINES
 from vggscope.units import parse_numbers, parse_shape
 
 if TYPE_CHECKING:
@@ -135,7 +133,7 @@ def compare(
         FleetOptions(many.sort, many.order, many.top, many.columns).check_unused("lines that are written one by one")
     else:
         check_format(output.format, output.output, "compare")
-    theme_named(theme)
+    check_theme(theme)
     fleet = api.fleet(
         *models or (), batch=batch.batch, dtype=batch.dtype, paper=paper, **many.keywords(), **build.keywords()
     )
@@ -185,6 +183,8 @@ def _note_problems(comparison: Comparison, told: bool) -> int:
 
 
 def _grid(models: list[str], build: ModelFlags, batch: BatchOptions, output: OutputOptions, over: GridOptions) -> int:
+    from vggscope.render.grid import LINES
+
     name = output.format or (Path(output.output).suffix.removeprefix(".") if output.output is not None else "csv")
     name = "json" if name == "jsonl" else name
     if name not in LINES:

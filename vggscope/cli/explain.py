@@ -7,8 +7,7 @@ from typing import Annotated, get_args
 from vggscope import api
 from vggscope.choices import Theme, Topic
 from vggscope.cli.options import IMAGE_FILES, THEME_WORDS, THEMES, ModelFlags, OutputOptions, argument, flag, option
-from vggscope.cli.output import check_format, emit
-from vggscope.drawing.themes import theme_named
+from vggscope.cli.output import check_format, check_theme, emit
 from vggscope.errors import OptionError
 from vggscope.record import record
 
@@ -51,7 +50,7 @@ def explain(
     Example: vggscope explain conv --size 6 --kernel 3 --stride 2 --padding 1
     """
     check_format(output.format, output.output, "explain")
-    theme_named(theme)
+    check_theme(theme)
     given = words or []
     if len(given) > 2:
         what = f"topic {given[0]} takes one model" if given[0] in get_args(Topic) else "one layer at a time"

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from vggscope.choices import Theme
 from vggscope.document import Style
-from vggscope.errors import OutputError, printable
+from vggscope.errors import OutputError, printable, unknown
 from vggscope.files import open_whole
 from vggscope.graph import failure_remedy
 from vggscope.render.formats import by_name, kind_of, name_for, save, write
@@ -81,6 +82,12 @@ def check_format(name: str | None, output: str | None = None, kind: str = "") ->
         by_name(name)
     elif kind and output is not None:
         name_for(output, kind)
+
+
+def check_theme(name: str) -> None:
+    """Raise OptionError for an unknown theme. Commands call it before they compute anything, and draw nothing yet."""
+    if name not in get_args(Theme):
+        raise unknown("theme", name, get_args(Theme))
 
 
 def terminal_style() -> Style:

@@ -9,7 +9,6 @@ from vggscope.analysis.compare import Compared, Comparison, Uncompared
 from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table, keys_of
 from vggscope.render.json import json_value
-from vggscope.tutorials.paper import tables
 from vggscope.units import BINARY, UNKNOWN, BatchShape, bytes_text, count_text, kernel_text, short_count
 
 
@@ -61,6 +60,8 @@ def document(comparison: Comparison, columns: tuple[str, ...] | None = None) -> 
     legend = tuple(_legend(comparison, keys))
     blocks: list[Block] = [table.choose(keys), *([Facts(legend)] if legend else [])]
     if comparison.paper:
+        from vggscope.tutorials.paper import tables
+
         blocks += tables(comparison.paper)
     blocks += [Note(f"note: {text}", "warning") for text in _warnings(models)]
     blocks += [Note(f"failed: {failure_text(failure)}", "warning") for failure in comparison.failures]
