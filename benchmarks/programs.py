@@ -30,6 +30,7 @@ PLAIN = {
     "diff A, nothing remembered": ["diff", "A", "--ref", "torchvision"],
     "diff A, remembered": ["diff", "A", "--ref", "torchvision"],
     "summary torchvision:resnet50, remembered": ["summary", "torchvision:resnet50"],
+    "compare torchvision:vgg1?, remembered": ["compare", "torchvision:vgg1?"],
     "inspect": ["inspect", "{folder}/vgg16.safetensors"],
     "verify D": ["verify", "D"],
 }
@@ -49,7 +50,11 @@ SCRIPTS = {
 }
 """Other tools, each as a typical script."""
 
-REMEMBERED = {"diff A, remembered": 0.4, "summary torchvision:resnet50, remembered": 0.3}
+REMEMBERED = {
+    "diff A, remembered": 0.4,
+    "summary torchvision:resnet50, remembered": 0.3,
+    "compare torchvision:vgg1?, remembered": 0.3,
+}
 """The commands whose library model is in the cache, and the CPU seconds that each may take."""
 
 LIGHT = {
@@ -89,6 +94,7 @@ WANTED = (
     Wanted("summary D", "torchinfo", 30, "peak"),
     Wanted("summary D", "typer and rich imported", 1.3, most=True),
     Wanted("summary of 2,000 layers", "summary D", 3, most=True),
+    Wanted("compare torchvision:vgg1?, remembered", "summary D", 1.6, most=True),
     Wanted("diagram E", "torchview draws vgg19", 15),
     Wanted("diff A, nothing remembered", "torchvision imported", 1.2, most=True),
     Wanted("inspect", "torch.load", 20),

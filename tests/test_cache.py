@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
@@ -24,6 +25,7 @@ import vggscope
 from tests.house import files, imports, reached, room
 from tests.strategies import columns
 from vggscope import ops
+from vggscope.analysis.compare import Compared, compared
 from vggscope.errors import naming_options
 from vggscope.files import HOUR, remove_oldest
 from vggscope.graph import INPUT, Network, Node, one_input
@@ -32,11 +34,12 @@ from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.elementwise import Elementwise
 from vggscope.ops.view import Slice
 from vggscope.recorded_step import StepRequest
-from vggscope.sources import cache, installed
+from vggscope.sources import cache, catalogue, figures, installed
 from vggscope.sources import resolve as resolving
 from vggscope.sources.cache import recalled, remembered
+from vggscope.sources.catalogue import matching
 from vggscope.sources.entry import packed, unpacked
-from vggscope.sources.installed import SHAPING
+from vggscope.sources.installed import COMPARING, SHAPING
 from vggscope.sources.resolve import note_other_code, own_process, resolve
 from vggscope.vgg.options import BuildOptions
 
@@ -546,18 +549,168 @@ def test_an_entry_depends_on_every_file_that_shapes_a_network() -> None:
     assert {name if name in SHAPING else name.partition("/")[0] for name in shaping} == set(SHAPING)
 
 
-def test_an_entry_is_stale_once_such_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_depend_on_every_file_that_shapes_a_network_or_analyses_it() -> None:
+    root = Path(vggscope.__file__).parent
+    graph = {path: [target for _, target in imports(root, path)] for path in files(root)}
+    start = root / "sources" / "figures.py"
+    analysing = {path.relative_to(root).as_posix() for path in reached(graph, start)}
+    rooms = {name if name in (*SHAPING, *COMPARING) else name.partition("/")[0] for name in analysing}
+    assert rooms - set(SHAPING) == set(COMPARING)
+
+
+@pytest.mark.parametrize("parts", [SHAPING, COMPARING])
+def test_an_entry_is_stale_once_such_a_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...]
+) -> None:
     package = tmp_path / "vggscope"
     shutil.copytree(Path(vggscope.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    before = installed.own_identity()
+    own_identity = installed.own_identity.__wrapped__
+    before = own_identity(parts)
     monkeypatch.setattr(installed, "__file__", str(package / "sources" / "installed.py"))
-    assert installed.own_identity() == before  # whatever its times are, as in a fresh container
-    shaping = [path for path in files(package) if {room(package, path), f"{room(package, path)}.py"} & set(SHAPING)]
-    assert len(shaping) > 40
+    assert own_identity(parts) == before  # whatever its times are, as in a fresh container
+    shaping = [path for path in files(package) if {room(package, path), f"{room(package, path)}.py"} & set(parts)]
+    assert len(shaping) > 20
     for path in shaping:
-        before = installed.own_identity()
+        before = own_identity(parts)
         path.write_bytes(path.read_bytes() + b"\n")
-        assert installed.own_identity() != before, path
+        assert own_identity(parts) != before, path
+
+
+# Figures of a comparison.
+
+FIGURED = [
+    ("torchvision:vgg11", {}),
+    ("torchvision:googlenet", {"batch": 4, "dtype": "float16"}),
+    ("torchvision:fasterrcnn_resnet50_fpn", {}),
+    ("torchvision:r3d_18", {"batch": 2}),
+    ("timm:vit_tiny_patch16_224", {"num_classes": 7}),
+]
+
+
+@pytest.mark.parametrize(("word", "options"), FIGURED)
+def test_figures_read_back_as_they_were(word: str, options: dict[str, object]) -> None:
+    pytest.importorskip(word.partition(":")[0])
+    (row,) = vggscope.compare(word, cache=False, **options).models
+    back = figures.unpacked(figures.packed(row))
+    assert differences(back, row) == []
+
+
+@given(columns())
+def test_the_figures_of_any_column_read_back_as_they_were(column: str) -> None:
+    row = compared(resolve(column))
+    assert differences(figures.unpacked(figures.packed(row)), row) == []
+
+
+@pytest.fixture
+def analysed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models whose figures are computed while every process is fresh."""
+    done: list[str] = []
+
+    def noted(network: Network, *settings: object) -> Compared:
+        done.append(network.name)
+        return compared(network, *settings)
+
+    monkeypatch.setattr(resolving, "_has_unchanged_libraries", lambda: True)
+    monkeypatch.setattr("vggscope.analysis.compare.compared", noted)
+    return done
+
+
+def test_the_second_comparison_analyses_nothing(analysed: list[str], folder: Path) -> None:
+    first, second = (vggscope.compare("A", WORD, "torchvision:alexnet") for _ in range(2))
+    assert first == second
+    assert first.to_json() == second.to_json()
+    assert analysed == ["A", WORD, "torchvision:alexnet", "A"]
+    assert first == vggscope.compare("A", WORD, "torchvision:alexnet", cache=False)
+    assert analysed[4:] == ["A", WORD, "torchvision:alexnet"]
+
+
+def test_remembered_figures_need_no_process(analysed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [WORD, "torchvision:alexnet"]
+    first = vggscope.compare(*words)
+    monkeypatch.setattr("vggscope.workers.results", lambda *_: pytest.fail("a process is started"))
+    assert vggscope.compare(*words, jobs=2) == first
+    assert analysed == words
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch": 2},
+        {"dtype": "float16"},
+        {"input_size": (3, 96, 96)},
+        {"input_size": (3, 96, 96), "batch": 3},
+        {"num_classes": 10},
+    ],
+)
+def test_other_options_have_other_figures(analysed: list[str], options: dict[str, Any]) -> None:
+    vggscope.compare("torchvision:alexnet")
+    first, second = (vggscope.compare("torchvision:alexnet", **options) for _ in range(2))
+    assert len(analysed) == 2
+    assert first == second == vggscope.compare("torchvision:alexnet", **options, cache=False)
+
+
+def test_figures_of_other_code_are_computed_anew(analysed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    vggscope.compare("torchvision:alexnet")
+    own = installed.own_identity
+    monkeypatch.setattr(installed, "own_identity", lambda parts=SHAPING: "x" if parts == COMPARING else own(parts))
+    vggscope.compare("torchvision:alexnet")
+    assert len(analysed) == 2
+
+
+def test_a_forward_that_fails_has_no_figures_to_remember(analysed: list[str], folder: Path) -> None:
+    for _ in range(2):
+        (row,) = vggscope.compare("torchvision:alexnet", input_size=(3, 8, 8)).models
+        assert row.failure is not None
+    assert not folder.exists()
+    assert len(analysed) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.update(more=1),
+        lambda values: values.pop("params"),
+        lambda values: values.update(params="1"),
+        lambda values: values.update(inputs=[{"name": "input"}]),
+        lambda values: values["inputs"][0].update(shape="1"),
+        lambda values: values.update(warnings=[1]),
+        lambda values: values["last_convolution"].update(receptive_field={"size": [1.5]}),
+        lambda values: values.update(last_convolution=[]),
+    ],
+)
+def test_any_other_values_are_no_figures(change: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads(figures.packed(compared(resolve("A"))))
+    change(values)
+    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
+        figures.unpacked(json.dumps(values).encode())
+
+
+def test_damaged_figures_are_computed_anew(analysed: list[str], folder: Path) -> None:
+    first = vggscope.compare("torchvision:alexnet")
+    (path,) = folder.glob("*.figures")
+    path.write_bytes(path.read_bytes().replace(b"61100840", b"61100841"))
+    assert vggscope.compare("torchvision:alexnet") == first
+    assert len(analysed) == 2
+
+
+# Names of a library's models.
+
+
+def test_the_second_pattern_reads_no_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern = "torchvision:vgg1[13]"
+    first, uncached = matching(pattern), matching(pattern, cache=False)
+    monkeypatch.setattr(catalogue, "_registered", lambda _: pytest.fail("the source is read"))
+    assert first == matching(pattern) == uncached == ("torchvision:vgg11", "torchvision:vgg13")
+    assert entry(folder).suffix == ".names"
+
+
+def test_another_version_has_other_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matching("torchvision:vgg*")
+    monkeypatch.setattr(catalogue, "_registered", lambda _: ("vgg99",))
+    for known in ("99 x", None):
+        monkeypatch.setattr(installed, "identity", lambda _, known=known: known)
+        assert matching("torchvision:vgg*") == ("torchvision:vgg99",)
+    assert len(list(folder.iterdir())) == 2
 
 
 # In which process it serves.
@@ -772,7 +925,7 @@ def test_a_library_that_the_users_code_may_have_changed_is_not_remembered(folder
     assert not folder.exists()
     assert json.loads(done["0.out"].rpartition(b"0")[0])["models"][1]["dtype"] == "float64"
     commands_in_a_process(tmp_path / "before", [["compare", *models[::-1], *small]])
-    assert entry(folder)
+    assert sorted(path.suffix for path in folder.iterdir()) == [".figures", ".network"]
 
 
 @pytest.mark.slow
@@ -782,7 +935,8 @@ def test_in_python_a_library_that_is_imported_is_not_remembered(folder: Path) ->
         ("import torch; " + call.format(""), 0),
         (call.format(", cache=False"), 0),
         (call.format(""), 1),
-        ("import vggscope; vggscope.compare('torchvision:alexnet', 'torchvision:vgg11')", 3),
+        # Two Networks, and the figures of each.
+        ("import vggscope; vggscope.compare('torchvision:alexnet', 'torchvision:vgg11')", 5),
     ):
         subprocess.run([sys.executable, "-c", code], check=True)
         assert len(list(folder.iterdir()) if folder.exists() else []) == count
@@ -794,4 +948,4 @@ def test_each_of_several_processes_remembers_all_of_its_models(folder: Path) -> 
     code = f"import vggscope; print(vggscope.compare(*{words}, jobs=2).to_json())"
     first, second = (subprocess.check_output([sys.executable, "-c", code]) for _ in range(2))
     assert first == second
-    assert len(list(folder.iterdir())) == len(words)
+    assert len(list(folder.glob("*.network"))) == len(list(folder.glob("*.figures"))) == len(words)

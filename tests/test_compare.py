@@ -236,7 +236,7 @@ def test_a_pattern_that_matches_nothing_suggests_near_names(pattern: str, near: 
 
 
 def test_a_pattern_of_a_library_that_is_not_installed(monkeypatch) -> None:
-    monkeypatch.setattr("vggscope.sources.catalogue.names_in", lambda library: ())
+    monkeypatch.setattr("vggscope.sources.catalogue.names_in", lambda library, **_: ())
     with pytest.raises(api.MissingTool, match="timm is not installed"):
         api.compare("timm:*")
 
@@ -368,7 +368,8 @@ def test_a_word_that_names_no_model_is_an_error_before_anything_is_computed(fact
 @pytest.mark.slow
 def test_processes_give_what_one_gives(factories: str) -> None:
     words = ("A", *(f"{factories}:good({width})" for width in range(1, 5)), "torchvision:alexnet")
-    assert api.compare(*words, jobs=3).to_json() == api.compare(*words).to_json()
+    first, second, third = api.compare(*words, jobs=3), api.compare(*words), api.compare(*words, cache=False)
+    assert first.to_json() == second.to_json() == third.to_json()
 
 
 def test_code_in_a_process_may_read_and_print(factories: str) -> None:
@@ -388,10 +389,11 @@ def test_few_models_take_one_process() -> None:
     from vggscope.vgg.options import BuildOptions
 
     named = [f"torchvision:vgg{number}" for number in (11, 13, 16, 19)] * 3
-    count = api.api._runs_apart(named, BuildOptions(), None)[1]
-    assert 1 <= count <= 3
-    assert api.api._runs_apart(named[:4], BuildOptions(), None) == ([], 1)
-    assert api.api._runs_apart(["A", *named], BuildOptions(), 64) == (list(range(1, 13)), 12)
+    assert api.api._run_apart(named[:4], BuildOptions(), None) == []
+    assert api.api._run_apart(["A", *named], BuildOptions(), 1) == []
+    assert api.api._run_apart(["A", *named], BuildOptions(), 64) == list(range(1, 13))
+    assert 1 <= api.api._processes(12, None) <= 3
+    assert [api.api._processes(count, 64) for count in (0, 1, 12, 100)] == [1, 1, 12, 64]
 
 
 @pytest.mark.slow

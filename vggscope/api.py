@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from operator import index
@@ -407,14 +407,13 @@ def fleet(
     inputs = _inputs(input_size, options)
     building = _source_options(inputs, options)
     paper_columns = _paper_columns() if paper else ()
-    named = _expanded(models) or [column.column for column in paper_columns]
+    named = _expanded(models, building.cache) or [column.column for column in paper_columns]
     if not named:
         raise OptionError(
             "no model to compare", f"name one, such as torchvision:resnet18, or add {option('paper', True)}"
         )
     tasks = [_Task(model, inputs, options, batch, dtype, names_options()) for model in named]
-    apart = _runs_apart(named, building, jobs)
-    rows = _rows(tasks, *apart)
+    rows = _rows(tasks, _run_apart(named, building, jobs), jobs)
     return Fleet([_name(model) for model in named], rows, batch, paper_columns, ranking, shown)
 
 
@@ -1068,7 +1067,7 @@ def _shown_columns(columns: Sequence[str] | None) -> tuple[str, ...]:
     return column_keys(columns.split(",") if isinstance(columns, str) else columns)
 
 
-def _expanded(models: Sequence[Model]) -> list[Model]:
+def _expanded(models: Sequence[Model], cache: bool) -> list[Model]:
     """The models, with those that a pattern matches in its place, but for those that are named already.
 
     Raises ModelError for a pattern that matches none.
@@ -1079,7 +1078,7 @@ def _expanded(models: Sequence[Model]) -> list[Model]:
         if isinstance(model, str) and ":" in model and any(sign in model for sign in "*?["):
             from vggscope.sources.catalogue import matching
 
-            found = matching(model)
+            found = matching(model, cache=cache)
         if found is None:
             named.append(model)
         else:
@@ -1088,25 +1087,30 @@ def _expanded(models: Sequence[Model]) -> list[Model]:
     return named
 
 
-def _runs_apart(models: Sequence[Model], options: BuildOptions, jobs: int | None) -> tuple[list[int], int]:
-    """Which models other processes work on, and how many processes.
+def _run_apart(models: Sequence[Model], options: BuildOptions, jobs: int | None) -> list[int]:
+    """Which models other processes may work on: none if one process is enough.
 
     Raises ModelError for a word that no source claims, and OptionError for options that no model has.
     """
     from vggscope.sources.resolve import runs_code
 
     apart = [place for place, model in enumerate(models) if isinstance(model, str) and runs_code(model, options)]
-    most = min(len(apart) // MODELS_PER_PROCESS if jobs is None else jobs, len(apart))
-    if most <= 1 or (options.inputs is not None and options.inputs.data is not None):
-        return [], 1
+    has_data = options.inputs is not None and options.inputs.data is not None
+    return [] if has_data or _processes(len(apart), jobs) == 1 else apart
+
+
+def _processes(models: int, jobs: int | None) -> int:
+    """How many processes work on so many models; 1 for this one alone."""
+    most = min(models // MODELS_PER_PROCESS if jobs is None else jobs, models)
+    if jobs is not None or most <= 1:
+        return max(most, 1)
     from vggscope.workers import available
 
-    count = min(available(), most) if jobs is None else most
-    return (apart, count) if count > 1 else ([], 1)
+    return min(available(), most)
 
 
 def _rows(
-    tasks: Sequence[_Task], apart: Sequence[int], jobs: int
+    tasks: Sequence[_Task], apart: Sequence[int], jobs: int | None
 ) -> Generator[tuple[int, ComparedModel | Uncompared], None, None]:
     """The index and the row of each model as they are done: those of this process, then those of the others."""
     from vggscope.progress import progress
@@ -1114,32 +1118,51 @@ def _rows(
     if len(tasks) == 1:
         yield 0, _compared_model(tasks[0])
         return
+    elsewhere, left = frozenset(apart), list[int]()
     with progress("comparing", len(tasks)) as advance:
-        elsewhere = frozenset(apart)
         for place, task in enumerate(tasks):
-            if place not in elsewhere:
+            recalled = _recalled_row(task) if place in elsewhere else None
+            if place in elsewhere and recalled is None:
+                left.append(place)
+            else:
                 advance(printable(_name(task.model)))
-                yield place, _row(task)
-        if apart:
-            from vggscope.workers import Died, results
+                yield place, recalled or _row(task)
+        yield from _rest(tasks, left, _processes(len(left), jobs), advance)
 
-            with closing(results(f"{__name__}:_row_apart", [tasks[place] for place in apart], jobs)) as rows:
-                for number, row in rows:
-                    name = _name(tasks[apart[number]].model)
-                    advance(printable(name))
-                    yield apart[number], _uncompared(name, ModelError(row.reason)) if isinstance(row, Died) else row
+
+def _rest(
+    tasks: Sequence[_Task], left: Sequence[int], processes: int, advance: Callable[[str], None]
+) -> Iterator[tuple[int, ComparedModel | Uncompared]]:
+    """The index and the row of each model that is left, from other processes unless one is enough."""
+    if processes == 1:
+        for place in left:
+            advance(printable(_name(tasks[place].model)))
+            yield place, _row(tasks[place])
+        return
+    from vggscope.workers import Died, results
+
+    with closing(results(f"{__name__}:_row_apart", [tasks[place] for place in left], processes)) as rows:
+        for number, row in rows:
+            name = _name(tasks[left[number]].model)
+            advance(printable(name))
+            yield left[number], _uncompared(name, ModelError(row.reason)) if isinstance(row, Died) else row
 
 
 def _row(task: _Task) -> ComparedModel | Uncompared:
     """The figures of a model, or why it has none."""
     try:
-        with naming_options() if task.names_options else nullcontext():
+        with _naming_as(task):
             return _compared_model(task)
     except Exception as error:  # the model's own code may raise anything
         signal = received()
         if signal is not None:
             raise Stopped(signal) from None
         return _uncompared(_name(task.model), error)
+
+
+def _naming_as(task: _Task) -> AbstractContextManager[None]:
+    """A context in which messages name options as the task wants them to."""
+    return naming_options() if task.names_options else nullcontext()
 
 
 def _row_apart(task: _Task) -> ComparedModel | Uncompared:
@@ -1150,9 +1173,29 @@ def _row_apart(task: _Task) -> ComparedModel | Uncompared:
 
 def _compared_model(task: _Task) -> ComparedModel:
     from vggscope.analysis.compare import compared
+    from vggscope.sources.resolve import figures
 
-    network = _network(task.model, task.inputs, task.options, _peaks(task.dtype, task.batch))
-    return compared(network, task.batch, task.dtype)
+    def compute() -> ComparedModel:
+        network = _network(task.model, task.inputs, task.options, _peaks(task.dtype, task.batch))
+        return compared(network, task.batch, task.dtype)
+
+    if isinstance(task.model, str):
+        return figures(task.model, _building(task), task.batch, task.dtype, compute)
+    return compute()
+
+
+def _recalled_row(task: _Task) -> ComparedModel | None:
+    """The figures of a library's model, if they are remembered."""
+    from vggscope.sources.resolve import recalled_figures
+
+    with _naming_as(task):
+        return recalled_figures(_word(task.model), _building(task), task.batch, task.dtype)
+
+
+def _building(task: _Task) -> BuildOptions:
+    """The options of the Network that a task compares: two tasks with equal ones have equal figures."""
+    options = _source_options(task.inputs, task.options)
+    return replace(options, steps=_peaks(task.dtype, task.batch))
 
 
 def _uncompared(name: str, error: Exception) -> Uncompared:

@@ -215,12 +215,13 @@ def serve(values: BinaryIO, name: str) -> None:
     # It raises an exception, so that temporary files are removed.
     signal.signal(signal.SIGTERM, stop)
     _answer(answers, "ready")
-    # The signal may come just when the last value has.
-    with suppress(Stopped), suppress(EOFError, BrokenPipeError):
-        while True:
-            value = pickle.load(values)  # noqa: S301 - of the process that started this one
-            _answer(answers, function(value))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The signal may come just when the last value has: it is ignored before the context that expects it ends.
+    with suppress(Stopped):
+        with suppress(EOFError, BrokenPipeError):
+            while True:
+                value = pickle.load(values)  # noqa: S301 - of the process that started this one
+                _answer(answers, function(value))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _answer(answers: BinaryIO, result: object) -> None:

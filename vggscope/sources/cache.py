@@ -4,6 +4,9 @@ The user's cache folder (or the one that VGGSCOPE_CACHE names) has one file for 
 a file is a digest of everything that the Network depends on, which is also its first line: the word, the options, the
 installed packages, and this package's own files. A file that is damaged, or somebody else's, is written again. Whatever
 goes wrong with the cache is ignored without a message: the model is then loaded.
+
+Two more kinds of files spare what follows from these: the figures of a model that `compare` shows, and the names of all
+models of a library.
 """
 
 from __future__ import annotations
@@ -15,15 +18,25 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from vggscope.files import mark_used, remove_oldest, replace_file
 from vggscope.graph import Network
 from vggscope.vgg.options import BuildOptions
 
+if TYPE_CHECKING:
+    from vggscope.analysis.compare import Compared
+
+Held = TypeVar("Held")
+
 FOLDER = "VGGSCOPE_CACHE"
 """The environment variable that names the cache folder."""
 
 SCHEMA = "vggscope/network@1"
+
+FIGURES = "vggscope/figures@1"
+
+NAMES = "vggscope/names@1"
 
 LARGEST_ENTRY = 16 * 2**20
 """The largest file that is read, in bytes. The entry of the largest known model has less than a tenth of it."""
@@ -34,7 +47,7 @@ LARGEST_FOLDER = 200 * 2**20
 LIBRARIES = ("torchvision", "timm")
 """The libraries whose models are stored."""
 
-_ENTRY = re.compile(rf"({'|'.join(LIBRARIES)})-([\w.-]{{1,100}})-[0-9a-f]{{32}}\.network", re.ASCII)
+_ENTRY = re.compile(rf"({'|'.join(LIBRARIES)})-([\w.-]{{1,100}})-[0-9a-f]{{32}}\.(network|figures|names)", re.ASCII)
 """The names of entries."""
 
 
@@ -43,17 +56,62 @@ def remembered(word: str, options: BuildOptions, load: Callable[[], Network]) ->
 
     The Network of any other word is always loaded. Errors of `load` propagate.
     """
+    from vggscope.sources.entry import packed, unpacked
+
     entries = _entries(word, options)
     for path, head in entries:
-        network = _read(path, head)
+        network = _read(path, head, unpacked)
         if network is not None:
             return network
     network = load()
     # A forward that fails may do so for want of memory.
     if entries and network.failure is None:
         with suppress(Exception):
-            _write(*entries[0 if network.answers_any else -1], network)
+            _write(*entries[0 if network.answers_any else -1], packed(network))
     return network
+
+
+def recalled_figures(word: str, options: BuildOptions, batch: int, dtype: str | None) -> Compared | None:
+    """Return the figures of a library's model for a batch and a dtype from the cache; None if they are not there."""
+    from vggscope.sources.figures import unpacked
+
+    entry = _figures_entry(word, options, batch, dtype)
+    return None if entry is None else _read(*entry, unpacked)
+
+
+def remembered_figures(
+    word: str, options: BuildOptions, batch: int, dtype: str | None, compute: Callable[[], Compared]
+) -> Compared:
+    """Return the figures of a library's model for a batch and a dtype from the cache, or else from `compute`."""
+    from vggscope.sources.figures import packed
+
+    row = recalled_figures(word, options, batch, dtype)
+    if row is None:
+        row = compute()
+        entry = _figures_entry(word, options, batch, dtype)
+        if entry is not None:
+            with suppress(Exception):
+                _write(*entry, packed(row))
+    return row
+
+
+def remembered_names(library: str, load: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the names of a library's models from the cache, or else from `load`. They depend on its files alone."""
+    from vggscope.sources.installed import identity, own_identity
+
+    entry = None
+    with suppress(Exception):
+        directory, installed = folder(), identity(library)
+        if directory is not None and installed is not None:
+            head = {"schema": NAMES, "library": library, "installed": installed, "vggscope": own_identity()}
+            entry = _entry(directory, library, "all", head, "names")
+    names = None if entry is None else _read(*entry, lambda data: tuple(map(str, json.loads(data))))
+    if names is None:
+        names = load()
+        if entry is not None and names:
+            with suppress(Exception):
+                _write(*entry, json.dumps(names).encode())
+    return names
 
 
 def recalled(word: str) -> Network | None:
@@ -61,16 +119,19 @@ def recalled(word: str) -> Network | None:
 
     It serves uses that do not depend on them, such as completing the names of layers.
     """
+    from vggscope.sources.entry import unpacked
+
     library, _, model = word.strip().partition(":")
     with suppress(Exception):
         directory = folder() or ""
         for name in sorted(os.listdir(directory)):
             match = _ENTRY.fullmatch(name)
-            if match is None or match.groups() != (library, model):
+            if match is None or match.groups() != (library, model, "network"):
                 continue
             path = os.path.join(directory, name)
             options = json.loads(_data(path).partition(b"\n")[0])["options"]
-            network = _read(path, _head(library, model, options))
+            _, head = _network_entry(directory, library, model, options)
+            network = _read(path, head, unpacked)
             if network is not None:
                 return network
     return None
@@ -94,47 +155,69 @@ def _entries(word: str, options: BuildOptions) -> list[tuple[str, bytes]]:
     Empty if the Network is not stored.
     """
     library, _, model = word.strip().partition(":")
-    has_data = options.inputs is not None and options.inputs.data is not None
-    if not options.cache or has_data or not _ENTRY.fullmatch(f"{library}-{model}-{'0' * 32}.network"):
-        return []
-    with suppress(Exception):
-        directory = folder()
-        if directory is not None:
+    directory = _directory(library, model, options)
+    if directory is not None:
+        with suppress(Exception):
             inputs = repr(replace(options, steps=(), batch=None, backward=False))
-            heads = [_head(library, model, asked) for asked in (f"{inputs} for any request", repr(options))]
-            return [(_path(directory, library, model, head), head) for head in heads]
+            asked = (f"{inputs} for any request", repr(options))
+            return [_network_entry(directory, library, model, request) for request in asked]
     return []
 
 
-def _head(library: str, model: str, options: str) -> bytes:
-    """Return the first line of an entry: everything that it depends on.
+def _figures_entry(word: str, options: BuildOptions, batch: int, dtype: str | None) -> tuple[str, bytes] | None:
+    """Return the path and first line of the entry that may hold a model's figures; None if they are not stored."""
+    from vggscope.sources.installed import COMPARING, own_identity, surroundings
 
-    Raises OSError or LookupError if that is not known.
+    library, _, model = word.strip().partition(":")
+    directory = _directory(library, model, options)
+    if directory is not None:
+        with suppress(Exception):
+            asked = f"{options!r} for {batch} samples in {dtype or 'its own dtype'}"
+            head = {"schema": FIGURES, "model": f"{library}:{model}", "options": asked, **surroundings(library)}
+            return _entry(directory, library, model, {**head, "analyses": own_identity(COMPARING)}, "figures")
+    return None
+
+
+def _directory(library: str, model: str, options: BuildOptions) -> str | None:
+    """Return the folder for what is stored of a library's model; None if nothing is."""
+    has_data = options.inputs is not None and options.inputs.data is not None
+    if not options.cache or has_data or not _ENTRY.fullmatch(f"{library}-{model}-{'0' * 32}.network"):
+        return None
+    with suppress(Exception):
+        return folder()
+    return None
+
+
+def _network_entry(directory: str, library: str, model: str, options: str) -> tuple[str, bytes]:
+    """Return the path and first line of a Network's entry.
+
+    Raises OSError or LookupError if what it depends on is not known.
     """
     from vggscope.sources.installed import surroundings
 
     head = {"schema": SCHEMA, "model": f"{library}:{model}", "options": options, **surroundings(library)}
-    return json.dumps(head).encode()
+    return _entry(directory, library, model, head, "network")
 
 
-def _path(directory: str, library: str, model: str, head: bytes) -> str:
+def _entry(directory: str, library: str, model: str, head: dict[str, str], suffix: str) -> tuple[str, bytes]:
+    """Return the path of an entry and its first line, everything that it depends on."""
     from vggscope.sources.installed import digest
 
-    return os.path.join(directory, f"{library}-{model}-{digest(head)[:32]}.network")
+    line = json.dumps(head).encode()
+    return os.path.join(directory, f"{library}-{model}-{digest(line)[:32]}.{suffix}"), line
 
 
-def _read(path: str, head: bytes) -> Network | None:
-    """Return the Network of an entry; None if the file is missing, damaged or another one."""
-    from vggscope.sources.entry import unpacked
+def _read(path: str, head: bytes, unpack: Callable[[bytes], Held]) -> Held | None:
+    """Return what an entry holds; None if the file is missing, damaged or another one."""
     from vggscope.sources.installed import digest
 
     with suppress(Exception):
         stored, _, rest = _data(path).partition(b"\n")
         contents, _, body = rest.partition(b"\n")
         if stored == head and contents.decode() == digest(body):
-            network = unpacked(body)
+            held = unpack(body)
             mark_used(path)
-            return network
+            return held
     return None
 
 
@@ -150,12 +233,10 @@ def _data(path: str) -> bytes:
         return file.read(LARGEST_ENTRY)
 
 
-def _write(path: str, head: bytes, network: Network) -> None:
+def _write(path: str, head: bytes, body: bytes) -> None:
     """Write an entry, and make room. Raises OSError or ValueError if that is not possible."""
-    from vggscope.sources.entry import packed
     from vggscope.sources.installed import digest
 
-    body = packed(network)
     data = b"\n".join((head, digest(body).encode(), body))
     if len(data) <= LARGEST_ENTRY:
         replace_file(path, data)

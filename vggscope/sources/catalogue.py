@@ -7,6 +7,7 @@ import pkgutil
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -123,11 +124,17 @@ def references() -> tuple[ReferenceModel, ...]:
     return tuple(ReferenceModel(f"torchvision:{name}", None) for name in names if name in installed)
 
 
-def names_in(library: str) -> tuple[str, ...]:
+def names_in(library: str, *, cache: bool = True) -> tuple[str, ...]:
     """The models that the installed torchvision or timm registers, read from its source without importing it.
 
-    Empty where the library is not installed.
+    Empty where the library is not installed. `cache` allows them to be read from the cache and written to it.
     """
+    from vggscope.sources.cache import remembered_names
+
+    return remembered_names(library, partial(_registered, library)) if cache else _registered(library)
+
+
+def _registered(library: str) -> tuple[str, ...]:
     spec = importlib.util.find_spec(library)
     names: set[str] = set()
     for path in (Path(spec.origin).parent / "models").rglob("*.py") if spec and spec.origin else ():
@@ -135,11 +142,11 @@ def names_in(library: str) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def matching(word: str) -> tuple[str, ...] | None:
+def matching(word: str, *, cache: bool = True) -> tuple[str, ...] | None:
     """The models of an installed library that a shell-style pattern such as `timm:resnet*` names, in natural order.
 
-    None for a word that is no pattern. Raises ModelError for a pattern that no model matches, and MissingTool where the
-    library is not installed. The library is not imported.
+    None for a word that is no pattern. `cache` is that of `names_in`. Raises ModelError for a pattern that no model
+    matches, and MissingTool where the library is not installed. The library is not imported.
 
     >>> matching("torchvision:vgg1[16]")
     ('torchvision:vgg11', 'torchvision:vgg16')
@@ -149,7 +156,7 @@ def matching(word: str) -> tuple[str, ...] | None:
     library, _, pattern = word.strip().partition(":")
     if library not in LIBRARIES or not re.search(r"[*?[]", pattern):
         return None
-    known = names_in(library)
+    known = names_in(library, cache=cache)
     if not known:
         raise MissingTool(f"{library} is not installed", f"pip install {library}")
     names = [name for name in known if fnmatchcase(name, pattern)]

@@ -18,6 +18,9 @@ SHAPING = (
 entry does not hold any more when one of these files changes.
 """
 
+COMPARING = ("analysis", "dtypes.py")
+"""The rooms and files that, beside those of SHAPING, give the figures of a comparison."""
+
 PACKAGES = ("torch", "torchvision", "timm")
 """The packages on which every entry depends: timm uses torchvision."""
 
@@ -107,13 +110,17 @@ def _newer_files(folder: str, inner: tuple[str, ...] | None, installed: int) -> 
     return sorted(newer)
 
 
-def own_identity() -> str:
-    """Return the version of this package, and a digest of the files of SHAPING."""
+@cache
+def own_identity(parts: tuple[str, ...] = SHAPING) -> str:
+    """Return the version of this package, and a digest of the files of some of its rooms, those of SHAPING by default.
+
+    It is that of the first call: a file that changes later is not the one that was imported.
+    """
     from hashlib import sha256
 
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     hashed = sha256()
-    for name in sorted(SHAPING):
+    for name in sorted(parts):
         path = os.path.join(package, name)
         for file in [path] if name.endswith(".py") else _python_files(path):
             with open(file, "rb") as opened:
@@ -124,7 +131,8 @@ def own_identity() -> str:
 
 
 def _python_files(folder: str) -> list[str]:
-    return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".py")]
+    """Return the Python files of a folder and of those in it, in a fixed order."""
+    return sorted(os.path.join(place, n) for place, _, names in os.walk(folder) for n in names if n.endswith(".py"))
 
 
 def digest(data: bytes) -> str:

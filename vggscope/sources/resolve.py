@@ -29,6 +29,7 @@ from vggscope.vgg.options import BuildOptions
 if TYPE_CHECKING:
     from torch import nn
 
+    from vggscope.analysis.compare import Compared
     from vggscope.graph import Network
     from vggscope.inputs import Inputs
 
@@ -136,11 +137,36 @@ def resolve(word: str, options: BuildOptions | None = None) -> Network:
     options = options or BuildOptions()
     source = _source_of(word, options)
     load = partial(source.load, word.strip(), options)
-    if not source.is_stored or not options.cache or not _has_unchanged_libraries():
+    if not _is_remembered(source, options):
         return load()
     from vggscope.sources.cache import remembered
 
     return remembered(word, options, load)
+
+
+def _is_remembered(source: Source, options: BuildOptions) -> bool:
+    """Whether what a source gives now is read from the cache and written to it."""
+    return source.is_stored and options.cache and _has_unchanged_libraries()
+
+
+def figures(
+    word: str, options: BuildOptions, batch: int, dtype: str | None, compute: Callable[[], Compared]
+) -> Compared:
+    """The figures of a word's model in a comparison, from `compute` or, as `resolve` does, from the cache."""
+    if not _is_remembered(_source_of(word, options), options):
+        return compute()
+    from vggscope.sources.cache import remembered_figures
+
+    return remembered_figures(word, options, batch, dtype, compute)
+
+
+def recalled_figures(word: str, options: BuildOptions, batch: int, dtype: str | None) -> Compared | None:
+    """The figures of a word's model in a comparison from the cache; None if they are not there."""
+    if not _is_remembered(_source_of(word, options), options):
+        return None
+    from vggscope.sources.cache import recalled_figures as recalled
+
+    return recalled(word, options, batch, dtype)
 
 
 def read(word: str, options: BuildOptions | None = None) -> Network | None:
