@@ -30,7 +30,7 @@ from vggscope.builders.module import module
 from vggscope.builders.save import write_onnx
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.errors import ModelError, ShapeError
-from vggscope.foreign.onnx_model import read_model
+from vggscope.checkpoint.formats.onnx_model import read_model
 from vggscope.graph import Network
 from vggscope.vgg.configs import CONFIGS
 

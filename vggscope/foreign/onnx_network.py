@@ -15,8 +15,7 @@ from itertools import starmap
 from math import prod
 from typing import Any
 
-from vggscope.errors import CheckpointError, ShapeError, option, printable
-from vggscope.foreign.onnx_model import (
+from vggscope.checkpoint.formats.onnx_model import (
     MOST_NODES,
     STANDARD,
     OnnxFunction,
@@ -24,8 +23,10 @@ from vggscope.foreign.onnx_model import (
     OnnxNode,
     OnnxTensor,
     ValueInfo,
+    names_parameter,
 )
-from vggscope.foreign.onnx_ops import WITHOUT_MACS, OnnxLayer, layers, names_parameter
+from vggscope.errors import CheckpointError, ShapeError, option, printable
+from vggscope.foreign.onnx_ops import WITHOUT_MACS, OnnxLayer, layers
 from vggscope.foreign.onnx_values import Number, OnnxCall, OnnxValue, evaluate
 from vggscope.graph import INPUT, OUTPUT, Buffer, ConstantValue, Failure, Input, Network, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape, infer_output_shape

@@ -6,13 +6,12 @@ call, or a shape or axis that is no known constant. The node is then one whose c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from math import inf, prod
 from types import MappingProxyType
 
-from vggscope.foreign.onnx_model import DTYPES
+from vggscope.checkpoint.formats.onnx_model import DTYPES, names_parameter
 from vggscope.foreign.onnx_values import (
     INTEGERS,
     Number,
@@ -580,26 +579,6 @@ def is_number(call: OnnxCall, place: int) -> bool:
 
 def _scalar(call: OnnxCall, place: int) -> Number | None:
     return call.number(place) if is_number(call, place) else None
-
-
-def names_parameter(name: str) -> bool:
-    """Whether the name of a tensor is that of a parameter, and not one that an exporter made up.
-
-    torch.onnx writes parameters under their keys in the state dict, and other constants as `val_3` (dynamo) or
-    `onnx::Mul_12` and `/Constant_1_output_0` (TorchScript).
-
-    >>> names_parameter("encoder.pos_embedding"), names_parameter("val_3"), names_parameter("onnx::Mul_12")
-    (True, False, False)
-    """
-    is_made_up = name.startswith(("val_", "onnx::", "/", "_tensor_constant", "lifted_", "scalar_tensor", "_lifted"))
-    return bool(name) and not is_made_up and not name.isdigit() and not _RESULT.fullmatch(name)
-
-
-_RESULT = re.compile(
-    "(aten_)?(index|unsqueeze|view|permute|transpose|t|slice|select|expand|reshape|cat|stack|add|sub|mul|div|neg|pow|sum"
-    r"|mean|where|arange|full|zeros|ones|clone|repeat|gather|index_select|to|_to_copy|masked_fill|squeeze)(_\d+)?"
-)
-"""How dynamo names a constant that it has computed: after the function."""
 
 
 def _where(call: OnnxCall) -> OnnxLayer:

@@ -15,7 +15,7 @@ from math import prod
 from types import MappingProxyType
 from typing import Any
 
-from vggscope.foreign.onnx_model import DTYPES, MOST_VALUES, OnnxNode, OnnxTensor
+from vggscope.checkpoint.formats.onnx_model import DTYPES, MOST_VALUES, OnnxNode, OnnxTensor
 from vggscope.ops.base import Shape
 from vggscope.ops.elementwise import broadcast
 from vggscope.record import record

@@ -29,7 +29,7 @@ def load(word: str, options: BuildOptions) -> Network:
     it does not take the inputs in `options`.
     """
     from vggscope.checkpoint.formats.bounded_file import BoundedFile
-    from vggscope.foreign.onnx_model import read_model
+    from vggscope.checkpoint.formats.onnx_model import read_model
     from vggscope.foreign.onnx_network import network_of_onnx
 
     name = printable(os.path.basename(word))

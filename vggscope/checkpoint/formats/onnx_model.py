@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.protobuf import Field, Message, ProtobufFile, Schema, Span
 from vggscope.errors import CheckpointError, printable
-from vggscope.foreign.protobuf import Field, Message, ProtobufFile, Schema, Span
 from vggscope.ops.base import Shape
 from vggscope.record import record
 
@@ -59,6 +59,7 @@ _TENSOR: Schema = {
     13: Field("external", _EXTERNAL, repeated=True),
     14: Field("location", "int"),
 }
+_SPARSE: Schema = {1: Field("values", _TENSOR), 2: Field("indices", _TENSOR)}
 
 _DIMENSION: Schema = {1: Field("value", "int"), 2: Field("symbol", "text")}
 _TYPE: Schema = {
@@ -75,6 +76,9 @@ _ATTRIBUTE: dict[int, Field] = {
     7: Field("floats", "float", repeated=True),
     8: Field("ints", "int", repeated=True),
     9: Field("strings", "text", repeated=True),
+    10: Field("tensors", _TENSOR, repeated=True),
+    22: Field("sparse", _SPARSE),
+    23: Field("sparses", _SPARSE, repeated=True),
     20: Field("type", "int"),
     21: Field("reference", "text"),
 }
@@ -96,9 +100,10 @@ _GRAPH: Schema = {
     11: Field("inputs", _VALUE, repeated=True),
     12: Field("outputs", _VALUE, repeated=True),
     13: Field("values", _VALUE, repeated=True),
-    15: Field("sparse", {1: Field("values", _TENSOR)}, repeated=True),
+    15: Field("sparse", _SPARSE, repeated=True),
 }
 _ATTRIBUTE[6] = Field("graph", _GRAPH)
+_ATTRIBUTE[11] = Field("graphs", _GRAPH, repeated=True)
 
 _OPSET: Schema = {1: Field("domain", "text"), 2: Field("version", "int")}
 
@@ -133,7 +138,8 @@ class OnnxTensor:
     """A tensor of the file. `dtype` is torch's name, empty for a type that torch does not have.
 
     `data` is where its values lie in the file, with their encoding: `raw`, or the key of a typed field. It is None if
-    they lie in another file or nowhere. `location` is that other file's path, which is never opened.
+    they lie in another file or nowhere. `location` is that other file's path, and `external` the part of it; a length
+    of -1 is that of the values.
     """
 
     name: str
@@ -141,6 +147,7 @@ class OnnxTensor:
     dtype: str
     data: tuple[str, Span] | None = None
     location: str = ""
+    external: Span | None = None
 
     @property
     def stored(self) -> int | None:
@@ -193,7 +200,11 @@ class OnnxFunction:
 
 @record
 class OnnxModel:
-    """The graph of a file. `opset` is the version of ONNX's own ops."""
+    """The graph of a file. `opset` is the version of ONNX's own ops.
+
+    `inner_locations` are the files in which tensors other than `initializers` lie: those of attributes, of inner graphs
+    and of sparse tensors.
+    """
 
     file: ProtobufFile
     opset: int
@@ -203,6 +214,7 @@ class OnnxModel:
     initializers: Mapping[str, OnnxTensor]
     values: Mapping[str, ValueInfo]
     functions: Mapping[tuple[str, str], OnnxFunction]
+    inner_locations: frozenset[str] = frozenset()
 
     def numbers(self, tensor: OnnxTensor) -> tuple[int | float | bool, ...] | None:
         """The values of a small tensor; None for those that are many, elsewhere, or of a type without a format."""
@@ -240,7 +252,25 @@ def read_model(file: BoundedFile) -> OnnxModel:
         initializers=tensors,
         values={v.name: v for v in map(_value_info, graph.get("values", ()))},
         functions=dict(map(reader.function, message.get("functions", ()))),
+        inner_locations=frozenset(
+            place
+            for key, value in ({**message, **graph, "graph": ()}).items()
+            if key != "initializers"
+            for place in _locations(value)
+        ),
     )
+
+
+def _locations(value: object) -> Iterator[str]:
+    """The files in which the tensors of a message lie."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _locations(item)
+    elif isinstance(value, dict):
+        if value.get("external") or value.get("location"):
+            yield _external(value)[0]
+        for item in value.values():
+            yield from _locations(item)
 
 
 class _MessageReader:
@@ -330,8 +360,18 @@ def _tensor(message: Message) -> OnnxTensor:
     data = next(((key, message[key]) for key in ("raw", "f", "i", "q", "d", "u") if key in message), None)
     if not message.get("location"):
         return OnnxTensor(name, shape, dtype, data)
-    paths = [item.get("value", "") for item in message.get("external", ()) if item.get("key") == "location"]
-    return OnnxTensor(name, shape, dtype, location=next(iter(paths), "") or "another file")
+    location, span = _external(message)
+    return OnnxTensor(name, shape, dtype, location=location, external=span)
+
+
+def _external(message: Message) -> tuple[str, Span | None]:
+    """The file in which a tensor's data lies, and the part of it; None if the numbers make no sense."""
+    entries = {item.get("key", ""): item.get("value", "") for item in message.get("external", ())}
+    location = entries.get("location") or "another file"
+    numbers = [entries.get("offset") or "0", entries.get("length") or "-1"]
+    if not all(re.fullmatch(r"-1|[0-9]{1,18}", number) for number in numbers) or numbers[0] == "-1":
+        return location, None
+    return location, Span(*map(int, numbers))
 
 
 def _value_info(message: Message) -> ValueInfo:
@@ -364,3 +404,23 @@ def _numbers(file: ProtobufFile, key: str, span: Span, dtype: str, count: int) -
     if len(values) != count or dtype in ("float16", "bfloat16"):
         return None
     return tuple(map(bool, values)) if dtype == "bool" else tuple(values)
+
+
+def names_parameter(name: str) -> bool:
+    """Whether the name of a tensor is that of a parameter, and not one that an exporter made up.
+
+    torch.onnx writes parameters under their keys in the state dict, and other constants as `val_3` (dynamo) or
+    `onnx::Mul_12` and `/Constant_1_output_0` (TorchScript).
+
+    >>> names_parameter("encoder.pos_embedding"), names_parameter("val_3"), names_parameter("onnx::Mul_12")
+    (True, False, False)
+    """
+    is_made_up = name.startswith(("val_", "onnx::", "/", "_tensor_constant", "lifted_", "scalar_tensor", "_lifted"))
+    return bool(name) and not is_made_up and not name.isdigit() and not _RESULT.fullmatch(name)
+
+
+_RESULT = re.compile(
+    "(aten_)?(index|unsqueeze|view|permute|transpose|t|slice|select|expand|reshape|cat|stack|add|sub|mul|div|neg|pow|sum"
+    r"|mean|where|arange|full|zeros|ones|clone|repeat|gather|index_select|to|_to_copy|masked_fill|squeeze)(_\d+)?"
+)
+"""How dynamo names a constant that it has computed: after the function."""

@@ -83,6 +83,8 @@ class ProtobufFile:
             if self._walked < 0:
                 raise _too_much()
             tag, place = self._varint(place, end)
+            if tag >= 2**32:
+                raise CheckpointError("it has a field of a number that is too large", DAMAGED)
             field = schema.get(tag >> 3)
             wire = tag & 7
             if wire == LENGTH:
@@ -139,6 +141,9 @@ class ProtobufFile:
                 self._add(message, field, number)
         else:
             assert not isinstance(field.kind, str)
+            if not field.repeated and field.key in message:
+                # Protobuf would join the two; no writer does it, and one of them would be overlooked.
+                raise CheckpointError(f"a message in it has two of {field.key!r}, which it has once", DAMAGED)
             self._add(message, field, self.decode(field.kind, span, depth + 1))
 
     def _read_fixed(self, message: Message, field: Field | None, wire: int, place: int, end: int) -> int:
