@@ -47,6 +47,7 @@ HEAVY = (
     "numpy",
     "IPython",
     "onnx",
+    "onnxruntime",
     "safetensors",
     "PIL",
 )

@@ -361,10 +361,14 @@ def test_an_onnx_file_and_an_exported_program(tmp_path: Path) -> None:
 
     node = helper.make_node("Relu", ["x"], ["y"])
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
-    for producer, name in (("pytorch", "net.pth"), ("", "net.onnx")):
-        made = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]), producer_name=producer)
+    made = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]), producer_name="pytorch")
+    for name in ("net.pth", "net.onnx"):
         (tmp_path / name).write_bytes(made.SerializeToString())
-        refused(tmp_path / name, "an ONNX file")
+    assert ".onnx" in refused(tmp_path / "net.pth", "an ONNX file").remedy
+    assert (vggscope.inspect(tmp_path / "net.onnx").format, vggscope.inspect(tmp_path / "net.onnx").params) == (
+        "ONNX",
+        0,
+    )
     model = small().eval()
     torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 28, 28),)), tmp_path / "x.pt2")
     assert "torch.export.load" in refused(tmp_path / "x.pt2", r"a program of torch.export").remedy

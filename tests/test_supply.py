@@ -28,9 +28,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 def claimed() -> list[Requirement]:
     """What a user installs: the dependencies and the extras that are for users."""
     extras = PROJECT["optional-dependencies"]
-    return [
-        Requirement(text) for text in (*PROJECT["dependencies"], *extras["onnx"], *extras["timm"], *extras["keras"])
-    ]
+    named = ("onnx", "onnxruntime", "timm", "keras")
+    return [Requirement(text) for text in (*PROJECT["dependencies"], *(text for key in named for text in extras[key]))]
 
 
 def bound(requirement: Requirement, operator: str) -> str | None:

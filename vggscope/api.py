@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from vggscope.drawing import Diagram
     from vggscope.execution.activations import Activations
     from vggscope.explorer.result import Page
+    from vggscope.foreign.onnx_run import OnnxRunner
     from vggscope.lock_file import Lock
     from vggscope.sources.catalogue import Catalogue
     from vggscope.sources.reference import Reference
@@ -281,8 +282,10 @@ def diff(
     differs in its name alone, or in whether it works in place.
 
     `numeric` copies the weights to the reference, runs both on one random input drawn with `seed`, in double precision
-    with `float64`, and compares the outputs. `weights` is a checkpoint of the model to run with. A module passed in
-    stays as it is. Against a locked architecture (`ref="arch.json"`) the inputs are those of the lock unless given.
+    with `float64`, and compares the outputs. An ONNX file is run by onnxruntime, and its weights are copied to a module
+    beside it. `weights` is a checkpoint of the model, or of the module beside an ONNX file, to run with. A module
+    passed in stays as it is. Against a locked architecture (`ref="arch.json"`) or an ONNX file the inputs are
+    those that the file fixes unless given.
 
     Raises ModelError, also where no patch is found, OptionError, CheckpointError for weights that are not the model's,
     and ShapeError where the reference does not run on the input.
@@ -297,7 +300,7 @@ def diff(
         run = {"numeric": numeric, "weights": weights, "ignore": ignore, "patch": patch}
         _refuse_with_summary(ref, {name: value for name, value in run.items() if value})
         return replace(_compared_with_summary(model, ref, found, input_size, options), lists_all=list_all)
-    ours, input_size, options = _on_locked_inputs(model, ref, input_size, options)
+    ours, input_size, options = _on_fixed_inputs(model, ref, input_size, options)
     ours = ours.truncated_at_failure()
     reference = _reference(ref, model, ours, _inputs(input_size, options), options)
     if _inputs(input_size, options) is None and not isinstance(model, Network):
@@ -313,9 +316,9 @@ def diff(
         again = partial(_compared_again, _word(model), reference.network, ignored, size, options)
         result = replace(result, patch=_patch(model, (result, ours, reference.network), again))
     if (numeric or weights is not None) and ours.failure is None:
-        build_ours = _module_factory(model, input_size, options, weights)
-        with _preserved(model, *([] if ref is None else [ref])):
-            result = replace(result, numeric=_compare_outputs(ours, reference, build_ours, seed, float64))
+        given = (input_size, options, weights)
+        numbers = _compare_outputs((model, ref), (ours, reference), given, seed, float64)
+        result = replace(result, numeric=numbers)
     if training:
         from vggscope.diffing.result import TRAINING
 
@@ -798,7 +801,7 @@ def lock(
     from vggscope.lock_file import lock as lock_network
 
     before = None if like is None else os.fspath(like)
-    return lock_network(_on_locked_inputs(model, before, input_size, options)[0])
+    return lock_network(_on_fixed_inputs(model, before, input_size, options)[0])
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:
@@ -1492,15 +1495,15 @@ def _reference_on(
     return Reference(_network(ref, inputs, {}), lambda: attach(build_theirs(), inputs))
 
 
-def _on_locked_inputs(
+def _on_fixed_inputs(
     model: Model, ref: Model | None, input_size: InputSizes | None, options: ModelOptions
 ) -> tuple[Network, InputSizes | None, ModelOptions]:
-    """The Network of a model, with its inputs and options: those of the locked architecture `ref`, if it is one and the
-    caller gives none.
+    """The Network of a model, with its inputs and options: those that a file `ref` fixes, a locked architecture or an
+    ONNX file, if it is one and the caller gives none.
     """
     ours = network(model, input_size, **options)
     has_inputs = isinstance(model, Network) or _inputs(input_size, options) is not None
-    if has_inputs or not isinstance(ref, str) or not ref.strip().lower().endswith(".json"):
+    if has_inputs or not isinstance(ref, str) or not ref.strip().lower().endswith((".json", ".onnx")):
         return ours, input_size, options
     from vggscope.sources.resolve import inputs_of, resolve
 
@@ -1604,19 +1607,49 @@ def _compared_again(
 
 
 def _compare_outputs(
-    ours: Network, reference: Reference, build_ours: Callable[[], nn.Module], seed: int, float64: bool
+    models: tuple[Model, Model | None],
+    networks: tuple[Network, Reference],
+    given: tuple[InputSizes | None, ModelOptions, str | None],
+    seed: int,
+    float64: bool,
 ) -> Numeric:
     """The largest difference between the outputs of the model and of its reference, run on the same random input."""
-    from vggscope.diffing.numeric import STEPS, measure
+    from vggscope.diffing.numeric import STEPS, Build, measure
     from vggscope.progress import progress
     from vggscope.units import shape_text
 
+    (model, ref), (ours, reference), (input_size, options, weights) = models, networks, given
     shapes, theirs = ([tensor.shape for tensor in network.inputs] for network in (ours, reference.network))
     if ours.takes_one_image and reference.network.takes_one_image:
         shapes, theirs = [shapes[0][2:]], [theirs[0][2:]]  # channels are fitted
     if shapes != theirs:
         sizes = " and ".join(shape_text(tensor.shape) or "scalar" for tensor in ours.inputs)
         raise ShapeError(f"{reference.network.name} does not run on {sizes}", f"leave out {option('numeric')}")
-    with progress("comparing", len(STEPS)) as advance:
+    inputs = _inputs(input_size, options) or input_sizes(ours)
+    our_file = _runner(model, _source_options(inputs, options))
+    their_file = _runner(ref, _source_options(inputs, {}))
+    if our_file is not None and their_file is not None and weights is not None:
+        raise OptionError(f"{option('weights', weights)}: both files have their own weights", "leave it out")
+    build_ours: Build = our_file or _module_factory(model, input_size, options, weights)
+    build_theirs: Build = their_file or reference.build
+    if our_file is not None and weights is not None:
+        build_theirs = _loaded(reference.build, weights)
+    is_file = our_file is not None or their_file is not None
+    with _preserved(model, *([] if ref is None else [ref])), progress("comparing", len(STEPS)) as advance:
         dtype = "float64" if float64 else "float32"
-        return measure(ours, reference.network, build_ours, reference.build, seed, dtype, advance)
+        copies = weights is None or not is_file
+        return measure(ours, reference.network, build_ours, build_theirs, seed, dtype, advance, copies=copies)
+
+
+def _runner(model: Model | None, options: BuildOptions) -> Callable[[], OnnxRunner] | None:
+    """A function that returns what runs a file in another runtime; None for a model that torch runs."""
+    from vggscope.sources.resolve import runner_of
+
+    runner = runner_of(model, options) if isinstance(model, str) else None
+    return None if runner is None else lambda: runner
+
+
+def _loaded(build_module: Callable[[], nn.Module], weights: str) -> Callable[[], nn.Module]:
+    from vggscope.checkpoint.load_weights import load_weights
+
+    return lambda: load_weights(build_module(), weights)

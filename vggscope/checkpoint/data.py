@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.checkpoint.contents import Checkpoint, Extent, StoredTensor
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
-from vggscope.checkpoint.reader import explained, read_from, weights_path
+from vggscope.checkpoint.reader import explained, read
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import Shape, numel
 
@@ -192,11 +192,17 @@ class ShardedTensorFile(TensorFile):
 @contextmanager
 def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
     """Open a checkpoint to read its data. Raises CheckpointError as `reader.read` does, and where data overlap."""
-    path = weights_path(path)
+    with open_checkpoint(read(path)) as tensors:
+        yield tensors
+
+
+@contextmanager
+def open_checkpoint(checkpoint: Checkpoint) -> Iterator[TensorFile]:
+    """Open a checkpoint that is read already. Raises CheckpointError where it cannot be read, or its data overlap."""
+    path = checkpoint.path
     with ExitStack() as stack:
         with explained(path):
             file = stack.enter_context(BoundedFile(path))
-            checkpoint = read_from(file, path)
         shards = [_opened(stack, shard.path, shard) for shard in checkpoint.shards]
         with explained(path):
             tensors = (

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.folder import weights_in
-from vggscope.checkpoint.formats import caffemodel, hdf5, numpy_files, safetensors, torch_save, torch_tar
+from vggscope.checkpoint.formats import caffemodel, hdf5, numpy_files, onnx_file, safetensors, torch_save, torch_tar
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT
 from vggscope.checkpoint.formats.shard_index import read_index
@@ -144,6 +144,7 @@ _ZIP = b"PK\x03\x04"
 _READERS: tuple[tuple[Callable[[bytes, str], bool], Callable[[BoundedFile, str], Checkpoint]], ...] = (
     # Protobuf has no signature.
     (lambda head, path: path.endswith(".caffemodel"), caffemodel.read),
+    (lambda head, path: path.endswith(".onnx"), onnx_file.read),
     (_is_npz, numpy_files.read_npz),
     (lambda head, path: head.startswith(_ZIP) and path.endswith(".keras"), hdf5.read_keras),
     (lambda head, path: head.startswith(hdf5.MAGIC), hdf5.read),
@@ -163,8 +164,8 @@ _READERS: tuple[tuple[Callable[[bytes, str], bool], Callable[[BoundedFile, str],
 
 def _unsupported(head: bytes, path: str) -> CheckpointError:
     """The error that names what a file is that has none of the formats."""
-    if head.startswith(b"\x08") and (head[2:3] == b"\x12" or path.endswith(".onnx")):
-        return CheckpointError("it is an ONNX file", "give the checkpoint that it was exported from")
+    if head.startswith(b"\x08") and head[2:3] == b"\x12":
+        return CheckpointError("it is an ONNX file", "give it the suffix .onnx")
     if path.endswith(".t7"):
         return CheckpointError("it is a file of Lua Torch", "convert it to a PyTorch state dict first")
     for signature, kind, remedy in _UNSUPPORTED:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vggscope.diffing.locate import align_networks
 from vggscope.diffing.result import Numeric
-from vggscope.errors import ModelError, option
+from vggscope.errors import ModelError, OptionError, option
 from vggscope.graph import Network, Node
+from vggscope.record import record
 from vggscope.trace.forward import random_state
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.quantized import has_quantized_tensors
@@ -20,12 +21,42 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-MISMATCH = 1e-3
-"""The error, relative to a layer's largest value, above which two layers' outputs count as different."""
+TOLERANCES = {"float64": 1e-9, "float32": 3e-5, "float16": 1e-2, "bfloat16": 5e-2}
+"""The error by dtype, relative to a layer's largest value, above which two layers' outputs count as different.
+
+It is some 250 times the rounding error of float32, which a sum of a thousand products reaches in another order.
+"""
 
 STEPS = ("building ours", "building the reference", "running ours", "running the reference")
 
-Build = Callable[[], "nn.Module"]
+
+class Runner(Protocol):
+    """A network that is run: a module by torch, or a file of another runtime by that.
+
+    `holds_weights`: its weights are those of a file, which are copied to a module that it is compared with.
+    """
+
+    holds_weights: bool
+
+    @property
+    def engine(self) -> str:
+        """What runs it, with the version: `torch 2.9.0`."""
+
+    @property
+    def dtype(self) -> str:
+        """The floating-point type that it computes in."""
+
+    def inputs(self) -> CallInputs:
+        """Its inputs, with zeros where they have no values of their own."""
+
+    def tensors(self, nodes: Sequence[Node]) -> Mapping[str, list[Tensor]]:
+        """The parameters and buffers of these layers in torch's layout, by the layer's name."""
+
+    def run(self, inputs: CallInputs, nodes: Sequence[Node], seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The output, and the outputs of those of these layers that can be recorded, by the layer's name."""
+
+
+Build = Callable[[], "nn.Module | Runner"]
 
 
 def measure(
@@ -36,54 +67,89 @@ def measure(
     seed: int = 0,
     dtype: str = "float32",
     progress: Callable[[str], None] = lambda step: None,
+    *,
+    copies: bool = True,
 ) -> Numeric:
     """Copy our weights to the aligned layers of the reference, run both on one seeded input, and compare the outputs.
 
     Both modules are built on the CPU under the seed, and the reference's weights are overwritten in place: no weight is
     held twice. A layer's weights are copied if they are equally many, reshaped if necessary (a Linear's to a
-    convolution that covers its input). Layers without a counterpart keep their own. The errors are infinite if the
-    outputs differ in size. `progress` is called with each of STEPS before that step begins.
+    convolution that covers its input). Layers without a counterpart keep their own. The weights of a file are copied to
+    the module beside it, whichever is the reference; two files keep their own. So do both if not `copies`.
 
-    Raises ModelError for quantised weights, and for a module that does not run in `dtype`.
+    The errors are infinite if the outputs differ in size. `progress` is called with each of STEPS before that step
+    begins.
+
+    Raises ModelError for quantised weights, and for a module that does not run in `dtype`; OptionError for a `dtype` in
+    which a file is not run.
     """
     with random_state():  # a forward may draw numbers
-        return _measured(ours, reference, build_ours, build_reference, seed, dtype, progress)
+        return _measured(ours, reference, (build_ours, build_reference), seed, dtype, progress, copies=copies)
 
 
 def _measured(
     ours: Network,
     reference: Network,
-    build_ours: Build,
-    build_reference: Build,
+    builds: tuple[Build, Build],
     seed: int,
     dtype: str,
     progress: Callable[[str], None],
+    *,
+    copies: bool,
 ) -> Numeric:
     import torch
 
-    kind: torch.dtype = getattr(torch, dtype)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         progress(STEPS[0])
-        left = _in_dtype(build_ours(), ours.name, dtype)
+        left = _runner(builds[0](), ours, dtype)
         progress(STEPS[1])
-        right = _in_dtype(build_reference(), reference.name, dtype)
+        right = _runner(builds[1](), reference, dtype)
+    coarsest = max(left.dtype, right.dtype, key=list(TOLERANCES).index)
     generator = torch.Generator().manual_seed(seed)
-    inputs = _random_inputs(inputs_of(left, ours), generator, kind)
+    inputs = _random_inputs(left.inputs(), generator, getattr(torch, coarsest))
     pairs = [(mine, other) for mine, other in align_networks(ours, reference).layer_pairs() if mine and other]
+    is_file = left.holds_weights or right.holds_weights
     with torch.no_grad():
-        for mine, other in pairs:
-            _copy(mine, left, other, right)
+        changed = _copy_weights(pairs, left, right) if copies else None
         progress(STEPS[2])
-        with _outputs(left, [mine for mine, _ in pairs]) as our_outputs:
-            result = _output(left, inputs.map(torch.clone), ours, seed)  # forward may write to its inputs
+        given = _fitted(inputs, right.inputs())
+        # A forward may write to its inputs.
+        result, our_outputs = left.run(_cloned(inputs, left.dtype), [mine for mine, _ in pairs], seed)
         progress(STEPS[3])
-        with _outputs(right, [other for _, other in pairs]) as their_outputs:
-            fitted = _fitted(inputs, inputs_of(right, reference))
-            expected = _output(right, fitted, reference, seed)
+        expected, their_outputs = right.run(_cloned(given, right.dtype), [other for _, other in pairs], seed)
     absolute, relative = _errors(result, expected)
-    mismatches = (m.title for m, o in pairs if _differ(our_outputs.get(m.name), their_outputs.get(o.name)))
-    return Numeric(absolute, relative, seed, tuple(inputs.tensors()[0].shape), dtype, next(mismatches, None))
+    tolerance = TOLERANCES[coarsest]
+    errors = ((m.title, _error(our_outputs.get(m.name), their_outputs.get(o.name))) for m, o in pairs)
+    parts_at, parts_error = next(((title, error) for title, error in errors if error > tolerance), (None, None))
+    return Numeric(
+        absolute,
+        relative,
+        seed,
+        tuple(inputs.tensors()[0].shape),
+        coarsest,
+        parts_at,
+        parts_error,
+        tolerance,
+        (left.engine, right.engine) if is_file else (),
+        changed if is_file else None,
+    )
+
+
+def _runner(built: nn.Module | Runner, network: Network, dtype: str) -> Runner:
+    """What was built as a runner. Raises ModelError for quantised weights, and OptionError for a file's own dtype."""
+    from torch import nn
+
+    if isinstance(built, nn.Module):
+        return _TorchRunner(_in_dtype(built, network.name, dtype), network, dtype)
+    if built.dtype not in TOLERANCES:
+        raise ModelError(f"{network.name} computes in {built.dtype}", f"leave out {option('numeric')}")
+    if dtype == "float64" != built.dtype:
+        raise OptionError(
+            f"{network.name} computes in {built.dtype}: a file is run in its own dtypes",
+            f"leave out {option('float64', True)}",
+        )
+    return built
 
 
 def _in_dtype(module: nn.Module, name: str, dtype: str) -> nn.Module:
@@ -95,6 +161,38 @@ def _in_dtype(module: nn.Module, name: str, dtype: str) -> nn.Module:
         raise ModelError(f"{name} has quantised weights, which cannot be copied", f"leave out {option('numeric')}")
     # `to(kind)` would convert complex tensors too.
     return module.eval().double() if dtype == "float64" else module.eval().float()
+
+
+@record
+class _TorchRunner:
+    """A module at evaluation, in one floating-point type."""
+
+    module: nn.Module
+    network: Network
+    dtype: str
+
+    holds_weights = False
+
+    @property
+    def engine(self) -> str:
+        import torch
+
+        return f"torch {torch.__version__.partition('+')[0]}"
+
+    def inputs(self) -> CallInputs:
+        return inputs_of(self.module, self.network)
+
+    def tensors(self, nodes: Sequence[Node]) -> Mapping[str, list[Tensor]]:
+        return {node.name: self._tensors(node) for node in nodes}
+
+    def _tensors(self, node: Node) -> list[Tensor]:
+        parameters = [self.module.get_parameter(parameter.name) for parameter in node.parameters]
+        buffers = [f"{node.module}.{name}" for name in node.op.buffers()] if node.module is not None else []
+        return [*parameters, *(self.module.get_buffer(name) for name in buffers)]
+
+    def run(self, inputs: CallInputs, nodes: Sequence[Node], seed: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        with _outputs(self.module, nodes) as outputs:
+            return _output(self.module, inputs, self.network, seed), outputs
 
 
 def _output(module: nn.Module, inputs: CallInputs, network: Network, seed: int) -> Tensor:
@@ -149,21 +247,53 @@ def _fitted(ours: CallInputs, theirs: CallInputs) -> CallInputs:
     return theirs.map(fitted)
 
 
-def _copy(mine: Node, ours: nn.Module, other: Node, reference: nn.Module) -> None:
-    """Copy a layer's parameters and buffers to its counterpart in place, reshaped, if they are equally many."""
-    for source, target in zip(_tensors(mine, ours), _tensors(other, reference)):
-        if source.numel() == target.numel():
-            target.copy_(source.reshape(target.shape))
+def _cloned(inputs: CallInputs, dtype: str) -> CallInputs:
+    """A copy of the inputs, with floating-point tensors in another dtype."""
+    import torch
+
+    kind: torch.dtype = getattr(torch, dtype)
+    return inputs.map(lambda tensor: tensor.to(kind if tensor.is_floating_point() else tensor.dtype, copy=True))
 
 
-def _tensors(node: Node, module: nn.Module) -> list[Tensor]:
-    parameters = [module.get_parameter(parameter.name) for parameter in node.parameters]
-    buffers = [f"{node.module}.{name}" for name in node.op.buffers()] if node.module is not None else []
-    return [*parameters, *(module.get_buffer(name) for name in buffers)]
+def _copy_weights(pairs: Sequence[tuple[Node, Node]], ours: Runner, reference: Runner) -> int | None:
+    """Copy our layers' weights to their counterparts, or a file's to the module's. Return how many tensors had other
+    values before; None for two files.
+    """
+    import torch
+
+    if reference.holds_weights:
+        if ours.holds_weights:
+            return None
+        pairs, ours, reference = [(other, mine) for mine, other in pairs], reference, ours
+    sources = ours.tensors([source for source, _ in pairs])
+    targets = reference.tensors([target for _, target in pairs])
+    changed = 0
+    for node, other in pairs:
+        kept = sources.get(node.name, []), targets.get(other.name, [])
+        if node.op.name != other.op.name:
+            # A product with a weight, and a bias before it, is a linear layer.
+            kept = _matrices_first(kept[0]), _matrices_first(kept[1])
+        for source, target in zip(*kept):
+            if source.numel() == target.numel():
+                values = _laid_out(source, target, is_other_op=node.op.name != other.op.name)
+                changed += not torch.equal(values.to(target.dtype), target)
+                target.copy_(values)
+    return changed
+
+
+def _matrices_first(tensors: list[Tensor]) -> list[Tensor]:
+    return sorted(tensors, key=lambda tensor: -tensor.dim())
+
+
+def _laid_out(source: Tensor, target: Tensor, *, is_other_op: bool) -> Tensor:
+    """A weight in the shape of its counterpart: the matrix of a product is transposed to that of a linear layer."""
+    is_matrix = source.dim() == target.dim() == 2
+    is_transposed = is_matrix and source.shape == target.shape[::-1] and (source.shape != target.shape or is_other_op)
+    return source.t() if is_transposed else source.reshape(target.shape)
 
 
 @contextmanager
-def _outputs(module: nn.Module, nodes: list[Node]) -> Iterator[dict[str, Tensor]]:
+def _outputs(module: nn.Module, nodes: Sequence[Node]) -> Iterator[dict[str, Tensor]]:
     """Record the output of each node's module while the context is open, by the node's name (`pool:2` for the second
     call of `pool`).
     """
@@ -203,5 +333,6 @@ def _errors(result: Tensor, expected: Tensor) -> tuple[float, float]:
     return absolute, absolute / scale if scale else absolute
 
 
-def _differ(left: Tensor | None, right: Tensor | None) -> bool:
-    return left is not None and right is not None and _errors(left, right)[1] > MISMATCH
+def _error(left: Tensor | None, right: Tensor | None) -> float:
+    """The relative error of a layer's outputs, 0 if either one was not recorded."""
+    return 0.0 if left is None or right is None else _errors(left, right)[1]

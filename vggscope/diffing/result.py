@@ -78,7 +78,10 @@ class ParameterCounts:
 class Numeric:
     """The largest errors between the outputs of two networks with the same weights on the same input.
 
-    `parts_at` is the first layer whose outputs differ, None if none does.
+    `parts_at` is the first layer whose outputs differ, and `parts_error` their relative error; None if none does. A
+    relative error up to `tolerance` is rounding. Where another runtime runs a file, `engines` is what ran each of the
+    two, else empty, and `changed_weights` how many tensors of the module had other values than the file's, which they
+    were given; None where none were copied.
     """
 
     max_abs_error: float
@@ -87,6 +90,10 @@ class Numeric:
     input_shape: Shape
     dtype: str = "float32"
     parts_at: str | None = None
+    parts_error: float | None = None
+    tolerance: float = 0.0
+    engines: tuple[str, ...] = ()
+    changed_weights: int | None = None
 
 
 @record

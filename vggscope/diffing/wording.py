@@ -103,12 +103,27 @@ def totals(diff: Diff) -> list[tuple[str, str]]:
 
 def _numeric_text(numeric: Numeric) -> str:
     first = f"; the first mismatch is at {numeric.parts_at}" if numeric.parts_at else ""
+    if numeric.parts_error is not None and numeric.engines:
+        first += f": relative error {numeric.parts_error:.3g}, rounding gives up to {numeric.tolerance:g}"
+    how = f", {' beside '.join(dict.fromkeys(numeric.engines))}" if numeric.engines else ""
     if numeric.max_abs_error == float("inf"):
-        return f"undefined: the outputs differ in size{first}"
+        return f"undefined: the outputs differ in size{how}{first}"
     return (
         f"largest error {numeric.max_abs_error:.3g} (relative {numeric.max_rel_error:.3g})"
-        f" on one seeded {shape_text(numeric.input_shape)} input, seed {numeric.seed}, {numeric.dtype}{first}"
+        f" on one seeded {shape_text(numeric.input_shape)} input, seed {numeric.seed}, {numeric.dtype}{how}"
+        f"{_weights_text(numeric)}{first}"
     )
+
+
+def _weights_text(numeric: Numeric) -> str:
+    """Whose weights the two had, if one of them is a file; empty for two modules."""
+    if not numeric.engines:
+        return ""
+    if numeric.changed_weights is None:
+        return "; each with its own weights"
+    count = numeric.changed_weights
+    changed = f"which replaced {count} other tensors" if count != 1 else "which replaced another tensor"
+    return f"; with the file's weights, {changed if count else 'which are those of the module'}"
 
 
 @record

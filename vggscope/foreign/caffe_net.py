@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.protobuf import Field, Message, ProtobufFile, Schema
 from vggscope.errors import CheckpointError
 from vggscope.foreign.onnx_values import shortest
-from vggscope.foreign.protobuf import Field, Message, ProtobufFile, Schema
 from vggscope.foreign.protobuf_text import LARGEST, parse
 from vggscope.ops.base import Shape
 from vggscope.record import record

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
 
+from vggscope.checkpoint.formats.protobuf import Message
 from vggscope.errors import CheckpointError, ShapeError, option, printable
 from vggscope.foreign.caffe_net import CaffeLayer, CaffeNet
 from vggscope.foreign.layer_graph import (
@@ -23,7 +24,6 @@ from vggscope.foreign.layer_graph import (
     check_given,
     given_for,
 )
-from vggscope.foreign.protobuf import Message
 from vggscope.graph import Network, Parameter
 from vggscope.ops import activation
 from vggscope.ops.base import Op, Shape

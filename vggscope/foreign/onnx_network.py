@@ -70,9 +70,29 @@ class GivenInput:
     name: str = ""
 
 
+@record
+class OnnxTranslation:
+    """The Network of a graph, with the file's names.
+
+    By the name of a node of the Network, `values` has the value of the file that is its output, and `weights` the
+    initializers that are its parameters and running statistics, in torch's order; an empty name is a computed one.
+    """
+
+    network: Network
+    values: Mapping[str, str]
+    weights: Mapping[str, tuple[str, ...]]
+
+
 def network_of_onnx(
     model: OnnxModel, name: str, given: Sequence[GivenInput] = (), batch_axis: int | None = 0
 ) -> Network:
+    """Return the Network of a graph, as `translated` does."""
+    return translated(model, name, given, batch_axis).network
+
+
+def translated(
+    model: OnnxModel, name: str, given: Sequence[GivenInput] = (), batch_axis: int | None = 0
+) -> OnnxTranslation:
     """Return the Network of a graph, under the file's own names.
 
     `given` are the sizes of inputs whose axes the file leaves open. Raises CheckpointError, without the path, for a
@@ -90,7 +110,7 @@ def network_of_onnx(
         run.run()
     elif fixed > 1:
         notes.append(f"the file fixes a batch of {fixed}, the figures are those of one sample")
-    return _Finish(model, name, run, other, notes).network()
+    return _Finish(model, name, run, other, notes).translation()
 
 
 def _second(model: OnnxModel, nodes: tuple[OnnxNode, ...], axes: Mapping[str, _Axes]) -> _ShapeRun | None:
@@ -254,7 +274,10 @@ def _renamed(
 
 @record
 class _Made:
-    """A node of the Network before it has its name. `key` stands for the name; `call` is the file's node."""
+    """A node of the Network before it has its name. `key` stands for the name; `call` is the file's node.
+
+    `weights` are the initializers that are its parameters and running statistics, empty names for computed ones.
+    """
 
     key: str
     op: Op
@@ -265,6 +288,7 @@ class _Made:
     dtype: str
     constants: tuple[ConstantValue, ...] = ()
     reads_computed_weight: bool = False
+    weights: tuple[str, ...] = ()
 
 
 @dataclass
@@ -423,9 +447,8 @@ class _ShapeRun:
             padded = self._add(call, layer.before, f"{key}/before", is_first)
             call = replace(call, inputs=(padded, *call.inputs[1:]))
         values = [call.inputs[place] for place in layer.inputs]
-        weights = [call.inputs[place] for place in layer.weights]
         read = [value for value in values if value is not None]
-        held = [value for value in weights if value is not None]
+        held = [value for value in map(call.value, layer.weights) if value is not None]
         op, sources = layer.op, tuple(value.node for value in read if not value.is_constant)
         shapes = [value.shape for value in read]
         shape = infer_output_shape(op, *shapes)
@@ -435,25 +458,27 @@ class _ShapeRun:
             op = WithComputedWeights(op, tuple(len(value.shape) > 1 for value in computed))
             sources = (*sources, *(value.node for value in computed))
         parameters: list[Parameter] = []
-        fixed = []
+        fixed, owned = [], list[OnnxValue]()
         for place, value in enumerate(read):
             if value.is_constant:
                 own = self._parameters(value, is_weight=layer.is_product)
                 parameters += own
+                owned += [value] if own else []
                 fixed += [] if own else [place]
         constants: tuple[ConstantValue, ...] = ()
         if any(value.is_constant for value in read):
             op = WithConstants(op, tuple(v.shape if v.is_constant else None for v in read), tuple(fixed))
-            owned = ((v, self._parameters(v, is_weight=layer.is_product)) for v in read if v.is_constant)
-            constants = tuple(starmap(_constant_value, owned)) if fixed else ()
+            known = ((v, self._parameters(v, is_weight=layer.is_product)) for v in read if v.is_constant)
+            constants = tuple(starmap(_constant_value, known)) if fixed else ()
         for value in held:
             parameters += self._parameters(value, is_weight=True)
-        for place in layer.statistics:
-            self.statistics.update(t.name for value in [call.value(place)] if value for t in value.tensors)
+        statistics = [value for value in map(call.value, layer.statistics) if value is not None]
+        self.statistics.update(tensor.name for value in statistics for tensor in value.tensors)
         dtype = layer.dtype or next((v.dtype for v in read if not v.is_constant), read[0].dtype)
         is_computed = any(value.is_computed for value in (*read, *held))
         unique = tuple(dict.fromkeys(parameters))
-        self._append(_Made(key, op, sources, unique, call.node, is_first, dtype, constants, is_computed), shape)
+        names = tuple(map(_initializer, (*owned, *held, *statistics)))
+        self._append(_Made(key, op, sources, unique, call.node, is_first, dtype, constants, is_computed, names), shape)
         first = call.value(0)
         is_whole = first is None or first.is_whole or not layer.op.is_layout
         return OnnxValue(shape, dtype, key, is_whole=is_whole and call.node.op_type not in _REORDERS)
@@ -535,6 +560,11 @@ class _ShapeRun:
         }
 
 
+def _initializer(value: OnnxValue) -> str:
+    """The name of the initializer that a constant is; empty for one that is computed."""
+    return value.tensors[0].name if len(value.tensors) == 1 and not value.is_computed else ""
+
+
 def _check_weights(op: Op, held: list[OnnxValue]) -> None:
     """Raise ShapeError unless the weights have as many elements as the op's own parameters."""
     for (leaf, shape), value in zip(op.parameters().items(), held):
@@ -584,8 +614,8 @@ class _Finish:
         """How many nodes have each parameter."""
         return Counter(parameter.name for made in self.run.made for parameter in made.parameters)
 
-    def network(self) -> Network:
-        """Return the Network."""
+    def translation(self) -> OnnxTranslation:
+        """Return the Network and the names in the file."""
         run = self.run
         run.made = list(_overwriting(run, {output.name for output in self.model.outputs}))
         dtype = _main_dtype(run)
@@ -608,7 +638,9 @@ class _Finish:
             tables=tuple(self._tables(dtype)),
             dtype=dtype,
         )
-        return labelled(network)
+        in_file = {output for node in self.model.nodes for output in node.outputs}
+        values = {names[made.key]: made.key for made in run.made if made.key in in_file}
+        return OnnxTranslation(labelled(network), values, {names[made.key]: made.weights for made in run.made})
 
     def _inputs_names(self) -> dict[str, str]:
         names = list(self.run.inputs)
@@ -707,8 +739,11 @@ class _Finish:
         places = {tensor.location for tensor in self.model.initializers.values() if tensor.location}
         for place in sorted(places)[:_MANY]:
             outside = place.startswith(("/", "\\")) or ".." in place.replace("\\", "/").split("/") or ":" in place
-            where = "outside its folder, in" if outside else "in"
-            yield f"the file keeps weights {where} {printable(place, 120)}, which is not read"
+            shown = printable(place, 120)
+            if outside:
+                yield f"the file keeps weights outside its folder, in {shown}, which is not read"
+            else:
+                yield f"the file keeps weights in {shown}, read only where their values are compared or written"
 
 
 def _overwriting(run: _ShapeRun, returned: set[str]) -> Iterator[_Made]:

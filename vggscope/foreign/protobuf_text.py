@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from vggscope.checkpoint.formats.protobuf import DEEPEST, LONGEST_TEXT, Message, Schema
 from vggscope.errors import CheckpointError, printable
-from vggscope.foreign.protobuf import DEEPEST, LONGEST_TEXT, Message, Schema
 
 LARGEST = 8 * 2**20
 """Bytes of one text. The longest published nets have a tenth of a MiB."""
@@ -54,7 +54,7 @@ def parse(text: str, schema: Schema, enumerations: Mapping[str, Mapping[str, int
     `enumerations` has the numbers of the words that integer fields may have, by the field's key. Raises
     CheckpointError, with the line, for any other text.
 
-    >>> from vggscope.foreign.protobuf import Field
+    >>> from vggscope.checkpoint.formats.protobuf import Field
     >>> schema = {1: Field("name", "text"), 2: Field("dim", "int", repeated=True)}
     >>> parse('name: "VGG" dim: [1, 3] dim: 224 # the sides', schema, {})
     {'name': 'VGG', 'dim': [1, 3, 224]}

@@ -1,4 +1,7 @@
-"""An ONNX file: `model.onnx`. Its graph is read without the data of its weights; no code in it runs."""
+"""An ONNX file: `model.onnx`. Its graph is read without the data of its weights; no code in it runs.
+
+Only where outputs are compared does onnxruntime run it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import os
 from typing import TYPE_CHECKING
 
 from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError, option, printable
-from vggscope.graph import Network
+from vggscope.graph import Network, input_sizes
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
-    from vggscope.foreign.onnx_network import GivenInput
+    from vggscope.checkpoint.formats.onnx_model import OnnxModel
+    from vggscope.foreign.onnx_network import GivenInput, OnnxTranslation
+    from vggscope.foreign.onnx_run import OnnxRunner
+    from vggscope.inputs import Inputs
 
 SUFFIX = ".onnx"
 
@@ -28,16 +34,41 @@ def load(word: str, options: BuildOptions) -> Network:
     Raises ModelError where the file cannot be read, OptionError for an option that contradicts it, and ShapeError where
     it does not take the inputs in `options`.
     """
+    return _read(word, options)[1].network
+
+
+def runner(word: str, options: BuildOptions) -> OnnxRunner:
+    """The file as onnxruntime runs it, on the data in `options` if they hold any. Raises as `load` does, and
+    MissingTool where onnxruntime is not installed.
+    """
+    from vggscope.foreign.onnx_run import OnnxRunner
+    from vggscope.trace.inputs import from_data
+
+    inputs = options.inputs
+    data = None if inputs is None or inputs.data is None else from_data(inputs.data, inputs.batch_axis).for_samples(1)
+    return OnnxRunner(word, *_read(word, options), data)
+
+
+def inputs(word: str) -> Inputs | None:
+    """The sizes of the inputs, if the file fixes all but the batch."""
+    model, translation = _read(word, BuildOptions())
+    is_fixed = all(isinstance(size, int) for info in model.inputs for size in (info.axes or ("",))[1:])
+    return input_sizes(translation.network, named=True) if is_fixed else None
+
+
+def _read(word: str, options: BuildOptions) -> tuple[OnnxModel, OnnxTranslation]:
+    """The graph of the file, and its Network."""
     from vggscope.checkpoint.formats.bounded_file import BoundedFile
     from vggscope.checkpoint.formats.onnx_model import read_model
-    from vggscope.foreign.onnx_network import network_of_onnx
+    from vggscope.foreign.onnx_network import translated
 
     name = printable(os.path.basename(word))
     options.refuse_column_options(f"{word} has its layers")
     try:
         with BoundedFile(word) as file:
             given, batch_axis = _given(options)
-            network = network_of_onnx(read_model(file), name, given, batch_axis)
+            model = read_model(file)
+            translation = translated(model, name, given, batch_axis)
     except ShapeError as error:
         raise ShapeError(f"{name}: {error.problem}", error.remedy) from None
     except CheckpointError as error:
@@ -45,11 +76,12 @@ def load(word: str, options: BuildOptions) -> Network:
         raise ModelError(f"{printable(word, 200)}: {error.problem}", remedy) from None
     except (OSError, MemoryError, RecursionError) as error:
         raise ModelError(f"{printable(word, 200)}: it cannot be read: {printable(str(error))}") from None
+    network = translation.network
     if options.num_classes is not None and network.failure is None:
         have = network.shapes[network.end][-1:]
         if have != (options.num_classes,):
             raise OptionError(f"{option('num_classes', options.num_classes)}: the file has its own", "leave it out")
-    return network
+    return model, translation
 
 
 def _given(options: BuildOptions) -> tuple[list[GivenInput], int | None]:

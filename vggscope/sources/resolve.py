@@ -6,6 +6,7 @@ Each kind is one file in this folder with the functions
     load(word, options) -> Network
     build(word, options) -> nn.Module    only for a source that runs code; others' modules are built from the Network
     inputs(word) -> Inputs | None        only for a source whose words hold the inputs that a model was run on
+    runner(word, options) -> Runner      only for a source of files that another runtime runs, when it is asked to
 
 The first row that claims a word resolves it, and reports its errors. A row's file is imported when the row is
 tried, so `summary D` imports one.
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vggscope.analysis.compare import Compared
+    from vggscope.foreign.onnx_run import OnnxRunner
     from vggscope.graph import Network
     from vggscope.inputs import Inputs
 
@@ -63,6 +65,11 @@ class Source:
     def build(self) -> Callable[[str, BuildOptions], nn.Module] | None:
         """The function that makes the word's module with weights; None where it is built from the Network."""
         return getattr(self._module, "build", None)
+
+    @property
+    def runner(self) -> Callable[[str, BuildOptions], OnnxRunner] | None:
+        """The function that makes what runs the word's file; None where torch runs a module."""
+        return getattr(self._module, "runner", None)
 
     def inputs(self, word: str) -> Inputs | None:
         """The inputs that the word holds; None for a word without."""
@@ -190,6 +197,15 @@ def summary_of(word: str) -> dict[str, Any] | None:
     """The object of a summary's JSON that a word names; None for any other word."""
     source = next((source for source in SOURCES if source.claims(word.strip())), None)
     return None if source is None else source.summary(word.strip())
+
+
+def runner_of(word: str, options: BuildOptions) -> OnnxRunner | None:
+    """What runs the file that a word names; None for a word whose model torch runs.
+
+    Raises ModelError for a file that cannot be read, and MissingTool where its runtime is not installed.
+    """
+    source = next((source for source in SOURCES if source.claims(word.strip())), None)
+    return None if source is None or source.runner is None else source.runner(word.strip(), options)
 
 
 def resolve_module(word: str, options: BuildOptions | None = None) -> nn.Module:

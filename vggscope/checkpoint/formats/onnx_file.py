@@ -1,7 +1,7 @@
 """The weights of an ONNX file as a checkpoint: its initializers under the names and in the layout of torch.
 
-The nodes that read an initializer say what it is: the second input of a Conv is a weight, and the third a bias. Its name
-is the file's, unless that names no parameter; it then has the path of the node's module.
+The nodes that read an initializer say what it is: the second input of a Conv is a weight, and the third a bias. Its
+name is the file's, unless that names no parameter; it then has the path of the node's module.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
 
 from vggscope.checkpoint.contents import Checkpoint, Extent, Original, Place, StoredTensor
@@ -24,66 +24,68 @@ from vggscope.checkpoint.formats.onnx_model import (
 )
 from vggscope.checkpoint.layouts import permute, torch_name
 from vggscope.errors import CheckpointError, printable
+from vggscope.record import record
 from vggscope.units import ELEMENT_BYTES
 
 FORMAT = "ONNX"
 
-_WEIGHT_AND_BIAS = {1: "weight", 2: "bias"}
+_AFFINE = ("weight", "bias")
 
-_LEAVES: Mapping[str, Mapping[int, str]] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm"), _WEIGHT_AND_BIAS),
-    **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), _WEIGHT_AND_BIAS),
-    **dict.fromkeys(("MatMul", "PRelu", "RMSNormalization"), {1: "weight"}),
-    "BatchNormalization": {1: "weight", 2: "bias", 3: "running_mean", 4: "running_var"},
+_LEAVES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm"), _AFFINE),
+    **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), _AFFINE),
+    **dict.fromkeys(("MatMul", "PRelu", "RMSNormalization"), ("weight",)),
+    "BatchNormalization": (*_AFFINE, "running_mean", "running_var"),
 }
-"""What a node's inputs are, by its op."""
+"""What a node's inputs after the first are, by its op."""
 
 _ELEMENTS = {"raw": "", "f": "float32", "d": "float64"}
 """The fields whose bytes are the elements, and the dtype that a typed field has."""
 
+_MOST_VIEWS = 8
+"""The most nodes between an initializer and its layer that only lay it out."""
+
 _REMEDY = "copy or download it again"
 
 
-@dataclass
+@record
 class _Use:
-    """A node that reads a tensor: the layer that it is and the tensor's name in that. `is_transposed` says whether the
-    file has the tensor as inputs x outputs.
+    """A place at which a node reads an initializer: the path of the node's layer, and the tensor's name in that.
+
+    `is_transposed` says whether the file has the tensor as inputs x outputs.
     """
 
+    tensor: OnnxTensor
     layer: str
     leaf: str
     is_transposed: bool
 
 
-@dataclass
 class _Graph:
-    """The graph as far as it tells what its initializers are."""
+    """The nodes as far as they tell what the initializers are."""
 
-    model: OnnxModel
-    uses: dict[str, list[_Use]] = field(default_factory=dict)
+    def __init__(self, model: OnnxModel) -> None:
+        self._model = model
+        self._writers = {output: node for node in model.nodes for output in node.outputs}
+        self._scopes: dict[str, str] = {}
 
-    def __post_init__(self) -> None:
-        writers = {output: node for node in self.model.nodes for output in node.outputs}
-        for number, node in enumerate(self.model.nodes):
-            leaves = _LEAVES.get(node.op_type, {}) if node.domain in STANDARD else {}
-            places = {place: leaf for place, leaf in leaves.items() if place < len(node.inputs)}
-            sources = {place: self._source(node.inputs[place], writers) for place in places}
-            layer = self._layer(node, number, [name for name, _ in sources.values() if name])
-            for place, leaf in places.items():
-                name, is_turned = sources[place]
-                if name:
-                    is_product = node.op_type == "MatMul" or (node.op_type == "Gemm" and not _is_set(node, "transB"))
-                    is_matrix = place == 1 and len(self.model.initializers[name].shape) == 2
-                    is_transposed = is_matrix and is_turned != is_product and node.op_type in ("MatMul", "Gemm")
-                    self.uses.setdefault(name, []).append(_Use(layer, leaf, is_transposed))
+    def uses(self) -> Iterator[_Use]:
+        """The places at which nodes read weights, in the nodes' order."""
+        for number, node in enumerate(self._model.nodes):
+            leaves = _LEAVES.get(node.op_type, ()) if node.domain in STANDARD else ()
+            found = {place: self._source(name) for place, name in enumerate(node.inputs[1 : len(leaves) + 1])}
+            layer = self._layer(node, number, [tensor.name for tensor, _ in found.values() if tensor])
+            for place, (tensor, is_turned) in found.items():
+                if tensor is not None:
+                    yield _Use(tensor, layer, leaves[place], place == 0 and _is_transposed(node, tensor, is_turned))
 
-    def _source(self, name: str, writers: Mapping[str, OnnxNode]) -> tuple[str, bool]:
-        """The initializer that a value is, and whether it is transposed; an empty name for any other value."""
+    def _source(self, name: str) -> tuple[OnnxTensor | None, bool]:
+        """The initializer that a value is, and whether it is transposed; None for any other value."""
         is_turned = False
-        for _ in range(8):
-            if name in self.model.initializers:
-                return name, is_turned
-            node = writers.get(name)
+        for _ in range(_MOST_VIEWS):
+            if name in self._model.initializers:
+                return self._model.initializers[name], is_turned
+            node = self._writers.get(name)
             if node is None or not node.inputs or node.op_type not in ("Identity", "Transpose"):
                 break
             if node.op_type == "Transpose":
@@ -91,23 +93,25 @@ class _Graph:
                     break
                 is_turned = not is_turned
             name = node.inputs[0]
-        return "", False
+        return None, False
 
     def _layer(self, node: OnnxNode, number: int, names: list[str]) -> str:
-        """The path of a node's module: that of its named tensors, else the exporter's, else the node's own name."""
+        """The path of a node's module: that of its named tensors, else the exporter's, else the node's own name.
+
+        Of a tensor that is written once for several layers, the path is that of the first.
+        """
         named = [torch_name(name) for name in names if names_parameter(name)]
-        paths = {name.rpartition(".")[0] for name in named if "." in name}
-        if len(paths) == 1:
-            return paths.pop()
-        if node.scope:
-            return node.scope
-        common = os.path.commonprefix(named).rstrip("._/:-") if len(named) > 1 else ""
+        path = next((name.rpartition(".")[0] for name in named if "." in name), "")
+        if path and self._scopes.setdefault(path, node.scope) == node.scope:
+            return path
         plain = re.sub(r"[/.:\s]+", "_", node.name).strip("_")
-        return common or plain or f"{node.op_type}_{number}"
+        return node.scope or path or plain or f"{node.op_type}_{number}"
 
 
-def _is_set(node: OnnxNode, name: str) -> bool:
-    return bool(node.attributes.get(name, 0))
+def _is_transposed(node: OnnxNode, tensor: OnnxTensor, is_turned: bool) -> bool:
+    """Whether the weight of a linear layer lies in the file as inputs x outputs."""
+    is_linear = node.op_type in ("MatMul", "Gemm") and len(tensor.shape) == 2
+    return is_linear and is_turned == bool(node.attributes.get("transB", 0))
 
 
 def read(file: BoundedFile, path: str) -> Checkpoint:
@@ -116,62 +120,64 @@ def read(file: BoundedFile, path: str) -> Checkpoint:
 
 
 def weights_of(model: OnnxModel, path: str) -> Checkpoint:
-    """The parameters and running statistics of a graph that is read from `path`, in the file's order.
+    """The parameters and running statistics of a graph that is read from `path`, in the order of its layers.
 
-    A tensor that several layers read, as the exporter writes equal ones, is in the checkpoint for each of them. Data in
-    other files is in shards, whose files are not opened.
+    A tensor that several layers read, as the exporter writes equal ones, is in the checkpoint for each of them. Tensors
+    whose data is in other files are in shards, and those files are not opened.
     """
-    graph = _Graph(model)
-    tensors: list[tuple[StoredTensor, str]] = []
-    storages: dict[str, dict[str, Extent]] = {}
-    taken: set[str] = set()
-    for stored in model.initializers.values():
-        for tensor in _named(stored, graph.uses.get(stored.name, []), taken):
-            extent = _extent(stored)
-            where = _beside(path, stored.location) if stored.location else path
-            if extent is not None:
-                storages.setdefault(where, {})[stored.name] = extent
-            tensors.append((tensor, where))
-    everything = tuple(tensor for tensor, _ in tensors)
-    if {where for _, where in tensors} <= {path}:
-        return Checkpoint(path, FORMAT, everything, storages=storages.get(path, {}))
-    parts = (
-        Checkpoint(
-            where,
-            FORMAT if where == path else "data of ONNX",
-            tuple(tensor for tensor, place in tensors if place == where),
-            storages=storages.get(where, {}),
-        )
-        for where in dict.fromkeys(where for _, where in tensors)
-    )
+    return _checkpoint(path, tuple(_tensors(model)))
+
+
+def initializers_of(model: OnnxModel, path: str) -> Checkpoint:
+    """The initializers of a graph that is read from `path`, as they are in the file."""
+    return _checkpoint(path, tuple((stored, _plain(stored)) for stored in model.initializers.values()))
+
+
+def _checkpoint(path: str, tensors: tuple[tuple[OnnxTensor, StoredTensor], ...]) -> Checkpoint:
+    places = [_beside(path, stored.location) if stored.location else path for stored, _ in tensors]
+    everything = tuple(tensor for _, tensor in tensors)
+    parts = []
+    for where in dict.fromkeys(places):
+        own = [pair for pair, place in zip(tensors, places) if place == where]
+        extents = {stored.name: extent for stored, _ in own if (extent := _extent(stored)) is not None}
+        parts.append(Checkpoint(where, FORMAT, tuple(tensor for _, tensor in own), storages=extents))
+    if len(parts) == 1 and parts[0].path == path:
+        return parts[0]
     return Checkpoint(path, FORMAT, everything, shards=tuple(parts))
 
 
-def _named(stored: OnnxTensor, uses: list[_Use], taken: set[str]) -> Iterator[StoredTensor]:
-    """A tensor of the file as those of the layers that read it, or under its own name if it names a parameter."""
-    is_own = names_parameter(stored.name)
-    floating = stored.dtype.startswith(("float", "bfloat", "complex"))
-    original = Original(stored.name, stored.shape)
-    plain = StoredTensor(stored.name, stored.shape, stored.dtype, Place(stored.name, 0), original)
-    if not uses:
-        if is_own and floating:
-            taken.add(stored.name)
-            yield plain
-        return
-    for use in uses:
+def _tensors(model: OnnxModel) -> Iterator[tuple[OnnxTensor, StoredTensor]]:
+    """The initializers that are weights, each as the tensor of every layer that reads it, in the order of the layers;
+    then those that no layer reads and that are named as parameters.
+    """
+    taken: set[str] = set()
+    read: set[str] = set()
+    for use in _Graph(model).uses():
+        stored = use.tensor
         name = f"{use.layer}.{use.leaf}"
-        if is_own and stored.name.endswith(f".{use.leaf}"):
-            # Tensors that are equal are written once, under the name of the first.
-            name = stored.name if len(uses) == 1 or use is uses[0] else name
+        if stored.name not in read and names_parameter(stored.name) and stored.name.endswith(f".{use.leaf}"):
+            name = stored.name
+        read.add(stored.name)
         if name not in taken:
             taken.add(name)
-            made = permute(plain, "IO") if use.is_transposed else plain
-            yield replace(made, name=name, original=made.original if name != stored.name or use.is_transposed else None)
+            made = permute(_plain(stored), "IO" if use.is_transposed else "")
+            yield stored, replace(made, name=name)
+    for stored in model.initializers.values():
+        floating = stored.dtype.startswith(("float", "bfloat", "complex"))
+        if floating and stored.name not in read | taken and names_parameter(stored.name):
+            yield stored, _plain(stored)
+
+
+def _plain(stored: OnnxTensor) -> StoredTensor:
+    original = Original(stored.name, stored.shape)
+    return StoredTensor(stored.name, stored.shape, stored.dtype, Place(stored.name, 0), original)
 
 
 def _extent(stored: OnnxTensor) -> Extent | None:
     """Where the elements lie one by one in their file; None if they do not."""
-    size = prod(stored.shape) * ELEMENT_BYTES.get(stored.dtype, 0)
+    if stored.dtype not in ELEMENT_BYTES or stored.stored is not None:
+        return None
+    size = prod(stored.shape) * ELEMENT_BYTES[stored.dtype]
     if stored.location:
         span = stored.external
         is_whole = span is not None and span.length in (-1, size)
@@ -182,17 +188,23 @@ def _extent(stored: OnnxTensor) -> Extent | None:
     if _ELEMENTS.get(key) not in ("", stored.dtype):
         return None
     if span.length != size:
-        raise CheckpointError(
-            f"{printable(stored.name)} has {span.length} bytes where its shape needs {size}", _REMEDY
-        )
+        problem = f"{printable(stored.name)} has {span.length} bytes where its shape needs {size}"
+        raise CheckpointError(problem, _REMEDY)
     return Extent(span.start, size)
 
 
 def _beside(path: str, location: str) -> str:
-    """The path of a file of external data. Raises CheckpointError for a location that leads out of the folder."""
+    """The path of a file of external data. Raises CheckpointError for a location or a link that leads out of the folder
+    of the file, or, where that is itself a link, of the folder that it leads to.
+    """
     parts = location.replace("\\", "/").split("/")
-    if location.startswith(("/", "\\")) or ".." in parts or ":" in location or "\0" in location or len(parts) > 16:
-        raise CheckpointError(
-            f"its weights are to be in {printable(location, 120)}, outside its folder", "it is damaged or malicious"
-        )
-    return os.path.join(os.path.dirname(path), *parts)
+    is_outside = location.startswith(("/", "\\")) or ".." in parts or ":" in location or "\0" in location
+    beside = os.path.join(os.path.dirname(path), *parts)
+    if not is_outside:
+        folders = (os.path.realpath(os.path.dirname(path) or "."), os.path.dirname(os.path.realpath(path)))
+        target = os.path.realpath(beside)
+        is_outside = not any(target.startswith(os.path.join(folder, "")) for folder in folders)
+    if is_outside:
+        problem = f"its weights are to be in {printable(location, 120)}, outside its folder"
+        raise CheckpointError(problem, "it is damaged or malicious")
+    return beside

@@ -421,6 +421,6 @@ def names_parameter(name: str) -> bool:
 
 _RESULT = re.compile(
     "(aten_)?(index|unsqueeze|view|permute|transpose|t|slice|select|expand|reshape|cat|stack|add|sub|mul|div|neg|pow|sum"
-    r"|mean|where|arange|full|zeros|ones|clone|repeat|gather|index_select|to|_to_copy|masked_fill|squeeze)(_\d+)?"
+    r"|mean|where|convert_element_type|arange|full|zeros|ones|clone|repeat|gather|index_select|to|_to_copy|masked_fill|squeeze)(_default)?(_\d+)?"
 )
 """How dynamo names a constant that it has computed: after the function."""

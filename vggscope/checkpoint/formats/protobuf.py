@@ -82,11 +82,8 @@ class ProtobufFile:
             self._walked -= 1
             if self._walked < 0:
                 raise _too_much()
-            tag, place = self._varint(place, end)
-            if tag >= 2**32:
-                raise CheckpointError("it has a field of a number that is too large", DAMAGED)
-            field = schema.get(tag >> 3)
-            wire = tag & 7
+            number, wire, place = self._tag(place, end)
+            field = schema.get(number)
             if wire == LENGTH:
                 length, place = self._varint(place, end)
                 if length > end - place:
@@ -120,6 +117,13 @@ class ProtobufFile:
             raise CheckpointError("it ends within its data", DAMAGED)
         self._file.fill(memoryview(data), span.start)
         return bytes(data)
+
+    def _tag(self, place: int, end: int) -> tuple[int, int, int]:
+        """The number and the wire type of a field, and the place after them."""
+        tag, place = self._varint(place, end)
+        if tag >= 2**32:
+            raise CheckpointError("it has a field of a number that is too large", DAMAGED)
+        return tag >> 3, tag & 7, place
 
     def _read_span(self, message: Message, field: Field, span: Span, depth: int) -> None:
         """Decode a field whose length is given: a text, packed numbers or a message."""
