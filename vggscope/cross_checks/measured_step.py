@@ -22,12 +22,13 @@ from vggscope.graph import Network
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.trace.compiled import without_compiler
+from vggscope.trace.dataless import tensors_without_data
 from vggscope.trace.forward import META, random_state
 from vggscope.trace.functions import first_line
 from vggscope.trace.inputs import CallInputs, inputs_of
 from vggscope.trace.preserve import stored_tensors
 from vggscope.trace.source_line import own_line
-from vggscope.trace.step import class_labels, loss_of, tensors_without_data
+from vggscope.trace.step import class_labels, loss_of
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
 from vggscope.units import bytes_text, count_text
 

@@ -20,7 +20,9 @@ from weakref import ref
 from vggscope.graph import Network
 from vggscope.recorded_step import BEFORE, RecordedStep, StepRequest, StorageEvent
 from vggscope.trace.compiled import without_compiler
+from vggscope.trace.dataless import DatalessOperators, operator_mode
 from vggscope.trace.forward import (
+    META,
     module_mode,
     random_numbers_drawn,
     random_state,
@@ -38,7 +40,6 @@ from vggscope.trace.watch import below
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-    from torch._subclasses.fake_tensor import FakeTensorMode
 
 SECOND, THIRD = 2, 3
 """The batches from which the growth of each storage follows. One sample may take other kernels."""
@@ -206,36 +207,26 @@ def _record(module: nn.Module, network: Network, inputs: CallInputs, request: St
     """Return the storages of one step. Raises what the model's code raises."""
     import torch
 
-    mode: Any = nullcontext() if has_data else tensors_without_data(module)
+    operators = None if has_data else DatalessOperators(module)
     with (
         preserved(module, with_data=has_data),
         module_mode(module, request.trains),
         random_state(),
         without_compiler(),
         torch.set_grad_enabled(request.trains),
-        mode,
+        nullcontext() if operators is None else operators.mode,
     ):
         copy_containers(module)
         copied = _Copies(request.dtype, has_data)
-        state = replacement_tensors(module, copied.of_state)
-        step = _WatchedStep(module, network, state, inputs.map(copied), request)
+        with nullcontext() if operators is None else operators.active():
+            state = replacement_tensors(module, copied.of_state)
+            given = inputs.map(copied)
+        step = _WatchedStep(module, network, state, given, request, operators)
         drawn = random_numbers_drawn()
         with replaced_tensors(module, state):  # in the backward pass too, where torch.utils.checkpoint runs it again
             recording = step.run()
         draws = random_numbers_drawn() != drawn
         return replace(recording, chooses="draws random numbers") if draws else recording
-
-
-def tensors_without_data(module: nn.Module) -> FakeTensorMode:
-    """Return a mode in which torch makes tensors without data, for a run of the module."""
-    from torch import nn
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    if any(isinstance(part, nn.RNNBase) for part in module.modules()):
-        # Their backward returns one gradient for both biases. The mode's cache makes two tensors of it.
-        mode.cache_enabled = False
-    return mode
 
 
 class _Copies:
@@ -265,10 +256,16 @@ class _WatchedStep:
     """One step of a module, for which `state` and `inputs` exist before."""
 
     def __init__(
-        self, module: nn.Module, network: Network, state: dict[str, Tensor], inputs: CallInputs, request: StepRequest
+        self,
+        module: nn.Module,
+        network: Network,
+        state: dict[str, Tensor],
+        inputs: CallInputs,
+        request: StepRequest,
+        operators: DatalessOperators | None,
     ) -> None:
         self.module, self.place, self.state, self.inputs = module, network.output_place, state, inputs
-        self.request = request
+        self.request, self.operators = request, operators
         self.storages = _Storages(dtype_named(request.dtype or network.dtype))
         self.layers = _Layers(module, network, self.storages, on_gpu=request.on_gpu)
         self._labels: Tensor | None = None
@@ -282,7 +279,7 @@ class _WatchedStep:
         collects = gc.isenabled()
         gc.disable()  # what the collector frees in a step depends on the program around it
         try:
-            with self.layers.watching(), self.storages.watching(self.layers):
+            with self.layers.watching(), self.storages.watching(self.layers, self.operators):
                 self._passes()
                 if self.storages.has_kept(self._gradients().values()):
                     for tensor in self.state.values():
@@ -360,6 +357,10 @@ def loss_of(output: Tensor, labels: Tensor | None) -> Tensor:
     if labels is not None:
         return cross_entropy(output, labels)
     return output if not output.dim() and output.is_floating_point() else output.abs().sum()
+
+
+def _execute(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return operator(*args, **kwargs)
 
 
 class _Layers:
@@ -507,31 +508,31 @@ class _Storages:
             self._ignores = False
 
     @contextmanager
-    def watching(self, layers: _Layers) -> Iterator[None]:
+    def watching(self, layers: _Layers, operators: DatalessOperators | None) -> Iterator[None]:
         """Record the storages of the results of all operators within the block."""
-        from torch.utils._python_dispatch import TorchDispatchMode
+        from torch import ops
 
-        storages = self
+        execute: Any = operators.run if operators is not None else _execute
+        add = ops.aten.add_.Tensor
 
-        class StorageMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-                layer = layers.backward_layer()
-                if layer is not None:
-                    storages.layer = layer
-                elif storages.event == "backward" and layers.on_gpu and sums_in_place(func, args):
-                    return args[0].add_(args[1])
-                result = func(*args, **(kwargs or {}))
-                for tensor in tensors_in(result):
-                    storages._add(tensor)
-                return result
+        def run(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+            layer = layers.backward_layer()
+            if layer is not None:
+                self.layer = layer
+            elif self.event == "backward" and layers.on_gpu and sums_in_place(operator, args):
+                return execute(add, args, kwargs)
+            result = execute(operator, args, kwargs)
+            for tensor in tensors_in(result):
+                self._add(tensor)
+            return result
 
-        with StorageMode():  # type: ignore[no-untyped-call]
+        with operator_mode(run):
             yield
 
     def _add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = id(storage)
-        if key in self._numbers or tensor.is_meta:  # torch computes some derivatives without data
+        if key in self._numbers or tensor.device.type == META:  # torch computes some derivatives without data
             return
         if self._ignores:
             self.ignore(tensor)
