@@ -474,7 +474,7 @@ def test_a_network_that_flattens_by_view_is_written_out(tmp_path: Path, vggscope
     assert found.numeric is not None
     assert found.numeric.max_abs_error == 0
     # Of a larger map view(-1, 512) makes many samples, which flatten does not.
-    refused = vggscope("build", f"{path}:Net", "--input", "3x64x64", "-o", str(written))
+    refused = vggscope("build", f"{path}:Net", "--input", "3x64x64", "-o", str(written), "--force")
     assert refused.code == 2
     assert "view is the call of a function" in refused.err
 

@@ -105,7 +105,7 @@ def test_a_page_loads_nothing_and_names_what_it_shows(vggscope, tmp_path: Path) 
     text = (tmp_path / "x.html").read_text(encoding="utf-8")
     assert text == vggscope("summary", "D", "-f", "html").out
     assert text.startswith("<!doctype html>")
-    assert "<title>D   input 3x224x224, float32</title>" in text
+    assert "<title>D (VGG-16)   input 3x224x224, float32</title>" in text
     assert not [word for word in ("http", "<script", "url(", "@import", "src=", "href=") if word in text]
 
 

@@ -24,6 +24,7 @@ from vggscope.choices import Depth, ModelOptions, StepOptions, WordOptions
 from vggscope.errors import (
     ModelError,
     OptionError,
+    OutputError,
     ShapeError,
     Stopped,
     VggscopeError,
@@ -577,6 +578,7 @@ def export(
     seed: int = 0,
     weights: str | None = None,
     rgb: bool = False,
+    force: bool = True,
     **options: Unpack[ModelOptions],
 ) -> None:
     """Write a model's source (.py), state dict (.pth, .pt, .safetensors) or ONNX graph to the file `path`.
@@ -585,9 +587,11 @@ def export(
     `rgb` reverses the input channels of the first convolution, for weights that expect BGR. Without `weights` they are
     random: `init` draws them as the paper or torchvision does, from `seed`.
 
+    A file that is there is overwritten, with `force=False` it is kept.
+
     Raises ModelError for a network that is not a chain of torch.nn modules, CheckpointError for weights that are not
     the model's, OptionError for another suffix or `rgb` without weights, and OutputError where the file cannot be
-    written.
+    written, or is there and kept.
 
     >>> import tempfile
     >>> path = f"{tempfile.mkdtemp()}/vgg11.safetensors"
@@ -599,6 +603,10 @@ def export(
     from vggscope.builders.save import save
 
     check_draw(init, seed)
+    if not force and os.path.isfile(path):
+        raise OutputError(
+            f"{os.fspath(path)} is there already", f"{option('force', True)} overwrites it, or name another file"
+        )
     if rgb and weights is None:
         raise OptionError(f"{option('rgb')} without weights", f"it is for {option('weights', 'FILE')}")
     shown = network(model, input_size, **options).require_runnable()

@@ -333,6 +333,7 @@ class TorchCount:
 class Network:
     """A graph of nodes in execution order: the inputs of a node come before it.
 
+    - `title` is the name with the one of the literature, for headings: `D (VGG-16)`; empty where there is no other.
     - `inputs` are the tensors that forward receives, for one sample, and `returned` are those that it returns; empty if
       it returns the tensor of the last node.
     - `unused` are the parameters that no executed node owns, each with the reason.
@@ -394,6 +395,7 @@ class Network:
     other_backward: str = field(default="", compare=False, repr=False)
     in_training: Network | None = field(default=None, compare=False, repr=False, metadata=NOT_WRITTEN)
     answers_any: bool = field(default=False, compare=False, repr=False, metadata=NOT_WRITTEN)
+    title: str = field(default="", compare=False, repr=False, metadata=NOT_WRITTEN)
 
     def __repr__(self) -> str:
         params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))

@@ -102,6 +102,7 @@ class Summary(Result):
     `dtype` is that of the floating-point parameters, or `mixed`. `failure` says where and why the forward pass fails:
     the figures are then those of the layers before. `torch_count` is what torch itself counts in the run of a module,
     for one sample, or for the whole batch if only that is known. `alerts` are the warnings that come before any figure.
+    `title` is the model's name with the one of the literature, if it has one.
     """
 
     schema: str
@@ -118,6 +119,7 @@ class Summary(Result):
     failure: str | None = None
     torch_count: TorchCount | None = None
     alerts: tuple[str, ...] = field(default=(), metadata={"json": False})
+    title: str = field(default="", metadata={"json": False})
 
 
 def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Summary:
@@ -143,6 +145,7 @@ def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Sum
         failure=network.failure,
         torch_count=network.torch_count,
         alerts=network.alerts(),
+        title=network.title,
     )
 
 

@@ -19,6 +19,8 @@ from vggscope.errors import CheckpointError, printable
 _HEAD = 264
 """Bytes that are enough to tell every format; a tar archive's signature ends there."""
 
+_NO_PICTURE = "name a model: D, my_vgg.py:Net, or a file of weights"
+
 _UNSUPPORTED = (
     (b"version https://git-lfs", "a Git LFS pointer in place of the weights", "fetch them with git lfs pull"),
     (b"<", "a web page or XML", "the download failed: fetch the file again"),
@@ -29,6 +31,10 @@ _UNSUPPORTED = (
     (b"Rar!", "a RAR archive", "unpack it first"),
     (b"MATLAB", "a MATLAB file", "convert it to a PyTorch state dict first"),
     (b"GGUF", "a GGUF file", "convert it to .safetensors first"),
+    (b"\x89PNG", "a PNG image", _NO_PICTURE),
+    (b"\xff\xd8\xff", "a JPEG image", _NO_PICTURE),
+    (b"GIF8", "a GIF image", _NO_PICTURE),
+    (b"%PDF", "a PDF file", _NO_PICTURE),
 )
 """Formats that are recognised but not read: their first bytes, what they are, and the remedy."""
 

@@ -83,9 +83,10 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in COMMANDS:
-            from vggscope.cli.help import unknown_command
+            from vggscope.cli.help import require_model
 
-            raise unknown_command(args[0], tuple(COMMANDS))
+            require_model(args[0], tuple(COMMANDS))
+            args = ["summary", *args]
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -32,10 +32,12 @@ def build(
         str | None, option("FILE", "Weights to write, from a checkpoint of any format.", *CHECKPOINT_FILES)
     ] = None,
     rgb: Annotated[bool, flag("--rgb", "Reverse the input channels of weights that expect BGR.")] = False,
+    force: Annotated[bool, flag("--force", "Overwrite the file if it is there.")] = False,
 ) -> None:
     """Print the model as a PyTorch module, or write its source, its initialised weights, or a graph.
 
-    --weights takes those of a file instead, of another framework too: mapped by layer, in torch's layout.
+    --weights takes those of a file instead, of another framework too: mapped by layer, in torch's layout. A file that
+    is there is kept unless --force is given.
 
     Example: vggscope build D --at features
 
@@ -56,5 +58,5 @@ def build(
         return
     if at is not None:
         raise OptionError("--at prints one part, -o writes the whole model", "leave out one of the two")
-    api.export(network, output, init=init, seed=seed, weights=weights, rgb=rgb)
+    api.export(network, output, init=init, seed=seed, weights=weights, rgb=rgb, force=force)
     note_written(output)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vggscope.errors import OptionError, VggscopeError
+from vggscope.errors import OptionError
 
 OWN = "Options"
 """The heading of the options that only this command takes."""
@@ -122,20 +122,19 @@ def example_lines(example: str, width: int, indent: str = "  ") -> list[str]:
     return [line.rstrip(" ") for line in lines]
 
 
-def unknown_command(word: str, commands: Sequence[str]) -> VggscopeError:
-    """The error for a word that is not a command: it names the nearest, or the command that takes such a word."""
-    from vggscope.sources.resolve import SOURCES
+def require_model(word: str, commands: Sequence[str]) -> None:
+    """Raise OptionError unless a word that is no command is a model. It names the nearest command, or `explain`."""
+    from vggscope.sources.resolve import is_model
     from vggscope.tutorials import TOPICS
 
+    if word in TOPICS:
+        raise OptionError(f"{word!r} is a topic, no command", f"for example vggscope explain {word}")
+    if is_model(word):
+        return
     near = difflib.get_close_matches(word.lower(), commands, n=1)
     if near:
-        return OptionError(f"unknown command {word!r}, did you mean {near[0]}?", "see vggscope --help")
-    if word in TOPICS:
-        return OptionError(f"{word!r} is a topic, no command", f"for example vggscope explain {word}")
-    if any(source.claims(word) for source in SOURCES):
-        quoted = f'"{word}"' if " " in word else word
-        return OptionError(f"{word!r} is a model, no command", f"for example vggscope summary {quoted}")
-    return OptionError(f"unknown command {word!r}", f"commands are {', '.join(commands)}")
+        raise OptionError(f"unknown command {word!r}, did you mean {near[0]}?", "see vggscope --help")
+    raise OptionError(f"{word!r} is neither a command nor a model", f"commands are {', '.join(commands)}")
 
 
 def usage_error(error: Any, command: str = "") -> tuple[str, str]:
@@ -154,7 +153,7 @@ def usage_error(error: Any, command: str = "") -> tuple[str, str]:
     elif "Missing " in problem and ctx is not None:
         _, examples = parted(ctx.command.help or "")
         remedy = f"for example {examples[0]}; {remedy}" if examples else remedy
-    elif "extra argument" in problem and _is_notation(ctx):
+    elif "extra argument" in problem and _is_notation(ctx, problem):
         remedy = f'a line of notation is one word: {path} "conv3-64 maxpool FC-10"'
     return problem, remedy
 
@@ -164,8 +163,9 @@ def _options(ctx: Any) -> list[str]:
     return [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
 
 
-def _is_notation(ctx: Any) -> bool:
+def _is_notation(ctx: Any, problem: str) -> bool:
+    """Whether MODEL and the arguments after it, which stand in parentheses in the problem, are a line of notation."""
     from vggscope.vgg.notation import is_notation
 
     model = ctx.params.get("model") if ctx is not None else None
-    return isinstance(model, str) and is_notation(model)
+    return isinstance(model, str) and is_notation(f"{model} {problem.rpartition('(')[2].rstrip(')')}")

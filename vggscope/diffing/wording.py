@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields, replace
 from itertools import groupby
 
 from vggscope.diffing.result import EFFECTS, Diff, Difference, Numeric, Row
@@ -42,6 +42,18 @@ def verdict_text(diff: Diff) -> str:
     count = sum(difference.changes_output for difference in diff.differences)
     which = "1 difference that changes" if count == 1 else f"{count} differences that change"
     return f"{which} what is computed"
+
+
+def difference_items(differences: Iterable[Difference]) -> tuple[Item, ...]:
+    """An item of each difference. A remedy that stands at one before is not written out again."""
+    given: set[tuple[str, str]] = set()
+    items = []
+    for difference in differences:
+        place = (difference.line, difference.remedy)
+        is_again = difference.remedy != "" and place in given
+        given.add(place)
+        items.append(difference_item(replace(difference, remedy="the same, as above") if is_again else difference))
+    return tuple(items)
 
 
 def difference_item(difference: Difference) -> Item:

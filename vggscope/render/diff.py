@@ -5,7 +5,7 @@ from __future__ import annotations
 from vggscope.diffing.result import Diff, Row
 from vggscope.diffing.wording import (
     FoldedRows,
-    difference_item,
+    difference_items,
     folded,
     is_style,
     renamed_item,
@@ -25,7 +25,7 @@ def document(diff: Diff) -> Document:
     styles = [] if diff.lists_all else [difference for difference in diff.differences if is_style(difference)]
     listed = [difference for difference in others if difference not in styles]
     if listed:
-        blocks.append(Items(tuple(map(difference_item, listed))))
+        blocks.append(Items(difference_items(listed)))
     renamed = [difference for difference in diff.differences if difference.kind == "renamed"]
     if styles:
         blocks.append(Items((style_item(styles, _layers(diff)),)))

@@ -67,7 +67,7 @@ def document(report: Summary, columns: tuple[str, ...] | None = None) -> Documen
         "activation_bytes": report.totals.activation_bytes,
     }
     table = Table(COLUMNS, rows, quiet, total=tuple(total.get(column.key, "") for column in COLUMNS))
-    title = f"{report.model}   input {inputs_text(report)}, {report.dtype}"
+    title = f"{report.title or report.model}   input {inputs_text(report)}, {report.dtype}"
     chosen = columns or tuple(key for key in SHOWN if table.holds(key))
     others = (warning for warning in report.warnings if warning not in report.alerts)
     return Document(title, (*_notes(report.alerts), table.choose(chosen), _totals(report), *_notes(others)))

@@ -19,7 +19,7 @@ def claims(word: str) -> bool:
     as Hugging Face keeps it.
     """
     name = word.lower()
-    is_file = os.path.isfile(word) and not name.endswith((".py", ".toml"))
+    is_file = os.path.isfile(word) and not name.endswith((".py", ".ipynb", ".toml"))
     return name.endswith(SUFFIXES) or is_file or folder.claims(word)
 
 

@@ -16,6 +16,7 @@ from vggscope.errors import ModelError, OptionError, option
 from vggscope.graph import Network
 from vggscope.inputs import Inputs
 from vggscope.record import record
+from vggscope.sources.notebook import RUN, is_notebook
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-_WORD = re.compile(r"(?P<file>.*\.py)(?::(?P<name>.*))?|(?P<module>[^\W\d][\w.]*):(?P<attribute>[^\W\d].*)", re.DOTALL)
+_WORD = re.compile(
+    r"(?P<file>.*\.(?:py|ipynb))(?::(?P<name>.*))?|(?P<module>[^\W\d][\w.]*):(?P<attribute>[^\W\d].*)", re.DOTALL
+)
 _CALL = re.compile(r"(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)\s*(?P<arguments>\(.*\))?", re.DOTALL)
 
 
@@ -39,7 +42,7 @@ class ModelCall:
 
 def claims(word: str) -> bool:
     """Whether the word names a Python file, or something in a module."""
-    return re.search(r"\.py(:|$)", word) is not None or re.match(r"[^\W\d][\w.]*:[^\W\d]", word) is not None
+    return re.search(r"\.(py|ipynb)(:|$)", word) is not None or re.match(r"[^\W\d][\w.]*:[^\W\d]", word) is not None
 
 
 def load(word: str, options: BuildOptions) -> Network:
@@ -63,7 +66,8 @@ def load(word: str, options: BuildOptions) -> Network:
     )
     with isolated_import(call.where), noting_built_modules():
         name, make = _factory(call, options)
-        notes = () if call.name else (f"{call.where} names no class: its only one, {name}, was taken",)
+        notes: tuple[str, ...] = () if call.name else (f"{call.where} names no class: its only one, {name}, was taken",)
+        notes += (f"of {call.where} these were run: {RUN}",) if is_notebook(call.where) else ()
         try:
             module = without_data(make)
         except ModelError as error:
@@ -130,7 +134,7 @@ def _factory(call: ModelCall, options: BuildOptions) -> tuple[str, Callable[[], 
     """
     from torch import nn
 
-    from vggscope.sources.user_import import imported, user_error
+    from vggscope.sources.user_import import imported
 
     options.refuse_column_options(f"{call.where} is built as it is written")
     code = imported(call.where)
@@ -149,11 +153,20 @@ def _factory(call: ModelCall, options: BuildOptions) -> tuple[str, Callable[[], 
         try:
             made = target(*call.args, **kwargs)
         except (Exception, SystemExit) as error:
-            raise user_error(f"{call.name} cannot be built", error) from error
+            raise _build_error(call, error) from error
 
         return _checked_module(made, call.name)
 
     return call.name, make
+
+
+def _build_error(call: ModelCall, error: BaseException) -> ModelError:
+    from vggscope.sources.user_import import user_error
+
+    explained = user_error(f"{call.name} cannot be built", error)
+    if not (is_notebook(call.where) and isinstance(error, NameError)):
+        return explained
+    return ModelError(explained.problem, f"{explained.remedy}; of a notebook these are run: {RUN}")
 
 
 def _checked_module(made: object, name: str) -> nn.Module:

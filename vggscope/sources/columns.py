@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vggscope.graph import Network
-from vggscope.vgg.configs import CONFIGS, config_named
+from vggscope.vgg.configs import CONFIGS, config_named, literature_title
 from vggscope.vgg.network import network_of_config
 from vggscope.vgg.notation import parse
 from vggscope.vgg.options import BuildOptions
@@ -26,4 +26,5 @@ def load(word: str, options: BuildOptions) -> Network:
         return network_of_config(name, parse(read_config(path, name)), options)
     config, batch_norm = named[0], named[1] or options.batch_norm
     name = config + ("_bn" if batch_norm else "")
-    return network_of_config(name, CONFIGS[config].words, replace(options, batch_norm=batch_norm))
+    network = network_of_config(name, CONFIGS[config].words, replace(options, batch_norm=batch_norm))
+    return replace(network, title=literature_title(config, batch_norm=batch_norm))

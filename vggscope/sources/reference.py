@@ -11,7 +11,7 @@ from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES
-from vggscope.sources.resolve import SOURCES, resolve, resolve_module
+from vggscope.sources.resolve import in_full, is_model, resolve, resolve_module
 from vggscope.units import shape_text
 from vggscope.vgg.configs import CONFIGS, LITERATURE, config_named
 from vggscope.vgg.families import FAMILIES, family_named
@@ -75,7 +75,7 @@ def reference_for(word: str | None, model: str, ours: Network, options: BuildOpt
             f"{shown} has no counterpart: the model does not take one image", f"{option('ref')} names another model"
         )
     if word is not None and word not in (*LIBRARIES, "paper"):
-        return _reference(_Choice(word), same, ())
+        return _reference(_Choice(in_full(word)), same, ())
     if word != "paper":
         same = replace(same, input=(3, *ours.input_shape[2:]))  # published models read RGB
     chosen = _counterpart(word, model, ours, options)
@@ -89,7 +89,7 @@ def _check_word(word: str) -> None:
     if not word:
         raise ModelError(f"{option('ref')} names no model", "it is torchvision, timm, paper or any MODEL")
     near = nearest(word, (*LIBRARIES, "paper"))
-    if near and word not in (*LIBRARIES, "paper") and not any(source.claims(word) for source in SOURCES):
+    if near and word not in (*LIBRARIES, "paper") and not is_model(word):
         raise ModelError(
             f"unknown reference {word!r}{near}", f"{option('ref')} is torchvision, timm, paper or any MODEL"
         )

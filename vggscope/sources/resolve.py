@@ -15,16 +15,18 @@ tried, so `summary D` imports one.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vggscope.errors import ModelError, nearest
+from vggscope.errors import ModelError
 from vggscope.record import record
-from vggscope.vgg.configs import CONFIGS, LITERATURE
+from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -142,8 +144,15 @@ def resolve(word: str, options: BuildOptions | None = None) -> Network:
     process. Raises ModelError, with the list of kinds, where no source claims the word.
     """
     options = options or BuildOptions()
-    source = _source_of(word, options)
-    load = partial(source.load, word.strip(), options)
+    source, full = _source_of(word, options)
+    network = _loaded(source, full, options)
+    if full == word.strip():
+        return network
+    return replace(network, warnings=(*network.warnings, f"{word.strip()} is taken as {full}"))
+
+
+def _loaded(source: Source, word: str, options: BuildOptions) -> Network:
+    load = partial(source.load, word, options)
     if not _is_remembered(source, options):
         return load()
     from vggscope.sources.cache import remembered
@@ -160,7 +169,8 @@ def figures(
     word: str, options: BuildOptions, batch: int, dtype: str | None, compute: Callable[[], Compared]
 ) -> Compared:
     """The figures of a word's model in a comparison, from `compute` or, as `resolve` does, from the cache."""
-    if not _is_remembered(_source_of(word, options), options):
+    source, word = _source_of(word, options)
+    if not _is_remembered(source, options):
         return compute()
     from vggscope.sources.cache import remembered_figures
 
@@ -169,7 +179,8 @@ def figures(
 
 def recalled_figures(word: str, options: BuildOptions, batch: int, dtype: str | None) -> Compared | None:
     """The figures of a word's model in a comparison from the cache; None if they are not there."""
-    if not _is_remembered(_source_of(word, options), options):
+    source, word = _source_of(word, options)
+    if not _is_remembered(source, options):
         return None
     from vggscope.sources.cache import recalled_figures as recalled
 
@@ -179,24 +190,40 @@ def recalled_figures(word: str, options: BuildOptions, batch: int, dtype: str | 
 def read(word: str, options: BuildOptions | None = None) -> Network | None:
     """The Network of a word, or None where loading it would run a library or the user's code."""
     options = options or BuildOptions()
-    source = _source_of(word, options)
-    return None if source.build is not None else source.load(word.strip(), options)
+    source, word = _source_of(word, options)
+    return None if source.build is not None else source.load(word, options)
 
 
 def runs_code(word: str, options: BuildOptions | None = None) -> bool:
     """Whether loading a word would run a library or the user's code. Raises ModelError where no source claims it."""
-    return _source_of(word, options or BuildOptions()).build is not None
+    return _source_of(word, options or BuildOptions())[0].build is not None
 
 
 def inputs_of(word: str) -> Inputs | None:
     """The inputs that a word holds, such as those of a locked architecture; None without any."""
-    return _source_of(word, BuildOptions()).inputs(word.strip())
+    source, word = _source_of(word, BuildOptions())
+    return source.inputs(word)
 
 
 def summary_of(word: str) -> dict[str, Any] | None:
     """The object of a summary's JSON that a word names; None for any other word."""
-    source = next((source for source in SOURCES if source.claims(word.strip())), None)
-    return None if source is None else source.summary(word.strip())
+    claimed = _claimed(word)
+    return None if claimed is None else claimed[0].summary(claimed[1])
+
+
+def in_full(word: str) -> str:
+    """A word as it is resolved: that of a library's model where only its name is given.
+
+    >>> in_full("alexnet"), in_full("vgg16")
+    ('torchvision:alexnet', 'vgg16')
+    """
+    claimed = _claimed(word)
+    return word if claimed is None else claimed[1]
+
+
+def is_model(word: str) -> bool:
+    """Whether a source claims a word, so that it is meant as a model."""
+    return _claimed(word) is not None
 
 
 def runner_of(word: str, options: BuildOptions) -> OnnxRunner | None:
@@ -204,35 +231,46 @@ def runner_of(word: str, options: BuildOptions) -> OnnxRunner | None:
 
     Raises ModelError for a file that cannot be read, and MissingTool where its runtime is not installed.
     """
-    source = next((source for source in SOURCES if source.claims(word.strip())), None)
-    return None if source is None or source.runner is None else source.runner(word.strip(), options)
+    claimed = _claimed(word)
+    return None if claimed is None or claimed[0].runner is None else claimed[0].runner(claimed[1], options)
 
 
 def resolve_module(word: str, options: BuildOptions | None = None) -> nn.Module:
     """The module that a word names, with weights, on the caller's default device; raises as `resolve` does."""
     options = options or BuildOptions()
-    source = _source_of(word, options)
+    source, word = _source_of(word, options)
     if source.build is not None:
-        return source.build(word.strip(), options)
+        return source.build(word, options)
     from vggscope.builders.module import module
 
-    return module(source.load(word.strip(), options))
+    return module(source.load(word, options))
 
 
-def _source_of(word: str, options: BuildOptions) -> Source:
-    """The source that claims a word. Raises OptionError for options that no model has."""
+def _source_of(word: str, options: BuildOptions) -> tuple[Source, str]:
+    """The source that claims a word, and the word in full. Raises OptionError for options that no model has, ModelError
+    where no source claims the word.
+    """
     options.check()
-    word = word.strip()
-    shown = word if len(word) <= 60 else word[:57] + "..."
     try:
         os.fsencode(word)
     except UnicodeEncodeError:
-        raise ModelError(f"{shown!r} is not valid Unicode text", "type the word again") from None
+        raise ModelError(f"{word[:60]!r} is not valid Unicode text", "type the word again") from None
+    claimed = _claimed(word)
+    if claimed is None:
+        from vggscope.sources.unknown import unknown_model
+
+        raise unknown_model(word.strip(), kinds())
+    return claimed
+
+
+def _claimed(word: str) -> tuple[Source, str] | None:
+    """The source that claims a word, and the word in full: `resnet50` is torchvision:resnet50. None for no source."""
+    word = word.strip()
     for source in SOURCES:
         if source.claims(word):
-            return source
-    from vggscope.vgg.families import FAMILIES
+            return source, word
+    if not re.fullmatch(r"[a-z]\w*", word, re.ASCII):
+        return None
+    from vggscope.sources.catalogue import names_in
 
-    published = (*LITERATURE, *(f"{name}_bn" for name in LITERATURE), *FAMILIES)
-    names = (*CONFIGS, *published, "torchvision:vgg16", "timm:vgg16")
-    raise ModelError(f"unknown model {shown!r}{nearest(word, names)}", f"a model is {kinds()}")
+    return _claimed(f"torchvision:{word}") if word in names_in("torchvision") else None

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 
 from vggscope.errors import ModelError, nearest
 from vggscope.sources.cache import LIBRARIES
+from vggscope.sources.notebook import definitions, is_notebook
 from vggscope.sources.resolve import note_other_code
 from vggscope.trace.functions import first_line
 from vggscope.trace.source_line import own_line
 
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
+
+_SUFFIXES = (".py", ".ipynb")
 
 _RELATIVE_IMPORT = re.compile(rb"^[ \t]*from \.", re.MULTILINE)
 
@@ -32,7 +35,7 @@ def file_of(word: str) -> str | None:
     >>> file_of("package.module:Net") is None, os.path.basename(file_of("net.py:Net(10)") or "")
     (True, 'net.py')
     """
-    match = re.fullmatch(r"(.*\.py)(?::.*)?", word, re.DOTALL)
+    match = re.fullmatch(r"(.*\.(?:py|ipynb))(?::.*)?", word, re.DOTALL)
     path = os.path.realpath(match[1]) if match else None
     return None if path is None or os.path.exists(os.path.join(os.path.dirname(path), "__init__.py")) else path
 
@@ -45,6 +48,8 @@ def isolated_import(where: str) -> Iterator[None]:
     writes no bytecode, and prints to stderr, also from programs that it starts. Warnings of torch, torchvision and timm
     are hidden.
     """
+    import torch  # noqa: F401 - first, so that no torch.py or numpy.py in the folder is taken for it
+
     note_other_code()
     before = sys.dont_write_bytecode, sys.argv
     folder, here = str(_import_root(where)), str(Path.cwd())
@@ -81,11 +86,11 @@ def _descriptor_redirected() -> Iterator[None]:
 
 
 def imported(where: str) -> ModuleType:
-    """The module at a path that ends in .py, or of a dotted name; to be called within `isolated_import`.
+    """The module at a path that ends in .py or .ipynb, or of a dotted name; to be called within `isolated_import`.
 
     Raises ModelError, with the line of the user's code, where it cannot be imported.
     """
-    if not where.endswith(".py"):
+    if not where.endswith(_SUFFIXES):
         try:
             return importlib.import_module(where)
         except (Exception, SystemExit) as error:
@@ -100,6 +105,8 @@ def imported(where: str) -> ModuleType:
         raise ModelError(f"there is no file {where}{near_file(where)}", "write path/file.py:Net")
     name = ".".join(path.relative_to(_import_root(where)).with_suffix("").parts)
     try:
+        if is_notebook(where):
+            return definitions(path)
         return importlib.import_module(name) if "." in name else _executed(name, path)
     except (Exception, SystemExit) as error:
         raise _import_error(where, error) from error
@@ -107,7 +114,7 @@ def imported(where: str) -> ModuleType:
 
 def _import_root(where: str) -> Path:
     """The folder that holds the file's outermost package, or the file itself; the current one for a dotted name."""
-    if not where.endswith(".py"):
+    if not where.endswith(_SUFFIXES):
         return Path.cwd()
     path = Path(os.path.realpath(where))
     folder = path.parent
@@ -165,9 +172,19 @@ def _import_error(where: str, error: BaseException) -> ModelError:
     advice = ""
     if isinstance(error, (SystemExit, OSError, RuntimeError, AssertionError, EOFError)):
         advice = 'code that only a run needs belongs under if __name__ == "__main__":'
+    elif hidden := _hidden_package(where, error):
+        advice = f"{hidden}.py in its folder has the name of a package: rename it"
     elif isinstance(error, ModuleNotFoundError) and cause.remedy:
         advice = "run it from the folder that has it, or install it here"
     return ModelError(cause.problem, "; ".join(filter(None, (cause.remedy, advice))))
+
+
+def _hidden_package(where: str, error: BaseException) -> str:
+    """The module that lacks what an import wants, if a file of that name lies in the folder of `where`; else empty."""
+    match = re.search(r"module '(\w+)' has no attribute", str(error))
+    name = error.name if isinstance(error, ImportError) else match and match[1]
+    top = (name or "").partition(".")[0]
+    return top if top and (_import_root(where) / f"{top}.py").is_file() else ""
 
 
 def user_error(what: str, error: BaseException) -> ModelError:

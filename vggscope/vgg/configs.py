@@ -113,12 +113,35 @@ LITERATURE: Mapping[str, str] = MappingProxyType(
 """The column that the literature calls vgg and its number of weight layers."""
 
 
+_WORD = re.compile(
+    r"""(?: vgg[-_ ]?(?P<layers>\d{1,3}) [-_ ]?
+          | (?:vgg[-_ ]|(?:column|configuration|config)[-_ ]?)? (?P<column>a[-_ ]?lrn|[a-e]) (?:[-_ ](?=bn))? )
+        (?P<batch_norm>bn)?""",
+    re.IGNORECASE | re.VERBOSE | re.ASCII,
+)
+
+
 def config_named(word: str) -> tuple[str, bool] | None:
     """The column of Table 1 that a word names and whether it has batch norm; None for any other word.
 
-    >>> config_named("vgg16_bn"), config_named("a-lrn")
-    (('D', True), ('A-LRN', False))
+    >>> config_named("vgg16_bn"), config_named("VGG-19"), config_named("a-lrn"), config_named("VGG-D")
+    (('D', True), ('E', False), ('A-LRN', False), ('D', False))
     """
-    name, batch_norm = re.subn(r"[_-]bn$", "", word, flags=re.IGNORECASE)
-    config = next((known for known in CONFIGS if known.lower() == name.lower()), LITERATURE.get(name.lower()))
-    return (config, bool(batch_norm)) if config else None
+    match = _WORD.fullmatch(word)
+    if match is None:
+        return None
+    letters = re.sub("[-_ ]", "", match["column"] or "").upper()
+    config = LITERATURE.get(f"vgg{match['layers']}") or {"ALRN": "A-LRN"}.get(letters, letters)
+    return (config, match["batch_norm"] is not None) if config else None
+
+
+def literature_title(config: str, *, batch_norm: bool) -> str:
+    """A column's name with the one of the literature; empty for a column without one.
+
+    >>> literature_title("D", batch_norm=True), literature_title("C", batch_norm=False)
+    ('D_bn (VGG-16 with batch norm)', '')
+    """
+    literature = CONFIGS[config].literature
+    if literature is None:
+        return ""
+    return f"{config}{'_bn' if batch_norm else ''} (VGG-{literature[3:]}{' with batch norm' if batch_norm else ''})"

@@ -160,8 +160,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 def family_named(word: str) -> tuple[str, bool] | None:
     """The key in FAMILIES that a word names and whether it adds batch norm; None for any other word.
 
-    >>> family_named("VGG16-CIFAR_bn"), family_named("cnn-m"), family_named("vgg16")
+    >>> family_named("VGG-16-CIFAR_bn"), family_named("cnn-m"), family_named("vgg16")
     (('vgg16-cifar', True), ('cnn-m', False), None)
     """
-    name, batch_norm = re.subn(r"[_-]bn$", "", word.lower())
+    name, batch_norm = re.subn(r"[_-]?bn$", "", re.sub(r"^vgg[-_ ](?=\d)", "vgg", word.lower()))
     return (name, bool(batch_norm)) if name in FAMILIES else None

@@ -6,6 +6,9 @@ A word is `conv<kernel>-<channels>`, `maxpool`, `LRN`, `FC-<units>` or `soft-max
 extension there are `avgpool`, `BN`, `dropout`, a kernel size after a pool (`maxpool3`), and stride and padding after a
 slash (`conv11-64/s4p2`). The defaults are the paper's: a convolution has stride 1 and padding (kernel-1)/2, a pool is
 2x2 with stride 2. ReLU is not written: it follows every convolution and every FC layer but the last.
+
+Spaces or commas part the words. The list of widths of people's code, `64, 64, 'M', 128`, is read too: a number is a 3x3
+convolution, `M` a max pool.
 """
 
 from __future__ import annotations
@@ -55,10 +58,12 @@ def parse(line: str) -> tuple[Word, ...]:
 
     >>> parse("conv3-64 maxpool")[0]
     Word(kind='conv', size=64, kernel=3, stride=1, padding=1)
+    >>> write(parse("[64, 'M', 128, 'M']"))
+    'conv3-64 maxpool conv3-128 maxpool'
 
     Raises NotationError, pointing at the word and saying what was expected.
     """
-    texts = line.split()
+    texts = spelled(line)
     if not texts:
         raise NotationError("the notation is empty", f"a word is {EXPECTED}")
     words = tuple(_word(text, position) for position, text in enumerate(texts, 1))
@@ -85,10 +90,30 @@ def weight_layers(words: tuple[Word, ...]) -> int:
 
 
 def is_notation(text: str) -> bool:
-    """Whether a text is meant as notation: any of its words begins like one of the notation."""
-    return any(
-        re.match(r"(conv\d|maxpool|avgpool|fc-|lrn$|bn$|soft-?max$)", word, re.IGNORECASE) for word in text.split()
-    )
+    """Whether a text is meant as notation: any of its words begins like one of the notation, or it is the
+    configuration list of code.
+    """
+    begins = re.compile(r"(conv\d|maxpool|avgpool|fc-|lrn$|bn$|soft-?max$)", re.IGNORECASE)
+    return is_config_list(text) or any(map(begins.match, _parts(text)))
+
+
+def spelled(line: str) -> list[str]:
+    """The words of a line in Table 1's notation, where it is written with commas or as a configuration list of code.
+
+    >>> spelled("conv3-64, maxpool"), spelled("[64, 'M']")
+    (['conv3-64', 'maxpool'], ['conv3-64', 'maxpool'])
+    """
+    return ["maxpool" if part in "Mm" else f"conv3-{part}" if part.isdigit() else part for part in _parts(line)]
+
+
+def is_config_list(line: str) -> bool:
+    """Whether a line is the configuration list of code, which has numbers and `M` alone."""
+    parts = _parts(line)
+    return len(parts) > 1 and all(re.fullmatch(r"\d+|[Mm]", part, re.ASCII) for part in parts)
+
+
+def _parts(line: str) -> list[str]:
+    return re.sub(r"[\s,;'\"\[\]()]+", " ", line).split()
 
 
 def _word(text: str, position: int) -> Word:

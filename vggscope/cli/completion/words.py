@@ -25,7 +25,7 @@ from vggscope.vgg.toml import config_names
 if TYPE_CHECKING:
     from typer import Typer
 
-MODEL_SUFFIXES = (".py", ".toml", ".json", *SUFFIXES)
+MODEL_SUFFIXES = (".py", ".ipynb", ".toml", ".json", *SUFFIXES)
 """Suffixes of files that are or define models."""
 
 LARGEST_FILE = 10**6

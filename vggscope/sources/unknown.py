@@ -1,0 +1,62 @@
+"""The error for a word that no source claims: what the word is, if it names something, or the nearest model."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from vggscope.errors import ModelError, nearest, printable
+from vggscope.sources.cache import LIBRARIES
+from vggscope.sources.catalogue import names_in
+from vggscope.units import natural_order
+from vggscope.vgg.configs import CONFIGS, LITERATURE
+from vggscope.vgg.families import FAMILIES
+
+_MODEL_FILES = (".py", ".ipynb", ".toml", ".pth", ".pt", ".safetensors", ".onnx", ".pt2", ".json")
+"""Suffixes of files that a folder's error names, in this order."""
+
+_MOST_FILES = 3
+
+
+def unknown_model(word: str, kinds: str) -> ModelError:
+    """The error for a word. `kinds` lists what a model may be."""
+    shown = printable(word, longest=60)
+    if os.path.isdir(word):
+        return ModelError(f"{shown} is a folder without weights", _files_in(word))
+    near = _in_a_file(word) or nearest(word, _published()) or _in_a_library(word)
+    if near:
+        return ModelError(
+            f"unknown model {shown!r}{near}", "a model is also a file or your own class, see vggscope list"
+        )
+    return ModelError(f"unknown model {shown!r}", f"a model is {kinds}")
+
+
+def _published() -> tuple[str, ...]:
+    batch_norm = (f"{name}_bn" for name in LITERATURE)
+    return (*CONFIGS, *LITERATURE, *batch_norm, *FAMILIES, "torchvision:vgg16", "timm:vgg16")
+
+
+def _files_in(folder: str) -> str:
+    """The remedy for a folder: files in it that may be models."""
+    names = [name for name in sorted(os.listdir(folder), key=natural_order) if name.lower().endswith(_MODEL_FILES)]
+    first = sorted(names, key=lambda name: _MODEL_FILES.index(os.path.splitext(name.lower())[1]))[:_MOST_FILES]
+    paths = " or ".join(printable(os.path.join(folder, name), longest=200) for name in first)
+    return f"name a file in it: {paths}" if paths else "name a file: my_vgg.py:Net, vgg16.pth"
+
+
+def _in_a_file(word: str) -> str:
+    """The suffix that names a class of a file in the current folder, for a word in Python's notation: `my_vgg.Net`."""
+    module, _, name = word.rpartition(".")
+    is_file = module.replace(".", "").isidentifier() and os.path.isfile(f"{module.replace('.', '/')}.py")
+    return f", did you mean {module.replace('.', '/')}.py:{printable(name)}?" if is_file else ""
+
+
+def _in_a_library(word: str) -> str:
+    """The suffix that names a library's model whose name stands in the word (`models.resnet50()`), or is near it."""
+    names = re.findall(r"[a-z]\w+", word.lower(), re.ASCII)
+    for library in LIBRARIES:
+        known = dict.fromkeys(names_in(library))
+        for name in names:
+            if name in known:
+                return f", did you mean {library}:{name}?"
+    return nearest(names[-1], names_in("torchvision")) if names else ""
