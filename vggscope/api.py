@@ -815,6 +815,8 @@ def lock(
 def inspect(path: str | os.PathLike[str]) -> Inspection:
     """Return which network a checkpoint belongs to, by its names and shapes. No code in the file runs.
 
+    The file may also be an ONNX file or a program of torch.export, whose data is not read either.
+
     Raises CheckpointError for a file that cannot be read, and OptionError for a `path` that is not a path.
 
     >>> import tempfile, torch
@@ -825,7 +827,12 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     """
     from vggscope.checkpoint.inspection import inspect as inspect_file
 
-    return inspect_file(_checked_path(path))
+    name = os.fspath(_checked_path(path))
+    if name.lower().endswith(".pt2"):
+        from vggscope.foreign.torch_export import inspect as inspect_program
+
+        return inspect_program(name)
+    return inspect_file(name)
 
 
 def stats(*paths: str | os.PathLike[str]) -> Statistics:

@@ -26,6 +26,9 @@ from vggscope.result import Result
 from vggscope.vgg.labels import kind_of_word, layer_labels
 from vggscope.vgg.notation import Word, parse
 
+GRAPHS = ("ONNX", "torch.export")
+"""The formats of files that hold a graph beside the weights."""
+
 LARGEST_KERNEL = 3
 """VGG's kernel size: a larger kernel usually comes with a stride, which a checkpoint does not store."""
 
@@ -274,7 +277,7 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
     """Remarks on the file that are not problems."""
     yield from _framework_notes(checkpoint)
     if vgg:
-        yield from _unknowns(vgg)
+        yield from _unknowns(vgg, has_graph=checkpoint.format in GRAPHS)
     named = published_by_name(checkpoint.path)
     if named:
         how = f"{option('stats')} compares the SHA-256 with that of {named.name}"
@@ -302,14 +305,17 @@ def _framework_notes(checkpoint: Checkpoint) -> Iterator[str]:
     layout = layout_note(checkpoint.tensors)
     if layout:
         yield layout
+    if checkpoint.format in GRAPHS:
+        yield f"the file has the network too: vggscope summary {printable(checkpoint.path, 200)} shows its layers"
     if checkpoint.format == "caffemodel":
         yield f"Caffe reads images as BGR: build with {option('rgb')} reverses the channels of the first convolution"
 
 
-def _unknowns(vgg: StoredVGG) -> Iterator[str]:
-    """Remarks on what a checkpoint does not show of its VGG."""
+def _unknowns(vgg: StoredVGG, *, has_graph: bool) -> Iterator[str]:
+    """Remarks on what the weights of a VGG do not show."""
     source = f": they are taken from column {vgg.config}" if vgg.config else ""
-    yield f"ReLU, pools, dropout, strides and paddings are not in a checkpoint{source}"
+    if not has_graph:
+        yield f"ReLU, pools, dropout, strides and paddings are not in a checkpoint{source}"
     words = vgg.notation.split()
     if vgg.config in ("D", "E") and vgg.convs[0] and vgg.convs[0].name.endswith("block1_conv1"):
         reverse = f"build with {option('rgb')} reverses the channels"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor, natural
-from vggscope.checkpoint.data import open_tensors
+from vggscope.checkpoint.data import TensorFile, open_checkpoint
 from vggscope.checkpoint.formats.pickle_objects import module_of
 from vggscope.checkpoint.inspection import Inspection, examine
+from vggscope.checkpoint.problems import listed
 from vggscope.checkpoint.reader import read
 from vggscope.checkpoint.structure import UNKNOWN
 from vggscope.errors import CheckpointError, printable
+from vggscope.ops.base import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+_COUNTER = "num_batches_tracked"
 
 _TRUSTED = ("argparse", "builtins", "collections", "datetime", "decimal", "numpy", "pathlib", "types", "typing", "uuid")
 """Packages whose classes torch.load may use, of the few that `read` accepts."""
@@ -31,25 +36,71 @@ def load_weights(module: nn.Module, path: str, *, rgb: bool = False) -> nn.Modul
     (conv1_1, fc6), whatever the keys are. Further tensors of the file are ignored. `read` accepts the file first, so
     code in it does not run. Raises CheckpointError where keys or shapes do not match the module's.
     """
+    import torch
+
     checkpoint = read(path)
     inspection = examine(checkpoint)
-    state = _tensors(checkpoint)
     wanted = module.state_dict()
-    prefix = inspection.prefix if not state.keys() & wanted.keys() else ""
-    fitting = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    if fitting.keys() >= wanted.keys():
-        fitting = {key: fitting[key] for key in wanted}
+    shapes = {tensor.name: tensor.shape for tensor in checkpoint.tensors}
+    prefix = inspection.prefix if not shapes.keys() & wanted.keys() else ""
+    names: dict[str, str] = {key.removeprefix(prefix): key for key in shapes}
+    # Other frameworks do not count the batches.
+    needed = [key for key in wanted if key in names or not key.endswith(_COUNTER)]
+    if names.keys() >= set(needed):
+        names = {key: names[key] for key in needed}
     else:
-        fitting = _by_label(inspection, state, wanted) or fitting
-    try:
-        module.load_state_dict(fitting)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split()).partition(": ")[2]
-        problem = f"{path} does not hold the weights of this model: {reason[:120]}..."
-        raise CheckpointError(problem, f"vggscope inspect {path} shows which network they belong to") from None
+        names = _by_label(inspection, shapes, wanted) or names
+    kept = {key for key in wanted if key.endswith(_COUNTER) and key not in names}
+    reason = _mismatch(names, shapes, {key: tensor for key, tensor in wanted.items() if key not in kept})
+    if reason:
+        problem = f"{path} does not hold the weights of this model: {reason}"
+        raise CheckpointError(problem, f"vggscope inspect {path} shows which network they belong to")
+    with _reading(checkpoint) as read_tensor, torch.no_grad():
+        for key, name in names.items():
+            # One at a time: no more than the module and one tensor are held.
+            wanted[key].copy_(read_tensor(name).reshape(wanted[key].shape))
     if rgb:
         _reverse_channels(module, path)
     return module
+
+
+def _mismatch(names: Mapping[str, str], shapes: Mapping[str, Shape], wanted: Mapping[str, Tensor]) -> str:
+    """Why the file's tensors `names` are not those of the module; empty if they are."""
+    missing, extra = ([key for key in one if key not in other] for one, other in ((wanted, names), (names, wanted)))
+    if missing or extra:
+        lacks = f"it lacks {listed(missing)}" if missing else ""
+        has = f"the model has no {listed(extra)}" if extra else ""
+        return printable("; ".join(filter(None, (lacks, has))), 200)
+    for key, tensor in wanted.items():
+        have, want = shapes[names[key]], tuple(tensor.shape)
+        if prod(have) != prod(want) or have[:1] != want[:1]:
+            shapes_text = ["x".join(map(str, shape)) for shape in (have, want)]
+            return f"{printable(key)} is {shapes_text[0]}, the model's is {shapes_text[1]}"
+    return ""
+
+
+@contextmanager
+def _reading(checkpoint: Checkpoint) -> Iterator[Callable[[str], Tensor]]:
+    """A function that returns the file's tensor of a key, while the file is open."""
+    if not (checkpoint.is_foreign or checkpoint.modules):
+        yield _tensors(checkpoint).__getitem__
+        return
+    with open_checkpoint(checkpoint) as file:
+        stored = {tensor.name: tensor for tensor in checkpoint.tensors}
+        yield lambda name: _tensor(file, stored[name])
+
+
+def _tensor(file: TensorFile, stored: StoredTensor) -> Tensor:
+    """A tensor in torch's layout of a file that torch does not load without running code."""
+    import numpy as np
+    import torch
+
+    obstacle = file.obstacle(stored)
+    if obstacle:
+        raise CheckpointError(f"{file.checkpoint.path}: {printable(stored.name)} is not read: {obstacle}")
+    array = np.array(file.whole(stored), order="C")
+    dtype: torch.dtype = getattr(torch, stored.dtype)
+    return torch.from_numpy(array).view(dtype)
 
 
 def _reverse_channels(module: nn.Module, path: str) -> None:
@@ -63,8 +114,8 @@ def _reverse_channels(module: nn.Module, path: str) -> None:
         first.copy_(first.flip(1))
 
 
-def _by_label(inspection: Inspection, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors by the module's keys, matched by label.
+def _by_label(inspection: Inspection, shapes: Mapping[str, Shape], wanted: Mapping[str, Tensor]) -> dict[str, str]:
+    """The keys of the file's tensors by the module's, matched by label.
 
     Empty where a tensor has no match, or where a layer of the file other than FC has none: a file with batch norms does
     not fit a module without. An FC layer may be a convolution on one side, as in timm: its weights have the same order.
@@ -78,24 +129,22 @@ def _by_label(inspection: Inspection, state: Mapping[str, Tensor], wanted: Mappi
     own = examine(Checkpoint("", "", tuple(StoredTensor(k, tuple(t.shape), "float32") for k, t in wanted.items())))
     labels = _label_in_module(inspection, own)
     stored = {
-        (labels.get(layer.label, layer.label), t.leaf): state[t.name]
+        (labels.get(layer.label, layer.label), t.leaf): t.name
         for layer in inspection.layers
         if layer.label
         for t in layer.tensors
     }
     if {label for label, _ in stored if not label.startswith("fc")} - {layer.label for layer in own.layers}:
         return {}
-    fitting: dict[str, Tensor] = {}
+    fitting: dict[str, str] = {}
     for layer in own.layers:
         for tensor in layer.tensors:
             match = stored.get((layer.label, tensor.leaf))
-            if match is None and tensor.leaf == "num_batches_tracked":
-                # Other frameworks do not count the batches.
-                fitting[tensor.name] = wanted[tensor.name]
+            if match is None and tensor.leaf == _COUNTER:
                 continue
-            if match is None or match.shape[:1] != tensor.shape[:1] or match.numel() != prod(tensor.shape):
+            if match is None or shapes[match][:1] != tensor.shape[:1] or prod(shapes[match]) != prod(tensor.shape):
                 return {}
-            fitting[tensor.name] = match.reshape(tensor.shape)
+            fitting[tensor.name] = match
     return fitting
 
 
@@ -115,7 +164,7 @@ def _label_in_module(found: Inspection, own: Inspection) -> dict[str, str]:
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The file's tensors by key, read by safetensors, by torch.load with weights_only=True, or as NumPy's arrays."""
+    """The file's tensors by key, read by safetensors, or by torch.load with weights_only=True."""
     if checkpoint.shards:
         # A shard may hold more tensors than the index takes from it.
         states = ((shard, _tensors(shard)) for shard in checkpoint.shards)
@@ -125,8 +174,6 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
         loaded: dict[str, Tensor] = load_file(checkpoint.path)
         return loaded
-    if checkpoint.is_foreign or checkpoint.modules:
-        return _tensors_of_arrays(checkpoint.path)
     import pickle
 
     import torch
@@ -143,23 +190,6 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
         state = state[key]
     names = {tensor.name for tensor in checkpoint.tensors}
     return {name: value.to_dense() for name, value in state.items() if name in names}
-
-
-def _tensors_of_arrays(path: str) -> dict[str, Tensor]:
-    """The tensors of a file that torch does not load without running code, in torch's layout."""
-    import numpy as np
-    import torch
-
-    state: dict[str, Tensor] = {}
-    with open_tensors(path) as file:
-        for tensor in file.checkpoint.tensors:
-            obstacle = file.obstacle(tensor)
-            if obstacle:
-                raise CheckpointError(f"{path}: {printable(tensor.name)} is not read: {obstacle}")
-            array = np.array(file.whole(tensor), order="C")
-            dtype: torch.dtype = getattr(torch, tensor.dtype)
-            state[tensor.name] = torch.from_numpy(array).view(dtype)
-    return state
 
 
 def _trusted(names: Iterable[str]) -> Iterator[tuple[Any, str]]:

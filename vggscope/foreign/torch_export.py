@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.inspection import Inspection, examine
 from vggscope.checkpoint.reader import explained
 from vggscope.errors import CheckpointError, OptionError, ShapeError, option, printable
 from vggscope.foreign.archive import json_of, opened, text_of
@@ -534,6 +536,27 @@ def _own_dtype(graph: Graph) -> str:
         if dtype.startswith(("float", "bfloat", "complex")) and all(type(size) is int for size in sizes):
             elements[dtype] = elements.get(dtype, 0) + product(sizes)
     return max(elements, key=elements.__getitem__, default="float32")
+
+
+def inspect(path: str) -> Inspection:
+    """Identify the network of the weights in an archive, by their names and shapes in the graph.
+
+    Neither their data nor a pickle is read. Raises CheckpointError, with the path, where the file cannot be read.
+    """
+    graph, sizes = read(path), Sizes({})
+    tensors = []
+    try:
+        for name, key in (*graph.parameters.items(), *graph.buffers.items()):
+            meta = graph.tensors[name]
+            shape = tuple(sizes.of(size) for size in meta["sizes"])
+            if any(side is None for side in shape):
+                raise CheckpointError(f"{printable(path, 200)}: {printable(key)} has no known shape", REMEDY)
+            tensors.append(StoredTensor(key, shape, DTYPES[meta["dtype"]]))  # type: ignore[arg-type]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{printable(path, 200)}: {_lacking(error).problem}", REMEDY) from None
+    found = examine(Checkpoint(path, "torch.export", tuple(tensors)))
+    code = f"import torch\n\nstate = torch.export.load({path!r}).state_dict  # of a file that you trust"
+    return replace(found, load=code)
 
 
 def network_of(path: str, options: BuildOptions) -> Network:

@@ -62,7 +62,9 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
 
 
 def _file(inspection: Inspection) -> str:
-    shards = f" in {len(inspection.shards)} shards" if inspection.shards else ""
+    count = len(inspection.shards)
+    shards = f", weights in {count} files" if inspection.format == "ONNX" else f" in {count} shards"
+    shards = shards if count else ""
     return inspection.format + shards + (f", below {'.'.join(inspection.wrapper)}" if inspection.wrapper else "")
 
 
