@@ -162,7 +162,7 @@ def small(word: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("column", [name for name in CONFIGS if "LRN" not in name])
+@pytest.mark.parametrize("column", CONFIGS)
 def test_a_column_that_we_wrote_reads_back_with_the_same_figures(tmp_path: Path, column: str, batch_norm: bool) -> None:
     network = vggscope.network(small(column), input_size=(3, 224, 224), batch_norm=batch_norm)
     write_onnx(module(network), network.input_shape, tmp_path / "x.onnx")
@@ -186,6 +186,63 @@ def test_a_column_that_we_wrote_reads_back_with_the_same_figures(tmp_path: Path,
     }
     assert theirs.memory.inference_peak_bytes == ours.memory.inference_peak_bytes
     assert vggscope.diff(read, ref=network).verdict in ("identical", "equivalent")
+
+
+@pytest.mark.slow
+def test_a_local_response_norm_is_one_layer(tmp_path: Path) -> None:
+    """torch's exporter writes it as nine nodes."""
+    norms = nn.LocalResponseNorm(5, alpha=1e-3, beta=0.6, k=2.0), nn.LocalResponseNorm(4)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), *norms, nn.ReLU()).eval()
+    path = str(export(model, tmp_path / "x.onnx", dynamo=True))
+    network = vggscope.network(path)
+    assert [node.op.name for node in network.nodes] == ["Conv2d", *["LocalResponseNorm"] * 2, "ReLU"]
+    found = vggscope.diff(path, ref=model, input_size=(1, 3, 32, 32), numeric=True)
+    assert found.verdict == "equivalent"
+    assert {difference.changes[0].attribute for difference in found.differences} == {"inplace"}
+    assert found.numeric is not None
+    assert found.numeric.parts_at is None
+
+
+NORM = """
+y = torch.nn.functional.pad((x * x).view(-1, 1, 3, 8, 8), (0, 0, 0, 0, {before}, {after}))
+y = torch.nn.functional.avg_pool3d(y, ({size}, 1, {wide}), stride=1, padding=(0, 0, {wide} // 2)).squeeze(1)
+result = {numerator} / (y * 0.1 + 1.0).pow(0.5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("is_norm", "changed"),
+    [
+        (True, {}),
+        (False, {"before": 1, "after": 3}),
+        (False, {"wide": 3}),
+        (False, {"numerator": "torch.relu(x)"}),
+    ],
+)
+def test_what_is_like_a_local_response_norm_is_none(tmp_path: Path, is_norm: bool, changed: dict[str, object]) -> None:
+    code = NORM.format(**{"before": 2, "after": 2, "size": 5, "wide": 1, "numerator": "x", **changed})
+
+    class Normed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            names = {"torch": torch, "x": x}
+            exec(code, names)
+            result: torch.Tensor = names["result"]
+            return result
+
+    batch = torch.export.Dim("batch")
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        torch.onnx.export(
+            Normed().eval(),
+            (torch.zeros(2, 3, 8, 8),),
+            tmp_path / "x.onnx",
+            dynamo=True,
+            dynamic_shapes=({0: batch},),
+            verbose=False,
+        )
+    network = vggscope.network(str(tmp_path / "x.onnx"))
+    assert network.failure is None
+    assert ("LocalResponseNorm" in [node.op.name for node in network.nodes]) == is_norm
 
 
 # Graphs made by hand

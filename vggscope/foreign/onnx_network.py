@@ -27,6 +27,7 @@ from vggscope.checkpoint.formats.onnx_model import (
 )
 from vggscope.errors import CheckpointError, ShapeError, option, printable
 from vggscope.foreign.onnx_ops import WITHOUT_MACS, OnnxLayer, layers
+from vggscope.foreign.onnx_patterns import OnnxPattern, OnnxPatterns
 from vggscope.foreign.onnx_values import Number, OnnxCall, OnnxValue, evaluate
 from vggscope.graph import INPUT, OUTPUT, Buffer, ConstantValue, Failure, Input, Network, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape, infer_output_shape
@@ -306,6 +307,7 @@ class _ShapeRun:
     statistics: set[str] = field(default_factory=set)
     unknown: dict[str, list[str]] = field(default_factory=dict)
     failure: Failure | None = None
+    _patterns: OnnxPatterns | None = None
 
     def run(self) -> None:
         """Run the nodes up to the first whose output has no known shape."""
@@ -317,6 +319,7 @@ class _ShapeRun:
                 if output in written:
                     raise CheckpointError(f"two nodes write {printable(output)}", "the graph is damaged")
                 written.add(output)
+        self._patterns = OnnxPatterns(self.nodes, frozenset(info.name for info in self.model.outputs), self.values)
         for node in self.nodes:
             try:
                 self._run_node(node)
@@ -328,6 +331,10 @@ class _ShapeRun:
         call = self._call(node)
         if node.op_type in _VARIADIC and node.domain in STANDARD and len(call.inputs) > 2:
             self._run_chain(call)
+            return
+        pattern = self._patterns.ending_at(node) if self._patterns else None
+        if pattern is not None:
+            self._run_pattern(call, pattern)
             return
         is_standard = node.domain in STANDARD
         results = self._evaluated(call) if is_standard else None
@@ -355,6 +362,16 @@ class _ShapeRun:
             output = node.outputs[0] if place == len(node.inputs) - 1 else f"{node.outputs[0]}/{place}"
             self._run_node(replace(node, inputs=(before, name), outputs=(output,)))
             before = output
+
+    def _run_pattern(self, call: OnnxCall, pattern: OnnxPattern) -> None:
+        """Add the layer that several nodes are, in place of those of them that have run."""
+        gone = {output for node in pattern.nodes for output in node.outputs}
+        self.made = [made for made in self.made if made.key not in gone]
+        for name in gone:
+            self.shapes.pop(name, None)
+        node = replace(call.node, inputs=(pattern.source,))
+        inputs = (self._value(pattern.source, node),)
+        self._run_layer(replace(call, node=node, inputs=inputs, attributes={}), pattern.layer)
 
     def _run_layer(self, call: OnnxCall, layer: OnnxLayer) -> None:
         outputs = call.node.outputs
