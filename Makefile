@@ -16,7 +16,7 @@ demo: .venv/installed  ## the three main commands
 	$(VGGSCOPE) diagram E -o vgg19.svg
 	$(VGGSCOPE) diff A --ref torchvision
 
-test: .venv/installed-test  ## three minutes: one case of each kind, few generated examples, no slow test
+test: .venv/installed-test  ## three minutes: one parameter set of each test, few generated examples, no slow test
 	$(BIN)/python -m pytest --quick $(PARALLEL)
 
 test-all: .venv/installed-test  ## the whole suite
@@ -25,8 +25,8 @@ test-all: .venv/installed-test  ## the whole suite
 fuzz: .venv/installed-test  ## thousands of odd inputs, where `test-all` tries hundreds
 	$(BIN)/python -m pytest tests/test_fuzz.py tests/test_checkpoint.py --hypothesis-profile fuzz
 
-lowest: .venv-lowest/installed  ## `test` with the lowest versions that pyproject.toml claims: downloads another torch
-	.venv-lowest/bin/python -m pytest --quick $(PARALLEL)
+lowest: .venv-lowest/installed  ## quick tests with the lowest versions that pyproject.toml claims: downloads another torch
+	.venv-lowest/bin/python -m pytest --quick --parameter-sets 3 $(PARALLEL)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

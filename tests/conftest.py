@@ -8,6 +8,7 @@ import gc
 import os
 import shutil
 import socket
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 GOLDEN = Path(__file__).parent / "golden"
 
-PARAMETERS = 3
-"""How many parameter sets of a test `--quick` runs, spread over all of them."""
-
 settings.register_profile("suite", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.register_profile("quick", settings.get_profile("suite"), max_examples=6)
 settings.register_profile("fuzz", max_examples=5000, deadline=None)
@@ -36,7 +34,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick",
         action="store_true",
-        help=f"leave out slow tests, run {PARAMETERS} parameter sets of each other test, and draw few examples",
+        help="leave out slow tests, run few parameter sets of each other test, and draw few examples",
+    )
+    parser.addoption(
+        "--parameter-sets", type=int, default=1, metavar="N", help="how many parameter sets of a test --quick runs"
     )
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files anew; read them before you commit"
@@ -69,7 +70,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow") is None:
             tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    quick = {item for sets in tests.values() for item in spread(sets, PARAMETERS)}
+    count = config.getoption("--parameter-sets")
+    quick = {item for test, sets in tests.items() for item in spread(sets, count, zlib.crc32(test.encode()))}
     config.hook.pytest_deselected(items=[item for item in items if item not in quick])
     items[:] = [item for item in items if item in quick]
 
@@ -81,10 +83,15 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def spread(items: list[pytest.Item], count: int) -> list[pytest.Item]:
-    """At most `count` of the items: the first, the last, and others at equal distances."""
+def spread(items: list[pytest.Item], count: int, seed: int) -> list[pytest.Item]:
+    """At most `count` of the items: the first, the last, and others at equal distances.
+
+    A single one is that of the seed, so that the tests of one list of models do not all take the same.
+    """
     if len(items) <= count:
         return items
+    if count == 1:
+        return [items[seed % len(items)]]
     return [items[number * (len(items) - 1) // (count - 1)] for number in range(count)]
 
 

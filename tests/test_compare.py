@@ -372,6 +372,7 @@ def test_processes_give_what_one_gives(factories: str) -> None:
     assert first.to_json() == second.to_json() == third.to_json()
 
 
+@pytest.mark.slow
 def test_code_in_a_process_may_read_and_print(factories: str) -> None:
     found = api.compare(f"{factories}:reads", f"{factories}:good", jobs=2)
     assert [model.params for model in found.models] == [224, 224]
@@ -484,8 +485,9 @@ def is_running(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interruption_keeps_what_is_done_and_ends_the_processes(jobs: str, factories: str, tmp_path: Path) -> None:
     waits = [f"{factories}:waits('{tmp_path / name}.pid')" for name in "abc"]
     words = ("A", "E", f"{factories}:raises", *waits, "--jobs", jobs, "--sort", "params", "--columns", "model,params")
@@ -519,6 +521,7 @@ def test_other_interruptions_end_it_without_output(
     assert not any(is_running(int(path.read_text())) for path in tmp_path.glob("*.pid") if path.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_an_interruption_keeps_the_lines_of_a_file(factories: str, tmp_path: Path) -> None:
     target, waits = tmp_path / "x.jsonl", f"{factories}:waits('{tmp_path / 'a'}.pid')"

@@ -74,7 +74,7 @@ def _write_photo(path: Path) -> None:
     Image.linear_gradient("L").convert("RGB").resize((320, 256)).save(path)
 
 
-QUICK = {"README.md", "conventions.md", "words.md"}
+QUICK = {"README.md", "conventions.md"}
 """Pages that run in a second or two; the others run torch, Graphviz or torchvision."""
 
 
@@ -144,6 +144,7 @@ def test_the_options_that_a_page_names_are_there(page: Path) -> None:
         "--update-reference",
         "--update-architectures",
         "--quick",
+        "--parameter-sets",
         "--hypothesis-profile",
         "--check",
         "--dry-run",

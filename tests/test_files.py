@@ -140,6 +140,7 @@ main()
 """The program, with a write that waits when the new content is written and before it replaces the old file."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_in_the_middle_of_a_write_keeps_the_old_file(number: str, code: int, tmp_path: Path) -> None:

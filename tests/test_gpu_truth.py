@@ -94,6 +94,7 @@ def test_a_case_that_fails_leaves_the_file_as_it_is(script: SimpleNamespace, tmp
     assert not path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would run the case")
 def test_a_process_tells_why_it_has_no_figures(script: SimpleNamespace) -> None:
     assert script.in_a_process(script.CASES[0]) == {"failure": "torch sees no CUDA device here"}

@@ -113,6 +113,7 @@ def test_a_fixed_batch_is_known_for_one_sample_too(tmp_path: Path) -> None:
     assert figures(fixed) == figures(api.network(module, input_size=(1, 3, 64, 64)))
 
 
+@pytest.mark.slow
 def test_core_operators_have_the_same_costs(tmp_path: Path) -> None:
     module = torchvision.models.resnet18(weights=None).eval()
     read = api.network(exported(module, tmp_path / "core.pt2", 2, 3, 64, 64, core=True))
@@ -185,7 +186,7 @@ def test_other_sizes(small: str, tmp_path: Path) -> None:
         api.network(small, input_size=(1, 5))
 
 
-@pytest.mark.parametrize("word", ["A", "D_bn", "A-LRN"])
+@pytest.mark.parametrize("word", ["A", *(pytest.param(word, marks=pytest.mark.slow) for word in ("D_bn", "A-LRN"))])
 def test_build_writes_what_is_read_back(word: str, tmp_path: Path) -> None:
     network = api.network(word, (3, 32, 32))
     path = tmp_path / "built.pt2"
