@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import vggscope
 from vggscope.analysis.memory.allocation_log import BatchLinear
-from vggscope.analysis.memory.allocator import Reserve, replay
+from vggscope.analysis.memory.allocator import replay
 from vggscope.analysis.memory.fit import GpuBudget, fit
 from vggscope.analysis.memory.simulate import simulate_step
 from vggscope.analysis.memory.step_config import StepConfig
@@ -54,8 +54,13 @@ def network(word: str, size: str) -> Network:
     return vggscope.network(word, input_size=(2, *map(int, size.split("x"))))
 
 
-def rows(source: str) -> Iterator[Row]:
+@cache
+def rows(source: str) -> tuple[Row, ...]:
     """The rows of a source that can be used, in the order of the file."""
+    return tuple(_rows(source))
+
+
+def _rows(source: str) -> Iterator[Row]:
     with (HERE / "gpu_rows.csv").open() as file:
         for row in csv.DictReader(file):
             if row["source"].startswith(source) and row["use"] == "1":
@@ -72,14 +77,10 @@ def rows(source: str) -> Iterator[Row]:
                 )
 
 
-def nvidia_smi(row: Row) -> int:
-    """What nvidia-smi would show on an A100 with 40 GB, by default."""
-    return fit(row.network, row.config, row.batch, A100).nvidia_smi_bytes
-
-
-def replayed(row: Row, sizes: Mapping[str, BatchLinear]) -> Reserve:
-    """The replay of a row on an unlimited card with workspaces."""
-    return replay(simulate_step(row.network, row.config).with_workspaces(sizes), row.batch)
+@cache
+def nvidia_smi() -> tuple[int, ...]:
+    """What nvidia-smi would show of each of GPUMemNet's rows on an A100 with 40 GB, by default."""
+    return tuple(fit(row.network, row.config, row.batch, A100).nvidia_smi_bytes for row in rows("GPUMemNet"))
 
 
 def candidates(row: Row) -> dict[str, dict[str, BatchLinear]]:
@@ -101,16 +102,26 @@ def candidates(row: Row) -> dict[str, dict[str, BatchLinear]]:
     }
 
 
-def cross_validated(runs: Sequence[Row]) -> Iterator[tuple[str, list[float]]]:
-    """Each rule with its errors, in per cent, of rows that are predicted from the other models' rows."""
-    reserved = [{name: replayed(row, sizes).reserved_bytes for name, sizes in candidates(row).items()} for row in runs]
-    for name in reserved[0]:
-        errors = []
+@cache
+def cross_validated() -> Mapping[str, list[float]]:
+    """The errors of each rule, in per cent, of GPUMemNet's rows, predicted from the other models' rows."""
+    runs = rows("GPUMemNet")
+    reserved = [reserved_bytes(row) for row in runs]
+    errors: dict[str, list[float]] = {name: [] for name in reserved[0]}
+    for name, of_rule in errors.items():
         for row, by_rule in zip(runs, reserved):
             pairs = zip(runs, reserved)
             context = median(other.measured - own[name] for other, own in pairs if other.model != row.model)
-            errors.append(error(by_rule[name] + context, row.measured))
-        yield name, errors
+            of_rule.append(error(by_rule[name] + context, row.measured))
+    return errors
+
+
+def reserved_bytes(row: Row) -> dict[str, int]:
+    """What a row reserves on an unlimited card, with the workspaces of each rule."""
+    step = simulate_step(row.network, row.config)
+    return {
+        name: replay(step.with_workspaces(sizes), row.batch).reserved_bytes for name, sizes in candidates(row).items()
+    }
 
 
 def error(predicted: float, measured: int) -> float:
@@ -125,8 +136,7 @@ def summary(errors: Sequence[float]) -> str:
 
 def page() -> Iterator[str]:
     """The lines of the section of docs/memory.md."""
-    runs = list(rows("GPUMemNet"))
-    ours = [nvidia_smi(row) for row in runs]
+    runs, ours = rows("GPUMemNet"), nvidia_smi()
     yield "| model | batch | measured, MiB | vggscope | error | FakeTensor | Horus |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
     for row, predicted in zip(runs, ours):
@@ -145,13 +155,13 @@ def page() -> Iterator[str]:
     yield ""
     yield "| rule for workspaces | median error | worst | mean |"
     yield "|---|---:|---:|---:|"
-    for name, errors in cross_validated(runs):
+    for name, errors in cross_validated().items():
         yield f"| {name} | {summary(errors)} | {mean(map(abs, errors)):.1f}% |"
     yield ""
     yield "| source | model | batch | figure | measured, MiB | vggscope | error |"
     yield "|---|---|---:|---|---:|---:|---:|"
     for row in (*rows("MONeT"), *rows("MODel_opt")):
-        found = replayed(row, {})
+        found = replay(simulate_step(row.network, row.config), row.batch)
         is_reserved = "reserved" in row.what.partition("after")[0]
         predicted = found.reserved_bytes if is_reserved else found.allocated_bytes
         figure = "reserved" if is_reserved else "allocated"

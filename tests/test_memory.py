@@ -730,12 +730,11 @@ def test_the_published_measurements() -> None:
     """What nvidia-smi would show is within 3% in the median, the margin covers the rest, and docs/memory.md says so."""
     pytest.importorskip("timm")
     script = runpy.run_path(str(ROOT / "benchmarks" / "gpu_rows.py"))
-    runs = list(script["rows"]("GPUMemNet"))
-    shown = [script["nvidia_smi"](row) for row in runs]
+    runs, shown = script["rows"]("GPUMemNet"), script["nvidia_smi"]()
     assert len(runs) == 18
     assert median(abs(ours - row.measured) / row.measured for ours, row in zip(shown, runs)) < 0.03
     assert all(row.measured < ours * (1 + MARGIN / 100) for ours, row in zip(shown, runs))
-    rules = {name: median(map(abs, errors)) for name, errors in script["cross_validated"](runs)}
+    rules = {name: median(map(abs, errors)) for name, errors in script["cross_validated"]().items()}
     assert rules["input and output, windows above 1x1, maps above 32x32 (taken)"] < 0.6 * rules["none"]
     assert "\n".join(script["page"]()) in (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
 
