@@ -71,11 +71,12 @@ def _same_output(one: Net, other: Net, ours: list[Tensor], theirs: list[Tensor],
 
 def _output(net: Net, x: Tensor) -> Tensor:
     torch.default_generator.manual_seed(0)  # torch.manual_seed seeds devices too, and takes longer than the network
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
     try:
         return net(x.clone())
     finally:
-        net.load_state_dict(before)  # running statistics
+        for name, buffer in before.items():
+            net.get_buffer(name).copy_(buffer)  # running statistics
 
 
 def reads_its_input(net: Net) -> bool:

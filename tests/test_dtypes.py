@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import vggscope
-from tests.test_zoo import call_inputs, run, weights_of
+from tests.test_zoo import call_inputs, network_in_zoo, run, weights_of
 from tests.zoo import ZOO, Calls
 from vggscope.choices import Mode
 from vggscope.dtypes import converted
@@ -43,8 +43,7 @@ def size_of(tensor: Tensor) -> int:
 
 def traced(name: str) -> tuple[nn.Module, CallInputs, Network]:
     module, inputs = ZOO[name]()
-    call = call_inputs(name, inputs)
-    return module.eval(), call, network_of(module, name, call)
+    return module.eval(), call_inputs(name, inputs), network_in_zoo(name)
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from math import prod
 from typing import Any
 
@@ -58,6 +58,13 @@ def call_inputs(name: str, inputs: Inputs) -> CallInputs:
     return from_data(inputs, None if name in NO_BATCH else 1 if name in BATCH_SECOND else 0)
 
 
+@cache
+def network_in_zoo(name: str) -> Network:
+    """The Network of a module of the zoo, traced once for the tests that only read it."""
+    module, inputs = ZOO[name]()
+    return network_of(module.eval(), name, call_inputs(name, inputs))
+
+
 def run(module: nn.Module, inputs: CallInputs) -> object:
     torch.manual_seed(0)
     with torch.no_grad():
@@ -88,8 +95,7 @@ def weights_of(module: nn.Module) -> list[Tensor]:
 @pytest.mark.parametrize("name", ZOO)
 def test_parameters_and_macs_equal_torch(name: str) -> None:
     module, inputs = ZOO[name]()
-    call = call_inputs(name, inputs)
-    network = network_of(module.eval(), name, call)
+    call, network = call_inputs(name, inputs), network_in_zoo(name)
     assert network.failure is None
     assert sum(prod(p.shape) for p in network.parameters()) == sum(p.numel() for p in weights_of(module))
     batch = 1 if network.single else call.batch
@@ -124,9 +130,7 @@ def backward_counted(name: str, inputs: CallInputs) -> int | None:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_backward_macs_equal_torch_or_are_unknown(name: str) -> None:
-    module, inputs = ZOO[name]()
-    call = call_inputs(name, inputs)
-    network = network_of(module.eval(), name, call)
+    call, network = call_inputs(name, ZOO[name]()[1]), network_in_zoo(name)
     ours = backward_macs(network, 1 if network.single else call.batch)
     theirs = backward_counted(name, call)
     assert ours is None or theirs is None or ours == theirs
@@ -135,11 +139,10 @@ def test_backward_macs_equal_torch_or_are_unknown(name: str) -> None:
 @pytest.mark.parametrize("name", ZOO)
 def test_inputs_and_outputs_have_torchs_shapes(name: str) -> None:
     module, inputs = ZOO[name]()
-    call = call_inputs(name, inputs)
-    network = network_of(module.eval(), name, call)
+    call, network = call_inputs(name, inputs), network_in_zoo(name)
     batch = 1 if network.single else call.batch
     assert [shape_of(network, tensor.name, batch) for tensor in network.inputs] == [t.shape for t in call.tensors()]
-    outputs = tensors_in(run(module, call))
+    outputs = tensors_in(run(module.eval(), call))
     assert [tensor.batched(batch) for tensor in network.outputs] == [tensor.shape for tensor in outputs]
     assert shape_of(network, network.end, batch) == outputs[network.output_place].shape
 
@@ -157,8 +160,7 @@ COMMANDS: dict[str, Callable[[Network], Result | Page]] = {
 
 @pytest.mark.parametrize("name", ZOO)
 def test_every_command_reads_it(name: str) -> None:
-    module, inputs = ZOO[name]()
-    network = network_of(module.eval(), name, call_inputs(name, inputs))
+    network = network_in_zoo(name)
     for command in COMMANDS.values():
         result = command(network)
         assert str(result)
