@@ -7,10 +7,11 @@ structure through a BoundedFile, and says where in the file a dataset's elements
 from __future__ import annotations
 
 import io
+import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from vggscope.checkpoint.contents import Checkpoint, Extent, Original, Place, StoredTensor, natural
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
@@ -21,6 +22,8 @@ from vggscope.checkpoint.layouts import in_torch_layout
 from vggscope.errors import CheckpointError, MissingTool, printable
 from vggscope.ops.base import numel
 from vggscope.units import ELEMENT_BYTES
+
+_Result = TypeVar("_Result")
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -35,6 +38,9 @@ _DEEPEST = 16
 
 _LARGEST_ATTRIBUTE = 8 * 2**20
 """Bytes of a model's configuration."""
+
+_MOST_OBJECTS = 400_000
+"""Objects of a configuration."""
 
 _WEIGHTS_MEMBER = "model.weights.h5"
 
@@ -71,6 +77,22 @@ def read_keras(file: BoundedFile, path: str) -> Checkpoint:
     if start + info.file_size > file.size:
         raise CheckpointError(f"its {_WEIGHTS_MEMBER} ends after the end of the file", _REMEDY)
     return _read(_Window(file, start, info.file_size), path, "keras", configuration)
+
+
+def model_configuration(file: BoundedFile) -> bytes:
+    """The text of a model's configuration in a file of either kind; empty for one without, such as weights alone.
+
+    Raises as `read` does.
+    """
+    file.allow(len(MAGIC))
+    if file.read(len(MAGIC)) == MAGIC:
+        return _in_hdf5(_Window(file, 0, file.size), lambda h5py, opened: _attribute(opened, "model_config"))
+    file.allow(LARGEST_DIRECTORY)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return _configuration(file, archive)
+    except DAMAGE as error:
+        raise CheckpointError(f"its zip archive is damaged or cut short: {printable(str(error))}", _REMEDY) from None
 
 
 def _configuration(file: BoundedFile, archive: zipfile.ZipFile) -> bytes:
@@ -118,6 +140,16 @@ class _Window(io.RawIOBase):
 
 
 def _read(window: _Window, path: str, layout: str, configuration: bytes | None) -> Checkpoint:
+    def checkpoint(h5py: Any, opened: Any) -> Checkpoint:
+        found = sorted(_datasets(h5py, opened), key=lambda item: natural(item[0]))
+        text = _attribute(opened, "model_config") if configuration is None else configuration
+        return _checkpoint(window, path, layout, found, _flattens_channels_first(text))
+
+    return _in_hdf5(window, checkpoint)
+
+
+def _in_hdf5(window: _Window, read: Callable[[Any, Any], _Result]) -> _Result:
+    """What a function reads with h5py from the open file. Raises CheckpointError for a damaged one."""
     try:
         import h5py
     except ImportError:
@@ -125,12 +157,34 @@ def _read(window: _Window, path: str, layout: str, configuration: bytes | None) 
     window._file.allow(_MOST_READ)
     try:
         with h5py.File(window, "r") as opened:
-            found = sorted(_datasets(h5py, opened), key=lambda item: natural(item[0]))
-            if configuration is None:
-                configuration = _attribute(opened, "model_config")
-            return _checkpoint(window, path, layout, found, b'"channels_first"' in configuration)
+            return read(h5py, opened)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
         raise CheckpointError(f"it is damaged or cut short: {printable(str(error), 120)}", _REMEDY) from None
+
+
+def _flattens_channels_first(configuration: bytes) -> bool:
+    """Whether a flattened map has its channels first: they come first in Keras, and its Flatten does not move them.
+
+    >>> _flattens_channels_first(b'{"data_format": "channels_first"}'), _flattens_channels_first(b"{}")
+    (True, False)
+    >>> flatten = b'{"class_name": "Flatten", "config": {"data_format": "channels_first"}}'
+    >>> _flattens_channels_first(flatten)
+    False
+    """
+    if b'"channels_first"' not in configuration or configuration.count(b"{") > _MOST_OBJECTS:
+        return False
+    formats: list[Any] = []
+
+    def note(entry: dict[str, Any]) -> dict[str, Any]:
+        if entry.get("class_name") == "Flatten" and isinstance(entry.get("config"), dict):
+            formats.append(entry["config"].get("data_format"))
+        return entry
+
+    try:
+        json.loads(configuration, object_hook=note)
+    except (ValueError, RecursionError):
+        return False
+    return "channels_first" not in formats
 
 
 def _attribute(opened: Any, name: str) -> bytes:

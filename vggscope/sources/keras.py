@@ -1,0 +1,48 @@
+"""A model of Keras: `model.keras`, or `vgg16.h5` with its configuration. Its code is never run, nor its data read."""
+
+from __future__ import annotations
+
+import os
+
+from vggscope.errors import CheckpointError, ModelError, ShapeError, printable
+from vggscope.graph import Network
+from vggscope.vgg.options import BuildOptions
+
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+def claims(word: str) -> bool:
+    """Whether the word has a suffix of Keras's files."""
+    return word.lower().endswith(_SUFFIXES)
+
+
+def load(word: str, options: BuildOptions) -> Network:
+    """The Network of the file's configuration, named after the file; of its weights where it holds these alone.
+
+    Raises ModelError where the file cannot be read, MissingTool without h5py, OptionError for an option that
+    contradicts the file, and ShapeError where the model does not take the inputs in `options`.
+    """
+    from vggscope.checkpoint.formats.bounded_file import BoundedFile
+    from vggscope.checkpoint.formats.hdf5 import model_configuration
+    from vggscope.checkpoint.reader import explained
+    from vggscope.foreign.archive import json_of
+    from vggscope.foreign.keras_model import model_of
+    from vggscope.foreign.keras_network import network_of_keras
+    from vggscope.foreign.layer_graph import check_classes, given_shapes
+
+    with explained(word), BoundedFile(word) as file:
+        text = model_configuration(file)
+    if not text:
+        from vggscope.checkpoint.network import network_of_checkpoint
+
+        return network_of_checkpoint(word, options)
+    name = printable(os.path.basename(word))
+    options.refuse_column_options(f"{word} has its layers", takes_soft_max=True)
+    try:
+        model = model_of(json_of(text, "configuration"))
+        network = network_of_keras(model, name, given_shapes(options), soft_max=options.soft_max)
+    except ShapeError as error:
+        raise ShapeError(f"{name}: {error.problem}", error.remedy) from None
+    except CheckpointError as error:
+        raise ModelError(f"{printable(word, 200)}: {error.problem}", error.remedy) from None
+    return check_classes(network, options)
