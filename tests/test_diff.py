@@ -260,7 +260,7 @@ def test_weights_come_from_a_checkpoint(vggscope, tmp_path) -> None:
     assert (other.code, other.out) == (2, "")
     assert "does not hold the weights of this model" in other.err
     # The convolutions and FC layers are the same, but what ran with batch norms between them is another network.
-    assert vggscope("build", "vgg11_bn", "--num-classes", "10", "-o", path).code == 0
+    assert vggscope("build", "vgg11_bn", "--num-classes", "10", "-o", path, "--force").code == 0
     for model in ("vgg11", "vgg13"):
         without = vggscope("diff", model, "--ref", model, "--num-classes", "10", "--weights", path)
         assert (without.code, without.out) == (2, "")

@@ -146,7 +146,7 @@ main()
 def test_a_signal_in_the_middle_of_a_write_keeps_the_old_file(number: str, code: int, tmp_path: Path) -> None:
     target = tmp_path / "x.pth"
     target.write_text("old")
-    words = [sys.executable, "-c", SLOW_WRITE, "build", "conv3-8", "-o", str(target)]
+    words = [sys.executable, "-c", SLOW_WRITE, "build", "conv3-8", "--force", "-o", str(target)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
