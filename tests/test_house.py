@@ -180,3 +180,21 @@ def test_python_m_runs_the_same_program() -> None:
     )
     assert '"model": "A"' in done.stdout
     assert done.stderr == ""
+
+
+def test_a_first_summary_of_a_module_does_not_import_torchs_compiler() -> None:
+    """It takes a second, and kernels of the meta device import it."""
+    code = """
+import sys
+from torch import nn
+import vggscope
+
+maps = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.SiLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1)
+model = nn.Sequential(*maps, nn.Flatten(), nn.Dropout(), nn.Linear(8, 8), nn.Sigmoid(), nn.Linear(8, 200_000))
+report = vggscope.summary(model, (3, 32, 32))
+assert report.memory.training_peak_bytes
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "torch" in done.stdout.split()
+    assert not {"torch._dynamo", "torchvision", "torch._inductor"}.intersection(done.stdout.split())

@@ -754,6 +754,26 @@ QUICK = {
     "multiply by a number": (Tensor.mul, (2.5,), {}),
 }
 
+MEANS = {
+    "average of the map": (F.adaptive_avg_pool2d, (1,), {}),
+    "averages of parts": (F.adaptive_avg_pool2d, ((3, None),), {}),
+    "mean of the map": (torch.mean, ((2, 3),), {}),
+    "mean that keeps its axes": (Tensor.mean, ([-1, -2],), {"keepdim": True}),
+    "mean of an axis": (torch.mean, (1,), {}),
+}
+
+
+@pytest.mark.parametrize("name", MEANS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("shape", [(2, 8, 6, 5), (1, 1, 1, 1)])
+def test_a_mean_that_is_said_quickly_is_torchs(name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    function, others, kwargs = MEANS[name]
+    values = torch.empty(shape, dtype=dtype, device="meta")
+    found, truth = shortcut_result(function, (values, *others), kwargs), function(values, *others, **kwargs)
+    assert found is not None
+    assert (found.shape, found.stride(), found.dtype) == (truth.shape, truth.stride(), truth.dtype)
+
+
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda values: values,
     "permuted": lambda values: values.transpose(1, -1),
@@ -815,6 +835,13 @@ def test_sums_of_like_tensors_have_torchs_layout(layout: str) -> None:
         (torch.clamp, torch.zeros(2, 8), (), {}),
         (torch.clamp, torch.zeros(2, 8), (torch.zeros(8),), {}),
         (F.softmax, torch.zeros(2, 8), (), {"dim": 1}),
+        (F.adaptive_avg_pool2d, torch.zeros(2, 3, 4, 5).transpose(2, 3), (1,), {}),
+        (F.adaptive_avg_pool2d, torch.zeros(3, 4, 5), (1,), {}),
+        (torch.mean, torch.zeros(2, 8), (), {}),
+        (torch.mean, torch.zeros(2, 8), (2,), {}),
+        (torch.mean, torch.zeros(2, 8), ((0, -2),), {}),
+        (torch.mean, torch.zeros(2, 8), (1,), {"dtype": torch.float64}),
+        (torch.mean, torch.zeros(2, 8).int(), (1,), {}),
     ],
 )
 def test_what_is_not_plain_is_left_to_torch(function, values, others, kwargs) -> None:

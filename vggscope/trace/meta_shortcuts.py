@@ -51,6 +51,24 @@ def _linear(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Shape
     return (*values.shape[:-1], weight.shape[0]) if is_plain and values.shape[-1] == weight.shape[1] else None
 
 
+def _adaptive_average(values: Tensor, output_size: object) -> Shape | None:
+    if values.dim() != len("NCHW") or not values.is_contiguous() or not values.is_floating_point():
+        return None
+    sides = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    height, width = (own if side is None else int(side) for own, side in zip(values.shape[2:], sides))
+    return (*values.shape[:2], height, width) if min(height, width) > 0 and len(sides) == len("HW") else None
+
+
+def _mean(values: Tensor, dim: object = None, keepdim: bool = False) -> Shape | None:
+    axes = dim if isinstance(dim, (tuple, list)) else (dim,)
+    if not values.is_contiguous() or not values.is_floating_point() or not axes or {*map(type, axes)} != {int}:
+        return None
+    gone = {axis % values.dim() for axis in axes if -values.dim() <= axis < values.dim()}
+    if len(gone) < len(axes):
+        return None
+    return tuple(1 if axis in gone else size for axis, size in enumerate(values.shape) if keepdim or axis not in gone)
+
+
 def _gelu(values: Tensor, approximate: str = "none") -> Shape | None:
     return _unary(values)
 
@@ -87,5 +105,11 @@ _ELEMENTWISE: Mapping[str, Callable[..., Shape | None]] = {
 }
 """Functions whose result has the shape, strides and dtype of their first argument."""
 
-_RULES: Mapping[str, Callable[..., Shape | None]] = {**_ELEMENTWISE, "layer_norm": _layer_norm, "linear": _linear}
+_RULES: Mapping[str, Callable[..., Shape | None]] = {
+    **_ELEMENTWISE,
+    "layer_norm": _layer_norm,
+    "linear": _linear,
+    "adaptive_avg_pool2d": _adaptive_average,
+    "mean": _mean,
+}
 """The functions above, and those whose result is contiguous."""

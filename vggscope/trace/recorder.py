@@ -435,11 +435,12 @@ class Recorder:
             return
         self.asked.add(asked)
         torchs = call.saved(op)
+        if torchs is None:
+            return
         # Torch's CPU keeps statistics in the dtype of the input, the other devices in float32 at least.
-        shapes = tuple(map(shape_of, call.inputs))
-        width, output = result.element_size(), shape_of(result)
-        ours, wide = (by_rule(op, shapes, output, needs, width, least) for least in (0, 4))
-        if torchs is not None and torchs not in (ours, wide):
+        (*shapes, output), width = torchs.shapes, result.element_size()
+        ours, wide = (by_rule(op, tuple(shapes), output, needs, width, least) for least in (0, 4))
+        if torchs not in (ours, wide):
             self.disagree(f"{name}: vggscope says that {op.name} saves {ours.text} for backward, torch {torchs.text}")
 
     def has_sparse_gradient(self, weight: Tensor) -> None:
