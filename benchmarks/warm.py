@@ -85,12 +85,12 @@ def summarize(name: str) -> Work:
 
 
 def trace(name: str) -> Work:
-    """vggscope on an nn.Module: the content of torchinfo."""
+    """vggscope on an nn.Module: the content of torchinfo, for the same batch."""
     from vggscope.analysis.cost import costs
     from vggscope.trace.network import network_of
 
     module = made(name)
-    return lambda: costs(network_of(module, name, size(module)))
+    return lambda: costs(network_of(module, name, size(module), batch=1))
 
 
 def trace_summary(name: str) -> Work:

@@ -20,7 +20,7 @@ def autocast_device() -> str:
     import torch
 
     enabled: Any = torch.is_autocast_enabled
-    return next((device for device in ("cuda", "cpu") if enabled(device)), "")
+    return "cuda" if enabled("cuda") else "cpu" if enabled("cpu") else ""
 
 
 def result_dtypes(function: Function, args: Arguments, kwargs: KeywordArguments) -> tuple[torch.dtype, ...] | None:

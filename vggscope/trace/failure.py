@@ -12,7 +12,7 @@ from vggscope.graph import Failure, FailureKind, Network
 from vggscope.ops.base import numel
 from vggscope.ops.normal_form import RESHAPE
 from vggscope.trace.functions import first_line, problem
-from vggscope.trace.source_line import own_line
+from vggscope.trace.source_line import Stack, line_in, own_line
 from vggscope.units import count_text, kernel_text, shape_text
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ def failing_layer(watch: Watch, error: Exception) -> RunningModule | None:
     return next((frame for frame in watch.running(error) if frame.op is not None), None)
 
 
-def mixed_batch(network: Network, samples: int, lines: Mapping[str, str]) -> str | None:
+def mixed_batch(network: Network, samples: int, lines: Mapping[str, Stack]) -> str | None:
     """Return where a sample becomes several rows of the output, or several samples become one; None if they do not.
 
     That is a reshape that sizes its rows by a number of features that the samples do not have. A reshape that only
-    makes each position a row keeps the last axis, and is left out. `lines` has the user's line of each reshape.
+    makes each position a row keeps the last axis, and is left out. `lines` has the running lines at each reshape.
     """
     output = network.shapes[network.end]
     if len(output) == 1:
@@ -102,14 +102,18 @@ def mixed_batch(network: Network, samples: int, lines: Mapping[str, str]) -> str
         return None
     had, rows = f"{samples} sample{'s become' if samples > 1 else ' becomes'}", f"row{'s' if after[0] > 1 else ''}"
     size = shape_text(before) + (f" = {count_text(numel(before[1:]))}" if len(before) > 2 else "")
-    line = f" ({lines[node.name]})" if lines[node.name] else ""
+    line = _in_brackets(line_in(lines[node.name]))
     return (
         f"{node.name}: {had} {after[0]} {rows} of {count_text(after[1])} values, since a sample has {size}"
         f"{line}: write x.flatten(1), and {count_text(numel(before[1:]))} as the in_features after it"
     )
 
 
-def _flattened_batch(network: Network, samples: int, lines: Mapping[str, str]) -> str | None:
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _flattened_batch(network: Network, samples: int, lines: Mapping[str, Stack]) -> str | None:
     """Return where a reshape joins the batch and the features of each sample in one axis; None if none does."""
     node = network.by_name.get(network.end)
     while node is not None and node.inputs and len(network.shapes[node.inputs[0]]) == 1:
@@ -121,7 +125,7 @@ def _flattened_batch(network: Network, samples: int, lines: Mapping[str, str]) -
         return None
     if any(step.function != RESHAPE for step in node.op.normal_form((before,), after).steps):
         return None  # other values, such as the positions that nonzero finds
-    line = f" ({lines[node.name]})" if lines.get(node.name) else ""
+    line = _in_brackets(line_in(lines.get(node.name, ())))
     size = shape_text(before) + (f" = {count_text(numel(before[1:]))}" if len(before) > 2 else "")
     return f"{node.name}: the batch and the {size} values of a sample become one axis{line}: write x.flatten(1)"
 

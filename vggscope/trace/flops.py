@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from vggscope.record import record
@@ -158,12 +158,16 @@ def operator_macs(macs: OperatorMacs | None = None) -> AbstractContextManager[Op
 
 def add_linear(macs: OperatorMacs, input: Tensor, weight: Tensor) -> None:
     """Add the multiply-accumulates of a linear layer that no operator computes, by torch's formula for `aten::mm`."""
+    features, outputs = weight.shape[1], weight.shape[0]
+    macs.by_formula += _product_macs(input.numel() // features if features else 0, features, outputs)
+
+
+@lru_cache(maxsize=4096)
+def _product_macs(rows: int, columns: int, outputs: int) -> int:
     from torch import ops
     from torch.utils.flop_counter import flop_registry
 
-    features, outputs = weight.shape[1], weight.shape[0]
-    rows = input.numel() // features if features else 0
-    macs.by_formula += flop_registry[ops.aten.mm]((rows, features), (features, outputs), out_val=None) // 2
+    return int(flop_registry[ops.aten.mm]((rows, columns), (columns, outputs), out_val=None)) // 2
 
 
 def add_convolution(macs: OperatorMacs, input: Tensor, weight: Tensor, output: Tensor) -> None:

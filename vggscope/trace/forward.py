@@ -66,7 +66,9 @@ class Forward:
             constants.leaf(weight, owned[key])
             by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
         paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
-        recorder = Recorder(origins, constants, Writes(TensorMap()), frozenset(paths.values()), dtype=self.dtype)
+        recorder = Recorder(
+            origins, constants, Writes(TensorMap()), frozenset(paths.values()), dtype=self.dtype, compares=self.compares
+        )
         watch = Watch(recorder, paths, device == META, self.gradients, packed=by_layer, compares=self.compares)
         inputs = inputs.map(meta_copy) if device == META else inputs.to(device).map(lambda t: t.detach().clone())
         watch.recorder.begin(inputs.named(module))
@@ -127,6 +129,8 @@ def replacement_tensors(module: nn.Module, replacement: Callable[[Tensor], Tenso
     state: dict[str, Tensor] = {}
     replaced: dict[int, Tensor] = {}
     for path, part in module.named_modules():
+        if not (part._parameters or part._buffers):
+            continue
         own = (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
         for key, tensor in with_shape(own):
             if id(tensor) not in replaced:

@@ -163,11 +163,18 @@ class _Snapshot:
                 continue
             visited.add(id(value))
             references.append(value)
-            pending += self._save(value)
+            if isinstance(value, dict):
+                self._dicts.append(value)
+                self._copies.append(dict(value) if value else _EMPTY)
+                pending += [item for item in value.values() if type(item) not in _PLAIN]
+            else:
+                pending += self._save(value)
 
     def restore(self) -> None:
         """Restore everything that has changed."""
         for value, before in zip(self._dicts, self._copies):
+            if len(value) == len(before) == 0:
+                continue
             if len(value) != len(before) or not (
                 all(map(is_, value.values(), before.values())) and all(map(is_, value, before))
             ):
@@ -181,13 +188,9 @@ class _Snapshot:
                 tensor.grad = gradient
 
     def _save(self, value: Any) -> Iterable[object]:
-        """Save the contents of one value; return the objects that it refers to."""
+        """Save the contents of a value that is no dict; return the objects that it refers to."""
         import torch
 
-        if isinstance(value, dict):
-            self._dicts.append(value)
-            self._copies.append(dict(value) if value else _EMPTY)
-            return value.values()
         if isinstance(value, torch.Tensor):
             if value.is_leaf and value.requires_grad:
                 self._gradients.append((value, value.grad))

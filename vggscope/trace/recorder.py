@@ -24,7 +24,7 @@ from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
 from vggscope.trace.layout import is_whole, shares_memory, with_layout
 from vggscope.trace.node_names import unique_name
 from vggscope.trace.saved import Saved, by_rule, kind
-from vggscope.trace.source_line import current_positions
+from vggscope.trace.source_line import Stack, current_positions
 from vggscope.trace.tensors import dtype_name, named_tensors, tensors_in
 from vggscope.trace.transforms import is_transforming
 from vggscope.trace.writes import Write, Writes, region_of
@@ -83,7 +83,7 @@ class Call:
 class Recorder:
     """The recorded nodes and output shapes by name, in execution order, and the origin of each tensor.
 
-    `dtype` is the network's own dtype, which tensors do not name. `lines` has the user's line of each reshape that
+    `dtype` is the network's own dtype, which tensors do not name. `lines` has the running lines at each reshape that
     changes the number of rows.
     `returned_parameters` are the parameters whose values forward returns.
     `torch_macs` are the multiply-accumulates of the operators that torch has dispatched, None if they are unknown, and
@@ -92,6 +92,7 @@ class Recorder:
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
     `sparse_gradients` are the names of parameters whose gradient a call makes sparse.
     `is_regular` is whether every tensor is all of its storage, in the order of its axes.
+    `compares` is false in a run whose figures are not compared with torch's.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
 
@@ -118,11 +119,12 @@ class Recorder:
     sparse_gradients: set[str] = field(default_factory=set)
     is_regular: bool = True
     dtype: str = "float32"
-    lines: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, Stack] = field(default_factory=dict)
     returned_parameters: set[str] = field(default_factory=set)
     torch_macs: int | None = 0
     disagreements: list[str] = field(default_factory=list)
     asked: set[object] = field(default_factory=set)
+    compares: bool = True
 
     def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
         """Record the network's inputs under the names of forward's arguments; a single input is named INPUT."""
@@ -307,7 +309,8 @@ class Recorder:
             op = WithConstants(op, tuple(constants), tuple(fixed))
         trains = any(parameter.trainable for parameter in parameters)
         op = self._checked(name, op, call, sources, result, trains)
-        self._compare(name, op, call, sources, result)
+        if self.compares:
+            self._compare(name, op, call, sources, result)
         # A parametrized layer has no parameter under the op's own name, because forward computes it.
         missing = _last_parts(op.parameters()) - _last_parts(parameter.name for parameter in parameters)
         self.nodes[name] = Node(
@@ -324,7 +327,7 @@ class Recorder:
             constants=self._constants_of(op, call, parameters),
             called_at=current_positions(),
         )
-        if not self.nodes[name].reads_computed_weight:
+        if self.compares and not self.nodes[name].reads_computed_weight:
             self._compare_saved(name, op, call, result)
         if self.nodes[name].passes_gradient and (trains or self.needs_gradient.intersection(sources)):
             self.needs_gradient.add(name)

@@ -30,6 +30,7 @@ from vggscope.trace.recorder import Recorder
 from vggscope.trace.sample_runs import SampleRuns, on_samples, with_known_axes
 from vggscope.trace.source_line import built_positions, error_positions
 from vggscope.trace.tensors import dtype_name, meta_copy, storage_of
+from vggscope.trace.unseen import without_disabling
 from vggscope.trace.watch import Watch
 from vggscope.units import count_text
 from vggscope.vgg.labels import labelled
@@ -90,7 +91,7 @@ def run(
     dtype = own_dtype(module, inputs)
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
     owned = {**_parameters(module.named_parameters(), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
-    with preserved(module, with_data=device != META) as restore:
+    with preserved(module, with_data=device != META) as restore, without_disabling():
         forward = Forward(
             module, owned, packed, device, dtype, restore, compares=not training, training=training, samples=samples
         )

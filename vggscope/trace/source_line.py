@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 import os
 import sys
 import sysconfig
@@ -32,6 +33,9 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _RECORDING = tuple(f"{os.sep}trace{os.sep}{name}.py" for name in ("recorder", "source_line", "watch"))
 """The files whose frames are inside a call of the user's own code, as those of hooks are."""
 
+Stack = tuple[tuple[str, int], ...]
+"""The files and line numbers of a stack."""
+
 _BUILT: WeakKeyDictionary[nn.Module, tuple[CodePosition, ...]] = WeakKeyDictionary()
 """Where the modules were built that `noting_built_modules` saw."""
 
@@ -44,10 +48,16 @@ def own_line(error: BaseException) -> str:
     return _own_line(traceback.extract_tb(error.__traceback__))
 
 
-def current_line() -> str:
-    """Return the line of the user's own code that is running, as `own_line` does."""
-    frames = traceback.StackSummary.extract(traceback.walk_stack(None), lookup_lines=False)
-    return _own_line(reversed(frames))
+def current_stack() -> Stack:
+    """Return the running lines, the innermost first."""
+    return tuple((frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(sys._getframe(1)))
+
+
+def line_in(stack: Stack) -> str:
+    """Return the line of the user's own code in a stack, as `own_line` does."""
+    for file in {file for file, _ in stack}:
+        linecache.checkcache(file)
+    return _own_line(traceback.FrameSummary(file, line, "", lookup_line=False) for file, line in reversed(stack))
 
 
 def forward_line(module: nn.Module) -> str:

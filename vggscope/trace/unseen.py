@@ -34,13 +34,12 @@ def unwatched() -> AbstractContextManager[None]:
 @contextmanager
 def noticing(may_read: Callable[[], None], in_thread: Callable[[str], None]) -> Iterator[None]:
     """Call `may_read` within the block where forward may read a size unseen, and `in_thread` with the name of each
-    function that computes a tensor in a thread of forward's own.
+    function that computes a tensor in a thread of forward's own. The block is inside one of `without_disabling`.
     """
     with ExitStack() as stack:
-        if _foreign_modes() or _global_hooks():
+        if has_foreign_modes() or _global_hooks():
             may_read()
         stack.enter_context(_noticed_threads(may_read, in_thread))
-        stack.enter_context(without_disabling())
         stack.enter_context(in_own_thread())
         yield
 
@@ -111,14 +110,25 @@ def without_disabling() -> Iterator[None]:
 
     original = _disabled()
     name = original.__name__
-    holders = [module for module in list(sys.modules.values()) if getattr(module, "__dict__", {}).get(name) is original]
     with ExitStack() as stack:
-        for module in holders:
-            stack.enter_context(_replaced(module, name, DisableTorchFunctionSubclass))
+        for path, module in list(sys.modules.items()):
+            if path in _WITHOUT_DISABLING:
+                continue
+            if getattr(module, "__dict__", {}).get(name) is original:
+                stack.enter_context(_replaced(module, name, DisableTorchFunctionSubclass))
+            elif path.partition(".")[0] in _LIBRARIES:
+                _WITHOUT_DISABLING.add(path)
         yield
 
 
-def _foreign_modes() -> bool:
+_LIBRARIES = frozenset({"torch", "torchvision", "sympy", "numpy", *sys.stdlib_module_names})
+"""Packages whose modules import what they use when they are imported."""
+
+_WITHOUT_DISABLING: set[str] = set()
+"""The modules of these packages that have not imported DisableTorchFunction. There are thousands."""
+
+
+def has_foreign_modes() -> bool:
     """Return whether the caller runs a mode of its own, whose code reads sizes inside of a call."""
     from torch import overrides
     from torch.utils._device import DeviceContext

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from vggscope.errors import ShapeError
@@ -41,17 +41,26 @@ from vggscope.trace.flops import (
 from vggscope.trace.function_table import MATRIX_PRODUCTS, NO_PRODUCTS, SAME_DATA
 from vggscope.trace.functions import function_name, function_problem, functional_arguments, read
 from vggscope.trace.inputs import FunctionReader, Reader
+from vggscope.trace.known_results import (
+    Signature,
+    known_result,
+    known_saved,
+    layer_signature,
+    places_of,
+    remember,
+    signature_of,
+)
 from vggscope.trace.layout import with_kernel_layout
 from vggscope.trace.meta_shortcuts import shortcut_result
 from vggscope.trace.modules import is_plain, module_op
 from vggscope.trace.recorder import Call, Count, Recorder, shape_of
 from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.saved import Saved, saved_in_training
-from vggscope.trace.source_line import current_line
+from vggscope.trace.source_line import current_stack
 from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, tensors_in, with_values
 from vggscope.trace.training_mode import TrainingReads
 from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
-from vggscope.trace.unseen import noticing, unwatched
+from vggscope.trace.unseen import has_foreign_modes, noticing, unwatched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,6 +75,7 @@ MOST_VALUES = 10**8
 _FORWARD_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
 
 
+@lru_cache(maxsize=4096)
 def _may_multiply(function: Function) -> bool:
     """Return whether a function may dispatch a matrix product."""
     return function_name(function)[0] not in NO_PRODUCTS
@@ -107,7 +117,8 @@ class Watch:
     - `dispatched` are the multiply-accumulates that torch's operators have since the current call or layer began.
     - `compares` is false in a run whose products are not compared with torch's operators, which takes longer.
     - `reads_sizes` is true if forward has read a number that may depend on the batch, such as a tensor's shape.
-    - `dispatch_modes` is the number of dispatch modes that ran before forward.
+    - `dispatch_modes` is the number of dispatch modes that ran before forward, and `modes` that of both kinds of modes.
+    - `foreign_modes` is true if the caller runs a mode of its own, whose code may change results.
     - `thread_call` is the name of a function of torch that forward calls in a thread of its own, empty if it does not.
     - `autocast` is the device on which forward turns autocast on for a product, and `autocast_unknown` is true if a
       call has other dtypes than torch gives there.
@@ -145,6 +156,8 @@ class Watch:
     reads_sizes: bool = False
     asked_device: bool = False
     dispatch_modes: int = 0
+    modes: int = 0
+    foreign_modes: bool = False
     thread_call: str = ""
     values: Tensor | None = None
     taken: object = None
@@ -168,7 +181,8 @@ class Watch:
         from torch.overrides import TorchFunctionMode
 
         watch = self
-        self.dispatch_modes = dispatch_modes()
+        self.dispatch_modes, self.modes = dispatch_modes(), modes_within()
+        self.foreign_modes = self.dispatch_modes > 0 or has_foreign_modes()
 
         class WatchMode(TorchFunctionMode):
             def __torch_function__(
@@ -286,7 +300,8 @@ class Watch:
                     self.failed_reader = self._input_read(module, plain_tensors_in(args))
                 return None
             kwargs, result = cast("tuple[dict[str, object], object]", more)
-            self._note_backward_hooks(module, plain_tensors_in((args, kwargs)), plain_tensors_in(result))
+            if module._backward_pre_hooks or module._backward_hooks:
+                self._note_backward_hooks(module, plain_tensors_in((args, kwargs)), plain_tensors_in(result))
             if self.inside_node:
                 self._parametrization(frame, result)
                 return result
@@ -346,8 +361,9 @@ class Watch:
         self.reads_sizes |= dispatch_modes() != self.dispatch_modes or is_custom
         with unwatched():
             inputs = plain_tensors_in((args, kwargs))
-            self._note_gradients(function, args, kwargs, inputs)
-            if self.on_meta and not all(tensor.is_meta for tensor in inputs):
+            are_on_meta = all(tensor.is_meta for tensor in inputs)
+            self._note_gradients(function, args, kwargs, inputs, are_on_meta)
+            if self.on_meta and not are_on_meta:
                 args, kwargs = tuple(map(self._moved, args)), {key: self._moved(v) for key, v in kwargs.items()}
                 inputs = plain_tensors_in((args, kwargs))
             if self.on_meta:
@@ -356,7 +372,7 @@ class Watch:
             if inputs and function_name(function)[0] == "stft":
                 self.signal, _ = self._input_of(inputs[0]) or (self.signal, False)
             run = self._counting(function, args, self._under_autocast(function, args, kwargs, inputs))
-            shortcut = self._shortcut(function, args, kwargs, inputs)
+            shortcut, run = self._shortcut(run, function, args, kwargs, inputs)
         if shortcut is not None and self.inside_node:
             return shortcut
         try:
@@ -379,7 +395,12 @@ class Watch:
             return self._function_node(function, args, kwargs, inputs, result)
 
     def _note_gradients(
-        self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
+        self,
+        function: Function,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        inputs: tuple[Tensor, ...],
+        are_on_meta: bool,
     ) -> None:
         """Note what a call reveals about the tensors that autograd differentiates by."""
         if makes_sparse_gradient(function, args, kwargs):
@@ -387,7 +408,7 @@ class Watch:
         if not self.inside_node:
             self.asks_gradient |= asks_gradient(function)
             self.makes_leaf |= requires_gradient(function, args)
-        if not all(tensor.is_meta for tensor in inputs):
+        if not are_on_meta:
             self._check_registered(inputs)
 
     def _note_hook(self, function: Function, args: tuple[object, ...]) -> None:
@@ -408,7 +429,7 @@ class Watch:
         """Note if a hook on a module's backward pass computes products: run it on gradients of these tensors."""
         import torch
 
-        if self.hook_products or not (module._backward_pre_hooks or module._backward_hooks):
+        if self.hook_products:
             return
         read, given = (tuple(map(torch.zeros_like, tensors)) for tensors in (inputs, results))
         calls = (
@@ -520,26 +541,64 @@ class Watch:
                 self.failed_reader = self._function_reader(function, plain_tensors_in((args, kwargs)))
 
     def _shortcut(
-        self, function: Function, args: tuple[object, ...], kwargs: dict[str, object], inputs: tuple[Tensor, ...]
-    ) -> object | None:
+        self,
+        run: Function,
+        function: Function,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        inputs: tuple[Tensor, ...],
+    ) -> tuple[object | None, Function]:
         """Return a result without torch's meta kernels, or from few steps of a sequence, and count its products.
 
-        None if torch must run, for example for its gradient graph.
+        None if `run` must run, for example for its gradient graph. It is returned too, so that its result may be
+        remembered.
         """
-        from torch import Tensor
-        from torch.nn import Parameter
-
-        if not self.on_meta or self.gradients or is_transforming() or any(tensor.requires_grad for tensor in inputs):
-            return None
-        if any(type(tensor) is not Tensor and not isinstance(tensor, Parameter) for tensor in inputs):
-            return None  # a subclass may have a function of its own
-        if autocast_device():
-            return None
+        if not self._may_shorten(inputs):
+            return None, run
         if function_name(function)[0] in RECURRENT:
-            return result_of_steps(function, args, self._own_dispatched())
+            return result_of_steps(function, args, self._own_dispatched()), run
         result = shortcut_result(function, args, kwargs)
         if result is not None and function_name(function)[0] == "linear":
             add_linear(self._own_dispatched(), *inputs[:2])
+        if result is not None:
+            return result, run
+        signature = signature_of(function, args, kwargs, counts=self.compares)
+        known = known_result(signature)
+        if known is None:
+            return None, run if signature is None else partial(self._remembered, signature, function, run)
+        if known.macs != NO_MACS:
+            self._own_dispatched().add(known.macs)
+        return known.again(args), run
+
+    def _may_shorten(self, inputs: tuple[Tensor, ...]) -> bool:
+        """Return whether a call of these tensors needs no more than its result, and torch alone computes it."""
+        from torch import Tensor
+        from torch.nn import Parameter
+
+        if not self.on_meta or self.gradients or is_transforming() or autocast_device():
+            return False
+        if self.foreign_modes or modes_within() != self.modes:
+            return False  # a mode of the user sees the calls, and may read their sizes
+        for tensor in inputs:
+            if tensor.requires_grad:
+                return False
+            if type(tensor) is not Tensor and not isinstance(tensor, Parameter):
+                return False  # a subclass may have a function of its own
+        return True
+
+    def _remembered(
+        self, signature: Signature, function: Function, run: Function, /, *args: object, **kwargs: object
+    ) -> object:
+        """Run a call and remember its result with the multiply-accumulates that it dispatches."""
+        before, self.dispatched = self.dispatched, NO_MACS
+        try:
+            result = run(*args, **kwargs)
+        finally:
+            own, self.dispatched = self.dispatched, before
+            if own is not NO_MACS:
+                self._own_dispatched().add(own)
+        with unwatched():
+            remember(signature, function, args, kwargs, result, own)
         return result
 
     def _under_autocast(
@@ -621,8 +680,13 @@ class Watch:
             in_training_only = module is None and op.active_in == "training"  # the call passes training=False
             if not self.on_meta or in_training_only or autocast_device():
                 return None
+            told = partial(saved_in_training, op, function, args, kwargs, inputs, module)
             with self._repeating():
-                return saved_in_training(op, function, args, kwargs, inputs, module)
+                if dispatch_modes() > 0:
+                    return told()
+                call = signature_of(function, args, kwargs) if module is None else layer_signature(module, args, kwargs)
+                places = places_of(inputs, args, kwargs)
+                return known_saved(None if call is None else (*call, op.allocates, *places), told)
 
         return saved
 
@@ -692,7 +756,7 @@ class Watch:
         count = self._counter(function, args, kwargs)
         weights = (*op_call.weights, *packed)
         saved = self._saver(function, args, kwargs, op_call.inputs)
-        op_call = replace(op_call, count=count, weights=weights, dispatched=self.dispatched, saved=saved)
+        op_call = Call(op_call.ops, op_call.inputs, weights, count, self.dispatched, saved)
         if results[0] is not inputs[0] or op_call.ops[0].active_in == "training":
             result = _distinct_result(op_call.ops[0], inputs, result)
             results = plain_tensors_in(result)
@@ -719,7 +783,7 @@ class Watch:
         else:
             self.recorder.add(below(self.path, name), call, results)
         if isinstance(call.ops[0], (Reshape, Flatten)) and _makes_rows(call.inputs[0], results[0]):
-            self.recorder.lines[str(self.recorder.origin(results[0]))] = current_line()
+            self.recorder.lines[str(self.recorder.origin(results[0]))] = current_stack()
 
     def _parametrization(self, frame: RunningModule, result: object) -> None:
         """Record the matrix products of a parametrization, which computes a layer's weight, as a node."""
@@ -787,6 +851,7 @@ def _without_out(
     return kwargs, plain_tensors_in((args, kwargs)), out
 
 
+@lru_cache(maxsize=4096)
 def is_differentiation(function: Function) -> bool:
     """Return whether a function computes gradients, or keeps those that a later call computes."""
     name, module = getattr(function, "__name__", ""), getattr(function, "__module__", None)
@@ -794,6 +859,7 @@ def is_differentiation(function: Function) -> bool:
     return name in ("retain_grad", "register_hook") or (name in ("grad", "backward") and is_autograd)
 
 
+@lru_cache(maxsize=4096)
 def asks_gradient(function: Function) -> bool:
     """Return whether a function tells if a tensor requires a gradient."""
     return getattr(function, "__name__", "") == "__get__" and _attribute(function) == "requires_grad"
@@ -801,18 +867,23 @@ def asks_gradient(function: Function) -> bool:
 
 def requires_gradient(function: Function, args: tuple[object, ...]) -> bool:
     """Return whether a call makes a tensor require a gradient."""
+    return _sets_gradient(function) and (len(args) == 1 or bool(args[1]))
+
+
+@lru_cache(maxsize=4096)
+def _sets_gradient(function: Function) -> bool:
+    """Return whether a function sets whether a tensor requires a gradient."""
     name = getattr(function, "__name__", "")
-    is_call = name == "requires_grad_" or (name == "__set__" and _attribute(function) == "requires_grad")
-    return is_call and (len(args) == 1 or bool(args[1]))
+    return name == "requires_grad_" or (name == "__set__" and _attribute(function) == "requires_grad")
 
 
 def makes_sparse_gradient(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
     """Return whether a call looks up rows of a table whose gradient it asks to be sparse."""
-    import torch
-
     name = getattr(function, "__name__", "")
     if name not in _SPARSE:
         return False
+    import torch
+
     word, place = ("sparse", 4) if function is torch.embedding else _SPARSE[name]
     return kwargs.get(word, args[place] if place < len(args) else False) is True
 
@@ -965,11 +1036,24 @@ def _with_output_padding(op: TransposedConvolution, inputs: tuple[Tensor, ...], 
 
 def dispatch_modes() -> int:
     """Return the number of active dispatch modes."""
-    from torch._C import _len_torch_dispatch_stack
-
-    return int(_len_torch_dispatch_stack())
+    return _mode_counters()[0]()
 
 
+def modes_within() -> int:
+    """Return the number of active modes, function modes included, as within a call that a function mode handles."""
+    dispatch, function = _mode_counters()
+    return dispatch() + function()
+
+
+@cache
+def _mode_counters() -> tuple[Callable[[], int], Callable[[], int]]:
+    """Return torch's functions that count the active dispatch modes and function modes."""
+    from torch._C import _len_torch_dispatch_stack, _len_torch_function_stack
+
+    return _len_torch_dispatch_stack, _len_torch_function_stack
+
+
+@lru_cache(maxsize=4096)
 def _is_custom(function: Function) -> bool:
     """Return whether a function is an operator of another library than torch, whose code may read sizes."""
     library = str(getattr(function, "__module__", "")).removeprefix("torch._ops.")
