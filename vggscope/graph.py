@@ -125,6 +125,7 @@ class Node:
     - `dtype` is torch's name of the output's type, empty for the network's own.
     - `constants` are the tensors that it reads beside its inputs, in the order of the call. It is empty if they are the
       layer's parameters, or none.
+    - `folded_norm` is true of a convolution into whose weights an exporter has folded the batch norm after it.
     - `built_at` are the calls in the user's own code that built the module, the innermost first: a call of its class,
       then the call of the function that holds it. `called_at` are those that ran the node. They are not written to
       files.
@@ -145,6 +146,7 @@ class Node:
     reads_computed_weight: bool = field(default=False, compare=False, repr=False)
     dtype: str = field(default="", compare=False, repr=False)
     constants: tuple[ConstantValue, ...] = field(default=(), compare=False, repr=False)
+    folded_norm: bool = field(default=False, compare=False, repr=False)
     built_at: tuple[CodePosition, ...] = field(default=(), compare=False, repr=False, metadata=NOT_WRITTEN)
     called_at: tuple[CodePosition, ...] = field(default=(), compare=False, repr=False, metadata=NOT_WRITTEN)
 

@@ -14,6 +14,7 @@ from vggscope.diffing.consequence import (
     consequences,
     figures,
 )
+from vggscope.diffing.folded import with_folded_norms
 from vggscope.diffing.locate import (
     AlignedNetworks,
     LayerPair,
@@ -52,7 +53,8 @@ def compare(
         problem = f"{reference.name} does not run on {shape}: {reference.failure}"
         raise ShapeError(problem, f"{option('input_size')} gives both another size")
     aligned = align_networks(ours, reference)
-    causes = group_by_root_cause(without_ignored(locate_differences(aligned), ignore, aligned), aligned)
+    located = with_folded_norms(locate_differences(aligned), aligned)
+    causes = group_by_root_cause(without_ignored(located, ignore, aligned), aligned)
     causes = verified(causes, aligned, ignore)
     if ours.failure is not None:
         causes = with_failure(causes, failure_difference(aligned), _unflattened(aligned))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import chain, count
 from typing import TYPE_CHECKING, Protocol
 
+from vggscope.diffing.folded import FoldedNorm, folded_norms
 from vggscope.diffing.locate import align_networks
 from vggscope.diffing.result import Numeric
 from vggscope.errors import ModelError, OptionError, option
@@ -108,10 +109,15 @@ def _measured(
     coarsest = max(left.dtype, right.dtype, key=list(TOLERANCES).index)
     generator = torch.Generator().manual_seed(seed)
     inputs = _random_inputs(left.inputs(), generator, getattr(torch, coarsest))
-    pairs = [(mine, other) for mine, other in align_networks(ours, reference).layer_pairs() if mine and other]
+    aligned = align_networks(ours, reference)
+    pairs = [(mine, other) for mine, other in aligned.layer_pairs() if mine and other]
+    folds = [*folded_norms(aligned)]
     is_file = left.holds_weights or right.holds_weights
     with torch.no_grad():
         changed = _copy_weights(pairs, left, right) if copies else None
+        if changed is not None:
+            _undo_norms(folds, left, right)
+        pairs = _after_norms(pairs, folds)
         progress(STEPS[2])
         given = _fitted(inputs, right.inputs())
         # A forward may write to its inputs.
@@ -279,6 +285,27 @@ def _copy_weights(pairs: Sequence[tuple[Node, Node]], ours: Runner, reference: R
                 changed += not torch.equal(values.to(target.dtype), target)
                 target.copy_(values)
     return changed
+
+
+def _undo_norms(folds: Sequence[FoldedNorm], ours: Runner, reference: Runner) -> None:
+    """Let the batch norms that a file has folded into its convolutions do no more than add the bias of the file's."""
+    for fold in folds:
+        file, module = (ours, reference) if fold.is_in_reference else (reference, ours)
+        biases = file.tensors([fold.folded]).get(fold.folded.name, [])
+        tensors = module.tensors([fold.norm])[fold.norm.name]
+        if len(biases) == 2 and len(tensors) >= 4 and not module.holds_weights:
+            weight, bias, mean, variance = tensors[:4]
+            mean.zero_()
+            variance.fill_(1)
+            weight.fill_((1 + getattr(fold.norm.op, "eps", 0.0)) ** 0.5)
+            has_own = len(fold.convolution.parameters) == 2
+            bias.zero_() if has_own else bias.copy_(biases[1])
+
+
+def _after_norms(pairs: list[tuple[Node, Node]], folds: Sequence[FoldedNorm]) -> list[tuple[Node, Node]]:
+    """The pairs of layers, with a batch norm in place of the convolution before it that a file has with both."""
+    norms = {(fold.convolution.name, fold.is_in_reference): fold.norm for fold in folds}
+    return [(norms.get((m.name, False), m), norms.get((o.name, True), o)) for m, o in pairs]
 
 
 def _matrices_first(tensors: list[Tensor]) -> list[Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vggscope.diffing.effects import differs_in_training, proof_of
+from vggscope.diffing.folded import without_folded_norms
 from vggscope.diffing.locate import AlignedNetworks, LayerPair, LocatedDifference, title_in
 from vggscope.diffing.proof import Mismatch, Proof, may_be_equal, proof
 from vggscope.diffing.result import Difference
@@ -31,9 +32,10 @@ def verified(
     changes_output = any(located.difference.changes_output for located in causes)
     if ours.failure is not None or reference.failure is not None or ignore & UNPROVEN:
         return causes
-    if changes_output and not may_be_equal(ours, reference):
+    unfolded = without_folded_norms(aligned)
+    if changes_output and not may_be_equal(*unfolded):
         return causes
-    found = proof(ours, reference)
+    found = proof(*unfolded)
     if found.mismatch is None:
         return [_proven(located, aligned, found) for located in causes]
     return causes if changes_output else _with_unproven(causes, _unproven(found.mismatch, aligned))

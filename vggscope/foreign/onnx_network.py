@@ -510,7 +510,7 @@ class _ShapeRun:
         """The parameters that a constant is computed from. A constant that no layer owns has the name of one."""
         found = [tensor for tensor in value.tensors if is_weight or _is_parameter(tensor)]
         self.owned.update(tensor.name for tensor in found)
-        return [Parameter(t.name, t.shape, dtype=t.dtype or value.dtype, stored=t.stored) for t in found]
+        return [Parameter(_key(t.name), t.shape, dtype=t.dtype or value.dtype, stored=t.stored) for t in found]
 
     def _evaluated(self, call: OnnxCall) -> tuple[OnnxValue, ...] | None:
         if call.node.op_type == "Constant":
@@ -575,6 +575,15 @@ class _ShapeRun:
             for axis, size in zip(info.axes or (), self.inputs[info.name].shape)
             if isinstance(axis, str)
         }
+
+
+def _key(name: str) -> str:
+    """The key in the state dict. dynamo names anew the bias that a convolution gets from a batch norm.
+
+    >>> _key("features.0.weight_bias"), _key("features.0.bias")
+    ('features.0.bias', 'features.0.bias')
+    """
+    return f"{name.removesuffix('.weight_bias')}.bias" if name.endswith(".weight_bias") else name
 
 
 def _initializer(value: OnnxValue) -> str:
@@ -690,6 +699,7 @@ class _Finish:
             dtype="" if made.dtype == dtype else made.dtype,
             constants=made.constants,
             reads_computed_weight=made.reads_computed_weight,
+            folded_norm=made.op.is_convolution and _has_folded_norm(made),
         )
 
     def _parameters(self, made: _Made, module: str | None, dtype: str) -> Iterator[Parameter]:
@@ -790,6 +800,15 @@ def _main_dtype(run: _ShapeRun) -> str:
         sizes[value.dtype] += 0
     floating = [name for name, _ in sizes.most_common() if name.startswith(("float", "bfloat", "complex"))]
     return next(iter(floating), "float32")
+
+
+def _has_folded_norm(made: _Made) -> bool:
+    """Whether an exporter has folded a batch norm into a convolution.
+
+    dynamo's notes that the node was a batch norm, and the other one names the weights anew.
+    """
+    is_renamed = len(made.weights) == 2 and all(name.startswith("onnx::Conv") for name in made.weights)
+    return is_renamed or "batch_norm" in made.call.exported
 
 
 def _owner(made: _Made) -> str:

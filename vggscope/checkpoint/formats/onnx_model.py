@@ -168,7 +168,8 @@ class ValueInfo:
 @record
 class OnnxNode:
     """A node of the graph. `reads` are the values of an outer graph that its own graphs read; `scope` is the path of
-    the torch module that it was exported from, empty if the file does not tell.
+    the torch module that it was exported from, and `exported` the name of the call in that, empty if the file does not
+    tell.
     """
 
     name: str
@@ -180,6 +181,7 @@ class OnnxNode:
     references: tuple[tuple[str, str], ...] = ()
     scope: str = ""
     reads: tuple[str, ...] = ()
+    exported: str = ""
 
     @property
     def title(self) -> str:
@@ -281,6 +283,7 @@ class _MessageReader:
 
     def node(self, message: Message) -> OnnxNode:
         attributes = message.get("attributes", ())
+        scope, exported = self._scope(message)
         graphs = [item["graph"] for item in attributes if "graph" in item]
         return OnnxNode(
             message.get("name", ""),
@@ -290,8 +293,9 @@ class _MessageReader:
             tuple(message.get("outputs", ())),
             dict(map(_attribute, attributes)),
             tuple((item.get("name", ""), item["reference"]) for item in attributes if item.get("reference")),
-            self._scope(message),
+            scope,
             tuple(dict.fromkeys(name for graph in graphs for name in _outer_reads(graph))),
+            exported,
         )
 
     def function(self, message: Message) -> tuple[tuple[str, str], OnnxFunction]:
@@ -303,14 +307,15 @@ class _MessageReader:
         )
         return (message.get("domain", ""), message.get("name", "")), function
 
-    def _scope(self, message: Message) -> str:
+    def _scope(self, message: Message) -> tuple[str, str]:
+        """The path of the module that a node was exported from, and the name of the call in it."""
         for entry in message.get("metadata", ()):
             span = entry.get("value")
             if entry.get("key") == _SCOPES and span is not None and span.length <= MOST_VALUES:
                 # A list of paths, each within the one before; the last is the node's own name.
                 paths = re.findall(r"'([^']*)'", self._source.bytes_of(span).decode("utf-8", "replace"))
-                return paths[-2] if len(paths) > 1 else ""
-        return _scope_in_name(message.get("name", ""), message.get("op_type", ""))
+                return (paths[-2], paths[-1]) if len(paths) > 1 else ("", "")
+        return _scope_in_name(message.get("name", ""), message.get("op_type", "")), ""
 
 
 def _scope_in_name(name: str, op_type: str) -> str:
