@@ -68,11 +68,16 @@ class _Fields:
 def _init(self: Any, *values: object, **named: object) -> None:
     known: _Fields = self.__record__
     state = self.__dict__
-    state.update(known.defaults)
-    state.update(zip(known.positional, values))
-    if len(values) > len(known.positional) or not named.keys() <= known.after[len(values)]:
-        raise TypeError(_mismatch(type(self).__name__, known, values, named))
-    state.update(named)
+    if known.defaults:
+        state.update(known.defaults)
+    if values:
+        if len(values) > len(known.positional):
+            raise TypeError(_mismatch(type(self).__name__, known, values, named))
+        state.update(zip(known.positional, values))
+    if named:
+        if not named.keys() <= known.after[len(values)]:
+            raise TypeError(_mismatch(type(self).__name__, known, values, named))
+        state.update(named)
     if len(state) < len(known.names):
         _fill(self, known, state)
     if known.has_post_init:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Style, Table
 from vggscope.errors import visible
@@ -103,48 +103,53 @@ def _item(item: Item, style: Style) -> Iterator[StyledLine]:
 
 def _table(table: Table, style: Style) -> Iterator[StyledLine]:
     """The headings, a rule, the rows, another rule and the total."""
-    fitted, widths, dropped = _fit(table, style.width)
+    columns = table.columns
+    texts = [_texts(columns, row) for row in (*table.rows, *([table.total] if table.total is not None else []))]
+    shown, widths, dropped = _fit(columns, texts, style.width)
     rule: StyledLine = [(("-" if style.ascii else "─") * _total_width(widths), "dim")]
-    yield from _row([column.title for column in fitted.columns], fitted, widths, "bold", style)
+    columns = tuple(columns[place] for place in shown)
+    if dropped:
+        texts = [[row[place] for place in shown] for row in texts]
+    yield from _row([column.title for column in columns], columns, widths, "bold", style)
     yield rule
-    for place, row in enumerate(fitted.rows):
-        if place in fitted.breaks and place:
+    for place, row in enumerate(texts[: len(table.rows)]):
+        if place in table.breaks and place:
             yield rule
-        yield from _row(_texts(fitted, row), fitted, widths, "dim" if place in fitted.quiet else "", style)
-    if fitted.total is not None:
+        yield from _row(row, columns, widths, "dim" if place in table.quiet else "", style)
+    if table.total is not None:
         yield rule
-        yield from _row(_texts(fitted, fitted.total), fitted, widths, "bold", style)
+        yield from _row(texts[-1], columns, widths, "bold", style)
     if dropped:
         yield []
         for part in _wrapped(f"columns that do not fit: {', '.join(dropped)}", style.width):
             yield [(part, "dim")]
 
 
-def _row(texts: list[str], table: Table, widths: list[int], look: str, style: Style) -> Iterator[StyledLine]:
+def _row(
+    texts: list[str], columns: Sequence[Column], widths: list[int], look: str, style: Style
+) -> Iterator[StyledLine]:
     parts = [
         _wrapped(text, width) if column.wrap else [_cut(text, style, width)]
-        for text, column, width in zip(texts, table.columns, widths)
+        for text, column, width in zip(texts, columns, widths)
     ]
     for number in range(max(map(len, parts))):
         texts = [part[number] if number < len(part) else "" for part in parts]
-        padded = (_padded(text, width, column.right) for text, width, column in zip(texts, widths, table.columns))
+        padded = [_padded(text, width, column.right) for text, width, column in zip(texts, widths, columns)]
         yield [((" " * GAP).join(padded), look)]
 
 
-def _fit(table: Table, width: int) -> tuple[Table, list[int], tuple[str, ...]]:
-    """The table of the columns that fit the width, the width of each, and the titles of the columns that do not fit.
+def _fit(columns: Sequence[Column], texts: list[list[str]], width: int) -> tuple[list[int], list[int], tuple[str, ...]]:
+    """The places of the columns that fit the width, the width of each, and the titles of the columns that do not fit.
 
-    The least important columns are left out first.
+    The least important columns are left out first. `texts` are the rows.
     """
-    widths = {column.key: _width(table, place) for place, column in enumerate(table.columns)}
-    columns = list(table.columns)
-    while _total_width([widths[column.key] for column in columns]) > width and any(
-        column.priority for column in columns
-    ):
-        columns.remove(max(columns, key=lambda column: column.priority))
-    dropped = tuple(column.title for column in table.columns if column not in columns)
-    fitted = table.choose(tuple(column.key for column in columns))
-    return fitted, _shared_out([widths[column.key] for column in columns], fitted, width), dropped
+    widths = [_width(column, place, [row[place] for row in texts]) for place, column in enumerate(columns)]
+    shown = list(range(len(columns)))
+    while _total_width([widths[place] for place in shown]) > width and any(columns[p].priority for p in shown):
+        shown.remove(max(shown, key=lambda place: columns[place].priority))
+    dropped = tuple(column.title for place, column in enumerate(columns) if place not in shown)
+    fitted = _shared_out([widths[place] for place in shown], [columns[place] for place in shown], width)
+    return shown, fitted, dropped
 
 
 def _total_width(widths: list[int]) -> int:
@@ -152,18 +157,16 @@ def _total_width(widths: list[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
 
-def _width(table: Table, place: int) -> int:
+def _width(column: Column, place: int, texts: list[str]) -> int:
     """The width that a column needs: that of its longest text, or less for sentences and for the first column."""
-    column = table.columns[place]
-    rows = [*table.rows, *([table.total] if table.total else [])]
-    longest = max([display_width(column.title), *(display_width(_text(column, row[place])) for row in rows)])
+    longest = max(map(display_width, (column.title, *texts)))
     return min(longest, LEAST_WRAPPED if column.wrap else LONGEST_NAME) if column.wrap or not place else longest
 
 
-def _shared_out(widths: list[int], table: Table, width: int) -> list[int]:
+def _shared_out(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
     """The widths of the columns: those of sentences share the free space; if there is none, the first shrinks."""
     left = width - _total_width(widths)
-    sentences = [place for place, column in enumerate(table.columns) if column.wrap]
+    sentences = [place for place, column in enumerate(columns) if column.wrap]
     for place in sentences:
         widths[place] += max(left, 0) // len(sentences)
     if left < 0:
@@ -171,8 +174,8 @@ def _shared_out(widths: list[int], table: Table, width: int) -> list[int]:
     return widths
 
 
-def _texts(table: Table, row: tuple[object, ...]) -> list[str]:
-    return [_text(column, value) for column, value in zip(table.columns, row)]
+def _texts(columns: Sequence[Column], row: tuple[object, ...]) -> list[str]:
+    return [_text(column, value) for column, value in zip(columns, row)]
 
 
 def _text(column: Column, value: object) -> str:
@@ -218,6 +221,8 @@ def _cut(text: str, style: Style, width: int | None = None) -> str:
 
 
 def _padded(text: str, width: int, right: bool = False) -> str:
+    if text.isascii():
+        return text.rjust(width) if right else text.ljust(width)
     space = " " * max(width - display_width(text), 0)
     return space + text if right else text + space
 

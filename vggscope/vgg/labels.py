@@ -59,14 +59,19 @@ def labelled(network: Network) -> Network:
     Side outputs do not break the chain and get no label.
     """
     aside = frozenset() if network.is_chain else network.side_outputs
-    chain = replace(network, nodes=tuple(node for node in network.nodes if node.name not in aside))
+    inside = tuple(node for node in network.nodes if node.name not in aside)
+    chain = replace(network, nodes=inside) if aside else network
     if not chain.is_chain or not any(_is_conv(node) for node in chain.nodes):
         return network
     ends = (network.failed,) if network.failed else ()
     labels = layer_labels(_kinds((*chain.nodes, *ends)))
     named = dict(zip((node.name for node in chain.nodes), labels))
-    nodes = tuple(replace(node, label=named.get(node.name, "")) for node in network.nodes)
+    nodes = tuple(_with_label(node, named.get(node.name, "")) for node in network.nodes)
     return replace(network, nodes=nodes, failed=replace(ends[0], label=labels[-1]) if ends else None)
+
+
+def _with_label(node: Node, label: str) -> Node:
+    return node if node.label == label else replace(node, label=label)
 
 
 def stage_of(label: str) -> str:

@@ -5,14 +5,15 @@ The paths are `features.N`, `avgpool` and `classifier.N`, so that torchvision's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from vggscope.errors import OptionError, option
 from vggscope.graph import INPUT, Network, Node, module_node, one_input
 from vggscope.ops.activation import ReLU, Softmax
-from vggscope.ops.base import Op
+from vggscope.ops.base import Op, Shape
 from vggscope.ops.convolution import conv2d
 from vggscope.ops.linear import Linear
 from vggscope.ops.normalization import BatchNorm2d, LocalResponseNorm
@@ -90,11 +91,15 @@ def network_of_config(
     for position, (word, label) in enumerate(zip(words[:first_fc], labels)):
         _add_feature(chain, word, words[position + 1 : position + 2], label)
     if first_fc < len(words):
-        features = labelled(Network(name, one_input(input_shape), tuple(chain.nodes)))
+        features = partial(_labelled_chain, name, input_shape, tuple(chain.nodes))
         _HEADS[options.head or "adaptive"](chain, words[first_fc:], features)
     if options.soft_max:
         chain.append(module_node("softmax", Softmax(dim=1), chain.last))
-    return labelled(Network(name, one_input(input_shape), tuple(chain.nodes)))
+    return _labelled_chain(name, input_shape, tuple(chain.nodes))
+
+
+def _labelled_chain(name: str, input_shape: Shape, nodes: tuple[Node, ...]) -> Network:
+    return labelled(Network(name, one_input(input_shape), nodes))
 
 
 def _with_options(words: tuple[Word, ...], options: BuildOptions) -> tuple[Word, ...]:
@@ -122,14 +127,14 @@ def _add_feature(chain: _Chain, word: Word, following: tuple[Word, ...], label: 
     attributes: Mapping[str, Any] = chain.layout.attributes.get(label, {})
     if word.kind == "conv":
         conv = conv2d(chain.channels, word.size, word.kernel, word.stride, word.padding)
-        chain.add("features", replace(conv, **attributes))
+        chain.add("features", replace(conv, **attributes) if attributes else conv)
         chain.channels = word.size
     elif word.kind == "bn":
         chain.add("features", BatchNorm2d(chain.channels))
     elif word.kind in ("maxpool", "avgpool"):
         pool = MaxPool2d if word.kind == "maxpool" else AvgPool2d
         op = pool((word.kernel,) * 2, (word.stride,) * 2, (word.padding,) * 2)
-        chain.add("features", replace(op, **attributes))
+        chain.add("features", replace(op, **attributes) if attributes else op)
     elif word.kind == "lrn":
         chain.add("features", LRN)
     elif word.kind == "dropout":
@@ -138,14 +143,14 @@ def _add_feature(chain: _Chain, word: Word, following: tuple[Word, ...], label: 
         chain.add("features", ReLU(inplace=True))
 
 
-def _adaptive_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
+def _adaptive_head(chain: _Chain, words: tuple[Word, ...], features: Callable[[], Network]) -> None:
     side = chain.layout.side
     chain.append(module_node("avgpool", AdaptiveAvgPool2d((side, side)), chain.last))
     _linear_head(chain, words, chain.channels * side**2)
 
 
-def _flatten_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
-    channels, height, width = features.shapes[chain.last][1:]
+def _flatten_head(chain: _Chain, words: tuple[Word, ...], features: Callable[[], Network]) -> None:
+    channels, height, width = features().shapes[chain.last][1:]
     _linear_head(chain, words, channels * height * width)
 
 
@@ -158,7 +163,7 @@ def _linear_head(chain: _Chain, words: tuple[Word, ...], features: int) -> None:
     _add_head(chain, layers)
 
 
-def _dense_head(chain: _Chain, words: tuple[Word, ...], features: Network) -> None:
+def _dense_head(chain: _Chain, words: tuple[Word, ...], features: Callable[[], Network]) -> None:
     layers: list[Op] = []
     for units in _units(words):
         layers.append(conv2d(chain.channels, units, 1 if layers else chain.layout.side))

@@ -172,6 +172,7 @@ class AllocationLog:
         self._allocations: list[LogEntry] = []
         self._references: list[int] = []
         self._alive = [BatchLinear(0, 0)] * len(KINDS)
+        self._total = BatchLinear(0, 0)
         self._grew = True
 
     def begin(self, event: str, layer: str = "") -> None:
@@ -223,12 +224,11 @@ class AllocationLog:
         """Record what is alive, unless nothing was allocated since the last moment."""
         if not self._grew:
             return
-        alive = tuple(self._alive)
-        total = BatchLinear(sum([size.fixed for size in alive]), sum([size.per_sample for size in alive]))
-        self.moments.append(Moment(self.event, self.layer, alive, total, len(self.entries)))
+        self.moments.append(Moment(self.event, self.layer, tuple(self._alive), self._total, len(self.entries)))
         self._grew = False
 
     def _count(self, kind: str, fixed: int, per_sample: int) -> None:
         position = _POSITIONS[kind]
         before = self._alive[position]
         self._alive[position] = BatchLinear(before.fixed + fixed, before.per_sample + per_sample)
+        self._total = BatchLinear(self._total.fixed + fixed, self._total.per_sample + per_sample)

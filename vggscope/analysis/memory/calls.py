@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from vggscope.analysis.memory.allocation_log import BatchLinear
 from vggscope.analysis.memory.step_config import Runtime
 from vggscope.graph import Input, Network, Node, Parameter
-from vggscope.ops.base import Op, SavedTensors, Shape, numel
+from vggscope.ops.base import NOTHING, KernelCall, Op, SavedTensors, Shape, numel
 from vggscope.record import record
 
 LOSS = "(loss)"
@@ -36,8 +37,7 @@ LABEL = 8
 """Bytes of a class label, an int64."""
 
 
-@record
-class OperatorCall:
+class OperatorCall(NamedTuple):
     """One call: `inputs` and `output` are names of values, `size` is the output's size.
 
     What it allocates:
@@ -122,12 +122,12 @@ class _CallBuilder:
         self.widths[call.output] = width
 
     def add_node(self, node: Node) -> None:
-        if not self._add_kernels(node):
-            self._add_single(node)
+        shapes, shape = self.network.input_shapes(node), self.network.output_shape(node)
+        if not self._add_kernels(node, node.op.kernel_calls(shapes, shape)):
+            self._add_single(node, shapes, shape)
 
-    def _add_kernels(self, node: Node) -> bool:
-        """Add the calls of an op that torch writes out in several kernels; False if it does not."""
-        kernels = node.op.kernel_calls(self.network.input_shapes(node), self.network.output_shape(node))
+    def _add_kernels(self, node: Node, kernels: Sequence[KernelCall]) -> bool:
+        """Add the calls of an op that torch writes out in several kernels; False if there are none."""
         names = [*node.inputs]
         for position, kernel in enumerate(kernels, 1):
             is_last = position == len(kernels)
@@ -152,19 +152,19 @@ class _CallBuilder:
             names.append(output)
         return bool(kernels)
 
-    def _add_single(self, node: Node) -> None:
-        """Add the one call of a node, after autocast's casts."""
+    def _add_single(self, node: Node, shapes: tuple[Shape, ...], shape: Shape) -> None:
+        """Add the one call of a node, after autocast's casts. `shapes` are those of its inputs."""
         op, parameters = node.op, node.parameters
-        shape = self.network.output_shape(node)
         idle = op.active_in == "training" and not self.training
-        saved = SavedTensors() if idle else op.saved_for_backward(self.network.input_shapes(node), shape)
+        saved = NOTHING if idle else op.saved_for_backward(shapes, shape)
         half_copies: tuple[str, ...] = ()
-        if self.autocast and op.name in HALF_OPS and self._own_width(node) != HALF:
+        own_width = self._own_width(node)
+        if self.autocast and op.name in HALF_OPS and own_width != HALF:
             half_copies = tuple(self._half_copy(node.name, parameter) for parameter in reversed(parameters))
             parameters = ()
         # A parameter among the inputs is in float32.
         reads_parameter = op is not op.without_constants and len(parameters) > len(op.parameters())
-        own_width, least = self._own_width(node), SINGLE if reads_parameter else 0
+        least = SINGLE if reads_parameter else 0
         inputs, width = self._cast_inputs(op.name, node.inputs, node.name, own_width, least)
         width = own_width if node.dtype or op.fixed_dtype else width
         size = self._size(node, shape, width)

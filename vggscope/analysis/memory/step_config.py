@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from heapq import heapify, heapreplace
 from math import inf
 from types import MappingProxyType
@@ -266,7 +267,7 @@ class StepConfig:
         """The micro-batches that make a difference: in the second, the gradients of the first exist."""
         return min(self.accumulate, 2) if self.trains else 1
 
-    @property
+    @cached_property
     def shards(self) -> Shards:
         """How the GPUs share the training state: by DistributedDataParallel unless `parallel` names another scheme."""
         if self.parallel is None and self.gpus == 1:

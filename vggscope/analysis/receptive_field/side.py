@@ -61,7 +61,8 @@ class Side:
 
 def through(side: Side, reads: AxisMaps, output: Shape) -> list[Side] | None:
     """The side in the output of an op that reads it so, with those in `also`; None if no rule gives one of them."""
-    parts = [_through(part, reads, output) for part in (replace(side, also=()), *side.also)]
+    own = replace(side, also=()) if side.also else side
+    parts = [_through(part, reads, output) for part in (own, *side.also)]
     known = [part for part in parts if part is not None]
     return known if len(known) == len(parts) else None
 

@@ -7,7 +7,7 @@ From there on, every unit of the tensor covers the same pixels on that side.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from vggscope.analysis.receptive_field.extents import (
@@ -71,9 +71,18 @@ def receptive_fields(network: Network) -> dict[str, ReceptiveField | None]:
     for given in network.inputs:
         if len(fields) < len(network.nodes) and pixel_axes(network, given.name):
             known = views(network, of=given.name)
-            reached = (node.name for node in network.nodes if known[node.name] is not NO_PIXELS)
-            fields = {**{name: field_of(known[name]) for name in reached}, **fields}
+            reached = [node.name for node in network.nodes if known[node.name] is not NO_PIXELS]
+            fields = {**dict(zip(reached, _fields(known[name] for name in reached))), **fields}
     return {node.name: fields.get(node.name) for node in network.nodes}
+
+
+def _fields(views: Iterable[PixelView | UnknownView]) -> Iterator[ReceptiveField | None]:
+    """The field of each view. A layer that moves no pixels has the view, and the field, of the layer before it."""
+    previous, field = None, None
+    for view in views:
+        if view is not previous:
+            previous, field = view, field_of(view)
+        yield field
 
 
 def field_of(view: PixelView | UnknownView) -> ReceptiveField | None:
