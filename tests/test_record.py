@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from dataclasses import FrozenInstanceError, field, fields, replace
 from functools import cached_property
 
 import pytest
 
-from vggscope.record import record
+from vggscope.analysis.summary import summarize
+from vggscope.record import record, uncollected
+from vggscope.sources.resolve import resolve
 
 
 @record
@@ -78,3 +81,46 @@ def test_what_knows_dataclasses_knows_it() -> None:
     assert repr(Named(1, 2, name="a")) == "Named(x=1, y=2, name='a')"
     with pytest.raises(ValueError, match="-1"):
         Named(-1)
+
+
+def test_nothing_is_collected_until_the_outermost_context_ends() -> None:
+    assert gc.isenabled()
+    with uncollected():
+        with uncollected():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_the_collector_is_as_it_was_before() -> None:
+    @uncollected()
+    def fails() -> None:
+        raise ValueError(gc.isenabled())
+
+    with pytest.raises(ValueError, match="False"):
+        fails()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="False"):
+            fails()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_a_summary_of_many_layers_starts_no_collection() -> None:
+    network = resolve(" ".join(["conv3-8"] * 200))
+    summarize(network)  # imports
+    started: list[int] = []
+    before = gc.get_threshold()
+    gc.callbacks.append(lambda phase, info: started.append(info["generation"]))
+    try:
+        gc.set_threshold(100)
+        summary = summarize(network)
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.pop()
+    assert len(summary.layers) == 400
+    # Each collection starts and stops: those before and after the analysis.
+    assert len(started) <= 2 * 4

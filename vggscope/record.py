@@ -3,11 +3,15 @@
 `dataclass(frozen=True)` generates and compiles the methods of every class. Here all classes share their methods.
 `vggscope summary D` defines 121 such classes and executes 824 million instructions; with `dataclass(frozen=True)` it
 executes 1,192 million (callgrind, CPython 3.11). `dataclasses.field`, `fields` and `replace` work as with dataclasses.
+
+A record refers only to older objects, so records make no cycles: `uncollected` is for functions that make many of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,6 +49,28 @@ def record(cls: Class) -> Class:
             setattr(frozen, name, method)
     decorated: Class = frozen
     return decorated
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Do not look for cycles within the context, or within a function that is decorated with it.
+
+    Python's collector passes over all objects again and again while many are made: of the time of a summary with 10,000
+    layers it takes three tenths.
+
+    >>> with uncollected():
+    ...     gc.isenabled()
+    False
+    >>> gc.isenabled()
+    True
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Fields:

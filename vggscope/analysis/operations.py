@@ -12,7 +12,7 @@ from vggscope.dtypes import converted, dtype_of
 from vggscope.errors import unknown
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape, numel
-from vggscope.record import record
+from vggscope.record import record, uncollected
 from vggscope.result import Result
 
 COUNTS = ("macs", "all")
@@ -89,6 +89,7 @@ class Operations(Result):
     alerts: tuple[str, ...] = field(default=(), metadata={"json": False})
 
 
+@uncollected()
 def operations(
     network: Network, batch: int = 1, dtype: str | None = None, *, count: str = "macs", card: str | None = None
 ) -> Operations:

@@ -13,7 +13,7 @@ from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of, mixture_warning, parameters_by_dtype
 from vggscope.graph import Network, Node, Parameter, TorchCount
 from vggscope.ops.base import Shape, Window, numel
-from vggscope.record import record
+from vggscope.record import record, uncollected
 from vggscope.result import Result
 from vggscope.units import rule_text
 from vggscope.vgg.labels import stage_of
@@ -122,6 +122,7 @@ class Summary(Result):
     title: str = field(default="", metadata={"json": False})
 
 
+@uncollected()
 def summarize(network: Network, batch: int = 1, dtype: str | None = None) -> Summary:
     """Summarize a network for a batch, with its floating-point tensors converted to `dtype` if that is given."""
     network = converted(network, dtype)
@@ -180,26 +181,25 @@ def _layer(
     source = node.inputs[0] if node.inputs else node.name
     source_shape = network.shapes[source]
     window = _ruling(node.op.window(source_shape[2:]), source_shape[2:], output[2:])
+    batched = network.batched(node.name, batch)
     return LayerSummary(
         name=node.name,
         label=node.label,
         op=node.op.name,
         input_shape=network.batched(source, batch),
-        output_shape=network.batched(node.name, batch),
-        **{name: getattr(window, name, None) for name in ("kernel_size", "stride", "padding")},
+        output_shape=batched,
+        kernel_size=window.kernel_size if window else None,
+        stride=window.stride if window else None,
+        padding=window.padding if window else None,
         rule=rule(window, source_shape[2:], output[2:]) if window else None,
         params=cost.params,
         macs=cost.macs,
         flops=None if cost.macs is None else 2 * cost.macs,
-        activation_bytes=_output_bytes(network, node, batch) if node.op.allocates else 0,
+        activation_bytes=numel(batched) * network.element_bytes(node.name) if node.op.allocates else 0,
         receptive_field=receptive_field,
         dtype=network.dtype_of(node.name),
         batch_axes=(network.batch_axis_of(source), network.batch_axis_of(node.name)),
     )
-
-
-def _output_bytes(network: Network, node: Node, batch: int) -> int:
-    return numel(network.batched(node.name, batch)) * network.element_bytes(node.name)
 
 
 def _ruling(window: Window | None, size: tuple[int, ...], result: tuple[int, ...]) -> Window | None:

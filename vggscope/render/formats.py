@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vggscope.document import Document, Style
 from vggscope.errors import OptionError, printable, unknown
 from vggscope.files import is_special, write_file
-from vggscope.record import record
+from vggscope.record import record, uncollected
 from vggscope.result import Drawn, Result
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ PICTURES = {
 """How each kind of result that can be drawn is drawn. Every function takes the result and `theme`."""
 
 
+@uncollected()
 def write(
     result: Result, name: str = "table", style: Style | None = None, columns: tuple[str, ...] | None = None
 ) -> str:

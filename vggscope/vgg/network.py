@@ -20,7 +20,7 @@ from vggscope.ops.normalization import BatchNorm2d, LocalResponseNorm
 from vggscope.ops.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from vggscope.ops.regularization import Dropout
 from vggscope.ops.shape import Flatten
-from vggscope.record import record
+from vggscope.record import record, uncollected
 from vggscope.vgg.labels import kind_of_word, labelled, layer_labels
 from vggscope.vgg.notation import Word
 from vggscope.vgg.options import BuildOptions
@@ -74,6 +74,7 @@ class _Chain:
         return self.nodes[-1].name if self.nodes else INPUT
 
 
+@uncollected()
 def network_of_config(
     name: str, words: tuple[Word, ...], options: BuildOptions, layout: ConfigLayout = USUAL
 ) -> Network:

@@ -16,7 +16,7 @@ from vggscope.analysis.memory.step_config import AMP, CUDA, StepConfig
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of
 from vggscope.graph import Network
-from vggscope.record import record
+from vggscope.record import record, uncollected
 from vggscope.result import Result
 from vggscope.units import check_batch, count_text
 
@@ -102,6 +102,7 @@ class MemoryReport(Result):
     recipe: str | None = None
 
 
+@uncollected()
 def memory(
     network: Network,
     batch: int = 1,

@@ -15,7 +15,7 @@ from vggscope.analysis.receptive_field.view import PixelView, UnknownView, field
 from vggscope.errors import OptionError, option, printable
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape
-from vggscope.record import record
+from vggscope.record import record, uncollected
 from vggscope.result import Result
 from vggscope.units import kernel_text, sample_text
 
@@ -160,6 +160,7 @@ class ReceptiveFields(Result):
         return tuple(self.input_shape[axis] for axis in self.axes)
 
 
+@uncollected()
 def describe(
     network: Network, at: Sequence[str] = (), unit: tuple[int, ...] | None = None, of: str | None = None
 ) -> ReceptiveFields:
