@@ -261,6 +261,8 @@ def test_built_weights_compute_what_keras_computes(by_keras: Path, name: str, su
         expected = torch.tensor(arrays["y0"])
         with torch.no_grad():
             torch.testing.assert_close(model(x).softmax(1), expected, atol=1e-5, rtol=1e-5)
+            own = vggscope.build(path, weights=path).eval()  # what `inspect` prints
+            torch.testing.assert_close(own(x).softmax(1), expected, atol=1e-5, rtol=1e-5)
         assert vggscope.diff(network, columns[name], head="flatten").verdict == "equivalent"
         return
     # The kernels of the linear layer are those of a map that Keras flattens pixel by pixel, also with channels first.
@@ -303,6 +305,7 @@ def test_a_vgg16_is_torchvisions(tmp_path: Path, dialect: int) -> None:
     assert "fc1 reads a flattened map" in notes
     assert "kernel.reshape(7, 7, 512, 4096).transpose(3, 2, 0, 1).reshape(4096, -1)" in notes
     assert "the softmax of predictions is left out" in notes
+    assert [node.name for node in network.nodes[:2]] == ["block1_conv1", "block1_conv1_relu"]
     kept = network_of(tmp_path, functional(layers, ["input_1"], ["predictions"]), soft_max=True)
     assert kept.nodes[-1].op.name == "Softmax"
 

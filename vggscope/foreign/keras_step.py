@@ -189,8 +189,14 @@ class KerasStep:
             name = f"{self.name}.{kind}"
             return self.like(tensor, self.walk.graph.add_unknown(name, kind, [tensor.source], shape))
         for op in steps:
-            tensor = self.add(op, tensor) if is_layer and len(steps) == 1 else self.step(op, tensor)
+            tensor = self.step(op, tensor) if len(steps) > 1 else self._activation(op, kind, tensor, is_layer=is_layer)
         return tensor
+
+    def _activation(self, op: Op, kind: str, tensor: KerasTensor, *, is_layer: bool) -> KerasTensor:
+        """Add an activation: the layer itself, or a module after the layer whose setting it is."""
+        if is_layer:
+            return self.add(op, tensor)
+        return self.like(tensor, self.walk.graph.add(f"{self.name}_{kind}", op, [tensor.source], ()))
 
     def softmax(self, tensor: KerasTensor, axis: int, *, is_layer: bool) -> KerasTensor:
         """The soft-max along an axis of Keras, unless it ends the model."""
@@ -199,7 +205,7 @@ class KerasStep:
             return tensor
         tensor = self.walk.unflattened(self.name, tensor)
         op = activation.Softmax(self.axis(tensor, axis))
-        return self.add(op, tensor) if is_layer else self.step(op, tensor)
+        return self._activation(op, "softmax", tensor, is_layer=is_layer)
 
     def axis(self, tensor: KerasTensor, axis: object) -> int:
         """The axis here of an axis in Keras. Raises ValueError where there is none."""
