@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.ops import StochasticDepth
 
 import vggscope
 from tests.test_zoo import call_inputs
@@ -75,6 +76,40 @@ def test_micro_batches_of_a_recorded_step_equal_the_tracker(accumulate: int, dty
     model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3))
     measured = vggscope.measure(model, (4,), batch=6, accumulate=accumulate, dtype=dtype, device="cpu")
     assert measured.difference_bytes == 0
+
+
+class DropsBranch(nn.Module):
+    """A residual block whose branch torchvision's StochasticDepth drops, as in EfficientNet."""
+
+    def __init__(self, p: float, mode: str) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.norm, self.depth = nn.BatchNorm2d(6), StochasticDepth(p, mode)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = x + self.depth(self.norm(self.last(x)))
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+@pytest.mark.parametrize("dtype", [None, "float16", "bfloat16", "amp"])
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_the_rule_of_stochastic_depth_equals_the_tracker(p: float, batch: int, dtype: Any) -> None:
+    model = DropsBranch(p, "row")
+    network = vggscope.network(model, (3, 9, 7))
+    assert network.predicts_memory
+    for mode in ("train", "inference"):
+        measured = vggscope.measure(model, (3, 9, 7), batch=batch, dtype=dtype, mode=mode, device="cpu")
+        assert measured.difference_bytes == 0, mode
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_stochastic_depth_of_whole_batches_is_recorded(batch: int) -> None:
+    model = DropsBranch(0.3, "batch")
+    assert not vggscope.network(model, (3, 9, 7)).predicts_memory
+    assert vggscope.measure(model, (3, 9, 7), batch=batch, device="cpu").difference_bytes == 0
 
 
 class Calls(nn.Sequential):

@@ -123,5 +123,10 @@ class StochasticDepth(_Random):
 
     mode: str
 
+    @property
+    def predicts_memory(self) -> bool:
+        # The noise of `batch` is one value for any number of samples.
+        return self.mode == "row" or self.p == 0
+
     def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
         return SavedTensors(extra=(((output[0], *(1,) * (len(output) - 1)), None),)) if self.p > 0 else NOTHING
