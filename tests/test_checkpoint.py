@@ -254,11 +254,6 @@ def test_a_tensor_must_lie_inside_its_storage(tmp_path: Path) -> None:
     )
 
 
-def test_programs_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    zipped(tmp_path / "script.pt", b"", **{"archive/constants.pkl": b"", "archive/code/__torch__.py": b""})
-    assert "torch.jit.load" in refused(tmp_path / "script.pt", "TorchScript").remedy
-
-
 # What a hostile file may cost
 
 ROOM = 16 * 2**20 - 1000

@@ -13,6 +13,7 @@ from vggscope.checkpoint.fc_head import HEAD_SIDE
 from vggscope.checkpoint.folder import architecture_beside
 from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
 from vggscope.checkpoint.formats.shard_index import index_name
+from vggscope.checkpoint.formats.torch_save import TORCH_SCRIPT
 from vggscope.checkpoint.layouts import layout_note
 from vggscope.checkpoint.loading_code import loading_code, target_for
 from vggscope.checkpoint.problems import find_problems, listed
@@ -290,8 +291,15 @@ def _notes(checkpoint: Checkpoint, vgg: StoredVGG | None) -> Iterator[str]:
         yield f"sparse: {listed(checkpoint.sparse)}"
     if checkpoint.packed:
         yield f"not counted, since quantised layers pack their weights: {listed(checkpoint.packed)}"
+    yield from _loading_notes(checkpoint)
+
+
+def _loading_notes(checkpoint: Checkpoint) -> Iterator[str]:
+    """Remarks on the code that loading the file runs."""
     unsafe = [name for name in checkpoint.guarded if name in NEVER_WEIGHTS_ONLY]
-    if checkpoint.modules:
+    if checkpoint.format == TORCH_SCRIPT:
+        yield "it is an archive of torch.jit.save: summary and the other commands follow its code, without running it"
+    elif checkpoint.modules:
         yield "it is a whole module: torch.load runs the code of its classes, and vggscope reads their names alone"
         yield "the code of forward is not in the file: vggscope knows the order of the layers in a Sequential and a VGG"
     elif unsafe:

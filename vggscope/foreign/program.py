@@ -80,6 +80,13 @@ class Program:
         else:
             self._record(call, tensors, results, scope)
 
+    def layer(self, op: Op, value: ProgramValue, path: str) -> ProgramValue:
+        """Record a layer that returns its input, such as nn.Identity, and return its output."""
+        result = ProgramValue(value.shape, value.dtype, filed=value.filed, strides=value.strides, memory=value.memory)
+        self._add(path, op, (value,), (), result, path)
+        result.memory = value.memory
+        return result
+
     def _same(self, value: ProgramValue, results: Sequence[ProgramValue]) -> None:
         for result in results:
             result.takes(value)
@@ -102,7 +109,7 @@ class Program:
     ) -> None:
         if self.resized:
             call = _resized(call, tensors, results)
-        ops, inputs, weights = _read(call, tensors, results, scope)
+        ops, inputs, weights = read_call(call, tensors, results, scope)
         module = scope.path if scope.layer else None
         base = scope.path if module else ".".join(filter(None, (scope.path, call.name)))
         if len(ops) == len(results) > 1:
@@ -204,7 +211,7 @@ _VIEWS = frozenset(
 """Functions whose result uses the memory of their input."""
 
 
-def _read(
+def read_call(
     call: FunctionCall, tensors: tuple[ProgramValue, ...], results: Sequence[ProgramValue], scope: Scope
 ) -> tuple[tuple[Op, ...], tuple[ProgramValue, ...], tuple[ProgramValue, ...]]:
     """The ops of a call, its inputs, and the tensors that are the op's own weights."""
@@ -218,6 +225,16 @@ def _read(
         tensors = (tensors[0], *tensors[3:], *tensors[1:3])  # the weights first, as in the module
     is_weighted = call.name in WEIGHTED or call.name == "instance_norm"
     return (ops, tensors[:1], tensors[1:]) if is_weighted else (ops, tensors, ())
+
+
+def has_no_rule(op: Op) -> bool:
+    """Whether no rule gives an op's output shape, but the file or a run."""
+    return isinstance(op, (Recorded, Unknown))
+
+
+def is_view(op: Op) -> bool:
+    """Whether an op's output may lie in the memory of its input."""
+    return isinstance(op, View)
 
 
 def _ops_of(call: FunctionCall, results: Sequence[ProgramValue]) -> tuple[Op, ...]:

@@ -28,11 +28,18 @@ def load(word: str, options: BuildOptions) -> Network:
 
     Raises CheckpointError where the file or its network cannot be read, OptionError for an option that contradicts it.
     """
+    from vggscope.checkpoint.formats.torch_save import TORCH_SCRIPT
     from vggscope.checkpoint.network import network_of_checkpoint
     from vggscope.checkpoint.reader import explained, read, weights_path
 
     path = weights_path(word)
     checkpoint = read(path)
+    name = printable(os.path.basename(path))
+    if checkpoint.format == TORCH_SCRIPT:
+        from vggscope.foreign.torch_script import network_of_script
+
+        with explained(path):
+            return network_of_script(path, name, options)
     if not checkpoint.modules:
         return network_of_checkpoint(word, options)
     from vggscope.foreign.torch_module import network_of_module, obstacle
@@ -41,4 +48,4 @@ def load(word: str, options: BuildOptions) -> Network:
         with suppress(CheckpointError):
             return network_of_checkpoint(word, options)
     with explained(path):
-        return network_of_module(checkpoint, printable(os.path.basename(path)), options)
+        return network_of_module(checkpoint, name, options)

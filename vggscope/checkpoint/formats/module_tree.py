@@ -70,7 +70,7 @@ def tree_of(root: Instance) -> ModuleTree:
         first = paths.setdefault(id(module), path)
         tree.modules.append(_stored(path, module, first if first != path else None, names, tree.state))
         children = [(name, child) for name, child in _entries(module, "_modules") if isinstance(child, Instance)]
-        waiting += [(_joined(path, name), depth + 1, child) for name, child in reversed(children)]
+        waiting += [(joined(path, name), depth + 1, child) for name, child in reversed(children)]
     return tree
 
 
@@ -89,7 +89,7 @@ def _stored(path: str, module: Instance, first: str | None, names: dict[int, str
     return StoredModule(
         path,
         module.kind,
-        tuple(_settings(attributes)),
+        tuple(plain_settings(attributes)),
         tuple(Parameter(name, tensor.shape, tensor.trainable, tensor.dtype) for name, tensor in learned),
         tuple(Buffer(name, tensor.shape, tensor.dtype) for name, tensor in further),
         first,
@@ -115,16 +115,17 @@ def _entries(module: Instance, kind: str) -> Iterator[tuple[str, object]]:
 def _tensors(path: str, module: Instance, kind: str) -> Iterator[tuple[str, Tensor]]:
     for name, value in _entries(module, kind):
         if isinstance(value, Tensor):
-            yield _joined(path, name), value
+            yield joined(path, name), value
 
 
-def _joined(path: str, name: str) -> str:
+def joined(path: str, name: str) -> str:
+    """The path of a part. Raises CheckpointError where it is longer than any."""
     if len(path) + len(name) > _LONGEST_PATH:
         raise CheckpointError(f"it has a module whose path has more than {_LONGEST_PATH} characters")
     return f"{path}.{name}" if path else name
 
 
-def _settings(attributes: dict[str, object]) -> Iterator[tuple[str, object]]:
+def plain_settings(attributes: dict[str, object]) -> Iterator[tuple[str, object]]:
     """The attributes that are plain values. A bias that a layer has not is one too."""
     kept = 0
     for name, value in attributes.items():

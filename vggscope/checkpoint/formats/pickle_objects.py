@@ -102,7 +102,7 @@ class Storage:
 class Tensor:
     """A tensor without its data. `place` is None where its elements are not stored one by one, or not at all.
 
-    `trainable` is false for a parameter that requires no gradient.
+    `trainable` is whether it requires a gradient.
     """
 
     dtype: str
@@ -213,7 +213,8 @@ def _tensor(arguments: tuple[object, ...]) -> Tensor:
         last = offset + sum((side - 1) * step for side, step in zip(shape, stride))
         if len(shape) != len(stride) or (0 not in shape and last >= held.count):
             raise CheckpointError(f"a tensor in it reaches beyond its storage of {held.count} elements")
-        return Tensor(held.dtype, shape, place=_place(held, offset, stride, arguments[6:]))
+        requires_grad = arguments[4:5] == (True,)
+        return Tensor(held.dtype, shape, False, _place(held, offset, stride, arguments[6:]), requires_grad)
     raise CheckpointError(_UNKNOWN_TENSOR)
 
 
@@ -254,8 +255,7 @@ def _parameter(arguments: tuple[object, ...]) -> object:
     if not arguments:
         raise CheckpointError("its pickle builds a parameter of nothing")
     tensor = arguments[0]
-    is_frozen = isinstance(tensor, Tensor) and arguments[1:2] == (False,)
-    return replace(tensor, trainable=False) if is_frozen and isinstance(tensor, Tensor) else tensor
+    return replace(tensor, trainable=arguments[1:2] != (False,)) if isinstance(tensor, Tensor) else tensor
 
 
 def _of_type(arguments: tuple[object, ...]) -> object:

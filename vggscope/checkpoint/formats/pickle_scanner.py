@@ -51,11 +51,15 @@ class PickleScanner:
 
     `guarded` collects the classes that torch.load rejects unless they are allowed. `storages` collects the size in
     bytes of each storage, by its key. `classes` collects the names of a whole module's pickle that no state dict has.
+    `is_script` allows the names that TorchScript's archives have.
     `persistent` returns the object of a persistent id in place of a storage's.
     """
 
-    def __init__(self, data: bytes, persistent: Callable[[object], object] | None = None) -> None:
+    def __init__(
+        self, data: bytes, persistent: Callable[[object], object] | None = None, *, is_script: bool = False
+    ) -> None:
         self._data = data
+        self._is_script = is_script
         self._other_persistent = persistent
         self.position = 0
         self.guarded: set[str] = set()
@@ -160,6 +164,9 @@ class PickleScanner:
         if known is None and is_short and self._holds_modules:
             known = own_class(f"{module}.{name}")
             self.classes.update(() if known is None else (known.name,))
+        if known is None and is_short and self._is_script and module.startswith(SCRIPT_MODULES):
+            known = Global(f"{module}.{name}")
+            self.classes.add(known.name)
         if known is None:
             raise _refusal(f"{module}.{name}")
         if known.name in GUARDED:
@@ -180,6 +187,9 @@ class PickleScanner:
         guarded = guarded_argument(function, arguments)
         if guarded is not None:
             self.guarded.add(guarded)
+        if function.name in self.classes and function.name.startswith(_TYPED_LISTS) and arguments:
+            self._push(arguments[0])
+            return
         if function.name in self.classes:
             if function.name != "functools.partial" and not is_class_name(function.name):
                 raise _refusal(function.name)
@@ -260,6 +270,12 @@ def _refusal(name: str) -> CheckpointError:
 
 
 _STOP = ord(".")
+
+SCRIPT_MODULES = ("__torch__", "torch.jit._pickle")
+"""The beginnings of modules that TorchScript's archives name: those of classes in the archive, and one of torch's."""
+
+_TYPED_LISTS = "torch.jit._pickle."
+"""The functions of this module return a list, their first argument, as one of a given type."""
 
 _MODULE_ATTRIBUTES = (b"_parameters", b"_buffers", b"_modules")
 """Names of attributes that each torch.nn.Module has, and so its pickle."""

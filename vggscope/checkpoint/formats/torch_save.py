@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from vggscope.checkpoint.contents import Checkpoint, Extent, StoredModule, StoredTensor
@@ -12,6 +13,7 @@ from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.module_tree import is_module, tree_of
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT, Dictionary, Instance, Opaque, Tensor
 from vggscope.checkpoint.formats.pickle_scanner import LARGEST_PICKLE, PickleScanner
+from vggscope.checkpoint.formats.script_tree import script_modules, script_tensors, script_text
 from vggscope.errors import CheckpointError, printable
 
 LARGEST_DIRECTORY = 6 * 2**20
@@ -46,6 +48,9 @@ _OTHER_ARCHIVES = (
 )
 """Other zip archives: the endings of a member's name, what the archive is, and the remedy."""
 
+TORCH_SCRIPT = "TorchScript"
+"""The format of an archive of torch.jit.save."""
+
 _STATE_DICT_KEYS = (
     "state_dict",
     "model_state_dict",
@@ -78,27 +83,49 @@ def read_zip(file: BoundedFile, path: str) -> Checkpoint:
     try:
         with zipfile.ZipFile(file) as archive:
             member = _pickle_member(archive)
-            file.allow(LARGEST_PICKLE + 2**16)
-            with archive.open(member) as stream:
-                scanner = PickleScanner(stream.read(LARGEST_PICKLE + 1))
-            file.bytes_inflated += member.file_size
-            root = scanner.load()
             folder = member.filename.removesuffix("data.pkl")
+            is_script = folder + "constants.pkl" in archive.NameToInfo
+            root, scanner = scanned(file, archive, member, is_script=is_script)
             storages = _storages(archive, folder, scanner.storages, file.size)
             big_endian = _is_big_endian(archive, folder)
+            modules = script_modules(root, _classes_of(file, archive, folder)) if is_script else ()
     except DAMAGE as error:
         reason = printable(str(error)) or "it ends within its pickle"
         raise CheckpointError(f"its zip archive is damaged or cut short: {reason}", _REMEDY) from None
-    return replace(checkpoint_of(root, scanner, path, "torch zip"), storages=storages, big_endian=big_endian)
+    if is_script:
+        tensors = tuple(script_tensors(root, modules))
+        checkpoint = Checkpoint(path, TORCH_SCRIPT, tensors, modules=modules)
+    else:
+        checkpoint = checkpoint_of(root, scanner, path, "torch zip")
+    return replace(checkpoint, storages=storages, big_endian=big_endian)
+
+
+def scanned(
+    file: BoundedFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, is_script: bool = False
+) -> tuple[object, PickleScanner]:
+    """The value in a member with a pickle, and the scanner that read it."""
+    file.allow(LARGEST_PICKLE + 2**16)
+    with archive.open(member) as stream:
+        scanner = PickleScanner(stream.read(LARGEST_PICKLE + 1), is_script=is_script)
+    file.bytes_inflated += member.file_size
+    return scanner.load(), scanner
+
+
+def _classes_of(file: BoundedFile, archive: zipfile.ZipFile, folder: str) -> Callable[[str], str]:
+    """The function that returns the text of the member in which a class of TorchScript is; empty if there is none."""
+
+    def text(kind: str) -> str:
+        name = f"{folder}code/{kind.rpartition('.')[0].replace('.', '/')}.py"
+        member = archive.NameToInfo.get(name)
+        if member is None:
+            return ""
+        return script_text(file, archive, member)
+
+    return text
 
 
 def _pickle_member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     names = archive.namelist()
-    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        raise CheckpointError(
-            "it is a TorchScript archive, which holds a program as well as weights",
-            "write the weights alone: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')",
-        )
     pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
         for endings, kind, remedy in _OTHER_ARCHIVES:
