@@ -373,7 +373,7 @@ class TestRoofline:
 class TestShown:
     def test_the_table(self) -> None:
         lines = str(vggscope.operations("D", count="all", card="RTX 4090", dtype="float16")).splitlines()
-        assert lines[0] == "D (VGG-16)   input 3x224x224, float16"
+        assert lines[0] == "D   input 3x224x224, float16"
         heads = " ".join(lines[2].split())
         assert heads == "layer label MACs FLOPs FLOPs, backward moved FLOPs/byte least time bound by"
         assert lines[4].split()[:4] == ["features.0", "conv1_1", "86.70", "M"]

@@ -295,11 +295,6 @@ def test_pieces_of_a_huge_tensor_are_not_made(small: str, tmp_path: Path) -> Non
     assert network.warnings
 
 
-def test_inspect_says_which_command_reads_it(small: str) -> None:
-    with pytest.raises(CheckpointError, match=r"summary FILE\.pt2"):
-        api.inspect(small)
-
-
 def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt2"
     torch.save({"a": torch.zeros(3)}, path)
