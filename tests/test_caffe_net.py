@@ -22,7 +22,7 @@ from tests.counting import growth
 from tests.peak_memory import RESOLVING
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.errors import ModelError, OptionError, ShapeError
-from vggscope.foreign.caffe_net import read_binary, read_text
+from vggscope.foreign.caffe.net import read_binary, read_text
 from vggscope.graph import Network
 
 D = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)

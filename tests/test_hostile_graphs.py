@@ -34,7 +34,7 @@ import resource, sys
 import vggscope
 from vggscope.errors import VggscopeError
 
-import vggscope.api, vggscope.sources.onnx, vggscope.foreign.onnx_network, vggscope.foreign.torch_export
+import vggscope.api, vggscope.sources.onnx, vggscope.foreign.onnx.network, vggscope.foreign.torch.export
 import vggscope.analysis.summary, vggscope.checkpoint.inspection
 
 with open("/proc/self/statm") as file:

@@ -20,7 +20,7 @@ from tests.peak_memory import HIGHEST
 from vggscope.checkpoint.inspection import inspect
 from vggscope.checkpoint.reader import read
 from vggscope.errors import CheckpointError, ShapeError, VggscopeError
-from vggscope.foreign.script_code import parsed
+from vggscope.foreign.torch.script_code import parsed
 from vggscope.render.json import json_value
 
 

@@ -26,7 +26,7 @@ from tests.test_checkpoint import START, legacy, zipped
 from vggscope.checkpoint.inspection import inspect
 from vggscope.checkpoint.reader import read
 from vggscope.errors import CheckpointError, OptionError, VggscopeError
-from vggscope.foreign.torch_module import SEQUENTIALS
+from vggscope.foreign.torch.module import SEQUENTIALS
 from vggscope.render.json import json_value
 
 

@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     from vggscope.drawing import Diagram
     from vggscope.execution.activations import Activations
     from vggscope.explorer.result import Page
-    from vggscope.foreign.onnx_run import OnnxRunner
+    from vggscope.foreign.onnx.run import OnnxRunner
     from vggscope.lock_file import Lock
     from vggscope.sources.catalogue import Catalogue
     from vggscope.sources.reference import Reference
@@ -829,7 +829,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
 
     name = os.fspath(_checked_path(path))
     if name.lower().endswith(".pt2"):
-        from vggscope.foreign.torch_export import inspect as inspect_program
+        from vggscope.foreign.torch.export import inspect as inspect_program
 
         return inspect_program(name)
     return inspect_file(name)

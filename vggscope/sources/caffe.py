@@ -24,8 +24,8 @@ def load(word: str, options: BuildOptions) -> Network:
     """
     from vggscope.checkpoint.formats.bounded_file import BoundedFile
     from vggscope.checkpoint.reader import explained
-    from vggscope.foreign.caffe_net import read_binary, read_text
-    from vggscope.foreign.caffe_network import network_of_caffe
+    from vggscope.foreign.caffe.net import read_binary, read_text
+    from vggscope.foreign.caffe.network import network_of_caffe
     from vggscope.foreign.layer_graph import check_classes, given_shapes
 
     name = printable(os.path.basename(word))

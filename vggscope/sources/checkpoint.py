@@ -36,13 +36,13 @@ def load(word: str, options: BuildOptions) -> Network:
     checkpoint = read(path)
     name = printable(os.path.basename(path))
     if checkpoint.format == TORCH_SCRIPT:
-        from vggscope.foreign.torch_script import network_of_script
+        from vggscope.foreign.torch.script import network_of_script
 
         with explained(path):
             return network_of_script(path, name, options)
     if not checkpoint.modules:
         return network_of_checkpoint(word, options)
-    from vggscope.foreign.torch_module import network_of_module, obstacle
+    from vggscope.foreign.torch.module import network_of_module, obstacle
 
     if obstacle(checkpoint.modules):
         with suppress(CheckpointError):

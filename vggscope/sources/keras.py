@@ -26,8 +26,8 @@ def load(word: str, options: BuildOptions) -> Network:
     from vggscope.checkpoint.formats.hdf5 import model_configuration
     from vggscope.checkpoint.reader import explained
     from vggscope.foreign.archive import json_of
-    from vggscope.foreign.keras_model import model_of
-    from vggscope.foreign.keras_network import network_of_keras
+    from vggscope.foreign.keras.model import model_of
+    from vggscope.foreign.keras.network import network_of_keras
     from vggscope.foreign.layer_graph import check_classes, given_shapes
 
     with explained(word), BoundedFile(word) as file:

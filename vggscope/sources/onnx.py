@@ -14,8 +14,8 @@ from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
     from vggscope.checkpoint.formats.onnx_model import OnnxModel
-    from vggscope.foreign.onnx_network import GivenInput, OnnxTranslation
-    from vggscope.foreign.onnx_run import OnnxRunner
+    from vggscope.foreign.onnx.network import GivenInput, OnnxTranslation
+    from vggscope.foreign.onnx.run import OnnxRunner
     from vggscope.inputs import Inputs
 
 SUFFIX = ".onnx"
@@ -41,7 +41,7 @@ def runner(word: str, options: BuildOptions) -> OnnxRunner:
     """The file as onnxruntime runs it, on the data in `options` if they hold any. Raises as `load` does, and
     MissingTool where onnxruntime is not installed.
     """
-    from vggscope.foreign.onnx_run import OnnxRunner
+    from vggscope.foreign.onnx.run import OnnxRunner
     from vggscope.trace.inputs import from_data
 
     inputs = options.inputs
@@ -60,7 +60,7 @@ def _read(word: str, options: BuildOptions) -> tuple[OnnxModel, OnnxTranslation]
     """The graph of the file, and its Network."""
     from vggscope.checkpoint.formats.bounded_file import BoundedFile
     from vggscope.checkpoint.formats.onnx_model import read_model
-    from vggscope.foreign.onnx_network import translated
+    from vggscope.foreign.onnx.network import translated
 
     name = printable(os.path.basename(word))
     options.refuse_column_options(f"{word} has its layers")
@@ -86,7 +86,7 @@ def _read(word: str, options: BuildOptions) -> tuple[OnnxModel, OnnxTranslation]
 
 def _given(options: BuildOptions) -> tuple[list[GivenInput], int | None]:
     """The shapes of inputs that the options name, for one sample, and the axis of the batch."""
-    from vggscope.foreign.onnx_network import GivenInput
+    from vggscope.foreign.onnx.network import GivenInput
 
     inputs = options.inputs
     if options.input is not None:

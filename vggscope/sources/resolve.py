@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vggscope.analysis.compare import Compared
-    from vggscope.foreign.onnx_run import OnnxRunner
+    from vggscope.foreign.onnx.run import OnnxRunner
     from vggscope.graph import Network
     from vggscope.inputs import Inputs
 

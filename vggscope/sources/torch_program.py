@@ -17,6 +17,6 @@ def load(word: str, options: BuildOptions) -> Network:
     Raises CheckpointError where the file cannot be read, and ShapeError or OptionError for inputs that the program does
     not take.
     """
-    from vggscope.foreign.torch_export import network_of
+    from vggscope.foreign.torch.export import network_of
 
     return network_of(word, options)

@@ -6,6 +6,7 @@ of tensors, are passed over without being read. The encoding: protobuf.dev/progr
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -205,3 +206,19 @@ def _signed(value: int) -> int:
 
 def _too_much() -> CheckpointError:
     return CheckpointError("it holds more than any model's graph", "it is damaged or malicious")
+
+
+def shortest(value: float) -> float:
+    """A float32 as the shortest decimal number that rounds to it, as people wrote it.
+
+    >>> shortest(0.10000000149011612), shortest(9.999999747378752e-06)
+    (0.1, 1e-05)
+    """
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    try:
+        data = struct.pack("<f", value)
+        texts = (float(f"{value:.{digits}g}") for digits in range(1, 10))
+        return next((text for text in texts if struct.pack("<f", text) == data), value)
+    except OverflowError:
+        return value

@@ -12,10 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
-from vggscope.checkpoint.formats.protobuf import Field, Message, ProtobufFile, Schema
+from vggscope.checkpoint.formats.protobuf import Field, Message, ProtobufFile, Schema, shortest
 from vggscope.errors import CheckpointError
-from vggscope.foreign.onnx_values import shortest
-from vggscope.foreign.protobuf_text import LARGEST, parse
+from vggscope.foreign.caffe.protobuf_text import LARGEST, parse
 from vggscope.ops.base import Shape
 from vggscope.record import record
 

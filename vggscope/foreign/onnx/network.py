@@ -26,9 +26,9 @@ from vggscope.checkpoint.formats.onnx_model import (
     names_parameter,
 )
 from vggscope.errors import CheckpointError, ShapeError, option, printable
-from vggscope.foreign.onnx_ops import WITHOUT_MACS, OnnxLayer, layers
-from vggscope.foreign.onnx_patterns import OnnxPattern, OnnxPatterns
-from vggscope.foreign.onnx_values import Number, OnnxCall, OnnxValue, evaluate
+from vggscope.foreign.onnx.ops import WITHOUT_MACS, OnnxLayer, layers
+from vggscope.foreign.onnx.patterns import OnnxPattern, OnnxPatterns
+from vggscope.foreign.onnx.values import Number, OnnxCall, OnnxValue, evaluate
 from vggscope.graph import INPUT, OUTPUT, Buffer, ConstantValue, Failure, Input, Network, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape, infer_output_shape
 from vggscope.ops.constant import WithComputedWeights, WithConstants

@@ -19,7 +19,7 @@ from vggscope.checkpoint.formats.script_tree import class_name
 from vggscope.errors import CheckpointError, ShapeError, printable
 from vggscope.foreign.aten import FunctionCall, translated
 from vggscope.foreign.program import Program, Scope, has_no_rule, is_view, read_call
-from vggscope.foreign.script_code import ScriptCode
+from vggscope.foreign.torch.script_code import ScriptCode
 from vggscope.foreign.values import ProgramValue, values_in
 from vggscope.ops.base import Op, Shape, infer_output_shape
 from vggscope.ops.regularization import Identity, StochasticDepth

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vggscope.errors import CheckpointError, ShapeError, option, printable
-from vggscope.foreign.keras_layers import run
-from vggscope.foreign.keras_model import KerasModel, Stated, dtype_name
-from vggscope.foreign.keras_step import TRANSPOSES, KerasGraph, KerasStep, KerasTensor
+from vggscope.foreign.keras.layers import run
+from vggscope.foreign.keras.model import KerasModel, Stated, dtype_name
+from vggscope.foreign.keras.step import TRANSPOSES, KerasGraph, KerasStep, KerasTensor
 from vggscope.foreign.layer_graph import Incomplete, LayerGraph, check_given, given_for, overwriting
 from vggscope.graph import Network
 from vggscope.ops.base import Shape

@@ -17,8 +17,8 @@ from vggscope.errors import CheckpointError, OptionError, ShapeError, option, pr
 from vggscope.foreign.archive import opened
 from vggscope.foreign.growth import growth, nodes_with_growth
 from vggscope.foreign.program import Program, buffer_value, output_of, parameter_value
-from vggscope.foreign.script_code import ScriptCode
-from vggscope.foreign.script_run import REMEDY, Budget, ScriptRun
+from vggscope.foreign.torch.script_code import ScriptCode
+from vggscope.foreign.torch.script_run import REMEDY, Budget, ScriptRun
 from vggscope.foreign.values import ProgramValue, values_in
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Buffer, ConstantValue, Input, Network, Output
 from vggscope.ops.base import Shape, numel

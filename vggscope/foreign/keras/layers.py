@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from vggscope.errors import printable
-from vggscope.foreign.keras_step import CONVOLUTION, DENSE, DEPTHWISE, TRANSPOSED, KerasStep, KerasTensor
+from vggscope.foreign.keras.step import CONVOLUTION, DENSE, DEPTHWISE, TRANSPOSED, KerasStep, KerasTensor
 from vggscope.graph import Parameter
 from vggscope.ops import activation, pooling
 from vggscope.ops.base import Op, Shape

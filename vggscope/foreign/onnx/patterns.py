@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from math import prod
 
 from vggscope.checkpoint.formats.onnx_model import STANDARD, OnnxNode
-from vggscope.foreign.onnx_ops import OnnxLayer
-from vggscope.foreign.onnx_values import Number, OnnxValue, shortest
+from vggscope.checkpoint.formats.protobuf import shortest
+from vggscope.foreign.onnx.ops import OnnxLayer
+from vggscope.foreign.onnx.values import Number, OnnxValue
 from vggscope.ops.base import Shape
 from vggscope.ops.normalization import LocalResponseNorm
 from vggscope.record import record

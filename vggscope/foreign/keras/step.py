@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vggscope.errors import printable
-from vggscope.foreign.keras_model import KerasCall
+from vggscope.foreign.keras.model import KerasCall
 from vggscope.foreign.layer_graph import FailedLayer, Incomplete, LayerGraph
 from vggscope.graph import Parameter
 from vggscope.ops import activation

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import operator
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vggscope.checkpoint.formats.onnx_model import DTYPES, MOST_VALUES, OnnxNode, OnnxTensor
+from vggscope.checkpoint.formats.protobuf import shortest
 from vggscope.ops.base import Shape
 from vggscope.ops.elementwise import broadcast
 from vggscope.record import record
@@ -114,22 +114,6 @@ class OnnxCall:
         if value.numbers is None:
             raise LookupError(name)
         return tuple(map(int, value.numbers))
-
-
-def shortest(value: Number) -> Number:
-    """A float32 as the shortest decimal number that rounds to it, as people wrote it.
-
-    >>> shortest(0.10000000149011612), shortest(9.999999747378752e-06), shortest(3)
-    (0.1, 1e-05, 3)
-    """
-    if not isinstance(value, float) or not math.isfinite(value):
-        return value
-    try:
-        data = struct.pack("<f", value)
-        texts = (float(f"{value:.{digits}g}") for digits in range(1, 10))
-        return next((text for text in texts if struct.pack("<f", text) == data), value)
-    except OverflowError:
-        return value
 
 
 def constant(shape: Shape, dtype: str, numbers: Sequence[Number], tensors: tuple[OnnxTensor, ...] = ()) -> OnnxValue:

@@ -18,7 +18,7 @@ from vggscope.checkpoint.formats.onnx_model import DTYPES, OnnxModel
 from vggscope.checkpoint.formats.protobuf import LENGTH, LONGEST_TEXT
 from vggscope.checkpoint.reader import explained
 from vggscope.errors import MissingTool, ModelError, VggscopeError, option, printable
-from vggscope.foreign.onnx_network import OnnxTranslation
+from vggscope.foreign.onnx.network import OnnxTranslation
 from vggscope.graph import Node
 from vggscope.ops.base import Shape
 from vggscope.trace.inputs import CallInputs

@@ -15,7 +15,7 @@ from math import prod
 
 from vggscope.checkpoint.formats.protobuf import Message
 from vggscope.errors import CheckpointError, ShapeError, option, printable
-from vggscope.foreign.caffe_net import CaffeLayer, CaffeNet
+from vggscope.foreign.caffe.net import CaffeLayer, CaffeNet
 from vggscope.foreign.layer_graph import (
     LONGEST_NAME,
     FailedLayer,

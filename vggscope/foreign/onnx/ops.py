@@ -12,7 +12,7 @@ from math import inf, prod
 from types import MappingProxyType
 
 from vggscope.checkpoint.formats.onnx_model import DTYPES, names_parameter
-from vggscope.foreign.onnx_values import (
+from vggscope.foreign.onnx.values import (
     INTEGERS,
     Number,
     OnnxCall,

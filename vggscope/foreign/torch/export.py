@@ -22,7 +22,7 @@ from vggscope.foreign.archive import json_of, opened, text_of
 from vggscope.foreign.aten import FunctionCall, translated
 from vggscope.foreign.growth import growth, is_extrapolated, nodes_with_growth
 from vggscope.foreign.program import Program, Scope, buffer_value, output_of, parameter_value, product
-from vggscope.foreign.symbols import Sizes, hint_of, symbol_of
+from vggscope.foreign.torch.symbols import Sizes, hint_of, symbol_of
 from vggscope.foreign.values import ProgramValue
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Buffer, Input, Network, Output, Parameter
 from vggscope.ops.base import Shape
