@@ -1,4 +1,4 @@
-"""Architectures in files, read without running code in them: nets of Caffe, models of Keras, ONNX graphs, files of PyTorch.
+"""Architectures in files, read without running code in them: of Caffe, Keras, ONNX and PyTorch, each in its folder.
 
-Each tool has a folder. The files beside them are for all: a layer or a call that a file holds becomes a node here.
+The files beside the folders are for all: a layer or a call that a file holds becomes a node here.
 """
