@@ -8,12 +8,17 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import vggscope
 
 pytest.importorskip("packaging")
 from packaging.requirements import Requirement
 from packaging.version import Version
+
+yaml = pytest.importorskip("yaml")
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,6 +64,36 @@ def test_what_is_installed_here_is_within_the_bounds() -> None:
         except PackageNotFoundError:
             continue
         assert requirement.specifier.contains(installed, prereleases=True), f"{requirement.name} {installed}"
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["title"], citation["version"]) == (PROJECT["name"], vggscope.__version__)
+    assert citation["license"] == PROJECT["license"]
+    assert citation["references"][0]["identifiers"] == [{"type": "other", "value": "arXiv:1409.1556"}]
+
+
+def workflow(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))
+    return read
+
+
+def test_a_release_publishes_what_was_built_and_checked() -> None:
+    release = workflow("release.yml")
+    jobs = release["jobs"]
+    assert release["permissions"] == {"contents": "read"}
+    assert jobs["publish"]["needs"] == "build"
+    # Only the last job may ask for the token, and it runs no code of the repository.
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert "permissions" not in jobs["build"]
+    assert all(step.keys() <= {"uses", "with"} for step in jobs["publish"]["steps"])
+    assert not re.search(r"\$\{\{.*\}\}", "".join(step.get("run", "") for step in jobs["build"]["steps"]))
+
+
+def test_the_matrix_has_each_system_and_the_oldest_python() -> None:
+    matrix = workflow("check.yml")["jobs"]["quick"]["strategy"]["matrix"]
+    assert matrix["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
+    assert PROJECT["requires-python"] == f">={matrix['python'][0]}"
 
 
 def test_security_says_what_runs_code() -> None:
