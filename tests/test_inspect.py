@@ -408,7 +408,9 @@ def test_the_commands_take_a_file(tmp_path: Path, vggscope: Callable[..., Any]) 
     wrapped = saved(tmp_path / "y.pth", {f"module.{k}": v for k, v in torchvision("vgg11").items()})
     done = vggscope("diff", str(wrapped), "--ref", "torchvision", "--all")
     assert (done.code, "module.features.0 is features.0 in the reference" in done.out) == (0, True)
-    done = vggscope("summary", str(saved(tmp_path / "z.pth", torchvision("resnet18"))))
+    done = vggscope("summary", str(saved(tmp_path / "resnet.pth", torchvision("resnet18"))))
+    assert (done.code, "11,689,512" in done.out) == (0, True)
+    done = vggscope("summary", str(saved(tmp_path / "z.pth", torch.nn.Linear(4, 2).state_dict())))
     assert done.code == 2
     assert done.err.splitlines() == [
         f"vggscope: {tmp_path / 'z.pth'}: no network can be built from it: it is not a VGG",

@@ -812,8 +812,13 @@ def lock(
     return lock_network(_on_fixed_inputs(model, before, input_size, options)[0])
 
 
+@own_process()
 def inspect(path: str | os.PathLike[str]) -> Inspection:
     """Return which network a checkpoint belongs to, by its names and shapes. No code in the file runs.
+
+    A network that is no VGG is compared with the models of torchvision and timm that are installed: with those that the
+    file's name or its `config.json` names, with those of torchvision that have about as many parameters, and with those
+    of timm that were compared before.
 
     The file may also be an ONNX file or a program of torch.export, whose data is not read either.
 
@@ -826,13 +831,14 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     ('A', 9220480)
     """
     from vggscope.checkpoint.inspection import inspect as inspect_file
+    from vggscope.sources.recognition import recognise
 
     name = os.fspath(_checked_path(path))
     if name.lower().endswith(".pt2"):
         from vggscope.foreign.torch.export import inspect as inspect_program
 
         return inspect_program(name)
-    return inspect_file(name)
+    return recognise(inspect_file(name))
 
 
 def stats(*paths: str | os.PathLike[str]) -> Statistics:

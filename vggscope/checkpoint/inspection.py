@@ -15,13 +15,13 @@ from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
 from vggscope.checkpoint.formats.shard_index import index_name
 from vggscope.checkpoint.formats.torch_save import TORCH_SCRIPT
 from vggscope.checkpoint.layouts import layout_note
-from vggscope.checkpoint.loading_code import loading_code, target_for
-from vggscope.checkpoint.problems import find_problems, listed
+from vggscope.checkpoint.loading_code import library_target, loading_code, target_for
+from vggscope.checkpoint.problems import find_problems, library_differences, listed
 from vggscope.checkpoint.published import PublishedWeights, published_by_name
 from vggscope.checkpoint.reader import read
 from vggscope.checkpoint.structure import BEFORE, GUESSED_POOL, UNKNOWN, StoredVGG, find_vgg
 from vggscope.errors import CheckpointError, NotationError, option, printable
-from vggscope.ops.base import numel
+from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.result import Result
 from vggscope.vgg.labels import kind_of_word, layer_labels
@@ -56,6 +56,25 @@ class Shard:
 
 
 @record
+class LibraryModel:
+    """The model of torchvision or timm that a file is or is nearest to.
+
+    `word` is `torchvision:resnet50`. `kind` is `exact` (the same keys and shapes), `other classes` (the same as those
+    of the model with `num_classes`) or `nearest`. `same` are other models with the same keys and shapes. `prefix`
+    precedes the model's keys in the file. `differing` has the keys of other shapes, with the file's and the model's.
+    """
+
+    word: str
+    kind: str
+    same: tuple[str, ...]
+    prefix: str
+    num_classes: int | None
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    differing: tuple[tuple[str, Shape, Shape], ...] = ()
+
+
+@record
 class Inspection(Result):
     """What a checkpoint is; `str` of it is the table.
 
@@ -72,6 +91,11 @@ class Inspection(Result):
     `shards` are the files of a checkpoint in several, whose index is `path`. `shard` is set for one of those files
     alone: network and loading code are those of all, `layers`, `params` and `dtypes` are the file's. `architecture` is
     what the `config.json` beside the weights names. `modules` are those of a whole module, each before its parts.
+
+    `library_model` is the model of torchvision or timm that a file without a VGG is or is nearest to, such as
+    `torchvision:resnet50`. `library_match` is `exact` (the same keys and shapes), `other classes` (the same but for the
+    number of classes) or `nearest`; `problems`, `missing` and `extra` are then the differences. `same_keys` are other
+    models with the same keys and shapes. `api.inspect` looks for it; the functions here do not.
     """
 
     schema: str
@@ -101,6 +125,9 @@ class Inspection(Result):
     shard: Shard | None = None
     architecture: str | None = None
     modules: tuple[StoredModule, ...] = ()
+    library_model: str | None = None
+    library_match: str | None = None
+    same_keys: tuple[str, ...] = ()
 
     @property
     def obstacle(self) -> str:
@@ -250,6 +277,35 @@ def examine(checkpoint: Checkpoint) -> Inspection:
     target = target_for(checkpoint.path, vgg, own, prefix, problems, is_buildable=not obstacle)
     note = (f"no network can be built from it: {obstacle}",) if vgg and obstacle else ()
     return replace(inspection, load=loading_code(checkpoint, target), notes=(*inspection.notes, *note))
+
+
+def of_library_model(inspection: Inspection, found: LibraryModel) -> Inspection:
+    """The inspection of a file that belongs to a model of a library or is nearest to it, with code that loads it."""
+    named = replace(
+        inspection,
+        library_model=found.word,
+        library_match=found.kind,
+        same_keys=found.same,
+        prefix=_prefix(inspection.layers, found.prefix),
+    )
+    if found.kind == "nearest":
+        return replace(
+            named,
+            missing=found.missing,
+            extra=found.extra,
+            problems=tuple(library_differences(found.word, found.missing, found.extra, found.differing)),
+        )
+    library, _, _ = found.word.partition(":")
+    target = library_target(found.word, found.num_classes, inspection.layers, found.prefix, found.kind)
+    taken = f"strides, paddings and activations are not in a checkpoint: they are taken from {found.word}"
+    twins = (f"the same keys and shapes: {listed(found.same)}",) if found.same else ()
+    return replace(
+        named,
+        num_classes=found.num_classes,
+        key_style=" ".join((*_wrappers(inspection.layers), library)),
+        notes=(*inspection.notes, taken, *twins),
+        load=loading_code(read(inspection.path), target),
+    )
 
 
 def _prefix(layers: Sequence[StoredLayer], prefix: str) -> str:

@@ -161,6 +161,14 @@ def target_for(
     return Target((_UNKNOWN_MODEL,), _without(prefix), True)
 
 
+def library_target(word: str, num_classes: int | None, layers: Sequence[StoredLayer], prefix: str, kind: str) -> Target:
+    """The model `torchvision:resnet50` or `timm:resnet50`, with its own number of classes if `kind` is `exact`."""
+    library, _, name = word.partition(":")
+    classes = "" if kind == "exact" else f", num_classes={num_classes}"
+    build = "timm.create_model" if library == "timm" else "torchvision.models.get_model"
+    return Target((f"model = {build}({name!r}{classes})",), _key(layers, prefix), True)
+
+
 def _key(layers: Sequence[StoredLayer], prefix: str) -> str:
     """The expression that removes `prefix`, and the parts that wrappers add, from a key of the file.
 

@@ -10,6 +10,7 @@ from vggscope.checkpoint.conv_runs import CAFFE, OTHER, SLICED
 from vggscope.checkpoint.fc_head import HIDDEN, LABELS, FCHead
 from vggscope.checkpoint.structure import StoredVGG, StoredWord
 from vggscope.errors import printable
+from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.units import kernel_text
 
@@ -67,6 +68,24 @@ def find_problems(vgg: StoredVGG | None, tensors: Sequence[StoredTensor]) -> Pro
         pronoun = "it" if len(extra) == 1 else "them"
         sentences.append(f"extra: {listed(extra)}; {_title(match)} has no place for {pronoun}")
     return Problems(missing, extra, tuple(filter(None, sentences)), biases)
+
+
+def library_differences(
+    word: str, missing: tuple[str, ...], extra: tuple[str, ...], differing: tuple[tuple[str, Shape, Shape], ...]
+) -> Iterator[str]:
+    """Sentences on how a file differs from a library's model: other shapes, then missing keys, then extra ones."""
+    for name, ours, theirs in differing[:SHOWN]:
+        yield f"{printable(name)} is {_sides(ours)}, not {_sides(theirs)}"
+    if len(differing) > SHOWN:
+        yield f"{len(differing) - SHOWN} more tensors have other shapes"
+    if missing:
+        yield f"missing: {listed(missing)}"
+    if extra:
+        yield f"extra: {listed(extra)}; {word} has no place for {'it' if len(extra) == 1 else 'them'}"
+
+
+def _sides(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "a scalar"
 
 
 def listed(names: Sequence[str]) -> str:

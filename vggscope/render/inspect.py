@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from vggscope.checkpoint.inspection import Inspection
 from vggscope.document import Block, Column, Document, Facts, Item, Items, Lines, Note, Table
 from vggscope.units import count_text
+
+_OPS_SHOWN = 4
+"""How many kinds of layers the line on an unknown network names."""
 
 
 def document(inspection: Inspection) -> Document:
@@ -34,11 +39,33 @@ def _verdict(inspection: Inspection) -> str:
 
 
 def _network(inspection: Inspection) -> str:
+    if inspection.library_model is not None:
+        return _library_model(inspection)
     if inspection.column is None:
-        return "a VGG of its own" if inspection.notation else "no VGG"
+        return "a VGG of its own" if inspection.notation else _unknown_network(inspection)
     norm = " with batch normalisation" if inspection.batch_norm else ""
     exactly = "nearest to column" if inspection.problems else "column"
     return f"{exactly} {inspection.column}{norm}"
+
+
+def _library_model(inspection: Inspection) -> str:
+    if inspection.library_match == "nearest":
+        return f"nearest to {inspection.library_model}"
+    classes = inspection.num_classes
+    if inspection.library_match == "exact" or classes is None:
+        return str(inspection.library_model)
+    head = f"with {count_text(classes)} class{'' if classes == 1 else 'es'}" if classes else "without a head"
+    return f"{inspection.library_model} {head}"
+
+
+def _unknown_network(inspection: Inspection) -> str:
+    """What the layers are most likely: those with an op, the most frequent first.
+
+    A file of another network than a VGG shows no more of it.
+    """
+    ops = Counter(layer.op for layer in inspection.layers if layer.op)
+    layers = ", ".join(f"{count_text(count)} {op}" for op, count in ops.most_common(_OPS_SHOWN))
+    return f"unknown network: {layers}" if layers else "unknown network"
 
 
 def _facts(inspection: Inspection) -> list[tuple[str, str]]:

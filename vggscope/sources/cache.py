@@ -5,8 +5,8 @@ a file is a digest of everything that the Network depends on, which is also its 
 installed packages, and this package's own files. A file that is damaged, or somebody else's, is written again. Whatever
 goes wrong with the cache is ignored without a message: the model is then loaded.
 
-Two more kinds of files spare what follows from these: the figures of a model that `compare` shows, and the names of all
-models of a library.
+More kinds of files spare what follows from these: the figures of a model that `compare` shows, the names of all models
+of a library, their published numbers of parameters, and the keys and shapes of a model's state dict.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ FIGURES = "vggscope/figures@1"
 
 NAMES = "vggscope/names@1"
 
+COUNTS = "vggscope/counts@1"
+
+KEYS = "vggscope/keys@1"
+
 LARGEST_ENTRY = 16 * 2**20
 """The largest file that is read, in bytes. The entry of the largest known model has less than a tenth of it."""
 
@@ -47,7 +51,9 @@ LARGEST_FOLDER = 200 * 2**20
 LIBRARIES = ("torchvision", "timm")
 """The libraries whose models are stored."""
 
-_ENTRY = re.compile(rf"({'|'.join(LIBRARIES)})-([\w.-]{{1,100}})-[0-9a-f]{{32}}\.(network|figures|names)", re.ASCII)
+_ENTRY = re.compile(
+    rf"({'|'.join(LIBRARIES)})-([\w.-]{{1,100}})-[0-9a-f]{{32}}\.(network|figures|names|counts|keys)", re.ASCII
+)
 """The names of entries."""
 
 
@@ -112,6 +118,57 @@ def remembered_names(library: str, load: Callable[[], tuple[str, ...]]) -> tuple
             with suppress(Exception):
                 _write(*entry, json.dumps(names).encode())
     return names
+
+
+def remembered_counts(library: str, load: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """Return the published numbers of parameters of a library's models from the cache, or else from `load`."""
+    entry = None
+    with suppress(Exception):
+        entry = _plain_entry(f"{library}:all", COUNTS, "", "counts")
+    counts = None if entry is None else _read(*entry, lambda data: dict(json.loads(data)))
+    if counts is None:
+        counts = load()
+        if entry is not None and counts:
+            with suppress(Exception):
+                _write(*entry, json.dumps(counts).encode())
+    return counts
+
+
+def recalled_keys(word: str, num_classes: int | None, unpack: Callable[[bytes], Held]) -> Held | None:
+    """Return what `remember_keys` stored for a library's model with this number of classes; None if it is not there."""
+    with suppress(Exception):
+        return _read(*_plain_entry(word, KEYS, repr(num_classes), "keys"), unpack)
+    return None
+
+
+def remember_keys(word: str, num_classes: int | None, data: bytes) -> None:
+    """Store the keys and shapes of a library's model with this number of classes, if that is possible."""
+    with suppress(Exception):
+        _write(*_plain_entry(word, KEYS, repr(num_classes), "keys"), data)
+
+
+def models_with_keys(library: str) -> tuple[str, ...]:
+    """Return the models of a library of which the cache has some entry with keys and shapes, as words."""
+    with suppress(Exception):
+        matches = map(_ENTRY.fullmatch, os.listdir(folder() or ""))
+        models = {match[2] for match in matches if match and match[1] == library and match[3] == "keys"}
+        return tuple(f"{library}:{model}" for model in sorted(models))
+    return ()
+
+
+def _plain_entry(word: str, schema: str, options: str, suffix: str) -> tuple[str, bytes]:
+    """Return the path and first line of an entry that depends on a library's files and ours.
+
+    Raises OSError or LookupError if what it depends on is not known, or the user has no cache folder.
+    """
+    from vggscope.sources.installed import surroundings
+
+    library, _, model = word.partition(":")
+    directory = folder()
+    if directory is None or not _ENTRY.fullmatch(f"{library}-{model}-{'0' * 32}.{suffix}"):
+        raise LookupError(f"{word} is not stored")
+    head = {"schema": schema, "model": word, "options": options, **surroundings(library)}
+    return _entry(directory, library, model, head, suffix)
 
 
 def recalled(word: str) -> Network | None:

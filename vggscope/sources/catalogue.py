@@ -134,6 +134,24 @@ def names_in(library: str, *, cache: bool = True) -> tuple[str, ...]:
     return remembered_names(library, partial(_registered, library)) if cache else _registered(library)
 
 
+def published_counts(*, cache: bool = True) -> dict[str, int]:
+    """The published numbers of parameters of torchvision's models; empty where it is not installed.
+
+    `cache` allows them to be read from the cache, which imports no torchvision, and written to it.
+    """
+    from vggscope.sources.cache import remembered_counts
+
+    def load() -> dict[str, int]:
+        from vggscope.sources import libraries
+
+        try:
+            return libraries.published_counts()
+        except MissingTool:
+            return {}
+
+    return remembered_counts("torchvision", load) if cache else load()
+
+
 def _registered(library: str) -> tuple[str, ...]:
     spec = importlib.util.find_spec(library)
     names: set[str] = set()

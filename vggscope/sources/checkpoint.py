@@ -41,7 +41,13 @@ def load(word: str, options: BuildOptions) -> Network:
         with explained(path):
             return network_of_script(path, name, options)
     if not checkpoint.modules:
-        return network_of_checkpoint(word, options)
+        try:
+            return network_of_checkpoint(word, options)
+        except CheckpointError:
+            network = _library_network(path, options)
+            if network is None:
+                raise
+            return network
     from vggscope.foreign.torch.module import network_of_module, obstacle
 
     if obstacle(checkpoint.modules):
@@ -49,3 +55,10 @@ def load(word: str, options: BuildOptions) -> Network:
             return network_of_checkpoint(word, options)
     with explained(path):
         return network_of_module(checkpoint, name, options)
+
+
+def _library_network(path: str, options: BuildOptions) -> Network | None:
+    """The Network of the library's model that the file's keys and shapes are those of; None for another file."""
+    from vggscope.sources.recognition import library_network
+
+    return library_network(path, options)

@@ -122,6 +122,24 @@ def parameter_counts(library: str) -> dict[str, int]:
     return counts
 
 
+def published_counts() -> dict[str, int]:
+    """The number of parameters of torchvision's models as published, mostly without building them.
+
+    Those of detection and segmentation may leave out a few parameters or an auxiliary head.
+    """
+    from vggscope.trace.network import parameter_count
+
+    counts = {}
+    for name in names("torchvision"):
+        weights = list(_torchvision().get_model_weights(name))
+        if name in _WITH_TRAINING_HEADS or not weights:
+            with suppress_output():
+                counts[name] = parameter_count(partial(build, f"torchvision:{name}", BuildOptions()))
+        else:
+            counts[name] = weights[0].meta["num_params"]
+    return counts
+
+
 def input_shape(name: str) -> Shape | None:
     """The smallest input that published weights of a torchvision model expect, without the batch dimension.
 

@@ -138,6 +138,11 @@ def kinds() -> str:
     return "; ".join(f"{source.title} ({source.example})" for source in SOURCES)
 
 
+def may_remember() -> bool:
+    """Whether what the libraries give now may be stored: no other code can have changed them in this process."""
+    return _has_unchanged_libraries()
+
+
 def resolve(word: str, options: BuildOptions | None = None) -> Network:
     """The Network that a word names.
 

@@ -1,0 +1,184 @@
+"""Checkpoints of torchvision's and timm's models are recognised, by the libraries' own state dicts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+
+import vggscope
+from vggscope.errors import OptionError
+from vggscope.sources import cache, recognition
+
+State = dict[str, torch.Tensor]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VGGSCOPE_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def state_of(build: Callable[..., torch.nn.Module], **arguments: object) -> State:
+    """A model's state dict without data."""
+    with torch.device("meta"):
+        state = build(**arguments).state_dict()
+    return {key: torch.empty(value.shape, dtype=value.dtype) for key, value in state.items()}
+
+
+def saved(path: Path, state: object) -> Path:
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("word", "build"),
+    [
+        ("torchvision:resnet18", models.resnet18),
+        ("torchvision:densenet121", models.densenet121),
+        ("torchvision:squeezenet1_1", models.squeezenet1_1),
+        ("torchvision:googlenet", lambda: models.googlenet(init_weights=False)),
+    ],
+)
+def test_a_model_of_torchvision_is_found_by_its_tensors(
+    folder: Path, word: str, build: Callable[..., torch.nn.Module]
+) -> None:
+    found = vggscope.inspect(saved(folder / "x.pth", state_of(build)))
+    assert (found.library_model, found.library_match, found.num_classes) == (word, "exact", 1000)
+    assert found.column is None
+    assert found.problems == ()
+    assert str(found).splitlines()[2] == word
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_model_with_other_classes_and_the_code_that_loads_it(folder: Path, suffix: str) -> None:
+    state = state_of(models.mobilenet_v3_small, num_classes=10)
+    path = folder / f"x{suffix}"
+    if suffix == ".pth":
+        saved(path, {"state_dict": {f"module.{key}": value for key, value in state.items()}})
+    else:
+        save_file(state, path)  # which sorts the keys
+    found = vggscope.inspect(path)
+    assert (found.library_model, found.library_match) == ("torchvision:mobilenet_v3_small", "other classes")
+    assert found.num_classes == 10
+    assert str(found).splitlines()[2] == "torchvision:mobilenet_v3_small with 10 classes"
+    scope: dict[str, torch.nn.Module] = {}
+    exec(found.load, scope)
+    assert scope["model"].state_dict().keys() == state.keys()
+
+
+def test_the_part_of_a_larger_module_has_its_prefix(folder: Path) -> None:
+    state = {f"model.net.{key}": value for key, value in state_of(models.resnet18).items()}
+    found = vggscope.inspect(saved(folder / "x.ckpt", {"state_dict": state}))
+    assert (found.library_model, found.library_match, found.prefix) == ("torchvision:resnet18", "exact", "model.net.")
+    assert "removeprefix('model.net.')" in found.load
+
+
+def test_a_near_miss_is_the_nearest_and_says_what_differs(folder: Path) -> None:
+    state = state_of(models.resnet18)
+    state["layer2.0.conv1.weight"] = torch.empty(128, 64, 5, 5)
+    state["scale"] = state.pop("layer1.0.bn1.bias")
+    found = vggscope.inspect(saved(folder / "x.pth", state))
+    assert (found.library_model, found.library_match) == ("torchvision:resnet18", "nearest")
+    assert found.problems == (
+        "layer2.0.conv1.weight is 128x64x5x5, not 128x64x3x3",
+        "missing: layer1.0.bn1.bias",
+        "extra: scale; torchvision:resnet18 has no place for it",
+    )
+    assert (found.missing, found.extra) == (("layer1.0.bn1.bias",), ("scale",))
+    assert str(found).splitlines()[2] == "nearest to torchvision:resnet18"
+    with pytest.raises(vggscope.errors.CheckpointError):
+        vggscope.summary(str(folder / "x.pth"))
+
+
+def test_no_class_count_makes_up_for_another_shape(folder: Path) -> None:
+    state = state_of(models.resnet18, num_classes=10)
+    state["layer1.0.conv1.weight"] = torch.empty(10, 64, 3, 3)
+    found = vggscope.inspect(saved(folder / "x.pth", state))
+    assert (found.library_model, found.library_match) == ("torchvision:resnet18", "nearest")
+
+
+@pytest.mark.parametrize("hint", ["config", "file", "folder"])
+def test_a_model_of_timm_is_found_by_what_names_it(folder: Path, hint: str) -> None:
+    inside = folder / ("convnext_atto.d2_in1k" if hint == "folder" else "x")
+    inside.mkdir()
+    path = inside / ("convnext_atto.d2_in1k-3.safetensors" if hint == "file" else "model.safetensors")
+    save_file(state_of(timm.create_model, model_name="convnext_atto", num_classes=7), path)
+    if hint == "config":
+        (inside / "config.json").write_text(json.dumps({"architecture": "convnext_atto"}))
+    found = vggscope.inspect(path)
+    assert (found.library_model, found.library_match) == ("timm:convnext_atto", "other classes")
+    assert found.num_classes == 7
+
+
+def test_a_name_proves_nothing(folder: Path) -> None:
+    path = saved(folder / "resnet50.a1_in1k.pth", {"conv1.weight": torch.empty(8, 3, 7, 7)})
+    found = vggscope.inspect(path)
+    assert (found.library_model, found.library_match, found.same_keys) == (None, None, ())
+    assert str(found).splitlines()[2] == "unknown network: 1 Conv2d"
+
+
+@pytest.mark.parametrize("name", ["resnet18'); x('", "timm:resnet18", "resnet18\x1b[31m", "../..", "__", "-" * 90])
+def test_hostile_names_of_architectures(folder: Path, name: str) -> None:
+    save_file({"a.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"architecture": name}))
+    found = vggscope.inspect(folder)
+    assert found.library_model is None
+    assert "\x1b" not in str(found)
+
+
+def test_the_network_of_a_recognised_file_is_the_librarys(folder: Path) -> None:
+    path = saved(folder / "x.pth", state_of(models.resnet18, num_classes=10))
+    summary = vggscope.summary(str(path))
+    reference = vggscope.summary(models.resnet18(num_classes=10), input_size=(1, 3, 224, 224))
+    assert (summary.totals.params, summary.totals.macs) == (reference.totals.params, reference.totals.macs)
+    assert any("taken from torchvision:resnet18" in warning for warning in summary.warnings)
+    assert vggscope.diff(str(path), ref=models.resnet18(num_classes=10)).verdict == "identical"
+    with pytest.raises(OptionError, match="the file has 10"):
+        vggscope.summary(str(path), num_classes=5)
+
+
+def test_a_half_precision_file_has_its_dtype(folder: Path) -> None:
+    state = {
+        key: value.half() if value.is_floating_point() else value for key, value in state_of(models.resnet18).items()
+    }
+    assert vggscope.network(str(saved(folder / "x.pth", state))).dtype == "float16"
+
+
+PROGRAM = """
+import sys, vggscope
+found = vggscope.inspect(sys.argv[1])
+print(found.library_model, found.library_match, "torch" in sys.modules)
+"""
+
+
+def test_the_second_inspection_needs_no_torch(folder: Path) -> None:
+    path = saved(folder / "x.pth", state_of(models.resnet18, num_classes=10))
+    for imported in (True, False):
+        ran = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == f"torchvision:resnet18 other classes {imported}"
+
+
+def test_a_vgg_needs_no_torch(folder: Path) -> None:
+    path = saved(folder / "x.pth", state_of(models.vgg11))
+    ran = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "None None False"
+
+
+def test_remembered_models_of_timm_are_candidates_and_twins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognition, "may_remember", lambda: True)
+    for name in ("efficientnet_b0", "tf_efficientnet_b0"):  # they pad differently, and have the same state dict
+        assert recognition._keys(f"timm:{name}", None) is not None
+    assert cache.models_with_keys("timm") == ("timm:efficientnet_b0", "timm:tf_efficientnet_b0")
+    found = vggscope.inspect(saved(folder / "x.pth", state_of(timm.create_model, model_name="tf_efficientnet_b0")))
+    assert (found.library_model, found.library_match) == ("timm:efficientnet_b0", "exact")
+    assert found.same_keys == ("timm:tf_efficientnet_b0",)
+    assert any("the same keys and shapes: timm:tf_efficientnet_b0" in note for note in found.notes)
