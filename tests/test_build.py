@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ from vggscope.builders.initialisation import initialised
 from vggscope.builders.module import module, submodule
 from vggscope.builders.save import write_onnx, write_pth, write_safetensors
 from vggscope.builders.source import source
-from vggscope.errors import MissingTool, ModelError, OptionError
-from vggscope.graph import INPUT, Network, Node, module_node, one_input
+from vggscope.errors import MissingTool, ModelError, OptionError, ShapeError
+from vggscope.graph import INPUT, Failure, Network, Node, Parameter, module_node, one_input
 from vggscope.ops.activation import ReLU
 from vggscope.ops.convolution import Convolution, conv2d
 from vggscope.ops.linear import Linear
@@ -146,12 +147,25 @@ class TestModule:
                 ),
                 "a.1 is in a module that is called more than once",
             ),
+            (
+                tuple(
+                    Node(path, Linear(8, 8), (before,), path, "", (Parameter("tied.weight", (8, 8)),))
+                    for before, path in [(INPUT, "a"), ("a", "b")]
+                ),
+                "b shares the weights of a",
+            ),
             ((Node("forward", ReLU(), (INPUT,), "forward"),), "attribute 'forward' already exists"),
         ],
     )
     def test_refuses_what_is_no_chain_of_modules(self, nodes: tuple[Node, ...], problem: str) -> None:
         with pytest.raises(ModelError, match=f"net cannot be built: {problem}"):
             module(Network("net", one_input((1, 3, 8, 8)), nodes))
+
+    def test_refuses_a_network_whose_end_is_not_known(self) -> None:
+        network = Network("net", one_input((1, 3, 8, 8)), (Node("relu", ReLU(), (INPUT,), "relu"),))
+        failing = replace(network, failure=Failure("next: no rule", "size", "the layers up to it are described"))
+        with pytest.raises(ShapeError, match="net fails: next: no rule"):
+            module(failing)
 
 
 class TestSource:

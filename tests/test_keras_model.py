@@ -345,6 +345,7 @@ def test_unknown_layers_are_kept_and_code_is_not_read(tmp_path: Path) -> None:
     network = network_of(tmp_path, sequential(given("x", (8,)), strange, after))
     assert network.shapes == {"input": (1, 8), "l": (1, 5), "d": (1, 2)}
     assert any("the cost of Lambda is unknown" in note for note in network.warnings)
+    assert "the parameters of l are not counted: there is no rule for such a layer" in network.warnings
     cut = network_of(tmp_path, sequential(given("x", (8,)), strange, layer("Dense", "d", units=2)))
     assert "no rule for a layer Lambda" in (cut.failure or "")
     own = {"module": "my.code", "class_name": "MyModel", "config": {}, "registered_name": "mine>MyModel"}
@@ -370,11 +371,24 @@ def test_unknown_layers_are_kept_and_code_is_not_read(tmp_path: Path) -> None:
         (layer("BatchNormalization", "b", epsilon="x"), "its epsilon"),
         (layer("Dropout", "d", rate=float("nan")), "its rate"),
         (layer("Add", "a"), "reads 1 tensor"),
+        (layer("Dense", "d", units=4, activation="glu"), "halves an axis"),
     ],
 )
 def test_what_cannot_be_ends_the_layers(tmp_path: Path, entry: Entry, reason: str) -> None:
     network = network_of(tmp_path, sequential(given("x", (8, 8, 3)), entry))
     assert reason in (network.failure or "")
+
+
+def test_a_layer_that_is_called_twice_is_one_module(tmp_path: Path) -> None:
+    conv = called(layer("Conv2D", "c", filters=3, kernel_size=3, padding="same", activation="relu"), "x")
+    conv["inbound_nodes"] += called(conv, "c")["inbound_nodes"]
+    config = functional([called(given("x", (8, 8, 3)), dialect=3), conv], ["x"], ["c"])
+    config["config"]["output_layers"] = [["c", 1, 0]]
+    network = network_of(tmp_path, config)
+    assert [node.module for node in network.nodes] == ["c", "c_relu", "c", "c_relu"]
+    assert vggscope.summary(network).totals.params == 3 * 3 * 9 + 3
+    with pytest.raises(ModelError, match="called more than once"):
+        vggscope.build(network)
 
 
 def test_the_input_is_the_callers_where_the_file_leaves_it_open(tmp_path: Path) -> None:

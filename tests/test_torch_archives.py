@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vggscope as api
 from vggscope.errors import CheckpointError, OptionError, ShapeError, VggscopeError
 from vggscope.foreign.archive import LARGEST_TEXT, MOST_CONTAINERS
+from vggscope.foreign.torch.export import WEIGHTS
 from vggscope.graph import Network
 
 MODELS = ("vgg11", "resnet18", "mobilenet_v2")
@@ -134,6 +135,30 @@ def test_layers_and_functions_of_many_kinds(tmp_path: Path) -> None:
     assert [(out.name, out.shape) for out in read.outputs] == [(out.name, out.shape) for out in traced.outputs]
     assert [parameter.name for parameter, _ in read.unused] == ["unused.weight", "unused.bias"]
     assert [buffer.name for buffer in read.tables] == ["mean"]
+
+
+class Tied(nn.Module):
+    """An output layer with the weights of the first layer, which torch.export's signature names twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6, bias=False)
+        self.last = nn.Linear(6, 6)
+        self.last.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(x)))
+
+
+def test_tied_weights_count_once(tmp_path: Path) -> None:
+    module = Tied()
+    path = exported(module, tmp_path / "tied.pt2", 2, 6)
+    with zipfile.ZipFile(path) as archive:
+        if not any(name.endswith(WEIGHTS) for name in archive.namelist()):
+            pytest.skip("this torch writes no list of the weights")
+    totals = api.summary(path).totals
+    assert totals.params == totals.trainable_params == sum(p.numel() for p in module.parameters()) == 42
+    assert not api.network(path).unused
 
 
 @pytest.mark.slow

@@ -43,9 +43,11 @@ class ModuleCall:
 def module_calls(network: Network) -> tuple[ModuleCall, ...]:
     """The steps of forward, in order: calls of the top-level modules and of torch.flatten.
 
-    Raises ModelError, naming the layer, where the network is not a chain or has a layer that cannot be built.
+    Raises ModelError, naming the layer, where the network is not a chain or has a layer that cannot be built, and
+    ShapeError where its forward pass fails: the layers after that are not known.
     """
-    previous = INPUT
+    network.require_runnable()
+    previous, owners = INPUT, dict[str, Node]()
     nodes = tuple(_as_flatten(network, node) for node in network.nodes)
     for node in nodes:
         if node.inputs != (previous,):
@@ -54,6 +56,11 @@ def module_calls(network: Network) -> tuple[ModuleCall, ...]:
             raise _refusal(network, node, f"runs {node.op.name}, which is not a module of torch.nn")
         if node.module is None and not isinstance(node.op, Flatten):
             raise _refusal(network, node, "is the call of a function")
+        # Vectors may be one tensor because an exporter writes equal ones once, such as the zeros of two biases.
+        for weight in (own.name for own in node.parameters if len(own.shape) > 1):
+            owner = owners.setdefault(weight, node)
+            if owner.module != node.module:
+                raise _refusal(network, node, f"shares the weights of {printable(owner.title)}")
         previous = node.name
     return _nested(network, nodes, 0)
 

@@ -81,11 +81,12 @@ class LayerGraph:
         parameters: Sequence[Parameter] | None = None,
         *,
         is_module: bool = True,
+        is_named: bool = False,
     ) -> str:
         """Add a layer that reads the nodes or inputs `inputs`, and return the name of its node.
 
-        Its parameters are those of the op under the layer's name, unless `parameters` has others. Raises Incomplete if
-        the op does not take its inputs.
+        Its parameters are those of the op under the layer's name, unless `parameters` has others. `is_named`: layers of
+        one name are calls of one module. Raises Incomplete if the op does not take its inputs.
         """
         if len(self.nodes) == MOST_NODES:
             raise CheckpointError(f"it has more than {MOST_NODES:,} layers", "it is damaged or malicious")
@@ -100,7 +101,7 @@ class LayerGraph:
         own = tuple(Parameter(f"{path}.{leaf}", sides) for leaf, sides in op.parameters().items())
         if op.is_unknown:
             self.unknown.setdefault(op.name, []).append(path)
-        module = path if is_module else None
+        module = (name[:LONGEST_NAME] or path if is_named else path) if is_module else None
         self.nodes[path] = Node(path, op, tuple(inputs), module, "", own if parameters is None else tuple(parameters))
         self.shapes[path] = shape
         return path

@@ -50,6 +50,8 @@ def _without_rule(step: KerasStep) -> KerasTensor:
     shape = (1, *(size for size in stated[1:] if size is not None))
     is_first = len(shape) >= 4 and not step.walk.channels_first
     here = (1, shape[-1], *shape[1:-1]) if is_first else shape
+    if not step.call.is_function:
+        step.walk.uncounted.append(step.name)
     return step.unknown(step.inputs, here, is_first=is_first)
 
 

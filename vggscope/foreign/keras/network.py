@@ -87,6 +87,11 @@ class _KerasWalk:
             listed = ", ".join(printable(name, 60) for name in self.keras.dropped[:_MANY])
             why = f"the loss computes the softmax at the end; {option('soft_max')} keeps it"
             notes.append(f"{listed} {'is' if len(self.keras.dropped) == 1 else 'are'} left out: {why}")
+        if self.keras.uncounted:
+            names = list(dict.fromkeys(self.keras.uncounted))
+            listed = ", ".join(printable(name, 60) for name in names[:_MANY])
+            more = f" and {len(names) - _MANY} more layers" if len(names) > _MANY else ""
+            notes.append(f"the parameters of {listed}{more} are not counted: there is no rule for such a layer")
         if any(tensor.is_first for tensor in self.keras.tensors.values()):
             notes.append("its maps have the channels last, shown with the channels first: numpy.moveaxis(x, -1, 1)")
         if self.keras.kernels:

@@ -52,7 +52,8 @@ class KerasGraph:
 
     - `channels_first`: Keras itself has the channels first in this model.
     - `reordered` are the layers whose weights are permuted because they read a flattened map, with the map and their
-      units; `kernels` are the axes of weights that are shown in another order; `dropped` are softmaxes at the end.
+      units; `kernels` are the axes of weights that are shown in another order; `dropped` are softmaxes at the end;
+      `uncounted` are layers without a rule, whose parameters are not known.
     """
 
     soft_max: bool
@@ -61,6 +62,7 @@ class KerasGraph:
     tensors: dict[str, KerasTensor] = field(default_factory=dict)
     reordered: dict[str, tuple[Shape, int]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    uncounted: list[str] = field(default_factory=list)
     kernels: dict[str, None] = field(default_factory=dict)
 
     def shape(self, tensor: KerasTensor) -> Shape:
@@ -156,7 +158,7 @@ class KerasStep:
             Parameter(f"{base}.{(names or {}).get(own, own)}", shape, trainable=is_trained)
             for own, shape in op.parameters().items()
         ]
-        return self.like(tensor, self.walk.graph.add(base, op, [tensor.source], parameters))
+        return self.like(tensor, self.walk.graph.add(base, op, [tensor.source], parameters, is_named=True))
 
     def step(self, op: Op, *tensors: KerasTensor, parameters: Sequence[Parameter] = ()) -> KerasTensor:
         """Add a function beside the layer itself, whose result has the layout of the first tensor."""
@@ -184,6 +186,8 @@ class KerasStep:
         if kind == "softmax":
             return self.softmax(tensor, -1, is_layer=is_layer)
         steps = _activation(kind, self.call.dialect)
+        if kind == "glu":
+            raise ValueError("there is no rule for the activation glu, which halves an axis")
         if steps is None:
             shape = self.walk.shape(tensor)
             name = f"{self.name}.{kind}"
@@ -196,7 +200,7 @@ class KerasStep:
         """Add an activation: the layer itself, or a module after the layer whose setting it is."""
         if is_layer:
             return self.add(op, tensor)
-        return self.like(tensor, self.walk.graph.add(f"{self.name}_{kind}", op, [tensor.source], ()))
+        return self.like(tensor, self.walk.graph.add(f"{self.name}_{kind}", op, [tensor.source], (), is_named=True))
 
     def softmax(self, tensor: KerasTensor, axis: int, *, is_layer: bool) -> KerasTensor:
         """The soft-max along an axis of Keras, unless it ends the model."""

@@ -1,7 +1,8 @@
 """A program that torch.export.save wrote (`.pt2`) as a Network.
 
-The archive is a zip file with the graph as JSON. Only that member is read: neither the weights nor the pickled example
-inputs, and no code runs. https://docs.pytorch.org/docs/stable/export/pt2_archive.html describes the archive, and
+The archive is a zip file with the graph and a list of the weights as JSON. Only these members are read: neither the
+weights nor the pickled example inputs, and no code runs.
+https://docs.pytorch.org/docs/stable/export/pt2_archive.html describes the archive, and
 torch/_export/serde/schema.py the JSON.
 """
 
@@ -46,6 +47,9 @@ DEEPEST = 32
 
 GRAPHS = ("models/model.json", "serialized_exported_program.json")
 """The ends of the name of the member with the graph: from torch 2.7 on, and before."""
+
+WEIGHTS = "weights/model_weights_config.json"
+"""The end of the name of the member with the list of the weights. Archives of older releases of torch lack it."""
 
 REMEDY = "write it again: torch.export.save(torch.export.export(model, (x,)), FILE)"
 
@@ -102,8 +106,10 @@ def read(path: str) -> Graph:
             how_many = f"{len(names)} graphs" if names else "no graph"
             raise CheckpointError(f"it holds {how_many} of torch.export, which writes one", REMEDY)
         values = json_of(text_of(file, archive, names[0]), names[0])
+        lists = [name for name in archive.namelist() if name.endswith(WEIGHTS)]
+        weights = json_of(text_of(file, archive, lists[0]), lists[0]) if len(lists) == 1 else {}
         try:
-            return _graph(values)
+            return _graph(values, _first_keys(weights.get("config")))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise _lacking(error) from None
 
@@ -113,7 +119,19 @@ def _lacking(error: Exception) -> CheckpointError:
     return CheckpointError(f"its graph {lacks}", REMEDY)
 
 
-def _graph(values: Mapping[str, Any]) -> Graph:
+def _first_keys(weights: Any) -> dict[str, str]:
+    """The first key of each parameter that has several, by the others: of a table that is embedding and output, say."""
+    first: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for key, entry in weights.items() if isinstance(weights, dict) else ():
+        # The description tells views of one storage apart.
+        known = first.setdefault(json.dumps(entry, sort_keys=True), key)
+        if known != key:
+            keys[key] = known
+    return keys
+
+
+def _graph(values: Mapping[str, Any], first_keys: Mapping[str, str]) -> Graph:
     module = values["graph_module"]
     graph, signature = module["graph"], module["signature"]
     calls = tuple(graph["nodes"])
@@ -129,7 +147,7 @@ def _graph(values: Mapping[str, Any]) -> Graph:
         graph["tensor_values"],
         graph.get("sym_int_values") or {},
         labels.inputs([spec["arg"] for kind, spec in specs if kind in ("user_input", "constant_input")]),
-        named["parameter"],
+        {name: first_keys.get(key, key) for name, key in named["parameter"].items()},
         {**named["buffer"], **named["tensor_constant"]},
         labels.outputs(outputs),
         frozenset(str(entry["fqn"]) for entry in entries),
