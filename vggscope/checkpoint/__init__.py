@@ -20,5 +20,6 @@ SUFFIXES = (
     ".hdf5",
     ".keras",
     ".caffemodel",
+    ".mat",
 )
 """Suffixes by which a MODEL word names a checkpoint."""

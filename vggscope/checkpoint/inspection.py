@@ -11,6 +11,7 @@ from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, Stor
 from vggscope.checkpoint.conv_runs import OTHER
 from vggscope.checkpoint.fc_head import HEAD_SIDE
 from vggscope.checkpoint.folder import architecture_beside
+from vggscope.checkpoint.formats.matconvnet import FORMAT as MATCONVNET
 from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
 from vggscope.checkpoint.formats.shard_index import index_name
 from vggscope.checkpoint.formats.torch_save import TORCH_SCRIPT
@@ -27,7 +28,7 @@ from vggscope.result import Result
 from vggscope.vgg.labels import kind_of_word, layer_labels
 from vggscope.vgg.notation import Word, parse
 
-GRAPHS = ("ONNX", "torch.export")
+GRAPHS = ("ONNX", "torch.export", MATCONVNET)
 """The formats of files that hold a graph beside the weights."""
 
 LARGEST_KERNEL = 3
@@ -373,6 +374,8 @@ def _framework_notes(checkpoint: Checkpoint) -> Iterator[str]:
         yield f"the file has the network too: vggscope summary {printable(checkpoint.path, 200)} shows its layers"
     if checkpoint.format == "caffemodel":
         yield f"Caffe reads images as BGR: build with {option('rgb')} reverses the channels of the first convolution"
+    if checkpoint.format == MATCONVNET:
+        yield "MatConvNet's published networks read RGB images of 0..255, minus the mean that summary shows"
 
 
 def _unknowns(vgg: StoredVGG, *, has_graph: bool) -> Iterator[str]:

@@ -10,7 +10,17 @@ from dataclasses import replace
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.folder import weights_in
-from vggscope.checkpoint.formats import caffemodel, hdf5, numpy_files, onnx_file, safetensors, torch_save, torch_tar
+from vggscope.checkpoint.formats import (
+    caffemodel,
+    hdf5,
+    matconvnet,
+    matlab,
+    numpy_files,
+    onnx_file,
+    safetensors,
+    torch_save,
+    torch_tar,
+)
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_COUNT
 from vggscope.checkpoint.formats.shard_index import read_index
@@ -29,7 +39,6 @@ _UNSUPPORTED = (
     (b"\xfd7zXZ", "compressed by xz", "unpack it first"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
     (b"Rar!", "a RAR archive", "unpack it first"),
-    (b"MATLAB", "a MATLAB file", "convert it to a PyTorch state dict first"),
     (b"GGUF", "a GGUF file", "convert it to .safetensors first"),
     (b"\x89PNG", "a PNG image", _NO_PICTURE),
     (b"\xff\xd8\xff", "a JPEG image", _NO_PICTURE),
@@ -154,6 +163,7 @@ _READERS: tuple[tuple[Callable[[bytes, str], bool], Callable[[BoundedFile, str],
     (_is_npz, numpy_files.read_npz),
     (lambda head, path: head.startswith(_ZIP) and path.endswith(".keras"), hdf5.read_keras),
     (lambda head, path: head.startswith(hdf5.MAGIC), hdf5.read),
+    (lambda head, path: head.startswith(matlab.MAGIC), matconvnet.read),
     (lambda head, path: head.startswith(_ZIP), torch_save.read_zip),
     (lambda head, path: head.startswith(numpy_files.MAGIC), numpy_files.read_npy),
     # A header of 640 bytes begins with the bytes of a pickle too: look for the brace, and the zeros of a small length.

@@ -16,7 +16,7 @@ def inspect(
         list[str],
         argument(
             "FILE...",
-            "A .pth, .safetensors, .npz, .h5, .caffemodel or .onnx file, an index of shards, or a folder.",
+            "A .pth, .safetensors, .npz, .h5, .caffemodel, .mat or .onnx file, an index of shards, or a folder.",
             *CHECKPOINT_FILES,
         ),
     ],
