@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.models import resnet18
 from torchvision.ops import StochasticDepth
 
 import vggscope
@@ -27,8 +28,10 @@ from vggscope.errors import VggscopeError
 from vggscope.graph import Network
 from vggscope.inputs import InputSize
 from vggscope.recorded_step import RecordedStep, StepRequest
+from vggscope.trace.dataless import DatalessOperators
 from vggscope.trace.inputs import from_sizes
 from vggscope.trace.network import network_of
+from vggscope.trace.step import class_labels, loss_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch: odd padding, nested tensors
 
@@ -243,6 +246,107 @@ def test_attention_on_a_gpu_stores_no_weights() -> None:
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         (step,) = recorded(Scaled(), (40, 16), StepRequest(trains=True, on_gpu=False)).steps
     assert allocated(step, 2 * 40 * 40 * 4) > 0
+
+
+class Residual(nn.Module):
+    """Layers around a sum of a map and what `branch` makes of it; `both` sums two maps of which one is read again."""
+
+    def __init__(self, branch: Callable[[Tensor], Tensor] | None = None, both: bool = False) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.third, self.head = nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+        self.branch, self.both = branch, both
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.both:  # the first gradient of `again` is also that of `once`, so that nothing may be added to it
+            once, again = self.first(x), self.first(x)
+            x = self.second(again) + (once + again)
+        elif self.branch is not None:
+            x = self.first(x)
+            x = x + self.branch(x)
+        else:
+            x = self.first(x)
+            x = torch.relu(self.second(x)) + self.third(x) + x
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class AddsInBackward(torch.autograd.Function):
+    """The double of a value, whose backward adds the incoming gradient to itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient + gradient
+
+
+def permuted(x: Tensor) -> Tensor:
+    rows = x.permute(0, 2, 3, 1)
+    return (rows + rows.tanh()).permute(0, 3, 1, 2)
+
+
+SUMS: dict[str, Callable[[], nn.Module]] = {
+    "three branches": Residual,
+    "two branches": lambda: Residual(torch.sigmoid),
+    "a gradient of two maps": lambda: Residual(both=True),
+    "a permuted map": lambda: Residual(permuted),
+    "an autograd.Function": lambda: Residual(Swish.apply),
+    "an autograd.Function that adds": lambda: Residual(AddsInBackward.apply),
+}
+
+
+def sums_without_a_dispatch_mode(module: nn.Module, x: Tensor) -> tuple[int, int]:
+    """How many sums of gradients torch's profiler sees in a backward pass, and how many of them in place."""
+    output = module(x)
+    loss = loss_of(output, class_labels(output))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        loss.backward()
+    parents: dict[str, list[str]] = {"aten::add": [], "aten::add_": []}
+    for event in profile.events():
+        if event.name in parents and event.cpu_parent is not None:
+            parents[event.name].append(event.cpu_parent.name)
+    new, in_place = (
+        sum("evaluate_function" in parent for parent in parents[name]) for name in ("aten::add", "aten::add_")
+    )
+    return new + in_place, in_place
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_gradients_are_summed_in_place_where_torch_does_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = SUMS[name]()
+    operators: list[Any] = []
+    execute = DatalessOperators.run
+
+    def noted(self: DatalessOperators, operator: Any, args: Any, kwargs: Any) -> Any:
+        operators.append(operator)
+        return execute(self, operator, args, kwargs)
+
+    monkeypatch.setattr(DatalessOperators, "run", noted)
+    monkeypatch.setattr(Network, "predicts_memory", property(lambda network: False))
+    recorded(module, (3, 8, 8), StepRequest(trains=True, samples=2))
+    sums, in_place = sums_without_a_dispatch_mode(module, torch.zeros(2, 3, 8, 8))
+    assert sums > 0
+    assert operators.count(torch.ops.aten.add_.Tensor) == in_place
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("name", ["three branches", "two branches", "resnet18"])
+def test_a_recorded_step_on_a_gpu_equals_the_rules(name: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules equal published measurements on GPUs."""
+    makers = {"resnet18": resnet18, **SUMS}
+    module = makers[name]()
+    rules = network_of(module, "m", from_sizes(module, [InputSize((3, 64, 64))]))
+    assert rules.predicts_memory
+    by_rules = {gpu: memory(rules, batch, StepConfig(runtime="cuda" if gpu else "tracker")) for gpu in (True, False)}
+    monkeypatch.setattr(Network, "predicts_memory", property(lambda network: False))
+    for on_gpu, report in by_rules.items():
+        network = recorded(module, (3, 64, 64), StepRequest(trains=True, samples=batch, on_gpu=on_gpu))
+        assert len(network.steps) == 1
+        assert (
+            memory(network, batch, StepConfig(runtime="cuda" if on_gpu else "tracker")).peak_bytes == report.peak_bytes
+        )
 
 
 def test_one_recording_serves_every_batch_and_dtype() -> None:

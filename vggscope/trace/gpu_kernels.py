@@ -13,30 +13,6 @@ def gpu_kernel(function: Any) -> Any:
     return _KERNELS.get(getattr(function, "__name__", ""), lambda function: function)(function)
 
 
-def sums_in_place(operator: Any, args: tuple[Any, ...]) -> bool:
-    """Whether autograd sums two gradients of a tensor, which it does in place unless a dispatch mode is active.
-
-    It does not if another reference to the first gradient exists.
-    """
-    from torch import Tensor
-
-    if operator._schema.name != "aten::add" or len(args) != 2 or not all(isinstance(a, Tensor) for a in args):
-        return False
-    first = args[0]
-    return first.is_contiguous() and storage_references(first) <= UNSHARED
-
-
-UNSHARED = 2
-"""References to the storage of a tensor that nothing else shares: the tensor's own, and that of its Python object."""
-
-
-def storage_references(tensor: Tensor) -> int:
-    """Return the number of references to a tensor's storage."""
-    import torch
-
-    return int(torch._C._storage_Use_Count(tensor.untyped_storage()._cdata))
-
-
 def _dropout(function: Any) -> Any:
     """One fused kernel, whose mask is boolean."""
 

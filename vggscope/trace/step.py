@@ -30,7 +30,8 @@ from vggscope.trace.forward import (
     replacement_tensors,
 )
 from vggscope.trace.functions import first_line, function_name
-from vggscope.trace.gpu_kernels import gpu_kernel, sums_in_place
+from vggscope.trace.gpu_kernels import gpu_kernel
+from vggscope.trace.gradient_sums import is_gradient_sum_in_place, unshared
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.preserve import copy_containers, preserved, stored_tensors
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 SECOND, THIRD = 2, 3
 """The batches from which the growth of each storage follows. One sample may take other kernels."""
+
+
+NO_NODE = -1
+"""The sequence number outside a node of autograd."""
 
 
 class StorageUse(NamedTuple):
@@ -267,6 +272,8 @@ class _WatchedStep:
         self.module, self.place, self.state, self.inputs = module, network.output_place, state, inputs
         self.request, self.operators = request, operators
         self.storages = _Storages(dtype_named(request.dtype or network.dtype))
+        if request.on_gpu:
+            unshared()  # runs a small backward pass the first time, which no mode below may see
         self.layers = _Layers(module, network, self.storages, on_gpu=request.on_gpu)
         self._labels: Tensor | None = None
         self._last_loss: Tensor | None = None
@@ -412,14 +419,9 @@ class _Layers:
             stack.enter_context(LayerMode())
             yield
 
-    def backward_layer(self) -> str | None:
-        """Return the layer whose backward runs; None outside of one."""
-        from torch._C import _current_autograd_node
-
-        node = _current_autograd_node()
-        if node is None or self._storages.event != "backward":
-            return None
-        return self._layers[bisect_right(self._starts, node._sequence_nr()) - 1]
+    def layer_of(self, node: int) -> str:
+        """Return the layer of the forward pass that made a node of autograd, by its sequence number."""
+        return self._layers[bisect_right(self._starts, node) - 1]
 
     def _enter(self, module: nn.Module, _: object) -> None:
         path = self._paths.get(id(module), "")
@@ -491,6 +493,7 @@ class _Storages:
         self._references: dict[int, object] = {}
         self._ignored: list[object] = []
         self._stopped = self._ignores = False
+        self._node, self._before_node = NO_NODE, 0
 
     def ignore(self, tensor: Tensor) -> None:
         """Leave out the storage of a tensor that exists before the step."""
@@ -513,14 +516,14 @@ class _Storages:
         from torch import ops
 
         execute: Any = operators.run if operators is not None else _execute
-        add = ops.aten.add_.Tensor
+        add, add_in_place = ops.aten.add.Tensor, ops.aten.add_.Tensor
 
         def run(operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-            layer = layers.backward_layer()
-            if layer is not None:
-                self.layer = layer
-            elif self.event == "backward" and layers.on_gpu and sums_in_place(operator, args):
-                return execute(add, args, kwargs)
+            node = self._enter_node()
+            if node != NO_NODE and self.event == "backward":
+                self.layer = layers.layer_of(node)
+            if operator is add and node != NO_NODE and layers.on_gpu and self._is_older_than_node(args[0]):
+                operator = add_in_place if is_gradient_sum_in_place(args[0]) else add
             result = execute(operator, args, kwargs)
             for tensor in tensors_in(result):
                 self._add(tensor)
@@ -528,6 +531,20 @@ class _Storages:
 
         with operator_mode(run):
             yield
+
+    def _enter_node(self) -> int:
+        """Return the sequence number of autograd's current node, and note the first storage that it may allocate."""
+        from torch._C import _current_autograd_node
+
+        current = _current_autograd_node()
+        node = NO_NODE if current is None else int(current._sequence_nr())
+        if node != self._node:
+            self._node, self._before_node = node, len(self._storages)
+        return node
+
+    def _is_older_than_node(self, tensor: Tensor) -> bool:
+        """Whether a tensor was allocated in the step, before autograd's current node ran."""
+        return 0 <= self._numbers.get(id(tensor.untyped_storage()), -1) < self._before_node
 
     def _add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
