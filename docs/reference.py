@@ -21,7 +21,7 @@ import vggscope
 from vggscope import api
 from vggscope.cli.app import GROUPS, app
 from vggscope.cli.help import groups_of, parted
-from vggscope.graph import Network
+from vggscope.graph import Buffer, Network, Parameter
 from vggscope.result import Result
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -106,8 +106,11 @@ def type_names() -> dict[str, str]:
 
 
 def results() -> str:
-    """A page with every class that a function returns, followed by the classes of its fields."""
-    parts, seen = [RESULTS], {Result, Network}
+    """A page with every class that a function returns, followed by the classes of its fields.
+
+    A Network and its parts have a place on the page of the API.
+    """
+    parts, seen = [RESULTS], {Result, Network, Parameter, Buffer}
     for name in vggscope.__all__:
         function = getattr(vggscope, name)
         if not inspect.isfunction(function):

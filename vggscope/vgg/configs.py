@@ -115,7 +115,7 @@ LITERATURE: Mapping[str, str] = MappingProxyType(
 
 _WORD = re.compile(
     r"""(?: vgg[-_ ]?(?P<layers>\d{1,3}) [-_ ]?
-          | (?:vgg[-_ ]|(?:column|configuration|config)[-_ ]?)? (?P<column>a[-_ ]?lrn|[a-e]) (?:[-_ ](?=bn))? )
+          | (?:vgg[-_ ]|(?:column|configuration|config)[-_ ]?)? (?P<column>.+?) (?:[-_ ](?=bn$))? )
         (?P<batch_norm>bn)?""",
     re.IGNORECASE | re.VERBOSE | re.ASCII,
 )
@@ -124,15 +124,21 @@ _WORD = re.compile(
 def config_named(word: str) -> tuple[str, bool] | None:
     """The column of Table 1 that a word names and whether it has batch norm; None for any other word.
 
-    >>> config_named("vgg16_bn"), config_named("VGG-19"), config_named("a-lrn"), config_named("VGG-D")
+    >>> config_named("vgg16_bn"), config_named("VGG-19"), config_named("a_lrn"), config_named("VGG-D")
     (('D', True), ('E', False), ('A-LRN', False), ('D', False))
     """
     match = _WORD.fullmatch(word)
     if match is None:
         return None
-    letters = re.sub("[-_ ]", "", match["column"] or "").upper()
-    config = LITERATURE.get(f"vgg{match['layers']}") or {"ALRN": "A-LRN"}.get(letters, letters)
+    if match["layers"]:
+        config = LITERATURE.get(f"vgg{match['layers']}")
+    else:
+        config = next((name for name in CONFIGS if _plain(name) == _plain(match["column"])), None)
     return (config, match["batch_norm"] is not None) if config else None
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower()
 
 
 def literature_title(config: str, *, batch_norm: bool) -> str:
