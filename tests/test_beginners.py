@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,8 @@ def notebook(*cells: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files of a beginner, which is the current one."""
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files of a beginner, which is the current one. Its modules are forgotten afterwards."""
     (tmp_path / "my_vgg.py").write_text(MY_VGG)
     (tmp_path / "nb.ipynb").write_text(notebook(*CELLS))
     (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
@@ -57,7 +58,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with zipfile.ZipFile(tmp_path / "code.zip", "w") as archive:
         archive.writestr("net.py", MY_VGG)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    for name in ("my_vgg", "nb", "net"):
+        sys.modules.pop(name, None)
 
 
 def _id(value: tuple[str, ...] | str) -> str:

@@ -445,7 +445,7 @@ def test_a_damaged_file_is_read_or_refused(small_files: list[Path], tmp_path_fac
 
 
 def test_no_torch_is_imported(tmp_path: Path) -> None:
-    save_file({"conv1_1.weight": torch.rand(4, 3, 3, 3)}, tmp_path / "a.safetensors")
+    vggscope.export("conv3-4 conv3-4 maxpool FC-2", tmp_path / "a.safetensors", (1, 3, 8, 8))
     code = (
         "import sys, vggscope\n"
         "path = sys.argv[1]\n"

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from vggscope.checkpoint.contents import unwrapped
 from vggscope.checkpoint.inspection import GRAPHS, Inspection, LibraryModel, inspect, of_library_model
@@ -286,11 +287,11 @@ def _recalled(word: str, num_classes: int | None) -> ModelKeys | None:
 
 
 def _built(word: str, num_classes: int | None) -> ModelKeys:
-    import torch
+    from vggscope.trace.build import without_data
 
     options = BuildOptions(num_classes=num_classes, cache=False)
-    with suppress_output(), torch.random.fork_rng(devices=[]), torch.device("meta"):
-        module = resolve_module(word, options)
+    with suppress_output():
+        module = without_data(partial(resolve_module, word, options))
     state = module.state_dict()
     shapes = {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_UNCOMPARED)}
     own = getattr(module, "num_classes", None)
