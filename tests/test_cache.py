@@ -610,7 +610,7 @@ def analysed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(network.name)
         return compared(network, *settings)
 
-    monkeypatch.setattr(resolving, "_has_unchanged_libraries", lambda: True)
+    monkeypatch.setattr(resolving, "has_unchanged_libraries", lambda: True)
     monkeypatch.setattr("vggscope.analysis.compare.compared", noted)
     return done
 
@@ -730,7 +730,7 @@ def import_torch() -> None:
 
 @pytest.mark.usefixtures("fresh")
 def test_libraries_are_unchanged_until_other_code_runs_beside_them() -> None:
-    trusted = resolving._has_unchanged_libraries
+    trusted = resolving.has_unchanged_libraries
     assert trusted()
     with own_process():
         import_torch()
@@ -746,14 +746,14 @@ def test_libraries_are_unchanged_until_other_code_runs_beside_them() -> None:
 def test_what_is_imported_before_may_be_changed() -> None:
     import_torch()
     with own_process():
-        assert not resolving._has_unchanged_libraries()
+        assert not resolving.has_unchanged_libraries()
 
 
 def test_a_changed_library_is_not_remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolving, "_has_unchanged_libraries", lambda: True)
+    monkeypatch.setattr(resolving, "has_unchanged_libraries", lambda: True)
     resolve(WORD, STORED)
     assert entry(folder)
-    monkeypatch.setattr(resolving, "_has_unchanged_libraries", lambda: False)
+    monkeypatch.setattr(resolving, "has_unchanged_libraries", lambda: False)
     monkeypatch.setattr(cache, "remembered", lambda *_: pytest.fail("it is read"))
     resolve(WORD, STORED)
 

@@ -20,6 +20,7 @@ import vggscope
 from tests.caffe import binary_of, deploy, net_class
 from tests.counting import growth
 from tests.peak_memory import RESOLVING
+from tests.protobuf import varint
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.errors import ModelError, OptionError, ShapeError
 from vggscope.foreign.caffe.net import read_binary, read_text
@@ -340,14 +341,6 @@ def test_the_weights_of_a_large_file_are_not_read(tmp_path: Path) -> None:
     with BoundedFile(str(path)) as file:
         read_binary(file)
         assert file.bytes_read < 50_000
-
-
-def varint(value: int) -> bytes:
-    parts = []
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes((*parts, value))
 
 
 @pytest.mark.parametrize("form", [str.encode, binary_of])

@@ -16,6 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from torch import nn
 
 import vggscope
+from tests.protobuf import varint
 from tests.test_checkpoint import refused
 from tests.test_other_weights import CAFFE, NOTATION, SIZE, model, same_weights
 from vggscope.checkpoint.formats import caffemodel
@@ -127,14 +128,6 @@ def test_norms_are_described_and_not_read(tmp_path: Path, net: Any) -> None:
 def tagged(number: int, wire: int, payload: bytes) -> bytes:
     tag = number << 3 | wire
     return varint(tag) + (varint(len(payload)) if wire == 2 else b"") + payload
-
-
-def varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes((*parts, value))
 
 
 def layer(*blobs: bytes, name: bytes = b"a") -> bytes:

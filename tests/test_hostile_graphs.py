@@ -19,7 +19,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from tests.test_onnx import _bomb, graph, length, varint
+from tests.protobuf import length, varint
+from tests.test_onnx import _bomb, graph
 from vggscope.builders.save import write_onnx
 
 pytestmark = [

@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vggscope
 from tests.counting import growth
 from tests.peak_memory import RESOLVING
+from tests.protobuf import length, varint
 from vggscope.builders.module import module
 from vggscope.builders.save import write_onnx
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
@@ -470,19 +471,6 @@ def test_neither_torch_nor_onnx_is_imported(tmp_path: Path) -> None:
 
 
 # Weights are not read
-
-
-def varint(number: int) -> bytes:
-    parts = bytearray()
-    while number > 127:
-        parts.append(number & 127 | 128)
-        number >>= 7
-    return bytes((*parts, number))
-
-
-def length(field: int, data: bytes, size: int | None = None) -> bytes:
-    """A field with its length, which may be a false one."""
-    return varint(field << 3 | 2) + varint(len(data) if size is None else size) + data
 
 
 def test_the_weights_of_a_large_file_are_not_read(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import vggscope
-from tests.test_onnx import export, length, varint
+from tests.protobuf import length, varint
+from tests.test_onnx import export
 from vggscope.builders.save import write_onnx
 from vggscope.checkpoint.load_weights import load_weights
 from vggscope.checkpoint.reader import read

@@ -173,7 +173,7 @@ def test_a_vgg_needs_no_torch(folder: Path) -> None:
 
 
 def test_remembered_models_of_timm_are_candidates_and_twins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recognition, "may_remember", lambda: True)
+    monkeypatch.setattr(recognition, "has_unchanged_libraries", lambda: True)
     for name in ("efficientnet_b0", "tf_efficientnet_b0"):  # they pad differently, and have the same state dict
         assert recognition._keys(f"timm:{name}", None) is not None
     assert cache.models_with_keys("timm") == ("timm:efficientnet_b0", "timm:tf_efficientnet_b0")

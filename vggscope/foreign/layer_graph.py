@@ -6,12 +6,14 @@ tensor.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vggscope.errors import CheckpointError, OptionError, ShapeError, option, printable
+from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError, option, printable
 from vggscope.foreign.program import output_of
 from vggscope.graph import INPUT, OUTPUT, Failure, Input, Network, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
@@ -220,6 +222,19 @@ def given_for(
             f"leave {option('input_size')} out",
         )
     return shape
+
+
+@contextmanager
+def naming_file(word: str) -> Iterator[None]:
+    """Raise the errors of a file's network with the file: ShapeError with its name, and what is wrong with the file as
+    ModelError with the path.
+    """
+    try:
+        yield
+    except ShapeError as error:
+        raise ShapeError(f"{printable(os.path.basename(word))}: {error.problem}", error.remedy) from None
+    except CheckpointError as error:
+        raise ModelError(f"{printable(word, 200)}: {error.problem}", error.remedy) from None
 
 
 def check_classes(network: Network, options: BuildOptions) -> Network:

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vggscope.files import mark_used, remove_oldest, replace_file
 from vggscope.graph import Network
@@ -105,33 +105,37 @@ def remembered_names(library: str, load: Callable[[], tuple[str, ...]]) -> tuple
     """Return the names of a library's models from the cache, or else from `load`. They depend on its files alone."""
     from vggscope.sources.installed import identity, own_identity
 
-    entry = None
-    with suppress(Exception):
+    def entry() -> tuple[str, bytes]:
         directory, installed = folder(), identity(library)
-        if directory is not None and installed is not None:
-            head = {"schema": NAMES, "library": library, "installed": installed, "vggscope": own_identity()}
-            entry = _entry(directory, library, "all", head, "names")
-    names = None if entry is None else _read(*entry, lambda data: tuple(map(str, json.loads(data))))
-    if names is None:
-        names = load()
-        if entry is not None and names:
-            with suppress(Exception):
-                _write(*entry, json.dumps(names).encode())
-    return names
+        if directory is None or installed is None:
+            raise LookupError(f"{library} is not installed, or there is no cache folder")
+        head = {"schema": NAMES, "library": library, "installed": installed, "vggscope": own_identity()}
+        return _entry(directory, library, "all", head, "names")
+
+    return _remembered_json(entry, load, lambda names: tuple(map(str, names)))
 
 
 def remembered_counts(library: str, load: Callable[[], dict[str, int]]) -> dict[str, int]:
     """Return the published numbers of parameters of a library's models from the cache, or else from `load`."""
+    return _remembered_json(lambda: _plain_entry(f"{library}:all", COUNTS, "", "counts"), load, dict)
+
+
+def _remembered_json(
+    find_entry: Callable[[], tuple[str, bytes]], load: Callable[[], Held], decode: Callable[[Any], Held]
+) -> Held:
+    """Return what JSON holds from an entry of the cache, or else from `load`, whose result is stored if it is not
+    empty. Without an entry, because `find_entry` fails, it is always loaded.
+    """
     entry = None
     with suppress(Exception):
-        entry = _plain_entry(f"{library}:all", COUNTS, "", "counts")
-    counts = None if entry is None else _read(*entry, lambda data: dict(json.loads(data)))
-    if counts is None:
-        counts = load()
-        if entry is not None and counts:
+        entry = find_entry()
+    held = None if entry is None else _read(*entry, lambda data: decode(json.loads(data)))
+    if held is None:
+        held = load()
+        if entry is not None and held:
             with suppress(Exception):
-                _write(*entry, json.dumps(counts).encode())
-    return counts
+                _write(*entry, json.dumps(held).encode())
+    return held
 
 
 def recalled_keys(word: str, num_classes: int | None, unpack: Callable[[bytes], Held]) -> Held | None:

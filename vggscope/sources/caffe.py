@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from vggscope.errors import CheckpointError, ModelError, ShapeError, printable
+from vggscope.errors import printable
 from vggscope.graph import Network
 from vggscope.vgg.options import BuildOptions
 
@@ -26,7 +26,7 @@ def load(word: str, options: BuildOptions) -> Network:
     from vggscope.checkpoint.reader import explained
     from vggscope.foreign.caffe.net import read_binary, read_text
     from vggscope.foreign.caffe.network import network_of_caffe
-    from vggscope.foreign.layer_graph import check_classes, given_shapes
+    from vggscope.foreign.layer_graph import check_classes, given_shapes, naming_file
 
     name = printable(os.path.basename(word))
     is_text = word.lower().endswith(_TEXT)
@@ -37,10 +37,6 @@ def load(word: str, options: BuildOptions) -> Network:
 
         return network_of_checkpoint(word, options)
     options.refuse_column_options(f"{word} has its layers", takes_soft_max=True)
-    try:
+    with naming_file(word):
         network = network_of_caffe(net, name, given_shapes(options), soft_max=options.soft_max)
-    except ShapeError as error:
-        raise ShapeError(f"{name}: {error.problem}", error.remedy) from None
-    except CheckpointError as error:
-        raise ModelError(f"{printable(word, 200)}: {error.problem}", error.remedy) from None
     return check_classes(network, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from vggscope.errors import CheckpointError, ModelError, ShapeError, printable
+from vggscope.errors import printable
 from vggscope.graph import Network
 from vggscope.vgg.options import BuildOptions
 
@@ -28,7 +28,7 @@ def load(word: str, options: BuildOptions) -> Network:
     from vggscope.foreign.archive import json_of
     from vggscope.foreign.keras.model import model_of
     from vggscope.foreign.keras.network import network_of_keras
-    from vggscope.foreign.layer_graph import check_classes, given_shapes
+    from vggscope.foreign.layer_graph import check_classes, given_shapes, naming_file
 
     with explained(word), BoundedFile(word) as file:
         text = model_configuration(file)
@@ -38,11 +38,7 @@ def load(word: str, options: BuildOptions) -> Network:
         return network_of_checkpoint(word, options)
     name = printable(os.path.basename(word))
     options.refuse_column_options(f"{word} has its layers", takes_soft_max=True)
-    try:
+    with naming_file(word):
         model = model_of(json_of(text, "configuration"))
         network = network_of_keras(model, name, given_shapes(options), soft_max=options.soft_max)
-    except ShapeError as error:
-        raise ShapeError(f"{name}: {error.problem}", error.remedy) from None
-    except CheckpointError as error:
-        raise ModelError(f"{printable(word, 200)}: {error.problem}", error.remedy) from None
     return check_classes(network, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError, option, printable
+from vggscope.errors import OptionError, option, printable
 from vggscope.graph import Network
 from vggscope.vgg.options import BuildOptions
 
@@ -23,19 +23,15 @@ def load(word: str, options: BuildOptions) -> Network:
     from vggscope.checkpoint.formats.bounded_file import BoundedFile
     from vggscope.checkpoint.formats.matconvnet import read_net
     from vggscope.checkpoint.reader import explained
-    from vggscope.foreign.layer_graph import given_shapes
+    from vggscope.foreign.layer_graph import given_shapes, naming_file
     from vggscope.foreign.matconvnet.network import network_of_matconvnet
 
     name = printable(os.path.basename(word))
     with explained(word), BoundedFile(word) as file:
         net = read_net(file)
     options.refuse_column_options(f"{word} has its layers", takes_soft_max=True)
-    try:
+    with naming_file(word):
         network = network_of_matconvnet(net, name, given_shapes(options), soft_max=options.soft_max)
-    except ShapeError as error:
-        raise ShapeError(f"{name}: {error.problem}", error.remedy) from None
-    except CheckpointError as error:
-        raise ModelError(f"{printable(word, 200)}: {error.problem}", error.remedy) from None
     # Classes are channels: the last layer is a convolution.
     wanted = options.num_classes
     if wanted is not None and network.failure is None and network.shapes[network.end][1:2] != (wanted,):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError, option, printable
+from vggscope.errors import CheckpointError, ModelError, ShapeError, printable
 from vggscope.graph import Network, input_sizes
 from vggscope.vgg.options import BuildOptions
 
@@ -60,6 +60,7 @@ def _read(word: str, options: BuildOptions) -> tuple[OnnxModel, OnnxTranslation]
     """The graph of the file, and its Network."""
     from vggscope.checkpoint.formats.bounded_file import BoundedFile
     from vggscope.checkpoint.formats.onnx_model import read_model
+    from vggscope.foreign.layer_graph import check_classes
     from vggscope.foreign.onnx.network import translated
 
     name = printable(os.path.basename(word))
@@ -76,11 +77,7 @@ def _read(word: str, options: BuildOptions) -> tuple[OnnxModel, OnnxTranslation]
         raise ModelError(f"{printable(word, 200)}: {error.problem}", remedy) from None
     except (OSError, MemoryError, RecursionError) as error:
         raise ModelError(f"{printable(word, 200)}: it cannot be read: {printable(str(error))}") from None
-    network = translation.network
-    if options.num_classes is not None and network.failure is None:
-        have = network.shapes[network.end][-1:]
-        if have != (options.num_classes,):
-            raise OptionError(f"{option('num_classes', options.num_classes)}: the file has its own", "leave it out")
+    check_classes(translation.network, options)
     return model, translation
 
 

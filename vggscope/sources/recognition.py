@@ -27,7 +27,7 @@ from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES, models_with_keys, recalled_keys, remember_keys
 from vggscope.sources.catalogue import names_in, published_counts
-from vggscope.sources.resolve import may_remember, resolve, resolve_module
+from vggscope.sources.resolve import has_unchanged_libraries, resolve, resolve_module
 from vggscope.suppress import suppress_output
 from vggscope.units import DTYPE_BYTES
 from vggscope.vgg.options import BuildOptions
@@ -236,7 +236,7 @@ def _named(inspection: Inspection) -> Iterator[str]:
     for name in (beside, os.path.basename(path), os.path.basename(os.path.dirname(path))):
         words = re.match(r"[a-z]\w{0,99}", name or "", re.ASCII)
         for library in LIBRARIES if words else ():
-            known = set(names_in(library, cache=may_remember()))
+            known = set(names_in(library, cache=has_unchanged_libraries()))
             parts = words[0].split("_") if words else []
             tries = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
             word = next((each for each in tries if each in known), None)
@@ -255,7 +255,7 @@ def _counted(inspection: Inspection) -> list[str]:
         if rows and columns and set(columns[1:]) <= {1} and repeated[layer.shape] == 1:
             counts.add(total + layer.params // rows * (_PUBLISHED_CLASSES - rows))
     distances = {}
-    for name, published in published_counts(cache=may_remember()).items():
+    for name, published in published_counts(cache=has_unchanged_libraries()).items():
         distance = min(abs(published - count) for count in counts) / published
         if distance <= NEAR:
             distances[f"torchvision:{name}"] = distance
@@ -277,13 +277,13 @@ def _keys(word: str, num_classes: int | None) -> ModelKeys | None:
     if keys is None:
         with suppress(Exception):
             keys = _built(word, num_classes)
-            if may_remember():
+            if has_unchanged_libraries():
                 remember_keys(word, num_classes, _packed(keys))
     return keys
 
 
 def _recalled(word: str, num_classes: int | None) -> ModelKeys | None:
-    return recalled_keys(word, num_classes, _unpacked) if may_remember() else None
+    return recalled_keys(word, num_classes, _unpacked) if has_unchanged_libraries() else None
 
 
 def _built(word: str, num_classes: int | None) -> ModelKeys:

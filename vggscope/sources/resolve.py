@@ -120,7 +120,7 @@ def own_process() -> Iterator[None]:
 
 def claim_process() -> None:
     """Note that from now on this process runs no code of the caller's, as `own_process` does for a context."""
-    _process["is_ours"] = _has_unchanged_libraries()
+    _process["is_ours"] = has_unchanged_libraries()
 
 
 def note_other_code() -> None:
@@ -128,7 +128,7 @@ def note_other_code() -> None:
     _process["ran_other_code"] = True
 
 
-def _has_unchanged_libraries() -> bool:
+def has_unchanged_libraries() -> bool:
     """Whether no code but ours and the libraries' own can have changed them since they were imported."""
     is_imported = not sys.modules.keys().isdisjoint(("torch", "torchvision", "timm"))
     return not _process["ran_other_code"] and (_process["is_ours"] or not is_imported)
@@ -137,11 +137,6 @@ def _has_unchanged_libraries() -> bool:
 def kinds() -> str:
     """The kinds of MODEL words, each with examples."""
     return "; ".join(f"{source.title} ({source.example})" for source in SOURCES)
-
-
-def may_remember() -> bool:
-    """Whether what the libraries give now may be stored: no other code can have changed them in this process."""
-    return _has_unchanged_libraries()
 
 
 def resolve(word: str, options: BuildOptions | None = None) -> Network:
@@ -169,7 +164,7 @@ def _loaded(source: Source, word: str, options: BuildOptions) -> Network:
 
 def _is_remembered(source: Source, options: BuildOptions) -> bool:
     """Whether what a source gives now is read from the cache and written to it."""
-    return source.is_stored and options.cache and _has_unchanged_libraries()
+    return source.is_stored and options.cache and has_unchanged_libraries()
 
 
 def figures(

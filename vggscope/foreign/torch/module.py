@@ -14,11 +14,13 @@ from typing import Any
 from vggscope.checkpoint.contents import Checkpoint, StoredModule
 from vggscope.errors import CheckpointError, OptionError, ShapeError, option, printable
 from vggscope.foreign.growth import growth
+from vggscope.foreign.layer_graph import check_classes
 from vggscope.graph import INPUT, Buffer, Network, Node, Parameter, one_input
 from vggscope.graph_json import decode, encode
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.ops.shape import Flatten
 from vggscope.record import record
+from vggscope.trace.inputs import SIDES
 from vggscope.trace.modules import MODULES
 from vggscope.trace.node_names import unique_name
 from vggscope.units import DTYPE_BYTES, kernel_text, shape_text
@@ -27,9 +29,6 @@ from vggscope.vgg.options import BuildOptions
 
 MOST_LAYERS = 5000
 """The most calls of layers; a module may stand in a tree many times."""
-
-SIDES = (224, 32, 28)
-"""Sides of the image that are tried where none is given, as for a module that runs."""
 
 _REMEDY = (
     "name its code instead, path/file.py:Net, or export it: torch.export.save(torch.export.export(model, (x,)), FILE)"
@@ -102,9 +101,7 @@ def network_of_module(checkpoint: Checkpoint, name: str, options: BuildOptions) 
         dtype=dtype,
         tables=tuple(Buffer(b.name, b.shape, "" if b.dtype == dtype else b.dtype) for b in tables),
     )
-    if options.num_classes is not None and network.shapes[network.end][-1] != options.num_classes:
-        raise OptionError(f"{option('num_classes', options.num_classes)}: the file has its own", "leave it out")
-    return labelled(network)
+    return labelled(check_classes(network, options))
 
 
 @record

@@ -22,15 +22,11 @@ from vggscope.foreign.torch.script_run import REMEDY, Budget, ScriptRun
 from vggscope.foreign.values import ProgramValue, values_in
 from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, Buffer, ConstantValue, Input, Network, Output
 from vggscope.ops.base import Shape, numel
+from vggscope.trace.inputs import SIDES, TOKENS
 from vggscope.trace.node_names import cost_warnings
 from vggscope.units import DTYPE_BYTES, count_text, shape_text
 from vggscope.vgg.labels import labelled
 from vggscope.vgg.options import BuildOptions
-
-SIDES = (224, 32, 28)
-"""Sides of the image that are tried where none is given, as for a module that runs."""
-
-TOKENS = 128
 
 MOST_OUTPUTS = 100
 """The most tensors of which the network's output is chosen."""
