@@ -212,9 +212,9 @@ def activations(
 
     >>> import tempfile
     >>> from PIL import Image
-    >>> path = f"{tempfile.mkdtemp()}/orange.png"
-    >>> Image.new("RGB", (64, 64), (200, 120, 40)).save(path)
-    >>> activations("conv3-8 maxpool FC-10", path, input_size=(3, 32, 32)).layers[0].op
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (64, 64), (200, 120, 40)).save(f"{folder}/orange.png")
+    ...     activations("conv3-8 maxpool FC-10", f"{folder}/orange.png", input_size=(3, 32, 32)).layers[0].op
     'Conv2d'
     """
     from vggscope.execution.activations import activations as run
@@ -594,9 +594,9 @@ def export(
     written, or is there and kept.
 
     >>> import tempfile
-    >>> path = f"{tempfile.mkdtemp()}/vgg11.safetensors"
-    >>> export("vgg11", path, num_classes=10)
-    >>> inspect(path).num_classes
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export("vgg11", f"{folder}/vgg11.safetensors", input_size=(3, 32, 32), num_classes=10)
+    ...     inspect(f"{folder}/vgg11.safetensors").num_classes
     10
     """
     from vggscope.builders.initialisation import check_draw, initialised
@@ -801,9 +801,9 @@ def lock(
     Raises ModelError for a network that cannot be written, and ShapeError for a model that does not run.
 
     >>> import tempfile
-    >>> path = f"{tempfile.mkdtemp()}/arch.json"
-    >>> lock("D").save(path)
-    >>> diff("D", ref=path).verdict, [difference.label for difference in diff("C", ref=path).differences]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lock("D").save(path := f"{folder}/arch.json")
+    ...     diff("D", ref=path).verdict, [difference.label for difference in diff("C", ref=path).differences]
     ('identical', ['conv3_3', 'conv4_3', 'conv5_3'])
     """
     from vggscope.lock_file import lock as lock_network
@@ -825,9 +825,9 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     Raises CheckpointError for a file that cannot be read, and OptionError for a `path` that is not a path.
 
     >>> import tempfile, torch
-    >>> path = f"{tempfile.mkdtemp()}/x.pth"
-    >>> torch.save(build("vgg11", num_classes=10).features.state_dict(), path)
-    >>> inspect(path).column, inspect(path).params
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save(build("vgg11", num_classes=10).features.state_dict(), path := f"{folder}/x.pth")
+    ...     inspect(path).column, inspect(path).params
     ('A', 9220480)
     """
     from vggscope.checkpoint.inspection import inspect as inspect_file
@@ -851,9 +851,9 @@ def stats(*paths: str | os.PathLike[str]) -> Statistics:
     Raises CheckpointError for a file that cannot be read, and OptionError without a path.
 
     >>> import tempfile, torch
-    >>> path = f"{tempfile.mkdtemp()}/x.pth"
-    >>> torch.save({"conv1_1.weight": torch.zeros(2, 3, 3, 3)}, path)
-    >>> stats(path).files[0].tensors[0].zero_channels
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"conv1_1.weight": torch.zeros(2, 3, 3, 3)}, path := f"{folder}/x.pth")
+    ...     stats(path).files[0].tensors[0].zero_channels
     (0, 1)
     """
     from vggscope.checkpoint.statistics import statistics
@@ -872,10 +872,11 @@ def values(path: str | os.PathLike[str], ref: str | os.PathLike[str]) -> ValueDi
     Raises CheckpointError for a file that cannot be read, and OptionError where the two have no tensor in common.
 
     >>> import tempfile, torch
-    >>> folder, state = tempfile.mkdtemp(), {"conv1_1.weight": torch.rand(4, 3, 3, 3)}
-    >>> torch.save(state, f"{folder}/a.pth")
-    >>> torch.save({"conv1_1.weight": state["conv1_1.weight"].half()}, f"{folder}/b.pth")
-    >>> result = values(f"{folder}/b.pth", f"{folder}/a.pth")
+    >>> weight = torch.rand(4, 3, 3, 3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"conv1_1.weight": weight}, f"{folder}/a.pth")
+    ...     torch.save({"conv1_1.weight": weight.half()}, f"{folder}/b.pth")
+    ...     result = values(f"{folder}/b.pth", f"{folder}/a.pth")
     >>> result.verdict, result.tensors[0].relation
     ('equivalent', 'cast')
     """

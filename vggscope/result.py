@@ -49,9 +49,9 @@ class Result:
         Raises OptionError for another suffix, and OutputError if the file cannot be written.
 
         >>> import tempfile, pathlib, vggscope
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "vgg16.csv"
-        >>> vggscope.summary("D").save(path)
-        >>> path.read_text().splitlines()[0]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     vggscope.summary("D").save(path := pathlib.Path(folder, "vgg16.csv"))
+        ...     path.read_text().splitlines()[0]
         'name,label,op,output_shape,rule,params,macs,activation_bytes,receptive_field'
         """
         presentation().save(self, os.fspath(path), **options)

@@ -58,9 +58,9 @@ def assert_architecture(
     Raises AssertionError, and the errors of `vggscope.diff`.
 
     >>> import tempfile, vggscope
-    >>> path = f"{tempfile.mkdtemp()}/arch.json"
-    >>> vggscope.lock("A").save(path)
-    >>> assert_architecture("A", path)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     vggscope.lock("A").save(path := f"{folder}/arch.json")
+    ...     assert_architecture("A", path)
     """
     __tracebackhide__ = True
     from vggscope.api import diff

@@ -25,9 +25,9 @@ class Page:
         """Write the page, whole or not at all. Raises OutputError if the file cannot be written.
 
         >>> import tempfile, pathlib
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "x.html"
-        >>> Page("D", "<!doctype html>").save(path)
-        >>> path.read_text()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Page("D", "<!doctype html>").save(path := pathlib.Path(folder, "x.html"))
+        ...     path.read_text()
         '<!doctype html>'
         """
         write_file(os.fspath(path), self.html.encode())
