@@ -21,5 +21,6 @@ SUFFIXES = (
     ".keras",
     ".caffemodel",
     ".mat",
+    ".t7",
 )
 """Suffixes by which a MODEL word names a checkpoint."""

@@ -82,7 +82,7 @@ class Extent:
     """The `size` bytes of a storage from byte `start` of the file on, after a header of its own, if any.
 
     `header` is `zip` (a member of a zip archive), `count` (8 bytes with the number of elements), `packed` (a compressed
-    or encrypted member) or empty.
+    or encrypted member), `text` (numbers in ASCII) or empty.
     """
 
     start: int

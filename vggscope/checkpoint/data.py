@@ -48,6 +48,9 @@ FLOATS = ("float64", "float32", "float16", "bfloat16")
 NUMBERS = (*FLOATS, "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
 """The dtypes whose numbers are read. Of the others only the bytes are."""
 
+_UNREAD = {"packed": "its data is compressed or encrypted", "text": "its data is text, save the file in binary"}
+"""Why the data of an extent is not read, by its header."""
+
 _LOCAL_HEADER, _SIGNATURE = 30, b"PK\x03\x04"
 """The fixed part of the header before the data of a member of a zip archive: its length, and its first bytes."""
 
@@ -79,8 +82,10 @@ class TensorFile:
         if tensor.place is None:
             return "its elements are not stored one by one"
         extent = self.checkpoint.storages.get(tensor.place.storage)
-        if extent is None or extent.header == "packed":
-            return "its data is compressed or encrypted" if extent else "its data is not in the file"
+        if extent is None:
+            return "its data is not in the file"
+        if extent.header in _UNREAD:
+            return _UNREAD[extent.header]
         is_readable = _is_contiguous(tensor) or self._is_readable(tensor)
         return "" if is_readable else f"its elements are spread over {_span(tensor) * self.item_size(tensor)} bytes"
 
@@ -235,7 +240,7 @@ def _native(array: Array) -> Array:
 
 def _starts(file: BoundedFile, extents: Mapping[str, Extent]) -> dict[str, int]:
     """The byte at which the data of each storage begins. Raises CheckpointError where they overlap or do not fit."""
-    starts = {key: _data_start(file, extent) for key, extent in extents.items() if extent.header != "packed"}
+    starts = {key: _data_start(file, extent) for key, extent in extents.items() if extent.header not in _UNREAD}
     end, before = 0, ""
     for key in sorted(starts, key=lambda key: (starts[key], extents[key].size)):
         if starts[key] < end and extents[key].size:

@@ -14,6 +14,7 @@ from vggscope.checkpoint.folder import architecture_beside
 from vggscope.checkpoint.formats.matconvnet import FORMAT as MATCONVNET
 from vggscope.checkpoint.formats.pickle_objects import NEVER_WEIGHTS_ONLY
 from vggscope.checkpoint.formats.shard_index import index_name
+from vggscope.checkpoint.formats.torch7 import FORMAT as TORCH7
 from vggscope.checkpoint.formats.torch_save import TORCH_SCRIPT
 from vggscope.checkpoint.layouts import layout_note
 from vggscope.checkpoint.loading_code import library_target, loading_code, target_for
@@ -28,7 +29,7 @@ from vggscope.result import Result
 from vggscope.vgg.labels import kind_of_word, layer_labels
 from vggscope.vgg.notation import Word, parse
 
-GRAPHS = ("ONNX", "torch.export", MATCONVNET)
+GRAPHS = ("ONNX", "torch.export", MATCONVNET, TORCH7)
 """The formats of files that hold a graph beside the weights."""
 
 LARGEST_KERNEL = 3

@@ -18,6 +18,7 @@ from vggscope.checkpoint.formats import (
     numpy_files,
     onnx_file,
     safetensors,
+    torch7,
     torch_save,
     torch_tar,
 )
@@ -160,6 +161,7 @@ _READERS: tuple[tuple[Callable[[bytes, str], bool], Callable[[BoundedFile, str],
     # Protobuf has no signature.
     (lambda head, path: path.endswith(".caffemodel"), caffemodel.read),
     (lambda head, path: path.endswith(".onnx"), onnx_file.read),
+    (lambda head, path: path.endswith(".t7") or torch7.BINARY.match(head) is not None, torch7.read),
     (_is_npz, numpy_files.read_npz),
     (lambda head, path: head.startswith(_ZIP) and path.endswith(".keras"), hdf5.read_keras),
     (lambda head, path: head.startswith(hdf5.MAGIC), hdf5.read),
@@ -182,8 +184,6 @@ def _unsupported(head: bytes, path: str) -> CheckpointError:
     """The error that names what a file is that has none of the formats."""
     if head.startswith(b"\x08") and head[2:3] == b"\x12":
         return CheckpointError("it is an ONNX file", "give it the suffix .onnx")
-    if path.endswith(".t7"):
-        return CheckpointError("it is a file of Lua Torch", "convert it to a PyTorch state dict first")
     for signature, kind, remedy in _UNSUPPORTED:
         if head.lstrip().startswith(signature):
             return CheckpointError(f"it is {kind}", remedy)

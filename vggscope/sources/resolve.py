@@ -93,6 +93,7 @@ SOURCES = (
     Source("a net of Caffe", "deploy.prototxt, model.caffemodel", "caffe"),
     Source("a model of Keras", "model.keras, vgg16.h5", "keras"),
     Source("a network of MatConvNet", "imagenet-vgg-verydeep-16.mat", "matconvnet"),
+    Source("a model of Lua Torch", "model.t7", "torch7"),
     Source("a checkpoint", "weights.pth, model.safetensors.index.json, a folder with them", "checkpoint"),
     Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries", is_stored=True),
     Source("your own code", "path/file.py:Net, package.module:make_net", "code"),
