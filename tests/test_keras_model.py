@@ -178,6 +178,17 @@ for name, model in models():
     np.savez(f"{{folder}}/{{name}}.npz", x=x, trained=trained, **names)
 """
 
+COUNTED = """
+i = Input((12,), dtype="int32")
+x = L.GRU(4, return_sequences=True)(L.LSTM(5, return_sequences=True)(L.Embedding(50, 6)(i)))
+x = L.SimpleRNN(3, return_sequences=True, use_bias=False)(L.GRU(3, return_sequences=True, reset_after=False)(x))
+model = Model(i, L.Dense(2)(L.Bidirectional(L.LSTM(2))(L.RepeatVector(3)(L.Flatten()(x)))))
+model.save(f"{folder}/counted.keras")
+np.savez(f"{folder}/counted.npz", **{layer.name: layer.count_params() for layer in model.layers})
+"""
+
+WRITER += COUNTED
+
 NAMES = ("vgg", "same", "maps", "branches", "nested", "sequence", "gate", "flat", "map", "first", "volume", "mobile")
 
 
@@ -337,6 +348,25 @@ def test_old_configurations_are_read(tmp_path: Path) -> None:
     torch.testing.assert_close(outputs_of(network, state, x)[0], expected)
 
 
+@needs_keras
+def test_parameters_are_those_of_keras_or_at_least_the_known_ones(by_keras: Path) -> None:
+    with np.load(by_keras / "counted.npz") as file:
+        counted = {name: int(file[name]) for name in file.files}
+    report = vggscope.summary(str(by_keras / "counted.keras"))
+    ours = {layer.name: layer.params for layer in report.layers}
+    (unknown,) = (name for name, params in ours.items() if params is None)
+    assert unknown == "bidirectional"
+    assert {name: params for name, params in ours.items() if params} == {
+        name: count for name, count in counted.items() if count and name != unknown
+    }
+    assert report.totals.params is report.totals.param_bytes is report.memory.inference_peak_bytes is None
+    assert report.totals.params_known == sum(counted.values()) - counted[unknown]
+    assert f"at least {report.totals.params_known:,}" in str(report)
+    assert json.loads(report.to_json())["totals"]["params"] is None
+    with pytest.raises(ModelError, match="the parameters of bidirectional are not known"):
+        vggscope.memory(str(by_keras / "counted.keras"))
+
+
 def test_unknown_layers_are_kept_and_code_is_not_read(tmp_path: Path) -> None:
     code = "4wEAAAAAAAAAAAAAAAEAAAABAAAA"
     function = {"class_name": "__lambda__", "config": {"code": code}}
@@ -345,7 +375,7 @@ def test_unknown_layers_are_kept_and_code_is_not_read(tmp_path: Path) -> None:
     network = network_of(tmp_path, sequential(given("x", (8,)), strange, after))
     assert network.shapes == {"input": (1, 8), "l": (1, 5), "d": (1, 2)}
     assert any("the cost of Lambda is unknown" in note for note in network.warnings)
-    assert "the parameters of l are not counted: there is no rule for such a layer" in network.warnings
+    assert network.parameter_count == 12  # a Lambda has none
     cut = network_of(tmp_path, sequential(given("x", (8,)), strange, layer("Dense", "d", units=2)))
     assert "no rule for a layer Lambda" in (cut.failure or "")
     own = {"module": "my.code", "class_name": "MyModel", "config": {}, "registered_name": "mine>MyModel"}

@@ -18,7 +18,7 @@ from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.record import record
 from vggscope.recorded_step import RecordedStep, StepRequest
-from vggscope.units import ELEMENT_BYTES, count_text, image_option, kernel_text, shape_text
+from vggscope.units import ELEMENT_BYTES, at_least, count_text, image_option, kernel_text, shape_text
 
 INPUT = "input"
 """The name of a network's only input, by which nodes refer to it."""
@@ -400,7 +400,7 @@ class Network:
     title: str = field(default="", compare=False, repr=False, metadata=NOT_WRITTEN)
 
     def __repr__(self) -> str:
-        params = count_text(sum(numel(parameter.shape) for parameter in self.parameters()))
+        params = f"{at_least(self.parameter_count)}{count_text(self.parameters_known)}"
         layers = f"{len(self.nodes)} layers" + (", then it fails" if self.failure is not None else "")
         return f"<Network {printable(self.name)} at {shape_text(self.input_shape)}: {layers}, {params} parameters>"
 
@@ -699,6 +699,36 @@ class Network:
         dtypes = {t.dtype for t in self.inputs} | {p.dtype for p in parameters} | {n.dtype for n in self.nodes}
         is_real = not self.dtype.startswith("complex")
         return dtypes == {""} and is_real and len(parameters) == len({parameter.name for parameter in parameters})
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """The nodes that may have parameters that are not known, as a layer without a rule in a file.
+
+        >>> import vggscope
+        >>> vggscope.network("D").uncounted
+        ()
+        """
+        return tuple(node.name for node in self.nodes if node.op.hides_parameters)
+
+    @property
+    def parameter_count(self) -> int | None:
+        """The number of elements of all parameters; None if those of a layer are not known.
+
+        >>> import vggscope
+        >>> vggscope.network("D").parameter_count
+        138357544
+        """
+        return None if self.uncounted else self.parameters_known
+
+    @property
+    def parameters_known(self) -> int:
+        """The number of elements of the parameters that are known: all, unless `uncounted` names a layer.
+
+        >>> import vggscope
+        >>> vggscope.network("D").parameters_known
+        138357544
+        """
+        return sum(numel(parameter.shape) for parameter in self.parameters())
 
     def require_batch(self, batch: int) -> None:
         """Raise ShapeError if the batch is above 1 and the network is known for one sample only.

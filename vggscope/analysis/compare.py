@@ -52,6 +52,7 @@ class Compared:
     inputs: tuple[TensorSummary, ...]
     macs_known: int | None
     flops_known: int | None
+    params_known: int | None
     dtype: str
     failure: str | None = None
     batch_axis: int | None = field(default=0, metadata={"json": False})
@@ -181,7 +182,7 @@ class Ranking:
         return [model for _, model in (*known, *(pair for pair in values if pair[0] is None))][: self.top]
 
 
-_TOTALS = ("params", "macs", "flops", "macs_known", "flops_known", "activation_bytes")
+_TOTALS = ("params", "macs", "flops", "macs_known", "flops_known", "params_known", "activation_bytes")
 
 
 def compared(network: Network, batch: int = 1, dtype: str | None = None) -> Compared:

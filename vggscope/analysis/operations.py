@@ -37,7 +37,7 @@ class LayerOperations:
     flops: int | None
     backward_macs: int | None
     backward_flops: int | None
-    bytes: int
+    bytes: int | None
     intensity: float | None
     time_ns: int | None
     bound: str | None
@@ -143,7 +143,7 @@ def _layer(
     other = None if other is None else other * (1 if node.name in network.batchless else batch)
     flops = _flops(macs, other if count == "all" else 0)
     moved = _moved_bytes(network, node, batch)
-    known = roof is not None and flops is not None and moved > 0
+    known = flops is not None and bool(moved)
     return LayerOperations(
         name=node.name,
         label=node.label,
@@ -156,8 +156,8 @@ def _layer(
         backward_flops=_flops(backward, 0),
         bytes=moved,
         intensity=flops / moved if flops is not None and moved else None,
-        time_ns=roof.time_ns(flops or 0, moved) if roof and flops is not None else None,
-        bound=roof.bound(flops or 0, moved) if roof and known else None,
+        time_ns=roof.time_ns(flops, moved) if roof and flops is not None and moved is not None else None,
+        bound=roof.bound(flops or 0, moved or 0) if roof and known else None,
         dtype=network.dtype_of(node.name),
         batch_axis=network.batch_axis_of(node.name),
     )
@@ -167,8 +167,10 @@ def _flops(macs: int | None, other: int | None) -> int | None:
     return None if macs is None or other is None else 2 * macs + other
 
 
-def _moved_bytes(network: Network, node: Node, batch: int) -> int:
-    """The bytes that a layer reads and writes: its inputs, parameters and output, each once."""
+def _moved_bytes(network: Network, node: Node, batch: int) -> int | None:
+    """The bytes that a layer reads and writes: its inputs, parameters and output, each once; None if unknown."""
+    if node.op.hides_parameters:
+        return None
     if not _moves(node.op):
         return 0
     parameters = 0 if node.op.is_lookup else sum(map(network.bytes_of, node.parameters))

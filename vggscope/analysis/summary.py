@@ -24,7 +24,8 @@ class LayerSummary:
     """One executed layer. Shapes include the batch; None is unknown.
 
     `activation_bytes` is the memory of the output, 0 if it shares that of the input. `dtype` is that of the output.
-    `rule` is (W-K+2P)/S+1 with the layer's numbers. `batch_axes` are the axes of the input and the output that grow
+    `params` is None for a layer in a file that does not tell its parameters. `rule` is (W-K+2P)/S+1 with the layer's
+    numbers. `batch_axes` are the axes of the input and the output that grow
     with the batch; None if there is none.
     """
 
@@ -37,7 +38,7 @@ class LayerSummary:
     stride: tuple[int, ...] | None
     padding: tuple[int, ...] | None
     rule: str | None
-    params: int
+    params: int | None
     macs: int | None
     flops: int | None
     activation_bytes: int
@@ -69,19 +70,21 @@ class Totals:
     """Sums over the layers and the parameters that no layer owns. `dtypes` has the parameters by dtype, most first.
 
     `macs` and `flops` are None if those of a layer are unknown, or the forward pass fails; `macs_known` and
-    `flops_known` add up the others.
+    `flops_known` add up the others. `params`, `trainable_params` and `param_bytes` are None if the parameters of a
+    layer are unknown; `params_known` adds up the others.
     """
 
-    params: int
-    trainable_params: int
+    params: int | None
+    trainable_params: int | None
     macs: int | None
     flops: int | None
     macs_known: int
     flops_known: int
-    param_bytes: int
+    param_bytes: int | None
     activation_bytes: int
     other_params: tuple[OtherParameters, ...]
     dtypes: tuple[DtypeParameters, ...]
+    params_known: int
 
 
 @record
@@ -192,7 +195,7 @@ def _layer(
         stride=window.stride if window else None,
         padding=window.padding if window else None,
         rule=rule(window, source_shape[2:], output[2:]) if window else None,
-        params=cost.params,
+        params=None if node.op.hides_parameters else cost.params,
         macs=cost.macs,
         flops=None if cost.macs is None else 2 * cost.macs,
         activation_bytes=numel(batched) * network.element_bytes(node.name) if node.op.allocates else 0,
@@ -221,20 +224,21 @@ def _totals(
     others: tuple[OtherParameters, ...],
 ) -> Totals:
     parameters = list(network.parameters())
-    params = sum(numel(p.shape) for p in parameters)
+    is_counted = not network.uncounted
     known = sum(layer.macs or 0 for layer in layers)
     macs = known_sum(layer.macs for layer in layers) if network.failure is None else None
     return Totals(
-        params=params,
-        trainable_params=sum(numel(p.shape) for p in parameters if p.trainable),
+        params=network.parameter_count,
+        trainable_params=sum(numel(p.shape) for p in parameters if p.trainable) if is_counted else None,
         macs=macs,
         flops=None if macs is None else 2 * macs,
         macs_known=known,
         flops_known=2 * known,
-        param_bytes=sum(map(network.bytes_of, parameters)),
+        param_bytes=sum(map(network.bytes_of, parameters)) if is_counted else None,
         activation_bytes=sum(layer.activation_bytes for layer in layers),
         other_params=others,
         dtypes=tuple(_by_dtype(network, parameters)),
+        params_known=network.parameters_known,
     )
 
 
@@ -283,7 +287,7 @@ def _merge(name: str, layers: list[LayerSummary]) -> LayerSummary:
         stride=None,
         padding=None,
         rule=None,
-        params=sum(layer.params for layer in layers),
+        params=known_sum(layer.params for layer in layers),
         macs=macs,
         flops=None if macs is None else 2 * macs,
         activation_bytes=sum(layer.activation_bytes for layer in layers),

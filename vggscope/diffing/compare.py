@@ -68,7 +68,7 @@ def compare(
         reference=reference.name,
         verdict=_verdict(differences),
         differences=differences,
-        params=ParameterCounts(_params(ours), _params(reference)),
+        params=_params(ours, reference),
         numeric=None,
         notes=(*notes, *_notes(aligned)),
         rows=rows,
@@ -120,7 +120,7 @@ def not_compared(ours: Network, reference: Network, notes: tuple[str, ...] = ())
         reference=reference.name,
         verdict="different",
         differences=(),
-        params=ParameterCounts(_params(ours), _params(reference)),
+        params=_params(ours, reference),
         numeric=None,
         notes=notes,
         rows=(),
@@ -160,8 +160,9 @@ def _verdict(differences: tuple[Difference, ...]) -> str:
     return "different" if any(difference.changes_output for difference in differences) else "equivalent"
 
 
-def _params(network: Network) -> int:
-    return sum(numel(parameter.shape) for parameter in network.parameters())
+def _params(ours: Network, reference: Network) -> ParameterCounts:
+    known = ours.parameters_known, reference.parameters_known
+    return ParameterCounts(ours.parameter_count, reference.parameter_count, *known)
 
 
 def _explained(aligned: AlignedNetworks, causes: list[LocatedDifference]) -> Iterator[Difference]:

@@ -7,6 +7,7 @@ from dataclasses import field
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.result import Result
+from vggscope.units import at_least, count_text
 from vggscope.vgg.likeness import Likeness
 
 IGNORABLE = {
@@ -68,10 +69,25 @@ class Difference:
 
 @record
 class ParameterCounts:
-    """The number of parameters of either network."""
+    """The number of parameters of either network, None if those of a layer are not known.
 
-    ours: int
-    reference: int
+    `ours_known` and `reference_known` are the numbers of those that are.
+    """
+
+    ours: int | None
+    reference: int | None
+    ours_known: int
+    reference_known: int
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Both as text, `at least` the known ones where others are not.
+
+        >>> ParameterCounts(None, 4154, 12, 4154).texts
+        ('at least 12', '4,154')
+        """
+        sides = ((self.ours, self.ours_known), (self.reference, self.reference_known))
+        return tuple(f"{at_least(total)}{count_text(known)}" for total, known in sides)
 
 
 @record

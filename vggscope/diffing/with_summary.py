@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+from vggscope.analysis.cost import known_sum
 from vggscope.analysis.summary import LayerSummary, summarize
 from vggscope.diffing.result import Change, Diff, Difference, ParameterCounts, Row, RowLayer
 from vggscope.diffing.wording import value_text
@@ -39,7 +40,7 @@ def _layer(number: int, row: object) -> LayerSummary:
     texts = [row.get(name) for name in ("name", "label", "op")]
     sizes = [row.get(name) for name in COMPARED[1:6]]
     params = row.get("params")
-    if not all(isinstance(text, str) for text in texts) or type(params) is not int:
+    if not all(isinstance(text, str) for text in texts) or not (params is None or type(params) is int):
         raise ValueError(f"layer {number}: its name, label, op or params is missing")
     for name, size in zip(COMPARED[1:6], sizes):
         is_sizes = isinstance(size, list) and all(type(side) is int for side in size)
@@ -68,14 +69,15 @@ def compare_with_summary(ours: Network, name: str, layers: Sequence[LayerSummary
     order = sorted(range(len(differences)), key=lambda i: effects.index(differences[i].effect))
     places: dict[int | None, int] = {before: after for after, before in enumerate(order)}
     changes = any(difference.changes_output for difference in differences)
-    counts = (sum(layer.params for layer in side) for side in (mine, layers))
+    our_count, their_count = (known_sum(layer.params for layer in side) for side in (mine, layers))
+    known = (sum(layer.params or 0 for layer in side) for side in (mine, layers))
     return Diff(
         schema="vggscope/diff@1",
         model=ours.name,
         reference=name,
         verdict="different" if changes else "alike",
         differences=tuple(differences[i] for i in order),
-        params=ParameterCounts(*counts),
+        params=ParameterCounts(our_count, their_count, *known),
         numeric=None,
         notes=(UNKNOWN.format(name), *notes),
         rows=tuple(

@@ -105,7 +105,9 @@ def _shortened(texts: tuple[str, ...], most: int = 3) -> tuple[str, ...]:
 def totals(diff: Diff) -> list[tuple[str, str]]:
     """The parameters of both networks and, if measured, the numeric error, each with its name."""
     ours, reference = diff.params.ours, diff.params.reference
-    if ours == reference:
+    if ours is None or reference is None:
+        text = "{}, the reference {}".format(*diff.params.texts)
+    elif ours == reference:
         text = f"{count_text(ours)} on both sides"
     else:
         more = f"{count_text(abs(ours - reference))} {'more' if ours > reference else 'fewer'}"

@@ -126,7 +126,7 @@ def _steps(stage: Stage) -> Iterator[tuple[str, str, Layers, Layer]]:
 
 def _largest(rows: tuple[LayerRow, ...]) -> LayerRow:
     """The row with most parameters, which gives a module its colour."""
-    return max(rows, key=lambda row: sum(layer.report.params for layer in row.layers))
+    return max(rows, key=lambda row: sum(layer.report.params or 0 for layer in row.layers))
 
 
 def _adds_input(layers: Layers) -> bool:

@@ -57,7 +57,7 @@ class Subject:
         macs = at_least(totals.macs) + short_count(totals.macs_known, "MACs")
         inputs = self.network.inputs
         size = f"input {input_shape(inputs[0])}" if len(inputs) == 1 else f"{len(inputs)} inputs"
-        return f"{count_text(totals.params)} parameters, {macs}, {size}"
+        return f"{at_least(totals.params)}{count_text(totals.params_known)} parameters, {macs}, {size}"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError
 from vggscope.foreign.program import output_of
 from vggscope.graph import INPUT, OUTPUT, Failure, Input, Network, Node, Output, Parameter
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
-from vggscope.ops.recorded import Recorded, Unknown
+from vggscope.ops.recorded import Recorded, Uncounted, Unknown
 from vggscope.record import record
 from vggscope.trace.node_names import cost_warnings, unique_name
 from vggscope.units import kernel_text, shape_text
@@ -108,11 +108,23 @@ class LayerGraph:
         self.shapes[path] = shape
         return path
 
-    def add_unknown(self, name: str, kind: str, inputs: Sequence[str], shape: Shape, *, is_free: bool = False) -> str:
-        """Add a layer without a rule whose output shape the file tells. `is_free`: it has no multiply-accumulates."""
+    def add_unknown(
+        self,
+        name: str,
+        kind: str,
+        inputs: Sequence[str],
+        shape: Shape,
+        *,
+        is_free: bool = False,
+        is_function: bool = False,
+    ) -> str:
+        """Add a layer without a rule whose output shape the file tells, and whose parameters are not known.
+
+        `is_function`: it has no parameters. `is_free`: nor has it multiply-accumulates.
+        """
         shapes = tuple(self.shapes[source] for source in inputs)
         # Two unknown layers are equal only if they are the same call.
-        op = (Recorded if is_free else Unknown)(printable(kind), shapes, shape)
+        op = (Recorded if is_free else Unknown if is_function else Uncounted)(printable(kind), shapes, shape)
         return self.add(name, op, inputs)
 
     def fail(self, failed: FailedLayer) -> None:

@@ -154,6 +154,7 @@ class Op:
     `is_lookup`: it reads only the rows of its weight that its input names.
     `takes_maximum`, `takes_mean`: each output value is the maximum or the mean of a window.
     `is_unknown`: it is a function or a module without a rule.
+    `hides_parameters`: it may have parameters that are not known.
     `broadcasts`: its inputs are broadcast and type-promoted.
     `has_gates`: it is recurrent, and its gates saturate.
     `differentiates`: forward computes gradients by it.
@@ -186,6 +187,7 @@ class Op:
     takes_maximum: ClassVar[bool] = False
     takes_mean: ClassVar[bool] = False
     is_unknown: ClassVar[bool] = False
+    hides_parameters: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False
     has_gates: ClassVar[bool] = False
     differentiates: ClassVar[bool] = False

@@ -192,6 +192,13 @@ class Unknown(Recorded):
 
 
 @record
+class Uncounted(Unknown):
+    """A layer without a rule in a file that does not tell its parameters either."""
+
+    hides_parameters = True
+
+
+@record
 class CallResult(Op):
     """A second or later result of a call that returns several tensors, such as the indices of `topk`."""
 

@@ -6,8 +6,7 @@ from vggscope.diffing.wording import op_text
 from vggscope.document import Column, Document, Facts, Table
 from vggscope.graph import Network, Node
 from vggscope.lock_file import Lock
-from vggscope.ops.base import numel
-from vggscope.units import count_text, shape_text
+from vggscope.units import at_least, count_text, shape_text
 
 
 def document(lock: Lock) -> Document:
@@ -17,10 +16,10 @@ def document(lock: Lock) -> Document:
         f"{given.label} {shape_text(given.shape)}" if len(network.inputs) > 1 else shape_text(given.shape)
         for given in network.inputs
     )
-    params = sum(numel(parameter.shape) for parameter in network.parameters())
+    params = f"{at_least(network.parameter_count)}{count_text(network.parameters_known)}"
     return Document(
         f"{lock.model}   input {inputs}, {network.dtype}",
-        (_layers(network), Facts((("parameters", count_text(params)),))),
+        (_layers(network), Facts((("parameters", params),))),
     )
 
 

@@ -58,7 +58,7 @@ def document(report: Summary, columns: tuple[str, ...] | None = None) -> Documen
     """The table with these columns, then the totals. Without `columns`, empty columns are left out."""
     usual = usual_dtype(report)
     rows = tuple(tuple(_value(layer, column.key, usual) for column in COLUMNS) for layer in report.layers)
-    quiet = frozenset(i for i, layer in enumerate(report.layers) if not layer.params and layer.kernel_size is None)
+    quiet = frozenset(i for i, layer in enumerate(report.layers) if layer.params == 0 and layer.kernel_size is None)
     total = {
         "name": "total",
         "params": report.totals.params,
@@ -82,7 +82,8 @@ def line(report: Summary) -> str:
     totals = report.totals
     return (
         f"{report.model} at {inputs_text(report)}: {len(report.layers)} layers,"
-        f" {count_text(totals.params)} parameters, {at_least(totals.macs)}{short_count(totals.macs_known, 'MACs')}"
+        f" {at_least(totals.params)}{count_text(totals.params_known)} parameters,"
+        f" {at_least(totals.macs)}{short_count(totals.macs_known, 'MACs')}"
     )
 
 
@@ -119,11 +120,9 @@ def _value(layer: LayerSummary, key: str, usual: str) -> object:
 
 def _totals(report: Summary) -> Facts:
     totals, memory = report.totals, report.memory
-    frozen = totals.params - totals.trainable_params
-    trainable = f", {'all' if frozen == totals.params else count_text(frozen)} of them frozen" if frozen else ""
     items = [("outputs", sizes_text(report.outputs, report.dtype))] if len(report.outputs) > 1 else []
     items += [
-        ("parameters", f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)}{_dtypes(report)})"),
+        ("parameters", _parameters(report)),
         ("MACs", f"{at_least(totals.macs)}{count_text(totals.macs_known)}  ({_flops(totals)})"),
         (
             "activations",
@@ -141,6 +140,16 @@ def _totals(report: Summary) -> Facts:
     sides = next((len(row.receptive_field.size) for row in report.layers if row.receptive_field), 2)
     units = ("units", f"{BINARY}; field: the receptive field's side, in {positions_word(sides)} of the input")
     return Facts((*items, *_others(totals.other_params), units))
+
+
+def _parameters(report: Summary) -> str:
+    """The number of parameters, of those that are frozen, and their memory."""
+    totals = report.totals
+    if totals.params is None or totals.trainable_params is None:
+        return f"at least {count_text(totals.params_known)}"
+    frozen = totals.params - totals.trainable_params
+    trainable = f", {'all' if frozen == totals.params else count_text(frozen)} of them frozen" if frozen else ""
+    return f"{count_text(totals.params)}{trainable}  ({bytes_text(totals.param_bytes)}{_dtypes(report)})"
 
 
 def _dtypes(report: Summary) -> str:

@@ -48,7 +48,7 @@ class LayerTutorial:
     layer: LayerSummary
     input_shapes: tuple[Shape, ...]
     weights: tuple[Weights, ...]
-    network_params: int
+    network_params: int | None
     network_macs: int | None
     kept_bytes: int
     before: tuple[Neighbour, ...]
@@ -106,16 +106,18 @@ def _window(layer: LayerSummary) -> list[tuple[str, str]]:
 
 
 def _weights(data: LayerTutorial) -> list[tuple[str, str]]:
+    if data.layer.params is None:
+        return [("weights", "not known: the file does not tell them")]
     if not data.weights:
         return [("weights", "none: the layer has no parameters")]
     sizes = [f"{weights.name.rpartition('.')[2]} {kernel_text(weights.shape)}" for weights in data.weights]
     total = sum(weights.params for weights in data.weights)
     product = " + ".join(" x ".join(map(str, weights.shape)) for weights in data.weights)
-    share = _share(total, data.network_params)
+    share = "" if data.network_params is None else f", {_share(total, data.network_params)} of the network's"
     shared = "" if data.layer.params == total else f"; {count_text(data.layer.params)} not shared with an earlier layer"
     return [
         ("weights", ", ".join(sizes)),
-        ("parameters", f"{product} = {count_text(total)}, {share} of the network's{shared}"),
+        ("parameters", f"{product} = {count_text(total)}{share}{shared}"),
     ]
 
 

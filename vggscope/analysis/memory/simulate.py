@@ -108,10 +108,18 @@ def unknown_memory(network: Network, config: StepConfig) -> str:
     """Why the memory of a step is not known; empty if it is."""
     if not network.registers_all:
         return "its unregistered parameters take memory too, but do not move to a GPU with the model"
+    if network.uncounted:
+        more = f" and of {len(network.uncounted) - 1} more layers" if len(network.uncounted) > 1 else ""
+        return f"the parameters of {network.uncounted[0]}{more} are not known"
     if _has_untold_gradient(network, config):
         return (
             f"no gradient is registered for {network.without_gradient}: torch warns that the backward pass may be wrong"
         )
+    return _unknown_gradients(network, config)
+
+
+def _unknown_gradients(network: Network, config: StepConfig) -> str:
+    """Why the memory of a step's gradients, or of its sparse products, is not known; empty if it is."""
     trained = trained_parameters(network, config) if config.trains else ()
     sparse = next((p.name for p in trained if p.name in network.sparse_gradients), None)
     if sparse is not None:
@@ -135,6 +143,8 @@ def require_known_memory(network: Network, config: StepConfig) -> None:
         remedy = "sparse=False gives a dense gradient"
     elif not network.registers_all:
         remedy = _UNREGISTERED_REMEDY
+    elif network.uncounted:
+        remedy = "a model exported to ONNX has all its parameters in the file"
     elif _has_untold_gradient(network, config):
         remedy = "torch.library.register_autograd registers one"
     elif network.sparse_call and (not config.trains or trained_parameters(network, config)):

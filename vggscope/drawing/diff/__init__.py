@@ -20,7 +20,6 @@ from vggscope.drawing.sheet import MARGIN, TOP, page
 from vggscope.drawing.theme import HEADING, SMALL, Theme
 from vggscope.drawing.themes import theme_named
 from vggscope.errors import OptionError, option
-from vggscope.units import count_text
 
 HEAD, BETWEEN, SPACE = 19.0, 26.0, 14.0
 """In points: the height of the headings, the space between two strips of rows, and that around the drawing."""
@@ -95,8 +94,8 @@ def _headings(diff: Diff) -> tuple[tuple[str, str], tuple[str, str]]:
     """The heading of each side: its name and its parameters."""
     ours, reference = short_names(diff)
     return (
-        (ours, f"{count_text(diff.params.ours)} parameters"),
-        (reference, f"{count_text(diff.params.reference)} parameters"),
+        (ours, f"{diff.params.texts[0]} parameters"),
+        (reference, f"{diff.params.texts[1]} parameters"),
     )
 
 

@@ -106,8 +106,9 @@ def _common(subject: Subject) -> tuple[str, ...]:
 def _card(stage: Stage, subject: Subject, look: Look, common: tuple[str, ...]) -> _Card:
     shown = (fact for name, fact in look.facts.items() if name != "rule")
     facts = tuple((fact.title, fact.text(stage.layers, subject.report)) for fact in shown)
-    params = sum(layer.report.params for layer in stage.layers)
-    share = params / max(1, subject.report.totals.params) if "params" in look.annotate else None
+    params = sum(layer.report.params or 0 for layer in stage.layers)
+    whole = subject.report.totals.params
+    share = params / max(1, whole) if "params" in look.annotate and whole is not None else None
     return _Card(stage, common, facts, share, "rule" in look.annotate)
 
 

@@ -14,7 +14,7 @@ function fillInspector() {
     ['input', times(layer.in)],
     ['output', times(layer.out)],
     layer.rule ? ['rule', layer.rule] : null,
-    ['parameters', layer.params ? `${count(layer.params)} (${share(layer.params, totals.params)})` : 'none'],
+    ['parameters', layer.params === null ? UNKNOWN : layer.params ? `${count(layer.params)} (${share(layer.params, totals.params)})` : 'none'],
     ['MACs', layer.macs ? `${shortCount(layer.macs)} (${share(layer.macs, totals.macs)})` : count(layer.macs)],
     ['activation', layer.bytes ? bytesText(layer.bytes) : 'shares its input’s memory'],
     ['receptive field', field.size ? `${pair(field.size)} px${field.stride ? `, stride ${pair(field.stride)}` : ''}` : UNKNOWN],

@@ -17,9 +17,11 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.elementwise import Elementwise
+from vggscope.ops.embedding import Embedding
 from vggscope.ops.linear import Linear
 from vggscope.ops.merge import Concatenation
 from vggscope.ops.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm
+from vggscope.ops.recorded import Recorded
 from vggscope.ops.reduction import Reduction
 from vggscope.ops.regularization import AlphaDropout, Dropout, Dropout2d, Identity
 from vggscope.ops.sampling import Upsample
@@ -50,9 +52,10 @@ def _without_rule(step: KerasStep) -> KerasTensor:
     shape = (1, *(size for size in stated[1:] if size is not None))
     is_first = len(shape) >= 4 and not step.walk.channels_first
     here = (1, shape[-1], *shape[1:-1]) if is_first else shape
-    if not step.call.is_function:
+    is_function = step.call.is_function or step.call.type in _WITHOUT_PARAMETERS
+    if not is_function:
         step.walk.uncounted.append(step.name)
-    return step.unknown(step.inputs, here, is_first=is_first)
+    return step.unknown(step.inputs, here, is_first=is_first, is_function=is_function)
 
 
 def _numbers(step: KerasStep, key: str, count: int, otherwise: object = None) -> tuple[int, ...]:
@@ -500,11 +503,51 @@ def _rescaling(step: KerasStep) -> KerasTensor:
     return step.step(Elementwise("add", (None, shift)), tensor) if shift else tensor
 
 
+def _embedding(step: KerasStep) -> KerasTensor:
+    op = Embedding(_count(step, "input_dim"), _count(step, "output_dim"))
+    return step.add(op, step.walk.plain(step.name, step.tensor))
+
+
+def _recurrent(gates: int) -> Callable[[KerasStep], KerasTensor]:
+    """A layer that multiplies the input and its state by the matrices of so many gates at each step."""
+
+    def rule(step: KerasStep) -> KerasTensor:
+        tensor = step.walk.plain(step.name, step.tensor)
+        shape, units = step.walk.shape(tensor), _count(step, "units")
+        if len(shape) != 3 or len(step.inputs) > 1 or step.config.get("return_state"):
+            raise ValueError("there is no rule for its states, or for an input without an axis of steps")
+        steps, features = shape[1:]
+        width = gates * units
+        biases = 2 if gates == _GATES["GRU"] and step.config.get("reset_after", step.call.dialect == 3) else 1
+        weights: dict[str, Shape] = {"kernel": (features, width), "recurrent_kernel": (units, width)}
+        if step.config.get("use_bias", True):
+            weights["bias"] = (width,) if biases == 1 else (biases, width)
+        is_trained = step.config.get("trainable", True) is not False
+        output = (1, steps, units) if step.config.get("return_sequences") else (1, units)
+        op = Recorded(step.call.type, (shape,), output, cost=steps * width * (features + units), backward_cost=None)
+        parameters = [Parameter(f"{step.name}.{leaf}", sides, is_trained) for leaf, sides in weights.items()]
+        return KerasTensor(step.walk.graph.add(step.name, op, [tensor.source], parameters, is_named=True))
+
+    return rule
+
+
 def _normalization(step: KerasStep) -> KerasTensor:
     """Values less a mean, by a deviation: constants that Keras keeps beside the weights."""
     tensor = step.walk.unflattened(step.name, step.tensor)
     return step.unknown([tensor], step.walk.shape(tensor), is_first=tensor.is_first, is_free=True)
 
+
+_GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
+"""The gates of recurrent layers."""
+
+_WITHOUT_PARAMETERS = frozenset(
+    {
+        *("CategoryEncoding", "CenterCrop", "Discretization", "Dot", "Hashing", "Identity", "Lambda", "Masking"),
+        *("RandomBrightness", "RandomCrop", "RandomHeight", "RandomWidth", "RepeatVector", "Resizing"),
+        *("StringLookup", "TFOpLambda", "ThresholdedReLU", "UnitNormalization"),
+    }
+)
+"""Layers without a rule that have no parameters."""
 
 _RULES: Mapping[str, Callable[[KerasStep], KerasTensor]] = {
     "Activation": _activation_layer,
@@ -520,6 +563,7 @@ _RULES: Mapping[str, Callable[[KerasStep], KerasTensor]] = {
     "DepthwiseConv2D": _convolution(2, is_depthwise=True),
     "Dropout": _dropout(Dropout),
     "ELU": lambda step: step.add(activation.ELU(_number(step, "alpha", 1.0)), step.tensor),
+    "Embedding": _embedding,
     "Flatten": _flatten,
     "GaussianDropout": _same,
     "GaussianNoise": _same,
@@ -544,6 +588,7 @@ _RULES: Mapping[str, Callable[[KerasStep], KerasTensor]] = {
     "SpatialDropout2D": _spatial_dropout,
     "SpatialDropout3D": _spatial_dropout,
     "Subtract": _merge("sub"),
+    **{kind: _recurrent(gates) for kind, gates in _GATES.items()},
     **{f"Conv{n}D": _convolution(n) for n in (1, 2, 3)},
     **{f"Conv{n}DTranspose": _transposed(n) for n in (1, 2, 3)},
     **{f"Cropping{n}D": _cropping(n) for n in (1, 2, 3)},

@@ -167,11 +167,19 @@ class KerasStep:
         return self.like(tensors[0], self.walk.graph.add(name, op, sources, parameters, is_module=False))
 
     def unknown(
-        self, tensors: Sequence[KerasTensor], shape: Shape, *, is_first: bool, is_free: bool = False
+        self,
+        tensors: Sequence[KerasTensor],
+        shape: Shape,
+        *,
+        is_first: bool,
+        is_free: bool = False,
+        is_function: bool = False,
     ) -> KerasTensor:
-        """Add a layer without a rule. `shape` is that of its output here."""
+        """Add a layer without a rule. `shape` is that of its output here, the rest as in `LayerGraph.add_unknown`."""
         sources = [self.walk.unflattened(self.name, tensor).source for tensor in tensors]
-        source = self.walk.graph.add_unknown(self.name, self.call.type, sources, shape, is_free=is_free)
+        source = self.walk.graph.add_unknown(
+            self.name, self.call.type, sources, shape, is_free=is_free, is_function=is_function
+        )
         return KerasTensor(source, is_first)
 
     def finish(self, tensor: KerasTensor) -> None:
@@ -191,7 +199,8 @@ class KerasStep:
         if steps is None:
             shape = self.walk.shape(tensor)
             name = f"{self.name}.{kind}"
-            return self.like(tensor, self.walk.graph.add_unknown(name, kind, [tensor.source], shape))
+            added = self.walk.graph.add_unknown(name, kind, [tensor.source], shape, is_function=True)
+            return self.like(tensor, added)
         for op in steps:
             tensor = self.step(op, tensor) if len(steps) > 1 else self._activation(op, kind, tensor, is_layer=is_layer)
         return tensor

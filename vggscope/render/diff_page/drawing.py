@@ -19,7 +19,6 @@ from vggscope.drawing.diff.rows import (
 from vggscope.drawing.layer import kind
 from vggscope.render.diff_page.differences import LOOKS, badge
 from vggscope.render.html import escaped
-from vggscope.units import count_text
 
 UNFOLDED = (1, 3, 3)
 """The layers that are alike and shown before and after a difference, the places of a difference, and its successive
@@ -43,10 +42,9 @@ def drawn(diff: Diff) -> str:
     shown = "".join(
         _row(row, numbers, diff) if isinstance(row, MarkedRow) else _stacked(row, numbers, diff, marked) for row in rows
     )
-    sides = zip(short_names(diff), (diff.params.ours, diff.params.reference))
+    sides = zip(short_names(diff), diff.params.texts)
     heads = "".join(
-        f'<p class="head"><b>{escaped(name)}</b> <span>{count_text(params)} parameters</span></p>'
-        for name, params in sides
+        f'<p class="head"><b>{escaped(name)}</b> <span>{params} parameters</span></p>' for name, params in sides
     )
     return (
         '<section aria-labelledby="drawing">\n<div class="bar"><h2 id="drawing" tabindex="-1">Side by side</h2>\n'
