@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -369,6 +370,67 @@ def test_multiply_accumulates_are_those_of_the_formulas(tmp_path: Path) -> None:
     path = written(graph([lstm], [(7, 1, 3)], [weight("w", 1, 20, 3), weight("r", 1, 20, 5)]), tmp_path)
     sequence = vggscope.network(path, input_size=(7, 3), batch_axis=1)
     assert vggscope.summary(sequence).totals.macs == 7 * 4 * 5 * (3 + 5)
+
+
+def test_weights_that_nodes_compute_count_once_where_they_are_used(tmp_path: Path) -> None:
+    def tensor(name: str, *shape: int, dtype: int = TensorProto.FLOAT) -> onnx.TensorProto:
+        size = math.prod(shape) * {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.INT8: 1}[dtype]
+        return helper.make_tensor(name, dtype, shape, bytes(size), raw=True)
+
+    node, scale = helper.make_node, helper.make_tensor("s", TensorProto.FLOAT, [], [0.1])
+    half = helper.make_tensor("val_1", TensorProto.FLOAT, [], [0.5])
+    size = helper.make_tensor("n", TensorProto.INT64, [2], [8, 40])
+    zero = helper.make_tensor("z", TensorProto.INT8, [], [0])
+    given = [
+        *(tensor("a", 40, 8), tensor("b", 40, 4), tensor("c", 40, 4), tensor("d", 8, 40, dtype=TensorProto.FLOAT16)),
+        *(tensor("e", 8, 40), tensor("f", 40), tensor("g", 8, 40, dtype=TensorProto.INT8), tensor("h", 40, 2)),
+        *(scale, half, size, zero, tensor("small", 40, 1), tensor("wide", 20), tensor("narrow", 20)),
+    ]
+    weights = [
+        *(
+            node("Transpose", ["a"], ["wa"]),
+            node("Reshape", ["a", "n"], ["wr"]),
+            node("Concat", ["b", "c"], ["bc"], axis=1),
+        ),
+        *(node("Transpose", ["bc"], ["wb"]), node("Cast", ["d"], ["wd"], to=1), node("Mul", ["e", "f"], ["ef"])),
+        *(node("Mul", ["ef", "val_1"], ["we"]), node("DequantizeLinear", ["g", "s", "z"], ["wg"])),
+        *(node("Concat", ["small", "small", "h", "b"], ["sh"], axis=1), node("Transpose", ["sh"], ["wh"])),
+        node("QuantizeLinear", ["e", "s", "z"], ["qe"]),
+        *(node("DequantizeLinear", ["qe", "s", "z"], ["wq"]), node("Concat", ["wide", "narrow"], ["bias"], axis=0)),
+    ]
+    used = ("wa", "wr", "wb", "wd", "we", "wg", "wh", "wq")
+    products = [node("MatMul", ["x", name], [f"y{name}"]) for name in used]
+    nodes = [
+        *weights,
+        *products,
+        node("Sum", [f"y{name}" for name in used], ["sum"]),
+        node("Add", ["sum", "bias"], ["y"]),
+    ]
+    report = vggscope.summary(written(graph(nodes, [(1, 8)], given), tmp_path))
+    counted = [layer.params for layer in report.layers if layer.op == "matmul"]
+    # What an earlier layer has counted is not counted again: a, e and b.
+    assert counted == [320, 0, 320, 320, 320 + 40, 320, 40 + 80, 0]
+    assert report.layers[-1].params == 40
+    assert report.totals.trainable_params == sum(counted) + 40 - 320  # int8 is not trained
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_states_of_zeros_are_no_parameters(tmp_path: Path, kind: str) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = getattr(nn, kind)(6, 5, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.layer(x)[0]
+            return output
+
+    made = Recurrent().eval()
+    path = str(tmp_path / "x.onnx")
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(made, (torch.zeros(1, 4, 6),), path, dynamo=True)
+    assert vggscope.summary(path).totals.params == sum(parameter.numel() for parameter in made.parameters())
 
 
 def test_shape_computations_are_no_layers(tmp_path: Path) -> None:

@@ -426,6 +426,8 @@ def names_parameter(name: str) -> bool:
 
 _RESULT = re.compile(
     "(aten_)?(index|unsqueeze|view|permute|transpose|t|slice|select|expand|reshape|cat|stack|add|sub|mul|div|neg|pow|sum"
-    r"|mean|where|convert_element_type|arange|full|zeros|ones|clone|repeat|gather|index_select|to|_to_copy|masked_fill|squeeze)(_default)?(_\d+)?"
+    r"|mean|where|convert_element_type|arange|full|zeros|ones|clone|repeat|gather|index_select|to|_to_copy|masked_fill|squeeze"
+    r"|linear|matmul|mm|bmm|addmm|einsum|exp|log|sqrt|rsqrt|sin|cos|tanh|sigmoid|softmax|flatten|split|outer|tril|triu|abs"
+    r"|zeros_like|ones_like|full_like|new_zeros|new_ones|new_full)(_default)?(_\d+)?"
 )
 """How dynamo names a constant that it has computed: after the function."""

@@ -26,7 +26,7 @@ from vggscope.checkpoint.formats.onnx_model import (
     names_parameter,
 )
 from vggscope.errors import CheckpointError, ShapeError, option, printable
-from vggscope.foreign.onnx.ops import WITHOUT_MACS, OnnxLayer, layers
+from vggscope.foreign.onnx.ops import WITHOUT_MACS, OnnxLayer, is_number, layers
 from vggscope.foreign.onnx.patterns import OnnxPattern, OnnxPatterns
 from vggscope.foreign.onnx.values import Number, OnnxCall, OnnxValue, evaluate
 from vggscope.graph import INPUT, OUTPUT, Buffer, ConstantValue, Failure, Input, Network, Node, Output, Parameter
@@ -55,6 +55,19 @@ _MANY = 4
 
 _VIEWS = frozenset({"Transpose", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 """The ops that only lay out a constant; any other computes a new one."""
+
+_FIRST_ALONE = _VIEWS | {
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "Slice",
+    "Split",
+    "Gather",
+    "Expand",
+    "Tile",
+    "Pad",
+    "Clip",
+}
+"""The ops whose first input alone holds data; the others are sizes, places, scales and bounds."""
 
 _REORDERS = frozenset({"Transpose", "Slice", "Split", "Expand", "Gather"})
 """The ops whose output, a view in torch, does not have its elements in the order of its axes."""
@@ -339,7 +352,7 @@ class _ShapeRun:
         is_standard = node.domain in STANDARD
         results = self._evaluated(call) if is_standard else None
         if results is not None:
-            self.values.update(zip(node.outputs, results))
+            self.values.update(zip(node.outputs, (self._with_origin(call, value) for value in results)))
             return
         if all(value is None or value.is_constant for value in call.inputs) and not node.reads:
             self._run_constant(call)
@@ -406,8 +419,7 @@ class _ShapeRun:
         """Record what a node computes from constants alone, of which only the shape is known."""
         node = call.node
         known = [value for value in call.inputs if value is not None]
-        tensors = tuple(dict.fromkeys(tensor for value in known for tensor in value.tensors))
-        is_computed = node.op_type not in _VIEWS or any(value.is_computed for value in known)
+        tensors, is_computed = _origin(call)
         made = layers(call) if node.domain in STANDARD else None
         for place, name in enumerate(node.outputs):
             shape = self._constant_shape(call, made, place)
@@ -417,6 +429,20 @@ class _ShapeRun:
             stated = self._stated(name)
             dtype = stated.dtype if stated and stated.dtype else dtype
             self.values[name] = OnnxValue(shape, dtype, tensors=tensors, is_computed=is_computed)
+
+    def _with_origin(self, call: OnnxCall, value: OnnxValue) -> OnnxValue:
+        """A known constant with the tensors of the file that it is computed from.
+
+        A number that is more than a copy of an initializer is one of the code.
+        """
+        kind = call.node.op_type
+        if kind in ("Constant", "Shape", "Size", "ConstantOfShape", "Range") or value.tensors:
+            return value
+        tensors, is_computed = _origin(call)
+        if prod(value.shape) == 1:
+            is_copy = kind == "Cast" and not any(other is not None and other.is_computed for other in call.inputs)
+            tensors = tuple(t for t in tensors if is_copy and t.name in self.model.initializers)
+        return replace(value, tensors=tensors, is_computed=is_computed)
 
     def _constant_shape(self, call: OnnxCall, made: tuple[OnnxLayer, ...] | None, place: int) -> Shape | None:
         if made is not None and place < len(made) and not made[place].weights and made[place].before is None:
@@ -510,7 +536,16 @@ class _ShapeRun:
         """The parameters that a constant is computed from. A constant that no layer owns has the name of one."""
         found = [tensor for tensor in value.tensors if is_weight or _is_parameter(tensor)]
         self.owned.update(tensor.name for tensor in found)
-        return [Parameter(_key(t.name), t.shape, dtype=t.dtype or value.dtype, stored=t.stored) for t in found]
+        return [
+            Parameter(
+                _key(t.name),
+                t.shape,
+                trainable=_is_floating(t.dtype or value.dtype),
+                dtype=t.dtype or value.dtype,
+                stored=t.stored,
+            )
+            for t in found
+        ]
 
     def _evaluated(self, call: OnnxCall) -> tuple[OnnxValue, ...] | None:
         if call.node.op_type == "Constant":
@@ -586,6 +621,16 @@ def _key(name: str) -> str:
     return f"{name.removesuffix('.weight_bias')}.bias" if name.endswith(".weight_bias") else name
 
 
+def _origin(call: OnnxCall) -> tuple[tuple[OnnxTensor, ...], bool]:
+    """The tensors of the file that hold the data of a constant, and whether it is more than a view of one."""
+    kind = call.node.op_type
+    given = call.inputs[:1] if kind in _FIRST_ALONE else call.inputs
+    data = [value for place, value in enumerate(given) if len(given) == 1 or not is_number(call, place)]
+    known = [value for value in data if value is not None and value.dtype != "bool"]
+    tensors = tuple(dict.fromkeys(tensor for value in known for tensor in value.tensors))
+    return tensors, kind not in _VIEWS or any(value.is_computed for value in known)
+
+
 def _initializer(value: OnnxValue) -> str:
     """The name of the initializer that a constant is; empty for one that is computed."""
     return value.tensors[0].name if len(value.tensors) == 1 and not value.is_computed else ""
@@ -610,8 +655,11 @@ def _no_shape(node: OnnxNode) -> ShapeError:
 
 
 def _is_parameter(tensor: OnnxTensor) -> bool:
-    is_float = tensor.dtype.startswith(("float", "bfloat", "complex"))
-    return is_float and names_parameter(tensor.name)
+    return _is_floating(tensor.dtype) and names_parameter(tensor.name)
+
+
+def _is_floating(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat", "complex"))
 
 
 def _constant_value(value: OnnxValue, parameters: list[Parameter]) -> ConstantValue:

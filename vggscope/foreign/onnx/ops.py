@@ -616,6 +616,9 @@ def _attention(call: OnnxCall) -> OnnxLayer:
     return OnnxLayer(ScaledDotProductAttention(scale=scale), (0, 1, 2))
 
 
+_RECURRENT_WEIGHTS = (1, 2, 3, 7)
+"""The inputs of a recurrent layer that are its weights; the others are the sequence, its length and its states."""
+
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
@@ -627,10 +630,12 @@ def _recurrent(call: OnnxCall) -> OnnxLayer:
     if call.integer("layout") or call.shape(1) != (directions, gates * hidden, width):
         raise LookupError("layout")
     cost = steps * batch * directions * gates * hidden * (width + hidden)
-    read = tuple(place for place, value in enumerate(call.inputs) if value is not None)
+    given = [place for place, value in enumerate(call.inputs) if value is not None]
+    weights = tuple(place for place in given if place in _RECURRENT_WEIGHTS)
+    read = tuple(place for place in given if place not in weights)
     shapes = tuple(call.shape(place) for place in read)
     op = Recorded(call.node.op_type, shapes, (steps, directions, batch, hidden), cost=cost, backward_cost=None)
-    return OnnxLayer(op, read, is_product=True)
+    return OnnxLayer(op, read, weights=weights)
 
 
 _QUANTIZED = MappingProxyType({"QuantizeLinear": 2, "DequantizeLinear": 1})
