@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,7 +21,9 @@ from torch import nn
 import vggscope
 from tests.matconvnet import conv, numbers, pool, relu, small, write
 from tests.test_hostile_graphs import outcomes
+from vggscope.checkpoint.data import open_checkpoint
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.inflated import Inflated
 from vggscope.checkpoint.formats.matconvnet import read, read_net
 from vggscope.checkpoint.load_weights import load_weights
 from vggscope.errors import CheckpointError, VggscopeError
@@ -110,11 +113,43 @@ def test_weights_are_told_in_torchs_layout(tmp_path: Path) -> None:
     assert any("RGB" in note for note in found.notes)
 
 
-def test_compressed_weights_are_described_and_not_read(tmp_path: Path) -> None:
+def test_compressed_weights_are_those_of_a_plain_file(tmp_path: Path) -> None:
+    path, plain = write(tmp_path / "x.mat", small(), compressed=True), write(tmp_path / "plain.mat", small())
+    ours, theirs = (vggscope.build(each, weights=each).state_dict() for each in (path, plain))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    values = vggscope.values(path, plain)
+    assert {row.relation for row in values.tensors} == {"equal"}
+
+
+def test_inflated_bytes_are_read_from_any_place_without_starting_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_CLOSEST", "_LARGEST_STEP"):
+        monkeypatch.setattr(f"vggscope.checkpoint.formats.inflated.{name}", 2**16)
+    data = np.random.default_rng(1).integers(0, 9, 2**22, "u1").tobytes()
+    (tmp_path / "x").write_bytes(b"before" + zlib.compress(data) + b"after")
+    with BoundedFile(str(tmp_path / "x")) as file:
+        inflated = Inflated(file, 6, file.size - 11, limit=2**40)
+        draw = Random(1)
+        places = [0, len(data) - 50, *(draw.randrange(len(data) - 50) for _ in range(100))]
+        for start in places:
+            room = bytearray(50)
+            inflated.fill(memoryview(room), start)
+            assert room == data[start : start + 50]
+        # From the start each time it would be half of the data for each place.
+        assert file.bytes_inflated < len(data) + len(places) * 2 * 2**16
+        with pytest.raises(CheckpointError, match="ends within its data"):
+            inflated.fill(memoryview(bytearray(50)), len(data) - 49)
+
+
+def test_tensors_that_overlap_in_a_compressed_variable_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x.mat", small(), compressed=True)
-    assert vggscope.inspect(path).num_classes == 10
-    with pytest.raises(CheckpointError, match="its data is compressed"):
-        vggscope.build(path, weights=path)
+    with BoundedFile(path) as file:
+        found = read(file, path)
+    first, second, *_ = found.storages
+    moved = {**found.storages, second: replace(found.storages[second], start=found.storages[first].start + 4)}
+    with pytest.raises(CheckpointError, match="overlap"), open_checkpoint(replace(found, storages=moved)):
+        pass
 
 
 def test_one_output_is_an_axis_that_matlab_drops(tmp_path: Path) -> None:
@@ -317,7 +352,7 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "larger than what holds it": lambda: file_of([net(matrix("", 1, (1, 1), b"", 2**31))]),
     "a shape that no array has": lambda: file_of([matrix("layers", 1, (-1, 5), b"")]),
     "cut short or damaged": lambda: file_of([matrix("layers", 1, (1, 1), b"", 2**31)]),
-    "a compressed variable is damaged": lambda: file_of([struct.pack("<II", 15, 40) + b"x" * 40]),
+    "a compressed part is damaged": lambda: file_of([struct.pack("<II", 15, 40) + b"x" * 40]),
     "ends within its data": lambda: file_of([packed(net(layer_of("conv", (9, 9, 9, 9)))[:9000])]),
     "an element of type 99": lambda: file_of([element(99, b"x" * 8)]),
 }

@@ -211,13 +211,15 @@ def test_one_array_is_a_checkpoint_of_one_tensor(tmp_path: Path) -> None:
     assert vggscope.stats(tmp_path / "filters.npy").files[0].tensors[0].mean == 1
 
 
-def test_compressed_arrays_are_described_and_not_read(tmp_path: Path, model: nn.Module) -> None:
-    np.savez_compressed(tmp_path / "x.npz", **channels_last(model.state_dict(), CAFFE, ("_W", "_b")))
+def test_compressed_arrays_are_read_as_others_are(tmp_path: Path, model: nn.Module) -> None:
+    arrays = channels_last(model.state_dict(), CAFFE, ("_W", "_b"))
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    np.savez(tmp_path / "plain.npz", **arrays)
     assert vggscope.inspect(tmp_path / "x.npz").params == 29_746
-    reasons = {row.reason for row in vggscope.stats(tmp_path / "x.npz").files[0].tensors}
-    assert reasons == {"its data is compressed or encrypted"}
-    with pytest.raises(vggscope.CheckpointError, match="is not read: its data is compressed"):
-        vggscope.build(NOTATION, SIZE, weights=str(tmp_path / "x.npz"))
+    found = vggscope.values(tmp_path / "x.npz", tmp_path / "plain.npz")
+    assert {row.relation for row in found.tensors} == {"equal"}
+    built = vggscope.build(NOTATION, SIZE, weights=str(tmp_path / "x.npz")).state_dict()
+    assert all(torch.equal(built[key], value) for key, value in model.state_dict().items())
 
 
 def test_the_data_of_arrays_is_not_read(tmp_path: Path) -> None:

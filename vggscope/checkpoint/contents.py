@@ -83,11 +83,14 @@ class Extent:
 
     `header` is `zip` (a member of a zip archive), `count` (8 bytes with the number of elements), `packed` (a compressed
     or encrypted member), `text` (numbers in ASCII) or empty.
+    `within` is set for bytes of what a part of the file inflates to, which they are counted in: a member of a zip
+    archive, compressed by deflate, or else a stream of zlib.
     """
 
     start: int
     size: int
     header: str = ""
+    within: Extent | None = None
 
 
 @dataclass(frozen=True, slots=True)

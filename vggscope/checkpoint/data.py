@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.checkpoint.contents import Checkpoint, Extent, StoredTensor
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.inflated import Inflated
 from vggscope.checkpoint.reader import explained, read
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import Shape, numel
@@ -32,6 +33,9 @@ LARGEST_WHOLE = 4 * 2**30
 
 FREE_BYTES = 2**30
 """Bytes that a file's tensors may have beyond twice its size, as tensors of one stretched number do."""
+
+LARGEST_INFLATED = 2**62
+"""The last byte of what a part of a file inflates to. What is read of it is bounded by the tensors' claims."""
 
 _CODES = {
     **{"float64": "f8", "float32": "f4", "float16": "f2", "bfloat16": "u2"},
@@ -70,7 +74,8 @@ class TensorFile:
             )
         used = {tensor.place.storage for tensor in self.checkpoint.tensors if tensor.place}
         extents = {key: extent for key, extent in self.checkpoint.storages.items() if key in used}
-        self._starts = _starts(file, extents)
+        self._places = _places(file, extents)
+        self._inflated: Inflated | None = None
         self._buffer = bytearray()
 
     def obstacle(self, tensor: StoredTensor) -> str:
@@ -113,10 +118,10 @@ class TensorFile:
                 return
             if len(self._buffer) < count * item:
                 self._buffer = bytearray(count * item)
-            buffer, start = memoryview(self._buffer), self._start(tensor)
+            buffer = memoryview(self._buffer)
             for begin in range(0, total, count):
                 room = min(count, total - begin) * item
-                self._file.fill(buffer[:room], start + begin * item)
+                self._fill(tensor, buffer[:room], begin * item)
                 yield _native(np.frombuffer(buffer[:room], code))
 
     def whole(self, tensor: StoredTensor) -> Array:
@@ -131,7 +136,7 @@ class TensorFile:
                 raise CheckpointError(f"{printable(tensor.name)} has {span * item} bytes, too many to read at once")
             array = np.empty(span, self._code(tensor))
             if span:
-                self._file.fill(array.view(np.uint8).data, self._start(tensor))
+                self._fill(tensor, array.view(np.uint8).data, 0)
             strides = tuple(step * item for step in _strides(tensor))
             return as_strided(_native(array), _view(tensor), strides, writeable=False).reshape(tensor.shape)
 
@@ -140,11 +145,11 @@ class TensorFile:
         import numpy as np
 
         with explained(self._path):
-            item, start = self.item_size(tensor), self._start(tensor)
+            item = self.item_size(tensor)
             data = bytearray(item * len(indices))
-            for place, index in enumerate(indices):
-                offset = _offset(tensor, index)
-                self._file.fill(memoryview(data)[place * item : (place + 1) * item], start + offset * item)
+            # In the order of the file: compressed data are read forwards.
+            for offset, place in sorted((_offset(tensor, index), place) for place, index in enumerate(indices)):
+                self._fill(tensor, memoryview(data)[place * item : (place + 1) * item], offset * item)
             return _native(np.frombuffer(data, self._code(tensor)))
 
     def digest(self, advance: int = 2**20) -> str:
@@ -162,10 +167,21 @@ class TensorFile:
     def _code(self, tensor: StoredTensor) -> str:
         return (">" if self.checkpoint.big_endian else "<") + _CODES[tensor.dtype]
 
-    def _start(self, tensor: StoredTensor) -> int:
-        """The byte of the file at which the tensor's first element is."""
+    def _fill(self, tensor: StoredTensor, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with the bytes from `offset` on, counted from the tensor's first element."""
         assert tensor.place is not None
-        return self._starts[tensor.place.storage] + tensor.place.offset
+        part, start = self._places[tensor.place.storage]
+        source: BoundedFile | Inflated = self._file if part is None else self._inflate(part)
+        source.fill(buffer, start + tensor.place.offset + offset)
+
+    def _inflate(self, part: Extent) -> Inflated:
+        """What a part of the file inflates to. The last one that was asked for is kept."""
+        kept = self._inflated
+        if kept is None or kept.start != part.start:
+            is_member = part.header == "zip"
+            kept = Inflated(self._file, part.start, part.size, limit=LARGEST_INFLATED, raw=is_member)
+            self._inflated = kept
+        return kept
 
     def _is_readable(self, tensor: StoredTensor) -> bool:
         """Whether a tensor with gaps, or in another order, is small enough to read all that it spans."""
@@ -238,17 +254,38 @@ def _native(array: Array) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _starts(file: BoundedFile, extents: Mapping[str, Extent]) -> dict[str, int]:
-    """The byte at which the data of each storage begins. Raises CheckpointError where they overlap or do not fit."""
-    starts = {key: _data_start(file, extent) for key, extent in extents.items() if extent.header not in _UNREAD}
+def _places(file: BoundedFile, extents: Mapping[str, Extent]) -> dict[str, tuple[Extent | None, int]]:
+    """The byte at which the data of each storage begins, in the file or in what a compressed part inflates to.
+
+    The part begins with its data. Raises CheckpointError where data overlap or do not fit.
+    """
+    readable = {key: extent for key, extent in extents.items() if extent.header not in _UNREAD}
+    parts = {extent.within: key for key, extent in readable.items() if extent.within is not None}
+    starts = {key: _data_start(file, extent) for key, extent in readable.items()}
+    part_starts = {part: _data_start(file, part) for part in parts}
+    plain = [(starts[key], extent.size, key) for key, extent in readable.items() if extent.within is None]
+    _check_apart([*plain, *((part_starts[part], part.size, key) for part, key in parts.items())], file.size)
+    inner: dict[Extent, list[tuple[int, int, str]]] = {}
+    for key, extent in readable.items():
+        if extent.within is not None:
+            inner.setdefault(extent.within, []).append((starts[key], extent.size, key))
+    places: dict[str, tuple[Extent | None, int]] = {key: (None, start) for start, _, key in plain}
+    for part, spans in inner.items():
+        _check_apart(spans, LARGEST_INFLATED)
+        data = replace(part, start=part_starts[part])
+        places.update({key: (data, start) for start, _, key in spans})
+    return places
+
+
+def _check_apart(spans: Sequence[tuple[int, int, str]], end_of_all: int) -> None:
+    """Raise CheckpointError where spans, each a start, a size and the key of its storage, overlap or end too late."""
     end, before = 0, ""
-    for key in sorted(starts, key=lambda key: (starts[key], extents[key].size)):
-        if starts[key] < end and extents[key].size:
+    for start, size, key in sorted(spans):
+        if start < end and size:
             raise CheckpointError(f"its data/{printable(before)} and data/{printable(key)} overlap", "it is malicious")
-        end, before = starts[key] + extents[key].size, key
-    if end > file.size:
+        end, before = start + size, key
+    if end > end_of_all:
         raise CheckpointError(f"its data/{printable(before)} ends after the end of the file", "download it again")
-    return starts
 
 
 def _data_start(file: BoundedFile, extent: Extent) -> int:

@@ -56,7 +56,9 @@ def load_weights(module: nn.Module, path: str, *, rgb: bool = False) -> nn.Modul
         problem = f"{path} does not hold the weights of this model: {reason}"
         raise CheckpointError(problem, f"vggscope inspect {path} shows which network they belong to")
     with _reading(checkpoint) as read_tensor, torch.no_grad():
-        for key, name in names.items():
+        order = {tensor.name: place for place, tensor in enumerate(checkpoint.tensors)}
+        # In the file's order, since compressed data are read forwards.
+        for key, name in sorted(names.items(), key=lambda item: order[item[1]]):
             # One at a time: no more than the module and one tensor are held.
             wanted[key].copy_(read_tensor(name).reshape(wanted[key].shape))
     if rgb:

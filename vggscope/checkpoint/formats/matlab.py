@@ -8,12 +8,12 @@ have their first axis innermost.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from vggscope.checkpoint.contents import Extent
 from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.inflated import Inflated
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_RANK, LARGEST_SIDE
 from vggscope.errors import CheckpointError, printable
 from vggscope.ops.base import Shape, numel
@@ -42,8 +42,6 @@ _LONGEST = 1000
 
 _MOST_NUMBERS = 64
 """Elements of an array whose numbers are kept: the settings of layers have four at most."""
-
-_PIECE = 2**16
 
 _INT8, _UINT8, _INT32, _UINT32, _MATRIX, _COMPRESSED, _UTF8 = 1, 2, 5, 6, 14, 15, 16
 
@@ -93,8 +91,6 @@ EMPTY = Array("other", (0, 0))
 class _Plain:
     """Bytes of the file itself."""
 
-    is_compressed = False
-
     def __init__(self, file: BoundedFile, position: int) -> None:
         self._file = file
         self.position = position
@@ -111,55 +107,7 @@ class _Plain:
         self.position += size
 
 
-class _Inflated:
-    """Bytes of a compressed variable, read forwards. A piece is held at a time."""
-
-    is_compressed = True
-
-    def __init__(self, file: BoundedFile, start: int, size: int) -> None:
-        self._file = file
-        self._next, self._end = start, start + size
-        self._inflate = zlib.decompressobj()
-        self._limit = _MOST_INFLATED + 2 * file.size
-        self.position = 0
-
-    def read(self, size: int) -> bytes:
-        parts = []
-        while size:
-            part = self._some(min(size, _PIECE))
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    def skip(self, size: int) -> None:
-        while size:
-            size -= len(self._some(min(size, 2**20)))
-
-    def _some(self, most: int) -> bytes:
-        """The next bytes, at least one and not more than `most`."""
-        while True:
-            packed = self._inflate.unconsumed_tail
-            if not packed and self._next < self._end:
-                room = memoryview(bytearray(min(_PIECE, self._end - self._next)))
-                self._file.fill(room, self._next)
-                self._next += len(room)
-                packed = bytes(room)
-            try:
-                data = self._inflate.decompress(packed, most)
-            except zlib.error as error:
-                raise CheckpointError(f"a compressed variable is damaged: {error}", _REMEDY) from None
-            if data:
-                break
-            if self._inflate.eof or (not self._inflate.unconsumed_tail and self._next >= self._end):
-                raise CheckpointError("a compressed variable ends within its data", _REMEDY)
-        self.position += len(data)
-        self._file.bytes_inflated += len(data)
-        if self._file.bytes_inflated > self._limit:
-            raise CheckpointError("it inflates to more than any network", "it is damaged or malicious")
-        return data
-
-
-_Source: TypeAlias = "_Plain | _Inflated"
+_Source: TypeAlias = "_Plain | Inflated"
 
 
 def read_variables(file: BoundedFile, wanted: Wanted) -> tuple[dict[str, Array], bool]:
@@ -197,7 +145,8 @@ class _MatElements:
             if kind == _MATRIX:
                 yield from self._variable(_Plain(self._file, position), size, wanted)
             elif kind == _COMPRESSED:
-                source = _Inflated(self._file, position, size)
+                limit = _MOST_INFLATED + 2 * self._file.size
+                source = Inflated(self._file, position, size, limit=limit)
                 inner, whole = self._numbers(source.read(8), "II")
                 if inner != _MATRIX:
                     raise CheckpointError("a compressed variable is no array", _REMEDY)
@@ -329,8 +278,8 @@ class _MatElements:
         if size != count * ELEMENT_BYTES[stored]:
             sides = "x".join(map(str, shape))
             raise CheckpointError(f"an array in it has {size} bytes of {stored} for a shape of {sides}", _REMEDY)
-        # A compressed variable is read from its first byte on, so its data has no place in the file.
-        where = Extent(source.position, size, "packed" if source.is_compressed else "")
+        within = Extent(source.start, source.size) if isinstance(source, Inflated) else None
+        where = Extent(source.position, size, within=within)
         numbers: tuple[float, ...] = ()
         if count <= _MOST_NUMBERS:
             numbers = struct.unpack(f"{self._order}{count}{letter}", source.read(size))

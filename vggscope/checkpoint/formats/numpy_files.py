@@ -73,8 +73,9 @@ def read_npz(file: BoundedFile, path: str) -> Checkpoint:
                     beside.append(name)
                     continue
                 tensors.append(_tensor(name, header, info.filename))
-                is_plain = info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & ENCRYPTED
-                storages[info.filename] = Extent(info.header_offset, info.file_size, "zip" if is_plain else "packed")
+                is_plain = info.compress_type == zipfile.ZIP_STORED
+                member = Extent(info.header_offset, info.compress_size, "zip")
+                storages[info.filename] = member if is_plain else Extent(0, info.file_size, within=member)
                 orders[info.filename] = header.is_big_endian
     except DAMAGE as error:
         reason = printable(str(error)) or "it ends within an array"
