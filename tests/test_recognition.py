@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from safetensors.torch import save_file
 from torchvision import models
 
 import vggscope
-from vggscope.errors import OptionError
+from vggscope.checkpoint.loading_code import WITH_BACKBONE
+from vggscope.errors import ModelError, OptionError
 from vggscope.sources import cache, recognition
 
 State = dict[str, torch.Tensor]
@@ -143,6 +145,27 @@ def test_the_network_of_a_recognised_file_is_the_librarys(folder: Path) -> None:
     assert vggscope.diff(str(path), ref=models.resnet18(num_classes=10)).verdict == "identical"
     with pytest.raises(OptionError, match="the file has 10"):
         vggscope.summary(str(path), num_classes=5)
+
+
+def test_the_reference_of_a_recognised_file_is_the_librarys_model(folder: Path) -> None:
+    path = str(saved(folder / "x.pth", state_of(models.squeezenet1_1, num_classes=10)))
+    for ref in ("torchvision", None):
+        found = vggscope.diff(path, ref=ref)
+        assert (found.reference, found.verdict) == ("torchvision:squeezenet1_1", "identical")
+        assert "the keys and shapes are those of torchvision:squeezenet1_1" in found.notes
+    with pytest.raises(ModelError, match="timm has no counterpart of torchvision:squeezenet1_1") as caught:
+        vggscope.diff(path, ref="timm")
+    assert "ref='torchvision:squeezenet1_1'" in caught.value.remedy
+
+
+def test_the_code_that_loads_a_detector_downloads_no_backbone(folder: Path) -> None:
+    for name in models.list_models():
+        takes_backbone = "weights_backbone" in signature(models.get_model_builder(name)).parameters
+        assert name.startswith(WITH_BACKBONE) == takes_backbone, name
+    state = state_of(models.detection.ssdlite320_mobilenet_v3_large, weights=None, weights_backbone=None)
+    found = vggscope.inspect(saved(folder / "x.pth", state))
+    assert found.library_model == "torchvision:ssdlite320_mobilenet_v3_large"
+    assert "get_model('ssdlite320_mobilenet_v3_large', weights_backbone=None)" in found.load
 
 
 def test_a_half_precision_file_has_its_dtype(folder: Path) -> None:

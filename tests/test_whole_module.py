@@ -139,6 +139,22 @@ def test_an_own_class_is_described_and_its_order_is_said_to_be_unknown(tmp_path:
         vggscope.summary(saved(tmp_path / "lstm.pth", nn.Sequential(nn.LSTM(3, 4))))
 
 
+def test_a_module_of_torchvisions_class_is_the_librarys_network(tmp_path: Path) -> None:
+    """If its layers have the settings that the library gives them, and no hooks."""
+    module = meta(lambda: get_model("resnet18", weights=None, num_classes=7))
+    path = saved(tmp_path / "model.pth", module)
+    assert vggscope.diff(path, ref=module).verdict == "identical"
+    with pytest.raises(OptionError, match="the file has 7"):
+        vggscope.summary(path, num_classes=5)
+    module.layer2[0].conv1.stride = (1, 1)
+    with pytest.raises(CheckpointError, match=r"ResNet is not in the file"):
+        vggscope.summary(saved(tmp_path / "stride.pth", module))
+    module.layer2[0].conv1.stride = (2, 2)
+    module.fc.register_forward_hook(_hook)
+    with pytest.raises(CheckpointError, match=r"ResNet is not in the file"):
+        vggscope.summary(saved(tmp_path / "hook.pth", module))
+
+
 def _hook(*_: object) -> None:
     """A hook that a pickle can name."""
 

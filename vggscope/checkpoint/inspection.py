@@ -300,6 +300,8 @@ def of_library_model(inspection: Inspection, found: LibraryModel) -> Inspection:
     library, _, _ = found.word.partition(":")
     target = library_target(found.word, found.num_classes, inspection.layers, found.prefix, found.kind)
     taken = f"strides, paddings and activations are not in a checkpoint: they are taken from {found.word}"
+    if inspection.modules:
+        taken = f"that order is taken from {found.word}"
     twins = (f"the same keys and shapes: {listed(found.same)}",) if found.same else ()
     return replace(
         named,
@@ -359,7 +361,8 @@ def _loading_notes(checkpoint: Checkpoint) -> Iterator[str]:
         yield "it is an archive of torch.jit.save: summary and the other commands follow its code, without running it"
     elif checkpoint.modules:
         yield "it is a whole module: torch.load runs the code of its classes, and vggscope reads their names alone"
-        yield "the code of forward is not in the file: vggscope knows the order of the layers in a Sequential and a VGG"
+        known = "in a Sequential, in a VGG and in models of torchvision and timm"
+        yield f"the code of forward is not in the file: vggscope knows the order of the layers {known}"
     elif unsafe:
         yield f"torch.load accepts {listed(unsafe)} only with weights_only=False, which runs code that the file names"
     elif checkpoint.guarded:

@@ -18,6 +18,12 @@ _KEY = "key"
 
 _UNKNOWN_MODEL = "model = ...  # of the class that these weights belong to"
 
+WITH_BACKBONE = (
+    *("fasterrcnn_", "fcos_", "keypointrcnn_", "maskrcnn_", "retinanet_", "ssd300_", "ssdlite320_"),
+    *("deeplabv3_", "fcn_", "lraspp_"),
+)
+"""How the names of torchvision's models begin that have an argument `weights_backbone`."""
+
 _WIDTH = 100
 """The longest line of code, in characters."""
 
@@ -166,7 +172,9 @@ def library_target(word: str, num_classes: int | None, layers: Sequence[StoredLa
     library, _, name = word.partition(":")
     classes = "" if kind == "exact" else f", num_classes={num_classes}"
     build = "timm.create_model" if library == "timm" else "torchvision.models.get_model"
-    return Target((f"model = {build}({name!r}{classes})",), _key(layers, prefix), True)
+    # Their builders download the backbone's weights where nothing else is said.
+    backbone = ", weights_backbone=None" if library == "torchvision" and name.startswith(WITH_BACKBONE) else ""
+    return Target((f"model = {build}({name!r}{classes}{backbone})",), _key(layers, prefix), True)
 
 
 def _key(layers: Sequence[StoredLayer], prefix: str) -> str:

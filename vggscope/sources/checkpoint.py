@@ -53,6 +53,10 @@ def load(word: str, options: BuildOptions) -> Network:
     if obstacle(checkpoint.modules):
         with suppress(CheckpointError):
             return network_of_checkpoint(word, options)
+        with suppress(CheckpointError):
+            network = _library_network(path, options)
+            if network is not None:
+                return network
     with explained(path):
         return network_of_module(checkpoint, name, options)
 
@@ -62,3 +66,13 @@ def _library_network(path: str, options: BuildOptions) -> Network | None:
     from vggscope.sources.recognition import library_network
 
     return library_network(path, options)
+
+
+def library_model(word: str) -> tuple[str, int | None] | None:
+    """The library's model that the file has the keys and shapes of, and the number of its classes if not its own."""
+    from vggscope.checkpoint.reader import weights_path
+    from vggscope.sources.recognition import library_word
+
+    with suppress(CheckpointError):
+        return library_word(weights_path(word))
+    return None

@@ -81,6 +81,11 @@ def _build_torchvision(name: str, arguments: Mapping[str, int]) -> nn.Module:
     return model
 
 
+def library_model(word: str) -> tuple[str, int | None]:
+    """The word itself, whose model has its own number of classes."""
+    return word, None
+
+
 def names(library: str, pattern: str = "") -> tuple[str, ...]:
     """The models of the installed library, those that match a pattern such as `vgg*` if one is given.
 

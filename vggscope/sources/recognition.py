@@ -109,10 +109,22 @@ def recognise(inspection: Inspection) -> Inspection:
     return inspection if found is None else of_library_model(inspection, found)
 
 
+def library_word(path: str) -> tuple[str, int | None] | None:
+    """The library's model that a checkpoint has the keys and shapes of, as a word, and the number of its classes.
+
+    The number is None where it is the model's own. None for any other file.
+    """
+    inspection = recognise(inspect(path))
+    if inspection.library_model is None or inspection.library_match == "nearest":
+        return None
+    return inspection.library_model, inspection.num_classes if inspection.library_match == "other classes" else None
+
+
 def library_network(path: str, options: BuildOptions) -> Network | None:
     """The Network of the library's model that a checkpoint has the keys and shapes of; None for any other file.
 
-    Raises OptionError for an option that contradicts the file.
+    Of a whole module the settings of its layers must be those of the model too. Raises OptionError for an option that
+    contradicts the file.
     """
     inspection = recognise(inspect(path))
     if inspection.library_model is None or inspection.library_match == "nearest":
@@ -124,10 +136,20 @@ def library_network(path: str, options: BuildOptions) -> Network | None:
         )
     classes = inspection.num_classes if inspection.library_match == "other classes" else None
     network = resolve(inspection.library_model, replace(options, num_classes=classes))
+    if inspection.modules and not _has_its_modules(network, inspection):
+        return None
     dtype = next(filter(is_floating, inspection.dtypes), None)
     if dtype in DTYPE_BYTES and dtype != network.dtype:
         network = converted(network, dtype)
     return replace(network, name=printable(os.path.basename(path)), warnings=(*network.warnings, *inspection.notes))
+
+
+def _has_its_modules(network: Network, inspection: Inspection) -> bool:
+    """Whether a whole module is the network of a library: of its class, with the same settings, and unchanged."""
+    from vggscope.foreign.torch.module import has_settings_of
+
+    library = (inspection.library_model or "").partition(":")[0]
+    return inspection.modules[0].kind.startswith(f"{library}.models.") and has_settings_of(inspection.modules, network)
 
 
 def _match(inspection: Inspection) -> LibraryModel | None:

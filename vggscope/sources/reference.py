@@ -11,7 +11,8 @@ from vggscope.graph import Network
 from vggscope.ops.base import Shape
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES
-from vggscope.sources.resolve import in_full, is_model, resolve, resolve_module
+from vggscope.sources.catalogue import names_in
+from vggscope.sources.resolve import in_full, is_model, library_model_of, resolve, resolve_module
 from vggscope.units import shape_text
 from vggscope.vgg.configs import CONFIGS, LITERATURE, config_named
 from vggscope.vgg.families import FAMILIES, family_named
@@ -60,8 +61,9 @@ class _Choice:
 def reference_for(word: str | None, model: str, ours: Network, options: BuildOptions) -> Reference:
     """The reference that `--ref word` means for the Network `ours` of the word `model`.
 
-    `torchvision` and `timm` mean the model's counterpart in that library, `paper` its column of Table 1. A model
-    without a counterpart gets the one that it is most like. None means the most like of torchvision's VGGs and of all
+    `torchvision` and `timm` mean the model's counterpart in that library, `paper` its column of Table 1. That of a
+    library's model, and of a checkpoint of one, is the model of the same name. A model without a counterpart gets the
+    one that it is most like. None means the most like of torchvision's VGGs and of all
     published networks. Any other word is a MODEL. Raises ModelError for a word that names nothing.
     """
     if word is not None:
@@ -69,7 +71,12 @@ def reference_for(word: str | None, model: str, ours: Network, options: BuildOpt
     same = BuildOptions(num_classes=options.num_classes, inputs=options.inputs, cache=options.cache)
     if ours.takes_one_image:
         same = replace(same, input=ours.input_shape[1:], inputs=None)
-    elif word in (None, *LIBRARIES, "paper"):
+    named = _same_model(word, model) if word in (None, *LIBRARIES) else None
+    if named is not None:
+        choice, classes = named
+        same = replace(same, num_classes=classes or same.num_classes)
+        return _reference(choice, same, tuple(filter(None, (choice.note,))))
+    if not ours.takes_one_image and word in (None, *LIBRARIES, "paper"):
         shown = word or "torchvision"
         raise ModelError(
             f"{shown} has no counterpart: the model does not take one image", f"{option('ref')} names another model"
@@ -83,6 +90,28 @@ def reference_for(word: str | None, model: str, ours: Network, options: BuildOpt
     if word == "paper":
         chosen = replace(chosen, name=_paper_name(chosen.word, same))
     return _reference(chosen, same, notes)
+
+
+def _same_model(library: str | None, model: str) -> tuple[_Choice, int | None] | None:
+    """The model of a library that a word names, or that its checkpoint belongs to, and the number of its classes.
+
+    In another library it is the model of the same name. None for a VGG, and for a model of no library. Raises
+    ModelError where the library has no model of that name.
+    """
+    found = library_model_of(model)
+    if found is None or config_named(found[0].partition(":")[2]) is not None:
+        return None
+    word, classes = found
+    own, _, name = word.partition(":")
+    wanted = library or own
+    # timm's names may end with a tag, as resnet50.a1_in1k does.
+    name = name if wanted == own else name.partition(".")[0]
+    if wanted != own and name not in names_in(wanted):
+        near = nearest(name, names_in(wanted))
+        remedy = f"{option('ref')} names another: {option('ref', word)}"
+        raise ModelError(f"{wanted} has no counterpart of {word}: no model of that name{near}", remedy)
+    why = "" if word == in_full(model) else "the keys and shapes are those of {}"
+    return _Choice(f"{wanted}:{name}", note=why if wanted == own else "{} is the model of the same name"), classes
 
 
 def _check_word(word: str) -> None:

@@ -7,6 +7,7 @@ Each kind is one file in this folder with the functions
     build(word, options) -> nn.Module    only for a source that runs code; others' modules are built from the Network
     inputs(word) -> Inputs | None        only for a source whose words hold the inputs that a model was run on
     runner(word, options) -> Runner      only for a source of files that another runtime runs, when it is asked to
+    library_model(word) -> (word, classes) | None    only for a source whose words may be a library's model
 
 The first row that claims a word resolves it, and reports its errors. A row's file is imported when the row is
 tried, so `summary D` imports one.
@@ -76,6 +77,11 @@ class Source:
     def inputs(self, word: str) -> Inputs | None:
         """The inputs that the word holds; None for a word without."""
         function: Callable[[str], Inputs | None] | None = getattr(self._module, "inputs", None)
+        return None if function is None else function(word)
+
+    def library_model(self, word: str) -> tuple[str, int | None] | None:
+        """The library's model that the word is or belongs to, as a word, and its classes where they are not its own."""
+        function: Callable[[str], tuple[str, int | None] | None] | None = getattr(self._module, "library_model", None)
         return None if function is None else function(word)
 
     def summary(self, word: str) -> dict[str, Any] | None:
@@ -212,6 +218,18 @@ def summary_of(word: str) -> dict[str, Any] | None:
     """The object of a summary's JSON that a word names; None for any other word."""
     claimed = _claimed(word)
     return None if claimed is None else claimed[0].summary(claimed[1])
+
+
+def library_model_of(word: str) -> tuple[str, int | None] | None:
+    """The library's model that a word is or whose checkpoint it names, and its classes where they are not its own.
+
+    None for any other word.
+
+    >>> library_model_of("alexnet"), library_model_of("vgg16")
+    (('torchvision:alexnet', None), None)
+    """
+    claimed = _claimed(word)
+    return None if claimed is None else claimed[0].library_model(claimed[1])
 
 
 def in_full(word: str) -> str:

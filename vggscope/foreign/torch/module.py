@@ -104,6 +104,16 @@ def network_of_module(checkpoint: Checkpoint, name: str, options: BuildOptions) 
     return labelled(check_classes(network, options))
 
 
+def has_settings_of(modules: Sequence[StoredModule], network: Network) -> bool:
+    """Whether no module of a tree is changed, and each layer has the settings of the network's node of its path."""
+    nodes = {node.module: node.op for node in network.nodes if node.module is not None}
+    for module in modules:
+        op = nodes.get(module.path)
+        if module.changed or (op is not None and (not _is_layer(module) or _op_of(module) != op)):
+            return False
+    return True
+
+
 @record
 class _ModuleCall:
     """A call of a layer of torch.nn, or of a function, which has no module."""
