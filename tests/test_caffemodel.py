@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from torch import nn
 
 import vggscope
+from tests.caffe import net_class
 from tests.protobuf import varint
 from tests.test_checkpoint import refused
 from tests.test_other_weights import CAFFE, NOTATION, SIZE, model, same_weights
@@ -26,41 +26,11 @@ from vggscope.checkpoint.reader import read
 
 __all__ = ["model"]  # the fixture of the small VGG
 
-KINDS = {"int32": 5, "int64": 3, "float": 2, "double": 1, "string": 9}
-
-CAFFE_PROTO = {
-    "BlobShape": [("dim", 1, "int64", "packed")],
-    "BlobProto": [
-        *((name, number, "int32", "") for number, name in enumerate(("num", "channels", "height", "width"), 1)),
-        *(("data", 5, "float", "packed"), ("shape", 7, "BlobShape", ""), ("double_data", 8, "double", "packed")),
-    ],
-    "LayerParameter": [("name", 1, "string", ""), ("type", 2, "string", ""), ("blobs", 7, "BlobProto", "repeated")],
-    "V1LayerParameter": [("name", 4, "string", ""), ("type", 5, "int32", ""), ("blobs", 6, "BlobProto", "repeated")],
-    "NetParameter": [
-        *(("name", 1, "string", ""), ("layers", 2, "V1LayerParameter", "repeated")),
-        ("layer", 100, "LayerParameter", "repeated"),
-    ],
-}
-"""The messages of BVLC's caffe.proto, as far as weights need them: name, number, type and label of each field."""
-
 
 @pytest.fixture(scope="module")
 def net() -> Any:
     """The class NetParameter, made by protobuf itself."""
-    file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
-    for name, fields in CAFFE_PROTO.items():
-        message = file.message_type.add(name=name)
-        for field, number, kind, label in fields:
-            added = message.field.add(name=field, number=number, label=3 if label else 1)
-            if kind in KINDS:
-                added.type = KINDS[kind]
-            else:
-                added.type, added.type_name = 11, f".caffe.{kind}"
-            if label == "packed":
-                added.options.packed = True
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
+    return net_class()
 
 
 def written(
