@@ -41,6 +41,48 @@ def text_of(*layers: str, shape: str = "dim: 1 dim: 3 dim: 32 dim: 32") -> str:
     return "\n".join(rows)
 
 
+def weights_of(**shapes: tuple[tuple[int, ...], ...]) -> bytes:
+    """Weights without a net: layers with blobs of these shapes."""
+    message = net_class()()
+    for name, sides in shapes.items():
+        layer = message.layer.add(name=name, type="Convolution")
+        for shape in sides:
+            blob = layer.blobs.add()
+            blob.data.extend([0.5] * torch.Size(shape).numel())
+            blob.shape.dim.extend(shape)
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def test_a_net_and_its_weights_in_two_files_are_read_together(tmp_path: Path) -> None:
+    convolution = "Convolution convolution_param { num_output: 4 kernel_size: 3 pad: 1 }"
+    net, weights = tmp_path / "small_deploy.prototxt", tmp_path / "small.caffemodel"
+    net.write_text(text_of(f"a {convolution}", f"b {convolution}"))
+    (tmp_path / "solver.prototxt").write_text('net: "train_val.prototxt"')
+    own = {"a": ((4, 3, 3, 3), (4,)), "b": ((4, 4, 3, 3), (4,))}
+    for held, what in (
+        (own, "has the weights of all its layers"),
+        ({"a": own["a"]}, "has no weights of b"),
+        (
+            own | {"b": ((4, 4, 5, 5), (4,))},
+            "b.weight: the file holds 4x4x5x5, with this input the layer needs 4x4x3x3",
+        ),
+    ):
+        weights.write_bytes(weights_of(**held))
+        for word in (net, weights):
+            network = vggscope.network(str(word))
+            assert [(node.name, node.op.name) for node in network.nodes] == [("a", "Conv2d"), ("b", "Conv2d")]
+            assert any(what in note for note in network.warnings), network.warnings
+            assert any("beside it" in note for note in network.warnings)
+    weights.write_bytes(weights_of(**own))
+    built = vggscope.build(str(net), weights=str(weights)).state_dict()
+    assert all(bool((value == 0.5).all()) for value in built.values())
+    weights.write_bytes(weights_of(other=own["a"]))
+    assert not any("beside it" in note for note in vggscope.network(str(net)).warnings)
+    weights.write_bytes(b"\xff" * 20)
+    assert any("small.caffemodel, beside it, is not read" in note for note in vggscope.network(str(net)).warnings)
+
+
 def network_of(text: str, folder: Path, **options: object) -> Network:
     """The Network of a net in text, which is that of the same net in protobuf's own binary form."""
     (folder / "x.prototxt").write_text(text)

@@ -7,6 +7,7 @@ read: `layers` (V1LayerParameter) and `layer` (LayerParameter). The data of blob
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from types import MappingProxyType
 from typing import Any
@@ -205,6 +206,26 @@ def read_binary(file: BoundedFile) -> CaffeNet:
     """The net in a file of weights. Raises CheckpointError, without the path, for a damaged file."""
     # Caffe writes the layers that ran, and no others.
     return _net(ProtobufFile(file, MOST_FIELDS).decode(_NET), is_filtered=True)
+
+
+_WEIGHTED = frozenset(
+    {"BatchNorm", "Bias", "Convolution", "Deconvolution", "Embed", "InnerProduct", "PReLU", "Scale", "LSTM", "RNN"}
+)
+"""The types of layers that have blobs. A Scale or a Bias of two inputs has none."""
+
+
+def with_weights(net: CaffeNet, weights: CaffeNet) -> tuple[CaffeNet, tuple[str, ...]]:
+    """The net with the shapes of the blobs in a file of weights, and the layers whose blobs that file has not.
+
+    Caffe finds the blobs of a layer by the layer's name. The net is as it was where most layers have none.
+    """
+    blobs = {layer.name: layer.blobs for layer in weights.layers if layer.blobs}
+    wanted = [one for one in net.layers if one.type in _WEIGHTED and len(one.bottoms) < 2]
+    missing = tuple(layer.name for layer in wanted if layer.name not in blobs)
+    if 2 * len(missing) > len(wanted) or not wanted:
+        return net, missing
+    layers = (replace(layer, blobs=blobs.get(layer.name, layer.blobs)) for layer in net.layers)
+    return replace(net, layers=tuple(layers)), missing
 
 
 def _net(message: Message, *, is_filtered: bool) -> CaffeNet:
