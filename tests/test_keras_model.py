@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -31,7 +32,8 @@ from tests.peak_memory import RESOLVING
 from tests.test_hdf5 import h5, keras_arrays
 from tests.test_other_weights import model
 from vggscope.checkpoint.data import open_tensors
-from vggscope.errors import ModelError, OptionError, ShapeError
+from vggscope.checkpoint.load_weights import load_weights
+from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError
 from vggscope.graph import Network
 
 __all__ = ["model"]  # the fixture of the small VGG
@@ -143,6 +145,15 @@ def models():
         L.BatchNormalization(axis=1), L.MaxPooling2D(2, **first), L.Flatten(**first), L.Dense(4)])
     yield "volume", Sequential([Input((6, 7, 8, 2)), L.Conv3D(3, 3, padding="same", strides=2),
         L.MaxPooling3D(2, padding="same"), L.Flatten(), L.Dense(2)])
+    yield "oblong", Sequential([Input((12, 10, 3)), L.SeparableConv2D(9, 3, depth_multiplier=2, name="sep"),
+        L.DepthwiseConv2D(3, depth_multiplier=2, name="dw"), L.MaxPooling2D(), L.Flatten(),
+        L.BatchNormalization(name="norm"), L.Dense(7, name="fc"), L.Dense(3, name="out")])
+    i = Input((6, 4, 3))
+    x, y = L.Conv2D(4, 3, name="one")(i), L.Conv2D(4, 3, name="two")(i)
+    flat = L.Flatten()(x)
+    points = [L.GlobalAveragePooling2D()(x), L.GlobalMaxPooling2D()(x), L.GlobalAveragePooling2D()(y)]
+    yield "accident", Model(i, [L.Dense(2, name="square")(L.Concatenate()([*points, L.GlobalMaxPooling2D()(y)])),
+        L.Dense(2, name="mixed")(L.Concatenate()([flat, points[0]]))])
     yield "mobile", keras.applications.MobileNet(weights=None, input_shape=(65, 66, 3), classes=5, alpha=0.25)
 """
 
@@ -189,7 +200,22 @@ np.savez(f"{folder}/counted.npz", **{layer.name: layer.count_params() for layer 
 
 WRITER += COUNTED
 
-NAMES = ("vgg", "same", "maps", "branches", "nested", "sequence", "gate", "flat", "map", "first", "volume", "mobile")
+NAMES = (
+    "vgg",
+    "same",
+    "maps",
+    "branches",
+    "nested",
+    "sequence",
+    "gate",
+    "flat",
+    "map",
+    "first",
+    "volume",
+    "oblong",
+    "accident",
+    "mobile",
+)
 
 
 @pytest.fixture(scope="module")
@@ -346,6 +372,52 @@ def test_old_configurations_are_read(tmp_path: Path) -> None:
     maps = nn.functional.conv2d(x, state["c.weight"], state["c.bias"])
     expected = nn.functional.linear((maps * 0.2 + 0.5).clamp(0, 1).flatten(1), state["d.weight"], state["d.bias"])
     torch.testing.assert_close(outputs_of(network, state, x)[0], expected)
+
+
+class Oblong(nn.Module):
+    """The model of the same name, as somebody writes it in torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sep = nn.ModuleDict(
+            {"depthwise": nn.Conv2d(3, 6, 3, groups=3, bias=False), "pointwise": nn.Conv2d(6, 9, 1)}
+        )
+        self.dw = nn.Conv2d(9, 18, 3, groups=9)
+        self.norm = nn.BatchNorm1d(18 * 4 * 3, eps=1e-3)
+        self.fc, self.out = nn.Linear(18 * 4 * 3, 7), nn.Linear(7, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = self.dw(self.sep["pointwise"](self.sep["depthwise"](x)))
+        x = self.norm(nn.functional.max_pool2d(x, 2).flatten(1))
+        return (self.out(self.fc(x)),)
+
+
+class Accident(nn.Module):
+    """The model of the same name: a layer that reads 16 features, as many as a square map of 4 channels has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+        self.square, self.mixed = nn.Linear(16, 2), nn.Linear(36, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x, y = self.one(x), self.two(x)
+        points = [x.mean((2, 3)), x.amax((2, 3)), y.mean((2, 3)), y.amax((2, 3))]
+        return self.square(torch.cat(points, 1)), self.mixed(torch.cat([x.flatten(1), points[0]], 1))
+
+
+@needs_keras
+@pytest.mark.parametrize("kind", [Oblong, Accident])
+def test_weights_of_keras_compute_the_same_in_torch(by_keras: Path, kind: type[nn.Module]) -> None:
+    path = by_keras / f"{kind.__name__.lower()}.h5"
+    with np.load(path.with_suffix(".npz")) as file:
+        x = torch.from_numpy(file["x"]).movedim(-1, 1)
+        expected = [torch.from_numpy(file[name]) for name in sorted(file.files) if re.fullmatch(r"y\d", name)]
+    loaded = vggscope.build(kind(), tuple(x.shape), weights=str(path)).eval()
+    torch.testing.assert_close(list(loaded(x)), expected, rtol=1e-4, atol=1e-5)
+    if kind is Oblong:
+        with pytest.raises(CheckpointError, match=r"fc.weight may read a flattened map, whose sides are not known"):
+            load_weights(kind(), str(path))
 
 
 @needs_keras

@@ -561,7 +561,7 @@ def build(
     if weights is not None:
         from vggscope.checkpoint.load_weights import load_weights
 
-        built = load_weights(built, weights)
+        built = load_weights(built, weights, network=lambda: network(model, input_size, **options))
     if at is None:
         return built
     from vggscope.builders.module import submodule
@@ -617,7 +617,7 @@ def export(
             return module
         from vggscope.checkpoint.load_weights import load_weights
 
-        return load_weights(module, weights, rgb=rgb)
+        return load_weights(module, weights, rgb=rgb, network=lambda: shown)
 
     save(shown, os.fspath(path), make)
 
@@ -1399,7 +1399,7 @@ def _module_factory(
         if weights is not None:
             from vggscope.checkpoint.load_weights import load_weights
 
-            module = load_weights(module, weights)
+            module = load_weights(module, weights, network=lambda: network(model, input_size, **options))
         if inputs is None:
             return module
         from vggscope.trace.inputs import attach
@@ -1655,7 +1655,7 @@ def _compare_outputs(
     build_ours: Build = our_file or _module_factory(model, input_size, options, weights)
     build_theirs: Build = their_file or reference.build
     if our_file is not None and weights is not None:
-        build_theirs = _loaded(reference.build, weights)
+        build_theirs = _loaded(reference.build, weights, reference.network)
     is_file = our_file is not None or their_file is not None
     with _preserved(model, *([] if ref is None else [ref])), progress("comparing", len(STEPS)) as advance:
         dtype = "float64" if float64 else "float32"
@@ -1671,7 +1671,7 @@ def _runner(model: Model | None, options: BuildOptions) -> Callable[[], OnnxRunn
     return None if runner is None else lambda: runner
 
 
-def _loaded(build_module: Callable[[], nn.Module], weights: str) -> Callable[[], nn.Module]:
+def _loaded(build_module: Callable[[], nn.Module], weights: str, shown: Network) -> Callable[[], nn.Module]:
     from vggscope.checkpoint.load_weights import load_weights
 
-    return lambda: load_weights(build_module(), weights)
+    return lambda: load_weights(build_module(), weights, network=lambda: shown)

@@ -168,7 +168,8 @@ class Checkpoint:
     torch.load rejects with weights_only=True unless they are allowed. `sparse` names the sparse tensors. `packed` names
     the entries that hold several tensors in one, as quantised layers do; they are not among `tensors`. `storages` says
     where the data of each storage is; `big_endian` is the order of the bytes of each number. `shards` are the files of
-    a checkpoint in several: `path` is then that of their index. `modules` are those of a whole module, each before its
+    a checkpoint in several: `path` is then that of their index. `flattens_last`: a linear layer of it that reads a
+    flattened map reads it with the channels last. `modules` are those of a whole module, each before its
     parts; empty for a state dict.
     """
 
@@ -184,6 +185,7 @@ class Checkpoint:
     big_endian: bool = False
     shards: tuple[Checkpoint, ...] = field(default=(), compare=False, repr=False)
     modules: tuple[StoredModule, ...] = field(default=(), repr=False)
+    flattens_last: bool = field(default=False, repr=False)
 
     @property
     def is_foreign(self) -> bool:

@@ -38,14 +38,15 @@ _TORCH = {5: "OIDHW", 4: "OIHW", 3: "OIW", 2: "OI"}
 _CHANNELS_LAST = {5: "DHWIO", 4: "HWIO", 3: "WIO", 2: "IO"}
 """The axes of a weight by its number of dimensions: torch's, and those of TensorFlow and Keras."""
 
-_DEPTHWISE = "HWIM"
+_DEPTHWISE = {4: "HWIM", 3: "WIM"}
 """The axes of Keras's depthwise kernel: M filters for each input channel."""
 
 
 def in_torch_layout(
     tensors: Sequence[StoredTensor], *, flattens_channels_last: bool | None = None
-) -> list[StoredTensor]:
-    """The tensors of a file whose layout is not declared, under torch's names and shapes.
+) -> tuple[list[StoredTensor], bool]:
+    """The tensors of a file whose layout is not declared, under torch's names and shapes, and whether its linear layers
+    read flattened maps with the channels last.
 
     The axes of convolutions and of linear layers are those that fit the biases, or else the next layer's. Where
     convolutions are HWIO, linear layers are taken to read flattened maps channels last, unless
@@ -55,19 +56,24 @@ def in_torch_layout(
     biases = {tensor.layer: tensor.shape for tensor in named if tensor.leaf == "bias"}
     weights = [tensor for tensor in named if tensor.leaf == "weight" and len(tensor.shape) in _TORCH]
     # Keras, TensorFlow and Flax name their weights so, and always have the axes of channels last.
-    kernels = {len(tensor.shape) for tensor in tensors if re.search(r"[/.]kernel(?:_\d+)?(?::\d+)?$", tensor.name)}
+    depthwise = {own.name for tensor, own in zip(tensors, named) if "depthwise_kernel" in tensor.name}
+    kernels = {
+        len(tensor.shape)
+        for tensor in tensors
+        if re.search(r"[/.](?:(?:depth|point)wise_)?kernel(?:_\d+)?(?::\d+)?$", tensor.name)
+    }
     votes = {rank: _is_channels_last([w for w in weights if len(w.shape) == rank], biases) for rank in _TORCH}
     # Square matrices without a bias do not tell: they are as the convolutions are.
     last_ranks = {rank for rank, vote in votes.items() if vote or (vote is None and rank == 2 and votes[4])} | kernels
-    permuted = [permute(tensor, _axes(tensor, last_ranks)) for tensor in named]
+    permuted = [permute(tensor, _axes(tensor, last_ranks, depthwise)) for tensor in named]
     is_last = 4 in last_ranks if flattens_channels_last is None else flattens_channels_last
-    return with_flatten(permuted) if is_last else permuted
+    return (with_flatten(permuted) if is_last else permuted), is_last
 
 
 def layout_note(tensors: Sequence[StoredTensor]) -> str:
     """The sentence on the axes of a file that are not torch's; empty for none."""
     axes = {t.original.axes: len(t.original.shape) for t in tensors if t.original and t.original.axes}
-    plain = {name: rank for name, rank in axes.items() if name in (*_CHANNELS_LAST.values(), _DEPTHWISE)}
+    plain = {name: rank for name, rank in axes.items() if name in (*_CHANNELS_LAST.values(), *_DEPTHWISE.values())}
     flattened = next((t for t in tensors if t.original and "(HWI)" in t.original.axes), None)
     theirs, ours = " and ".join(plain), " and ".join(_TORCH[rank] for rank in plain.values())
     sentences = [f"its weights are {theirs}, shown as torch's {ours}"] if plain else []
@@ -98,11 +104,11 @@ def permute(tensor: StoredTensor, axes: str) -> StoredTensor:
     rank = len(tensor.shape)
     place = tensor.place
     stride = place.stride if place and place.stride is not None else _row_major(tensor.shape)
-    if axes == _DEPTHWISE:
-        height, width, channels, filters = tensor.shape
-        shape: Shape = (channels * filters, 1, height, width)
-        view = (channels, filters, height, width)
-        moved = tuple(stride[axis] for axis in (2, 3, 0, 1))
+    if axes in _DEPTHWISE.values():
+        *sides, channels, filters = tensor.shape
+        shape: Shape = (channels * filters, 1, *sides)
+        view = (channels, filters, *sides)
+        moved = tuple(stride[axis] for axis in (rank - 2, rank - 1, *range(rank - 2)))
         new_place = place and replace(place, stride=moved, view=view)
     elif axes:
         order = [axes.index(axis) for axis in _TORCH[rank]]
@@ -130,6 +136,26 @@ def with_flatten(tensors: Sequence[StoredTensor]) -> list[StoredTensor]:
     first = next((t for t in linear if t.shape[1] not in outputs and _side(t.shape[1], channels) > 1), None)
     first = first or next((t for t in linear if _side(t.shape[1], channels) > 1), None)
     return [_flattened(tensor, channels) if tensor is first else tensor for tensor in tensors]
+
+
+def as_flattened(tensor: StoredTensor) -> StoredTensor:
+    """The tensor of a linear layer with its inputs in the file's order, where they were taken for those of a map."""
+    place = tensor.place
+    if tensor.original is None or "(HWI)" not in tensor.original.axes or place is None or place.stride is None:
+        return tensor
+    return replace(tensor, place=replace(place, stride=place.stride[:2], view=None))
+
+
+def may_be_flattened(tensors: Sequence[StoredTensor]) -> StoredTensor | None:
+    """A linear layer that may read a flattened map whose sides the file does not tell; None without one."""
+    weights = [tensor for tensor in tensors if tensor.leaf == "weight"]
+    channels = {tensor.shape[0] for tensor in weights if len(tensor.shape) == 4}
+    linear = [tensor for tensor in weights if len(tensor.shape) == 2]
+    if any(tensor.original is not None and "(HWI)" in tensor.original.axes for tensor in linear):
+        return None
+    outputs = {tensor.shape[0] for tensor in linear}
+    first = (tensor for tensor in linear if tensor.shape[1] not in outputs)
+    return next((t for t in first if any(t.shape[1] > n > 0 and t.shape[1] % n == 0 for n in channels)), None)
 
 
 def _flattened(tensor: StoredTensor, channels: int) -> StoredTensor:
@@ -163,12 +189,12 @@ def _named(tensors: Sequence[StoredTensor]) -> list[StoredTensor]:
     ]
 
 
-def _axes(tensor: StoredTensor, last_ranks: set[int]) -> str:
-    """The axes in the file; empty for those of torch."""
+def _axes(tensor: StoredTensor, last_ranks: set[int], depthwise: set[str]) -> str:
+    """The axes in the file; empty for those of torch. `depthwise` are the names of depthwise kernels."""
     if tensor.leaf != "weight" or len(tensor.shape) not in last_ranks:
         return ""
-    is_depthwise = tensor.original is not None and "depthwise_kernel" in tensor.original.name
-    return _DEPTHWISE if is_depthwise and len(tensor.shape) == 4 else _CHANNELS_LAST[len(tensor.shape)]
+    is_depthwise = tensor.name in depthwise and len(tensor.shape) in _DEPTHWISE
+    return (_DEPTHWISE if is_depthwise else _CHANNELS_LAST)[len(tensor.shape)]
 
 
 def _is_channels_last(weights: Sequence[StoredTensor], biases: dict[str, Shape]) -> bool | None:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor, natural
 from vggscope.checkpoint.data import TensorFile, open_checkpoint
+from vggscope.checkpoint.flattened_maps import Segments, flattened_maps
 from vggscope.checkpoint.formats.pickle_objects import module_of
 from vggscope.checkpoint.inspection import Inspection, examine
+from vggscope.checkpoint.layouts import as_flattened, may_be_flattened
 from vggscope.checkpoint.problems import listed
 from vggscope.checkpoint.reader import read
 from vggscope.checkpoint.structure import UNKNOWN
-from vggscope.errors import CheckpointError, printable
+from vggscope.errors import CheckpointError, VggscopeError, option, printable
+from vggscope.graph import Network
 from vggscope.ops.base import Shape
 
 if TYPE_CHECKING:
@@ -27,14 +30,19 @@ _TRUSTED = ("argparse", "builtins", "collections", "datetime", "decimal", "numpy
 """Packages whose classes torch.load may use, of the few that `read` accepts."""
 
 
-def load_weights(module: nn.Module, path: str, *, rgb: bool = False) -> nn.Module:
+def load_weights(
+    module: nn.Module, path: str, *, rgb: bool = False, network: Callable[[], Network] | None = None
+) -> nn.Module:
     """Load the weights in the file at `path` into the module, and return it.
 
-    `rgb` reverses the input channels of the first convolution, which then takes an RGB image in place of BGR.
+    `network` returns the module's Network. A linear layer that reads a flattened map has its weights in another order
+    in a framework with the channels last; the Network tells the sides of the map, which is taken for a square without
+    it. `rgb` reverses the input channels of the first convolution, which then takes an RGB image in place of BGR.
 
     A tensor goes to the same key, without a wrapper or prefix of the file's; else to the VGG layer of the same label
     (conv1_1, fc6), whatever the keys are. Further tensors of the file are ignored. `read` accepts the file first, so
-    code in it does not run. Raises CheckpointError where keys or shapes do not match the module's.
+    code in it does not run. Raises CheckpointError where keys or shapes do not match the module's, or a layer may read
+    a map of unknown sides.
     """
     import torch
 
@@ -55,15 +63,66 @@ def load_weights(module: nn.Module, path: str, *, rgb: bool = False) -> nn.Modul
     if reason:
         problem = f"{path} does not hold the weights of this model: {reason}"
         raise CheckpointError(problem, f"vggscope inspect {path} shows which network they belong to")
-    with _reading(checkpoint) as read_tensor, torch.no_grad():
+    maps = _maps(checkpoint, shapes, names, wanted, network)
+    with _reading(checkpoint, as_in_file=maps is not None) as read_tensor, torch.no_grad():
         order = {tensor.name: place for place, tensor in enumerate(checkpoint.tensors)}
         # In the file's order, since compressed data are read forwards.
         for key, name in sorted(names.items(), key=lambda item: order[item[1]]):
             # One at a time: no more than the module and one tensor are held.
-            wanted[key].copy_(read_tensor(name).reshape(wanted[key].shape))
+            _copy(read_tensor(name), wanted[key], (maps or {}).get(key, ()))
     if rgb:
         _reverse_channels(module, path)
     return module
+
+
+def _maps(
+    checkpoint: Checkpoint,
+    shapes: Mapping[str, Shape],
+    names: Mapping[str, str],
+    wanted: Mapping[str, Tensor],
+    network: Callable[[], Network] | None,
+) -> dict[str, Segments] | None:
+    """The flattened maps that the module's layers read, by key; None where the file's reader has reordered the weights.
+
+    A fully connected layer that is a convolution in the module reads the map of its kernel. Raises CheckpointError
+    where a layer may read a map of unknown sides.
+    """
+    linear = [key for key, name in names.items() if len(shapes[name]) == 2]
+    if not checkpoint.flattens_last or not linear:
+        return None
+    try:
+        shown = None if network is None else network()
+    except VggscopeError:
+        shown = None
+    if shown is not None and shown.failure is None:
+        dense = {key: (tuple(wanted[key].shape[1:]),) for key in linear if prod(wanted[key].shape[2:]) > 1}
+        return {**flattened_maps(shown), **dense}
+    unsure = may_be_flattened(checkpoint.tensors)
+    if unsure is not None:
+        raise CheckpointError(
+            f"{checkpoint.path}: {printable(unsure.name)} may read a flattened map, whose sides are not known",
+            f"give {option('input_size')}",
+        )
+    return None
+
+
+def _copy(tensor: Tensor, target: Tensor, segments: Segments) -> None:
+    """Copy the values of a tensor of the file.
+
+    `segments` are the features along the last axis, if there are flattened maps among them: the file has those pixel by
+    pixel.
+    """
+    if not segments:
+        target.copy_(tensor.reshape(target.shape))
+        return
+    rows = target.view(-1, sum(map(prod, segments)))
+    given = tensor.reshape(rows.shape)
+    start = 0
+    for channels, *sides in segments:
+        stop = start + channels * prod(sides)
+        theirs = given[:, start:stop].reshape(-1, *sides, channels).movedim(-1, 1)
+        rows[:, start:stop].view(theirs.shape).copy_(theirs)
+        start = stop
 
 
 def _mismatch(names: Mapping[str, str], shapes: Mapping[str, Shape], wanted: Mapping[str, Tensor]) -> str:
@@ -82,13 +141,17 @@ def _mismatch(names: Mapping[str, str], shapes: Mapping[str, Shape], wanted: Map
 
 
 @contextmanager
-def _reading(checkpoint: Checkpoint) -> Iterator[Callable[[str], Tensor]]:
-    """A function that returns the file's tensor of a key, while the file is open."""
+def _reading(checkpoint: Checkpoint, *, as_in_file: bool) -> Iterator[Callable[[str], Tensor]]:
+    """A function that returns the file's tensor of a key, while the file is open.
+
+    `as_in_file`: the inputs of linear layers have the file's order.
+    """
     if not (checkpoint.is_foreign or checkpoint.modules):
         yield _tensors(checkpoint).__getitem__
         return
     with open_checkpoint(checkpoint) as file:
-        stored = {tensor.name: tensor for tensor in checkpoint.tensors}
+        described = map(as_flattened, checkpoint.tensors) if as_in_file else checkpoint.tensors
+        stored = {tensor.name: tensor for tensor in described}
         yield lambda name: _tensor(file, stored[name])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from vggscope.checkpoint.formats.torch_save import DAMAGE, LARGEST_DIRECTORY
 from vggscope.checkpoint.layouts import in_torch_layout
 from vggscope.errors import CheckpointError, MissingTool, printable
 from vggscope.ops.base import numel
+from vggscope.record import record
 from vggscope.units import ELEMENT_BYTES
 
 _Result = TypeVar("_Result")
@@ -143,7 +144,7 @@ def _read(window: _Window, path: str, layout: str, configuration: bytes | None) 
     def checkpoint(h5py: Any, opened: Any) -> Checkpoint:
         found = sorted(_datasets(h5py, opened), key=lambda item: natural(item[0]))
         text = _attribute(opened, "model_config") if configuration is None else configuration
-        return _checkpoint(window, path, layout, found, _flattens_channels_first(text))
+        return _checkpoint(window, path, layout, found, _KerasSettings.of(text))
 
     return _in_hdf5(window, checkpoint)
 
@@ -162,29 +163,42 @@ def _in_hdf5(window: _Window, read: Callable[[Any, Any], _Result]) -> _Result:
         raise CheckpointError(f"it is damaged or cut short: {printable(str(error), 120)}", _REMEDY) from None
 
 
-def _flattens_channels_first(configuration: bytes) -> bool:
-    """Whether a flattened map has its channels first: they come first in Keras, and its Flatten does not move them.
+@record
+class _KerasSettings:
+    """What a model's configuration tells of its weights: `kinds` are the classes of layers by name.
 
-    >>> _flattens_channels_first(b'{"data_format": "channels_first"}'), _flattens_channels_first(b"{}")
+    `flattens_first`: a flattened map has its channels first, as all maps there, since its Flatten does not move them.
+
+    >>> _KerasSettings.of(b'{"data_format": "channels_first"}').flattens_first, _KerasSettings.of(b"{}").flattens_first
     (True, False)
-    >>> flatten = b'{"class_name": "Flatten", "config": {"data_format": "channels_first"}}'
-    >>> _flattens_channels_first(flatten)
-    False
+    >>> flatten = b'{"class_name": "Flatten", "config": {"name": "f", "data_format": "channels_first"}}'
+    >>> _KerasSettings.of(flatten)
+    _KerasSettings(kinds={'f': 'Flatten'}, flattens_first=False)
     """
-    if b'"channels_first"' not in configuration or configuration.count(b"{") > _MOST_OBJECTS:
-        return False
-    formats: list[Any] = []
 
-    def note(entry: dict[str, Any]) -> dict[str, Any]:
-        if entry.get("class_name") == "Flatten" and isinstance(entry.get("config"), dict):
-            formats.append(entry["config"].get("data_format"))
-        return entry
+    kinds: Mapping[str, str]
+    flattens_first: bool
 
-    try:
-        json.loads(configuration, object_hook=note)
-    except (ValueError, RecursionError):
-        return False
-    return "channels_first" not in formats
+    @classmethod
+    def of(cls, configuration: bytes) -> _KerasSettings:
+        """The settings in the text of a configuration; none in one that is none."""
+        kinds: dict[str, str] = {}
+        if configuration.count(b"{") > _MOST_OBJECTS:
+            return cls(kinds, False)
+        formats: list[Any] = []
+
+        def note(entry: dict[str, Any]) -> dict[str, Any]:
+            kind, config = entry.get("class_name"), entry.get("config")
+            if isinstance(kind, str) and isinstance(config, dict):
+                kinds[str(config.get("name"))] = kind
+                formats.extend([config.get("data_format")] if kind == "Flatten" else [])
+            return entry
+
+        try:
+            json.loads(configuration or b"{}", object_hook=note)
+        except (ValueError, RecursionError):
+            return cls({}, False)
+        return cls(kinds, b'"channels_first"' in configuration and "channels_first" not in formats)
 
 
 def _attribute(opened: Any, name: str) -> bytes:
@@ -222,7 +236,7 @@ def _datasets(h5py: Any, opened: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _checkpoint(
-    window: _Window, path: str, layout: str, found: list[tuple[str, Any]], is_channels_first: bool
+    window: _Window, path: str, layout: str, found: list[tuple[str, Any]], settings: _KerasSettings
 ) -> Checkpoint:
     tensors: list[StoredTensor] = []
     storages: dict[str, Extent] = {}
@@ -238,16 +252,18 @@ def _checkpoint(
             storages[name] = extent
     if not tensors:
         raise CheckpointError("it holds no dataset of numbers")
-    named = _with_names(tensors)
+    named = _with_names(tensors, settings.kinds)
     is_keras = any(tensor.name.endswith(("/kernel", "/kernel:0")) for tensor in named)
     orders = {name: dataset.dtype.byteorder == ">" for name, dataset in found if name in storages}
     big_endian = sum(orders.values()) * 2 > len(orders)
     # The few datasets in the other order, which no program writes, are described and not read.
     same = {name: extent for name, extent in storages.items() if orders[name] == big_endian}
-    flattens_last = False if is_channels_first else True if is_keras else None
-    converted = tuple(in_torch_layout(named, flattens_channels_last=flattens_last))
+    flattens_last = False if settings.flattens_first else True if is_keras else None
+    converted, is_last = in_torch_layout(named, flattens_channels_last=flattens_last)
     groups = tuple(dict.fromkeys(name.split("/")[0] for name in beside))
-    return Checkpoint(path, layout, converted, beside=groups, storages=same, big_endian=big_endian)
+    return Checkpoint(
+        path, layout, tuple(converted), beside=groups, storages=same, big_endian=big_endian, flattens_last=is_last
+    )
 
 
 def _tensor(name: str, dataset: Any) -> StoredTensor | None:
@@ -274,22 +290,62 @@ def _extent(window: _Window, tensor: StoredTensor, dataset: Any) -> Extent | Non
     return Extent(window.start + offset, size)
 
 
-def _with_names(tensors: list[StoredTensor]) -> list[StoredTensor]:
-    """The tensors with Keras's names in place of its numbers: `vars/0` is a layer's kernel, or the scale of a norm."""
+_PARTS = {
+    "depthwise": ("depthwise_kernel", "bias"),
+    "separable": ("depthwise/depthwise_kernel", "pointwise/kernel", "pointwise/bias"),
+}
+"""The tensors of layers with a depthwise kernel, in Keras's order; a separable convolution has two parts."""
+
+_SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
+"""The names that Keras itself gives the tensors of a separable convolution."""
+
+
+def _with_names(tensors: list[StoredTensor], kinds: Mapping[str, str]) -> list[StoredTensor]:
+    """The tensors with Keras's names in place of its numbers: `vars/0` is a layer's kernel, or the scale of a norm.
+
+    `kinds` are the classes of layers by name.
+    """
     groups: dict[str, list[StoredTensor]] = {}
     for tensor in tensors:
         groups.setdefault(tensor.name.rpartition("/")[0], []).append(tensor)
     names: dict[str, str] = {}
     for group, members in groups.items():
-        ranks = [len(member.shape) for member in members]
-        if group.rpartition("/")[2] == "vars":
-            leaves = ("kernel", "bias") if ranks[0] > 1 and len(members) <= 2 else _NORM if ranks == [1] * 4 else ()
-            names.update((m.name, f"{group[: -len('/vars')]}/{leaf}") for m, leaf in zip(members, leaves))
+        layer = group.removesuffix("/vars")
+        leaves = _leaves(layer, members, kinds, is_numbered=layer != group)
+        names.update((member.name, f"{layer}/{leaf}") for member, leaf in zip(members, leaves))
     return [
-        replace(
-            tensor,
-            name=names.get(tensor.name, tensor.name).removeprefix("model_weights/").removeprefix("layers/"),
-            original=Original(tensor.name, tensor.shape),
-        )
+        replace(tensor, name=_short(names.get(tensor.name, tensor.name)), original=Original(tensor.name, tensor.shape))
         for tensor in tensors
     ]
+
+
+def _leaves(
+    layer: str, members: Sequence[StoredTensor], kinds: Mapping[str, str], *, is_numbered: bool
+) -> Sequence[str]:
+    """The names of a layer's tensors within it; none where the file's names stand."""
+    given = [member.name.rpartition("/")[2].partition(":")[0] for member in members]
+    name = layer.rpartition("/")[2]
+    # In an archive the layers are numbered by class.
+    kind = (kinds.get(name) or name).lower().replace("_", "")
+    part = "separable" if "separableconv" in kind or "pointwise_kernel" in given else ""
+    part = "depthwise" if "depthwiseconv" in kind else part
+    if is_numbered and part:
+        return _PARTS[part]
+    if is_numbered:
+        ranks = [len(member.shape) for member in members]
+        return ("kernel", "bias") if ranks[0] > 1 and len(members) <= 2 else _NORM if ranks == [1] * 4 else ()
+    if part == "separable" and set(given) <= set(_SEPARABLE):
+        return [_PARTS[part][_SEPARABLE.index(leaf)] for leaf in given]
+    return ["depthwise_kernel" if leaf == "kernel" else leaf for leaf in given] if part == "depthwise" else ()
+
+
+def _short(name: str) -> str:
+    """A tensor's name without the groups that Keras adds, and without the name of the model around a layer.
+
+    >>> _short("model_weights/dense/sequential/dense/kernel"), _short("layers/dense/kernel")
+    ('dense/kernel', 'dense/kernel')
+    """
+    if not name.startswith("model_weights/"):
+        return name.removeprefix("layers/")
+    layer, *rest = name.split("/")[1:]
+    return "/".join((layer, *rest[rest.index(layer) + 1 :])) if layer in rest[:-1] else "/".join((layer, *rest))

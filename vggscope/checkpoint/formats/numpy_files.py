@@ -114,8 +114,9 @@ def _checkpoint(
     big_endian = sum(orders.values()) * 2 > len(orders)
     # The few arrays in the other order, which no program writes, are described and not read.
     same = {key: extent for key, extent in storages.items() if orders[key] == big_endian}
+    converted, is_last = in_torch_layout(tensors)
     return Checkpoint(
-        path, layout, tuple(in_torch_layout(tensors)), beside=beside, storages=same, big_endian=big_endian
+        path, layout, tuple(converted), beside=beside, storages=same, big_endian=big_endian, flattens_last=is_last
     )
 
 
