@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import stat
+import zipfile
 from itertools import islice
+from typing import Any
 
 from vggscope.checkpoint import SUFFIXES
 from vggscope.errors import CheckpointError, printable
@@ -87,6 +89,55 @@ class BoundedFile:
     def seekable(self) -> bool:
         """True: a regular file is seekable."""
         return True
+
+
+class FileWindow(io.RawIOBase):
+    """The `size` bytes of a file from `start` on, as a parser of a file in the file reads them."""
+
+    def __init__(self, file: BoundedFile, start: int, size: int) -> None:
+        super().__init__()
+        self.file = file
+        self.start, self.size = start, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self.size - self._position), 0)
+        # A damaged address may be larger than any that a file can be asked for.
+        if not count:
+            return 0
+        self.file.seek(self.start + self._position)
+        data = self.file.read(count)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def stored_member(file: BoundedFile, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> FileWindow:
+    """The bytes of a member of a zip archive that is not compressed. Raises CheckpointError where it is cut short."""
+    file.allow(2**16)
+    with archive.open(info) as stream:
+        stream.read(1)
+    file.seek(info.header_offset)
+    header = file.read(30)
+    start = info.header_offset + 30 + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    if start + info.file_size > file.size:
+        raise CheckpointError(
+            f"its {printable(info.filename, 60)} ends after the end of the file", "copy or download it again"
+        )
+    return FileWindow(file, start, info.file_size)
 
 
 def _folder_remedy(folder: str) -> str:

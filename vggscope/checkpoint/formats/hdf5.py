@@ -6,7 +6,6 @@ structure through a BoundedFile, and says where in the file a dataset's elements
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from vggscope.checkpoint.contents import Checkpoint, Extent, Original, Place, StoredTensor, natural
-from vggscope.checkpoint.formats.bounded_file import BoundedFile
+from vggscope.checkpoint.formats.bounded_file import BoundedFile, FileWindow, stored_member
 from vggscope.checkpoint.formats.numpy_files import DTYPES
 from vggscope.checkpoint.formats.pickle_objects import LARGEST_RANK, LARGEST_SIDE
 from vggscope.checkpoint.formats.torch_save import DAMAGE, LARGEST_DIRECTORY
@@ -55,7 +54,7 @@ _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 def read(file: BoundedFile, path: str) -> Checkpoint:
     """The datasets of an HDF5 file. Raises CheckpointError where it is damaged, MissingTool without h5py."""
-    return _read(_Window(file, 0, file.size), path, "hdf5", None)
+    return _read(FileWindow(file, 0, file.size), path, "hdf5", None)
 
 
 def read_keras(file: BoundedFile, path: str) -> Checkpoint:
@@ -67,17 +66,10 @@ def read_keras(file: BoundedFile, path: str) -> Checkpoint:
             if info is None or info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
                 raise CheckpointError(f"it is a zip archive without a plain {_WEIGHTS_MEMBER}, as Keras writes")
             configuration = _configuration(file, archive)
-            file.allow(2**16)
-            with archive.open(info) as stream:
-                stream.read(1)
-            file.seek(info.header_offset)
-            header = file.read(30)
-            start = info.header_offset + 30 + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+            window = stored_member(file, archive, info)
     except DAMAGE as error:
         raise CheckpointError(f"its zip archive is damaged or cut short: {printable(str(error))}", _REMEDY) from None
-    if start + info.file_size > file.size:
-        raise CheckpointError(f"its {_WEIGHTS_MEMBER} ends after the end of the file", _REMEDY)
-    return _read(_Window(file, start, info.file_size), path, "keras", configuration)
+    return _read(window, path, "keras", configuration)
 
 
 def model_configuration(file: BoundedFile) -> bytes:
@@ -87,7 +79,7 @@ def model_configuration(file: BoundedFile) -> bytes:
     """
     file.allow(len(MAGIC))
     if file.read(len(MAGIC)) == MAGIC:
-        return _in_hdf5(_Window(file, 0, file.size), lambda h5py, opened: _attribute(opened, "model_config"))
+        return _in_hdf5(FileWindow(file, 0, file.size), lambda h5py, opened: _attribute(opened, "model_config"))
     file.allow(LARGEST_DIRECTORY)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -106,41 +98,7 @@ def _configuration(file: BoundedFile, archive: zipfile.ZipFile) -> bytes:
         return stream.read(_LARGEST_ATTRIBUTE)
 
 
-class _Window(io.RawIOBase):
-    """The `size` bytes of a file from `start` on, as h5py reads them."""
-
-    def __init__(self, file: BoundedFile, start: int, size: int) -> None:
-        super().__init__()
-        self._file = file
-        self.start, self.size = start, size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        count = max(min(len(buffer), self.size - self._position), 0)
-        # A damaged address may be larger than any that a file can be asked for.
-        if not count:
-            return 0
-        self._file.seek(self.start + self._position)
-        data = self._file.read(count)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-def _read(window: _Window, path: str, layout: str, configuration: bytes | None) -> Checkpoint:
+def _read(window: FileWindow, path: str, layout: str, configuration: bytes | None) -> Checkpoint:
     def checkpoint(h5py: Any, opened: Any) -> Checkpoint:
         found = sorted(_datasets(h5py, opened), key=lambda item: natural(item[0]))
         text = _attribute(opened, "model_config") if configuration is None else configuration
@@ -149,13 +107,13 @@ def _read(window: _Window, path: str, layout: str, configuration: bytes | None) 
     return _in_hdf5(window, checkpoint)
 
 
-def _in_hdf5(window: _Window, read: Callable[[Any, Any], _Result]) -> _Result:
+def _in_hdf5(window: FileWindow, read: Callable[[Any, Any], _Result]) -> _Result:
     """What a function reads with h5py from the open file. Raises CheckpointError for a damaged one."""
     try:
         import h5py
     except ImportError:
         raise MissingTool("reading HDF5 and Keras files needs h5py", "pip install 'vggscope[keras]'") from None
-    window._file.allow(_MOST_READ)
+    window.file.allow(_MOST_READ)
     try:
         with h5py.File(window, "r") as opened:
             return read(h5py, opened)
@@ -236,7 +194,7 @@ def _datasets(h5py: Any, opened: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _checkpoint(
-    window: _Window, path: str, layout: str, found: list[tuple[str, Any]], settings: _KerasSettings
+    window: FileWindow, path: str, layout: str, found: list[tuple[str, Any]], settings: _KerasSettings
 ) -> Checkpoint:
     tensors: list[StoredTensor] = []
     storages: dict[str, Extent] = {}
@@ -277,7 +235,7 @@ def _tensor(name: str, dataset: Any) -> StoredTensor | None:
     return StoredTensor(name, tuple(map(int, shape)), dtype, Place(name, 0))
 
 
-def _extent(window: _Window, tensor: StoredTensor, dataset: Any) -> Extent | None:
+def _extent(window: FileWindow, tensor: StoredTensor, dataset: Any) -> Extent | None:
     """Where the elements are: None for a dataset without data in the file, `packed` for one in chunks."""
     size = numel(tensor.shape) * ELEMENT_BYTES[tensor.dtype]
     if dataset.external or dataset.is_virtual:

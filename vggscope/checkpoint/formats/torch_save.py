@@ -100,6 +100,16 @@ def read_zip(file: BoundedFile, path: str) -> Checkpoint:
     return replace(checkpoint, storages=storages, big_endian=big_endian)
 
 
+def places_in(file: BoundedFile, archive: zipfile.ZipFile) -> dict[str, list[str]]:
+    """Where each tensor of a state dict is, by name: its storage, its place in that, and its shape.
+
+    `archive` is one of torch.save within the file. Raises as `read_zip` does, and what zipfile raises.
+    """
+    root, scanner = scanned(file, archive, _pickle_member(archive))
+    checkpoint = checkpoint_of(root, scanner, "", "torch zip")
+    return {t.name: [str(t.shape), t.dtype, str(t.place)] for t in checkpoint.tensors if t.place is not None}
+
+
 def scanned(
     file: BoundedFile, archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, is_script: bool = False
 ) -> tuple[object, PickleScanner]:

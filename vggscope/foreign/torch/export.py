@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor
+from vggscope.checkpoint.formats.bounded_file import BoundedFile, stored_member
+from vggscope.checkpoint.formats.torch_save import LARGEST_DIRECTORY, places_in
 from vggscope.checkpoint.inspection import Inspection, examine
 from vggscope.checkpoint.reader import explained
 from vggscope.errors import CheckpointError, OptionError, ShapeError, option, printable
-from vggscope.foreign.archive import json_of, opened, text_of
+from vggscope.foreign.archive import DAMAGE, json_of, opened, text_of
 from vggscope.foreign.aten import FunctionCall, translated
 from vggscope.foreign.growth import growth, is_extrapolated, nodes_with_growth
 from vggscope.foreign.program import Program, Scope, buffer_value, output_of, parameter_value, product
@@ -51,6 +54,11 @@ GRAPHS = ("models/model.json", "serialized_exported_program.json")
 WEIGHTS = "weights/model_weights_config.json"
 """The end of the name of the member with the list of the weights. Archives of older releases of torch lack it."""
 
+STATE_DICTS = ("serialized_state_dict.pt", "weights/model.pt")
+"""The ends of the name of the member with the weights in these older archives: a checkpoint in the archive."""
+
+UNTOLD_TIES = "the file does not tell which weights are the same tensor: one under several names counts several times"
+
 REMEDY = "write it again: torch.export.save(torch.export.export(model, (x,)), FILE)"
 
 DTYPES: Mapping[int, str] = MappingProxyType(
@@ -80,7 +88,8 @@ class Graph:
     """The parts of the JSON that make a Network: calls, and what is told of each tensor.
 
     `parameters` and `buffers` are the keys of weights by the names of their tensors in the graph. `outputs` are the
-    places and the names of the tensors that the program returns. `modules` are the paths of all modules.
+    places and the names of the tensors that the program returns. `modules` are the paths of all modules. `tells_ties`:
+    a parameter with several keys has the first one.
     """
 
     calls: tuple[Mapping[str, Any], ...]
@@ -91,6 +100,7 @@ class Graph:
     buffers: Mapping[str, str]
     outputs: tuple[tuple[str, str], ...]
     modules: frozenset[str]
+    tells_ties: bool = True
 
     @property
     def parents(self) -> frozenset[str]:
@@ -107,9 +117,13 @@ def read(path: str) -> Graph:
             raise CheckpointError(f"it holds {how_many} of torch.export, which writes one", REMEDY)
         values = json_of(text_of(file, archive, names[0]), names[0])
         lists = [name for name in archive.namelist() if name.endswith(WEIGHTS)]
-        weights = json_of(text_of(file, archive, lists[0]), lists[0]) if len(lists) == 1 else {}
+        if len(lists) == 1:
+            weights = json_of(text_of(file, archive, lists[0]), lists[0]).get("config")
+            first: dict[str, str] | None = _first_keys(weights) if isinstance(weights, dict) else {}
+        else:
+            first = _first_keys_of_checkpoint(file, archive)
         try:
-            return _graph(values, _first_keys(weights.get("config")))
+            return replace(_graph(values, first or {}), tells_ties=first is not None)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise _lacking(error) from None
 
@@ -119,11 +133,29 @@ def _lacking(error: Exception) -> CheckpointError:
     return CheckpointError(f"its graph {lacks}", REMEDY)
 
 
-def _first_keys(weights: Any) -> dict[str, str]:
+def _first_keys_of_checkpoint(file: BoundedFile, archive: zipfile.ZipFile) -> dict[str, str] | None:
+    """What `_first_keys` returns, of the checkpoint in an older archive; None where there is none that is read.
+
+    Its pickle is scanned and its data is not read.
+    """
+    members = [info for info in archive.infolist() if info.filename.endswith(STATE_DICTS)]
+    if len(members) != 1 or members[0].compress_type != zipfile.ZIP_STORED or members[0].flag_bits & 1:
+        return None
+    window = stored_member(file, archive, members[0])
+    try:
+        file.allow(LARGEST_DIRECTORY)
+        with zipfile.ZipFile(window) as inner:
+            places = places_in(file, inner)
+    except (CheckpointError, *DAMAGE):
+        return None
+    return _first_keys(places)
+
+
+def _first_keys(weights: Mapping[str, Any]) -> dict[str, str]:
     """The first key of each parameter that has several, by the others: of a table that is embedding and output, say."""
     first: dict[str, str] = {}
     keys: dict[str, str] = {}
-    for key, entry in weights.items() if isinstance(weights, dict) else ():
+    for key, entry in weights.items():
         # The description tells views of one storage apart.
         known = first.setdefault(json.dumps(entry, sort_keys=True), key)
         if known != key:
@@ -498,13 +530,19 @@ class _ProgramReader:
             run.inputs,
             nodes,
             tuple((parameter, "not used by forward") for parameter in dict.fromkeys(unused)),
-            (*warnings, *program.warnings, *cost_warnings(program.unknown)),
+            (*warnings, *program.warnings, *cost_warnings(program.unknown), *self._untold_ties(run)),
             output=output if output != nodes[-1].name else None,
             output_place=place,
             returned=tuple(returned),
             tables=self._tables(run),
             dtype=self.dtype,
         )
+
+    def _untold_ties(self, run: _GraphRun) -> tuple[str, ...]:
+        """A note where weights that may be one tensor have several keys."""
+        shapes = [run.values[name].shape for name in self.graph.parameters]
+        may_share = any(len(shape) > 1 and shapes.count(shape) > 1 for shape in dict.fromkeys(shapes))
+        return (UNTOLD_TIES,) if may_share and not self.graph.tells_ties else ()
 
     def _tables(self, run: _GraphRun) -> tuple[Buffer, ...]:
         """The buffers that belong to no layer."""
