@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vggscope as api
 from vggscope.errors import CheckpointError, OptionError, ShapeError, VggscopeError
 from vggscope.foreign.archive import LARGEST_TEXT, MOST_CONTAINERS
-from vggscope.foreign.torch.export import WEIGHTS
+from vggscope.foreign.torch.export import UNTOLD_TIES, WEIGHTS
 from vggscope.graph import Network
 
 MODELS = ("vgg11", "resnet18", "mobilenet_v2")
@@ -159,6 +159,24 @@ def test_tied_weights_count_once(tmp_path: Path) -> None:
     totals = api.summary(path).totals
     assert totals.params == totals.trainable_params == sum(p.numel() for p in module.parameters()) == 42
     assert not api.network(path).unused
+
+
+@pytest.mark.parametrize("member", ["serialized_state_dict.pt", "x/data/weights/model.pt", ""])
+def test_ties_in_older_archives_are_those_of_the_checkpoint_in_it(tmp_path: Path, member: str) -> None:
+    module = Tied()
+    path = exported(module, tmp_path / "tied.pt2", 2, 6)
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("model.json"))
+        text = archive.read(name)
+    state = io.BytesIO()
+    torch.save(module.state_dict(), state)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("serialized_exported_program.json", text)
+        if member:
+            archive.writestr(member, state.getvalue())
+    totals = api.summary(path).totals
+    assert totals.params == (42 if member else 42 + 36)
+    assert (UNTOLD_TIES in api.network(path).warnings) == (not member)
 
 
 @pytest.mark.slow

@@ -117,6 +117,26 @@ def test_loops_conditions_and_several_tensors_are_followed(tmp_path: Path, name:
         assert vggscope.diff(path, ref=module, input_data=example).verdict == "identical"
 
 
+class Sequence(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(8, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0]
+
+
+def test_a_sequence_of_four_axes_is_an_error_as_torchs_own(tmp_path: Path) -> None:
+    module = Sequence()
+    with pytest.raises(ValueError, match="2D or 3D"):
+        module(torch.zeros(1, 2, 7, 8))
+    for how in ("script", "trace"):
+        path = compiled(module, tmp_path / f"{how}.pt", how, torch.zeros(1, 7, 8))
+        assert vggscope.network(path, input_size=(7, 8)).shapes["layer"] == (1, 7, 5)
+        with pytest.raises(ShapeError, match=r"2 or 3 axes|2D or 3D"):
+            vggscope.network(path, input_size=(2, 7, 8))
+
+
 def test_inspect_shows_the_tensors_and_the_modules(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     module[0].requires_grad_(False)

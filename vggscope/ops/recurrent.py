@@ -68,6 +68,8 @@ class Recurrent(Op):
         return [self.input_size, *[self._state_size * self._directions] * (self.num_layers - 1)]
 
     def output_shape(self, *inputs: Shape) -> Shape:
+        if len(inputs[0]) not in (2, 3):
+            raise ShapeError(f"a sequence of 2 or 3 axes is expected, the input is {shape_text(inputs[0])}")
         if inputs[0][-1] != self.input_size:
             raise ShapeError(f"{self.input_size} features are expected, the input is {shape_text(inputs[0])}")
         return (*inputs[0][:-1], self._state_size * self._directions)

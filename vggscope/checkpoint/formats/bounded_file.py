@@ -134,9 +134,8 @@ def stored_member(file: BoundedFile, archive: zipfile.ZipFile, info: zipfile.Zip
     header = file.read(30)
     start = info.header_offset + 30 + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
     if start + info.file_size > file.size:
-        raise CheckpointError(
-            f"its {printable(info.filename, 60)} ends after the end of the file", "copy or download it again"
-        )
+        named = printable(info.filename, 60)
+        raise CheckpointError(f"its {named} ends after the end of the file", "copy or download it again")
     return FileWindow(file, start, info.file_size)
 
 
