@@ -108,6 +108,26 @@ def test_the_rule_of_stochastic_depth_equals_the_tracker(p: float, batch: int, d
         assert measured.difference_bytes == 0, mode
 
 
+def test_a_layer_that_reads_its_mode_needs_no_run_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The op of StochasticDepth tells what it does in training; a condition of the model's own does not."""
+    runs: list[bool] = []
+    forward = DropsBranch.forward
+
+    def noted(self: DropsBranch, x: Tensor) -> Tensor:
+        runs.append(vars(self)["training"])  # not as an attribute, a read of which is noted
+        return forward(self, x)
+
+    def passes_on(self: DropsBranch, x: Tensor) -> Tensor:
+        return nn.functional.dropout(noted(self, x), 0.5, self.training)
+
+    monkeypatch.setattr(DropsBranch, "forward", noted)
+    assert vggscope.network(DropsBranch(0.3, "row"), (3, 9, 7)).predicts_memory
+    assert runs == [False]
+    monkeypatch.setattr(DropsBranch, "forward", passes_on)
+    assert vggscope.network(DropsBranch(0.3, "row"), (3, 9, 7)).predicts_memory
+    assert set(runs[1:]) == {False, True}
+
+
 @pytest.mark.parametrize("batch", [1, 5])
 def test_stochastic_depth_of_whole_batches_is_recorded(batch: int) -> None:
     model = DropsBranch(0.3, "batch")

@@ -12,11 +12,17 @@ from itertools import pairwise
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
+from vggscope.trace.modules import module_op
+
 if TYPE_CHECKING:
     from torch import nn
 
 NOT_THE_MODEL = ("torch", "vggscope")
 """Packages whose reads of `module.training` are known: those of torch's layers, and our own."""
+
+
+_WITH_LAYERS = ("torchvision", "timm")
+"""Packages that have layers with an op of their own, which tells what they do in training."""
 
 
 @dataclass
@@ -41,7 +47,8 @@ class TrainingReads:
 
         def read(module: nn.Module) -> object:
             frame = sys._getframe(1)
-            if frame.f_globals.get("__name__", "").partition(".")[0] not in NOT_THE_MODEL:
+            library = frame.f_globals.get("__name__", "").partition(".")[0]
+            if library not in NOT_THE_MODEL and not (library in _WITH_LAYERS and _is_layer(module, frame.f_code)):
                 reads._add(frame.f_code, frame.f_lasti)
             own = vars(module)
             return own["training"] if "training" in own else type(module).__getattr__(module, "training")
@@ -65,6 +72,12 @@ class TrainingReads:
             self.branches = True
         else:
             self.passes_on = True
+
+
+def _is_layer(module: nn.Module, code: CodeType) -> bool:
+    """Return whether a module is one node by its class, such as StochasticDepth, and code is that of its forward."""
+    forward = getattr(type(module), "forward", None)
+    return getattr(forward, "__code__", None) is code and module_op(module) is not None
 
 
 def _is_by_model(frame: FrameType | None) -> bool:
