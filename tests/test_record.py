@@ -11,7 +11,7 @@ from functools import cached_property
 import pytest
 
 from vggscope.analysis.summary import summarize
-from vggscope.record import record, uncollected
+from vggscope.record import changed, record, uncollected
 from vggscope.sources.resolve import resolve
 
 
@@ -124,3 +124,13 @@ def test_a_summary_of_many_layers_starts_no_collection() -> None:
     assert len(summary.layers) == 400
     # Each collection starts and stops: those before and after the analysis.
     assert len(started) <= 2 * 4
+
+
+def test_changed_does_what_replace_does() -> None:
+    point = Named(3, 4, tags=["a"], name="b")
+    assert point.double == 6  # what is cached is of the old values
+    moved = changed(point, x=5)
+    assert (moved, moved.double, moved.tags) == (replace(point, x=5), 10, ["a"])
+    assert changed(point, name="b") is point
+    with pytest.raises(ValueError, match="-1"):
+        changed(point, x=-1)

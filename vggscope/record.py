@@ -25,6 +25,7 @@ else:
 
 
 Class = TypeVar("Class", bound=type)
+Instance = TypeVar("Instance")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -49,6 +50,49 @@ def record(cls: Class) -> Class:
             setattr(frozen, name, method)
     decorated: Class = frozen
     return decorated
+
+
+def field_names(cls: type) -> tuple[str, ...]:
+    """Return the names of the fields of a record, which `dataclasses.fields` looks up each time.
+
+    >>> @record
+    ... class Point:
+    ...     x: int
+    >>> field_names(Point)
+    ('x',)
+    """
+    known: _Fields = cls.__record__  # type: ignore[attr-defined]
+    return known.names
+
+
+def changed(value: Instance, **changes: object) -> Instance:
+    """Return a record with other values of some of its fields, the same record if they are its own.
+
+    It does what `dataclasses.replace` does, which looks at each field in Python.
+
+    >>> @record
+    ... class Point:
+    ...     x: int
+    ...     y: int = 0
+    >>> point = Point(3)
+    >>> changed(point, y=1), changed(point, x=3) is point
+    (Point(x=3, y=1), True)
+    """
+    state = value.__dict__
+    for name, change in changes.items():
+        if state[name] is not change:
+            break
+    else:
+        return value
+    known: _Fields = value.__record__  # type: ignore[attr-defined]
+    copy = object.__new__(type(value))
+    if len(state) > len(known.names):  # it has cached what it computes from its fields
+        state = {name: state[name] for name in known.names}
+    copy.__dict__.update(state)
+    copy.__dict__.update(changes)
+    if known.has_post_init:
+        copy.__post_init__()  # type: ignore[attr-defined]
+    return copy
 
 
 @contextmanager

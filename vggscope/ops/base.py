@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,23 +49,30 @@ class Window:
 
         Raises ShapeError if the kernel spans more than the padded input, or a stride is not positive.
         """
-        if any(stride < 1 for stride in self.stride):
-            raise ShapeError(f"a window cannot move by a stride of {kernel_text(self.stride)}")
-        for have, span, padding in zip(size, self.span, self.padding):
-            if have + 2 * padding < span:
-                padded = f", padded by {padding} on each side" if padding else ""
-                raise ShapeError(
-                    f"a window of {kernel_text(self.span)} does not fit its input of {kernel_text(size)}{padded}"
-                )
-        return tuple(self._side(w, k, p, s) for w, k, p, s in zip(size, self.span, self.padding, self.stride))
+        return _window_output(size, self.span, self.stride, self.padding, self.ceil_mode)
 
-    def _side(self, size: int, span: int, padding: int, stride: int) -> int:
-        room = size - span + 2 * padding
-        if not self.ceil_mode:
-            return room // stride + 1
-        result = -(-room // stride) + 1
-        # torch drops a last window that would start in the padding after the input.
-        return result - 1 if (result - 1) * stride >= size + padding else result
+
+@lru_cache(maxsize=4096)
+def _window_output(
+    size: tuple[int, ...], spans: tuple[int, ...], strides: tuple[int, ...], paddings: tuple[int, ...], ceil_mode: bool
+) -> tuple[int, ...]:
+    """Return the number of positions of a window along each axis. A network repeats its layers."""
+    if any(stride < 1 for stride in strides):
+        raise ShapeError(f"a window cannot move by a stride of {kernel_text(strides)}")
+    for have, span, padding in zip(size, spans, paddings):
+        if have + 2 * padding < span:
+            padded = f", padded by {padding} on each side" if padding else ""
+            raise ShapeError(f"a window of {kernel_text(spans)} does not fit its input of {kernel_text(size)}{padded}")
+    return tuple(_side(*side, ceil_mode) for side in zip(size, spans, paddings, strides))
+
+
+def _side(size: int, span: int, padding: int, stride: int, ceil_mode: bool) -> int:
+    room = size - span + 2 * padding
+    if not ceil_mode:
+        return room // stride + 1
+    result = -(-room // stride) + 1
+    # torch drops a last window that would start in the padding after the input.
+    return result - 1 if (result - 1) * stride >= size + padding else result
 
 
 def windowed(window: Window) -> AxisMaps:

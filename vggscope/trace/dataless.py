@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
+from vggscope.trace.parts import parts_of
 from vggscope.trace.tensors import tensors_in
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def tensors_without_data(module: nn.Module) -> FakeTensorMode:
 def _is_recurrent(module: nn.Module) -> bool:
     from torch import nn
 
-    return any(isinstance(part, nn.RNNBase) for part in module.modules())
+    return any(isinstance(part, nn.RNNBase) for part in parts_of(module))
 
 
 class DatalessOperators:

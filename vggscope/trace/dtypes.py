@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from vggscope.trace.autocast import autocast_device
@@ -50,7 +51,9 @@ def require_dtypes(
 
     `tensors` are all tensors among the arguments. Autocast converts them, so that any mix is accepted within it.
     """
-    name = getattr(function, "__name__", "").strip("_").replace("rmatmul", "matmul")
+    name = _checked_name(function)
+    if not name:
+        return
     if name in _LOOKUPS:
         _require_index(name, args, kwargs)
     elif name in _FLOATING or (name in _SOFTMAX and kwargs.get("dtype") is None):
@@ -63,6 +66,14 @@ def require_dtypes(
         _require_indices(tensors[0], args[2] if len(args) > 2 else kwargs.get("offsets"))
     elif name in _PRODUCTS or name in _NORMALIZATIONS:
         _require_one(name, tensors)
+
+
+@lru_cache(maxsize=4096)
+def _checked_name(function: Function) -> str:
+    """Return the name of a function whose dtypes are checked, empty for any other."""
+    name: str = getattr(function, "__name__", "").strip("_").replace("rmatmul", "matmul")
+    others = (*_LOOKUPS, "interpolate", "multi_head_attention_forward", "embedding_bag")
+    return name if name in _PRODUCTS | _NORMALIZATIONS | _FLOATING | _SOFTMAX or name in others else ""
 
 
 def _require_one(name: str, tensors: Sequence[Tensor]) -> None:

@@ -13,6 +13,7 @@ from vggscope.graph import Parameter
 from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
 from vggscope.trace.inputs import CallInputs, computed_copies, copied_with
+from vggscope.trace.parts import buffers_of, named_parts, parts_of
 from vggscope.trace.recorder import Constant, Recorder
 from vggscope.trace.tensor_map import TensorMap
 from vggscope.trace.tensors import meta_copy
@@ -31,7 +32,8 @@ class Forward:
     """A module with its parameters and packed weights, on the device of a run, and its own dtype.
 
     `restore` undoes what forward has changed. `gradients`: the parameters require gradients.
-    `training`: the module is in training mode. `samples` is the batch whose figures are wanted.
+    `training`: the module is in training mode. `samples` is the batch whose figures are wanted. `compares` and
+    `describes` are as a Recorder's.
     """
 
     module: nn.Module
@@ -42,6 +44,7 @@ class Forward:
     restore: Callable[[], None]
     gradients: bool = False
     compares: bool = True
+    describes: bool = True
     training: bool = False
     samples: int = 1
 
@@ -56,7 +59,7 @@ class Forward:
         for key in owned.keys() & state.keys():
             origins[state[key]] = Constant((owned[key],))
             constants.leaf(state[key], owned[key])
-        for key, buffer in with_shape(module.named_buffers()):
+        for key, buffer in with_shape(buffers_of(module)):
             if key in state:
                 constants.buffers[state[key]] = key
                 constants.keep(state[key], buffer)
@@ -67,7 +70,13 @@ class Forward:
             by_layer.setdefault(key.rpartition(".")[0], []).append(weight)
         paths = {id(m): path for path, m in reversed(list(module.named_modules(remove_duplicate=False)))}
         recorder = Recorder(
-            origins, constants, Writes(TensorMap()), frozenset(paths.values()), dtype=self.dtype, compares=self.compares
+            origins,
+            constants,
+            Writes(TensorMap()),
+            frozenset(paths.values()),
+            dtype=self.dtype,
+            compares=self.compares,
+            describes=self.describes,
         )
         watch = Watch(recorder, paths, device == META, self.gradients, packed=by_layer, compares=self.compares)
         inputs = inputs.map(meta_copy) if device == META else inputs.to(device).map(lambda t: t.detach().clone())
@@ -128,14 +137,15 @@ def replacement_tensors(module: nn.Module, replacement: Callable[[Tensor], Tenso
     """Return a replacement for each parameter and buffer by name, with the sharing of the module's own."""
     state: dict[str, Tensor] = {}
     replaced: dict[int, Tensor] = {}
-    for path, part in module.named_modules():
-        if not (part._parameters or part._buffers):
-            continue
-        own = (*part.named_parameters(path, recurse=False), *part.named_buffers(path, recurse=False))
-        for key, tensor in with_shape(own):
-            if id(tensor) not in replaced:
-                replaced[id(tensor)] = replacement(tensor)
-            state[key] = replaced[id(tensor)]
+    for path, part in named_parts(module):
+        for registered in (part._parameters, part._buffers):
+            if not registered:
+                continue
+            own = ((name, tensor) for name, tensor in registered.items() if tensor is not None)
+            for name, tensor in with_shape(own):
+                if id(tensor) not in replaced:
+                    replaced[id(tensor)] = replacement(tensor)
+                state[f"{path}.{name}" if path else name] = replaced[id(tensor)]
     return state
 
 
@@ -152,7 +162,7 @@ def _for_run(tensor: Tensor, device: str, gradients: bool) -> Tensor:
 @contextmanager
 def module_mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Set the module to training or evaluation mode within the block, then restore the mode of each submodule."""
-    before = {part: part.training for part in module.modules()}
+    before = {part: part.training for part in parts_of(module)}
     modes = modes_after_train(module) if training else dict.fromkeys(before, False)
     for part, mode in modes.items():
         part.training = mode
@@ -170,7 +180,7 @@ def modes_after_train(module: nn.Module) -> dict[nn.Module, bool]:
     """
     from torch import nn
 
-    parts = list(module.modules())
+    parts = parts_of(module)
     modes = dict.fromkeys(parts, True)
     if all(type(part).train is nn.Module.train or isinstance(part, _script_module()) for part in parts):
         return modes

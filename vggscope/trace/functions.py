@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from vggscope.ops.base import Op, Shape
 from vggscope.ops.elementwise import KEEPS, Elementwise
 from vggscope.ops.recorded import Recorded, Unknown
 from vggscope.ops.view import View
+from vggscope.record import changed
 from vggscope.trace.function_table import ATEN_ARGUMENTS, CREATIONS, FUNCTIONS, MATRIX_PRODUCTS, WEIGHTED, WITHOUT_MACS
 from vggscope.trace.layout import shares_memory
 from vggscope.trace.recorder import Call, shape_of
@@ -99,7 +99,7 @@ def read(
         free = name in WITHOUT_MACS or (name in FUNCTIONS and name not in MATRIX_PRODUCTS)
         kind = Recorded if free else Unknown
         op = kind(name, tuple(map(shape_of, inputs)), shape_of(results[0]), arguments_given=_described(args, kwargs))
-        ops = (replace(op, differentiable=name not in CREATIONS),)
+        ops = (changed(op, differentiable=name not in CREATIONS),)
     ops = tuple(_with_memory(op, in_place, inputs, result) for op, result in zip(ops, results))
     if name == "batch_norm" and len(inputs) == 5:
         inputs = (inputs[0], *inputs[3:], *inputs[1:3])  # the weights first, as in the module
@@ -147,9 +147,9 @@ def _ops_of(name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> t
 def _with_memory(op: Op, in_place: bool, inputs: tuple[Tensor, ...], result: Tensor) -> Op:
     """Return the op with its use of memory: whether it is in place, or its output shares an input's memory."""
     if in_place and isinstance(op, (Overwriting, Elementwise)):
-        return replace(op, inplace=True)
+        return changed(op, inplace=True)
     if isinstance(op, (View, Recorded)):
-        return replace(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
+        return changed(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
     return op
 
 

@@ -17,6 +17,7 @@ from vggscope.errors import OptionError, names_options, option
 from vggscope.graph import Network
 from vggscope.inputs import Inputs, InputSize
 from vggscope.ops.base import Shape
+from vggscope.trace.parts import parts_of, tensors_of
 from vggscope.trace.preserve import stored_tensors
 from vggscope.trace.tensors import dtype_name, mapped_tensors, named_tensors, with_tensors
 from vggscope.units import sample_text
@@ -318,7 +319,7 @@ def _attention_of(module: nn.Module, layer: nn.Module | None) -> nn.MultiheadAtt
     """Return the attention that a layer is the output projection of, else None."""
     from torch import nn
 
-    attentions = (part for part in module.modules() if isinstance(part, nn.MultiheadAttention))
+    attentions = (part for part in parts_of(module) if isinstance(part, nn.MultiheadAttention))
     return next((part for part in attentions if part.out_proj is layer), None)
 
 
@@ -330,7 +331,7 @@ def _takes_steps_first(module: nn.Module) -> bool:
     names = ("Transformer", *(f"Transformer{kind}{part}" for kind in ("Encoder", "Decoder") for part in ("", "Layer")))
     if type(module) not in (nn.MultiheadAttention, *(getattr(transformer, name) for name in names)):
         return False
-    attentions = (part for part in module.modules() if isinstance(part, nn.MultiheadAttention))
+    attentions = (part for part in parts_of(module) if isinstance(part, nn.MultiheadAttention))
     return not any(attention.batch_first for attention in attentions)
 
 
@@ -351,7 +352,7 @@ def floating_dtype(module: nn.Module) -> Any:
     """
     import torch
 
-    dtypes = [tensor.dtype for tensor in (*module.parameters(), *module.buffers())]
+    dtypes = [tensor.dtype for tensor in tensors_of(module)]
     floating = (dtype for dtype in dtypes if dtype.is_floating_point)
     return (*floating, *(dtype for dtype in dtypes if dtype.is_complex), torch.get_default_dtype())[0]
 
@@ -501,7 +502,7 @@ Reader = Union["nn.Module", FunctionReader]
 
 def first_layer(module: nn.Module) -> nn.Module | None:
     """Return the first layer with a known input size: one of torch's, else any with `in_channels` or `in_features`."""
-    parts = list(module.modules())
+    parts = parts_of(module)
     layer = next(filter(fixes_input_size, parts), None)
     return layer or next((p for p in parts if hasattr(p, "in_channels") or hasattr(p, "in_features")), None)
 

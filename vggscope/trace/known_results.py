@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from vggscope.ops.base import Shape
@@ -31,7 +31,15 @@ MOST_KNOWN = 20_000
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 """Types of arguments that are equal if torch does the same with them. `True`, `1` and `1.0` differ in their types."""
 
-_NOT_KNOWN = SAME_DATA | PROPERTIES | CREATIONS | {"detach", "type_as", "as_strided"}
+_VIEWS = frozenset(
+    {
+        *("view", "permute", "transpose", "movedim", "unsqueeze", "squeeze", "expand", "expand_as", "unflatten"),
+        *("narrow", "select", "chunk", "split", "unbind"),
+    }
+)
+"""Functions whose results share their argument's memory. Their kernels are fast without data."""
+
+_NOT_KNOWN = SAME_DATA | PROPERTIES | CREATIONS | _VIEWS | {"detach", "type_as", "as_strided"}
 """Functions of the tables whose results are no new tensors, or depend on more than the arguments."""
 
 Signature = tuple[Hashable, ...]
@@ -67,6 +75,9 @@ class KnownResult(NamedTuple):
 
 _KNOWN: dict[Signature, KnownResult] = {}
 
+_REFUSED: set[Signature] = set()
+"""Calls that `remember` has refused: their results share memory, or are no plain tensors."""
+
 _SAVED: dict[Signature, Saved | None] = {}
 
 
@@ -77,7 +88,7 @@ def signature_of(
 
     `counts` is whether its multiply-accumulates are counted.
     """
-    from torch import get_default_dtype, is_grad_enabled
+    import torch
 
     if not _is_covered(function):
         return None
@@ -87,12 +98,17 @@ def signature_of(
     if not tensors or None in given or any(value is None for _, value in named):
         return None
     state = _attention_kernels() if "attention" in function_name(function)[0] else ()
-    return (function, counts, get_default_dtype(), is_grad_enabled(), *state, *given, *named)
+    return (function, counts, torch.get_default_dtype(), torch.is_grad_enabled(), *state, *given, *named)
 
 
 def known_result(signature: Signature | None) -> KnownResult | None:
     """Return the result of an equal call; None if there was none."""
     return None if signature is None else _KNOWN.get(signature)
+
+
+def is_refused(signature: Signature) -> bool:
+    """Return whether the result of an equal call was one that is not remembered."""
+    return signature in _REFUSED
 
 
 def remember(
@@ -107,22 +123,38 @@ def remember(
 
     `signature` is that before the call. It is another one now if the call has changed its argument.
     """
+    known = _to_remember(signature, function, args, kwargs, result, macs)
+    table: dict[Signature, KnownResult] | set[Signature] = _REFUSED if known is None else _KNOWN
+    if len(table) >= MOST_KNOWN:
+        table.clear()
+    if known is None:
+        _REFUSED.add(signature)
+    else:
+        _KNOWN[signature] = known
+
+
+def _to_remember(
+    signature: Signature,
+    function: Function,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    result: object,
+    macs: OperatorMacs,
+) -> KnownResult | None:
     from torch import Tensor, strided
 
     first, rest = (result[0], result[1:]) if type(result) is tuple and result else (result, None)
     if type(first) is not Tensor or not first.is_meta or first.layout != strided or first.is_quantized:
-        return
+        return None
     if (rest is not None and any(other is not None for other in rest)) or _is_named(first):
-        return
+        return None
     is_input = rest is None and bool(args) and first is args[0]
     is_changed = signature_of(function, args, kwargs, counts=bool(signature[1])) != signature
     if is_changed or not (is_input or _has_own_memory(first, args, kwargs)):
-        return
-    if len(_KNOWN) >= MOST_KNOWN:
-        _KNOWN.clear()
+        return None
     macs = replace(macs, without_formula=macs.without_formula.copy())
     shape, stride = tuple(first.shape), tuple(first.stride())
-    _KNOWN[signature] = KnownResult(shape, stride, first.dtype, is_input, first._base is not None, rest, macs)
+    return KnownResult(shape, stride, first.dtype, is_input, first._base is not None, rest, macs)
 
 
 def layer_signature(module: nn.Module, args: Sequence[object], kwargs: Mapping[str, object]) -> Signature | None:
@@ -180,7 +212,15 @@ def _attention_kernels() -> tuple[bool, ...]:
 
 def _is_named(tensor: Tensor) -> bool:
     """Return whether the axes of a tensor have names, which torch had up to 2.13."""
-    return any(getattr(tensor, "names", ()))
+    has_names = _name_query()
+    return has_names is not None and has_names(tensor)
+
+
+@cache
+def _name_query() -> Callable[[Tensor], bool] | None:
+    from torch import Tensor
+
+    return getattr(Tensor, "has_names", None)
 
 
 @lru_cache(maxsize=4096)

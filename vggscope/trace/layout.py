@@ -16,6 +16,7 @@ from vggscope.ops.constant import WithComputedWeights, WithConstants, WithMasks
 from vggscope.ops.convolution import Convolution, TransposedConvolution
 from vggscope.ops.linear import Linear
 from vggscope.ops.view import View
+from vggscope.record import changed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,13 +62,13 @@ def with_layout(op: Op, inputs: Sequence[Tensor], result: Tensor) -> Op:
     import torch
 
     if isinstance(op, View):
-        return replace(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
+        return changed(op, shares=any(shares_memory(tensor, result) for tensor in inputs))
     if isinstance(op, (Convolution, TransposedConvolution)) and result.is_complex():
         op = replace(op, real_products=COMPLEX_PRODUCTS)
     if isinstance(op, Convolution) and inputs[0].dim() == 4 and not inputs[0].is_contiguous():
-        return replace(op, channels_last=inputs[0].is_contiguous(memory_format=torch.channels_last))
+        return changed(op, channels_last=inputs[0].is_contiguous(memory_format=torch.channels_last))
     if isinstance(op, Linear) and inputs[0].dim() > 2 and not inputs[0].is_contiguous():
-        return replace(op, copied=is_copied(inputs[0], 1), apart=True)
+        return changed(op, copied=is_copied(inputs[0], 1), apart=True)
     return op
 
 

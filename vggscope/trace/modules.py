@@ -6,7 +6,7 @@ A subclass that overrides forward is not treated as its base class: the function
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from vggscope.ops import activation
@@ -43,6 +43,7 @@ from vggscope.ops.recurrent import GATES, Recurrent, RecurrentCell
 from vggscope.ops.regularization import Dropout, Dropout2d, Identity, StochasticDepth
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import ChannelShuffle, PixelShuffle
+from vggscope.record import field_names
 from vggscope.trace.function_table import convolution_padding
 
 if TYPE_CHECKING:
@@ -53,37 +54,67 @@ Maker = Callable[["nn.Module"], "Op | None"]
 
 def module_op(module: nn.Module) -> Op | None:
     """Return the op of a module; None if the calls inside it are the nodes."""
-    for kind in type(module).__mro__:
+    kind: Any = type(module)
+    maker = _maker(kind, getattr(kind, "forward", None))  # that of TorchScript has no class attribute
+    return None if maker is None else maker(module)
+
+
+@lru_cache(maxsize=4096)
+def _maker(own: type[nn.Module], forward: object) -> Maker | None:
+    """Return what makes the op of the modules of a class; None if the calls inside them are the nodes."""
+    for kind in own.__mro__:
         maker = MODULES.get(kind.__name__)
         if maker is not None and kind.__module__.partition(".")[0] in ("torch", "torchvision"):
-            return maker(module) if type(module).forward is getattr(kind, "forward", None) else None
+            return maker if forward is getattr(kind, "forward", None) else None
         if kind.__name__ in FUSED and kind.__module__.startswith("torch.ao.nn.intrinsic.quantized"):
-            return FUSED[kind.__name__](module)
+            return FUSED[kind.__name__]
         if kind.__name__ == "DropPath" and kind.__module__.startswith("timm."):
-            return StochasticDepth(float(getattr(module, "drop_prob", None) or 0), "row")
+            return _drop_path
     return None
+
+
+def _drop_path(module: nn.Module) -> Op:
+    """Return the op of timm's DropPath."""
+    return StochasticDepth(float(getattr(module, "drop_prob", None) or 0), "row")
 
 
 def is_plain(module: nn.Module) -> bool:
     """Return whether a module is torch's own and has no children, so that the function it calls is the whole layer."""
     kind = type(module)
-    return kind.__module__.startswith("torch.nn.modules") and not any(True for _ in module.children())
+    return kind.__module__.startswith("torch.nn.modules") and all(part is None for part in module._modules.values())
 
 
 def _attributes(op: type[Op], module: nn.Module) -> dict[str, object]:
     """Return an op's fields from the module's attributes of the same names; a bias becomes True or False."""
-    values = {}
-    for field in fields(op):
-        value = getattr(module, field.name, field)
-        if value is not field:
-            values[field.name] = _plain(field.name, value)
-    return values
+    values: dict[str, object] = {}
+    kinds: Any = op, type(module)
+    own, of_class = vars(module), _of_class(*kinds)
+    for name in field_names(op):
+        if name in of_class:
+            if (value := getattr(module, name, _MISSING)) is not _MISSING:
+                values[name] = value
+        elif name in own:
+            values[name] = own[name]
+        else:  # nn.Module would search the same places, and raise a long error
+            for registered in (module._parameters, module._buffers, module._modules):
+                if name in registered:
+                    values[name] = registered[name]
+                    break
+    if "bias" in values:
+        values["bias"] = values["bias"] is not None and values["bias"] is not False
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def _plain(name: str, value: object) -> object:
-    if name == "bias":
-        return value is not None and value is not False
-    return tuple(value) if isinstance(value, list) else value
+_MISSING = object()
+
+
+@lru_cache(maxsize=4096)
+def _of_class(op: type[Op], kind: type[nn.Module]) -> frozenset[str]:
+    """Return the fields of an op that the class of a module defines too, or may compute."""
+    from torch.nn import Module
+
+    computes = kind.__getattr__ is not Module.__getattr__ or kind.__getattribute__ is not object.__getattribute__
+    return frozenset(name for name in field_names(op) if computes or hasattr(kind, name))
 
 
 def _like(op: type[Op]) -> Maker:

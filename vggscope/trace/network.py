@@ -37,6 +37,7 @@ from vggscope.trace.inputs import (
     takes_images,
 )
 from vggscope.trace.other_forms import NESTED_REMEDY, other_form
+from vggscope.trace.parts import tensors_of
 from vggscope.trace.quantized import has_quantized_tensors
 from vggscope.trace.run import Run, run
 from vggscope.trace.source_line import forward_line, own_line
@@ -425,7 +426,7 @@ def _initialised(module: nn.Module, inputs: CallInputs, rebuild: Callable[[], nn
     import torch
     from torch.nn.parameter import is_lazy
 
-    if not any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+    if not any(map(is_lazy, tensors_of(module))):
         return module
     device = META if rebuild else "cpu"
     with torch.device(device):

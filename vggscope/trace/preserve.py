@@ -7,13 +7,15 @@ tensors without data such an attribute would hold a meta tensor, and the module 
 from __future__ import annotations
 
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from operator import is_
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
+
+from vggscope.trace.parts import parts_of, tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,8 +25,8 @@ _PLAIN = frozenset(
 )
 """Types whose values cannot change."""
 
-_EMPTY: dict[Any, Any] = {}
-"""The copy of every empty dict. It is never changed."""
+_DICTS = frozenset({dict, OrderedDict})
+"""The types of dicts that a module of torch has, most of which are empty."""
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def copy_containers(module: nn.Module) -> None:
     from torch import nn
 
     own, copies = vars(nn.Module()).keys(), dict[int, Any]()
-    for part in module.modules():
+    for part in parts_of(module):
         attributes = vars(part)
         for name in attributes.keys() - own:
             attributes[name] = _with_copies(attributes[name], copies)
@@ -84,7 +86,7 @@ def stored_tensors(module: nn.Module) -> list[Tensor]:
     """Return the tensors in plain attributes of a module's parts, in containers and in helper objects there."""
     from torch import Tensor
 
-    values = (vars(part) for part in module.modules())
+    values = map(vars, parts_of(module))
     pending = [value for own in values for name, value in own.items() if name not in _REGISTERED]
     tensors, visited = [], set[int]()
     while pending:
@@ -137,8 +139,8 @@ def _slots(kind: type) -> tuple[str, ...]:
 class _Snapshot:
     """The contents of every container and object reachable from a module.
 
-    A module has some twenty dicts, nearly all of them empty. Each is kept as one copy, since thousands of small objects
-    would cost more in garbage collection than in comparisons.
+    A module has some twenty dicts, nearly all of them empty: of those, nothing is copied or compared. Each other one is
+    kept as one copy, since thousands of small objects would cost more in garbage collection than in comparisons.
     """
 
     def __init__(self, with_data: bool) -> None:
@@ -146,6 +148,7 @@ class _Snapshot:
         self._visited: set[int] = set()
         self._dicts: list[dict[Any, Any]] = []
         self._copies: list[dict[Any, Any]] = []
+        self._empty: list[dict[Any, Any]] = []
         self._restorers: list[Callable[[], None]] = []
         self._gradients: list[tuple[Tensor, Tensor | None]] = []
         self._own: set[int] = set()
@@ -154,27 +157,36 @@ class _Snapshot:
     def add(self, module: nn.Module) -> None:
         """Save the contents of a module and of everything that it refers to."""
         if self._with_data:
-            self._own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+            self._own = set(map(id, tensors_of(module)))
         pending: list[object] = [module]
-        visited, references = self._visited, self._references
+        visited, references, empty = self._visited, self._references, self._empty
         while pending:
             value = pending.pop()
-            if type(value) in _PLAIN or isinstance(value, type) or id(value) in visited:
+            kind: Any = type(value)
+            if kind in _PLAIN or id(value) in visited or isinstance(value, type):
                 continue
             visited.add(id(value))
             references.append(value)
             if isinstance(value, dict):
                 self._dicts.append(value)
-                self._copies.append(dict(value) if value else _EMPTY)
-                pending += [item for item in value.values() if type(item) not in _PLAIN]
+                self._copies.append(dict(value))
+                for item in value.values():
+                    kind = type(item)
+                    if kind in _DICTS and not item:
+                        empty.append(item)
+                    elif kind not in _PLAIN:
+                        pending.append(item)
+            elif _is_plain_module(kind):
+                pending.append(vars(value))
             else:
                 pending += self._save(value)
 
     def restore(self) -> None:
         """Restore everything that has changed."""
+        if any(self._empty):
+            for value in self._empty:
+                value.clear()
         for value, before in zip(self._dicts, self._copies):
-            if len(value) == len(before) == 0:
-                continue
             if len(value) != len(before) or not (
                 all(map(is_, value.values(), before.values())) and all(map(is_, value, before))
             ):
@@ -203,7 +215,7 @@ class _Snapshot:
         if isinstance(value, set):
             self._restorers.append(_set_restorer(value))
             return ()
-        kind: type = type(value)
+        kind: Any = type(value)
         if _has_slots(kind) and is_helper(value):
             self._restorers.append(_slots_restorer(value))
             return attributes_of(value).values()
@@ -219,6 +231,15 @@ class _Snapshot:
                 tensor.copy_(values)
 
         self._restorers.append(restore)
+
+
+@lru_cache(maxsize=4096)
+def _is_plain_module(kind: Any) -> bool:
+    """Return whether all that an instance of a class refers to is in its attributes, as with torch's own layers."""
+    from torch import jit, nn
+
+    is_module = issubclass(kind, nn.Module) and not issubclass(kind, jit.ScriptModule)
+    return is_module and not issubclass(kind, (dict, list, set, tuple)) and not _has_slots(kind)
 
 
 def _references(value: object) -> tuple[object, ...]:

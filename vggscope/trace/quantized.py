@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+from vggscope.trace.parts import parts_of, tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,8 +28,7 @@ def packed_weights(module: nn.Module) -> dict[str, Tensor]:
 
 def has_quantized_tensors(module: nn.Module) -> bool:
     """Return whether a module has quantised tensors. They cannot be on the meta device."""
-    tensors = chain(module.parameters(), module.buffers())
-    return any(tensor.is_quantized for tensor in tensors) or any(_unpacks(part) for part in module.modules())
+    return any(tensor.is_quantized for tensor in tensors_of(module)) or any(map(_unpacks, parts_of(module)))
 
 
 def _unpacks(module: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from vggscope.graph import INPUT, INPUT_MARK, OUTPUT, ConstantValue, Input, Node
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
-from vggscope.record import record
+from vggscope.record import changed, record
 from vggscope.trace.constants import ConstantValues
 from vggscope.trace.flops import UNCOUNTED, Counted, OperatorMacs
 from vggscope.trace.layout import is_whole, shares_memory, with_layout
@@ -92,7 +92,8 @@ class Recorder:
     `needs_gradient` are the nodes whose output depends on a parameter that is trained.
     `sparse_gradients` are the names of parameters whose gradient a call makes sparse.
     `is_regular` is whether every tensor is all of its storage, in the order of its axes.
-    `compares` is false in a run whose figures are not compared with torch's.
+    `compares` is false in a run whose figures are not compared with torch's, `describes` in one of which only ops,
+    shapes and costs are read: its nodes have no constants and no positions in the code.
     `has_own_backward` is true inside a torch.autograd.Function, whose backward is the user's code.
     """
 
@@ -125,6 +126,7 @@ class Recorder:
     disagreements: list[str] = field(default_factory=list)
     asked: set[object] = field(default_factory=set)
     compares: bool = True
+    describes: bool = True
 
     def begin(self, arguments: Sequence[tuple[str, Tensor]]) -> None:
         """Record the network's inputs under the names of forward's arguments; a single input is named INPUT."""
@@ -279,7 +281,7 @@ class Recorder:
     def finished(self) -> tuple[Node, ...]:
         """Return the nodes without the pieces and views that no node reads and forward does not return."""
         until = self.named_until
-        nodes = tuple(replace(n, named_until=until[n.name]) if n.name in until else n for n in self.nodes.values())
+        nodes = tuple(changed(n, named_until=until[n.name]) if n.name in until else n for n in self.nodes.values())
         while True:
             read = self.returned.union(*(node.inputs for node in nodes))
             kept = tuple(node for node in nodes if node.name in read or node.name not in self.pieces)
@@ -301,7 +303,7 @@ class Recorder:
         name = self._unique(base, module is not None)
         op, call = self._with_computed_weights(with_layout(op, call.inputs, result), call)
         inputs, weights = call.inputs, call.weights
-        origins = [self.origin(tensor) for tensor in inputs]
+        origins = list(map(self.origin, inputs))
         sources = tuple(origin for origin in origins if isinstance(origin, str))
         if len(sources) < len(origins):
             constants = (None if isinstance(o, str) else shape_of(t) for o, t in zip(origins, inputs))
@@ -311,25 +313,24 @@ class Recorder:
         op = self._checked(name, op, call, sources, result, trains)
         if self.compares:
             self._compare(name, op, call, sources, result)
-        # A parametrized layer has no parameter under the op's own name, because forward computes it.
-        missing = _last_parts(op.parameters()) - _last_parts(parameter.name for parameter in parameters)
-        self.nodes[name] = Node(
+        node = self.nodes[name] = Node(
             name,
             op,
             sources,
             module,
             "",
             parameters,
-            reads_computed_weight=self._reads_computed((*inputs, *weights)) or (module is not None and bool(missing)),
+            reads_computed_weight=(module is not None and _lacks_parameter(op, parameters))
+            or self._reads_computed((*inputs, *weights)),
             detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
             custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
-            constants=self._constants_of(op, call, parameters),
-            called_at=current_positions(),
+            constants=self._constants_of(op, call, parameters, len(sources)),
+            called_at=current_positions() if self.describes else (),
         )
-        if self.compares and not self.nodes[name].reads_computed_weight:
+        if self.compares and not node.reads_computed_weight:
             self._compare_saved(name, op, call, result)
-        if self.nodes[name].passes_gradient and (trains or self.needs_gradient.intersection(sources)):
+        if (trains or not self.needs_gradient.isdisjoint(sources)) and node.passes_gradient:
             self.needs_gradient.add(name)
         self.shapes[name] = shape_of(result)
         self.is_regular = self.is_regular and is_whole(result)
@@ -338,8 +339,15 @@ class Recorder:
         self._update_named(name, result)
         return name
 
-    def _constants_of(self, op: Op, call: Call, parameters: tuple[Parameter, ...]) -> tuple[ConstantValue, ...]:
-        """Return what is known of the constants that a call reads; empty if they are its parameters, or none."""
+    def _constants_of(
+        self, op: Op, call: Call, parameters: tuple[Parameter, ...], sources: int
+    ) -> tuple[ConstantValue, ...]:
+        """Return what is known of the constants that a call reads; empty if they are its parameters, or none.
+
+        `sources` is the number of its inputs that are no constants.
+        """
+        if not (call.weights or call.reads or sources < len(call.inputs)) or not self.describes:
+            return ()
         given = self.constants.of
         reads = [t for t in call.inputs if not isinstance(self.origin(t), str)]
         value_of = self.constants.buffer if op.buffers() else given
@@ -350,7 +358,7 @@ class Recorder:
 
     def _with_computed_weights(self, op: Op, call: Call) -> tuple[Op, Call]:
         """Return an op and its call with the weights that other nodes compute as inputs."""
-        computed = tuple(tensor for tensor in call.weights if isinstance(self.origin(tensor), str))
+        computed = tuple([tensor for tensor in call.weights if isinstance(self.origin(tensor), str)])
         if not computed:
             return op, call
         weights = tuple(tensor for tensor in call.weights if not isinstance(self.origin(tensor), str))
@@ -359,6 +367,8 @@ class Recorder:
 
     def _update_named(self, name: str, result: Tensor) -> None:
         """Record which outputs a variable in forward still refers to while this node runs: they stay allocated."""
+        if not self.describes:
+            return
         self.named = {other: tensor for other, tensor in self.named.items() if tensor() is not None}
         self.named_until.update(dict.fromkeys(self.named, name))
         self.named[name] = ref(result)
@@ -468,11 +478,12 @@ class Recorder:
         return any(parameter.trainable for parameter in origin.parameters)
 
     def _constant_parameters(self, tensors: Sequence[Tensor]) -> tuple[Parameter, ...]:
-        origins = [self.origin(tensor) for tensor in tensors]
-        return tuple(dict.fromkeys(p for origin in origins if isinstance(origin, Constant) for p in origin.parameters))
+        origins = map(self.origin, tensors)
+        found = [p for origin in origins if isinstance(origin, Constant) for p in origin.parameters]
+        return tuple({parameter.name: parameter for parameter in found}.values()) if len(found) > 1 else tuple(found)
 
     def _reads_computed(self, tensors: Sequence[Tensor]) -> bool:
-        origins = [self.origin(tensor) for tensor in tensors]
+        origins = map(self.origin, tensors)
         return any(isinstance(origin, Constant) and origin.reads_computed_weight for origin in origins)
 
     def _unique(self, base: str, is_module: bool) -> str:
@@ -490,6 +501,12 @@ def _trained(op: Op) -> Op:
 def _is_differentiable(result: Tensor) -> bool:
     """Return whether a tensor of this dtype can have a gradient."""
     return result.is_floating_point() or result.is_complex()
+
+
+def _lacks_parameter(op: Op, parameters: Sequence[Parameter]) -> bool:
+    """Return whether a layer lacks a parameter that its op has: forward computes that of a parametrized one."""
+    named = op.parameters()
+    return bool(named) and not _last_parts(named) <= _last_parts([parameter.name for parameter in parameters])
 
 
 def _last_parts(names: Iterable[str]) -> set[str]:

@@ -24,18 +24,20 @@ from vggscope.trace.failure import explain, failing_layer, lost_batch, mixed_bat
 from vggscope.trace.forward import META, Forward, modes_after_train, with_shape
 from vggscope.trace.inputs import CallInputs, Reader, from_sizes
 from vggscope.trace.node_names import cost_warnings
+from vggscope.trace.parts import buffers_of, parameters_of
 from vggscope.trace.preserve import preserved
 from vggscope.trace.quantized import has_quantized_tensors, packed_weights
 from vggscope.trace.recorder import Recorder
 from vggscope.trace.sample_runs import SampleRuns, on_samples, with_known_axes
 from vggscope.trace.source_line import built_positions, error_positions
-from vggscope.trace.tensors import dtype_name, meta_copy, storage_of
+from vggscope.trace.tensors import dtype_name, meta_copy, name_of_dtype, storage_of
 from vggscope.trace.unseen import without_disabling
 from vggscope.trace.watch import Watch
 from vggscope.units import count_text
 from vggscope.vgg.labels import labelled
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 MOST_DISAGREEMENTS = 3
@@ -90,7 +92,7 @@ def run(
     """
     dtype = own_dtype(module, inputs)
     packed = packed_weights(module) if has_quantized_tensors(module) else {}
-    owned = {**_parameters(module.named_parameters(), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
+    owned = {**_parameters(parameters_of(module), dtype), **_parameters(packed.items(), dtype, is_trained=False)}
     with preserved(module, with_data=device != META) as restore, without_disabling():
         forward = Forward(
             module, owned, packed, device, dtype, restore, compares=not training, training=training, samples=samples
@@ -162,7 +164,7 @@ def with_positions(network: Network, built_at: Mapping[str, tuple[CodePosition, 
 
 def _with_torch_count(network: Network, forward: Forward, result: SampleRuns) -> Network:
     """Return the network with torch's count in the run, which a warning names where ours differs."""
-    parameters = (*forward.module.parameters(), *forward.packed.values())
+    parameters = (*(tensor for _, tensor in parameters_of(forward.module)), *forward.packed.values())
     count = _torch_count(network, result.watch.recorder, parameters)
     return replace(network, torch_count=count, warnings=(*count.disagreements, *network.warnings))
 
@@ -275,16 +277,23 @@ def own_dtype(module: nn.Module, inputs: CallInputs) -> str:
     """
     import torch
 
-    tensors = [tensor for _, tensor in with_shape(module.named_parameters())]
-    groups = (tensors, [tensor for _, tensor in with_shape(module.named_buffers())], inputs.tensors())
-    for is_wanted in (torch.is_floating_point, torch.is_complex):
-        for group in groups:
-            elements: dict[str, int] = {}
-            for tensor in filter(is_wanted, group):
-                elements[dtype_name(tensor)] = elements.get(dtype_name(tensor), 0) + tensor.numel()
-            if elements:
-                return max(elements, key=elements.__getitem__)
-    return str(torch.get_default_dtype()).removeprefix("torch.")
+    named = (parameters_of(module), buffers_of(module))
+    groups = [_elements(tensor for _, tensor in with_shape(pairs)) for pairs in named]
+    groups.append(_elements(inputs.tensors()))
+    for kind in ("is_floating_point", "is_complex"):
+        for elements in groups:
+            wanted = [dtype for dtype in elements if getattr(dtype, kind)]
+            if wanted:
+                return name_of_dtype(max(wanted, key=elements.__getitem__))
+    return name_of_dtype(torch.get_default_dtype())
+
+
+def _elements(tensors: Iterable[Tensor]) -> dict[torch.dtype, int]:
+    """Return the number of elements of each dtype."""
+    elements: dict[torch.dtype, int] = {}
+    for tensor in tensors:
+        elements[tensor.dtype] = elements.get(tensor.dtype, 0) + tensor.numel()
+    return elements
 
 
 def _parameters(named: Iterable[tuple[str, Tensor]], dtype: str, *, is_trained: bool = True) -> dict[str, Parameter]:
@@ -300,6 +309,6 @@ def _tables(module: nn.Module, nodes: tuple[Node, ...], dtype: str) -> tuple[Buf
     read_by_nodes = {f"{node.module}.{name}".lstrip(".") for node in layers for name in node.op.buffers()}
     return tuple(
         Buffer(key, tuple(b.shape), dtype_name(b, dtype), *storage_of(b))
-        for key, b in with_shape(module.named_buffers())
+        for key, b in with_shape(buffers_of(module))
         if key not in read_by_nodes
     )

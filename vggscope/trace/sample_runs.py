@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from vggscope.graph import Input, Node, Output
 from vggscope.ops.base import Shape
-from vggscope.record import record
+from vggscope.record import changed, record
 from vggscope.trace.failure import explain
 from vggscope.trace.forward import META, Forward
 from vggscope.trace.inputs import CallInputs
@@ -56,7 +56,7 @@ def on_samples(forward: Forward, inputs: CallInputs) -> SampleRuns:
 
 def _with_growth(forward: Forward, inputs: CallInputs, alone: Watch, first: CallInputs) -> SampleRuns:
     """Return the run on one sample with the growth by a second one, or the run on the whole batch if it differs."""
-    pair, error = replace(forward, compares=False)(inputs.for_samples(2))
+    pair, error = replace(forward, compares=False, describes=False)(inputs.for_samples(2))
     nodes, single = _nodes_with_growth(alone.recorder.finished(), alone.recorder, pair, error)
     if single is None and alone.reads_sizes:
         single = _other_way(forward, inputs, nodes, alone.recorder, pair.recorder)
@@ -100,7 +100,7 @@ def _other_way(
     samples = forward.samples
     if samples <= 2 or samples == inputs.batch or forward.device != META:
         return None
-    watch, error = replace(forward, compares=False)(inputs.for_samples(samples))
+    watch, error = replace(forward, compares=False, describes=False)(inputs.for_samples(samples))
     if error is not None:
         return f"forward fails on {count_text(samples)} samples: {explain(watch, error)}"
     irregular = frozenset(node.name for node in nodes if node.irregular)
@@ -177,7 +177,7 @@ def _node_with_growth(node: Node, alone: Recorder, pair: Recorder) -> Node:
     batched_op = with_layout_of(node.op, pair.nodes[node.name].op)
     if growth is None and both == expected and batched_op is None:
         return node
-    return replace(node, batch_growth=growth, irregular=both != expected, batched_op=batched_op)
+    return changed(node, batch_growth=growth, irregular=both != expected, batched_op=batched_op)
 
 
 def _growth(one: Shape, two: Shape) -> Shape | None:

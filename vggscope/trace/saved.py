@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field, fields, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Op, Shape, numel
-from vggscope.record import record
+from vggscope.record import field_names, record
 from vggscope.trace.tensors import Arguments, Function, KeywordArguments, mapped_tensors, tensors_in
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _merged(op: Op, saved: Saved) -> Saved:
 
 def kind(op: Op) -> tuple[object, ...]:
     """Return what tells apart the ops for which torch is asked once: their class and what is no number."""
-    values = (getattr(op, field.name) for field in fields(op))
+    values = map(vars(op).__getitem__, field_names(type(op)))
     return type(op), op.name, *(value for value in values if isinstance(value, (bool, str)))
 
 

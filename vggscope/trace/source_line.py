@@ -126,14 +126,16 @@ def _positions(frame: FrameType | None, built: object, most: int) -> tuple[CodeP
     They end at the frame of vggscope that runs the user's code.
     """
     positions: list[CodePosition] = []
-    while frame is not None and len(positions) < most:
+    while frame is not None:
         code = frame.f_code
         role = _ROLES.get(code.co_filename) or _role(code.co_filename)
-        if role == "own":
+        if role != "other":
+            if role == "end":
+                break
             if built is None or not _constructs(frame, built):
                 positions.append(_position(code.co_filename, code, frame.f_lasti, frame.f_lineno))
-        elif role == "end":
-            break
+                if len(positions) == most:
+                    break
         frame = frame.f_back
     return tuple(positions)
 

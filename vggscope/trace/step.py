@@ -33,6 +33,7 @@ from vggscope.trace.functions import first_line, function_name
 from vggscope.trace.gpu_kernels import gpu_kernel
 from vggscope.trace.gradient_sums import is_gradient_sum_in_place, unshared
 from vggscope.trace.inputs import CallInputs
+from vggscope.trace.parts import tensors_of
 from vggscope.trace.preserve import copy_containers, preserved, stored_tensors
 from vggscope.trace.tensors import converted_dtype, dtype_named, tensors_in
 from vggscope.trace.unseen import in_own_thread, unwatched, without_disabling
@@ -112,7 +113,7 @@ def recorded_steps(
         try:
             return _record(module, network, given, request, has_data)
         except Exception as error:  # what runs without data may differ in training
-            if has_data or any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+            if has_data or any(tensor.is_meta for tensor in tensors_of(module)):
                 raise
             recording = _record(module, network, given, request, True)
             reads_values = type(error).__module__.startswith("torch._subclasses")
@@ -303,7 +304,7 @@ class _WatchedStep:
         """Return the buffers whose storages the module no longer holds after a first step."""
         import torch
 
-        held = (*self.module.parameters(), *self.module.buffers(), *stored_tensors(self.module))
+        held = (*tensors_of(self.module), *stored_tensors(self.module))
         storages = {id(tensor.untyped_storage()) for tensor in held if tensor.layout is torch.strided}
         dense = {name: tensor for name, tensor in self.state.items() if tensor.layout is torch.strided}
         return frozenset(name for name, tensor in dense.items() if id(tensor.untyped_storage()) not in storages)

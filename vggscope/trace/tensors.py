@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from copy import copy
 from dataclasses import fields, is_dataclass
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from vggscope.errors import OptionError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Function = Callable[..., object]
 Arguments = tuple[object, ...]
@@ -24,29 +25,46 @@ _PLAIN = frozenset({type(None), bool, int, float, str, slice})
 _AVAILABLE = ("cpu", "meta")
 
 
+@cache
+def plain_kinds() -> tuple[type[Tensor], type[nn.Parameter]]:
+    """Return torch's own classes of tensors. A subclass may have code of its own."""
+    from torch import Tensor
+    from torch.nn import Parameter
+
+    return Tensor, Parameter
+
+
 def tensors_in(value: object) -> tuple[Tensor, ...]:
     """Return the tensors in nested arguments or results, from left to right."""
-    import torch
-
     tensors: list[Tensor] = []
-    _collect(value, torch.Tensor, tensors)
+    _collect(value, plain_kinds()[0], tensors)
     return tuple(tensors)
 
 
 def _collect(value: object, kind: type[Tensor], tensors: list[Tensor]) -> None:
+    if type(value) in _PLAIN:
+        return
     if isinstance(value, kind):
         tensors.append(value)
-    elif type(value) in _PLAIN:
-        return
+    else:
+        for item in _items(value):
+            _collect(item, kind, tensors)
+
+
+def _items(value: Any) -> Iterable[object]:
+    """Return what a value holds that may be or hold a tensor."""
+    own = type(value)
+    if own is tuple or own is list:
+        items: Iterable[object] = value
+    elif own is dict or isinstance(value, Mapping):
+        items = value.values()
     elif isinstance(value, (tuple, list)):
-        for item in value:
-            _collect(item, kind, tensors)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            _collect(item, kind, tensors)
-    elif not isinstance(value, (type, int, float, str)):
-        for _, item in _fields(value):
-            _collect(item, kind, tensors)
+        items = value
+    elif isinstance(value, (type, int, float, str)):
+        items = ()
+    else:
+        items = (item for _, item in _fields(value))
+    return items
 
 
 def _fields(value: object) -> Iterable[tuple[str, object]]:
@@ -78,8 +96,14 @@ def named_tensors(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
 
 def dtype_name(tensor: Tensor, own: str = "") -> str:
     """Return the name of a tensor's dtype, empty for `own`, which is a network's own dtype."""
-    name = str(tensor.dtype).removeprefix("torch.")
+    name = name_of_dtype(tensor.dtype)
     return "" if name == own else name
+
+
+@lru_cache(maxsize=256)
+def name_of_dtype(dtype: torch.dtype) -> str:
+    """Return torch's name of a dtype: `float32`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def dtype_named(name: str) -> torch.dtype:

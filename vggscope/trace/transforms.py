@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vggscope.trace.tensors import tensors_in
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 
 def is_transforming() -> bool:
     """Return whether a transform of torch.func is running."""
-    import torch
+    return _innermost()() is not None
 
-    return torch._C._functorch.peek_interpreter_stack() is not None
+
+@cache
+def _innermost() -> Callable[[], object]:
+    """Return torch's function that gives the innermost transform. A trace calls it ten times for each node."""
+    from torch._C._functorch import peek_interpreter_stack
+
+    return peek_interpreter_stack
 
 
 def plain_tensors_in(value: object) -> tuple[Tensor, ...]:

@@ -111,9 +111,8 @@ def without_disabling() -> Iterator[None]:
     original = _disabled()
     name = original.__name__
     with ExitStack() as stack:
-        for path, module in list(sys.modules.items()):
-            if path in _WITHOUT_DISABLING:
-                continue
+        for path in sys.modules.keys() - _WITHOUT_DISABLING:
+            module = sys.modules.get(path)
             if getattr(module, "__dict__", {}).get(name) is original:
                 stack.enter_context(_replaced(module, name, DisableTorchFunctionSubclass))
             elif path.partition(".")[0] in _LIBRARIES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
@@ -43,6 +43,7 @@ from vggscope.trace.functions import function_name, function_problem, functional
 from vggscope.trace.inputs import FunctionReader, Reader
 from vggscope.trace.known_results import (
     Signature,
+    is_refused,
     known_result,
     known_saved,
     layer_signature,
@@ -57,7 +58,7 @@ from vggscope.trace.recorder import Call, Count, Recorder, shape_of
 from vggscope.trace.recurrent_steps import RECURRENT, result_of_steps
 from vggscope.trace.saved import Saved, saved_in_training
 from vggscope.trace.source_line import current_stack
-from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, tensors_in, with_values
+from vggscope.trace.tensors import Function, keep_on_device, mapped_tensors, plain_kinds, tensors_in, with_values
 from vggscope.trace.training_mode import TrainingReads
 from vggscope.trace.transforms import is_transforming, plain_tensors_in, vmap_results, without_wrappers
 from vggscope.trace.unseen import has_foreign_modes, noticing, unwatched
@@ -188,8 +189,9 @@ class Watch:
             def __torch_function__(
                 self, func: Function, types: tuple[type, ...], args: tuple[object, ...] = (), kwargs: object = None
             ) -> object:
-                if any(kind is not Tensor for kind in types):
-                    watch.reads_sizes = True  # a subclass has code of its own
+                for kind in types:
+                    if kind is not Tensor:
+                        watch.reads_sizes = True  # a subclass has code of its own
                 return watch.call(func, args, kwargs if isinstance(kwargs, dict) else {})
 
         with ExitStack() as stack:
@@ -251,6 +253,7 @@ class Watch:
         if self.paused:
             return
         with unwatched():
+            inside = self.inside_node
             path = self.paths.get(id(module))
             if path is None:
                 path = below(self.path, type(module).__name__)
@@ -261,13 +264,14 @@ class Watch:
                         " dict, are not trained, and count neither as parameters nor in memory;"
                         " nn.ModuleList or nn.ModuleDict would register it"
                     )
-            if not self.inside_node:
+            if not inside:
                 self.dispatched = NO_MACS
-            op = self.stack[-1].op if self.inside_node else module_op(module) or self._script_op(module, path)
-            may_replace = op is not None and not self.inside_node and _has_hooks(module)
+            op = self.stack[-1].op if inside else module_op(module) or self._script_op(module, path)
+            has_hooks = _has_hooks(module)
+            may_replace = op is not None and not inside and has_hooks
             given = plain_tensors_in(args) if may_replace else ()
             # What a hook of a layer reads is not recorded, nor what any hook inside of it reads.
-            has_hidden_hooks = self.inside_node and (_has_hooks(module) or bool(module._forward_hooks))
+            has_hidden_hooks = inside and (has_hooks or bool(module._forward_hooks))
             self.reads_sizes |= may_replace or has_hidden_hooks
             self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args))), given))
 
@@ -299,13 +303,14 @@ class Watch:
                 if frame.op is not None and not self.inside_node:
                     self.failed_reader = self._input_read(module, plain_tensors_in(args))
                 return None
-            kwargs, result = cast("tuple[dict[str, object], object]", more)
+            kwargs: Any
+            kwargs, result = more
             if module._backward_pre_hooks or module._backward_hooks:
                 self._note_backward_hooks(module, plain_tensors_in((args, kwargs)), plain_tensors_in(result))
             if self.inside_node:
                 self._parametrization(frame, result)
                 return result
-            inputs = plain_tensors_in((args, kwargs))
+            inputs = plain_tensors_in((args, kwargs) if kwargs else args)
             self._record_hooks(frame, inputs)
             frame.op = _op_of_call(frame.op, args, inputs, result)
             if isinstance(frame.op, MultiheadAttention):
@@ -360,7 +365,7 @@ class Watch:
         is_custom = _is_custom(function)
         self.reads_sizes |= dispatch_modes() != self.dispatch_modes or is_custom
         with unwatched():
-            inputs = plain_tensors_in((args, kwargs))
+            inputs = plain_tensors_in((args, kwargs) if kwargs else args)
             are_on_meta = all(tensor.is_meta for tensor in inputs)
             self._note_gradients(function, args, kwargs, inputs, are_on_meta)
             if self.on_meta and not are_on_meta:
@@ -403,6 +408,8 @@ class Watch:
         are_on_meta: bool,
     ) -> None:
         """Note what a call reveals about the tensors that autograd differentiates by."""
+        if are_on_meta and not _concerns_gradients(function):
+            return
         if makes_sparse_gradient(function, args, kwargs):
             self.recorder.has_sparse_gradient(next(tensor for tensor in inputs if tensor.is_floating_point()))
         if not self.inside_node:
@@ -565,26 +572,21 @@ class Watch:
         signature = signature_of(function, args, kwargs, counts=self.compares)
         known = known_result(signature)
         if known is None:
-            return None, run if signature is None else partial(self._remembered, signature, function, run)
+            if signature is None or is_refused(signature):
+                return None, run
+            return None, partial(self._remembered, signature, function, run)
         if known.macs != NO_MACS:
             self._own_dispatched().add(known.macs)
         return known.again(args), run
 
     def _may_shorten(self, inputs: tuple[Tensor, ...]) -> bool:
         """Return whether a call of these tensors needs no more than its result, and torch alone computes it."""
-        from torch import Tensor
-        from torch.nn import Parameter
-
         if not self.on_meta or self.gradients or is_transforming() or autocast_device():
             return False
         if self.foreign_modes or modes_within() != self.modes:
             return False  # a mode of the user sees the calls, and may read their sizes
-        for tensor in inputs:
-            if tensor.requires_grad:
-                return False
-            if type(tensor) is not Tensor and not isinstance(tensor, Parameter):
-                return False  # a subclass may have a function of its own
-        return True
+        kinds = plain_kinds()
+        return all(type(tensor) in kinds and not tensor.requires_grad for tensor in inputs)
 
     def _remembered(
         self, signature: Signature, function: Function, run: Function, /, *args: object, **kwargs: object
@@ -701,18 +703,21 @@ class Watch:
     ) -> object:
         count = self._counter(frame.module.forward, args, kwargs)
         result = _distinct_result(op, inputs, result)
-        distinct = tuple({id(tensor): tensor for tensor in inputs}.values())
+        distinct = tuple({id(tensor): tensor for tensor in inputs}.values()) if len(inputs) > 1 else inputs
         if isinstance(op, (MultiheadAttention, Recurrent, RecurrentCell)) and 1 < len(inputs) != len(distinct):
             op = replace(op, roles=tuple(next(i for i, t in enumerate(distinct) if t is given) for given in inputs))
         if isinstance(op, Unknown):
             shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, plain_tensors_in(result)))
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
         base = frame.path or getattr(frame.module, "original_name", type(frame.module).__name__).lower()
-        weights = (*without_wrappers(frame.module.parameters()), *self.packed.get(frame.path, ()))
+        weights = (*without_wrappers(_parameters_of(frame.module)), *self.packed.get(frame.path, ()))
         saved = self._saver(frame.module.forward, args, kwargs, distinct, frame.module)
-        masks = tuple(frame.masks.values())
-        computed = tuple(mask for mask in masks if not self.recorder.is_constant((mask,)))
-        constants = tuple(mask for mask in masks if self.recorder.is_constant((mask,)))
+        computed: tuple[Tensor, ...] = ()
+        constants: tuple[Tensor, ...] = ()
+        if frame.masks:
+            masks = tuple(frame.masks.values())
+            computed = tuple(mask for mask in masks if not self.recorder.is_constant((mask,)))
+            constants = tuple(mask for mask in masks if self.recorder.is_constant((mask,)))
         op = WithMasks(op, len(computed)) if computed else op
         call = Call((op,), (*distinct, *computed), weights, count, self.dispatched, saved, constants)
         if results := plain_tensors_in(result):
@@ -747,7 +752,8 @@ class Watch:
         if name not in MATRIX_PRODUCTS and not self.dispatched.total and self.recorder.is_constant(inputs):
             # `to` and `type_as` read the dtype of a second tensor, not its values.
             self.recorder.pass_on(inputs[:1] if name in ("to", "type_as") else inputs, results)
-            self.recorder.constants.computed(name, function, args, kwargs, results, in_place or out is not None)
+            if self.recorder.describes:
+                self.recorder.constants.computed(name, function, args, kwargs, results, in_place or out is not None)
             return result
         arguments = functional_arguments(function, args)
         inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
@@ -818,6 +824,14 @@ def _parametrization_text(module: nn.Module) -> tuple[str, ...]:
     return tuple(map(repr, module.children()))
 
 
+def _parameters_of(module: nn.Module) -> Iterable[Tensor]:
+    """Return the parameters of a module, without torch's generators if it is a layer without parts."""
+    if any(part is not None for part in module._modules.values()):
+        return module.parameters()
+    own = module._parameters.values()
+    return {id(tensor): tensor for tensor in own if tensor is not None}.values()
+
+
 def _masks(args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, Tensor]:
     """Return the masks that a call of MultiheadAttention passes, by name."""
     named = dict(zip(("key_padding_mask", "need_weights", "attn_mask", "average_attn_weights", "is_causal"), args[3:]))
@@ -877,6 +891,12 @@ def _sets_gradient(function: Function) -> bool:
     return name == "requires_grad_" or (name == "__set__" and _attribute(function) == "requires_grad")
 
 
+@lru_cache(maxsize=4096)
+def _concerns_gradients(function: Function) -> bool:
+    """Return whether a call of a function may tell of gradients, as few do."""
+    return getattr(function, "__name__", "") in _SPARSE or asks_gradient(function) or _sets_gradient(function)
+
+
 def makes_sparse_gradient(function: Function, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
     """Return whether a call looks up rows of a table whose gradient it asks to be sparse."""
     name = getattr(function, "__name__", "")
@@ -904,15 +924,12 @@ def _has_hooks(module: nn.Module) -> bool:
 
 def _is_plain_convolution(function: Function, args: tuple[object, ...]) -> bool:
     """Return whether a call is a real convolution of a batch, given as positional arguments."""
-    from torch import Tensor
-    from torch.nn import Parameter
-
     if getattr(function, "__name__", "") not in _FORWARD_CONVOLUTIONS or len(args) < 2:
         return False
-    given, weight = args[:2]
-    if type(given) is not Tensor or type(weight) not in (Tensor, Parameter):
+    given, weight = cast("tuple[Tensor, Tensor]", args[:2])
+    if type(given) is not plain_kinds()[0] or type(weight) not in plain_kinds():
         return False
-    return given.is_floating_point() and given.dim() == cast("Tensor", weight).dim()
+    return given.is_floating_point() and given.dim() == weight.dim()
 
 
 def _is_packed(value: object) -> bool:

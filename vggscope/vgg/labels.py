@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vggscope.record import changed
+
 if TYPE_CHECKING:
     from vggscope.graph import Network, Node
     from vggscope.vgg.notation import Word
@@ -71,7 +73,7 @@ def labelled(network: Network) -> Network:
 
 
 def _with_label(node: Node, label: str) -> Node:
-    return node if node.label == label else replace(node, label=label)
+    return changed(node, label=label)
 
 
 def stage_of(label: str) -> str:
