@@ -439,6 +439,23 @@ def test_parameters_are_those_of_keras_or_at_least_the_known_ones(by_keras: Path
         vggscope.memory(str(by_keras / "counted.keras"))
 
 
+def test_padding_that_depends_on_the_size_is_not_kept_at_another(tmp_path: Path) -> None:
+    given_size = given("x", (8, 8, 3))
+    path = written(
+        tmp_path,
+        sequential(given_size, layer("Conv2D", "c", filters=2, kernel_size=[3, 3], strides=[2, 2], padding="same")),
+    )
+    network = vggscope.network(path)
+    assert vggscope.network(network, (3, 10, 10)).shapes == vggscope.network(path, (3, 10, 10)).shapes
+    with pytest.raises(ShapeError, match="has other padding on 3x9x9: 2x2 and not 1x1 pixels for 3x3 windows"):
+        vggscope.network(network, (3, 9, 9))
+    # At stride 1 the padding is the same for every size.
+    path = written(
+        tmp_path, sequential(given_size, layer("Conv2D", "c", filters=2, kernel_size=[4, 4], padding="same"))
+    )
+    assert vggscope.network(vggscope.network(path), (3, 9, 9)).shapes["c"] == (1, 2, 9, 9)
+
+
 def test_unknown_layers_are_kept_and_code_is_not_read(tmp_path: Path) -> None:
     code = "4wEAAAAAAAAAAAAAAAEAAAABAAAA"
     function = {"class_name": "__lambda__", "config": {"code": code}}

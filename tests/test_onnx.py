@@ -433,6 +433,17 @@ def test_states_of_zeros_are_no_parameters(tmp_path: Path, kind: str) -> None:
     assert vggscope.summary(path).totals.params == sum(parameter.numel() for parameter in made.parameters())
 
 
+def test_padding_that_depends_on_the_size_is_not_kept_at_another(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["y"], kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER"),
+    ]
+    network = vggscope.network(written(graph(nodes, [("n", 3, "h", "w")]), tmp_path), (3, 8, 8))
+    assert vggscope.network(network, (3, 10, 10)).shapes[network.end] == (1, 3, 5, 5)
+    with pytest.raises(ShapeError, match="has other padding on 3x9x9"):
+        vggscope.network(network, (3, 9, 9))
+
+
 def test_shape_computations_are_no_layers(tmp_path: Path) -> None:
     nodes = [
         NODE("Shape", ["x"], ["s"]),

@@ -332,6 +332,27 @@ class TorchCount:
 
 
 @record
+class SamePadding:
+    """A padding that a file computes from the size of what is padded, so that a layer has ceil(size / stride) outputs.
+
+    `source` is the node or the input that is padded, `span` and `stride` are the layer's for each side.
+    """
+
+    source: str
+    span: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def totals(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the padding at both ends of each side together.
+
+        >>> SamePadding("input", (3,), (2,)).totals((224,)), SamePadding("input", (3,), (2,)).totals((225,))
+        ((1,), (2,))
+        """
+        sides = zip(size, self.span, self.stride)
+        return tuple(max((-(-width // stride) - 1) * stride + span - width, 0) for width, span, stride in sides)
+
+
+@record
 class Network:
     """A graph of nodes in execution order: the inputs of a node come before it.
 
@@ -365,6 +386,7 @@ class Network:
     - `reads_values` is true if forward reads the values of tensors: on others it may run otherwise.
     - `other_backward` says why the backward pass of training is not that of the nodes, empty if it is. `in_training` is
       then the network that forward runs in training mode, if that is known. It is not written to files.
+    - `same_paddings` are the paddings that depend on the size of the input. They are not written to files.
     - `torch_count` is torch's own count in the run that was traced; None for a network without a module.
     - `answers_any` is true if the trace depends on its inputs alone: for another batch, for other steps and for the
       backward pass it would be the same. It is not written to files.
@@ -398,6 +420,7 @@ class Network:
     in_training: Network | None = field(default=None, compare=False, repr=False, metadata=NOT_WRITTEN)
     answers_any: bool = field(default=False, compare=False, repr=False, metadata=NOT_WRITTEN)
     title: str = field(default="", compare=False, repr=False, metadata=NOT_WRITTEN)
+    same_paddings: tuple[SamePadding, ...] = field(default=(), compare=False, repr=False, metadata=NOT_WRITTEN)
 
     def __repr__(self) -> str:
         params = f"{at_least(self.parameter_count)}{count_text(self.parameters_known)}"
@@ -549,11 +572,26 @@ class Network:
     def with_input(self, shape: tuple[int, ...]) -> Network:
         """Return the same layers on an input of channels x height x width.
 
+        Raises ShapeError if a layer of a file would have another padding on it.
+
         >>> import vggscope
         >>> vggscope.network("D").with_input((3, 64, 64)).shapes["features.30"]
         (1, 512, 2, 2)
         """
-        return replace(self, inputs=one_input((1, *shape)), steps=())
+        sized = replace(self, inputs=one_input((1, *shape)), steps=())
+        ours, theirs = self._inferred[0], sized._inferred[0]
+        for padding in self.same_paddings:
+            if padding.source not in theirs:
+                break
+            before, after = (padding.totals(shapes[padding.source][2:]) for shapes in (ours, theirs))
+            if before != after:
+                where = f"{kernel_text(padding.span)} windows on the output of {padding.source}"
+                change = f"{kernel_text(after)} and not {kernel_text(before)} pixels"
+                raise ShapeError(
+                    f"{self.name} has other padding on {kernel_text(shape)}: {change} for {where}",
+                    f"give the file itself, with {option('input_size')}",
+                )
+        return sized
 
     def input_shapes(self, node: Node) -> tuple[Shape, ...]:
         """Return the input shapes of a node.

@@ -15,7 +15,7 @@ from typing import Any
 
 from vggscope.errors import CheckpointError, ModelError, OptionError, ShapeError, option, printable
 from vggscope.foreign.program import output_of
-from vggscope.graph import INPUT, OUTPUT, Failure, Input, Network, Node, Output, Parameter
+from vggscope.graph import INPUT, OUTPUT, Failure, Input, Network, Node, Output, Parameter, SamePadding
 from vggscope.ops.base import Op, Shape, infer_output_shape, numel
 from vggscope.ops.recorded import Recorded, Uncounted, Unknown
 from vggscope.record import record
@@ -67,6 +67,7 @@ class LayerGraph:
     failure: Failure | None = None
     unknown: dict[str, list[str]] = field(default_factory=dict)
     input_dtypes: dict[str, str] = field(default_factory=dict)
+    same_paddings: list[SamePadding] = field(default_factory=list)
     _repeats: dict[str, int] = field(default_factory=dict)
 
     def give(self, name: str, shape: Shape, dtype: str = "") -> None:
@@ -151,6 +152,7 @@ class LayerGraph:
             output_place=0 if is_plain else place,
             returned=returned,
             dtype=self.dtype,
+            same_paddings=tuple(replace(one, source=renamed.get(one.source, one.source)) for one in self.same_paddings),
         )
         return labelled(network)
 

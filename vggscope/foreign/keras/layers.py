@@ -11,7 +11,7 @@ from math import prod
 
 from vggscope.errors import printable
 from vggscope.foreign.keras.step import CONVOLUTION, DENSE, DEPTHWISE, TRANSPOSED, KerasStep, KerasTensor
-from vggscope.graph import Parameter
+from vggscope.graph import Parameter, SamePadding
 from vggscope.ops import activation, pooling
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithConstants
@@ -86,13 +86,13 @@ def _number(step: KerasStep, key: str, otherwise: float) -> float:
     return float(value)
 
 
-def _same_padding(size: Shape, span: Sequence[int], stride: Sequence[int]) -> Pairs:
-    """The padding before and after each side that makes ceil(size / stride) outputs.
-
-    >>> _same_padding((224,), (3,), (2,)), _same_padding((224,), (3,), (1,))
-    (((0, 1),), ((1, 1),))
+def _same_padding(step: KerasStep, tensor: KerasTensor, span: Shape, stride: Shape) -> Pairs:
+    """The padding before and after each side that makes ceil(size / stride) outputs. It is noted, since it depends on
+    the size: 0 and 1 for 3x3 windows at stride 2 on 224 pixels, 1 and 1 on 225.
     """
-    totals = (max((-(-w // s) - 1) * s + k - w, 0) for w, k, s in zip(size, span, stride))
+    padding = SamePadding(tensor.source, span, stride)
+    step.walk.graph.same_paddings.append(padding)
+    totals = padding.totals(step.walk.shape(tensor)[2:])
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
@@ -117,7 +117,7 @@ def _own_padding(
         return _padded(step, tensor, ((span[0] - 1, 0),)), (0,)
     if kind != "same":
         raise ValueError(f"its padding is {printable(str(kind), 40)}")
-    padding = _same_padding(step.walk.shape(tensor)[2:], span, stride)
+    padding = _same_padding(step, tensor, span, stride)
     if all(before == after for before, after in padding):
         return tensor, tuple(before for before, _ in padding)
     return _padded(step, tensor, padding), (0,) * sides
@@ -212,7 +212,7 @@ def _pool(sides: int, *, is_mean: bool) -> Callable[[KerasStep], KerasTensor]:
             return step.add(_pool_op(kernel, stride, (0,) * sides, is_mean=is_mean), tensor)
         if kind != "same":
             raise ValueError(f"its padding is {printable(str(kind), 40)}")
-        padding = _same_padding(size, kernel, stride)
+        padding = _same_padding(step, tensor, kernel, stride)
         before = tuple(start for start, _ in padding)
         is_even = all(start == end for start, end in padding)
         op = _pool_op(kernel, stride, before, is_mean=is_mean, rounds_up=not is_even)

@@ -29,7 +29,19 @@ from vggscope.errors import CheckpointError, ShapeError, option, printable
 from vggscope.foreign.onnx.ops import WITHOUT_MACS, OnnxLayer, is_number, layers
 from vggscope.foreign.onnx.patterns import OnnxPattern, OnnxPatterns
 from vggscope.foreign.onnx.values import Number, OnnxCall, OnnxValue, evaluate
-from vggscope.graph import INPUT, OUTPUT, Buffer, ConstantValue, Failure, Input, Network, Node, Output, Parameter
+from vggscope.graph import (
+    INPUT,
+    OUTPUT,
+    Buffer,
+    ConstantValue,
+    Failure,
+    Input,
+    Network,
+    Node,
+    Output,
+    Parameter,
+    SamePadding,
+)
 from vggscope.ops.base import Op, Shape, infer_output_shape
 from vggscope.ops.constant import WithComputedWeights, WithConstants
 from vggscope.ops.recorded import CallResult, Recorded, Unknown
@@ -319,6 +331,7 @@ class _ShapeRun:
     owned: set[str] = field(default_factory=set)
     statistics: set[str] = field(default_factory=set)
     unknown: dict[str, list[str]] = field(default_factory=dict)
+    same_paddings: list[SamePadding] = field(default_factory=list)
     failure: Failure | None = None
     _patterns: OnnxPatterns | None = None
 
@@ -489,6 +502,8 @@ class _ShapeRun:
         if layer.before is not None:
             padded = self._add(call, layer.before, f"{key}/before", is_first)
             call = replace(call, inputs=(padded, *call.inputs[1:]))
+        if layer.same_padding is not None:
+            self.same_paddings.append(layer.same_padding)
         values = [call.inputs[place] for place in layer.inputs]
         read = [value for value in values if value is not None]
         held = [value for value in map(call.value, layer.weights) if value is not None]
@@ -711,6 +726,9 @@ class _Finish:
             returned=returned if failure is None else (),
             tables=tuple(self._tables(dtype)),
             dtype=dtype,
+            same_paddings=tuple(
+                replace(one, source=names[one.source]) for one in run.same_paddings if one.source in names
+            ),
         )
         in_file = {output for node in self.model.nodes for output in node.outputs}
         values = {names[made.key]: made.key for made in run.made if made.key in in_file}

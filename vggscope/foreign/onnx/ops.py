@@ -22,6 +22,7 @@ from vggscope.foreign.onnx.values import (
     squeezed,
     unsqueezed,
 )
+from vggscope.graph import SamePadding
 from vggscope.ops import activation
 from vggscope.ops.attention import Einsum, MatrixProduct, ScaledDotProductAttention
 from vggscope.ops.base import Op, Shape
@@ -71,6 +72,7 @@ class OnnxLayer:
     - `statistics` are the places of tensors that the op holds and that are not learned.
     - `is_product`: a constant among its inputs is a weight, however the file names it.
     - `dtype` is the output's, empty for that of the first input.
+    - `same_padding` is the padding of the first input, if its size gives it.
     - `before` is a layer that comes first; this one then reads its output in place of the first input.
     """
 
@@ -81,6 +83,7 @@ class OnnxLayer:
     is_product: bool = False
     dtype: str = ""
     before: OnnxLayer | None = field(default=None)
+    same_padding: SamePadding | None = field(default=None)
 
 
 Rule = Callable[[OnnxCall], "OnnxLayer | tuple[OnnxLayer, ...]"]
@@ -112,8 +115,7 @@ def _padding(call: OnnxCall, span: Sequence[int], stride: Sequence[int]) -> tupl
     sides = len(span)
     mode = call.text("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
-        size = call.shape()[2:]
-        totals = [max((-(-w // s) - 1) * s + k - w, 0) for w, k, s in zip(size, span, stride)]
+        totals = SamePadding("", tuple(span), tuple(stride)).totals(call.shape()[2:])
         halves = [(total // 2, total - total // 2) for total in totals]
         return tuple(halves if mode == "SAME_UPPER" else [half[::-1] for half in halves])
     pads = call.integers("pads") if mode == "NOTSET" else None
@@ -121,6 +123,13 @@ def _padding(call: OnnxCall, span: Sequence[int], stride: Sequence[int]) -> tupl
     if len(pads) != 2 * sides or min(pads) < 0:
         raise ValueError("pads")
     return tuple(zip(pads[:sides], pads[sides:]))
+
+
+def _same_padding(call: OnnxCall, span: Sequence[int], stride: Sequence[int]) -> SamePadding | None:
+    """The padding of the first input, if its size gives it."""
+    value, mode = call.value(0), call.text("auto_pad", "NOTSET")
+    is_same = value is not None and mode in ("SAME_UPPER", "SAME_LOWER")
+    return SamePadding(value.node, tuple(span), tuple(stride)) if is_same and value is not None else None
 
 
 def _padded(padding: tuple[tuple[int, int], ...], value: float) -> tuple[tuple[int, ...], OnnxLayer | None]:
@@ -145,7 +154,8 @@ def _convolution(call: OnnxCall) -> OnnxLayer:
     padding, before = _padded(_padding(call, _span(kernel, dilation), stride), 0.0)
     has_bias = call.value(2) is not None
     op = Convolution(weight[1] * groups, weight[0], kernel, stride, padding, dilation, groups, has_bias)
-    return OnnxLayer(op, weights=(1, 2) if has_bias else (1,), before=before)
+    same = _same_padding(call, _span(kernel, dilation), stride)
+    return OnnxLayer(op, weights=(1, 2) if has_bias else (1,), before=before, same_padding=same)
 
 
 def _transposed_convolution(call: OnnxCall) -> OnnxLayer:
@@ -269,7 +279,9 @@ def _max_pool(call: OnnxCall) -> OnnxLayer:
     kernel, stride, dilation, padding = _window(call)
     amounts, before = _padded(padding, -inf)
     kind = (MaxPool1d, MaxPool2d, MaxPool3d)[len(kernel) - 1]
-    return OnnxLayer(kind(kernel, stride, amounts, dilation, bool(call.integer("ceil_mode"))), before=before)
+    same = _same_padding(call, _span(kernel, dilation), stride)
+    op = kind(kernel, stride, amounts, dilation, bool(call.integer("ceil_mode")))
+    return OnnxLayer(op, before=before, same_padding=same)
 
 
 def _average_pool(call: OnnxCall) -> OnnxLayer:
@@ -281,7 +293,8 @@ def _average_pool(call: OnnxCall) -> OnnxLayer:
     # Without padding both ways of counting give the same mean; torch's default is True.
     counts_padding = counts_padding or not (any(amounts) or ceil)
     kind = (AvgPool1d, AvgPool2d, AvgPool3d)[len(kernel) - 1]
-    return OnnxLayer(kind(kernel, stride, amounts, ceil, counts_padding), before=before)
+    same = _same_padding(call, kernel, stride)
+    return OnnxLayer(kind(kernel, stride, amounts, ceil, counts_padding), before=before, same_padding=same)
 
 
 _Window = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]
