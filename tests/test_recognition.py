@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from inspect import signature
 from pathlib import Path
 
@@ -16,9 +18,13 @@ from safetensors.torch import save_file
 from torchvision import models
 
 import vggscope
+from tests.recorded import Recorded
 from vggscope.checkpoint.loading_code import WITH_BACKBONE
 from vggscope.errors import ModelError, OptionError
 from vggscope.sources import cache, recognition
+from vggscope.sources.timm_sizes import INDEX, ModelSize, index
+from vggscope.suppress import suppress_output
+from vggscope.trace.build import without_data
 
 State = dict[str, torch.Tensor]
 
@@ -202,5 +208,72 @@ def test_remembered_models_of_timm_are_candidates_and_twins(folder: Path, monkey
     assert cache.models_with_keys("timm") == ("timm:efficientnet_b0", "timm:tf_efficientnet_b0")
     found = vggscope.inspect(saved(folder / "x.pth", state_of(timm.create_model, model_name="tf_efficientnet_b0")))
     assert (found.library_model, found.library_match) == ("timm:efficientnet_b0", "exact")
-    assert found.same_keys == ("timm:tf_efficientnet_b0",)
-    assert any("the same keys and shapes: timm:tf_efficientnet_b0" in note for note in found.notes)
+    assert found.same_keys == ("timm:efficientnet_blur_b0", "timm:tf_efficientnet_b0")
+    assert any(
+        "the same keys and shapes: timm:efficientnet_blur_b0, timm:tf_efficientnet_b0" in note for note in found.notes
+    )
+
+
+@pytest.mark.parametrize("classes", [1000, 7, 0])
+def test_a_model_of_timm_is_found_without_a_hint(folder: Path, classes: int) -> None:
+    """By its size, with its own classes, with others and without its classifier."""
+    path = saved(folder / "x.pth", state_of(timm.create_model, model_name="lcnet_035", num_classes=classes))
+    found = vggscope.inspect(path)
+    kind = "exact" if classes == 1000 else "other classes"
+    assert (found.library_model, found.library_match, found.num_classes) == ("timm:lcnet_035", kind, classes)
+
+
+def test_models_of_timm_with_the_same_keys_are_all_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They pad differently, and no weight shows it."""
+    state = state_of(timm.create_model, model_name="tf_mobilenetv3_small_075")
+    found = vggscope.inspect(saved(folder / "x.pth", state))
+    assert "timm:tf_mobilenetv3_small_075" in (found.library_model, *found.same_keys)
+    assert any("the same keys and shapes" in note for note in found.notes) == bool(found.same_keys)
+
+
+def test_an_unknown_file_says_what_it_was_compared_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(folder / "x.pth", {"a.weight": torch.empty(8, 3, 7, 7)})
+    note = next(note for note in vggscope.inspect(path).notes if "no model of torchvision or timm has its keys" in note)
+    assert "of timm those of as many parameters and tensors" in note
+    _, models = index()
+    monkeypatch.setattr(recognition, "names_in", lambda library, cache=True: tuple(f"new_{i}" for i in range(40)))
+    assert any("40 newer models" in note for note in vggscope.inspect(path).notes)
+    monkeypatch.setattr(recognition, "names_in", lambda library, cache=True: ())
+    model = models[-1]
+    likely = {"a": torch.empty(model.elements - model.tensors + 1, device="meta")}
+    likely |= {f"b{number}": torch.empty(1, device="meta") for number in range(model.tensors - 1)}
+    notes = vggscope.inspect(saved(folder / "y.pth", likely)).notes
+    assert any(f"timm:{model.name}" in note and "timm is not installed" in note for note in notes)
+
+
+def sizes_of(name: str) -> ModelSize:
+    """The numbers of a model, from its module."""
+    with suppress_output():
+        module = without_data(partial(timm.create_model, name))
+        state = {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+        head = module.get_classifier()
+    heads = [
+        value for part in (head if isinstance(head, tuple | list) else [head]) for value in part.state_dict().values()
+    ]
+    classes, elements = getattr(module, "num_classes", None), sum(value.numel() for value in heads)
+    own = (classes or 0, elements, len(heads)) if classes and heads else (0, 0, 0)
+    return ModelSize(name, sum(value.numel() for value in state.values()), len(state), *own)
+
+
+@pytest.mark.slow
+def test_the_sizes_that_come_with_vggscope_are_those_of_timm() -> None:
+    """One in a hundred models; `--update-reference` writes all of them again, which takes minutes."""
+    version, models = index()
+    if Recorded.updating:
+        rows = [f"{timm.__version__}"]
+        for name in timm.list_models():
+            with suppress(AttributeError):  # pruned models are not built without data
+                size = sizes_of(name)
+                rows.append(" ".join(str(getattr(size, field)) for field in ModelSize.__dataclass_fields__))
+        INDEX.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        return
+    if version != timm.__version__:
+        pytest.skip(f"the numbers are of timm {version}")
+    assert len(models) > 0.98 * len(timm.list_models())
+    for model in models[::100]:
+        assert sizes_of(model.name) == model

@@ -1,9 +1,9 @@
 """Which model of torchvision or timm a checkpoint belongs to, by the keys and shapes of its state dict.
 
-A checkpoint that is no VGG is compared with the models that its file's name or its `config.json` names, then with the
-models of torchvision whose published number of parameters is near, then with the models of timm whose keys are in the
-cache. The keys and shapes of a model are those of its module on the meta device. They are remembered, so that the next
-checkpoint of this model is recognised without torch.
+A checkpoint that is no VGG is compared with the models that its file's name or its `config.json` names. Then follow the
+models of torchvision whose published number of parameters is near, those of timm that have its numbers of elements and
+tensors, and last those whose keys are in the cache. The keys and shapes of a model are those of its module on the meta
+device. They are remembered, so that the next checkpoint of this model is recognised without torch.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from vggscope.checkpoint.contents import unwrapped
 from vggscope.checkpoint.inspection import GRAPHS, Inspection, LibraryModel, inspect, of_library_model
 from vggscope.dtypes import converted, is_floating
 from vggscope.errors import OptionError, option, printable
 from vggscope.graph import Network
-from vggscope.ops.base import Shape
+from vggscope.ops.base import Shape, numel
 from vggscope.record import record
 from vggscope.sources.cache import LIBRARIES, models_with_keys, recalled_keys, remember_keys
 from vggscope.sources.catalogue import names_in, published_counts
 from vggscope.sources.resolve import has_unchanged_libraries, resolve, resolve_module
+from vggscope.sources.timm_sizes import fitting, index
 from vggscope.suppress import suppress_output
 from vggscope.units import DTYPE_BYTES
 from vggscope.vgg.options import BuildOptions
@@ -37,6 +39,9 @@ NEAR = 0.1
 
 MOST_COMPARED = 6
 """As many models of torchvision are compared, those with the nearest numbers of parameters."""
+
+MOST_SIZED = 12
+"""As many models of timm of the file's size are compared, of which some differ in paddings alone."""
 
 NEAREST = 0.5
 """A model is called the nearest if this fraction of the tensors has its key and shape in the file."""
@@ -106,7 +111,9 @@ def recognise(inspection: Inspection) -> Inspection:
     if inspection.notation is not None or inspection.shard or is_foreign or is_a_graph or not inspection.layers:
         return inspection
     found = _match(inspection)
-    return inspection if found is None else of_library_model(inspection, found)
+    if found is None:
+        return replace(inspection, notes=(*inspection.notes, _searched(inspection)))
+    return of_library_model(inspection, found)
 
 
 def library_word(path: str) -> tuple[str, int | None] | None:
@@ -115,8 +122,9 @@ def library_word(path: str) -> tuple[str, int | None] | None:
     The number is None where it is the model's own. None for any other file.
     """
     inspection = recognise(inspect(path))
-    if inspection.library_model is None or inspection.library_match == "nearest":
+    if not _has_network(inspection):
         return None
+    assert inspection.library_model is not None
     return inspection.library_model, inspection.num_classes if inspection.library_match == "other classes" else None
 
 
@@ -127,8 +135,9 @@ def library_network(path: str, options: BuildOptions) -> Network | None:
     contradicts the file.
     """
     inspection = recognise(inspect(path))
-    if inspection.library_model is None or inspection.library_match == "nearest":
+    if not _has_network(inspection):
         return None
+    assert inspection.library_model is not None
     if options.num_classes not in (None, inspection.num_classes):
         raise OptionError(
             f"{option('num_classes', options.num_classes)}: the file has {inspection.num_classes}",
@@ -144,6 +153,11 @@ def library_network(path: str, options: BuildOptions) -> Network | None:
     return replace(network, name=printable(os.path.basename(path)), warnings=(*network.warnings, *inspection.notes))
 
 
+def _has_network(inspection: Inspection) -> bool:
+    """Whether a file has the keys of a library's model, whose network ends at the scores of its classes."""
+    return inspection.library_match in ("exact", "other classes") and inspection.num_classes != 0
+
+
 def _has_its_modules(network: Network, inspection: Inspection) -> bool:
     """Whether a whole module is the network of a library: of its class, with the same settings, and unchanged."""
     from vggscope.foreign.torch.module import has_settings_of
@@ -154,12 +168,7 @@ def _has_its_modules(network: Network, inspection: Inspection) -> bool:
 
 def _match(inspection: Inspection) -> LibraryModel | None:
     """The model that a file belongs to, or the nearest of those that it is compared with; None for no near one."""
-    shapes = {
-        unwrapped(tensor.name): tensor.shape
-        for layer in inspection.layers
-        for tensor in layer.tensors
-        if tensor.leaf != _UNCOMPARED
-    }
+    shapes = _shapes(inspection)
     nearest: _Compared | None = None
     for word in _candidates(inspection):
         compared = _compared(word, shapes)
@@ -173,7 +182,7 @@ def _match(inspection: Inspection) -> LibraryModel | None:
     return LibraryModel(
         nearest.word,
         kind,
-        tuple(_twins(nearest)) if nearest.is_exact else (),
+        tuple(_twins(nearest, _sized(inspection))) if nearest.is_exact else (),
         nearest.prefix,
         nearest.keys.num_classes,
         nearest.missing,
@@ -242,9 +251,9 @@ def _prefixes(shapes: dict[str, Shape]) -> Iterator[str]:
 
 
 def _candidates(inspection: Inspection) -> Iterator[str]:
-    """The models to compare, as words: those that the file is named after, those with a near number of parameters."""
+    """The models to compare, as words: those that the file is named after, then those of a near or of the same size."""
     seen: set[str] = set()
-    for source in (_named, _counted, lambda _: models_with_keys("timm")):
+    for source in (_named, _counted, _sized, lambda _: models_with_keys("timm")):
         for word in source(inspection):
             if word not in seen:
                 seen.add(word)
@@ -284,11 +293,49 @@ def _counted(inspection: Inspection) -> list[str]:
     return sorted(distances, key=distances.__getitem__)[:MOST_COMPARED]
 
 
-def _twins(exact: _Compared) -> Iterator[str]:
-    """Other models with the same keys and shapes, of those whose keys are in the cache."""
+def _shapes(inspection: Inspection) -> dict[str, Shape]:
+    """The shapes of the file's tensors by their keys, without those of counters."""
+    tensors = (tensor for layer in inspection.layers for tensor in layer.tensors if tensor.leaf != _UNCOMPARED)
+    return {unwrapped(tensor.name): tensor.shape for tensor in tensors}
+
+
+def _sized(inspection: Inspection) -> list[str]:
+    """The installed models of timm that have the file's numbers of elements and tensors, for any number of classes."""
+    known = names_in("timm", cache=has_unchanged_libraries())
+    return [f"timm:{name}" for name in _of_its_size(inspection) if name in known][:MOST_SIZED]
+
+
+def _of_its_size(inspection: Inspection) -> Iterator[str]:
+    shapes = _shapes(inspection)
+    rows = {shape[0] for shape in shapes.values() if shape}
+    return fitting(sum(map(numel, shapes.values())), len(shapes), rows)
+
+
+def _searched(inspection: Inspection) -> str:
+    """The sentence on the models that a file without a match was compared with."""
+    known = names_in("timm", cache=has_unchanged_libraries())
+    if not known:
+        likely = ", ".join(f"timm:{name}" for name in islice(_of_its_size(inspection), 3))
+        by_size = f"by its numbers of parameters and tensors it may be {likely}; " if likely else ""
+        return f"no model of torchvision has its keys; {by_size}timm is not installed"
+    version, models = index()
+    others = len(set(known).difference(model.name for model in models))
+    # timm's pruned models alone have no numbers in the table of their own version.
+    is_new = (
+        f"; {others} newer models, which timm {version} does not have, were not" if others > 0.02 * len(known) else ""
+    )
+    return (
+        "no model of torchvision or timm has its keys: of torchvision those of about as many parameters were compared,"
+        f" of timm those of as many parameters and tensors{is_new}"
+    )
+
+
+def _twins(exact: _Compared, same_size: Sequence[str]) -> Iterator[str]:
+    """Other models with the same keys and shapes, of those whose keys are in the cache and, for timm's, of its size."""
     classes = exact.keys.num_classes if exact.other_classes else None
-    for word in (each for library in LIBRARIES for each in models_with_keys(library)):
-        keys = _recalled(word, classes) if word != exact.word else None
+    near = same_size if exact.word.startswith("timm:") else ()
+    for word in dict.fromkeys((*near, *(each for library in LIBRARIES for each in models_with_keys(library)))):
+        keys = (_keys if word in near else _recalled)(word, classes) if word != exact.word else None
         if keys is not None and keys.shapes == exact.keys.shapes:
             yield word
 
@@ -311,11 +358,15 @@ def _recalled(word: str, num_classes: int | None) -> ModelKeys | None:
 def _built(word: str, num_classes: int | None) -> ModelKeys:
     from vggscope.trace.build import without_data
 
-    options = BuildOptions(num_classes=num_classes, cache=False)
+    options = BuildOptions(num_classes=num_classes or None, cache=False)
     with suppress_output():
         module = without_data(partial(resolve_module, word, options))
     state = module.state_dict()
     shapes = {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_UNCOMPARED)}
+    if num_classes == 0:
+        # timm builds it so: with an Identity in place of the classifier.
+        heads = [name for name, part in module.named_modules() if part is module.get_classifier()]  # type: ignore[operator]
+        return ModelKeys(0, {key: shape for key, shape in shapes.items() if key.rpartition(".")[0] not in heads})
     own = getattr(module, "num_classes", None)
     # torchvision's classifiers are two packages deep, those of other tasks three, and end with the scores' layer.
     if own is None and module.__class__.__module__.count(".") == 2 and shapes:
