@@ -32,8 +32,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/installed-dev
+types: .venv/installed-dev  ## mypy, and a user's project with mypy and, where node is installed, pyright
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typed
+	if command -v node >/dev/null; then $(BIN)/pyright --project tests/typed/pyrightconfig.json; fi
 
 check: test-all lint types docs demo  ## what must pass before a change lands
 

@@ -53,7 +53,9 @@ NAMES = {
 
 # A name in a signature leads to what it names, or the build fails. Other people's names would lead to their sites:
 # their inventories are on the network, where no build goes. Private base classes have no page.
-nitpick_ignore_regex = [("py:.*", r"(collections\.abc|os|torch|nn|types)\..*|Unpack|vggscope\..*\._\w+")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(collections\.abc|os|torch|nn|types)\..*|Unpack|DataFrame|(.*\.)?Row|vggscope\..*\._\w+")
+]
 
 ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changes.md"}
 """Pages of the repository that the site has as well."""

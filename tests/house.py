@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 FLOORS = (
     ("errors", "record", "_version", "choices"),
-    ("units", "suppress", "files", "progress", "photo", "workers"),
+    ("units", "suppress", "files", "progress", "photo", "workers", "plain_data"),
     ("result", "document", "recorded_step", "inputs"),
     ("ops",),
     ("graph",),
@@ -50,6 +50,9 @@ HEAVY = (
     "onnxruntime",
     "safetensors",
     "PIL",
+    "pandas",
+    "polars",
+    "pyarrow",
 )
 """Packages that are slow to import."""
 

@@ -63,6 +63,8 @@ def test_summary_as_json(vggscope) -> None:
         "activation_bytes": 4 * 64 * 224 * 224 * 4,
         "receptive_field": {"size": [3, 3], "stride": [1, 1], "padding": [1, 1]},
         "dtype": "float32",
+        "module": "features.0",
+        "line": "",
     }
     totals = found["totals"]
     assert (totals["params"], totals["trainable_params"], totals["param_bytes"]) == (

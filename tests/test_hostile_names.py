@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from vggscope.analysis.summary import summarize
 from vggscope.document import Style
 from vggscope.drawing import FORMATS as PICTURE_FORMATS
 from vggscope.drawing import STYLES, diagram
@@ -105,9 +106,11 @@ def network(name: str) -> Network:
 
 
 def _summary(name: str, folder: Path) -> Result:
-    from vggscope.analysis.summary import summarize
-
     return summarize(network(name))
+
+
+def _sums(name: str, folder: Path) -> Result:
+    return replace(summarize(network(name)), model=name).by_module()
 
 
 def _diff(name: str, folder: Path) -> Result:
@@ -241,6 +244,7 @@ def _drawn_tutorial(name: str, folder: Path) -> Result:
 
 MAKERS: dict[str, Callable[[str, Path], Result]] = {
     "summary": _summary,
+    "sums": _sums,
     "diff": _diff,
     "memory": _memory,
     "operations": _operations,

@@ -66,7 +66,11 @@ def activations() -> Result:
     return vggscope.activations("conv3-8/p0 conv3-8 maxpool FC-1000", "photo.png", input_size=(3, 16, 16))
 
 
-PYTHON = {"activations": activations}
+def sums() -> Result:
+    return vggscope.summary("D").by_operator()
+
+
+PYTHON = {"activations": activations, "sums": sums}
 """For each kind of result that no command prints what gives it in Python."""
 
 

@@ -21,7 +21,7 @@ from vggscope.checkpoint.inspection import inspect
 from vggscope.checkpoint.reader import read
 from vggscope.errors import CheckpointError, ShapeError, VggscopeError
 from vggscope.foreign.torch.script_code import parsed
-from vggscope.render.json import json_value
+from vggscope.plain_data import plain_value
 
 
 def compiled(module: nn.Module, path: Path, how: str, *example: Tensor) -> str:
@@ -39,8 +39,8 @@ def compiled(module: nn.Module, path: Path, how: str, *example: Tensor) -> str:
 def test_the_figures_are_those_of_the_module(tmp_path: Path, name: str, how: str) -> None:
     module = get_model(name, num_classes=10)
     path = compiled(module, tmp_path / "model.pt", how, torch.zeros(1, 3, 64, 64))
-    ours = json_value(vggscope.summary(path, input_size=(3, 64, 64)))
-    theirs = json_value(vggscope.summary(module, input_size=(3, 64, 64)))
+    ours = plain_value(vggscope.summary(path, input_size=(3, 64, 64)))
+    theirs = plain_value(vggscope.summary(module, input_size=(3, 64, 64)))
     told = {"model", "torch_count", "warnings"}
     assert {key: ours[key] for key in ours.keys() - told} == {key: theirs[key] for key in theirs.keys() - told}
     assert vggscope.diff(path, ref=module, input_size=(3, 64, 64)).verdict == "identical"

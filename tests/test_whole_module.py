@@ -27,7 +27,7 @@ from vggscope.checkpoint.inspection import inspect
 from vggscope.checkpoint.reader import read
 from vggscope.errors import CheckpointError, OptionError, VggscopeError
 from vggscope.foreign.torch.module import SEQUENTIALS
-from vggscope.render.json import json_value
+from vggscope.plain_data import plain_value
 
 
 class Own(nn.Module):
@@ -97,7 +97,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 def test_the_figures_are_those_of_the_module(tmp_path: Path, name: str, old: bool) -> None:
     module = NETWORKS[name]() if name in ("frozen", "half") else meta(NETWORKS[name])
     path = saved(tmp_path / "model.pth", module, _use_new_zipfile_serialization=not old)
-    ours, theirs = json_value(vggscope.summary(path)), json_value(vggscope.summary(module))
+    ours, theirs = plain_value(vggscope.summary(path)), plain_value(vggscope.summary(module))
     told = {"model", "torch_count", "warnings"}
     assert {key: ours[key] for key in ours.keys() - told} == {key: theirs[key] for key in theirs.keys() - told}
     assert vggscope.diff(path, ref=module).verdict == "identical"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vggscope.analysis.memory.report import MemoryReport
     from vggscope.analysis.operations import Operations
     from vggscope.analysis.receptive_field.result import ReceptiveFields
-    from vggscope.analysis.summary import Summary
+    from vggscope.analysis.summary import CostSums, Summary
     from vggscope.api import (
         activations,
         build,
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         OptionError,
         OutputError,
         ShapeError,
+        UnknownName,
         VggscopeError,
     )
     from vggscope.execution.activations import Activations
@@ -76,6 +77,7 @@ __all__ = [
     "Catalogue",
     "CheckpointError",
     "Comparison",
+    "CostSums",
     "Diagram",
     "Diff",
     "Estimate",
@@ -98,6 +100,7 @@ __all__ = [
     "Statistics",
     "Summary",
     "Tutorial",
+    "UnknownName",
     "ValueDiff",
     "Verification",
     "VggscopeError",
@@ -131,6 +134,7 @@ _MODULES = {
     "Activations": "execution.activations",
     "Catalogue": "sources.catalogue",
     "Comparison": "analysis.compare",
+    "CostSums": "analysis.summary",
     "Diagram": "drawing",
     "Diff": "diffing.result",
     "Estimate": "analysis.memory.grid",

@@ -7,6 +7,7 @@
         │   └── CheckpointError  checkpoint that is unreadable, damaged, or contains code
         ├── ShapeError           layer that does not fit its input
         ├── OptionError          unknown or impossible value of an option
+        ├── UnknownName          name that none of a result's rows has; also a KeyError
         ├── OutputError          file that cannot be written
         └── MissingTool          package or program that is not installed
 
@@ -96,6 +97,17 @@ class OptionError(VggscopeError):
     Traceback (most recent call last):
     vggscope.errors.OptionError: a batch of 0 makes no sense
     batch is 1 to 1000000000
+    """
+
+
+class UnknownName(VggscopeError, KeyError):
+    """None of a result's rows has this name, or several have it. It is a KeyError too.
+
+    >>> import vggscope
+    >>> vggscope.summary("D")["conv3_4"]
+    Traceback (most recent call last):
+    vggscope.errors.UnknownName: Summary has no layer 'conv3_4'
+    near it: conv3_3, conv3_2, conv3_1
     """
 
 

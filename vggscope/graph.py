@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cached_property
+from os import path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -102,6 +103,22 @@ class CodePosition(NamedTuple):
     column: int = -1
     end_line: int = -1
     end_column: int = -1
+
+    @property
+    def text(self) -> str:
+        """The line as `net.py:14`: its path relative to the current folder if it is below that.
+
+        >>> CodePosition("/elsewhere/net.py", 14).text
+        '/elsewhere/net.py:14'
+        """
+        return f"{shown_path(self.file)}:{self.line}"
+
+
+def shown_path(file: str) -> str:
+    """A path relative to the current folder if it is below that, else the full path."""
+    here = path.abspath(".")
+    relative = path.relpath(file) if path.splitdrive(file)[0] == path.splitdrive(here)[0] else file
+    return file if relative.startswith(path.pardir) else relative
 
 
 @record

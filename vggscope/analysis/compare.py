@@ -13,7 +13,7 @@ from vggscope.dtypes import MIXED
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
 from vggscope.record import record
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.units import natural_order
 
 
@@ -89,13 +89,16 @@ class Published:
 
 
 @record
-class Comparison(Result):
+class Comparison(TableResult[Compared]):
     """The figures of networks in the order given, or sorted. `paper` is empty unless it is requested.
 
     `dtype` is `mixed` if the networks' differ. `failures` are models without figures, `missing` those that were not
     reached before an interruption. `sort` and `order` are None in the order given; `left_out` is the number of models
     that are not among the first of that order. `columns` are those of the table, by default if empty.
     """
+
+    rows_field = "models"
+    named_by = ("model",)
 
     schema: str
     batch: int

@@ -13,7 +13,7 @@ from vggscope.errors import unknown
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op, Shape, numel
 from vggscope.record import record, uncollected
-from vggscope.result import Result
+from vggscope.result import TableResult
 
 COUNTS = ("macs", "all")
 
@@ -67,7 +67,7 @@ class Formula:
 
 
 @record
-class Operations(Result):
+class Operations(TableResult[LayerOperations]):
     """The operations of a network. `roof` is the roofline of the card, None without a card.
 
     `failure` and `alerts` are as in a Summary. `warnings` are sentences on the backward pass.

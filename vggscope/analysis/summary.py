@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, replace
 from itertools import groupby
 
@@ -11,10 +11,11 @@ from vggscope.analysis.memory.simulate import by_rules_warning, peaks
 from vggscope.analysis.receptive_field.view import ReceptiveField, receptive_fields
 from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of, mixture_warning, parameters_by_dtype
+from vggscope.errors import check_count
 from vggscope.graph import Network, Node, Parameter, TorchCount
 from vggscope.ops.base import Shape, Window, numel
 from vggscope.record import record, uncollected
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.units import rule_text
 from vggscope.vgg.labels import stage_of
 
@@ -27,6 +28,9 @@ class LayerSummary:
     `params` is None for a layer in a file that does not tell its parameters. `rule` is (W-K+2P)/S+1 with the layer's
     numbers. `batch_axes` are the axes of the input and the output that grow
     with the batch; None if there is none.
+
+    `module` is the path of the module that is called, None for a call of a function. `line` is where the user's own
+    code builds the layer, or calls it, as `net.py:14`; empty for a model without Python code of theirs.
     """
 
     name: str
@@ -44,6 +48,8 @@ class LayerSummary:
     activation_bytes: int
     receptive_field: ReceptiveField | None
     dtype: str
+    module: str | None = None
+    line: str = ""
     batch_axes: tuple[int | None, int | None] = field(default=(0, 0), metadata={"json": False})
 
 
@@ -99,7 +105,7 @@ class Peaks:
 
 
 @record
-class Summary(Result):
+class Summary(TableResult[LayerSummary]):
     """The summary of a network; `str` of it is the table.
 
     `dtype` is that of the floating-point parameters, or `mixed`. `failure` says where and why the forward pass fails:
@@ -123,6 +129,94 @@ class Summary(Result):
     torch_count: TorchCount | None = None
     alerts: tuple[str, ...] = field(default=(), metadata={"json": False})
     title: str = field(default="", metadata={"json": False})
+
+    def by_operator(self) -> CostSums:
+        """Return the sums over the layers of each operator, most parameters first. They add up to the totals.
+
+        Parameters that no layer owns are the last group, `(no layer)`.
+
+        >>> import vggscope
+        >>> sums = vggscope.summary("D").by_operator()
+        >>> sums["Conv2d"].layers, sums["Conv2d"].macs, sums["Linear"].params
+        (13, 15346630656, 123642856)
+        """
+        return _sums(self, "operator", [layer.op for layer in self.layers], lambda path: NO_LAYER)
+
+    def by_module(self, depth: int | None = 1) -> CostSums:
+        """Return the sums over each module of the first `depth` levels, in the order of their calls; over each module
+        that is called itself if `depth` is None. They add up to the totals.
+
+        Functions that forward calls itself, and its own parameters, are the group `(forward)`.
+
+        Raises OptionError for a depth below 1.
+
+        >>> import vggscope
+        >>> [(group.name, group.params) for group in vggscope.summary("D").by_module()]
+        [('features', 14714688), ('avgpool', 0), ('(forward)', 0), ('classifier', 123642856)]
+        """
+        if depth is not None:
+            check_count("depth", depth, f"a depth of {depth} makes no sense", 1000)
+
+        def group(path: str) -> str:
+            return ".".join(path.split(".")[:depth]) or FORWARD
+
+        paths = (layer.name.rpartition(".")[0] if layer.module is None else layer.module for layer in self.layers)
+        return _sums(self, "module", [group(path) for path in paths], group)
+
+
+NO_LAYER, FORWARD = "(no layer)", "(forward)"
+
+
+@record
+class CostSum:
+    """The sums over a group of layers; None if one of them is unknown. `layers` is their number."""
+
+    name: str
+    layers: int
+    params: int | None
+    macs: int | None
+    flops: int | None
+    activation_bytes: int
+
+
+@record
+class CostSums(TableResult[CostSum]):
+    """The costs of a network by groups of its layers. `by` is `operator` or `module`."""
+
+    rows_field = "groups"
+    named_by = ("name",)
+
+    schema: str
+    model: str
+    by: str
+    batch: int
+    groups: tuple[CostSum, ...]
+    total: CostSum
+
+
+def _sums(summary: Summary, by: str, keys: list[str], of_other: Callable[[str], str]) -> CostSums:
+    """The sums over the layers with the same key. `of_other` is that of the path of a parameter that no layer owns."""
+    others = [(of_other(other.name.rpartition(".")[0]), other.params) for other in summary.totals.other_params]
+    names = dict.fromkeys((*keys, *(key for key, _ in others)))
+    groups = []
+    for name in names:
+        layers = [layer for layer, key in zip(summary.layers, keys) if key == name]
+        groups.append(_sum_of(name, layers, [params for key, params in others if key == name]))
+    if by == "operator":
+        groups.sort(key=lambda group: (group.name == NO_LAYER, -(group.params or 0), -(group.macs or 0)))
+    total = _sum_of("total", list(summary.layers), [params for _, params in others])
+    return CostSums("vggscope/sums@1", summary.model, by, summary.batch, tuple(groups), total)
+
+
+def _sum_of(name: str, layers: list[LayerSummary], others: list[int]) -> CostSum:
+    return CostSum(
+        name,
+        len(layers),
+        known_sum((*(layer.params for layer in layers), *others)),
+        known_sum(layer.macs for layer in layers),
+        known_sum(layer.flops for layer in layers),
+        sum(layer.activation_bytes for layer in layers),
+    )
 
 
 @uncollected()
@@ -201,6 +295,8 @@ def _layer(
         activation_bytes=numel(batched) * network.element_bytes(node.name) if node.op.allocates else 0,
         receptive_field=receptive_field,
         dtype=network.dtype_of(node.name),
+        module=node.module,
+        line=node.position.text if node.position else "",
         batch_axes=(network.batch_axis_of(source), network.batch_axis_of(node.name)),
     )
 
@@ -275,7 +371,6 @@ def _stages(layers: tuple[LayerSummary, ...]) -> list[str]:
 
 
 def _merge(name: str, layers: list[LayerSummary]) -> LayerSummary:
-    macs = known_sum(layer.macs for layer in layers)
     return replace(
         layers[-1],
         name=name,
@@ -287,9 +382,11 @@ def _merge(name: str, layers: list[LayerSummary]) -> LayerSummary:
         stride=None,
         padding=None,
         rule=None,
+        module=None,
+        line="",
         params=known_sum(layer.params for layer in layers),
-        macs=macs,
-        flops=None if macs is None else 2 * macs,
+        macs=known_sum(layer.macs for layer in layers),
+        flops=known_sum(layer.flops for layer in layers),
         activation_bytes=sum(layer.activation_bytes for layer in layers),
     )
 

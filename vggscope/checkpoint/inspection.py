@@ -25,7 +25,7 @@ from vggscope.checkpoint.structure import BEFORE, GUESSED_POOL, UNKNOWN, StoredV
 from vggscope.errors import CheckpointError, NotationError, option, printable
 from vggscope.ops.base import Shape, numel
 from vggscope.record import record
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.vgg.labels import kind_of_word, layer_labels
 from vggscope.vgg.notation import Word, parse
 
@@ -77,7 +77,7 @@ class LibraryModel:
 
 
 @record
-class Inspection(Result):
+class Inspection(TableResult[StoredLayer]):
     """What a checkpoint is; `str` of it is the table.
 
     `column` is the column of Table 1 that it is or comes nearest to; None for another network. `notation` is the

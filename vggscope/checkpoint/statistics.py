@@ -16,7 +16,7 @@ from vggscope.errors import printable
 from vggscope.ops.base import Shape, numel
 from vggscope.progress import Advance, progress
 from vggscope.record import record
-from vggscope.result import Result
+from vggscope.result import TableResult
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -86,11 +86,22 @@ class FileStatistics:
 
 
 @record
-class Statistics(Result):
+class Statistics(TableResult[TensorStatistics]):
     """The values of one or several checkpoints, file by file."""
+
+    rows_field = "tensors"
 
     schema: str
     files: tuple[FileStatistics, ...]
+
+    @property
+    def tensors(self) -> tuple[TensorStatistics, ...]:
+        """The tensors of all files."""
+        return tuple(tensor for file in self.files for tensor in file.tensors)
+
+    def _columns(self) -> dict[str, list[Any]]:
+        paths = [file.path for file in self.files for _ in file.tensors]
+        return {"path": paths, **super()._columns()}
 
 
 def statistics(paths: Sequence[str | os.PathLike[str]]) -> Statistics:

@@ -20,7 +20,7 @@ from vggscope.cross_checks.gpu_counters import GpuCounters, GpuPeaks
 from vggscope.errors import ModelError, OptionError, VggscopeError, names_options, option
 from vggscope.graph import Network
 from vggscope.record import record
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.trace.compiled import without_compiler
 from vggscope.trace.dataless import tensors_without_data
 from vggscope.trace.forward import META, random_state
@@ -63,13 +63,16 @@ class MeasuredFigure:
 
 
 @record
-class Measurement(Result):
+class Measurement(TableResult[MeasuredFigure]):
     """The predicted and the measured memory of a step, in bytes.
 
     `witness` is the tool that measured, `counts` is what `predicted_bytes` and `measured_bytes` count, in words: the
     peak of the tensors without the input on a CPU, what CUDA's allocator allocates on a GPU. `figures` has every
     figure. `gpu` is the card that the predictions are for; None on a CPU.
     """
+
+    rows_field = "figures"
+    named_by = ("figure",)
 
     schema: str
     model: str

@@ -36,7 +36,7 @@ from vggscope.graph import Network
 from vggscope.ops.base import Shape, numel
 from vggscope.ops.recorded import is_pre_hook
 from vggscope.record import record
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.suppress import suppress_output
 from vggscope.trace.compiled import without_compiler
 from vggscope.trace.forward import random_state
@@ -113,10 +113,13 @@ class Skipped:
 
 
 @record
-class Verification(Result):
+class Verification(TableResult[Figure]):
     """The figures of a network for a batch of one. `agrees` is true if at least one tool's figure could be compared
     and no tool disagrees. It says nothing of the figures in `unchecked`.
     """
+
+    rows_field = "figures"
+    named_by = ("name",)
 
     schema: str
     model: str

@@ -6,7 +6,6 @@ import ast
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from io import BytesIO
-from os import path as os_path
 from tokenize import detect_encoding
 from typing import NamedTuple, TypeVar
 
@@ -317,14 +316,6 @@ def parsed(file: str, text: str) -> CodeFile:
 
 def _place(node: ast.expr | ast.keyword | ast.stmt) -> tuple[int, int, int, int]:
     return node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
-
-
-def shown_path(file: str) -> str:
-    """A path relative to the current folder if it is below that, else the full path."""
-    relative = (
-        os_path.relpath(file) if os_path.splitdrive(file)[0] == os_path.splitdrive(os_path.abspath("."))[0] else file
-    )
-    return file if relative.startswith(os_path.pardir) else relative
 
 
 def is_in_loop(source: CodeFile, node: ast.AST) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vggscope.diffing.candidates import direct_candidates, fitting
-from vggscope.diffing.code_edits import CodeFile, Edit, Edits, shown_path, without_overlap
+from vggscope.diffing.code_edits import CodeFile, Edit, Edits, without_overlap
 from vggscope.diffing.layer_code import has_code, layer_text
 from vggscope.diffing.module_calls import shares_weights, unused_path
 from vggscope.diffing.result import Diff, Difference
@@ -68,7 +68,7 @@ def _explained(code: UserCode, place: int, changes: Mapping[int, Edits]) -> Diff
             remedy = _in_words(code, place, difference)
     if position is None:
         return difference
-    return replace(difference, line=f"{shown_path(position.file)}:{position.line}", remedy=remedy)
+    return replace(difference, line=position.text, remedy=remedy)
 
 
 def _shown_position(code: UserCode, place: int) -> CodePosition | None:

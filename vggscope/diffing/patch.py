@@ -8,10 +8,11 @@ from os import fsencode
 from os import path as os_path
 
 from vggscope.diffing.candidates import candidates, direct_candidates
-from vggscope.diffing.code_edits import CodeFile, Edit, shown_path, source_text, without_overlap
+from vggscope.diffing.code_edits import CodeFile, Edit, source_text, without_overlap
 from vggscope.diffing.result import Diff
 from vggscope.diffing.user_code import Compared, UserCode, read_sources
 from vggscope.errors import OptionError
+from vggscope.graph import shown_path
 
 MOST_RUNS = 20
 """How many candidates are tried for a patch: each traces the model again. The tested mistakes take 11 at most."""

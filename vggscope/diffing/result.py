@@ -6,7 +6,7 @@ from dataclasses import field
 
 from vggscope.ops.base import Shape
 from vggscope.record import record
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.units import at_least, count_text
 from vggscope.vgg.likeness import Likeness
 
@@ -178,7 +178,7 @@ TRAINING = (
 
 
 @record
-class Diff(Result):
+class Diff(TableResult[Difference]):
     """Two networks compared. `verdict` is identical (same ops, attributes, paths and keys), equivalent (written
     differently, the same function of this input at evaluation) or different. It is alike if the reference is the JSON
     of a summary, and its layers are the same as far as that tells. `failure` says where and why our forward pass fails:
@@ -191,6 +191,9 @@ class Diff(Result):
     none was asked for. `lists_all` makes the table list each layer that differs in its name alone, or in whether it
     works in place, instead of counting them in one line.
     """
+
+    rows_field = "differences"
+    named_by = ("label", "ours", "reference")
 
     schema: str
     model: str

@@ -28,7 +28,7 @@ from vggscope.errors import OptionError, printable
 from vggscope.ops.base import Shape, numel
 from vggscope.progress import progress
 from vggscope.record import record
-from vggscope.result import Result
+from vggscope.result import TableResult
 
 RELATIONS = {
     "equal": "bit by bit, or up to the signs of zeros",
@@ -116,7 +116,7 @@ class RelationCount:
 
 
 @record
-class ValueDiff(Result):
+class ValueDiff(TableResult[TensorDifference]):
     """Two checkpoints compared by their values.
 
     `verdict` is `identical` (the same keys, dtypes and bits), `equivalent` (the same weights under other keys, in
@@ -124,6 +124,9 @@ class ValueDiff(Result):
     counterpart: `keys`, `prefix`, `labels` or `order`. `trained` and `untouched` name layers, by label or path: those
     with any tensor that is trained, scaled or of another shape, and then those whose tensors are all the same.
     """
+
+    rows_field = "tensors"
+    named_by = ("name", "reference")
 
     schema: str
     model: str

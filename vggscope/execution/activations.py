@@ -12,7 +12,7 @@ from vggscope.graph import Network, Node
 from vggscope.ops.base import Shape
 from vggscope.photo import IMAGENET_MEAN, IMAGENET_STD, crop
 from vggscope.record import record
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.trace.forward import module_mode
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class LayerActivations:
 
 
 @record
-class Activations(Result):
+class Activations(TableResult[LayerActivations]):
     """The activations of one image in a network.
 
     `classes` are the names of the output's units if these are ImageNet's classes, else None.

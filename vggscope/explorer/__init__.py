@@ -22,9 +22,9 @@ from vggscope.explorer.data import facts, feature_maps, memory, receptive_fields
 from vggscope.explorer.drawing import PageDiagram, drawings, side_by_side
 from vggscope.explorer.embed import data_block
 from vggscope.graph import Network
+from vggscope.plain_data import plain_value
 from vggscope.record import record
 from vggscope.render.html.policy import policy
-from vggscope.render.json import json_value
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -102,7 +102,7 @@ def _model(exhibit: Exhibit, drawn: Sequence[PageDiagram]) -> dict[str, object]:
         "fields": receptive_fields(network),
         "memory": memory(network),
         "parts": {picture.style: picture.parts for picture in drawn},
-        "diffs": [json_value(diff) for diff in exhibit.diffs],
+        "diffs": [plain_value(diff) for diff in exhibit.diffs],
         "maps": feature_maps(network, exhibit.activations) if exhibit.activations else None,
     }
 

@@ -18,7 +18,7 @@ from vggscope.drawing.subject import Subject
 from vggscope.errors import visible
 from vggscope.execution.activations import METHOD, Activations, ChannelActivation, LayerActivations
 from vggscope.graph import Network, Node
-from vggscope.render.json import json_value
+from vggscope.plain_data import plain_value
 from vggscope.units import sample_sides
 
 MOST_SPANS = 20_000
@@ -246,7 +246,7 @@ def _channel(channel: ChannelActivation) -> dict[str, object]:
         "map": b64encode(bytes(step for row in pixels for step in row)).decode(),
         "unit": channel.unit,
         "value": _rounded(channel.value),
-        "product": _rounded(json_value(channel.product)),
+        "product": _rounded(plain_value(channel.product)),
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from vggscope.analysis.compare import Compared, Comparison, Uncompared
 from vggscope.analysis.tensors import sizes_text
 from vggscope.document import Block, Column, Document, Facts, Note, Table, keys_of
-from vggscope.render.json import json_value
+from vggscope.plain_data import plain_value
 from vggscope.units import BINARY, UNKNOWN, BatchShape, bytes_text, count_text, kernel_text, short_count
 
 
@@ -106,7 +106,7 @@ def _warnings(models: Sequence[Compared]) -> Iterator[str]:
 
 def json_line(row: Compared | Uncompared, batch: int) -> str:
     """The line of a model in JSON lines."""
-    return json.dumps({"schema": "vggscope/compared@1", "batch": batch, **json_value(row)}) + "\n"
+    return json.dumps({"schema": "vggscope/compared@1", "batch": batch, **plain_value(row)}) + "\n"
 
 
 def line(comparison: Comparison) -> str:

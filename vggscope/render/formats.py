@@ -57,6 +57,7 @@ FORMATS = (
 DOCUMENTS = {
     "summary": "vggscope.render.summary:document",
     "diff": "vggscope.render.diff:document",
+    "sums": "vggscope.render.sums:document",
     "memory": "vggscope.render.memory:document",
     "operations": "vggscope.render.operations:document",
     "measure": "vggscope.render.measure:document",

@@ -42,6 +42,7 @@ COLUMNS = (
     Column("flops", "FLOPs", short_count, right=True, priority=20),
     Column("activation_bytes", "memory", bytes_text, right=True, priority=6),
     Column("receptive_field", "field", pair_text, right=True, priority=7),
+    Column("line", "line", priority=20),
 )
 
 MOST_OTHERS = 3

@@ -16,7 +16,7 @@ from vggscope import ops
 from vggscope.errors import MissingTool, ModelError, printable
 from vggscope.ops.base import Op
 from vggscope.record import record
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.units import natural_order
 from vggscope.vgg.configs import CONFIGS, LITERATURE, Config
 from vggscope.vgg.families import FAMILIES
@@ -87,8 +87,11 @@ class Installed:
 
 
 @record
-class Catalogue(Result):
+class Catalogue(TableResult[ColumnEntry]):
     """Everything that `vggscope list` shows."""
+
+    rows_field = "columns"
+    named_by = ("name", "literature")
 
     schema: str
     columns: tuple[ColumnEntry, ...]

@@ -22,6 +22,8 @@ from vggscope.analysis.memory.step_config import StepConfig
 from vggscope.dtypes import converted, dtype_of
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
+from vggscope.plain_data import plain_value
+from vggscope.result import Tabular
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """The default batches."""
@@ -39,7 +41,7 @@ class Estimate(NamedTuple):
     peak_bytes: int
 
 
-class Grid:
+class Grid(Tabular):
     """The points of a grid, in order, computed one at a time as they are read. Each read starts from the first point.
 
     `next(points)` reads on from the point before.
@@ -56,6 +58,9 @@ class Grid:
         if self._unread is None:
             self._unread = self._estimates()
         return next(self._unread)
+
+    def _columns(self) -> dict[str, list[Any]]:
+        return {name: plain_value(values) for name, values in self.columns().items()}
 
     def columns(self) -> dict[str, list[Any]]:
         """The points as a list for each field of Estimate: pandas, polars and pyarrow make a table of it.

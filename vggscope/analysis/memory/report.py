@@ -17,7 +17,7 @@ from vggscope.analysis.tensors import TensorSummary, summarize_tensors
 from vggscope.dtypes import converted, dtype_of
 from vggscope.graph import Network
 from vggscope.record import record, uncollected
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.units import check_batch, count_text
 
 
@@ -63,7 +63,7 @@ class Update:
 
 
 @record
-class MemoryReport(Result):
+class MemoryReport(TableResult[LayerShare]):
     """A step's memory on one GPU, in bytes. The seven parts are those at the peak and add up to `peak_bytes`.
 
     `optimizer` is None at inference. `allocated_bytes` and `reserved_bytes` are torch's max_memory_allocated and
@@ -71,6 +71,8 @@ class MemoryReport(Result):
     unlimited card, or on the GPU that is named with cuDNN's workspaces.
     `layers` has the largest first. `max_batch` and `fit` are None unless a GPU is named. `update` is None at inference.
     """
+
+    named_by = ("label", "layer")
 
     schema: str
     model: str

@@ -16,7 +16,7 @@ from vggscope.errors import OptionError, option, printable
 from vggscope.graph import INPUT, Network, Node
 from vggscope.ops.base import Shape
 from vggscope.record import record, uncollected
-from vggscope.result import Result
+from vggscope.result import TableResult
 from vggscope.units import kernel_text, sample_text
 
 
@@ -124,7 +124,7 @@ class EffectiveField(_Titled):
 
 
 @record
-class ReceptiveFields(Result):
+class ReceptiveFields(TableResult[LayerField]):
     """The receptive fields of a network's layers and of the requested units, and one unit's effective field if it was
     measured.
 

@@ -1,0 +1,30 @@
+"""A user's project. `make types` runs mypy --strict and, where node is installed, pyright on it.
+
+A comment that ignores an error fails where there is none: so the mistakes in `wrong` are found too.
+"""
+
+from __future__ import annotations
+
+import vggscope
+
+
+def right() -> None:
+    report: vggscope.Summary = vggscope.summary("D", input_size=(1, 3, 224, 224))
+    macs: int | None = report["conv3_2"].macs
+    names: list[str] = [layer.name for layer in report]
+    first: str = report[0].op
+    sums: vggscope.CostSums = report.by_operator()
+    params: int | None = sums["Conv2d"].params
+    peak: int = vggscope.memory("D", batch=64, optimizer="adam").peak_bytes
+    kinds: list[str] = [difference.kind for difference in vggscope.diff("C", ref="D")]
+    points: list[int] = [point.peak_bytes for point in vggscope.grid("A", batches=[1, 2])]
+    fields: dict[str, object] = report.to_dict()
+    frame = report.to_df(columns=["label", "params"])
+    print(macs, names, first, params, peak, kinds, points, fields, frame)
+
+
+def wrong() -> None:
+    report = vggscope.summary("D", depth="stages")  # type: ignore[arg-type]
+    text: str = report["conv3_2"].params  # type: ignore[assignment]
+    vggscope.summary("D", inputsize=(3, 8, 8))  # type: ignore[call-arg]
+    print(text)
