@@ -456,6 +456,27 @@ def test_padding_that_depends_on_the_size_is_not_kept_at_another(tmp_path: Path)
     assert vggscope.network(vggscope.network(path), (3, 9, 9)).shapes["c"] == (1, 2, 9, 9)
 
 
+def test_what_a_file_has_after_its_first_unknown_layer_is_not_counted_as_nothing(tmp_path: Path) -> None:
+    for before in ([], [layer("Conv2D", "c", filters=2, kernel_size=[3, 3])]):
+        config = sequential(given("x", (8, 8, 3)), *before, layer("Strange", "s"), layer("Dense", "d", units=2))
+        report = vggscope.summary(written(tmp_path, config))
+        assert (report.totals.params, report.totals.params_known) == (None, 56 * len(before))
+        assert ("layer" in str(report).splitlines()[4]) == bool(before)  # no table without rows
+        assert f"parameters   at least {56 * len(before)}" in str(report)
+
+
+def test_a_padded_convolution_after_the_last_pool_is_no_fully_connected_layer(tmp_path: Path) -> None:
+    def labels(*pads: Entry) -> list[str]:
+        conv = [layer("Conv2D", name, filters=4, kernel_size=[3, 3]) for name in "ab"]
+        head = [layer("Flatten", "f"), layer("Dense", "d", units=3)]
+        rest = [layer("MaxPooling2D", "p", pool_size=[2, 2]), *pads, conv[1], *head]
+        network = vggscope.network(written(tmp_path, sequential(given("x", (16, 16, 3)), conv[0], *rest)))
+        return [node.label for node in network.nodes if node.name in "abd"]
+
+    assert labels(layer("ZeroPadding2D", "z", padding=[[1, 1], [1, 1]])) == ["conv1_1", "conv2_1", "fc3"]
+    assert labels() == ["conv1_1", "fc2", "fc3"]
+
+
 def test_unknown_layers_are_kept_and_code_is_not_read(tmp_path: Path) -> None:
     code = "4wEAAAAAAAAAAAAAAAEAAAABAAAA"
     function = {"class_name": "__lambda__", "config": {"code": code}}

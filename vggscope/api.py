@@ -541,8 +541,8 @@ def build(
     `weights` is a checkpoint of any format, whose weights are loaded: by key, or into the layer of the same label, in
     torch's layout. `at` returns one part, by its path (`features.0`) or its label (`conv1_1`).
 
-    Raises ModelError for a model that torch's modules cannot express, CheckpointError for weights that are not the
-    model's, and OptionError for an unknown option or part.
+    Raises ModelError for a model that torch's modules cannot express, ShapeError where its layers do not fit the input,
+    CheckpointError for weights that are not the model's, and OptionError for an unknown option or part.
 
     >>> model = build("D", num_classes=10)
     >>> sum(parameter.numel() for parameter in model.parameters())

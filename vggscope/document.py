@@ -158,8 +158,8 @@ class Document:
 
     @property
     def shown(self) -> tuple[Block, ...]:
-        """The blocks for a reader: all but the tables that only CSV shows."""
-        return tuple(block for block in self.blocks if not (isinstance(block, Table) and block.data))
+        """The blocks for a reader: all but the tables that only CSV shows, and those without rows."""
+        return tuple(block for block in self.blocks if not isinstance(block, Table) or (block.rows and not block.data))
 
     @property
     def tables(self) -> tuple[Table, ...]:

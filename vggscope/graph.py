@@ -250,14 +250,18 @@ another code.
 
 
 class Failure(str):
-    """Where and why a forward pass fails, with its kind and, if an input is known that fits, how to give it."""
+    """Where and why a forward pass fails, with its kind and, if an input is known that fits, how to give it.
+
+    `hides_rest`: the layers of a file end there, and what parameters the others have is not known.
+    """
 
     kind: FailureKind
     advice: str
+    hides_rest: bool
 
-    def __new__(cls, text: str, kind: FailureKind = "size", advice: str = "") -> Failure:
+    def __new__(cls, text: str, kind: FailureKind = "size", advice: str = "", *, hides_rest: bool = False) -> Failure:
         failure = super().__new__(cls, text)
-        failure.kind, failure.advice = kind, advice
+        failure.kind, failure.advice, failure.hides_rest = kind, advice, hides_rest
         return failure
 
 
@@ -767,13 +771,15 @@ class Network:
 
     @property
     def parameter_count(self) -> int | None:
-        """The number of elements of all parameters; None if those of a layer are not known.
+        """The number of elements of all parameters; None if those of a layer are not known, or if a file is not read to
+        its end.
 
         >>> import vggscope
         >>> vggscope.network("D").parameter_count
         138357544
         """
-        return None if self.uncounted else self.parameters_known
+        ends_early = isinstance(self.failure, Failure) and self.failure.hides_rest
+        return None if self.uncounted or ends_early else self.parameters_known
 
     @property
     def parameters_known(self) -> int:

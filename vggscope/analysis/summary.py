@@ -320,7 +320,7 @@ def _totals(
     others: tuple[OtherParameters, ...],
 ) -> Totals:
     parameters = list(network.parameters())
-    is_counted = not network.uncounted
+    is_counted = network.parameter_count is not None
     known = sum(layer.macs or 0 for layer in layers)
     macs = known_sum(layer.macs for layer in layers) if network.failure is None else None
     return Totals(

@@ -130,7 +130,7 @@ class LayerGraph:
 
     def fail(self, failed: FailedLayer) -> None:
         """Note why the layers end here."""
-        self.failure = Failure(failed.problem, "size", failed.remedy)
+        self.failure = Failure(failed.problem, "size", failed.remedy, hides_rest=True)
 
     def network(self, name: str, outputs: Mapping[str, str], warnings: Iterable[str] = ()) -> Network:
         """The Network, whose outputs are those nodes by the file's names of them."""

@@ -157,6 +157,7 @@ class Op:
     `is_affine`: at evaluation it scales, shifts or rearranges single values, and adds no nonlinearity.
     `is_layout`: it gives the same values in the same order another shape.
     `is_convolution`: it slides a kernel with weights over its input.
+    `is_padding`: it adds values around its input.
     `is_adaptive`: its window follows from the sizes of input and output.
     `is_dropout`: it sets random values to 0.
     `is_lookup`: it reads only the rows of its weight that its input names.
@@ -189,6 +190,7 @@ class Op:
     is_affine: ClassVar[bool] = False
     is_layout: ClassVar[bool] = False
     is_convolution: ClassVar[bool] = False
+    is_padding: ClassVar[bool] = False
     is_adaptive: ClassVar[bool] = False
     is_dropout: ClassVar[bool] = False
     is_lookup: ClassVar[bool] = False

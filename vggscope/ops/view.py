@@ -339,6 +339,7 @@ class Pad(View):
     """Padding: `pad` has the positions added before and after each axis, the last axis first, as in torch."""
 
     function = "pad"
+    is_padding = True
 
     pad: tuple[int, ...]
     mode: str = "constant"

@@ -2,7 +2,7 @@
 
 They follow from the structure alone: a stage ends with its pool, and the fully connected layers are numbered on from
 the last stage, so that five stages give fc6, fc7 and fc8. A head written as convolutions gets the names of the FC
-layers that it replaces: an unpadded kernel over the output of the last pool, then 1x1 convolutions, in a
+layers that it replaces: a kernel over the output of the last pool, which nothing pads, then 1x1 convolutions, in a
 separate module or with dropout in between.
 """
 
@@ -108,6 +108,8 @@ def _head_start(nodes: Sequence[Node]) -> int:
     last_pool = max((i for i, node in enumerate(nodes[:linear]) if node.op.label_prefix == "pool"), default=-1)
     convs = [i for i in range(last_pool + 1, linear) if _is_conv(nodes[i])]
     if last_pool < 0 or not convs or not _is_unpadded(nodes[convs[0]]):
+        return linear
+    if any(node.op.is_padding for node in nodes[last_pool : convs[0]]):
         return linear
     until_next = nodes[convs[0] : convs[1] if len(convs) > 1 else linear]
     is_own_module = nodes[convs[0]].name.partition(".")[0] != nodes[last_pool].name.partition(".")[0]

@@ -350,7 +350,7 @@ class _ShapeRun:
             try:
                 self._run_node(node)
             except ShapeError as error:
-                self.failure = Failure(f"{node.title}: {error.problem}", "size", error.remedy)
+                self.failure = Failure(f"{node.title}: {error.problem}", "size", error.remedy, hides_rest=True)
                 return
 
     def _run_node(self, node: OnnxNode) -> None:
