@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from vggscope.cross_checks.verification import Verification
     from vggscope.diffing.result import Diff
     from vggscope.diffing.values import ValueDiff
+    from vggscope.diffing.weight_check import WeightCheck
     from vggscope.drawing import Diagram
     from vggscope.errors import (
         CheckpointError,
@@ -104,6 +105,7 @@ __all__ = [
     "ValueDiff",
     "Verification",
     "VggscopeError",
+    "WeightCheck",
     "__version__",
     "activations",
     "build",
@@ -153,6 +155,7 @@ _MODULES = {
     "Tutorial": "tutorials.tutorial",
     "ValueDiff": "diffing.values",
     "Verification": "cross_checks.verification",
+    "WeightCheck": "diffing.weight_check",
 }
 """The modules of the names that are neither a function of `api` nor an error."""
 

@@ -85,9 +85,11 @@ if TYPE_CHECKING:
     )
     from vggscope.cross_checks.measured_step import MeasuredGpu, Measurement
     from vggscope.cross_checks.verification import Verification
+    from vggscope.diffing.numeric import Build
     from vggscope.diffing.result import Diff, Numeric
     from vggscope.diffing.user_code import Compared
     from vggscope.diffing.values import ValueDiff
+    from vggscope.diffing.weight_check import WeightCheck
     from vggscope.drawing import Diagram
     from vggscope.execution.activations import Activations
     from vggscope.explorer.result import Page
@@ -579,8 +581,9 @@ def export(
     weights: str | None = None,
     rgb: bool = False,
     force: bool = True,
+    check: bool = False,
     **options: Unpack[ModelOptions],
-) -> None:
+) -> WeightCheck | None:
     """Write a model's source (.py), state dict (.pth, .pt, .safetensors) or ONNX graph to the file `path`.
 
     The weights are those of the checkpoint `weights`, of any format, in torch's layout and under the model's keys.
@@ -589,9 +592,13 @@ def export(
 
     A file that is there is overwritten, with `force=False` it is kept.
 
+    `check` runs the file of the weights and the model with them on one random input and returns how their outputs
+    differ: an ONNX file by onnxruntime, the network in a file of Caffe, Keras, MatConvNet or Lua Torch by torch, as
+    vggscope reads it.
+
     Raises ModelError for a network that is not a chain of torch.nn modules, CheckpointError for weights that are not
-    the model's, OptionError for another suffix or `rgb` without weights, and OutputError where the file cannot be
-    written, or is there and kept.
+    the model's, OptionError for another suffix, for `rgb` without weights or `check` of a file that nothing runs, and
+    OutputError where the file cannot be written, or is there and kept.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -610,16 +617,54 @@ def export(
     if rgb and weights is None:
         raise OptionError(f"{option('rgb')} without weights", f"it is for {option('weights', 'FILE')}")
     shown = network(model, input_size, **options).require_runnable()
+    source = _source_of_weights(weights, shown, rgb=rgb) if check else None
+    made: list[nn.Module] = []
 
     def make() -> nn.Module:
         module = initialised(shown, init, seed)
-        if weights is None:
-            return module
-        from vggscope.checkpoint.load_weights import load_weights
+        if weights is not None:
+            from vggscope.checkpoint.load_weights import load_weights
 
-        return load_weights(module, weights, rgb=rgb, network=lambda: shown)
+            module = load_weights(module, weights, rgb=rgb, network=lambda: shown)
+        if check:
+            made.append(module)
+        return module
 
     save(shown, os.fspath(path), make)
+    if source is None or weights is None or not made:
+        return None
+    from vggscope.diffing.weight_check import check_weights
+
+    return check_weights((shown, made[0]), source, os.path.basename(weights), rgb=rgb)
+
+
+def _source_of_weights(path: str | None, shown: Network, *, rgb: bool) -> tuple[Network, Build]:
+    """The network in a file of weights at a model's input size, and a function that returns what runs it.
+
+    Raises OptionError where nothing runs the file, and MissingTool where its runtime is not installed.
+    """
+    from vggscope.sources.resolve import graph_in
+
+    if path is None:
+        raise OptionError(f"{option('check')} without weights", f"it is for {option('weights', 'FILE')}")
+    sizes = _source_options(input_sizes(shown), {})
+    runner = _runner(path, sizes)
+    if runner is not None:
+        return runner().network, runner
+    held = graph_in(path, sizes)
+    if held is None:
+        raise OptionError(
+            f"{option('check')}: {path} has weights alone, which nothing runs",
+            f"leave out {option('check')}: files of ONNX, Caffe, Keras, MatConvNet and Lua Torch hold a network",
+        )
+
+    def make() -> nn.Module:
+        from vggscope.builders.module import module
+        from vggscope.checkpoint.load_weights import load_weights
+
+        return load_weights(module(held), path, rgb=rgb, network=lambda: held)
+
+    return held.require_runnable(), make
 
 
 def receptive_fields(
@@ -1636,7 +1681,7 @@ def _compare_outputs(
     float64: bool,
 ) -> Numeric:
     """The largest difference between the outputs of the model and of its reference, run on the same random input."""
-    from vggscope.diffing.numeric import STEPS, Build, measure
+    from vggscope.diffing.numeric import STEPS, measure
     from vggscope.progress import progress
     from vggscope.units import shape_text
 

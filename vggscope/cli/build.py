@@ -8,7 +8,7 @@ from vggscope import api
 from vggscope.builders.initialisation import check_draw
 from vggscope.choices import Init
 from vggscope.cli.options import CHECKPOINT_FILES, OUTPUT, Model, ModelFlags, flag, option
-from vggscope.cli.output import note_written, print_out
+from vggscope.cli.output import note, note_written, print_out
 from vggscope.errors import OptionError
 
 WRITTEN = (".py", ".pth", ".pt", ".safetensors", ".onnx", ".pt2")
@@ -33,11 +33,13 @@ def build(
     ] = None,
     rgb: Annotated[bool, flag("--rgb", "Reverse the input channels of weights that expect BGR.")] = False,
     force: Annotated[bool, flag("--force", "Overwrite the file if it is there.")] = False,
-) -> None:
+    check: Annotated[bool, flag("--check", "Run the file of the weights too, and compare the outputs.")] = False,
+) -> int:
     """Print the model as a PyTorch module, or write its source, its initialised weights, or a graph.
 
     --weights takes those of a file instead, of another framework too: mapped by layer, in torch's layout. A file that
-    is there is kept unless --force is given.
+    is there is kept unless --force is given. --check runs what was written and the network in the file of the weights
+    on one input, an ONNX file by onnxruntime, and exits with 1 where their outputs differ.
 
     Example: vggscope build D --at features
 
@@ -46,8 +48,8 @@ def build(
     Example: vggscope build D --weights weights.npz -o vgg16.safetensors
     """
     check_draw(init, seed)
-    if output is None and (weights is not None or rgb):
-        raise OptionError("--weights and --rgb are for a file that is written", "add -o vgg16.safetensors")
+    if output is None and (weights is not None or rgb or check):
+        raise OptionError("--weights, --rgb and --check are for a file that is written", "add -o vgg16.safetensors")
     network = api.network(model, **options.keywords()).require_runnable()
     if output is None:
         import torch
@@ -55,8 +57,12 @@ def build(
         with torch.device("meta"):
             module = api.build(network, at=at)
         print_out(f"{module}\n")
-        return
+        return 0
     if at is not None:
         raise OptionError("--at prints one part, -o writes the whole model", "leave out one of the two")
-    api.export(network, output, init=init, seed=seed, weights=weights, rgb=rgb, force=force)
+    done = api.export(network, output, init=init, seed=seed, weights=weights, rgb=rgb, force=force, check=check)
     note_written(output)
+    if done is None:
+        return 0
+    note(done.sentence)
+    return 0 if done.agrees else 1

@@ -43,13 +43,15 @@ if TYPE_CHECKING:
 class Source:
     """A kind of MODEL word: its title and an example for messages, and the name of its file in this folder.
 
-    `is_stored`: Networks of this kind are kept in the cache.
+    `is_stored`: Networks of this kind are kept in the cache. `holds_weights`: a word names a file with a graph and its
+    weights.
     """
 
     title: str
     example: str
     file: str
     is_stored: bool = False
+    holds_weights: bool = False
 
     @property
     def _module(self) -> Any:
@@ -96,10 +98,10 @@ SOURCES = (
     Source("a locked architecture", "arch.json", "lock"),
     Source("an ONNX file", "model.onnx", "onnx"),
     Source("a program of torch.export", "model.pt2", "torch_program"),
-    Source("a net of Caffe", "deploy.prototxt, model.caffemodel", "caffe"),
-    Source("a model of Keras", "model.keras, vgg16.h5", "keras"),
-    Source("a network of MatConvNet", "imagenet-vgg-verydeep-16.mat", "matconvnet"),
-    Source("a model of Lua Torch", "model.t7", "torch7"),
+    Source("a net of Caffe", "deploy.prototxt, model.caffemodel", "caffe", holds_weights=True),
+    Source("a model of Keras", "model.keras, vgg16.h5", "keras", holds_weights=True),
+    Source("a network of MatConvNet", "imagenet-vgg-verydeep-16.mat", "matconvnet", holds_weights=True),
+    Source("a model of Lua Torch", "model.t7", "torch7", holds_weights=True),
     Source("a checkpoint", "weights.pth, model.safetensors.index.json, a folder with them", "checkpoint"),
     Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries", is_stored=True),
     Source("your own code", "path/file.py:Net, package.module:make_net", "code"),
@@ -245,6 +247,12 @@ def in_full(word: str) -> str:
 def is_model(word: str) -> bool:
     """Whether a source claims a word, so that it is meant as a model."""
     return _claimed(word) is not None
+
+
+def graph_in(word: str, options: BuildOptions) -> Network | None:
+    """The Network of a file of another framework that holds its weights too; None for any other word."""
+    claimed = _claimed(word)
+    return claimed[0].load(claimed[1], options) if claimed is not None and claimed[0].holds_weights else None
 
 
 def runner_of(word: str, options: BuildOptions) -> OnnxRunner | None:
