@@ -44,6 +44,11 @@ Remembered = Union[Form, "tuple[Form | None, ...]", str, None]
 
 _remembered: dict[object, Remembered] = {}
 
+_UNSEEN = object()
+
+_operators: dict[int, object] = {}
+"""The operators in the keys of `_remembered`, by the numbers that stand for them there. They are never freed."""
+
 
 def tensors_without_data(module: nn.Module) -> FakeTensorMode:
     """Return a mode in which torch makes tensors without data, for a run of the module."""
@@ -76,40 +81,50 @@ class DatalessOperators:
         self._as_strided = torch.ops.aten.as_strided.default
         # `unseen.without_disabling` replaces the name while a module runs.
         self._without_functions = torch._C.DisableTorchFunction
+        self._without_dispatch = torch._C._DisableTorchDispatch
+        self._empty_strided, self._view_of = torch.empty_strided, torch.as_strided
+        self._default_dtype, self._is_inference = torch.get_default_dtype, torch.is_inference_mode_enabled
         self._attributes: dict[str, object] = {}
 
     def run(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the result of an operator. FakeTensorMode is active."""
-        key = self._key(operator, args, kwargs) if self._remembers else None
-        if key is None:
-            return operator(*args, **kwargs)
-        try:
-            remembered = _remembered[key]
-        except KeyError:
+        key, remembered = self._known(operator, args, kwargs)
+        if remembered is _UNSEEN:
             return self._first(key, operator, args, kwargs)
         if remembered is None:
             return operator(*args, **kwargs)
+        if type(remembered) is Form:
+            return self._one(remembered, args)
         if remembered is IN_PLACE:
             return args[0]
         if remembered is VIEW:
             return self._view(operator, args, kwargs)
         return self._made(remembered, args)
 
-    def _key(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
-        """Return what determines the forms of an operator's results; None if more does than the arguments' forms."""
-        import torch
-
+    def _known(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[object, Any]:
+        """Return what determines the forms of an operator's results, and what is remembered of them: _UNSEEN if it is
+        the first call, None if more determines them.
+        """
+        if not self._remembers:
+            return None, None
         try:
-            # The result has known data only if all arguments do.
-            computes = bool(args) and type(args[0]) is self._kind and _writes_first_alone(operator)
-            part = self._part_or_constant if computes else self._part
-            named = tuple((name, part(value)) for name, value in kwargs.items()) if kwargs else ()
-            settings = torch.get_default_dtype(), torch.is_inference_mode_enabled()
-            key = operator, *map(self._part, args[:1]), *map(part, args[1:]), named, settings
-            hash(key)
+            key = self._key(operator, args, kwargs)
+            return key, _remembered.get(key, _UNSEEN)
         except (TypeError, RuntimeError):  # a sparse tensor has no strides
-            return None
-        return key
+            return None, None
+
+    def _key(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
+        """Return what determines the forms of an operator's results.
+
+        Raises TypeError if more does than the arguments' forms. The number of an operator, which is never freed, stands
+        for it, because its hash is computed in Python.
+        """
+        # The result has known data only if all arguments do.
+        computes = bool(args) and type(args[0]) is self._kind and _writes_first_alone(operator)
+        part = self._part_or_constant if computes else self._part
+        named = tuple((name, part(value)) for name, value in kwargs.items()) if kwargs else ()
+        settings = self._default_dtype(), self._is_inference()
+        return _number(operator), settings, named, *map(self._part, args[:1]), *map(part, args[1:])
 
     def _part(self, value: Any) -> object:
         """Return what matters of an argument. Raises TypeError for one of which the data matter, or more."""
@@ -181,20 +196,17 @@ class DatalessOperators:
 
     def _made(self, remembered: Any, args: tuple[Any, ...]) -> Any:
         """Return tensors of these forms."""
-        import torch
+        return tuple(None if form is None else self._one(form, args) for form in remembered)
 
-        is_one = type(remembered) is Form
-        with torch._C._DisableTorchDispatch(), self._without_functions():
-            made = [
-                None
-                if form is None
-                else torch.empty_strided(form.shape, form.strides, dtype=form.dtype, device=self._meta)
-                if form.offset is None
-                else torch.as_strided(args[0], form.shape, form.strides, args[0].storage_offset() + form.offset)
-                for form in ((remembered,) if is_one else remembered)
-            ]
-        results = tuple(None if tensor is None else self._without_data(tensor) for tensor in made)
-        return results[0] if is_one else results
+    def _one(self, form: Form, args: tuple[Any, ...]) -> Tensor:
+        """Return a tensor of a form."""
+        shape, strides, dtype, offset = form
+        with self._without_dispatch(), self._without_functions():
+            if offset is None:
+                made = self._empty_strided(shape, strides, dtype=dtype, device=self._meta)
+            else:
+                made = self._view_of(args[0], shape, strides, args[0].storage_offset() + offset)
+        return self._without_data(made)
 
     def _view(self, operator: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return the results of an operator that makes views."""
@@ -243,6 +255,14 @@ def operator_mode(run: Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Any])
             return run(func, args, kwargs or {})
 
     return OperatorMode()  # type: ignore[no-untyped-call]
+
+
+def _number(operator: object) -> int:
+    """Return the number that stands for an operator."""
+    number = id(operator)
+    if number not in _operators:
+        _operators[number] = operator
+    return number
 
 
 @cache

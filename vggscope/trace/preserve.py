@@ -87,21 +87,26 @@ def stored_tensors(module: nn.Module) -> list[Tensor]:
     from torch import Tensor
 
     values = map(vars, parts_of(module))
-    pending = [value for own in values for name, value in own.items() if name not in _REGISTERED]
+    pending = deque(
+        value
+        for own in values
+        for name, value in own.items()
+        if type(value) not in _PLAIN and name not in _REGISTERED and (type(value) not in _DICTS or value)
+    )
     tensors, visited = [], set[int]()
     while pending:
-        value = pending.pop(0)
-        if id(value) in visited:
+        value = pending.popleft()
+        if type(value) in _PLAIN or id(value) in visited:
             continue
         visited.add(id(value))
         if isinstance(value, Tensor):
             tensors.append(value)
         elif isinstance(value, (list, tuple, set, frozenset, deque)):
-            pending += value
+            pending.extend(value)
         elif isinstance(value, dict):
-            pending += value.values()
+            pending.extend(value.values())
         elif is_helper(value):
-            pending += attributes_of(value).values()
+            pending.extend(attributes_of(value).values())
     return tensors
 
 

@@ -486,7 +486,10 @@ class _Storages:
     """The storages that are alive, by number, and the log of their changes."""
 
     def __init__(self, floating: torch.dtype) -> None:
+        from torch._C import _current_autograd_node
+
         self.event, self.layer = "", ""
+        self._autograd_node = _current_autograd_node
         self._floating = floating
         self._storages: list[StorageUse] = []
         self._changes: list[StorageChange] = []
@@ -514,7 +517,7 @@ class _Storages:
     @contextmanager
     def watching(self, layers: _Layers, operators: DatalessOperators | None) -> Iterator[None]:
         """Record the storages of the results of all operators within the block."""
-        from torch import ops
+        from torch import Tensor, ops
 
         execute: Any = operators.run if operators is not None else _execute
         add, add_in_place = ops.aten.add.Tensor, ops.aten.add_.Tensor
@@ -526,8 +529,11 @@ class _Storages:
             if operator is add and node != NO_NODE and layers.on_gpu and self._is_older_than_node(args[0]):
                 operator = add_in_place if is_gradient_sum_in_place(args[0]) else add
             result = execute(operator, args, kwargs)
-            for tensor in tensors_in(result):
-                self._add(tensor)
+            if isinstance(result, Tensor):
+                self._add(result)
+            else:
+                for tensor in tensors_in(result):
+                    self._add(tensor)
             return result
 
         with operator_mode(run):
@@ -535,9 +541,7 @@ class _Storages:
 
     def _enter_node(self) -> int:
         """Return the sequence number of autograd's current node, and note the first storage that it may allocate."""
-        from torch._C import _current_autograd_node
-
-        current = _current_autograd_node()
+        current = self._autograd_node()
         node = NO_NODE if current is None else int(current._sequence_nr())
         if node != self._node:
             self._node, self._before_node = node, len(self._storages)
