@@ -7,6 +7,7 @@ must agree with torch in shape, strides and dtype: tests/test_trace.py compares 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vggscope.ops.base import Shape
@@ -20,12 +21,12 @@ def shortcut_result(function: Function, args: tuple[object, ...], kwargs: Mappin
     """Return an empty tensor like the function's result; None if no rule covers the call or torch would raise."""
     import torch
 
-    name = getattr(function, "__name__", "")
-    if name not in _RULES or not args or not isinstance(args[0], torch.Tensor):
+    name, rule = _rule_of(function)
+    if rule is None or not args or not isinstance(args[0], torch.Tensor):
         return None
     values = args[0]
     try:
-        shape = _RULES[name](*args, **kwargs)
+        shape = rule(*args, **kwargs)
     except (AttributeError, TypeError):
         return None
     if shape is None:
@@ -33,6 +34,13 @@ def shortcut_result(function: Function, args: tuple[object, ...], kwargs: Mappin
     if name in _ELEMENTWISE:
         return empty_like_on_meta(values)
     return torch.empty(shape, dtype=values.dtype, device=values.device)
+
+
+@lru_cache(maxsize=4096)
+def _rule_of(function: Function) -> tuple[str, Callable[..., Shape | None] | None]:
+    """Return a function's name and its rule, None if it has none."""
+    name = getattr(function, "__name__", "")
+    return name, _RULES.get(name)
 
 
 def _batch_norm(values: Tensor, mean: Tensor, *others: object, training: bool = True, **more: object) -> Shape | None:

@@ -195,6 +195,8 @@ class Recorder:
 
         A write to a part of a tensor becomes a node `setitem` below the module's `path`.
         """
+        if not self.writes.by_storage:
+            return
         for tensor in tensors:
             for write in self.writes.missed(tensor):
                 if write.region == region_of(tensor):
@@ -305,10 +307,11 @@ class Recorder:
         inputs, weights = call.inputs, call.weights
         origins = list(map(self.origin, inputs))
         sources = tuple(origin for origin in origins if isinstance(origin, str))
-        if len(sources) < len(origins):
-            constants = (None if isinstance(o, str) else shape_of(t) for o, t in zip(origins, inputs))
+        constants = len(origins) - len(sources)
+        if constants:
+            shapes = (None if isinstance(o, str) else shape_of(t) for o, t in zip(origins, inputs))
             fixed = (i for i, o in enumerate(origins) if isinstance(o, Constant) and not o.parameters)
-            op = WithConstants(op, tuple(constants), tuple(fixed))
+            op = WithConstants(op, tuple(shapes), tuple(fixed))
         trains = any(parameter.trainable for parameter in parameters)
         op = self._checked(name, op, call, sources, result, trains)
         if self.compares:
@@ -321,11 +324,11 @@ class Recorder:
             "",
             parameters,
             reads_computed_weight=(module is not None and _lacks_parameter(op, parameters))
-            or self._reads_computed((*inputs, *weights)),
+            or (bool(weights or constants) and self._reads_computed((*inputs, *weights))),
             detached=not (torch.is_grad_enabled() or self.has_own_backward) or not _is_differentiable(result),
             custom_backward=self.has_own_backward,
             dtype=dtype_name(result, self.dtype),
-            constants=self._constants_of(op, call, parameters, len(sources)),
+            constants=self._constants_of(op, call, parameters) if constants or weights or call.reads else (),
             called_at=current_positions() if self.describes else (),
         )
         if self.compares and not node.reads_computed_weight:
@@ -339,14 +342,9 @@ class Recorder:
         self._update_named(name, result)
         return name
 
-    def _constants_of(
-        self, op: Op, call: Call, parameters: tuple[Parameter, ...], sources: int
-    ) -> tuple[ConstantValue, ...]:
-        """Return what is known of the constants that a call reads; empty if they are its parameters, or none.
-
-        `sources` is the number of its inputs that are no constants.
-        """
-        if not (call.weights or call.reads or sources < len(call.inputs)) or not self.describes:
+    def _constants_of(self, op: Op, call: Call, parameters: tuple[Parameter, ...]) -> tuple[ConstantValue, ...]:
+        """Return what is known of the constants that a call reads; empty if they are its parameters."""
+        if not self.describes:
             return ()
         given = self.constants.of
         reads = [t for t in call.inputs if not isinstance(self.origin(t), str)]
@@ -393,7 +391,7 @@ class Recorder:
         if is_ruled and not is_transforming() and not (macs and self.has_own_backward):
             return op
         if isinstance(op, Recorded) and not op.is_unknown:
-            return replace(op, trains=op.trains or trains)
+            return changed(op, trains=op.trains or trains)
         counted = call.count([tensor for tensor in (*call.inputs, *call.weights) if self.is_trained(tensor)])
         if is_ruled and counted.macs == macs and not self.has_own_backward:
             return op

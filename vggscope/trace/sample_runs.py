@@ -13,7 +13,7 @@ from vggscope.trace.forward import META, Forward
 from vggscope.trace.inputs import CallInputs
 from vggscope.trace.layout import with_layout_of
 from vggscope.trace.recorder import Recorder
-from vggscope.trace.sample_wise import follows_rule, is_sample_wise
+from vggscope.trace.sample_wise import Growth, is_sample_wise
 from vggscope.trace.watch import Watch
 from vggscope.units import count_text
 
@@ -162,7 +162,8 @@ def _nodes_with_growth(
     added = next((name for name in two.nodes if name not in alone.nodes), None)
     if added is not None:
         return nodes, f"forward takes another way for two samples: only they need {added}"
-    uneven = next((node.title for node in nodes if not follows_rule(node, alone, two)), None)
+    growth = Growth(alone, two)
+    uneven = next((node.title for node in nodes if not growth.follows_rule(node)), None)
     if uneven is not None:
         return nodes, f"the output of {uneven} does not grow in proportion to the batch"
     return tuple(_node_with_growth(node, alone, two) for node in nodes), None

@@ -6,6 +6,7 @@ cost for two samples. Then the run on two samples, which takes as long as the fi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vggscope.errors import ShapeError
@@ -55,22 +56,36 @@ def _is_proportional(node: Node, recorder: Recorder, batch: int) -> bool:
     return macs is not None and node.op.macs(scaled, expected) == batch * macs
 
 
-def follows_rule(node: Node, one: Recorder, two: Recorder) -> bool:
-    """Return whether each further sample adds to a node's output what the second one adds, by the rule of its op.
+class Growth:
+    """The shapes of two runs, on one sample and on two, and those of larger batches if each sample adds as much."""
 
-    It does not for `x[:2]` and `x[::2]`. True if the rule of the op does not give the shapes of both runs.
-    """
-    if two.nodes[node.name].op != node.op:
-        return True  # the op has a number that differs in each run, such as the size of a reshape
+    def __init__(self, one: Recorder, two: Recorder) -> None:
+        self._two = two
+        self._shapes = [one.shapes, two.shapes, *(_extended(one.shapes, two.shapes, n) for n in MORE_SAMPLES)]
 
-    def shape_for(name: str, batch: int) -> Shape:
-        return tuple(a + (b - a) * (batch - 1) for a, b in zip(one.shapes[name], two.shapes[name]))
+    def follows_rule(self, node: Node) -> bool:
+        """Return whether each further sample adds to a node's output what the second one adds, by the rule of its op.
 
-    def agrees(batch: int) -> bool:
-        given = tuple(shape_for(source, batch) for source in node.inputs)
-        return _shape_by_rule(node.op, given) == shape_for(node.name, batch)
+        It does not for `x[:2]` and `x[::2]`. True if the rule of the op does not give the shapes of both runs.
+        """
+        if self._two.nodes[node.name].op != node.op:
+            return True  # the op has a number that differs in each run, such as the size of a reshape
 
-    return all(map(agrees, MORE_SAMPLES)) or not (agrees(1) and agrees(2))
+        def agrees(shapes: Mapping[str, Shape]) -> bool:
+            return _shape_by_rule(node.op, tuple([shapes[source] for source in node.inputs])) == shapes[node.name]
+
+        one, two, *more = self._shapes
+        return all(map(agrees, more)) or not (agrees(one) and agrees(two))
+
+
+def _extended(one: Mapping[str, Shape], two: Mapping[str, Shape], samples: int) -> dict[str, Shape]:
+    """Return the shapes for a larger batch than those of one sample and of two."""
+    further = samples - 1
+    return {
+        name: tuple([size + (larger - size) * further for size, larger in zip(shape, two[name])])
+        for name, shape in one.items()
+        if name in two
+    }
 
 
 def _shape_by_rule(op: Op, given: tuple[Shape, ...]) -> Shape | None:

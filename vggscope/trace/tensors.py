@@ -36,18 +36,21 @@ def plain_kinds() -> tuple[type[Tensor], type[nn.Parameter]]:
 
 def tensors_in(value: object) -> tuple[Tensor, ...]:
     """Return the tensors in nested arguments or results, from left to right."""
+    kind, _ = plain_kinds()
+    if isinstance(value, kind):
+        return (value,)
+    if type(value) in _PLAIN:
+        return ()
     tensors: list[Tensor] = []
-    _collect(value, plain_kinds()[0], tensors)
+    _collect(value, kind, tensors)
     return tuple(tensors)
 
 
 def _collect(value: object, kind: type[Tensor], tensors: list[Tensor]) -> None:
-    if type(value) in _PLAIN:
-        return
-    if isinstance(value, kind):
-        tensors.append(value)
-    else:
-        for item in _items(value):
+    for item in _items(value):
+        if isinstance(item, kind):
+            tensors.append(item)
+        elif type(item) not in _PLAIN:
             _collect(item, kind, tensors)
 
 

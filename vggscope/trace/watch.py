@@ -758,7 +758,7 @@ class Watch:
         arguments = functional_arguments(function, args)
         inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
         op_call = read(name, in_place, arguments, kwargs, inputs, results)
-        packed = self.packed.get(self.path, ()) if any(map(_is_packed, args)) else ()
+        packed = self.packed.get(self.path, ()) if self.packed and any(map(_is_packed, args)) else ()
         count = self._counter(function, args, kwargs)
         weights = (*op_call.weights, *packed)
         saved = self._saver(function, args, kwargs, op_call.inputs)
