@@ -433,6 +433,53 @@ def test_states_of_zeros_are_no_parameters(tmp_path: Path, kind: str) -> None:
     assert vggscope.summary(path).totals.params == sum(parameter.numel() for parameter in made.parameters())
 
 
+def test_weights_of_a_nodes_own_graphs_are_counted(tmp_path: Path) -> None:
+    def inner(name: str, nodes: list[onnx.NodeProto], output: str, *weights: onnx.TensorProto) -> onnx.GraphProto:
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(output, 1, (1, 4))], weights)
+
+    node, weights = helper.make_node, [helper.make_tensor(n, 1, (8, 4), bytes(128), raw=True) for n in "vw"]
+    then = inner("t", [node("MatMul", ["x", "w"], ["a"])], "a", weights[1])
+    other = inner("e", [node("MatMul", ["x", "v"], ["b"])], "b")
+    nodes = [
+        *(node("ReduceSum", ["x"], ["s"], keepdims=0), node("Cast", ["s"], ["c"], to=TensorProto.BOOL)),
+        node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
+    model = graph(nodes, [(1, 8)], [weights[0]])
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, (1, 4)))
+    totals = vggscope.summary(written(model, tmp_path)).totals
+    assert (totals.params, totals.macs) == (64, None)
+
+
+def test_quantised_networks_have_the_figures_of_the_network(tmp_path: Path) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5)).eval()
+    path = str(tmp_path / "float.onnx")
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.zeros(1, 3, 8, 8),), path, dynamo=False)
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            name = onnx.load(path).graph.input[0].name
+            self.rest = iter([{name: torch.rand(1, 3, 8, 8).numpy()}])
+
+        def get_next(self) -> object:
+            return next(self.rest, None)
+
+    for form in ("QDQ", "QOperator", ""):
+        made = str(tmp_path / f"{form}.onnx")
+        if form:
+            quantization.quantize_static(path, made, Reader(), quant_format=quantization.QuantFormat[form])
+        else:
+            quantization.quantize_dynamic(path, made)
+        totals = vggscope.summary(made).totals
+        if form == "QOperator":  # its linear layer is an op of onnxruntime's own, of an unknown shape
+            assert (totals.params, totals.params_known, totals.macs_known) == (None, 4 * 27 + 4, 36 * 27 * 4)
+        else:
+            assert totals.params == sum(parameter.numel() for parameter in net.parameters()), form
+            assert totals.macs == 36 * 27 * 4 + 144 * 5, form
+
+
 def test_padding_that_depends_on_the_size_is_not_kept_at_another(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["r"]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from math import prod
 from types import MappingProxyType
 from typing import Any
@@ -167,9 +167,9 @@ class ValueInfo:
 
 @record
 class OnnxNode:
-    """A node of the graph. `reads` are the values of an outer graph that its own graphs read; `scope` is the path of
-    the torch module that it was exported from, and `exported` the name of the call in that, empty if the file does not
-    tell.
+    """A node of the graph. `reads` are the values of an outer graph that its own graphs read, and `holds` the tensors
+    that these have, each after the name of its graph; `scope` is the path of the torch module that it was exported
+    from, and `exported` the name of the call in that, empty if the file does not tell.
     """
 
     name: str
@@ -182,6 +182,7 @@ class OnnxNode:
     scope: str = ""
     reads: tuple[str, ...] = ()
     exported: str = ""
+    holds: tuple[OnnxTensor, ...] = ()
 
     @property
     def title(self) -> str:
@@ -296,6 +297,12 @@ class _MessageReader:
             scope,
             tuple(dict.fromkeys(name for graph in graphs for name in _outer_reads(graph))),
             exported,
+            tuple(
+                tensor
+                for item in attributes
+                if "graph" in item
+                for tensor in _held(item["graph"], item.get("name", ""))
+            ),
         )
 
     def function(self, message: Message) -> tuple[tuple[str, str], OnnxFunction]:
@@ -341,6 +348,18 @@ def _outer_reads(graph: Message) -> Iterator[str]:
             if name and name not in known:
                 yield name
         known.update(node.get("outputs", ()))
+
+
+def _held(graph: Message, prefix: str) -> Iterator[OnnxTensor]:
+    """The initializers and constants of a node's own graph, and of the graphs in that."""
+    for item in graph.get("initializers", ()):
+        yield replace(_tensor(item), name=f"{prefix}.{item.get('name', '')}")
+    for place, node in enumerate(graph.get("nodes", ())):
+        for item in node.get("attributes", ()):
+            if "graph" in item:
+                yield from _held(item["graph"], f"{prefix}.{place}.{item.get('name', '')}")
+            elif "t" in item and node.get("op_type") == "Constant":
+                yield replace(_tensor(item["t"]), name=f"{prefix}.{next(iter(node.get('outputs', ())), place)}")
 
 
 def _attribute(message: Message) -> tuple[str, Any]:

@@ -488,7 +488,20 @@ class _ShapeRun:
             self._add_reader(call, layer, named[0], stated)
         else:
             self.values[named[0]] = self._add(call, layer, named[0], True)
+        self._own_parameters_of_graphs(node)
         self._further(replace(call, node=replace(node, outputs=tuple(named))), self.values[named[0]], named[0])
+
+    def _own_parameters_of_graphs(self, node: OnnxNode) -> None:
+        """Add to a node the weights that its own graphs read or have, such as those of the body of a Loop."""
+        outer = [tensor for name in node.reads for tensor in self._value(name, node).tensors]
+        path = node.name or next(iter(filter(None, node.outputs)), node.op_type)
+        held = [replace(tensor, name=f"{path}.{tensor.name}") for tensor in node.holds]
+        found = [tensor for tensor in (*outer, *held) if _may_be_weight(tensor)]
+        self.owned.update(tensor.name for tensor in found)
+        if found:
+            made = self.made.pop()
+            own = tuple(dict.fromkeys((*made.parameters, *map(_parameter, found))))
+            self.made.append(replace(made, parameters=own))
 
     def _add_reader(self, call: OnnxCall, layer: OnnxLayer, key: str, stated: OnnxValue) -> None:
         outer = [self._value(name, call.node) for name in call.node.reads]
@@ -519,14 +532,15 @@ class _ShapeRun:
         fixed, owned = [], list[OnnxValue]()
         for place, value in enumerate(read):
             if value.is_constant:
-                own = self._parameters(value, is_weight=layer.is_product)
+                own = self._parameters(value, is_weight=layer.is_product, is_sure=not op.is_unknown)
                 parameters += own
                 owned += [value] if own else []
                 fixed += [] if own else [place]
         constants: tuple[ConstantValue, ...] = ()
         if any(value.is_constant for value in read):
             op = WithConstants(op, tuple(v.shape if v.is_constant else None for v in read), tuple(fixed))
-            known = ((v, self._parameters(v, is_weight=layer.is_product)) for v in read if v.is_constant)
+            sure = not layer.op.is_unknown
+            known = ((v, self._parameters(v, is_weight=layer.is_product, is_sure=sure)) for v in read if v.is_constant)
             constants = tuple(starmap(_constant_value, known)) if fixed else ()
         for value in held:
             parameters += self._parameters(value, is_weight=True)
@@ -547,20 +561,20 @@ class _ShapeRun:
         self.made.append(made)
         self.shapes[made.key] = shape
 
-    def _parameters(self, value: OnnxValue, *, is_weight: bool) -> list[Parameter]:
-        """The parameters that a constant is computed from. A constant that no layer owns has the name of one."""
-        found = [tensor for tensor in value.tensors if is_weight or _is_parameter(tensor)]
+    def _parameters(self, value: OnnxValue, *, is_weight: bool, is_sure: bool = True) -> list[Parameter]:
+        """The parameters that a constant is computed from. A constant that no layer owns has the name of one.
+
+        `is_sure` is false of what an op without a rule reads: numbers and places are then no weights.
+        """
+        given = [tensor for tensor in value.tensors if not self._is_scale(tensor)]
+        found = [t for t in given if _is_parameter(t) or (is_weight and (is_sure or _may_be_weight(t)))]
         self.owned.update(tensor.name for tensor in found)
-        return [
-            Parameter(
-                _key(t.name),
-                t.shape,
-                trainable=_is_floating(t.dtype or value.dtype),
-                dtype=t.dtype or value.dtype,
-                stored=t.stored,
-            )
-            for t in found
-        ]
+        return [_parameter(tensor, value.dtype) for tensor in found]
+
+    def _is_scale(self, tensor: OnnxTensor) -> bool:
+        """Whether a tensor is the scale that onnxruntime's quantisation has made for another one."""
+        name = tensor.name.removesuffix("_scale")
+        return name != tensor.name and f"{name}_quantized" in self.model.initializers
 
     def _evaluated(self, call: OnnxCall) -> tuple[OnnxValue, ...] | None:
         if call.node.op_type == "Constant":
@@ -642,7 +656,8 @@ def _origin(call: OnnxCall) -> tuple[tuple[OnnxTensor, ...], bool]:
     given = call.inputs[:1] if kind in _FIRST_ALONE else call.inputs
     data = [value for place, value in enumerate(given) if len(given) == 1 or not is_number(call, place)]
     known = [value for value in data if value is not None and value.dtype != "bool"]
-    tensors = tuple(dict.fromkeys(tensor for value in known for tensor in value.tensors))
+    held = [tensor for tensor in call.node.holds if _may_be_weight(tensor)]
+    tensors = tuple(dict.fromkeys((*(tensor for value in known for tensor in value.tensors), *held)))
     return tensors, kind not in _VIEWS or any(value.is_computed for value in known)
 
 
@@ -670,7 +685,19 @@ def _no_shape(node: OnnxNode) -> ShapeError:
 
 
 def _is_parameter(tensor: OnnxTensor) -> bool:
-    return _is_floating(tensor.dtype) and names_parameter(tensor.name)
+    is_weight = tensor.name.startswith(("onnx::Conv_", "onnx::Gemm_", "onnx::MatMul_")) and prod(tensor.shape) > 1
+    return _is_floating(tensor.dtype) and (is_weight or names_parameter(tensor.name))
+
+
+def _may_be_weight(tensor: OnnxTensor) -> bool:
+    """Whether a tensor that a node of an unknown kind reads is taken for weights: several numbers, no indices."""
+    return prod(tensor.shape) > 1 and (_is_floating(tensor.dtype) or tensor.dtype in ("int8", "uint8", "int4", "uint4"))
+
+
+def _parameter(tensor: OnnxTensor, otherwise: str = "float32") -> Parameter:
+    """A tensor as a parameter; integers are not trained."""
+    dtype = tensor.dtype or otherwise
+    return Parameter(_key(tensor.name), tensor.shape, _is_floating(dtype), dtype, tensor.stored)
 
 
 def _is_floating(dtype: str) -> bool:

@@ -7,7 +7,7 @@ call, or a shape or axis that is no known constant. The node is then one whose c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from math import inf, prod
 from types import MappingProxyType
 
@@ -662,6 +662,29 @@ def _quantize(call: OnnxCall) -> OnnxLayer:
     return _moved(call, call.shape(), dtype=dtype)
 
 
+def _quantized_convolution(call: OnnxCall) -> OnnxLayer:
+    """A convolution of integers, among whose inputs are the scales and zero points of the others."""
+    is_scaled = call.node.op_type == "QLinearConv"
+    weight, bias, zero = (3, 8, 7) if is_scaled else (1, 9, 9)
+    plain = _convolution(replace(call, inputs=(call.value(0), call.value(weight), call.value(bias))))
+    given = call.value(zero)
+    weights = (weight, bias) if call.value(bias) is not None else (weight,)
+    return replace(plain, weights=weights, dtype="int32" if given is None else given.dtype)
+
+
+def _quantized_product(call: OnnxCall) -> OnnxLayer:
+    is_scaled = call.node.op_type == "QLinearMatMul"
+    given = call.value(7) if is_scaled else None
+    places = (0, 3) if is_scaled else (0, 1)
+    return OnnxLayer(MatrixProduct("matmul"), places, is_product=True, dtype="int32" if given is None else given.dtype)
+
+
+def _dynamic_quantization(call: OnnxCall) -> tuple[OnnxLayer, ...]:
+    """The integers that stand for numbers, their scale and their zero point."""
+    shapes = call.shape(), (), ()
+    return tuple(_moved(call, shape, dtype=dtype) for shape, dtype in zip(shapes, ("uint8", "float32", "uint8")))
+
+
 _BINARY = {
     **{"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "Max": "maximum", "Min": "minimum"},
     **{"BitwiseAnd": "bitwise_and", "BitwiseOr": "bitwise_or", "Sum": "add"},
@@ -695,6 +718,9 @@ _RULES: Mapping[str, Rule] = MappingProxyType(
         **{kind: _reduction(function) for kind, function in _REDUCTIONS.items()},
         **dict.fromkeys(("RNN", "GRU", "LSTM"), _recurrent),
         **dict.fromkeys(_QUANTIZED, _quantize),
+        **dict.fromkeys(("QLinearConv", "ConvInteger"), _quantized_convolution),
+        **dict.fromkeys(("QLinearMatMul", "MatMulInteger"), _quantized_product),
+        "DynamicQuantizeLinear": _dynamic_quantization,
         "Conv": _convolution,
         "ConvTranspose": _transposed_convolution,
         "Gemm": _gemm,
@@ -761,7 +787,9 @@ _RULES: Mapping[str, Rule] = MappingProxyType(
 
 WITHOUT_MACS = frozenset(
     {
-        *_RULES.keys() - {"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Attention", "RNN", "GRU", "LSTM"},
+        *_RULES.keys()
+        - {"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Attention", "RNN", "GRU", "LSTM"}
+        - {"QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger"},
         *("OneHot", "Compress", "NonZero", "NonMaxSuppression", "Unique", "EyeLike", "RandomNormalLike"),
         *("RandomUniformLike", "Bernoulli", "Multinomial", "DynamicQuantizeLinear", "CastLike", "Det"),
         *("ReduceL1", "ReduceLogSum", "ReduceSumSquare", "LpPool", "GlobalLpPool", "MaxRoiPool", "MaxUnpool"),
