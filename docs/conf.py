@@ -54,7 +54,7 @@ NAMES = {
 # A name in a signature leads to what it names, or the build fails. Other people's names would lead to their sites:
 # their inventories are on the network, where no build goes. Private base classes have no page.
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections\.abc|os|torch|nn|types)\..*|Unpack|DataFrame|(.*\.)?Row|vggscope\..*\._\w+")
+    ("py:.*", r"(collections\.abc|os|torch|nn|types)\..*|Unpack|DataFrame|\w+Rule|(.*\.)?Row|vggscope\..*\._\w+")
 ]
 
 ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changes.md"}

@@ -63,6 +63,7 @@ def test_summary_as_json(vggscope) -> None:
         "activation_bytes": 4 * 64 * 224 * 224 * 4,
         "receptive_field": {"size": [3, 3], "stride": [1, 1], "padding": [1, 1]},
         "dtype": "float32",
+        "macs_from": "rule",
         "module": "features.0",
         "line": "",
     }

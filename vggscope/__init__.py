@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         network,
         operations,
         receptive_fields,
+        register_op,
         report,
         stats,
         summary,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from vggscope.graph import Network
     from vggscope.lock_file import Lock
     from vggscope.sources.catalogue import Catalogue
+    from vggscope.trace.registered import OpCall, Registration
     from vggscope.tutorials.tutorial import Tutorial
 
 __all__ = [
@@ -92,11 +94,13 @@ __all__ = [
     "ModelError",
     "Network",
     "NotationError",
+    "OpCall",
     "Operations",
     "OptionError",
     "OutputError",
     "Page",
     "ReceptiveFields",
+    "Registration",
     "ShapeError",
     "Statistics",
     "Summary",
@@ -124,6 +128,7 @@ __all__ = [
     "network",
     "operations",
     "receptive_fields",
+    "register_op",
     "report",
     "stats",
     "summary",
@@ -147,9 +152,11 @@ _MODULES = {
     "Measurement": "cross_checks.measured_step",
     "MemoryReport": "analysis.memory.report",
     "Network": "graph",
+    "OpCall": "trace.registered",
     "Operations": "analysis.operations",
     "Page": "explorer.result",
     "ReceptiveFields": "analysis.receptive_field.result",
+    "Registration": "trace.registered",
     "Statistics": "checkpoint.statistics",
     "Summary": "analysis.summary",
     "Tutorial": "tutorials.tutorial",

@@ -97,10 +97,46 @@ if TYPE_CHECKING:
     from vggscope.lock_file import Lock
     from vggscope.sources.catalogue import Catalogue
     from vggscope.sources.reference import Reference
+    from vggscope.trace.registered import MacsRule, Registration, SavedRule, ShapeRule
     from vggscope.tutorials.tutorial import Tutorial
 
     Model = str | nn.Module | Network
     InputSizes = Sequence[int] | Sequence[Sequence[int]] | Sequence[InputSize]
+
+
+def register_op(
+    kind: type[nn.Module] | Callable[..., object],
+    *,
+    macs: MacsRule,
+    saved: SavedRule | None = None,
+    shape: ShapeRule | None = None,
+) -> Registration:
+    """State the figures of a module or an operator of your own, and return the handle that takes them back.
+
+    `kind` is a class of modules, each of which is then one layer, or an operator of torch.library.custom_op. `macs` is
+    the number of multiply-accumulates, or a function of an OpCall that returns it: it has the shapes `inputs` and
+    `output`, and the `module`. `saved` lists what autograd saves for backward: `"input"`, `"output"`, and the shapes of
+    further tensors, which forward allocates; without it, torch is asked. `shape` returns the output's shape: forward is
+    then not run, for code that needs data or a GPU.
+
+    The summary shows the figure, says in a note that it was stated, and has `macs_from: "register_op"` in its JSON.
+
+    Raises OptionError for a `kind` that has a rule already or is neither.
+
+    >>> from torch import nn
+    >>> class Gate(nn.Module):
+    ...     def forward(self, x):
+    ...         return x * x.mean((2, 3), keepdim=True)
+    >>> with register_op(Gate, macs=lambda call: 2 * call.output[1], saved=["input"]):
+    ...     summary(nn.Sequential(nn.Conv2d(3, 8, 3), Gate()), (3, 8, 8))["1"].macs
+    16
+    """
+    from vggscope.sources.resolve import note_other_code
+    from vggscope.trace.registered import register
+
+    note_other_code()
+    return register(kind, macs, saved, shape)
+
 
 DEPTHS: tuple[str, ...] = get_args(Depth)
 

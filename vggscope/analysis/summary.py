@@ -29,8 +29,9 @@ class LayerSummary:
     numbers. `batch_axes` are the axes of the input and the output that grow
     with the batch; None if there is none.
 
-    `module` is the path of the module that is called, None for a call of a function. `line` is where the user's own
-    code builds the layer, or calls it, as `net.py:14`; empty for a model without Python code of theirs.
+    `macs_from` is `rule` (the op's formula), `torch` (torch's FLOP counter) or `register_op` (the user's figure), None
+    where `macs` is. `module` is the path of the module that is called, None for a call of a function. `line` is where
+    the user's own code builds the layer, or calls it, as `net.py:14`; empty for a model without Python code of theirs.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LayerSummary:
     activation_bytes: int
     receptive_field: ReceptiveField | None
     dtype: str
+    macs_from: str | None = None
     module: str | None = None
     line: str = ""
     batch_axes: tuple[int | None, int | None] = field(default=(0, 0), metadata={"json": False})
@@ -295,6 +297,7 @@ def _layer(
         activation_bytes=numel(batched) * network.element_bytes(node.name) if node.op.allocates else 0,
         receptive_field=receptive_field,
         dtype=network.dtype_of(node.name),
+        macs_from=None if cost.macs is None else node.op.without_constants.counted_by,
         module=node.module,
         line=node.position.text if node.position else "",
         batch_axes=(network.batch_axis_of(source), network.batch_axis_of(node.name)),

@@ -238,6 +238,11 @@ class Op:
         return self, inputs
 
     @property
+    def counted_by(self) -> str:
+        """Where its MACs are from: `rule`, its own formula; `torch`, torch's counter; or `register_op`, the user."""
+        return "rule"
+
+    @property
     def features_axis(self) -> int | None:
         """The axis of its first input that its weights combine, negative if counted from the end; None without one."""
         return self.width_axis if self.width_field else None

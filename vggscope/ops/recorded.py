@@ -9,7 +9,7 @@ from typing import Any
 
 from vggscope.errors import ShapeError
 from vggscope.ops.axis_maps import AxisMaps, pointwise, reshaped, tiled
-from vggscope.ops.base import Op, Shape
+from vggscope.ops.base import NOTHING, Op, SavedTensors, Shape
 from vggscope.ops.normal_form import NormalForm, PrimitiveStep, choose, cut, fill, reshape
 from vggscope.record import record
 from vggscope.units import shape_text
@@ -147,6 +147,10 @@ class Recorded(Op):
             return (pointwise(inputs[0], output),)
         return (tiled(inputs[0], output),) if self.function in ("repeat", "tile") else None
 
+    @property
+    def counted_by(self) -> str:
+        return "torch" if self.cost else "rule"
+
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int | None:
         return self.cost
 
@@ -173,6 +177,31 @@ class Recorded(Op):
             then, now = (" and ".join(map(shape_text, shapes)) for shapes in (self.recorded_inputs, inputs))
             raise ShapeError(f"{self.function} was traced on {then}, its output for {now} is not known")
         return self.recorded_output
+
+
+@record
+class Registered(Recorded):
+    """A module or an operator whose cost the user states, and what autograd saves of it unless `keeps` is None.
+
+    `weights` are its parameters. It stands for what forward computes, which a diff does not know.
+    """
+
+    keeps: SavedTensors | None = _not_compared(None)
+    weights: tuple[tuple[str, Shape], ...] = _not_compared(())
+
+    @property
+    def counted_by(self) -> str:
+        return "register_op"
+
+    @property
+    def predicts_memory(self) -> bool:
+        return self.keeps is not None
+
+    def parameters(self) -> dict[str, Shape]:
+        return dict(self.weights)
+
+    def saved_for_backward(self, inputs: tuple[Shape, ...], output: Shape) -> SavedTensors:
+        return NOTHING if self.keeps is None else self.keeps
 
 
 @record

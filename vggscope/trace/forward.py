@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, OptionError
 from vggscope.graph import Parameter
 from vggscope.record import record
 from vggscope.trace.constants import ConstantValues
@@ -91,6 +91,8 @@ class Forward:
             ):
                 watch.recorder.end(called(module, state, inputs))
             watch.keeps_tensors = recorder.has_kept()
+        except OptionError:
+            raise  # of a rule that the user has registered
         except (Exception, SystemExit) as error:
             return watch, error if isinstance(error, Exception) else RuntimeError("forward calls sys.exit")
         finally:

@@ -117,7 +117,7 @@ def function_problem(function: Function, args: tuple[object, ...], kwargs: dict[
 def problem(op: Op | None, input_shapes: tuple[Shape, ...], error: Exception) -> str:
     """Return the mismatch that an op's rule reports for these shapes, or the error's first line with the shapes."""
     try:
-        if op is not None:
+        if op is not None and not isinstance(op, Recorded):
             op.output_shape(*input_shapes)
     except ShapeError as mismatch:
         return mismatch.problem

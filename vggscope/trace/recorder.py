@@ -442,7 +442,12 @@ class Recorder:
         is_usual = op.predicts_memory and not self.has_own_backward and not is_transforming()
         needs = tuple(map(_is_differentiable, call.inputs))
         asked = kind(op), needs
-        if not is_usual or asked in self.asked or len(call.inputs) != len(set(map(id, call.inputs))):
+        if (
+            not is_usual
+            or isinstance(op, Recorded)
+            or asked in self.asked
+            or len(call.inputs) != len(set(map(id, call.inputs)))
+        ):
             return
         self.asked.add(asked)
         torchs = call.saved(op)

@@ -20,11 +20,12 @@ from vggscope.ops.attention import MultiheadAttention
 from vggscope.ops.base import Op, Shape
 from vggscope.ops.constant import WithMasks
 from vggscope.ops.convolution import TransposedConvolution
-from vggscope.ops.recorded import PRE_HOOK, Recorded, Unknown
+from vggscope.ops.recorded import PRE_HOOK, Recorded, Registered, Unknown
 from vggscope.ops.recurrent import Recurrent, RecurrentCell
 from vggscope.ops.regularization import AlwaysDropout
 from vggscope.ops.shape import Flatten
 from vggscope.ops.view import Reshape, View
+from vggscope.trace import registered
 from vggscope.trace.autocast import autocast_device, autocast_requests, result_dtypes, with_dtypes
 from vggscope.trace.compiled import as_plain_python
 from vggscope.trace.dtypes import require_dtypes
@@ -205,6 +206,7 @@ class Watch:
             stack.enter_context(vmap_results(self._leave_vmap))
             stack.enter_context(self.training_reads.watching())
             stack.enter_context(autocast_requests(self._asked_for_autocast))
+            stack.enter_context(registered.stated_shapes())
             stack.enter_context(WatchMode())
             yield
 
@@ -266,7 +268,7 @@ class Watch:
                     )
             if not inside:
                 self.dispatched = NO_MACS
-            op = self.stack[-1].op if inside else module_op(module) or self._script_op(module, path)
+            op = self.stack[-1].op if inside else self._op(module, path)
             has_hooks = _has_hooks(module)
             may_replace = op is not None and not inside and has_hooks
             given = plain_tensors_in(args) if may_replace else ()
@@ -274,6 +276,9 @@ class Watch:
             has_hidden_hooks = inside and (has_hooks or bool(module._forward_hooks))
             self.reads_sizes |= may_replace or has_hidden_hooks
             self.stack.append(RunningModule(module, path, op, tuple(map(shape_of, tensors_in(args))), given))
+
+    def _op(self, module: nn.Module, path: str) -> Op | None:
+        return registered.module_op(module) or module_op(module) or self._script_op(module, path)
 
     def _script_op(self, module: nn.Module, path: str) -> Op | None:
         """Return an op of unknown cost for a TorchScript module, whose calls cannot be intercepted; else None."""
@@ -706,6 +711,9 @@ class Watch:
         distinct = tuple({id(tensor): tensor for tensor in inputs}.values()) if len(inputs) > 1 else inputs
         if isinstance(op, (MultiheadAttention, Recurrent, RecurrentCell)) and 1 < len(inputs) != len(distinct):
             op = replace(op, roles=tuple(next(i for i, t in enumerate(distinct) if t is given) for given in inputs))
+        if isinstance(op, Registered):
+            op = registered.called(op, frame.module, distinct, shape_of(plain_tensors_in(result)[0]))
+            self.recorder.warn(registered.note(op))
         if isinstance(op, Unknown):
             shapes = (tuple(map(shape_of, tensors)) for tensors in (distinct, plain_tensors_in(result)))
             op = Unknown(op.name, next(shapes), next(iter(next(shapes)), ()))
@@ -757,7 +765,8 @@ class Watch:
             return result
         arguments = functional_arguments(function, args)
         inputs = inputs if arguments is args else plain_tensors_in((arguments, kwargs))
-        op_call = read(name, in_place, arguments, kwargs, inputs, results)
+        op_call = self._stated(function, inputs, results)
+        op_call = op_call or read(name, in_place, arguments, kwargs, inputs, results)
         packed = self.packed.get(self.path, ()) if self.packed and any(map(_is_packed, args)) else ()
         count = self._counter(function, args, kwargs)
         weights = (*op_call.weights, *packed)
@@ -772,6 +781,16 @@ class Watch:
         if results[0] is out or (results[0] is inputs[0] and not isinstance(op_call.ops[0], View)):
             self.recorder.wrote(results[0])
         return result
+
+    def _stated(self, function: Function, inputs: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> Call | None:
+        """Return the call of an operator whose figures the user states; None for any other function."""
+        if not registered.are_any():
+            return None
+        op = registered.operator_op(function, inputs, shape_of(results[0]))
+        if op is None:
+            return None
+        self.recorder.warn(registered.note(op))
+        return Call((op,), inputs)
 
     def _note_reading(self, name: str, inputs: tuple[Tensor, ...], result: object) -> None:
         """Record whether a call may tell forward how many samples there are: any result that is no tensor."""
