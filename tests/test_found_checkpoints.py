@@ -59,6 +59,55 @@ def small() -> Any:
     return vggscope.build("conv3-8 maxpool conv3-16 maxpool FC-32 FC-10", input_size=(3, 28, 28))
 
 
+def lightning(module: nn.Module) -> dict[str, Any]:
+    """What the Trainer of PyTorch Lightning 2.6 saves of a LightningModule, with an optimizer and callbacks."""
+    counts = {"total": {"ready": 1, "completed": 1}, "current": {"ready": 1, "completed": 1}}
+    loop = {"state_dict": {}, "batch_progress": {**counts, "is_last_batch": False}}
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    sum(parameter.sum() for parameter in module.parameters()).backward()
+    optimizer.step()
+    best = {
+        "monitor": "val",
+        "best_model_score": torch.tensor(0.5),
+        "kth_value": torch.tensor(1.0),
+        "best_k_models": {},
+    }
+    return {
+        "epoch": 0,
+        "global_step": 2,
+        "pytorch-lightning_version": "2.6.6",
+        "state_dict": module.state_dict(),
+        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": counts}, "validate_loop": loop, "test_loop": loop},
+        "callbacks": {"ModelCheckpoint{'monitor': 'val', 'mode': 'min'}": best},
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [scheduler.state_dict()],
+        "hparams_name": "kwargs",
+        "hyper_parameters": {"lr": 0.1, "widths": (8, 16), "name": "vgg"},
+    }
+
+
+class Lit(nn.Module):
+    """A LightningModule's parts: the network as `model`, and a loss with weights of the classes."""
+
+    def __init__(self, *, weighted: bool) -> None:
+        super().__init__()
+        self.model = small()
+        self.loss = nn.CrossEntropyLoss(weight=torch.ones(10) if weighted else None)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_checkpoint_of_lightning(tmp_path: Path, weighted: bool) -> None:
+    """The weights of a loss beside the network are extra, and change nothing of the network."""
+    found = inspected(tmp_path, lightning(Lit(weighted=weighted)))
+    assert (found.wrapper, found.prefix, found.num_classes) == (("state_dict",), "model.", 10)
+    assert found.notation == "conv3-8 maxpool? conv3-16 maxpool? FC-32 FC-10"
+    assert found.extra == (("loss.weight",) if weighted else ())
+    assert any("optimizer_states" in note for note in found.notes)
+    assert loaded(found) == ([], ["loss.weight"] if weighted else [])
+    assert vggscope.summary(str(tmp_path / "x.pth")).totals.params == 26_842 + 10 * weighted
+
+
 # Wrappers that leave a part in the keys
 
 

@@ -214,9 +214,14 @@ class StoredLayer:
         return unwrapped(self.name)
 
     @property
+    def is_vector(self) -> bool:
+        """Whether no tensor of it has more than one axis."""
+        return all(len(tensor.shape) <= 1 for tensor in self.tensors)
+
+    @property
     def is_norm(self) -> bool:
         """Whether it has one scale per channel and no larger tensor."""
-        return len(self.shape) == 1 and all(len(tensor.shape) <= 1 for tensor in self.tensors)
+        return len(self.shape) == 1 and self.is_vector
 
 
 def unwrapped(name: str) -> str:

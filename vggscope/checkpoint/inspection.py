@@ -276,8 +276,11 @@ def examine(checkpoint: Checkpoint) -> Inspection:
         modules=checkpoint.modules,
     )
     obstacle = inspection.obstacle
-    target = target_for(checkpoint.path, vgg, own, prefix, problems, is_buildable=not obstacle)
-    note = (f"no network can be built from it: {obstacle}",) if vgg and obstacle else ()
+    # A network of MatConvNet is a chain of layers, which is built as the file has it.
+    is_buildable = not obstacle or checkpoint.format == MATCONVNET
+    target = target_for(checkpoint.path, vgg, own, prefix, problems, is_buildable=is_buildable)
+    is_unbuilt = bool(vgg and obstacle) and checkpoint.format not in GRAPHS
+    note = (f"no network can be built from it: {obstacle}",) if is_unbuilt else ()
     return replace(inspection, load=loading_code(checkpoint, target), notes=(*inspection.notes, *note))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from vggscope.checkpoint.config_match import ConfigMatch, same_shape
-from vggscope.checkpoint.contents import StoredTensor, whole
+from vggscope.checkpoint.contents import StoredTensor, unwrapped, whole
 from vggscope.checkpoint.conv_runs import CAFFE, OTHER, SLICED
 from vggscope.checkpoint.fc_head import HIDDEN, LABELS, FCHead
 from vggscope.checkpoint.structure import StoredVGG, StoredWord
@@ -38,9 +38,13 @@ class Problems:
 
 
 def find_problems(vgg: StoredVGG | None, tensors: Sequence[StoredTensor]) -> Problems:
-    """The problems of a file with these tensors; none unless its VGG matches a column of Table 1."""
-    if vgg is None or vgg.match is None:
+    """The problems of a file with these tensors. A VGG that matches no column of Table 1 has extra tensors at most."""
+    if vgg is None:
         return Problems((), (), ())
+    if vgg.match is None:
+        beside = tuple(t.name for t in tensors if not unwrapped(t.name).startswith(vgg.run.prefix))
+        told = f"extra: {listed(beside)}; the network has no place for {'it' if len(beside) == 1 else 'them'}"
+        return Problems((), beside, (told,) if beside else ())
     match, head, words = vgg.match, vgg.head, vgg.words
     missing_convs = _missing_convs(match)
     truncation = _truncation(match, head)

@@ -103,7 +103,11 @@ def find_vgg(layers: tuple[StoredLayer, ...]) -> StoredVGG | None:
 
 
 def _custom_vgg(layers: tuple[StoredLayer, ...], run: ConvRun) -> StoredVGG | None:
-    """A VGG of the run if it is a chain of square convolutions and FC layers with no other weights in the file."""
+    """A VGG of the run if it is a chain of square convolutions and FC layers with no other weights in the file.
+
+    Vectors beside the network do not matter: those of a loss, as Lightning stores them beside `model.`.
+    """
+    layers = tuple(layer for layer in layers if layer.path.startswith(run.prefix) or not layer.is_vector)
     is_square = all(conv.shape[2] == conv.shape[3] and numel(conv.shape) for conv in run.convs)
     if len(run.convs) < 2 or not run.is_chain or not is_square:
         return None
