@@ -156,14 +156,14 @@ PICTURES: dict[str, Callable[[Network], object]] = {
 @pytest.mark.parametrize("name", WORK)
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_work_grows_with_the_layers(kind: str, name: str) -> None:
-    assert growth(WORK[name], NETWORKS[kind](120), NETWORKS[kind](960), 8) < 1.5
+    assert growth(WORK[name], NETWORKS[kind](100), NETWORKS[kind](600), 6) < 1.5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORK)
 def test_work_grows_with_thousands_of_layers(name: str) -> None:
     """`benchmarks/reliability.py` has the seconds, and 50,000 layers."""
-    assert growth(WORK[name], residual(500), residual(5_000), 10) < 1.5
+    assert growth(WORK[name], residual(500), residual(3_000), 6) < 1.5
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_work_grows_with_thousands_of_layers(name: str) -> None:
 @pytest.mark.parametrize("kind", ["chain", "residual"])
 def test_pictures_grow_with_the_layers(kind: str, name: str) -> None:
     """Graphviz lays out the other kinds of network."""
-    assert growth(PICTURES[name], NETWORKS[kind](300), NETWORKS[kind](3_000), 10) < 1.5
+    assert growth(PICTURES[name], NETWORKS[kind](300), NETWORKS[kind](1_800), 6) < 1.5
 
 
 @pytest.mark.slow
