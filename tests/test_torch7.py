@@ -263,6 +263,7 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "in place of a number": lambda: b"4\n1\n3\nV 1\nx9\n",
     "several modules": lambda: saved({"a": Obj("nn.Tanh"), "b": Obj("nn.Tanh")}),
     "without tensors|no layers|does not tell": lambda: saved(container("nn.Sequential")),
+    "more than 20,000 tensors": lambda: saved([longs(number) for number in range(20_001)]),
     "stored in a way that is not known": lambda: saved(Obj("tds.Hash"))[:-12] + struct.pack("<i", 0),
 }
 
@@ -315,8 +316,8 @@ def test_hostile_files_are_refused_or_described_within_the_limits(tmp_path: Path
         "numbers": dict.fromkeys(range(74_000), 1.0),
         "texts": {f"{number:0200}": "x" * 200 for number in range(70_000)},
         "objects": container("nn.Sequential", *[Obj("nn.Tanh") for _ in range(25_000)]),
-        "tensors": {str(number): LuaTensor(small, (1,), (1,)) for number in range(40_000)},
-        "sides": [longs(*range(16)) for _ in range(70_000)],
+        "tensors": {str(number): LuaTensor(small, (1,), (1,)) for number in range(19_000)},
+        "sides": [longs(*range(16)) for _ in range(19_000)],
         "parallel": container("nn.ConcatTable", *[Obj("nn.Tanh")] * 70_000),
     }
     paths = [Path(write(tmp_path / f"{name}.t7", value)) for name, value in kinds.items()]

@@ -36,6 +36,9 @@ ASCII = re.compile(rb"[34]\n1\n\d{1,9}\n")
 _MOST_VALUES = 150_000
 """Values of one file: numbers, texts, tables and objects. A ResNet-200 has 30,000."""
 
+_MOST_TENSORS = 20_000
+"""Tensors and storages of one file, those of gradients and outputs included. A ResNet-200 has 10,000."""
+
 _MOST_READ = 128 * 2**20
 """Bytes of a file in binary that are read, beside the data of tensors."""
 
@@ -407,7 +410,7 @@ class _T7Reader:
     def __init__(self, source: _BinarySource | _TextSource) -> None:
         self._source = source
         self._known: dict[str, T7Value] = {}
-        self._count = 0
+        self._count = self._tensors = 0
         self.storages: dict[str, Extent] = {}
 
     def load(self) -> T7Value:
@@ -476,6 +479,9 @@ class _T7Reader:
                 raise CheckpointError(f"{printable(kind, 60)} in it is no name of a class", _REMEDY)
             return _OpenObject(T7Object(kind, version))
         dtype = _DTYPES[match[1] or "Float"]
+        self._tensors += 1
+        if self._tensors > _MOST_TENSORS:
+            raise CheckpointError(f"it has more than {_MOST_TENSORS:,} tensors", "it is damaged or malicious")
         return self._tensor(dtype) if match[2] == "Tensor" else self._storage(key, dtype)
 
     def _tensor(self, dtype: str) -> _OpenTensor:
