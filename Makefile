@@ -35,7 +35,7 @@ lint: .venv/installed-dev
 types: .venv/installed-dev  ## mypy, and a user's project with mypy and, where node is installed, pyright
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typed
-	if command -v node >/dev/null; then $(BIN)/pyright --project tests/typed/pyrightconfig.json; fi
+	if command -v node >/dev/null; then $(BIN)/pyright --pythonpath $(BIN)/python --project tests/typed/pyrightconfig.json; fi
 
 check: test-all lint types docs demo  ## what must pass before a change lands
 

@@ -954,3 +954,13 @@ def test_each_of_several_processes_remembers_all_of_its_models(folder: Path) -> 
     first, second = (subprocess.check_output([sys.executable, "-c", code]) for _ in range(2))
     assert first == second
     assert len(list(folder.glob("*.network"))) == len(list(folder.glob("*.figures"))) == len(words)
+
+
+def test_without_the_cache_a_models_name_alone_writes_nothing(folder: Path, vggscope) -> None:
+    for words in (("squeezenet1_1",), ("summary", "squeezenet1_1"), ("diff", "squeezenet1_1", "alexnet"), ("resnet",)):
+        assert vggscope(*words, "--no-cache").code in (0, 1, 2)
+        assert not folder.exists()
+    import vggscope as package
+
+    assert package.network("squeezenet1_1", cache=False).name
+    assert not folder.exists()

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -51,6 +52,7 @@ Each is a function in the file of the same name in this folder (`list_` for `lis
 COMMANDS = {name: about for group in GROUPS.values() for name, about in group.items()}
 
 DEBUG = "--debug"
+NO_CACHE = "--no-cache"
 
 
 class _Command(TyperCommand):
@@ -165,8 +167,17 @@ def run(arguments: list[str]) -> int:
     """
     debug = DEBUG in arguments
     words = [word for word in arguments if word != DEBUG]
-    with naming_options(), own_process():
+    with naming_options(), own_process(), _cache_of(words):
         return _run(words, debug)
+
+
+def _cache_of(words: list[str]) -> AbstractContextManager[None]:
+    """The context in which the command runs: with --no-cache not even the lists of names are read or written."""
+    if NO_CACHE not in words:
+        return nullcontext()
+    from vggscope.sources.cache import unused
+
+    return unused()
 
 
 def _run(words: list[str], debug: bool) -> int:

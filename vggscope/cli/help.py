@@ -124,7 +124,8 @@ def example_lines(example: str, width: int, indent: str = "  ") -> list[str]:
 
 def require_model(word: str, commands: Sequence[str]) -> None:
     """Raise OptionError unless a word that is no command is a model. It names the nearest command, or `explain`."""
-    from vggscope.sources.resolve import is_model
+    from vggscope.sources.resolve import is_model, kinds
+    from vggscope.sources.unknown import meant, several_models, unknown_model
     from vggscope.tutorials import TOPICS
 
     if word in TOPICS:
@@ -134,6 +135,8 @@ def require_model(word: str, commands: Sequence[str]) -> None:
     near = difflib.get_close_matches(word.lower(), commands, n=1)
     if near:
         raise OptionError(f"unknown command {word!r}, did you mean {near[0]}?", "see vggscope --help")
+    if meant(word) or several_models(word):
+        raise unknown_model(word, kinds())
     raise OptionError(f"{word!r} is neither a command nor a model", f"commands are {', '.join(commands)}")
 
 
@@ -155,6 +158,8 @@ def usage_error(error: Any, command: str = "") -> tuple[str, str]:
         remedy = f"for example {examples[0]}; {remedy}" if examples else remedy
     elif "extra argument" in problem and _is_notation(ctx, problem):
         remedy = f'a line of notation is one word: {path} "conv3-64 maxpool FC-10"'
+    elif "extra argument" in problem and path.endswith("summary") and ctx is not None:
+        remedy = f"several models: vggscope compare {ctx.params.get('model')} {problem.rpartition('(')[2].rstrip(')')}"
     return problem, remedy
 
 

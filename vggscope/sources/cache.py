@@ -15,8 +15,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -198,8 +198,23 @@ def recalled(word: str) -> Network | None:
     return None
 
 
+@contextmanager
+def unused(is_unused: bool = True) -> Iterator[None]:
+    """Within this context the cache is neither read nor written, if `is_unused`."""
+    _switch.append(is_unused)
+    try:
+        yield
+    finally:
+        _switch.pop()
+
+
+_switch: list[bool] = []
+
+
 def folder() -> str | None:
-    """Return the path of the cache folder, which need not exist; None for a user without a home folder."""
+    """Return the path of the cache folder, which need not exist; None if `unused`, or without a home folder."""
+    if any(_switch):
+        return None
     override = os.environ.get(FOLDER)
     if override:
         return os.path.abspath(override)

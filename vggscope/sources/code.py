@@ -16,7 +16,7 @@ from vggscope.errors import ModelError, OptionError, option
 from vggscope.graph import Network
 from vggscope.inputs import Inputs
 from vggscope.record import record
-from vggscope.sources.notebook import RUN, is_notebook
+from vggscope.sources.notebook import RUN, is_made_by_call, is_notebook
 from vggscope.vgg.options import BuildOptions
 
 if TYPE_CHECKING:
@@ -216,6 +216,11 @@ def _target(module: ModuleType, call: ModelCall) -> Callable[..., object]:
         if not hasattr(target, part):
             near = difflib.get_close_matches(call.name, names, n=max(len(names), 1), cutoff=0)
             remedy = f"it has {', '.join(near)}" if near else "it has no nn.Module and no function"
+            if is_notebook(call.where) and is_made_by_call(call.where, part):
+                raise ModelError(
+                    f"{part} in {call.where} is the value of a call, and of a notebook no call is run",
+                    f"name its class or function: {remedy}",
+                )
             raise ModelError(f"{call.where} has no {call.name!r}", remedy)
         target = getattr(target, part)
     is_other_class = isinstance(target, type) and not issubclass(target, nn.Module)

@@ -48,6 +48,17 @@ def definitions(path: Path) -> ModuleType:
     return module
 
 
+def is_made_by_call(path: str, name: str) -> bool:
+    """Whether a code cell gives a name the value of a call, which does not run."""
+    for source in _cells(Path(path)):
+        for statement in ast.parse(_without_magic(source)).body:
+            if isinstance(statement, _ASSIGNMENTS) and any(map(_is_call, ast.walk(statement))):
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                if any(isinstance(node, ast.Name) and node.id == name for t in targets for node in ast.walk(t)):
+                    return True
+    return False
+
+
 def _define(source: str, name: str, module: ModuleType) -> None:
     """Run those statements of a cell that are RUN. An import or a value that fails is left out."""
     # Tracebacks show the lines that are registered here.

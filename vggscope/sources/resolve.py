@@ -284,6 +284,15 @@ def _source_of(word: str, options: BuildOptions) -> tuple[Source, str]:
         os.fsencode(word)
     except UnicodeEncodeError:
         raise ModelError(f"{word[:60]!r} is not valid Unicode text", "type the word again") from None
+    if options.cache:
+        return _known_source(word)
+    from vggscope.sources.cache import unused
+
+    with unused():
+        return _known_source(word)
+
+
+def _known_source(word: str) -> tuple[Source, str]:
     claimed = _claimed(word)
     if claimed is None:
         from vggscope.sources.unknown import unknown_model

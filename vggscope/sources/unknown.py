@@ -23,12 +23,26 @@ def unknown_model(word: str, kinds: str) -> ModelError:
     shown = printable(word, longest=60)
     if os.path.isdir(word):
         return ModelError(f"{shown} is a folder without weights", _files_in(word))
-    near = _in_a_file(word) or nearest(word, _published()) or _in_a_library(word)
+    if several := several_models(word):
+        return ModelError(f"{shown!r} names {len(several)} models", f"write vggscope compare {' '.join(several)}")
+    near = meant(word)
     if near:
         return ModelError(
             f"unknown model {shown!r}{near}", "a model is also a file or your own class, see vggscope list"
         )
     return ModelError(f"unknown model {shown!r}", f"a model is {kinds}")
+
+
+def meant(word: str) -> str:
+    """The suffix of a message on a word that is no model: the model that it may mean; empty for none."""
+    return _in_a_file(word) or nearest(word, _published()) or _in_a_library(word)
+
+
+def several_models(word: str) -> tuple[str, ...]:
+    """The published models that a word lists with commas or blanks, such as `D,E`; empty for any other word."""
+    names = tuple(filter(None, re.split(r"[\s,;+]+", word)))
+    known = {name.lower() for name in (*_published(), *names_in("torchvision"))}
+    return names if len(names) > 1 and all(name.lower() in known for name in names) else ()
 
 
 def _published() -> tuple[str, ...]:
