@@ -433,6 +433,34 @@ def test_states_of_zeros_are_no_parameters(tmp_path: Path, kind: str) -> None:
     assert vggscope.summary(path).totals.params == sum(parameter.numel() for parameter in made.parameters())
 
 
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_norms_have_the_weights_of_the_module(tmp_path: Path, dynamo: bool) -> None:
+    norms = [
+        nn.InstanceNorm2d(4),
+        nn.BatchNorm2d(4, affine=False),
+        nn.GroupNorm(2, 4),
+        nn.InstanceNorm2d(4, affine=True),
+    ]
+    net = nn.Sequential(*norms, nn.BatchNorm2d(4), nn.LayerNorm(8, elementwise_affine=False), nn.LayerNorm(8)).eval()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    path = str(tmp_path / "norms.onnx")
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.zeros(1, 4, 8, 8),), path, dynamo=dynamo)
+    assert vggscope.summary(path).totals.params == sum(parameter.numel() for parameter in net.parameters()) == 40
+
+
+def test_a_stated_shape_holds_for_the_batch_of_the_file_alone(tmp_path: Path) -> None:
+    model = graph(
+        [helper.make_node("Fancy", ["x"], ["h"], domain="org"), helper.make_node("Relu", ["h"], ["y"])], [(2, 8)]
+    )
+    model.graph.value_info.append(helper.make_tensor_value_info("h", 1, (2, 5)))
+    network = vggscope.network(written(model, tmp_path))
+    assert (network.inputs[0].shape, network.shapes[network.end]) == ((2, 8), (2, 5))
+    assert network.single is not None
+
+
 def test_weights_of_a_nodes_own_graphs_are_counted(tmp_path: Path) -> None:
     def inner(name: str, nodes: list[onnx.NodeProto], output: str, *weights: onnx.TensorProto) -> onnx.GraphProto:
         return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(output, 1, (1, 4))], weights)

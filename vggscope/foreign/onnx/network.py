@@ -26,7 +26,7 @@ from vggscope.checkpoint.formats.onnx_model import (
     names_parameter,
 )
 from vggscope.errors import CheckpointError, ShapeError, option, printable
-from vggscope.foreign.onnx.ops import WITHOUT_MACS, OnnxLayer, is_number, layers
+from vggscope.foreign.onnx.ops import WITHOUT_MACS, OnnxLayer, is_made_up, is_number, layers
 from vggscope.foreign.onnx.patterns import OnnxPattern, OnnxPatterns
 from vggscope.foreign.onnx.values import Number, OnnxCall, OnnxValue, evaluate
 from vggscope.graph import (
@@ -126,9 +126,9 @@ def translated(
     """
     nodes = tuple(_expanded(model))
     axes, notes = _input_axes(model, given, batch_axis)
-    run = _ShapeRun(model, nodes, _with_batch(axes, 1))
-    run.run()
     fixed = _fixed_batch(axes)
+    run = _ShapeRun(model, nodes, _with_batch(axes, 1), is_other_batch=fixed not in (0, 1))
+    run.run()
     other = None if run.failure else _second(model, nodes, axes)
     if run.failure is not None and fixed > 1:
         # Its reshapes hold the batch: the figures are those of the whole batch.
@@ -141,7 +141,7 @@ def translated(
 
 def _second(model: OnnxModel, nodes: tuple[OnnxNode, ...], axes: Mapping[str, _Axes]) -> _ShapeRun | None:
     """The run on two samples; None if the graph takes only one."""
-    run = _ShapeRun(model, nodes, _with_batch(axes, 2))
+    run = _ShapeRun(model, nodes, _with_batch(axes, 2), is_other_batch=_fixed_batch(axes) not in (0, 2))
     run.run()
     return None if run.failure else run
 
@@ -332,6 +332,7 @@ class _ShapeRun:
     statistics: set[str] = field(default_factory=set)
     unknown: dict[str, list[str]] = field(default_factory=dict)
     same_paddings: list[SamePadding] = field(default_factory=list)
+    is_other_batch: bool = False
     failure: Failure | None = None
     _patterns: OnnxPatterns | None = None
 
@@ -439,7 +440,7 @@ class _ShapeRun:
             if shape is None:
                 raise _no_shape(node)
             dtype = (made[0].dtype if made else "") or (known[0].dtype if known else "float32")
-            stated = self._stated(name)
+            stated = self.model.values.get(name)
             dtype = stated.dtype if stated and stated.dtype else dtype
             self.values[name] = OnnxValue(shape, dtype, tensors=tensors, is_computed=is_computed)
 
@@ -519,6 +520,7 @@ class _ShapeRun:
             self.same_paddings.append(layer.same_padding)
         values = [call.inputs[place] for place in layer.inputs]
         read = [value for value in values if value is not None]
+        layer = replace(layer, is_product=layer.is_product or self._scales_norm(call))
         held = [value for value in map(call.value, layer.weights) if value is not None]
         op, sources = layer.op, tuple(value.node for value in read if not value.is_constant)
         shapes = [value.shape for value in read]
@@ -571,6 +573,22 @@ class _ShapeRun:
         self.owned.update(tensor.name for tensor in found)
         return [_parameter(tensor, value.dtype) for tensor in found]
 
+    def _scales_norm(self, call: OnnxCall) -> bool:
+        """Whether a node multiplies by the scale of a group norm, or adds its shift.
+
+        An exporter writes such a norm as an InstanceNormalization of groups and these two, with weights of its own
+        names.
+        """
+        number = {"Mul": 1, "Add": 0}.get(call.node.op_type)
+        if number is None or (call.node.scope or "-") not in self._norm_scopes:
+            return False
+        constants = [value for value in call.inputs if value is not None and value.is_constant]
+        return len(constants) == 1 and prod(constants[0].shape) > 1 and not is_made_up(constants[0], number)
+
+    @cached_property
+    def _norm_scopes(self) -> frozenset[str]:
+        return frozenset(node.scope for node in self.nodes if node.op_type == "InstanceNormalization")
+
     def _is_scale(self, tensor: OnnxTensor) -> bool:
         """Whether a tensor is the scale that onnxruntime's quantisation has made for another one."""
         name = tensor.name.removesuffix("_scale")
@@ -616,9 +634,12 @@ class _ShapeRun:
         return value
 
     def _stated(self, name: str) -> OnnxValue | None:
-        """A value as the file states it; None if it states an axis neither as a number nor by an input's symbol."""
+        """A value as the file states it; None if it states an axis neither as a number nor by an input's symbol.
+
+        The shapes of a file of a fixed batch are those of that batch alone.
+        """
         info = self.model.values.get(name) or self._output_infos.get(name)
-        if info is None or info.axes is None:
+        if info is None or info.axes is None or self.is_other_batch:
             return None
         known = self._symbols
         sizes = [axis if isinstance(axis, int) else known.get(axis or "") for axis in info.axes]
@@ -656,6 +677,8 @@ def _origin(call: OnnxCall) -> tuple[tuple[OnnxTensor, ...], bool]:
     given = call.inputs[:1] if kind in _FIRST_ALONE else call.inputs
     data = [value for place, value in enumerate(given) if len(given) == 1 or not is_number(call, place)]
     known = [value for value in data if value is not None and value.dtype != "bool"]
+    if any(_is_floating(value.dtype) for value in known):
+        known = [value for value in known if value.dtype not in ("int32", "int64")]  # axes and places
     held = [tensor for tensor in call.node.holds if _may_be_weight(tensor)]
     tensors = tuple(dict.fromkeys((*(tensor for value in known for tensor in value.tensors), *held)))
     return tensors, kind not in _VIEWS or any(value.is_computed for value in known)

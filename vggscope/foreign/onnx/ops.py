@@ -16,6 +16,7 @@ from vggscope.foreign.onnx.values import (
     INTEGERS,
     Number,
     OnnxCall,
+    OnnxValue,
     piece_sizes,
     reshaped,
     slices,
@@ -199,19 +200,40 @@ def _product(call: OnnxCall) -> OnnxLayer:
     return OnnxLayer(MatrixProduct("matmul"), (0, 1), is_product=True)
 
 
+def _has_weights(call: OnnxCall) -> bool:
+    """Whether the scale and the shift of a normalisation are learned.
+
+    An exporter writes ones and zeros, under names that it makes up, for a module without weights.
+    """
+    return not all(is_made_up(value, number) for value, number in ((call.value(1), 1), (call.value(2), 0)))
+
+
+def is_made_up(value: OnnxValue | None, number: float) -> bool:
+    """Whether a constant is left out, or holds one number everywhere and no tensor of the state dict."""
+    if value is None:
+        return True
+    # dynamo writes equal tensors once: a variance of ones stands for a scale.
+    learned = (t for t in value.tensors if not t.name.endswith(("running_mean", "running_var")))
+    is_named = any(names_parameter(tensor.name) for tensor in learned)
+    return not is_named and value.numbers is not None and set(value.numbers) == {number}
+
+
 def _batch_norm(call: OnnxCall) -> OnnxLayer:
     shape = call.shape()
     kind = {2: BatchNorm1d, 3: BatchNorm1d, 4: BatchNorm2d, 5: BatchNorm3d}[len(shape)]
     momentum = round(1 - call.float("momentum", 0.9), 6)
     trains = call.integer("training_mode") == 1
-    op = kind(shape[1], call.float("epsilon", 1e-5), momentum, batch_statistics=trains)
-    return OnnxLayer(op, weights=(1, 2), statistics=(3, 4))
+    affine = _has_weights(call)
+    op = kind(shape[1], call.float("epsilon", 1e-5), momentum, affine=affine, batch_statistics=trains)
+    return OnnxLayer(op, weights=(1, 2) if affine else (), statistics=(3, 4))
 
 
 def _instance_norm(call: OnnxCall) -> OnnxLayer:
+    affine = _has_weights(call)
+    weights = (1, 2) if affine else ()
     if len(call.shape()) != 4:
-        raise LookupError("one side")
-    return OnnxLayer(InstanceNorm2d(call.shape()[1], call.float("epsilon", 1e-5), affine=True), weights=(1, 2))
+        return replace(_moved(call, call.shape()), weights=weights)
+    return OnnxLayer(InstanceNorm2d(call.shape()[1], call.float("epsilon", 1e-5), affine=affine), weights=weights)
 
 
 def _group_norm(call: OnnxCall) -> OnnxLayer:
@@ -224,9 +246,9 @@ def _group_norm(call: OnnxCall) -> OnnxLayer:
 def _layer_norm(call: OnnxCall) -> OnnxLayer:
     shape = call.shape()
     axis = call.integer("axis", -1) % len(shape)
-    has_bias = call.value(2) is not None
-    op = LayerNorm(shape[axis:], call.float("epsilon", 1e-5), bias=has_bias)
-    return OnnxLayer(op, weights=(1, 2) if has_bias else (1,))
+    affine, has_bias = _has_weights(call), call.value(2) is not None
+    op = LayerNorm(shape[axis:], call.float("epsilon", 1e-5), affine, affine and has_bias)
+    return OnnxLayer(op, weights=() if not affine else (1, 2) if has_bias else (1,))
 
 
 def _rms_norm(call: OnnxCall) -> OnnxLayer:
