@@ -5,6 +5,7 @@ A subclass that overrides forward is not treated as its base class: the function
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -111,9 +112,11 @@ _MISSING = object()
 @lru_cache(maxsize=4096)
 def _of_class(op: type[Op], kind: type[nn.Module]) -> frozenset[str]:
     """Return the fields of an op that the class of a module defines too, or may compute."""
-    from torch.nn import Module
-
-    computes = kind.__getattr__ is not Module.__getattr__ or kind.__getattribute__ is not object.__getattribute__
+    torch = sys.modules.get("torch")
+    if torch is None or not issubclass(kind, torch.nn.Module):
+        return frozenset(field_names(op))  # the attributes of a module in a file, which is read without torch
+    getter = torch.nn.Module.__getattr__
+    computes = kind.__getattr__ is not getter or kind.__getattribute__ is not object.__getattribute__
     return frozenset(name for name in field_names(op) if computes or hasattr(kind, name))
 
 
