@@ -137,6 +137,27 @@ def test_a_sequence_of_four_axes_is_an_error_as_torchs_own(tmp_path: Path) -> No
             vggscope.network(path, input_size=(2, 7, 8))
 
 
+class Pooling(nn.Module):
+    """Pools without a stride, whose code has an empty list for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.max_pool2d(self.conv(functional.avg_pool2d(x, (2, 3))), 2)
+        return functional.avg_pool1d(x.flatten(2), 3)
+
+
+@pytest.mark.parametrize("how", ["script", "trace"])
+def test_the_stride_of_a_functional_pool_is_its_window(tmp_path: Path, how: str) -> None:
+    module, x = Pooling().eval(), torch.zeros(1, 3, 30, 42)
+    path = compiled(module, tmp_path / "pool.pt", how, x)
+    totals = [vggscope.summary(word, input_size=tuple(x.shape)) for word in (path, module)]
+    assert [each.outputs[0].shape for each in totals] == [tuple(module(x).shape)] * 2
+    assert totals[0].totals.macs == totals[1].totals.macs
+
+
 def test_inspect_shows_the_tensors_and_the_modules(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     module[0].requires_grad_(False)

@@ -128,6 +128,8 @@ def _each(value: int | tuple[int, ...] | list[int], sides: int) -> tuple[int, ..
     """Return one number of a window for each side."""
     if isinstance(value, int):
         return (value,) * sides
+    if len(value) not in (1, sides):
+        raise ValueError(value)
     return tuple(value) if len(value) == sides else tuple(value) * sides
 
 
@@ -298,6 +300,11 @@ def _detach(input: Tensor) -> Op:
     return Detach()
 
 
+def _is_left_out(stride: Any) -> bool:
+    """Whether a stride is left out, which TorchScript writes as an empty list."""
+    return stride is None or (not isinstance(stride, int) and not len(stride))
+
+
 def _max_pool(kind: type[MaxPool2d]) -> Callable[..., Op]:
     def make(
         input: Tensor,
@@ -308,7 +315,7 @@ def _max_pool(kind: type[MaxPool2d]) -> Callable[..., Op]:
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Op:
-        step = kernel_size if stride is None or stride == [] else stride
+        step = kernel_size if _is_left_out(stride) else stride
         sides = kind.sides
         return kind(
             _each(kernel_size, sides), _each(step, sides), _each(padding, sides), _each(dilation, sides), ceil_mode
@@ -327,7 +334,7 @@ def _avg_pool(kind: type[AvgPool2d]) -> Callable[..., Op]:
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> Op:
-        step = kernel_size if stride is None or stride == [] else stride
+        step = kernel_size if _is_left_out(stride) else stride
         sides = kind.sides
         window = _each(kernel_size, sides), _each(step, sides), _each(padding, sides)
         return kind(*window, ceil_mode, count_include_pad, divisor_override)
@@ -346,7 +353,7 @@ def _lp_pool(kind: type[LPPool2d]) -> Callable[..., Op]:
     def make(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Op:
         if norm_type in (0, math.inf, -math.inf):
             raise ValueError(norm_type)  # torch takes a maximum or fails
-        step = kernel_size if stride is None else stride
+        step = kernel_size if _is_left_out(stride) else stride
         return kind(float(norm_type), _each(kernel_size, kind.sides), _each(step, kind.sides), ceil_mode)
 
     return make
