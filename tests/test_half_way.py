@@ -158,7 +158,7 @@ RAISES["activations"] = lambda model: api.activations(model, PHOTO, SIZE)
 
 PHOTO = str(Path(__file__).parents[1] / "docs" / "images" / "page-light.png")
 
-OTHERS = {"build", "explain", "inspect", "catalogue", "stats", "values"}
+OTHERS = {"build", "explain", "inspect", "catalogue", "stats", "values", "register_op"}
 """The functions that do not run forward, or show one layer."""
 
 
@@ -334,8 +334,8 @@ def test_the_form_that_forward_takes_is_advised(function: Callable[[Any], torch.
 def test_a_remedy_names_the_option_or_the_argument(word: str, vggscope) -> None:
     with pytest.raises(ShapeError) as raised:
         api.memory(word, (3, 32, 32))
-    assert raised.value.remedy == "input_size gives another size"
-    assert "--input gives another size" in vggscope("memory", word, "--input", "3x32x32").err
+    assert raised.value.remedy == "in_features of 3,600 would fit, or input_size gives another size"
+    assert "or --input gives another size" in vggscope("memory", word, "--input", "3x32x32").err
     with pytest.raises(VggscopeError, match=r"^a batch of 0 makes no sense\nbatch is 1 to"):
         api.memory("D", batch=0)
     assert "--batch is 1 to" in vggscope("memory", "D", "--batch", "0").err

@@ -187,4 +187,6 @@ def _unsupported(head: bytes, path: str) -> CheckpointError:
     for signature, kind, remedy in _UNSUPPORTED:
         if head.lstrip().startswith(signature):
             return CheckpointError(f"it is {kind}", remedy)
+    if path.endswith((".py", ".ipynb")):
+        return CheckpointError("it is Python code, no file of weights", "summary and the other commands read it")
     return CheckpointError("it is neither a file of torch.save nor a safetensors file", f"it begins with {head[:8]!r}")

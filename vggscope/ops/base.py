@@ -499,6 +499,10 @@ def numel(shape: Shape) -> int:
     return prod(shape)
 
 
+MAKE_EQUAL = "kernel, stride and padding of the layers before it make them equal, or for some models another {}"
+"""The remedy for shapes that do not fit each other, with the name of the option for the input's size."""
+
+
 def expect_channels(expected: int, shape: Shape, spatial: int) -> None:
     """Raise ShapeError unless the input is batch x `expected` channels x `spatial` sides."""
     if len(shape) != spatial + 2:
@@ -507,5 +511,6 @@ def expect_channels(expected: int, shape: Shape, spatial: int) -> None:
         )
     if shape[1] != expected:
         raise ShapeError(
-            f"{count_text(expected)} channels are expected, the input has {count_text(shape[1])}: {shape_text(shape)}"
+            f"{count_text(expected)} channels are expected, the input has {count_text(shape[1])}: {shape_text(shape)}",
+            f"{count_text(shape[1])} in place of {count_text(expected)} would fit: no input size changes it",
         )

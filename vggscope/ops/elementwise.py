@@ -7,8 +7,8 @@ from dataclasses import replace
 from math import inf, isfinite, isnan
 from types import MappingProxyType
 
-from vggscope.errors import ShapeError
-from vggscope.ops.base import MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, numel
+from vggscope.errors import ShapeError, option
+from vggscope.ops.base import MAKE_EQUAL, MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, numel
 from vggscope.ops.normal_form import (
     IDENTITY,
     NormalForm,
@@ -335,6 +335,9 @@ def broadcast(shapes: tuple[Shape, ...]) -> Shape:
     for axis in sizes:
         sides = {size for size in axis if size != 1}
         if len(sides) > 1:
-            raise ShapeError(f"the shapes {' and '.join(map(kernel_text, shapes))} do not go together")
+            raise ShapeError(
+                f"the shapes {' and '.join(map(kernel_text, shapes))} do not go together",
+                MAKE_EQUAL.format(option("input_size")),
+            )
         result.append(sides.pop() if sides else 1)
     return tuple(result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import ClassVar
 
-from vggscope.errors import ShapeError
+from vggscope.errors import ShapeError, option
 from vggscope.ops.axis_maps import SAME, AxisMaps, without
 from vggscope.ops.base import Op, SavedTensors, Shape, numel
 from vggscope.ops.normal_form import NormalForm, bias, linear, reshape
@@ -38,7 +38,10 @@ class Linear(Op):
         (shape,) = inputs
         if shape[-1] != self.in_features:
             met = f"{count_text(shape[-1])}: {shape_text(shape)}" if len(shape) > 2 else count_text(shape[-1])
-            raise ShapeError(f"{count_text(self.in_features)} features are expected, the input has {met}")
+            raise ShapeError(
+                f"{count_text(self.in_features)} features are expected, the input has {met}",
+                f"in_features of {count_text(shape[-1])} would fit, or {option('input_size')} gives another size",
+            )
         return (*shape[:-1], self.out_features)
 
     def parameters(self) -> dict[str, Shape]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-from vggscope.errors import ShapeError
+from vggscope.errors import ShapeError, option
 from vggscope.ops.axis_maps import SAME, AxisMaps, Shifted, throughout
-from vggscope.ops.base import MOVES_VALUES, Op, Shape
+from vggscope.ops.base import MAKE_EQUAL, MOVES_VALUES, Op, Shape
 from vggscope.ops.normal_form import NormalForm, join, reshape
 from vggscope.record import record
 from vggscope.units import kernel_text
@@ -28,7 +28,10 @@ class Concatenation(Op):
         rests = {(*shape[:axis], *shape[axis + 1 :]) for shape in inputs}
         if len(rests) > 1:
             shapes = " and ".join(map(kernel_text, inputs))
-            raise ShapeError(f"tensors that differ in more than axis {self.dim} cannot be joined there: {shapes}")
+            raise ShapeError(
+                f"tensors that differ in more than axis {self.dim} cannot be joined there: {shapes}",
+                MAKE_EQUAL.format(option("input_size")),
+            )
         return (*inputs[0][:axis], sum(shape[axis] for shape in inputs), *inputs[0][axis + 1 :])
 
     def normal_form(

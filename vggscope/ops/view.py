@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import ClassVar
 
-from vggscope.errors import ShapeError
+from vggscope.errors import ShapeError, option
 from vggscope.ops.axis_maps import SAME, AxisMaps, Ranges, StridedWindow, reshaped, throughout
 from vggscope.ops.base import LAYOUT_EXCHANGES, MOVES_VALUES, NOTHING, Op, SavedTensors, Shape, Window, numel
 from vggscope.ops.normal_form import (
@@ -21,7 +21,7 @@ from vggscope.ops.normal_form import (
     reshape,
 )
 from vggscope.record import record
-from vggscope.units import kernel_text
+from vggscope.units import count_text, kernel_text
 
 
 @record
@@ -82,8 +82,21 @@ class Reshape(_SameOrder):
         left = numel(shape) // known if known else 0
         result = tuple(left if size == -1 else size for size in self.target)
         if numel(result) != numel(shape):
-            raise ShapeError(f"{kernel_text(shape)} has not the elements of {kernel_text(self.target)}")
+            raise _no_layout(shape, self.target)
         return result
+
+
+def _no_layout(shape: Shape, target: Shape) -> ShapeError:
+    """The error of a reshape to another number of values. Of a matrix it names the length of a row that would fit."""
+    values = count_text(numel(shape))
+    if len(target) != 2 or target[1] < 1 or numel(shape) % max(shape[0], 1):
+        remedy = f"make both equal, or {option('input_size')} gives another size"
+        return ShapeError(f"{values} values cannot be laid out as {kernel_text(target)}", remedy)
+    fitting = count_text(numel(shape[1:]))
+    return ShapeError(
+        f"{values} values cannot be laid out as rows of {count_text(target[1])}",
+        f"{fitting} would fit, or {option('input_size')} gives another size",
+    )
 
 
 @record

@@ -30,11 +30,11 @@ def explain(watch: Watch, error: Exception) -> Failure:
     running = watch.running(error)
     layer = failing_layer(watch, error)
     if layer is not None:
-        reason = problem(layer.op, layer.input_shapes, error)
+        reason, advice = problem(layer.op, layer.input_shapes, error)
     elif watch.function_error is not None and watch.function_error[0] is error:
-        reason = watch.function_error[1]
+        _, reason, advice = watch.function_error
     else:
-        reason = first_line(error)
+        reason, advice = first_line(error), ""
     untraced = next((name for name in _raised_in(error) if name in _UNTRACED), "")
     if untraced:
         reason, advice = _UNTRACED[untraced]
@@ -44,7 +44,11 @@ def explain(watch: Watch, error: Exception) -> Failure:
     is_by_function = watch.function_error is not None and watch.function_error[0] is error
     is_by_forward = layer is None and not is_by_function and (frame is None or not frame.path)
     text = f"{place}: {reason}" + (f" ({line})" if line else "")
-    return Failure(text, "code", advice) if untraced else Failure(text, _kind(reason, error, is_by_forward))
+    if untraced:
+        return Failure(text, "code", advice)
+    kind = _kind(reason, error, is_by_forward)
+    # Of what reads the input itself, the input's size is known that fits.
+    return Failure(text, kind, advice if kind == "size" and watch.failed_reader is None else "")
 
 
 _UNTRACED = {

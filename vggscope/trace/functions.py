@@ -106,25 +106,31 @@ def read(
     return Call(ops, inputs[:1], inputs[1:]) if name in WEIGHTED else Call(ops, inputs)
 
 
-def function_problem(function: Function, args: tuple[object, ...], kwargs: dict[str, object], error: Exception) -> str:
-    """Return why a function raised: the mismatch that its op's rule reports, or torch's message."""
+def function_problem(
+    function: Function, args: tuple[object, ...], kwargs: dict[str, object], error: Exception
+) -> tuple[str, str]:
+    """Return why a function raised, and the remedy: the mismatch that its op's rule reports, or torch's message."""
     name, _ = function_name(function)
     shapes = tuple(map(shape_of, tensors_in((args, kwargs))))
     op = next(iter(_ops_of(name, args, kwargs)), Elementwise(name) if name in KEEPS else None)
-    return f"{name}: {problem(op, shapes[:1] if name in WEIGHTED else shapes, error)}"
+    reason, remedy = problem(op, shapes[:1] if name in WEIGHTED else shapes, error)
+    return f"{name}: {reason}", remedy
 
 
-def problem(op: Op | None, input_shapes: tuple[Shape, ...], error: Exception) -> str:
-    """Return the mismatch that an op's rule reports for these shapes, or the error's first line with the shapes."""
+def problem(op: Op | None, input_shapes: tuple[Shape, ...], error: Exception) -> tuple[str, str]:
+    """Return the mismatch that an op's rule reports for these shapes, and its remedy.
+
+    Without one it is the error's first line with the shapes, and no remedy.
+    """
     try:
         if op is not None and not isinstance(op, Recorded):
             op.output_shape(*input_shapes)
     except ShapeError as mismatch:
-        return mismatch.problem
+        return mismatch.problem, mismatch.remedy
     except (ValueError, IndexError, TypeError):
         pass
     shapes = " and ".join(map(shape_text, input_shapes)) if any(input_shapes) else ""
-    return first_line(error) + (f"; input shape{'s' * (len(input_shapes) > 1)} {shapes}" if shapes else "")
+    return first_line(error) + (f"; input shape{'s' * (len(input_shapes) > 1)} {shapes}" if shapes else ""), ""
 
 
 def first_line(error: BaseException) -> str:

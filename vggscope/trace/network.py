@@ -293,7 +293,10 @@ def _checked(module: nn.Module, result: Run) -> Network:
         advice = _each_argument(module)
     if network.failure.kind == "size":
         advice = _number_hint(network) or advice
-    failure = Failure(network.failure, network.failure.kind, network.failure.advice or advice)
+    own = network.failure.advice
+    # That forward takes another form of input says more than which number would fit.
+    first, second = (advice, own) if network.failure.kind == "size" else (own, advice)
+    failure = Failure(network.failure, network.failure.kind, first or second)
     if not network.nodes:
         hints = (advice,) if advice else network.warnings[-1:] or (failure_remedy(failure),)
         raise ModelError(f"{network.name} fails before its first layer has run: {failure}", *hints)
@@ -326,7 +329,7 @@ def _advice(module: nn.Module, result: Run, failure: Failure) -> str:
     if not ran and isinstance(result.error, AttributeError) and type(result.error.obj).__name__ == "Tensor":
         advice = f"if forward reads .{result.error.name} of its argument, {NESTED_REMEDY}"
     is_noted = ran or bool(result.network.warnings)
-    if not advice and not is_noted and isinstance(result.error, _SHAPE_ERRORS):
+    if not (advice or failure.advice or is_noted) and isinstance(result.error, _SHAPE_ERRORS):
         advice = _size_hint(module, result.network.input_shape)
     return advice
 

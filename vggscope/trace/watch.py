@@ -104,7 +104,7 @@ class Watch:
     """Intercepts the calls of one run and passes those that become nodes to the recorder.
 
     - `paths` are the registered modules' paths by id.
-    - `function_error` is the last error that a function raised, with the reason.
+    - `function_error` is the last error that a function raised, with the reason and the remedy.
     - `module_error` is the last error that left a module, with the modules that were running.
     - `failed_reader` is the layer or the function that raised, with the position among the inputs of the one that it
       read. A layer has read nothing else.
@@ -143,7 +143,7 @@ class Watch:
     on_meta: bool
     gradients: bool = False
     stack: list[RunningModule] = field(default_factory=list)
-    function_error: tuple[BaseException, str] | None = None
+    function_error: tuple[BaseException, str, str] | None = None
     module_error: tuple[BaseException, tuple[RunningModule, ...]] | None = None
     failed_reader: tuple[int, Reader] | None = None
     signal: int | None = None
@@ -549,7 +549,7 @@ class Watch:
         with unwatched():
             self.reads_values = self.reads_values or (self.on_meta and _runs_on_values(function, args, kwargs))
             if not self.inside_node:
-                self.function_error = (error, function_problem(function, args, kwargs, error))
+                self.function_error = (error, *function_problem(function, args, kwargs, error))
                 self.failed_reader = self._function_reader(function, plain_tensors_in((args, kwargs)))
 
     def _shortcut(
