@@ -56,6 +56,11 @@ def test_a_module_is_the_same_chain_of_torch(tmp_path: Path, chain: nn.Sequentia
     assert vggscope.network(path, input_size=(1, 3, 32, 32), soft_max=True).nodes[-1].op.name == "LogSoftmax"
     inspection = vggscope.inspect(path)
     assert inspection.format == "Torch7"
+    if not ascii_form:
+        # The first bytes tell it under any name.
+        other = write(tmp_path / "x.net", lua(chain))
+        assert vggscope.diff(other, chain, input_size=(1, 3, 32, 32)).verdict == "identical"
+    assert vggscope.memory(path, batch=3).peak_bytes == vggscope.memory(chain, (1, 3, 32, 32), batch=3).peak_bytes
     assert {tensor.name: tensor.shape for each in inspection.layers for tensor in each.tensors} == {
         key: tuple(value.shape) for key, value in chain.state_dict().items() if value.dim()
     }

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from vggscope.checkpoint import SUFFIXES, folder
 from vggscope.errors import CheckpointError, printable
 from vggscope.graph import Network
 from vggscope.vgg.options import BuildOptions
+
+if TYPE_CHECKING:
+    from vggscope.checkpoint.contents import Checkpoint
 
 
 def claims(word: str) -> bool:
@@ -28,37 +32,59 @@ def load(word: str, options: BuildOptions) -> Network:
 
     Raises CheckpointError where the file or its network cannot be read, OptionError for an option that contradicts it.
     """
-    from vggscope.checkpoint.formats.torch_save import TORCH_SCRIPT
     from vggscope.checkpoint.network import network_of_checkpoint
-    from vggscope.checkpoint.reader import explained, read, weights_path
+    from vggscope.checkpoint.reader import read, weights_path
 
     path = weights_path(word)
     checkpoint = read(path)
-    name = printable(os.path.basename(path))
-    if checkpoint.format == TORCH_SCRIPT:
-        from vggscope.foreign.torch.script import network_of_script
+    in_full = _network_in(checkpoint, path, options)
+    if in_full is not None:
+        return in_full
+    try:
+        return network_of_checkpoint(word, options)
+    except CheckpointError as error:
+        network = _whole_module(checkpoint, path, options) if checkpoint.modules else _library_network(path, options)
+        if network is None:
+            raise error from None
+        return network
 
-        with explained(path):
-            return network_of_script(path, name, options)
-    if not checkpoint.modules:
-        try:
-            return network_of_checkpoint(word, options)
-        except CheckpointError:
-            network = _library_network(path, options)
-            if network is None:
-                raise
-            return network
+
+def _network_in(checkpoint: Checkpoint, path: str, options: BuildOptions) -> Network | None:
+    """The network that the file holds beside its weights, in the order of its layers; None where it holds none."""
+    from vggscope.checkpoint.formats.torch7 import FORMAT as TORCH7
+    from vggscope.checkpoint.formats.torch_save import TORCH_SCRIPT
+    from vggscope.checkpoint.reader import explained
     from vggscope.foreign.torch.module import network_of_module, obstacle
 
-    if obstacle(checkpoint.modules):
-        with suppress(CheckpointError):
-            return network_of_checkpoint(word, options)
-        with suppress(CheckpointError):
-            network = _library_network(path, options)
-            if network is not None:
-                return network
+    name = printable(os.path.basename(path))
+    if checkpoint.format == TORCH7:
+        from vggscope.foreign.torch7.network import network_of_torch7_file
+
+        return network_of_torch7_file(path, name, options)
     with explained(path):
-        return network_of_module(checkpoint, name, options)
+        if checkpoint.format == TORCH_SCRIPT:
+            from vggscope.foreign.torch.script import network_of_script
+
+            return network_of_script(path, name, options)
+        if checkpoint.modules and not obstacle(checkpoint.modules):
+            return network_of_module(checkpoint, name, options)
+    return None
+
+
+def _whole_module(checkpoint: Checkpoint, path: str, options: BuildOptions) -> Network:
+    """The network of a whole module whose file does not tell the order of its layers: that of a library's model.
+
+    Raises CheckpointError, which names the class, for any other.
+    """
+    from vggscope.checkpoint.reader import explained
+    from vggscope.foreign.torch.module import network_of_module
+
+    with suppress(CheckpointError):
+        network = _library_network(path, options)
+        if network is not None:
+            return network
+    with explained(path):
+        return network_of_module(checkpoint, printable(os.path.basename(path)), options)
 
 
 def _library_network(path: str, options: BuildOptions) -> Network | None:

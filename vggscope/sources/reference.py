@@ -103,6 +103,8 @@ def _same_model(library: str | None, model: str) -> tuple[_Choice, int | None] |
         return None
     word, classes = found
     own, _, name = word.partition(":")
+    if library is None and word == in_full(model):
+        return None  # the library's model itself
     wanted = library or own
     # timm's names may end with a tag, as resnet50.a1_in1k does.
     name = name if wanted == own else name.partition(".")[0]

@@ -11,16 +11,29 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TypeAlias
 
+from vggscope.checkpoint.formats.bounded_file import BoundedFile
 from vggscope.checkpoint.formats.torch7 import (
     PARAMETERS,
     T7Object,
     T7Storage,
     T7Tensor,
+    model_in,
     modules_of,
+    read_objects,
     weight_shape,
 )
+from vggscope.checkpoint.reader import explained
 from vggscope.errors import CheckpointError, ShapeError, option, printable
-from vggscope.foreign.layer_graph import FailedLayer, Incomplete, LayerGraph, check_given, given_for
+from vggscope.foreign.layer_graph import (
+    FailedLayer,
+    Incomplete,
+    LayerGraph,
+    check_classes,
+    check_given,
+    given_for,
+    given_shapes,
+    naming_file,
+)
 from vggscope.graph import Network, Parameter
 from vggscope.ops import activation
 from vggscope.ops.base import Op, Shape
@@ -36,6 +49,7 @@ from vggscope.ops.shape import Flatten
 from vggscope.ops.view import Pad, Reshape
 from vggscope.trace.inputs import SIDES
 from vggscope.units import shape_text
+from vggscope.vgg.options import BuildOptions
 
 _INPUT = "x"
 
@@ -49,6 +63,22 @@ _SOFTMAX = ("SoftMax", "LogSoftMax", "SpatialSoftMax", "SpatialLogSoftMax")
 
 _Value: TypeAlias = "str | list[_Value]"
 """What a module returns: a node's or an input's name, or a table of such."""
+
+
+def network_of_torch7_file(path: str, name: str, options: BuildOptions) -> Network | None:
+    """Return the Network of the module in a file; None for a file without one.
+
+    Raises ModelError where the file cannot be read, OptionError for an option that contradicts it, and ShapeError where
+    the module does not take the inputs in `options`.
+    """
+    with explained(path), BoundedFile(path) as file:
+        model = model_in(read_objects(file).value)
+    if model is None:
+        return None
+    options.refuse_column_options(f"{path} has its layers", takes_soft_max=True)
+    with naming_file(path):
+        network = network_of_torch7(model.module, name, given_shapes(options), soft_max=options.soft_max)
+    return check_classes(network, options)
 
 
 def network_of_torch7(
