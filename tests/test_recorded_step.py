@@ -135,6 +135,33 @@ def test_stochastic_depth_of_whole_batches_is_recorded(batch: int) -> None:
     assert vggscope.measure(model, (3, 9, 7), batch=batch, device="cpu").difference_bytes == 0
 
 
+class HasAuxiliaryHead(nn.Module):
+    """A network with a second head in training, as GoogLeNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 8, 3), nn.Sequential(nn.ReLU(), nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6))
+        self.auxiliary, self.head = nn.Linear(8, 4), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor] | Tensor:
+        x = self.stem(x)
+        first = self.auxiliary(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)) if self.training else None
+        output = self.head(nn.functional.adaptive_avg_pool2d(self.last(x), 1).flatten(1))
+        return output if first is None else (output, first)
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "amp"])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_the_rules_give_the_forward_pass_of_a_network_with_an_auxiliary_head(batch: int, dtype: Any) -> None:
+    model = HasAuxiliaryHead()
+    requests = [StepRequest(trains=trains, samples=batch, for_any_batch=True) for trains in (False, True)]
+    network = network_of(model, "m", from_sizes(model, [InputSize((3, 9, 7))]), steps=requests)
+    assert (network.predicts_inference, network.predicts_memory) == (True, False)
+    assert {step.request.trains for step in network.steps} == {True}
+    measured = vggscope.measure(model, (3, 9, 7), batch=batch, dtype=dtype, mode="inference", device="cpu")
+    assert measured.difference_bytes == 0
+
+
 class Calls(nn.Sequential):
     """Layers, and a function after them."""
 

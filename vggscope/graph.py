@@ -791,6 +791,21 @@ class Network:
         """
         return sum(numel(parameter.shape) for parameter in self.parameters())
 
+    @cached_property
+    def predicts_inference(self) -> bool:
+        """Whether the rules of its ops give to the byte what torch allocates in a forward pass at evaluation.
+
+        They do not need those layers that run only in training, such as the auxiliary heads of GoogLeNet.
+
+        >>> import vggscope
+        >>> vggscope.network("D").predicts_inference
+        True
+        """
+        if self.predicts_memory:
+            return True
+        others = tuple((parameter, why) for parameter, why in self.unused if why != ONLY_IN_TRAINING)
+        return others != self.unused and replace(self, unused=others).predicts_memory
+
     def require_batch(self, batch: int) -> None:
         """Raise ShapeError if the batch is above 1 and the network is known for one sample only.
 

@@ -142,6 +142,8 @@ def _with_steps(network: Network, result: Run, requests: Sequence[StepRequest]) 
     """Return the network with what torch allocates in the requested steps, as far as they can be run."""
     if network.sparse_gradients:
         requests = [request for request in requests if not request.trains]
+    if network.predicts_inference:
+        requests = [request for request in requests if request.trains]
     if network.failure is not None or not requests:
         return network
     from vggscope.trace.step import recorded_steps, step_name

@@ -98,7 +98,8 @@ def recorded_step(network: Network, config: StepConfig) -> RecordedStep | None:
 
 def is_predicted(network: Network, config: StepConfig) -> bool:
     """Whether the memory of a step equals torch's: the ops' rules predict it, or torch was recorded."""
-    return network.predicts_memory or recorded_step(network, config) is not None
+    is_ruled = network.predicts_memory if config.trains else network.predicts_inference
+    return is_ruled or recorded_step(network, config) is not None
 
 
 _UNREGISTERED_REMEDY = "nn.ModuleList or nn.ModuleDict registers modules, nn.Parameter as an attribute a tensor"
