@@ -100,8 +100,8 @@ WANTED = (
     Wanted("inspect", "torch.load", 20),
     Wanted("verify D", "torchinfo, fvcore and torch's counter", 1.2, most=True),
     Wanted("warm process: what torchinfo shows, of D", "warm process: torchinfo", 10),
-    Wanted("warm process: resnet50 from an nn.Module", "warm process: torchinfo on resnet50", 1, most=True),
-    Wanted("warm process: swin_v2_b from an nn.Module", "warm process: torch's counter on swin_v2_b", 3, most=True),
+    Wanted("warm process: resnet50 from an nn.Module", "warm process: torchinfo on resnet50", 0.9, most=True),
+    Wanted("warm process: swin_v2_b from an nn.Module", "warm process: torch's counter on swin_v2_b", 2, most=True),
 )
 WARM = {
     "costs": "vggscope, what torchinfo shows",

@@ -17,7 +17,7 @@ from vggscope.trace.flops import OperatorMacs
 from vggscope.trace.function_table import CREATIONS, MATRIX_PRODUCTS, NO_PRODUCTS, PROPERTIES, SAME_DATA
 from vggscope.trace.functions import function_name
 from vggscope.trace.layout import shares_memory
-from vggscope.trace.tensors import Function, tensors_in
+from vggscope.trace.tensors import Function, plain_kinds, tensors_in
 
 if TYPE_CHECKING:
     import torch
@@ -233,23 +233,33 @@ def _is_covered(function: Function) -> bool:
     return is_own and is_listed and not in_place and name not in _NOT_KNOWN
 
 
+def _described_tensor(tensor: Tensor, tensors: list[Tensor]) -> Hashable:
+    """Return what a result depends on of a tensor, and add it to the list; None if that is not known."""
+    import torch
+
+    if not tensor.is_meta or tensor.layout is not torch.strided or _is_named(tensor):
+        return None
+    place = 0
+    for other in tensors:
+        if other is tensor:
+            break
+        place += 1
+    tensors.append(tensor)
+    return place, tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
+
+
 def _described(value: object, tensors: list[Tensor]) -> Hashable:
     """Return what a result depends on of an argument, and add its tensors to the list; None if that is not known.
 
     One tensor in two places is not the same as two alike.
     """
-    import torch
-
     kind = type(value)
-    if kind is torch.Tensor or kind is torch.nn.Parameter:
-        tensor = cast("Tensor", value)
-        if not tensor.is_meta or tensor.layout != torch.strided or _is_named(tensor):
-            return None
-        place = next((i for i, other in enumerate(tensors) if other is tensor), len(tensors))
-        tensors.append(tensor)
-        return place, tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
     if kind in _PLAIN:
         return kind, value
+    if kind in plain_kinds():
+        return _described_tensor(cast("Tensor", value), tensors)
+    import torch
+
     if kind in (tuple, list, torch.Size):
         items = [_described(item, tensors) for item in cast("Sequence[object]", value)]
         return None if None in items else (kind, *items)

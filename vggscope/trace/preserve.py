@@ -175,12 +175,9 @@ class _Snapshot:
             if isinstance(value, dict):
                 self._dicts.append(value)
                 self._copies.append(dict(value))
-                for item in value.values():
-                    kind = type(item)
-                    if kind in _DICTS and not item:
-                        empty.append(item)
-                    elif kind not in _PLAIN:
-                        pending.append(item)
+                items = [item for item in value.values() if type(item) not in _PLAIN]
+                empty += [item for item in items if type(item) in _DICTS and not item]
+                pending += [item for item in items if type(item) not in _DICTS or item]
             elif _is_plain_module(kind):
                 pending.append(vars(value))
             else:

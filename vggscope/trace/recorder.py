@@ -439,15 +439,11 @@ class Recorder:
 
     def _compare_saved(self, name: str, op: Op, call: Call, result: Tensor) -> None:
         """Record if an op whose rules predict memory saves otherwise for backward than torch says."""
-        is_usual = op.predicts_memory and not self.has_own_backward and not is_transforming()
+        if not op.predicts_memory or isinstance(op, Recorded) or self.has_own_backward or is_transforming():
+            return
         needs = tuple(map(_is_differentiable, call.inputs))
         asked = kind(op), needs
-        if (
-            not is_usual
-            or isinstance(op, Recorded)
-            or asked in self.asked
-            or len(call.inputs) != len(set(map(id, call.inputs)))
-        ):
+        if asked in self.asked or len(call.inputs) != len(set(map(id, call.inputs))):
             return
         self.asked.add(asked)
         torchs = call.saved(op)
