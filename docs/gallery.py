@@ -96,15 +96,15 @@ SECTIONS: dict[str, tuple[Shown | Compared, ...]] = {
             "resnet50-blocks",
             ("torchvision:resnet50",),
             {},
-            "Repeated blocks are drawn once and counted.",
+            "Repeated blocks are drawn once and counted. Lines beside the rows are the shortcuts.",
             "ResNet-50 as six cards: stem, four layers whose repeated bottlenecks are drawn once and marked "
-            "with their number, and head",
+            "with their number, lines beside their rows for the shortcuts, and head",
         ),
         Shown(
             "densenet121-blocks",
             ("torchvision:densenet121",),
             {"theme": "dark"},
-            "Dense blocks of 6, 12, 24 and 16 layers.",
+            "Dense blocks of 6, 12, 24 and 16 layers, each of which reads all those before it.",
             "DenseNet-121 as nine cards on a dark page: four dense blocks marked x6, x12, x24 and x16, with "
             "transitions between them",
         ),
