@@ -37,6 +37,16 @@ def load(word: str, options: BuildOptions) -> Network:
     beside them. Raises ModelError where the file cannot be read, OptionError for an option that contradicts it, and
     ShapeError where the net does not take the inputs in `options`.
     """
+    network = graph(word, options)
+    if network is None:
+        from vggscope.checkpoint.network import network_of_checkpoint
+
+        return network_of_checkpoint(word, options)
+    return network
+
+
+def graph(word: str, options: BuildOptions) -> Network | None:
+    """The Network of the file's net, or of the one beside it; None for weights without one. Raises as `load` does."""
     from vggscope.foreign.caffe.network import network_of_caffe
     from vggscope.foreign.layer_graph import check_classes, given_shapes, naming_file
 
@@ -48,9 +58,7 @@ def load(word: str, options: BuildOptions) -> Network:
     else:
         found = _net_beside(word, net)
         if found is None:
-            from vggscope.checkpoint.network import network_of_checkpoint
-
-            return network_of_checkpoint(word, options)
+            return None
         net, note = found
     options.refuse_column_options(f"{word} has its layers", takes_soft_max=True)
     name = printable(os.path.basename(word))

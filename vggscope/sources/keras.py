@@ -22,6 +22,16 @@ def load(word: str, options: BuildOptions) -> Network:
     Raises ModelError where the file cannot be read, MissingTool without h5py, OptionError for an option that
     contradicts the file, and ShapeError where the model does not take the inputs in `options`.
     """
+    network = graph(word, options)
+    if network is None:
+        from vggscope.checkpoint.network import network_of_checkpoint
+
+        return network_of_checkpoint(word, options)
+    return network
+
+
+def graph(word: str, options: BuildOptions) -> Network | None:
+    """The Network of the file's configuration; None for a file of weights alone. Raises as `load` does."""
     from vggscope.checkpoint.formats.bounded_file import BoundedFile
     from vggscope.checkpoint.formats.hdf5 import model_configuration
     from vggscope.checkpoint.reader import explained
@@ -33,9 +43,7 @@ def load(word: str, options: BuildOptions) -> Network:
     with explained(word), BoundedFile(word) as file:
         text = model_configuration(file)
     if not text:
-        from vggscope.checkpoint.network import network_of_checkpoint
-
-        return network_of_checkpoint(word, options)
+        return None
     name = printable(os.path.basename(word))
     options.refuse_column_options(f"{word} has its layers", takes_soft_max=True)
     with naming_file(word):

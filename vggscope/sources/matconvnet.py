@@ -37,3 +37,8 @@ def load(word: str, options: BuildOptions) -> Network:
     if wanted is not None and network.failure is None and network.shapes[network.end][1:2] != (wanted,):
         raise OptionError(f"{option('num_classes', wanted)}: the file has its own", "leave it out")
     return network
+
+
+def graph(word: str, options: BuildOptions) -> Network:
+    """The Network of the file's net. Raises as `load` does."""
+    return load(word, options)

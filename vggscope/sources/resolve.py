@@ -7,6 +7,7 @@ Each kind is one file in this folder with the functions
     build(word, options) -> nn.Module    only for a source that runs code; others' modules are built from the Network
     inputs(word) -> Inputs | None        only for a source whose words hold the inputs that a model was run on
     runner(word, options) -> Runner      only for a source of files that another runtime runs, when it is asked to
+    graph(word, options) -> Network | None    only for a source of files that hold weights, and a graph or none
     library_model(word) -> (word, classes) | None    only for a source whose words may be a library's model
 
 The first row that claims a word resolves it, and reports its errors. A row's file is imported when the row is
@@ -43,15 +44,13 @@ if TYPE_CHECKING:
 class Source:
     """A kind of MODEL word: its title and an example for messages, and the name of its file in this folder.
 
-    `is_stored`: Networks of this kind are kept in the cache. `holds_weights`: a word names a file with a graph and its
-    weights.
+    `is_stored`: Networks of this kind are kept in the cache.
     """
 
     title: str
     example: str
     file: str
     is_stored: bool = False
-    holds_weights: bool = False
 
     @property
     def _module(self) -> Any:
@@ -81,6 +80,11 @@ class Source:
         function: Callable[[str], Inputs | None] | None = getattr(self._module, "inputs", None)
         return None if function is None else function(word)
 
+    def graph(self, word: str, options: BuildOptions) -> Network | None:
+        """The graph in a file that holds its weights too; None for a word without such a file."""
+        function: Callable[[str, BuildOptions], Network | None] | None = getattr(self._module, "graph", None)
+        return None if function is None else function(word, options)
+
     def library_model(self, word: str) -> tuple[str, int | None] | None:
         """The library's model that the word is or belongs to, as a word, and its classes where they are not its own."""
         function: Callable[[str], tuple[str, int | None] | None] | None = getattr(self._module, "library_model", None)
@@ -98,10 +102,10 @@ SOURCES = (
     Source("a locked architecture", "arch.json", "lock"),
     Source("an ONNX file", "model.onnx", "onnx"),
     Source("a program of torch.export", "model.pt2", "torch_program"),
-    Source("a net of Caffe", "deploy.prototxt, model.caffemodel", "caffe", holds_weights=True),
-    Source("a model of Keras", "model.keras, vgg16.h5", "keras", holds_weights=True),
-    Source("a network of MatConvNet", "imagenet-vgg-verydeep-16.mat", "matconvnet", holds_weights=True),
-    Source("a model of Lua Torch", "model.t7", "torch7", holds_weights=True),
+    Source("a net of Caffe", "deploy.prototxt, model.caffemodel", "caffe"),
+    Source("a model of Keras", "model.keras, vgg16.h5", "keras"),
+    Source("a network of MatConvNet", "imagenet-vgg-verydeep-16.mat", "matconvnet"),
+    Source("a model of Lua Torch", "model.t7", "torch7"),
     Source("a checkpoint", "weights.pth, model.safetensors.index.json, a folder with them", "checkpoint"),
     Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries", is_stored=True),
     Source("your own code", "path/file.py:Net, package.module:make_net", "code"),
@@ -252,7 +256,7 @@ def is_model(word: str) -> bool:
 def graph_in(word: str, options: BuildOptions) -> Network | None:
     """The Network of a file of another framework that holds its weights too; None for any other word."""
     claimed = _claimed(word)
-    return claimed[0].load(claimed[1], options) if claimed is not None and claimed[0].holds_weights else None
+    return None if claimed is None else claimed[0].graph(claimed[1], options)
 
 
 def runner_of(word: str, options: BuildOptions) -> OnnxRunner | None:

@@ -21,7 +21,13 @@ def load(word: str, options: BuildOptions) -> Network:
     the module does not take the inputs in `options`.
     """
     from vggscope.checkpoint.network import network_of_checkpoint
+
+    network = graph(word, options)
+    return network_of_checkpoint(word, options) if network is None else network
+
+
+def graph(word: str, options: BuildOptions) -> Network | None:
+    """The Network of the file's module; None for a file of tensors alone. Raises as `load` does."""
     from vggscope.foreign.torch7.network import network_of_torch7_file
 
-    network = network_of_torch7_file(word, printable(os.path.basename(word)), options)
-    return network_of_checkpoint(word, options) if network is None else network
+    return network_of_torch7_file(word, printable(os.path.basename(word)), options)
