@@ -318,12 +318,9 @@ def test_hostile_files_are_refused_or_described_within_the_limits(tmp_path: Path
     kinds: dict[str, Any] = {
         "circle": circle,
         "doubling": doubling,
-        "numbers": dict.fromkeys(range(74_000), 1.0),
         "texts": {f"{number:0200}": "x" * 200 for number in range(70_000)},
-        "objects": container("nn.Sequential", *[Obj("nn.Tanh") for _ in range(25_000)]),
         "tensors": {str(number): LuaTensor(small, (1,), (1,)) for number in range(19_000)},
         "sides": [longs(*range(16)) for _ in range(19_000)],
-        "parallel": container("nn.ConcatTable", *[Obj("nn.Tanh")] * 70_000),
     }
     paths = [Path(write(tmp_path / f"{name}.t7", value)) for name, value in kinds.items()]
     limit = sys.getrecursionlimit()
