@@ -42,13 +42,8 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """The network's name, with the literature's name after a configuration's letter: `D (VGG-16)`."""
-        column, normalised, _ = self.network.name.partition("_bn")
-        config = CONFIGS.get(column)
-        if config is None or config.literature is None:
-            return self.network.name
-        literature = config.literature.replace("vgg", "VGG-")
-        return f"{self.network.name} ({literature}{' with batch norm' if normalised else ''})"
+        """The network's heading: `D (VGG-16)`, or its name."""
+        return self.network.title or self.network.name
 
     @property
     def caption(self) -> str:
