@@ -26,7 +26,10 @@ from vggscope.tutorials.image_file import order_of
 from vggscope.tutorials.layer import explain_layer
 from vggscope.tutorials.tutorial import code, run, with_torch
 
-WITH_CODE = ("conv", "pool", "relu", "linear", "lrn", "softmax", "input", "dense")
+WITH_CODE = (
+    *("conv", "pool", "relu", "linear", "lrn", "softmax", "input", "dense"),
+    *("padding", "parameters", "flops", "backward", "dropout", "batchnorm", "init"),
+)
 
 
 def test_the_tutorials_window_sums_to_308() -> None:
@@ -455,3 +458,43 @@ def test_options_that_a_topic_does_not_take_are_refused() -> None:
         explain("depth", padding=1)
     with pytest.raises(VggscopeError, match="did you mean dense"):
         explain("dens")
+
+
+@pytest.mark.parametrize("word", ["D", "torchvision:vit_b_16", "torchvision:mobilenet_v2"])
+def test_the_products_of_flops_and_parameters_give_the_figures(word: str) -> None:
+    """Each layer's product is its MACs; the terms of the parameters add up to the total."""
+    network = resolve(word)
+    flops = explain("flops", network=network).data
+    assert all(eval(layer.product.replace("x", "*")) == layer.macs for layer in flops.layers)
+    params = explain("parameters", network=network).data
+    assert all(eval(layer.terms.replace("x", "*")) == layer.params for layer in params.layers)
+    if word == "D":
+        assert sum(layer.macs for layer in flops.layers) == flops.macs == 15470264320
+        assert sum(layer.params for layer in params.layers) == params.params == 138357544
+
+
+def test_the_factor_of_init_is_what_torch_measures() -> None:
+    """The mean square after a ReLU and a linear layer with weights of std 0.01, drawn from a seed."""
+    from vggscope.tutorials.init import factor
+
+    torch.manual_seed(0)
+    x = torch.randn(256, 4096)
+    y = torch.relu(x) @ (0.01 * torch.randn(4096, 1024))
+    assert y.square().mean() / x.square().mean() == pytest.approx(factor(4096, 0.01), rel=0.05)
+
+
+def test_the_memory_lesson_has_the_parts_of_the_command() -> None:
+    import vggscope as package
+
+    for step in explain("memory").data.steps:
+        report = package.memory("D", batch=step.batch, mode=step.mode)
+        assert (step.peak_bytes, step.activations_bytes) == (report.peak_bytes, report.activations_bytes)
+
+
+def test_the_windows_of_padding_are_those_of_a_convolution_with_ones() -> None:
+    data = explain("padding").data
+    for padding, counts in ((1, data.windows_padded), (0, data.windows_unpadded)):
+        x = torch.zeros(1, 1, 5, 5, requires_grad=True)
+        functional.conv2d(x, torch.ones(1, 1, 3, 3), padding=padding).sum().backward()
+        assert x.grad is not None
+        assert x.grad[0, 0].tolist() == [list(row) for row in counts]

@@ -73,7 +73,25 @@ PictureFormat = Literal["svg", "png", "pdf", "dot", "tex"]
 """The format of a diagram's file."""
 
 Topic = Literal[
-    "conv", "pool", "relu", "linear", "lrn", "softmax", "input", "dense", "depth", "why-tools-disagree", "paper"
+    "conv",
+    "pool",
+    "relu",
+    "linear",
+    "lrn",
+    "softmax",
+    "input",
+    "dense",
+    "depth",
+    "padding",
+    "parameters",
+    "flops",
+    "memory",
+    "backward",
+    "dropout",
+    "batchnorm",
+    "init",
+    "why-tools-disagree",
+    "paper",
 ]
 """What `explain` explains beside the layers of a model."""
 

@@ -72,7 +72,7 @@ def explain_layer(network: Network, word: str) -> Tutorial:
         weights=tuple(Weights(p.name, p.shape, numel(p.shape)) for p in node.parameters),
         network_params=summary.totals.params,
         network_macs=summary.totals.macs,
-        kept_bytes=_saved_bytes(saved, network.input_shapes(node), network.output_shape(node)),
+        kept_bytes=saved_bytes(saved, network.input_shapes(node), network.output_shape(node)),
         before=tuple(_neighbour(network, name) for name in node.inputs),
         behind=tuple(_neighbour(network, name) for name in network.consumers[node.name]),
         middle_unit=_middle_unit(network, node),
@@ -168,6 +168,12 @@ def _memory(layer: LayerSummary, op: Op) -> str:
 
 
 def _saved(data: LayerTutorial, saved: SavedTensors) -> str:
+    names = saved_names(saved)
+    return f"{names} for the backward pass, {bytes_text(data.kept_bytes)}" if names else "nothing for the backward pass"
+
+
+def saved_names(saved: SavedTensors) -> str:
+    """What autograd saves, in words; empty for nothing."""
     parts = {
         "its input": saved.inputs or saved.copies,
         "its output": saved.output,
@@ -175,11 +181,10 @@ def _saved(data: LayerTutorial, saved: SavedTensors) -> str:
         "a mask": saved.masks,
         "statistics": saved.statistics,
     }
-    names = " and ".join(name for name, is_saved in parts.items() if is_saved)
-    return f"{names} for the backward pass, {bytes_text(data.kept_bytes)}" if names else "nothing for the backward pass"
+    return " and ".join(name for name, is_saved in parts.items() if is_saved)
 
 
-def _saved_bytes(saved: SavedTensors, inputs: tuple[Shape, ...], output: Shape) -> int:
+def saved_bytes(saved: SavedTensors, inputs: tuple[Shape, ...], output: Shape) -> int:
     """The bytes saved for backward in float32 on a GPU, where a mask takes one byte per value."""
     values = sum(numel(inputs[place]) for place in saved.inputs) + (numel(output) if saved.output else 0)
     values += sum(map(numel, (*saved.copies, *saved.statistics)))
