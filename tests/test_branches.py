@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -92,6 +93,17 @@ def test_a_row_names_the_layer_of_another_card_that_it_reads() -> None:
     assert elsewhere == {"up2.cat": ("down2",), "up1.cat": ("down1",)}
     texts = {shape.text for shape in diagram(network).picture.shapes() if isinstance(shape, Text)}
     assert {"from down1", "from down2"} <= texts
+
+
+def test_dot_has_the_same_branches() -> None:
+    text = diagram(resolve("torchvision:resnet18")).source
+    within = set(re.findall(r'^  "layer2":r(\d+):w -> "layer2":r(\d+):w$', text, re.MULTILINE))
+    # Of the cells, 0 is the heading, 1 and 6 are the titles of the two blocks.
+    assert within == {("1", "4"), ("3", "5"), ("6", "9")}
+    (card,) = [line for line in text.splitlines() if line.startswith('  "layer2" [')]
+    ports = dict(re.findall(r'<td port="r(\d+)" align="left"[^>]*>([^<]*)<', card))
+    assert (ports["4"], ports["5"], ports["9"]) == ("downsample.0", "add", "add")
+    assert " port=" not in diagram(resolve("D")).source
 
 
 def test_a_chain_has_no_lines_beside_its_rows() -> None:

@@ -119,7 +119,8 @@ class Part:
 
     `lines` are its content in words, `tooltip` the details, `kind` the key of its colour in the theme. `cluster` names
     the groups around it, the outermost first. `href` is the address of its link. `parts` lie in it, over its shapes.
-    `cells` are its content as a table, if it is one.
+    `cells` are its content as a table, if it is one, and `reads` are the numbers of cells: of one that is read, and of
+    one below it that reads it.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Part:
     href: str = ""
     parts: tuple[Part, ...] = ()
     cells: tuple[Cell, ...] = ()
+    reads: tuple[tuple[int, int], ...] = ()
 
     def every_shape(self) -> Iterator[Shape]:
         """Its shapes and those of the parts within it."""

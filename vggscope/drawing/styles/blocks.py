@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, product
 
 from vggscope.drawing.branches import (
     TOP,
@@ -180,7 +180,16 @@ def _part(card: _Card, frame: Frame, theme: Theme, heat: Heat | None) -> Part:
     cells = tuple(_cells(card))
     lines = tuple(f"{cell.left}: {cell.right}" if cell.right else cell.left for cell in cells)
     kind = _kind(card.stage)
-    return Part(card.stage.name, tuple(shapes), lines, "\n".join(lines), kind, parts=tuple(rows), cells=cells)
+    return Part(
+        card.stage.name,
+        tuple(shapes),
+        lines,
+        "\n".join(lines),
+        kind,
+        parts=tuple(rows),
+        cells=cells,
+        reads=_reads(card),
+    )
 
 
 def _cells(card: _Card) -> Iterator[Cell]:
@@ -193,6 +202,24 @@ def _cells(card: _Card) -> Iterator[Cell]:
             yield Cell(row.name, card.spec(row), row.layer.kind)
     for name, value in card.facts:
         yield Cell(name, value)
+
+
+def _reads(card: _Card) -> tuple[tuple[int, int], ...]:
+    """The rails as numbers of cells. What enters a block leaves the cell above its first row."""
+    reads: list[tuple[int, int]] = []
+    places: list[int] = []
+    for block, rails in zip(card.stage.blocks, card.rails):
+        first = 1 + (places[-1] if places else 0) + (1 if _has_frame(block) else 0)
+        own = range(first, first + len(block.rows))
+        reads += _pairs(rails, own, first - 1)
+        places += own
+    return (*reads, *_pairs(card.outer_rails, places, 0))
+
+
+def _pairs(rails: tuple[Rail, ...], places: Sequence[int], top: int) -> Iterator[tuple[int, int]]:
+    for rail in rails:
+        for source, target in product(rail.sources, rail.targets):
+            yield top if source == TOP else places[source], places[target]
 
 
 def _kind(stage: Stage) -> str:

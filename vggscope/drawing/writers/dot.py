@@ -35,6 +35,7 @@ def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
         *_nodes(picture.parts, 0, theme),
         *_ranks(rows),
         *(f"  {_edge(link, rows)}" for link in picture.links if link.source),
+        *(f"  {_edge_within(part, *pair)}" for part in picture.parts for pair in part.reads),
         "}",
         "",
     ]
@@ -69,25 +70,29 @@ def _node(part: Part, theme: Theme) -> str:
     tooltip = _string(part.tooltip.split("\n"), "\\n")
     if part.cells:
         colors = f'style="rounded,filled" fillcolor={quoted(theme.card)} color={quoted(theme.border)}'
-        return f"{quoted(part.name)} [label=<{_table(part.cells, theme)}> tooltip={tooltip} {colors}]"
+        return f"{quoted(part.name)} [label=<{_table(part, theme)}> tooltip={tooltip} {colors}]"
     label = _string(part.lines, "\\l", "\\l")
     colors = f"fillcolor={quoted(theme.fills[part.kind])} color={quoted(theme.accents[part.kind])}"
     return f"{quoted(part.name)} [label={label} tooltip={tooltip} {colors}]"
 
 
-def _table(cells: Sequence[Cell], theme: Theme) -> str:
-    """An HTML-like table, as Graphviz reads it."""
+def _table(part: Part, theme: Theme) -> str:
+    """An HTML-like table, as Graphviz reads it. A line that another one reads, or that reads one, has a port."""
+    ports = {number for pair in part.reads for number in pair}
     rows = (
-        f"<tr>{_cell(cell, cell.left, 'left', theme)}{_cell(cell, cell.right, 'right', theme)}</tr>" for cell in cells
+        f"<tr>{_cell(cell, cell.left, 'left', theme, f'r{number}' if number in ports else '')}"
+        f"{_cell(cell, cell.right, 'right', theme)}</tr>"
+        for number, cell in enumerate(part.cells)
     )
     return f'<table border="0" cellborder="0" cellspacing="2" cellpadding="3">{"".join(rows)}</table>'
 
 
-def _cell(cell: Cell, text: str, side: str, theme: Theme) -> str:
+def _cell(cell: Cell, text: str, side: str, theme: Theme, port: str = "") -> str:
+    name = f' port="{port}"' if port else ""
     fill = f' bgcolor="{theme.fills[cell.kind]}"' if cell.kind else ""
     shown = html.escape(plain(text))
     words = f"<b>{shown}</b>" if cell.bold and shown else shown
-    return f'<td align="{side}"{fill}>{words}</td>'
+    return f'<td{name} align="{side}"{fill}>{words}</td>'
 
 
 def _ranks(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -105,6 +110,12 @@ def _edge(link: Link, rows: Sequence[Sequence[str]]) -> str:
     attributes += ["weight=0"] if starts_row else []
     listed = f" [{' '.join(attributes)}]" if attributes else ""
     return f"{quoted(link.source)} -> {quoted(link.target)}{listed}"
+
+
+def _edge_within(part: Part, source: int, target: int) -> str:
+    """A line of a table to one that reads it, on the left of the table."""
+    name = quoted(part.name)
+    return f"{name}:r{source}:w -> {name}:r{target}:w"
 
 
 def quoted(text: str) -> str:
