@@ -389,3 +389,14 @@ def test_an_input_with_channels_last_gets_the_right_order(vggscope, model: str) 
     ran = vggscope("summary", model, "--input", "224x200x3")
     assert ran.code == 2
     assert ran.err.endswith("--input is channels x height x width: 3x224x200\n")
+
+
+def test_list_names_ops_as_torch_does(vggscope) -> None:
+    """In torch.nn, as a function of torch or of a tensor, or in torchvision.ops."""
+    import torch
+    import torchvision
+
+    places = (torch.nn, torch.nn.functional, torch, torch.Tensor, torchvision.ops)
+    names = [op["name"] for op in json.loads(vggscope("list", "-f", "json").out)["ops"]]
+    assert [name for name in names if not any(hasattr(place, name) for place in places)] == []
+    assert {"LSTM", "cat", "matmul", "BatchNorm2d"} <= {*names}

@@ -217,7 +217,7 @@ def all_references() -> tuple[ReferenceModel, ...]:
 
 
 def all_ops() -> tuple[Choice, ...]:
-    """Every op by name, with the first sentence of its docstring."""
+    """Every op by the name that torch gives it, with the first sentence of its docstring."""
     classes = set()
     for module in pkgutil.iter_modules(ops.__path__):
         for value in vars(import_module(f"{ops.__name__}.{module.name}")).values():
@@ -228,14 +228,38 @@ def all_ops() -> tuple[Choice, ...]:
         for cls in classes
         for name in _TORCH_NAMES.get(cls.__name__, (cls.__name__,))
     }
-    return tuple(Choice(name, described[name]) for name in sorted(described) if not name.startswith("_"))
+    names = sorted((name for name in described if not name.startswith("_")), key=str.lower)
+    return tuple(Choice(name, described[name]) for name in names)
 
 
 _TORCH_NAMES = {
     "Convolution": ("Conv1d", "Conv2d", "Conv3d"),
     "TransposedConvolution": ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"),
+    "Recurrent": ("RNN", "GRU", "LSTM"),
+    "RecurrentCell": ("RNNCell", "GRUCell", "LSTMCell"),
+    "Chunk": ("chunk",),
+    "Concatenation": ("cat",),
+    "Detach": ("detach",),
+    "Einsum": ("einsum",),
+    "Expand": ("expand",),
+    "MatrixProduct": ("matmul",),
+    "Normalize": ("normalize",),
+    "Pad": ("pad",),
+    "Permute": ("permute",),
+    "Reshape": ("reshape",),
+    "Roll": ("roll",),
+    "ScaledDotProductAttention": ("scaled_dot_product_attention",),
+    "Select": ("select",),
+    "Split": ("split",),
+    "Squeeze": ("squeeze",),
+    "Stack": ("stack",),
+    "TensorSplit": ("tensor_split",),
+    "Unsqueeze": ("unsqueeze",),
+    **dict.fromkeys(("Activation", "AlwaysDropout", "CallResult", "Elementwise", "Overwriting", "Recorded"), ()),
+    **dict.fromkeys(("Reduction", "Registered", "Slice", "Uncounted", "Unknown", "View"), ()),
+    **dict.fromkeys(("WithComputedWeights", "WithConstants", "WithMasks"), ()),
 }
-"""torch's names of the ops that it splits by number of spatial dimensions."""
+"""torch's names of the ops whose class has another one. Those without a name stand for many functions, or for none."""
 
 
 def _first_sentence(text: str) -> str:
