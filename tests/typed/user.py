@@ -5,7 +5,17 @@ A comment that ignores an error fails where there is none: so the mistakes in `w
 
 from __future__ import annotations
 
+from torch import nn
+
 import vggscope
+
+
+class Gate(nn.Module):
+    """A module with figures of its own."""
+
+
+def gate_macs(call: vggscope.OpCall) -> int:
+    return 2 * call.output[1]
 
 
 def right() -> None:
@@ -20,11 +30,16 @@ def right() -> None:
     points: list[int] = [point.peak_bytes for point in vggscope.grid("A", batches=[1, 2])]
     fields: dict[str, object] = report.to_dict()
     frame = report.to_df(columns=["label", "params"])
+    handle: vggscope.Registration = vggscope.register_op(Gate, macs=gate_macs, saved=["input", (1, 8)])
+    handle.remove()
+    with vggscope.register_op(Gate, macs=lambda call: call.inputs[0][1], shape=lambda call: call.inputs[0]):
+        pass
     print(macs, names, first, params, peak, kinds, points, fields, frame)
 
 
 def wrong() -> None:
     report = vggscope.summary("D", depth="stages")  # type: ignore[arg-type]
     text: str = report["conv3_2"].params  # type: ignore[assignment]
+    vggscope.register_op(Gate, macs="many")  # type: ignore[arg-type]
     vggscope.summary("D", inputsize=(3, 8, 8))  # type: ignore[call-arg]
     print(text)
