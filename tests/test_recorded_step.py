@@ -135,6 +135,30 @@ def test_stochastic_depth_of_whole_batches_is_recorded(batch: int) -> None:
     assert vggscope.measure(model, (3, 9, 7), batch=batch, device="cpu").difference_bytes == 0
 
 
+class Averages(nn.Module):
+    """A network that takes means over axes, as MNASNet does in place of a pool."""
+
+    def __init__(self, dim: tuple[int, ...], keepdim: bool) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3), nn.Sequential(nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.dim, self.keepdim = dim, keepdim
+        self.head = nn.Linear({(2, 3): 8, (1,): 35, (-1,): 56}[dim], 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.stem(x)).mean(self.dim, keepdim=self.keepdim).flatten(1))
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "amp"])
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize(("dim", "keepdim"), [((2, 3), False), ((2, 3), True), ((1,), False), ((-1,), True)])
+def test_the_rule_of_a_mean_equals_the_tracker(dim: tuple[int, ...], keepdim: bool, batch: int, dtype: Any) -> None:
+    model = Averages(dim, keepdim)
+    assert vggscope.network(model, (3, 9, 7)).predicts_memory
+    for mode in ("train", "inference"):
+        measured = vggscope.measure(model, (3, 9, 7), batch=batch, dtype=dtype, mode=mode, device="cpu")
+        assert measured.difference_bytes == 0, mode
+
+
 class HasAuxiliaryHead(nn.Module):
     """A network with a second head in training, as GoogLeNet."""
 

@@ -48,6 +48,11 @@ class Reduction(Op):
     def gradient(self) -> str:
         return "none" if self.fixed_dtype else "new"
 
+    @property
+    def predicts_memory(self) -> bool:
+        # A mean of all values may have no axis of samples, and one with a dtype converts its input.
+        return self.function == "mean" and bool(self.dim) and not self.options
+
     def _axes(self, shape: Shape) -> set[int]:
         return {axis % len(shape) for axis in (range(len(shape)) if self.dim is None else self.dim)}
 
