@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -116,7 +117,9 @@ def test_a_network_reads_back_with_its_dtypes(name: str) -> None:
     again = from_json(to_json(network))
     assert again.dtype == network.dtype
     assert [node.dtype for node in again.nodes] == [node.dtype for node in network.nodes]
-    assert vggscope.summary(again).to_json() == vggscope.summary(network).to_json()
+    # A file has no lines of the code that calls a layer.
+    whole = re.sub(r'"line": ".*"', '"line": ""', vggscope.summary(network).to_json())
+    assert vggscope.summary(again).to_json() == whole
 
 
 def test_a_module_is_reported_in_its_own_dtype() -> None:
