@@ -587,6 +587,7 @@ FIGURED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("word", "options"), FIGURED)
 def test_figures_read_back_as_they_were(word: str, options: dict[str, object]) -> None:
     pytest.importorskip(word.partition(":")[0])

@@ -818,6 +818,7 @@ def pruned() -> nn.Module:
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [pruned, lambda: nn.utils.weight_norm(nn.Conv2d(3, 4, 3)), lambda: nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))],

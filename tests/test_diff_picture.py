@@ -245,6 +245,7 @@ def test_thirteen_batch_norms_are_missing_for_one_reason() -> None:
     assert whole.count("− 1") == 14
 
 
+@pytest.mark.slow
 def test_a_model_whose_forward_pass_fails(tmp_path: Path) -> None:
     texts = svg_texts(diagram(failing(tmp_path)))
     assert texts.count("! 1") == 2

@@ -235,6 +235,7 @@ def test_a_terminal_gets_colour_unless_it_is_dumb_or_asks_for_none() -> None:
         assert "\x1b" not in on_a_terminal("summary", "A", env=env)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is a folder in which nobody can write")
 @pytest.mark.parametrize("words", [("summary", "A"), ("diagram", "A", "-o", "{folder}/x.png"), ("list",)])
 def test_neither_a_home_nor_a_folder_to_write_in_is_needed(words: tuple[str, ...], tmp_path: Path) -> None:

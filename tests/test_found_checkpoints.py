@@ -557,6 +557,7 @@ def ours(word: str, channels: int) -> State:
     return state
 
 
+@pytest.mark.slow
 def test_as_many_slices_as_tensors_are_no_trouble() -> None:
     """To join them one by one, each looked up among all before it, would be quadratic."""
     tensors = tuple(StoredTensor(f"s{i}.{i}.weight", (4, 4, 3, 3), "float32") for i in range(10_000))

@@ -269,6 +269,7 @@ def test_what_is_no_vgg_as_a_whole_is_held_against_the_one_that_it_was_made_of(
     assert "7 a side of 1x512" not in said
 
 
+@pytest.mark.slow
 def test_what_is_rather_another_network_is_said_to_be_one(tmp_path: Path) -> None:
     path = file_of(tmp_path, SMALL)
     (note,) = (note for note in diff(f"{path}:UNet").notes if "probably another" in note)
@@ -416,6 +417,7 @@ def test_json_of_an_op_has_no_field_of_its_run() -> None:
     assert any(message.startswith("expand_as: expand_as() is inserted") for message in told), told
 
 
+@pytest.mark.slow
 def test_what_a_network_notes_of_itself_is_not_taken_for_its_input() -> None:
     class Masked(nn.Module):
         def __init__(self, before: int, width: int, size: int) -> None:
@@ -443,6 +445,7 @@ def test_what_a_network_notes_of_itself_is_not_taken_for_its_input() -> None:
     assert network(Masked(1, 8, 3)).input_shape == (1, 1, 224, 224)
 
 
+@pytest.mark.slow
 def test_a_layer_with_the_name_of_another_in_the_reference_is_put_in_and_followed() -> None:
     """Conv, conv, ReLU, batch norm, as somebody remembered it: in a forward of one variable, layers of other names."""
 
@@ -465,6 +468,7 @@ def test_a_layer_with_the_name_of_another_in_the_reference_is_put_in_and_followe
     assert any(text.endswith("parameters more") for text in norm.consequences)
 
 
+@pytest.mark.slow
 def test_a_network_that_flattens_by_view_is_written_out(tmp_path: Path, vggscope) -> None:
     path = file_of(tmp_path, BATCHES)
     written = tmp_path / "written.py"
@@ -497,6 +501,7 @@ def test_a_mean_over_both_sides_is_put_in_where_there_are_sides() -> None:
     assert found.verdict == "different"
 
 
+@pytest.mark.slow
 def test_layers_that_run_in_vain_are_named_as_well() -> None:
     """Some stop to collect maps and go on to the end."""
 

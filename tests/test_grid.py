@@ -45,6 +45,7 @@ def test_the_grid_is_memory_one_by_one(word: str) -> None:
     agree(resolve(word), [1, 64], CONFIGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["torchvision:resnet18", "torchvision:vit_b_32"])
 def test_networks_with_branches_and_attention(word: str) -> None:
     agree(resolve(word), [64], CONFIGS[::5])

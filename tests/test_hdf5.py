@@ -155,6 +155,7 @@ def test_links_and_other_files_are_not_followed(tmp_path: Path) -> None:
     assert reasons["chunked.weight"] == "its data is compressed or encrypted"
 
 
+@pytest.mark.slow
 def test_an_h5_with_too_many_or_too_deep_groups_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "many.h5", "w") as file:
         for number in range(10_001):

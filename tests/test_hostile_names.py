@@ -563,6 +563,7 @@ def test_a_name_stays_text_in_the_page(everything: Network) -> None:
     text.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_names_in_a_checkpoint_reach_no_terminal(suffix: str, vggscope, tmp_path: Path) -> None:
     import torch
@@ -583,6 +584,7 @@ def test_names_in_a_checkpoint_reach_no_terminal(suffix: str, vggscope, tmp_path
     assert refused.err.count("\n") <= 2
 
 
+@pytest.mark.slow
 def test_names_in_a_users_file_reach_no_terminal(vggscope, tmp_path: Path) -> None:
     """torch takes any name for a module but one with a dot, or none."""
     path = tmp_path / "net.py"

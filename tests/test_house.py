@@ -182,6 +182,7 @@ def test_python_m_runs_the_same_program() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_first_summary_of_a_module_does_not_import_torchs_compiler() -> None:
     """It takes a second, and kernels of the meta device import it."""
     code = """

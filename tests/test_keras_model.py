@@ -605,6 +605,7 @@ def bomb(depth: int) -> Entry:
     return inner
 
 
+@pytest.mark.slow
 def test_models_that_call_models_are_bounded(tmp_path: Path) -> None:
     assert len(network_of(tmp_path, bomb(2)).nodes) == 100
     refused(tmp_path, bomb(8), "more than 10,000 calls")

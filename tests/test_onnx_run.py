@@ -242,6 +242,7 @@ def test_a_second_graph_cannot_hide_tensors(tmp_path: Path) -> None:
         vggscope.network(str(path))
 
 
+@pytest.mark.slow
 def test_without_onnxruntime_the_error_names_it(folder: Path) -> None:
     code = (
         "import sys; sys.modules['onnxruntime'] = None; from vggscope.cli.app import run;"

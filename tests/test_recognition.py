@@ -188,6 +188,7 @@ print(found.library_model, found.library_match, "torch" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_the_second_inspection_needs_no_torch(folder: Path) -> None:
     path = saved(folder / "x.pth", state_of(models.resnet18, num_classes=10))
     for imported in (True, False):
@@ -195,6 +196,7 @@ def test_the_second_inspection_needs_no_torch(folder: Path) -> None:
         assert ran.stdout.strip() == f"torchvision:resnet18 other classes {imported}"
 
 
+@pytest.mark.slow
 def test_a_vgg_needs_no_torch(folder: Path) -> None:
     path = saved(folder / "x.pth", state_of(models.vgg11))
     ran = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=True)

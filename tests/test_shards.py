@@ -87,6 +87,7 @@ def test_values_of_shards_are_those_of_one_file(tmp_path: Path, small: dict[str,
     assert all(rows[key].maximum == pytest.approx(float(value.max())) for key, value in small.items())
 
 
+@pytest.mark.slow
 def test_a_shard_alone_is_recognised_by_its_index(tmp_path: Path) -> None:
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in vggscope.build("A", num_classes=10).state_dict().items()}

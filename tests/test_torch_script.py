@@ -34,6 +34,7 @@ def compiled(module: nn.Module, path: Path, how: str, *example: Tensor) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["script", "trace"])
 @pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "resnet18", "mobilenet_v2", "shufflenet_v2_x0_5"])
 def test_the_figures_are_those_of_the_module(tmp_path: Path, name: str, how: str) -> None:
@@ -205,6 +206,7 @@ def test_what_is_not_followed_is_named(tmp_path: Path) -> None:
     assert summary.totals.macs == 4 * 27 * 6 * 6
 
 
+@pytest.mark.slow
 def test_no_torch_is_imported(tmp_path: Path) -> None:
     path = compiled(get_model("vgg11"), tmp_path / "vgg.pt", "trace", torch.zeros(1, 3, 32, 32))
     code = (
