@@ -52,7 +52,10 @@ def test_every_version_has_a_lower_and_an_upper_bound(requirement: Requirement) 
 def test_the_constraints_are_the_lowest_versions_that_are_claimed() -> None:
     lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    assert pinned == {requirement.name: bound(requirement, ">=") for requirement in claimed()}
+    # Of what reads results, a user has any version, and pip would take one that needs a newer numpy.
+    tests = map(Requirement, PROJECT["optional-dependencies"]["test"])
+    readers = [requirement for requirement in tests if requirement.name in ("pandas", "pyarrow")]
+    assert pinned == {requirement.name: bound(requirement, ">=") for requirement in (*claimed(), *readers)}
 
 
 def test_what_is_installed_here_is_within_the_bounds() -> None:
