@@ -167,7 +167,7 @@ def test_every_option_with_words_of_its_own_completes_them(folder) -> None:
             elif not param.is_flag:
                 option = max(param.opts, key=len)
                 words = (name, option, "x" if option == "--output" else "")
-                given = ("D",) if option in ("--at", "--of") else ()
+                given = ("D",) if option in ("--at", "--of", "--only") else ()
                 assert bool(asked(name, *given, *words[1:])) == (option not in FREE), f"{name} {option}"
 
 

@@ -530,6 +530,7 @@ def diagram(
     caption: str | None = None,
     legend: bool = True,
     crop: bool = False,
+    only: str | None = None,
     **options: Unpack[ModelOptions],
 ) -> Diagram:
     """Draw a model, or several `models` side by side with `style="table"`.
@@ -539,7 +540,8 @@ def diagram(
     a row once. `direction` is LR unless set. `width` is the most that the picture may take, in points. `engine` lays
     out networks that branch. `href` returns the address that a layer of an SVG links to, by the layer's name. `title`
     and `caption` replace the text above the picture, `"none"` leaves one out. Without `legend` nothing stands below it;
-    with `crop` the page has no margin.
+    with `crop` the page has no margin. `only` draws a part, with the figures that it has in the whole network: a stage,
+    module or layer by its name, or from one to another (`stage3..stage5`).
 
     Raises OptionError for an unknown word, and MissingTool where Graphviz is needed and not installed.
 
@@ -563,6 +565,7 @@ def diagram(
         caption=caption,
         legend=legend,
         crop=crop,
+        only=only,
     )
 
 

@@ -51,6 +51,9 @@ class _Look:
     caption: Annotated[str | None, option("TEXT", "The line below the title; none for no line.")] = None
     legend: Annotated[bool, typer.Option(help="Say below the picture what its colours and scales mean.")] = True
     crop: Annotated[bool, flag("--crop", "No margin around the picture.")] = False
+    only: Annotated[
+        str | None, option("FROM..TO", "A part of the model: stages, modules or layers, e.g. stage3..stage5.", "layers")
+    ] = None
 
     def keywords(self) -> dict[str, Any]:
         names = None if self.annotate is None else [name.strip() for name in self.annotate.split(",")]

@@ -109,6 +109,7 @@ def diagram(
     caption: str | None = None,
     legend: bool = True,
     crop: bool = False,
+    only: str | None = None,
 ) -> Diagram:
     """Draw a network, or several side by side.
 
@@ -116,9 +117,10 @@ def diagram(
     modules once, with their number. `direction` is LR (the default) or TB. `width` is the largest width in points: a
     wider picture continues in another row or, if that is not possible, is scaled down. `engine` lays out networks that
     branch. `href` returns the address of a link on an SVG's node, given the name of its layer or stage. `title`,
-    `caption`, `legend` and `crop` are those of Framing.
+    `caption`, `legend` and `crop` are those of Framing. `only` names the part to draw, as Subject does.
 
-    Raises OptionError for an unknown or unsuitable option, and MissingTool if `engine` is needed and not installed.
+    Raises OptionError for an unknown or unsuitable option or part, and MissingTool if `engine` is needed and not
+    installed.
     """
     drawn = (networks,) if isinstance(networks, Network) else tuple(networks)
     _check("style", style, tuple(STYLES))
@@ -144,10 +146,10 @@ def diagram(
     framing = Framing(title, caption, legend, crop)
     look = Look(THEMES[theme], width, direction or "LR", annotations, heat or "", engine, framing)
     if style == "table":
-        subjects = tuple(Subject(with_printed_softmax(network), fold) for network in drawn)
+        subjects = tuple(Subject(with_printed_softmax(network), fold, only) for network in drawn)
         picture: Picture = module.draw(subjects, look)
     else:
-        picture = module.draw(Subject(drawn[0], fold), look)
+        picture = module.draw(Subject(drawn[0], fold, only), look)
     if href is not None:
         picture = linked(picture, href)
     if width is not None and picture.width > width:

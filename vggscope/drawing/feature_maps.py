@@ -95,9 +95,9 @@ def skips(subject: Subject, maps: Sequence[FeatureMap]) -> list[tuple[int, int]]
 
 
 def _inputs(subject: Subject) -> Iterator[FeatureMap]:
-    samples = {tensor: sample_sides(tensor.shape, tensor.batch_axis) for tensor in subject.network.inputs}
+    samples = {tensor: sample_sides(tensor.shape, tensor.batch_axis) for tensor in subject.inputs}
     images = [tensor for tensor, sample in samples.items() if len(sample) >= 3]
-    for tensor in images or subject.network.inputs[:1]:
+    for tensor in images or subject.inputs[:1]:
         readers = [layer for layer in subject.layers if tensor.name in layer.node.inputs]
         sides = _sides(samples[tensor], tensor.label, readers)
         yield FeatureMap(tensor.name, tensor.label, "input", sides, input_shape(tensor))

@@ -70,7 +70,7 @@ def flow(subject: Subject, sizes: dict[str, tuple[float, float]], look: Look) ->
 def stage_edges(subject: Subject) -> list[tuple[str, str]]:
     """Which stage reads which stage, or the input: each pair once, in execution order."""
     stage_of = {layer.node.name: stage.name for stage in subject.stages for layer in stage.layers}
-    stage_of.update(dict.fromkeys(subject.network.input_names, INPUT))
+    stage_of.update(dict.fromkeys(subject.given_names, INPUT))
     edges: dict[tuple[str, str], None] = {}
     for layer in subject.layers:
         target = stage_of[layer.node.name]
@@ -240,7 +240,7 @@ def input_part(subject: Subject, frame: Frame, theme: Theme) -> Part:
 
 def _input_lines(subject: Subject) -> list[tuple[str, str]]:
     """The name and the size of each input; of many, the first ones and how many more there are."""
-    inputs = subject.network.inputs
+    inputs = subject.inputs
     lines = [(tensor.label, f"{input_shape(tensor)} {tensor.dtype}".rstrip()) for tensor in inputs]
     if len(lines) <= MOST_INPUTS:
         return lines

@@ -107,7 +107,7 @@ def stage_graph(stage: Stage, subject: Subject, look: Look) -> StageGraph:
 
 def drawn_as(subject: Subject) -> dict[str, str]:
     """The node that is drawn for each node: of repeated modules, that of the first."""
-    drawn = dict.fromkeys(subject.network.input_names, INPUT)
+    drawn = dict.fromkeys(subject.given_names, INPUT)
     for stage in subject.stages:
         for block in stage.blocks:
             for instance in block.instances:
@@ -180,6 +180,7 @@ def _edges(
                 edges[owners[source], target] = None
     if len(inputs) > 1:
         sources = {tensor.name: tensor.label for tensor in subject.network.inputs}
+        sources.update((layer.node.name, layer.name) for layer in subject.every_layer)
         sources.update((layer.node.name, other.name) for other in subject.stages for layer in other.layers)
         inputs = {
             key: replace(stack, shape=f"{sources[key.removeprefix(INTO)]}: {stack.shape}")

@@ -7,9 +7,10 @@ from functools import cached_property
 
 from vggscope.analysis.summary import Summary, summarize
 from vggscope.drawing.layer import Layer, input_shape
+from vggscope.drawing.part import chosen, entering
 from vggscope.drawing.stages import Stage, has_paper_stages, stages
 from vggscope.errors import NotationError
-from vggscope.graph import Network, module_node
+from vggscope.graph import Input, Network, module_node
 from vggscope.ops.activation import Softmax
 from vggscope.record import record
 from vggscope.units import at_least, count_text, short_count
@@ -35,10 +36,13 @@ def with_printed_softmax(network: Network) -> Network:
 
 @record
 class Subject:
-    """A network to draw; with `fold`, repeated modules are drawn once."""
+    """A network to draw; with `fold`, repeated modules are drawn once. `only` names the part that is drawn, if not all
+    of it is: `stage3..stage5`, `layer2`, `conv1_1..pool2`. Its figures are those that it has in the whole network.
+    """
 
     network: Network
     fold: bool = True
+    only: str | None = None
 
     @property
     def title(self) -> str:
@@ -47,25 +51,53 @@ class Subject:
 
     @property
     def caption(self) -> str:
-        """Parameters, MACs and input size in a line."""
+        """Parameters, MACs and input size in a line; of a part, its own and those of the whole network."""
         totals = self.report.totals
-        macs = at_least(totals.macs) + short_count(totals.macs_known, "MACs")
-        inputs = self.network.inputs
-        size = f"input {input_shape(inputs[0])}" if len(inputs) == 1 else f"{len(inputs)} inputs"
-        return f"{at_least(totals.params)}{count_text(totals.params_known)} parameters, {macs}, {size}"
+        whole = at_least(totals.macs) + short_count(totals.macs_known, "MACs")
+        params = f"{at_least(totals.params)}{count_text(totals.params_known)} parameters"
+        size = f"input {input_shape(self.inputs[0])}" if len(self.inputs) == 1 else f"{len(self.inputs)} inputs"
+        if self.only is None:
+            return f"{params}, {whole}, {size}"
+        rows = [layer.report for layer in self.layers]
+        own = count_text(sum(row.params or 0 for row in rows))
+        macs = short_count(sum(row.macs or 0 for row in rows), "MACs")
+        unknown = at_least(None) if any(row.macs is None for row in rows) else ""
+        return f"{self.only}: {own} of {params}, {unknown}{macs} of {whole}, {size}"
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on the whole network: where its forward pass fails."""
-        return (f"The forward pass fails here: {self.network.failure}",) if self.network.failure else ()
+        ends = self.layers[-1:] == self.every_layer[-1:]
+        return (f"The forward pass fails here: {self.network.failure}",) if self.network.failure and ends else ()
 
     @cached_property
     def report(self) -> Summary:
         return summarize(self.network)
 
     @cached_property
-    def layers(self) -> tuple[Layer, ...]:
+    def every_layer(self) -> tuple[Layer, ...]:
+        """The layers of the whole network."""
         return tuple(Layer(node, report) for node, report in zip(self.network.nodes, self.report.layers))
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that are drawn."""
+        if self.only is None:
+            return self.every_layer
+        return chosen(self.every_layer, tuple(stages(self.every_layer, self.fold)), self.only)
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """The tensors that enter what is drawn: the network's inputs, or outputs of the layers before a part."""
+        if self.only is None:
+            return self.network.inputs
+        return entering(self.network, self.layers, {layer.node.name: layer.name for layer in self.every_layer})
+
+    @cached_property
+    def given_names(self) -> frozenset[str]:
+        """By which names nodes refer to `inputs`."""
+        own = {layer.node.name for layer in self.layers}
+        return frozenset(name for layer in self.layers for name in layer.node.inputs if name not in own)
 
     @property
     def has_paper_stages(self) -> bool:

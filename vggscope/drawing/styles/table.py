@@ -106,7 +106,7 @@ def _table_rows(subjects: tuple[Subject, ...], look: Look) -> Iterator[_TableRow
 
 
 def _input(subject: Subject) -> str:
-    given = subject.network.inputs[0]
+    given = subject.inputs[0]
     sample = sample_sides(given.shape, given.batch_axis)
     return f"{' × '.join(map(str, sample[1:]))} RGB image" if sample[:1] == (3,) else input_shape(given)
 
