@@ -239,6 +239,24 @@ def test_other_names_are_paired_by_their_order(tmp_path: Path, state: State) -> 
     assert (found.verdict, found.paired_by) == ("equivalent", "order")
 
 
+def test_stages_that_one_file_does_not_show_are_those_of_the_other(tmp_path: Path, state: State) -> None:
+    """Keras's own names tell no pools, and those of torch's modules do; the last layer was replaced in one of them."""
+    paths = list(dict.fromkeys(name.rpartition(".")[0] for name in state))
+    kinds = ["conv2d" if state[f"{path}.weight"].ndim == 4 else "dense" for path in paths]
+    plain = {path: f"{kind}_{kinds[:place].count(kind)}" for place, (path, kind) in enumerate(zip(paths, kinds))}
+    renamed = {f"{plain[path]}.{leaf}": state[f"{path}.{leaf}"] for path in paths for leaf in ("weight", "bias")}
+    torch.save(renamed, tmp_path / "a.pth")
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "b.safetensors")
+    for files in (("a.pth", "b.safetensors"), ("b.safetensors", "a.pth")):
+        found = vggscope.values(*(tmp_path / name for name in files))
+        assert (found.verdict, found.paired_by) == ("equivalent", "labels")
+        assert {tensor.relation for tensor in found.tensors} == {"equal"}
+    last = f"{plain[paths[-1]]}.weight"
+    torch.save({**renamed, last: renamed[last][:5]}, tmp_path / "a.pth")
+    found = vggscope.values(tmp_path / "a.pth", tmp_path / "b.safetensors")
+    assert [tensor.name for tensor in found.tensors if tensor.relation == "shape"] == [last]
+
+
 def test_labels_that_two_layers_have_pair_none(tmp_path: Path) -> None:
     """Two branches with Caffe's names, and a block of squeeze and excitation, whose fc1 is no fc6."""
     torch.manual_seed(0)

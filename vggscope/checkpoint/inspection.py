@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, StoredModule, layers_of
+from vggscope.checkpoint.contents import WRAPPERS, Checkpoint, StoredLayer, StoredModule, layers_of, natural
 from vggscope.checkpoint.conv_runs import OTHER
 from vggscope.checkpoint.fc_head import HEAD_SIDE
 from vggscope.checkpoint.folder import architecture_beside
@@ -191,6 +191,20 @@ def _mismatch(words: tuple[Word, ...], layers: tuple[StoredLayer, ...], channels
                 return f"the kernel of {label} is not square"
             channels = word.size
     return ""
+
+
+def labels_by_order(found: Inspection, other: Inspection) -> dict[str, str]:
+    """The label in `other` of each layer of `found`, which does not show its pools and so its stages, by its label.
+
+    Both are then chains of as many convolutions and FC layers, which are in order. Empty where the labels agree, or the
+    kinds of layers do not.
+    """
+    if UNKNOWN not in (found.notation or "").split() or other.notation is None:
+        return {}
+    theirs, ours = (sorted((x.label for x in side.layers if x.label), key=natural) for side in (found, other))
+    # The first two letters are the kind: conv or fc.
+    same = [label[:2] for label in theirs] == [label[:2] for label in ours]
+    return dict(zip(theirs, ours)) if same else {}
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:

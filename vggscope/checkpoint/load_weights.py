@@ -8,15 +8,14 @@ from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from vggscope.checkpoint.contents import Checkpoint, StoredTensor, natural
+from vggscope.checkpoint.contents import Checkpoint, StoredTensor
 from vggscope.checkpoint.data import TensorFile, open_checkpoint
 from vggscope.checkpoint.flattened_maps import Segments, flattened_maps
 from vggscope.checkpoint.formats.pickle_objects import module_of
-from vggscope.checkpoint.inspection import Inspection, examine
+from vggscope.checkpoint.inspection import Inspection, examine, labels_by_order
 from vggscope.checkpoint.layouts import as_flattened, may_be_flattened
 from vggscope.checkpoint.problems import listed
 from vggscope.checkpoint.reader import read
-from vggscope.checkpoint.structure import UNKNOWN
 from vggscope.errors import CheckpointError, VggscopeError, option, printable
 from vggscope.graph import Network
 from vggscope.ops.base import Shape
@@ -192,7 +191,7 @@ def _by_label(inspection: Inspection, shapes: Mapping[str, Shape], wanted: Mappi
         remedy = f"load it as vggscope inspect {inspection.path} shows, remove the parametrization, save it again"
         raise CheckpointError(problem, remedy)
     own = examine(Checkpoint("", "", tuple(StoredTensor(k, tuple(t.shape), "float32") for k, t in wanted.items())))
-    labels = _label_in_module(inspection, own)
+    labels = labels_by_order(inspection, own)
     stored = {
         (labels.get(layer.label, layer.label), t.leaf): t.name
         for layer in inspection.layers
@@ -211,21 +210,6 @@ def _by_label(inspection: Inspection, shapes: Mapping[str, Shape], wanted: Mappi
                 return {}
             fitting[tensor.name] = match
     return fitting
-
-
-def _label_in_module(found: Inspection, own: Inspection) -> dict[str, str]:
-    """The label in the module of each layer of the file, where the file does not show its pools and so its stages.
-
-    Both are then chains of the same layers, which are in order. Empty where the labels agree, or the layers do not.
-    """
-    theirs, ours = (
-        sorted((layer for layer in side.layers if layer.label), key=lambda layer: natural(layer.label))
-        for side in (found, own)
-    )
-    if UNKNOWN not in (found.notation or "").split() or own.notation is None:
-        return {}
-    same = [(layer.label[:2], layer.shape) for layer in theirs] == [(layer.label[:2], layer.shape) for layer in ours]
-    return {layer.label: other.label for layer, other in zip(theirs, ours)} if same else {}
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from vggscope.checkpoint.contents import Checkpoint, StoredTensor, unwrapped
-from vggscope.checkpoint.inspection import Inspection, examine
+from vggscope.checkpoint.inspection import Inspection, examine, labels_by_order
 from vggscope.record import record
 
 _KERAS_LEAVES = {
@@ -51,7 +51,7 @@ def pair_tensors(ours: Checkpoint, reference: Checkpoint) -> Pairing:
     and what is left, if it has the same shapes one by one, by its order.
     """
     matching = _TensorMatching(ours.tensors, reference.tensors)
-    our_labels, reference_labels = labels_of(examine(ours)), labels_of(examine(reference))
+    our_labels, reference_labels = _labels_of_both(examine(ours), examine(reference))
     for by, our_key, reference_key in _keys(ours, reference):
         if matching.fits(our_key, reference_key):
             matching.add(by, our_key, reference_key)
@@ -155,6 +155,17 @@ def _prefix(keys: set[str], others: set[str]) -> str:
         if end is not None:
             prefixes[key.removesuffix(end)] += 1
     return prefixes.most_common(1)[0][0] if prefixes else ""
+
+
+def _labels_of_both(
+    ours: Inspection, reference: Inspection
+) -> tuple[dict[StoredTensor, Label], dict[StoredTensor, Label]]:
+    """`labels_of` both files; a layer has the same label in both where only one of them shows its stages."""
+    here, there = labels_by_order(ours, reference), labels_by_order(reference, ours)
+    return (
+        {tensor: (here.get(label, label), leaf) for tensor, (label, leaf) in labels_of(ours).items()},
+        {tensor: (there.get(label, label), leaf) for tensor, (label, leaf) in labels_of(reference).items()},
+    )
 
 
 def labels_of(inspection: Inspection) -> dict[StoredTensor, Label]:
