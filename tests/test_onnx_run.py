@@ -129,6 +129,20 @@ def test_the_first_layer_that_parts_is_named_with_its_error(folder: Path) -> Non
     assert numeric.parts_error > numeric.tolerance
 
 
+def test_where_outputs_agree_layers_of_other_sizes_are_no_mismatch(tmp_path: Path) -> None:
+    """The projection within an attention is a row of the file alone, and is aligned with another linear layer."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), nn.Linear(16, 3)).eval()
+    path = str(tmp_path / "encoder.onnx")
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (torch.zeros(1, 5, 16),), path, dynamo=False)
+    numeric = vggscope.diff(path, ref=module, input_size=(5, 16), numeric=True).numeric
+    assert numeric is not None
+    assert numeric.max_rel_error < numeric.tolerance
+    assert (numeric.parts_at, numeric.parts_error) == (None, None)
+
+
 def test_another_epsilon_of_a_norm_shows(folder: Path) -> None:
     found = vggscope.diff(str(folder / "net.onnx"), ref=made(eps=1e-3), input_size=(3, 16, 16), numeric=True).numeric
     assert found is not None

@@ -693,8 +693,8 @@ def _source_of_weights(path: str | None, shown: Network, *, rgb: bool) -> tuple[
     held = graph_in(path, sizes)
     if held is None:
         raise OptionError(
-            f"{option('check')}: {path} has weights alone, which nothing runs",
-            f"leave out {option('check')}: files of ONNX, Caffe, Keras, MatConvNet and Lua Torch hold a network",
+            f"{option('check')}: no network is run from {path}",
+            f"leave out {option('check')}: it runs networks of ONNX, Caffe, Keras, MatConvNet and Lua Torch",
         )
 
     def make() -> nn.Module:
