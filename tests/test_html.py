@@ -82,7 +82,7 @@ def test_every_word_and_every_number_is_there(kind: str, tmp_path: Path) -> None
     text, rows = "".join(found.text), iter(found.rows)
     assert visible(document.title) in text
     for block in document.blocks:
-        if isinstance(block, Table) and not block.data:
+        if isinstance(block, Table) and not block.data and block.rows:  # an empty one is left out
             assert next(rows) == [column.title for column in block.columns]
             for row in (*block.rows, *([block.total] if block.total else [])):
                 assert next(rows) == ["" if v == "" else c.text(v) for c, v in zip(block.columns, row)]
