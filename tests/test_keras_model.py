@@ -196,6 +196,11 @@ x = L.SimpleRNN(3, return_sequences=True, use_bias=False)(L.GRU(3, return_sequen
 model = Model(i, L.Dense(2)(L.Bidirectional(L.LSTM(2))(L.RepeatVector(3)(L.Flatten()(x)))))
 model.save(f"{folder}/counted.keras")
 np.savez(f"{folder}/counted.npz", **{layer.name: layer.count_params() for layer in model.layers})
+norms = [L.BatchNormalization(scale=scale, center=center) for scale in (0, 1) for center in (0, 1)]
+norms = keras.Sequential([Input((4, 4, 3)), L.Conv2D(5, 3, use_bias=False), *norms])
+norms.save(f"{folder}/norms.keras")
+counts = [sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights) for layer in norms.layers]
+np.savez(f"{folder}/norms.npz", counts=counts)
 """
 
 WRITER += COUNTED
@@ -437,6 +442,17 @@ def test_parameters_are_those_of_keras_or_at_least_the_known_ones(by_keras: Path
     assert json.loads(report.to_json())["totals"]["params"] is None
     with pytest.raises(ModelError, match="the parameters of bidirectional are not known"):
         vggscope.memory(str(by_keras / "counted.keras"))
+
+
+@needs_keras
+def test_norms_without_scale_or_centre_have_the_trained_weights_of_keras(by_keras: Path) -> None:
+    with np.load(by_keras / "norms.npz") as file:
+        counts = file["counts"].tolist()
+    found = vggscope.inspect(str(by_keras / "norms.keras"))
+    ours = {layer.name: layer.params for layer in found.layers}
+    assert sorted(ours.values()) == sorted(counts)
+    assert found.params == sum(counts)
+    assert found.buffers == 4 * 2 * 5
 
 
 def test_padding_that_depends_on_the_size_is_not_kept_at_another(tmp_path: Path) -> None:

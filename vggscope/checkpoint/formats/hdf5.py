@@ -125,16 +125,18 @@ def _in_hdf5(window: FileWindow, read: Callable[[Any, Any], _Result]) -> _Result
 class _KerasSettings:
     """What a model's configuration tells of its weights: `kinds` are the classes of layers by name.
 
+    `norms` are the trained tensors of each batch norm that is in no model within the model, in its order.
     `flattens_first`: a flattened map has its channels first, as all maps there, since its Flatten does not move them.
 
     >>> _KerasSettings.of(b'{"data_format": "channels_first"}').flattens_first, _KerasSettings.of(b"{}").flattens_first
     (True, False)
     >>> flatten = b'{"class_name": "Flatten", "config": {"name": "f", "data_format": "channels_first"}}'
     >>> _KerasSettings.of(flatten)
-    _KerasSettings(kinds={'f': 'Flatten'}, flattens_first=False)
+    _KerasSettings(kinds={'f': 'Flatten'}, norms=(), flattens_first=False)
     """
 
     kinds: Mapping[str, str]
+    norms: tuple[tuple[str, ...], ...]
     flattens_first: bool
 
     @classmethod
@@ -142,7 +144,7 @@ class _KerasSettings:
         """The settings in the text of a configuration; none in one that is none."""
         kinds: dict[str, str] = {}
         if configuration.count(b"{") > _MOST_OBJECTS:
-            return cls(kinds, False)
+            return cls(kinds, (), False)
         formats: list[Any] = []
 
         def note(entry: dict[str, Any]) -> dict[str, Any]:
@@ -153,10 +155,29 @@ class _KerasSettings:
             return entry
 
         try:
-            json.loads(configuration or b"{}", object_hook=note)
+            root = json.loads(configuration or b"{}", object_hook=note)
         except (ValueError, RecursionError):
-            return cls({}, False)
-        return cls(kinds, b'"channels_first"' in configuration and "channels_first" not in formats)
+            return cls({}, (), False)
+        return cls(
+            kinds, _trained_norms(root), b'"channels_first"' in configuration and "channels_first" not in formats
+        )
+
+
+def _trained_norms(root: Any) -> tuple[tuple[str, ...], ...]:
+    """The names of the tensors that each batch norm of a model's own layers trains, from its configuration.
+
+    >>> norm = {"class_name": "BatchNormalization", "config": {"scale": False}}
+    >>> _trained_norms({"config": {"layers": [{"class_name": "Dense", "config": {}}, norm]}})
+    (('beta',),)
+    """
+    model = root.get("config") if isinstance(root, dict) else None
+    layers = model.get("layers") if isinstance(model, dict) else None
+    entries = [entry for entry in layers if isinstance(entry, dict)] if isinstance(layers, list) else []
+    configs = [entry.get("config") for entry in entries if entry.get("class_name") == "BatchNormalization"]
+    parts = (("scale", "gamma"), ("center", "beta"))
+    return tuple(
+        tuple(leaf for key, leaf in parts if isinstance(config, dict) and config.get(key, True)) for config in configs
+    )
 
 
 def _attribute(opened: Any, name: str) -> bytes:
@@ -210,7 +231,7 @@ def _checkpoint(
             storages[name] = extent
     if not tensors:
         raise CheckpointError("it holds no dataset of numbers")
-    named = _with_names(tensors, settings.kinds)
+    named = _with_names(tensors, settings)
     is_keras = any(tensor.name.endswith(("/kernel", "/kernel:0")) for tensor in named)
     orders = {name: dataset.dtype.byteorder == ">" for name, dataset in found if name in storages}
     big_endian = sum(orders.values()) * 2 > len(orders)
@@ -258,18 +279,15 @@ _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
 """The names that Keras itself gives the tensors of a separable convolution."""
 
 
-def _with_names(tensors: list[StoredTensor], kinds: Mapping[str, str]) -> list[StoredTensor]:
-    """The tensors with Keras's names in place of its numbers: `vars/0` is a layer's kernel, or the scale of a norm.
-
-    `kinds` are the classes of layers by name.
-    """
+def _with_names(tensors: list[StoredTensor], settings: _KerasSettings) -> list[StoredTensor]:
+    """The tensors with Keras's names in place of its numbers: `vars/0` is a layer's kernel, or the scale of a norm."""
     groups: dict[str, list[StoredTensor]] = {}
     for tensor in tensors:
         groups.setdefault(tensor.name.rpartition("/")[0], []).append(tensor)
     names: dict[str, str] = {}
     for group, members in groups.items():
         layer = group.removesuffix("/vars")
-        leaves = _leaves(layer, members, kinds, is_numbered=layer != group)
+        leaves = _leaves(layer, members, settings, is_numbered=layer != group)
         names.update((member.name, f"{layer}/{leaf}") for member, leaf in zip(members, leaves))
     return [
         replace(tensor, name=_short(names.get(tensor.name, tensor.name)), original=Original(tensor.name, tensor.shape))
@@ -278,23 +296,41 @@ def _with_names(tensors: list[StoredTensor], kinds: Mapping[str, str]) -> list[S
 
 
 def _leaves(
-    layer: str, members: Sequence[StoredTensor], kinds: Mapping[str, str], *, is_numbered: bool
+    layer: str, members: Sequence[StoredTensor], settings: _KerasSettings, *, is_numbered: bool
 ) -> Sequence[str]:
     """The names of a layer's tensors within it; none where the file's names stand."""
     given = [member.name.rpartition("/")[2].partition(":")[0] for member in members]
     name = layer.rpartition("/")[2]
     # In an archive the layers are numbered by class.
-    kind = (kinds.get(name) or name).lower().replace("_", "")
+    kind = (settings.kinds.get(name) or name).lower().replace("_", "")
     part = "separable" if "separableconv" in kind or "pointwise_kernel" in given else ""
     part = "depthwise" if "depthwiseconv" in kind else part
     if is_numbered and part:
         return _PARTS[part]
     if is_numbered:
         ranks = [len(member.shape) for member in members]
+        if kind.startswith("batchnormalization") and ranks in ([1] * 2, [1] * 3):
+            return _norm_leaves(layer, len(members) - 2, settings.norms)
         return ("kernel", "bias") if ranks[0] > 1 and len(members) <= 2 else _NORM if ranks == [1] * 4 else ()
     if part == "separable" and set(given) <= set(_SEPARABLE):
         return [_PARTS[part][_SEPARABLE.index(leaf)] for leaf in given]
     return ["depthwise_kernel" if leaf == "kernel" else leaf for leaf in given] if part == "depthwise" else ()
+
+
+def _norm_leaves(layer: str, trained: int, norms: Sequence[tuple[str, ...]]) -> Sequence[str]:
+    """The names of a batch norm's tensors, of which so many are trained: without a scale, a centre or both.
+
+    An archive numbers the layers of a class within their model. In a model within another the place in the
+    configuration is not known, and one trained tensor keeps its number.
+
+    >>> _norm_leaves("layers/batch_normalization_1", 1, [("gamma",), ("beta",)])
+    ('beta', 'moving_mean', 'moving_variance')
+    """
+    number = layer.rpartition("/batch_normalization")[2].removeprefix("_") or "0"
+    is_outermost = layer.count("/") == 1 and len(number) < 9 and number.isdecimal()
+    at = norms[int(number) :][:1] if is_outermost else ()
+    leaves = at[0] if at and len(at[0]) == trained else ("0",) * trained
+    return (*leaves, "moving_mean", "moving_variance")
 
 
 def _short(name: str) -> str:
