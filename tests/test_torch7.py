@@ -273,6 +273,18 @@ REFUSED: dict[str, Callable[[], bytes]] = {
 }
 
 
+def test_a_file_of_a_32_bit_machine_is_refused(tmp_path: Path) -> None:
+    def text(value: str) -> bytes:
+        return struct.pack("<i", len(value)) + value.encode()
+
+    # Torch's File writes a `long` as the machine has it: sizes, strides, offset and count take 4 bytes there.
+    storage = struct.pack("<ii", 4, 2) + text("V 1") + text("torch.FloatStorage") + struct.pack("<i6f", 6, *range(6))
+    head = struct.pack("<ii", 4, 1) + text("V 1") + text("torch.FloatTensor")
+    (tmp_path / "x.t7").write_bytes(head + struct.pack("<6i", 2, 2, 3, 3, 1, 1) + storage)
+    with pytest.raises(VggscopeError, match="a shape or a stride that no tensor has"):
+        vggscope.inspect(str(tmp_path / "x.t7"))
+
+
 @pytest.mark.parametrize("reason", REFUSED)
 def test_a_lying_file_is_refused(tmp_path: Path, reason: str) -> None:
     (tmp_path / "x.t7").write_bytes(REFUSED[reason]())
