@@ -641,7 +641,7 @@ def export(
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     export("vgg11", f"{folder}/vgg11.safetensors", input_size=(3, 32, 32), num_classes=10)
+    ...     export("vgg11", f"{folder}/vgg11.safetensors", input_size=(3, 32, 32), head="flatten", num_classes=10)
     ...     inspect(f"{folder}/vgg11.safetensors").num_classes
     10
     """
