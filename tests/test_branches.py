@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vggscope.drawing import diagram
-from vggscope.drawing.branches import TOP, Rail, block_rails, is_dense, read_from_elsewhere, stage_rails, starts_branch
+from vggscope.drawing.branches import TOP, Rail, block_rails, read_from_elsewhere, stage_rails, starts_branch
 from vggscope.drawing.picture import Line, Picture, Point, Text
 from vggscope.drawing.stages import LayerBlock, Stage
 from vggscope.drawing.subject import Subject
@@ -55,11 +55,11 @@ def test_a_gate_reads_what_it_scales() -> None:
 def test_a_dense_block_is_called_dense_and_a_residual_one_is_not() -> None:
     stages = cards("torchvision:densenet121")
     layers, closing = stages["features.denseblock1"].blocks
-    assert is_dense(layers)
-    assert not is_dense(closing)
+    assert layers.is_dense
+    assert not closing.is_dense
     (rail,) = stage_rails(stages["features.denseblock1"])  # the last concatenation reads the block's input too
     assert rail == Rail((TOP,), (3,), 0)
-    assert not any(is_dense(block) for stage in cards("torchvision:resnet34").values() for block in stage.blocks)
+    assert not any(block.is_dense for stage in cards("torchvision:resnet34").values() for block in stage.blocks)
 
 
 class Up(nn.Module):

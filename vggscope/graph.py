@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import field, replace
-from functools import cached_property
-from os import path
+from functools import cached_property, lru_cache
+from os import getcwd, path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -116,8 +116,13 @@ class CodePosition(NamedTuple):
 
 def shown_path(file: str) -> str:
     """A path relative to the current folder if it is below that, else the full path."""
-    here = path.abspath(".")
-    relative = path.relpath(file) if path.splitdrive(file)[0] == path.splitdrive(here)[0] else file
+    return _shown_from(getcwd(), file)
+
+
+@lru_cache(maxsize=256)
+def _shown_from(here: str, file: str) -> str:
+    # A summary asks for the same few files once for each layer.
+    relative = path.relpath(file, here) if path.splitdrive(file)[0] == path.splitdrive(here)[0] else file
     return file if relative.startswith(path.pardir) else relative
 
 

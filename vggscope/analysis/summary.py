@@ -199,11 +199,12 @@ class CostSums(TableResult[CostSum]):
 def _sums(summary: Summary, by: str, keys: list[str], of_other: Callable[[str], str]) -> CostSums:
     """The sums over the layers with the same key. `of_other` is that of the path of a parameter that no layer owns."""
     others = [(of_other(other.name.rpartition(".")[0]), other.params) for other in summary.totals.other_params]
-    names = dict.fromkeys((*keys, *(key for key, _ in others)))
-    groups = []
-    for name in names:
-        layers = [layer for layer, key in zip(summary.layers, keys) if key == name]
-        groups.append(_sum_of(name, layers, [params for key, params in others if key == name]))
+    members: dict[str, tuple[list[LayerSummary], list[int]]] = {}
+    for key, layer in zip(keys, summary.layers):
+        members.setdefault(key, ([], []))[0].append(layer)
+    for key, params in others:
+        members.setdefault(key, ([], []))[1].append(params)
+    groups = [_sum_of(name, *parts) for name, parts in members.items()]
     if by == "operator":
         groups.sort(key=lambda group: (group.name == NO_LAYER, -(group.params or 0), -(group.macs or 0)))
     total = _sum_of("total", list(summary.layers), [params for _, params in others])

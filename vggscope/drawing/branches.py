@@ -95,14 +95,6 @@ def read_from_elsewhere(stage: Stage, names: dict[str, str]) -> dict[str, tuple[
     return elsewhere
 
 
-def is_dense(block: LayerBlock) -> bool:
-    """Whether each repetition of a module reads the outputs of all those before it, as in a DenseNet."""
-    if block.count < 3:
-        return False
-    reads = {name for layer in block.instances[-1] for name in layer.node.inputs}
-    return all(any(layer.node.name in reads for layer in instance) for instance in block.instances[:-1])
-
-
 def lanes(rails: Sequence[Rail]) -> int:
     """How many lanes they take."""
     return 1 + max((rail.lane for rail in rails), default=-1)

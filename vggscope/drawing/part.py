@@ -32,14 +32,16 @@ def chosen(layers: tuple[Layer, ...], stages: Sequence[Stage], words: str) -> tu
     return layers[first : last + 1]
 
 
-def entering(network: Network, layers: Sequence[Layer], names: dict[str, str]) -> tuple[Input, ...]:
-    """The tensors that a part reads and does not compute, in the order in which it reads them. A layer's output has the
-    one of `names` that people know.
-    """
+def given_to(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """The names of the tensors that a part reads and does not compute, in the order in which it reads them."""
     own = {layer.node.name for layer in layers}
+    return tuple(dict.fromkeys(name for layer in layers for name in layer.node.inputs if name not in own))
+
+
+def entering(network: Network, given: Sequence[str], names: dict[str, str]) -> tuple[Input, ...]:
+    """The tensors with these names. A layer's output has the one of `names` that people know."""
     inputs = {tensor.name: tensor for tensor in network.inputs}
-    read = dict.fromkeys(name for layer in layers for name in layer.node.inputs if name not in own)
-    return tuple(inputs.get(name) or _output_of(network, name, names) for name in read)
+    return tuple(inputs.get(name) or _output_of(network, name, names) for name in given)
 
 
 def _output_of(network: Network, name: str, names: dict[str, str]) -> Input:

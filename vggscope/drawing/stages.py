@@ -47,6 +47,14 @@ class LayerBlock:
     def count(self) -> int:
         return len(self.instances)
 
+    @cached_property
+    def is_dense(self) -> bool:
+        """Whether each repetition reads the outputs of all those before it, as in a DenseNet."""
+        if self.count < 3:
+            return False
+        reads = {name for layer in self.instances[-1] for name in layer.node.inputs}
+        return all(any(layer.node.name in reads for layer in instance) for instance in self.instances[:-1])
+
 
 @record
 class Stage:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from vggscope.analysis.summary import Summary, summarize
 from vggscope.drawing.layer import Layer, input_shape
-from vggscope.drawing.part import chosen, entering
+from vggscope.drawing.part import chosen, entering, given_to
 from vggscope.drawing.stages import Stage, has_paper_stages, stages
 from vggscope.errors import NotationError
 from vggscope.graph import Input, Network, module_node
@@ -91,13 +91,12 @@ class Subject:
         """The tensors that enter what is drawn: the network's inputs, or outputs of the layers before a part."""
         if self.only is None:
             return self.network.inputs
-        return entering(self.network, self.layers, {layer.node.name: layer.name for layer in self.every_layer})
+        return entering(self.network, self.given_names, {layer.node.name: layer.name for layer in self.every_layer})
 
     @cached_property
-    def given_names(self) -> frozenset[str]:
-        """By which names nodes refer to `inputs`."""
-        own = {layer.node.name for layer in self.layers}
-        return frozenset(name for layer in self.layers for name in layer.node.inputs if name not in own)
+    def given_names(self) -> tuple[str, ...]:
+        """By which names the layers that are drawn refer to what enters."""
+        return given_to(self.layers)
 
     @property
     def has_paper_stages(self) -> bool:

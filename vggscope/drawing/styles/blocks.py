@@ -10,7 +10,6 @@ from vggscope.drawing.branches import (
     TOP,
     Rail,
     block_rails,
-    is_dense,
     lanes,
     read_from_elsewhere,
     stage_rails,
@@ -113,7 +112,7 @@ class _Card:
         lines = [text_width(self.stage.name, HEADING, bold=True)]
         for block, rails in zip(self.stage.blocks, self.rails):
             aside = self.gutter + _gutter(rails)
-            lines.append(text_width(block.title, SMALL) + 40 + self.gutter + (28 if is_dense(block) else 0))
+            lines.append(text_width(block.title, SMALL) + 40 + self.gutter + (28 if block.is_dense else 0))
             lines += [text_width(row.name, BODY) + 22 + text_width(self.spec(row), BODY) + aside for row in block.rows]
             if self.rules:
                 lines += [text_width(row.layer.report.rule or "", SMALL) + 14 + aside for row in block.rows]
@@ -131,7 +130,7 @@ def draw(subject: Subject, look: Look) -> Picture:
     heat = heat_of(look, [row.layers for stage in subject.stages for row in stage.rows])
     parts = [input_part(subject, placed.frames[INPUT], look.theme)]
     parts += [_part(card, placed.frames[name], look.theme, heat) for name, card in cards.items()]
-    dense = [DENSE] if any(is_dense(block) for stage in subject.stages for block in stage.blocks) else []
+    dense = [DENSE] if any(block.is_dense for stage in subject.stages for block in stage.blocks) else []
     return page(
         title=subject.title,
         caption=subject.caption,
@@ -196,7 +195,7 @@ def _cells(card: _Card) -> Iterator[Cell]:
     yield Cell(card.stage.name, bold=True)
     for block in card.stage.blocks:
         if _has_frame(block):
-            dense = " dense" if is_dense(block) else ""
+            dense = " dense" if block.is_dense else ""
             yield Cell(f"{block.title} × {block.count}{dense}" if block.count > 1 else block.title)
         for row in block.rows:
             yield Cell(row.name, card.spec(row), row.layer.kind)
@@ -239,7 +238,7 @@ def _block_frame(block: LayerBlock, frame: Frame, theme: Theme) -> list[Shape]:
         Rectangle(frame.x, frame.y, frame.width, frame.height - 2, "", theme.border, radius=3),
         *([title] if block.title else []),
         *([times] if block.count > 1 else []),
-        *([dense] if is_dense(block) else []),
+        *([dense] if block.is_dense else []),
     ]
 
 
