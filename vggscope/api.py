@@ -531,6 +531,7 @@ def diagram(
     legend: bool = True,
     crop: bool = False,
     only: str | None = None,
+    font: str | None = None,
     **options: Unpack[ModelOptions],
 ) -> Diagram:
     """Draw a model, or several `models` side by side with `style="table"`.
@@ -541,7 +542,8 @@ def diagram(
     out networks that branch. `href` returns the address that a layer of an SVG links to, by the layer's name. `title`
     and `caption` replace the text above the picture, `"none"` leaves one out. Without `legend` nothing stands below it;
     with `crop` the page has no margin. `only` draws a part, with the figures that it has in the whole network: a stage,
-    module or layer by its name, or from one to another (`stage3..stage5`).
+    module or layer by its name, or from one to another (`stage3..stage5`). `font` names a font that is installed here:
+    the text is measured in it, and a picture in vectors names it, with others for a viewer that lacks it.
 
     Raises OptionError for an unknown word, and MissingTool where Graphviz is needed and not installed.
 
@@ -566,6 +568,7 @@ def diagram(
         legend=legend,
         crop=crop,
         only=only,
+        font=font,
     )
 
 

@@ -55,6 +55,11 @@ class _Look:
         str | None, option("FROM..TO", "A part of the model: stages, modules or layers, e.g. stage3..stage5.", "layers")
     ] = None
 
+    font: Annotated[
+        str | None,
+        option("NAME", "A font that is installed here, in place of Helvetica.", "fonts"),
+    ] = None
+
     def keywords(self) -> dict[str, Any]:
         names = None if self.annotate is None else [name.strip() for name in self.annotate.split(",")]
         return {**vars(self), "annotate": names}

@@ -11,6 +11,8 @@ import importlib
 from collections.abc import Callable, Sequence
 
 from vggscope.drawing.engine import ENGINES, check
+from vggscope.drawing.fonts import HELVETICA, measured_in
+from vggscope.drawing.installed_fonts import installed_font
 from vggscope.drawing.look import FACTS, HEATS, Framing, Look
 from vggscope.drawing.picture import Picture, linked, scaled
 from vggscope.drawing.subject import Subject, with_printed_softmax
@@ -81,11 +83,12 @@ class Diagram(Drawn):
             raise OptionError(f"a PNG of {dpi} dots per inch makes no sense here", f"{option('dpi')} is 1 to {most}")
         from vggscope.drawing.writers import dot, png_pdf, svg, tex
 
-        if form in ("png", "pdf"):
-            return png_pdf.write(self.picture, form, dpi)
-        if form == "dot":
-            return dot.write(self.picture, self.theme, self.direction).encode()
-        text = tex.write(self.picture) if form == "tex" else svg.write(self.picture)
+        with measured_in(self.picture.font):
+            if form in ("png", "pdf"):
+                return png_pdf.write(self.picture, form, dpi)
+            if form == "dot":
+                return dot.write(self.picture, self.theme, self.direction).encode()
+            text = tex.write(self.picture) if form == "tex" else svg.write(self.picture)
         return text.encode()
 
     def __repr__(self) -> str:
@@ -110,6 +113,7 @@ def diagram(
     legend: bool = True,
     crop: bool = False,
     only: str | None = None,
+    font: str | None = None,
 ) -> Diagram:
     """Draw a network, or several side by side.
 
@@ -117,7 +121,8 @@ def diagram(
     modules once, with their number. `direction` is LR (the default) or TB. `width` is the largest width in points: a
     wider picture continues in another row or, if that is not possible, is scaled down. `engine` lays out networks that
     branch. `href` returns the address of a link on an SVG's node, given the name of its layer or stage. `title`,
-    `caption`, `legend` and `crop` are those of Framing. `only` names the part to draw, as Subject does.
+    `caption`, `legend` and `crop` are those of Framing. `only` names the part to draw, as Subject does. `font` names a
+    family that is installed here, in which the text is measured and drawn.
 
     Raises OptionError for an unknown or unsuitable option or part, and MissingTool if `engine` is needed and not
     installed.
@@ -145,15 +150,16 @@ def diagram(
     annotations = tuple(module.DEFAULT if annotate is None else annotate)
     framing = Framing(title, caption, legend, crop)
     look = Look(THEMES[theme], width, direction or "LR", annotations, heat or "", engine, framing)
-    if style == "table":
-        subjects = tuple(Subject(with_printed_softmax(network), fold, only) for network in drawn)
-        picture: Picture = module.draw(subjects, look)
-    else:
-        picture = module.draw(Subject(drawn[0], fold, only), look)
-    if href is not None:
-        picture = linked(picture, href)
-    if width is not None and picture.width > width:
-        picture = scaled(picture, width / picture.width)
+    with measured_in(HELVETICA if font is None else installed_font(font)):
+        if style == "table":
+            subjects = tuple(Subject(with_printed_softmax(network), fold, only) for network in drawn)
+            picture: Picture = module.draw(subjects, look)
+        else:
+            picture = module.draw(Subject(drawn[0], fold, only), look)
+        if href is not None:
+            picture = linked(picture, href)
+        if width is not None and picture.width > width:
+            picture = scaled(picture, width / picture.width)
     failure = next((network.failure for network in drawn if network.failure is not None), None)
     return Diagram(picture, THEMES[theme], direction or module.RANKDIR, failure)
 

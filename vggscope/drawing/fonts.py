@@ -2,14 +2,22 @@
 
 The widths are Helvetica's, in thousandths of the type size, from Adobe's font metrics for the 14 standard fonts. Arial,
 Liberation Sans and Nimbus Sans share them. For readers with another font the picture states the width of each text, so
-that it stays in its box.
+that it stays in its box. A picture in another font is drawn within `measured_in`.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-FAMILIES = ("Helvetica", "Arial", "Liberation Sans", "Nimbus Sans", "DejaVu Sans", "sans-serif")
+from vggscope.record import record
+
+LIKE_HELVETICA = ("Helvetica", "Arial", "Liberation Sans", "Nimbus Sans")
+"""The families that share Helvetica's widths."""
+
+FAMILIES = (*LIKE_HELVETICA, "DejaVu Sans", "sans-serif")
 
 ASCENT = 0.72
 """The height of capitals and digits above the baseline, as a share of the type size."""
@@ -35,11 +43,55 @@ _UNSHOWN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 """Unicode categories of characters without a glyph, or that change the direction of text."""
 
 
-def _table(widths: str) -> dict[str, int]:
-    return {chr(code): int(width) for code, width in enumerate(widths.split(), 32)} | _BEYOND_ASCII
+class Widths(dict[str, float]):
+    """The width of each character in thousandths of the type size; one that is not listed is measured and added."""
+
+    def __missing__(self, char: str) -> float:
+        self[char] = width = self.measure(char)
+        return width
+
+    def measure(self, char: str) -> float:
+        """An estimate: an em for wide characters of Chinese, Japanese and Korean, 0 for marks on other characters."""
+        if unicodedata.combining(char):
+            return 0
+        return 1000 if unicodedata.east_asian_width(char) in "WF" else 700
 
 
-_WIDTHS = {False: _table(_REGULAR), True: _table(_BOLD)}
+def _table(widths: str) -> Widths:
+    return Widths({chr(code): int(width) for code, width in enumerate(widths.split(), 32)} | _BEYOND_ASCII)
+
+
+@record
+class Font:
+    """The font of a picture: the widths of its characters, and the families that a viewer is asked for, in order.
+
+    `name` is empty for Helvetica's metrics, else the family of a font on this machine.
+    """
+
+    families: tuple[str, ...]
+    regular: Widths
+    bold: Widths
+    name: str = ""
+
+
+HELVETICA = Font(FAMILIES, _table(_REGULAR), _table(_BOLD))
+
+_font: ContextVar[Font] = ContextVar("font", default=HELVETICA)
+
+
+def current_font() -> Font:
+    """The font in which texts are measured now."""
+    return _font.get()
+
+
+@contextmanager
+def measured_in(font: Font) -> Iterator[None]:
+    """Measure texts in this font meanwhile."""
+    token = _font.set(font)
+    try:
+        yield
+    finally:
+        _font.reset(token)
 
 
 _ROUNDED = 0.005
@@ -52,14 +104,9 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
     >>> text_width("224", 10)
     16.68
     """
-    widths = _WIDTHS[bold]
-    return round(sum(widths.get(char) or _guess(char) for char in text) * size / 1000, 2)
-
-
-def _guess(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 1000 if unicodedata.east_asian_width(char) in "WF" else 700
+    font = _font.get()
+    widths = font.bold if bold else font.regular
+    return round(sum(widths[char] for char in text) * size / 1000, 2)
 
 
 def fitted(text: str, size: float, width: float, bold: bool = False) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from vggscope.drawing.fonts import ASCENT, DESCENT, text_width
+from vggscope.drawing.fonts import ASCENT, DESCENT, HELVETICA, Font, text_width
 from vggscope.record import record
 
 Point = tuple[float, float]
@@ -162,7 +162,8 @@ class Link:
 @record
 class Picture:
     """A page of `width` by `height` points. `frame` is drawn under everything else: captions, legends, the outlines of
-    groups. `labels` lie over the links. `engine` is the name and version of Graphviz, if it was used.
+    groups. `labels` lie over the links. `engine` is the name and version of Graphviz, if it was used. `font` is the one
+    in which its texts were measured; a writer measures in it again.
     """
 
     title: str
@@ -175,6 +176,7 @@ class Picture:
     parts: tuple[Part, ...]
     labels: tuple[Shape, ...] = ()
     engine: str = ""
+    font: Font = HELVETICA
 
     def shapes(self) -> Iterator[Shape]:
         """Every shape, from the bottom up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vggscope.drawing.fonts import fitted, text_width
+from vggscope.drawing.fonts import current_font, fitted, text_width
 from vggscope.drawing.look import NONE, Framing, Heat
 from vggscope.drawing.picture import Link, Part, Picture, Shape, Text, cropped, moved_up
 from vggscope.drawing.theme import HEADING, SMALL, TITLE, Theme
@@ -59,6 +59,7 @@ def page(
         parts=parts,
         labels=labels,
         engine=engine,
+        font=current_font(),
     )
     return cropped(picture) if framing.crop else moved_up(picture, _free(framing))
 

@@ -206,6 +206,13 @@ def pictures(ctx: Any, word: str) -> list[str]:
     return written(ctx, word, *(f".{name}" for name in get_args(PictureFormat)))
 
 
+def fonts(ctx: Any, word: str) -> list[str]:
+    """A font that is installed on this machine."""
+    from vggscope.drawing.installed_fonts import families
+
+    return [name for name in families() if name.lower().startswith(word.lower())]
+
+
 def written(ctx: Any, word: str, *suffixes: str) -> list[str]:
     """A file to write: one that exists, or the name that `word` begins with each of the suffixes."""
     existing = paths(ctx, word, *suffixes)

@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
-from vggscope.drawing.fonts import FAMILIES, plain
+from vggscope.drawing.fonts import plain
 from vggscope.drawing.picture import Cell, Link, Part, Picture, Rectangle
 from vggscope.drawing.theme import Theme
 
@@ -22,7 +22,7 @@ PIECE = 1_000
 
 def write(picture: Picture, theme: Theme, direction: str = "LR") -> str:
     """The DOT text."""
-    font = quoted(",".join(FAMILIES[:2]))
+    font = quoted(",".join(picture.font.families[:2]))
     words = f"fontname={font} fontcolor="
     rows = _rows(picture.parts)
     # A row is a rank of a graph that runs from top to bottom.

@@ -1,4 +1,6 @@
-"""A Picture as PNG or PDF, drawn by matplotlib with its bundled font, so that it is the same on every machine."""
+"""A Picture as PNG or PDF, drawn by matplotlib with its bundled font, so that it is the same on every machine; or with
+the installed font that the picture names.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from vggscope.drawing.fonts import plain
+from vggscope.drawing.installed_fonts import FALLBACK
 from vggscope.drawing.picture import Line, Picture, Polygon, Rectangle, Shape, Text
 from vggscope.errors import MissingTool
 from vggscope.suppress import suppress_output
@@ -111,8 +114,8 @@ def _add_text(figure: Figure, text: Text, picture: Picture, order: int) -> None:
         text.x / picture.width,
         1 - text.y / picture.height,
         plain(text.text).replace("$", r"\$"),
-        fontsize=_size(text),
-        fontfamily="DejaVu Sans",
+        fontsize=text.size if picture.font.name else _size(text),
+        fontfamily=[picture.font.name, FALLBACK] if picture.font.name else FALLBACK,
         fontweight="bold" if text.bold else "normal",
         color=text.color,
         horizontalalignment={"start": "left", "middle": "center", "end": "right"}[text.anchor],

@@ -9,7 +9,7 @@ import html
 import re
 
 from vggscope._version import __version__
-from vggscope.drawing.fonts import FAMILIES, plain
+from vggscope.drawing.fonts import plain
 from vggscope.drawing.picture import Line, Part, Picture, Point, Polygon, Rectangle, Shape, Text
 from vggscope.drawing.writers import number
 
@@ -20,7 +20,7 @@ def write(picture: Picture) -> str:
     width, height = number(picture.width), number(picture.height)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}"'
-        f' role="img" font-family={_quoted(", ".join(FAMILIES))}>',
+        f' role="img" font-family={_quoted(", ".join(map(_family, picture.font.families)))}>',
         f"<!-- {', '.join(filter(None, (f'vggscope {__version__}', picture.engine)))} -->",
         f"<title>{_escaped(plain(picture.title))}</title>",
         f"<desc>{_escaped(plain(picture.description))}</desc>",
@@ -72,6 +72,12 @@ def _escaped(text: str) -> str:
 
 def _quoted(text: str) -> str:
     return f'"{html.escape(text)}"'
+
+
+def _family(name: str) -> str:
+    """A family as CSS names it: in quotes unless it is made of plain words."""
+    plain_words = re.fullmatch(r"[A-Za-z][A-Za-z-]*( [A-Za-z][A-Za-z-]*)*", name)
+    return name if plain_words else "'" + re.sub(r"[\\'\n]", "", plain(name)) + "'"
 
 
 def _lines(text: str) -> str:
