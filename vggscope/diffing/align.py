@@ -8,12 +8,18 @@ gap costs more than a dropout's, and a changed attribute costs less than another
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import cache
+from itertools import accumulate, repeat
+from operator import add, sub
 from typing import NamedTuple
 
 from vggscope.graph import Network, Node
 from vggscope.ops.base import Op
+
+_Substitutions = Callable[[int, int, int], Iterator[float]]
 
 Pair = tuple[int | None, int | None]
 """Positions in our network and in the reference; None on the side of a gap."""
@@ -22,6 +28,9 @@ _NO_EFFECT = 0.25
 """The cost of a gap for an op that returns its input. That of any other op is its `alignment_cost`."""
 
 _IMPOSSIBLE = 1e9
+
+FIRST_WIDTH = 64
+"""The width of the first band of the alignment: enough for networks that differ in a few layers."""
 
 MOST_CELLS = 10**7
 """The most pairs of layers that are compared: all pairs of two networks of 3,000 layers. In longer networks only layers
@@ -174,66 +183,81 @@ def _substitution(ours: Signature, reference: Signature) -> float:
 def _cheapest(left: Sequence[Signature], right: Sequence[Signature]) -> Alignment:
     """The cheapest alignment by dynamic programming: a row of costs for each of our layers.
 
-    For long networks each row is a band around the diagonal. An alignment outside the band has so many gaps that
-    the result is certainly the cheapest, unless it costs more than those gaps.
+    Each row is a band around the diagonal. An alignment outside the band has so many gaps that the result is certainly
+    the cheapest, unless it costs more than those gaps: then the band is made wider (Ukkonen 1985).
     """
     if not left or not right:
         return Alignment([*((i, None) for i in range(len(left))), *((None, j) for j in range(len(right)))], True)
-    import numpy as np
-
     substitutions = _substitutions(left, right)
-    skipped = np.concatenate(([0.0], np.cumsum([signature.gap for signature in right])))
-    width = min(len(right) + 1, MOST_CELLS // (len(left) + 1))
-    line = np.arange(len(left) + 1) * len(right) // len(left)
-    starts = np.clip(line - width // 2, 0, len(right) + 1 - width)
-    costs = np.empty((len(left) + 1, width))
-    costs[0] = skipped[:width]
+    widest = min(len(right) + 1, MOST_CELLS // (len(left) + 1))
+    width = min(FIRST_WIDTH, widest)
+    while True:
+        band = _band(left, right, width, substitutions)
+        is_cheapest = band.rows[-1][-1] < _least_cost_outside(band.starts, width, left, right)
+        if is_cheapest or width == widest:
+            return Alignment(_trace_back(band, left, right), is_cheapest)
+        width = min(4 * width, widest)
+
+
+class _Band(NamedTuple):
+    """The least costs: `rows[i][k]` is that of aligning our first i layers with the reference's first starts[i]+k."""
+
+    rows: list[array[float]]
+    starts: list[int]
+
+
+def _band(left: Sequence[Signature], right: Sequence[Signature], width: int, substitutions: _Substitutions) -> _Band:
+    """The costs inside a band around the diagonal. Built-in functions work out a row at once."""
+    skipped = list(accumulate((signature.gap for signature in right), initial=0.0))
+    last = len(right) + 1 - width
+    starts = [min(max(i * len(right) // len(left) - width // 2, 0), last) for i in range(len(left) + 1)]
+    rows = [array("d", skipped[:width])]
     for i, signature in enumerate(left):
-        start, shift = starts[i + 1], starts[i + 1] - starts[i]
-        above = np.concatenate(([np.inf], costs[i, max(shift - 1, 0) :], np.full(shift, np.inf)))[-width - 1 :]
-        row = np.minimum(above[1:] + signature.gap, above[:-1] + substitutions(i, start, start + width))
+        start, shift = starts[i + 1], min(starts[i + 1] - starts[i], width + 1)
+        # The costs of the row before, from position start-1 on. Outside the band they are unknown.
+        before = [math.inf, *rows[i], *repeat(math.inf, shift)][shift:]
+        unpaired = map(add, before[1:], repeat(signature.gap))
+        paired = map(add, before, substitutions(i, start, start + width))
         # Within the row: reach an earlier position, then leave gaps for the reference's layers up to this one.
         skips = skipped[start : start + width]
-        costs[i + 1] = np.minimum.accumulate(row - skips) + skips
-    is_cheapest = costs[-1, -1] < _least_cost_outside(starts, width, left, right)
-    return Alignment(_trace_back(costs, starts, left, right), bool(is_cheapest))
+        reached = accumulate(map(sub, map(min, unpaired, paired), skips), min)
+        rows.append(array("d", map(add, reached, skips)))
+    return _Band(rows, starts)
 
 
-def _substitutions(left: Sequence[Signature], right: Sequence[Signature]):  # type: ignore[no-untyped-def]
+def _substitutions(left: Sequence[Signature], right: Sequence[Signature]) -> _Substitutions:
     """A function of i, start and end: the costs of pairing our layer i with the reference's layers start-1 to end-2.
 
     The value for layer -1, which does not exist, is never used.
     """
-    import numpy as np
-
     left_kinds, left_index = _distinct(left)
     right_kinds, right_index = _distinct(right)
-    shifted = np.array([0, *right_index])
-    if len(left_kinds) * len(right_kinds) <= MOST_CELLS:
-        table = np.array([[_substitution(a, b) for b in right_kinds] for a in left_kinds])
-        return lambda i, start, end: table[left_index[i], shifted[start:end]]
+    shifted = [0, *right_index]
 
-    def substitutions(i: int, start: int, end: int):  # type: ignore[no-untyped-def]
-        kinds, places = np.unique(shifted[start:end], return_inverse=True)
-        return np.array([_substitution(left[i], right_kinds[kind]) for kind in kinds])[places]
+    def costs(left_kind: int, right_kinds_paired: Iterable[int]) -> dict[int, float]:
+        ours = left_kinds[left_kind]
+        return {kind: _substitution(ours, right_kinds[kind]) for kind in right_kinds_paired}
+
+    if len(left_kinds) * len(right_kinds) <= MOST_CELLS:
+        of_kind = cache(lambda left_kind: costs(left_kind, range(len(right_kinds))))
+        return lambda i, start, end: map(of_kind(left_index[i]).__getitem__, shifted[start:end])
+
+    def substitutions(i: int, start: int, end: int) -> Iterator[float]:
+        paired = shifted[start:end]
+        return map(costs(left_index[i], set(paired)).__getitem__, paired)
 
     return substitutions
 
 
-def _least_cost_outside(starts, width: int, left: Sequence[Signature], right: Sequence[Signature]) -> float:  # type: ignore[no-untyped-def]
+def _least_cost_outside(starts: list[int], width: int, left: Sequence[Signature], right: Sequence[Signature]) -> float:
     """A lower bound for the cost of an alignment that leaves the band: its gaps on the way out and back."""
-    import numpy as np
-
     ours, theirs = min(s.gap for s in left), min(s.gap for s in right)
     surplus = len(right) - len(left)
-    lead = starts - np.arange(len(left) + 1)
-    above = min((lead + width)[starts + width <= len(right)], default=np.inf)
-    below = max((lead - 1)[starts > 0], default=-np.inf)
-    return float(
-        min(
-            max(above, 0) * theirs + max(above - surplus, 0) * ours,
-            max(-below, 0) * ours + max(surplus - below, 0) * theirs,
-        )
+    above = min((start - i + width for i, start in enumerate(starts) if start + width <= len(right)), default=math.inf)
+    below = max((start - i - 1 for i, start in enumerate(starts) if start), default=-math.inf)
+    return min(
+        max(above, 0) * theirs + max(above - surplus, 0) * ours,
+        max(-below, 0) * ours + max(surplus - below, 0) * theirs,
     )
 
 
@@ -243,14 +267,13 @@ def _distinct(signatures: Sequence[Signature]) -> tuple[list[Signature], list[in
     return list(places), [places[signature] for signature in signatures]
 
 
-def _trace_back(costs, starts, left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:  # type: ignore[no-untyped-def]
-    """Read the cheapest alignment off the costs, from the end. Row i begins at position `starts[i]`."""
+def _trace_back(band: _Band, left: Sequence[Signature], right: Sequence[Signature]) -> list[Pair]:
+    """Read the cheapest alignment off the costs, from the end."""
     i, j = len(left), len(right)
-    width = costs.shape[1]
 
     def cost(i: int, j: int) -> float:
-        place = j - starts[i]
-        return float(costs[i, place]) if 0 <= place < width else math.inf
+        row, place = band.rows[i], j - band.starts[i]
+        return row[place] if 0 <= place < len(row) else math.inf
 
     pairs: list[Pair] = []
     while i or j:
