@@ -18,6 +18,7 @@ PICTURE = DOCS / "images" / "floors.svg"
 
 ABOUT = {
     "cli": "parse the command line, call api, print; checks for a project's own tests",
+    "mcp_server": "the functions of api as an assistant's tools",
     "api": "every command as a function",
     "explorer": "the interactive page",
     "render": "results as text and plots; the table of formats",

@@ -28,6 +28,7 @@ FLOORS = (
     ("render",),
     ("explorer",),
     ("api",),
+    ("mcp_server",),
     ("cli", "testing"),
     ("__init__", "__main__"),
 )
@@ -53,6 +54,9 @@ HEAVY = (
     "pandas",
     "polars",
     "pyarrow",
+    "mcp",
+    "mcp_types",
+    "anyio",
 )
 """Packages that are slow to import."""
 

@@ -11,7 +11,7 @@ A page runs from top to bottom in one folder. The language of a block decides wh
     toml      begins with `# name.toml` and is written to that file
     diff      begins with `--- name` and `+++ name` and edits that file
     yaml      is parsed, and the commands under `run` and `entry` must end with 0
-    json      the output of the command above, or a part of it
+    json      the output of the command above, or a part of it, or the servers of an assistant
 
 A command in a sentence (`vggscope summary D` in backticks) runs too and must end with 0 or 1. One with a placeholder in
 capitals (MODEL, FILE), or a command's name alone, must exist in the program.
@@ -278,7 +278,12 @@ class Player:
         return text
 
     def json(self, text: str) -> str:
-        """Hold it to what the last command printed."""
+        """Hold it to what the last command printed, or the servers in it to what the program takes."""
+        for server in json.loads(text).get("mcpServers", {}).values():
+            assert server["command"] == "vggscope"
+            assert server["args"][0] == "mcp"
+            assert {word for word in server["args"] if word.startswith("--")} <= options("mcp")
+            return text
         assert is_part(json.loads(text), json.loads(self.printed))
         return text
 

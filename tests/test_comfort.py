@@ -86,7 +86,7 @@ def test_an_example_is_read_as_a_command_line(name, example) -> None:
 RUN = [
     example
     for _, example in examples()
-    if not re.search(r"my_vgg|\.pth|weights\.|verify|resnet|--refs|\.html|table1|--at features", example)
+    if not re.search(r"my_vgg|\.pth|weights\.|verify|resnet|--refs|\.html|table1|--at features|vggscope mcp", example)
 ]
 
 

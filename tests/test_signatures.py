@@ -118,6 +118,7 @@ FUNCTIONS = {
     "build": (api.build, api.export),
     "list": (api.catalogue,),
     "inspect": (api.inspect, api.stats),
+    "mcp": (),
 }
 """The functions of the commands that have another name or several."""
 
@@ -146,6 +147,8 @@ NOT_IN_PYTHON = {
     ("diff", "fold"): "result.picture(fold=...)",
     ("diff", "reference"): "the parameter ref",
     ("rf", "image"): "result.picture(image=...)",
+    ("mcp", "allow_code"): "a server for programs, which call the functions themselves in Python",
+    ("mcp", "folder"): "a server for programs",
 }
 """Options that only say how a result is shown, or which function is called, with what does that in Python."""
 
@@ -158,7 +161,7 @@ def options() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("command", "option"), options())
 def test_every_option_is_a_parameter_in_python(command: str, option: str) -> None:
-    functions = FUNCTIONS.get(command) or (getattr(api, command),)
+    functions = FUNCTIONS[command] if command in FUNCTIONS else (getattr(api, command),)
     name = NAMES.get((command, option)) or NAMES.get(option) or option
     taken = {parameter for function in functions for parameter in parameters(function)}
     assert name in taken or (command, option) in NOT_IN_PYTHON or option in NOT_IN_PYTHON
@@ -186,6 +189,8 @@ REASONS = {
     ("compare", "drawing.themes"): "checks --theme before anything is computed",
     ("diff", "vgg.notation"): "recognises a line of notation that the shell has split",
     ("explain", "drawing.themes"): "checks --theme before anything is computed",
+    ("mcp", "mcp_server.server"): "answers an assistant, whose calls are those of api",
+    ("mcp", "mcp_server.tools"): "the permissions that the person gives",
 }
 
 

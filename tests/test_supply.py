@@ -33,7 +33,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 def claimed() -> list[Requirement]:
     """What a user installs: the dependencies and the extras that are for users."""
     extras = PROJECT["optional-dependencies"]
-    named = ("onnx", "onnxruntime", "timm", "keras")
+    named = ("onnx", "onnxruntime", "timm", "keras", "mcp")
     return [Requirement(text) for text in (*PROJECT["dependencies"], *(text for key in named for text in extras[key]))]
 
 

@@ -174,9 +174,39 @@ def naming_options() -> Iterator[None]:
         _command_lines.pop()
 
 
+@contextmanager
+def naming_arguments() -> Iterator[None]:
+    """Within this context, messages name the arguments of Python's functions, also in a command that answers calls."""
+    before = _command_lines[:]
+    _command_lines.clear()
+    try:
+        yield
+    finally:
+        _command_lines[:] = before
+
+
 def names_options() -> bool:
     """Return whether messages name the options of the command line."""
     return bool(_command_lines)
+
+
+def described(error: Exception) -> tuple[str, str]:
+    """The problem and the remedy of any error, which may be empty.
+
+    >>> described(OptionError("a batch of 0 makes no sense"))
+    ('a batch of 0 makes no sense', '')
+    >>> described(ZeroDivisionError("division by zero"))
+    ('ZeroDivisionError: division by zero', 'this is a defect of vggscope')
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("vggscope"):
+        package = error.name.partition(".")[0]
+        return f"this needs {package}, which is not installed", f"pip install {package}"
+    if isinstance(error, VggscopeError):
+        return error.problem, error.remedy
+    if isinstance(error, OSError) and error.filename is None:
+        return f"cannot write: {error.strerror}", ""
+    shows = f"; {option('debug')} shows where" if names_options() else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}", f"this is a defect of vggscope{shows}"
 
 
 def check_count(name: str, value: int, said: str, most: int) -> None:

@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from vggscope.cli.options import flag, spread
-from vggscope.errors import Stopped, VggscopeError, naming_options, received, stop
+from vggscope.errors import Stopped, VggscopeError, described, naming_options, received, stop
 from vggscope.sources.resolve import own_process
 
 GROUPS: Mapping[str, Mapping[str, str]] = {
@@ -43,6 +43,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "explain": "a layer or an idea worked with its numbers",
         "list": "columns, references, ops, formats, and what is installed",
     },
+    "Connect": {"mcp": "offer the commands to an assistant, by the Model Context Protocol"},
 }
 """The commands with a line of help, in the groups and the order of `--help`.
 
@@ -212,20 +213,11 @@ def _width() -> int:
 def _report(error: Exception, command: str) -> int:
     from vggscope.cli.output import note
 
-    code = 2
-    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("vggscope"):
-        package = error.name.partition(".")[0]
-        problem, remedy = f"this needs {package}, which is not installed", f"pip install {package}"
-    elif isinstance(error, VggscopeError):
-        problem, remedy, code = error.problem, error.remedy, error.exit_code
-    elif isinstance(error, OSError) and error.filename is None:
-        problem, remedy = f"cannot write: {error.strerror}", ""
-    elif hasattr(error, "format_message"):  # an error of typer's, whose class is private before 0.28
+    if hasattr(error, "format_message"):  # an error of typer's, whose class is private before 0.28
         from vggscope.cli.help import usage_error
 
         problem, remedy = usage_error(error, command)
     else:
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        remedy = f"this is a defect of vggscope; {DEBUG} shows where"
+        problem, remedy = described(error)
     note(f"vggscope: {problem}", remedy)
-    return code
+    return error.exit_code if isinstance(error, VggscopeError) else 2

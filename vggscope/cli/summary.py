@@ -8,7 +8,7 @@ from vggscope import api
 from vggscope.choices import Count, Depth
 from vggscope.cli.options import CARDS, BatchOptions, Model, ModelFlags, OutputOptions, flag, option
 from vggscope.cli.output import check_format, emit, is_read, note_failures
-from vggscope.render.summary import SHOWN, column_keys
+from vggscope.render.summary import column_keys
 
 
 def summary(
@@ -46,13 +46,11 @@ def summary(
     """
     batch.check()
     check_format(output.format)
-    keys = column_keys(columns) if columns is not None else None
+    keys = column_keys(columns, count)
     if backward or gpu is not None:
         counted = api.operations(model, batch=batch.batch, dtype=batch.dtype, count=count, card=gpu, **build.keywords())
         emit(counted, output.format, output.output)
         return note_failures(counted.failure)
     report = api.summary(model, batch=batch.batch, dtype=batch.dtype, count=count, depth=depth, **build.keywords())
-    if count != "macs":
-        keys = keys or tuple("flops" if key == "macs" else key for key in SHOWN)
     emit(report, output.format, output.output, keys)
     return note_failures(report.failure, told=is_read(output.format, output.output))

@@ -93,11 +93,13 @@ def inputs_text(report: Summary | Operations) -> str:
     return sizes_text(report.inputs, report.dtype) + (f" x {report.batch}" if report.batch != 1 else "")
 
 
-def column_keys(names: str) -> tuple[str, ...]:
-    """The keys of the columns in a comma-separated list of keys or headings.
+def column_keys(names: str | None, count: str = "macs") -> tuple[str, ...] | None:
+    """The keys of the columns in a comma-separated list of keys or headings; None for the usual ones.
 
-    Raises OptionError for an unknown column.
+    Without `names`, FLOPs take the place of MACs if all operations `count`. Raises OptionError for an unknown column.
     """
+    if names is None:
+        return None if count == "macs" else tuple("flops" if key == "macs" else key for key in SHOWN)
     aliases = {"rf": "receptive_field", "field": "receptive_field", "shape": "output_shape"}
     return keys_of(COLUMNS, names.split(","), aliases, SHOWN[:4])
 

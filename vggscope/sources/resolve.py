@@ -21,12 +21,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vggscope.errors import ModelError
+from vggscope.errors import ModelError, printable
 from vggscope.record import record
 from vggscope.vgg.configs import CONFIGS
 from vggscope.vgg.options import BuildOptions
@@ -44,13 +45,14 @@ if TYPE_CHECKING:
 class Source:
     """A kind of MODEL word: its title and an example for messages, and the name of its file in this folder.
 
-    `is_stored`: Networks of this kind are kept in the cache.
+    `is_stored`: Networks of this kind are kept in the cache. `is_user_code`: its words run code of the user's.
     """
 
     title: str
     example: str
     file: str
     is_stored: bool = False
+    is_user_code: bool = False
 
     @property
     def _module(self) -> Any:
@@ -108,7 +110,7 @@ SOURCES = (
     Source("a model of Lua Torch", "model.t7", "torch7"),
     Source("a checkpoint", "weights.pth, model.safetensors.index.json, a folder with them", "checkpoint"),
     Source("a model of torchvision or timm", "torchvision:vgg16, timm:vgg16", "libraries", is_stored=True),
-    Source("your own code", "path/file.py:Net, package.module:make_net", "code"),
+    Source("your own code", "path/file.py:Net, package.module:make_net", "code", is_user_code=True),
     Source("Table 1 notation", '"conv3-64 maxpool FC-10"', "notation"),
 )
 
@@ -145,6 +147,20 @@ def has_unchanged_libraries() -> bool:
     """Whether no code but ours and the libraries' own can have changed them since they were imported."""
     is_imported = not sys.modules.keys().isdisjoint(("torch", "torchvision", "timm"))
     return not _process["ran_other_code"] and (_process["is_ours"] or not is_imported)
+
+
+_refusal: ContextVar[tuple[str, str] | None] = ContextVar("refusal", default=None)
+"""The end of the sentence that refuses the user's code, and its remedy; None where the code may run."""
+
+
+@contextmanager
+def without_user_code(why: str, remedy: str) -> Iterator[None]:
+    """Within this context no word runs the user's code: it raises ModelError, which says `why` and what would work."""
+    token = _refusal.set((why, remedy))
+    try:
+        yield
+    finally:
+        _refusal.reset(token)
 
 
 def kinds() -> str:
@@ -302,6 +318,9 @@ def _known_source(word: str) -> tuple[Source, str]:
         from vggscope.sources.unknown import unknown_model
 
         raise unknown_model(word.strip(), kinds())
+    refusal = _refusal.get()
+    if refusal is not None and claimed[0].is_user_code:
+        raise ModelError(f"{printable(word.strip())} is Python code, {refusal[0]}", refusal[1])
     return claimed
 
 
