@@ -399,6 +399,35 @@ def test_tex_names_every_layer_and_escapes_special_characters() -> None:
     assert r"{\textbackslash{}input\{/etc/passwd\}\%\$\&}" in diagram(hostile).render("tex").decode()
 
 
+@pytest.mark.parametrize("style", ["blocks", "layers", "volumes", "table"])
+def test_tex_defines_within_the_picture_what_an_author_may_edit(style: str) -> None:
+    for theme in THEMES.values():
+        source = diagram(column("A"), style, theme.name).render("tex").decode()
+        preamble, begin, body = source.partition(r"\begin{tikzpicture}")
+        assert begin
+        assert "definecolor" not in preamble  # \input of the standalone package skips the preamble
+        colors = dict(re.findall(r"\\definecolor\{(\w+)\}\{HTML\}\{(\w{6})\}", body))
+        assert colors["ink"] == theme.ink[1:].upper()
+        assert style == "table" or colors["conv"] == theme.fills["conv"][1:].upper()
+        drawn = re.findall(r"^\\(?:node|path)\[(.*?)\] ", body, re.MULTILINE)
+        used = {option for options in drawn for option in options.split(", ")}
+        named = {name.partition("=")[2] for name in used if name.startswith(("fill=", "draw=", "text=", "front="))}
+        assert named <= set(colors)
+        styles = set(re.findall(r"^  ([\w ]+)/\.style=", body, re.MULTILINE))
+        assert {option.partition("=")[0] for option in used if "=" not in option or option[:3] == "top"} <= styles
+        assert body.count("{") - body.count(r"\{") == body.count("}") - body.count(r"\}")
+
+
+def test_tex_gives_each_part_a_node_and_each_solid_the_colour_of_its_kind() -> None:
+    drawn = diagram(column("A"), "volumes")
+    source = drawn.render("tex").decode()
+    for part in drawn.picture.parts:
+        assert len(re.findall(rf"\({part.name.replace('.', '-')}\) at ", source)) == 1, part.name
+        assert f"\\path[front={part.kind}]" in source
+    assert source.count("front=conv]") == 8
+    assert r"top/.style={fill=#1!55!page, draw=#1Line" in source
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
 @pytest.mark.parametrize("style", ["blocks", "volumes"])
 def test_latex_compiles_the_tex(style: str, tmp_path: Path) -> None:

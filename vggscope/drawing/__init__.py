@@ -88,7 +88,7 @@ class Diagram(Drawn):
                 return png_pdf.write(self.picture, form, dpi)
             if form == "dot":
                 return dot.write(self.picture, self.theme, self.direction).encode()
-            text = tex.write(self.picture) if form == "tex" else svg.write(self.picture)
+            text = tex.write(self.picture, self.theme) if form == "tex" else svg.write(self.picture)
         return text.encode()
 
     def __repr__(self) -> str:

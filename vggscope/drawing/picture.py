@@ -199,6 +199,20 @@ def arrow(points: tuple[Point, ...], color: str, curved: bool = False, head: flo
     return (Line((*points[:-1], base), color, 1.0, curved), Polygon(tip, fill=color))
 
 
+def is_arrow(line: Line, tip: Polygon) -> bool:
+    """Whether two shapes are a line and its arrowhead, as `arrow` makes them."""
+    return (
+        len(tip.points) == 3
+        and tip.fill == line.stroke
+        and not tip.stroke
+        and _between(*tip.points[1:], line.points[-1])
+    )
+
+
+def _between(first: Point, second: Point, middle: Point) -> bool:
+    return all(abs((a + b) / 2 - m) < 0.01 for a, b, m in zip(first, second, middle))
+
+
 def scaled(picture: Picture, factor: float) -> Picture:
     """The same picture larger or smaller."""
 
@@ -221,12 +235,12 @@ def moved_up(picture: Picture, distance: float) -> Picture:
 
 def cropped(picture: Picture) -> Picture:
     """The same picture on a page that ends, on each side, a point from what is drawn."""
-    ends = list(zip(*map(_bounds, picture.shapes())))
+    ends = list(zip(*map(bounds, picture.shapes())))
     left, top, right, bottom = min(ends[0]), min(ends[1]), max(ends[2]), max(ends[3])
     return _moved(picture, 1 - left, 1 - top, right - left + 2, bottom - top + 2)
 
 
-def _bounds(shape: Shape) -> tuple[float, float, float, float]:
+def bounds(shape: Shape) -> tuple[float, float, float, float]:
     """Left, top, right and bottom."""
     if isinstance(shape, Text):
         return shape.bounds

@@ -9,6 +9,9 @@ from vggscope.record import record
 TITLE, HEADING, BODY, SMALL = 12.0, 9.5, 8.5, 8.0
 """The four type sizes, in points."""
 
+LIT, SHADED = 0.45, 0.28
+"""How much of the page a solid's upper face has in its colour, and how much of the outline its side has."""
+
 READABLE = 4.5
 """The lowest contrast of a text."""
 
@@ -52,6 +55,14 @@ class Theme:
     def heat_at(self, share: float) -> str:
         """The colour on the scale `heat` for a share from 0 to 1."""
         return mixed(*self.heat, share)
+
+    def lit(self, fill: str) -> str:
+        """The colour of a solid's upper face, whose front has this fill."""
+        return mixed(fill, self.page, LIT)
+
+    def shaded(self, kind: str) -> str:
+        """The colour of the side of a solid of this kind."""
+        return mixed(self.fills[kind], self.accents[kind], SHADED)
 
     def ink_on(self, fill: str) -> str:
         """The theme's text colour or, if that is not readable on this fill, black or white."""

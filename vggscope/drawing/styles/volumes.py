@@ -291,9 +291,9 @@ def _faces(solid: _Solid, axis: float, theme: Theme, heat: Heat | None) -> tuple
     right, top = left + thickness, bottom - height
     away = ((left + depth, top - depth), (right + depth, top - depth), (right + depth, bottom - depth))
     # The side is the largest face: it shows the heat if there is one, else it is shaded.
-    side, front = (fill, mixed(fill, theme.page, 0.2)) if heat else (mixed(fill, edge, 0.28), fill)
+    side, front = (fill, mixed(fill, theme.page, 0.2)) if heat else (theme.shaded(shown.kind), fill)
     return (
-        Polygon(((left, top), away[0], away[1], (right, top)), mixed(fill, theme.page, 0.45), edge, 0.5),
+        Polygon(((left, top), away[0], away[1], (right, top)), theme.lit(fill), edge, 0.5),
         Polygon(((right, top), away[1], away[2], (right, bottom)), side, edge, 0.5),
         Polygon(((left, top), (right, top), (right, bottom), (left, bottom)), front, edge, 0.5),
     )
