@@ -696,7 +696,7 @@ def test_every_result_gives_the_shape_of_a_sample(axis: int | None) -> None:
     options = {"input_data": given, "batch_axis": axis}
     network = vggscope.network(module, **options)
     page = facts(network)
-    assert (page["input"], page["layers"][-1]["out"]) == ((5, 8), (5, 4))  # type: ignore[index]
+    assert (page["input"], page["layers"][-1]["out"]) == ((5, 8), (5, 4))
     assert vggscope.diff(network, network).rows[-1].ours == "fc Linear 5x4"
     csv = write(vggscope.summary(module, **options), "csv").splitlines()[1]
     assert ("5x1x16" if axis else "5x16") in csv.split(",")  # data have all axes in their order

@@ -351,13 +351,156 @@ def test_the_keyboard_reaches_everything(opened: Open) -> None:
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     chosen_everywhere(page, "relu1_1")
-    page.locator("#inspector").get_by_role("button", name="Layer behind").click()
+    page.locator("#inspector").get_by_role("button", name="Layer after").click()
     chosen_everywhere(page, "conv1_2")
     reached = set()
     for _ in range(300):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert {"map", "slide-in", "slide-play", "memory-mode", "memory-batch", "timeline", "filter"} <= reached
+
+
+def test_the_diagram_zooms_and_pans(opened: Open) -> None:
+    page = opened("torchvision:resnet18", has_touch=True)
+    level = page.locator("#zoom-level")
+
+    def wide() -> float:
+        return float(
+            page.evaluate("document.querySelector('.picture:not([hidden]) svg').getBoundingClientRect().width")
+        )
+
+    def frames() -> None:
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    first = wide()
+    page.get_by_role("button", name="Zoom in").click()
+    assert wide() == pytest.approx(1.25 * first, rel=1e-3)
+    assert level.inner_text() == "125%"
+    page.locator("#pictures").focus()
+    page.keyboard.press("+")
+    assert wide() == pytest.approx(1.25**2 * first, rel=1e-3)
+    # The wheel alone scrolls; with Ctrl it zooms, and the point under it stays.
+    box = page.locator("#pictures").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 200, box["y"] + 150
+    page.mouse.move(x, y)
+    under = "([x, y]) => document.elementFromPoint(x, y).closest('a, svg').outerHTML.slice(0, 60)"
+    before = page.evaluate(under, [x, y])
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    frames()
+    assert wide() > 1.25**2 * first * 1.2
+    assert page.evaluate(under, [x, y]) == before
+    scrolled = "[document.querySelector('#pictures').scrollLeft, document.querySelector('#pictures').scrollTop]"
+    start, chosen = page.evaluate(scrolled), text(page, "#inspector h2")
+    page.mouse.down()
+    page.mouse.move(x - 60, y - 40, steps=3)
+    page.mouse.up()
+    assert page.evaluate(scrolled) == [start[0] + 60, start[1] + 40]
+    assert page.evaluate("location.hash") == ""  # a drag chooses nothing
+    assert text(page, "#inspector h2") == chosen or page.locator(".picture:visible a.seen").count()
+    assert page.locator("#minimap").is_visible()
+    page.locator("#minimap").click(position={"x": 4, "y": 4})
+    assert page.evaluate(scrolled) == [0, 0]
+    page.keyboard.press("0")
+    page.locator("#pictures").focus()
+    page.keyboard.press("0")
+    assert not page.locator("#minimap").is_visible()
+    pane = "document.querySelector('#pictures')"
+    for side in ("Width", "Height"):
+        assert page.evaluate(f"{pane}.scroll{side} <= {pane}.client{side}")
+    # Two fingers that move apart to twice their distance double the size.
+    before_pinch = wide()
+    page.evaluate(
+        """() => {
+          const target = document.querySelector('#pictures'), { left, top } = target.getBoundingClientRect();
+          const touch = (x, identifier) => new Touch({ identifier, target, clientX: left + x, clientY: top + 80 });
+          const send = (type, ...at) => target.dispatchEvent(
+            new TouchEvent(type, { cancelable: true, bubbles: true, touches: at.map(touch) }));
+          send('touchstart', 100, 200);
+          send('touchmove', 50, 250);
+          send('touchend');
+        }"""
+    )
+    assert wide() == pytest.approx(2 * before_pinch, rel=1e-3)
+
+
+def test_a_search_finds_a_layer_by_name_label_or_op(opened: Open) -> None:
+    page = opened("D", at="#conv1_1")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "find"
+    options = page.locator("#found [data-place]")
+    for words, count, first in (("conv3", 3, "conv3_1"), ("features.28", 1, "conv5_3"), ("maxpool2d", 5, "pool1")):
+        page.locator("#find").fill(words)
+        assert options.count() == count
+        assert options.first.locator("b").inner_text() == first
+    page.locator("#find").fill("conv2d")
+    assert options.count() == 12
+    assert "and 1 other" in text(page, "#found")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    chosen_everywhere(page, "conv1_2")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#conv1_2"
+    page.keyboard.press("/")
+    page.locator("#find").fill("nothing such")
+    assert "No layer is called nothing such" in text(page, "#found")
+    page.keyboard.press("Escape")
+    assert not page.locator("#found").is_visible()
+    page.get_by_role("button", name="Copy link").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    page.locator("#find").focus()
+    page.locator("#find").fill("")
+    page.keyboard.press("Control+v")
+    assert page.locator("#find").input_value() == f"{page.url.split('#')[0]}#conv1_2"
+
+
+def test_modules_collapse_and_expand(opened: Open) -> None:
+    page = opened("torchvision:resnet18", at="#layer1.0.conv1")
+    page.get_by_role("button", name="modules", exact=True).click()
+    rows = page.locator(".picture:visible a")
+    page.get_by_role("button", name="Collapse all").click()
+    names = page.locator(".picture:visible .row .name")
+    modules = [f"▸ layer{number}" for number in range(1, 5)]
+    assert names.all_text_contents() == [
+        "input",
+        "conv1",
+        "bn1",
+        "relu",
+        "maxpool",
+        *modules,
+        "avgpool",
+        "flatten",
+        "fc",
+    ]
+    # The module that holds the chosen layer stands for it.
+    assert page.locator(".picture:visible a.chosen").get_attribute("aria-label") == "Module layer1, 14 layers"
+    page.locator(".picture:visible a[data-group]").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert rows.count() == 11 + 2
+    assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert rows.count() == 11 + 2 + 7
+    page.keyboard.press("ArrowDown")
+    chosen_everywhere(page, "layer1.0.conv1")
+    # The skip connection of a basic block passes its layers in a lane.
+    assert page.locator(".picture:visible path.lane").count() == 1
+    page.locator("#find").fill("layer4.1.conv2")
+    page.keyboard.press("Enter")
+    chosen_everywhere(page, "layer4.1.conv2")
+    assert page.locator(".picture:visible a.chosen").get_attribute("href") == "#layer4.1.conv2"
+    page.get_by_role("button", name="Expand all").click()
+    assert rows.count() == 69 + 4 + 8 + 3
+
+
+def test_a_narrow_page_opens_with_the_modules(opened: Open) -> None:
+    page = opened("D", width=360, has_touch=True)
+    inside = "document.querySelector('#pictures').scrollWidth - document.querySelector('#pictures').clientWidth"
+    assert page.locator(".picture:visible").get_attribute("data-style") == "modules"
+    assert page.evaluate(inside) <= 0
+    page.locator(".picture:visible a[href='#conv5_1']").tap()
+    shows(page, "conv5_1")
 
 
 def test_dark_and_light_follow_the_reader_and_the_switch(opened: Open) -> None:

@@ -20,7 +20,7 @@ from vggscope.errors import OptionError, visible
 from vggscope.execution.activations import Activations
 from vggscope.explorer.data import facts, feature_maps, memory, receptive_fields
 from vggscope.explorer.drawing import PageDiagram, drawings, side_by_side
-from vggscope.explorer.embed import data_block
+from vggscope.explorer.embed import data_block, packed
 from vggscope.graph import Network
 from vggscope.plain_data import plain_value
 from vggscope.record import record
@@ -36,6 +36,9 @@ SCRIPTS = (
     "dom",
     "text",
     "state",
+    "modules",
+    "viewport",
+    "search",
     "diagram",
     "table",
     "charts",
@@ -96,10 +99,12 @@ def page(exhibits: Sequence[Exhibit], image: str | None = None) -> str:
 
 def _model(exhibit: Exhibit, drawn: Sequence[PageDiagram]) -> dict[str, object]:
     network = exhibit.network
+    known, fields = facts(network), receptive_fields(network)
     return {
         "title": visible(exhibit.title),
-        **facts(network),
-        "fields": receptive_fields(network),
+        **known,
+        "layers": packed(known["layers"]),
+        "fields": {**fields, "layers": packed(fields["layers"])},
         "memory": memory(network),
         "parts": {picture.style: picture.parts for picture in drawn},
         "diffs": [plain_value(diff) for diff in exhibit.diffs],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from vggscope.analysis.memory.allocation_log import KINDS, Moment
 from vggscope.analysis.memory.settings import OPTIMIZER_STEP, SIMULATED_AS, WEIGHTS_AS, step_memory
@@ -31,8 +32,10 @@ DIGITS = 5
 """Significant digits of activations."""
 
 
-def facts(network: Network) -> dict[str, object]:
-    """Return the layers, the totals and the warnings, for a batch of one in the network's own dtype."""
+def facts(network: Network) -> dict[str, Any]:
+    """Return the layers, the totals and the warnings, for a batch of one in the network's own dtype. A layer's `key` is
+    its name in the page's address, None where that is its path.
+    """
     summary = summarize(network)
     stages = {layer.node.name: stage.name for stage in Subject(network).stages for layer in stage.layers}
     places = {node.name: place for place, node in enumerate(network.nodes)}
@@ -44,7 +47,7 @@ def facts(network: Network) -> dict[str, object]:
         "layers": [
             {
                 **_layer(network, node, report),
-                "key": keys[node.name],
+                "key": keys[node.name] if keys[node.name] != node.name else None,
                 "stage": stages.get(node.name, ""),
                 "inputs": [places.get(name, -1) for name in node.inputs],
             }
@@ -117,7 +120,7 @@ def _totals(summary: Summary) -> dict[str, object]:
     }
 
 
-def receptive_fields(network: Network) -> dict[str, object]:
+def receptive_fields(network: Network) -> dict[str, Any]:
     """Return what every unit of every layer covers.
 
     `sides`: the input's. `layers`: the numbers of each layer and its `sides`, for height and width [whether there are

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,30 @@ def data_block(data: object) -> str:
     '["\\u003c/script\\u003e","\\u003c!--","\\u2028"]'
     """
     return json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).translate(_MARKUP)
+
+
+def packed(rows: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """Return rows with the same keys as columns, which repeat no key and few values: `rows`, their number, and for each
+    key `[values]` or, where most values are repeated, `[distinct values, the place of each row's]`.
+
+    >>> packed([{"op": "ReLU", "out": [3, 8]}, {"op": "ReLU", "out": [3, 4]}, {"op": "ReLU", "out": [3, 4]}])
+    {'rows': 3, 'columns': {'op': [['ReLU'], [0, 0, 0]], 'out': [[[3, 8], [3, 4], [3, 4]]]}}
+    """
+    columns = {key: _column([row[key] for row in rows]) for key in (rows[0] if rows else ())}
+    return {"rows": len(rows), "columns": columns}
+
+
+def _column(values: list[object]) -> list[object]:
+    distinct: dict[str, int] = {}
+    first: list[object] = []
+    places = []
+    for value in values:
+        text = repr(value)
+        if text not in distinct:
+            distinct[text] = len(first)
+            first.append(value)
+        places.append(distinct[text])
+    return [first, places] if 2 * len(first) < len(values) else [values]
 
 
 def photo_uri(photo: Image, input_shape: Shape) -> str:

@@ -5,7 +5,7 @@ function fillInspector() {
   const place = shown();
   const layer = layerAt(place);
   const field = model().fields.layers[place];
-  const [before, after] = [el('button', { type: 'button', 'aria-label': 'Layer before' }, '◀'), el('button', { type: 'button', 'aria-label': 'Layer behind' }, '▶')];
+  const [before, after] = [el('button', { type: 'button', 'aria-label': 'Layer before' }, '◀'), el('button', { type: 'button', 'aria-label': 'Layer after' }, '▶')];
   before.addEventListener('click', () => { step(-1); find('#inspector button').focus(); });
   after.addEventListener('click', () => { step(1); find('#inspector button:last-of-type').focus(); });
   before.disabled = place === 0;
@@ -25,6 +25,7 @@ function fillInspector() {
     el('div', { class: 'thumb', id: 'thumb', 'aria-hidden': 'true' }),
     el('dl', { class: 'facts' }, ...facts(items)),
     readsFrom(layer),
+    copyButton(layer),
   );
   drawImage(find('#thumb'), place, unitOf(place));
 }
@@ -37,6 +38,32 @@ function readsFrom(layer) {
   });
   const parts = links.flatMap((link, at) => (at ? [', ', link] : [link]));
   return el('p', { class: 'quiet' }, 'reads ', ...(parts.length ? parts : ['the input']));
+}
+
+// Copies the address of the page with this layer chosen. A page in a notebook's frame has no address of its own.
+function copyButton(layer) {
+  if (location.protocol === 'about:') return null;
+  const button = el('button', { type: 'button', id: 'copy-link' }, 'Copy link');
+  button.addEventListener('click', async () => {
+    button.textContent = await copyText(`${location.href.split('#')[0]}${hashOf(layer)}`) ? 'Copied' : 'Copy failed';
+  });
+  return el('p', { class: 'buttons', role: 'status' }, button);
+}
+
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Without permission for the clipboard, copy a selection instead.
+    const field = el('textarea', { class: 'sr', 'aria-hidden': 'true' });
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand('copy');
+    field.remove();
+    return done;
+  }
 }
 
 function startInspector() {

@@ -3,6 +3,17 @@
 
 const data = JSON.parse(find('#data').textContent);
 
+// Rows that Python has packed as columns: [values], or [distinct values, the place of each row's].
+function unpacked({ rows, columns }) {
+  const read = Object.entries(columns).map(([key, [values, places]]) => [key, places ? (row) => values[places[row]] : (row) => values[row]]);
+  return Array.from({ length: rows }, (_, row) => Object.fromEntries(read.map(([key, value]) => [key, value(row)])));
+}
+
+for (const model of data.models) {
+  model.layers = unpacked(model.layers).map((layer) => ({ ...layer, key: layer.key ?? layer.name }));
+  model.fields.layers = unpacked(model.fields.layers);
+}
+
 const state = { model: 0, layer: null, peeked: null, unit: null };
 
 const listeners = { model: [], layer: [], unit: [] };
@@ -58,9 +69,14 @@ function firstChoice() {
   return place < 0 ? 0 : place;
 }
 
+// The part of the address that names a layer of the chosen model.
+function hashOf(layer) {
+  const parts = data.models.length > 1 ? [model().title, layer.key] : [layer.key];
+  return `#${parts.map(encodeURIComponent).join('/')}`;
+}
+
 function keepInAddress() {
-  const parts = data.models.length > 1 ? [model().title, layerAt(state.layer).key] : [layerAt(state.layer).key];
-  const hash = `#${parts.map(encodeURIComponent).join('/')}`;
+  const hash = hashOf(layerAt(state.layer));
   // A page in a frame may not change its history; the choice holds all the same.
   try { history.replaceState(null, '', hash); } catch { /* as above */ }
 }
