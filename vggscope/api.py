@@ -197,14 +197,14 @@ def summary(
     batch: int | None = None,
     dtype: Dtype | None = None,
     count: Count = "macs",
-    depth: Depth = "layer",
+    depth: Depth | int = "layer",
     **options: Unpack[ModelOptions],
 ) -> Summary:
     """Return shapes by the (W-K+2P)/S+1 rule, parameters, MACs, memory and receptive fields, layer by layer.
 
     `batch` is that of the input if left out. `dtype` converts what is floating-point; left out, each tensor keeps its
     own. `count="all"` adds the operations other than multiply-accumulates to the FLOPs. `depth="stage"` returns a row
-    per stage.
+    per stage; a number returns a row per module at that depth, and the sums of the modules around them as `modules`.
 
     Raises ModelError, OptionError, and ShapeError where a layer does not fit its input.
 
@@ -213,12 +213,14 @@ def summary(
     (<Summary of D at 3x224x224: 40 layers, 138,357,544 parameters, 15.47 GMACs>, '(224-3+2*1)/1+1 = 224')
     >>> summary("D", depth="stage").layers[2].label
     'conv3_1 - pool3'
+    >>> [(row.name, row.params) for row in summary("D", depth=1)]
+    [('features', 14714688), ('avgpool', 0), ('flatten', 0), ('classifier', 123642856)]
     """
-    from vggscope.analysis.summary import by_stage, summarize
+    from vggscope.analysis.summary import by_stage, summarize, to_depth
     from vggscope.units import check_batch
 
-    if depth not in DEPTHS:
-        raise unknown("depth", depth, DEPTHS)
+    if isinstance(depth, str) and depth not in DEPTHS:
+        raise unknown("depth", depth, (*DEPTHS, "a number from 1"))
     check_batch(batch, dtype)
     shown = _network(model, _inputs(input_size, options), options, _peaks(dtype, batch))
     size = shown.given_batch if batch is None else batch
@@ -227,6 +229,8 @@ def summary(
         from vggscope.analysis.operations import operations, with_all
 
         result = with_all(result, operations(shown, size, dtype, count=count))
+    if isinstance(depth, int):
+        return to_depth(result, depth)
     return by_stage(result) if depth == "stage" else result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from itertools import groupby
 
@@ -107,13 +107,31 @@ class Peaks:
 
 
 @record
+class ModuleSum:
+    """The sums over a module whose parts have rows of their own: `rows` of them, from the one at place `first` on.
+
+    `depth` is 1 for an outermost module. A sum is None if one of its parts is unknown.
+    """
+
+    name: str
+    depth: int
+    first: int
+    rows: int
+    params: int | None
+    macs: int | None
+    flops: int | None
+    activation_bytes: int
+
+
+@record
 class Summary(TableResult[LayerSummary]):
     """The summary of a network; `str` of it is the table.
 
     `dtype` is that of the floating-point parameters, or `mixed`. `failure` says where and why the forward pass fails:
     the figures are then those of the layers before. `torch_count` is what torch itself counts in the run of a module,
     for one sample, or for the whole batch if only that is known. `alerts` are the warnings that come before any figure.
-    `title` is the model's name with the one of the literature, if it has one.
+    `title` is the model's name with the one of the literature, if it has one. `modules` are those around the rows in a
+    summary to a depth.
     """
 
     schema: str
@@ -129,6 +147,7 @@ class Summary(TableResult[LayerSummary]):
     outputs: tuple[TensorSummary, ...]
     failure: str | None = None
     torch_count: TorchCount | None = None
+    modules: tuple[ModuleSum, ...] = ()
     alerts: tuple[str, ...] = field(default=(), metadata={"json": False})
     title: str = field(default="", metadata={"json": False})
 
@@ -358,6 +377,52 @@ def by_stage(summary: Summary) -> Summary:
     stages = _stages(summary.layers)
     grouped = groupby(zip(stages, summary.layers), key=lambda pair: pair[0])
     return replace(summary, layers=tuple(_merge(name, [layer for _, layer in pairs]) for name, pairs in grouped))
+
+
+def to_depth(summary: Summary, depth: int) -> Summary:
+    """The summary with one row for each module at this depth, the sum of its layers, and with the layers above it.
+    `modules` has the sums of the modules around the rows.
+
+    Raises OptionError for a depth below 1.
+    """
+    check_count("depth", depth, f"a depth of {depth} makes no sense", 1000)
+    rows = [row for path, layers in _runs(summary.layers, depth) for row in _row_of(path, layers)]
+    modules = [
+        ModuleSum(path, level, first, len(members), *_sums_over(members))
+        for level in range(1, depth)
+        for path, first, members in _within(rows, level)
+    ]
+    modules.sort(key=lambda module: (module.first, module.depth))
+    return replace(summary, layers=tuple(rows), modules=tuple(modules))
+
+
+def _runs(layers: Iterable[LayerSummary], depth: int) -> Iterator[tuple[str, list[LayerSummary]]]:
+    """Successive layers with the same first `depth` parts of their paths."""
+    for path, run in groupby(layers, key=lambda layer: ".".join(layer.name.split(".")[:depth])):
+        yield path, list(run)
+
+
+def _row_of(path: str, layers: list[LayerSummary]) -> list[LayerSummary]:
+    """Layers as they are, or one row for a module that holds them."""
+    return [_merge(path, layers)] if any(layer.name != path for layer in layers) else layers
+
+
+def _within(rows: list[LayerSummary], level: int) -> Iterator[tuple[str, int, list[LayerSummary]]]:
+    """The modules at a level that hold rows, each with the place of its first row."""
+    first = 0
+    for path, members in _runs(rows, level):
+        if any(row.name != path for row in members):
+            yield path, first, members
+        first += len(members)
+
+
+def _sums_over(rows: list[LayerSummary]) -> tuple[int | None, int | None, int | None, int]:
+    return (
+        known_sum(row.params for row in rows),
+        known_sum(row.macs for row in rows),
+        known_sum(row.flops for row in rows),
+        sum(row.activation_bytes for row in rows),
+    )
 
 
 def _stages(layers: tuple[LayerSummary, ...]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from vggscope import api
 from vggscope.choices import Count, Depth
@@ -34,7 +34,14 @@ def summary(
     gpu: Annotated[
         str | None, option("CARD", "Add the least time of each layer on a GPU, e.g. A100-80GB.", CARDS)
     ] = None,
-    depth: Annotated[Depth, option("DEPTH", "layer, or stage for a row per stage.", "vggscope.api:DEPTHS")] = "layer",
+    depth: Annotated[
+        str,
+        option(
+            "DEPTH",
+            "layer; stage for a row per stage; or a number, for the tree of modules to that depth.",
+            "vggscope.api:DEPTHS",
+        ),
+    ] = "layer",
 ) -> int:
     """Shapes with the rule, parameters, MACs, memory and receptive fields, layer by layer.
 
@@ -51,6 +58,7 @@ def summary(
         counted = api.operations(model, batch=batch.batch, dtype=batch.dtype, count=count, card=gpu, **build.keywords())
         emit(counted, output.format, output.output)
         return note_failures(counted.failure)
-    report = api.summary(model, batch=batch.batch, dtype=batch.dtype, count=count, depth=depth, **build.keywords())
+    shown = int(depth) if depth.isdecimal() else cast(Depth, depth)
+    report = api.summary(model, batch=batch.batch, dtype=batch.dtype, count=count, depth=shown, **build.keywords())
     emit(report, output.format, output.output, keys)
     return note_failures(report.failure, told=is_read(output.format, output.output))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from vggscope.analysis.operations import Operations
 from vggscope.analysis.summary import LayerSummary, OtherParameters, Summary, Totals
@@ -26,8 +27,24 @@ def known_pair(pair: tuple[int, ...] | None) -> str:
     return pair_text(pair) if pair else ""
 
 
+class TreePath(str):
+    """The path of a row in a tree of modules. Text shows its depth as indentation, data the path alone."""
+
+    depth: int
+
+    def __new__(cls, path: str, depth: int) -> TreePath:
+        row = super().__new__(cls, path)
+        row.depth = depth
+        return row
+
+
+def path_text(path: str) -> str:
+    """A path as text, indented in a tree."""
+    return "  " * (path.depth - 1) + path if isinstance(path, TreePath) else path
+
+
 COLUMNS = (
-    Column("name", "layer"),
+    Column("name", "layer", path_text),
     Column("label", "label", priority=4),
     Column("op", "op", priority=5),
     Column("input_shape", "input", BatchShape.text, priority=20),
@@ -59,7 +76,7 @@ def document(report: Summary, columns: tuple[str, ...] | None = None) -> Documen
     """The table with these columns, then the totals. Without `columns`, empty columns are left out."""
     usual = usual_dtype(report)
     rows = tuple(tuple(_value(layer, column.key, usual) for column in COLUMNS) for layer in report.layers)
-    quiet = frozenset(i for i, layer in enumerate(report.layers) if layer.params == 0 and layer.kernel_size is None)
+    is_quiet = [layer.params == 0 and layer.kernel_size is None for layer in report.layers]
     total = {
         "name": "total",
         "params": report.totals.params,
@@ -67,11 +84,33 @@ def document(report: Summary, columns: tuple[str, ...] | None = None) -> Documen
         "flops": report.totals.flops,
         "activation_bytes": report.totals.activation_bytes,
     }
-    table = Table(COLUMNS, rows, quiet, total=tuple(total.get(column.key, "") for column in COLUMNS))
+    sums = tuple(total.get(column.key, "") for column in COLUMNS)
+    table = Table(COLUMNS, rows, frozenset(place for place, quiet in enumerate(is_quiet) if quiet), total=sums)
     title = f"{report.title or report.model}   input {inputs_text(report)}, {report.dtype}"
     chosen = columns or tuple(key for key in SHOWN if table.holds(key))
     others = (warning for warning in report.warnings if warning not in report.alerts)
-    return Document(title, (*_notes(report.alerts), table.choose(chosen), _totals(report), *_notes(others)))
+    table = table.choose(chosen)
+    shown: tuple[Block, ...] = (table,)
+    if report.modules:
+        # Rows that sum up others do not belong into data that programs add up.
+        shown = (_tree(report, table, is_quiet), replace(table, data=True))
+    return Document(title, (*_notes(report.alerts), *shown, _totals(report), *_notes(others)))
+
+
+def _tree(report: Summary, table: Table, is_quiet: list[bool]) -> Table:
+    """The table with a row for each module above the rows that it sums up, and paths indented by depth."""
+    keys = [column.key for column in table.columns]
+    rows, quiet = list[tuple[object, ...]](), set[int]()
+    heads = list(report.modules)
+    for number, (layer, row) in enumerate(zip(report.layers, table.rows)):
+        while heads and heads[0].first == number:
+            module = heads.pop(0)
+            path = TreePath(module.name, module.depth)
+            rows.append(tuple(path if key == "name" else getattr(module, key, "") for key in keys))
+        quiet |= {len(rows)} if is_quiet[number] else set()
+        path = TreePath(layer.name, 1 + layer.name.count("."))
+        rows.append(tuple(path if key == "name" else value for key, value in zip(keys, row)))
+    return replace(table, rows=tuple(rows), quiet=frozenset(quiet))
 
 
 def _notes(warnings: Iterable[str]) -> tuple[Block, ...]:
@@ -142,7 +181,10 @@ def _totals(report: Summary) -> Facts:
         ]
     sides = next((len(row.receptive_field.size) for row in report.layers if row.receptive_field), 2)
     units = ("units", f"{BINARY}; field: the receptive field's side, in {positions_word(sides)} of the input")
-    return Facts((*items, *_others(totals.other_params), units))
+    tree = (
+        [("modules", "the row of a module is the sum of the rows that are indented below it")] if report.modules else []
+    )
+    return Facts((*items, *_others(totals.other_params), *tree, units))
 
 
 def _parameters(report: Summary) -> str:
